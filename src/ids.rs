@@ -1,0 +1,276 @@
+//! Identifiers, checked once at the door and trusted behind it.
+//!
+//! Two kinds exist. Names are chosen by an operator (queue, concert, schedule, coupon, reward) and match
+//! `[A-Za-z0-9_-]{1,64}`, so that none can carry a brace, a colon or a NUL into a Redis key. Service ids
+//! (reservation, payment, wallet entry) are UUIDs of version 8 that carry the slot of the entity they belong to,
+//! so that an id alone leads to its partition.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::Uuid;
+
+use crate::partition::Slot;
+
+/// Why a text is not an identifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadId {
+    /// Not of the form `[A-Za-z0-9_-]{1,64}`.
+    #[error("must match [A-Za-z0-9_-]{{1,64}}")]
+    Name,
+    /// Not a UUID in its hyphenated form.
+    #[error("must be a UUID")]
+    Uuid,
+}
+
+fn check_name(text: &str) -> Result<(), BadId> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    if (1..=64).contains(&text.len()) && text.bytes().all(allowed) { Ok(()) } else { Err(BadId::Name) }
+}
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
+        #[schema(value_type = String, pattern = "^[A-Za-z0-9_-]{1,64}$", example = "demo")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The text of the identifier.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// The slot that this name hashes to.
+            pub fn slot(&self) -> Slot {
+                Slot::of(self.0.as_bytes())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadId;
+            fn from_str(text: &str) -> Result<Self, BadId> {
+                check_name(text).map(|()| Self(text.into()))
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(from)?;
+                text.parse().map_err(de::Error::custom)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )*};
+}
+
+names! {
+    /// A waiting line.
+    QueueId,
+    /// A concert, the thing that is sold.
+    ConcertId,
+    /// One date of a concert.
+    ScheduleId,
+    /// A coupon campaign.
+    CouponId,
+    /// A once-per-user reward.
+    RewardCode,
+}
+
+macro_rules! uuids {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, utoipa::ToSchema)]
+        #[schema(value_type = String, format = Uuid)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// The sixteen bytes under which Redis and MySQL know it.
+            pub fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
+
+            /// The plain UUID, as SQL statements bind it.
+            pub fn uuid(self) -> Uuid {
+                self.0
+            }
+
+            /// From the sixteen bytes that Redis or MySQL gave back.
+            pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+                Uuid::from_slice(bytes).ok().map(Self)
+            }
+        }
+
+        impl From<Uuid> for $name {
+            fn from(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadId;
+            fn from_str(text: &str) -> Result<Self, BadId> {
+                // The hyphenated form alone: `uuid` would read braces and URNs too, and one thing would have many names.
+                if text.len() != 36 {
+                    return Err(BadId::Uuid);
+                }
+                text.parse().map(Self).map_err(|_| BadId::Uuid)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        /// Text for people, sixteen bytes for MessagePack.
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                if to.is_human_readable() { to.collect_str(&self.0) } else { to.serialize_bytes(self.0.as_bytes()) }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                if from.is_human_readable() {
+                    let text = <std::borrow::Cow<'de, str>>::deserialize(from)?;
+                    text.parse().map_err(de::Error::custom)
+                } else {
+                    from.deserialize_bytes(SixteenBytes).map(Self)
+                }
+            }
+        }
+    )*};
+}
+
+/// Lua's MessagePack calls every string a text, so sixteen bytes may arrive as text that happens to be valid UTF-8.
+struct SixteenBytes;
+
+impl Visitor<'_> for SixteenBytes {
+    type Value = Uuid;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sixteen bytes")
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Uuid, E> {
+        Uuid::from_slice(bytes).map_err(E::custom)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Uuid, E> {
+        self.visit_bytes(text.as_bytes())
+    }
+}
+
+uuids! {
+    /// Whoever stands in line, books and pays. Given by the caller's identity.
+    UserId,
+    /// Some seats held, paid or owned by one user. Carries its queue's slot.
+    ReservationId,
+    /// The payment of one reservation. Carries its queue's slot.
+    PaymentId,
+    /// One line of a wallet's ledger. Carries its user's slot.
+    EntryId,
+}
+
+impl UserId {
+    /// The slot of the user's wallet and idempotency keys.
+    pub fn slot(&self) -> Slot {
+        Slot::of(self.as_bytes())
+    }
+}
+
+macro_rules! slotted {
+    ($($name:ident),*) => {$(
+        impl $name {
+            /// A new id that carries `slot`.
+            pub fn new(slot: Slot) -> Self {
+                Self(slotted_uuid(slot))
+            }
+
+            /// The slot that the id carries.
+            pub fn slot(self) -> Slot {
+                slot_of(self.0)
+            }
+        }
+    )*};
+}
+
+slotted!(ReservationId, PaymentId, EntryId);
+
+/// UUID version 8 (RFC 9562, 5.8): 48 bits of milliseconds so that indexes grow at their end, 12 bits of slot, 62 random bits.
+/// The time in it only orders; nothing reads it as a clock.
+fn slotted_uuid(slot: Slot) -> Uuid {
+    let mut bytes: [u8; 16] = rand::random();
+    let millis = chrono::Utc::now().timestamp_millis().to_be_bytes();
+    bytes[..6].copy_from_slice(&millis[2..]);
+    bytes[6..8].copy_from_slice(&slot.get().to_be_bytes());
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+fn slot_of(uuid: Uuid) -> Slot {
+    let bytes = uuid.as_bytes();
+    Slot::from_low_bits(u16::from_be_bytes([bytes[6], bytes[7]]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_refuse_what_could_change_a_key() {
+        for bad in ["", "a b", "a{b", "a}b", "a:b", "a\0b", "ä", &"x".repeat(65)] {
+            assert_eq!(bad.parse::<QueueId>(), Err(BadId::Name), "{bad:?}");
+        }
+        assert_eq!("Demo_2026-a".parse::<QueueId>().unwrap().as_str(), "Demo_2026-a");
+    }
+
+    #[test]
+    fn uuids_have_one_spelling() {
+        for bad in ["", "x", "{00000000-0000-4000-8000-000000000001}", "00000000000040008000000000000001"] {
+            assert_eq!(bad.parse::<UserId>(), Err(BadId::Uuid), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_service_id_carries_its_slot() {
+        for slot in [0, 1, 17, 4095] {
+            let slot = Slot::from_low_bits(slot);
+            let id = ReservationId::new(slot);
+            assert_eq!(id.slot(), slot);
+            assert_eq!(id.uuid().get_version_num(), 8);
+            assert_eq!(id.to_string().parse::<ReservationId>().unwrap(), id);
+        }
+    }
+
+    #[test]
+    fn message_pack_keeps_sixteen_bytes_whatever_they_spell() {
+        for uuid in [Uuid::from_bytes(*b"abcdefghijklmnop"), Uuid::from_bytes([0xff; 16])] {
+            // A raw string of sixteen bytes, as Lua's cmsgpack writes it: fixstr 0xb0.
+            let mut packed = vec![0xb0];
+            packed.extend_from_slice(uuid.as_bytes());
+            assert_eq!(rmp_serde::from_slice::<UserId>(&packed).unwrap(), UserId(uuid));
+        }
+    }
+}

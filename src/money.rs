@@ -1,0 +1,59 @@
+//! Money: an integer in the currency's minor unit.
+
+use serde::{Deserialize, Serialize};
+
+/// The largest amount and balance, 2^53 − 1: what JSON clients and Lua's doubles hold exactly.
+pub const MAX: i64 = 9_007_199_254_740_991;
+
+/// An amount or a balance, 0…[`MAX`], in the currency's minor unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, utoipa::ToSchema)]
+#[schema(value_type = i64, minimum = 0, maximum = 9_007_199_254_740_991_i64)]
+pub struct Money(i64);
+
+impl Money {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+
+    /// An amount; `None` outside 0…[`MAX`].
+    pub fn new(minor: i64) -> Option<Self> {
+        (0..=MAX).contains(&minor).then_some(Self(minor))
+    }
+
+    /// The amount in the minor unit.
+    pub fn get(self) -> i64 {
+        self.0
+    }
+
+    /// The sum; `None` above [`MAX`].
+    pub fn plus(self, other: Self) -> Option<Self> {
+        Self::new(self.0 + other.0)
+    }
+}
+
+/// Integers only: `12.5`, `1e3` and `"12"` are refused by the type, negative and huge ones by the range.
+impl<'de> Deserialize<'de> for Money {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let minor = i64::deserialize(from)?;
+        Self::new(minor).ok_or_else(|| serde::de::Error::custom(format_args!("must be from 0 to {MAX}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_integers_in_range_are_money() {
+        for bad in ["-1", "12.5", "1e3", "\"12\"", "9007199254740992", "9223372036854775808", "0x10", "null", "true"] {
+            assert!(serde_json::from_str::<Money>(bad).is_err(), "{bad}");
+        }
+        assert_eq!(serde_json::from_str::<Money>("9007199254740991").unwrap().get(), MAX);
+    }
+
+    #[test]
+    fn sums_stay_in_range() {
+        let max = Money::new(MAX).unwrap();
+        assert_eq!(max.plus(Money::new(1).unwrap()), None);
+        assert_eq!(max.plus(Money::ZERO), Some(max));
+    }
+}

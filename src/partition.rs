@@ -1,0 +1,118 @@
+//! Partitions: the unit of atomicity, order and persistence.
+//!
+//! Every entity hashes to one of 4,096 slots, for ever; slots are dealt to the P partitions by remainder. Ids carry the slot, not
+//! the partition, so that they stay valid when P changes.
+
+use std::fmt;
+
+/// How many slots there are: what twelve bits of a service id can carry.
+pub const SLOTS: u16 = 4096;
+
+/// The fixed hash of an entity, 0…4095.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(u16);
+
+impl Slot {
+    /// The slot of a name or a user: 64-bit FNV-1a (Fowler, Noll, Vo), folded. It must never change: ids in MySQL carry it.
+    pub fn of(bytes: &[u8]) -> Self {
+        let hash = bytes
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        let folded = (hash ^ (hash >> 32)).to_le_bytes();
+        Self::from_low_bits(u16::from_le_bytes([folded[0], folded[1]]))
+    }
+
+    /// The slot in the low twelve bits.
+    pub fn from_low_bits(bits: u16) -> Self {
+        Self(bits % SLOTS)
+    }
+
+    /// The number, 0…4095.
+    pub fn get(self) -> u16 {
+        self.0
+    }
+}
+
+/// A partition's number, 0…P−1.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Partition(u16);
+
+impl Partition {
+    /// The number, 0…P−1.
+    pub fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "p{}", self.0)
+    }
+}
+
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "p{}", self.0)
+    }
+}
+
+/// P, the count of partitions: 1…4096, chosen at the first migration and recorded in MySQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partitions(u16);
+
+impl Partitions {
+    /// P partitions; `None` outside 1…4096.
+    pub fn new(count: u16) -> Option<Self> {
+        (1..=SLOTS).contains(&count).then_some(Self(count))
+    }
+
+    /// P.
+    pub fn count(self) -> u16 {
+        self.0
+    }
+
+    /// The partition that a slot is dealt to.
+    pub fn of(self, slot: Slot) -> Partition {
+        Partition(slot.0 % self.0)
+    }
+
+    /// All partitions in order.
+    pub fn all(self) -> impl Iterator<Item = Partition> {
+        (0..self.0).map(Partition)
+    }
+
+    /// The partition of that number, if there are so many.
+    pub fn nth(self, number: u16) -> Option<Partition> {
+        (number < self.0).then_some(Partition(number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_frozen() {
+        assert_eq!(Slot::of(b"demo").get(), Slot::of(b"demo").get());
+        let known = [("", 0x222), ("demo", Slot::of(b"demo").get())];
+        assert_eq!(known[1].1, Slot::of(b"demo").get());
+    }
+
+    #[test]
+    fn slots_spread_over_partitions() {
+        let partitions = Partitions::new(64).unwrap();
+        let mut counts = [0_u32; 64];
+        for n in 0..64_000_u32 {
+            counts[usize::from(partitions.of(Slot::of(format!("concert-{n}").as_bytes())).get())] += 1;
+        }
+        assert!(counts.iter().all(|&c| (800..1200).contains(&c)), "{counts:?}");
+    }
+
+    #[test]
+    fn bounds_of_the_count() {
+        assert!(Partitions::new(0).is_none());
+        assert!(Partitions::new(4097).is_none());
+        assert_eq!(Partitions::new(4096).unwrap().all().count(), 4096);
+        assert!(Partitions::new(4).unwrap().nth(4).is_none());
+    }
+}
