@@ -3,3 +3,5 @@
 pub mod ids;
 pub mod money;
 pub mod partition;
+pub mod shutdown;
+pub mod telemetry;
