@@ -1,5 +1,10 @@
 //! Usher: admission and booking for the minute when far more people come than there are seats.
 
+pub mod cli;
+pub mod config;
+pub mod http;
 pub mod ids;
 pub mod money;
 pub mod partition;
+pub mod shutdown;
+pub mod telemetry;

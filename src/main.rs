@@ -1,3 +1,27 @@
-//! The `usher` command.
+//! The `usher` command: an allocator, a runtime and an exit code around the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use usher::cli::Cli;
+
+// Many small allocations of many sizes, from all threads: measurably cheaper than the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("usher: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
+    let job = Cli::parse().prepare()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async move { tracing::debug!(?job, "settings are sound") });
+    Ok(())
+}

@@ -44,7 +44,9 @@ mod tests {
 
     #[test]
     fn only_integers_in_range_are_money() {
-        for bad in ["-1", "12.5", "1e3", "\"12\"", "9007199254740992", "9223372036854775808", "0x10", "null", "true"] {
+        for bad in
+            ["-1", "12.5", "1e3", "\"12\"", "9007199254740992", "9223372036854775808", "0x10", "null", "true"]
+        {
             assert!(serde_json::from_str::<Money>(bad).is_err(), "{bad}");
         }
         assert_eq!(serde_json::from_str::<Money>("9007199254740991").unwrap().get(), MAX);

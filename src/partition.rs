@@ -15,9 +15,9 @@ pub struct Slot(u16);
 impl Slot {
     /// The slot of a name or a user: 64-bit FNV-1a (Fowler, Noll, Vo), folded. It must never change: ids in MySQL carry it.
     pub fn of(bytes: &[u8]) -> Self {
-        let hash = bytes
-            .iter()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
         let folded = (hash ^ (hash >> 32)).to_le_bytes();
         Self::from_low_bits(u16::from_le_bytes([folded[0], folded[1]]))
     }

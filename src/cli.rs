@@ -1,0 +1,167 @@
+//! The command line: what can be asked of the binary, checked before anything is started.
+//!
+//! clap reads flags and environment by itself, flags first, so no layer of configuration stands between the two.
+
+use clap::{Parser, Subcommand};
+
+use crate::config::args::{DevArgs, MigrateArgs, ServeArgs, StoreArgs};
+use crate::config::dev::DevSettings;
+use crate::config::{BadSettings, Config, MigrateSettings, StoreSettings};
+use crate::telemetry::log;
+
+/// Admission and booking for the minute when far more people come than there are seats.
+#[derive(Parser)]
+#[command(name = "usher", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// How the log looks: text or json; its levels are those of RUST_LOG
+    #[arg(
+        long,
+        env = "USHER_LOG",
+        hide_env_values = true,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    log: String,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve on the given Redis and MySQL
+    Serve(Box<ServeArgs>),
+    /// Serve on private Redis and MySQL-compatible servers that are started for it, with demo data
+    Dev(Box<DevArgs>),
+    /// Bring the MySQL schema up to date
+    Migrate(MigrateArgs),
+    /// Put data in
+    #[command(subcommand)]
+    Seed(Seed),
+    /// Print the OpenAPI document of the public listener
+    Openapi {
+        /// That of the admin listener instead
+        #[arg(long)]
+        admin: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum Seed {
+    /// A concert of fifty seats, its queue, a coupon and a reward
+    Demo(StoreArgs),
+}
+
+/// A command with its settings checked.
+#[derive(Debug)]
+pub enum Job {
+    /// `usher serve`
+    Serve(Box<Config>),
+    /// `usher dev`
+    Dev(Box<DevSettings>),
+    /// `usher migrate`
+    Migrate(MigrateSettings),
+    /// `usher seed demo`
+    SeedDemo(StoreSettings),
+    /// `usher openapi`
+    Openapi {
+        /// The admin listener's.
+        admin: bool,
+    },
+}
+
+/// Why a command did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Settings are wrong.
+    #[error(transparent)]
+    Settings(#[from] BadSettings),
+    /// The log's format is not known.
+    #[error("USHER_LOG (--log): must be text or json")]
+    LogFormat,
+    /// The log could not be started.
+    #[error(transparent)]
+    Log(#[from] log::Error),
+}
+
+impl Cli {
+    /// Starts the log and checks the command's settings.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the settings, by their names.
+    pub fn prepare(self) -> Result<Job, Error> {
+        let format = match self.log.trim() {
+            "" | "text" => log::Format::Text,
+            "json" => log::Format::Json,
+            _ => return Err(Error::LogFormat),
+        };
+        log::init(format, std::env::var("RUST_LOG").ok().as_deref())?;
+        let job = self.command.check()?;
+        if let Job::Serve(config) = &job {
+            for warning in &config.warnings {
+                tracing::warn!("{warning}");
+            }
+        }
+        Ok(job)
+    }
+}
+
+impl Command {
+    fn check(self) -> Result<Job, BadSettings> {
+        Ok(match self {
+            Self::Serve(args) => Job::Serve(Box::new(Config::new(&args)?)),
+            Self::Dev(args) => Job::Dev(Box::new(DevSettings::new(&args)?)),
+            Self::Migrate(args) => Job::Migrate(MigrateSettings::new(&args)?),
+            Self::Seed(Seed::Demo(args)) => Job::SeedDemo(StoreSettings::new(&args)?),
+            Self::Openapi { admin } => Job::Openapi { admin },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::flag;
+    use clap::CommandFactory;
+
+    fn job(line: &str) -> Result<Job, String> {
+        let cli = Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?;
+        cli.command.check().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_grammar_is_sound_and_every_flag_has_the_name_of_its_variable() {
+        let mut commands = vec![Cli::command()];
+        Cli::command().debug_assert();
+        while let Some(command) = commands.pop() {
+            for argument in command.get_arguments() {
+                let Some(variable) = argument.get_env().and_then(|name| name.to_str()) else { continue };
+                assert_eq!(flag(variable), format!("--{}", argument.get_long().unwrap()));
+                assert!(argument.is_hide_env_values_set(), "{variable}: help must not show it");
+            }
+            commands.extend(command.get_subcommands().cloned());
+        }
+    }
+
+    #[test]
+    fn commands_are_understood() {
+        assert!(matches!(job("usher openapi --admin"), Ok(Job::Openapi { admin: true })));
+        assert!(matches!(job("usher openapi"), Ok(Job::Openapi { admin: false })));
+        assert!(matches!(job("usher migrate --mysql-url mysql://h/d"), Ok(Job::Migrate(_))));
+        assert!(matches!(
+            job("usher seed demo --mysql-url mysql://h/d --redis-url redis://h"),
+            Ok(Job::SeedDemo(_))
+        ));
+        assert!(matches!(job("usher dev --log json --listen 127.0.0.1:0"), Ok(Job::Dev(_))));
+        for bad in ["usher", "usher fly", "usher seed", "usher serve --colour red"] {
+            assert!(job(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn wrong_settings_are_told_by_name() {
+        let error = job("usher dev --drain-seconds soon --listen here").unwrap_err();
+        assert!(error.contains("USHER_LISTEN (--listen)"), "{error}");
+        assert!(error.contains("USHER_DRAIN_SECONDS (--drain-seconds)"), "{error}");
+    }
+}

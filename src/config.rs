@@ -1,0 +1,172 @@
+//! Settings: read once, checked against each other, and dealt to the rooms.
+//!
+//! clap reads flags and the environment (flags win), [`args`] lists them; an empty value is one that was not given, as in
+//! `USHER_SERVICE_KEYS=` of a compose file. Everything that is wrong is reported at once, by the setting's name. Each room gets the
+//! struct that is its own; only `cli` and `app` see the whole [`Config`].
+
+pub mod args;
+mod check;
+pub mod dev;
+mod http;
+mod secrets;
+mod stores;
+
+use secrecy::SecretString;
+
+pub use check::{BadSetting, BadSettings, flag};
+pub use http::HttpSettings;
+pub use secrets::TokenKey;
+pub use stores::{MigrateSettings, MysqlSettings, RedisSettings, StoreSettings};
+
+use crate::http::identity;
+use args::ServeArgs;
+use check::Checker;
+
+/// Everything `usher serve` runs on. Its `Debug` shows no secret.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Listeners and bounds.
+    pub http: HttpSettings,
+    /// How users are known.
+    pub identity: identity::Settings,
+    /// The key of the admin listener.
+    pub admin_key: SecretString,
+    /// What signs queue tokens: the first signs, all verify. Never empty.
+    pub token_keys: Vec<TokenKey>,
+    /// Redis and MySQL.
+    pub stores: StoreSettings,
+    /// What is allowed but deserves a second look; for the log, once it runs.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Checks what `usher serve` was given.
+    ///
+    /// # Errors
+    /// All settings that are wrong.
+    pub fn new(args: &ServeArgs) -> Result<Self, BadSettings> {
+        let mut check = Checker::default();
+        let http = HttpSettings::read(&args.listen, &args.http, &mut check);
+        let identity = secrets::identity(&args.secrets, &mut check);
+        let admin_key = secrets::admin_key(&args.secrets, &mut check);
+        let token_keys = secrets::token_keys(&args.secrets, &mut check);
+        secrets::all_differ(&identity, admin_key.as_ref(), &token_keys, &mut check);
+        let stores = StoreSettings::read(&args.stores, &mut check);
+        match (http, admin_key, stores, check.finish()) {
+            (Some(http), Some(admin_key), Some(stores), Ok(())) => {
+                let mut config = Self { http, identity, admin_key, token_keys, stores, warnings: Vec::new() };
+                config.warnings = config.second_looks();
+                Ok(config)
+            }
+            (.., outcome) => Err(outcome.err().unwrap_or_default()),
+        }
+    }
+
+    fn second_looks(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let public = self.http.listen;
+        if self.identity.header && !public.ip().is_loopback() {
+            warnings.push(format!(
+                "USHER_AUTH has `header` on and USHER_LISTEN ({public}) can be reached from elsewhere: whoever reaches it may call \
+                 as anybody; put a gateway that authenticates in front"
+            ));
+        }
+        if self.http.shutdown.deadline < self.http.requests.request_timeout {
+            warnings.push(
+                "USHER_DRAIN_SECONDS is shorter than USHER_REQUEST_TIMEOUT_MS: a shutdown may cut requests"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::args::{HttpArgs, ListenArgs, SecretArgs, StoreArgs};
+    use super::*;
+
+    fn text(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    /// Arguments with which everything is well.
+    pub(super) fn good() -> ServeArgs {
+        ServeArgs {
+            listen: ListenArgs::default(),
+            http: HttpArgs::default(),
+            secrets: SecretArgs {
+                auth: text("header, service-key"),
+                service_keys: text("5ervice-key-one-2c7c0a5be1d94b1f, 5ervice-key-two-8a1fd0c3b5e74d2a"),
+                admin_key: text("0ff1ce-c2b7a9d84e5f6a1b3c8d7e9f0a"),
+                token_keys: text("k2:d41d8cd98f00b204e9800998ecf8427e,k1:7215ee9c7d9dc229d2921a40e899ec5f"),
+            },
+            stores: StoreArgs {
+                redis_url: text("redis://127.0.0.1:6379"),
+                mysql_url: text("mysql://usher:hunter2hunter2@127.0.0.1/usher"),
+                partitions: None,
+                key_prefix: None,
+            },
+        }
+    }
+
+    #[test]
+    fn good_settings_are_taken_with_defaults() {
+        let config = Config::new(&good()).unwrap();
+        assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.stores.partitions.count(), 64);
+        assert_eq!(config.token_keys[0].kid, "k2");
+        assert!(config.identity.header);
+        assert_eq!(config.identity.service_keys.len(), 2);
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    }
+
+    #[test]
+    fn nothing_given_reports_everything_that_must_be() {
+        let bad = Config::new(&ServeArgs::default()).unwrap_err();
+        let names: Vec<_> = bad.settings().iter().map(|bad| bad.setting).collect();
+        let needed =
+            ["USHER_AUTH", "USHER_ADMIN_KEY", "USHER_TOKEN_KEYS", "USHER_REDIS_URL", "USHER_MYSQL_URL"];
+        assert_eq!(names, needed);
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        let shown = format!("{:?}", Config::new(&good()).unwrap());
+        for secret in ["hunter2", "0ff1ce", "5ervice", "d41d8c", "7215ee"] {
+            assert!(!shown.contains(secret), "{secret}: {shown}");
+        }
+    }
+
+    #[test]
+    fn one_secret_in_two_roles_is_refused() {
+        for (role, other) in [("admin", "service"), ("admin", "token"), ("service", "token")] {
+            let mut args = good();
+            let shared = "f3a1c95be07d4286a1b0c9d8e7f60514";
+            for role in [role, other] {
+                match role {
+                    "admin" => args.secrets.admin_key = text(shared),
+                    "service" => args.secrets.service_keys = text(shared),
+                    _ => args.secrets.token_keys = Some(format!("k1:{shared}")),
+                }
+            }
+            let bad = Config::new(&args).unwrap_err();
+            assert!(bad.to_string().contains("must differ"), "{bad}");
+            assert!(!bad.to_string().contains(shared), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_deserves_a_second_look_is_a_warning() {
+        let mut args = good();
+        args.listen.listen = text("0.0.0.0:8080");
+        args.http.drain_seconds = text("1");
+        let warnings = Config::new(&args).unwrap().warnings;
+        assert!(
+            warnings[0].contains("USHER_AUTH") && warnings[1].contains("USHER_DRAIN_SECONDS"),
+            "{warnings:?}"
+        );
+        args.secrets.auth = text("service-key");
+        assert_eq!(Config::new(&args).unwrap().warnings.len(), 1);
+    }
+}

@@ -1,0 +1,121 @@
+//! Flags and environment variables, as text: what they mean is checked afterwards, so that all mistakes are told at once.
+//!
+//! The structs have no `Debug`: some fields are secrets.
+
+use clap::Args;
+
+/// Redis and MySQL.
+#[derive(Args, Clone, Default)]
+pub struct StoreArgs {
+    /// redis://, redis-sentinel:// or redis-cluster://
+    #[arg(long, env = "USHER_REDIS_URL", hide_env_values = true, value_name = "URL")]
+    pub redis_url: Option<String>,
+    /// mysql:// or mariadb://, with the name of the database
+    #[arg(long, env = "USHER_MYSQL_URL", hide_env_values = true, value_name = "URL")]
+    pub mysql_url: Option<String>,
+    /// Partitions, 1 to 4096; as at the first migration [default: 64]
+    #[arg(long, env = "USHER_PARTITIONS", hide_env_values = true, value_name = "COUNT")]
+    pub partitions: Option<String>,
+    /// What every key in Redis begins with [default: usher]
+    #[arg(long, env = "USHER_KEY_PREFIX", hide_env_values = true, value_name = "PREFIX")]
+    pub key_prefix: Option<String>,
+}
+
+/// What `usher migrate` needs.
+#[derive(Args, Clone, Default)]
+pub struct MigrateArgs {
+    /// mysql:// or mariadb://, with the name of the database
+    #[arg(long, env = "USHER_MYSQL_URL", hide_env_values = true, value_name = "URL")]
+    pub mysql_url: Option<String>,
+    /// Partitions, 1 to 4096; recorded at the first migration [default: 64]
+    #[arg(long, env = "USHER_PARTITIONS", hide_env_values = true, value_name = "COUNT")]
+    pub partitions: Option<String>,
+}
+
+/// Where to listen.
+#[derive(Args, Clone, Default)]
+pub struct ListenArgs {
+    /// Address of the public listener [default: 127.0.0.1:8080]
+    #[arg(long, env = "USHER_LISTEN", hide_env_values = true, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// Address of the admin listener [default: 127.0.0.1:8081]
+    #[arg(long, env = "USHER_ADMIN_LISTEN", hide_env_values = true, value_name = "ADDRESS")]
+    pub admin_listen: Option<String>,
+}
+
+/// Who may call, and with what.
+#[derive(Args, Clone, Default)]
+pub struct SecretArgs {
+    /// How users are known, comma-separated: header, service-key
+    #[arg(long, env = "USHER_AUTH", hide_env_values = true, value_name = "MODES")]
+    pub auth: Option<String>,
+    /// Keys of trusted backends, comma-separated, 32 characters or more each
+    #[arg(long, env = "USHER_SERVICE_KEYS", hide_env_values = true, value_name = "KEYS")]
+    pub service_keys: Option<String>,
+    /// Key of the admin listener, 32 characters or more
+    #[arg(long, env = "USHER_ADMIN_KEY", hide_env_values = true, value_name = "KEY")]
+    pub admin_key: Option<String>,
+    /// What signs queue tokens: kid:secret, comma-separated, the newest first
+    #[arg(long, env = "USHER_TOKEN_KEYS", hide_env_values = true, value_name = "KEYS")]
+    pub token_keys: Option<String>,
+}
+
+/// Bounds on requests.
+#[derive(Args, Clone, Default)]
+pub struct HttpArgs {
+    /// How many proxies of your own stand in front, 0 to 16: so many entries of X-Forwarded-For are believed [default: 0]
+    #[arg(long, env = "USHER_TRUSTED_PROXIES", hide_env_values = true, value_name = "COUNT")]
+    pub trusted_proxies: Option<String>,
+    /// Requests per second of one user; 0 is off [default: 100]
+    #[arg(long, env = "USHER_LIMIT_USER_PER_SECOND", hide_env_values = true, value_name = "COUNT")]
+    pub limit_user_per_second: Option<String>,
+    /// Requests a quiet user may make at once [default: 400]
+    #[arg(long, env = "USHER_LIMIT_USER_BURST", hide_env_values = true, value_name = "COUNT")]
+    pub limit_user_burst: Option<String>,
+    /// Requests per second of one address; 0 is off [default: 0]
+    #[arg(long, env = "USHER_LIMIT_ADDRESS_PER_SECOND", hide_env_values = true, value_name = "COUNT")]
+    pub limit_address_per_second: Option<String>,
+    /// Requests per second in all; 0 is off [default: 0]
+    #[arg(long, env = "USHER_LIMIT_GLOBAL_PER_SECOND", hide_env_values = true, value_name = "COUNT")]
+    pub limit_global_per_second: Option<String>,
+    /// From the signal to the end of a shutdown, 0 to 3600 [default: 20]
+    #[arg(long, env = "USHER_DRAIN_SECONDS", hide_env_values = true, value_name = "SECONDS")]
+    pub drain_seconds: Option<String>,
+    /// The longest a request may take, 100 to 600000 [default: 10000]
+    #[arg(long, env = "USHER_REQUEST_TIMEOUT_MS", hide_env_values = true, value_name = "MILLISECONDS")]
+    pub request_timeout_ms: Option<String>,
+    /// The longest body, 1024 to 16777216 [default: 65536]
+    #[arg(long, env = "USHER_BODY_LIMIT_BYTES", hide_env_values = true, value_name = "BYTES")]
+    pub body_limit_bytes: Option<String>,
+}
+
+/// What `usher serve` takes.
+#[derive(Args, Clone, Default)]
+pub struct ServeArgs {
+    /// Where to listen.
+    #[command(flatten)]
+    pub listen: ListenArgs,
+    /// Redis and MySQL.
+    #[command(flatten)]
+    pub stores: StoreArgs,
+    /// Who may call.
+    #[command(flatten)]
+    pub secrets: SecretArgs,
+    /// Bounds on requests.
+    #[command(flatten)]
+    pub http: HttpArgs,
+}
+
+/// What `usher dev` takes; servers and secrets it makes itself.
+#[derive(Args, Clone, Default)]
+pub struct DevArgs {
+    /// Where to listen.
+    #[command(flatten)]
+    pub listen: ListenArgs,
+    /// Bounds on requests.
+    #[command(flatten)]
+    pub http: HttpArgs,
+    /// Where its servers keep their data [default: .usher]
+    #[arg(long, env = "USHER_DATA_DIR", hide_env_values = true, value_name = "DIRECTORY")]
+    pub data_dir: Option<String>,
+}

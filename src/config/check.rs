@@ -1,0 +1,141 @@
+//! Reads settings one by one and remembers what was wrong with them.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+/// One setting that is wrong. The message never repeats the value: it may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadSetting {
+    /// The environment variable.
+    pub setting: &'static str,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl fmt::Display for BadSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}): {}", self.setting, flag(self.setting), self.message)
+    }
+}
+
+/// All settings that are wrong, in the order in which they were looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BadSettings(Vec<BadSetting>);
+
+impl BadSettings {
+    /// Each of them.
+    pub fn settings(&self) -> &[BadSetting] {
+        &self.0
+    }
+}
+
+impl fmt::Display for BadSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("some settings are wrong:")?;
+        self.0.iter().try_for_each(|bad| write!(f, "\n  {bad}"))
+    }
+}
+
+impl std::error::Error for BadSettings {}
+
+/// `USHER_ADMIN_KEY` is the flag `--admin-key`.
+pub fn flag(setting: &str) -> String {
+    format!("--{}", setting.trim_start_matches("USHER_").to_ascii_lowercase().replace('_', "-"))
+}
+
+/// Collects what is wrong.
+#[derive(Default)]
+pub(super) struct Checker(Vec<BadSetting>);
+
+impl Checker {
+    pub(super) fn fail(&mut self, setting: &'static str, message: impl Into<String>) {
+        self.0.push(BadSetting { setting, message: message.into() });
+    }
+
+    pub(super) fn finish(self) -> Result<(), BadSettings> {
+        if self.0.is_empty() { Ok(()) } else { Err(BadSettings(self.0)) }
+    }
+
+    /// A setting that has no default.
+    pub(super) fn required<'a>(&mut self, setting: &'static str, value: Option<&'a str>) -> Option<&'a str> {
+        let value = given(value);
+        if value.is_none() {
+            self.fail(setting, "must be given");
+        }
+        value
+    }
+
+    /// A number of the range; the default when nothing was given or when it is wrong, which is remembered.
+    pub(super) fn number<T>(
+        &mut self,
+        setting: &'static str,
+        value: Option<&str>,
+        range: RangeInclusive<T>,
+        default: T,
+    ) -> T
+    where
+        T: FromStr + PartialOrd + fmt::Display,
+    {
+        let Some(text) = given(value) else { return default };
+        match text.parse() {
+            Ok(number) if range.contains(&number) => number,
+            _ => {
+                self.fail(setting, format!("must be a number from {} to {}", range.start(), range.end()));
+                default
+            }
+        }
+    }
+
+    /// Text that is read by `FromStr`.
+    pub(super) fn parsed<T: FromStr>(
+        &mut self,
+        setting: &'static str,
+        value: Option<&str>,
+        default: &str,
+        must: &str,
+    ) -> Option<T> {
+        let parsed = given(value).unwrap_or(default).parse().ok();
+        if parsed.is_none() {
+            self.fail(setting, must);
+        }
+        parsed
+    }
+}
+
+/// What was given, without the white space around it; nothing where that is all.
+pub(super) fn given(value: Option<&str>) -> Option<&str> {
+    value.map(str::trim).filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_bounded_and_empty_is_the_default() {
+        let mut check = Checker::default();
+        for (value, expected) in
+            [(None, 64), (Some(""), 64), (Some(" "), 64), (Some("1"), 1), (Some(" 4096 "), 4096)]
+        {
+            assert_eq!(check.number("USHER_PARTITIONS", value, 1..=4096, 64), expected, "{value:?}");
+        }
+        check.finish().unwrap();
+        for value in ["0", "4097", "-1", "x", "1.5", "99999999999999999999"] {
+            let mut check = Checker::default();
+            check.number("USHER_PARTITIONS", Some(value), 1..=4096_u16, 64);
+            let shown = check.finish().unwrap_err().settings()[0].to_string();
+            assert_eq!(shown, "USHER_PARTITIONS (--partitions): must be a number from 1 to 4096", "{value}");
+        }
+    }
+
+    #[test]
+    fn everything_wrong_is_told_at_once() {
+        let mut check = Checker::default();
+        check.required("USHER_REDIS_URL", None);
+        check.required("USHER_ADMIN_KEY", Some(" "));
+        let shown = check.finish().unwrap_err().to_string();
+        assert!(shown.contains("USHER_REDIS_URL (--redis-url): must be given\n"), "{shown}");
+        assert!(shown.ends_with("USHER_ADMIN_KEY (--admin-key): must be given"), "{shown}");
+    }
+}

@@ -1,0 +1,188 @@
+//! Where Redis and MySQL are.
+
+use secrecy::SecretString;
+
+use super::args::{MigrateArgs, StoreArgs};
+use super::check::{BadSettings, Checker, given};
+use crate::partition::Partitions;
+
+/// Redis' settings.
+#[derive(Debug, Clone)]
+pub struct RedisSettings {
+    /// `redis://`, `redis-sentinel://` or `redis-cluster://`; a secret, for it may hold a password.
+    pub url: SecretString,
+    /// What every key begins with, `[a-z0-9_-]{1,32}`.
+    pub key_prefix: String,
+}
+
+/// MySQL's settings.
+#[derive(Debug, Clone)]
+pub struct MysqlSettings {
+    /// `mysql://` or `mariadb://` with a database; a secret, for it may hold a password.
+    pub url: SecretString,
+}
+
+/// Both stores, and how many partitions they are divided into.
+#[derive(Debug, Clone)]
+pub struct StoreSettings {
+    /// Redis.
+    pub redis: RedisSettings,
+    /// MySQL.
+    pub mysql: MysqlSettings,
+    /// P; must be what the first migration recorded.
+    pub partitions: Partitions,
+}
+
+/// What `usher migrate` runs on.
+#[derive(Debug, Clone)]
+pub struct MigrateSettings {
+    /// MySQL.
+    pub mysql: MysqlSettings,
+    /// P, recorded at the first migration.
+    pub partitions: Partitions,
+}
+
+impl StoreSettings {
+    /// Checks what a command that speaks to both stores was given.
+    ///
+    /// # Errors
+    /// All settings that are wrong.
+    pub fn new(args: &StoreArgs) -> Result<Self, BadSettings> {
+        let mut check = Checker::default();
+        let settings = Self::read(args, &mut check);
+        check.finish()?;
+        settings.ok_or_else(BadSettings::default)
+    }
+
+    pub(super) fn read(args: &StoreArgs, check: &mut Checker) -> Option<Self> {
+        let redis_url = redis_url(args.redis_url.as_deref(), check);
+        let mysql_url = mysql_url(args.mysql_url.as_deref(), check);
+        let partitions = partitions(args.partitions.as_deref(), check);
+        let key_prefix = given(args.key_prefix.as_deref()).unwrap_or("usher").to_owned();
+        // Neither a brace nor a colon: the prefix must not change which slot of a cluster a key is in.
+        let allowed =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
+        if key_prefix.len() > 32 || !key_prefix.bytes().all(allowed) {
+            check.fail("USHER_KEY_PREFIX", "must match [a-z0-9_-]{1,32}");
+        }
+        Some(Self {
+            redis: RedisSettings { url: redis_url?, key_prefix },
+            mysql: MysqlSettings { url: mysql_url? },
+            partitions: partitions?,
+        })
+    }
+}
+
+impl MigrateSettings {
+    /// Checks what `usher migrate` was given.
+    ///
+    /// # Errors
+    /// All settings that are wrong.
+    pub fn new(args: &MigrateArgs) -> Result<Self, BadSettings> {
+        let mut check = Checker::default();
+        let url = mysql_url(args.mysql_url.as_deref(), &mut check);
+        let partitions = partitions(args.partitions.as_deref(), &mut check);
+        check.finish()?;
+        url.zip(partitions)
+            .map(|(url, partitions)| Self { mysql: MysqlSettings { url }, partitions })
+            .ok_or_else(BadSettings::default)
+    }
+}
+
+fn partitions(value: Option<&str>, check: &mut Checker) -> Option<Partitions> {
+    Partitions::new(check.number("USHER_PARTITIONS", value, 1..=4096, 64))
+}
+
+fn redis_url(value: Option<&str>, check: &mut Checker) -> Option<SecretString> {
+    let url = check.required("USHER_REDIS_URL", value)?;
+    match url.split_once("://") {
+        Some(("redis" | "redis-sentinel" | "redis-cluster", rest)) if !rest.is_empty() => Some(url.into()),
+        _ => {
+            check.fail(
+                "USHER_REDIS_URL",
+                "must begin with redis://, redis-sentinel:// or redis-cluster:// and name a host",
+            );
+            None
+        }
+    }
+}
+
+fn mysql_url(value: Option<&str>, check: &mut Checker) -> Option<SecretString> {
+    let url = check.required("USHER_MYSQL_URL", value)?;
+    let Some(("mysql" | "mariadb", rest)) = url.split_once("://") else {
+        check.fail("USHER_MYSQL_URL", "must begin with mysql:// or mariadb://");
+        return None;
+    };
+    let path = rest.split(['?', '#']).next().unwrap_or_default();
+    match path.split_once('/') {
+        Some((host, database)) if !host.is_empty() && !database.is_empty() => Some(url.into()),
+        _ => {
+            check.fail(
+                "USHER_MYSQL_URL",
+                "must name a host and a database: mysql://user:password@host/database",
+            );
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(redis: &str, mysql: &str, prefix: Option<&str>) -> Vec<&'static str> {
+        let args = StoreArgs {
+            redis_url: Some(redis.to_owned()),
+            mysql_url: Some(mysql.to_owned()),
+            partitions: None,
+            key_prefix: prefix.map(str::to_owned),
+        };
+        match StoreSettings::new(&args) {
+            Ok(_) => Vec::new(),
+            Err(bad) => bad.settings().iter().map(|bad| bad.setting).collect(),
+        }
+    }
+
+    const REDIS: &str = "redis://:password@127.0.0.1:6379/0";
+    const MYSQL: &str = "mysql://root@127.0.0.1/usher";
+
+    #[test]
+    fn urls_of_the_known_schemes_are_taken() {
+        for redis in [REDIS, "redis-sentinel://a:1,b:2/main", "redis-cluster://a:1"] {
+            assert!(with(redis, MYSQL, None).is_empty(), "{redis}");
+        }
+        for mysql in [
+            MYSQL,
+            "mariadb://u:p@h:1/d?ssl-mode=required",
+            "mysql://root@localhost/usher?socket=/run/x.sock",
+        ] {
+            assert!(with(REDIS, mysql, None).is_empty(), "{mysql}");
+        }
+    }
+
+    #[test]
+    fn other_urls_are_refused() {
+        for redis in ["", "127.0.0.1:6379", "rediss://a", "http://a", "redis://", "redis:a"] {
+            assert_eq!(with(redis, MYSQL, None), ["USHER_REDIS_URL"], "{redis}");
+        }
+        for mysql in ["", "postgres://a/b", "mysql://h", "mysql://h/", "mysql://h/?x=/y", "mysql:///d"] {
+            assert_eq!(with(REDIS, mysql, None), ["USHER_MYSQL_URL"], "{mysql}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_can_not_change_the_slot() {
+        assert!(with(REDIS, MYSQL, Some("test_1-a")).is_empty());
+        for prefix in ["{p1}", "a:b", "Usher", "ä", &"x".repeat(33)] {
+            assert_eq!(with(REDIS, MYSQL, Some(prefix)), ["USHER_KEY_PREFIX"], "{prefix}");
+        }
+    }
+
+    #[test]
+    fn migrating_needs_mysql_alone() {
+        let mut args = MigrateArgs { mysql_url: Some(MYSQL.to_owned()), partitions: Some("8".to_owned()) };
+        assert_eq!(MigrateSettings::new(&args).unwrap().partitions.count(), 8);
+        args = MigrateArgs { mysql_url: None, partitions: Some("0".to_owned()) };
+        assert_eq!(MigrateSettings::new(&args).unwrap_err().settings().len(), 2);
+    }
+}

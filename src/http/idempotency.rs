@@ -1,0 +1,100 @@
+//! Idempotency keys, and what it means for two requests to be the same. Who remembers them is the rooms' affair.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderName, Method, StatusCode};
+use sha2::{Digest, Sha256};
+
+use super::problem::Problem;
+
+/// The header that carries the key.
+pub const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+/// The header, `true`, of an answer that was given before.
+pub const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// The key of a request, 1…128 visible ASCII characters. Missing: 400 `idempotency_key_required`; of another form: 400
+/// `malformed_request`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    /// The key's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let mut all = parts.headers.get_all(KEY_HEADER).iter();
+        let Some(first) = all.next() else {
+            let detail = "This call needs an Idempotency-Key.";
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "idempotency_key_required", detail));
+        };
+        let visible =
+            |text: &&str| (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        match first.to_str().ok().filter(visible) {
+            Some(text) if all.next().is_none() => Ok(Self(text.to_owned())),
+            _ => Err(Problem::malformed_request(
+                "Idempotency-Key must be 1 to 128 visible ASCII characters, given once.",
+            )),
+        }
+    }
+}
+
+/// What two requests under one key must have in common: sixteen bytes of SHA-256 over method, path (as the client sent it, without
+/// the query) and body. Each part is preceded by its length, so that none can run into the next.
+pub fn fingerprint(method: &Method, path: &str, body: &[u8]) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    for part in [method.as_str().as_bytes(), path.as_bytes(), body] {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    let whole: [u8; 32] = hash.finalize().into();
+    let mut half = [0; 16];
+    half.copy_from_slice(&whole[..16]);
+    half
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::{HeaderValue, Request};
+
+    async fn key(values: &[&[u8]]) -> Result<IdempotencyKey, &'static str> {
+        let (mut parts, ()) = Request::new(()).into_parts();
+        for value in values {
+            parts.headers.append(KEY_HEADER, HeaderValue::from_bytes(value).unwrap());
+        }
+        IdempotencyKey::from_request_parts(&mut parts, &()).await.map_err(|problem| {
+            assert_eq!(problem.status(), 400);
+            problem.code()
+        })
+    }
+
+    #[tokio::test]
+    async fn keys_are_visible_ascii() {
+        assert_eq!(key(&[b"a~!9"]).await.unwrap().as_str(), "a~!9");
+        assert!(key(&[&[b'x'; 128]]).await.is_ok());
+        assert_eq!(key(&[]).await, Err("idempotency_key_required"));
+        for bad in [&b""[..], b"a b", b"a\tb", "\u{e4}".as_bytes(), &[b'x'; 129]] {
+            assert_eq!(key(&[bad]).await, Err("malformed_request"), "{bad:?}");
+        }
+        assert_eq!(key(&[b"a", b"a"]).await, Err("malformed_request"));
+    }
+
+    #[test]
+    fn every_part_changes_the_fingerprint() {
+        let one = fingerprint(&Method::POST, "/v1/payments", b"{}");
+        assert_eq!(one, fingerprint(&Method::POST, "/v1/payments", b"{}"));
+        for other in [
+            fingerprint(&Method::PUT, "/v1/payments", b"{}"),
+            fingerprint(&Method::POST, "/v1/payment", b"s{}"),
+            fingerprint(&Method::POST, "/v1/payments", b"{ }"),
+        ] {
+            assert_ne!(one, other);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Who is calling: `Usher-User`, by itself where a gateway in front vouches for it, or vouched for by a service key.
+//!
+//! With service keys on, an `Authorization` header is a claim that must hold: a wrong key is 401 even where the bare header would do.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use secrecy::SecretString;
+
+use super::limits::count_user;
+use super::problem::Problem;
+use super::secret::{Bearer, Digest, bearer};
+use crate::ids::UserId;
+
+/// The header that names the user.
+pub const USER_HEADER: &str = "usher-user";
+
+/// How users are known.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// `Usher-User` is believed by itself.
+    pub header: bool,
+    /// `Usher-User` is believed beside one of these keys; empty is off.
+    pub service_keys: Vec<SecretString>,
+}
+
+/// Knows callers. Shared by all requests.
+#[derive(Debug)]
+pub struct Callers {
+    header: bool,
+    service_keys: Vec<Digest>,
+}
+
+/// A user, and whether a trusted backend speaks for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// The user.
+    pub user: UserId,
+    /// A service key vouches for the user.
+    pub by_service: bool,
+}
+
+/// The user who calls; 401 `unauthenticated` without one.
+#[derive(Debug, Clone, Copy)]
+pub struct User(pub UserId);
+
+/// The user who calls, if the request says. A wrong key or a broken name is still 401: a claim that does not hold is not silence.
+#[derive(Debug, Clone, Copy)]
+pub struct MaybeUser(pub Option<UserId>);
+
+impl Callers {
+    /// From the settings.
+    pub fn new(settings: &Settings) -> Self {
+        Self { header: settings.header, service_keys: settings.service_keys.iter().map(Digest::of).collect() }
+    }
+
+    /// Whether users can only be vouched for by a service, so that money may be trusted to it alone.
+    pub fn has_service_keys(&self) -> bool {
+        !self.service_keys.is_empty()
+    }
+
+    /// Who calls with these headers; `None` when they say nothing about it.
+    ///
+    /// # Errors
+    /// 401 `unauthenticated` when what they say does not hold.
+    pub fn identify(&self, headers: &HeaderMap) -> Result<Option<Caller>, Problem> {
+        let by_service = self.has_service_keys()
+            && match bearer(headers) {
+                Bearer::Missing => false,
+                Bearer::Unreadable => {
+                    return Err(Problem::unauthenticated("Authorization must be `Bearer <service key>`."));
+                }
+                Bearer::Key(key) if self.is_service_key(key) => true,
+                Bearer::Key(_) => return Err(Problem::unauthenticated("The service key is not known.")),
+            };
+        let Some(user) = named_user(headers)? else { return Ok(None) };
+        if !by_service && !self.header {
+            return Err(Problem::unauthenticated("Usher-User needs a service key beside it."));
+        }
+        Ok(Some(Caller { user, by_service }))
+    }
+
+    /// Every key is compared, so that the time doesn't tell which one was nearly right.
+    fn is_service_key(&self, presented: &str) -> bool {
+        self.service_keys.iter().fold(false, |found, key| key.matches(presented) | found)
+    }
+}
+
+fn named_user(headers: &HeaderMap) -> Result<Option<UserId>, Problem> {
+    let mut all = headers.get_all(USER_HEADER).iter();
+    let Some(first) = all.next() else { return Ok(None) };
+    if all.next().is_some() {
+        return Err(Problem::unauthenticated("Usher-User must be given once."));
+    }
+    let user = first.to_str().ok().and_then(|text| text.trim().parse().ok());
+    user.map(Some).ok_or_else(|| Problem::unauthenticated("Usher-User must be a UUID."))
+}
+
+fn identify(parts: &mut Parts) -> Result<Option<Caller>, Problem> {
+    let callers = parts.extensions.get::<Arc<Callers>>().ok_or_else(|| {
+        tracing::error!("the router lacks http::layers: nobody can be known");
+        Problem::internal()
+    })?;
+    let caller = callers.identify(&parts.headers)?;
+    if let Some(caller) = caller {
+        count_user(parts, caller.user)?;
+    }
+    Ok(caller)
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        identify(parts)?.ok_or_else(|| Problem::unauthenticated("Usher-User is missing."))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for User {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        Caller::from_request_parts(parts, state).await.map(|caller| Self(caller.user))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for MaybeUser {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        identify(parts).map(|caller| Self(caller.map(|caller| caller.user)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::limits::Limits;
+    use super::*;
+
+    const USER: &str = "00000000-0000-4000-8000-000000000001";
+    const KEY: &str = "service-key-of-a-booking-backend-1";
+
+    fn callers(header: bool, keys: &[&str]) -> Callers {
+        let service_keys = keys.iter().map(|key| SecretString::from(*key)).collect();
+        Callers::new(&Settings { header, service_keys })
+    }
+
+    fn headers(user: Option<&str>, authorization: Option<&str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [(USER_HEADER, user), ("authorization", authorization)] {
+            if let Some(value) = value {
+                headers.insert(name, value.parse().unwrap());
+            }
+        }
+        headers
+    }
+
+    /// `Some(by_service)`, `None` for nobody, or 401.
+    fn outcome(
+        callers: &Callers,
+        user: Option<&str>,
+        authorization: Option<&str>,
+    ) -> Result<Option<bool>, u16> {
+        match callers.identify(&headers(user, authorization)) {
+            Ok(caller) => Ok(caller.map(|caller| {
+                assert_eq!(caller.user.to_string(), USER);
+                caller.by_service
+            })),
+            Err(problem) => Err(problem.status().as_u16()),
+        }
+    }
+
+    #[test]
+    fn header_mode_believes_the_header() {
+        let callers = callers(true, &[]);
+        assert_eq!(outcome(&callers, Some(USER), None), Ok(Some(false)));
+        assert_eq!(outcome(&callers, Some(USER), Some("Bearer of-the-gateway")), Ok(Some(false)));
+        assert_eq!(outcome(&callers, None, None), Ok(None));
+        for bad in ["", "x", "00000000000040008000000000000001"] {
+            assert_eq!(outcome(&callers, Some(bad), None), Err(401), "{bad}");
+        }
+    }
+
+    #[test]
+    fn service_mode_believes_a_key() {
+        let callers = callers(false, &["another-service-key-of-32-letters", KEY]);
+        let good = format!("Bearer {KEY}");
+        assert_eq!(outcome(&callers, Some(USER), Some(&good)), Ok(Some(true)));
+        assert_eq!(outcome(&callers, None, Some(&good)), Ok(None));
+        assert_eq!(outcome(&callers, Some(USER), None), Err(401));
+        assert_eq!(outcome(&callers, Some("x"), Some(&good)), Err(401));
+        for bad in ["Bearer wrong", "Bearer ", KEY, "Basic abc"] {
+            assert_eq!(outcome(&callers, Some(USER), Some(bad)), Err(401), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_key_is_refused_even_where_the_header_would_do() {
+        let callers = callers(true, &[KEY]);
+        assert_eq!(outcome(&callers, Some(USER), None), Ok(Some(false)));
+        assert_eq!(outcome(&callers, Some(USER), Some(&format!("Bearer {KEY}"))), Ok(Some(true)));
+        assert_eq!(outcome(&callers, Some(USER), Some("Bearer wrong")), Err(401));
+        assert_eq!(outcome(&callers, None, Some("Bearer wrong")), Err(401));
+    }
+
+    #[test]
+    fn two_names_are_none() {
+        let mut two = headers(Some(USER), None);
+        two.append(USER_HEADER, USER.parse().unwrap());
+        assert_eq!(callers(true, &[]).identify(&two).unwrap_err().code(), "unauthenticated");
+    }
+
+    #[tokio::test]
+    async fn extractors_need_a_user_or_not() {
+        let (mut parts, ()) = axum::http::Request::new(()).into_parts();
+        assert_eq!(User::from_request_parts(&mut parts, &()).await.unwrap_err().code(), "internal");
+        parts.extensions.insert(Arc::new(callers(true, &[])));
+        parts.extensions.insert(Arc::new(Limits::off()));
+        assert_eq!(User::from_request_parts(&mut parts, &()).await.unwrap_err().code(), "unauthenticated");
+        assert!(MaybeUser::from_request_parts(&mut parts, &()).await.unwrap().0.is_none());
+        parts.headers = headers(Some(USER), None);
+        assert_eq!(User::from_request_parts(&mut parts, &()).await.unwrap().0.to_string(), USER);
+        assert!(MaybeUser::from_request_parts(&mut parts, &()).await.unwrap().0.is_some());
+        parts.headers = headers(Some("x"), None);
+        assert!(MaybeUser::from_request_parts(&mut parts, &()).await.is_err());
+    }
+}

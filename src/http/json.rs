@@ -1,0 +1,255 @@
+//! JSON in and out.
+//!
+//! Reading tells three faults apart, as API.md does: not JSON at all (415 for its type, 400 for its syntax), too long (413), and
+//! JSON that says something wrong (422, with the path of the field). Bodies are objects: serde would read `[5]` as a struct with one
+//! field, which is nobody's intention.
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
+use axum::extract::{FromRequest, Request};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use super::problem::Problem;
+
+/// A JSON body: extracted from a request, or given as a response.
+#[derive(Debug, Clone)]
+pub struct Json<T>(pub T);
+
+/// A JSON body with the bytes it was read from, which idempotency fingerprints.
+#[derive(Debug, Clone)]
+pub struct JsonBytes<T> {
+    /// What the body says.
+    pub value: T,
+    /// How it says it.
+    pub bytes: Bytes,
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        JsonBytes::from_request(request, state).await.map(|JsonBytes { value, .. }| Self(value))
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBytes<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        check_type(request.headers())?;
+        let bytes = Bytes::from_request(request, state).await.map_err(unreadable)?;
+        let value = parse(&bytes)?;
+        Ok(Self { value, bytes })
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(body) => {
+                ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+            }
+            Err(error) => {
+                tracing::error!(%error, "a response can't be written as JSON");
+                Problem::internal().into_response()
+            }
+        }
+    }
+}
+
+fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let essence = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+    let is_json = essence.is_some_and(|essence| {
+        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+    });
+    if !is_json {
+        return Err(Problem::unsupported_media_type("The body must be of the type application/json."));
+    }
+    match headers.get(CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            Err(Problem::unsupported_media_type("The body must not be compressed."))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A body that did not arrive: longer than the limit, or broken off.
+pub(super) fn unreadable(rejection: BytesRejection) -> Problem {
+    match rejection {
+        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
+            Problem::body_too_large()
+        }
+        _ => Problem::malformed_request("The body could not be read to its end."),
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(match serde_json::from_slice::<IgnoredAny>(bytes) {
+            Ok(IgnoredAny) => Problem::invalid_field("", "must be a JSON object"),
+            Err(error) => Problem::malformed_request(format!("The body is not JSON: {error}.")),
+        });
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        refusal(&path, &error.into_inner())
+    })?;
+    deserializer.end().map_err(|error| refusal("", &error))?;
+    Ok(value)
+}
+
+fn refusal(path: &str, error: &serde_json::Error) -> Problem {
+    let text = error.to_string();
+    if !error.is_data() {
+        return Problem::malformed_request(format!("The body is not JSON: {text}."));
+    }
+    // The position says nothing that the path does not say better.
+    let message = text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]);
+    let (field, message) = blame(path, message);
+    Problem::invalid_field(field, message)
+}
+
+/// The path of the field that is at fault, and what to say of it. serde names a missing or repeated one only in its message, at the
+/// path of the object around it.
+pub(super) fn blame<'a>(path: &str, message: &'a str) -> (String, &'a str) {
+    let path = if path == "." { "" } else { path };
+    let kinds = [("missing field `", "must be given"), ("duplicate field `", "must be given once")];
+    let named =
+        kinds.iter().find_map(|(start, says)| Some((message.strip_prefix(start)?.split('`').next()?, *says)));
+    match named {
+        Some((name, says)) if path.is_empty() => (name.to_owned(), says),
+        Some((name, says)) => (format!("{path}.{name}"), says),
+        None => (path.to_owned(), message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::problem::tests::read;
+    use super::*;
+    use axum::Router;
+    use axum::body::Body;
+    use axum::extract::DefaultBodyLimit;
+    use axum::http::StatusCode;
+    use axum::routing::post;
+    use serde::Deserialize;
+    use serde_json::{Value, json};
+    use tower::ServiceExt;
+
+    #[derive(Debug, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Hold {
+        schedule_id: String,
+        seats: Vec<u32>,
+        inner: Option<Inner>,
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        price: i64,
+    }
+
+    async fn send(content_type: Option<&str>, body: impl Into<Body>) -> (StatusCode, Value) {
+        let handler = |JsonBytes { value, bytes }: JsonBytes<Hold>| async move {
+            assert_eq!(serde_json::from_slice::<Hold>(&bytes).unwrap().seats, value.seats);
+            Json(value)
+        };
+        let app: Router = Router::new().route("/", post(handler)).layer(DefaultBodyLimit::max(200));
+        let mut request = Request::post("/");
+        if let Some(content_type) = content_type {
+            request = request.header(CONTENT_TYPE, content_type);
+        }
+        let (status, _, body) = read(app.oneshot(request.body(body.into()).unwrap()).await.unwrap()).await;
+        (status, body)
+    }
+
+    #[tokio::test]
+    async fn a_good_body_goes_through() {
+        for content_type in
+            ["application/json", "Application/JSON; charset=utf-8", "application/vnd.usher+json"]
+        {
+            let (status, body) = send(Some(content_type), r#" {"schedule_id": "s", "seats": [1]} "#).await;
+            assert_eq!((status, &body["seats"]), (StatusCode::OK, &json!([1])), "{content_type}");
+        }
+    }
+
+    #[tokio::test]
+    async fn other_types_are_refused() {
+        for content_type in
+            [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("json")]
+        {
+            let (status, body) = send(content_type, "{}").await;
+            assert_eq!(
+                (status.as_u16(), &body["code"]),
+                (415, &json!("unsupported_media_type")),
+                "{content_type:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_json_is_malformed() {
+        for body in [
+            "",
+            " ",
+            "{",
+            "nope",
+            "[1",
+            r#"{"schedule_id": "s", "seats": [1]} {}"#,
+            "{\"schedule_id\": \"\u{1}\"}",
+            "\u{feff}{}",
+        ] {
+            let (status, answer) = send(Some("application/json"), body).await;
+            assert_eq!(
+                (status.as_u16(), &answer["code"]),
+                (400, &json!("malformed_request")),
+                "{body:?}: {answer}"
+            );
+        }
+        let (status, _) = send(Some("application/json"), vec![b'{', b'"', 0xff, b'"']).await;
+        assert_eq!(status, 400);
+    }
+
+    #[tokio::test]
+    async fn what_says_something_wrong_names_the_field() {
+        let cases = [
+            (r#"{"seats": [1]}"#, "schedule_id"),
+            (r#"{"schedule_id": "s", "seats": [1, "2"]}"#, "seats[1]"),
+            (r#"{"schedule_id": "s", "seats": [1, -2]}"#, "seats[1]"),
+            (r#"{"schedule_id": 5, "seats": []}"#, "schedule_id"),
+            (r#"{"schedule_id": "s", "seats": null}"#, "seats"),
+            (r#"{"schedule_id": "s", "seats": [], "colour": 1}"#, "colour"),
+            (r#"{"schedule_id": "s", "seats": [], "seats": []}"#, "seats"),
+            (r#"{"schedule_id": "s", "seats": [], "inner": {}}"#, "inner.price"),
+            (r#"{"schedule_id": "s", "seats": [], "inner": {"price": 1.5}}"#, "inner.price"),
+            ("[5]", ""),
+            ("null", ""),
+            ("\"text\"", ""),
+        ];
+        for (body, field) in cases {
+            let (status, answer) = send(Some("application/json"), body).await;
+            assert_eq!(
+                (status.as_u16(), &answer["code"]),
+                (422, &json!("invalid_request")),
+                "{body}: {answer}"
+            );
+            assert_eq!(answer["errors"][0]["field"], field, "{body}: {answer}");
+            assert!(!answer["errors"][0]["message"].as_str().unwrap().contains("line"), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_body_is_refused() {
+        let (status, answer) = send(Some("application/json"), vec![b' '; 201]).await;
+        assert_eq!((status.as_u16(), &answer["code"]), (413, &json!("body_too_large")));
+    }
+}

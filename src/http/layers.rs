@@ -1,0 +1,205 @@
+//! The layers around a router, in the one order that is right.
+//!
+//! From the outside in: request id (so that every answer bears it), metrics (so that every answer is counted), panics, the timeout,
+//! the cache header, then for rooms' routes alone the limits by address (health checks must not starve in a rush).
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use super::identity::Callers;
+use super::limits::{self, Limits};
+use super::problem::{Problem, no_method, no_route};
+use super::{cache, request_id, requests, timeout};
+
+/// Bounds on one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// From the end of the request's headers to the head of the answer.
+    pub request_timeout: Duration,
+    /// The longest body, in bytes.
+    pub body_limit: usize,
+}
+
+/// Gives rooms' routes what their extractors need, and counts requests by address.
+pub fn rooms<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    callers: Arc<Callers>,
+    limits: Arc<Limits>,
+) -> Router<S> {
+    router
+        .route_layer(Extension(callers))
+        .route_layer(Extension(limits.clone()))
+        .route_layer(from_fn_with_state(limits, limits::by_address))
+}
+
+/// Closes a listener's whole router: problems for unknown paths and methods, and the layers that every answer passes.
+pub fn whole<S: Clone + Send + Sync + 'static>(router: Router<S>, settings: &Settings) -> Router<S> {
+    router
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(DefaultBodyLimit::max(settings.body_limit))
+        .layer(from_fn(cache::layer))
+        .layer(from_fn_with_state(settings.request_timeout, timeout::layer))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(requests::layer))
+        .layer(from_fn(request_id::layer))
+}
+
+fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    tracing::error!(message, "a handler panicked");
+    Problem::internal().into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cache::SharedForASecond;
+    use super::super::identity::{self, User};
+    use super::super::peer::Peer;
+    use super::super::problem::tests::read;
+    use super::super::{Json, limits as limit};
+    use super::*;
+    use axum::body::{Body, Bytes};
+    use axum::http::{HeaderMap, Request};
+    use axum::routing::{get, post};
+    use serde_json::Value;
+    use tower::ServiceExt;
+
+    fn app() -> Router {
+        let callers = Callers::new(&identity::Settings { header: true, service_keys: vec![] });
+        let limits = Limits::new(&limit::Settings {
+            user_per_second: 1,
+            user_burst: 2,
+            address_per_second: 3,
+            global_per_second: 0,
+            trusted_proxies: 0,
+        });
+        let routes = Router::new()
+            .route("/v1/me", get(|User(user): User| async move { user.to_string() }))
+            .route("/v1/shared", get(|| async { SharedForASecond("x") }))
+            .route("/v1/slow", get(std::future::pending::<()>))
+            .route("/v1/panic", get(|| async { panic!("on purpose") as () }))
+            .route("/v1/body", post(|Json(value): Json<Value>| async move { Json(value) }));
+        let health = Router::new().route("/healthz", get(|| async {}));
+        let settings = Settings { request_timeout: Duration::from_millis(300), body_limit: 100 };
+        whole(rooms(routes, Arc::new(callers), Arc::new(limits)).merge(health), &settings)
+    }
+
+    async fn ask(app: &Router, request: Request<Body>) -> (u16, HeaderMap, Value) {
+        let (status, headers, body) = read(app.clone().oneshot(request).await.unwrap()).await;
+        assert!(headers.contains_key("x-request-id"), "every answer bears it");
+        (status.as_u16(), headers, body)
+    }
+
+    fn get_request(path: &str) -> Request<Body> {
+        Request::get(path).body(Body::empty()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_failure_is_a_problem() {
+        let app = app();
+        for (path, status, code) in [
+            ("/nowhere", 404, "not_found"),
+            ("/v1/slow", 503, "overloaded"),
+            ("/v1/panic", 500, "internal"),
+            ("/v1/body", 405, "method_not_allowed"),
+            ("/v1/me", 401, "unauthenticated"),
+        ] {
+            let (got, headers, body) = ask(&app, get_request(path)).await;
+            assert_eq!((got, &body["code"]), (status, &code.into()), "{path}");
+            assert_eq!(headers["content-type"], "application/problem+json", "{path}");
+            assert_eq!(headers["cache-control"], "no-store", "{path}");
+            assert_eq!(headers.contains_key("retry-after"), status == 503, "{path}");
+            assert_eq!(
+                headers.get("allow").map(|allow| allow.to_str().unwrap()),
+                (status == 405).then_some("POST")
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn cache_headers_are_strict_unless_a_handler_says_otherwise() {
+        let app = app();
+        assert_eq!(ask(&app, get_request("/healthz")).await.1["cache-control"], "no-store");
+        assert_eq!(ask(&app, get_request("/v1/shared")).await.1["cache-control"], "public, max-age=1");
+    }
+
+    #[tokio::test]
+    async fn a_request_id_is_kept() {
+        let mut request = get_request("/healthz");
+        request.headers_mut().insert("x-request-id", "of-the-gateway".parse().unwrap());
+        assert_eq!(ask(&app(), request).await.1["x-request-id"], "of-the-gateway");
+    }
+
+    #[tokio::test]
+    async fn the_body_is_bounded_with_and_without_a_length() {
+        let app = app();
+        let chunks = futures::stream::iter(
+            (0..20).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(b"          "))),
+        );
+        for body in [Body::from(vec![b' '; 101]), Body::from_stream(chunks)] {
+            let request =
+                Request::post("/v1/body").header("content-type", "application/json").body(body).unwrap();
+            let (status, _, body) = ask(&app, request).await;
+            assert_eq!((status, &body["code"]), (413, &"body_too_large".into()));
+        }
+    }
+
+    #[tokio::test]
+    async fn users_and_addresses_are_counted_and_health_is_not() {
+        let app = app();
+        let mut statuses = Vec::new();
+        for _ in 0..3 {
+            let mut request = get_request("/v1/me");
+            request
+                .headers_mut()
+                .insert("usher-user", "00000000-0000-4000-8000-000000000001".parse().unwrap());
+            statuses.push(ask(&app, request).await.0);
+        }
+        assert_eq!(statuses, [200, 200, 429]);
+
+        let from_peer = |path| {
+            let mut request = get_request(path);
+            request.extensions_mut().insert(Peer("192.0.2.1:1".parse().unwrap()));
+            request
+        };
+        for (path, status) in [
+            ("/v1/shared", 200),
+            ("/v1/shared", 200),
+            ("/v1/shared", 200),
+            ("/v1/shared", 429),
+            ("/healthz", 200),
+        ] {
+            assert_eq!(ask(&app, from_peer(path)).await.0, status, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_are_counted_by_route_and_hung_up_ones_too() {
+        let metrics = crate::telemetry::install();
+        let routes = Router::new()
+            .route("/counted/{id}", get(|| async {}))
+            .route("/hung/{id}", get(std::future::pending::<()>));
+        let settings = Settings { request_timeout: Duration::from_secs(600), body_limit: 100 };
+        let app: Router = whole(routes, &settings);
+        ask(&app, get_request("/counted/17")).await;
+        let hung =
+            tokio::time::timeout(Duration::from_millis(10), app.oneshot(get_request("/hung/17"))).await;
+        assert!(hung.is_err());
+        let text = metrics.render();
+        for labels in [
+            "{route=\"/counted/{id}\",method=\"GET\",status=\"200\"} 1",
+            "{route=\"/hung/{id}\",method=\"GET\",status=\"499\"} 1",
+        ] {
+            assert!(text.contains(&format!("usher_http_requests_total{labels}")), "{text}");
+        }
+    }
+}

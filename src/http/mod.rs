@@ -1,0 +1,32 @@
+//! The HTTP kit: everything between a socket and a room's handler. It knows no room and keeps no state but counters of rates.
+//!
+//! A connection enters through [`listener`], which bounds how many there are and how slowly they may speak. A request then passes
+//! the layers of [`layers`] in one fixed order: request id and span, metrics, panics, the timeout, cache headers, limits. Handlers
+//! take their input by the extractors of [`json`], [`query`], [`path`], [`identity`] and [`idempotency`], which all refuse with a
+//! [`problem::Problem`], the only form in which anything here says no.
+//!
+//! What the layers share ([`identity::Callers`], [`limits::Limits`]) travels in request extensions, so that extractors work with
+//! any router state.
+
+pub mod admin;
+pub mod cache;
+pub mod health;
+pub mod idempotency;
+pub mod identity;
+pub mod json;
+pub mod layers;
+pub mod limits;
+pub mod listener;
+pub mod openapi;
+pub mod path;
+pub mod peer;
+pub mod problem;
+pub mod query;
+mod request_id;
+mod requests;
+pub mod secret;
+mod stall;
+mod timeout;
+
+pub use json::{Json, JsonBytes};
+pub use problem::Problem;

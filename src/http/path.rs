@@ -1,0 +1,150 @@
+//! Parameters of the path.
+//!
+//! On the public side an id that can't exist is a thing that does not exist: 404. An operator who makes a thing by a bad name is told
+//! what a name looks like: 422.
+
+use axum::extract::path::ErrorKind;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use super::problem::Problem;
+
+/// Path parameters of a public route, and of an admin's reading route: what can't be an id is 404.
+#[derive(Debug, Clone)]
+pub struct Path<T>(pub T);
+
+/// Path parameters of a route that makes what it names: what can't be an id is 422, with the parameter's name.
+#[derive(Debug, Clone)]
+pub struct NewPath<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match axum::extract::Path::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Err(rejection) => {
+                Err(if is_clients(&rejection) { Problem::not_found() } else { faulty(&rejection) })
+            }
+        }
+    }
+}
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for NewPath<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let rejection = match axum::extract::Path::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(value)) => return Ok(Self(value)),
+            Err(rejection) => rejection,
+        };
+        if !is_clients(&rejection) {
+            return Err(faulty(&rejection));
+        }
+        let (field, message) = match rejection {
+            PathRejection::FailedToDeserializePathParams(failed) => match failed.into_kind() {
+                ErrorKind::DeserializeError { key, message, .. } => (Some(key), message),
+                ErrorKind::ParseErrorAtKey { key, expected_type, .. } => {
+                    (Some(key), format!("must be {expected_type}"))
+                }
+                ErrorKind::InvalidUtf8InPathParam { key } => (Some(key), "must be UTF-8".to_owned()),
+                ErrorKind::Message(message) => (None, message),
+                other => (None, other.to_string()),
+            },
+            other => (None, other.to_string()),
+        };
+        Err(Problem::invalid_field(
+            match field {
+                Some(field) => field,
+                None => only_parameter(parts, state).await,
+            },
+            message,
+        ))
+    }
+}
+
+/// Parameters taken by position come without a name in the error. One alone can be named all the same.
+async fn only_parameter<S: Send + Sync>(parts: &mut Parts, state: &S) -> String {
+    let parameters = RawPathParams::from_request_parts(parts, state).await;
+    let names: Vec<_> = parameters.iter().flatten().map(|(name, _)| name).collect();
+    if let [name] = names[..] { name.to_owned() } else { "path".to_owned() }
+}
+
+/// Whether the client's path is at fault, and not a route whose parameters don't fit its handler.
+fn is_clients(rejection: &PathRejection) -> bool {
+    match rejection {
+        PathRejection::FailedToDeserializePathParams(failed) => !matches!(
+            failed.kind(),
+            ErrorKind::WrongNumberOfParameters { .. } | ErrorKind::UnsupportedType { .. }
+        ),
+        _ => false,
+    }
+}
+
+fn faulty(rejection: &PathRejection) -> Problem {
+    tracing::error!(error = %rejection, "a route's parameters do not fit its handler");
+    Problem::internal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::problem::tests::read;
+    use super::*;
+    use crate::ids::{QueueId, ReservationId, UserId};
+    use axum::Router;
+    use axum::body::Body;
+    use axum::http::Request;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    async fn ask(path: &str) -> (u16, serde_json::Value) {
+        let app: Router = Router::new()
+            .route("/queues/{queue}", get(|Path(queue): Path<QueueId>| async move { queue.to_string() }))
+            .route("/reservations/{id}", get(|Path(id): Path<ReservationId>| async move { id.to_string() }))
+            .route(
+                "/admin/queues/{queue}",
+                get(|NewPath(queue): NewPath<QueueId>| async move { queue.to_string() }),
+            )
+            .route("/admin/both/{queue}/{user}", get(|NewPath(_): NewPath<(QueueId, UserId)>| async {}))
+            .route("/wrong/{a}/{b}", get(|Path(_): Path<QueueId>| async {}));
+        let (status, _, body) =
+            read(app.oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap()).await;
+        (status.as_u16(), body)
+    }
+
+    #[tokio::test]
+    async fn good_ids_are_read() {
+        assert_eq!(ask("/queues/demo").await.0, 200);
+        assert_eq!(ask("/reservations/00000000-0000-8000-8000-000000000001").await.0, 200);
+        assert_eq!(ask("/admin/queues/demo").await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_an_id_is_not_found() {
+        for path in ["/queues/a%20b", "/queues/%ff", "/queues/%7Bp1%7D", "/reservations/x", "/reservations/1"]
+        {
+            let (status, body) = ask(path).await;
+            assert_eq!((status, &body["code"]), (404, &"not_found".into()), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_a_new_name_is_invalid() {
+        for (path, field) in [
+            ("/admin/queues/a%20b", "queue"),
+            ("/admin/queues/%ff", "queue"),
+            ("/admin/both/a%20b/00000000-0000-4000-8000-000000000001", "path"),
+            ("/admin/both/a/1", "path"),
+        ] {
+            let (status, body) = ask(path).await;
+            assert_eq!((status, &body["errors"][0]["field"]), (422, &field.into()), "{path}: {body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_route_that_does_not_fit_is_our_fault() {
+        assert_eq!(ask("/wrong/a/b").await.0, 500);
+    }
+}

@@ -1,0 +1,319 @@
+//! Every refusal, as RFC 9457 `application/problem+json`, with a stable `code` for programs and a `detail` for people.
+
+use std::collections::BTreeMap;
+
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::Value;
+
+/// The media type of a problem.
+pub const MEDIA_TYPE: &str = "application/problem+json";
+
+/// A `detail` or message is cut here, in characters: it may echo what a client sent.
+const LONGEST_TEXT: usize = 300;
+
+/// Why a request was refused.
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct Problem {
+    /// A URN that ends in the code.
+    #[serde(rename = "type", serialize_with = "as_urn")]
+    #[schema(value_type = String, example = "urn:usher:problem:not_found")]
+    kind: &'static str,
+    /// The code in words; the same for every occurrence.
+    #[serde(serialize_with = "as_words")]
+    #[schema(value_type = String, example = "Not found")]
+    title: &'static str,
+    /// The HTTP status.
+    #[serde(serialize_with = "as_number")]
+    #[schema(value_type = u16, example = 404)]
+    status: StatusCode,
+    /// What happened this time.
+    detail: String,
+    /// A stable word that programs may branch on.
+    #[schema(value_type = String, example = "not_found")]
+    code: &'static str,
+    /// Members that some codes add, such as `errors` of `invalid_request` or `seats` of `seat_taken`.
+    #[serde(flatten)]
+    extra: BTreeMap<&'static str, Value>,
+    /// Seconds.
+    #[serde(skip)]
+    retry_after: Option<u32>,
+}
+
+/// One field that was refused, in the `errors` of `invalid_request`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct FieldError {
+    /// The path of the field, such as `seats[2]`; empty for the body as a whole.
+    pub field: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem with a code of one of API.md's tables.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            kind: code,
+            title: code,
+            status,
+            detail: shortened(detail.into()),
+            code,
+            extra: BTreeMap::new(),
+            retry_after: None,
+        }
+    }
+
+    /// Says when to try again, in seconds. A 429 or 503 without it says one second.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// Adds a member. The standard ones can't be overwritten: `name` must not be one of them.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Serialize) -> Self {
+        debug_assert!(!["type", "title", "status", "detail", "code", "instance"].contains(&name), "{name}");
+        match serde_json::to_value(value) {
+            Ok(value) => drop(self.extra.insert(name, value)),
+            Err(error) => {
+                tracing::error!(code = self.code, member = name, %error, "a problem's member can't be written")
+            }
+        }
+        self
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The stable word.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// 400: the request can't be read at all.
+    pub fn malformed_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed_request", detail)
+    }
+
+    /// 401: who is calling is missing or wrong.
+    pub fn unauthenticated(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
+    }
+
+    /// 403: known, but not allowed.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    /// 404: there is no such thing, or it is someone else's.
+    pub fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "There is nothing here by that name.")
+    }
+
+    /// 405: the path exists, the method does not.
+    pub fn method_not_allowed() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "This path does not answer that method.",
+        )
+    }
+
+    /// 413: the body is longer than the limit.
+    pub fn body_too_large() -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            "The body is longer than this service reads.",
+        )
+    }
+
+    /// 415: the body is not of a type that is read here.
+    pub fn unsupported_media_type(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    }
+
+    /// 422: readable, but some fields are wrong.
+    pub fn invalid_request(errors: Vec<FieldError>) -> Self {
+        let detail = match errors.as_slice() {
+            [only] if only.field.is_empty() => only.message.clone(),
+            [only] => format!("{}: {}", only.field, only.message),
+            _ => "Some fields are not valid.".to_owned(),
+        };
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail).with("errors", errors)
+    }
+
+    /// 422 for one field.
+    pub fn invalid_field(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::invalid_request(vec![FieldError { field: field.into(), message: shortened(message.into()) }])
+    }
+
+    /// 429: too many requests; try again after so many seconds.
+    pub fn rate_limited(seconds: u32) -> Self {
+        let detail = "More requests than this service takes from one caller.";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(seconds)
+    }
+
+    /// 503: too much to do.
+    pub fn overloaded() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "overloaded",
+            "The service has more to do than it can. Nothing was lost; try again.",
+        )
+    }
+
+    /// 503: the state of this thing is being laid back.
+    pub fn recovering() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "recovering", "The state of this is being restored.")
+            .retry_after(5)
+    }
+
+    /// 503: Redis or MySQL does not answer.
+    pub fn store_unavailable() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "A store does not answer.")
+            .retry_after(2)
+    }
+
+    /// 500: a fault of the service. What it was belongs in the log.
+    pub fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "The service failed. The request id leads to its log.",
+        )
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let retry_after = match self.status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                Some(self.retry_after.unwrap_or(1).max(1))
+            }
+            _ => self.retry_after,
+        };
+        // Texts and JSON values always serialise.
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = (self.status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// The answer to a path that no route has.
+pub(super) async fn no_route() -> Problem {
+    Problem::not_found()
+}
+
+/// The answer to a method that a route does not have; the router adds `Allow`.
+pub(super) async fn no_method() -> Problem {
+    Problem::method_not_allowed()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn as_number<S: serde::Serializer>(status: &StatusCode, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u16(status.as_u16())
+}
+
+fn as_urn<S: serde::Serializer>(code: &str, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&format_args!("urn:usher:problem:{code}"))
+}
+
+/// `seat_taken` reads "Seat taken".
+fn as_words<S: serde::Serializer>(code: &str, to: S) -> Result<S::Ok, S::Error> {
+    let mut words = code.replace('_', " ");
+    if let Some(first) = words.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    to.serialize_str(&words)
+}
+
+/// At most [`LONGEST_TEXT`] characters, and none that could break a line of the log.
+pub(super) fn shortened(text: String) -> String {
+    if text.len() <= LONGEST_TEXT && !text.contains(char::is_control) {
+        return text;
+    }
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    let mut short: String = text.chars().take(LONGEST_TEXT).map(printable).collect();
+    if text.chars().nth(LONGEST_TEXT).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// The parts of a response that tests look at.
+    pub(crate) async fn read(response: Response) -> (StatusCode, axum::http::HeaderMap, Value) {
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+        let value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        (parts.status, parts.headers, value)
+    }
+
+    #[tokio::test]
+    async fn a_problem_has_the_members_of_the_rfc_and_its_own() {
+        let problem =
+            Problem::new(StatusCode::CONFLICT, "seat_taken", "Seat 13 is taken.").with("seats", [13]);
+        let (status, headers, body) = read(problem.into_response()).await;
+        assert_eq!(status, 409);
+        assert_eq!(headers[CONTENT_TYPE], MEDIA_TYPE);
+        assert_eq!(headers[CACHE_CONTROL], "no-store");
+        assert!(!headers.contains_key(RETRY_AFTER));
+        let expected = serde_json::json!({
+            "type": "urn:usher:problem:seat_taken", "title": "Seat taken", "status": 409,
+            "detail": "Seat 13 is taken.", "code": "seat_taken", "seats": [13],
+        });
+        assert_eq!(body, expected);
+    }
+
+    #[tokio::test]
+    async fn every_429_and_503_says_when_to_come_back() {
+        let cases = [
+            (Problem::rate_limited(7), "7"),
+            (Problem::overloaded(), "1"),
+            (Problem::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", "").retry_after(0), "1"),
+            (Problem::new(StatusCode::FORBIDDEN, "not_admitted", "").retry_after(3), "3"),
+        ];
+        for (problem, seconds) in cases {
+            assert_eq!(problem.into_response().headers()[RETRY_AFTER], seconds);
+        }
+    }
+
+    #[test]
+    fn what_is_echoed_is_cut_and_printable() {
+        let problem = Problem::malformed_request(format!("a\nb{}", "ä".repeat(1000)));
+        assert!(problem.detail.starts_with("a b"));
+        assert_eq!(problem.detail.chars().count(), LONGEST_TEXT + 1);
+    }
+
+    #[test]
+    fn one_wrong_field_is_named_in_the_detail() {
+        assert_eq!(Problem::invalid_field("amount", "must be positive").detail, "amount: must be positive");
+    }
+
+    #[test]
+    fn the_contract_shows_the_members_and_allows_more() {
+        use utoipa::PartialSchema;
+        let schema = serde_json::to_value(Problem::schema()).unwrap().to_string();
+        for member in
+            ["\"type\"", "\"title\"", "\"status\"", "\"detail\"", "\"code\"", "additionalProperties"]
+        {
+            assert!(schema.contains(member), "{member}: {schema}");
+        }
+        assert!(!schema.contains("retry_after"), "{schema}");
+    }
+}

@@ -1,0 +1,85 @@
+//! Keys that callers present, compared without telling how much of one was right.
+
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq;
+
+/// The SHA-256 of a key. Digests have one length, so comparing them tells nothing about the key's.
+#[derive(Clone)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of a configured key.
+    pub fn of(key: &SecretString) -> Self {
+        Self(Sha256::digest(key.expose_secret().as_bytes()).into())
+    }
+
+    /// Whether the presented key is this one, in the same time whether it is or not.
+    pub fn matches(&self, presented: &str) -> bool {
+        let presented: [u8; 32] = Sha256::digest(presented.as_bytes()).into();
+        self.0.ct_eq(&presented).into()
+    }
+}
+
+impl std::fmt::Debug for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Digest(…)")
+    }
+}
+
+/// What `Authorization` holds.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Bearer<'a> {
+    /// The header is missing.
+    Missing,
+    /// There are several, another scheme, or no text.
+    Unreadable,
+    /// The credentials after `Bearer `.
+    Key(&'a str),
+}
+
+/// Reads `Authorization: Bearer <key>`.
+pub fn bearer(headers: &HeaderMap) -> Bearer<'_> {
+    let mut all = headers.get_all(AUTHORIZATION).iter();
+    let Some(first) = all.next() else { return Bearer::Missing };
+    let parts = first.to_str().ok().and_then(|text| text.split_once(' '));
+    match parts {
+        Some((scheme, key)) if all.next().is_none() && scheme.eq_ignore_ascii_case("bearer") => {
+            Bearer::Key(key.trim())
+        }
+        _ => Bearer::Unreadable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_key_itself_matches() {
+        let digest = Digest::of(&SecretString::from("k".repeat(32)));
+        assert!(digest.matches(&"k".repeat(32)));
+        assert!(!digest.matches(&"k".repeat(31)));
+        assert!(!digest.matches(""));
+        assert_eq!(format!("{digest:?}"), "Digest(…)");
+    }
+
+    #[test]
+    fn bearer_is_read_strictly() {
+        let with = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(AUTHORIZATION, value.parse().unwrap());
+            }
+            headers
+        };
+        assert_eq!(bearer(&with(&[])), Bearer::Missing);
+        assert_eq!(bearer(&with(&["Bearer abc"])), Bearer::Key("abc"));
+        assert_eq!(bearer(&with(&["bearer  abc"])), Bearer::Key("abc"));
+        for bad in [&["Basic abc"][..], &["abc"], &["Bearer"], &["Bearer a", "Bearer a"]] {
+            assert_eq!(bearer(&with(bad)), Bearer::Unreadable, "{bad:?}");
+        }
+    }
+}

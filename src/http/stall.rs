@@ -1,0 +1,127 @@
+//! A connection that may not be slow.
+//!
+//! hyper has one timer for a request's headers, and it runs while a kept connection is idle too. Clients and load balancers keep
+//! connections for a minute, so that timer has to be long, and a client that sends a header a minute would hold its place by it.
+//! This wrapper tells the two apart: from the first byte of a request until hyper has its headers the short timer runs. Another
+//! runs while a write makes no progress: a client that does not read its answer is cut as well. (A body that no handler read counts as
+//! the beginning of the next request; hyper mostly closes such a connection anyway.)
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// What the connection is waiting for. Written by the connection's own task only, so the order of accesses is the program's.
+#[derive(Clone, Default)]
+pub(super) struct Phase(Arc<AtomicU8>);
+
+const IDLE: u8 = 0;
+const HEADERS: u8 = 1;
+const ANSWERING: u8 = 2;
+
+impl Phase {
+    /// hyper has the headers of a request.
+    pub(super) fn answering(&self) {
+        self.0.store(ANSWERING, Ordering::Relaxed);
+    }
+
+    /// The head of the answer is on its way; what is read next begins a new request.
+    pub(super) fn answered(&self) {
+        self.0.store(IDLE, Ordering::Relaxed);
+    }
+
+    fn is(&self, phase: u8) -> bool {
+        self.0.load(Ordering::Relaxed) == phase
+    }
+}
+
+/// A stream with a timer for headers and one for stalled writes.
+pub(super) struct Watched<T> {
+    stream: T,
+    phase: Phase,
+    limit: Duration,
+    reading: Pin<Box<Sleep>>,
+    writing: Pin<Box<Sleep>>,
+    write_stalled: bool,
+}
+
+impl<T> Watched<T> {
+    /// Headers must come within `limit` of their first byte, and every write must move within `limit`.
+    pub(super) fn new(stream: T, phase: Phase, limit: Duration) -> Self {
+        let timer = || Box::pin(tokio::time::sleep(limit));
+        Self { stream, phase, limit, reading: timer(), writing: timer(), write_stalled: false }
+    }
+
+    /// What a write that came to `outcome` means: progress, waiting, or too long a wait.
+    fn written<R>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+        if outcome.is_ready() {
+            self.write_stalled = false;
+            return outcome;
+        }
+        if !std::mem::replace(&mut self.write_stalled, true) {
+            self.writing.as_mut().reset(Instant::now() + self.limit);
+        }
+        ready!(self.writing.as_mut().poll(cx));
+        Poll::Ready(Err(timed_out("the client does not read its answer")))
+    }
+}
+
+fn timed_out(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, why)
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before && self.phase.is(IDLE) {
+            self.phase.0.store(HEADERS, Ordering::Relaxed);
+            let deadline = Instant::now() + self.limit;
+            self.reading.as_mut().reset(deadline);
+        }
+        // Bytes that trickle in are no excuse: the timer is looked at whether or not some came.
+        if self.phase.is(HEADERS) && self.reading.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(timed_out("the headers of a request did not come in time")));
+        }
+        outcome
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.written(cx, outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.written(cx, outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A TCP stream has nothing to flush, so this neither stalls nor clears a stall.
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
