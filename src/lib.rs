@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod dev;
 pub mod http;
 pub mod ids;
 pub mod money;

@@ -1,0 +1,31 @@
+# Usher's commands. Each target says in one line what it does; `make` alone prints them.
+
+# Where rustup puts cargo, for shells that were not told.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+CARGO_TARGET_DIR ?= target
+
+.DEFAULT_GOAL := help
+.PHONY: help prepare run test lint clean-data
+
+help: ## Prints the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+prepare: ## Installs what this machine lacks: a C compiler, Redis, MariaDB. Starts nothing.
+	@scripts/prepare.sh
+
+run: prepare ## Builds Usher and starts it with private servers and demo data under .usher/. Ctrl-C stops everything.
+	cargo build --release --locked
+	@exec $(CARGO_TARGET_DIR)/release/usher dev
+
+test: prepare ## Runs every test, on servers that the tests start and stop themselves.
+	cargo test --locked --workspace --no-fail-fast
+
+lint: prepare ## Checks format, clippy, licences and sources of dependencies, and shell scripts if shellcheck is there.
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	scripts/cargo-deny.sh check --hide-inclusion-graph bans licenses sources
+	@if command -v shellcheck >/dev/null; then shellcheck -s sh scripts/*.sh src/dev/*.sh && shellcheck .ci/run; fi
+
+clean-data: ## Removes the data that `make run` keeps between runs.
+	rm -rf .usher

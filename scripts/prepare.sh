@@ -1,0 +1,106 @@
+#!/bin/sh
+# Installs what building, running and testing Usher needs and this machine lacks: a C compiler, make, Redis and MariaDB.
+# Does nothing where they are there. The servers are only installed: Usher starts private ones itself, so none is left
+# running or enabled.
+set -eu
+
+fail() {
+    echo "prepare: $*" >&2
+    exit 1
+}
+
+# Whether one of the programs named is on the PATH or where package managers put servers.
+installed() {
+    for program in "$@"; do
+        for dir in /usr/sbin /usr/local/sbin /usr/libexec /opt/homebrew/bin /opt/homebrew/opt/mariadb/bin \
+            /usr/local/bin /usr/local/opt/mariadb/bin /home/linuxbrew/.linuxbrew/bin; do
+            if [ -x "$dir/$program" ]; then return 0; fi
+        done
+        if command -v "$program" >/dev/null 2>&1; then return 0; fi
+    done
+    return 1
+}
+
+missing_mariadb() {
+    ! installed mariadbd mysqld || ! installed mariadb-install-db mysql_install_db
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null 2>&1; then
+        sudo "$@"
+    else
+        fail "installing packages needs root: run this as root, or install sudo"
+    fi
+}
+
+apt() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120 -o Acquire::Retries=3 "$@"
+}
+
+# Debian starts a server as soon as it is installed, unless this file says no. One that is there is left alone.
+policy=/usr/sbin/policy-rc.d
+
+forbid_starting() {
+    if [ -e "$policy" ]; then return; fi
+    trap 'as_root rm -f "$policy"' EXIT
+    trap 'exit 1' HUP INT TERM
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+}
+
+install_with_apt() {
+    apt update
+    packages=
+    if ! installed cc; then packages="$packages gcc libc6-dev"; fi
+    if ! installed make; then packages="$packages make"; fi
+    services=
+    if ! installed redis-server valkey-server; then
+        packages="$packages redis-server"
+        services="$services redis-server"
+    fi
+    if missing_mariadb; then
+        # The core packages hold the programs without a system service; older releases have only the whole.
+        if apt-cache show mariadb-server-core >/dev/null 2>&1; then
+            packages="$packages mariadb-server-core mariadb-client-core"
+        else
+            packages="$packages mariadb-server"
+            services="$services mariadb"
+        fi
+    fi
+    if [ -n "$services" ]; then forbid_starting; fi
+    # Word splitting is meant: these are lists.
+    # shellcheck disable=SC2086
+    apt install --no-install-recommends $packages
+    if command -v systemctl >/dev/null 2>&1; then
+        for service in $services; do
+            as_root systemctl disable "$service" >/dev/null 2>&1 ||
+                echo "prepare: could not disable $service, it will run from the next boot on" >&2
+        done
+    fi
+}
+
+install_with_brew() {
+    if ! installed cc || ! installed make; then fail "no C compiler: run 'xcode-select --install' and try again"; fi
+    if ! installed redis-server valkey-server; then brew install redis; fi
+    if missing_mariadb; then brew install mariadb; fi
+}
+
+is_complete() {
+    installed cc && installed make && installed redis-server valkey-server && ! missing_mariadb
+}
+
+if ! command -v cargo >/dev/null 2>&1 && [ ! -x "${HOME:-}/.cargo/bin/cargo" ]; then
+    fail "no Rust toolchain: install one from https://rustup.rs and try again"
+fi
+if is_complete; then exit 0; fi
+
+if command -v apt-get >/dev/null 2>&1; then
+    install_with_apt
+elif command -v brew >/dev/null 2>&1; then
+    install_with_brew
+else
+    fail "neither apt-get nor Homebrew is here: install a C compiler, make, redis-server and mariadb-server yourself"
+fi
+is_complete || fail "something is still missing: Usher needs cc, make, redis-server, mariadbd and mariadb-install-db"

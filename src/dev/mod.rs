@@ -1,0 +1,155 @@
+//! Private servers: a Redis and a MariaDB that belong to one process and die with it.
+//!
+//! `usher dev` and the tests need real servers, and nobody should have to set them up. Each server runs on a free port of
+//! 127.0.0.1, keeps everything it writes below one directory that the caller names, and touches nothing that the
+//! machine's own servers use. Its process hangs on a pipe that the owner holds (see `supervised.rs`), so that even an
+//! owner killed with -9 leaves no server behind. The room knows nothing of Usher: it hands out URLs.
+
+mod mysql_server;
+mod redis_server;
+mod supervised;
+mod temp_dir;
+
+use std::env;
+use std::fs::DirBuilder;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+
+pub use mysql_server::{Durability, PrivateMysql};
+pub use redis_server::PrivateRedis;
+pub use temp_dir::TempDir;
+
+/// How often a server is started anew when another process was quicker to take its port.
+const PORT_ATTEMPTS: u32 = 5;
+
+/// Where package managers put servers that a user's `PATH` often lacks.
+const SERVER_DIRS: [&str; 8] = [
+    "/usr/sbin",
+    "/usr/local/bin",
+    "/usr/local/sbin",
+    "/usr/libexec",
+    "/opt/homebrew/bin",
+    "/opt/homebrew/opt/mariadb/bin",
+    "/usr/local/opt/mariadb/bin",
+    "/home/linuxbrew/.linuxbrew/bin",
+];
+
+/// Why a private server could not be started or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The program is neither on the `PATH` nor in a usual place.
+    #[error("`{program}` is not installed: `make run` installs it (or install the package {package})")]
+    Missing {
+        /// The program that was looked for.
+        program: &'static str,
+        /// The package of Debian, Ubuntu and Homebrew that brings it, in words.
+        package: &'static str,
+    },
+    /// The file system or the operating system refused.
+    #[error("cannot {what} {path}: {cause}")]
+    Io {
+        /// What was tried, as a verb.
+        what: &'static str,
+        /// The file, directory or program it was tried on.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// Another process runs a server on the same directory.
+    #[error("another process is running {server} in this directory: {log} is locked")]
+    InUse {
+        /// The server.
+        server: &'static str,
+        /// The log that the other server holds open.
+        log: PathBuf,
+    },
+    /// Another process has the port.
+    #[error("{server} could not have port {port}: it is taken")]
+    PortTaken {
+        /// The server.
+        server: &'static str,
+        /// The TCP port on 127.0.0.1.
+        port: u16,
+    },
+    /// The server, or the program that prepares its data, ended by itself.
+    #[error("{server} ended by itself ({status}); the end of its log {log}:\n{tail}")]
+    Ended {
+        /// The server.
+        server: &'static str,
+        /// How it ended.
+        status: ExitStatus,
+        /// Its log.
+        log: PathBuf,
+        /// The last lines of its log since it was started.
+        tail: String,
+    },
+    /// The server runs but did not answer in time.
+    #[error("{server} did not answer within {seconds} s; its log is {log}")]
+    NotReady {
+        /// The server.
+        server: &'static str,
+        /// How long it was waited for, in seconds.
+        seconds: u64,
+        /// Its log.
+        log: PathBuf,
+    },
+    /// The server had to be killed, or ended with an error, when it was asked to stop.
+    #[error("{server} did not stop cleanly ({ending}); its log is {log}")]
+    NotStopped {
+        /// The server.
+        server: &'static str,
+        /// How it ended instead.
+        ending: String,
+        /// Its log.
+        log: PathBuf,
+    },
+}
+
+impl Error {
+    fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |cause| Self::Io { what, path: path.to_owned(), cause }
+    }
+}
+
+/// The first of `names` that is installed, on the `PATH` or where package managers put servers.
+fn find_program(names: &[&'static str], package: &'static str) -> Result<PathBuf, Error> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let dirs: Vec<PathBuf> = env::split_paths(&path).chain(SERVER_DIRS.map(PathBuf::from)).collect();
+    names
+        .iter()
+        .flat_map(|name| dirs.iter().map(move |dir| dir.join(name)))
+        .find(|file| file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0))
+        .ok_or(Error::Missing { program: names[0], package })
+}
+
+/// A port of 127.0.0.1 that was free a moment ago. Whoever uses it must be ready to lose the race for it.
+fn free_port() -> Result<u16, Error> {
+    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    Ok(bound.map_err(Error::io("bind a port of", Path::new("127.0.0.1")))?.port())
+}
+
+/// Makes `dir` for its owner alone and gives its absolute path, because servers change their working directory.
+fn private_dir(dir: &Path) -> Result<PathBuf, Error> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(Error::io("create", dir))?;
+    dir.canonicalize().map_err(Error::io("find", dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_is_named_with_the_way_to_get_it() {
+        let error = find_program(&["no-such-server"], "nothing").unwrap_err().to_string();
+        assert!(error.contains("`no-such-server`") && error.contains("`make run`"), "{error}");
+    }
+
+    #[test]
+    fn the_first_name_that_is_installed_wins() {
+        let found = find_program(&["no-such-server", "sh", "ls"], "nothing").unwrap();
+        assert!(found.ends_with("sh"), "{found:?}");
+    }
+}
