@@ -7,5 +7,7 @@ pub mod http;
 pub mod ids;
 pub mod money;
 pub mod partition;
+pub mod redis;
 pub mod shutdown;
 pub mod telemetry;
+pub mod time;

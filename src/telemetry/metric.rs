@@ -95,12 +95,12 @@ metrics! {
     ReservationsExpiredTotal "usher_reservations_expired_total" Counter Count [] NONE "Holds that lapsed and were swept.";
     WalletEntriesTotal "usher_wallet_entries_total" Counter Count ["kind"] NONE "Lines written to wallets' ledgers.";
     OutboxBacklogEntries "usher_outbox_backlog_entries" Gauge Count [] NONE "Outbox entries that MySQL does not have yet.";
-    OutboxLagSeconds "usher_outbox_lag_seconds" Gauge Seconds [] NONE "Age of the newest entry at its commit to MySQL.";
+    OutboxLagSeconds "usher_outbox_lag_seconds" Gauge Seconds [] NONE "How long what is not yet in MySQL has waited at most; 0 when nothing waits.";
     OutboxPassEntries "usher_outbox_pass_entries" Histogram Count [] PASS "Entries written in one pass.";
     OutboxPassSeconds "usher_outbox_pass_seconds" Histogram Seconds [] STORE "Time of one pass of the writer.";
     OutboxRowsTotal "usher_outbox_rows_total" Counter Count ["table"] NONE "Rows that the writer brought to MySQL.";
     OutboxRetriesTotal "usher_outbox_retries_total" Counter Count [] NONE "Passes that were rolled back and repeated.";
-    OutboxHaltedPartitions "usher_outbox_halted_partitions" Gauge Count [] NONE "Partitions whose outbox has a gap and stands still.";
+    OutboxHaltedPartitions "usher_outbox_halted_partitions" Gauge Count [] NONE "Partitions whose outbox stands still at a gap or at an entry that can not be applied.";
     PartitionsRecovering "usher_partitions_recovering" Gauge Count [] NONE "Partitions that sell nothing until their state is laid back.";
     RedisReconnectsTotal "usher_redis_reconnects_total" Counter Count [] NONE "Connections to Redis made again after a loss.";
     MysqlPoolConnections "usher_mysql_pool_connections" Gauge Count ["state"] NONE "Connections to MySQL, idle and used.";

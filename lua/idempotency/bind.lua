@@ -1,0 +1,24 @@
+#!lua
+-- Binds a user's idempotency key to one request and to the thing that the request makes, or tells what it was bound to before.
+--
+-- KEYS: generation idempotency idempotency_due
+-- ARGV: generation, then for each request: user, key, fingerprint, thing
+-- Reply: {{state, thing}…}: 1 bound now; 2 bound before to the same request; 3 bound to another request
+--
+-- uses: guard idempotency
+local BOUND, KNOWN, REUSED = 1, 2, 3
+local replies = {}
+for i = 2, #ARGV, 4 do
+  local user, key, fingerprint, thing = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  local record, reply = recall(user, key), nil
+  if not record then
+    remember(user, key, { fingerprint = fingerprint, thing = thing })
+    reply = { BOUND, thing }
+  elseif record.fingerprint == fingerprint then
+    reply = { KNOWN, record.thing }
+  else
+    reply = { REUSED, '' }
+  end
+  replies[#replies + 1] = reply
+end
+return replies

@@ -1,0 +1,18 @@
+#!lua
+-- Frees keys whose request was refused: a refusal is not stored, so the key may be used again.
+--
+-- KEYS: generation idempotency idempotency_due
+-- ARGV: generation, then for each request: user, key, thing
+-- Reply: {state…}: 1 freed, 2 not bound to that thing
+--
+-- uses: guard idempotency
+local replies = {}
+for i = 2, #ARGV, 3 do
+  local record = recall(ARGV[i], ARGV[i + 1])
+  local bound = record ~= nil and record.thing == ARGV[i + 2]
+  if bound then
+    forget(ARGV[i], ARGV[i + 1])
+  end
+  replies[#replies + 1] = bound and 1 or 2
+end
+return replies

@@ -1,0 +1,14 @@
+-- Collects events and appends them as one entry, numbered by the partition's sequence.
+-- Gives: emit(kind, body), publish(). The two reads fail on keys of a wrong type while nothing is written yet.
+redis.call('GET', seq)
+redis.call('XLEN', outbox)
+local events = {}
+local function emit(kind, body)
+  events[#events + 1] = { kind, body }
+end
+local function publish()
+  if #events > 0 then
+    local n = redis.call('INCR', seq)
+    redis.call('XADD', outbox, text(n) .. '-0', 'v1', cmsgpack.pack(events))
+  end
+end

@@ -1,0 +1,65 @@
+-- Reservations of a partition, each a MessagePack map under its sixteen-byte id:
+-- {id, user, queue, concert, schedule, seats, detail, amount, status, held_until, created_at, score}; `score` is the place in line of the slot it was made under.
+-- `owners` holds, for each user, the ids of their reservations that are held or paying, one after the other.
+-- Gives: load(id), save(r), live(r) (held and not lapsed, or paying), open_of(user) → records, add_open(user, id), drop_open(user, id), end_reservation(r, status).
+local function load(id)
+  local packed = redis.call('HGET', reservations, id)
+  return packed and cmsgpack.unpack(packed) or nil
+end
+local function save(r)
+  redis.call('HSET', reservations, r.id, cmsgpack.pack(r))
+end
+local function live(r)
+  return r.status == 'paying' or r.status == 'held' and r.held_until > now
+end
+local function open_ids(user)
+  local ids, list = redis.call('HGET', owners, user) or '', {}
+  for at = 1, #ids, 16 do
+    list[#list + 1] = string.sub(ids, at, at + 15)
+  end
+  return list
+end
+local function open_of(user)
+  local records = {}
+  for _, id in ipairs(open_ids(user)) do
+    local r = load(id)
+    if r and live(r) then
+      records[#records + 1] = r
+    end
+  end
+  return records
+end
+local function set_open(user, ids)
+  if #ids > 0 then
+    redis.call('HSET', owners, user, table.concat(ids))
+  else
+    redis.call('HDEL', owners, user)
+  end
+end
+local function add_open(user, id)
+  local ids = open_ids(user)
+  ids[#ids + 1] = id
+  set_open(user, ids)
+end
+local function drop_open(user, id)
+  local left = {}
+  for _, other in ipairs(open_ids(user)) do
+    if other ~= id then
+      left[#left + 1] = other
+    end
+  end
+  set_open(user, left)
+end
+local function reservation_event(r)
+  emit('reservation', {
+    id = r.id, user = r.user, queue = r.queue, concert = r.concert, schedule = r.schedule, seats = r.seats, detail = r.detail,
+    amount = r.amount, status = r.status, held_until = r.held_until, created_at = r.created_at, at = now,
+  })
+end
+local function end_reservation(r, status)
+  r.status = status
+  save(r)
+  drop_open(r.user, r.id)
+  redis.call('ZREM', holds, r.id)
+  reservation_event(r)
+end

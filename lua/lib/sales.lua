@@ -1,0 +1,7 @@
+-- What is for sale in a queue: `concerts` concert → "version seats" as laid; `sales` capacity and sold seats over all its concerts.
+-- Gives: sold_out() → 1 once every seat is sold, else 0.
+local function sold_out()
+  local totals = redis.call('HMGET', sales, 'capacity', 'sold')
+  local capacity = tonumber(totals[1] or '0')
+  return capacity > 0 and tonumber(totals[2] or '0') >= capacity and 1 or 0
+end

@@ -1,0 +1,18 @@
+-- Seats of a schedule: `seats` number → the sixteen bytes of its reservation, then the moment at which the hold lapses, or "s" once it is sold.
+-- Past that moment the seat is anybody's, unless its reservation is being paid.
+-- Gives: seat_state(value) → nil (available), 1 (held) or 2 (sold).
+local HELD_SEAT, SOLD_SEAT = 1, 2
+local function seat_state(value)
+  if not value then
+    return nil
+  end
+  local rest = string.sub(value, 17)
+  if rest == 's' then
+    return SOLD_SEAT
+  end
+  if tonumber(rest) > now then
+    return HELD_SEAT
+  end
+  local packed = redis.call('HGET', reservations, string.sub(value, 1, 16))
+  return packed and cmsgpack.unpack(packed).status == 'paying' and HELD_SEAT or nil
+end

@@ -1,0 +1,51 @@
+#!lua
+-- Begins to pay for a held reservation: held → paying, the payment is pending under a new attempt, and the moment by which it is due is noted.
+-- Two calls with one payment id join one attempt.
+--
+-- KEYS: generation reservations payments q:holds q:due
+-- ARGV: generation, queue, milliseconds until the payment is due, then for each request: payment, reservation, user
+-- Reply: {now, {state, payment record, reservation record}…}
+--   1 begun; 2 pending already, join it; 3 settled or being voided, see the record; 4 the hold has lapsed; 5 not payable; 6 not found, or somebody else's; 7 of another queue
+--
+-- uses: guard reservation payment
+local BEGUN, JOINED, SETTLED, LAPSED, NOT_PAYABLE, NOT_FOUND, WRONG_QUEUE = 1, 2, 3, 4, 5, 6, 7
+redis.call('ZCARD', holds)
+redis.call('ZCARD', due)
+
+local function begin(id, reservation, user)
+  local r, p = load(reservation), load_payment(id)
+  if not r or r.user ~= user or p and p.user ~= user then
+    return { NOT_FOUND, '', '' }
+  end
+  if r.queue ~= ARGV[2] then
+    return { WRONG_QUEUE, '', '' }
+  end
+  if p and p.state == 'pending' then
+    return { JOINED, cmsgpack.pack(p), cmsgpack.pack(r) }
+  end
+  if p and (p.state == 'confirmed' or p.state == 'refunded' or p.state == 'voiding') then
+    return { SETTLED, cmsgpack.pack(p), cmsgpack.pack(r) }
+  end
+  if r.status == 'expired' or r.status == 'held' and r.held_until <= now then
+    return { LAPSED, '', '' }
+  end
+  if r.status ~= 'held' then
+    return { NOT_PAYABLE, '', '' }
+  end
+  p = {
+    id = id, reservation = reservation, user = user, queue = r.queue, state = 'pending', attempt = p and p.attempt + 1 or 1,
+    amount = r.amount, discount = 0, created_at = p and p.created_at or now,
+  }
+  r.status = 'paying'
+  save(r)
+  save_payment(p)
+  redis.call('ZREM', holds, reservation)
+  redis.call('ZADD', due, now + tonumber(ARGV[3]), id)
+  return { BEGUN, cmsgpack.pack(p), cmsgpack.pack(r) }
+end
+
+local replies = {}
+for i = 4, #ARGV, 3 do
+  replies[#replies + 1] = begin(ARGV[i], ARGV[i + 1], ARGV[i + 2])
+end
+return { text(now), unpack(replies) }

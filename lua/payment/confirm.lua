@@ -1,0 +1,55 @@
+#!lua flags=allow-oom
+-- The commit point: pending → confirmed. The seats are sold, and the slot under which they were held is used up.
+-- Compares and sets: an attempt that is being voided, or is not the current one, confirms nothing.
+--
+-- KEYS: generation seq outbox reservations payments q:due q:owners q:bought q:active q:admitted q:holds q:sales s:seats
+-- ARGV: generation, then for each request: payment, attempt, balance after the debit
+-- Reply: {{state, payment record, reservation record}…}: 1 confirmed, now or before; 2 not this attempt, see the record; 3 not found
+--
+-- uses: guard outbox reservation payment
+local CONFIRMED, REFUSED, NOT_FOUND = 1, 2, 3
+redis.call('ZCARD', due)
+redis.call('HLEN', owners)
+redis.call('HLEN', bought)
+redis.call('ZCARD', active)
+redis.call('HLEN', admitted)
+redis.call('HLEN', sales)
+redis.call('HLEN', seats)
+
+local function sell(p, r)
+  p.state = 'confirmed'
+  save_payment(p)
+  redis.call('ZREM', due, p.id)
+  local marks = {}
+  for _, number in ipairs(r.seats) do
+    marks[#marks + 1], marks[#marks + 2] = number, r.id .. 's'
+  end
+  redis.call('HSET', seats, unpack(marks))
+  redis.call('HINCRBY', sales, 'sold', #r.seats)
+  redis.call('HINCRBY', bought, r.concert .. ':' .. r.user, #r.seats)
+  -- Only the slot that made the hold is used up: a later place of the same user is another matter.
+  if string.match(redis.call('HGET', admitted, r.user) or '', '^%d+') == r.score then
+    redis.call('ZREM', active, r.user)
+    redis.call('HDEL', admitted, r.user)
+  end
+  end_reservation(r, 'confirmed')
+  payment_event(p)
+end
+
+local replies = {}
+for i = 2, #ARGV, 3 do
+  local p = load_payment(ARGV[i])
+  local r = p and load(p.reservation)
+  local reply = { NOT_FOUND, '', '' }
+  if r then
+    local same = p.attempt == tonumber(ARGV[i + 1])
+    if same and p.state == 'pending' and r.status == 'paying' then
+      p.balance_after = tonumber(ARGV[i + 2])
+      sell(p, r)
+    end
+    reply = { same and p.state == 'confirmed' and CONFIRMED or REFUSED, cmsgpack.pack(p), cmsgpack.pack(r) }
+  end
+  replies[#replies + 1] = reply
+end
+publish()
+return replies

@@ -1,0 +1,15 @@
+#!lua flags=no-writes
+-- Reads payments with their reservations as they stand now.
+--
+-- KEYS: generation reservations payments
+-- ARGV: generation, then for each request: payment
+-- Reply: {now, {payment record, reservation record}…}; empty strings where there is none
+--
+-- uses: guard payment
+local replies = {}
+for i = 2, #ARGV do
+  local p = load_payment(ARGV[i])
+  local packed = p and redis.call('HGET', reservations, p.reservation) or ''
+  replies[#replies + 1] = { p and cmsgpack.pack(p) or '', packed }
+end
+return { text(now), unpack(replies) }

@@ -1,0 +1,24 @@
+#!lua flags=allow-oom
+-- Turns a pending attempt back: pending → voiding. From here on it can't be confirmed, so its debit may be given back.
+--
+-- KEYS: generation payments
+-- ARGV: generation, then for each request: payment, attempt, reason ("insufficient_balance" ends as declined, all else as voided)
+-- Reply: {{state, payment record}…}: 1 voiding, now or before; 2 not this attempt or past voiding, see the record; 3 not found
+--
+-- uses: guard payment
+local VOIDING, PAST, NOT_FOUND = 1, 2, 3
+local replies = {}
+for i = 2, #ARGV, 3 do
+  local p = load_payment(ARGV[i])
+  local reply = { NOT_FOUND, '' }
+  if p then
+    local same = p.attempt == tonumber(ARGV[i + 1])
+    if same and p.state == 'pending' then
+      p.state, p.reason = 'voiding', ARGV[i + 2]
+      save_payment(p)
+    end
+    reply = { same and p.state == 'voiding' and VOIDING or PAST, cmsgpack.pack(p) }
+  end
+  replies[#replies + 1] = reply
+end
+return replies

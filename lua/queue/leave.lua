@@ -1,0 +1,23 @@
+#!lua
+-- Gives up a place in line or an active slot, at once.
+--
+-- KEYS: generation q:waiting q:active q:admitted
+-- ARGV: generation, then for each request: user, score
+-- Reply: {state…}: 1 left, 2 had neither place nor slot under that score
+--
+-- uses: guard slot
+local LEFT, NOTHING = 1, 2
+local replies = {}
+for i = 2, #ARGV, 2 do
+  local user, score = ARGV[i], ARGV[i + 1]
+  local reply = NOTHING
+  if standing(user) == score then
+    vacate(user)
+    reply = LEFT
+  elseif redis.call('ZSCORE', waiting, user) == score then
+    redis.call('ZREM', waiting, user)
+    reply = LEFT
+  end
+  replies[#replies + 1] = reply
+end
+return replies

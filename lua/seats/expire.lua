@@ -1,0 +1,21 @@
+#!lua
+-- Writes down which holds have lapsed. They lapsed by themselves when their moment came; this only tidies and tells the outbox.
+--
+-- KEYS: generation seq outbox reservations q:holds q:owners
+-- ARGV: generation, how many at most (≤ 256)
+-- Reply: how many were written down
+--
+-- uses: guard outbox reservation
+redis.call('HLEN', reservations)
+redis.call('HLEN', owners)
+local ids = redis.call('ZRANGEBYSCORE', holds, '-inf', text(now), 'LIMIT', 0, tonumber(ARGV[2]))
+for _, id in ipairs(ids) do
+  local r = load(id)
+  if r and r.status == 'held' then
+    end_reservation(r, 'expired')
+  else
+    redis.call('ZREM', holds, id)
+  end
+end
+publish()
+return #ids

@@ -1,0 +1,19 @@
+#!lua flags=no-writes
+-- Tells which seats of a schedule are not available, for a range of at most 1,000 numbers.
+--
+-- KEYS: generation reservations s:seats
+-- ARGV: generation, first number, last number
+-- Reply: {number, state, …}: 1 held, 2 sold; seats left out are available
+--
+-- uses: guard seat
+local numbers, reply = {}, {}
+for number = tonumber(ARGV[2]), tonumber(ARGV[3]) do
+  numbers[#numbers + 1] = number
+end
+for i, value in ipairs(redis.call('HMGET', seats, unpack(numbers))) do
+  local state = seat_state(value)
+  if state then
+    reply[#reply + 1], reply[#reply + 2] = numbers[i], state
+  end
+end
+return reply

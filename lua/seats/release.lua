@@ -1,0 +1,51 @@
+#!lua
+-- Releases holds of one schedule: their seats are free at once, and a slot that only the hold kept open ends with it.
+--
+-- KEYS: generation seq outbox reservations q:active q:admitted q:holds q:owners s:seats
+-- ARGV: generation, then for each request: reservation, user
+-- Reply: {state…}: 1 released, or it had ended before; 2 not releasable (paying or bought); 3 not found, or somebody else's
+--
+-- uses: guard outbox reservation
+local RELEASED, NOT_RELEASABLE, NOT_FOUND = 1, 2, 3
+redis.call('ZCARD', active)
+redis.call('HLEN', admitted)
+redis.call('ZCARD', holds)
+redis.call('HLEN', seats)
+
+local function free_seats(r)
+  for _, number in ipairs(r.seats) do
+    local value = redis.call('HGET', seats, number)
+    if value and string.sub(value, 1, 16) == r.id then
+      redis.call('HDEL', seats, number)
+    end
+  end
+end
+
+local function settle_slot(user)
+  local deadline = tonumber(string.match(redis.call('HGET', admitted, user) or '', '(%d+)$') or '0')
+  if deadline > 0 then
+    for _, r in ipairs(open_of(user)) do
+      deadline = math.max(deadline, r.held_until)
+    end
+    redis.call('ZADD', active, 'XX', deadline, user)
+  end
+end
+
+local replies = {}
+for i = 2, #ARGV, 2 do
+  local r = load(ARGV[i])
+  local reply = NOT_FOUND
+  if r and r.user == ARGV[i + 1] then
+    reply = RELEASED
+    if r.status == 'paying' or r.status == 'confirmed' or r.status == 'cancelled' then
+      reply = NOT_RELEASABLE
+    elseif live(r) then
+      free_seats(r)
+      end_reservation(r, 'released')
+      settle_slot(r.user)
+    end
+  end
+  replies[#replies + 1] = reply
+end
+publish()
+return replies

@@ -1,0 +1,28 @@
+#!lua flags=allow-oom
+-- Gives back what a payment's attempt debited, once, and leaves a tombstone in any case, so that a late debit can't land.
+--
+-- KEYS: generation seq outbox wallets wallet_ops wallet_ops_due
+-- ARGV: generation, then for each request: user, op (payment and attempt), entry
+-- Reply: {{amount given back by this call, balance}…}
+--
+-- uses: guard outbox wallet wallet_ops
+local function refund(user, op, entry)
+  local known, amount = op_of(op)
+  local balance = balance_of(user)
+  if known == 't' then
+    return { '0', text(balance) }
+  end
+  amount = amount or 0
+  if amount > 0 then
+    balance = balance + amount
+    move(user, entry, 'refund', amount, balance)
+  end
+  note_op(op, 't')
+  return { text(amount), text(balance) }
+end
+local replies = {}
+for i = 2, #ARGV, 3 do
+  replies[#replies + 1] = refund(ARGV[i], ARGV[i + 1], ARGV[i + 2])
+end
+publish()
+return replies

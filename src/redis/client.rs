@@ -1,0 +1,157 @@
+//! The client: one pool of pipelined connections, set so that nothing is ever sent twice or waits for ever.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fred::clients::Pool;
+use fred::interfaces::{ClientLike, EventInterface};
+use fred::types::config::{
+    Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
+};
+use fred::types::{Builder, InfoKind, Value};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::broadcast;
+
+use super::{Args, Error, Generations, Keys, Place, Reply, Script};
+use crate::telemetry::Metric;
+
+/// Pipelining is automatic, so two connections keep Redis' one core busy; a third only adds wake-ups.
+const CONNECTIONS: usize = 2;
+/// Commands that may wait in one connection's buffer. The coalescers bound the load long before; this bounds everything else.
+const BUFFERED_COMMANDS: usize = 20_000;
+
+/// How Redis is reached.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `redis://`, `redis-sentinel://` or `redis-cluster://`.
+    pub url: SecretString,
+    /// How long a command may take before its caller is told that Redis is unavailable.
+    pub command_timeout: Duration,
+}
+
+/// The client. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Redis(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    pool: Pool,
+    keys: Keys,
+    generations: Generations,
+}
+
+impl Redis {
+    /// Connects, and refuses a Redis that may evict: a lost seat is a seat sold twice.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the address is wrong, nobody answers, or the eviction policy is not `noeviction`.
+    pub async fn connect(settings: &Settings, keys: Keys) -> Result<Self, Error> {
+        let mut config = Config::from_url(settings.url.expose_secret())?;
+        config.fail_fast = true;
+        let mut builder = Builder::from_config(config);
+        builder.set_performance_config(PerformanceConfig {
+            default_command_timeout: settings.command_timeout,
+            ..PerformanceConfig::default()
+        });
+        builder.set_connection_config(ConnectionConfig {
+            connection_timeout: Duration::from_secs(5),
+            internal_command_timeout: Duration::from_secs(5),
+            // With more than one attempt the driver repeats a command whose reply was lost, and its effect is there twice.
+            max_command_attempts: 1,
+            max_command_buffer_len: BUFFERED_COMMANDS,
+            unresponsive: UnresponsiveConfig {
+                max_timeout: Some(settings.command_timeout * 2),
+                interval: Duration::from_millis(500),
+            },
+            tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
+            ..ConnectionConfig::default()
+        });
+        builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 2_000, 2));
+        let pool = builder.build_pool(CONNECTIONS)?;
+        pool.init().await?;
+        let generations = Generations::new(keys.partitions());
+        let redis = Self(Arc::new(Inner { pool, keys, generations }));
+        redis.refuse_eviction().await?;
+        Ok(redis)
+    }
+
+    async fn refuse_eviction(&self) -> Result<(), Error> {
+        let info: String = self.client().info(Some(InfoKind::Memory)).await?;
+        match info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:")) {
+            Some("noeviction") | None => Ok(()),
+            Some(other) => {
+                Err(Error::Unavailable(format!("maxmemory-policy is {other}; Usher needs noeviction")))
+            }
+        }
+    }
+
+    /// Calls a script once and gives its answer.
+    ///
+    /// # Errors
+    /// [`Error::Recovering`] when the partition does not serve, [`Error::NotLaid`] when the script misses settings; else as in [`Error`].
+    pub async fn call(&self, script: &'static Script, place: Place<'_>, args: Args) -> Result<Reply, Error> {
+        let generation = self.0.generations.get(place.partition).ok_or(Error::Recovering(place.partition))?;
+        let keys: Vec<String> = script.keys().iter().map(|word| self.0.keys.build(place, word)).collect();
+        let labels = [("script", script.name())];
+        let started = Instant::now();
+        let answer: Result<Value, _> =
+            script.loaded().evalsha_with_reload(self.0.pool.next(), keys, args.into_values(generation)).await;
+        Metric::ScriptSeconds.histogram(&labels).record(started.elapsed());
+        let answer = match answer.map_err(Error::from).and_then(Reply::try_from) {
+            Ok(Reply::Int(-1)) => {
+                tracing::error!(partition = %place.partition, "another generation stands in Redis; the partition stops serving");
+                self.0.generations.close(place.partition);
+                Err(Error::Recovering(place.partition))
+            }
+            Ok(Reply::Int(-2)) => Err(Error::NotLaid),
+            other => other,
+        };
+        let outcome = if answer.is_ok() { "ok" } else { "error" };
+        Metric::ScriptCallsTotal.counter(&[labels[0], ("outcome", outcome)]).increment(1);
+        answer
+    }
+
+    /// The names of keys and partitions.
+    pub fn keys(&self) -> &Keys {
+        &self.0.keys
+    }
+
+    /// Which partitions serve, and under which generation.
+    pub fn generations(&self) -> &Generations {
+        &self.0.generations
+    }
+
+    /// Whether Redis answers.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.client().ping::<Value>(None).await?;
+        Ok(())
+    }
+
+    /// Tells of connections that were made again. What was verified before must be verified anew.
+    pub fn reconnected(&self) -> Reconnected {
+        Reconnected(self.0.pool.clients().iter().map(EventInterface::reconnect_rx).collect())
+    }
+
+    /// Closes the connections.
+    pub async fn close(&self) {
+        if let Err(error) = self.0.pool.quit().await {
+            tracing::debug!(%error, "closing the connections to Redis");
+        }
+    }
+
+    pub(super) fn client(&self) -> &fred::clients::Client {
+        self.0.pool.next()
+    }
+}
+
+/// The reconnections of all connections of the pool.
+#[derive(Debug)]
+pub struct Reconnected(Vec<broadcast::Receiver<fred::types::config::Server>>);
+
+impl Reconnected {
+    /// Waits for the next reconnection of any connection. Missed ones count as one.
+    pub async fn changed(&mut self) {
+        let waits = self.0.iter_mut().map(|events| Box::pin(events.recv()));
+        let _ = futures::future::select_all(waits).await;
+    }
+}

@@ -1,0 +1,100 @@
+//! The names of keys, built from the `KEYS:` line of a script's header.
+
+use crate::ids::{QueueId, ScheduleId};
+use crate::partition::{Partition, Partitions, Slot};
+
+/// What a call is about: the partition, and what the prefixes `q:` and `s:` of its script's keys stand for.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The partition whose hash tag the keys carry.
+    pub partition: Partition,
+    /// The queue of keys with the prefix `q:`.
+    pub queue: Option<&'a QueueId>,
+    /// The schedule of keys with the prefix `s:`.
+    pub schedule: Option<&'a ScheduleId>,
+}
+
+impl<'a> Place<'a> {
+    /// A place with partition keys alone.
+    pub fn partition(partition: Partition) -> Self {
+        Self { partition, queue: None, schedule: None }
+    }
+
+    /// A queue in its partition.
+    pub fn queue(keys: &Keys, queue: &'a QueueId) -> Self {
+        Self { partition: keys.partition(queue.slot()), queue: Some(queue), schedule: None }
+    }
+
+    /// A schedule in the partition of its concert's queue.
+    pub fn schedule(keys: &Keys, queue: &'a QueueId, schedule: &'a ScheduleId) -> Self {
+        Self { schedule: Some(schedule), ..Self::queue(keys, queue) }
+    }
+}
+
+/// Knows the prefix of all keys and how slots are dealt to partitions.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    prefix: String,
+    partitions: Partitions,
+}
+
+impl Keys {
+    /// Keys that begin with `prefix`, over `partitions`.
+    pub fn new(prefix: &str, partitions: Partitions) -> Self {
+        Self { prefix: prefix.to_owned(), partitions }
+    }
+
+    /// How many partitions there are.
+    pub fn partitions(&self) -> Partitions {
+        self.partitions
+    }
+
+    /// The partition of a slot.
+    pub fn partition(&self, slot: Slot) -> Partition {
+        self.partitions.of(slot)
+    }
+
+    /// A key of the partition itself.
+    pub(super) fn of_partition(&self, partition: Partition, name: &str) -> String {
+        format!("{}:{{{partition}}}:{name}", self.prefix)
+    }
+
+    /// The key for one word of a `KEYS:` line.
+    ///
+    /// # Panics
+    /// When the place lacks what the word's prefix asks for: the store function and its script disagree.
+    pub(super) fn build(&self, place: Place<'_>, word: &str) -> String {
+        let tag = |owner: &str, id: &str, name: &str| {
+            self.of_partition(place.partition, &format!("{owner}:{id}:{name}"))
+        };
+        match (word.split_once(':'), place.queue, place.schedule) {
+            (None, _, _) => self.of_partition(place.partition, word),
+            (Some(("q", name)), Some(queue), _) => tag("q", queue.as_str(), name),
+            (Some(("s", name)), _, Some(schedule)) => tag("s", schedule.as_str(), name),
+            _ => panic!("the call names no owner for the key {word}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_keys_of_a_place_share_its_hash_tag() {
+        let keys = Keys::new("usher", Partitions::new(64).unwrap());
+        let (queue, schedule) = ("demo".parse().unwrap(), "demo-1".parse().unwrap());
+        let place = Place::schedule(&keys, &queue, &schedule);
+        let p = place.partition;
+        assert_eq!(keys.build(place, "seq"), format!("usher:{{{p}}}:seq"));
+        assert_eq!(keys.build(place, "q:waiting"), format!("usher:{{{p}}}:q:demo:waiting"));
+        assert_eq!(keys.build(place, "s:seats"), format!("usher:{{{p}}}:s:demo-1:seats"));
+    }
+
+    #[test]
+    #[should_panic(expected = "names no owner")]
+    fn a_key_without_its_owner_is_a_defect() {
+        let keys = Keys::new("usher", Partitions::new(1).unwrap());
+        keys.build(Place::partition(keys.partition(Slot::of(b"x"))), "q:waiting");
+    }
+}

@@ -1,0 +1,24 @@
+//! Redis: the client, the keys, the scripts, the coalescer and the generations. The only room that names the driver.
+//!
+//! All contended state lives in Redis and changes only inside the scripts of `lua/`. A room's `store.rs` calls them through
+//! [`Redis::call`], or through a [`Coalescer`] where many requests meet one entity.
+
+mod args;
+mod client;
+mod coalescer;
+mod error;
+mod generations;
+mod keys;
+mod outbox;
+mod reply;
+mod script;
+
+pub use args::Args;
+pub use client::{Reconnected, Redis, Settings};
+pub use coalescer::{Batch, Coalescer, MAX_BATCH};
+pub use error::Error;
+pub use generations::{Generations, Marks};
+pub use keys::{Keys, Place};
+pub use outbox::Entry;
+pub use reply::{Reply, Words};
+pub use script::{Script, scripts};

@@ -1,0 +1,77 @@
+//! The outbox streams, as the writer reads and trims them.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use fred::interfaces::StreamsInterface;
+use fred::types::Value;
+use futures::future::try_join_all;
+
+use super::{Error, Redis};
+use crate::partition::Partition;
+
+/// One entry of a partition's outbox: all events of one script call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number in the partition's sequence; the stream id is `n-0`.
+    pub n: u64,
+    /// The version of the event schema, the name of the entry's one field.
+    pub version: String,
+    /// The events.
+    pub payload: Bytes,
+}
+
+type RawEntry = (String, HashMap<String, Value>);
+
+impl Redis {
+    /// Reads up to `count` entries after the given number of each partition's outbox, in order.
+    pub async fn outbox_read(
+        &self,
+        after: &[(Partition, u64)],
+        count: u32,
+    ) -> Result<Vec<Vec<Entry>>, Error> {
+        let reads = after.iter().map(|&(partition, n)| async move {
+            let key = self.keys().of_partition(partition, "outbox");
+            let start = format!("{}-0", n + 1);
+            let raw: Vec<RawEntry> =
+                self.client().xrange_values(key, start, "+", Some(u64::from(count))).await?;
+            raw.into_iter().map(entry).collect::<Result<Vec<_>, Error>>()
+        });
+        try_join_all(reads).await
+    }
+
+    /// Trims each outbox up to and including the given number. Call it only for what MySQL has committed.
+    pub async fn outbox_trim(&self, through: &[(Partition, u64)]) -> Result<(), Error> {
+        let trims = through.iter().map(|&(partition, n)| async move {
+            let key = self.keys().of_partition(partition, "outbox");
+            self.client()
+                .xtrim::<(), _, _>(key, ("MINID", "=", format!("{}-0", n + 1)))
+                .await
+                .map_err(Error::from)
+        });
+        try_join_all(trims).await.map(drop)
+    }
+
+    /// How many entries stand in each outbox.
+    pub async fn outbox_lengths(&self, partitions: &[Partition]) -> Result<Vec<u64>, Error> {
+        let reads = partitions.iter().map(|&partition| async move {
+            let key = self.keys().of_partition(partition, "outbox");
+            self.client().xlen::<u64, _>(key).await.map_err(Error::from)
+        });
+        try_join_all(reads).await
+    }
+}
+
+fn entry((id, fields): RawEntry) -> Result<Entry, Error> {
+    let n = id.strip_suffix("-0").and_then(|n| n.parse().ok());
+    let mut fields = fields.into_iter();
+    match (n, fields.next(), fields.next()) {
+        (Some(n), Some((version, value)), None) => {
+            let payload = value
+                .into_bytes()
+                .ok_or_else(|| Error::Protocol(format!("outbox entry {id} holds no bytes")))?;
+            Ok(Entry { n, version, payload })
+        }
+        _ => Err(Error::Protocol(format!("outbox entry {id} is not of the agreed form"))),
+    }
+}
