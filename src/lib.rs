@@ -6,6 +6,8 @@ pub mod dev;
 pub mod http;
 pub mod ids;
 pub mod money;
+pub mod mysql;
+pub mod outbox;
 pub mod partition;
 pub mod redis;
 pub mod shutdown;

@@ -1,0 +1,96 @@
+//! What can go wrong with MySQL, and whether trying again can help.
+
+use sqlx::migrate::MigrateError;
+use sqlx::mysql::MySqlDatabaseError;
+
+/// An error of the database, the connection to it, or what was found in it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A statement failed, or the connection under it.
+    #[error("MySQL: {0}")]
+    Sql(#[from] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("migration: {0}")]
+    Migration(#[from] MigrateError),
+    /// Another migrator has held the lock for a minute.
+    #[error("another migration has been running for a minute; try again when it has ended")]
+    MigrationBusy,
+    /// The data was laid out for another count of partitions, which can't be changed by a setting.
+    #[error(
+        "the database was laid out for {recorded} partitions, but the setting says {asked}; set USHER_PARTITIONS={recorded}"
+    )]
+    OtherPartitions {
+        /// The count that the first migration recorded.
+        recorded: u16,
+        /// The count that was asked for now.
+        asked: u16,
+    },
+    /// A row that every migrated database has isn't there.
+    #[error("the database has not been migrated ({0} is missing); run `usher migrate`")]
+    NotMigrated(&'static str),
+}
+
+/// Server errors that say "not now": nothing about the statement was wrong.
+const TRANSIENT: &[u16] = &[
+    1205, // lock wait timeout
+    1213, // deadlock
+    1020, // the row changed since it was read (MariaDB's snapshot check)
+    1040, 1203, // too many connections
+    1053, 1077, 1079, // the server is shutting down
+    1152, 1158, 1159, 1160, 1161, 1184, // the connection was cut
+    1290, 1792, 1836, // read-only: a failover is under way
+    1317, // the statement was interrupted
+    1927, 4031, // the connection was killed or timed out
+];
+
+impl Error {
+    /// Whether the same work may succeed when it is done again from its beginning: a deadlock, a lock wait that timed out, a lost
+    /// connection or a pool without a free one. What became of a commit whose reply was lost is unknown; so only work that is
+    /// harmless to repeat may go by this.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Sql(error) | Self::Migration(MigrateError::Execute(error)) => is_transient(error),
+            _ => false,
+        }
+    }
+}
+
+fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => {
+            number(error.as_ref()).is_some_and(|number| TRANSIENT.contains(&number))
+        }
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed => true,
+        _ => false,
+    }
+}
+
+/// The server's error number, such as 1062 for a duplicate key.
+fn number(error: &(dyn sqlx::error::DatabaseError + 'static)) -> Option<u16> {
+    error.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
+}
+
+/// Whether a query failed because its table doesn't exist (1146).
+pub(super) fn is_missing_table(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if number(error.as_ref()) == Some(1146))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_connection_is_worth_another_try_and_a_missing_row_is_not() {
+        let io = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        assert!(Error::from(sqlx::Error::Io(io)).is_transient());
+        assert!(Error::from(sqlx::Error::PoolTimedOut).is_transient());
+        assert!(!Error::from(sqlx::Error::RowNotFound).is_transient());
+        assert!(!Error::OtherPartitions { recorded: 64, asked: 16 }.is_transient());
+    }
+}

@@ -1,0 +1,71 @@
+//! Checkpoints: how far MySQL has come in each partition's outbox, and the generation that Redis must show for it.
+//!
+//! The row's lock is the fence between writers, and between the writer and whoever gives a partition a new generation.
+
+use sqlx::MySqlConnection;
+use sqlx::mysql::MySqlPool;
+
+use super::Error;
+use crate::partition::{Partition, Partitions};
+
+/// What MySQL knows of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The partition.
+    pub partition: Partition,
+    /// The last outbox entry that is applied; 0 before the first.
+    pub n: u64,
+    /// The generation agreed on with Redis; `None` before the first.
+    pub generation: Option<u64>,
+}
+
+/// The checkpoints of all partitions, in order.
+///
+/// # Errors
+/// [`Error::NotMigrated`] when a partition has none; [`Error::Sql`] from the database.
+pub async fn load(pool: &MySqlPool, partitions: Partitions) -> Result<Vec<Checkpoint>, Error> {
+    let rows: Vec<(u16, u64, Option<u64>)> =
+        sqlx::query_as("SELECT partition_id, n, generation FROM outbox_checkpoints ORDER BY partition_id")
+            .fetch_all(pool)
+            .await?;
+    let known = rows.into_iter().filter_map(|(number, n, generation)| {
+        partitions.nth(number).map(|partition| Checkpoint { partition, n, generation })
+    });
+    let checkpoints: Vec<_> = known.collect();
+    if checkpoints.len() == usize::from(partitions.count()) {
+        Ok(checkpoints)
+    } else {
+        Err(Error::NotMigrated("a row of outbox_checkpoints"))
+    }
+}
+
+/// Locks a partition's checkpoint until the transaction ends: no writer touches the partition meanwhile. Waits for a writer that is at
+/// work on it, at most five seconds.
+///
+/// # Errors
+/// [`Error::NotMigrated`] when the partition has none; [`Error::Sql`] from the database.
+pub async fn lock_checkpoint(tx: &mut MySqlConnection, partition: Partition) -> Result<Checkpoint, Error> {
+    let row: Option<(u64, Option<u64>)> =
+        sqlx::query_as("SELECT n, generation FROM outbox_checkpoints WHERE partition_id = ? FOR UPDATE")
+            .bind(partition.get())
+            .fetch_optional(tx)
+            .await?;
+    let (n, generation) = row.ok_or(Error::NotMigrated("a row of outbox_checkpoints"))?;
+    Ok(Checkpoint { partition, n, generation })
+}
+
+/// Records the generation that Redis must show for the partition from this transaction's commit on.
+///
+/// # Errors
+/// [`Error::NotMigrated`] when the partition has no checkpoint; [`Error::Sql`] from the database.
+pub async fn set_generation(
+    tx: &mut MySqlConnection,
+    partition: Partition,
+    generation: u64,
+) -> Result<(), Error> {
+    let update =
+        "UPDATE outbox_checkpoints SET generation = ?, updated_at = UTC_TIMESTAMP(3) WHERE partition_id = ?";
+    let done = sqlx::query(update).bind(generation).bind(partition.get()).execute(tx).await?;
+    // The driver asks the server for rows found, not rows changed, so setting the same generation again counts as one too.
+    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotMigrated("a row of outbox_checkpoints")) }
+}

@@ -1,0 +1,239 @@
+//! What an outbox entry says: events of schema version 1, as the scripts pack them.
+//!
+//! An entry's payload is a MessagePack array of the events of one script call, each `[kind, body]` with a map as body. It is read
+//! strictly: a field that isn't known here would be a fact that MySQL never gets and that the trim then destroys, so it is an
+//! error. Whoever adds a field adds a version.
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+
+use super::lua;
+use crate::ids::{ConcertId, EntryId, PaymentId, QueueId, ReservationId, ScheduleId, UserId};
+use crate::money::Money;
+
+/// The version that scripts write now: the name of the entry's only field.
+pub const VERSION: &str = "v1";
+
+/// One durable fact.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(tag = "kind", content = "body", rename_all = "lowercase")]
+pub enum Event {
+    /// A line was added to a wallet's ledger.
+    Entry(WalletEntry),
+    /// A reservation reached a state worth keeping.
+    Reservation(Reservation),
+    /// A payment reached one of its ends.
+    Payment(Payment),
+    /// A run of users was let in.
+    Promotion(Promotion),
+}
+
+impl Event {
+    /// When it happened, by Redis' clock.
+    pub fn at(&self) -> DateTime<Utc> {
+        match self {
+            Self::Entry(entry) => entry.at,
+            Self::Reservation(reservation) => reservation.at,
+            Self::Payment(payment) => payment.at,
+            Self::Promotion(promotion) => promotion.at,
+        }
+    }
+}
+
+/// A line of a wallet's ledger.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WalletEntry {
+    /// The entry.
+    pub id: EntryId,
+    /// Whose wallet.
+    pub user: UserId,
+    /// Which way the amount went.
+    pub kind: EntryKind,
+    /// How much; the kind says which way.
+    pub amount: Money,
+    /// The balance after it.
+    pub balance: Money,
+    /// When, by Redis' clock.
+    #[serde(deserialize_with = "lua::millis")]
+    pub at: DateTime<Utc>,
+}
+
+/// A reservation as it stands after the event.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reservation {
+    /// The reservation.
+    pub id: ReservationId,
+    /// Whose.
+    pub user: UserId,
+    /// Through which queue.
+    pub queue: QueueId,
+    /// Of which concert.
+    pub concert: ConcertId,
+    /// Of which date.
+    pub schedule: ScheduleId,
+    /// The seats' numbers.
+    #[serde(deserialize_with = "lua::list")]
+    pub seats: Vec<u32>,
+    /// The seats as they were offered: JSON text, `[{number, section, price}]`.
+    #[serde(deserialize_with = "lua::json_array")]
+    pub detail: String,
+    /// The sum of the seats' prices.
+    pub amount: Money,
+    /// What became of it.
+    pub status: ReservationStatus,
+    /// When the hold ends, or would have ended.
+    #[serde(deserialize_with = "lua::millis")]
+    pub held_until: DateTime<Utc>,
+    /// When the hold began.
+    #[serde(deserialize_with = "lua::millis")]
+    pub created_at: DateTime<Utc>,
+    /// When it reached this status.
+    #[serde(deserialize_with = "lua::millis")]
+    pub at: DateTime<Utc>,
+}
+
+/// A payment as it stands after the event.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Payment {
+    /// The payment.
+    pub id: PaymentId,
+    /// What it pays for.
+    pub reservation: ReservationId,
+    /// Who pays.
+    pub user: UserId,
+    /// Through which queue.
+    pub queue: QueueId,
+    /// The price before the discount.
+    pub amount: Money,
+    /// What a coupon takes off it.
+    pub discount: Money,
+    /// The end that it reached.
+    pub status: PaymentStatus,
+    /// Why it was declined or voided, as a word.
+    pub reason: Option<String>,
+    /// Which attempt this was, from 1.
+    pub attempt: u32,
+    /// The wallet's balance after it, where the wallet answered.
+    pub balance_after: Option<Money>,
+    /// When the payment began.
+    #[serde(deserialize_with = "lua::millis")]
+    pub created_at: DateTime<Utc>,
+    /// When it reached this end.
+    #[serde(deserialize_with = "lua::millis")]
+    pub at: DateTime<Utc>,
+}
+
+/// A run of users that one promotion let in.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Promotion {
+    /// Into which queue.
+    pub queue: QueueId,
+    /// The score of the first.
+    pub from: i64,
+    /// The score of the last.
+    pub to: i64,
+    /// How many.
+    pub count: u32,
+    /// When, by Redis' clock.
+    #[serde(deserialize_with = "lua::millis")]
+    pub at: DateTime<Utc>,
+}
+
+macro_rules! words {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$word_doc:meta])* $variant:ident = $word:literal),* $(,)? })*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+        pub enum $name {$(
+            $(#[$word_doc])*
+            #[serde(rename = $word)]
+            $variant,
+        )*}
+
+        impl $name {
+            /// The word for it in scripts, in SQL and in the API.
+            pub fn as_str(self) -> &'static str {
+                match self {$(Self::$variant => $word),*}
+            }
+        }
+    )*};
+}
+
+words! {
+    /// Why a balance changed.
+    EntryKind {
+        /// The user paid money in.
+        Charge = "charge",
+        /// The user spent some outside of a reservation.
+        Use = "use",
+        /// A reservation was paid.
+        Payment = "payment",
+        /// A payment was given back.
+        Refund = "refund",
+        /// A reward was credited.
+        Reward = "reward",
+    }
+
+    /// What became of a hold.
+    ReservationStatus {
+        /// Paid; the seats are owned.
+        Confirmed = "confirmed",
+        /// Given up by its holder.
+        Released = "released",
+        /// Lapsed.
+        Expired = "expired",
+        /// Was confirmed, then given back.
+        Cancelled = "cancelled",
+    }
+
+    /// The ends of a payment.
+    PaymentStatus {
+        /// Debited, and the seats are sold.
+        Confirmed = "confirmed",
+        /// Refused by the wallet or a rule.
+        Declined = "declined",
+        /// Taken back before it was confirmed.
+        Voided = "voided",
+        /// Was confirmed, then given back.
+        Refunded = "refunded",
+    }
+}
+
+/// Why an entry can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Written by a newer release.
+    #[error("schema version {0:?} is not known to this release")]
+    Version(String),
+    /// Not what the schema says.
+    #[error("payload is not of schema v1: {0}")]
+    Payload(#[from] rmp_serde::decode::Error),
+    /// A whole payload, and then more.
+    #[error("{0} bytes follow the payload")]
+    Trailing(usize),
+}
+
+/// The events of one outbox entry, in order. `version` is the name of the entry's field.
+///
+/// # Errors
+/// [`DecodeError`] for an unknown version and for anything that isn't exactly of the schema.
+pub fn decode(version: &str, payload: &[u8]) -> Result<Vec<Event>, DecodeError> {
+    if version != VERSION {
+        return Err(DecodeError::Version(version.to_owned()));
+    }
+    let mut reader = rmp_serde::Deserializer::new(payload);
+    // An event nests three deep; what nests deeper isn't one and shall not use up the stack.
+    reader.set_max_depth(8);
+    let events = lua::list(&mut reader)?;
+    match reader.get_ref().len() {
+        0 => Ok(events),
+        more => Err(DecodeError::Trailing(more)),
+    }
+}
+
+#[cfg(test)]
+#[path = "event_tests.rs"]
+mod tests;

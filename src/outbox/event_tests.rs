@@ -1,0 +1,229 @@
+//! Payloads made by hand, byte for byte as Lua's cmsgpack packs them.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A packer of only what cmsgpack emits: every string as `str`, integers in their shortest form.
+#[derive(Default)]
+struct Lua(Vec<u8>);
+
+impl Lua {
+    fn array(mut self, len: u8) -> Self {
+        self.0.push(0x90 | len);
+        self
+    }
+
+    fn map(mut self, len: u8) -> Self {
+        self.0.push(0x80 | len);
+        self
+    }
+
+    fn str(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        let bytes = bytes.as_ref();
+        match u8::try_from(bytes.len()).unwrap() {
+            short @ 0..32 => self.0.push(0xa0 | short),
+            long => self.0.extend([0xd9, long]),
+        }
+        self.0.extend(bytes);
+        self
+    }
+
+    fn int(mut self, value: i64) -> Self {
+        match value {
+            0..128 => self.0.push(value.to_le_bytes()[0]),
+            _ => {
+                self.0.push(if value < 0 { 0xd3 } else { 0xcf });
+                self.0.extend(value.to_be_bytes());
+            }
+        }
+        self
+    }
+
+    fn nil(mut self) -> Self {
+        self.0.push(0xc0);
+        self
+    }
+
+    fn double(mut self, value: f64) -> Self {
+        self.0.push(0xcb);
+        self.0.extend(value.to_be_bytes());
+        self
+    }
+
+    fn decode(&self) -> Result<Vec<Event>, DecodeError> {
+        decode(VERSION, &self.0)
+    }
+}
+
+const AT: i64 = 1_763_700_000_123;
+/// Not UTF-8, as most ids aren't.
+const ID: [u8; 16] = [0xff; 16];
+/// Sixteen bytes that happen to be text.
+const USER: &[u8; 16] = b"abcdefghijklmnop";
+
+fn entry(lua: Lua) -> Lua {
+    let lua = lua.array(2).str("entry").map(6).str("id").str(ID).str("user").str(USER);
+    lua.str("kind")
+        .str("charge")
+        .str("amount")
+        .int(500)
+        .str("balance")
+        .int(crate::money::MAX)
+        .str("at")
+        .int(AT)
+}
+
+fn reservation(lua: Lua, seats: impl FnOnce(Lua) -> Lua) -> Lua {
+    let lua =
+        lua.array(2).str("reservation").map(12).str("id").str(ID).str("user").str(USER).str("queue").str("q");
+    let lua = seats(lua.str("concert").str("c").str("schedule").str("s").str("seats"));
+    let lua = lua.str("detail").str(r#"[{"number":12,"section":"가","price":100}]"#).str("amount").int(100);
+    let lua = lua.str("status").str("confirmed").str("held_until").int(AT + 300_000);
+    lua.str("created_at").int(AT - 1).str("at").int(AT)
+}
+
+fn payment(lua: Lua, optional: bool) -> Lua {
+    let lua = lua.array(2).str("payment").map(if optional { 12 } else { 10 });
+    let lua = lua.str("id").str(ID).str("reservation").str(USER).str("user").str(USER).str("queue").str("q");
+    let lua =
+        lua.str("amount").int(100).str("discount").int(0).str("status").str("declined").str("attempt").int(2);
+    let lua = if optional { lua.str("reason").nil().str("balance_after").int(7) } else { lua };
+    lua.str("created_at").int(AT).str("at").int(AT)
+}
+
+fn promotion(lua: Lua, count: impl FnOnce(Lua) -> Lua) -> Lua {
+    let lua = lua.array(2).str("promotion").map(5).str("queue").str("q").str("from").int(1 << 40);
+    count(lua.str("to").int((1 << 40) + 9).str("count")).str("at").int(AT)
+}
+
+#[test]
+fn all_kinds_in_their_order() {
+    let lua = Lua::default().array(4);
+    let lua = reservation(payment(entry(lua), true), |lua| lua.array(2).int(12).int(200));
+    let events = promotion(lua, |lua| lua.int(10)).decode().unwrap();
+    let [
+        Event::Entry(entry),
+        Event::Payment(payment),
+        Event::Reservation(reservation),
+        Event::Promotion(promotion),
+    ] = events.as_slice()
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!((entry.id.as_bytes(), entry.user.as_bytes()), (&ID, USER));
+    assert_eq!(
+        (entry.kind, entry.amount.get(), entry.balance.get()),
+        (EntryKind::Charge, 500, crate::money::MAX)
+    );
+    assert_eq!(entry.at.timestamp_millis(), AT);
+    assert_eq!((payment.reason.as_deref(), payment.balance_after, payment.attempt), (None, Money::new(7), 2));
+    assert_eq!((payment.status, payment.reservation.as_bytes()), (PaymentStatus::Declined, USER));
+    assert_eq!((reservation.seats.as_slice(), reservation.status.as_str()), (&[12, 200][..], "confirmed"));
+    assert!(reservation.detail.contains('가'));
+    assert_eq!((promotion.from, promotion.to, promotion.count), (1 << 40, (1 << 40) + 9, 10));
+}
+
+/// One event of each kind, packed by cmsgpack inside Redis 7.0: keys in no order, `nil` fields left out, sums and powers of two
+/// that were doubles as integers, an empty table for the seats.
+const PACKED_BY_REDIS: &str = "\
+    9492a5656e74727986a26174cf0000019aa4b6457ba762616c616e63650fa475736572b06162636465666768696a6b6c6d6e\
+    6f70a26964b0ffffffffffffffffffffffffffffffffa46b696e64a6636861726765a6616d6f756e74cf001fffffffffffff\
+    92ab7265736572766174696f6e8ca87363686564756c65a173a475736572b06162636465666768696a6b6c6d6e6f70a26964\
+    b0ffffffffffffffffffffffffffffffffaa637265617465645f6174cf0000019aa4b6457aa57175657565a171a26174cf00\
+    00019aa4b6457ba7636f6e63657274a163a6616d6f756e7405a6737461747573a872656c6561736564aa68656c645f756e74\
+    696ccf0000019aa4b6457ca5736561747390a664657461696ca25b5d92a77061796d656e748aab7265736572766174696f6e\
+    b0ffffffffffffffffffffffffffffffffa475736572b06162636465666768696a6b6c6d6e6f70a26964b0ffffffffffffff\
+    ffffffffffffffffffaa637265617465645f6174cf0000019aa4b6457ba57175657565a171a26174cf0000019aa4b6457ba6\
+    616d6f756e7401a6737461747573a6766f69646564a7617474656d707401a8646973636f756e740092a970726f6d6f74696f\
+    6e85a26174cf0000019aa4b6457ba2746fcf0000010000000007a466726f6dcf0000010000000000a5636f756e7402a57175\
+    657565a171";
+
+#[test]
+fn what_redis_packs_is_read() {
+    let digits = PACKED_BY_REDIS.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+    let payload: Vec<u8> = digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
+    let events = decode(VERSION, &payload).unwrap();
+    let [
+        Event::Entry(entry),
+        Event::Reservation(reservation),
+        Event::Payment(payment),
+        Event::Promotion(promotion),
+    ] = events.as_slice()
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!((entry.amount.get(), entry.balance.get()), (crate::money::MAX, 15));
+    assert_eq!((reservation.status, reservation.seats.as_slice()), (ReservationStatus::Released, &[][..]));
+    assert_eq!((payment.status, payment.reason.as_deref()), (PaymentStatus::Voided, None));
+    assert_eq!((promotion.to - promotion.from, promotion.at.timestamp_millis()), (7, AT));
+}
+
+#[test]
+fn absent_is_nil() {
+    let events = payment(Lua::default().array(1), false).decode().unwrap();
+    assert!(matches!(&events[..], [Event::Payment(Payment { reason: None, balance_after: None, .. })]));
+}
+
+#[test]
+fn an_empty_table_is_an_empty_list_either_way() {
+    assert_eq!(Lua::default().array(0).decode().unwrap(), []);
+    assert_eq!(Lua::default().map(0).decode().unwrap(), []);
+    for seats in [Lua::array as fn(Lua, u8) -> Lua, Lua::map] {
+        let events = reservation(Lua::default().array(1), |lua| seats(lua, 0)).decode().unwrap();
+        assert!(matches!(&events[..], [Event::Reservation(Reservation { seats, .. })] if seats.is_empty()));
+    }
+}
+
+#[test]
+fn anything_else_is_refused() {
+    let one = || Lua::default().array(1);
+    assert!(matches!(decode("v2", &entry(one()).0), Err(DecodeError::Version(version)) if version == "v2"));
+    assert!(matches!(entry(one()).int(1).decode(), Err(DecodeError::Trailing(1))));
+    let bad = [
+        one().array(2).str("unheard-of").map(0),
+        one().array(3).str("promotion").map(0).int(1),
+        one().int(1),
+        one(),
+        Lua::default().map(1).str("a").int(1),
+        promotion(one(), |lua| lua.int(-1)),
+        promotion(one(), |lua| lua.int(1 << 33)),
+        promotion(one(), |lua| lua.double(1.0)),
+        promotion(one(), |lua| lua.str("1")),
+        promotion(one(), |lua| lua.int(1).str("more").int(1)),
+        reservation(one(), |lua| lua.map(1).int(1).int(12)),
+    ];
+    for lua in bad {
+        assert!(lua.decode().is_err(), "{:02x?}", lua.0);
+    }
+    let mut short_id = entry(one()).0;
+    let place = short_id.windows(16).position(|window| window == USER).unwrap();
+    short_id[place - 1] = 0xaf;
+    short_id.remove(place);
+    assert!(decode(VERSION, &short_id).is_err());
+    let late = entry(one()).0;
+    let mut late = late[..late.len() - 8].to_vec();
+    late.extend(LATE.to_be_bytes());
+    assert!(decode(VERSION, &late).is_err());
+}
+
+/// One millisecond after the last that a DATETIME can hold.
+const LATE: i64 = 253_402_300_800_000;
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+        let _ = decode(VERSION, &bytes);
+    }
+
+    #[test]
+    fn no_damage_panics(at in 0_usize..400, byte: u8, cut in 0_usize..400) {
+        let lua = reservation(payment(entry(Lua::default().array(3)), true), |lua| lua.array(1).int(12));
+        let mut bytes = lua.0;
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        let _ = decode(VERSION, &bytes);
+        bytes.truncate(cut);
+        let _ = decode(VERSION, &bytes);
+    }
+}

@@ -1,0 +1,25 @@
+//! The outbox: every durable fact on its way from Redis to MySQL.
+//!
+//! Each partition has a stream in Redis. A script that changes durable state appends one entry in the same step, numbered by the
+//! partition's sequence `n` without a gap, so neither can exist without the other. The [`Writer`] carries entries over: it locks the
+//! partition's row in `outbox_checkpoints`, reads what stands after it, applies the events as multi-row statements, moves the
+//! checkpoint and commits; only then are the entries trimmed. MySQL holds the offset, so a crash at any point repeats nothing and
+//! loses nothing, and the row lock keeps any number of writers apart.
+//!
+//! - [`event`]: what an entry says, by schema version.
+//! - `apply`: many entries folded into what MySQL has to change; no IO.
+//! - `sql`: the statements.
+//! - `pass`: one transaction over many partitions.
+//! - [`writer`]: the loop around it: when to pass, what to repeat, whom to stop.
+//!
+//! Deliberately absent: a consumer group, acknowledgements, and any way to skip an entry. An entry that can't be read or applied
+//! stops its partition and raises an alarm; the others go on.
+
+mod apply;
+pub mod event;
+mod lua;
+mod pass;
+mod sql;
+pub mod writer;
+
+pub use writer::{Nudge, Writer};

@@ -1,0 +1,116 @@
+//! One pass: one transaction that carries the outboxes of many partitions over, so that one commit serves them all.
+
+use chrono::{DateTime, Utc};
+use sqlx::mysql::MySqlPool;
+
+use super::apply::{Batch, Fault};
+use super::sql;
+use crate::mysql;
+use crate::partition::Partition;
+use crate::redis::{self, Redis};
+
+/// How much one pass takes on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Entries read from each partition.
+    pub(super) entries: u32,
+    /// Events after which a partition's turn ends.
+    pub(super) events: usize,
+}
+
+/// What a pass has done.
+#[derive(Default)]
+pub(super) struct Pass {
+    /// Outbox entries applied.
+    pub(super) entries: usize,
+    /// Events in them.
+    pub(super) events: usize,
+    /// When the newest of them happened.
+    pub(super) newest: Option<DateTime<Utc>>,
+    /// Rows written to each table.
+    pub(super) rows: Vec<(&'static str, usize)>,
+    /// Partitions that this pass held and found sound.
+    pub(super) sound: Vec<Partition>,
+    /// Partitions that can't go on, and why.
+    pub(super) faults: Vec<(Partition, Fault)>,
+}
+
+/// Why a pass has done nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Mysql(#[from] mysql::Error),
+    #[error(transparent)]
+    Redis(#[from] redis::Error),
+}
+
+impl Failure {
+    /// Whether the same pass may succeed when it is repeated; else something in a partition stands in its way.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Self::Mysql(error) => error.is_transient(),
+            Self::Redis(error) => !matches!(error, redis::Error::Protocol(_)),
+        }
+    }
+}
+
+impl From<Failure> for Fault {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Mysql(error) => Self::Refused(error),
+            Failure::Redis(error) => Self::Outbox(error),
+        }
+    }
+}
+
+/// Carries over what stands in the outboxes of `partitions`; those that another writer is at work on are left to it. After an error, or
+/// when this future is dropped, nothing was written, or all of it with its checkpoints (a commit whose reply was lost): either
+/// way the pass can be repeated.
+pub(super) async fn run(
+    redis: &Redis,
+    pool: &MySqlPool,
+    partitions: &[Partition],
+    bounds: Bounds,
+) -> Result<Pass, Failure> {
+    let mut tx = pool.begin().await.map_err(mysql::Error::from)?;
+    let checkpoints = sql::lock(&mut tx, partitions).await?;
+    let after: Vec<_> = checkpoints.iter().map(|checkpoint| (checkpoint.partition, checkpoint.n)).collect();
+    if after.is_empty() {
+        tx.rollback().await.map_err(mysql::Error::from)?;
+        return Ok(Pass::default());
+    }
+    // Read under the lock: what is read follows the checkpoint that this transaction will move.
+    let outboxes = redis.outbox_read(&after, bounds.entries).await?;
+    let mut batch = Batch::default();
+    let mut pass = Pass::default();
+    let mut through = Vec::with_capacity(checkpoints.len());
+    for (checkpoint, entries) in checkpoints.iter().zip(&outboxes) {
+        let (n, fault) = batch.take(checkpoint, entries, bounds.events);
+        through.push((checkpoint.partition, n));
+        match fault {
+            Some(fault) => pass.faults.push((checkpoint.partition, fault)),
+            None => pass.sound.push(checkpoint.partition),
+        }
+    }
+    batch.sort();
+    let moved: Vec<_> =
+        through.iter().zip(&after).filter(|(to, from)| to != from).map(|(to, _)| *to).collect();
+    if moved.is_empty() {
+        tx.rollback().await.map_err(mysql::Error::from)?;
+    } else {
+        pass.rows = sql::write(&mut tx, &batch).await?;
+        sql::advance(&mut tx, &moved).await?;
+        tx.commit().await.map_err(mysql::Error::from)?;
+    }
+    (pass.entries, pass.events, pass.newest) = (batch.entries, batch.events, batch.newest);
+    trim(redis, &through).await;
+    Ok(pass)
+}
+
+/// Trims what MySQL has, also where nothing moved: a writer that died between commit and trim has left its entries behind. A trim that
+/// fails is no failure of the pass, since the next one trims the same.
+async fn trim(redis: &Redis, through: &[(Partition, u64)]) {
+    if let Err(error) = redis.outbox_trim(through).await {
+        tracing::warn!(%error, "outbox entries that MySQL has could not be trimmed yet");
+    }
+}

@@ -1,0 +1,211 @@
+//! The writer's statements.
+//!
+//! Each length of a multi-row statement is a statement of its own to the server and takes a place among the prepared ones. So rows
+//! go in runs of a few fixed sizes: thousands of rows cost a handful of round trips, and the statements stay prepared.
+//! Upserts say `VALUES(c)`: MySQL's newer row alias is not known to MariaDB.
+
+use sqlx::mysql::MySql;
+use sqlx::query_builder::Separated;
+use sqlx::{MySqlConnection, QueryBuilder};
+
+use super::apply::{Batch, Line, Run, Seat, Wallet};
+use super::event::{Payment, Reservation, ReservationStatus};
+use crate::ids::UserId;
+use crate::mysql::Error;
+use crate::mysql::generation::Checkpoint;
+use crate::partition::Partition;
+
+/// Rows of a statement. The longest binds 13 values a row, far below the 65,535 that a statement may have.
+const SIZES: [usize; 4] = [1024, 128, 16, 1];
+
+/// One row's values, filled in by a function per table.
+type Values<'a> = Separated<'a, MySql, &'static str>;
+
+/// Locks the checkpoints of those partitions that no other writer is at work on, in one order for all.
+pub(super) async fn lock(
+    tx: &mut MySqlConnection,
+    partitions: &[Partition],
+) -> Result<Vec<Checkpoint>, Error> {
+    let Some(last) = partitions.last() else { return Ok(Vec::new()) };
+    // Naming a partition twice is harmless, so the list is filled up to a fixed size instead of being split.
+    let size = SIZES.into_iter().rev().find(|size| *size >= partitions.len()).unwrap_or(partitions.len());
+    let mut select = QueryBuilder::new(
+        "SELECT partition_id, n, generation FROM outbox_checkpoints WHERE partition_id IN (",
+    );
+    let mut list = select.separated(", ");
+    for partition in partitions.iter().chain(std::iter::repeat(last)).take(size) {
+        list.push_bind(partition.get());
+    }
+    select.push(") ORDER BY partition_id FOR UPDATE SKIP LOCKED");
+    let rows: Vec<(u16, u64, Option<u64>)> = select.build_query_as().fetch_all(tx).await?;
+    let known = rows.into_iter().filter_map(|(number, n, generation)| {
+        let partition = partitions.iter().find(|partition| partition.get() == number)?;
+        Some(Checkpoint { partition: *partition, n, generation })
+    });
+    Ok(known.collect())
+}
+
+/// Moves checkpoints that the transaction has locked.
+pub(super) async fn advance(tx: &mut MySqlConnection, through: &[(Partition, u64)]) -> Result<(), Error> {
+    let head = "INSERT INTO outbox_checkpoints (partition_id, n, updated_at) ";
+    let tail = " ON DUPLICATE KEY UPDATE n = VALUES(n), updated_at = VALUES(updated_at)";
+    insert(tx, head, tail, through, |row, (partition, n)| {
+        row.push_bind(partition.get()).push_bind(*n).push("UTC_TIMESTAMP(3)");
+    })
+    .await
+}
+
+/// Applies a batch. Answers how many rows went to each table.
+pub(super) async fn write(
+    tx: &mut MySqlConnection,
+    batch: &Batch,
+) -> Result<Vec<(&'static str, usize)>, Error> {
+    let reservations: Vec<_> = batch.reservations.values().collect();
+    let payments: Vec<_> = batch.payments.values().collect();
+    let wallets: Vec<_> = batch.wallets.iter().collect();
+    let freed = batch.seats(ReservationStatus::Cancelled);
+    let sold = batch.seats(ReservationStatus::Confirmed);
+    write_reservations(tx, &reservations).await?;
+    // Freed before sold: a seat that was given back may have been sold again within the batch.
+    free_seats(tx, &freed).await?;
+    sell_seats(tx, &sold).await?;
+    write_payments(tx, &payments).await?;
+    write_wallets(tx, &wallets).await?;
+    write_lines(tx, &batch.lines).await?;
+    write_runs(tx, &batch.runs).await?;
+    Ok(vec![
+        ("reservations", reservations.len()),
+        ("reservation_seats", freed.len() + sold.len()),
+        ("payments", payments.len()),
+        ("wallets", wallets.len()),
+        ("wallet_entries", batch.lines.len()),
+        ("promotions", batch.runs.len()),
+    ])
+}
+
+async fn write_reservations(tx: &mut MySqlConnection, rows: &[&Reservation]) -> Result<(), Error> {
+    let head = "INSERT INTO reservations (id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, held_until, \
+                created_at, updated_at) ";
+    let tail = " ON DUPLICATE KEY UPDATE seats = VALUES(seats), amount = VALUES(amount), status = VALUES(status), \
+                held_until = VALUES(held_until), updated_at = VALUES(updated_at)";
+    insert(tx, head, tail, rows, |row, r| {
+        row.push_bind(r.id.uuid()).push_bind(r.user.uuid()).push_bind(r.queue.as_str());
+        row.push_bind(r.concert.as_str()).push_bind(r.schedule.as_str()).push_bind(r.detail.as_str());
+        row.push_bind(r.amount.get()).push_bind(r.status.as_str()).push_bind(r.held_until);
+        row.push_bind(r.created_at).push_bind(r.at);
+    })
+    .await
+}
+
+/// By reservation too: a seat that has found another owner since must stay theirs.
+async fn free_seats(tx: &mut MySqlConnection, seats: &[Seat<'_>]) -> Result<(), Error> {
+    for some in sized(seats) {
+        let mut delete = QueryBuilder::new("DELETE FROM reservation_seats WHERE ");
+        let mut any = delete.separated(" OR ");
+        for seat in some {
+            any.push("(schedule_id = ").push_bind_unseparated(seat.schedule.as_str());
+            any.push_unseparated(" AND seat_number = ").push_bind_unseparated(seat.number);
+            any.push_unseparated(" AND reservation_id = ").push_bind_unseparated(seat.reservation.uuid());
+            any.push_unseparated(")");
+        }
+        delete.build().execute(&mut *tx).await?;
+    }
+    Ok(())
+}
+
+/// A plain insert: a second owner of a seat must fail the transaction.
+async fn sell_seats(tx: &mut MySqlConnection, seats: &[Seat<'_>]) -> Result<(), Error> {
+    let head = "INSERT INTO reservation_seats (schedule_id, seat_number, reservation_id) ";
+    insert(tx, head, "", seats, |row, seat| {
+        row.push_bind(seat.schedule.as_str()).push_bind(seat.number).push_bind(seat.reservation.uuid());
+    })
+    .await
+}
+
+async fn write_payments(tx: &mut MySqlConnection, rows: &[&Payment]) -> Result<(), Error> {
+    let head = "INSERT INTO payments (id, reservation_id, user_id, queue_id, amount, discount, status, reason, attempt, \
+                balance_after, created_at, settled_at) ";
+    let tail = " ON DUPLICATE KEY UPDATE amount = VALUES(amount), discount = VALUES(discount), status = VALUES(status), \
+                reason = VALUES(reason), attempt = VALUES(attempt), balance_after = VALUES(balance_after), \
+                created_at = VALUES(created_at), settled_at = VALUES(settled_at)";
+    insert(tx, head, tail, rows, |row, p| {
+        row.push_bind(p.id.uuid()).push_bind(p.reservation.uuid()).push_bind(p.user.uuid());
+        row.push_bind(p.queue.as_str()).push_bind(p.amount.get()).push_bind(p.discount.get());
+        row.push_bind(p.status.as_str()).push_bind(p.reason.as_deref()).push_bind(p.attempt);
+        row.push_bind(p.balance_after.map(|balance| balance.get())).push_bind(p.created_at).push_bind(p.at);
+    })
+    .await
+}
+
+async fn write_wallets(tx: &mut MySqlConnection, rows: &[(&UserId, &Wallet)]) -> Result<(), Error> {
+    let head = "INSERT INTO wallets (user_id, slot, balance, updated_at) ";
+    let tail = " ON DUPLICATE KEY UPDATE balance = VALUES(balance), updated_at = VALUES(updated_at)";
+    insert(tx, head, tail, rows, |row, (user, wallet)| {
+        row.push_bind(user.uuid()).push_bind(user.slot().get());
+        row.push_bind(wallet.balance.get()).push_bind(wallet.at);
+    })
+    .await
+}
+
+async fn write_lines(tx: &mut MySqlConnection, lines: &[Line]) -> Result<(), Error> {
+    let head = "INSERT INTO wallet_entries (id, user_id, position, kind, amount, balance, created_at) ";
+    insert(tx, head, "", lines, |row, Line { position, entry }| {
+        row.push_bind(entry.id.uuid()).push_bind(entry.user.uuid()).push_bind(*position);
+        row.push_bind(entry.kind.as_str()).push_bind(entry.amount.get()).push_bind(entry.balance.get());
+        row.push_bind(entry.at);
+    })
+    .await
+}
+
+async fn write_runs(tx: &mut MySqlConnection, runs: &[Run]) -> Result<(), Error> {
+    let head =
+        "INSERT INTO promotions (partition_id, n, idx, queue_id, from_score, to_score, count, promoted_at) ";
+    insert(tx, head, "", runs, |row, Run { partition, n, idx, promotion }| {
+        row.push_bind(partition.get()).push_bind(*n).push_bind(*idx).push_bind(promotion.queue.as_str());
+        row.push_bind(promotion.from)
+            .push_bind(promotion.to)
+            .push_bind(promotion.count)
+            .push_bind(promotion.at);
+    })
+    .await
+}
+
+async fn insert<T>(
+    tx: &mut MySqlConnection,
+    head: &'static str,
+    tail: &'static str,
+    rows: &[T],
+    fill: fn(&mut Values<'_>, &T),
+) -> Result<(), Error> {
+    for some in sized(rows) {
+        let mut statement = QueryBuilder::new(head);
+        statement.push_values(some, |mut row, values| fill(&mut row, values));
+        statement.push(tail).build().execute(&mut *tx).await?;
+    }
+    Ok(())
+}
+
+/// The rows in runs of fixed sizes, the longest first.
+fn sized<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let size = SIZES.into_iter().find(|size| *size <= rows.len())?;
+        let (some, rest) = rows.split_at(size);
+        rows = rest;
+        Some(some)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_have_fixed_sizes_and_leave_nothing_out() {
+        for count in [0, 1, 15, 16, 17, 127, 128, 1023, 1024, 5000] {
+            let rows: Vec<usize> = (0..count).collect();
+            let runs: Vec<_> = sized(&rows).collect();
+            assert!(runs.iter().all(|run| SIZES.contains(&run.len())), "{count}");
+            assert_eq!(runs.concat(), rows);
+        }
+    }
+}

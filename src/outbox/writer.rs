@@ -1,0 +1,268 @@
+//! The writer's loop: when to pass, what to repeat, and whom to stop.
+//!
+//! Every instance runs one; row locks deal the partitions out among them. What fails for the moment (a deadlock, a server that is
+//! away) is repeated with growing pauses for as long as it takes: entries wait in Redis meanwhile. What can't be applied stops its
+//! partition, is said once, and is looked at again now and then, so that a repair needs no restart.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::mysql::MySqlPool;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::apply::Fault;
+use super::pass::{self, Bounds, Failure, Pass};
+use crate::partition::{Partition, Partitions};
+use crate::redis::Redis;
+use crate::telemetry::Metric;
+
+/// How often the outboxes are looked at without a nudge: entries of other instances, of sweeps, and left-overs of a crash.
+const POLL: Duration = Duration::from_millis(100);
+
+/// How long a stopped partition rests before it is looked at again.
+const REST: Duration = Duration::from_secs(10);
+
+/// The first and the longest pause before a failed pass is repeated.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
+
+/// Partitions that share a pass.
+const PARTITIONS: usize = 256;
+
+/// Entries that a pass reads, over all partitions and from each. They bound what it holds in memory before it knows the events.
+const ENTRIES: usize = 4096;
+const ENTRIES_EACH: usize = 256;
+
+/// Events that a pass aims at: a transaction of some tenths of a second.
+const EVENTS: usize = 8192;
+
+/// Tells the writer that a script has just emitted events, so that it needn't wait for its next look. Cheap to clone and to poke; pokes
+/// during a pass add up to one.
+#[derive(Debug, Clone, Default)]
+pub struct Nudge(Arc<Notify>);
+
+impl Nudge {
+    /// Wakes the writer, or has it look once more when it is at work.
+    pub fn poke(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// Brings the outboxes of all partitions to MySQL.
+pub struct Writer {
+    redis: Redis,
+    pool: MySqlPool,
+    partitions: Vec<Partition>,
+    nudge: Nudge,
+    halted: BTreeMap<Partition, Halt>,
+    /// Events that an entry held in the last pass: how many entries to read for the next.
+    events_each: usize,
+    /// When nothing was left last.
+    caught_up: Instant,
+    /// When the newest event applied happened.
+    newest: Option<DateTime<Utc>>,
+}
+
+struct Halt {
+    reason: String,
+    until: Instant,
+}
+
+impl Writer {
+    /// A writer for all partitions. It does nothing until it runs.
+    pub fn new(redis: Redis, pool: MySqlPool, partitions: Partitions) -> Self {
+        Self {
+            redis,
+            pool,
+            partitions: partitions.all().collect(),
+            nudge: Nudge::default(),
+            halted: BTreeMap::new(),
+            // A guess on the high side: the first read after a long stop stays small.
+            events_each: 32,
+            caught_up: Instant::now(),
+            newest: None,
+        }
+    }
+
+    /// The handle by which stores wake this writer.
+    pub fn nudge(&self) -> Nudge {
+        self.nudge.clone()
+    }
+
+    /// Writes until `shutdown`, then once more until nothing is left that this writer can write. That last drain waits for servers that
+    /// are away like any other; the caller bounds it by its own deadline, and may drop this future at any point.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        while !shutdown.is_cancelled() {
+            self.drain().await;
+            let nudge = self.nudge.0.clone();
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = nudge.notified() => {}
+                () = sleep(POLL) => {}
+            }
+        }
+        self.drain().await;
+    }
+
+    /// Passes until nothing is left, or what is left is stopped or another writer's.
+    async fn drain(&mut self) {
+        let mut pause = PAUSES.0;
+        let mut failed = false;
+        loop {
+            match self.round().await {
+                Ok(progress) => {
+                    if failed {
+                        tracing::info!("the outbox is being written again");
+                    }
+                    (failed, pause) = (false, PAUSES.0);
+                    if !progress {
+                        return;
+                    }
+                }
+                Err(failure) => {
+                    // Once for each spell: the counter tells how long it lasts.
+                    if !failed {
+                        tracing::warn!(error = %failure, "a pass of the outbox writer failed; repeating it");
+                    }
+                    failed = true;
+                    Metric::OutboxRetriesTotal.counter(&[]).increment(1);
+                    sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+                    pause = (pause * 2).min(PAUSES.1);
+                }
+            }
+        }
+    }
+
+    /// One look at all outboxes and a pass for each group that has something. Answers whether anything was written.
+    async fn round(&mut self) -> Result<bool, Failure> {
+        let lengths = self.redis.outbox_lengths(&self.partitions).await?;
+        self.measure(lengths.iter().sum());
+        let waiting = self.partitions.iter().zip(lengths).filter(|(_, length)| *length > 0);
+        let (stopped, busy): (Vec<_>, Vec<_>) = waiting
+            .map(|(partition, _)| *partition)
+            .partition(|partition| self.halted.contains_key(partition));
+        let mut progress = false;
+        for group in busy.chunks(PARTITIONS) {
+            progress |= self.carry(group).await?;
+        }
+        for partition in stopped {
+            if self.halted.get(&partition).is_some_and(|halt| halt.until <= Instant::now()) {
+                progress |= self.carry(&[partition]).await?;
+            }
+        }
+        Ok(progress)
+    }
+
+    /// A pass over a group. When something in it can't be applied, a pass for each partition, so that one doesn't stop the others; and
+    /// in the one that still can't go on, entry by entry, so that it stops at the entry that is at fault and not before.
+    async fn carry(&mut self, group: &[Partition]) -> Result<bool, Failure> {
+        let outcome = self.pass(group, self.bounds(group.len())).await;
+        if !stuck(&outcome) {
+            return self.settle(group, outcome);
+        }
+        let mut progress = false;
+        for partition in group {
+            let alone = std::slice::from_ref(partition);
+            let outcome = self.pass(alone, self.bounds(1)).await;
+            progress |= if stuck(&outcome) { self.creep(alone).await? } else { self.settle(alone, outcome)? };
+        }
+        Ok(progress)
+    }
+
+    async fn creep(&mut self, alone: &[Partition]) -> Result<bool, Failure> {
+        let mut progress = false;
+        for _ in 0..ENTRIES_EACH {
+            let outcome = self.pass(alone, Bounds { entries: 1, events: EVENTS }).await;
+            if !self.settle(alone, outcome)? {
+                break;
+            }
+            progress = true;
+        }
+        Ok(progress)
+    }
+
+    /// As many entries as last time held the events that a pass aims at, shared out evenly.
+    fn bounds(&self, partitions: usize) -> Bounds {
+        let entries = (EVENTS / self.events_each.max(1)).min(ENTRIES) / partitions;
+        let entries = u32::try_from(entries.clamp(1, ENTRIES_EACH)).unwrap_or(1);
+        Bounds { entries, events: EVENTS.div_ceil(partitions) }
+    }
+
+    async fn pass(&self, group: &[Partition], bounds: Bounds) -> Result<Pass, Failure> {
+        let started = Instant::now();
+        let pass = pass::run(&self.redis, &self.pool, group, bounds).await?;
+        if pass.entries > 0 {
+            Metric::OutboxPassSeconds.histogram(&[]).record(started.elapsed().as_secs_f64());
+        }
+        Ok(pass)
+    }
+
+    /// Takes note of what a pass came to. Answers whether it wrote anything.
+    fn settle(&mut self, group: &[Partition], outcome: Result<Pass, Failure>) -> Result<bool, Failure> {
+        let pass = match (outcome, group) {
+            (Ok(pass), _) => pass,
+            (Err(failure), [partition]) if !failure.is_transient() => {
+                self.halt(*partition, &failure.into());
+                return Ok(false);
+            }
+            (Err(failure), _) => return Err(failure),
+        };
+        for partition in &pass.sound {
+            if self.halted.remove(partition).is_some() {
+                tracing::info!(%partition, "the outbox of a stopped partition goes on");
+            }
+        }
+        for (partition, fault) in &pass.faults {
+            self.halt(*partition, fault);
+        }
+        Metric::OutboxHaltedPartitions.gauge(&[]).set(to_f64(self.halted.len()));
+        if pass.entries == 0 {
+            return Ok(false);
+        }
+        self.events_each = pass.events.div_ceil(pass.entries);
+        self.newest = self.newest.max(pass.newest);
+        Metric::OutboxPassEntries.histogram(&[]).record(to_f64(pass.entries));
+        for (table, rows) in pass.rows {
+            Metric::OutboxRowsTotal.counter(&[("table", table)]).increment(rows as u64);
+        }
+        Ok(true)
+    }
+
+    /// Stops a partition. Said once for each reason; a partition found as it was only rests again.
+    fn halt(&mut self, partition: Partition, fault: &Fault) {
+        let reason = fault.to_string();
+        if self.halted.get(&partition).is_none_or(|halt| halt.reason != reason) {
+            tracing::error!(%partition, %reason, "a partition's outbox is stopped; its facts stay in Redis until this is repaired");
+        }
+        self.halted.insert(partition, Halt { reason, until: Instant::now() + REST });
+        Metric::OutboxHaltedPartitions.gauge(&[]).set(to_f64(self.halted.len()));
+    }
+
+    /// The lag is bounded from two sides: what waits came after the outboxes were last empty, and is hardly older than the newest that
+    /// was applied. Redis' clock and ours may differ a little; nothing but this gauge compares them.
+    fn measure(&mut self, backlog: u64) {
+        if backlog == 0 {
+            self.caught_up = Instant::now();
+        }
+        let waited = self.caught_up.elapsed();
+        let behind = self.newest.and_then(|newest| (Utc::now() - newest).to_std().ok());
+        let lag =
+            if backlog == 0 { Duration::ZERO } else { behind.map_or(waited, |behind| behind.min(waited)) };
+        Metric::OutboxBacklogEntries.gauge(&[]).set(to_f64(usize::try_from(backlog).unwrap_or(usize::MAX)));
+        Metric::OutboxLagSeconds.gauge(&[]).set(lag.as_secs_f64());
+    }
+}
+
+/// Whether the same pass would fail again and again.
+fn stuck(outcome: &Result<Pass, Failure>) -> bool {
+    outcome.as_ref().is_err_and(|failure| !failure.is_transient())
+}
+
+/// For gauges, where the 53 bits of a double are plenty.
+#[allow(clippy::cast_precision_loss)]
+fn to_f64(count: usize) -> f64 {
+    count as f64
+}
