@@ -2,8 +2,11 @@
 //!
 //! clap reads flags and environment by itself, flags first, so no layer of configuration stands between the two.
 
+use std::io::Write;
+
 use clap::{Parser, Subcommand};
 
+use crate::app;
 use crate::config::args::{DevArgs, MigrateArgs, ServeArgs, StoreArgs};
 use crate::config::dev::DevSettings;
 use crate::config::{BadSettings, Config, MigrateSettings, StoreSettings};
@@ -115,6 +118,26 @@ impl Command {
             Self::Seed(Seed::Demo(args)) => Job::SeedDemo(StoreSettings::new(&args)?),
             Self::Openapi { admin } => Job::Openapi { admin },
         })
+    }
+}
+
+impl Job {
+    /// Runs the command to its end.
+    ///
+    /// # Errors
+    /// What stopped it.
+    pub async fn run(self) -> Result<(), app::Error> {
+        match self {
+            Self::Serve(config) => app::serve(*config).await,
+            Self::Dev(settings) => app::dev(*settings).await,
+            Self::Migrate(settings) => app::migrate(&settings).await,
+            Self::SeedDemo(stores) => app::seed_demo(&stores).await,
+            Self::Openapi { admin } => {
+                let document = if admin { app::admin_document() } else { app::public_document() };
+                let text = document.to_pretty_json().map_err(std::io::Error::from);
+                text.and_then(|text| writeln!(std::io::stdout(), "{text}")).map_err(app::Error::Output)
+            }
+        }
     }
 }
 

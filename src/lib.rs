@@ -1,15 +1,23 @@
 //! Usher: admission and booking for the minute when far more people come than there are seats.
 
+pub mod app;
+pub mod catalogue;
 pub mod cli;
 pub mod config;
 pub mod dev;
 pub mod http;
+pub mod idempotency;
 pub mod ids;
 pub mod money;
 pub mod mysql;
 pub mod outbox;
 pub mod partition;
+pub mod payment;
+pub mod queue;
+pub mod recovery;
 pub mod redis;
+pub mod seats;
 pub mod shutdown;
 pub mod telemetry;
 pub mod time;
+pub mod wallet;

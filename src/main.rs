@@ -22,6 +22,5 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn std::error::Error>> {
     let job = Cli::parse().prepare()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async move { tracing::debug!(?job, "settings are sound") });
-    Ok(())
+    Ok(runtime.block_on(job.run())?)
 }

@@ -5,6 +5,7 @@
 //! machine's own servers use. Its process hangs on a pipe that the owner holds (see `supervised.rs`), so that even an
 //! owner killed with -9 leaves no server behind. The room knows nothing of Usher: it hands out URLs.
 
+pub mod banner;
 mod mysql_server;
 mod redis_server;
 mod supervised;

@@ -26,6 +26,7 @@ mod request_id;
 mod requests;
 pub mod secret;
 mod stall;
+mod stores;
 mod timeout;
 
 pub use json::{Json, JsonBytes};

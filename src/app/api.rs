@@ -1,0 +1,113 @@
+//! The two listeners' routers, merged from the rooms', and the documents that are made from them.
+
+use std::sync::Arc;
+
+use axum::{Extension, Router};
+use metrics_exporter_prometheus::PrometheusHandle;
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Components, Info, License, OpenApi, OpenApiBuilder, Paths};
+
+use super::Rooms;
+use crate::http::health::{self, Readiness};
+use crate::http::identity::{Callers, USER_HEADER};
+use crate::http::limits::Limits;
+use crate::http::{admin as admin_key, layers, openapi};
+use crate::queue::TOKEN_HEADER;
+use crate::{catalogue, payment, queue, seats, wallet};
+
+/// The document of the public listener.
+pub fn public_document() -> OpenApi {
+    let parts = [
+        queue::router().into_openapi(),
+        catalogue::router().into_openapi(),
+        seats::router().into_openapi(),
+        payment::router().into_openapi(),
+        wallet::router().into_openapi(),
+    ];
+    document("Usher", "Admission and booking: a line, seats, a wallet, payments.", parts)
+}
+
+/// The document of the admin listener.
+pub fn admin_document() -> OpenApi {
+    let parts = [queue::admin_router().into_openapi(), catalogue::admin_router().into_openapi()];
+    document("Usher, admin", "What operators set and see.", parts)
+}
+
+/// Everything of the public listener.
+pub(super) fn public(
+    rooms: &Rooms,
+    callers: Arc<Callers>,
+    limits: Arc<Limits>,
+    readiness: Arc<Readiness>,
+    bounds: &layers::Settings,
+) -> Router {
+    let routes = Router::new()
+        .merge(queue::router().with_state(rooms.queue.clone()))
+        .merge(catalogue::router().with_state(rooms.catalogue.clone()))
+        .merge(seats::router().with_state(rooms.seats.clone()))
+        .merge(payment::router().with_state(rooms.payments.clone()))
+        .merge(wallet::router().with_state(rooms.wallet.clone()));
+    let routes = layers::rooms(routes.route_layer(Extension(rooms.queue.clone())), callers, limits);
+    layers::whole(routes.merge(openapi::docs(public_document())).merge(health::router(readiness)), bounds)
+}
+
+/// Everything of the admin listener. `/metrics` and health need no key.
+pub(super) fn admin(
+    rooms: &Rooms,
+    key: &SecretString,
+    readiness: Arc<Readiness>,
+    metrics: PrometheusHandle,
+    bounds: &layers::Settings,
+) -> Router {
+    let routes = Router::new()
+        .merge(queue::admin_router().with_state(rooms.queue.clone()))
+        .merge(catalogue::admin_router().with_state(rooms.catalogue.clone()));
+    let open = admin_key::metrics(metrics)
+        .merge(openapi::document(admin_document()))
+        .merge(health::router(readiness));
+    layers::whole(admin_key::require_key(routes, key).merge(open), bounds)
+}
+
+/// What must hold before an instance is given requests.
+pub(super) fn readiness(rooms: &Rooms, draining: CancellationToken) -> Arc<Readiness> {
+    let (redis, mysql, generations) = (rooms.redis.clone(), rooms.mysql.clone(), rooms.redis.clone());
+    let readiness = Readiness::new(draining)
+        .check("redis", move || {
+            let redis = redis.clone();
+            async move { redis.ping().await.map_err(|_| "does not answer".to_owned()) }
+        })
+        .check("mysql", move || {
+            let mysql = mysql.clone();
+            async move {
+                sqlx::query("SELECT 1")
+                    .execute(&mysql)
+                    .await
+                    .map(drop)
+                    .map_err(|_| "does not answer".to_owned())
+            }
+        })
+        .check("partitions", move || {
+            let closed = generations.generations().closed();
+            async move { if closed == 0 { Ok(()) } else { Err(format!("{closed} are recovering")) } }
+        });
+    Arc::new(readiness)
+}
+
+fn document<const N: usize>(title: &str, about: &str, parts: [OpenApi; N]) -> OpenApi {
+    let header = |name: &str| SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new(name)));
+    let components = Components::builder()
+        .security_scheme("user", header(USER_HEADER))
+        .security_scheme("queue_token", header(TOKEN_HEADER))
+        .security_scheme(
+            "admin",
+            SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build()),
+        )
+        .build();
+    let mut info = Info::new(title, env!("CARGO_PKG_VERSION"));
+    info.description = Some(about.to_owned());
+    info.license = Some(License::new("Apache-2.0"));
+    let whole = OpenApiBuilder::new().info(info).paths(Paths::new()).components(Some(components)).build();
+    parts.into_iter().fold(whole, OpenApi::merge_from)
+}

@@ -1,0 +1,219 @@
+//! The composition root: builds the rooms, merges their routers, and hands the background work its stores and its end.
+//!
+//! Only this module and `cli` see the whole configuration.
+
+mod api;
+mod background;
+mod demo;
+mod serve;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use sqlx::MySqlPool;
+use tokio::net::TcpListener;
+
+use crate::catalogue::{self, Catalogue};
+use crate::config::{Config, StoreSettings};
+use crate::dev;
+use crate::http::identity::Callers;
+use crate::http::limits::Limits;
+use crate::http::listener;
+use crate::idempotency::Idempotency;
+use crate::mysql::{self, migrate};
+use crate::outbox::{Nudge, Writer};
+use crate::payment::{self, Payments};
+use crate::queue::{self, Queue, Signer};
+use crate::recovery;
+use crate::redis::{self, Keys, Redis};
+use crate::seats::Seats;
+use crate::shutdown::Shutdown;
+use crate::telemetry::{self, Metric};
+use crate::wallet::Wallet;
+
+pub use api::{admin_document, public_document};
+pub use serve::{dev, migrate, seed_demo, serve};
+
+/// Connections to MySQL of one instance: the writer's few, and what reads and definitions need beside it.
+const MYSQL_CONNECTIONS: u32 = 12;
+/// How long Redis may take to answer before a request is told that it is unavailable.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why an instance did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Redis can't be used.
+    #[error("Redis: {0}")]
+    Redis(#[from] redis::Error),
+    /// MySQL can't be used.
+    #[error("MySQL: {0}")]
+    Mysql(#[from] mysql::Error),
+    /// The schema is missing.
+    #[error("MySQL holds no schema yet: run `usher migrate` first")]
+    NotMigrated,
+    /// Another number of partitions was recorded.
+    #[error("USHER_PARTITIONS is {asked}, but MySQL was migrated with {recorded}")]
+    Partitions {
+        /// What MySQL says.
+        recorded: u16,
+        /// What the settings say.
+        asked: u16,
+    },
+    /// The partitions' fences can't be read.
+    #[error(transparent)]
+    Fences(#[from] recovery::Error),
+    /// The queues can't be read.
+    #[error("the queues: {0}")]
+    Queue(#[from] queue::Error),
+    /// The concerts can't be read.
+    #[error("the concerts: {0}")]
+    Catalogue(#[from] catalogue::Error),
+    /// A private server can't be started, or has ended.
+    #[error(transparent)]
+    Server(#[from] dev::Error),
+    /// The data directory can't be used.
+    #[error("USHER_DATA_DIR (--data-dir): {0}")]
+    DataDir(std::io::Error),
+    /// Standard output can't be written.
+    #[error("standard output: {0}")]
+    Output(std::io::Error),
+    /// Signals can't be listened to.
+    #[error("listening to signals: {0}")]
+    Signals(std::io::Error),
+    /// A listener can't be opened.
+    #[error("listening on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// The rooms of one instance.
+#[derive(Clone)]
+pub(crate) struct Rooms {
+    pub(crate) redis: Redis,
+    pub(crate) mysql: MySqlPool,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) seats: Arc<Seats>,
+    pub(crate) wallet: Arc<Wallet>,
+    pub(crate) payments: Arc<Payments>,
+}
+
+impl Rooms {
+    /// Connects to the stores, opens the partitions that may serve, and reads the definitions.
+    async fn open(stores: &StoreSettings, signer: Signer) -> Result<(Self, Writer), Error> {
+        let (redis, mysql) = connect(stores).await?;
+        recovery::verify(&redis, &mysql).await?;
+        let writer = Writer::new(redis.clone(), mysql.clone(), stores.partitions);
+        let rooms = Self::furnish(redis, mysql, signer, &writer.nudge());
+        rooms.reload().await?;
+        Ok((rooms, writer))
+    }
+
+    fn furnish(redis: Redis, mysql: MySqlPool, signer: Signer, nudge: &Nudge) -> Self {
+        let queue = Arc::new(Queue::new(redis.clone(), mysql.clone(), signer));
+        let catalogue = Arc::new(Catalogue::new(redis.clone(), mysql.clone(), queue.clone()));
+        let seats = Arc::new(Seats::new(
+            redis.clone(),
+            mysql.clone(),
+            queue.clone(),
+            catalogue.clone(),
+            nudge.clone(),
+        ));
+        let wallet = Arc::new(Wallet::new(redis.clone(), nudge.clone()));
+        let rooms = payment::Rooms {
+            queue: queue.clone(),
+            seats: seats.clone(),
+            wallet: wallet.clone(),
+            idempotency: Arc::new(Idempotency::new(redis.clone())),
+        };
+        let payments = Arc::new(Payments::new(redis.clone(), mysql.clone(), rooms, nudge.clone()));
+        Self { redis, mysql, queue, catalogue, seats, wallet, payments }
+    }
+
+    /// Reads all definitions from MySQL.
+    async fn reload(&self) -> Result<(), Error> {
+        self.queue.reload().await?;
+        self.catalogue.reload().await?;
+        Ok(())
+    }
+}
+
+async fn connect(stores: &StoreSettings) -> Result<(Redis, MySqlPool), Error> {
+    let mysql = mysql::connect(stores.mysql.url.expose_secret(), MYSQL_CONNECTIONS).await?;
+    match migrate::partitions(&mysql).await? {
+        None => return Err(Error::NotMigrated),
+        Some(recorded) if recorded != stores.partitions => {
+            return Err(Error::Partitions { recorded: recorded.count(), asked: stores.partitions.count() });
+        }
+        Some(_) => {}
+    }
+    let keys = Keys::new(&stores.redis.key_prefix, stores.partitions);
+    let settings = redis::Settings { url: stores.redis.url.clone(), command_timeout: COMMAND_TIMEOUT };
+    Ok((Redis::connect(&settings, keys).await?, mysql))
+}
+
+/// One instance, built and not yet serving.
+pub struct App {
+    config: Config,
+    rooms: Rooms,
+    writer: Writer,
+    limits: Arc<Limits>,
+    shutdown: Shutdown,
+    public: axum::Router,
+    admin: axum::Router,
+}
+
+impl App {
+    /// Builds an instance that ends with `shutdown`.
+    ///
+    /// # Errors
+    /// When a store can't be reached or its data is not for this instance.
+    pub async fn build(config: Config, shutdown: Shutdown) -> Result<Self, Error> {
+        let keys: Vec<_> =
+            config.token_keys.iter().map(|key| (key.kid.clone(), key.secret.clone())).collect();
+        let (rooms, writer) = Rooms::open(&config.stores, Signer::new(&keys)).await?;
+        let callers = Arc::new(Callers::new(&config.identity));
+        let limits = Arc::new(Limits::new(&config.http.limits));
+        Metric::BuildInfo.gauge(&[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
+        let readiness = api::readiness(&rooms, shutdown.quiet_token().clone());
+        let public = api::public(&rooms, callers, limits.clone(), readiness.clone(), &config.http.requests);
+        let admin =
+            api::admin(&rooms, &config.admin_key, readiness, telemetry::install(), &config.http.requests);
+        Ok(Self { config, rooms, writer, limits, shutdown, public, admin })
+    }
+
+    /// Serves until the shutdown is over: no more requests, every payment at its end, the outbox written as far as the deadline allows.
+    pub async fn serve(self, public: TcpListener, admin: TcpListener) {
+        let settings = self.config.http.listener;
+        let background = background::start(&self.rooms, self.writer, self.limits);
+        let listeners = async {
+            tokio::join!(
+                listener::serve(public, self.public, settings, self.shutdown.clone()),
+                listener::serve(admin, self.admin, settings, self.shutdown.clone()),
+            )
+        };
+        listeners.await;
+        let rest = async {
+            self.rooms.payments.drain().await;
+            background.stop().await;
+        };
+        // At the deadline what is left is cut; it is in the outbox or at a step from which the sweep of another instance goes on.
+        self.shutdown.stop_token().run_until_cancelled(rest).await;
+        self.shutdown.stop();
+        self.rooms.redis.close().await;
+        self.rooms.mysql.close().await;
+    }
+}
+
+/// Opens a listener.
+///
+/// # Errors
+/// With the address that can't be had.
+pub async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+}

@@ -1,0 +1,131 @@
+//! The commands that run an instance or work on the stores of one.
+
+use std::io::Write;
+
+use secrecy::ExposeSecret;
+
+use super::{App, Error, Rooms, demo};
+use crate::config::dev::{DevSecrets, DevSettings};
+use crate::config::{Config, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings};
+use crate::dev::banner::{self, Addresses};
+use crate::dev::{Durability, PrivateMysql, PrivateRedis};
+use crate::mysql::{self, migrate};
+use crate::partition::Partitions;
+use crate::queue::Signer;
+use crate::shutdown::{self, Shutdown};
+
+/// `usher serve`: serves until a signal.
+///
+/// # Errors
+/// When the instance can't be built or its listeners can't be opened.
+pub async fn serve(config: Config) -> Result<(), Error> {
+    run(config, Shutdown::new(), |_| {}).await
+}
+
+/// Builds an instance, opens its listeners, says so, and serves until the shutdown is over.
+async fn run(
+    config: Config,
+    shutdown: Shutdown,
+    serving: impl FnOnce([std::net::SocketAddr; 2]),
+) -> Result<(), Error> {
+    let signals = shutdown::signals().map_err(Error::Signals)?;
+    let timing = config.http.shutdown;
+    let public = super::listen(config.http.listen).await?;
+    let admin = super::listen(config.http.admin_listen).await?;
+    let addresses = [&public, &admin].map(tokio::net::TcpListener::local_addr);
+    let app = App::build(config, shutdown.clone()).await?;
+    if let [Ok(public), Ok(admin)] = addresses {
+        tracing::info!(%public, %admin, "serving");
+        serving([public, admin]);
+    }
+    let phases = tokio::spawn(async move { shutdown.run(signals, timing).await });
+    app.serve(public, admin).await;
+    phases.abort();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// `usher migrate`: brings the schema up to date.
+///
+/// # Errors
+/// When MySQL can't be reached or was migrated with another number of partitions.
+pub async fn migrate(settings: &MigrateSettings) -> Result<(), Error> {
+    migrate_at(settings.mysql.url.expose_secret(), settings.partitions).await
+}
+
+async fn migrate_at(url: &str, partitions: Partitions) -> Result<(), Error> {
+    let pool = mysql::connect(url, 2).await?;
+    migrate::migrate(&pool, partitions).await?;
+    pool.close().await;
+    Ok(())
+}
+
+/// `usher seed demo`: puts the demo data in.
+///
+/// # Errors
+/// When a store can't be reached.
+pub async fn seed_demo(stores: &StoreSettings) -> Result<(), Error> {
+    // Nothing here signs or reads a token.
+    let (rooms, _) = Rooms::open(stores, Signer::new(&[])).await?;
+    demo::seed(&rooms).await?;
+    rooms.redis.close().await;
+    rooms.mysql.close().await;
+    Ok(())
+}
+
+/// `usher dev`: serves on servers of its own with demo data, and stops what it started.
+///
+/// # Errors
+/// When a server can't be started, or ends before the instance does.
+pub async fn dev(settings: DevSettings) -> Result<(), Error> {
+    let dir = &settings.data_dir;
+    std::fs::create_dir_all(dir).map_err(Error::DataDir)?;
+    let secrets = DevSecrets::load_or_make(dir).map_err(Error::DataDir)?;
+    let mut redis = PrivateRedis::start(&dir.join("redis")).await?;
+    let mut mysql = PrivateMysql::start(&dir.join("mysql"), Durability::Keep).await?;
+    let servers = Servers { redis_url: redis.url(), redis_port: redis.port(), mysql_url: mysql.url() };
+    let shutdown = Shutdown::new();
+    let outcome = tokio::select! {
+        outcome = dev_instance(&settings, &secrets, &servers, shutdown.clone()) => outcome,
+        error = redis.ended() => Err(error.into()),
+        error = mysql.ended() => Err(error.into()),
+    };
+    shutdown.stop();
+    let stopped = tokio::join!(redis.stop(), mysql.stop());
+    outcome.and(stopped.0.map_err(Error::from)).and(stopped.1.map_err(Error::from))
+}
+
+/// Where the private servers are.
+struct Servers {
+    redis_url: String,
+    redis_port: u16,
+    mysql_url: String,
+}
+
+async fn dev_instance(
+    settings: &DevSettings,
+    secrets: &DevSecrets,
+    servers: &Servers,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
+    let stores = StoreSettings {
+        redis: RedisSettings { url: servers.redis_url.clone().into(), key_prefix: "usher".to_owned() },
+        mysql: MysqlSettings { url: servers.mysql_url.clone().into() },
+        partitions: Partitions::default(),
+    };
+    migrate_at(&servers.mysql_url, stores.partitions).await?;
+    seed_demo(&stores).await?;
+    let config = Config::for_dev(settings, stores, secrets);
+    run(config, shutdown, |[public, admin]| {
+        let text = banner::text(&Addresses {
+            public,
+            admin,
+            admin_key: secrets.admin_key_in_plain_text(),
+            redis_port: servers.redis_port,
+            mysql_url: &servers.mysql_url,
+        });
+        // Nobody may be reading; that is no reason not to serve.
+        let _ = std::io::stdout().write_all(text.as_bytes());
+    })
+    .await
+}

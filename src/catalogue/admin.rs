@@ -1,0 +1,74 @@
+//! Concerts for operators.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::routes::ConcertDto;
+use super::{Catalogue, Concert, Schedule};
+use crate::http::path::NewPath;
+use crate::http::{Json, Problem};
+use crate::ids::{ConcertId, QueueId};
+
+/// The operators' routes of the catalogue.
+pub fn router() -> OpenApiRouter<Arc<Catalogue>> {
+    OpenApiRouter::new().routes(routes!(put))
+}
+
+/// A concert as an operator defines it.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewConcert {
+    /// 1–255 characters.
+    title: String,
+    /// The queue that admits to it; made when missing. Default: of the concert's id.
+    queue_id: Option<QueueId>,
+    /// How long a hold lasts, 1…86,400; default 300.
+    hold_seconds: Option<u32>,
+    /// How many seats a user may hold and own, 1…100; default 4.
+    max_seats_per_user: Option<u32>,
+    /// Confirmed reservations can be cancelled until here; null is until the show starts.
+    cancel_until: Option<DateTime<Utc>>,
+    /// The dates.
+    schedules: Vec<Schedule>,
+}
+
+/// A concert with its dates.
+#[derive(Debug, Serialize, ToSchema)]
+struct AdminConcertDto {
+    #[serde(flatten)]
+    concert: ConcertDto,
+    schedules: Vec<Schedule>,
+}
+
+/// Makes a concert or changes it.
+#[utoipa::path(put, path = "/admin/concerts/{concert}", tag = "catalogue", params(("concert" = ConcertId, Path)),
+    request_body = NewConcert,
+    responses((status = 200, body = AdminConcertDto), (status = 409, body = Problem, description = "`in_use`"),
+        (status = 422, body = Problem)), security(("admin" = [])))]
+async fn put(
+    State(catalogue): State<Arc<Catalogue>>,
+    NewPath(id): NewPath<ConcertId>,
+    Json(new): Json<NewConcert>,
+) -> Result<Json<AdminConcertDto>, Problem> {
+    let own_queue = || id.as_str().parse().map_err(|_| Problem::internal());
+    let concert = Concert {
+        version: 0,
+        title: new.title,
+        queue: new.queue_id.map_or_else(own_queue, Ok)?,
+        hold_seconds: new.hold_seconds.unwrap_or(300),
+        max_seats_per_user: new.max_seats_per_user.unwrap_or(4),
+        cancel_until: new.cancel_until,
+        schedules: new.schedules,
+        id,
+    };
+    let answer =
+        AdminConcertDto { concert: ConcertDto::from(&concert), schedules: concert.schedules.clone() };
+    catalogue.put(concert).await?;
+    Ok(Json(answer))
+}

@@ -1,0 +1,26 @@
+//! What the catalogue refuses.
+
+use crate::{mysql, queue, redis};
+
+/// Why a call to the catalogue was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No such concert or schedule.
+    #[error("there is no such concert")]
+    NotFound,
+    /// A field is not sound, or contradicts another.
+    #[error("the concert is not sound")]
+    Unsound(Vec<super::rules::Flaw>),
+    /// The change would take away a held or sold seat.
+    #[error("the change would take away a seat that is held or sold")]
+    InUse,
+    /// The queue did not take a change.
+    #[error(transparent)]
+    Queue(#[from] queue::Error),
+    /// Redis did not answer.
+    #[error(transparent)]
+    Redis(#[from] redis::Error),
+    /// MySQL did not answer.
+    #[error(transparent)]
+    Mysql(#[from] mysql::Error),
+}

@@ -1,0 +1,92 @@
+//! Concerts over HTTP. The dates and seats, which need a place in line, are in the room of the seats.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{Catalogue, Concert, Error};
+use crate::http::cache::SharedForASecond;
+use crate::http::path::Path;
+use crate::http::problem::FieldError;
+use crate::http::{Json, Problem};
+use crate::ids::{ConcertId, QueueId};
+use crate::time::Millis;
+
+/// The routes of the catalogue.
+pub fn router() -> OpenApiRouter<Arc<Catalogue>> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show))
+}
+
+/// A concert as everybody may see it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Concert)]
+pub(super) struct ConcertDto {
+    id: ConcertId,
+    title: String,
+    queue_id: QueueId,
+    hold_seconds: u32,
+    max_seats_per_user: u32,
+    cancel_until: Option<Millis>,
+}
+
+impl From<&Concert> for ConcertDto {
+    fn from(concert: &Concert) -> Self {
+        Self {
+            id: concert.id.clone(),
+            title: concert.title.clone(),
+            queue_id: concert.queue.clone(),
+            hold_seconds: concert.hold_seconds,
+            max_seats_per_user: concert.max_seats_per_user,
+            cancel_until: concert.cancel_until.map(Millis::from),
+        }
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Concerts)]
+struct ConcertsDto {
+    items: Vec<ConcertDto>,
+    next: Option<String>,
+}
+
+/// All concerts, and which queue admits to each.
+#[utoipa::path(get, path = "/v1/concerts", tag = "catalogue", responses((status = 200, body = ConcertsDto)))]
+async fn list(State(catalogue): State<Arc<Catalogue>>) -> SharedForASecond<Json<ConcertsDto>> {
+    let items = catalogue.concerts().iter().map(|concert| ConcertDto::from(&**concert)).collect();
+    SharedForASecond(Json(ConcertsDto { items, next: None }))
+}
+
+/// One concert.
+#[utoipa::path(get, path = "/v1/concerts/{concert}", tag = "catalogue", params(("concert" = ConcertId, Path)),
+    responses((status = 200, body = ConcertDto), (status = 404, body = Problem)))]
+async fn show(
+    State(catalogue): State<Arc<Catalogue>>,
+    Path(id): Path<ConcertId>,
+) -> Result<SharedForASecond<Json<ConcertDto>>, Problem> {
+    let concert = catalogue.concert(&id).ok_or(Error::NotFound)?;
+    Ok(SharedForASecond(Json(ConcertDto::from(&*concert))))
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NotFound => Self::not_found(),
+            Error::InUse => Self::new(
+                StatusCode::CONFLICT,
+                "in_use",
+                "The change would take away a seat that is held or sold.",
+            ),
+            Error::Unsound(flaws) => Self::invalid_request(
+                flaws.into_iter().map(|(field, message)| FieldError { field, message }).collect(),
+            ),
+            Error::Queue(error) => error.into(),
+            Error::Redis(error) => error.into(),
+            Error::Mysql(error) => error.into(),
+        }
+    }
+}

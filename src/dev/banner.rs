@@ -1,0 +1,62 @@
+//! What `usher dev` tells the one who started it: where to look, and a tour to paste.
+
+use std::net::SocketAddr;
+
+/// Where everything is.
+pub struct Addresses<'a> {
+    /// The public listener.
+    pub public: SocketAddr,
+    /// The admin listener.
+    pub admin: SocketAddr,
+    /// The key that admin calls carry.
+    pub admin_key: &'a str,
+    /// The private Redis.
+    pub redis_port: u16,
+    /// The private MySQL-compatible server, with its credentials: it listens on this machine alone.
+    pub mysql_url: &'a str,
+}
+
+/// The text. The tour uses nothing but curl and sed, so that it works wherever the service does.
+pub fn text(at: &Addresses<'_>) -> String {
+    let Addresses { public, admin, admin_key, redis_port, mysql_url } = at;
+    format!(
+        r#"
+Usher is serving.
+
+  API          http://{public}/v1      reference http://{public}/docs
+  admin        http://{admin}/admin   metrics   http://{admin}/metrics
+  admin key    {admin_key}
+  Redis        redis-cli -p {redis_port}
+  MySQL        {mysql_url}
+
+A tour: join the line, hold seats 12 and 13, charge the wallet, pay, and see the token used up. Paste it into another terminal:
+
+  U=$(cat /proc/sys/kernel/random/uuid 2>/dev/null || uuidgen | tr A-Z a-z); B=http://{public}/v1; c() {{ curl -sS -H "Usher-User: $U" -H "Queue-Token: ${{T:-}}" -H "Idempotency-Key: $RANDOM-$RANDOM" -H 'Content-Type: application/json' "$@"; echo; }}
+  T=$(curl -sS -X POST -H "Usher-User: $U" $B/queues/demo/tokens | sed 's/.*"token":"\([^"]*\)".*/\1/'); c $B/queues/demo/tokens/me
+  c $B/concerts/demo/schedules; c "$B/schedules/demo-1/seats?status=available"
+  R=$(c -d '{{"schedule_id":"demo-1","seats":[12,13]}}' $B/reservations | tee /dev/stderr | sed 's/^{{"id":"\([^"]*\)".*/\1/'); c -d '{{"amount":50000}}' $B/wallet/charges
+  c -d "{{\"reservation_id\":\"$R\"}}" $B/payments; c $B/queues/demo/tokens/me
+
+Ctrl-C stops everything that was started here. The data stays; `make clean-data` removes it.
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tour_has_five_lines_and_names_the_right_places() {
+        let text = text(&Addresses {
+            public: "127.0.0.1:8080".parse().unwrap(),
+            admin: "127.0.0.1:8081".parse().unwrap(),
+            admin_key: "key",
+            redis_port: 6390,
+            mysql_url: "mysql://u:p@127.0.0.1:3390/usher",
+        });
+        let tour = text.lines().filter(|line| line.starts_with("  ") && line.contains('$'));
+        assert_eq!(tour.count(), 5);
+        assert!(text.contains("B=http://127.0.0.1:8080/v1;"));
+    }
+}

@@ -1,0 +1,28 @@
+//! How failures of the stores are told to a client.
+
+use super::problem::Problem;
+use crate::{mysql, redis};
+
+impl From<redis::Error> for Problem {
+    fn from(error: redis::Error) -> Self {
+        match error {
+            redis::Error::Overloaded => Self::overloaded(),
+            redis::Error::Recovering(_) => Self::recovering(),
+            redis::Error::Unavailable(_) | redis::Error::NotLaid => {
+                tracing::warn!(%error, "a request found Redis unavailable");
+                Self::store_unavailable()
+            }
+            redis::Error::Protocol(_) => {
+                tracing::error!(%error, "a script's answer is not of the agreed form");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl From<mysql::Error> for Problem {
+    fn from(error: mysql::Error) -> Self {
+        tracing::warn!(%error, "a request found MySQL unavailable");
+        Self::store_unavailable()
+    }
+}

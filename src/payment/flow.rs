@@ -1,0 +1,165 @@
+//! The five steps of a payment: try, confirm, cancel.
+//!
+//! ```text
+//! begin ─→ debit ─→ confirm          (paid)
+//!            │         │ refused: the attempt is being turned back
+//!            ↓         ↓
+//!          void ──→ refund ──→ voided   (declined, voided)
+//! ```
+//!
+//! Each step is one idempotent script on one partition, so any instance may take any step at any time, twice or late. `confirm` is the commit point: it
+//! compares and sets `pending → confirmed`, as `void` does `pending → voiding`; one of them wins. The debit is named by payment and
+//! attempt, and a refund leaves a tombstone under that name, so a debit that comes after it is refused. A payment that is past its due time is driven
+//! to an end by the sweep ([`turn_back`]).
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::record::{Payment, State};
+use super::rules::{INSUFFICIENT, OVERDUE};
+use super::{Error, Payments, Settlement, store};
+use crate::idempotency::{Bound, Keyed};
+use crate::ids::{PaymentId, ReservationId};
+use crate::queue::Claims;
+use crate::redis;
+use crate::seats::{Reservation, Status};
+use crate::wallet::Debited;
+
+/// Pays a reservation, from the key to an end, or as far as the stores answer. `begun` hears of the payment as soon as it is pending.
+pub(super) async fn pay(
+    on: Arc<Payments>,
+    claims: Claims,
+    reservation: ReservationId,
+    keyed: Keyed,
+    begun: oneshot::Sender<Settlement>,
+) -> Result<Settlement, Error> {
+    let fresh = PaymentId::new(reservation.slot());
+    let (payment, replayed) = match on.idempotency.bind(keyed.clone(), *fresh.as_bytes()).await? {
+        Bound::Now => (fresh, false),
+        Bound::Before(id) => (PaymentId::from_slice(&id).unwrap_or(fresh), true),
+        Bound::Elsewhere => return Err(Error::KeyReused),
+    };
+    match begin(&on, &claims, payment, reservation).await {
+        Ok((payment, reservation)) => {
+            let replayed = replayed && payment.state == State::Confirmed;
+            // Nobody may be listening any more; the flow goes on all the same.
+            let _ = begun.send(Settlement {
+                payment: payment.clone(),
+                reservation: reservation.clone(),
+                replayed,
+            });
+            let (payment, reservation) = drive(&on, payment, reservation).await;
+            Ok(Settlement { payment, reservation, replayed })
+        }
+        Err(refusal) => {
+            // What is not there, not the user's or lapsed stays so: the key made nothing and never can, so it may serve another request.
+            if matches!(refusal, Error::NotFound | Error::WrongQueue | Error::HoldExpired) {
+                on.idempotency.release(&keyed, *payment.as_bytes()).await?;
+            }
+            Err(refusal)
+        }
+    }
+}
+
+/// Step 1. A pending attempt, or the end that was reached before.
+async fn begin(
+    on: &Payments,
+    claims: &Claims,
+    payment: PaymentId,
+    reservation: ReservationId,
+) -> Result<(Payment, Reservation), Error> {
+    let partition = |slot| on.redis.keys().partition(slot);
+    if partition(reservation.slot()) != partition(claims.queue.slot()) {
+        // The reservation can't be of this token's queue. Whether it is the user's decides how to say so.
+        on.seats.find(reservation, claims.user).await?;
+        return Err(Error::WrongQueue);
+    }
+    let beginning = store::Beginning { payment, reservation, user: claims.user };
+    match on.begin.submit(claims.queue.clone(), beginning).await? {
+        store::Begun::Pending(payment, reservation) | store::Begun::Past(payment, reservation) => {
+            Ok((payment, reservation))
+        }
+        store::Begun::HoldExpired => Err(Error::HoldExpired),
+        store::Begun::NotPayable => Err(Error::NotPayable),
+        store::Begun::WrongQueue => Err(Error::WrongQueue),
+        // Redis keeps what has ended only for a while; MySQL says whose it was.
+        store::Begun::NotFound => {
+            let (now, reservation) = on.seats.find(reservation, claims.user).await?;
+            Err(if reservation.status_at(now) == Status::Expired {
+                Error::HoldExpired
+            } else {
+                Error::NotPayable
+            })
+        }
+    }
+}
+
+/// Steps 2 to 5, from wherever the payment stands. A step that gets no answer leaves the rest to the sweep.
+async fn drive(on: &Payments, payment: Payment, reservation: Reservation) -> (Payment, Reservation) {
+    let outcome = match payment.state {
+        State::Pending => debit_and_confirm(on, &payment, &reservation).await,
+        State::Voiding => refund_and_end(on, &payment).await.map(|payment| (payment, reservation.clone())),
+        State::Confirmed | State::Declined | State::Voided | State::Refunded => {
+            return (payment, reservation);
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        tracing::warn!(payment = %payment.id, %error, "a payment is left to the sweep");
+        (payment, reservation)
+    })
+}
+
+/// Steps 2 and 3.
+async fn debit_and_confirm(
+    on: &Payments,
+    payment: &Payment,
+    reservation: &Reservation,
+) -> Result<(Payment, Reservation), redis::Error> {
+    let balance_after =
+        match on.wallet.debit(payment.user, payment.id, payment.attempt, payment.to_pay()).await? {
+            Debited::Done(balance) => balance,
+            Debited::Insufficient => {
+                return turn_back(on, payment, INSUFFICIENT)
+                    .await
+                    .map(|payment| (payment, reservation.clone()));
+            }
+            Debited::Tombstone => {
+                return turn_back(on, payment, OVERDUE).await.map(|payment| (payment, reservation.clone()));
+            }
+        };
+    let hall = store::Hall { queue: reservation.queue.clone(), schedule: reservation.schedule.clone() };
+    let confirmation = store::Confirmation { payment: payment.id, attempt: payment.attempt, balance_after };
+    let (payment, reservation) = on
+        .confirm
+        .submit(hall, confirmation)
+        .await?
+        .ok_or_else(|| redis::Error::Protocol("a payment that began is gone".into()))?;
+    on.nudge.poke();
+    match payment.state {
+        State::Voiding => refund_and_end(on, &payment).await.map(|payment| (payment, reservation)),
+        _ => Ok((payment, reservation)),
+    }
+}
+
+/// Step 4, and with it the end. An attempt that was confirmed meanwhile stays confirmed.
+pub(super) async fn turn_back(
+    on: &Payments,
+    payment: &Payment,
+    reason: &str,
+) -> Result<Payment, redis::Error> {
+    let after = store::void(&on.redis, payment, reason).await?;
+    let payment = after.ok_or_else(|| redis::Error::Protocol("a payment that began is gone".into()))?;
+    match payment.state {
+        State::Voiding => refund_and_end(on, &payment).await,
+        _ => Ok(payment),
+    }
+}
+
+/// Step 5: gives back what the attempt debited, then ends it.
+async fn refund_and_end(on: &Payments, payment: &Payment) -> Result<Payment, redis::Error> {
+    on.wallet.refund(payment.user, payment.id, payment.attempt).await?;
+    let after = store::voided(&on.redis, payment).await?;
+    on.nudge.poke();
+    after.ok_or_else(|| redis::Error::Protocol("a payment that began is gone".into()))
+}

@@ -1,0 +1,169 @@
+//! Payments: a wallet's money for held seats, all or nothing.
+//!
+//! A payment crosses partitions, so it is a flow of idempotent steps ([`flow`]). The payment and its reservation live in the partition of the
+//! queue (`payments`, `reservations`, `q:due`), the money in the partition of the user. MySQL gets a payment when it ends.
+
+mod error;
+mod flow;
+mod record;
+mod routes;
+mod rules;
+mod sql;
+mod store;
+mod sweep;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::MySqlPool;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::idempotency::{Idempotency, Keyed};
+use crate::ids::{PaymentId, ReservationId, UserId};
+use crate::outbox::Nudge;
+use crate::queue::{Claims, Queue};
+use crate::redis::{self, Coalescer, Redis};
+use crate::seats::{Reservation, Seats};
+use crate::telemetry::Metric;
+use crate::wallet::Wallet;
+
+pub use error::Error;
+pub use record::{Payment, State};
+pub use routes::router;
+
+/// Requests that may wait for one queue in one instance.
+const MAX_WAITING: usize = 16_384;
+/// A payment is due after so long; then the sweep turns it back. Many times what its steps take.
+const DUE: Duration = Duration::from_secs(10);
+/// For so long a caller waits for the end before it is told that the payment is pending.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A payment as it stands, with what it is for.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// The payment.
+    pub payment: Payment,
+    /// Its reservation.
+    pub reservation: Reservation,
+    /// The first answer, given again.
+    pub replayed: bool,
+}
+
+/// What payments are made with.
+pub struct Rooms {
+    /// Who stands in line.
+    pub queue: Arc<Queue>,
+    /// What is paid for.
+    pub seats: Arc<Seats>,
+    /// What is paid with.
+    pub wallet: Arc<Wallet>,
+    /// Which requests were made before.
+    pub idempotency: Arc<Idempotency>,
+}
+
+/// The façade of the room.
+pub struct Payments {
+    redis: Redis,
+    mysql: MySqlPool,
+    queue: Arc<Queue>,
+    seats: Arc<Seats>,
+    wallet: Arc<Wallet>,
+    idempotency: Arc<Idempotency>,
+    nudge: Nudge,
+    flows: TaskTracker,
+    begin: Coalescer<store::Begin>,
+    confirm: Coalescer<store::Confirm>,
+    read: Coalescer<store::Read>,
+}
+
+impl Payments {
+    /// Payments over the other rooms; `nudge` wakes the writer.
+    pub fn new(redis: Redis, mysql: MySqlPool, rooms: Rooms, nudge: Nudge) -> Self {
+        let due_ms = i64::try_from(DUE.as_millis()).unwrap_or(i64::MAX);
+        Self {
+            begin: Coalescer::new(store::Begin { redis: redis.clone(), due_ms }, MAX_WAITING),
+            confirm: Coalescer::new(store::Confirm(redis.clone()), MAX_WAITING),
+            read: Coalescer::new(store::Read(redis.clone()), MAX_WAITING),
+            flows: TaskTracker::new(),
+            redis,
+            mysql,
+            queue: rooms.queue,
+            seats: rooms.seats,
+            wallet: rooms.wallet,
+            idempotency: rooms.idempotency,
+            nudge,
+        }
+    }
+
+    /// Pays a reservation. The flow runs in a task of its own, so a caller who hangs up changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Unfinished`] when the outcome is not known yet.
+    pub async fn pay(
+        self: &Arc<Self>,
+        claims: Claims,
+        reservation: ReservationId,
+        keyed: Keyed,
+    ) -> Result<Settlement, Error> {
+        let (begun, mut heard) = oneshot::channel();
+        let flow = self.flows.spawn(flow::pay(self.clone(), claims, reservation, keyed, begun));
+        let settlement = match tokio::time::timeout(PATIENCE, flow).await {
+            Ok(Ok(settled)) => settled?,
+            Ok(Err(_)) | Err(_) => {
+                let pending =
+                    heard.try_recv().map_err(|_| redis::Error::Unavailable("the payment goes on".into()))?;
+                return Err(Error::Unfinished(Box::new(pending)));
+            }
+        };
+        if !settlement.replayed {
+            count(&settlement.payment);
+        }
+        match rules::verdict(&settlement.payment) {
+            rules::Verdict::Paid => Ok(settlement),
+            rules::Verdict::Insufficient => Err(Error::InsufficientBalance),
+            rules::Verdict::TurnedBack => Err(Error::TurnedBack),
+            rules::Verdict::Unknown => Err(Error::Unfinished(Box::new(settlement))),
+        }
+    }
+
+    /// A payment of the user.
+    pub async fn find(&self, id: PaymentId, user: UserId) -> Result<Settlement, Error> {
+        let partition = self.redis.keys().partition(id.slot());
+        let (payment, reservation) = match self.read.submit(partition, id).await? {
+            Some((payment, reservation)) => (payment, reservation),
+            None => (sql::one(&self.mysql, id).await?.ok_or(Error::NotFound)?, None),
+        };
+        if payment.user != user {
+            return Err(Error::NotFound);
+        }
+        let reservation = match reservation {
+            Some(reservation) => reservation,
+            None => self.seats.find(payment.reservation, user).await?.1,
+        };
+        Ok(Settlement { payment, reservation, replayed: false })
+    }
+
+    /// Drives overdue payments to an end, until `stop`.
+    pub async fn run_sweep(self: Arc<Self>, stop: CancellationToken) {
+        sweep::run(&self, stop).await;
+    }
+
+    /// Waits until every flow that runs has come to its end. Call it once no request comes in any more.
+    pub async fn drain(&self) {
+        self.flows.close();
+        self.flows.wait().await;
+    }
+}
+
+fn count(payment: &Payment) {
+    let status = match payment.state {
+        State::Pending | State::Voiding => "pending",
+        State::Confirmed => "confirmed",
+        State::Declined => "declined",
+        State::Voided => "voided",
+        State::Refunded => "refunded",
+    };
+    Metric::PaymentsTotal.counter(&[("status", status)]).increment(1);
+}

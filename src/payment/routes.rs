@@ -1,0 +1,155 @@
+//! Payments over HTTP.
+
+use std::sync::Arc;
+
+use axum::extract::{OriginalUri, State};
+use axum::http::{Method, StatusCode};
+use axum::response::{AppendHeaders, IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::record::State as PaymentState;
+use super::{Error, Payments, Settlement};
+use crate::http::idempotency::{IdempotencyKey, REPLAYED_HEADER, fingerprint};
+use crate::http::path::Path;
+use crate::http::{Json, JsonBytes, Problem};
+use crate::idempotency::Keyed;
+use crate::ids::{PaymentId, ReservationId};
+use crate::money::Money;
+use crate::queue::{Holder, Owner, wrong_queue};
+use crate::seats::Seat;
+use crate::time::Millis;
+
+/// The routes of payments.
+pub fn router() -> OpenApiRouter<Arc<Payments>> {
+    OpenApiRouter::new().routes(routes!(pay)).routes(routes!(show))
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewPayment {
+    /// The reservation to pay for. Its id is opaque: what can't be one is not found.
+    reservation_id: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum PaymentStatus {
+    Pending,
+    Confirmed,
+    Declined,
+    Voided,
+    Refunded,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Payment)]
+struct PaymentDto {
+    id: PaymentId,
+    reservation_id: ReservationId,
+    concert_title: String,
+    starts_at: Option<Millis>,
+    seats: Vec<Seat>,
+    amount: Money,
+    discount: Money,
+    paid: Money,
+    status: PaymentStatus,
+    balance_after: Option<Money>,
+    created_at: Millis,
+    settled_at: Option<Millis>,
+}
+
+fn dto(payments: &Payments, settlement: Settlement) -> PaymentDto {
+    let Settlement { payment, reservation, .. } = settlement;
+    let (concert_title, starts_at) = payments.seats.title_and_start(&reservation);
+    let status = match payment.state {
+        PaymentState::Pending | PaymentState::Voiding => PaymentStatus::Pending,
+        PaymentState::Confirmed => PaymentStatus::Confirmed,
+        PaymentState::Declined => PaymentStatus::Declined,
+        PaymentState::Voided => PaymentStatus::Voided,
+        PaymentState::Refunded => PaymentStatus::Refunded,
+    };
+    let was_paid = matches!(status, PaymentStatus::Confirmed | PaymentStatus::Refunded);
+    PaymentDto {
+        id: payment.id,
+        reservation_id: payment.reservation,
+        concert_title,
+        starts_at,
+        seats: reservation.seats,
+        amount: payment.amount,
+        discount: payment.discount,
+        paid: if was_paid { payment.to_pay() } else { Money::ZERO },
+        status,
+        balance_after: payment.balance_after,
+        created_at: Millis(payment.created_at),
+        settled_at: (status != PaymentStatus::Pending).then_some(Millis(payment.at)),
+    }
+}
+
+/// Pays for a held reservation.
+#[utoipa::path(post, path = "/v1/payments", tag = "payment", request_body = NewPayment, params(("Idempotency-Key" = String, Header)),
+    responses((status = 201, body = PaymentDto), (status = 202, body = PaymentDto, description = "The outcome is not known yet."),
+        (status = 400, body = Problem), (status = 401, body = Problem),
+        (status = 402, body = Problem, description = "`insufficient_balance`"), (status = 403, body = Problem),
+        (status = 404, body = Problem), (status = 409, body = Problem, description = "`not_payable`"),
+        (status = 410, body = Problem, description = "`hold_expired`"), (status = 422, body = Problem)), security(("queue_token" = [])))]
+async fn pay(
+    State(payments): State<Arc<Payments>>,
+    Holder(claims): Holder,
+    key: IdempotencyKey,
+    OriginalUri(uri): OriginalUri,
+    new: JsonBytes<NewPayment>,
+) -> Result<Response, Problem> {
+    let reservation = new.value.reservation_id.parse().map_err(|_| Problem::not_found())?;
+    let fingerprint = fingerprint(&Method::POST, uri.path(), &new.bytes);
+    let keyed = Keyed { user: claims.user, key: key.as_str().to_owned(), fingerprint };
+    match payments.pay(claims, reservation, keyed).await {
+        Ok(settlement) => {
+            let replayed = settlement.replayed.then_some((REPLAYED_HEADER, "true"));
+            Ok((StatusCode::CREATED, AppendHeaders(replayed), Json(dto(&payments, settlement)))
+                .into_response())
+        }
+        Err(Error::Unfinished(settlement)) => {
+            Ok((StatusCode::ACCEPTED, Json(dto(&payments, *settlement))).into_response())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// One's own payment.
+#[utoipa::path(get, path = "/v1/payments/{id}", tag = "payment", params(("id" = PaymentId, Path)),
+    responses((status = 200, body = PaymentDto), (status = 401, body = Problem), (status = 404, body = Problem)),
+    security(("user" = []), ("queue_token" = [])))]
+async fn show(
+    State(payments): State<Arc<Payments>>,
+    Path(id): Path<PaymentId>,
+    Owner(user): Owner,
+) -> Result<Json<PaymentDto>, Problem> {
+    let settlement = payments.find(id, user).await?;
+    Ok(Json(dto(&payments, settlement)))
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match error {
+            Error::NotFound => Self::not_found(),
+            Error::WrongQueue => wrong_queue(),
+            Error::InsufficientBalance => {
+                Self::new(StatusCode::PAYMENT_REQUIRED, "insufficient_balance", text)
+            }
+            Error::HoldExpired => Self::new(StatusCode::GONE, "hold_expired", text),
+            Error::NotPayable => Self::new(StatusCode::CONFLICT, "not_payable", text),
+            Error::KeyReused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", text),
+            Error::TurnedBack | Error::Unfinished(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", text)
+            }
+            Error::Seats(error) => error.into(),
+            Error::Queue(error) => error.into(),
+            Error::Redis(error) => error.into(),
+            Error::Mysql(error) => error.into(),
+        }
+    }
+}

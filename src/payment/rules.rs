@@ -1,0 +1,76 @@
+//! Pure decisions about payments: what an end means to the one who pays.
+
+use super::record::{Payment, State};
+
+/// The word under which [`State::Declined`] is reached; `lua/payment/voided.lua` knows it too.
+pub(super) const INSUFFICIENT: &str = "insufficient_balance";
+/// The word under which a sweep turns a payment back.
+pub(super) const OVERDUE: &str = "overdue";
+
+/// What the payer is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Paid.
+    Paid,
+    /// The balance did not suffice.
+    Insufficient,
+    /// Turned back.
+    TurnedBack,
+    /// Not known yet.
+    Unknown,
+}
+
+/// What a payment's state means to the one who pays.
+pub(super) fn verdict(payment: &Payment) -> Verdict {
+    match payment.state {
+        State::Confirmed | State::Refunded => Verdict::Paid,
+        State::Declined => Verdict::Insufficient,
+        State::Voided => Verdict::TurnedBack,
+        State::Pending | State::Voiding => Verdict::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{PaymentId, ReservationId};
+    use crate::money::Money;
+    use crate::partition::Slot;
+
+    fn payment(state: State) -> Payment {
+        let slot = Slot::from_low_bits(1);
+        Payment {
+            id: PaymentId::new(slot),
+            reservation: ReservationId::new(slot),
+            user: uuid::Uuid::from_u128(1).into(),
+            queue: "demo".parse().unwrap(),
+            state,
+            attempt: 1,
+            amount: Money::new(9_000).unwrap(),
+            discount: Money::new(2_000).unwrap(),
+            reason: None,
+            balance_after: None,
+            created_at: 0,
+            at: 0,
+        }
+    }
+
+    #[test]
+    fn only_an_end_is_told_as_one() {
+        for (state, expected) in [
+            (State::Pending, Verdict::Unknown),
+            (State::Voiding, Verdict::Unknown),
+            (State::Confirmed, Verdict::Paid),
+            (State::Refunded, Verdict::Paid),
+            (State::Declined, Verdict::Insufficient),
+            (State::Voided, Verdict::TurnedBack),
+        ] {
+            assert_eq!(verdict(&payment(state)), expected, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_discount_is_not_debited() {
+        assert_eq!(payment(State::Pending).to_pay().get(), 7_000);
+    }
+}

@@ -1,0 +1,59 @@
+//! The rows of `payments`, for what Redis keeps no more. The writer writes them.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, MySqlPool};
+use uuid::Uuid;
+
+use super::record::{Payment, State};
+use crate::ids::PaymentId;
+use crate::money::Money;
+use crate::mysql;
+
+#[derive(FromRow)]
+struct Row {
+    id: Uuid,
+    reservation_id: Uuid,
+    user_id: Uuid,
+    queue_id: String,
+    amount: i64,
+    discount: i64,
+    status: String,
+    reason: Option<String>,
+    attempt: u32,
+    balance_after: Option<i64>,
+    created_at: DateTime<Utc>,
+    settled_at: DateTime<Utc>,
+}
+
+/// One payment.
+pub(super) async fn one(pool: &MySqlPool, id: PaymentId) -> Result<Option<Payment>, mysql::Error> {
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT id, reservation_id, user_id, queue_id, amount, discount, status, reason, attempt, balance_after, created_at, settled_at \
+         FROM payments WHERE id = ?",
+    )
+    .bind(id.uuid())
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.and_then(read))
+}
+
+fn read(row: Row) -> Option<Payment> {
+    Some(Payment {
+        id: row.id.into(),
+        reservation: row.reservation_id.into(),
+        user: row.user_id.into(),
+        queue: row.queue_id.parse().ok()?,
+        state: state(&row.status)?,
+        attempt: row.attempt,
+        amount: Money::new(row.amount)?,
+        discount: Money::new(row.discount)?,
+        reason: row.reason,
+        balance_after: row.balance_after.and_then(Money::new),
+        created_at: row.created_at.timestamp_millis(),
+        at: row.settled_at.timestamp_millis(),
+    })
+}
+
+fn state(word: &str) -> Option<State> {
+    serde_json::from_value(serde_json::Value::String(word.to_owned())).ok()
+}

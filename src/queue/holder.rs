@@ -1,0 +1,68 @@
+//! Who holds a queue token: the extractors of every route that asks for one.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+
+use super::{Claims, Queue};
+use crate::http::Problem;
+use crate::http::identity::MaybeUser;
+use crate::http::limits::count_user;
+use crate::ids::UserId;
+
+/// The header that carries the token.
+pub const TOKEN_HEADER: &str = "queue-token";
+
+/// What the request's queue token says. Its signature holds; whether its place still does, Redis decides. Missing, malformed or forged:
+/// 401 `invalid_queue_token`; together with another user's identity: 403 `wrong_user`.
+#[derive(Debug, Clone)]
+pub struct Holder(pub Claims);
+
+/// The user who calls, by identity or by queue token. Neither: 401 `unauthenticated`.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner(pub UserId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Holder {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let MaybeUser(user) = MaybeUser::from_request_parts(parts, state).await?;
+        let queue = parts.extensions.get::<Arc<Queue>>().ok_or_else(|| {
+            tracing::error!("the router lacks the queue: no token can be checked");
+            Problem::internal()
+        })?;
+        let mut tokens = parts.headers.get_all(TOKEN_HEADER).iter();
+        let claims = match (tokens.next().and_then(|token| token.to_str().ok()), tokens.next()) {
+            (Some(token), None) => queue.verify(token),
+            _ => None,
+        };
+        let claims = claims.ok_or_else(invalid_queue_token)?;
+        if user.is_some_and(|user| user != claims.user) {
+            let detail = "The identity and the Queue-Token are of different users.";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "wrong_user", detail));
+        }
+        count_user(parts, claims.user)?;
+        Ok(Self(claims))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Owner {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        if parts.headers.contains_key(TOKEN_HEADER) {
+            let Holder(claims) = Holder::from_request_parts(parts, state).await?;
+            return Ok(Self(claims.user));
+        }
+        let MaybeUser(user) = MaybeUser::from_request_parts(parts, state).await?;
+        user.map(Self)
+            .ok_or_else(|| Problem::unauthenticated("This call needs an identity or a Queue-Token."))
+    }
+}
+
+fn invalid_queue_token() -> Problem {
+    let detail = "Queue-Token is missing, malformed or not signed by this service.";
+    Problem::new(StatusCode::UNAUTHORIZED, "invalid_queue_token", detail)
+}

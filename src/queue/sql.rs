@@ -1,0 +1,98 @@
+//! The rows of `queues`.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, MySqlConnection};
+
+use super::settings::{Laid, Mode, Order, Settings};
+use crate::ids::QueueId;
+use crate::mysql;
+
+#[derive(FromRow)]
+struct Row {
+    id: String,
+    version: u64,
+    mode: String,
+    promote_per_interval: u32,
+    interval_ms: u32,
+    max_active: u32,
+    active_seconds: u32,
+    claim_seconds: u32,
+    max_waiting: Option<u32>,
+    opens_at: Option<DateTime<Utc>>,
+    closes_at: Option<DateTime<Utc>>,
+    prequeue_starts_at: Option<DateTime<Utc>>,
+    placement: String,
+    seed: String,
+}
+
+const COLUMNS: &str = "id, version, mode, promote_per_interval, interval_ms, max_active, active_seconds, claim_seconds, \
+     max_waiting, opens_at, closes_at, prequeue_starts_at, placement, seed";
+
+/// All queues.
+pub(super) async fn all(connection: &mut MySqlConnection) -> Result<Vec<(QueueId, Laid)>, mysql::Error> {
+    let sql = format!("SELECT {COLUMNS} FROM queues ORDER BY id");
+    let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(connection).await?;
+    Ok(rows.into_iter().filter_map(read).collect())
+}
+
+/// One queue.
+pub(super) async fn one(
+    connection: &mut MySqlConnection,
+    queue: &QueueId,
+) -> Result<Option<Laid>, mysql::Error> {
+    let sql = format!("SELECT {COLUMNS} FROM queues WHERE id = ?");
+    let row: Option<Row> =
+        sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(queue.as_str()).fetch_optional(connection).await?;
+    Ok(row.and_then(read).map(|(_, laid)| laid))
+}
+
+/// Writes a queue's settings.
+pub(super) async fn put(
+    connection: &mut MySqlConnection,
+    queue: &QueueId,
+    laid: &Laid,
+) -> Result<(), mysql::Error> {
+    let settings = &laid.settings;
+    let marks = ["?"; 14].join(", ");
+    let updates =
+        COLUMNS.split(", ").filter(|c| *c != "id").map(|c| format!("{c} = VALUES({c})")).collect::<Vec<_>>();
+    let sql = format!(
+        "INSERT INTO queues ({COLUMNS}) VALUES ({marks}) ON DUPLICATE KEY UPDATE {}",
+        updates.join(", ")
+    );
+    sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(queue.as_str())
+        .bind(laid.version)
+        .bind(settings.mode.as_str())
+        .bind(settings.promote_per_interval)
+        .bind(settings.interval_ms)
+        .bind(settings.max_active)
+        .bind(settings.active_seconds)
+        .bind(settings.claim_seconds)
+        .bind(settings.max_waiting)
+        .bind(settings.opens_at)
+        .bind(settings.closes_at)
+        .bind(settings.prequeue_starts_at)
+        .bind(settings.order.as_str())
+        .bind(&laid.seed)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+fn read(row: Row) -> Option<(QueueId, Laid)> {
+    let settings = Settings {
+        mode: Mode::from_word(&row.mode)?,
+        promote_per_interval: row.promote_per_interval,
+        interval_ms: row.interval_ms,
+        max_active: row.max_active,
+        active_seconds: row.active_seconds,
+        claim_seconds: row.claim_seconds,
+        max_waiting: row.max_waiting,
+        opens_at: row.opens_at,
+        closes_at: row.closes_at,
+        prequeue_starts_at: row.prequeue_starts_at,
+        order: Order::from_word(&row.placement)?,
+    };
+    Some((row.id.parse().ok()?, Laid { settings, version: row.version, seed: row.seed }))
+}

@@ -1,0 +1,151 @@
+//! Queue tokens: signed strings that carry the place.
+//!
+//! `kid.payload.mac`: the key's id, the payload (one version byte, the user's sixteen bytes, the score in eight bytes, the queue's name) and an
+//! HMAC-SHA256 over `kid.payload`, both in unpadded base64url. Nothing in it needs to be stored to say the same token twice,
+//! and Redis alone decides what a place is still worth.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use hmac::{Hmac, KeyInit, Mac};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::Sha256;
+
+use crate::ids::{QueueId, UserId};
+
+/// The layout of the payload.
+const VERSION: u8 = 1;
+/// Longer texts are not tokens: 16 for the kid, 119 for the payload, 43 for the mac, two dots.
+const MAX_LEN: usize = 180;
+
+/// What a token says: who stands where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claims {
+    /// The queue it belongs to.
+    pub queue: QueueId,
+    /// The user it is bound to.
+    pub user: UserId,
+    /// The place in line: lower is earlier, below 2^53.
+    pub score: u64,
+}
+
+/// The keys that sign and check tokens, newest first. The newest signs, all of them check.
+pub struct Signer(Vec<(String, Hmac<Sha256>)>);
+
+impl Signer {
+    /// From pairs of key id and secret, newest first.
+    pub fn new(keys: &[(String, SecretString)]) -> Self {
+        let keyed = |(kid, secret): &(String, SecretString)| {
+            // HMAC takes a key of any length.
+            let mac = Hmac::new_from_slice(secret.expose_secret().as_bytes()).ok()?;
+            Some((kid.clone(), mac))
+        };
+        Self(keys.iter().filter_map(keyed).collect())
+    }
+
+    /// The token for a place.
+    pub fn sign(&self, claims: &Claims) -> String {
+        let mut payload = Vec::with_capacity(25 + claims.queue.as_str().len());
+        payload.push(VERSION);
+        payload.extend_from_slice(claims.user.as_bytes());
+        payload.extend_from_slice(&claims.score.to_be_bytes());
+        payload.extend_from_slice(claims.queue.as_str().as_bytes());
+        let (kid, mac) = &self.0[0];
+        let mut token = format!("{kid}.{}", BASE64.encode(payload));
+        let mut mac = mac.clone();
+        mac.update(token.as_bytes());
+        token.push('.');
+        BASE64.encode_string(mac.finalize().into_bytes(), &mut token);
+        token
+    }
+
+    /// What a token says; `None` when it is malformed or none of the keys signed it. Compares in constant time.
+    pub fn verify(&self, token: &str) -> Option<Claims> {
+        if token.len() > MAX_LEN {
+            return None;
+        }
+        let (signed, mac) = token.rsplit_once('.')?;
+        let (kid, payload) = signed.split_once('.')?;
+        let (_, key) = self.0.iter().find(|(known, _)| known == kid)?;
+        let mut expected = key.clone();
+        expected.update(signed.as_bytes());
+        expected.verify_slice(&BASE64.decode(mac).ok()?).ok()?;
+        decode(&BASE64.decode(payload).ok()?)
+    }
+}
+
+fn decode(payload: &[u8]) -> Option<Claims> {
+    let (version, rest) = payload.split_first()?;
+    let (user, rest) = rest.split_at_checked(16)?;
+    let (score, queue) = rest.split_first_chunk::<8>()?;
+    let queue = std::str::from_utf8(queue).ok()?.parse().ok()?;
+    (*version == VERSION).then_some(Claims {
+        queue,
+        user: UserId::from_slice(user)?,
+        score: u64::from_be_bytes(*score),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn key(kid: &str, secret: &str) -> (String, SecretString) {
+        (kid.to_owned(), secret.to_owned().into())
+    }
+
+    fn claims() -> Claims {
+        Claims { queue: "demo".parse().unwrap(), user: Uuid::from_u128(7).into(), score: (1 << 40) + 5 }
+    }
+
+    #[test]
+    fn a_place_has_one_token() {
+        let signer = Signer::new(&[key("a", "first secret")]);
+        let token = signer.sign(&claims());
+        assert_eq!(token, signer.sign(&claims()));
+        assert_eq!(signer.verify(&token), Some(claims()));
+    }
+
+    #[test]
+    fn the_longest_token_is_still_read() {
+        let signer = Signer::new(&[key("k234567890123456", "first secret")]);
+        let claims = Claims { queue: "q".repeat(64).parse().unwrap(), ..claims() };
+        let token = signer.sign(&claims);
+        assert!(token.len() <= MAX_LEN, "{}", token.len());
+        assert_eq!(signer.verify(&token), Some(claims));
+    }
+
+    #[test]
+    fn an_older_key_still_checks_and_a_foreign_one_does_not() {
+        let old = Signer::new(&[key("a", "first secret")]);
+        let rotated = Signer::new(&[key("b", "second secret"), key("a", "first secret")]);
+        let foreign = Signer::new(&[key("a", "another secret")]);
+        let token = old.sign(&claims());
+        assert_eq!(rotated.verify(&token), Some(claims()));
+        assert_eq!(foreign.verify(&token), None);
+        assert!(rotated.sign(&claims()).starts_with("b."));
+        assert_eq!(old.verify(&rotated.sign(&claims())), None);
+    }
+
+    #[test]
+    fn the_mac_covers_every_character() {
+        let signer = Signer::new(&[key("a", "first secret"), key("b", "first secret")]);
+        let token = signer.sign(&claims());
+        for at in 0..token.len() {
+            let mut forged = token.clone().into_bytes();
+            forged[at] = if forged[at] == b'b' { b'c' } else { b'b' };
+            let forged = String::from_utf8(forged).unwrap();
+            assert_eq!(signer.verify(&forged), None, "changed at {at}");
+            assert_eq!(signer.verify(&token[..at]), None, "cut at {at}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(token in "\\PC{0,200}") {
+            prop_assert_eq!(Signer::new(&[key("a", "first secret")]).verify(&token), None);
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Seats: held for a while, then free again or sold.
+//!
+//! A schedule's seats live in the partition of its concert's queue. `s:seats` says which reservation has a seat and until when; `reservations` holds the
+//! reservations, `q:owners` the open ones of each user, `q:bought` how many seats a user owns, `q:holds` the deadlines for the sweep. A hold lapses
+//! when Redis' clock passes its deadline; the sweep only writes that down. MySQL gets a reservation when it ends: confirmed, released or expired.
+
+mod error;
+mod reservation;
+mod routes;
+mod rules;
+mod sql;
+mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::MySqlPool;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalogue::{Catalogue, Date};
+use crate::ids::{ConcertId, ReservationId, ScheduleId, UserId};
+use crate::outbox::Nudge;
+use crate::queue::{Claims, Queue};
+use crate::redis::{self, Coalescer, Redis};
+use crate::telemetry::Metric;
+use crate::time::Millis;
+
+pub use error::Error;
+pub use reservation::{Reservation, Seat, Status};
+pub use routes::router;
+
+/// Requests that may wait for one schedule in one instance.
+const MAX_WAITING: usize = 16_384;
+/// How often lapsed holds are written down.
+const SWEEP: Duration = Duration::from_millis(500);
+/// Lapsed holds written down in one call.
+const SWEPT: u32 = 256;
+/// How often a hold is tried against a concert that changes under it.
+const TRIES: u32 = 3;
+
+/// The façade of the room.
+pub struct Seats {
+    redis: Redis,
+    mysql: MySqlPool,
+    queue: Arc<Queue>,
+    catalogue: Arc<Catalogue>,
+    nudge: Nudge,
+    holds: Coalescer<store::Holds>,
+    read: Coalescer<store::Read>,
+    map: Coalescer<store::Map>,
+}
+
+impl Seats {
+    /// Seats in Redis; `nudge` wakes the writer.
+    pub fn new(
+        redis: Redis,
+        mysql: MySqlPool,
+        queue: Arc<Queue>,
+        catalogue: Arc<Catalogue>,
+        nudge: Nudge,
+    ) -> Self {
+        Self {
+            holds: Coalescer::new(store::Holds(redis.clone()), MAX_WAITING),
+            read: Coalescer::new(store::Read(redis.clone()), MAX_WAITING),
+            map: Coalescer::new(store::Map(redis.clone()), MAX_WAITING),
+            redis,
+            mysql,
+            queue,
+            catalogue,
+            nudge,
+        }
+    }
+
+    /// Holds all the seats or none.
+    pub async fn hold(
+        &self,
+        claims: &Claims,
+        schedule: &ScheduleId,
+        numbers: &[u32],
+    ) -> Result<Reservation, Error> {
+        let outcome = self.try_hold(claims, schedule, numbers).await;
+        let word = match &outcome {
+            Ok(_) => "held",
+            Err(Error::Taken(_)) => "taken",
+            Err(_) => "refused",
+        };
+        Metric::HoldsTotal.counter(&[("outcome", word)]).increment(1);
+        outcome
+    }
+
+    async fn try_hold(
+        &self,
+        claims: &Claims,
+        schedule: &ScheduleId,
+        numbers: &[u32],
+    ) -> Result<Reservation, Error> {
+        for _ in 0..TRIES {
+            let date = self.date(claims, schedule)?;
+            let max_seats = date.concert.max_seats_per_user;
+            let (seats, amount) =
+                rules::choose(date.schedule(), numbers, max_seats).map_err(|refusal| match refusal {
+                    rules::Refusal::Unsound(why) => Error::Unsound(why),
+                    rules::Refusal::Limit => Error::LimitExceeded(max_seats),
+                })?;
+            let detail = serde_json::to_string(&seats).map_err(|e| redis::Error::Protocol(e.to_string()))?;
+            let id = ReservationId::new(claims.queue.slot());
+            let hold = store::Hold {
+                id,
+                user: claims.user,
+                score: claims.score,
+                amount,
+                detail,
+                numbers: numbers.to_vec(),
+            };
+            let held = match self.holds.submit(store::Terms::of(&date), hold).await {
+                Err(redis::Error::NotLaid) => {
+                    self.catalogue.renew(&date.concert).await?;
+                    continue;
+                }
+                other => other?,
+            };
+            return match held {
+                store::Held::Done { now, held_until } => Ok(Reservation {
+                    id,
+                    user: claims.user,
+                    queue: claims.queue.clone(),
+                    concert: date.concert.id.clone(),
+                    schedule: schedule.clone(),
+                    seats,
+                    amount,
+                    status: Status::Held,
+                    held_until,
+                    created_at: now,
+                }),
+                store::Held::Taken(numbers) => Err(Error::Taken(numbers)),
+                store::Held::LimitExceeded => Err(Error::LimitExceeded(max_seats)),
+                store::Held::NotOpen => Err(Error::BookingNotOpen),
+                store::Held::Waiting => Err(crate::queue::Error::NotAdmitted { poll_after_ms: 1_000 }.into()),
+                store::Held::SlotGone => Err(crate::queue::Error::TokenExpired.into()),
+            };
+        }
+        Err(redis::Error::NotLaid.into())
+    }
+
+    /// A date of a concert that the token's queue admits to.
+    fn date(&self, claims: &Claims, schedule: &ScheduleId) -> Result<Date, Error> {
+        let date = self.catalogue.date(schedule).ok_or(Error::NotFound)?;
+        if date.concert.queue == claims.queue { Ok(date) } else { Err(Error::WrongQueue) }
+    }
+
+    /// Gives a hold back at once.
+    pub async fn release(&self, id: ReservationId, user: UserId) -> Result<(), Error> {
+        let (_, reservation) = self.find(id, user).await?;
+        match store::release(&self.redis, &reservation, user).await? {
+            store::Released::Done => {
+                self.nudge.poke();
+                Ok(())
+            }
+            store::Released::NotReleasable => Err(Error::NotReleasable),
+            // Redis keeps it no more, so it has ended, and MySQL knows how.
+            store::Released::NotFound => match reservation.status {
+                Status::Released | Status::Expired => Ok(()),
+                _ => Err(Error::NotReleasable),
+            },
+        }
+    }
+
+    /// A reservation of the user, with Redis' clock.
+    pub async fn find(&self, id: ReservationId, user: UserId) -> Result<(i64, Reservation), Error> {
+        let partition = self.redis.keys().partition(id.slot());
+        let (now, found) = self.read.submit(partition, id).await?;
+        let reservation = match found {
+            Some(reservation) => Some(reservation),
+            None => sql::one(&self.mysql, id).await?,
+        };
+        reservation
+            .filter(|reservation| reservation.user == user)
+            .map(|reservation| (now, reservation))
+            .ok_or(Error::NotFound)
+    }
+
+    /// The dates of a concert, for an active holder of its queue's token.
+    async fn dates(&self, claims: &Claims, concert: &ConcertId) -> Result<Vec<Date>, Error> {
+        let concert = self.catalogue.concert(concert).ok_or(Error::NotFound)?;
+        if concert.queue != claims.queue {
+            return Err(Error::WrongQueue);
+        }
+        self.queue.require_active(claims).await?;
+        Ok(Date::all_of(&concert))
+    }
+
+    /// One date, for an active holder of its queue's token.
+    async fn admitted_date(&self, claims: &Claims, schedule: &ScheduleId) -> Result<Date, Error> {
+        let date = self.date(claims, schedule)?;
+        self.queue.require_active(claims).await?;
+        Ok(date)
+    }
+
+    /// The title of a reservation's concert and when its show starts. Empty for a concert that is gone.
+    pub fn title_and_start(&self, reservation: &Reservation) -> (String, Option<Millis>) {
+        let title = self
+            .catalogue
+            .concert(&reservation.concert)
+            .map(|concert| concert.title.clone())
+            .unwrap_or_default();
+        let date = self.catalogue.date(&reservation.schedule);
+        (title, date.map(|date| date.schedule().starts_at.into()))
+    }
+
+    /// Which seats of a date are not available.
+    async fn taken(&self, date: &Date) -> Result<Arc<Vec<store::Taken>>, Error> {
+        let schedule = date.schedule();
+        let hall = store::Hall {
+            queue: date.concert.queue.clone(),
+            schedule: schedule.id.clone(),
+            seats: schedule.seats(),
+        };
+        Ok(self.map.submit(hall, ()).await?)
+    }
+
+    /// Writes lapsed holds down, until `stop`.
+    pub async fn run_sweep(self: Arc<Self>, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(SWEEP);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            for queue in self.queue.ids() {
+                match store::expire(&self.redis, &queue, SWEPT).await {
+                    Ok(0) | Err(redis::Error::Recovering(_)) => {}
+                    Ok(count) => {
+                        Metric::ReservationsExpiredTotal.counter(&[]).increment(count);
+                        self.nudge.poke();
+                    }
+                    Err(error) => tracing::warn!(%queue, %error, "sweeping lapsed holds"),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Dates, seats and reservations over HTTP.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::reservation::{Reservation, Seat, Status};
+use super::{Error, Seats};
+use crate::catalogue::Date;
+use crate::http::path::Path;
+use crate::http::query::Query;
+use crate::http::{Json, Problem};
+use crate::ids::{ConcertId, ReservationId, ScheduleId};
+use crate::money::Money;
+use crate::queue::{Holder, Owner, wrong_queue};
+use crate::time::Millis;
+
+/// The routes of the seats.
+pub fn router() -> OpenApiRouter<Arc<Seats>> {
+    OpenApiRouter::new()
+        .routes(routes!(schedules))
+        .routes(routes!(seat_map))
+        .routes(routes!(hold))
+        .routes(routes!(show, release))
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Schedule)]
+struct ScheduleDto {
+    id: ScheduleId,
+    concert_id: ConcertId,
+    starts_at: Millis,
+    booking_opens_at: Option<Millis>,
+    booking_closes_at: Option<Millis>,
+    total_seats: u32,
+    available_seats: u32,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Schedules)]
+struct SchedulesDto {
+    items: Vec<ScheduleDto>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum SeatStatus {
+    Available,
+    Held,
+    Sold,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Seat)]
+struct SeatDto {
+    number: u32,
+    section: String,
+    price: Money,
+    status: SeatStatus,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SeatMap)]
+struct SeatMapDto {
+    schedule_id: ScheduleId,
+    items: Vec<SeatDto>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+struct SeatFilter {
+    /// Only seats of this status.
+    status: Option<SeatStatus>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewReservation {
+    /// The date.
+    schedule_id: ScheduleId,
+    /// The numbers of the seats, all of them or none.
+    seats: Vec<u32>,
+}
+
+/// Some seats of one date, held or owned by one user.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Reservation)]
+struct ReservationDto {
+    id: ReservationId,
+    schedule_id: ScheduleId,
+    concert_id: ConcertId,
+    concert_title: String,
+    starts_at: Option<Millis>,
+    seats: Vec<Seat>,
+    amount: Money,
+    status: Status,
+    held_until: Millis,
+    created_at: Millis,
+}
+
+impl Seats {
+    /// A reservation with its concert's title and date.
+    fn dto(&self, reservation: Reservation, now: i64) -> ReservationDto {
+        let (concert_title, starts_at) = self.title_and_start(&reservation);
+        ReservationDto {
+            status: reservation.status_at(now),
+            id: reservation.id,
+            schedule_id: reservation.schedule,
+            concert_id: reservation.concert,
+            concert_title,
+            starts_at,
+            seats: reservation.seats,
+            amount: reservation.amount,
+            held_until: Millis(reservation.held_until),
+            created_at: Millis(reservation.created_at),
+        }
+    }
+}
+
+/// The bookable dates of a concert.
+#[utoipa::path(get, path = "/v1/concerts/{concert}/schedules", tag = "catalogue", params(("concert" = ConcertId, Path)),
+    responses((status = 200, body = SchedulesDto), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 404, body = Problem), (status = 410, body = Problem)), security(("queue_token" = [])))]
+async fn schedules(
+    State(seats): State<Arc<Seats>>,
+    Path(id): Path<ConcertId>,
+    Holder(claims): Holder,
+) -> Result<Json<SchedulesDto>, Problem> {
+    let dates = seats.dates(&claims, &id).await?;
+    let reads = dates.iter().map(async |date| schedule_dto(date, seats.taken(date).await?.len()));
+    let items = futures::future::try_join_all(reads).await?;
+    Ok(Json(SchedulesDto { items }))
+}
+
+fn schedule_dto(date: &Date, taken: usize) -> Result<ScheduleDto, Error> {
+    let schedule = date.schedule();
+    let total_seats = schedule.seats();
+    Ok(ScheduleDto {
+        id: schedule.id.clone(),
+        concert_id: date.concert.id.clone(),
+        starts_at: schedule.starts_at.into(),
+        booking_opens_at: schedule.booking_opens_at.map(Millis::from),
+        booking_closes_at: schedule.booking_closes_at.map(Millis::from),
+        total_seats,
+        available_seats: total_seats.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX)),
+    })
+}
+
+/// The seats of a date, by number.
+#[utoipa::path(get, path = "/v1/schedules/{schedule}/seats", tag = "catalogue", params(("schedule" = ScheduleId, Path), SeatFilter),
+    responses((status = 200, body = SeatMapDto), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 404, body = Problem), (status = 410, body = Problem), (status = 422, body = Problem)), security(("queue_token" = [])))]
+async fn seat_map(
+    State(seats): State<Arc<Seats>>,
+    Path(id): Path<ScheduleId>,
+    Holder(claims): Holder,
+    Query(filter): Query<SeatFilter>,
+) -> Result<Json<SeatMapDto>, Problem> {
+    let date = seats.admitted_date(&claims, &id).await?;
+    let taken = seats.taken(&date).await?;
+    let mut taken = taken.iter().peekable();
+    let mut items = Vec::new();
+    for number in 1..=date.schedule().seats() {
+        let status = match taken.next_if(|seat| seat.number == number) {
+            None => SeatStatus::Available,
+            Some(seat) if seat.sold => SeatStatus::Sold,
+            Some(_) => SeatStatus::Held,
+        };
+        let wanted = filter.status.is_none_or(|wanted| wanted == status);
+        if let Some(section) = date.schedule().section_of(number).filter(|_| wanted) {
+            items.push(SeatDto { number, section: section.name.clone(), price: section.price, status });
+        }
+    }
+    Ok(Json(SeatMapDto { schedule_id: id, items }))
+}
+
+/// Holds all the seats or none.
+#[utoipa::path(post, path = "/v1/reservations", tag = "reservation", request_body = NewReservation,
+    responses((status = 201, body = ReservationDto), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 404, body = Problem), (status = 409, body = Problem, description = "`seat_taken` with `seats`"),
+        (status = 410, body = Problem), (status = 422, body = Problem)), security(("queue_token" = [])))]
+async fn hold(
+    State(seats): State<Arc<Seats>>,
+    Holder(claims): Holder,
+    Json(new): Json<NewReservation>,
+) -> Result<(StatusCode, Json<ReservationDto>), Problem> {
+    let reservation = seats.hold(&claims, &new.schedule_id, &new.seats).await?;
+    let now = reservation.created_at;
+    Ok((StatusCode::CREATED, Json(seats.dto(reservation, now))))
+}
+
+/// One's own reservation.
+#[utoipa::path(get, path = "/v1/reservations/{id}", tag = "reservation", params(("id" = ReservationId, Path)),
+    responses((status = 200, body = ReservationDto), (status = 401, body = Problem), (status = 404, body = Problem)),
+    security(("user" = []), ("queue_token" = [])))]
+async fn show(
+    State(seats): State<Arc<Seats>>,
+    Path(id): Path<ReservationId>,
+    Owner(user): Owner,
+) -> Result<Json<ReservationDto>, Problem> {
+    let (now, reservation) = seats.find(id, user).await?;
+    Ok(Json(seats.dto(reservation, now)))
+}
+
+/// Gives a hold back at once.
+#[utoipa::path(delete, path = "/v1/reservations/{id}", tag = "reservation", params(("id" = ReservationId, Path)),
+    responses((status = 204), (status = 401, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem, description = "`not_releasable`")), security(("user" = []), ("queue_token" = [])))]
+async fn release(
+    State(seats): State<Arc<Seats>>,
+    Path(id): Path<ReservationId>,
+    Owner(user): Owner,
+) -> Result<StatusCode, Problem> {
+    seats.release(id, user).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match error {
+            Error::NotFound => Self::not_found(),
+            Error::WrongQueue => wrong_queue(),
+            Error::Unsound(why) => Self::invalid_field("seats", why),
+            Error::Taken(seats) => Self::new(StatusCode::CONFLICT, "seat_taken", text).with("seats", seats),
+            Error::LimitExceeded(most) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "seat_limit_exceeded", text)
+                    .with("max_seats_per_user", most)
+            }
+            Error::BookingNotOpen => Self::new(StatusCode::FORBIDDEN, "booking_not_open", text),
+            Error::NotReleasable => Self::new(StatusCode::CONFLICT, "not_releasable", text),
+            Error::Queue(error) => error.into(),
+            Error::Catalogue(error) => error.into(),
+            Error::Redis(error) => error.into(),
+            Error::Mysql(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The scripts of the seats, one batch or function each.
+
+use super::reservation::Reservation;
+use crate::catalogue::Date;
+use crate::ids::{ConcertId, QueueId, ReservationId, ScheduleId, UserId};
+use crate::money::Money;
+use crate::partition::Partition;
+use crate::redis::{Args, Batch, Error, Place, Redis, Reply, Script, scripts};
+
+/// Numbers that one call of the map looks at.
+const CHUNK: u32 = 1_000;
+
+/// What all holds of a batch have in common: one schedule, on the terms of one version of its concert.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Terms {
+    queue: QueueId,
+    concert: ConcertId,
+    schedule: ScheduleId,
+    laid: String,
+    opens_at: Option<i64>,
+    closes_at: Option<i64>,
+    hold_ms: i64,
+    max_seats: u32,
+}
+
+impl Terms {
+    pub(super) fn of(date: &Date) -> Self {
+        let (concert, schedule) = (&date.concert, date.schedule());
+        Self {
+            queue: concert.queue.clone(),
+            concert: concert.id.clone(),
+            schedule: schedule.id.clone(),
+            laid: concert.laid(),
+            opens_at: schedule.booking_opens_at.map(|time| time.timestamp_millis()),
+            closes_at: schedule.booking_closes_at.map(|time| time.timestamp_millis()),
+            hold_ms: i64::from(concert.hold_seconds) * 1_000,
+            max_seats: concert.max_seats_per_user,
+        }
+    }
+}
+
+/// One hold.
+#[derive(Clone)]
+pub(super) struct Hold {
+    pub(super) id: ReservationId,
+    pub(super) user: UserId,
+    pub(super) score: u64,
+    pub(super) amount: Money,
+    pub(super) detail: String,
+    pub(super) numbers: Vec<u32>,
+}
+
+/// What came of a hold.
+#[derive(Debug)]
+pub(super) enum Held {
+    Done { now: i64, held_until: i64 },
+    Taken(Vec<u32>),
+    LimitExceeded,
+    NotOpen,
+    Waiting,
+    SlotGone,
+}
+
+/// `seats/hold`.
+pub(super) struct Holds(pub(super) Redis);
+
+impl Batch for Holds {
+    type Entity = Terms;
+    type Request = Hold;
+    type Answer = Held;
+
+    fn script(&self) -> &'static Script {
+        &scripts::SEATS_HOLD
+    }
+
+    async fn call(&self, terms: &Terms, holds: &[Hold]) -> Result<Vec<Held>, Error> {
+        let mut args = Args::new();
+        args.text(terms.queue.as_str())
+            .text(terms.concert.as_str())
+            .text(terms.schedule.as_str())
+            .text(&terms.laid);
+        args.maybe_int(terms.opens_at)
+            .maybe_int(terms.closes_at)
+            .int(terms.hold_ms)
+            .int(terms.max_seats.into());
+        for hold in holds {
+            args.bytes(hold.id.as_bytes()).bytes(hold.user.as_bytes()).text(&hold.score.to_string());
+            args.int(hold.amount.get())
+                .text(&hold.detail)
+                .int(i64::try_from(hold.numbers.len()).unwrap_or(i64::MAX));
+            for number in &hold.numbers {
+                args.int((*number).into());
+            }
+        }
+        let place = Place::schedule(self.0.keys(), &terms.queue, &terms.schedule);
+        let mut words = self.0.call(self.script(), place, args).await?.words()?;
+        let now = words.int()?;
+        words.rest().map(|reply| held(now, reply)).collect()
+    }
+}
+
+fn held(now: i64, reply: Reply) -> Result<Held, Error> {
+    let mut words = reply.words()?;
+    Ok(match words.int()? {
+        1 => Held::Done { now, held_until: words.int()? },
+        2 => Held::Taken(words.rest().map(seat_number).collect::<Result<_, _>>()?),
+        3 => Held::LimitExceeded,
+        4 => Held::NotOpen,
+        5 => Held::Waiting,
+        _ => Held::SlotGone,
+    })
+}
+
+fn seat_number(word: Reply) -> Result<u32, Error> {
+    u32::try_from(word.int()?).map_err(|_| Error::Protocol("not a seat's number".into()))
+}
+
+/// What came of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Released {
+    Done,
+    NotReleasable,
+    NotFound,
+}
+
+/// `seats/release`.
+pub(super) async fn release(
+    redis: &Redis,
+    reservation: &Reservation,
+    user: UserId,
+) -> Result<Released, Error> {
+    let mut args = Args::new();
+    args.bytes(reservation.id.as_bytes()).bytes(user.as_bytes());
+    let place = Place::schedule(redis.keys(), &reservation.queue, &reservation.schedule);
+    let mut words = redis.call(&scripts::SEATS_RELEASE, place, args).await?.words()?;
+    Ok(match words.int()? {
+        1 => Released::Done,
+        2 => Released::NotReleasable,
+        _ => Released::NotFound,
+    })
+}
+
+/// `seats/expire`. Gives how many lapsed holds were written down.
+pub(super) async fn expire(redis: &Redis, queue: &QueueId, most: u32) -> Result<u64, Error> {
+    let mut args = Args::new();
+    args.int(most.into());
+    let count = redis.call(&scripts::SEATS_EXPIRE, Place::queue(redis.keys(), queue), args).await?.int()?;
+    Ok(u64::try_from(count).unwrap_or_default())
+}
+
+/// `seats/read`. Answers Redis' clock and the reservation, if Redis has it.
+pub(super) struct Read(pub(super) Redis);
+
+impl Batch for Read {
+    type Entity = Partition;
+    type Request = ReservationId;
+    type Answer = (i64, Option<Reservation>);
+
+    fn script(&self) -> &'static Script {
+        &scripts::SEATS_READ
+    }
+
+    async fn call(&self, partition: &Partition, ids: &[ReservationId]) -> Result<Vec<Self::Answer>, Error> {
+        let mut args = Args::new();
+        for id in ids {
+            args.bytes(id.as_bytes());
+        }
+        let mut words = self.0.call(self.script(), Place::partition(*partition), args).await?.words()?;
+        let now = words.int()?;
+        words.rest().map(|reply| Ok((now, reply.record()?))).collect()
+    }
+}
+
+/// A seat that is not available.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) number: u32,
+    pub(super) sold: bool,
+}
+
+/// The whole of a schedule's seats: which queue, which schedule, how many.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Hall {
+    pub(super) queue: QueueId,
+    pub(super) schedule: ScheduleId,
+    pub(super) seats: u32,
+}
+
+/// `seats/map`. One reading answers everybody who asks meanwhile.
+pub(super) struct Map(pub(super) Redis);
+
+impl Batch for Map {
+    type Entity = Hall;
+    type Request = ();
+    type Answer = std::sync::Arc<Vec<Taken>>;
+
+    fn script(&self) -> &'static Script {
+        &scripts::SEATS_MAP
+    }
+
+    async fn call(&self, hall: &Hall, asked: &[()]) -> Result<Vec<Self::Answer>, Error> {
+        let place = Place::schedule(self.0.keys(), &hall.queue, &hall.schedule);
+        let mut taken = Vec::new();
+        let mut first = 1;
+        while first <= hall.seats {
+            let last = hall.seats.min(first + CHUNK - 1);
+            let mut args = Args::new();
+            args.int(first.into()).int(last.into());
+            let mut words = self.0.call(self.script(), place, args).await?.words()?.rest();
+            while let (Some(number), Some(state)) = (words.next(), words.next()) {
+                taken.push(Taken { number: seat_number(number)?, sold: state.int()? == 2 });
+            }
+            first = last + 1;
+        }
+        Ok(vec![taken.into(); asked.len()])
+    }
+}

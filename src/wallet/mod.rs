@@ -1,0 +1,128 @@
+//! The wallet: a balance for each user, charged, used, and debited by payments.
+//!
+//! A wallet lives in the partition of its user: `wallets` holds the balance, `wallet_ops` what payments did to it. Every change leaves an entry
+//! in the outbox in the same call, so MySQL's ledger adds up to the balance. A debit names its payment and attempt; a refund gives back what was
+//! debited under that name and leaves a tombstone, so that a debit which comes late is refused.
+
+mod error;
+mod routes;
+mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::idempotency::Keyed;
+use crate::ids::{EntryId, PaymentId, UserId};
+use crate::money::Money;
+use crate::outbox::Nudge;
+use crate::redis::{self, Coalescer, Redis};
+
+pub use error::Error;
+pub use routes::router;
+pub use store::{Debited, Entry};
+
+/// Requests that may wait for one partition in one instance.
+const MAX_WAITING: usize = 16_384;
+/// How often records that were kept long enough are dropped.
+const TIDY: Duration = Duration::from_secs(30);
+
+/// The façade of the room.
+pub struct Wallet {
+    redis: Redis,
+    nudge: Nudge,
+    charge: Coalescer<store::Charge>,
+    uses: Coalescer<store::Use>,
+    debits: Coalescer<store::Debits>,
+    balance: Coalescer<store::Balance>,
+}
+
+impl Wallet {
+    /// Wallets in Redis; `nudge` wakes the writer.
+    pub fn new(redis: Redis, nudge: Nudge) -> Self {
+        Self {
+            charge: Coalescer::new(store::Charge(redis.clone()), MAX_WAITING),
+            uses: Coalescer::new(store::Use(redis.clone()), MAX_WAITING),
+            debits: Coalescer::new(store::Debits(redis.clone()), MAX_WAITING),
+            balance: Coalescer::new(store::Balance(redis.clone()), MAX_WAITING),
+            redis,
+            nudge,
+        }
+    }
+
+    /// The balance; nothing for a user never seen.
+    pub async fn balance(&self, user: UserId) -> Result<Money, redis::Error> {
+        self.balance.submit(self.redis.keys().partition(user.slot()), user).await
+    }
+
+    /// Puts money in, once per key. The flag says whether this is the first answer given again.
+    pub async fn charge(&self, keyed: Keyed, amount: Money) -> Result<(Entry, bool), Error> {
+        let partition = self.redis.keys().partition(keyed.user.slot());
+        let moved = self.charge.submit(partition, movement(keyed, amount)).await?;
+        self.settle(moved, Error::BalanceLimitExceeded)
+    }
+
+    /// Takes money out, once per key. The flag says whether this is the first answer given again.
+    pub async fn use_up(&self, keyed: Keyed, amount: Money) -> Result<(Entry, bool), Error> {
+        let partition = self.redis.keys().partition(keyed.user.slot());
+        let moved = self.uses.submit(partition, movement(keyed, amount)).await?;
+        self.settle(moved, Error::InsufficientBalance)
+    }
+
+    fn settle(&self, moved: store::Moved, refusal: Error) -> Result<(Entry, bool), Error> {
+        match moved {
+            store::Moved::Done(entry) => {
+                self.nudge.poke();
+                Ok((entry, false))
+            }
+            store::Moved::Replayed(entry) => Ok((entry, true)),
+            store::Moved::KeyReused => Err(Error::KeyReused),
+            store::Moved::Refused => Err(refusal),
+        }
+    }
+
+    /// Takes a payment's amount, once per attempt.
+    pub async fn debit(
+        &self,
+        user: UserId,
+        payment: PaymentId,
+        attempt: u32,
+        amount: Money,
+    ) -> Result<Debited, redis::Error> {
+        let partition = self.redis.keys().partition(user.slot());
+        self.debits.submit(partition, store::Debit { user, payment, attempt, amount }).await
+    }
+
+    /// Gives back what an attempt debited, if it did, and makes sure that it never will again.
+    pub async fn refund(
+        &self,
+        user: UserId,
+        payment: PaymentId,
+        attempt: u32,
+    ) -> Result<Money, redis::Error> {
+        store::refund(&self.redis, user, payment, attempt).await
+    }
+
+    /// Drops idempotency keys and op records that were kept long enough, until `stop`.
+    pub async fn run_tidy(self: Arc<Self>, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(TIDY);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            for partition in self.redis.keys().partitions().all() {
+                match store::tidy(&self.redis, partition).await {
+                    Ok(_) | Err(redis::Error::Recovering(_)) => {}
+                    Err(error) => tracing::warn!(%partition, %error, "tidying wallets"),
+                }
+            }
+        }
+    }
+}
+
+fn movement(keyed: Keyed, amount: Money) -> store::Movement {
+    let entry = EntryId::new(keyed.user.slot());
+    store::Movement { keyed, entry, amount }
+}
