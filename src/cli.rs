@@ -41,6 +41,9 @@ enum Command {
     /// Put data in
     #[command(subcommand)]
     Seed(Seed),
+    /// The keys that sign passes
+    #[command(subcommand)]
+    Keys(Keys),
     /// Print the OpenAPI document of the public listener
     Openapi {
         /// That of the admin listener instead
@@ -55,6 +58,12 @@ enum Seed {
     Demo(StoreArgs),
 }
 
+#[derive(Subcommand)]
+enum Keys {
+    /// Make a new key: published at once, in use two minutes later
+    Rotate(MigrateArgs),
+}
+
 /// A command with its settings checked.
 #[derive(Debug)]
 pub enum Job {
@@ -66,6 +75,8 @@ pub enum Job {
     Migrate(MigrateSettings),
     /// `usher seed demo`
     SeedDemo(StoreSettings),
+    /// `usher keys rotate`
+    RotateKeys(MigrateSettings),
     /// `usher openapi`
     Openapi {
         /// The admin listener's.
@@ -116,6 +127,7 @@ impl Command {
             Self::Dev(args) => Job::Dev(Box::new(DevSettings::new(&args)?)),
             Self::Migrate(args) => Job::Migrate(MigrateSettings::new(&args)?),
             Self::Seed(Seed::Demo(args)) => Job::SeedDemo(StoreSettings::new(&args)?),
+            Self::Keys(Keys::Rotate(args)) => Job::RotateKeys(MigrateSettings::new(&args)?),
             Self::Openapi { admin } => Job::Openapi { admin },
         })
     }
@@ -132,6 +144,7 @@ impl Job {
             Self::Dev(settings) => app::dev(*settings).await,
             Self::Migrate(settings) => app::migrate(&settings).await,
             Self::SeedDemo(stores) => app::seed_demo(&stores).await,
+            Self::RotateKeys(settings) => app::rotate_keys(&settings).await,
             Self::Openapi { admin } => {
                 let document = if admin { app::admin_document() } else { app::public_document() };
                 let text = document.to_pretty_json().map_err(std::io::Error::from);

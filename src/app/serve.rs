@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use secrecy::ExposeSecret;
+use tokio_util::sync::CancellationToken;
 
 use super::{App, Error, Rooms, demo};
 use crate::config::dev::{DevSecrets, DevSettings};
@@ -11,7 +12,7 @@ use crate::dev::banner::{self, Addresses};
 use crate::dev::{Durability, PrivateMysql, PrivateRedis};
 use crate::mysql::{self, migrate};
 use crate::partition::Partitions;
-use crate::queue::Signer;
+use crate::queue::{Queue, Signer};
 use crate::shutdown::{self, Shutdown};
 
 /// `usher serve`: serves until a signal.
@@ -60,13 +61,24 @@ async fn migrate_at(url: &str, partitions: Partitions) -> Result<(), Error> {
     Ok(())
 }
 
+/// `usher keys rotate`: makes a new key for passes.
+///
+/// # Errors
+/// When MySQL can't be reached.
+pub async fn rotate_keys(settings: &MigrateSettings) -> Result<(), Error> {
+    let pool = mysql::connect(settings.mysql.url.expose_secret(), 2).await?;
+    Queue::rotate_pass_keys(&pool).await?;
+    pool.close().await;
+    Ok(())
+}
+
 /// `usher seed demo`: puts the demo data in.
 ///
 /// # Errors
 /// When a store can't be reached.
 pub async fn seed_demo(stores: &StoreSettings) -> Result<(), Error> {
     // Nothing here signs or reads a token.
-    let (rooms, _) = Rooms::open(stores, Signer::new(&[])).await?;
+    let (rooms, _) = Rooms::open(stores, Signer::new(&[]), CancellationToken::new()).await?;
     demo::seed(&rooms).await?;
     rooms.redis.close().await;
     rooms.mysql.close().await;

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, MySqlConnection};
 
+use super::pass::{self, StoredKey};
 use super::settings::{Laid, Mode, Order, Settings};
 use crate::ids::QueueId;
 use crate::mysql;
@@ -95,4 +96,29 @@ fn read(row: Row) -> Option<(QueueId, Laid)> {
         order: Order::from_word(&row.placement)?,
     };
     Some((row.id.parse().ok()?, Laid { settings, version: row.version, seed: row.seed }))
+}
+
+/// The keys of passes that are published, newest first.
+pub(super) async fn pass_keys(connection: &mut MySqlConnection) -> Result<Vec<StoredKey>, mysql::Error> {
+    let rows: Vec<(String, Vec<u8>, bool)> = sqlx::query_as(
+        "SELECT kid, pkcs8, created_at <= UTC_TIMESTAMP(3) - INTERVAL 2 MINUTE FROM pass_keys \
+         WHERE retired_at IS NULL OR retired_at > UTC_TIMESTAMP(3) - INTERVAL 2 DAY ORDER BY created_at DESC, kid",
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|(kid, pkcs8, ripe)| StoredKey { kid, pkcs8, ripe }).collect())
+}
+
+/// Adds a key for passes and retires the others.
+pub(super) async fn add_pass_key(connection: &mut MySqlConnection) -> Result<(), mysql::Error> {
+    let Some(key) = pass::make() else { return Ok(()) };
+    sqlx::query("UPDATE pass_keys SET retired_at = UTC_TIMESTAMP(3) WHERE retired_at IS NULL")
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("INSERT INTO pass_keys (kid, pkcs8, created_at) VALUES (?, ?, UTC_TIMESTAMP(3))")
+        .bind(key.kid)
+        .bind(key.pkcs8)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
