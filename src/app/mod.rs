@@ -34,7 +34,7 @@ use crate::telemetry::{self, Metric};
 use crate::wallet::Wallet;
 
 pub use api::{admin_document, public_document};
-pub use serve::{dev, migrate, rotate_keys, seed_demo, serve};
+pub use serve::{audit_queue, dev, migrate, rotate_keys, seed_demo, serve};
 
 /// Connections to MySQL of one instance: the writer's few, and what reads and definitions need beside it.
 const MYSQL_CONNECTIONS: u32 = 12;
@@ -82,6 +82,9 @@ pub enum Error {
     /// Signals can't be listened to.
     #[error("listening to signals: {0}")]
     Signals(std::io::Error),
+    /// An audit found faults.
+    #[error("the audit found faults")]
+    Unfair,
     /// A listener can't be opened.
     #[error("listening on {address}: {source}")]
     Listen {
@@ -144,6 +147,12 @@ impl Rooms {
         };
         let payments = Arc::new(Payments::new(redis.clone(), mysql.clone(), rooms, nudge.clone()));
         Self { redis, mysql, queue, catalogue, seats, wallet, payments }
+    }
+
+    /// Closes the connections to both stores.
+    async fn close(&self) {
+        self.redis.close().await;
+        self.mysql.close().await;
     }
 
     /// Reads all definitions from MySQL.
@@ -217,8 +226,7 @@ impl App {
         // At the deadline what is left is cut; it is in the outbox or at a step from which the sweep of another instance goes on.
         self.shutdown.stop_token().run_until_cancelled(rest).await;
         self.shutdown.stop();
-        self.rooms.redis.close().await;
-        self.rooms.mysql.close().await;
+        self.rooms.close().await;
     }
 }
 

@@ -10,6 +10,7 @@ use crate::config::dev::{DevSecrets, DevSettings};
 use crate::config::{Config, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings};
 use crate::dev::banner::{self, Addresses};
 use crate::dev::{Durability, PrivateMysql, PrivateRedis};
+use crate::ids::QueueId;
 use crate::mysql::{self, migrate};
 use crate::partition::Partitions;
 use crate::queue::{Queue, Signer};
@@ -72,6 +73,27 @@ pub async fn rotate_keys(settings: &MigrateSettings) -> Result<(), Error> {
     Ok(())
 }
 
+/// `usher audit queue`: checks a line's order, rate and lottery, says what it found, and whether it was fair.
+///
+/// # Errors
+/// When a store can't be reached, there is no such queue, or nothing can be written.
+pub async fn audit_queue(stores: &StoreSettings, queue: &QueueId) -> Result<bool, Error> {
+    let (rooms, _) = Rooms::open(stores, Signer::new(&[]), CancellationToken::new()).await?;
+    let audit = rooms.queue.audit(queue).await?;
+    rooms.close().await;
+    let mut out = std::io::stdout();
+    let counts = format!(
+        "{} promotions let {} users in; {} places derived again",
+        audit.promotions, audit.admitted, audit.derived
+    );
+    writeln!(out, "{queue}: {counts}").map_err(Error::Output)?;
+    for fault in &audit.faults {
+        writeln!(out, "  fault: {fault}").map_err(Error::Output)?;
+    }
+    writeln!(out, "{}", if audit.faults.is_empty() { "fair" } else { "not fair" }).map_err(Error::Output)?;
+    Ok(audit.faults.is_empty())
+}
+
 /// `usher seed demo`: puts the demo data in.
 ///
 /// # Errors
@@ -80,8 +102,7 @@ pub async fn seed_demo(stores: &StoreSettings) -> Result<(), Error> {
     // Nothing here signs or reads a token.
     let (rooms, _) = Rooms::open(stores, Signer::new(&[]), CancellationToken::new()).await?;
     demo::seed(&rooms).await?;
-    rooms.redis.close().await;
-    rooms.mysql.close().await;
+    rooms.close().await;
     Ok(())
 }
 

@@ -8,6 +8,7 @@
 //! Settings are changed under the row lock of the definitions, laid in Redis before the commit, and laid again by whoever finds them missing.
 
 mod admin;
+mod audit;
 mod error;
 mod gate;
 mod holder;
@@ -41,6 +42,7 @@ use store::Seen;
 use watch::Watches;
 
 pub use admin::router as admin_router;
+pub use audit::Audit;
 pub use error::Error;
 pub use holder::{Holder, Owner, TOKEN_HEADER};
 pub use promote::run as run_promoter;
@@ -238,9 +240,11 @@ impl Queue {
             return Err(Error::Unsound(flaws));
         }
         let (mut tx, version) = definitions::begin_change(&self.mysql).await?;
+        let now = sql::now(&mut tx).await?;
         let seed = match sql::one(&mut tx, queue).await? {
-            Some(before) => before.seed,
-            None => new_seed(),
+            // A seed that is public deals no further opening.
+            Some(before) if before.settings.opens_at.is_none_or(|opened| opened > now) => before.seed,
+            _ => new_seed(),
         };
         let laid = Laid { settings, version, seed };
         sql::put(&mut tx, queue, &laid).await?;
@@ -332,7 +336,12 @@ fn place(claims: Claims, seen: Seen, snapshot: &Snapshot, settings: &Settings) -
         Seen::Active { until } => (Standing::Active { until }, None),
         Seen::Expired => (Standing::Expired, None),
     };
-    Place { claims, standing, line: snapshot.line.clone(), estimated_wait_seconds }
+    let mut line = snapshot.line.clone();
+    if let Standing::Waiting { position } = standing {
+        // Who has just joined is not yet counted.
+        line.waiting = line.waiting.max(position);
+    }
+    Place { claims, standing, line, estimated_wait_seconds }
 }
 
 fn new_seed() -> String {

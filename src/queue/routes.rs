@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::settings::{Laid, Mode};
+use super::settings::{Laid, Mode, Order};
 use super::{Claims, Error, Holder, Place, Queue, Snapshot, Standing, TOKEN_HEADER, rules};
 use crate::http::cache::SharedForASecond;
 use crate::http::identity::User;
@@ -46,6 +46,19 @@ pub(super) struct QueueDto {
     closes_at: Option<Millis>,
     estimated_wait_seconds: Option<u64>,
     sold_out: bool,
+    /// Only where places are dealt by lottery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lottery: Option<LotteryDto>,
+}
+
+/// How the lottery's places were dealt: the score of a user is the first forty bits of SHA-1 over seed and user.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Lottery)]
+struct LotteryDto {
+    /// SHA-256 of the seed, published before the opening.
+    seed_sha256: String,
+    /// The seed itself, from the opening on.
+    seed: Option<String>,
 }
 
 impl QueueDto {
@@ -63,6 +76,13 @@ impl QueueDto {
             closes_at: settings.closes_at.map(Millis::from),
             estimated_wait_seconds: rules::estimated_wait_seconds(behind, line, settings),
             sold_out: line.sold_out,
+            lottery: (settings.order == Order::Lottery).then(|| LotteryDto {
+                seed_sha256: super::audit::seed_hash(&laid.seed),
+                seed: settings
+                    .opens_at
+                    .is_some_and(|opens| opens.timestamp_millis() <= line.now)
+                    .then(|| laid.seed.clone()),
+            }),
         }
     }
 }

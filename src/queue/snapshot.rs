@@ -35,7 +35,7 @@ pub(super) const FRESH: Duration = Duration::from_millis(100);
 /// Older than this it is not used at all.
 pub(super) const STALE: Duration = Duration::from_millis(250);
 /// Where scores of the lottery end and arrivals begin.
-const ARRIVALS: u64 = 1 << 40;
+pub(super) const ARRIVALS: u64 = 1 << 40;
 /// Scores of the lottery are sparse: a million of them lie a million apart.
 const SPARSE: u64 = 1 << 24;
 /// Marks at most. Sixteen for each doubling of the distance, over the twenty doublings of a million places and the sixteen of the lottery.

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, MySqlConnection};
 
+use super::audit::Promotion;
 use super::pass::{self, StoredKey};
 use super::settings::{Laid, Mode, Order, Settings};
 use crate::ids::QueueId;
@@ -121,4 +122,29 @@ pub(super) async fn add_pass_key(connection: &mut MySqlConnection) -> Result<(),
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// All promotions of a queue, in the order in which they were made.
+pub(super) async fn promotions(
+    connection: &mut MySqlConnection,
+    queue: &QueueId,
+) -> Result<Vec<Promotion>, mysql::Error> {
+    let rows: Vec<(i64, i64, u32, DateTime<Utc>)> = sqlx::query_as(
+        "SELECT from_score, to_score, count, promoted_at FROM promotions WHERE queue_id = ? ORDER BY partition_id, n, idx",
+    )
+    .bind(queue.as_str())
+    .fetch_all(connection)
+    .await?;
+    let promotion = |(from, to, count, at): (i64, i64, u32, DateTime<Utc>)| Promotion {
+        from,
+        to,
+        count,
+        at: at.timestamp_millis(),
+    };
+    Ok(rows.into_iter().map(promotion).collect())
+}
+
+/// MySQL's clock.
+pub(super) async fn now(connection: &mut MySqlConnection) -> Result<DateTime<Utc>, mysql::Error> {
+    Ok(sqlx::query_scalar("SELECT CAST(UTC_TIMESTAMP(3) AS DATETIME(3))").fetch_one(connection).await?)
 }

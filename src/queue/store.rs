@@ -237,3 +237,25 @@ pub(super) async fn configure(redis: &Redis, queue: &QueueId, laid: &Laid) -> Re
     let place = Place::queue(redis.keys(), queue);
     redis.call(&scripts::QUEUE_CONFIGURE, place, laid.to_args()).await.map(drop)
 }
+
+/// `queue/members`. Users in line with their scores, from a 0-based position on.
+pub(super) async fn members(
+    redis: &Redis,
+    queue: &QueueId,
+    first: i64,
+    most: i64,
+) -> Result<Vec<(UserId, u64)>, Error> {
+    let mut args = Args::new();
+    args.int(first).int(most);
+    let words =
+        redis.call(&scripts::QUEUE_MEMBERS, Place::queue(redis.keys(), queue), args).await?.words()?;
+    let mut words = words.rest();
+    let mut members = Vec::new();
+    while let (Some(user), Some(score)) = (words.next(), words.next()) {
+        let user =
+            UserId::from_slice(&user.bytes()?).ok_or_else(|| Error::Protocol("wanted a user".into()))?;
+        let score = u64::try_from(score.int()?).map_err(|_| Error::Protocol("a score below zero".into()))?;
+        members.push((user, score));
+    }
+    Ok(members)
+}
