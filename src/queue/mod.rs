@@ -26,6 +26,7 @@ mod watch;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use sqlx::MySqlConnection;
@@ -122,7 +123,10 @@ impl Queue {
         let settings = self.settings(queue).ok_or(Error::NotFound)?;
         match self.with_settings(queue, || self.join.submit(queue.clone(), user)).await? {
             store::Joined::Placed { score, seen, fresh } => {
-                let snapshot = self.snapshot(queue).await?;
+                let snapshot = match seen {
+                    Seen::Waiting => self.snapshot_after(queue, Instant::now()).await?,
+                    Seen::Active { .. } | Seen::Expired => self.snapshot(queue).await?,
+                };
                 let claims = Claims { queue: queue.clone(), user, score };
                 Ok((place(claims, seen, &snapshot, &settings.settings), fresh))
             }

@@ -22,8 +22,8 @@
 //! interval around *s* is only ever replaced by one inside it. Within *[a', e') ⊆ [a, e)*, *b(a') ≤ b(a) + a' − a* gives
 //! *b(a') + s − a' ≤ b(a) + s − a*, and *b(e') ≤ b(e)*; hence *p* falls here too. The tests below check both claims at random.
 //!
-//! Two instances may look at different moments. A snapshot in use is at most 250 ms old and users ask no more often than every 900 ms, so each answer
-//! comes from a later look than the one before.
+//! Two instances may look at different moments. A snapshot in use is at most 250 ms old, its marks come from a look at most 500 ms before it, and users are
+//! asked to come back no sooner than after 900 ms; so each answer comes from a later look, and finer marks, than the one before.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
@@ -17,8 +17,10 @@ use crate::ids::QueueId;
 
 /// How often streams look for changes.
 const TICK: Duration = Duration::from_millis(500);
+/// The shortest time between two looks that joins ask for: a rush costs Redis a hundred looks a second.
+const PAUSE: Duration = Duration::from_millis(10);
 /// A look whose marks are older than this is made twice, the second time with marks of now.
-const OLD_MARKS: Duration = Duration::from_secs(1);
+const OLD_MARKS: Duration = Duration::from_millis(500);
 /// Looks in a row at places given up; each tells up to a thousand.
 const LOOKS: u32 = 200;
 
@@ -82,11 +84,32 @@ impl Queue {
         self.look(id, &watch).await
     }
 
+    /// A snapshot that was taken after a moment, so that it knows what was done before. In a rush many wait for the same one.
+    pub(super) async fn snapshot_after(&self, id: &QueueId, moment: Instant) -> Result<Arc<Snapshot>, Error> {
+        let watch = self.watches.of(id);
+        if let Some(latest) = watch.latest.load_full() {
+            if latest.taken >= moment {
+                return Ok(latest);
+            }
+            tokio::time::sleep(PAUSE.saturating_sub(latest.age())).await;
+        }
+        self.look_unless(id, &watch, |latest| latest.taken >= moment).await
+    }
+
     /// Looks at the line, unless somebody else just did.
     async fn look(&self, id: &QueueId, watch: &Watch) -> Result<Arc<Snapshot>, Error> {
+        self.look_unless(id, watch, |latest| latest.age() < FRESH).await
+    }
+
+    async fn look_unless(
+        &self,
+        id: &QueueId,
+        watch: &Watch,
+        will_do: impl Fn(&Snapshot) -> bool,
+    ) -> Result<Arc<Snapshot>, Error> {
         let mut marked = watch.looking.lock().await;
         let latest = watch.latest.load_full();
-        if let Some(latest) = latest.as_ref().filter(|latest| latest.age() < FRESH) {
+        if let Some(latest) = latest.as_ref().filter(|latest| will_do(latest)) {
             return Ok(latest.clone());
         }
         let marks_are_old = latest.is_none_or(|latest| latest.age() > OLD_MARKS);
