@@ -2,9 +2,13 @@
 //!
 //! One binary, a file a room. `support` keeps what they stand on.
 
+mod bad_input;
+mod definitions;
 mod journey;
 mod kill;
 mod payment;
+mod queue;
 mod queue_model;
 mod reports;
+mod seats;
 mod support;
