@@ -6,7 +6,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 CARGO_TARGET_DIR ?= target
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare run test model lint clean-data
+.PHONY: help prepare run test model bench lint clean-data
 
 help: ## Prints the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,13 @@ run: prepare ## Builds Usher and starts it with private servers and demo data un
 
 test: prepare ## Runs every test, on servers that the tests start and stop themselves.
 	cargo test --locked --workspace --no-fail-fast
+
+# Options for `make bench`, such as "--connections 256 --seconds 5 --only join,poll".
+BENCH ?=
+
+bench: prepare ## Measures the hot paths beside a no-op request and prints a table (loadtest/README.md). BENCH="…" passes options.
+	cargo build --release --locked --workspace
+	@exec $(CARGO_TARGET_DIR)/release/rush bench $(BENCH)
 
 lint: prepare ## Checks format, clippy, licences and sources of dependencies, and shell scripts if shellcheck is there.
 	cargo fmt --all --check
