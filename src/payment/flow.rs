@@ -100,7 +100,7 @@ async fn drive(on: &Payments, payment: Payment, reservation: Reservation) -> (Pa
     let outcome = match payment.state {
         State::Pending => debit_and_confirm(on, &payment, &reservation).await,
         State::Voiding => refund_and_end(on, &payment).await.map(|payment| (payment, reservation.clone())),
-        State::Confirmed | State::Declined | State::Voided | State::Refunded => {
+        State::Confirmed | State::Declined | State::Voided | State::Refunding | State::Refunded => {
             return (payment, reservation);
         }
     };

@@ -28,7 +28,7 @@ use crate::time::Millis;
 
 pub use error::Error;
 pub use reservation::{Reservation, Seat, Status};
-pub use routes::router;
+pub use routes::{ReservationDto, router};
 
 /// Requests that may wait for one schedule in one instance.
 const MAX_WAITING: usize = 16_384;
@@ -192,6 +192,13 @@ impl Seats {
         let date = self.date(claims, schedule)?;
         self.queue.require_active(claims).await?;
         Ok(date)
+    }
+
+    /// Until when a bought reservation can be cancelled, milliseconds since 1970; `None` when its date is gone.
+    pub fn cancel_until(&self, reservation: &Reservation) -> Option<i64> {
+        let date = self.catalogue.date(&reservation.schedule)?;
+        let until = date.concert.cancel_until.unwrap_or(date.schedule().starts_at);
+        Some(until.timestamp_millis())
     }
 
     /// The title of a reservation's concert and when its show starts. Empty for a concert that is gone.

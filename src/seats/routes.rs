@@ -103,7 +103,7 @@ struct BestReservation {
 /// Some seats of one date, held or owned by one user.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Reservation)]
-struct ReservationDto {
+pub struct ReservationDto {
     id: ReservationId,
     schedule_id: ScheduleId,
     concert_id: ConcertId,
@@ -118,7 +118,7 @@ struct ReservationDto {
 
 impl Seats {
     /// A reservation with its concert's title and date.
-    fn dto(&self, reservation: Reservation, now: i64) -> ReservationDto {
+    pub fn dto(&self, reservation: Reservation, now: i64) -> ReservationDto {
         let (concert_title, starts_at) = self.title_and_start(&reservation);
         ReservationDto {
             status: reservation.status_at(now),
