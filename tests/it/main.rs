@@ -2,6 +2,8 @@
 //!
 //! One binary, a file a room. `support` keeps what they stand on.
 
+mod best;
+mod cancel;
 mod journey;
 mod kill;
 mod payment;
