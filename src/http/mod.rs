@@ -29,5 +29,5 @@ mod stall;
 mod stores;
 mod timeout;
 
-pub use json::{Json, JsonBytes};
+pub use json::{AnyBody, Json, JsonBytes};
 pub use problem::Problem;

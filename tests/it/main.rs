@@ -3,6 +3,8 @@
 //! One binary, a file a room. `support` keeps what they stand on.
 
 mod bad_input;
+mod best;
+mod cancel;
 mod definitions;
 mod journey;
 mod kill;
