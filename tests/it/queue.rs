@@ -89,10 +89,22 @@ async fn no_more_are_active_than_may_be(world: World) {
         *positions.entry(ticket["position"].as_u64()).or_insert(0) += 1;
     }
     assert_eq!(positions.remove(&None), Some(25));
+    let one_inside = tickets.iter().find(|ticket| ticket["status"] == "active").cloned();
     assert_eq!(
         positions.into_iter().collect::<Vec<_>>(),
         (1..=275).map(|n| (Some(n), 1)).collect::<Vec<_>>()
     );
+
+    // Each slot that is given up goes to one, and to one alone.
+    let token = one_inside.expect("the first were let in as they came")["token"].clone();
+    let leave = api.delete("/v1/queues/show/tokens/me").token(token.as_str().unwrap());
+    leave.send().await.expect(204);
+    eventually("the slot goes to the next", || async {
+        let queue = api.get("/v1/queues/show").send().await.expect(200);
+        assert!(queue["active"].as_u64().unwrap() <= 25, "{queue}");
+        (queue["waiting"] == 274 && queue["active"] == 25).then_some(())
+    })
+    .await;
 }
 
 async fn no_more_are_let_in_an_interval_than_may_be(world: World) {
