@@ -71,7 +71,8 @@ fn every_header_has_the_form() {
         assert!(["", " flags=no-writes", " flags=allow-oom"].contains(&flags), "{name}: {flags}");
         let header: Vec<&str> =
             lines[1..].iter().map_while(|line| line.strip_prefix("--")).map(str::trim).collect();
-        assert!(header[0].ends_with('.') || header[1].ends_with('.'), "{name}: a sentence says what it does");
+        let about = header.iter().take_while(|line| !line.is_empty()).last();
+        assert!(about.is_some_and(|line| line.ends_with('.')), "{name}: a sentence says what it does");
         let place = |tag: &str| {
             let at: Vec<_> = header
                 .iter()
@@ -139,7 +140,11 @@ fn every_script_is_called_from_one_place() {
     for script in scripts::ALL {
         let constant = script.name().replace('/', "_").to_uppercase();
         let used = places.remove(&constant).unwrap_or_default();
-        assert_eq!(used, ["store"], "{} is called by one function of a store.rs", script.name());
+        assert!(
+            matches!(&used[..], [one] if one.ends_with("store")),
+            "{} is called by one function of a store.rs",
+            script.name()
+        );
     }
     assert_eq!(places, BTreeMap::new(), "names that no script has");
 }

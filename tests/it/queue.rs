@@ -199,7 +199,11 @@ async fn who_leaves_makes_room(world: World) {
     let (second, third) = (api.guest(SHOW).await, api.guest(SHOW).await);
     assert_eq!(api.poll(SHOW, &third.token).await.expect(200)["position"], 2);
     api.delete("/v1/queues/show/tokens/me").token(&second.token).send().await.expect(204);
-    api.poll(SHOW, &second.token).await.problem(410, "queue_token_expired");
+    eventually("every instance knows that the place was given up", || async {
+        let answer = api.poll(SHOW, &second.token).await;
+        (answer.status == 410).then(|| answer.problem(410, "queue_token_expired"))
+    })
+    .await;
     is_at(api, &third.token, 1).await;
     api.delete("/v1/queues/show/tokens/me").token(&inside.token).send().await.expect(204);
     api.until_active(SHOW, &third).await;
