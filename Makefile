@@ -6,7 +6,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 CARGO_TARGET_DIR ?= target
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare run test bench lint clean-data
+.PHONY: help prepare run test model bench lint clean-data
 
 help: ## Prints the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ lint: prepare ## Checks format, clippy, licences and sources of dependencies, an
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	scripts/cargo-deny.sh check --hide-inclusion-graph bans licenses sources
 	@if command -v shellcheck >/dev/null; then shellcheck -s sh scripts/*.sh src/dev/*.sh && shellcheck .ci/run; fi
+
+model: prepare ## Walks the line at random ten thousand times (about ten minutes).
+	USHER_MODEL_RUNS=10000 cargo test --locked --test it queue_model -- --nocapture
 
 clean-data: ## Removes the data that `make run` keeps between runs.
 	rm -rf .usher

@@ -1,6 +1,6 @@
 -- Payments of a partition, each a MessagePack map under its sixteen-byte id:
 -- {id, reservation, user, queue, state, attempt, amount, discount, reason, balance_after, created_at, at}.
--- state: pending → confirmed, or pending → voiding → declined | voided, from where a further attempt may begin. `due` holds the moment by which the sweep looks at it.
+-- state: pending → confirmed → refunding → refunded, or pending → voiding → declined | voided, from where a further attempt may begin. `due` holds the moment by which the sweep looks at it.
 -- Gives: load_payment(id), save_payment(p), payment_event(p).
 local function load_payment(id)
   local packed = redis.call('HGET', payments, id)

@@ -1,5 +1,6 @@
 -- Reservations of a partition, each a MessagePack map under its sixteen-byte id:
--- {id, user, queue, concert, schedule, seats, detail, amount, status, held_until, created_at, score}; `score` is the place in line of the slot it was made under.
+-- {id, user, queue, concert, schedule, seats, detail, amount, status, held_until, created_at, score, payment}; `score` is the place in line of the slot it was
+-- made under, `payment` what bought it. status: held → released | expired, held → paying → held | expired | confirmed, confirmed → cancelling → cancelled.
 -- `owners` holds, for each user, the ids of their reservations that are held or paying, one after the other.
 -- Gives: load(id), save(r), live(r) (held and not lapsed, or paying), open_of(user) → records, add_open(user, id), drop_open(user, id), end_reservation(r, status).
 local function load(id)

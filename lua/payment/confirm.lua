@@ -32,6 +32,7 @@ local function sell(p, r)
     redis.call('ZREM', active, r.user)
     redis.call('HDEL', admitted, r.user)
   end
+  r.payment = p.id
   end_reservation(r, 'confirmed')
   payment_event(p)
 end

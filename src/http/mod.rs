@@ -29,5 +29,5 @@ pub mod secret;
 mod stall;
 mod stores;
 
-pub use json::{Json, JsonBytes};
+pub use json::{AnyBody, Json, JsonBytes};
 pub use problem::Problem;

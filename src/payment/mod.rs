@@ -3,6 +3,9 @@
 //! A payment crosses partitions, so it is a flow of idempotent steps ([`flow`]). The payment and its reservation live in the partition of the
 //! queue (`payments`, `reservations`, `q:due`), the money in the partition of the user. MySQL gets a payment when it ends.
 
+mod cancel;
+mod cancel_routes;
+mod cancel_store;
 mod error;
 mod flow;
 mod record;
@@ -128,6 +131,15 @@ impl Payments {
         }
     }
 
+    /// Cancels a reservation that was bought. It runs in a task of its own, so a caller who hangs up changes nothing.
+    async fn cancel(self: &Arc<Self>, id: ReservationId, keyed: Keyed) -> Result<cancel::Cancelling, Error> {
+        let flow = self.flows.spawn(cancel::cancel(self.clone(), id, keyed));
+        match tokio::time::timeout(PATIENCE, flow).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) => Err(redis::Error::Unavailable("the cancelling goes on".into()).into()),
+        }
+    }
+
     /// A payment of the user.
     pub async fn find(&self, id: PaymentId, user: UserId) -> Result<Settlement, Error> {
         let partition = self.redis.keys().partition(id.slot());
@@ -161,6 +173,7 @@ fn count(payment: &Payment) {
     let status = match payment.state {
         State::Pending | State::Voiding => "pending",
         State::Confirmed => "confirmed",
+        State::Refunding => "refunding",
         State::Declined => "declined",
         State::Voided => "voided",
         State::Refunded => "refunded",

@@ -23,7 +23,7 @@ pub(super) enum Verdict {
 /// What a payment's state means to the one who pays.
 pub(super) fn verdict(payment: &Payment) -> Verdict {
     match payment.state {
-        State::Confirmed | State::Refunded => Verdict::Paid,
+        State::Confirmed | State::Refunding | State::Refunded => Verdict::Paid,
         State::Declined => Verdict::Insufficient,
         State::Voided => Verdict::TurnedBack,
         State::Pending | State::Voiding => Verdict::Unknown,
@@ -61,6 +61,7 @@ mod tests {
             (State::Pending, Verdict::Unknown),
             (State::Voiding, Verdict::Unknown),
             (State::Confirmed, Verdict::Paid),
+            (State::Refunding, Verdict::Paid),
             (State::Refunded, Verdict::Paid),
             (State::Declined, Verdict::Insufficient),
             (State::Voided, Verdict::TurnedBack),

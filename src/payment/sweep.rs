@@ -5,8 +5,9 @@ use std::time::Duration;
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
+use super::record::State;
 use super::rules::OVERDUE;
-use super::{Payments, flow, store};
+use super::{Payments, cancel, flow, store};
 use crate::ids::QueueId;
 use crate::redis;
 
@@ -39,7 +40,11 @@ pub(super) async fn run(payments: &Payments, stop: CancellationToken) {
 async fn sweep(payments: &Payments, queue: &QueueId) -> Result<(), redis::Error> {
     let overdue = store::overdue(&payments.redis, queue, TAKEN, LEASE_MS).await?;
     let driven = futures::stream::iter(overdue).map(async |payment| {
-        match flow::turn_back(payments, &payment, OVERDUE).await {
+        let outcome = match payment.state {
+            State::Refunding => cancel::resume(payments, &payment).await,
+            _ => flow::turn_back(payments, &payment, OVERDUE).await,
+        };
+        match outcome {
             Ok(payment) => {
                 tracing::info!(payment = %payment.id, state = ?payment.state, "an overdue payment was driven to its end");
                 super::count(&payment);

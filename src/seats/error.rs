@@ -11,12 +11,15 @@ pub enum Error {
     /// The token belongs to another queue than the concert.
     #[error("the token is of another queue")]
     WrongQueue,
-    /// The seats asked for are not a sound choice.
-    #[error("{0}")]
-    Unsound(String),
+    /// What was asked for is not a sound choice: which field, and why.
+    #[error("{1}")]
+    Unsound(&'static str, String),
     /// Some of the seats are held or sold.
     #[error("some of the seats are taken")]
     Taken(Vec<u32>),
+    /// Nowhere are so many seats free side by side.
+    #[error("nowhere are so many seats free side by side")]
+    NotEnough,
     /// More seats than a user may have.
     #[error("a user may have {0} seats of this concert")]
     LimitExceeded(u32),

@@ -4,6 +4,7 @@
 //! reservations, `q:owners` the open ones of each user, `q:bought` how many seats a user owns, `q:holds` the deadlines for the sweep. A hold lapses
 //! when Redis' clock passes its deadline; the sweep only writes that down. MySQL gets a reservation when it ends: confirmed, released or expired.
 
+mod best;
 mod error;
 mod reservation;
 mod routes;
@@ -27,7 +28,7 @@ use crate::time::Millis;
 
 pub use error::Error;
 pub use reservation::{Reservation, Seat, Status};
-pub use routes::router;
+pub use routes::{ReservationDto, router};
 
 /// Requests that may wait for one schedule in one instance.
 const MAX_WAITING: usize = 16_384;
@@ -46,6 +47,7 @@ pub struct Seats {
     catalogue: Arc<Catalogue>,
     nudge: Nudge,
     holds: Coalescer<store::Holds>,
+    best: Coalescer<best::Best>,
     read: Coalescer<store::Read>,
     map: Coalescer<store::Map>,
 }
@@ -61,6 +63,7 @@ impl Seats {
     ) -> Self {
         Self {
             holds: Coalescer::new(store::Holds(redis.clone()), MAX_WAITING),
+            best: Coalescer::new(best::Best(redis.clone()), MAX_WAITING),
             read: Coalescer::new(store::Read(redis.clone()), MAX_WAITING),
             map: Coalescer::new(store::Map(redis.clone()), MAX_WAITING),
             redis,
@@ -79,12 +82,7 @@ impl Seats {
         numbers: &[u32],
     ) -> Result<Reservation, Error> {
         let outcome = self.try_hold(claims, schedule, numbers).await;
-        let word = match &outcome {
-            Ok(_) => "held",
-            Err(Error::Taken(_)) => "taken",
-            Err(_) => "refused",
-        };
-        Metric::HoldsTotal.counter(&[("outcome", word)]).increment(1);
+        count(&outcome);
         outcome
     }
 
@@ -99,7 +97,7 @@ impl Seats {
             let max_seats = date.concert.max_seats_per_user;
             let (seats, amount) =
                 rules::choose(date.schedule(), numbers, max_seats).map_err(|refusal| match refusal {
-                    rules::Refusal::Unsound(why) => Error::Unsound(why),
+                    rules::Refusal::Unsound(why) => Error::Unsound("seats", why),
                     rules::Refusal::Limit => Error::LimitExceeded(max_seats),
                 })?;
             let detail = serde_json::to_string(&seats).map_err(|e| redis::Error::Protocol(e.to_string()))?;
@@ -196,6 +194,13 @@ impl Seats {
         Ok(date)
     }
 
+    /// Until when a bought reservation can be cancelled, milliseconds since 1970; `None` when its date is gone.
+    pub fn cancel_until(&self, reservation: &Reservation) -> Option<i64> {
+        let date = self.catalogue.date(&reservation.schedule)?;
+        let until = date.concert.cancel_until.unwrap_or(date.schedule().starts_at);
+        Some(until.timestamp_millis())
+    }
+
     /// The title of a reservation's concert and when its show starts. Empty for a concert that is gone.
     pub fn title_and_start(&self, reservation: &Reservation) -> (String, Option<Millis>) {
         let title = self
@@ -238,4 +243,13 @@ impl Seats {
             }
         }
     }
+}
+
+fn count(outcome: &Result<Reservation, Error>) {
+    let word = match outcome {
+        Ok(_) => "held",
+        Err(Error::Taken(_) | Error::NotEnough) => "taken",
+        Err(_) => "refused",
+    };
+    Metric::HoldsTotal.counter(&[("outcome", word)]).increment(1);
 }

@@ -5,7 +5,7 @@ use crate::catalogue::Date;
 use crate::ids::{ConcertId, QueueId, ReservationId, ScheduleId, UserId};
 use crate::money::Money;
 use crate::partition::Partition;
-use crate::redis::{Args, Batch, Error, Place, Redis, Reply, Script, scripts};
+use crate::redis::{Args, Batch, Error, Keys, Place, Redis, Reply, Script, scripts};
 
 /// Numbers that one call of the map looks at.
 const CHUNK: u32 = 1_000;
@@ -36,6 +36,19 @@ impl Terms {
             hold_ms: i64::from(concert.hold_seconds) * 1_000,
             max_seats: concert.max_seats_per_user,
         }
+    }
+
+    /// What `lib/hold` reads.
+    pub(super) fn args(&self) -> Args {
+        let mut args = Args::new();
+        args.text(self.queue.as_str()).text(self.concert.as_str()).text(self.schedule.as_str());
+        args.text(&self.laid).maybe_int(self.opens_at).maybe_int(self.closes_at);
+        args.int(self.hold_ms).int(self.max_seats.into());
+        args
+    }
+
+    pub(super) fn place(&self, keys: &Keys) -> Place<'_> {
+        Place::schedule(keys, &self.queue, &self.schedule)
     }
 }
 
@@ -74,15 +87,7 @@ impl Batch for Holds {
     }
 
     async fn call(&self, terms: &Terms, holds: &[Hold]) -> Result<Vec<Held>, Error> {
-        let mut args = Args::new();
-        args.text(terms.queue.as_str())
-            .text(terms.concert.as_str())
-            .text(terms.schedule.as_str())
-            .text(&terms.laid);
-        args.maybe_int(terms.opens_at)
-            .maybe_int(terms.closes_at)
-            .int(terms.hold_ms)
-            .int(terms.max_seats.into());
+        let mut args = terms.args();
         for hold in holds {
             args.bytes(hold.id.as_bytes()).bytes(hold.user.as_bytes()).text(&hold.score.to_string());
             args.int(hold.amount.get())
@@ -92,7 +97,7 @@ impl Batch for Holds {
                 args.int((*number).into());
             }
         }
-        let place = Place::schedule(self.0.keys(), &terms.queue, &terms.schedule);
+        let place = terms.place(self.0.keys());
         let mut words = self.0.call(self.script(), place, args).await?.words()?;
         let now = words.int()?;
         words.rest().map(|reply| held(now, reply)).collect()
@@ -111,7 +116,7 @@ fn held(now: i64, reply: Reply) -> Result<Held, Error> {
     })
 }
 
-fn seat_number(word: Reply) -> Result<u32, Error> {
+pub(super) fn seat_number(word: Reply) -> Result<u32, Error> {
     u32::try_from(word.int()?).map_err(|_| Error::Protocol("not a seat's number".into()))
 }
 

@@ -104,6 +104,16 @@ impl Wallet {
         store::refund(&self.redis, user, payment, attempt).await
     }
 
+    /// Gives back what a confirmed payment took, once. Whether it is given back, now or before; else the wallet has no room for it yet.
+    pub async fn give_back(
+        &self,
+        user: UserId,
+        payment: PaymentId,
+        amount: Money,
+    ) -> Result<bool, redis::Error> {
+        store::give_back(&self.redis, user, payment, amount).await
+    }
+
     /// Drops idempotency keys and op records that were kept long enough, until `stop`.
     pub async fn run_tidy(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(TIDY);

@@ -1,0 +1,16 @@
+//! Usher as its users, operators and neighbours meet it: on real servers that this run starts and stops by itself.
+//!
+//! One binary, a file a room. `support` keeps what they stand on.
+
+mod bad_input;
+mod best;
+mod cancel;
+mod definitions;
+mod journey;
+mod kill;
+mod payment;
+mod queue;
+mod queue_model;
+mod reports;
+mod seats;
+mod support;
