@@ -4,6 +4,7 @@
 
 mod best;
 mod cancel;
+mod entries;
 mod journey;
 mod kill;
 mod payment;
