@@ -59,6 +59,28 @@ pub async fn tail(
     Err(redis::Error::Overloaded.into())
 }
 
+/// The events of several partitions after their checkpoints; each partition's oldest first. Only outboxes that hold something new are read.
+///
+/// # Errors
+/// [`redis::Error::Overloaded`] while MySQL is too far behind.
+pub async fn tails(
+    redis: &Redis,
+    mysql: &MySqlPool,
+    nudge: &Nudge,
+    partitions: &[Partition],
+) -> Result<Vec<Positioned>, Error> {
+    let checkpoints = generation::load(mysql, redis.keys().partitions()).await?;
+    let marks = redis.marks(partitions).await?;
+    let mut events = Vec::new();
+    for (partition, marks) in partitions.iter().zip(marks) {
+        let written = checkpoints.iter().any(|known| known.partition == *partition && known.n >= marks.seq);
+        if !written {
+            events.extend(tail(redis, mysql, nudge, *partition).await?);
+        }
+    }
+    Ok(events)
+}
+
 /// The events after entry `n`; `None` when there is a hole, or too much to read.
 async fn after(redis: &Redis, partition: Partition, n: u64) -> Result<Option<Vec<Positioned>>, Error> {
     // An outbox that is empty now is only known to have been so when nothing was numbered beyond the checkpoint.

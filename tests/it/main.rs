@@ -7,6 +7,7 @@ mod cancel;
 mod entries;
 mod journey;
 mod kill;
+mod lists;
 mod payment;
 mod reports;
 mod support;
