@@ -12,6 +12,7 @@ mod entries;
 mod journey;
 mod kill;
 mod lists;
+mod nginx;
 mod outbox;
 mod payment;
 mod process;
