@@ -112,6 +112,12 @@ impl Stores {
         format!("{}:{{p{partition}}}:{name}", self.prefix)
     }
 
+    /// The partition of a queue.
+    pub(crate) fn partition_of(&self, queue: &str) -> u16 {
+        let queue: usher::ids::QueueId = queue.parse().unwrap();
+        Partitions::new(PARTITIONS).unwrap().of(queue.slot()).get()
+    }
+
     /// One number from MySQL.
     pub(crate) async fn count(&self, query: &'static str) -> i64 {
         sqlx::query_scalar(query).fetch_one(&self.mysql).await.unwrap()
