@@ -10,4 +10,5 @@ mod kill;
 mod lists;
 mod payment;
 mod reports;
+mod retire;
 mod support;
