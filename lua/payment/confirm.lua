@@ -18,6 +18,7 @@ redis.call('HLEN', seats)
 
 local function sell(p, r)
   p.state = 'confirmed'
+  payment_event(p)
   save_payment(p)
   redis.call('ZREM', due, p.id)
   local marks = {}
@@ -34,7 +35,6 @@ local function sell(p, r)
   end
   r.payment = p.id
   end_reservation(r, 'confirmed')
-  payment_event(p)
 end
 
 local replies = {}

@@ -13,9 +13,9 @@ redis.call('ZCARD', due)
 
 local function end_attempt(p)
   p.state = p.reason == 'insufficient_balance' and 'declined' or 'voided'
+  payment_event(p)
   save_payment(p)
   redis.call('ZREM', due, p.id)
-  payment_event(p)
   local r = load(p.reservation)
   if r and r.status == 'paying' then
     if r.held_until > now then

@@ -5,6 +5,7 @@
 mod api;
 mod background;
 mod demo;
+mod retire;
 mod serve;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use crate::telemetry::{self, Metric};
 use crate::wallet::Wallet;
 
 pub use api::{admin_document, public_document};
+pub use retire::Retirement;
 pub use serve::{audit_queue, dev, migrate, rotate_keys, seed_demo, serve};
 
 /// Connections to MySQL of one instance: the writer's few, and what reads and definitions need beside it.
@@ -183,6 +185,7 @@ pub struct App {
     rooms: Rooms,
     writer: Writer,
     limits: Arc<Limits>,
+    retirement: Retirement,
     shutdown: Shutdown,
     public: axum::Router,
     admin: axum::Router,
@@ -205,13 +208,21 @@ impl App {
         let public = api::public(&rooms, callers, limits.clone(), readiness.clone(), &config.http.requests);
         let admin =
             api::admin(&rooms, &config.admin_key, readiness, telemetry::install(), &config.http.requests);
-        Ok(Self { config, rooms, writer, limits, shutdown, public, admin })
+        let retirement = Retirement::default();
+        Ok(Self { config, rooms, writer, limits, retirement, shutdown, public, admin })
+    }
+
+    /// The same instance with other times at which what has ended leaves Redis.
+    #[must_use]
+    pub fn retiring(mut self, retirement: Retirement) -> Self {
+        self.retirement = retirement;
+        self
     }
 
     /// Serves until the shutdown is over: no more requests, every payment at its end, the outbox written as far as the deadline allows.
     pub async fn serve(self, public: TcpListener, admin: TcpListener) {
         let settings = self.config.http.listener;
-        let background = background::start(&self.rooms, self.writer, self.limits);
+        let background = background::start(&self.rooms, self.writer, self.limits, self.retirement);
         let listeners = async {
             tokio::join!(
                 listener::serve(public, self.public, settings, self.shutdown.clone()),

@@ -26,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use crate::idempotency::{Idempotency, Keyed};
 use crate::ids::{PaymentId, ReservationId, UserId};
 use crate::outbox::Nudge;
+use crate::partition::Partition;
 use crate::queue::{Claims, Queue};
 use crate::redis::{self, Coalescer, Redis};
 use crate::seats::{Reservation, Seats};
@@ -155,6 +156,22 @@ impl Payments {
             None => self.seats.find(payment.reservation, user).await?.1,
         };
         Ok(Settlement { payment, reservation, replayed: false })
+    }
+
+    /// Drops a partition's payments that have ended, that MySQL has by its checkpoint, and that ended `keep` ago. Gives how many.
+    pub async fn retire(
+        &self,
+        partition: Partition,
+        checkpoint: u64,
+        keep: Duration,
+    ) -> Result<u64, redis::Error> {
+        let (mut cursor, mut dropped) = ("0".to_owned(), 0);
+        loop {
+            let part = store::retire(&self.redis, partition, &cursor, checkpoint, keep).await?;
+            dropped += part.dropped;
+            let Some(next) = part.next else { return Ok(dropped) };
+            cursor = next;
+        }
     }
 
     /// Drives overdue payments to an end, until `stop`.

@@ -9,6 +9,7 @@ mod error;
 mod list_routes;
 mod lists;
 mod reservation;
+mod retire;
 mod routes;
 mod rules;
 mod sql;

@@ -1,11 +1,13 @@
 //! The scripts of the seats, one batch or function each.
 
+use std::time::Duration;
+
 use super::reservation::Reservation;
 use crate::catalogue::Date;
 use crate::ids::{ConcertId, QueueId, ReservationId, ScheduleId, UserId};
 use crate::money::Money;
 use crate::partition::Partition;
-use crate::redis::{Args, Batch, Error, Keys, Place, Redis, Reply, Script, scripts};
+use crate::redis::{Args, Batch, Error, Keys, Place, Redis, Reply, Retired, Script, millis, scripts};
 
 /// Numbers that one call of the map looks at.
 const CHUNK: u32 = 1_000;
@@ -151,6 +153,32 @@ pub(super) async fn expire(redis: &Redis, queue: &QueueId, most: u32) -> Result<
     args.int(most.into());
     let count = redis.call(&scripts::SEATS_EXPIRE, Place::queue(redis.keys(), queue), args).await?.int()?;
     Ok(u64::try_from(count).unwrap_or_default())
+}
+
+/// `seats/retire`. Goes on from a cursor ("0" begins).
+pub(super) async fn retire(
+    redis: &Redis,
+    partition: Partition,
+    cursor: &str,
+    checkpoint: u64,
+    keep: Duration,
+) -> Result<Retired, Error> {
+    let mut args = Args::new();
+    args.text(cursor).text(&checkpoint.to_string()).int(millis(keep));
+    Retired::read(redis.call(&scripts::SEATS_RETIRE, Place::partition(partition), args).await?)
+}
+
+/// `seats/clear`. Goes on from a cursor ("0" begins).
+pub(super) async fn clear(
+    redis: &Redis,
+    queue: &QueueId,
+    schedule: &ScheduleId,
+    cursor: &str,
+) -> Result<Retired, Error> {
+    let mut args = Args::new();
+    args.text(cursor);
+    let place = Place::schedule(redis.keys(), queue, schedule);
+    Retired::read(redis.call(&scripts::SEATS_CLEAR, place, args).await?)
 }
 
 /// `seats/read`. Answers Redis' clock and the reservation, if Redis has it.

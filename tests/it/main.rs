@@ -19,6 +19,7 @@ mod process;
 mod queue;
 mod queue_model;
 mod reports;
+mod retire;
 mod seats;
 mod support;
 mod surface;
