@@ -31,7 +31,11 @@ pub fn public_document() -> OpenApi {
 
 /// The document of the admin listener.
 pub fn admin_document() -> OpenApi {
-    let parts = [queue::admin_router().into_openapi(), catalogue::admin_router().into_openapi()];
+    let parts = [
+        queue::admin_router().into_openapi(),
+        catalogue::admin_router().into_openapi(),
+        seats::admin_router().into_openapi(),
+    ];
     document("Usher, admin", "What operators set and see.", parts)
 }
 
@@ -63,7 +67,8 @@ pub(super) fn admin(
 ) -> Router {
     let routes = Router::new()
         .merge(queue::admin_router().with_state(rooms.queue.clone()))
-        .merge(catalogue::admin_router().with_state(rooms.catalogue.clone()));
+        .merge(catalogue::admin_router().with_state(rooms.catalogue.clone()))
+        .merge(seats::admin_router().with_state(rooms.seats.clone()));
     let open = admin_key::metrics(metrics)
         .merge(openapi::document(admin_document()))
         .merge(health::router(readiness));

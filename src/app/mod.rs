@@ -138,7 +138,7 @@ impl Rooms {
             catalogue.clone(),
             nudge.clone(),
         ));
-        let wallet = Arc::new(Wallet::new(redis.clone(), nudge.clone()));
+        let wallet = Arc::new(Wallet::new(redis.clone(), mysql.clone(), nudge.clone()));
         let rooms = payment::Rooms {
             queue: queue.clone(),
             seats: seats.clone(),

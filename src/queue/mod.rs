@@ -32,6 +32,7 @@ use arc_swap::ArcSwap;
 use sqlx::MySqlConnection;
 use sqlx::MySqlPool;
 
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::ids::{QueueId, UserId};
@@ -63,6 +64,7 @@ pub struct Queue {
     mysql: MySqlPool,
     signer: Signer,
     known: ArcSwap<HashMap<QueueId, Arc<Laid>>>,
+    reloading: Mutex<()>,
     join: Coalescer<store::Join>,
     poll: Coalescer<store::Poll>,
     leave: Coalescer<store::Leave>,
@@ -107,6 +109,7 @@ impl Queue {
         Self {
             signer,
             known: ArcSwap::default(),
+            reloading: Mutex::new(()),
             join: Coalescer::new(store::Join(redis.clone()), MAX_WAITING),
             poll: Coalescer::new(store::Poll(redis.clone()), MAX_WAITING),
             leave: Coalescer::new(store::Leave(redis.clone()), MAX_WAITING),
@@ -268,6 +271,8 @@ impl Queue {
 
     /// Reads all settings from MySQL.
     pub async fn reload(&self) -> Result<(), Error> {
+        // One after the other, so that what was read first is not stored last.
+        let _turn = self.reloading.lock().await;
         let mut connection = self.mysql.acquire().await.map_err(mysql::Error::from)?;
         let known =
             sql::all(&mut connection).await?.into_iter().map(|(id, laid)| (id, Arc::new(laid))).collect();

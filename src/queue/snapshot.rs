@@ -8,7 +8,9 @@
 //! Let *b(x)* be how many stand in line below score *x*, and let *a ≤ s < e* be the marks around the score *s*. At most *s − a* places lie between *a* and
 //! *s*, and *s* itself lies before *e*, so the true position *b(s) + 1* is at most
 //!
-//! > *p(s) = min( b(a) + s − a + 1, b(e) )*.
+//! > *p(s) = min( b(a) + s − a + 1, b(e), s − f + 1 )*,
+//!
+//! where *f* is the front, before which nobody stands.
 //!
 //! That is the position told. It is never too low. It is exact when every score from *a* to *s* is still in line, and too high by no more than the places
 //! given up between the two marks. Marks lie close together near the front and farther apart behind: from a distance *d* behind the front on, they are no more
@@ -20,7 +22,7 @@
 //! The marks change as the front rises, but only by refinement: they cut the scores into aligned intervals whose lengths are powers of two
 //! (as [`marks`] makes them), such intervals are either nested or disjoint, and the length allowed at a score falls with its distance from the front, so an
 //! interval around *s* is only ever replaced by one inside it. Within *[a', e') ⊆ [a, e)*, *b(a') ≤ b(a) + a' − a* gives
-//! *b(a') + s − a' ≤ b(a) + s − a*, and *b(e') ≤ b(e)*; hence *p* falls here too. The tests below check both claims at random.
+//! *b(a') + s − a' ≤ b(a) + s − a*, and *b(e') ≤ b(e)*; hence *p* falls here too, and *s − f + 1* falls as *f* rises. The tests below check both claims at random.
 //!
 //! Two instances may look at different moments. A snapshot in use is at most 250 ms old, its marks come from a look at most 500 ms before it, and users are
 //! asked to come back no sooner than after 900 ms; so each answer comes from a later look, and finer marks, than the one before.
@@ -71,8 +73,8 @@ impl Snapshot {
         let end = self.marks.get(after).map(|(_, before)| *before);
         let start = after.checked_sub(1).map(|at| self.marks[at]);
         let from_start = start.map(|(mark, before)| before + (score - mark) + 1);
-        // Marks are taken from the front before, so a score may lie below the first; then it is near the front that was.
-        from_start.into_iter().chain(end).min().unwrap_or(self.line.waiting).max(1)
+        let from_front = self.front.map(|front| score.saturating_sub(front) + 1);
+        from_start.into_iter().chain(end).chain(from_front).min().unwrap_or(self.line.waiting).max(1)
     }
 }
 

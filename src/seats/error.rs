@@ -1,6 +1,6 @@
 //! What the seats refuse.
 
-use crate::{catalogue, mysql, queue, redis};
+use crate::{catalogue, mysql, outbox::tail, queue, redis};
 
 /// Why a call about seats was refused.
 #[derive(Debug, thiserror::Error)]
@@ -41,4 +41,7 @@ pub enum Error {
     /// MySQL did not answer.
     #[error(transparent)]
     Mysql(#[from] mysql::Error),
+    /// What MySQL does not have yet could not be told.
+    #[error(transparent)]
+    Tail(#[from] tail::Error),
 }

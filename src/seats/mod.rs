@@ -6,6 +6,8 @@
 
 mod best;
 mod error;
+mod list_routes;
+mod lists;
 mod reservation;
 mod routes;
 mod rules;
@@ -27,6 +29,7 @@ use crate::telemetry::Metric;
 use crate::time::Millis;
 
 pub use error::Error;
+pub use list_routes::admin_router;
 pub use reservation::{Reservation, Seat, Status};
 pub use routes::{ReservationDto, router};
 
@@ -49,6 +52,7 @@ pub struct Seats {
     holds: Coalescer<store::Holds>,
     best: Coalescer<best::Best>,
     read: Coalescer<store::Read>,
+    open: Coalescer<store::Open>,
     map: Coalescer<store::Map>,
 }
 
@@ -65,6 +69,7 @@ impl Seats {
             holds: Coalescer::new(store::Holds(redis.clone()), MAX_WAITING),
             best: Coalescer::new(best::Best(redis.clone()), MAX_WAITING),
             read: Coalescer::new(store::Read(redis.clone()), MAX_WAITING),
+            open: Coalescer::new(store::Open(redis.clone()), MAX_WAITING),
             map: Coalescer::new(store::Map(redis.clone()), MAX_WAITING),
             redis,
             mysql,

@@ -27,6 +27,7 @@ pub fn router() -> OpenApiRouter<Arc<Seats>> {
         .routes(routes!(seat_map))
         .routes(routes!(hold))
         .routes(routes!(hold_best))
+        .routes(routes!(super::list_routes::mine))
         .routes(routes!(show, release))
 }
 
@@ -268,6 +269,7 @@ impl From<Error> for Problem {
             Error::Catalogue(error) => error.into(),
             Error::Redis(error) => error.into(),
             Error::Mysql(error) => error.into(),
+            Error::Tail(error) => error.into(),
         }
     }
 }

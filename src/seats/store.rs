@@ -176,6 +176,34 @@ impl Batch for Read {
     }
 }
 
+/// `seats/mine`. Answers Redis' clock and a user's reservations that have not come to an end, or whose lapse is not written down yet.
+pub(super) struct Open(pub(super) Redis);
+
+impl Batch for Open {
+    type Entity = QueueId;
+    type Request = UserId;
+    type Answer = (i64, Vec<Reservation>);
+
+    fn script(&self) -> &'static Script {
+        &scripts::SEATS_MINE
+    }
+
+    async fn call(&self, queue: &QueueId, users: &[UserId]) -> Result<Vec<Self::Answer>, Error> {
+        let mut args = Args::new();
+        for user in users {
+            args.bytes(user.as_bytes());
+        }
+        let place = Place::queue(self.0.keys(), queue);
+        let mut words = self.0.call(self.script(), place, args).await?.words()?;
+        let now = words.int()?;
+        let open = |reply: Reply| {
+            let records = reply.words()?.rest().map(Reply::record).collect::<Result<Vec<_>, _>>()?;
+            Ok((now, records.into_iter().flatten().collect()))
+        };
+        words.rest().map(open).collect()
+    }
+}
+
 /// A seat that is not available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Taken {

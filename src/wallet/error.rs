@@ -1,9 +1,9 @@
 //! What a wallet refuses.
 
-use crate::redis;
+use crate::{mysql, outbox::tail, redis};
 
 /// Why a wallet was not changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The balance does not suffice.
     #[error("the balance does not suffice")]
@@ -17,4 +17,10 @@ pub enum Error {
     /// Redis did not answer.
     #[error(transparent)]
     Redis(#[from] redis::Error),
+    /// MySQL did not answer.
+    #[error(transparent)]
+    Mysql(#[from] mysql::Error),
+    /// What MySQL does not have yet could not be told.
+    #[error(transparent)]
+    Tail(#[from] tail::Error),
 }

@@ -90,7 +90,7 @@ fn queue(stage: &Stage) -> Row {
     let words = vec![json!("ajar"), json!("OPEN"), json!(""), json!(5), json!(null)];
     groups.push(field(&good, "/mode", "mode", words.clone(), call));
     groups.push(field(&good, "/order", "order", [words, vec![json!("lottery")]].concat(), call));
-    let mut against = good.clone();
+    let mut against = good;
     against["opens_at"] = json!("2100-01-01T00:00:00Z");
     let earlier = vec![json!("2100-01-01T00:00:00Z"), json!("2099-01-01T00:00:00Z")];
     groups.push(field(&against, "/closes_at", "closes_at", earlier, call));
