@@ -5,6 +5,7 @@
 //! when Redis' clock passes its deadline; the sweep only writes that down. MySQL gets a reservation when it ends: confirmed, released or expired.
 
 mod best;
+mod best_store;
 mod error;
 mod list_routes;
 mod lists;
@@ -51,7 +52,7 @@ pub struct Seats {
     catalogue: Arc<Catalogue>,
     nudge: Nudge,
     holds: Coalescer<store::Holds>,
-    best: Coalescer<best::Best>,
+    best: Coalescer<best_store::Best>,
     read: Coalescer<store::Read>,
     open: Coalescer<store::Open>,
     map: Coalescer<store::Map>,
@@ -68,7 +69,7 @@ impl Seats {
     ) -> Self {
         Self {
             holds: Coalescer::new(store::Holds(redis.clone()), MAX_WAITING),
-            best: Coalescer::new(best::Best(redis.clone()), MAX_WAITING),
+            best: Coalescer::new(best_store::Best(redis.clone()), MAX_WAITING),
             read: Coalescer::new(store::Read(redis.clone()), MAX_WAITING),
             open: Coalescer::new(store::Open(redis.clone()), MAX_WAITING),
             map: Coalescer::new(store::Map(redis.clone()), MAX_WAITING),

@@ -122,8 +122,11 @@ async fn a_cancelled_seat_counts_no_more_and_is_sold_again(world: World) {
     world.concert(SHOW, concert).await;
     let api = &world.api;
     let (guest, reservation, _) = buyer(api, &[1, 2]).await;
-    let state = api.get(&format!("/v1/queues/{SHOW}")).send().await.expect(200);
-    assert_eq!(state["sold_out"], true);
+    eventually("the queue is sold out", || async {
+        let state = api.get(&format!("/v1/queues/{SHOW}")).send().await.expect(200);
+        (state["sold_out"] == true).then_some(())
+    })
+    .await;
     let key = new_key();
     cancel(api, &guest.user, &reservation, &key).await.expect(200);
     let state = eventually("the queue is not sold out", || async {

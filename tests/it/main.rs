@@ -2,13 +2,23 @@
 //!
 //! One binary, a file a room. `support` keeps what they stand on.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
+
+mod bad_input;
 mod best;
 mod cancel;
+mod definitions;
 mod entries;
 mod journey;
 mod kill;
 mod lists;
+mod outbox;
 mod payment;
+mod process;
+mod queue;
+mod queue_model;
 mod reports;
 mod retire;
+mod seats;
 mod support;
+mod surface;
