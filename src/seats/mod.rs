@@ -15,9 +15,10 @@ mod routes;
 mod rules;
 mod sql;
 mod store;
+mod view;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::MySqlPool;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +57,7 @@ pub struct Seats {
     read: Coalescer<store::Read>,
     open: Coalescer<store::Open>,
     map: Coalescer<store::Map>,
+    views: view::Views,
 }
 
 impl Seats {
@@ -73,6 +75,7 @@ impl Seats {
             read: Coalescer::new(store::Read(redis.clone()), MAX_WAITING),
             open: Coalescer::new(store::Open(redis.clone()), MAX_WAITING),
             map: Coalescer::new(store::Map(redis.clone()), MAX_WAITING),
+            views: view::Views::default(),
             redis,
             mysql,
             queue,
@@ -219,7 +222,7 @@ impl Seats {
         (title, date.map(|date| date.schedule().starts_at.into()))
     }
 
-    /// Which seats of a date are not available.
+    /// Which seats of a date are not available; for a crowd as of a moment ago.
     async fn taken(&self, date: &Date) -> Result<Arc<Vec<store::Taken>>, Error> {
         let schedule = date.schedule();
         let hall = store::Hall {
@@ -227,7 +230,13 @@ impl Seats {
             schedule: schedule.id.clone(),
             seats: schedule.seats(),
         };
-        Ok(self.map.submit(hall, ()).await?)
+        let now = Instant::now();
+        if let Some(taken) = self.views.look(&hall, now) {
+            return Ok(taken);
+        }
+        let taken = self.map.submit(hall.clone(), ()).await?;
+        self.views.keep(&hall, now, &taken);
+        Ok(taken)
     }
 
     /// Writes lapsed holds down, until `stop`.
