@@ -1,7 +1,6 @@
 //! How failures of the stores are told to a client.
 
 use super::problem::Problem;
-use crate::outbox::tail;
 use crate::{mysql, redis};
 
 impl From<redis::Error> for Problem {
@@ -25,18 +24,5 @@ impl From<mysql::Error> for Problem {
     fn from(error: mysql::Error) -> Self {
         tracing::warn!(%error, "a request found MySQL unavailable");
         Self::store_unavailable()
-    }
-}
-
-impl From<tail::Error> for Problem {
-    fn from(error: tail::Error) -> Self {
-        match error {
-            tail::Error::Redis(error) => error.into(),
-            tail::Error::Mysql(error) => error.into(),
-            tail::Error::Unreadable(error) => {
-                tracing::error!(%error, "an outbox entry can't be read");
-                Self::internal()
-            }
-        }
     }
 }

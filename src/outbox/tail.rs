@@ -24,15 +24,12 @@ const PAUSE: Duration = Duration::from_millis(3);
 /// Why the tail can't be told.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Redis did not answer, or too much stands in the outbox.
+    /// Redis did not answer, too much stands in the outbox, or an entry is not of a schema that this release knows.
     #[error(transparent)]
     Redis(#[from] redis::Error),
     /// MySQL did not answer.
     #[error(transparent)]
     Mysql(#[from] mysql::Error),
-    /// An entry is not of a schema that this release knows.
-    #[error(transparent)]
-    Unreadable(#[from] event::DecodeError),
 }
 
 /// An event with its position in its partition's history: `n` × 256 + its place in the entry.
@@ -93,7 +90,8 @@ async fn after(redis: &Redis, partition: Partition, n: u64) -> Result<Option<Vec
                 return Ok(None);
             }
             through = entry.n;
-            let read = event::decode(&entry.version, &entry.payload)?;
+            let read = event::decode(&entry.version, &entry.payload)
+                .map_err(|error| redis::Error::Protocol(error.to_string()))?;
             events.extend((0..).zip(read).map(|(place, event)| (position(entry.n, place), event)));
         }
         if through >= newest {

@@ -41,7 +41,13 @@ pub enum Error {
     /// MySQL did not answer.
     #[error(transparent)]
     Mysql(#[from] mysql::Error),
-    /// What MySQL does not have yet could not be told.
-    #[error(transparent)]
-    Tail(#[from] tail::Error),
+}
+
+impl From<tail::Error> for Error {
+    fn from(error: tail::Error) -> Self {
+        match error {
+            tail::Error::Redis(error) => Self::Redis(error),
+            tail::Error::Mysql(error) => Self::Mysql(error),
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! when Redis' clock passes its deadline; the sweep only writes that down. MySQL gets a reservation when it ends: confirmed, released or expired.
 
 mod best;
+mod best_store;
 mod error;
 mod list_routes;
 mod lists;
@@ -14,9 +15,10 @@ mod routes;
 mod rules;
 mod sql;
 mod store;
+mod view;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::MySqlPool;
 use tokio_util::sync::CancellationToken;
@@ -51,10 +53,11 @@ pub struct Seats {
     catalogue: Arc<Catalogue>,
     nudge: Nudge,
     holds: Coalescer<store::Holds>,
-    best: Coalescer<best::Best>,
+    best: Coalescer<best_store::Best>,
     read: Coalescer<store::Read>,
     open: Coalescer<store::Open>,
     map: Coalescer<store::Map>,
+    views: view::Views,
 }
 
 impl Seats {
@@ -68,10 +71,11 @@ impl Seats {
     ) -> Self {
         Self {
             holds: Coalescer::new(store::Holds(redis.clone()), MAX_WAITING),
-            best: Coalescer::new(best::Best(redis.clone()), MAX_WAITING),
+            best: Coalescer::new(best_store::Best(redis.clone()), MAX_WAITING),
             read: Coalescer::new(store::Read(redis.clone()), MAX_WAITING),
             open: Coalescer::new(store::Open(redis.clone()), MAX_WAITING),
             map: Coalescer::new(store::Map(redis.clone()), MAX_WAITING),
+            views: view::Views::default(),
             redis,
             mysql,
             queue,
@@ -218,7 +222,7 @@ impl Seats {
         (title, date.map(|date| date.schedule().starts_at.into()))
     }
 
-    /// Which seats of a date are not available.
+    /// Which seats of a date are not available; for a crowd as of a moment ago.
     async fn taken(&self, date: &Date) -> Result<Arc<Vec<store::Taken>>, Error> {
         let schedule = date.schedule();
         let hall = store::Hall {
@@ -226,7 +230,13 @@ impl Seats {
             schedule: schedule.id.clone(),
             seats: schedule.seats(),
         };
-        Ok(self.map.submit(hall, ()).await?)
+        let now = Instant::now();
+        if let Some(taken) = self.views.look(&hall, now) {
+            return Ok(taken);
+        }
+        let taken = self.map.submit(hall.clone(), ()).await?;
+        self.views.keep(&hall, now, &taken);
+        Ok(taken)
     }
 
     /// Writes lapsed holds down, until `stop`.

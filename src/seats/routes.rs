@@ -269,7 +269,6 @@ impl From<Error> for Problem {
             Error::Catalogue(error) => error.into(),
             Error::Redis(error) => error.into(),
             Error::Mysql(error) => error.into(),
-            Error::Tail(error) => error.into(),
         }
     }
 }

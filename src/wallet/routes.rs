@@ -206,7 +206,6 @@ impl From<Error> for Problem {
             Error::KeyReused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", text),
             Error::Redis(error) => error.into(),
             Error::Mysql(error) => error.into(),
-            Error::Tail(error) => error.into(),
         }
     }
 }
