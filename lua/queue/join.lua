@@ -3,7 +3,8 @@
 --
 -- KEYS: generation seq outbox q:settings q:waiting q:active q:admitted q:bucket
 -- ARGV: generation, queue, then for each request: user
--- Reply: {now, {state, score, until}…}
+-- Reply: {now, front, {state, score, until}…}
+--   front: the lowest score in line after the call, or −1
 --   state 1 stands in line now, 2 stood in line already
 --   state 3 let in now, 4 was active already: until is the moment at which the slot lapses
 --   state 5 the queue is closed, 6 it is full: no score
@@ -81,4 +82,4 @@ if #fields > 0 then
   emit('promotion', { queue = ARGV[2], from = tonumber(first), to = tonumber(last), count = #fields / 2, at = now })
 end
 publish()
-return { text(now), unpack(replies) }
+return { text(now), redis.call('ZRANGE', waiting, 0, 0, 'WITHSCORES')[2] or '-1', unpack(replies) }
