@@ -1,12 +1,26 @@
-//! Moments on Redis' clock, and how they are written.
+//! Moments on Redis' clock and of operators' calendars, and how they are written.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, NaiveDateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
 /// A moment in milliseconds since 1970, written as RFC 3339 in UTC with milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, utoipa::ToSchema)]
 #[schema(value_type = String, format = DateTime, example = "2026-11-21T10:00:00.000Z")]
 pub struct Millis(pub i64);
+
+/// What a moment that cannot be kept is refused with.
+pub const MUST_BE_STORABLE: &str = "must be from 1970 to 9999";
+
+/// Whether a `DATETIME` column and the API's four digits of a year can both tell the moment.
+pub fn is_storable(time: DateTime<Utc>) -> bool {
+    (1970..=9999).contains(&time.year())
+}
+
+/// A moment for a `DATETIME` column. The driver sends a `DateTime<Utc>` as a `TIMESTAMP`, and a server that ends those in 2038 stores
+/// what lies behind as NULL.
+pub fn datetime(time: DateTime<Utc>) -> NaiveDateTime {
+    time.naive_utc()
+}
 
 impl From<DateTime<Utc>> for Millis {
     fn from(time: DateTime<Utc>) -> Self {
@@ -24,6 +38,17 @@ impl Serialize for Millis {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn years_of_four_digits_from_the_epoch_on_can_be_kept() {
+        let time = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        for good in ["1970-01-01T00:00:00Z", "2038-01-20T00:00:00Z", "9999-12-31T23:59:59Z"] {
+            assert!(is_storable(time(good)), "{good}");
+        }
+        for bad in ["1969-12-31T23:59:59Z", "0001-01-01T00:00:00Z", "+10000-01-01T00:00:00Z"] {
+            assert!(!is_storable(time(bad)), "{bad}");
+        }
+    }
 
     #[test]
     fn moments_have_three_digits_of_milliseconds() {

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::concert::{Concert, Schedule};
 use crate::ids::ScheduleId;
+use crate::time::{MUST_BE_STORABLE, is_storable};
 
 /// Seats of one schedule, at most.
 const MAX_SEATS: u32 = 100_000;
@@ -29,6 +30,7 @@ pub(super) fn flaws(concert: &Concert) -> Vec<Flaw> {
     check(is_text(&concert.title, 255), "title", "must have 1 to 255 characters");
     check((1..=86_400).contains(&concert.hold_seconds), "hold_seconds", "must be from 1 to 86400");
     check((1..=100).contains(&concert.max_seats_per_user), "max_seats_per_user", "must be from 1 to 100");
+    check(concert.cancel_until.is_none_or(is_storable), "cancel_until", MUST_BE_STORABLE);
     check(concert.schedules.len() <= MAX_SCHEDULES, "schedules", "must be at most 400");
     let ids: HashSet<_> = concert.schedules.iter().map(|schedule| &schedule.id).collect();
     check(ids.len() == concert.schedules.len(), "schedules", "must have different ids");
@@ -39,6 +41,14 @@ pub(super) fn flaws(concert: &Concert) -> Vec<Flaw> {
 }
 
 fn schedule_flaws(schedule: &Schedule, path: &str, check: &mut impl FnMut(bool, &str, &str)) {
+    let times = [
+        ("starts_at", Some(schedule.starts_at)),
+        ("booking_opens_at", schedule.booking_opens_at),
+        ("booking_closes_at", schedule.booking_closes_at),
+    ];
+    for (name, time) in times {
+        check(time.is_none_or(is_storable), &format!("{path}.{name}"), MUST_BE_STORABLE);
+    }
     let sections = format!("{path}.sections");
     check((1..=MAX_SECTIONS).contains(&schedule.sections.len()), &sections, "must be from 1 to 1000");
     if let (Some(opens), Some(closes)) = (schedule.booking_opens_at, schedule.booking_closes_at) {

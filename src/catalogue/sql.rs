@@ -9,6 +9,7 @@ use sqlx::{FromRow, MySqlConnection};
 use super::concert::{Concert, Schedule, Section};
 use crate::ids::{ConcertId, ScheduleId};
 use crate::mysql;
+use crate::time::datetime;
 
 #[derive(FromRow)]
 struct ConcertRow {
@@ -66,7 +67,7 @@ pub(super) async fn put(connection: &mut MySqlConnection, concert: &Concert) -> 
     .bind(concert.queue.as_str())
     .bind(concert.hold_seconds)
     .bind(concert.max_seats_per_user)
-    .bind(concert.cancel_until)
+    .bind(concert.cancel_until.map(datetime))
     .execute(&mut *connection)
     .await?;
     sqlx::query("DELETE FROM schedules WHERE concert_id = ?")
@@ -79,9 +80,9 @@ pub(super) async fn put(connection: &mut MySqlConnection, concert: &Concert) -> 
         )
         .bind(schedule.id.as_str())
         .bind(concert.id.as_str())
-        .bind(schedule.starts_at)
-        .bind(schedule.booking_opens_at)
-        .bind(schedule.booking_closes_at)
+        .bind(datetime(schedule.starts_at))
+        .bind(schedule.booking_opens_at.map(datetime))
+        .bind(schedule.booking_closes_at.map(datetime))
         .bind(Json(&schedule.sections))
         .execute(&mut *connection)
         .await?;

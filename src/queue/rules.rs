@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::settings::{Mode, Order, Settings};
+use crate::time::{MUST_BE_STORABLE, is_storable};
 
 /// The span over which admissions are counted for the estimate, in seconds. `lua/lib/bucket.lua` keeps it.
 const RATE_WINDOW_SECONDS: f64 = 30.0;
@@ -29,6 +30,16 @@ pub(super) fn flaws(settings: &Settings) -> Vec<Flaw> {
     range("claim_seconds", settings.claim_seconds, 1, 86_400);
     if let Some(max) = settings.max_waiting {
         range("max_waiting", max, 1, 100_000_000);
+    }
+    let times = [
+        ("opens_at", settings.opens_at),
+        ("closes_at", settings.closes_at),
+        ("prequeue_starts_at", settings.prequeue_starts_at),
+    ];
+    for (field, time) in times {
+        if time.is_some_and(|time| !is_storable(time)) {
+            flaws.push((field, MUST_BE_STORABLE.into()));
+        }
     }
     if let (Some(opens), Some(closes)) = (settings.opens_at, settings.closes_at)
         && closes <= opens

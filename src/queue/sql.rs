@@ -6,6 +6,7 @@ use sqlx::{FromRow, MySqlConnection};
 use super::settings::{Laid, Mode, Order, Settings};
 use crate::ids::QueueId;
 use crate::mysql;
+use crate::time::datetime;
 
 #[derive(FromRow)]
 struct Row {
@@ -70,9 +71,9 @@ pub(super) async fn put(
         .bind(settings.active_seconds)
         .bind(settings.claim_seconds)
         .bind(settings.max_waiting)
-        .bind(settings.opens_at)
-        .bind(settings.closes_at)
-        .bind(settings.prequeue_starts_at)
+        .bind(settings.opens_at.map(datetime))
+        .bind(settings.closes_at.map(datetime))
+        .bind(settings.prequeue_starts_at.map(datetime))
         .bind(settings.order.as_str())
         .bind(&laid.seed)
         .execute(connection)
