@@ -1,0 +1,95 @@
+//! What users reported of systems like this one: a crowd that asks at once.
+
+use futures::future::join_all;
+use serde_json::json;
+
+use crate::support::{NIGHT, SHOW, World, new_key, new_user, on_one_and_two};
+
+on_one_and_two!(
+    a_hundred_token_requests_of_one_user_give_one_token,
+    two_hundred_users_on_one_seat_give_one_hold,
+    parallel_charges_add_up,
+    a_payment_sent_twenty_times_debits_once,
+);
+
+async fn a_hundred_token_requests_of_one_user_give_one_token(world: World) {
+    world.queue(SHOW, json!({"promote_per_interval": 1, "interval_ms": 3_600_000, "max_active": 1})).await;
+    world.api.guest(SHOW).await;
+    let user = new_user();
+    let answers = join_all((0..100).map(|_| world.api.join(SHOW, &user))).await;
+    let fresh = answers.iter().filter(|answer| answer.status == 201).count();
+    let known = answers.iter().filter(|answer| answer.status == 200).count();
+    assert_eq!((fresh, known), (1, 99));
+    for answer in &answers {
+        assert_eq!(answer.body["token"], answers[0].body["token"]);
+        assert_eq!((&answer.body["status"], &answer.body["position"]), (&json!("waiting"), &json!(1)));
+    }
+    let queue = world.api.get("/v1/queues/show").send().await.expect(200);
+    assert_eq!((&queue["waiting"], &queue["active"]), (&json!(1), &json!(1)));
+}
+
+async fn two_hundred_users_on_one_seat_give_one_hold(world: World) {
+    world.show(50, 1_000).await;
+    let guests = join_all((0..200).map(|_| world.api.active_guest(SHOW))).await;
+    let answers = join_all(guests.iter().map(|guest| world.api.hold(&guest.token, NIGHT, &[7]))).await;
+    let mut held = 0;
+    for answer in &answers {
+        if answer.status == 201 {
+            held += 1;
+        } else {
+            assert_eq!(answer.problem(409, "seat_taken")["seats"], json!([7]));
+        }
+    }
+    assert_eq!(held, 1);
+    let seats = world.api.seats(&guests[0].token, NIGHT).await;
+    assert_eq!(seats.iter().filter(|status| *status == "held").count(), 1);
+}
+
+async fn parallel_charges_add_up(world: World) {
+    let user = new_user();
+    let charges = [1_000, 2_000, 3_000, 4_000, 5_000].map(|amount| world.api.charge(&user, amount));
+    join_all(charges).await;
+    assert_eq!(world.api.balance(&user).await, 15_000);
+
+    // Twins under one key are one charge.
+    let key = new_key();
+    let twins = join_all((0..20).map(|_| world.api.charge_as(&user, 700, &key))).await;
+    let first = twins[0].expect(201);
+    for twin in &twins {
+        assert_eq!(twin.expect(201), first);
+    }
+    let replayed = twins.iter().filter(|twin| twin.header("idempotency-replayed") == Some("true")).count();
+    assert_eq!(replayed, 19);
+    assert_eq!(world.api.balance(&user).await, 15_700);
+
+    world.stores.audit().await;
+    assert_eq!(world.stores.count("SELECT COUNT(*) FROM wallet_entries").await, 6);
+}
+
+async fn a_payment_sent_twenty_times_debits_once(world: World) {
+    world.show(10, 3_000).await;
+    let api = &world.api;
+    let guest = api.active_guest(SHOW).await;
+    api.charge(&guest.user, 10_000).await;
+    let reservation = api.held(&guest.token, NIGHT, &[1]).await;
+
+    // Twenty at once under one key and twenty more under keys of their own.
+    let key = new_key();
+    let twins = join_all((0..20).map(|_| api.pay(&guest.token, &reservation, &key)));
+    let others = join_all((0..20).map(async |_| api.pay(&guest.token, &reservation, &new_key()).await));
+    let (twins, others) = tokio::join!(twins, others);
+    let paid: Vec<_> = twins.iter().chain(&others).filter(|answer| answer.status == 201).collect();
+    assert!(!paid.is_empty(), "{twins:?} {others:?}");
+    for answer in twins.iter().chain(&others).filter(|answer| answer.status != 201) {
+        answer.problem(409, "not_payable");
+    }
+    for answer in &paid {
+        assert_eq!(answer.body["id"], paid[0].body["id"], "one payment answers");
+    }
+    assert_eq!(api.balance(&guest.user).await, 7_000);
+
+    let facts = world.stores.audit().await;
+    assert_eq!(facts.payments_that_are("confirmed"), 1);
+    let debits = "SELECT COUNT(*) FROM wallet_entries WHERE kind = 'payment'";
+    assert_eq!(world.stores.count(debits).await, 1);
+}

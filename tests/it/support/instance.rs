@@ -1,0 +1,62 @@
+//! An instance in this process, on ports of its own.
+
+use tokio::task::JoinHandle;
+use usher::app::App;
+use usher::config::Config;
+use usher::config::args::ServeArgs;
+use usher::shutdown::Shutdown;
+
+use super::servers::Stores;
+
+/// A whole instance: both listeners and all its background work. Dropping it cuts it off.
+pub(crate) struct Instance {
+    /// `http://127.0.0.1:…` of the public listener.
+    pub(crate) public: String,
+    /// `http://127.0.0.1:…` of the admin listener.
+    pub(crate) admin: String,
+    shutdown: Shutdown,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Instance {
+    /// Serves on `stores`.
+    pub(crate) async fn start(stores: &Stores) -> Self {
+        Self::start_with(&stores.args()).await
+    }
+
+    /// Serves with other settings.
+    pub(crate) async fn start_with(args: &ServeArgs) -> Self {
+        if let Ok(levels) = std::env::var("RUST_LOG") {
+            // Somebody looks for something. Only the first instance of the run gets to set the log up.
+            let _ = usher::telemetry::log::init(usher::telemetry::log::Format::Text, Some(&levels));
+        }
+        let config = Config::new(args).unwrap();
+        let shutdown = Shutdown::new();
+        let app = App::build(config, shutdown.clone()).await.unwrap();
+        let any = "127.0.0.1:0".parse().unwrap();
+        let public = usher::app::listen(any).await.unwrap();
+        let admin = usher::app::listen(any).await.unwrap();
+        let url = |listener: &tokio::net::TcpListener| format!("http://{}", listener.local_addr().unwrap());
+        Self {
+            public: url(&public),
+            admin: url(&admin),
+            shutdown,
+            task: Some(tokio::spawn(app.serve(public, admin))),
+        }
+    }
+
+    /// Drains and stops: requests finish, payments end, the outbox is written.
+    pub(crate) async fn stop(mut self) {
+        self.shutdown.quiet_token().cancel();
+        self.shutdown.drain_token().cancel();
+        if let Some(task) = self.task.take() {
+            tokio::time::timeout(super::PATIENCE, task).await.expect("the instance stops").unwrap();
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.shutdown.stop();
+    }
+}

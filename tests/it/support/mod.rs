@@ -1,0 +1,81 @@
+//! What the rooms' tests stand on: private servers, instances in this process and in processes of their own, a client, and an
+//! audit that holds Redis against MySQL.
+
+pub(crate) mod api;
+pub(crate) mod audit;
+pub(crate) mod instance;
+pub(crate) mod process;
+pub(crate) mod resp;
+pub(crate) mod servers;
+pub(crate) mod world;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use api::{Answer, Api};
+pub(crate) use instance::Instance;
+pub(crate) use process::Process;
+pub(crate) use servers::Stores;
+pub(crate) use world::{NIGHT, SHOW, World};
+
+/// How long an asynchronous fact may take. Far more than it needs, so that a loaded machine fails nothing.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How often such a fact is looked for.
+const LOOK: Duration = Duration::from_millis(15);
+
+/// Waits until `look` gives something, and gives that.
+#[track_caller]
+pub(crate) fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> impl Future<Output = T>
+where
+    F: Future<Output = Option<T>>,
+{
+    let caller = std::panic::Location::caller();
+    async move {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{what} did not happen within {PATIENCE:?} (asked at {caller})"
+            );
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// Sends a signal with the shell's own `kill`, since a bare machine has no other.
+pub(crate) fn signal(signal: &str, pid: u32) {
+    let kill = format!("kill {signal} {pid}");
+    let status = std::process::Command::new("/bin/sh").args(["-c", &kill]).status().unwrap();
+    assert!(status.success(), "{kill}");
+}
+
+/// A user who was never seen.
+pub(crate) fn new_user() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+/// A fresh idempotency key.
+pub(crate) fn new_key() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
+
+/// Runs each test on one instance and on two that share their stores.
+macro_rules! on_one_and_two {
+    ($($name:ident),* $(,)?) => {
+        mod on_one_instance {$(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::support::World::start(1).await).await;
+            }
+        )*}
+        mod on_two_instances {$(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::support::World::start(2).await).await;
+            }
+        )*}
+    };
+}
+pub(crate) use on_one_and_two;

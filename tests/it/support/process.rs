@@ -1,0 +1,100 @@
+//! An instance in a process of its own: the real binary, which can be killed.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use usher::dev::TempDir;
+
+use super::servers::{PARTITIONS, Stores, TOKEN_KEYS};
+use super::{eventually, signal};
+
+/// The script under which private servers live: the process ends with its owner, however that ends.
+const SUPERVISE: &str = include_str!("../../../src/dev/supervise.sh");
+
+/// A running `usher serve`.
+pub(crate) struct Process {
+    /// `http://127.0.0.1:…` of the public listener.
+    pub(crate) public: String,
+    /// `http://127.0.0.1:…` of the admin listener.
+    pub(crate) admin: String,
+    pid: u32,
+    supervisor: Child,
+    _owner: ChildStdin,
+    _dir: TempDir,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts the binary on ports that are free, and waits until it is ready.
+    pub(crate) async fn start(stores: &Stores) -> Self {
+        let mut process = Self::spawn(stores).await;
+        let ready = format!("{}/readyz", process.public);
+        let client = reqwest::Client::new();
+        eventually("the process is ready", || {
+            let ended = process.supervisor.try_wait().unwrap();
+            assert!(ended.is_none(), "it ended: {ended:?}\n{}", process.log());
+            let asked = client.get(&ready).send();
+            async move { asked.await.ok().filter(|answer| answer.status() == 200) }
+        })
+        .await;
+        process
+    }
+
+    async fn spawn(stores: &Stores) -> Self {
+        let [public, admin] = [free_port(), free_port()];
+        let dir = TempDir::new("it-process").unwrap();
+        let log = dir.path().join("log");
+        let mut supervisor = Command::new("/bin/sh")
+            .args(["-c", SUPERVISE, "supervise", "5", env!("CARGO_BIN_EXE_usher"), "serve"])
+            .env("USHER_LISTEN", format!("127.0.0.1:{public}"))
+            .env("USHER_ADMIN_LISTEN", format!("127.0.0.1:{admin}"))
+            .env("USHER_REDIS_URL", stores.redis_url())
+            .env("USHER_MYSQL_URL", &stores.mysql_url)
+            .env("USHER_PARTITIONS", PARTITIONS.to_string())
+            .env("USHER_KEY_PREFIX", &stores.prefix)
+            .env("USHER_AUTH", "header")
+            .env("USHER_ADMIN_KEY", super::servers::ADMIN_KEY)
+            .env("USHER_TOKEN_KEYS", TOKEN_KEYS)
+            .env("USHER_DRAIN_SECONDS", "8")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(&log).unwrap())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let owner = supervisor.stdin.take().unwrap();
+        let mut said = BufReader::new(supervisor.stdout.take().unwrap()).lines();
+        let pid = said.next_line().await.unwrap().unwrap().parse().unwrap();
+        let url = |port| format!("http://127.0.0.1:{port}");
+        Self { public: url(public), admin: url(admin), pid, supervisor, _owner: owner, _dir: dir, log }
+    }
+
+    /// Kills it with -9 and waits until it is gone.
+    pub(crate) async fn kill(mut self) {
+        signal("-KILL", self.pid);
+        self.supervisor.wait().await.unwrap();
+    }
+
+    /// Asks it to stop.
+    pub(crate) fn terminate(&self) {
+        signal("-TERM", self.pid);
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        tokio::time::timeout(super::PATIENCE, self.supervisor.wait()).await.expect("it ends").unwrap()
+    }
+
+    /// What it wrote.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+fn free_port() -> u16 {
+    let bound = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    bound.local_addr().unwrap().port()
+}

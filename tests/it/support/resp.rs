@@ -1,0 +1,134 @@
+//! A Redis client of a few lines: tests look at what the service left behind with something that shares no code with it.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+/// A reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reply {
+    Nil,
+    Int(i64),
+    Text(Vec<u8>),
+    Error(String),
+    List(Vec<Reply>),
+}
+
+impl Reply {
+    /// The bytes of a text, or of a number.
+    pub(crate) fn bytes(self) -> Vec<u8> {
+        match self {
+            Self::Text(bytes) => bytes,
+            Self::Int(n) => n.to_string().into_bytes(),
+            other => panic!("not a text: {other:?}"),
+        }
+    }
+
+    /// A text that must be one.
+    pub(crate) fn text(self) -> String {
+        String::from_utf8(self.bytes()).unwrap()
+    }
+
+    /// The items of a list.
+    pub(crate) fn list(self) -> Vec<Reply> {
+        match self {
+            Self::List(items) => items,
+            other => panic!("not a list: {other:?}"),
+        }
+    }
+
+    /// A whole number.
+    pub(crate) fn int(self) -> i64 {
+        match self {
+            Self::Int(n) => n,
+            other => other.text().parse().unwrap(),
+        }
+    }
+}
+
+/// One connection.
+pub(crate) struct Resp(BufReader<TcpStream>);
+
+impl Resp {
+    /// To 127.0.0.1.
+    pub(crate) async fn connect(port: u16) -> Self {
+        Self(BufReader::new(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap()))
+    }
+
+    /// Sends one command and reads its reply, errors too.
+    pub(crate) async fn try_ask(&mut self, words: &[&str]) -> Reply {
+        let mut command = format!("*{}\r\n", words.len());
+        for word in words {
+            command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+        }
+        self.0.get_mut().write_all(command.as_bytes()).await.unwrap();
+        self.read().await
+    }
+
+    /// Sends one command whose reply must not be an error.
+    pub(crate) async fn ask(&mut self, words: &[&str]) -> Reply {
+        match self.try_ask(words).await {
+            Reply::Error(error) => panic!("{words:?}: {error}"),
+            reply => reply,
+        }
+    }
+
+    /// A hash, in order.
+    pub(crate) async fn hash(&mut self, key: &str) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let mut flat = self.ask(&["HGETALL", key]).await.list().into_iter().map(Reply::bytes);
+        let mut hash = BTreeMap::new();
+        while let (Some(field), Some(value)) = (flat.next(), flat.next()) {
+            hash.insert(field, value);
+        }
+        hash
+    }
+
+    /// Every key under a prefix with all it holds, in order. Of streams only the length.
+    pub(crate) async fn everything(&mut self, prefix: &str) -> BTreeMap<String, String> {
+        let mut all = BTreeMap::new();
+        for key in self.ask(&["KEYS", &format!("{prefix}:*")]).await.list() {
+            let key = key.text();
+            let kind = self.ask(&["TYPE", &key]).await.text();
+            let value = match kind.as_str() {
+                "string" => format!("{:?}", self.ask(&["GET", &key]).await),
+                "hash" => format!("{:?}", self.hash(&key).await),
+                "zset" => format!("{:?}", self.ask(&["ZRANGE", &key, "0", "-1", "WITHSCORES"]).await),
+                "stream" => format!("{:?}", self.ask(&["XLEN", &key]).await),
+                other => panic!("{key} is of the kind {other}, which this test can't read"),
+            };
+            all.insert(key, value);
+        }
+        all
+    }
+
+    async fn read(&mut self) -> Reply {
+        let mut line = String::new();
+        self.0.read_line(&mut line).await.unwrap();
+        let line = line.trim_end();
+        assert!(!line.is_empty(), "Redis hung up");
+        let (kind, rest) = line.split_at(1);
+        match kind {
+            "+" => Reply::Text(rest.into()),
+            "-" => Reply::Error(rest.to_owned()),
+            ":" => Reply::Int(rest.parse().unwrap()),
+            "$" => {
+                let Ok(len) = rest.parse::<usize>() else { return Reply::Nil };
+                let mut bytes = vec![0; len + 2];
+                self.0.read_exact(&mut bytes).await.unwrap();
+                bytes.truncate(len);
+                Reply::Text(bytes)
+            }
+            "*" => {
+                let Ok(len) = rest.parse::<usize>() else { return Reply::Nil };
+                let mut items = Vec::with_capacity(len);
+                for _ in 0..len {
+                    items.push(Box::pin(self.read()).await);
+                }
+                Reply::List(items)
+            }
+            _ => panic!("not RESP: {line}"),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! One Redis and one MariaDB for the whole run, which end with the process; each test has a key prefix and a database of its own.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
+use usher::config::args::{SecretArgs, ServeArgs, StoreArgs};
+use usher::dev::{Durability, PrivateMysql, PrivateRedis, TempDir};
+use usher::mysql::migrate::migrate;
+use usher::partition::Partitions;
+
+use super::resp::Resp;
+
+/// Partitions of every test's stores: few, so that nobody waits for sixty-four rows, and more than one, so that payments cross.
+pub(crate) const PARTITIONS: u16 = 4;
+/// The key of the admin listener in every test.
+pub(crate) const ADMIN_KEY: &str = "0ff1ce-c2b7a9d84e5f6a1b3c8d7e9f0a";
+/// The keys that sign queue tokens in every test.
+pub(crate) const TOKEN_KEYS: &str = "k1:d41d8cd98f00b204e9800998ecf8427e";
+
+struct Servers {
+    redis: PrivateRedis,
+    mysql: PrivateMysql,
+    _dir: TempDir,
+}
+
+/// Starts the servers once, in a runtime that outlives every test's.
+fn servers() -> &'static Servers {
+    static SERVERS: OnceLock<Servers> = OnceLock::new();
+    SERVERS.get_or_init(|| {
+        let (ready, started) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let dir = TempDir::new("it").unwrap();
+                let (redis_dir, mysql_dir) = (dir.path().join("redis"), dir.path().join("mysql"));
+                let both = tokio::join!(
+                    PrivateRedis::start(&redis_dir),
+                    PrivateMysql::start(&mysql_dir, Durability::Test)
+                );
+                ready.send(Servers { redis: both.0.unwrap(), mysql: both.1.unwrap(), _dir: dir }).unwrap();
+                std::future::pending::<()>().await;
+            });
+        });
+        started.recv().expect("the servers start")
+    })
+}
+
+/// The stores of one test.
+pub(crate) struct Stores {
+    /// What every key begins with.
+    pub(crate) prefix: String,
+    /// Where Redis is.
+    pub(crate) redis_port: u16,
+    /// The test's own database.
+    pub(crate) mysql_url: String,
+    /// A way into it.
+    pub(crate) mysql: MySqlPool,
+    /// A Redis that only this test has.
+    _own_redis: Option<(PrivateRedis, TempDir)>,
+}
+
+impl Stores {
+    /// A database and a prefix that nothing else uses.
+    pub(crate) async fn new() -> Self {
+        let stores = Self::empty(None).await;
+        migrate(&stores.mysql, Partitions::new(PARTITIONS).unwrap()).await.unwrap();
+        stores
+    }
+
+    /// The same with a Redis that this test may empty or kill.
+    pub(crate) async fn with_own_redis() -> Self {
+        let dir = TempDir::new("it-redis").unwrap();
+        let redis = PrivateRedis::start(dir.path()).await.unwrap();
+        let stores = Self::empty(Some((redis, dir))).await;
+        migrate(&stores.mysql, Partitions::new(PARTITIONS).unwrap()).await.unwrap();
+        stores
+    }
+
+    /// A database without a schema.
+    pub(crate) async fn without_schema() -> Self {
+        Self::empty(None).await
+    }
+
+    async fn empty(own_redis: Option<(PrivateRedis, TempDir)>) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let prefix = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let servers = servers();
+        let mut connection = MySqlConnection::connect(&servers.mysql.url()).await.unwrap();
+        let create = format!("CREATE DATABASE {prefix}");
+        sqlx::query(AssertSqlSafe(create)).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        let mysql_url = servers.mysql.url_of(&prefix);
+        let mysql = MySqlPoolOptions::new().max_connections(4).connect_lazy(&mysql_url).unwrap();
+        let redis_port = own_redis.as_ref().map_or(servers.redis.port(), |(redis, _)| redis.port());
+        Self { prefix, redis_port, mysql_url, mysql, _own_redis: own_redis }
+    }
+
+    /// Where Redis is, as a URL.
+    pub(crate) fn redis_url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.redis_port)
+    }
+
+    /// A connection to Redis that knows nothing of Usher.
+    pub(crate) async fn redis(&self) -> Resp {
+        Resp::connect(self.redis_port).await
+    }
+
+    /// The name of a partition's key.
+    pub(crate) fn key(&self, partition: u16, name: &str) -> String {
+        format!("{}:{{p{partition}}}:{name}", self.prefix)
+    }
+
+    /// The partition of a queue.
+    pub(crate) fn partition_of(&self, queue: &str) -> u16 {
+        let queue: usher::ids::QueueId = queue.parse().unwrap();
+        Partitions::new(PARTITIONS).unwrap().of(queue.slot()).get()
+    }
+
+    /// One number from MySQL.
+    pub(crate) async fn count(&self, query: &'static str) -> i64 {
+        sqlx::query_scalar(query).fetch_one(&self.mysql).await.unwrap()
+    }
+
+    /// The settings of an instance on these stores.
+    pub(crate) fn args(&self) -> ServeArgs {
+        let text = |text: &str| Some(text.to_owned());
+        ServeArgs {
+            secrets: SecretArgs {
+                auth: text("header"),
+                service_keys: None,
+                admin_key: text(ADMIN_KEY),
+                token_keys: text(TOKEN_KEYS),
+            },
+            stores: StoreArgs {
+                redis_url: Some(self.redis_url()),
+                mysql_url: Some(self.mysql_url.clone()),
+                partitions: Some(PARTITIONS.to_string()),
+                key_prefix: Some(self.prefix.clone()),
+            },
+            ..ServeArgs::default()
+        }
+    }
+}
