@@ -91,28 +91,39 @@ pub(super) fn unreadable(rejection: BytesRejection) -> Problem {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let fault = match read::<T>(bytes) {
+        Ok(value) => return Ok(value),
+        Err(fault) => fault,
+    };
+    // serde stops at the first thing that it can't use, and calls some values of a wrong type a fault of syntax. Whether it is JSON at all
+    // is a question of its own.
+    match serde_json::from_slice::<IgnoredAny>(bytes) {
+        Ok(IgnoredAny) => Err(fault),
+        Err(error) => Err(Problem::malformed_request(format!("The body is not JSON: {error}."))),
+    }
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if bytes.trim_ascii_start().first() != Some(&b'{') {
-        return Err(match serde_json::from_slice::<IgnoredAny>(bytes) {
-            Ok(IgnoredAny) => Problem::invalid_field("", "must be a JSON object"),
-            Err(error) => Problem::malformed_request(format!("The body is not JSON: {error}.")),
-        });
+        return Err(Problem::invalid_field("", "must be a JSON object"));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        refusal(&path, &error.into_inner())
-    })?;
-    deserializer.end().map_err(|error| refusal("", &error))?;
-    Ok(value)
+    serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|error| {
+            let path = error.path().to_string();
+            refusal(&path, &error.into_inner())
+        })
+        .and_then(|value| deserializer.end().map(|()| value).map_err(|error| refusal("", &error)))
 }
 
 fn refusal(path: &str, error: &serde_json::Error) -> Problem {
     let text = error.to_string();
-    if !error.is_data() {
-        return Problem::malformed_request(format!("The body is not JSON: {text}."));
-    }
-    // The position says nothing that the path does not say better.
-    let message = text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]);
+    let message = match text.rfind(" at line ") {
+        _ if !error.is_data() => "is of a type that this field does not take",
+        // The position says nothing that the path does not say better.
+        Some(end) => &text[..end],
+        None => &text,
+    };
     let (field, message) = blame(path, message);
     Problem::invalid_field(field, message)
 }
@@ -150,6 +161,13 @@ mod tests {
         schedule_id: String,
         seats: Vec<u32>,
         inner: Option<Inner>,
+        #[serde(default)]
+        kind: Option<Kind>,
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    enum Kind {
+        Plain,
     }
 
     #[derive(Debug, Serialize, Deserialize)]
@@ -204,6 +222,8 @@ mod tests {
             "{",
             "nope",
             "[1",
+            r#"{"colour": 0x10}"#,
+            r#"{"seats": "none", "#,
             r#"{"schedule_id": "s", "seats": [1]} {}"#,
             "{\"schedule_id\": \"\u{1}\"}",
             "\u{feff}{}",
@@ -231,6 +251,8 @@ mod tests {
             (r#"{"schedule_id": "s", "seats": [], "seats": []}"#, "seats"),
             (r#"{"schedule_id": "s", "seats": [], "inner": {}}"#, "inner.price"),
             (r#"{"schedule_id": "s", "seats": [], "inner": {"price": 1.5}}"#, "inner.price"),
+            (r#"{"schedule_id": "s", "seats": [], "kind": 5}"#, "kind"),
+            (r#"{"schedule_id": "s", "seats": [], "kind": "Fancy"}"#, "kind"),
             ("[5]", ""),
             ("null", ""),
             ("\"text\"", ""),
