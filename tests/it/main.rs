@@ -2,8 +2,12 @@
 //!
 //! One binary, a file a room. `support` keeps what they stand on.
 
+mod bad_input;
+mod definitions;
 mod journey;
 mod kill;
 mod payment;
+mod queue;
 mod reports;
+mod seats;
 mod support;

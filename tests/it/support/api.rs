@@ -236,24 +236,32 @@ impl Answer {
     /// The body of a refusal that must have this status and code, in the form of RFC 9457.
     #[track_caller]
     pub(crate) fn problem(&self, status: u16, code: &str) -> Value {
-        assert_eq!((self.status, &self.body["code"]), (status, &json!(code)), "{}", self.text);
-        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
-        assert_eq!(self.body["status"], status, "{}", self.text);
-        assert_eq!(self.body["type"], format!("urn:usher:problem:{code}"), "{}", self.text);
-        for member in ["title", "detail"] {
-            assert!(
-                self.body[member].as_str().is_some_and(|text| !text.is_empty()),
-                "{member}: {}",
-                self.text
-            );
+        match self.as_problem(status, code) {
+            Ok(body) => body,
+            Err(wrong) => panic!("{wrong}: {} {} {:?}", self.status, self.text, self.headers),
         }
-        assert!(self.headers.contains_key("x-request-id"), "{self:?}");
-        assert_eq!(self.header("cache-control"), Some("no-store"), "{self:?}");
-        let retry_after = self.header("retry-after").map(|text| text.parse::<u32>().unwrap());
-        if matches!(status, 429 | 503) {
-            assert!(retry_after.is_some_and(|seconds| seconds >= 1), "{self:?}");
+    }
+
+    /// The same, or what is wrong with it.
+    pub(crate) fn as_problem(&self, status: u16, code: &str) -> Result<Value, String> {
+        let retry_after = self.header("retry-after").and_then(|text| text.parse::<u32>().ok());
+        let says_more = |member| self.body[member].as_str().is_some_and(|text| !text.is_empty());
+        for (holds, what) in [
+            (self.status == status, format!("the status is not {status}")),
+            (self.body["code"] == code, format!("the code is not {code}")),
+            (self.body["status"] == status, "the member `status` is another".into()),
+            (self.body["type"] == format!("urn:usher:problem:{code}"), "the type is another".into()),
+            (says_more("title") && says_more("detail"), "title or detail is missing".into()),
+            (self.header("content-type") == Some("application/problem+json"), "the media type".into()),
+            (self.header("cache-control") == Some("no-store"), "it may be cached".into()),
+            (self.headers.contains_key("x-request-id"), "no request id".into()),
+            (retry_after.is_some_and(|s| s >= 1) || !matches!(status, 429 | 503), "no Retry-After".into()),
+        ] {
+            if !holds {
+                return Err(what);
+            }
         }
-        self.body.clone()
+        Ok(self.body.clone())
     }
 
     /// A header's text.

@@ -1,0 +1,220 @@
+//! The admin listener.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::cases::{Case, Row, bodies, field, missing, names, new_names};
+use super::stage::Stage;
+use crate::support::api::Call;
+use crate::support::{NIGHT, SHOW};
+
+pub(super) fn rows(stage: &Stage) -> Vec<Row> {
+    let api = &stage.api;
+    let reading = names("nowhere", |name| api.admin_call(Method::GET, &format!("/admin/queues/{name}")));
+    let mut rows = vec![
+        Row::new(Method::GET, "/admin/queues", vec![keyless(stage, Method::GET, "/admin/queues")]),
+        Row::new(
+            Method::GET,
+            "/admin/queues/{queue}",
+            vec![keyless(stage, Method::GET, "/admin/queues/show"), reading],
+        ),
+    ];
+    rows.push(queue(stage));
+    rows.push(concert(stage));
+    rows
+}
+
+/// Callers without the key. A user's identity and a token are none.
+fn keyless(stage: &Stage, method: Method, path: &str) -> Vec<Case> {
+    let call = || stage.api.keyless_admin_call(method.clone(), path).json(&json!({}));
+    let bad = |what: &str, call: Call| {
+        Case::new(what, call, 401, "unauthenticated").with_header("www-authenticate")
+    };
+    vec![
+        bad("no key", call()),
+        bad("an empty key", call().header("authorization", "Bearer ")),
+        bad("a wrong key", call().header("authorization", "Bearer 0ff1ce-c2b7a9d84e5f6a1b3c8d7e9f0b")),
+        bad("half a key", call().header("authorization", "Bearer 0ff1ce-c2b7a9d84e5f6a1b")),
+        bad("a key without its scheme", call().header("authorization", "0ff1ce-c2b7a9d84e5f6a1b3c8d7e9f0a")),
+        bad("a user", call().user(&stage.alice.user).token(&stage.alice.token)),
+    ]
+}
+
+fn queue(stage: &Stage) -> Row {
+    let api = &stage.api;
+    let path = "/admin/queues/show";
+    let call = || api.admin_call(Method::PUT, path);
+    let good = json!({
+        "mode": "open", "promote_per_interval": 10_000, "interval_ms": 1_000, "max_active": 10_000, "active_seconds": 300,
+        "claim_seconds": 60, "max_waiting": null, "opens_at": null, "closes_at": null, "prequeue_starts_at": null, "order": "fifo",
+    });
+    let mut groups = vec![
+        keyless(stage, Method::PUT, path),
+        new_names("queue", |name| api.admin_call(Method::PUT, &format!("/admin/queues/{name}")).json(&good)),
+        bodies(&good, call),
+    ];
+    for (name, highest) in [
+        ("promote_per_interval", 1_000_000_u64),
+        ("interval_ms", 3_600_000),
+        ("max_active", 10_000_000),
+        ("active_seconds", 86_400),
+        ("claim_seconds", 86_400),
+        ("max_waiting", 100_000_000),
+    ] {
+        let mut bad = vec![
+            json!(0),
+            json!(highest + 1),
+            json!(-1),
+            json!(1.5),
+            json!("5"),
+            json!(1_u64 << 32),
+            json!("#1e2"),
+            json!([]),
+            json!(true),
+        ];
+        if name == "interval_ms" {
+            bad.push(json!(99));
+        }
+        if name != "max_waiting" {
+            bad.push(json!(null));
+        }
+        groups.push(field(&good, &format!("/{name}"), name, bad, call));
+    }
+    for name in ["opens_at", "closes_at", "prequeue_starts_at"] {
+        let mut bad = times();
+        if name == "prequeue_starts_at" {
+            bad.push(json!("2100-01-01T00:00:00Z"));
+        }
+        groups.push(field(&good, &format!("/{name}"), name, bad, call));
+    }
+    let words = vec![json!("ajar"), json!("OPEN"), json!(""), json!(5), json!(null)];
+    groups.push(field(&good, "/mode", "mode", words.clone(), call));
+    groups.push(field(&good, "/order", "order", [words, vec![json!("lottery")]].concat(), call));
+    let mut against = good.clone();
+    against["opens_at"] = json!("2100-01-01T00:00:00Z");
+    let earlier = vec![json!("2100-01-01T00:00:00Z"), json!("2099-01-01T00:00:00Z")];
+    groups.push(field(&against, "/closes_at", "closes_at", earlier, call));
+    let later = vec![json!("2100-01-01T00:00:00Z"), json!("2101-01-01T00:00:00Z")];
+    groups.push(field(&against, "/prequeue_starts_at", "prequeue_starts_at", later, call));
+    Row::new(Method::PUT, "/admin/queues/{queue}", groups)
+}
+
+/// What is no moment, or none that can be kept.
+fn times() -> Vec<Value> {
+    vec![
+        json!("soon"),
+        json!(""),
+        json!(5),
+        json!("2100-01-01"),
+        json!("2100-01-01T00:00:00"),
+        json!("2100-13-01T00:00:00Z"),
+        json!("2100-02-30T00:00:00Z"),
+        json!("1969-12-31T23:59:59Z"),
+        json!("0000-01-01T00:00:00Z"),
+        json!("+12000-01-01T00:00:00Z"),
+    ]
+}
+
+fn concert(stage: &Stage) -> Row {
+    let api = &stage.api;
+    let path = "/admin/concerts/show";
+    let call = || api.admin_call(Method::PUT, path);
+    let good = json!({
+        "title": "The show", "queue_id": SHOW, "hold_seconds": 300, "max_seats_per_user": 4, "cancel_until": null,
+        "schedules": [{
+            "id": NIGHT, "starts_at": "2100-01-01T19:00:00Z", "booking_opens_at": null, "booking_closes_at": null,
+            "sections": [{"name": "A", "from": 1, "to": 50, "price": 1_000}],
+        }],
+    });
+    let at = |at: &str, name: &str, bad: Vec<Value>| field(&good, at, name, bad, call);
+    let text =
+        |most: usize| vec![json!(""), json!("x".repeat(most + 1)), json!("a\nb"), json!(5), json!(null)];
+    let name = || vec![json!(""), json!("a b"), json!("{p1}"), json!("a:b"), json!("x".repeat(65)), json!(5)];
+    let number = |highest: u64| {
+        vec![json!(0), json!(highest + 1), json!(-1), json!(1.5), json!("5"), json!(1_u64 << 32)]
+    };
+    let section = "/schedules/0/sections/0";
+    let sections = "schedules[0].sections";
+    let price = vec![
+        json!(-1),
+        json!(1.5),
+        json!("1000"),
+        json!(null),
+        json!(1_u64 << 53),
+        json!(1_u64 << 63),
+        json!("#1e3"),
+    ];
+    let groups = vec![
+        keyless(stage, Method::PUT, path),
+        new_names("concert", |name| {
+            api.admin_call(Method::PUT, &format!("/admin/concerts/{name}")).json(&good)
+        }),
+        bodies(&good, call),
+        missing(&good, "/title", "title", call),
+        missing(&good, "/schedules", "schedules", call),
+        at("/title", "title", text(255)),
+        at("/queue_id", "queue_id", name()),
+        at("/hold_seconds", "hold_seconds", number(86_400)),
+        at("/max_seats_per_user", "max_seats_per_user", number(100)),
+        at("/cancel_until", "cancel_until", times()),
+        at(
+            "/schedules",
+            "schedules",
+            vec![json!(null), json!({}), json!("night"), json!([good["schedules"][0], good["schedules"][0]])],
+        ),
+        at("/schedules/0", "schedules[0]", vec![json!(null), json!(5), json!("night")]),
+        at("/schedules/0/id", "schedules[0].id", [name(), vec![json!("other-night")]].concat()),
+        at("/schedules/0/starts_at", "schedules[0].starts_at", [times(), vec![json!(null)]].concat()),
+        at("/schedules/0/booking_opens_at", "schedules[0].booking_opens_at", times()),
+        at("/schedules/0/booking_closes_at", "schedules[0].booking_closes_at", times()),
+        at("/schedules/0/colour", "schedules[0].colour", vec![json!("red")]),
+        missing(&good, "/schedules/0/id", "schedules[0].id", call),
+        missing(&good, "/schedules/0/starts_at", "schedules[0].starts_at", call),
+        missing(&good, "/schedules/0/sections", sections, call),
+        at("/schedules/0/sections", sections, vec![json!([]), json!(null), json!({}), gap(), overlap()]),
+        at(&format!("{section}/name"), sections, text(64)[..3].to_vec()),
+        at(&format!("{section}/name"), "schedules[0].sections[0].name", text(64)[3..].to_vec()),
+        at(&format!("{section}/from"), sections, vec![json!(0), json!(2), json!(51)]),
+        at(&format!("{section}/from"), "schedules[0].sections[0].from", number(1)[2..].to_vec()),
+        at(&format!("{section}/to"), sections, vec![json!(0), json!(100_001), json!(u32::MAX)]),
+        at(&format!("{section}/to"), "schedules[0].sections[0].to", number(1)[2..].to_vec()),
+        at(&format!("{section}/price"), "schedules[0].sections[0].price", price),
+        at(
+            &format!("{section}/price"),
+            sections,
+            vec![json!(10_000_000_000_001_i64), json!((1_u64 << 53) - 1)],
+        ),
+        at(&format!("{section}/colour"), "schedules[0].sections[0].colour", vec![json!("red")]),
+        missing(&good, &format!("{section}/name"), "schedules[0].sections[0].name", call),
+        missing(&good, &format!("{section}/from"), "schedules[0].sections[0].from", call),
+        missing(&good, &format!("{section}/to"), "schedules[0].sections[0].to", call),
+        missing(&good, &format!("{section}/price"), "schedules[0].sections[0].price", call),
+        in_use(&good, call),
+    ];
+    Row::new(Method::PUT, "/admin/concerts/{concert}", groups)
+}
+
+fn gap() -> Value {
+    json!([{"name": "A", "from": 1, "to": 10, "price": 1}, {"name": "B", "from": 12, "to": 50, "price": 1}])
+}
+
+fn overlap() -> Value {
+    json!([{"name": "A", "from": 1, "to": 10, "price": 1}, {"name": "B", "from": 10, "to": 50, "price": 1}])
+}
+
+/// Changes that would take away what Alice and Bob hold or what Carol bought.
+fn in_use(good: &Value, call: impl Fn() -> Call) -> Vec<Case> {
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut body = good.clone();
+        change(&mut body);
+        call().json(&body)
+    };
+    let bad = |what: &str, call: Call| Case::new(what, call, 409, "in_use");
+    vec![
+        bad("a smaller hall", changed(&|body| body["schedules"][0]["sections"][0]["to"] = json!(2))),
+        bad("no dates", changed(&|body| body["schedules"] = json!([]))),
+        bad("another date", changed(&|body| body["schedules"][0]["id"] = json!("matinee"))),
+        bad("another queue", changed(&|body| body["queue_id"] = json!("other"))),
+        bad("a queue of its own", changed(&|body| body["queue_id"] = json!("brand-new"))),
+    ]
+}

@@ -1,0 +1,200 @@
+//! Rows, cases, and what is wrong in the same way everywhere.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::stage::Stage;
+use crate::support::api::Call;
+
+/// A route with everything that can be wrong about a request to it.
+pub(super) struct Row {
+    pub(super) method: Method,
+    pub(super) template: &'static str,
+    pub(super) cases: Vec<Case>,
+}
+
+/// A request and how it must be refused.
+pub(super) struct Case {
+    pub(super) what: String,
+    pub(super) call: Call,
+    pub(super) status: u16,
+    pub(super) code: &'static str,
+    pub(super) field: Option<String>,
+    pub(super) headers: Vec<&'static str>,
+}
+
+impl Row {
+    pub(super) fn new(method: Method, template: &'static str, groups: Vec<Vec<Case>>) -> Self {
+        Self { method, template, cases: groups.into_iter().flatten().collect() }
+    }
+}
+
+impl Case {
+    pub(super) fn new(what: impl Into<String>, call: Call, status: u16, code: &'static str) -> Self {
+        Self { what: what.into(), call, status, code, field: None, headers: Vec::new() }
+    }
+
+    /// 422 with this field among its errors.
+    pub(super) fn invalid(what: impl Into<String>, call: Call, field: impl Into<String>) -> Self {
+        let case = Self::new(what, call, 422, "invalid_request");
+        Self { field: Some(field.into()), ..case }
+    }
+
+    pub(super) fn with_header(mut self, header: &'static str) -> Self {
+        self.headers.push(header);
+        self
+    }
+}
+
+/// Bodies that are wrong wherever a JSON object is read.
+pub(super) fn bodies(good: &Value, call: impl Fn() -> Call) -> Vec<Case> {
+    let text = good.to_string();
+    let mut unknown = good.clone();
+    unknown["colour"] = json!("red");
+    let raw = |body: &str| call().raw("application/json", body.to_owned());
+    let malformed = |what: &str, body: &str| Case::new(what, raw(body), 400, "malformed_request");
+    let mut cases = vec![
+        malformed("no body", ""),
+        malformed("half a body", &text[..text.len() - 1]),
+        malformed("a body and more", &format!("{text} {{}}")),
+        malformed("no JSON", "amount=5"),
+        malformed("a NaN", r#"{"colour": NaN}"#),
+        malformed("a hexadecimal number", r#"{"colour": 0x10}"#),
+        Case::invalid("a list", raw("[]"), ""),
+        Case::invalid("null", raw("null"), ""),
+        Case::invalid("a number", raw("5"), ""),
+        Case::invalid("an unknown field", call().json(&unknown), "colour"),
+        Case::new(
+            "a form",
+            call().raw("application/x-www-form-urlencoded", text.clone()),
+            415,
+            "unsupported_media_type",
+        ),
+        Case::new("no type", call().raw("text/plain", text.clone()), 415, "unsupported_media_type"),
+        Case::new(
+            "compressed",
+            call().header("content-encoding", "gzip").raw("application/json", text.clone()),
+            415,
+            "unsupported_media_type",
+        ),
+        Case::new("too long", raw(&format!("{text}{}", " ".repeat(65_536))), 413, "body_too_large"),
+    ];
+    for (name, value) in good.as_object().unwrap() {
+        let twice = format!("{{\"{name}\": {value}, {}", &text[1..]);
+        cases.push(Case::invalid(format!("{name} twice"), raw(&twice), name.as_str()));
+    }
+    cases
+}
+
+/// A field of a body set to values that it must not have. `at` is a JSON pointer, `field` how errors name it.
+pub(super) fn field(
+    good: &Value,
+    at: &str,
+    field: &str,
+    bad: Vec<Value>,
+    call: impl Fn() -> Call,
+) -> Vec<Case> {
+    let set = |value: Value| {
+        let mut body = good.clone();
+        match body.pointer_mut(at) {
+            Some(place) => *place = value,
+            None => {
+                let (object, name) = at.rsplit_once('/').unwrap();
+                body.pointer_mut(object).unwrap()[name] = value;
+            }
+        }
+        body
+    };
+    bad.into_iter()
+        .map(|value| {
+            let body = set(value.clone());
+            // Numbers such as 1e400 have no serde_json::Value; they come as texts that begin with a hash.
+            let text = match value.as_str().and_then(|text| text.strip_prefix('#')) {
+                Some(raw) => body.to_string().replace(&value.to_string(), raw),
+                None => body.to_string(),
+            };
+            Case::invalid(format!("{field} = {value}"), call().raw("application/json", text), field)
+        })
+        .collect()
+}
+
+/// A field that must be there and is not.
+pub(super) fn missing(good: &Value, at: &str, field: &str, call: impl Fn() -> Call) -> Vec<Case> {
+    let (object, name) = at.rsplit_once('/').unwrap();
+    let mut body = good.clone();
+    body.pointer_mut(object).unwrap().as_object_mut().unwrap().remove(name).unwrap();
+    vec![Case::invalid(format!("{field} is missing"), call().json(&body), field)]
+}
+
+/// Callers that nobody knows. `call` names no one.
+pub(super) fn identities(call: impl Fn() -> Call) -> Vec<Case> {
+    let bad = |what: &str, call: Call| Case::new(what, call, 401, "unauthenticated");
+    vec![
+        bad("nobody", call()),
+        bad("no UUID", call().user("alice")),
+        bad("an empty name", call().user("")),
+        bad("a UUID in braces", call().user("{00000000-0000-4000-8000-000000000001}")),
+        bad("two users", call().user(&crate::support::new_user()).user(&crate::support::new_user())),
+    ]
+}
+
+/// Tokens that prove nothing. `call` bears none.
+pub(super) fn tokens(stage: &Stage, call: impl Fn() -> Call) -> Vec<Case> {
+    let token = stage.alice.token.as_str();
+    let (signed, mac) = token.rsplit_once('.').unwrap();
+    let bad = |what: &str, call: Call| Case::new(what, call, 401, "invalid_queue_token");
+    let long = format!("{token}{}", "A".repeat(100_000));
+    vec![
+        bad("no token", call()),
+        bad("an empty token", call().token("")),
+        bad("no token at all", call().token("let me in")),
+        bad("a truncated token", call().token(&token[..token.len() - 1])),
+        bad("a token without its mac", call().token(signed)),
+        bad("a token with another kid", call().token(&token.replacen("k1.", "k2.", 1))),
+        bad("the mac of another token", call().token(&format!("{signed}.{}", stage.bob_mac()))),
+        bad("a mac cut short", call().token(&format!("{signed}.{}", &mac[..20]))),
+        bad("a token of another key", call().token(&stage.foreign_token())),
+        bad("a long token", call().token(&long[..4_000])),
+        bad("two tokens", call().token(token).token(token)),
+        Case::new("another user's identity", call().token(token).user(&stage.bob.user), 403, "wrong_user"),
+        Case::new("a broken identity", call().token(token).user("alice"), 401, "unauthenticated"),
+    ]
+}
+
+/// Keys that are none. `call` bears none.
+pub(super) fn keys(call: impl Fn() -> Call) -> Vec<Case> {
+    let bad = |what: &str, call: Call| Case::new(what, call, 400, "malformed_request");
+    vec![
+        Case::new("no key", call(), 400, "idempotency_key_required"),
+        bad("an empty key", call().key("")),
+        bad("a key with a space", call().key("a b")),
+        bad("a long key", call().key(&"k".repeat(129))),
+        bad("two keys", call().key("a").key("a")),
+    ]
+}
+
+/// Names in a path that nothing can have. `call` takes the name.
+pub(super) fn names(unknown: &str, call: impl Fn(&str) -> Call) -> Vec<Case> {
+    let long = "x".repeat(65);
+    let huge = "x".repeat(2_000);
+    [unknown, "a%20b", "%7Bp1%7D", "a%3Ab", "%00", "%ff", "%2e%2e", &long, &huge]
+        .map(|name| Case::new(format!("the name {name:.70}"), call(name), 404, "not_found"))
+        .into()
+}
+
+/// Names that an operator can't give. `call` takes the name.
+pub(super) fn new_names(field: &str, call: impl Fn(&str) -> Call) -> Vec<Case> {
+    let long = "x".repeat(65);
+    ["a%20b", "%7Bp1%7D", "a%3Ab", "%00", "%ff", &long]
+        .map(|name| Case::invalid(format!("the name {name}"), call(name), field))
+        .into()
+}
+
+/// Ids of service-made things that there are not. `call` takes the id.
+pub(super) fn ids(call: impl Fn(&str) -> Call) -> Vec<Case> {
+    let unknown = crate::support::new_user();
+    let upper_half = &unknown[..18];
+    [unknown.as_str(), "1", "x", upper_half, "%00", "%7Bp1%7D", &unknown.replace('-', "")]
+        .map(|id| Case::new(format!("the id {id}"), call(id), 404, "not_found"))
+        .into()
+}

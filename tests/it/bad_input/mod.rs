@@ -1,0 +1,93 @@
+//! Bad input: for every route and every field of both listeners, what is refused, how it is told, and that nothing changed.
+//!
+//! A route that is in an OpenAPI document and has no row here fails `every_route_has_a_row`.
+
+mod admin;
+mod cases;
+mod money;
+mod public;
+mod stage;
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+
+use cases::{Case, Row};
+use stage::Stage;
+
+fn rows(stage: &Stage) -> Vec<Row> {
+    let mut rows = public::rows(stage);
+    rows.extend(money::rows(stage));
+    rows.extend(admin::rows(stage));
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_wrong_is_refused_and_changes_nothing() {
+    let stage = Stage::set().await;
+    let mut failures = Vec::new();
+    let mut before = stage.state().await;
+    for row in rows(&stage) {
+        assert!(!row.cases.is_empty(), "{} {} has no case", row.method, row.template);
+        let place = format!("{} {}", row.method, row.template);
+        let wrong_method = stage.wrong_method(&row);
+        for case in row.cases.into_iter().chain([wrong_method]) {
+            if let Err(wrong) = check(case).await {
+                failures.push(format!("{place}: {wrong}"));
+            }
+        }
+        let after = stage.state().await;
+        if before != after {
+            for (key, value) in &after {
+                if before.get(key) != Some(value) {
+                    failures.push(format!("{place} changed {key} from {:?} to {value}", before.get(key)));
+                }
+            }
+            for key in before.keys().filter(|key| !after.contains_key(*key)) {
+                failures.push(format!("{place} removed {key}"));
+            }
+            before = after;
+        }
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+async fn check(case: Case) -> Result<(), String> {
+    let Case { what, call, status, code, field, headers } = case;
+    let answer = call.send().await;
+    let seen = format!("{what}: {} {} {:?}", answer.status, answer.text, answer.headers);
+    let body = answer.as_problem(status, code).map_err(|wrong| format!("{wrong}; {seen}"))?;
+    if let Some(field) = field {
+        let errors = body["errors"].as_array().cloned().unwrap_or_default();
+        if !errors.iter().any(|error| error["field"] == field && error["message"].as_str() != Some("")) {
+            return Err(format!("expected an error of the field {field:?}, got {seen}"));
+        }
+    }
+    match headers.iter().find(|header| answer.header(header).is_none()) {
+        Some(header) => Err(format!("expected the header {header}, got {seen}")),
+        None => Ok(()),
+    }
+}
+
+#[tokio::test]
+async fn every_route_has_a_row() {
+    let stage = Stage::set().await;
+    let rows: BTreeSet<_> =
+        rows(&stage).iter().map(|row| (row.method.to_string(), row.template.to_owned())).collect();
+    let mut routes = BTreeSet::new();
+    for document in [usher::app::public_document(), usher::app::admin_document()] {
+        let document = serde_json::to_value(document).unwrap();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for method in item.as_object().unwrap().keys() {
+                if let Ok(method) = method.to_uppercase().parse::<Method>() {
+                    routes.insert((method.to_string(), path.clone()));
+                }
+            }
+        }
+    }
+    assert!(routes.len() > 10, "{routes:?}");
+    let bare: Vec<_> = routes.difference(&rows).collect();
+    assert!(bare.is_empty(), "routes without a row of bad input: {bare:?}");
+    let gone: Vec<_> = rows.difference(&routes).collect();
+    assert!(gone.is_empty(), "rows of routes that are not in the documents: {gone:?}");
+}

@@ -1,0 +1,124 @@
+//! Payments and the wallet.
+
+use reqwest::Method;
+use serde_json::json;
+
+use super::cases::{Case, Row, bodies, field, identities, ids, keys, missing, tokens};
+use super::public::strangers;
+use super::stage::Stage;
+use crate::support::{new_key, new_user};
+
+pub(super) fn rows(stage: &Stage) -> Vec<Row> {
+    let mut rows = payments(stage);
+    rows.extend(wallet(stage));
+    rows
+}
+
+fn payments(stage: &Stage) -> Vec<Row> {
+    let api = &stage.api;
+    let token = &stage.alice.token;
+    let good = json!({"reservation_id": stage.alices});
+    let bare = || api.post("/v1/payments");
+    let call = || bare().token(token).key(&new_key());
+    let of = |token: &str, id: &str| bare().token(token).key(&new_key()).json(&json!({"reservation_id": id}));
+    let not_there = |what: &str, id: &str| Case::new(what, of(token, id), 404, "not_found");
+    let paying = vec![
+        tokens(stage, || bare().key(&new_key()).json(&good)),
+        keys(|| bare().token(token).json(&good)),
+        bodies(&good, call),
+        missing(&good, "/reservation_id", "reservation_id", call),
+        field(
+            &good,
+            "/reservation_id",
+            "reservation_id",
+            vec![json!(5), json!(null), json!([stage.alices]), json!({}), json!(true)],
+            call,
+        ),
+        vec![
+            not_there("an empty id", ""),
+            not_there("no id", "x"),
+            not_there("an id in braces", &format!("{{{}}}", stage.alices)),
+            not_there("an unknown id", &new_user()),
+            not_there("the id of a payment", &stage.carols_payment),
+            not_there("somebody else's hold", &stage.bobs),
+            not_there("what somebody else bought", &stage.carols),
+            Case::new("a waiting stranger", of(&stage.wendy.token, &stage.alices), 404, "not_found"),
+            Case::new("of another queue", of(token, &stage.alices_elsewhere), 403, "wrong_queue"),
+            Case::new(
+                "by a token of another queue",
+                of(&stage.alice_elsewhere.token, &stage.alices),
+                403,
+                "wrong_queue",
+            ),
+            Case::new("what is paid already", of(&stage.carol.token, &stage.carols), 409, "not_payable"),
+        ],
+    ];
+    let show = |id: &str| api.get(&format!("/v1/payments/{id}"));
+    let reading = vec![
+        strangers(stage, &stage.carols_payment, show),
+        ids(|id| show(id).token(token)),
+        ids(|id| show(id).user(&stage.alice.user)),
+        vec![Case::new("the id of a reservation", show(&stage.alices).token(token), 404, "not_found")],
+    ];
+    vec![Row::new(Method::POST, "/v1/payments", paying), Row::new(Method::GET, "/v1/payments/{id}", reading)]
+}
+
+fn wallet(stage: &Stage) -> Vec<Row> {
+    let api = &stage.api;
+    let mut rows = vec![Row::new(Method::GET, "/v1/wallet", vec![identities(|| api.get("/v1/wallet"))])];
+    let user = &stage.alice.user;
+    let good = json!({"amount": 100});
+    for path in ["/v1/wallet/charges", "/v1/wallet/uses"] {
+        let bare = || api.post(path);
+        let call = || bare().user(user).key(&new_key());
+        let of = |amount: i64| call().json(&json!({"amount": amount}));
+        let bad = [
+            json!(0),
+            json!(-0.0),
+            json!(-1),
+            json!(-500),
+            json!(12.5),
+            json!(100.0),
+            json!(1_u64 << 53),
+            json!(1_u64 << 63),
+            json!(i64::MIN),
+            json!(u64::MAX),
+            json!("#1e3"),
+            json!("#1e400"),
+            json!("#1E3"),
+            json!("#100.00"),
+            json!("#18446744073709551616"),
+            json!("100"),
+            json!("nan"),
+            json!("0x10"),
+            json!("1e3"),
+            json!(""),
+            json!(null),
+            json!(true),
+            json!([100]),
+            json!({"amount": 100}),
+        ];
+        let raw = |body: &str| call().raw("application/json", body.to_owned());
+        let unreadable = ["0x10", "NaN", "Infinity", "+5", "05", ".5", "5.", "1_000", "'5'"]
+            .map(|amount| raw(&format!("{{\"amount\": {amount}}}")))
+            .map(|call| Case::new("no JSON number", call, 400, "malformed_request"));
+        let beyond = match path {
+            "/v1/wallet/uses" => Case::new("more than there is", of(5_001), 402, "insufficient_balance"),
+            _ => Case::new("more than fits", of((1 << 53) - 5_000), 422, "balance_limit_exceeded"),
+        };
+        rows.push(Row::new(
+            Method::POST,
+            path,
+            vec![
+                identities(|| bare().key(&new_key()).json(&good)),
+                keys(|| bare().user(user).json(&good)),
+                bodies(&good, call),
+                missing(&good, "/amount", "amount", call),
+                field(&good, "/amount", "amount", bad.into(), call),
+                unreadable.into(),
+                vec![beyond],
+            ],
+        ));
+    }
+    rows
+}

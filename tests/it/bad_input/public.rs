@@ -1,0 +1,219 @@
+//! The public listener, save what moves money.
+
+use reqwest::Method;
+use serde_json::json;
+
+use super::cases::{Case, Row, bodies, field, identities, ids, missing, names, tokens};
+use super::stage::Stage;
+use crate::support::NIGHT;
+
+pub(super) fn rows(stage: &Stage) -> Vec<Row> {
+    let mut rows = queue(stage);
+    rows.extend(catalogue(stage));
+    rows.extend(reservations(stage));
+    rows
+}
+
+fn queue(stage: &Stage) -> Vec<Row> {
+    let api = &stage.api;
+    let mut rows = Vec::new();
+
+    let unknown = names("nowhere", |name| api.get(&format!("/v1/queues/{name}")));
+    rows.push(Row::new(Method::GET, "/v1/queues/{queue}", vec![unknown]));
+
+    let join = |name: &str| api.post(&format!("/v1/queues/{name}/tokens"));
+    let unknown = names("nowhere", |name| join(name).user(&stage.bob.user));
+    let closed = Case::new("a closed queue", join("shut").user(&stage.bob.user), 403, "queue_closed");
+    let unnamed = identities(|| join("show"));
+    rows.push(Row::new(Method::POST, "/v1/queues/{queue}/tokens", vec![unknown, unnamed, vec![closed]]));
+
+    for method in [Method::GET, Method::DELETE] {
+        let call = |name: &str| api.call(method.clone(), &format!("/v1/queues/{name}/tokens/me"));
+        let token = &stage.alice.token;
+        let elsewhere = |name| Case::new("of another queue", call(name).token(token), 403, "wrong_queue");
+        let spent =
+            Case::new("a used-up token", call("show").token(&stage.carol.token), 410, "queue_token_expired");
+        let cases = vec![elsewhere("other"), elsewhere("nowhere"), spent];
+        let bad_names = names("%20", |name| call(name).token(token));
+        let bad_tokens = tokens(stage, || call("show"));
+        rows.push(Row::new(
+            method.clone(),
+            "/v1/queues/{queue}/tokens/me",
+            vec![bad_tokens, bad_names, cases],
+        ));
+    }
+    rows
+}
+
+fn catalogue(stage: &Stage) -> Vec<Row> {
+    let api = &stage.api;
+    let list = Case::new("a path beside it", api.get("/v1/concerts/"), 404, "not_found");
+    let unknown = names("nowhere", |name| api.get(&format!("/v1/concerts/{name}")));
+
+    let dates = |name: &str| api.get(&format!("/v1/concerts/{name}/schedules"));
+    let date_cases = vec![
+        tokens(stage, || dates("show")),
+        names("nowhere", |name| dates(name).token(&stage.alice.token)),
+        admission(stage, |token, name| dates(name).token(token), ["show", "other", "slow"]),
+    ];
+
+    let map = |name: &str| api.get(&format!("/v1/schedules/{name}/seats"));
+    let filtered =
+        |query: &str| api.get(&format!("/v1/schedules/{NIGHT}/seats?{query}")).token(&stage.alice.token);
+    let filters = vec![
+        Case::invalid("an unknown status", filtered("status=reserved"), "status"),
+        Case::invalid("an empty status", filtered("status="), "status"),
+        Case::invalid("two statuses", filtered("status=held&status=sold"), "status"),
+        Case::invalid("an unknown parameter", filtered("colour=red"), "colour"),
+    ];
+    let map_cases = vec![
+        tokens(stage, || map(NIGHT)),
+        names("nowhere", |name| map(name).token(&stage.alice.token)),
+        admission(stage, |token, name| map(name).token(token), [NIGHT, "other-night", "slow-night"]),
+        filters,
+    ];
+    vec![
+        Row::new(Method::GET, "/v1/concerts", vec![vec![list]]),
+        Row::new(Method::GET, "/v1/concerts/{concert}", vec![unknown]),
+        Row::new(Method::GET, "/v1/concerts/{concert}/schedules", date_cases),
+        Row::new(Method::GET, "/v1/schedules/{schedule}/seats", map_cases),
+    ]
+}
+
+/// Holders who are not let in. `things` are what `call` takes: of the show, of the other queue, of the slow one.
+fn admission(
+    stage: &Stage,
+    call: impl Fn(&str, &str) -> crate::support::api::Call,
+    things: [&str; 3],
+) -> Vec<Case> {
+    let [show, other, slow] = things;
+    vec![
+        Case::new("of another queue", call(&stage.alice.token, other), 403, "wrong_queue"),
+        Case::new("a used-up token", call(&stage.carol.token, show), 410, "queue_token_expired"),
+        Case::new("a waiting token", call(&stage.wendy.token, slow), 403, "not_admitted")
+            .with_header("retry-after"),
+    ]
+}
+
+fn reservations(stage: &Stage) -> Vec<Row> {
+    let api = &stage.api;
+    let token = &stage.alice.token;
+    let good = json!({"schedule_id": NIGHT, "seats": [10]});
+    let tokenless = || api.post("/v1/reservations");
+    let call = || tokenless().token(token);
+    let of = |token: &str, schedule: &str, seats: serde_json::Value| {
+        tokenless().token(token).json(&json!({"schedule_id": schedule, "seats": seats}))
+    };
+    let names =
+        ["nowhere", "show"].map(|name| Case::new(name, of(token, name, json!([1])), 404, "not_found"));
+    let many: Vec<u32> = (1..=300).collect();
+    let hold = vec![
+        tokens(stage, || tokenless().json(&good)),
+        bodies(&good, call),
+        missing(&good, "/schedule_id", "schedule_id", call),
+        missing(&good, "/seats", "seats", call),
+        field(
+            &good,
+            "/schedule_id",
+            "schedule_id",
+            vec![
+                json!(5),
+                json!(null),
+                json!(""),
+                json!("a b"),
+                json!("{p1}"),
+                json!("x".repeat(65)),
+                json!(["night"]),
+            ],
+            call,
+        ),
+        field(
+            &good,
+            "/seats",
+            "seats",
+            vec![
+                json!([]),
+                json!([0]),
+                json!([51]),
+                json!([4, 4]),
+                json!(null),
+                json!("4"),
+                json!(4),
+                json!({}),
+                json!(many),
+                json!([4_294_967_295_u32]),
+            ],
+            call,
+        ),
+        field(
+            &good,
+            "/seats/0",
+            "seats[0]",
+            vec![
+                json!(-1),
+                json!(1.5),
+                json!("4"),
+                json!(null),
+                json!([4]),
+                json!(4_294_967_296_u64),
+                json!("#1e1"),
+            ],
+            call,
+        ),
+        admission(
+            stage,
+            |token, schedule| of(token, schedule, json!([10])),
+            [NIGHT, "other-night", "slow-night"],
+        ),
+        names.into(),
+        vec![
+            Case::new("five seats", of(token, NIGHT, json!([5, 6, 7, 8, 9])), 422, "seat_limit_exceeded"),
+            Case::new(
+                "four above one held",
+                of(token, NIGHT, json!([5, 6, 7, 8])),
+                422,
+                "seat_limit_exceeded",
+            ),
+            Case::new("somebody's seat", of(token, NIGHT, json!([4, 2])), 409, "seat_taken"),
+            Case::new("a seat that is sold", of(token, NIGHT, json!([3])), 409, "seat_taken"),
+            Case::new("the own seat", of(token, NIGHT, json!([1])), 409, "seat_taken"),
+        ],
+    ];
+    let mut rows = vec![Row::new(Method::POST, "/v1/reservations", hold)];
+    for method in [Method::GET, Method::DELETE] {
+        let call = |id: &str| api.call(method.clone(), &format!("/v1/reservations/{id}"));
+        let mut cases = strangers(stage, &stage.bobs, call);
+        if method == Method::DELETE {
+            let bought = call(&stage.carols);
+            cases.push(Case::new("what is bought", bought.user(&stage.carol.user), 409, "not_releasable"));
+        }
+        let unknown = ids(|id| call(id).token(token));
+        let unknown_to_user = ids(|id| call(id).user(&stage.alice.user));
+        rows.push(Row::new(method.clone(), "/v1/reservations/{id}", vec![cases, unknown, unknown_to_user]));
+    }
+    rows
+}
+
+/// Those whose thing it is not: Alice's, for what is Bob's or Carol's, and nobody's.
+pub(super) fn strangers(
+    stage: &Stage,
+    id: &str,
+    call: impl Fn(&str) -> crate::support::api::Call,
+) -> Vec<Case> {
+    let (token, user) = (&stage.alice.token, &stage.alice.user);
+    vec![
+        Case::new("somebody else's, by token", call(id).token(token), 404, "not_found"),
+        Case::new("somebody else's, by identity", call(id).user(user), 404, "not_found"),
+        Case::new(
+            "by a token of another queue",
+            call(id).token(&stage.alice_elsewhere.token),
+            404,
+            "not_found",
+        ),
+        Case::new("nobody", call(id), 401, "unauthenticated"),
+        Case::new("no UUID", call(id).user("alice"), 401, "unauthenticated"),
+        Case::new("a forged token", call(id).token(&stage.foreign_token()), 401, "invalid_queue_token"),
+        Case::new("an empty token", call(id).token("").user(user), 401, "invalid_queue_token"),
+        Case::new("two users", call(id).token(token).user(&stage.bob.user), 403, "wrong_user"),
+    ]
+}
