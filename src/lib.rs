@@ -4,6 +4,7 @@ pub mod app;
 pub mod catalogue;
 pub mod cli;
 pub mod config;
+pub mod coupons;
 pub mod dev;
 pub mod http;
 pub mod idempotency;

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 
 use crate::catalogue::{self, Catalogue};
 use crate::config::{Config, StoreSettings};
+use crate::coupons::{self, Coupons};
 use crate::dev;
 use crate::http::identity::Callers;
 use crate::http::limits::Limits;
@@ -69,6 +70,9 @@ pub enum Error {
     /// The concerts can't be read.
     #[error("the concerts: {0}")]
     Catalogue(#[from] catalogue::Error),
+    /// The coupons can't be read.
+    #[error("the coupons: {0}")]
+    Coupons(#[from] coupons::Error),
     /// A private server can't be started, or has ended.
     #[error(transparent)]
     Server(#[from] dev::Error),
@@ -101,6 +105,7 @@ pub(crate) struct Rooms {
     pub(crate) seats: Arc<Seats>,
     pub(crate) wallet: Arc<Wallet>,
     pub(crate) payments: Arc<Payments>,
+    pub(crate) coupons: Arc<Coupons>,
 }
 
 impl Rooms {
@@ -125,6 +130,7 @@ impl Rooms {
             nudge.clone(),
         ));
         let wallet = Arc::new(Wallet::new(redis.clone(), nudge.clone()));
+        let coupons = Arc::new(Coupons::new(redis.clone(), mysql.clone(), nudge.clone()));
         let rooms = payment::Rooms {
             queue: queue.clone(),
             seats: seats.clone(),
@@ -132,13 +138,14 @@ impl Rooms {
             idempotency: Arc::new(Idempotency::new(redis.clone())),
         };
         let payments = Arc::new(Payments::new(redis.clone(), mysql.clone(), rooms, nudge.clone()));
-        Self { redis, mysql, queue, catalogue, seats, wallet, payments }
+        Self { redis, mysql, queue, catalogue, seats, wallet, payments, coupons }
     }
 
     /// Reads all definitions from MySQL.
     async fn reload(&self) -> Result<(), Error> {
         self.queue.reload().await?;
         self.catalogue.reload().await?;
+        self.coupons.reload().await?;
         Ok(())
     }
 }

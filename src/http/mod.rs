@@ -18,6 +18,7 @@ pub mod layers;
 pub mod limits;
 pub mod listener;
 pub mod openapi;
+pub mod page;
 pub mod path;
 pub mod peer;
 pub mod problem;

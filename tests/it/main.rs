@@ -3,6 +3,7 @@
 //! One binary, a file a room. `support` keeps what they stand on.
 
 mod bad_input;
+mod coupons;
 mod definitions;
 mod journey;
 mod kill;
