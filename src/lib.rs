@@ -17,6 +17,7 @@ pub mod payment;
 pub mod queue;
 pub mod recovery;
 pub mod redis;
+pub mod rewards;
 pub mod seats;
 pub mod shutdown;
 pub mod telemetry;

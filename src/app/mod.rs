@@ -28,6 +28,7 @@ use crate::payment::{self, Payments};
 use crate::queue::{self, Queue, Signer};
 use crate::recovery;
 use crate::redis::{self, Keys, Redis};
+use crate::rewards::{self, Rewards};
 use crate::seats::Seats;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, Metric};
@@ -73,6 +74,9 @@ pub enum Error {
     /// The coupons can't be read.
     #[error("the coupons: {0}")]
     Coupons(#[from] coupons::Error),
+    /// The rewards can't be read.
+    #[error("the rewards: {0}")]
+    Rewards(#[from] rewards::Error),
     /// A private server can't be started, or has ended.
     #[error(transparent)]
     Server(#[from] dev::Error),
@@ -106,6 +110,7 @@ pub(crate) struct Rooms {
     pub(crate) wallet: Arc<Wallet>,
     pub(crate) payments: Arc<Payments>,
     pub(crate) coupons: Arc<Coupons>,
+    pub(crate) rewards: Arc<Rewards>,
 }
 
 impl Rooms {
@@ -131,6 +136,7 @@ impl Rooms {
         ));
         let wallet = Arc::new(Wallet::new(redis.clone(), nudge.clone()));
         let coupons = Arc::new(Coupons::new(redis.clone(), mysql.clone(), nudge.clone()));
+        let rewards = Arc::new(Rewards::new(redis.clone(), mysql.clone(), nudge.clone()));
         let rooms = payment::Rooms {
             queue: queue.clone(),
             seats: seats.clone(),
@@ -138,7 +144,7 @@ impl Rooms {
             idempotency: Arc::new(Idempotency::new(redis.clone())),
         };
         let payments = Arc::new(Payments::new(redis.clone(), mysql.clone(), rooms, nudge.clone()));
-        Self { redis, mysql, queue, catalogue, seats, wallet, payments, coupons }
+        Self { redis, mysql, queue, catalogue, seats, wallet, payments, coupons, rewards }
     }
 
     /// Reads all definitions from MySQL.
@@ -146,6 +152,7 @@ impl Rooms {
         self.queue.reload().await?;
         self.catalogue.reload().await?;
         self.coupons.reload().await?;
+        self.rewards.reload().await?;
         Ok(())
     }
 }

@@ -10,5 +10,6 @@ mod kill;
 mod payment;
 mod queue;
 mod reports;
+mod rewards;
 mod seats;
 mod support;
