@@ -141,6 +141,7 @@ impl Rooms {
             queue: queue.clone(),
             seats: seats.clone(),
             wallet: wallet.clone(),
+            coupons: coupons.clone(),
             idempotency: Arc::new(Idempotency::new(redis.clone())),
         };
         let payments = Arc::new(Payments::new(redis.clone(), mysql.clone(), rooms, nudge.clone()));

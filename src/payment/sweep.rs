@@ -5,7 +5,6 @@ use std::time::Duration;
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-use super::rules::OVERDUE;
 use super::{Payments, flow, store};
 use crate::ids::QueueId;
 use crate::redis;
@@ -39,7 +38,7 @@ pub(super) async fn run(payments: &Payments, stop: CancellationToken) {
 async fn sweep(payments: &Payments, queue: &QueueId) -> Result<(), redis::Error> {
     let overdue = store::overdue(&payments.redis, queue, TAKEN, LEASE_MS).await?;
     let driven = futures::stream::iter(overdue).map(async |payment| {
-        match flow::turn_back(payments, &payment, OVERDUE).await {
+        match flow::finish(payments, &payment).await {
             Ok(payment) => {
                 tracing::info!(payment = %payment.id, state = ?payment.state, "an overdue payment was driven to its end");
                 super::count(&payment);

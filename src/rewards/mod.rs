@@ -196,7 +196,7 @@ impl Rewards {
     async fn lay_everywhere(&self, reward: &Reward) -> Result<(), Error> {
         let all: Vec<_> = self.redis.keys().partitions().all().collect();
         let laid = self.lay(all, &reward.code, reward.version).await;
-        Ok(laid.into_iter().map(|(_, outcome)| outcome).collect::<Result<(), _>>()?)
+        Ok(laid.into_iter().try_for_each(|(_, outcome)| outcome)?)
     }
 
     async fn lay(

@@ -3,8 +3,10 @@
 //! One binary, a file a room. `support` keeps what they stand on.
 
 mod bad_input;
+mod coupon_payments;
 mod coupons;
 mod definitions;
+mod giveaways_kill;
 mod journey;
 mod kill;
 mod payment;
