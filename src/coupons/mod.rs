@@ -64,6 +64,8 @@ pub struct Coupons {
     mysql: MySqlPool,
     nudge: Nudge,
     known: ArcSwap<Known>,
+    /// One reading at a time: what was read first must not be kept last.
+    reloading: Mutex<()>,
     winners: Arc<winners::Winners>,
     /// One laying at a time: a crowd that meets a coupon which is not laid asks MySQL once.
     laying: Mutex<()>,
@@ -79,6 +81,7 @@ impl Coupons {
     pub fn new(redis: Redis, mysql: MySqlPool, nudge: Nudge) -> Self {
         Self {
             known: ArcSwap::default(),
+            reloading: Mutex::default(),
             winners: Arc::new(winners::Winners::new(redis.clone())),
             laying: Mutex::default(),
             unsure: Lock::default(),
@@ -218,6 +221,7 @@ impl Coupons {
 
     /// Reads all coupons from MySQL, and marks those that changed to be looked at in Redis.
     pub async fn reload(&self) -> Result<(), Error> {
+        let _one_at_a_time = self.reloading.lock().await;
         let mut connection = self.mysql.acquire().await.map_err(mysql::Error::from)?;
         let coupons = sql::all(&mut connection).await?;
         let before = self.known.load();

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use sqlx::MySqlConnection;
 use sqlx::MySqlPool;
+use tokio::sync::Mutex;
 
 use crate::ids::{QueueId, UserId};
 use crate::mysql::{self, definitions};
@@ -48,6 +49,8 @@ pub struct Queue {
     mysql: MySqlPool,
     signer: Signer,
     known: ArcSwap<HashMap<QueueId, Arc<Laid>>>,
+    /// One reading at a time: what was read first must not be kept last.
+    reloading: Mutex<()>,
     join: Coalescer<store::Join>,
     poll: Coalescer<store::Poll>,
     leave: Coalescer<store::Leave>,
@@ -73,6 +76,7 @@ impl Queue {
         Self {
             signer,
             known: ArcSwap::default(),
+            reloading: Mutex::default(),
             join: Coalescer::new(store::Join(redis.clone()), MAX_WAITING),
             poll: Coalescer::new(store::Poll(redis.clone()), MAX_WAITING),
             leave: Coalescer::new(store::Leave(redis.clone()), MAX_WAITING),
@@ -189,6 +193,7 @@ impl Queue {
 
     /// Reads all settings from MySQL.
     pub async fn reload(&self) -> Result<(), Error> {
+        let _one_at_a_time = self.reloading.lock().await;
         let mut connection = self.mysql.acquire().await.map_err(mysql::Error::from)?;
         let known =
             sql::all(&mut connection).await?.into_iter().map(|(id, laid)| (id, Arc::new(laid))).collect();

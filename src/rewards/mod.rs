@@ -58,6 +58,8 @@ pub struct Rewards {
     mysql: MySqlPool,
     nudge: Nudge,
     known: ArcSwap<HashMap<RewardCode, Arc<Reward>>>,
+    /// One reading at a time: what was read first must not be kept last.
+    reloading: Mutex<()>,
     /// One renewal at a time: a crowd that meets a changed reward asks MySQL once.
     renewing: Mutex<()>,
     claims: Coalescer<store::Claims>,
@@ -77,6 +79,7 @@ impl Rewards {
     pub fn new(redis: Redis, mysql: MySqlPool, nudge: Nudge) -> Self {
         Self {
             known: ArcSwap::default(),
+            reloading: Mutex::default(),
             renewing: Mutex::default(),
             claims: Coalescer::new(store::Claims(redis.clone()), MAX_WAITING),
             redis,
@@ -214,6 +217,7 @@ impl Rewards {
 
     /// Reads all rewards from MySQL.
     pub async fn reload(&self) -> Result<(), Error> {
+        let _one_at_a_time = self.reloading.lock().await;
         let mut connection = self.mysql.acquire().await.map_err(mysql::Error::from)?;
         let rewards = sql::all(&mut connection).await?;
         let known = rewards.into_iter().map(|reward| (reward.code.clone(), Arc::new(reward))).collect();
