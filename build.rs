@@ -9,10 +9,14 @@ fn main() -> io::Result<()> {
     println!("cargo:rerun-if-changed=lua");
     println!("cargo:rerun-if-changed=migrations");
     let mut table = String::new();
+    let mut all = Vec::new();
     for path in scripts(Path::new("lua"))? {
         let source = fs::read_to_string(&path)?;
-        write_script(&mut table, &path, &source)?;
+        all.push(write_script(&mut table, &path, &source)?);
     }
+    let all: String = all.iter().map(|constant| format!("&{constant}, ")).collect();
+    writeln!(table, "/// Every script there is.\npub static ALL: &[&Script] = &[{all}];")
+        .expect("a String takes it");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     fs::write(out.join("scripts.rs"), table)
 }
@@ -32,7 +36,8 @@ fn scripts(root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn write_script(table: &mut String, path: &Path, source: &str) -> io::Result<()> {
+/// Writes one constant and gives its name.
+fn write_script(table: &mut String, path: &Path, source: &str) -> io::Result<String> {
     let stem = path.file_stem().and_then(|s| s.to_str()).expect("a script has a name");
     let room = path.parent().and_then(Path::file_name).and_then(|s| s.to_str()).expect("a script has a room");
     let shebang = source
@@ -68,7 +73,7 @@ fn write_script(table: &mut String, path: &Path, source: &str) -> io::Result<()>
         format!("{room}/{stem}")
     )
     .expect("a String takes it");
-    Ok(())
+    Ok(constant)
 }
 
 /// Redis keeps every script's text in memory and hashes it; the comments are for the files.

@@ -10,6 +10,7 @@ use crate::app;
 use crate::config::args::{DevArgs, MigrateArgs, ServeArgs, StoreArgs};
 use crate::config::dev::DevSettings;
 use crate::config::{BadSettings, Config, MigrateSettings, StoreSettings};
+use crate::ids::QueueId;
 use crate::telemetry::log;
 
 /// Admission and booking for the minute when far more people come than there are seats.
@@ -41,6 +42,12 @@ enum Command {
     /// Put data in
     #[command(subcommand)]
     Seed(Seed),
+    /// Check what was promised against what is there
+    #[command(subcommand)]
+    Audit(Audit),
+    /// The keys that sign passes
+    #[command(subcommand)]
+    Keys(Keys),
     /// Print the OpenAPI document of the public listener
     Openapi {
         /// That of the admin listener instead
@@ -55,6 +62,23 @@ enum Seed {
     Demo(StoreArgs),
 }
 
+#[derive(Subcommand)]
+enum Audit {
+    /// The order, the rate and the lottery of one line
+    Queue {
+        /// The queue
+        queue: QueueId,
+        #[command(flatten)]
+        stores: StoreArgs,
+    },
+}
+
+#[derive(Subcommand)]
+enum Keys {
+    /// Make a new key: published at once, in use two minutes later
+    Rotate(MigrateArgs),
+}
+
 /// A command with its settings checked.
 #[derive(Debug)]
 pub enum Job {
@@ -66,6 +90,10 @@ pub enum Job {
     Migrate(MigrateSettings),
     /// `usher seed demo`
     SeedDemo(StoreSettings),
+    /// `usher audit queue`
+    AuditQueue(QueueId, StoreSettings),
+    /// `usher keys rotate`
+    RotateKeys(MigrateSettings),
     /// `usher openapi`
     Openapi {
         /// The admin listener's.
@@ -116,6 +144,10 @@ impl Command {
             Self::Dev(args) => Job::Dev(Box::new(DevSettings::new(&args)?)),
             Self::Migrate(args) => Job::Migrate(MigrateSettings::new(&args)?),
             Self::Seed(Seed::Demo(args)) => Job::SeedDemo(StoreSettings::new(&args)?),
+            Self::Audit(Audit::Queue { queue, stores }) => {
+                Job::AuditQueue(queue, StoreSettings::new(&stores)?)
+            }
+            Self::Keys(Keys::Rotate(args)) => Job::RotateKeys(MigrateSettings::new(&args)?),
             Self::Openapi { admin } => Job::Openapi { admin },
         })
     }
@@ -132,6 +164,14 @@ impl Job {
             Self::Dev(settings) => app::dev(*settings).await,
             Self::Migrate(settings) => app::migrate(&settings).await,
             Self::SeedDemo(stores) => app::seed_demo(&stores).await,
+            Self::AuditQueue(queue, stores) => {
+                if app::audit_queue(&stores, &queue).await? {
+                    Ok(())
+                } else {
+                    Err(app::Error::Unfair)
+                }
+            }
+            Self::RotateKeys(settings) => app::rotate_keys(&settings).await,
             Self::Openapi { admin } => {
                 let document = if admin { app::admin_document() } else { app::public_document() };
                 let text = document.to_pretty_json().map_err(std::io::Error::from);

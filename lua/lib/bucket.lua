@@ -1,7 +1,9 @@
 -- The promotion bucket: at most `per_interval` admissions in any span of `interval` milliseconds, whoever calls and however late.
 -- It keeps the admissions of the last interval as "time:count" words. More than 64 words are merged from the oldest end under the
--- later time, which can only delay an admission. Beside them stand the totals and, for the estimate, counts of 5-second windows.
--- Gives: allowance() → how many may be admitted now, milliseconds until more may; admit_count(n); recent() → admissions of the last 30 s.
+-- later time, which can only delay an admission. Beside them stand the totals and, for the estimate, counts of 5-second
+-- windows and the best 30 seconds since the settings last changed.
+-- Gives: allowance() → how many may be admitted now, milliseconds until more may; admit_count(n); recent() → admissions of the last 30 s, the most of any
+-- 30 s since the settings last changed.
 local function admissions()
   local times, counts, used = {}, {}, 0
   for time, count in string.gmatch(redis.call('HGET', bucket, 'log') or '', '(%d+):(%d+)') do
@@ -18,6 +20,17 @@ local function allowance()
     return per_interval - used, 0
   end
   return 0, times[1] and times[1] + interval - now or 0
+end
+local function recent()
+  local window, sum = math.floor(now / 5000), 0
+  local values = redis.call('HMGET', bucket, 'peak', 'w0', 'w1', 'w2', 'w3', 'w4', 'w5', 'w6', 'w7')
+  for i = 2, 9 do
+    local start, count = string.match(values[i] or '', '(%d+):(%d+)')
+    if start and tonumber(start) > window - 6 then
+      sum = sum + tonumber(count)
+    end
+  end
+  return sum, math.max(sum, tonumber(values[1] or '0'))
 end
 local function admit_count(n)
   local times, counts = admissions()
@@ -40,14 +53,6 @@ local function admit_count(n)
   count = tonumber(start) == window and tonumber(count) or 0
   redis.call('HSET', bucket, 'log', table.concat(words, ' '), slot, text(window) .. ':' .. text(count + n))
   redis.call('HINCRBY', bucket, 'admitted', n)
-end
-local function recent()
-  local window, sum = math.floor(now / 5000), 0
-  for _, value in ipairs(redis.call('HMGET', bucket, 'w0', 'w1', 'w2', 'w3', 'w4', 'w5', 'w6', 'w7')) do
-    local start, count = string.match(value or '', '(%d+):(%d+)')
-    if start and tonumber(start) > window - 6 then
-      sum = sum + tonumber(count)
-    end
-  end
-  return sum
+  local _, peak = recent()
+  redis.call('HSET', bucket, 'peak', text(peak))
 end

@@ -1,6 +1,6 @@
 -- Collects events and appends them as one entry, numbered by the partition's sequence.
--- Gives: emit(kind, body), publish(). The two reads fail on keys of a wrong type while nothing is written yet.
-redis.call('GET', seq)
+-- Gives: emit(kind, body), publish(), entry_n (the number that the entry gets). The two reads fail on keys of a wrong type while nothing is written yet.
+local entry_n = tonumber(redis.call('GET', seq) or '0') + 1
 redis.call('XLEN', outbox)
 local events = {}
 local function emit(kind, body)

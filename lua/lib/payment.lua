@@ -1,7 +1,8 @@
 -- Payments of a partition, each a MessagePack map under its sixteen-byte id:
--- {id, reservation, user, queue, state, attempt, amount, discount, reason, balance_after, created_at, at}, and with a coupon {coupon, issue}.
--- state: pending → confirmed, or pending → voiding → declined | voided, from where a further attempt may begin. `due` holds the moment by which the sweep looks at it.
--- Gives: load_payment(id), save_payment(p), payment_event(p).
+-- {id, reservation, user, queue, state, attempt, amount, discount, reason, balance_after, created_at, at, n}; `n` is the outbox entry of its last end;
+-- and with a coupon {coupon, issue, unsettled}: `unsettled` from the confirmation until the coupon is marked as used.
+-- state: pending → confirmed → refunding → refunded, or pending → voiding → declined | voided, from where a further attempt may begin. `due` holds the moment by which the sweep looks at it.
+-- Gives: load_payment(id), save_payment(p), payment_event(p) (before it is saved).
 local function load_payment(id)
   local packed = redis.call('HGET', payments, id)
   return packed and cmsgpack.unpack(packed) or nil
@@ -11,6 +12,7 @@ local function save_payment(p)
   redis.call('HSET', payments, p.id, cmsgpack.pack(p))
 end
 local function payment_event(p)
+  p.n = entry_n
   emit('payment', {
     id = p.id, reservation = p.reservation, user = p.user, queue = p.queue, amount = p.amount, discount = p.discount, status = p.state,
     reason = p.reason, attempt = p.attempt, balance_after = p.balance_after, created_at = p.created_at, at = now,

@@ -1,5 +1,7 @@
 -- Reservations of a partition, each a MessagePack map under its sixteen-byte id:
--- {id, user, queue, concert, schedule, seats, detail, amount, status, held_until, created_at, score}; `score` is the place in line of the slot it was made under.
+-- {id, user, queue, concert, schedule, seats, detail, amount, status, held_until, created_at, score, payment, n, at}; `score` is the place in line of the slot it was
+-- made under, `payment` what bought it. status: held → released | expired, held → paying → held | expired | confirmed, confirmed → cancelling → cancelled.
+-- `n` and `at` are the outbox entry and the moment of its end; by them it is known when MySQL has it and its replay time is over.
 -- `owners` holds, for each user, the ids of their reservations that are held or paying, one after the other.
 -- Gives: load(id), save(r), live(r) (held and not lapsed, or paying), open_of(user) → records, add_open(user, id), drop_open(user, id), end_reservation(r, status).
 local function load(id)
@@ -57,7 +59,7 @@ local function reservation_event(r)
   })
 end
 local function end_reservation(r, status)
-  r.status = status
+  r.status, r.n, r.at = status, entry_n, now
   save(r)
   drop_open(r.user, r.id)
   redis.call('ZREM', holds, r.id)

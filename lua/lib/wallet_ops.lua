@@ -1,4 +1,5 @@
--- Records of a payment's effects on wallets: `wallet_ops` payment .. attempt → "d" amount ":" balance while debited, "t" a tombstone once given back or never to be debited.
+-- Records of a payment's effects on wallets: `wallet_ops` payment .. attempt → "d" amount ":" balance while debited, "t" a tombstone once given back or never to be debited;
+-- payment .. "c" → "g" once given back for a cancelled reservation.
 -- Kept for seven days, longer than any retry of a payment.
 -- Gives: op_of(op) → "d", amount, balance after it | "t" | nil; note_op(op, value).
 local KEEP_OPS_MS = 604800000

@@ -24,7 +24,7 @@ local function begin(id, reservation, user, issue, coupon)
   if p and p.state == 'pending' then
     return { JOINED, cmsgpack.pack(p), cmsgpack.pack(r) }
   end
-  if p and (p.state == 'confirmed' or p.state == 'refunded' or p.state == 'voiding') then
+  if p and (p.state == 'confirmed' or p.state == 'refunding' or p.state == 'refunded' or p.state == 'voiding') then
     return { SETTLED, cmsgpack.pack(p), cmsgpack.pack(r) }
   end
   if r.status == 'expired' or r.status == 'held' and r.held_until <= now then

@@ -17,10 +17,11 @@ redis.call('HLEN', sales)
 redis.call('HLEN', seats)
 
 local function sell(p, r)
-  p.state = 'confirmed'
+  p.state, p.unsettled = 'confirmed', p.issue and true or nil
+  payment_event(p)
   save_payment(p)
   -- With a coupon the payment stays due until the coupon is marked as used.
-  if not p.issue then
+  if not p.unsettled then
     redis.call('ZREM', due, p.id)
   end
   local marks = {}
@@ -35,8 +36,8 @@ local function sell(p, r)
     redis.call('ZREM', active, r.user)
     redis.call('HDEL', admitted, r.user)
   end
+  r.payment = p.id
   end_reservation(r, 'confirmed')
-  payment_event(p)
 end
 
 local replies = {}

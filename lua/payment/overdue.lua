@@ -1,12 +1,19 @@
 #!lua
 -- Hands out payments that are past their due time and gives the caller a while to drive them to an end before the next one is asked.
+-- What is stuck is given such a while again and again, so it stands among the first; the oldest of those tells how long anything has been without an end.
 --
 -- KEYS: generation payments q:due
 -- ARGV: generation, how many at most (≤ 256), the while in milliseconds
--- Reply: {payment record…}
+-- Reply: {for how many milliseconds the oldest has been without an end, payment record…}
 --
 -- uses: guard payment
-local replies = {}
+local FIRST = 32
+local oldest = now
+for _, id in ipairs(redis.call('ZRANGE', due, 0, FIRST - 1)) do
+  local p = load_payment(id)
+  oldest = p and math.min(oldest, p.at) or oldest
+end
+local replies = { text(now - oldest) }
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', text(now), 'LIMIT', 0, tonumber(ARGV[2]))) do
   local p = load_payment(id)
   if p then

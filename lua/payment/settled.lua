@@ -10,6 +10,8 @@ redis.call('ZCARD', due)
 for i = 2, #ARGV do
   local p = load_payment(ARGV[i])
   if p and p.state == 'confirmed' then
+    p.unsettled = nil
+    redis.call('HSET', payments, p.id, cmsgpack.pack(p))
     redis.call('ZREM', due, p.id)
   end
 end

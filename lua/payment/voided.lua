@@ -14,9 +14,9 @@ redis.call('ZCARD', due)
 local function end_attempt(p)
   local refused = p.reason == 'insufficient_balance' or p.reason == 'coupon_not_applicable'
   p.state = refused and 'declined' or 'voided'
+  payment_event(p)
   save_payment(p)
   redis.call('ZREM', due, p.id)
-  payment_event(p)
   local r = load(p.reservation)
   if r and r.status == 'paying' then
     if r.held_until > now then

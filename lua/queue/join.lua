@@ -1,15 +1,15 @@
 #!lua
 -- Puts users in line, or lets them in at once while the line is empty and there is room. One place a user, however often they ask.
 --
--- KEYS: generation seq outbox q:settings q:waiting q:active q:admitted q:bucket q:sales
+-- KEYS: generation seq outbox q:settings q:waiting q:active q:admitted q:bucket
 -- ARGV: generation, queue, then for each request: user
--- Reply: {now, mode, waiting, active, recent, sold_out, {state, score, place}…}
---   state 1 stands in line now, 2 stood in line already: place is the 1-based position
---   state 3 let in now, 4 was active already: place is the moment at which the slot lapses
+-- Reply: {now, {state, score, until}…}
+--   state 1 stands in line now, 2 stood in line already
+--   state 3 let in now, 4 was active already: until is the moment at which the slot lapses
 --   state 5 the queue is closed, 6 it is full: no score
 --   −2 the queue has no settings
 --
--- uses: guard settings sales bucket slot outbox
+-- uses: guard settings bucket slot outbox
 local JOINED, WAITS, ADMITTED, ACTIVE, CLOSED, FULL = 1, 2, 3, 4, 5, 6
 local line, inside = redis.call('ZCARD', waiting), active_count()
 local room = mode == 'open' and math.min(allowance(), max_active - inside) or 0
@@ -21,7 +21,8 @@ local function place_of(user)
     return text(tonumber(string.sub(redis.sha1hex(seed .. user), 1, 10), 16))
   end
   joined = joined + 1
-  return text(1099511627776 + next_score + joined)
+  -- 2^40 and up; the sequence counts from 0.
+  return text(1099511627775 + next_score + joined)
 end
 
 for i = 3, #ARGV do
@@ -33,7 +34,7 @@ for i = 3, #ARGV do
   else
     score = redis.call('ZSCORE', waiting, user)
     if score then
-      reply = { WAITS, score, redis.call('ZRANK', waiting, user) + 1 }
+      reply = { WAITS, score, 0 }
     elseif mode == 'closed' then
       reply = { CLOSED, '', 0 }
     elseif room > 0 and line == 0 then
@@ -49,8 +50,7 @@ for i = 3, #ARGV do
       vacate(user)
       redis.call('ZADD', waiting, score, user)
       line = line + 1
-      -- A place after the opening is always the last; a place of the lottery may be anywhere.
-      reply = { JOINED, score, mode == 'prequeue' and redis.call('ZRANK', waiting, user) + 1 or line }
+      reply = { JOINED, score, 0 }
     end
   end
   replies[#replies + 1] = reply
@@ -64,4 +64,4 @@ if admitted_now > 0 then
   emit('promotion', { queue = ARGV[2], from = tonumber(first), to = tonumber(last), count = admitted_now, at = now })
 end
 publish()
-return { text(now), mode, line, inside + admitted_now, recent(), sold_out(), unpack(replies) }
+return { text(now), unpack(replies) }

@@ -1,12 +1,13 @@
 #!lua
--- Gives up a place in line or an active slot, at once.
+-- Gives up a place in line or an active slot, at once. Places that were given up are told to the snapshots of all instances through `left`.
 --
--- KEYS: generation q:waiting q:active q:admitted
+-- KEYS: generation q:waiting q:active q:admitted q:left
 -- ARGV: generation, then for each request: user, score
 -- Reply: {state…}: 1 left, 2 had neither place nor slot under that score
 --
 -- uses: guard slot
 local LEFT, NOTHING = 1, 2
+redis.call('XLEN', left)
 local replies = {}
 for i = 2, #ARGV, 2 do
   local user, score = ARGV[i], ARGV[i + 1]
@@ -16,6 +17,7 @@ for i = 2, #ARGV, 2 do
     reply = LEFT
   elseif redis.call('ZSCORE', waiting, user) == score then
     redis.call('ZREM', waiting, user)
+    redis.call('XADD', left, 'MAXLEN', '~', 100000, '*', 's', score)
     reply = LEFT
   end
   replies[#replies + 1] = reply

@@ -1,15 +1,14 @@
 #!lua
 -- Says where each holder of a queue token stands. A promoted user who asks has shown up: the slot is theirs from now on.
 --
--- KEYS: generation q:settings q:waiting q:active q:admitted q:bucket q:sales
+-- KEYS: generation q:settings q:waiting q:active q:admitted
 -- ARGV: generation, then for each request: user, score
--- Reply: {now, mode, waiting, active, recent, sold_out, {state, place}…}
---   state 1 waiting: place is the 1-based position; 2 active: place is the moment at which the slot lapses; 3 neither: 0
+-- Reply: {now, {state, until}…}: 1 waiting; 2 active: until is the moment at which the slot lapses; 3 neither
 --   −2 the queue has no settings
 --
--- uses: guard settings sales bucket slot
+-- uses: guard settings slot
 local WAITING, ACTIVE, EXPIRED = 1, 2, 3
-local replies, lately, sold = {}, recent(), sold_out()
+local replies = {}
 for i = 2, #ARGV, 2 do
   local user, score = ARGV[i], ARGV[i + 1]
   local own, deadline, base = standing(user)
@@ -17,8 +16,8 @@ for i = 2, #ARGV, 2 do
   if own == score then
     reply = { ACTIVE, text(show_up(user, score, deadline, base)) }
   elseif redis.call('ZSCORE', waiting, user) == score then
-    reply = { WAITING, redis.call('ZRANK', waiting, user) + 1 }
+    reply = { WAITING, 0 }
   end
   replies[#replies + 1] = reply
 end
-return { text(now), mode, redis.call('ZCARD', waiting), active_count(), lately, sold, unpack(replies) }
+return { text(now), unpack(replies) }

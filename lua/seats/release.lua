@@ -37,7 +37,7 @@ for i = 2, #ARGV, 2 do
   local reply = NOT_FOUND
   if r and r.user == ARGV[i + 1] then
     reply = RELEASED
-    if r.status == 'paying' or r.status == 'confirmed' or r.status == 'cancelled' then
+    if r.status == 'paying' or r.status == 'confirmed' or r.status == 'cancelling' or r.status == 'cancelled' then
       reply = NOT_RELEASABLE
     elseif live(r) then
       free_seats(r)

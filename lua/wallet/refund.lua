@@ -2,11 +2,12 @@
 -- Gives back what a payment's attempt debited, once, and leaves a tombstone in any case, so that a late debit can't land.
 --
 -- KEYS: generation seq outbox wallets wallet_ops wallet_ops_due tallies
--- ARGV: generation, then for each request: user, op (payment and attempt), entry
--- Reply: {{amount given back by this call, balance}…}
+-- ARGV: generation, largest balance, then for each request: user, op (payment and attempt), entry
+-- Reply: {{amount given back by this call, balance}…}; an amount of −1 where the balance would be above the largest: it waits until there is room
 --
 -- uses: guard outbox wallet wallet_ops tally
 redis.call('HLEN', tallies)
+local largest = tonumber(ARGV[2])
 local function refund(user, op, entry)
   local known, amount = op_of(op)
   local balance = balance_of(user)
@@ -14,6 +15,9 @@ local function refund(user, op, entry)
     return { '0', text(balance) }
   end
   amount = amount or 0
+  if balance + amount > largest then
+    return { '-1', text(balance) }
+  end
   if amount > 0 then
     balance = balance + amount
     move(user, entry, 'refund', amount, balance)
@@ -25,7 +29,7 @@ local function refund(user, op, entry)
   return { text(amount), text(balance) }
 end
 local replies = {}
-for i = 2, #ARGV, 3 do
+for i = 3, #ARGV, 3 do
   replies[#replies + 1] = refund(ARGV[i], ARGV[i + 1], ARGV[i + 2])
 end
 publish()

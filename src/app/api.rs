@@ -38,6 +38,7 @@ pub fn admin_document() -> OpenApi {
         catalogue::admin_router().into_openapi(),
         coupons::admin_router().into_openapi(),
         rewards::admin_router().into_openapi(),
+        seats::admin_router().into_openapi(),
     ];
     document("Usher, admin", "What operators set and see.", parts)
 }
@@ -74,7 +75,8 @@ pub(super) fn admin(
         .merge(queue::admin_router().with_state(rooms.queue.clone()))
         .merge(catalogue::admin_router().with_state(rooms.catalogue.clone()))
         .merge(coupons::admin_router().with_state(rooms.coupons.clone()))
-        .merge(rewards::admin_router().with_state(rooms.rewards.clone()));
+        .merge(rewards::admin_router().with_state(rooms.rewards.clone()))
+        .merge(seats::admin_router().with_state(rooms.seats.clone()));
     let open = admin_key::metrics(metrics)
         .merge(openapi::document(admin_document()))
         .merge(health::router(readiness));

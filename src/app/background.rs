@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Rooms;
+use super::retire::{self, Retirement};
 use crate::http::limits::Limits;
 use crate::mysql::definitions;
 use crate::outbox::Writer;
@@ -26,7 +27,12 @@ pub(super) struct Background {
 }
 
 /// Starts the promoter, the sweeps, the refresher, the verifier and the writer.
-pub(super) fn start(rooms: &Rooms, writer: Writer, limits: Arc<Limits>) -> Background {
+pub(super) fn start(
+    rooms: &Rooms,
+    writer: Writer,
+    limits: Arc<Limits>,
+    retirement: Retirement,
+) -> Background {
     let (sweeps, stop) = (TaskTracker::new(), CancellationToken::new());
     let stop_writer = CancellationToken::new();
     sweeps.spawn(queue::run_promoter(rooms.queue.clone(), stop.clone()));
@@ -34,6 +40,7 @@ pub(super) fn start(rooms: &Rooms, writer: Writer, limits: Arc<Limits>) -> Backg
     sweeps.spawn(rooms.payments.clone().run_sweep(stop.clone()));
     sweeps.spawn(rooms.wallet.clone().run_tidy(stop.clone()));
     sweeps.spawn(rooms.coupons.clone().run(stop.clone()));
+    sweeps.spawn(retire::run(rooms.clone(), retirement, stop.clone()));
     sweeps.spawn(refresh(rooms.clone(), stop.clone()));
     sweeps.spawn(recovery::run_verifier(rooms.redis.clone(), rooms.mysql.clone(), stop.clone()));
     sweeps.spawn(limits.tidy(stop.clone()));

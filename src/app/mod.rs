@@ -5,6 +5,7 @@
 mod api;
 mod background;
 mod demo;
+mod retire;
 mod serve;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use sqlx::MySqlPool;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::catalogue::{self, Catalogue};
 use crate::config::{Config, StoreSettings};
@@ -35,7 +37,8 @@ use crate::telemetry::{self, Metric};
 use crate::wallet::Wallet;
 
 pub use api::{admin_document, public_document};
-pub use serve::{dev, migrate, seed_demo, serve};
+pub use retire::Retirement;
+pub use serve::{audit_queue, dev, migrate, rotate_keys, seed_demo, serve};
 
 /// Connections to MySQL of one instance: the writer's few, and what reads and definitions need beside it.
 const MYSQL_CONNECTIONS: u32 = 12;
@@ -89,6 +92,9 @@ pub enum Error {
     /// Signals can't be listened to.
     #[error("listening to signals: {0}")]
     Signals(std::io::Error),
+    /// An audit found faults.
+    #[error("the audit found faults")]
+    Unfair,
     /// A listener can't be opened.
     #[error("listening on {address}: {source}")]
     Listen {
@@ -115,17 +121,27 @@ pub(crate) struct Rooms {
 
 impl Rooms {
     /// Connects to the stores, opens the partitions that may serve, and reads the definitions.
-    async fn open(stores: &StoreSettings, signer: Signer) -> Result<(Self, Writer), Error> {
+    async fn open(
+        stores: &StoreSettings,
+        signer: Signer,
+        ending: CancellationToken,
+    ) -> Result<(Self, Writer), Error> {
         let (redis, mysql) = connect(stores).await?;
         recovery::verify(&redis, &mysql).await?;
         let writer = Writer::new(redis.clone(), mysql.clone(), stores.partitions);
-        let rooms = Self::furnish(redis, mysql, signer, &writer.nudge());
+        let rooms = Self::furnish(redis, mysql, signer, ending, &writer.nudge());
         rooms.reload().await?;
         Ok((rooms, writer))
     }
 
-    fn furnish(redis: Redis, mysql: MySqlPool, signer: Signer, nudge: &Nudge) -> Self {
-        let queue = Arc::new(Queue::new(redis.clone(), mysql.clone(), signer));
+    fn furnish(
+        redis: Redis,
+        mysql: MySqlPool,
+        signer: Signer,
+        ending: CancellationToken,
+        nudge: &Nudge,
+    ) -> Self {
+        let queue = Arc::new(Queue::new(redis.clone(), mysql.clone(), signer, ending));
         let catalogue = Arc::new(Catalogue::new(redis.clone(), mysql.clone(), queue.clone()));
         let seats = Arc::new(Seats::new(
             redis.clone(),
@@ -134,7 +150,7 @@ impl Rooms {
             catalogue.clone(),
             nudge.clone(),
         ));
-        let wallet = Arc::new(Wallet::new(redis.clone(), nudge.clone()));
+        let wallet = Arc::new(Wallet::new(redis.clone(), mysql.clone(), nudge.clone()));
         let coupons = Arc::new(Coupons::new(redis.clone(), mysql.clone(), nudge.clone()));
         let rewards = Arc::new(Rewards::new(redis.clone(), mysql.clone(), nudge.clone()));
         let rooms = payment::Rooms {
@@ -146,6 +162,12 @@ impl Rooms {
         };
         let payments = Arc::new(Payments::new(redis.clone(), mysql.clone(), rooms, nudge.clone()));
         Self { redis, mysql, queue, catalogue, seats, wallet, payments, coupons, rewards }
+    }
+
+    /// Closes the connections to both stores.
+    async fn close(&self) {
+        self.redis.close().await;
+        self.mysql.close().await;
     }
 
     /// Reads all definitions from MySQL.
@@ -178,6 +200,7 @@ pub struct App {
     rooms: Rooms,
     writer: Writer,
     limits: Arc<Limits>,
+    retirement: Retirement,
     shutdown: Shutdown,
     public: axum::Router,
     admin: axum::Router,
@@ -191,7 +214,8 @@ impl App {
     pub async fn build(config: Config, shutdown: Shutdown) -> Result<Self, Error> {
         let keys: Vec<_> =
             config.token_keys.iter().map(|key| (key.kid.clone(), key.secret.clone())).collect();
-        let (rooms, writer) = Rooms::open(&config.stores, Signer::new(&keys)).await?;
+        let (rooms, writer) =
+            Rooms::open(&config.stores, Signer::new(&keys), shutdown.drain_token().clone()).await?;
         let callers = Arc::new(Callers::new(&config.identity));
         let limits = Arc::new(Limits::new(&config.http.limits));
         Metric::BuildInfo.gauge(&[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
@@ -199,13 +223,21 @@ impl App {
         let public = api::public(&rooms, callers, limits.clone(), readiness.clone(), &config.http.requests);
         let admin =
             api::admin(&rooms, &config.admin_key, readiness, telemetry::install(), &config.http.requests);
-        Ok(Self { config, rooms, writer, limits, shutdown, public, admin })
+        let retirement = Retirement::default();
+        Ok(Self { config, rooms, writer, limits, retirement, shutdown, public, admin })
+    }
+
+    /// The same instance with other times at which what has ended leaves Redis.
+    #[must_use]
+    pub fn retiring(mut self, retirement: Retirement) -> Self {
+        self.retirement = retirement;
+        self
     }
 
     /// Serves until the shutdown is over: no more requests, every payment at its end, the outbox written as far as the deadline allows.
     pub async fn serve(self, public: TcpListener, admin: TcpListener) {
         let settings = self.config.http.listener;
-        let background = background::start(&self.rooms, self.writer, self.limits);
+        let background = background::start(&self.rooms, self.writer, self.limits, self.retirement);
         let listeners = async {
             tokio::join!(
                 listener::serve(public, self.public, settings, self.shutdown.clone()),
@@ -220,8 +252,7 @@ impl App {
         // At the deadline what is left is cut; it is in the outbox or at a step from which the sweep of another instance goes on.
         self.shutdown.stop_token().run_until_cancelled(rest).await;
         self.shutdown.stop();
-        self.rooms.redis.close().await;
-        self.rooms.mysql.close().await;
+        self.rooms.close().await;
     }
 }
 

@@ -3,15 +3,17 @@
 use std::io::Write;
 
 use secrecy::ExposeSecret;
+use tokio_util::sync::CancellationToken;
 
 use super::{App, Error, Rooms, demo};
 use crate::config::dev::{DevSecrets, DevSettings};
 use crate::config::{Config, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings};
 use crate::dev::banner::{self, Addresses};
 use crate::dev::{Durability, PrivateMysql, PrivateRedis};
+use crate::ids::QueueId;
 use crate::mysql::{self, migrate};
 use crate::partition::Partitions;
-use crate::queue::Signer;
+use crate::queue::{Queue, Signer};
 use crate::shutdown::{self, Shutdown};
 
 /// `usher serve`: serves until a signal.
@@ -60,16 +62,47 @@ async fn migrate_at(url: &str, partitions: Partitions) -> Result<(), Error> {
     Ok(())
 }
 
+/// `usher keys rotate`: makes a new key for passes.
+///
+/// # Errors
+/// When MySQL can't be reached.
+pub async fn rotate_keys(settings: &MigrateSettings) -> Result<(), Error> {
+    let pool = mysql::connect(settings.mysql.url.expose_secret(), 2).await?;
+    Queue::rotate_pass_keys(&pool).await?;
+    pool.close().await;
+    Ok(())
+}
+
+/// `usher audit queue`: checks a line's order, rate and lottery, says what it found, and whether it was fair.
+///
+/// # Errors
+/// When a store can't be reached, there is no such queue, or nothing can be written.
+pub async fn audit_queue(stores: &StoreSettings, queue: &QueueId) -> Result<bool, Error> {
+    let (rooms, _) = Rooms::open(stores, Signer::new(&[]), CancellationToken::new()).await?;
+    let audit = rooms.queue.audit(queue).await?;
+    rooms.close().await;
+    let mut out = std::io::stdout();
+    let counts = format!(
+        "{} promotions let {} users in; {} places derived again",
+        audit.promotions, audit.admitted, audit.derived
+    );
+    writeln!(out, "{queue}: {counts}").map_err(Error::Output)?;
+    for fault in &audit.faults {
+        writeln!(out, "  fault: {fault}").map_err(Error::Output)?;
+    }
+    writeln!(out, "{}", if audit.faults.is_empty() { "fair" } else { "not fair" }).map_err(Error::Output)?;
+    Ok(audit.faults.is_empty())
+}
+
 /// `usher seed demo`: puts the demo data in.
 ///
 /// # Errors
 /// When a store can't be reached.
 pub async fn seed_demo(stores: &StoreSettings) -> Result<(), Error> {
     // Nothing here signs or reads a token.
-    let (rooms, _) = Rooms::open(stores, Signer::new(&[])).await?;
+    let (rooms, _) = Rooms::open(stores, Signer::new(&[]), CancellationToken::new()).await?;
     demo::seed(&rooms).await?;
-    rooms.redis.close().await;
-    rooms.mysql.close().await;
+    rooms.close().await;
     Ok(())
 }
 

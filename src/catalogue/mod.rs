@@ -37,7 +37,6 @@ pub struct Catalogue {
     mysql: MySqlPool,
     queue: Arc<Queue>,
     known: ArcSwap<Snapshot>,
-    /// One reading at a time: what was read first must not be kept last.
     reloading: Mutex<()>,
     /// Renewals so far, one at a time: a crowd that meets a changed concert asks MySQL once.
     renewals: Mutex<u64>,
@@ -58,7 +57,7 @@ impl Catalogue {
             mysql,
             queue,
             known: ArcSwap::default(),
-            reloading: Mutex::default(),
+            reloading: Mutex::new(()),
             renewals: Mutex::new(0),
             renewed: AtomicU64::new(0),
         }
@@ -126,7 +125,8 @@ impl Catalogue {
 
     /// Reads everything from MySQL.
     pub async fn reload(&self) -> Result<(), Error> {
-        let _one_at_a_time = self.reloading.lock().await;
+        // One after the other, so that what was read first is not stored last.
+        let _turn = self.reloading.lock().await;
         let mut connection = self.mysql.acquire().await.map_err(mysql::Error::from)?;
         let concerts: Vec<_> = sql::all(&mut connection).await?.into_iter().map(Arc::new).collect();
         let dates =

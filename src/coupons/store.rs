@@ -1,7 +1,9 @@
 //! The scripts of coupons, one batch or function each.
 
 use super::coupon::{Counts, Coupon, Issue};
+use super::uses::{Taken, Use};
 use crate::ids::{CouponId, IssueId, UserId};
+use crate::money::Money;
 use crate::partition::Partition;
 use crate::redis::{Args, Batch, Error, Place, Redis, Reply, Script, Words, scripts};
 
@@ -101,14 +103,16 @@ impl Batch for Count {
     }
 
     async fn call(&self, coupon: &CouponId, asked: &[()]) -> Result<Vec<Counts>, Error> {
-        Ok(vec![counts(&self.0, coupon).await?; asked.len()])
+        let place = Place::coupon(self.0.keys(), coupon);
+        let counts = read_counts(&mut self.0.call(self.script(), place, Args::new()).await?.words()?)?;
+        Ok(vec![counts; asked.len()])
     }
 }
 
-/// `coupons/counts`.
+/// [`Count`] at once, beside the requests.
 pub(super) async fn counts(redis: &Redis, coupon: &CouponId) -> Result<Counts, Error> {
-    let place = Place::coupon(redis.keys(), coupon);
-    read_counts(&mut redis.call(&scripts::COUPONS_COUNTS, place, Args::new()).await?.words()?)
+    let mut one = Count(redis.clone()).call(coupon, &[()]).await?;
+    one.pop().ok_or_else(|| Error::Protocol("no counts".into()))
 }
 
 fn read_counts(words: &mut Words) -> Result<Counts, Error> {
@@ -178,4 +182,46 @@ pub(super) async fn tidy(redis: &Redis, partition: Partition) -> Result<u64, Err
     args.int(500);
     let dropped = redis.call(&scripts::COUPONS_TIDY, Place::partition(partition), args).await?.int()?;
     Ok(u64::try_from(dropped).unwrap_or_default())
+}
+
+/// `coupons/take`.
+pub(super) async fn take(redis: &Redis, used: &Use, amount: Money) -> Result<Taken, Error> {
+    let mut args = attempt(Args::new(), used);
+    args.int(amount.get());
+    let place = Place::coupon(redis.keys(), &used.coupon);
+    let mut words = redis.call(&scripts::COUPONS_TAKE, place, args).await?.words()?.word()?.words()?;
+    Ok(match words.int()? {
+        1 => Taken::Done(money(&mut words)?),
+        2 => Taken::NotApplicable,
+        _ => Taken::Tombstone,
+    })
+}
+
+fn money(words: &mut Words) -> Result<Money, Error> {
+    let minor = words.int()?;
+    Money::new(minor).ok_or_else(|| Error::Protocol(format!("{minor} is not an amount")))
+}
+
+/// `coupons/settle`. Says whether the issue was the user's and not another payment's.
+pub(super) async fn settle(redis: &Redis, used: &Use, discount: Money) -> Result<bool, Error> {
+    let mut args = Args::new();
+    args.text(used.coupon.as_str());
+    let mut args = attempt(args, used);
+    args.int(discount.get());
+    let place = Place::coupon(redis.keys(), &used.coupon);
+    Ok(redis.call(&scripts::COUPONS_SETTLE, place, args).await?.words()?.int()? != 3)
+}
+
+/// `coupons/give_back`. Says whether this call gave it back.
+pub(super) async fn give_back(redis: &Redis, used: &Use) -> Result<bool, Error> {
+    let mut args = Args::new();
+    args.text(used.coupon.as_str());
+    let place = Place::coupon(redis.keys(), &used.coupon);
+    Ok(redis.call(&scripts::COUPONS_GIVE_BACK, place, attempt(args, used)).await?.words()?.int()? == 1)
+}
+
+fn attempt(mut args: Args, used: &Use) -> Args {
+    args.bytes(used.user.as_bytes()).bytes(used.issue.as_bytes()).bytes(used.payment.as_bytes());
+    args.int(used.attempt.into());
+    args
 }

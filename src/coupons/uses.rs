@@ -3,10 +3,10 @@
 //! Each step is one idempotent script in the coupon's partition, named by payment and attempt. `take` fixes the discount; `give_back` leaves a
 //! tombstone under that name, so that a take which comes late is refused; `settle` comes after the commit point and is repeated until it went through.
 
-use super::{Coupons, Error};
+use super::{Coupons, Error, store};
 use crate::ids::{CouponId, IssueId, PaymentId, UserId};
 use crate::money::Money;
-use crate::redis::{self, Args, Place, Redis, Words, scripts};
+use crate::redis;
 
 /// An issue in a payment's attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,12 +55,12 @@ impl Coupons {
 
     /// Takes the issue for an attempt that pays `amount`.
     pub async fn take(&self, used: &Use, amount: Money) -> Result<Taken, Error> {
-        self.with_settings(&used.coupon, || take(&self.redis, used, amount)).await
+        self.with_settings(&used.coupon, || store::take(&self.redis, used, amount)).await
     }
 
     /// Marks the issue as used by a payment that is confirmed.
     pub async fn settle(&self, used: &Use, discount: Money) -> Result<(), redis::Error> {
-        if !settle(&self.redis, used, discount).await? {
+        if !store::settle(&self.redis, used, discount).await? {
             tracing::error!(issue = %used.issue, payment = %used.payment, "a confirmed payment's coupon is used by another");
         }
         self.nudge.poke();
@@ -69,50 +69,8 @@ impl Coupons {
 
     /// Gives back what the attempt took or used, if it did, and makes sure that it never will again.
     pub async fn give_back(&self, used: &Use) -> Result<(), redis::Error> {
-        give_back(&self.redis, used).await?;
+        store::give_back(&self.redis, used).await?;
         self.nudge.poke();
         Ok(())
     }
-}
-
-/// `coupons/take`.
-async fn take(redis: &Redis, used: &Use, amount: Money) -> Result<Taken, redis::Error> {
-    let mut args = attempt(Args::new(), used);
-    args.int(amount.get());
-    let place = Place::coupon(redis.keys(), &used.coupon);
-    let mut words = redis.call(&scripts::COUPONS_TAKE, place, args).await?.words()?.word()?.words()?;
-    Ok(match words.int()? {
-        1 => Taken::Done(money(&mut words)?),
-        2 => Taken::NotApplicable,
-        _ => Taken::Tombstone,
-    })
-}
-
-fn money(words: &mut Words) -> Result<Money, redis::Error> {
-    let minor = words.int()?;
-    Money::new(minor).ok_or_else(|| redis::Error::Protocol(format!("{minor} is not an amount")))
-}
-
-/// `coupons/settle`. Says whether the issue was the user's and not another payment's.
-async fn settle(redis: &Redis, used: &Use, discount: Money) -> Result<bool, redis::Error> {
-    let mut args = Args::new();
-    args.text(used.coupon.as_str());
-    let mut args = attempt(args, used);
-    args.int(discount.get());
-    let place = Place::coupon(redis.keys(), &used.coupon);
-    Ok(redis.call(&scripts::COUPONS_SETTLE, place, args).await?.words()?.int()? != 3)
-}
-
-/// `coupons/give_back`. Says whether this call gave it back.
-async fn give_back(redis: &Redis, used: &Use) -> Result<bool, redis::Error> {
-    let mut args = Args::new();
-    args.text(used.coupon.as_str());
-    let place = Place::coupon(redis.keys(), &used.coupon);
-    Ok(redis.call(&scripts::COUPONS_GIVE_BACK, place, attempt(args, used)).await?.words()?.int()? == 1)
-}
-
-fn attempt(mut args: Args, used: &Use) -> Args {
-    args.bytes(used.user.as_bytes()).bytes(used.issue.as_bytes()).bytes(used.payment.as_bytes());
-    args.int(used.attempt.into());
-    args
 }

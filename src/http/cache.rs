@@ -1,9 +1,7 @@
 //! Who may keep an answer, and for how long. Unless a handler says otherwise: nobody.
 
-use axum::extract::Request;
-use axum::http::HeaderValue;
 use axum::http::header::CACHE_CONTROL;
-use axum::middleware::Next;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 
 /// Wraps an answer that is the same for everybody and may be kept for one second.
@@ -19,8 +17,6 @@ impl<T: IntoResponse> IntoResponse for SharedForASecond<T> {
 }
 
 /// Adds `no-store` where a handler said nothing.
-pub(super) async fn layer(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    response
+pub(super) fn close(headers: &mut HeaderMap) {
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }

@@ -28,6 +28,18 @@ pub struct JsonBytes<T> {
     pub bytes: Bytes,
 }
 
+/// A body of a call that asks for none, with its bytes as they came.
+#[derive(Debug, Clone)]
+pub struct AnyBody(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for AnyBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        Bytes::from_request(request, state).await.map(Self).map_err(unreadable)
+    }
+}
+
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 

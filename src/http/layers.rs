@@ -1,22 +1,20 @@
 //! The layers around a router, in the one order that is right.
 //!
-//! From the outside in: request id (so that every answer bears it), metrics (so that every answer is counted), panics, the timeout,
-//! the cache header, then for rooms' routes alone the limits by address (health checks must not starve in a rush).
+//! From the outside in: what every answer passes (`around`: request id, metrics, panics, the timeout, the cache header), the limit of
+//! bodies, then for rooms' routes alone the limits by address (health checks must not starve in a rush). Layers that are given to a router together
+//! cost it one clone and one box a request together; given one by one, each.
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::middleware::from_fn_with_state;
 use axum::{Extension, Router};
-use tower_http::catch_panic::CatchPanicLayer;
 
+use super::around::Around;
 use super::identity::Callers;
 use super::limits::{self, Limits};
-use super::problem::{Problem, no_method, no_route};
-use super::{cache, request_id, requests, timeout};
+use super::problem::{no_method, no_route};
 
 /// Bounds on one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +31,12 @@ pub fn rooms<S: Clone + Send + Sync + 'static>(
     callers: Arc<Callers>,
     limits: Arc<Limits>,
 ) -> Router<S> {
-    router
-        .route_layer(Extension(callers))
-        .route_layer(Extension(limits.clone()))
-        .route_layer(from_fn_with_state(limits, limits::by_address))
+    let shared = (Extension(callers), Extension(limits.clone()));
+    if limits.count_addresses() {
+        router.route_layer((from_fn_with_state(limits, limits::by_address), shared))
+    } else {
+        router.route_layer(shared)
+    }
 }
 
 /// Closes a listener's whole router: problems for unknown paths and methods, and the layers that every answer passes.
@@ -44,19 +44,7 @@ pub fn whole<S: Clone + Send + Sync + 'static>(router: Router<S>, settings: &Set
     router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(DefaultBodyLimit::max(settings.body_limit))
-        .layer(from_fn(cache::layer))
-        .layer(from_fn_with_state(settings.request_timeout, timeout::layer))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(requests::layer))
-        .layer(from_fn(request_id::layer))
-}
-
-fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
-    let message = panic.downcast_ref::<String>().map(String::as_str);
-    let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-    tracing::error!(message, "a handler panicked");
-    Problem::internal().into_response()
+        .layer((Around::new(settings.request_timeout), DefaultBodyLimit::max(settings.body_limit)))
 }
 
 #[cfg(test)]

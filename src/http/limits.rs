@@ -79,6 +79,11 @@ impl Limits {
         })
     }
 
+    /// Whether requests are counted by address or overall.
+    pub(super) fn count_addresses(&self) -> bool {
+        self.addresses.is_some() || self.all.is_some()
+    }
+
     /// Counts a request of this user.
     ///
     /// # Errors

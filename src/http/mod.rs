@@ -9,6 +9,7 @@
 //! any router state.
 
 pub mod admin;
+mod around;
 pub mod cache;
 pub mod health;
 pub mod idempotency;
@@ -28,7 +29,6 @@ mod requests;
 pub mod secret;
 mod stall;
 mod stores;
-mod timeout;
 
-pub use json::{Json, JsonBytes};
+pub use json::{AnyBody, Json, JsonBytes};
 pub use problem::Problem;

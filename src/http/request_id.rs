@@ -2,25 +2,25 @@
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use axum::middleware::Next;
-use axum::response::Response;
-use tracing::Instrument;
+use tracing::Span;
 
-const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+/// The header that carries it, in and out.
+pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Gives the request an id, a span that bears it, and the response the header.
-pub(super) async fn layer(request: Request, next: Next) -> Response {
-    let id = given(request.headers()).unwrap_or_else(made);
-    let span = tracing::info_span!(
+/// The caller's own id, or a new one.
+pub(super) fn of(headers: &HeaderMap) -> HeaderValue {
+    given(headers).unwrap_or_else(made)
+}
+
+/// The span of a request under its id.
+pub(super) fn span(id: &HeaderValue, request: &Request) -> Span {
+    tracing::info_span!(
         "request",
         id = id.to_str().unwrap_or_default(),
         method = %request.method(),
         // The query may carry a queue token, so it stays out of the log.
         path = request.uri().path(),
-    );
-    let mut response = next.run(request).instrument(span).await;
-    response.headers_mut().insert(HEADER, id);
-    response
+    )
 }
 
 /// The caller's own id, where it is one that can go into a log unread.
@@ -32,7 +32,7 @@ fn given(headers: &HeaderMap) -> Option<HeaderValue> {
 
 fn made() -> HeaderValue {
     let id = format!("{:032x}", rand::random::<u128>());
-    HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("unknown"))
+    HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
 #[cfg(test)]

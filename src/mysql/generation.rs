@@ -39,6 +39,20 @@ pub async fn load(pool: &MySqlPool, partitions: Partitions) -> Result<Vec<Checkp
     }
 }
 
+/// The checkpoint of one partition.
+///
+/// # Errors
+/// [`Error::NotMigrated`] when the partition has none; [`Error::Sql`] from the database.
+pub async fn checkpoint(pool: &MySqlPool, partition: Partition) -> Result<Checkpoint, Error> {
+    let row: Option<(u64, Option<u64>)> =
+        sqlx::query_as("SELECT n, generation FROM outbox_checkpoints WHERE partition_id = ?")
+            .bind(partition.get())
+            .fetch_optional(pool)
+            .await?;
+    let (n, generation) = row.ok_or(Error::NotMigrated("a row of outbox_checkpoints"))?;
+    Ok(Checkpoint { partition, n, generation })
+}
+
 /// Locks a partition's checkpoint until the transaction ends: no writer touches the partition meanwhile. Waits for a writer that is at
 /// work on it, at most five seconds.
 ///

@@ -10,6 +10,7 @@
 //! - `apply`: many entries folded into what MySQL has to change; no IO.
 //! - `sql`: the statements.
 //! - `pass`: one transaction over many partitions.
+//! - [`tail`]: what MySQL does not have yet, for lists that must not lack it.
 //! - [`writer`]: the loop around it: when to pass, what to repeat, whom to stop.
 //! - `barrier`: how a reader of MySQL waits for what Redis has told already.
 //!
@@ -22,6 +23,7 @@ pub mod event;
 mod lua;
 mod pass;
 mod sql;
+pub mod tail;
 pub mod writer;
 
 pub use barrier::{Error as BehindError, written};

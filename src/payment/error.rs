@@ -26,6 +26,12 @@ pub enum Error {
     /// The attempt took too long and was turned back; it may be tried again.
     #[error("the payment took too long and was turned back")]
     TurnedBack,
+    /// The reservation was not bought, or is cancelled already.
+    #[error("the reservation is not confirmed")]
+    NotCancellable,
+    /// The last moment for cancelling has passed.
+    #[error("it is too late to cancel")]
+    CancellationClosed,
     /// The idempotency key belongs to another request.
     #[error("this Idempotency-Key was used for another request")]
     KeyReused,

@@ -12,7 +12,7 @@
 //! Each step is one idempotent script on one partition, so any instance may take any step at any time, twice or late. `confirm` is the commit point: it
 //! compares and sets `pending → confirmed`, as `void` does `pending → voiding`; one of them wins. The debit is named by payment and
 //! attempt, and a refund leaves a tombstone under that name, so a debit that comes after it is refused. A payment that is past its due time is driven
-//! to an end by the sweep ([`finish`]).
+//! to an end by the sweep ([`finish`]). `tests/model` takes these steps, under these names, in every order.
 
 use std::sync::Arc;
 
@@ -107,7 +107,7 @@ async fn drive(on: &Payments, payment: Payment, reservation: Reservation) -> (Pa
     let outcome = match payment.state {
         State::Pending => debit_and_confirm(on, &payment, &reservation).await,
         State::Voiding => refund_and_end(on, &payment).await.map(|payment| (payment, reservation.clone())),
-        State::Confirmed | State::Declined | State::Voided | State::Refunded => {
+        State::Confirmed | State::Declined | State::Voided | State::Refunding | State::Refunded => {
             return (payment, reservation);
         }
     };

@@ -3,6 +3,9 @@
 //! A payment crosses partitions, so it is a flow of idempotent steps ([`flow`]). The payment and its reservation live in the partition of the
 //! queue (`payments`, `reservations`, `q:due`), the money in the partition of the user. MySQL gets a payment when it ends.
 
+mod cancel;
+mod cancel_routes;
+mod cancel_store;
 mod discount;
 mod error;
 mod flow;
@@ -25,6 +28,7 @@ use crate::coupons::Coupons;
 use crate::idempotency::{Idempotency, Keyed};
 use crate::ids::{IssueId, PaymentId, ReservationId, UserId};
 use crate::outbox::Nudge;
+use crate::partition::Partition;
 use crate::queue::{Claims, Queue};
 use crate::redis::{self, Coalescer, Redis};
 use crate::seats::{Reservation, Seats};
@@ -144,6 +148,15 @@ impl Payments {
         }
     }
 
+    /// Cancels a reservation that was bought. It runs in a task of its own, so a caller who hangs up changes nothing.
+    async fn cancel(self: &Arc<Self>, id: ReservationId, keyed: Keyed) -> Result<cancel::Cancelling, Error> {
+        let flow = self.flows.spawn(cancel::cancel(self.clone(), id, keyed));
+        match tokio::time::timeout(PATIENCE, flow).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) => Err(redis::Error::Unavailable("the cancelling goes on".into()).into()),
+        }
+    }
+
     /// A payment of the user.
     pub async fn find(&self, id: PaymentId, user: UserId) -> Result<Settlement, Error> {
         let partition = self.redis.keys().partition(id.slot());
@@ -159,6 +172,22 @@ impl Payments {
             None => self.seats.find(payment.reservation, user).await?.1,
         };
         Ok(Settlement { payment, reservation, replayed: false })
+    }
+
+    /// Drops a partition's payments that have ended, that MySQL has by its checkpoint, and that ended `keep` ago. Gives how many.
+    pub async fn retire(
+        &self,
+        partition: Partition,
+        checkpoint: u64,
+        keep: Duration,
+    ) -> Result<u64, redis::Error> {
+        let (mut cursor, mut dropped) = ("0".to_owned(), 0);
+        loop {
+            let part = store::retire(&self.redis, partition, &cursor, checkpoint, keep).await?;
+            dropped += part.dropped;
+            let Some(next) = part.next else { return Ok(dropped) };
+            cursor = next;
+        }
     }
 
     /// Drives overdue payments to an end, until `stop`.
@@ -177,6 +206,7 @@ fn count(payment: &Payment) {
     let status = match payment.state {
         State::Pending | State::Voiding => "pending",
         State::Confirmed => "confirmed",
+        State::Refunding => "refunding",
         State::Declined => "declined",
         State::Voided => "voided",
         State::Refunded => "refunded",

@@ -19,6 +19,8 @@ pub enum State {
     Declined,
     /// Turned back for another reason.
     Voided,
+    /// Being given back after it was confirmed.
+    Refunding,
     /// Given back after it was confirmed.
     Refunded,
 }

@@ -24,7 +24,10 @@ use crate::time::Millis;
 
 /// The routes of payments.
 pub fn router() -> OpenApiRouter<Arc<Payments>> {
-    OpenApiRouter::new().routes(routes!(pay)).routes(routes!(show))
+    OpenApiRouter::new()
+        .routes(routes!(pay))
+        .routes(routes!(show))
+        .routes(routes!(super::cancel_routes::cancel))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -68,7 +71,7 @@ fn dto(payments: &Payments, settlement: Settlement) -> PaymentDto {
     let (concert_title, starts_at) = payments.seats.title_and_start(&reservation);
     let status = match payment.state {
         PaymentState::Pending | PaymentState::Voiding => PaymentStatus::Pending,
-        PaymentState::Confirmed => PaymentStatus::Confirmed,
+        PaymentState::Confirmed | PaymentState::Refunding => PaymentStatus::Confirmed,
         PaymentState::Declined => PaymentStatus::Declined,
         PaymentState::Voided => PaymentStatus::Voided,
         PaymentState::Refunded => PaymentStatus::Refunded,
@@ -150,6 +153,8 @@ impl From<Error> for Problem {
             }
             Error::HoldExpired => Self::new(StatusCode::GONE, "hold_expired", text),
             Error::NotPayable => Self::new(StatusCode::CONFLICT, "not_payable", text),
+            Error::NotCancellable => Self::new(StatusCode::CONFLICT, "not_cancellable", text),
+            Error::CancellationClosed => Self::new(StatusCode::FORBIDDEN, "cancellation_closed", text),
             Error::KeyReused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", text),
             Error::TurnedBack | Error::Unfinished(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", text)

@@ -27,7 +27,7 @@ pub(super) enum Verdict {
 /// What a payment's state means to the one who pays.
 pub(super) fn verdict(payment: &Payment) -> Verdict {
     match payment.state {
-        State::Confirmed | State::Refunded => Verdict::Paid,
+        State::Confirmed | State::Refunding | State::Refunded => Verdict::Paid,
         State::Declined if payment.reason.as_deref() == Some(NOT_APPLICABLE) => Verdict::CouponNotApplicable,
         State::Declined => Verdict::Insufficient,
         State::Voided => Verdict::TurnedBack,
@@ -68,6 +68,7 @@ mod tests {
             (State::Pending, Verdict::Unknown),
             (State::Voiding, Verdict::Unknown),
             (State::Confirmed, Verdict::Paid),
+            (State::Refunding, Verdict::Paid),
             (State::Refunded, Verdict::Paid),
             (State::Declined, Verdict::Insufficient),
             (State::Voided, Verdict::TurnedBack),

@@ -5,7 +5,7 @@ use sqlx::{FromRow, MySqlPool};
 use uuid::Uuid;
 
 use super::record::{Payment, State};
-use crate::ids::PaymentId;
+use crate::ids::{PaymentId, ReservationId};
 use crate::money::Money;
 use crate::mysql;
 
@@ -34,6 +34,21 @@ pub(super) async fn one(pool: &MySqlPool, id: PaymentId) -> Result<Option<Paymen
          FROM payments WHERE id = ?",
     )
     .bind(id.uuid())
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.and_then(read))
+}
+
+/// The payment that bought a reservation, unless it was given back.
+pub(super) async fn confirmed_of(
+    pool: &MySqlPool,
+    reservation: ReservationId,
+) -> Result<Option<Payment>, mysql::Error> {
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT id, reservation_id, user_id, queue_id, amount, discount, status, coupon_id, coupon_issue_id, reason, attempt, balance_after, created_at, settled_at \
+         FROM payments WHERE reservation_id = ? AND status = 'confirmed'",
+    )
+    .bind(reservation.uuid())
     .fetch_optional(pool)
     .await?;
     Ok(row.and_then(read))

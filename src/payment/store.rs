@@ -1,10 +1,12 @@
 //! The scripts of the payment, one batch or function each.
 
+use std::time::Duration;
+
 use super::record::Payment;
 use crate::ids::{CouponId, IssueId, PaymentId, QueueId, ReservationId, ScheduleId, UserId};
 use crate::money::Money;
 use crate::partition::Partition;
-use crate::redis::{Args, Batch, Error, Place, Redis, Reply, Script, Words, scripts};
+use crate::redis::{Args, Batch, Error, Place, Redis, Reply, Retired, Script, Words, millis, scripts};
 use crate::seats::Reservation;
 
 /// A payment that is to begin.
@@ -157,19 +159,34 @@ pub(super) async fn settled(redis: &Redis, payment: &Payment) -> Result<(), Erro
     redis.call(&scripts::PAYMENT_SETTLED, Place::queue(redis.keys(), &payment.queue), args).await.map(drop)
 }
 
-/// `payment/overdue`. Payments past their due time; nobody else is given them for `lease_ms`.
+/// `payment/overdue`. For how many milliseconds the oldest payment has been without an end, and the payments past their due time; nobody
+/// else is given those for `lease_ms`.
 pub(super) async fn overdue(
     redis: &Redis,
     queue: &QueueId,
     most: u32,
     lease_ms: i64,
-) -> Result<Vec<Payment>, Error> {
+) -> Result<(u64, Vec<Payment>), Error> {
     let mut args = Args::new();
     args.int(most.into()).int(lease_ms);
-    let words =
+    let mut words =
         redis.call(&scripts::PAYMENT_OVERDUE, Place::queue(redis.keys(), queue), args).await?.words()?;
+    let oldest_ms = words.count()?;
     let records: Result<Vec<Option<Payment>>, Error> = words.rest().map(Reply::record).collect();
-    Ok(records?.into_iter().flatten().collect())
+    Ok((oldest_ms, records?.into_iter().flatten().collect()))
+}
+
+/// `payment/retire`. Goes on from a cursor ("0" begins).
+pub(super) async fn retire(
+    redis: &Redis,
+    partition: Partition,
+    cursor: &str,
+    checkpoint: u64,
+    keep: Duration,
+) -> Result<Retired, Error> {
+    let mut args = Args::new();
+    args.text(cursor).text(&checkpoint.to_string()).int(millis(keep));
+    Retired::read(redis.call(&scripts::PAYMENT_RETIRE, Place::partition(partition), args).await?)
 }
 
 /// `payment/read`. Answers the payment with its reservation, if Redis has them.

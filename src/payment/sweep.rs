@@ -5,9 +5,11 @@ use std::time::Duration;
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-use super::{Payments, flow, store};
+use super::record::State;
+use super::{Payments, cancel, flow, store};
 use crate::ids::QueueId;
 use crate::redis;
+use crate::telemetry::Metric;
 
 /// How often every queue is looked at.
 const EVERY: Duration = Duration::from_millis(500);
@@ -26,19 +28,28 @@ pub(super) async fn run(payments: &Payments, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
+        let mut oldest_ms = 0;
         for queue in payments.queue.ids() {
             match sweep(payments, &queue).await {
-                Ok(()) | Err(redis::Error::Recovering(_)) => {}
+                Ok(oldest) => oldest_ms = oldest.max(oldest_ms),
+                Err(redis::Error::Recovering(_)) => {}
                 Err(error) => tracing::warn!(%queue, %error, "sweeping payments"),
             }
         }
+        let age = Duration::from_millis(oldest_ms);
+        Metric::PaymentsPendingOldestSeconds.gauge(&[]).set(age.as_secs_f64());
     }
 }
 
-async fn sweep(payments: &Payments, queue: &QueueId) -> Result<(), redis::Error> {
-    let overdue = store::overdue(&payments.redis, queue, TAKEN, LEASE_MS).await?;
+/// Gives for how many milliseconds the oldest payment of the queue has been without an end.
+async fn sweep(payments: &Payments, queue: &QueueId) -> Result<u64, redis::Error> {
+    let (oldest_ms, overdue) = store::overdue(&payments.redis, queue, TAKEN, LEASE_MS).await?;
     let driven = futures::stream::iter(overdue).map(async |payment| {
-        match flow::finish(payments, &payment).await {
+        let outcome = match payment.state {
+            State::Refunding => cancel::resume(payments, &payment).await,
+            _ => flow::finish(payments, &payment).await,
+        };
+        match outcome {
             Ok(payment) => {
                 tracing::info!(payment = %payment.id, state = ?payment.state, "an overdue payment was driven to its end");
                 super::count(&payment);
@@ -47,5 +58,5 @@ async fn sweep(payments: &Payments, queue: &QueueId) -> Result<(), redis::Error>
         }
     });
     driven.buffer_unordered(PARALLEL).collect::<()>().await;
-    Ok(())
+    Ok(oldest_ms)
 }

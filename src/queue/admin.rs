@@ -33,9 +33,9 @@ struct AdminQueuesDto {
     items: Vec<AdminQueueDto>,
 }
 
-async fn read(queue: &Queue, id: QueueId) -> Result<AdminQueueDto, Problem> {
-    let (laid, line, admitted) = queue.counts(&id).await?;
-    Ok(AdminQueueDto { settings: laid.settings.clone(), live: QueueDto::new(id, &laid, &line, admitted) })
+async fn read(queue: &Arc<Queue>, id: QueueId) -> Result<AdminQueueDto, Problem> {
+    let (laid, snapshot) = queue.overview(&id).await?;
+    Ok(AdminQueueDto { settings: laid.settings.clone(), live: QueueDto::new(id, &laid, &snapshot) })
 }
 
 /// All queues with their settings and live counts.

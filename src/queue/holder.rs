@@ -62,7 +62,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Owner {
     }
 }
 
-fn invalid_queue_token() -> Problem {
+pub(super) fn invalid_queue_token() -> Problem {
     let detail = "Queue-Token is missing, malformed or not signed by this service.";
     Problem::new(StatusCode::UNAUTHORIZED, "invalid_queue_token", detail)
 }

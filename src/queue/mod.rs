@@ -3,41 +3,56 @@
 //! A queue lives in the partition of its name. Redis holds the line (`q:waiting`, a sorted set by score of sixteen-byte users), the active
 //! slots (`q:active` by deadline, `q:admitted` with each user's score), the promotion bucket and the settings as laid; MySQL holds the settings. Scores: a
 //! place after the opening is 2^40 + sequence; a place of the lottery lies below 2^40. The queue token carries the score, so the line
-//! needs no other record.
+//! needs no other record, and a waiting user's poll is answered from a snapshot in memory ([`snapshot`]).
 //!
 //! Settings are changed under the row lock of the definitions, laid in Redis before the commit, and laid again by whoever finds them missing.
 
 mod admin;
+mod audit;
 mod error;
+mod gate;
 mod holder;
+mod pass;
 mod promote;
 mod routes;
 mod rules;
 mod settings;
+mod snapshot;
 mod sql;
 mod store;
+mod stream;
 mod ticket;
+mod watch;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use sqlx::MySqlConnection;
 use sqlx::MySqlPool;
+
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use crate::ids::{QueueId, UserId};
 use crate::mysql::{self, definitions};
 use crate::redis::{self, Coalescer, Redis};
 
+use pass::PassKeys;
+use store::Seen;
+use watch::Watches;
+
 pub use admin::router as admin_router;
+pub use audit::Audit;
 pub use error::Error;
 pub use holder::{Holder, Owner, TOKEN_HEADER};
 pub use promote::run as run_promoter;
 pub use routes::{router, wrong_queue};
 pub use rules::Flaw;
 pub use settings::{Laid, Mode, Order, Settings};
-pub use store::{Line, Standing};
+pub use snapshot::Snapshot;
+pub use store::Line;
 pub use ticket::{Claims, Signer};
 
 /// Requests that may wait for one queue in one instance. At two microseconds each the last of them waits some tens of milliseconds.
@@ -49,12 +64,13 @@ pub struct Queue {
     mysql: MySqlPool,
     signer: Signer,
     known: ArcSwap<HashMap<QueueId, Arc<Laid>>>,
-    /// One reading at a time: what was read first must not be kept last.
     reloading: Mutex<()>,
     join: Coalescer<store::Join>,
     poll: Coalescer<store::Poll>,
     leave: Coalescer<store::Leave>,
-    counts: Coalescer<store::Counts>,
+    watches: Watches,
+    ending: CancellationToken,
+    passes: ArcSwap<PassKeys>,
 }
 
 /// Where the holder of a token stands, and how the line looks around them.
@@ -70,73 +86,133 @@ pub struct Place {
     pub estimated_wait_seconds: Option<u64>,
 }
 
+/// Where a user stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// In line, at a 1-based position.
+    Waiting {
+        /// The position.
+        position: u64,
+    },
+    /// Let in until a moment, milliseconds since 1970.
+    Active {
+        /// The moment.
+        until: i64,
+    },
+    /// Neither.
+    Expired,
+}
+
 impl Queue {
-    /// A line over Redis and MySQL, whose tokens `signer` signs. Call [`Queue::reload`] before serving.
-    pub fn new(redis: Redis, mysql: MySqlPool, signer: Signer) -> Self {
+    /// A line over Redis and MySQL, whose tokens `signer` signs and whose streams end with `ending`. Call [`Queue::reload`] before serving.
+    pub fn new(redis: Redis, mysql: MySqlPool, signer: Signer, ending: CancellationToken) -> Self {
         Self {
             signer,
             known: ArcSwap::default(),
-            reloading: Mutex::default(),
+            reloading: Mutex::new(()),
             join: Coalescer::new(store::Join(redis.clone()), MAX_WAITING),
             poll: Coalescer::new(store::Poll(redis.clone()), MAX_WAITING),
             leave: Coalescer::new(store::Leave(redis.clone()), MAX_WAITING),
-            counts: Coalescer::new(store::Counts(redis.clone()), MAX_WAITING),
+            watches: Watches::default(),
+            ending,
+            passes: ArcSwap::default(),
             redis,
             mysql,
         }
     }
 
     /// Puts a user in line, or says where they stand already. The flag says whether the place is new.
-    pub async fn join(&self, queue: &QueueId, user: UserId) -> Result<(Place, bool), Error> {
+    pub async fn join(self: &Arc<Self>, queue: &QueueId, user: UserId) -> Result<(Place, bool), Error> {
         let settings = self.settings(queue).ok_or(Error::NotFound)?;
-        let (line, joined) = self.with_settings(queue, || self.join.submit(queue.clone(), user)).await?;
-        match joined {
-            store::Joined::Placed { score, standing, fresh } => {
+        match self.with_settings(queue, || self.join.submit(queue.clone(), user)).await? {
+            store::Joined::Placed { score, seen, fresh } => {
+                let snapshot = match seen {
+                    Seen::Waiting => self.snapshot_after(queue, Instant::now()).await?,
+                    Seen::Active { .. } | Seen::Expired => self.snapshot(queue).await?,
+                };
                 let claims = Claims { queue: queue.clone(), user, score };
-                Ok((place(claims, standing, line, &settings.settings), fresh))
+                Ok((place(claims, seen, &snapshot, &settings.settings), fresh))
             }
             store::Joined::Closed => Err(Error::Closed),
             store::Joined::Full => Err(Error::Full),
         }
     }
 
-    /// Where the holder of a token stands. A promoted user who asks has shown up.
-    pub async fn poll(&self, claims: &Claims) -> Result<Place, Error> {
-        let queue = &claims.queue;
-        let settings = self.settings(queue).ok_or(Error::NotFound)?;
-        let request = (claims.user, claims.score);
-        let (line, standing) = self.with_settings(queue, || self.poll.submit(queue.clone(), request)).await?;
-        Ok(place(claims.clone(), standing, line, &settings.settings))
+    /// Where the holder of a token stands: from memory while they wait, from Redis once the front has come to them. A promoted user who asks has shown up.
+    pub async fn poll(self: &Arc<Self>, claims: &Claims) -> Result<Place, Error> {
+        self.settings(&claims.queue).ok_or(Error::NotFound)?;
+        self.stand(claims, &*self.snapshot(&claims.queue).await?).await
     }
 
-    /// Lets the holder pass only while they are active.
+    /// Where the holder of a token stands, given a snapshot.
+    async fn stand(&self, claims: &Claims, snapshot: &Snapshot) -> Result<Place, Error> {
+        let settings = self.settings(&claims.queue).ok_or(Error::NotFound)?;
+        let seen = self.seen(claims, snapshot).await?;
+        Ok(place(claims.clone(), seen, snapshot, &settings.settings))
+    }
+
+    async fn seen(&self, claims: &Claims, snapshot: &Snapshot) -> Result<Seen, Error> {
+        if !snapshot.is_in_line(claims.score) {
+            self.ask(claims).await
+        } else if self.watches.of(&claims.queue).is_given_up(claims.score) {
+            Ok(Seen::Expired)
+        } else {
+            Ok(Seen::Waiting)
+        }
+    }
+
+    async fn ask(&self, claims: &Claims) -> Result<Seen, Error> {
+        let request = (claims.user, claims.score);
+        self.with_settings(&claims.queue, || self.poll.submit(claims.queue.clone(), request)).await
+    }
+
+    /// Lets the holder pass only while they are active. Always asks Redis.
     ///
     /// # Errors
     /// [`Error::NotAdmitted`] while they wait, [`Error::TokenExpired`] once their place is gone.
-    pub async fn require_active(&self, claims: &Claims) -> Result<(), Error> {
-        let place = self.poll(claims).await?;
-        match place.standing {
-            Standing::Active { .. } => Ok(()),
-            Standing::Waiting { .. } => Err(Error::NotAdmitted { poll_after_ms: place.poll_after_ms(0.0) }),
-            Standing::Expired => Err(Error::TokenExpired),
+    pub async fn require_active(self: &Arc<Self>, claims: &Claims) -> Result<(), Error> {
+        self.settings(&claims.queue).ok_or(Error::NotFound)?;
+        match self.ask(claims).await? {
+            Seen::Active { .. } => Ok(()),
+            Seen::Waiting => {
+                Err(Error::NotAdmitted { poll_after_ms: self.poll(claims).await?.poll_after_ms(0.0) })
+            }
+            Seen::Expired => Err(Error::TokenExpired),
         }
     }
 
     /// Gives up the place or the slot.
     pub async fn leave(&self, claims: &Claims) -> Result<(), Error> {
         let request = (claims.user, claims.score);
-        if self.leave.submit(claims.queue.clone(), request).await? {
-            Ok(())
-        } else {
-            Err(Error::TokenExpired)
+        if !self.leave.submit(claims.queue.clone(), request).await? {
+            return Err(Error::TokenExpired);
         }
+        self.watches.of(&claims.queue).give_up(claims.score);
+        Ok(())
     }
 
-    /// The line as everybody may see it, and how many were let in so far.
-    pub async fn counts(&self, queue: &QueueId) -> Result<(Arc<Laid>, Line, u64), Error> {
+    /// The settings of a queue and the line as everybody may see it.
+    pub async fn overview(self: &Arc<Self>, queue: &QueueId) -> Result<(Arc<Laid>, Arc<Snapshot>), Error> {
         let settings = self.settings(queue).ok_or(Error::NotFound)?;
-        let (line, admitted) = self.with_settings(queue, || self.counts.submit(queue.clone(), ())).await?;
-        Ok((settings, line, admitted))
+        Ok((settings, self.snapshot(queue).await?))
+    }
+
+    /// The pass of an active user, `until` a moment in milliseconds since 1970.
+    fn pass(&self, place: &Place, until: i64) -> Option<String> {
+        self.passes.load().pass(&place.claims, place.line.now, until)
+    }
+
+    /// The JWK set by which passes are checked.
+    fn jwks(&self) -> serde_json::Value {
+        self.passes.load().jwks()
+    }
+
+    /// Makes a new key for passes. It is published at once and signs two minutes later; the ones before stay published for two days.
+    pub async fn rotate_pass_keys(mysql: &MySqlPool) -> Result<(), Error> {
+        let (mut tx, _) = definitions::begin_change(mysql).await?;
+        sql::add_pass_key(&mut tx).await?;
+        tx.commit().await.map_err(mysql::Error::from)?;
+        Ok(())
     }
 
     /// The token for a place.
@@ -171,9 +247,11 @@ impl Queue {
             return Err(Error::Unsound(flaws));
         }
         let (mut tx, version) = definitions::begin_change(&self.mysql).await?;
+        let now = sql::now(&mut tx).await?;
         let seed = match sql::one(&mut tx, queue).await? {
-            Some(before) => before.seed,
-            None => new_seed(),
+            // A seed that is public deals no further opening.
+            Some(before) if before.settings.opens_at.is_none_or(|opened| opened > now) => before.seed,
+            _ => new_seed(),
         };
         let laid = Laid { settings, version, seed };
         sql::put(&mut tx, queue, &laid).await?;
@@ -193,11 +271,23 @@ impl Queue {
 
     /// Reads all settings from MySQL.
     pub async fn reload(&self) -> Result<(), Error> {
-        let _one_at_a_time = self.reloading.lock().await;
+        // One after the other, so that what was read first is not stored last.
+        let _turn = self.reloading.lock().await;
         let mut connection = self.mysql.acquire().await.map_err(mysql::Error::from)?;
         let known =
             sql::all(&mut connection).await?.into_iter().map(|(id, laid)| (id, Arc::new(laid))).collect();
         self.known.store(Arc::new(known));
+        let mut keys = PassKeys::new(&sql::pass_keys(&mut connection).await?);
+        if keys.is_empty() {
+            drop(connection);
+            let (mut tx, _) = definitions::lock(&self.mysql).await?;
+            if sql::pass_keys(&mut tx).await?.is_empty() {
+                sql::add_pass_key(&mut tx).await?;
+            }
+            keys = PassKeys::new(&sql::pass_keys(&mut tx).await?);
+            tx.commit().await.map_err(mysql::Error::from)?;
+        }
+        self.passes.store(Arc::new(keys));
         Ok(())
     }
 
@@ -224,6 +314,11 @@ impl Queue {
         }
     }
 
+    /// Cancelled when streams must end.
+    fn ending(&self) -> &CancellationToken {
+        &self.ending
+    }
+
     fn redis(&self) -> &Redis {
         &self.redis
     }
@@ -240,13 +335,21 @@ impl Place {
     }
 }
 
-fn place(claims: Claims, standing: Standing, line: Line, settings: &Settings) -> Place {
-    let estimated_wait_seconds = match standing {
-        Standing::Waiting { position } => {
-            rules::estimated_wait_seconds(position, line.recent, line.mode, settings)
+fn place(claims: Claims, seen: Seen, snapshot: &Snapshot, settings: &Settings) -> Place {
+    let (standing, estimated_wait_seconds) = match seen {
+        Seen::Waiting => {
+            let position = snapshot.position(claims.score);
+            let wait = rules::estimated_wait_seconds(position, &snapshot.line, settings);
+            (Standing::Waiting { position }, wait)
         }
-        Standing::Active { .. } | Standing::Expired => None,
+        Seen::Active { until } => (Standing::Active { until }, None),
+        Seen::Expired => (Standing::Expired, None),
     };
+    let mut line = snapshot.line.clone();
+    if let Standing::Waiting { position } = standing {
+        // Who has just joined is not yet counted.
+        line.waiting = line.waiting.max(position);
+    }
     Place { claims, standing, line, estimated_wait_seconds }
 }
 

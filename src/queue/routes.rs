@@ -2,26 +2,35 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
-use serde::Serialize;
-use utoipa::ToSchema;
+use axum::http::header::CACHE_CONTROL;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::settings::{Laid, Mode};
-use super::{Claims, Error, Holder, Line, Place, Queue, Standing};
+use super::settings::{Laid, Mode, Order};
+use super::{Claims, Error, Holder, Place, Queue, Snapshot, Standing, TOKEN_HEADER, rules};
 use crate::http::cache::SharedForASecond;
 use crate::http::identity::User;
 use crate::http::path::Path;
 use crate::http::problem::FieldError;
+use crate::http::query::Query;
 use crate::http::{Json, Problem};
 use crate::ids::{QueueId, UserId};
 use crate::time::Millis;
 
 /// The routes of the line.
 pub fn router() -> OpenApiRouter<Arc<Queue>> {
-    OpenApiRouter::new().routes(routes!(show)).routes(routes!(join)).routes(routes!(poll, leave))
+    OpenApiRouter::new()
+        .routes(routes!(show))
+        .routes(routes!(join))
+        .routes(routes!(poll, leave))
+        .routes(routes!(events))
+        .routes(routes!(super::gate::check))
+        .routes(routes!(jwks))
 }
 
 /// A queue as everybody may see it.
@@ -37,11 +46,24 @@ pub(super) struct QueueDto {
     closes_at: Option<Millis>,
     estimated_wait_seconds: Option<u64>,
     sold_out: bool,
+    /// Only where places are dealt by lottery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lottery: Option<LotteryDto>,
+}
+
+/// How the lottery's places were dealt: the score of a user is the first forty bits of SHA-1 over seed and user.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Lottery)]
+struct LotteryDto {
+    /// SHA-256 of the seed, published before the opening.
+    seed_sha256: String,
+    /// The seed itself, from the opening on.
+    seed: Option<String>,
 }
 
 impl QueueDto {
-    pub(super) fn new(queue_id: QueueId, laid: &Laid, line: &Line, admitted_total: u64) -> Self {
-        let settings = &laid.settings;
+    pub(super) fn new(queue_id: QueueId, laid: &Laid, snapshot: &Snapshot) -> Self {
+        let (settings, line) = (&laid.settings, &snapshot.line);
         let behind = line.waiting + 1;
         Self {
             queue_id,
@@ -49,16 +71,18 @@ impl QueueDto {
             waiting: line.waiting,
             active: line.active,
             max_active: settings.max_active,
-            admitted_total,
+            admitted_total: snapshot.admitted,
             opens_at: settings.opens_at.map(Millis::from),
             closes_at: settings.closes_at.map(Millis::from),
-            estimated_wait_seconds: super::rules::estimated_wait_seconds(
-                behind,
-                line.recent,
-                line.mode,
-                settings,
-            ),
+            estimated_wait_seconds: rules::estimated_wait_seconds(behind, line, settings),
             sold_out: line.sold_out,
+            lottery: (settings.order == Order::Lottery).then(|| LotteryDto {
+                seed_sha256: super::audit::seed_hash(&laid.seed),
+                seed: settings
+                    .opens_at
+                    .is_some_and(|opens| opens.timestamp_millis() <= line.now)
+                    .then(|| laid.seed.clone()),
+            }),
         }
     }
 }
@@ -96,10 +120,10 @@ enum TicketStatus {
     Expired,
 }
 
-fn ticket(queue: &Queue, place: &Place) -> TicketDto {
-    let (status, position, active_until) = match place.standing {
+pub(super) fn ticket(queue: &Queue, place: &Place) -> TicketDto {
+    let (status, position, until) = match place.standing {
         Standing::Waiting { position } => (TicketStatus::Waiting, Some(position), None),
-        Standing::Active { until } => (TicketStatus::Active, None, Some(Millis(until))),
+        Standing::Active { until } => (TicketStatus::Active, None, Some(until)),
         Standing::Expired => (TicketStatus::Expired, None, None),
     };
     TicketDto {
@@ -111,8 +135,8 @@ fn ticket(queue: &Queue, place: &Place) -> TicketDto {
         waiting: place.line.waiting,
         estimated_wait_seconds: place.estimated_wait_seconds,
         poll_after_ms: place.poll_after_ms(rand::random_range(-1.0..=1.0)),
-        active_until,
-        pass: None,
+        active_until: until.map(Millis),
+        pass: until.and_then(|until| queue.pass(place, until)),
         sold_out: place.line.sold_out,
     }
 }
@@ -124,8 +148,8 @@ async fn show(
     State(queue): State<Arc<Queue>>,
     Path(id): Path<QueueId>,
 ) -> Result<SharedForASecond<Json<QueueDto>>, Problem> {
-    let (laid, line, admitted) = queue.counts(&id).await?;
-    Ok(SharedForASecond(Json(QueueDto::new(id, &laid, &line, admitted))))
+    let (laid, snapshot) = queue.overview(&id).await?;
+    Ok(SharedForASecond(Json(QueueDto::new(id, &laid, &snapshot))))
 }
 
 /// Gets in line, or says where the user stands already.
@@ -159,6 +183,39 @@ async fn poll(
         return Err(Error::TokenExpired.into());
     }
     Ok(Json(ticket(&queue, &place)))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+struct EventsQuery {
+    /// The queue token, for clients that can't set a header.
+    token: Option<String>,
+}
+
+/// The ticket as server-sent events: at once and whenever it changes, a comment every 15 seconds; ends after `expired`.
+#[utoipa::path(get, path = "/v1/queues/{queue}/tokens/me/events", tag = "queue", params(("queue" = QueueId, Path), EventsQuery),
+    responses((status = 200, body = TicketDto, content_type = "text/event-stream"), (status = 401, body = Problem),
+        (status = 403, body = Problem), (status = 404, body = Problem)), security(("queue_token" = [])))]
+async fn events(
+    State(queue): State<Arc<Queue>>,
+    Path(id): Path<QueueId>,
+    Query(query): Query<EventsQuery>,
+    request: axum::extract::Request,
+) -> Result<Response, Problem> {
+    let (mut parts, _) = request.into_parts();
+    if let Some(token) = query.token.filter(|_| !parts.headers.contains_key(TOKEN_HEADER)) {
+        let token = token.try_into().map_err(|_| super::holder::invalid_queue_token())?;
+        parts.headers.insert(TOKEN_HEADER, token);
+    }
+    let Holder(claims) = Holder::from_request_parts(&mut parts, &()).await?;
+    require_queue(&claims, &id)?;
+    Ok(super::stream::events(queue, claims).await?.into_response())
+}
+
+/// The keys by which passes are checked, as a JWK set.
+#[utoipa::path(get, path = "/.well-known/jwks.json", tag = "queue", responses((status = 200, body = serde_json::Value)))]
+async fn jwks(State(queue): State<Arc<Queue>>) -> impl IntoResponse {
+    ([(CACHE_CONTROL, "public, max-age=60")], Json(queue.jwks()))
 }
 
 /// Gives up the place or the active slot at once.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::settings::{Mode, Order, Settings};
+use super::store::Line;
 use crate::time::{MUST_BE_STORABLE, is_storable};
 
 /// The span over which admissions are counted for the estimate, in seconds. `lua/lib/bucket.lua` keeps it.
@@ -59,18 +60,15 @@ pub(super) fn flaws(settings: &Settings) -> Vec<Flaw> {
     flaws
 }
 
-/// Seconds until the user at a position is let in, from the admissions of the last 30 seconds and never faster than the settings allow.
-/// `None` while nobody is being let in: an unknown wait is not a number.
-pub(super) fn estimated_wait_seconds(
-    position: u64,
-    recent: u64,
-    mode: Mode,
-    settings: &Settings,
-) -> Option<u64> {
-    if mode != Mode::Open || recent == 0 {
+/// Seconds until the user at a position is let in. `None` while nobody is being let in: an unknown wait is not a number.
+///
+/// The pace is the best that was measured over 30 seconds since the settings last changed, and never faster than they allow. Since that only grows and a
+/// position only falls, an estimate never goes up while the settings stand still; when the line slows down, it stops falling.
+pub(super) fn estimated_wait_seconds(position: u64, line: &Line, settings: &Settings) -> Option<u64> {
+    if line.mode != Mode::Open || line.recent == 0 {
         return None;
     }
-    let measured = recent as f64 / RATE_WINDOW_SECONDS;
+    let measured = line.peak.max(line.recent) as f64 / RATE_WINDOW_SECONDS;
     let allowed = f64::from(settings.promote_per_interval) * 1_000.0 / f64::from(settings.interval_ms);
     let seconds = (position as f64 / measured.min(allowed)).ceil();
     #[expect(
@@ -154,15 +152,22 @@ mod tests {
         assert_eq!(fields(&lottery), ["order"]);
     }
 
+    fn line(mode: Mode, recent: u64, peak: u64) -> Line {
+        Line { now: 0, mode, waiting: 100, active: 0, recent, peak, sold_out: false }
+    }
+
     #[test]
     fn a_wait_is_known_only_while_people_are_let_in() {
         let settings = Settings { promote_per_interval: 10, interval_ms: 1_000, ..Settings::default() };
-        assert_eq!(estimated_wait_seconds(100, 0, Mode::Open, &settings), None);
-        assert_eq!(estimated_wait_seconds(100, 300, Mode::Paused, &settings), None);
-        assert_eq!(estimated_wait_seconds(100, 300, Mode::Open, &settings), Some(10));
-        assert_eq!(estimated_wait_seconds(100, 30, Mode::Open, &settings), Some(100));
+        let wait = |mode, recent, peak| estimated_wait_seconds(100, &line(mode, recent, peak), &settings);
+        assert_eq!(wait(Mode::Open, 0, 300), None);
+        assert_eq!(wait(Mode::Paused, 300, 300), None);
+        assert_eq!(wait(Mode::Open, 300, 300), Some(10));
+        assert_eq!(wait(Mode::Open, 30, 30), Some(100));
+        // A line that slows down does not make those who wait wait longer than they were told.
+        assert_eq!(wait(Mode::Open, 30, 300), Some(10));
         // A burst in the window does not promise more than the settings allow.
-        assert_eq!(estimated_wait_seconds(100, 3_000, Mode::Open, &settings), Some(10));
+        assert_eq!(wait(Mode::Open, 3_000, 3_000), Some(10));
     }
 
     #[test]

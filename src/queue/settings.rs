@@ -129,6 +129,7 @@ impl Laid {
         let settings = &self.settings;
         let millis = |time: Option<DateTime<Utc>>| time.map(|time| time.timestamp_millis());
         let mut args = Args::new();
+        args.text(&self.version.to_string());
         args.text("mode").text(settings.mode.as_str());
         args.text("per_interval").int(settings.promote_per_interval.into());
         args.text("interval_ms").int(settings.interval_ms.into());
@@ -141,7 +142,6 @@ impl Laid {
         args.text("prequeue_starts_at").maybe_int(millis(settings.prequeue_starts_at));
         args.text("placement").text(settings.order.as_str());
         args.text("seed").text(&self.seed);
-        args.text("version").text(&self.version.to_string());
         args
     }
 }

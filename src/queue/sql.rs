@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, MySqlConnection};
 
+use super::audit::Promotion;
+use super::pass::{self, StoredKey};
 use super::settings::{Laid, Mode, Order, Settings};
 use crate::ids::QueueId;
 use crate::mysql;
@@ -96,4 +98,54 @@ fn read(row: Row) -> Option<(QueueId, Laid)> {
         order: Order::from_word(&row.placement)?,
     };
     Some((row.id.parse().ok()?, Laid { settings, version: row.version, seed: row.seed }))
+}
+
+/// The keys of passes that are published, newest first.
+pub(super) async fn pass_keys(connection: &mut MySqlConnection) -> Result<Vec<StoredKey>, mysql::Error> {
+    let rows: Vec<(String, Vec<u8>, bool)> = sqlx::query_as(
+        "SELECT kid, pkcs8, created_at <= UTC_TIMESTAMP(3) - INTERVAL 2 MINUTE FROM pass_keys \
+         WHERE retired_at IS NULL OR retired_at > UTC_TIMESTAMP(3) - INTERVAL 2 DAY ORDER BY created_at DESC, kid",
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|(kid, pkcs8, ripe)| StoredKey { kid, pkcs8, ripe }).collect())
+}
+
+/// Adds a key for passes and retires the others.
+pub(super) async fn add_pass_key(connection: &mut MySqlConnection) -> Result<(), mysql::Error> {
+    let Some(key) = pass::make() else { return Ok(()) };
+    sqlx::query("UPDATE pass_keys SET retired_at = UTC_TIMESTAMP(3) WHERE retired_at IS NULL")
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("INSERT INTO pass_keys (kid, pkcs8, created_at) VALUES (?, ?, UTC_TIMESTAMP(3))")
+        .bind(key.kid)
+        .bind(key.pkcs8)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// All promotions of a queue, in the order in which they were made.
+pub(super) async fn promotions(
+    connection: &mut MySqlConnection,
+    queue: &QueueId,
+) -> Result<Vec<Promotion>, mysql::Error> {
+    let rows: Vec<(i64, i64, u32, DateTime<Utc>)> = sqlx::query_as(
+        "SELECT from_score, to_score, count, promoted_at FROM promotions WHERE queue_id = ? ORDER BY partition_id, n, idx",
+    )
+    .bind(queue.as_str())
+    .fetch_all(connection)
+    .await?;
+    let promotion = |(from, to, count, at): (i64, i64, u32, DateTime<Utc>)| Promotion {
+        from,
+        to,
+        count,
+        at: at.timestamp_millis(),
+    };
+    Ok(rows.into_iter().map(promotion).collect())
+}
+
+/// MySQL's clock.
+pub(super) async fn now(connection: &mut MySqlConnection) -> Result<DateTime<Utc>, mysql::Error> {
+    Ok(sqlx::query_scalar("SELECT CAST(UTC_TIMESTAMP(3) AS DATETIME(3))").fetch_one(connection).await?)
 }

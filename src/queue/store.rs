@@ -1,11 +1,14 @@
 //! The scripts of the line, one function or batch each.
 
+use std::time::Instant;
+
 use crate::ids::{QueueId, UserId};
 use crate::redis::{Args, Batch, Error, Place, Redis, Reply, Script, Words, scripts};
 
 use super::settings::{Laid, Mode};
+use super::snapshot::Snapshot;
 
-/// How the line looks, as every reply begins.
+/// How the line looks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     /// Redis' clock, milliseconds since 1970.
@@ -18,23 +21,19 @@ pub struct Line {
     pub active: u64,
     /// Admissions of the last 30 seconds.
     pub recent: u64,
+    /// The most admissions of any 30 seconds since the settings last changed.
+    pub peak: u64,
     /// Whether every seat of the queue's concerts is sold.
     pub sold_out: bool,
 }
 
-/// Where a user stands.
+/// Where a user stands in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// In line, at a 1-based position.
-    Waiting {
-        /// The position.
-        position: u64,
-    },
+pub(super) enum Seen {
+    /// In line.
+    Waiting,
     /// Let in until a moment, milliseconds since 1970.
-    Active {
-        /// The moment.
-        until: i64,
-    },
+    Active { until: i64 },
     /// Neither.
     Expired,
 }
@@ -45,7 +44,7 @@ pub(super) enum Joined {
     /// The user has a place; `fresh` when this call gave it.
     Placed {
         score: u64,
-        standing: Standing,
+        seen: Seen,
         fresh: bool,
     },
     Closed,
@@ -64,17 +63,6 @@ pub(super) struct Promoted {
     pub(super) wait_ms: Option<u64>,
 }
 
-fn line(words: &mut Words) -> Result<Line, Error> {
-    Ok(Line {
-        now: words.int()?,
-        mode: mode(words)?,
-        waiting: words.count()?,
-        active: words.count()?,
-        recent: words.count()?,
-        sold_out: words.int()? == 1,
-    })
-}
-
 fn mode(words: &mut Words) -> Result<Mode, Error> {
     let word = words.text()?;
     Mode::from_word(&word).ok_or_else(|| Error::Protocol(format!("mode {word}")))
@@ -90,13 +78,13 @@ pub(super) struct Join(pub(super) Redis);
 impl Batch for Join {
     type Entity = QueueId;
     type Request = UserId;
-    type Answer = (Line, Joined);
+    type Answer = Joined;
 
     fn script(&self) -> &'static Script {
         &scripts::QUEUE_JOIN
     }
 
-    async fn call(&self, queue: &QueueId, users: &[UserId]) -> Result<Vec<Self::Answer>, Error> {
+    async fn call(&self, queue: &QueueId, users: &[UserId]) -> Result<Vec<Joined>, Error> {
         let mut args = Args::new();
         args.text(queue.as_str());
         for user in users {
@@ -104,8 +92,8 @@ impl Batch for Join {
         }
         let mut words =
             self.0.call(self.script(), Place::queue(self.0.keys(), queue), args).await?.words()?;
-        let line = line(&mut words)?;
-        words.rest().map(|reply| Ok((line.clone(), joined(reply)?))).collect()
+        words.int()?;
+        words.rest().map(joined).collect()
     }
 }
 
@@ -115,13 +103,13 @@ fn joined(reply: Reply) -> Result<Joined, Error> {
     if let 5 | 6 = state {
         return Ok(if state == 5 { Joined::Closed } else { Joined::Full });
     }
-    let (score, place) = (words.count()?, words.int()?);
-    let standing = match state {
-        1 | 2 => Standing::Waiting { position: u64::try_from(place).unwrap_or_default() },
-        3 | 4 => Standing::Active { until: place },
+    let (score, until) = (words.count()?, words.int()?);
+    let seen = match state {
+        1 | 2 => Seen::Waiting,
+        3 | 4 => Seen::Active { until },
         other => return Err(unknown_state(other)),
     };
-    Ok(Joined::Placed { score, standing, fresh: matches!(state, 1 | 3) })
+    Ok(Joined::Placed { score, seen, fresh: matches!(state, 1 | 3) })
 }
 
 /// `queue/poll`.
@@ -130,17 +118,17 @@ pub(super) struct Poll(pub(super) Redis);
 impl Batch for Poll {
     type Entity = QueueId;
     type Request = (UserId, u64);
-    type Answer = (Line, Standing);
+    type Answer = Seen;
 
     fn script(&self) -> &'static Script {
         &scripts::QUEUE_POLL
     }
 
-    async fn call(&self, queue: &QueueId, holders: &[(UserId, u64)]) -> Result<Vec<Self::Answer>, Error> {
+    async fn call(&self, queue: &QueueId, holders: &[(UserId, u64)]) -> Result<Vec<Seen>, Error> {
         let place = Place::queue(self.0.keys(), queue);
         let mut words = self.0.call(self.script(), place, holders_args(holders)).await?.words()?;
-        let line = line(&mut words)?;
-        words.rest().map(|reply| Ok((line.clone(), standing(reply)?))).collect()
+        words.int()?;
+        words.rest().map(seen).collect()
     }
 }
 
@@ -152,12 +140,12 @@ fn holders_args(holders: &[(UserId, u64)]) -> Args {
     args
 }
 
-fn standing(reply: Reply) -> Result<Standing, Error> {
+fn seen(reply: Reply) -> Result<Seen, Error> {
     let mut words = reply.words()?;
     Ok(match words.int()? {
-        1 => Standing::Waiting { position: words.count()? },
-        2 => Standing::Active { until: words.int()? },
-        3 => Standing::Expired,
+        1 => Seen::Waiting,
+        2 => Seen::Active { until: words.int()? },
+        3 => Seen::Expired,
         other => return Err(unknown_state(other)),
     })
 }
@@ -181,24 +169,52 @@ impl Batch for Leave {
     }
 }
 
-/// `queue/counts`. One call answers everybody who asks meanwhile.
-pub(super) struct Counts(pub(super) Redis);
+/// What one look at a line gave.
+pub(super) struct Look {
+    pub(super) snapshot: Snapshot,
+    /// The last score that was dealt to an arrival.
+    pub(super) newest: u64,
+    pub(super) cursor: String,
+    pub(super) given_up: Vec<u64>,
+}
 
-impl Batch for Counts {
-    type Entity = QueueId;
-    type Request = ();
-    type Answer = (Line, u64);
-
-    fn script(&self) -> &'static Script {
-        &scripts::QUEUE_COUNTS
+/// `queue/snapshot`. Places given up after `cursor` are told, and how many stand before each of `marks`.
+pub(super) async fn snapshot(
+    redis: &Redis,
+    queue: &QueueId,
+    cursor: &str,
+    marks: &[u64],
+) -> Result<Look, Error> {
+    let mut args = Args::new();
+    args.text(cursor);
+    for mark in marks {
+        args.text(&mark.to_string());
     }
+    let taken = Instant::now();
+    let mut words =
+        redis.call(&scripts::QUEUE_SNAPSHOT, Place::queue(redis.keys(), queue), args).await?.words()?;
+    let line = Line {
+        now: words.int()?,
+        mode: mode(&mut words)?,
+        waiting: words.count()?,
+        active: words.count()?,
+        recent: words.count()?,
+        peak: words.count()?,
+        sold_out: words.int()? == 1,
+    };
+    let admitted = words.count()?;
+    let (front, newest) = (u64::try_from(words.int()?).ok(), words.count()?);
+    let cursor = words.text()?;
+    let given_up = numbers(words.word()?)?;
+    let before = numbers(words.word()?)?;
+    let marks = marks.iter().copied().zip(before).collect();
+    Ok(Look { snapshot: Snapshot { taken, line, admitted, front, marks }, newest, cursor, given_up })
+}
 
-    async fn call(&self, queue: &QueueId, asked: &[()]) -> Result<Vec<Self::Answer>, Error> {
-        let place = Place::queue(self.0.keys(), queue);
-        let mut words = self.0.call(self.script(), place, Args::new()).await?.words()?;
-        let answer = (line(&mut words)?, words.count()?);
-        Ok(vec![answer; asked.len()])
-    }
+fn numbers(reply: Reply) -> Result<Vec<u64>, Error> {
+    let number =
+        |word: Reply| u64::try_from(word.int()?).map_err(|_| Error::Protocol("a score below zero".into()));
+    reply.words()?.rest().map(number).collect()
 }
 
 /// `queue/promote`.
@@ -220,4 +236,26 @@ pub(super) async fn promote(redis: &Redis, queue: &QueueId) -> Result<Promoted, 
 pub(super) async fn configure(redis: &Redis, queue: &QueueId, laid: &Laid) -> Result<(), Error> {
     let place = Place::queue(redis.keys(), queue);
     redis.call(&scripts::QUEUE_CONFIGURE, place, laid.to_args()).await.map(drop)
+}
+
+/// `queue/members`. Users in line with their scores, from a 0-based position on.
+pub(super) async fn members(
+    redis: &Redis,
+    queue: &QueueId,
+    first: i64,
+    most: i64,
+) -> Result<Vec<(UserId, u64)>, Error> {
+    let mut args = Args::new();
+    args.int(first).int(most);
+    let words =
+        redis.call(&scripts::QUEUE_MEMBERS, Place::queue(redis.keys(), queue), args).await?.words()?;
+    let mut words = words.rest();
+    let mut members = Vec::new();
+    while let (Some(user), Some(score)) = (words.next(), words.next()) {
+        let user =
+            UserId::from_slice(&user.bytes()?).ok_or_else(|| Error::Protocol("wanted a user".into()))?;
+        let score = u64::try_from(score.int()?).map_err(|_| Error::Protocol("a score below zero".into()))?;
+        members.push((user, score));
+    }
+    Ok(members)
 }

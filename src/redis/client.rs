@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fred::clients::Pool;
-use fred::interfaces::{ClientLike, EventInterface};
+use fred::interfaces::{ClientLike, EventInterface, LuaInterface};
 use fred::types::config::{
     Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
 };
@@ -94,8 +94,7 @@ impl Redis {
         let keys: Vec<String> = script.keys().iter().map(|word| self.0.keys.build(place, word)).collect();
         let labels = [("script", script.name())];
         let started = Instant::now();
-        let answer: Result<Value, _> =
-            script.loaded().evalsha_with_reload(self.0.pool.next(), keys, args.into_values(generation)).await;
+        let answer = self.run(script, keys, args.into_values(generation)).await;
         Metric::ScriptSeconds.histogram(&labels).record(started.elapsed());
         let answer = match answer.map_err(Error::from).and_then(Reply::try_from) {
             Ok(Reply::Int(-1)) => {
@@ -109,6 +108,23 @@ impl Redis {
         let outcome = if answer.is_ok() { "ok" } else { "error" };
         Metric::ScriptCallsTotal.counter(&[labels[0], ("outcome", outcome)]).increment(1);
         answer
+    }
+
+    /// By the script's SHA-1; by its text when Redis does not know it, at the first call and after a restart, a failover or a flush. The text
+    /// is loaded and run by one command, so no second flush can come between.
+    async fn run(
+        &self,
+        script: &'static Script,
+        keys: Vec<String>,
+        values: Vec<Value>,
+    ) -> Result<Value, fred::error::Error> {
+        let client = self.client();
+        match client.evalsha(script.sha1(), keys.clone(), values.clone()).await {
+            Err(error) if error.details().starts_with("NOSCRIPT") => {
+                client.eval(script.body(), keys, values).await
+            }
+            answer => answer,
+        }
     }
 
     /// The names of keys and partitions.

@@ -11,6 +11,7 @@ mod generations;
 mod keys;
 mod outbox;
 mod reply;
+mod retired;
 mod script;
 
 pub use args::Args;
@@ -21,4 +22,5 @@ pub use generations::{Generations, Marks};
 pub use keys::{Keys, Place};
 pub use outbox::Entry;
 pub use reply::{Reply, Words};
+pub use retired::{Retired, millis};
 pub use script::{Script, scripts};

@@ -2,20 +2,18 @@
 
 use std::sync::OnceLock;
 
-use fred::types::scripts::Script as Loaded;
-
 /// One Lua script: one operation on the keys that its header names.
 #[derive(Debug)]
 pub struct Script {
     name: &'static str,
     keys: &'static [&'static str],
     body: &'static str,
-    loaded: OnceLock<Loaded>,
+    sha1: OnceLock<String>,
 }
 
 impl Script {
     const fn new(name: &'static str, keys: &'static [&'static str], body: &'static str) -> Self {
-        Self { name, keys, body, loaded: OnceLock::new() }
+        Self { name, keys, body, sha1: OnceLock::new() }
     }
 
     /// `room/verb`, as metrics label it.
@@ -33,9 +31,9 @@ impl Script {
         self.body
     }
 
-    /// With its SHA-1, by which Redis knows it.
-    pub(super) fn loaded(&self) -> &Loaded {
-        self.loaded.get_or_init(|| Loaded::from_lua(self.body))
+    /// Its SHA-1 in hexadecimal digits, by which Redis knows it once it has seen the text.
+    pub(super) fn sha1(&self) -> &str {
+        self.sha1.get_or_init(|| fred::util::sha1_hash(self.body))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the seats refuse.
 
-use crate::{catalogue, mysql, queue, redis};
+use crate::{catalogue, mysql, outbox::tail, queue, redis};
 
 /// Why a call about seats was refused.
 #[derive(Debug, thiserror::Error)]
@@ -11,12 +11,15 @@ pub enum Error {
     /// The token belongs to another queue than the concert.
     #[error("the token is of another queue")]
     WrongQueue,
-    /// The seats asked for are not a sound choice.
-    #[error("{0}")]
-    Unsound(String),
+    /// What was asked for is not a sound choice: which field, and why.
+    #[error("{1}")]
+    Unsound(&'static str, String),
     /// Some of the seats are held or sold.
     #[error("some of the seats are taken")]
     Taken(Vec<u32>),
+    /// Nowhere are so many seats free side by side.
+    #[error("nowhere are so many seats free side by side")]
+    NotEnough,
     /// More seats than a user may have.
     #[error("a user may have {0} seats of this concert")]
     LimitExceeded(u32),
@@ -38,4 +41,13 @@ pub enum Error {
     /// MySQL did not answer.
     #[error(transparent)]
     Mysql(#[from] mysql::Error),
+}
+
+impl From<tail::Error> for Error {
+    fn from(error: tail::Error) -> Self {
+        match error {
+            tail::Error::Redis(error) => Self::Redis(error),
+            tail::Error::Mysql(error) => Self::Mysql(error),
+        }
+    }
 }

@@ -4,15 +4,21 @@
 //! reservations, `q:owners` the open ones of each user, `q:bought` how many seats a user owns, `q:holds` the deadlines for the sweep. A hold lapses
 //! when Redis' clock passes its deadline; the sweep only writes that down. MySQL gets a reservation when it ends: confirmed, released or expired.
 
+mod best;
+mod best_store;
 mod error;
+mod list_routes;
+mod lists;
 mod reservation;
+mod retire;
 mod routes;
 mod rules;
 mod sql;
 mod store;
+mod view;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::MySqlPool;
 use tokio_util::sync::CancellationToken;
@@ -26,8 +32,9 @@ use crate::telemetry::Metric;
 use crate::time::Millis;
 
 pub use error::Error;
+pub use list_routes::admin_router;
 pub use reservation::{Reservation, Seat, Status};
-pub use routes::router;
+pub use routes::{ReservationDto, router};
 
 /// Requests that may wait for one schedule in one instance.
 const MAX_WAITING: usize = 16_384;
@@ -46,8 +53,11 @@ pub struct Seats {
     catalogue: Arc<Catalogue>,
     nudge: Nudge,
     holds: Coalescer<store::Holds>,
+    best: Coalescer<best_store::Best>,
     read: Coalescer<store::Read>,
+    open: Coalescer<store::Open>,
     map: Coalescer<store::Map>,
+    views: view::Views,
 }
 
 impl Seats {
@@ -61,8 +71,11 @@ impl Seats {
     ) -> Self {
         Self {
             holds: Coalescer::new(store::Holds(redis.clone()), MAX_WAITING),
+            best: Coalescer::new(best_store::Best(redis.clone()), MAX_WAITING),
             read: Coalescer::new(store::Read(redis.clone()), MAX_WAITING),
+            open: Coalescer::new(store::Open(redis.clone()), MAX_WAITING),
             map: Coalescer::new(store::Map(redis.clone()), MAX_WAITING),
+            views: view::Views::default(),
             redis,
             mysql,
             queue,
@@ -79,12 +92,7 @@ impl Seats {
         numbers: &[u32],
     ) -> Result<Reservation, Error> {
         let outcome = self.try_hold(claims, schedule, numbers).await;
-        let word = match &outcome {
-            Ok(_) => "held",
-            Err(Error::Taken(_)) => "taken",
-            Err(_) => "refused",
-        };
-        Metric::HoldsTotal.counter(&[("outcome", word)]).increment(1);
+        count(&outcome);
         outcome
     }
 
@@ -99,7 +107,7 @@ impl Seats {
             let max_seats = date.concert.max_seats_per_user;
             let (seats, amount) =
                 rules::choose(date.schedule(), numbers, max_seats).map_err(|refusal| match refusal {
-                    rules::Refusal::Unsound(why) => Error::Unsound(why),
+                    rules::Refusal::Unsound(why) => Error::Unsound("seats", why),
                     rules::Refusal::Limit => Error::LimitExceeded(max_seats),
                 })?;
             let detail = serde_json::to_string(&seats).map_err(|e| redis::Error::Protocol(e.to_string()))?;
@@ -196,6 +204,13 @@ impl Seats {
         Ok(date)
     }
 
+    /// Until when a bought reservation can be cancelled, milliseconds since 1970; `None` when its date is gone.
+    pub fn cancel_until(&self, reservation: &Reservation) -> Option<i64> {
+        let date = self.catalogue.date(&reservation.schedule)?;
+        let until = date.concert.cancel_until.unwrap_or(date.schedule().starts_at);
+        Some(until.timestamp_millis())
+    }
+
     /// The title of a reservation's concert and when its show starts. Empty for a concert that is gone.
     pub fn title_and_start(&self, reservation: &Reservation) -> (String, Option<Millis>) {
         let title = self
@@ -207,7 +222,7 @@ impl Seats {
         (title, date.map(|date| date.schedule().starts_at.into()))
     }
 
-    /// Which seats of a date are not available.
+    /// Which seats of a date are not available; for a crowd as of a moment ago.
     async fn taken(&self, date: &Date) -> Result<Arc<Vec<store::Taken>>, Error> {
         let schedule = date.schedule();
         let hall = store::Hall {
@@ -215,7 +230,13 @@ impl Seats {
             schedule: schedule.id.clone(),
             seats: schedule.seats(),
         };
-        Ok(self.map.submit(hall, ()).await?)
+        let now = Instant::now();
+        if let Some(taken) = self.views.look(&hall, now) {
+            return Ok(taken);
+        }
+        let taken = self.map.submit(hall.clone(), ()).await?;
+        self.views.keep(&hall, now, &taken);
+        Ok(taken)
     }
 
     /// Writes lapsed holds down, until `stop`.
@@ -238,4 +259,13 @@ impl Seats {
             }
         }
     }
+}
+
+fn count(outcome: &Result<Reservation, Error>) {
+    let word = match outcome {
+        Ok(_) => "held",
+        Err(Error::Taken(_) | Error::NotEnough) => "taken",
+        Err(_) => "refused",
+    };
+    Metric::HoldsTotal.counter(&[("outcome", word)]).increment(1);
 }

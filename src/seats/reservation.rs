@@ -14,7 +14,8 @@ pub enum Status {
     Held,
     /// A payment is under way.
     Paying,
-    /// The seats are sold.
+    /// The seats are sold. They still are while the reservation is being cancelled.
+    #[serde(alias = "cancelling")]
     Confirmed,
     /// Given back by the user.
     Released,

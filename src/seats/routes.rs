@@ -26,6 +26,8 @@ pub fn router() -> OpenApiRouter<Arc<Seats>> {
         .routes(routes!(schedules))
         .routes(routes!(seat_map))
         .routes(routes!(hold))
+        .routes(routes!(hold_best))
+        .routes(routes!(super::list_routes::mine))
         .routes(routes!(show, release))
 }
 
@@ -87,10 +89,22 @@ struct NewReservation {
     seats: Vec<u32>,
 }
 
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct BestReservation {
+    /// The date.
+    schedule_id: ScheduleId,
+    /// How many seats side by side.
+    #[schema(minimum = 1)]
+    quantity: u32,
+    /// Only in this section.
+    section: Option<String>,
+}
+
 /// Some seats of one date, held or owned by one user.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Reservation)]
-struct ReservationDto {
+pub struct ReservationDto {
     id: ReservationId,
     schedule_id: ScheduleId,
     concert_id: ConcertId,
@@ -105,7 +119,7 @@ struct ReservationDto {
 
 impl Seats {
     /// A reservation with its concert's title and date.
-    fn dto(&self, reservation: Reservation, now: i64) -> ReservationDto {
+    pub fn dto(&self, reservation: Reservation, now: i64) -> ReservationDto {
         let (concert_title, starts_at) = self.title_and_start(&reservation);
         ReservationDto {
             status: reservation.status_at(now),
@@ -194,6 +208,22 @@ async fn hold(
     Ok((StatusCode::CREATED, Json(seats.dto(reservation, now))))
 }
 
+/// Holds the best seats side by side: in the earliest section that has them, leaving no single seat alone where that can be avoided, the lowest numbers.
+#[utoipa::path(post, path = "/v1/reservations/best", tag = "reservation", request_body = BestReservation,
+    responses((status = 201, body = ReservationDto), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 404, body = Problem), (status = 409, body = Problem, description = "`not_enough_seats`"),
+        (status = 410, body = Problem), (status = 422, body = Problem)), security(("queue_token" = [])))]
+async fn hold_best(
+    State(seats): State<Arc<Seats>>,
+    Holder(claims): Holder,
+    Json(new): Json<BestReservation>,
+) -> Result<(StatusCode, Json<ReservationDto>), Problem> {
+    let section = new.section.as_deref();
+    let reservation = seats.hold_best(&claims, &new.schedule_id, new.quantity, section).await?;
+    let now = reservation.created_at;
+    Ok((StatusCode::CREATED, Json(seats.dto(reservation, now))))
+}
+
 /// One's own reservation.
 #[utoipa::path(get, path = "/v1/reservations/{id}", tag = "reservation", params(("id" = ReservationId, Path)),
     responses((status = 200, body = ReservationDto), (status = 401, body = Problem), (status = 404, body = Problem)),
@@ -226,7 +256,8 @@ impl From<Error> for Problem {
         match error {
             Error::NotFound => Self::not_found(),
             Error::WrongQueue => wrong_queue(),
-            Error::Unsound(why) => Self::invalid_field("seats", why),
+            Error::Unsound(field, why) => Self::invalid_field(field, why),
+            Error::NotEnough => Self::new(StatusCode::CONFLICT, "not_enough_seats", text),
             Error::Taken(seats) => Self::new(StatusCode::CONFLICT, "seat_taken", text).with("seats", seats),
             Error::LimitExceeded(most) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "seat_limit_exceeded", text)

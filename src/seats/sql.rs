@@ -1,12 +1,16 @@
 //! The rows of `reservations`, for what Redis keeps no more. The writer writes them.
 
 use chrono::{DateTime, Utc};
+use sqlx::mysql::{MySql, MySqlArguments};
+use sqlx::query::QueryAs;
 use sqlx::types::Json;
 use sqlx::{FromRow, MySqlPool};
 use uuid::Uuid;
 
+use super::lists::Dated;
 use super::reservation::{Reservation, Seat, Status};
-use crate::ids::ReservationId;
+use crate::http::page::Cursor;
+use crate::ids::{ConcertId, ReservationId, UserId};
 use crate::money::Money;
 use crate::mysql;
 
@@ -22,18 +26,66 @@ struct Row {
     status: String,
     held_until: DateTime<Utc>,
     created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
 }
 
 /// One reservation.
 pub(super) async fn one(pool: &MySqlPool, id: ReservationId) -> Result<Option<Reservation>, mysql::Error> {
     let row: Option<Row> = sqlx::query_as(
-        "SELECT id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, held_until, created_at \
+        "SELECT id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, held_until, created_at, updated_at \
          FROM reservations WHERE id = ?",
     )
     .bind(id.uuid())
     .fetch_optional(pool)
     .await?;
     Ok(row.and_then(read))
+}
+
+/// The newest reservations of a user before a place, at most so many.
+pub(super) async fn of_user(
+    pool: &MySqlPool,
+    user: UserId,
+    before: Cursor,
+    most: usize,
+) -> Result<Vec<Dated>, mysql::Error> {
+    let list = sqlx::query_as(
+        "SELECT id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, held_until, created_at, updated_at \
+         FROM reservations WHERE user_id = ? AND created_at <= ? AND (created_at < ? OR id < ?) \
+         ORDER BY created_at DESC, id DESC LIMIT ?",
+    );
+    page(pool, list.bind(user.uuid()), before, most).await
+}
+
+/// The newest reservations of a concert before a place, at most so many.
+pub(super) async fn of_concert(
+    pool: &MySqlPool,
+    concert: &ConcertId,
+    before: Cursor,
+    most: usize,
+) -> Result<Vec<Dated>, mysql::Error> {
+    let list = sqlx::query_as(
+        "SELECT id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, held_until, created_at, updated_at \
+         FROM reservations WHERE concert_id = ? AND created_at <= ? AND (created_at < ? OR id < ?) \
+         ORDER BY created_at DESC, id DESC LIMIT ?",
+    );
+    page(pool, list.bind(concert.as_str()), before, most).await
+}
+
+async fn page<'q>(
+    pool: &MySqlPool,
+    list: QueryAs<'q, MySql, Row, MySqlArguments>,
+    before: Cursor,
+    most: usize,
+) -> Result<Vec<Dated>, mysql::Error> {
+    // As a moment without a zone: a bound TIMESTAMP ends in 2038.
+    let at = DateTime::from_timestamp_millis(before.at).unwrap_or_default().naive_utc();
+    let list = list.bind(at).bind(at).bind(before.id).bind(u64::try_from(most).unwrap_or(u64::MAX));
+    let rows = list.fetch_all(pool).await?;
+    let dated = |row: Row| {
+        let at = row.updated_at.timestamp_millis();
+        Some((at, read(row)?))
+    };
+    Ok(rows.into_iter().filter_map(dated).collect())
 }
 
 fn read(row: Row) -> Option<Reservation> {

@@ -1,11 +1,13 @@
 //! The scripts of the seats, one batch or function each.
 
+use std::time::Duration;
+
 use super::reservation::Reservation;
 use crate::catalogue::Date;
 use crate::ids::{ConcertId, QueueId, ReservationId, ScheduleId, UserId};
 use crate::money::Money;
 use crate::partition::Partition;
-use crate::redis::{Args, Batch, Error, Place, Redis, Reply, Script, scripts};
+use crate::redis::{Args, Batch, Error, Keys, Place, Redis, Reply, Retired, Script, millis, scripts};
 
 /// Numbers that one call of the map looks at.
 const CHUNK: u32 = 1_000;
@@ -36,6 +38,19 @@ impl Terms {
             hold_ms: i64::from(concert.hold_seconds) * 1_000,
             max_seats: concert.max_seats_per_user,
         }
+    }
+
+    /// What `lib/hold` reads.
+    pub(super) fn args(&self) -> Args {
+        let mut args = Args::new();
+        args.text(self.queue.as_str()).text(self.concert.as_str()).text(self.schedule.as_str());
+        args.text(&self.laid).maybe_int(self.opens_at).maybe_int(self.closes_at);
+        args.int(self.hold_ms).int(self.max_seats.into());
+        args
+    }
+
+    pub(super) fn place(&self, keys: &Keys) -> Place<'_> {
+        Place::schedule(keys, &self.queue, &self.schedule)
     }
 }
 
@@ -74,15 +89,7 @@ impl Batch for Holds {
     }
 
     async fn call(&self, terms: &Terms, holds: &[Hold]) -> Result<Vec<Held>, Error> {
-        let mut args = Args::new();
-        args.text(terms.queue.as_str())
-            .text(terms.concert.as_str())
-            .text(terms.schedule.as_str())
-            .text(&terms.laid);
-        args.maybe_int(terms.opens_at)
-            .maybe_int(terms.closes_at)
-            .int(terms.hold_ms)
-            .int(terms.max_seats.into());
+        let mut args = terms.args();
         for hold in holds {
             args.bytes(hold.id.as_bytes()).bytes(hold.user.as_bytes()).text(&hold.score.to_string());
             args.int(hold.amount.get())
@@ -92,7 +99,7 @@ impl Batch for Holds {
                 args.int((*number).into());
             }
         }
-        let place = Place::schedule(self.0.keys(), &terms.queue, &terms.schedule);
+        let place = terms.place(self.0.keys());
         let mut words = self.0.call(self.script(), place, args).await?.words()?;
         let now = words.int()?;
         words.rest().map(|reply| held(now, reply)).collect()
@@ -111,7 +118,7 @@ fn held(now: i64, reply: Reply) -> Result<Held, Error> {
     })
 }
 
-fn seat_number(word: Reply) -> Result<u32, Error> {
+pub(super) fn seat_number(word: Reply) -> Result<u32, Error> {
     u32::try_from(word.int()?).map_err(|_| Error::Protocol("not a seat's number".into()))
 }
 
@@ -148,6 +155,32 @@ pub(super) async fn expire(redis: &Redis, queue: &QueueId, most: u32) -> Result<
     Ok(u64::try_from(count).unwrap_or_default())
 }
 
+/// `seats/retire`. Goes on from a cursor ("0" begins).
+pub(super) async fn retire(
+    redis: &Redis,
+    partition: Partition,
+    cursor: &str,
+    checkpoint: u64,
+    keep: Duration,
+) -> Result<Retired, Error> {
+    let mut args = Args::new();
+    args.text(cursor).text(&checkpoint.to_string()).int(millis(keep));
+    Retired::read(redis.call(&scripts::SEATS_RETIRE, Place::partition(partition), args).await?)
+}
+
+/// `seats/clear`. Goes on from a cursor ("0" begins).
+pub(super) async fn clear(
+    redis: &Redis,
+    queue: &QueueId,
+    schedule: &ScheduleId,
+    cursor: &str,
+) -> Result<Retired, Error> {
+    let mut args = Args::new();
+    args.text(cursor);
+    let place = Place::schedule(redis.keys(), queue, schedule);
+    Retired::read(redis.call(&scripts::SEATS_CLEAR, place, args).await?)
+}
+
 /// `seats/read`. Answers Redis' clock and the reservation, if Redis has it.
 pub(super) struct Read(pub(super) Redis);
 
@@ -168,6 +201,34 @@ impl Batch for Read {
         let mut words = self.0.call(self.script(), Place::partition(*partition), args).await?.words()?;
         let now = words.int()?;
         words.rest().map(|reply| Ok((now, reply.record()?))).collect()
+    }
+}
+
+/// `seats/mine`. Answers Redis' clock and a user's reservations that have not come to an end, or whose lapse is not written down yet.
+pub(super) struct Open(pub(super) Redis);
+
+impl Batch for Open {
+    type Entity = QueueId;
+    type Request = UserId;
+    type Answer = (i64, Vec<Reservation>);
+
+    fn script(&self) -> &'static Script {
+        &scripts::SEATS_MINE
+    }
+
+    async fn call(&self, queue: &QueueId, users: &[UserId]) -> Result<Vec<Self::Answer>, Error> {
+        let mut args = Args::new();
+        for user in users {
+            args.bytes(user.as_bytes());
+        }
+        let place = Place::queue(self.0.keys(), queue);
+        let mut words = self.0.call(self.script(), place, args).await?.words()?;
+        let now = words.int()?;
+        let open = |reply: Reply| {
+            let records = reply.words()?.rest().map(Reply::record).collect::<Result<Vec<_>, _>>()?;
+            Ok((now, records.into_iter().flatten().collect()))
+        };
+        words.rest().map(open).collect()
     }
 }
 

@@ -1,9 +1,9 @@
 //! What a wallet refuses.
 
-use crate::redis;
+use crate::{mysql, outbox::tail, redis};
 
 /// Why a wallet was not changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The balance does not suffice.
     #[error("the balance does not suffice")]
@@ -17,4 +17,16 @@ pub enum Error {
     /// Redis did not answer.
     #[error(transparent)]
     Redis(#[from] redis::Error),
+    /// MySQL did not answer.
+    #[error(transparent)]
+    Mysql(#[from] mysql::Error),
+}
+
+impl From<tail::Error> for Error {
+    fn from(error: tail::Error) -> Self {
+        match error {
+            tail::Error::Redis(error) => Self::Redis(error),
+            tail::Error::Mysql(error) => Self::Mysql(error),
+        }
+    }
 }

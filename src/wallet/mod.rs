@@ -3,14 +3,20 @@
 //! A wallet lives in the partition of its user: `wallets` holds the balance, `wallet_ops` what payments did to it. Every change leaves an entry
 //! in the outbox in the same call, so MySQL's ledger adds up to the balance. A debit names its payment and attempt; a refund gives back what was
 //! debited under that name and leaves a tombstone, so that a debit which comes late is refused.
+//!
+//! The ledger is MySQL's; what it does not have yet is read from the outbox ([`history`]). Both tell a line's position in its partition's history (`n` × 256 +
+//! its place in the outbox entry), which is the order of the list and the place where the next page begins, so no line is missing or there twice.
 
 mod error;
+mod history;
 mod routes;
+mod sql;
 mod store;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::MySqlPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::idempotency::Keyed;
@@ -20,6 +26,7 @@ use crate::outbox::Nudge;
 use crate::redis::{self, Coalescer, Redis};
 
 pub use error::Error;
+pub use history::Line;
 pub use routes::router;
 pub use store::{Debited, Entry};
 
@@ -31,6 +38,7 @@ const TIDY: Duration = Duration::from_secs(30);
 /// The façade of the room.
 pub struct Wallet {
     redis: Redis,
+    mysql: MySqlPool,
     nudge: Nudge,
     charge: Coalescer<store::Charge>,
     uses: Coalescer<store::Use>,
@@ -39,14 +47,15 @@ pub struct Wallet {
 }
 
 impl Wallet {
-    /// Wallets in Redis; `nudge` wakes the writer.
-    pub fn new(redis: Redis, nudge: Nudge) -> Self {
+    /// Wallets in Redis, their ledger in MySQL; `nudge` wakes the writer.
+    pub fn new(redis: Redis, mysql: MySqlPool, nudge: Nudge) -> Self {
         Self {
             charge: Coalescer::new(store::Charge(redis.clone()), MAX_WAITING),
             uses: Coalescer::new(store::Use(redis.clone()), MAX_WAITING),
             debits: Coalescer::new(store::Debits(redis.clone()), MAX_WAITING),
             balance: Coalescer::new(store::Balance(redis.clone()), MAX_WAITING),
             redis,
+            mysql,
             nudge,
         }
     }
@@ -102,6 +111,16 @@ impl Wallet {
         attempt: u32,
     ) -> Result<Money, redis::Error> {
         store::refund(&self.redis, user, payment, attempt).await
+    }
+
+    /// Gives back what a confirmed payment took, once. Whether it is given back, now or before; else the wallet has no room for it yet.
+    pub async fn give_back(
+        &self,
+        user: UserId,
+        payment: PaymentId,
+        amount: Money,
+    ) -> Result<bool, redis::Error> {
+        store::give_back(&self.redis, user, payment, amount).await
     }
 
     /// Drops idempotency keys and op records that were kept long enough, until `stop`.

@@ -6,22 +6,29 @@ use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderName, Method, StatusCode};
 use axum::response::AppendHeaders;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Entry, Error, Wallet};
 use crate::http::idempotency::{IdempotencyKey, REPLAYED_HEADER, fingerprint};
 use crate::http::identity::{Caller, Callers, User};
+use crate::http::page::Limit;
+use crate::http::query::Query;
 use crate::http::{Json, JsonBytes, Problem};
 use crate::idempotency::Keyed;
 use crate::ids::{EntryId, UserId};
 use crate::money::{self, Money};
+use crate::outbox::event::EntryKind;
 use crate::time::Millis;
 
 /// The routes of the wallet.
 pub fn router() -> OpenApiRouter<Arc<Wallet>> {
-    OpenApiRouter::new().routes(routes!(show)).routes(routes!(charge)).routes(routes!(use_up))
+    OpenApiRouter::new()
+        .routes(routes!(show))
+        .routes(routes!(charge))
+        .routes(routes!(use_up))
+        .routes(routes!(entries))
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -55,6 +62,21 @@ struct NewEntry {
 enum Kind {
     Charge,
     Use,
+    Payment,
+    Refund,
+    Reward,
+}
+
+impl From<EntryKind> for Kind {
+    fn from(kind: EntryKind) -> Self {
+        match kind {
+            EntryKind::Charge => Self::Charge,
+            EntryKind::Use => Self::Use,
+            EntryKind::Payment => Self::Payment,
+            EntryKind::Refund => Self::Refund,
+            EntryKind::Reward => Self::Reward,
+        }
+    }
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -74,6 +96,53 @@ fn created(kind: Kind, (entry, replayed): (Entry, bool)) -> Created {
     let replayed = replayed.then_some((REPLAYED_HEADER, "true"));
     let body = EntryDto { id, kind, amount, balance, created_at: Millis(at) };
     (StatusCode::CREATED, AppendHeaders(replayed), Json(body))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+struct Page {
+    /// How many lines, 1–500; 50 if left out.
+    #[serde(default)]
+    limit: Limit,
+    /// The `next` of the page before.
+    before: Option<Before>,
+}
+
+/// The position of the last line of the page before.
+#[derive(Debug, Clone, Copy, ToSchema)]
+#[schema(value_type = String)]
+struct Before(i64);
+
+impl<'de> Deserialize<'de> for Before {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let position = text.parse().ok().filter(|position| *position >= 0).map(Self);
+        position.ok_or_else(|| serde::de::Error::custom("must be the `next` of a page before"))
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WalletEntries)]
+struct EntriesDto {
+    items: Vec<EntryDto>,
+    next: Option<String>,
+}
+
+/// The ledger, newest first.
+#[utoipa::path(get, path = "/v1/wallet/entries", tag = "wallet", params(Page),
+    responses((status = 200, body = EntriesDto), (status = 401, body = Problem), (status = 422, body = Problem)), security(("user" = [])))]
+async fn entries(
+    State(wallet): State<Arc<Wallet>>,
+    User(user): User,
+    Query(page): Query<Page>,
+) -> Result<Json<EntriesDto>, Problem> {
+    let (lines, more) = wallet.entries(user, page.before.map(|before| before.0), page.limit.get()).await?;
+    let next = lines.last().filter(|_| more).map(|line| line.position.to_string());
+    let items = lines.into_iter().map(|line| {
+        let Entry { id, amount, balance, at } = line.entry;
+        EntryDto { id, kind: line.kind.into(), amount, balance, created_at: Millis(at) }
+    });
+    Ok(Json(EntriesDto { items: items.collect(), next }))
 }
 
 /// The balance; 0 for a user never seen.
@@ -136,6 +205,7 @@ impl From<Error> for Problem {
             }
             Error::KeyReused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", text),
             Error::Redis(error) => error.into(),
+            Error::Mysql(error) => error.into(),
         }
     }
 }

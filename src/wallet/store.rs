@@ -165,10 +165,25 @@ pub(super) async fn refund(
     attempt: u32,
 ) -> Result<Money, Error> {
     let mut args = Args::new();
-    args.bytes(user.as_bytes()).bytes(&op(payment, attempt)).bytes(EntryId::new(user.slot()).as_bytes());
+    args.int(money::MAX).bytes(user.as_bytes()).bytes(&op(payment, attempt));
+    args.bytes(EntryId::new(user.slot()).as_bytes());
     let place = Place::partition(redis.keys().partition(user.slot()));
     let mut refunds = redis.call(&scripts::WALLET_REFUND, place, args).await?.words()?;
     money(&mut refunds.word()?.words()?)
+}
+
+/// `wallet/give_back`. Whether it is given back, now or before; else the wallet has no room for it yet.
+pub(super) async fn give_back(
+    redis: &Redis,
+    user: UserId,
+    payment: PaymentId,
+    amount: Money,
+) -> Result<bool, Error> {
+    let mut args = Args::new();
+    args.int(money::MAX).bytes(user.as_bytes()).bytes(&[payment.as_bytes().as_slice(), b"c"].concat());
+    args.bytes(EntryId::new(user.slot()).as_bytes()).int(amount.get());
+    let place = Place::partition(redis.keys().partition(user.slot()));
+    Ok(redis.call(&scripts::WALLET_GIVE_BACK, place, args).await?.words()?.int()? == 1)
 }
 
 /// The op id of a payment's attempt: sixteen bytes and the attempt's number.

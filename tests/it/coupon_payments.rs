@@ -21,6 +21,7 @@ on_one_and_two!(
     a_discount_is_never_more_than_the_price,
     a_coupon_left_unsettled_is_settled_by_the_sweep,
     an_overdue_payment_gives_its_coupon_back,
+    a_cancelled_reservation_gives_its_coupon_back,
 );
 
 /// A coupon that is open, and in more than one partition's neighbourhood.
@@ -241,5 +242,35 @@ async fn an_overdue_payment_gives_its_coupon_back(world: World) {
     assert_eq!(api.balance(&guest.user).await, 30_000);
     let payment = pay(api, &guest.token, &reservation, &issue, &new_key()).await.expect(201);
     assert_eq!(payment["discount"], OFF);
+    assert_eq!(audit(&world.stores).await, 1);
+}
+
+async fn a_cancelled_reservation_gives_its_coupon_back(world: World) {
+    set_up(&world, OFF, 0).await;
+    let api = &world.api;
+    let (guest, issue, reservation) = shopper(&world, 1, 30_000).await;
+    // What a reward can see of it.
+    let reward = json!({"title": "Twice", "starts_at": "2026-01-01T00:00:00Z", "ends_at": "2100-01-01T00:00:00Z",
+        "conditions": [{"fact": "reservations_confirmed", "op": "==", "value": 0}, {"fact": "paid_total", "op": "==", "value": 0}],
+        "reward": {"kind": "points", "amount": 1}});
+    api.put("/admin/rewards/none", &reward).await.expect(200);
+    world.everywhere("/v1/rewards/none", |_| true).await;
+    let claim = async || api.post("/v1/rewards/none/claims").user(&guest.user).send().await;
+    pay(api, &guest.token, &reservation, &issue, &new_key()).await.expect(201);
+    assert!(is_used(api, &guest.user).await);
+    claim().await.problem(403, "condition_not_met");
+    let key = new_key();
+    for _ in 0..2 {
+        let cancel = api.post(&format!("/v1/reservations/{reservation}/cancel")).user(&guest.user).key(&key);
+        assert_eq!(cancel.send().await.expect(200)["status"], "cancelled");
+    }
+    assert!(!is_used(api, &guest.user).await);
+    assert_eq!(api.balance(&guest.user).await, 30_000);
+    assert_eq!(audit(&world.stores).await, 0);
+    claim().await.expect(201);
+    let ticket = api.join(SHOW, &guest.user).await;
+    let token = ticket.body["token"].as_str().expect("a token");
+    let other = api.held(token, NIGHT, &[2]).await;
+    assert_eq!(pay(api, token, &other, &issue, &new_key()).await.expect(201)["discount"], OFF);
     assert_eq!(audit(&world.stores).await, 1);
 }

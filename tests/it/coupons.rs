@@ -140,9 +140,9 @@ async fn a_winner_has_one_issue_for_ever(world: World) {
         assert_eq!(ask(&other, &winner).await.expect(200), issue);
         tokio::time::sleep(Duration::from_millis(60)).await;
     }
-    assert_eq!(mine(&other, &winner).await, [issue.clone()]);
+    assert_eq!(mine(&other, &winner).await, std::slice::from_ref(&issue));
     world.stores.at_rest().await;
-    assert_eq!(mine(&world.api, &winner).await, [issue.clone()]);
+    assert_eq!(mine(&world.api, &winner).await, std::slice::from_ref(&issue));
 
     // And after the end.
     let mut ended = open(json!(1));

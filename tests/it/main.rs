@@ -2,16 +2,28 @@
 //!
 //! One binary, a file a room. `support` keeps what they stand on.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
+
 mod bad_input;
+mod best;
+mod cancel;
 mod coupon_payments;
 mod coupons;
 mod definitions;
+mod entries;
 mod giveaways_kill;
 mod journey;
 mod kill;
+mod lists;
+mod nginx;
+mod outbox;
 mod payment;
+mod process;
 mod queue;
+mod queue_model;
 mod reports;
+mod retire;
 mod rewards;
 mod seats;
 mod support;
+mod surface;

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::cases::{Case, Row, bodies, field, missing, names, new_names};
+use super::cases::{Case, Row, bodies, field, missing, names, new_names, pages};
 use super::stage::Stage;
 use crate::support::api::Call;
 use crate::support::{NIGHT, SHOW};
@@ -19,6 +19,17 @@ pub(super) fn rows(stage: &Stage) -> Vec<Row> {
             vec![keyless(stage, Method::GET, "/admin/queues/show"), reading],
         ),
     ];
+    let of_concert =
+        |name: &str| api.admin_call(Method::GET, &format!("/admin/concerts/{name}/reservations"));
+    rows.push(Row::new(
+        Method::GET,
+        "/admin/concerts/{concert}/reservations",
+        vec![
+            keyless(stage, Method::GET, "/admin/concerts/show/reservations"),
+            names("nowhere", of_concert),
+            pages(|query| api.admin_call(Method::GET, &format!("/admin/concerts/show/reservations{query}"))),
+        ],
+    ));
     rows.push(queue(stage));
     rows.push(concert(stage));
     rows
@@ -90,7 +101,7 @@ fn queue(stage: &Stage) -> Row {
     let words = vec![json!("ajar"), json!("OPEN"), json!(""), json!(5), json!(null)];
     groups.push(field(&good, "/mode", "mode", words.clone(), call));
     groups.push(field(&good, "/order", "order", [words, vec![json!("lottery")]].concat(), call));
-    let mut against = good.clone();
+    let mut against = good;
     against["opens_at"] = json!("2100-01-01T00:00:00Z");
     let earlier = vec![json!("2100-01-01T00:00:00Z"), json!("2099-01-01T00:00:00Z")];
     groups.push(field(&against, "/closes_at", "closes_at", earlier, call));

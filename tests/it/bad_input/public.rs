@@ -3,9 +3,9 @@
 use reqwest::Method;
 use serde_json::json;
 
-use super::cases::{Case, Row, bodies, field, identities, ids, missing, names, tokens};
+use super::cases::{Case, Row, bodies, field, identities, ids, keys, missing, names, pages, tokens};
 use super::stage::Stage;
-use crate::support::NIGHT;
+use crate::support::{NIGHT, new_key};
 
 pub(super) fn rows(stage: &Stage) -> Vec<Row> {
     let mut rows = queue(stage);
@@ -42,6 +42,29 @@ fn queue(stage: &Stage) -> Vec<Row> {
             vec![bad_tokens, bad_names, cases],
         ));
     }
+    let stream = |name: &str| api.get(&format!("/v1/queues/{name}/tokens/me/events"));
+    let (token, path) = (&stage.alice.token, "/v1/queues/show/tokens/me/events");
+    let queries = vec![
+        Case::new("a forged token", api.get(&format!("{path}?token=x.y.z")), 401, "invalid_queue_token"),
+        Case::invalid("an unknown parameter", api.get(&format!("{path}?tokens=x")).token(token), "tokens"),
+        Case::new("of another queue", stream("other").token(token), 403, "wrong_queue"),
+    ];
+    let bad_tokens = tokens(stage, || stream("show"));
+    rows.push(Row::new(Method::GET, "/v1/queues/{queue}/tokens/me/events", vec![bad_tokens, queries]));
+
+    let check = |name: &str| api.get(&format!("/v1/queues/{name}/check"));
+    let not_inside = vec![
+        Case::new("no token", check("show"), 401, "not_admitted"),
+        Case::new("a forged token", check("show").token(&stage.foreign_token()), 401, "not_admitted"),
+        Case::new("of another queue", check("other").token(token), 401, "not_admitted"),
+        Case::new("a used-up token", check("show").token(&stage.carol.token), 401, "not_admitted"),
+        Case::new("a waiting user", check("show").token(&stage.wendy.token), 401, "not_admitted"),
+    ];
+    rows.push(Row::new(Method::GET, "/v1/queues/{queue}/check", vec![names("nowhere", check), not_inside]));
+
+    let keys = api.post("/.well-known/jwks.json");
+    let case = Case::new("another method", keys, 405, "method_not_allowed");
+    rows.push(Row::new(Method::GET, "/.well-known/jwks.json", vec![vec![case]]));
     rows
 }
 
@@ -180,6 +203,11 @@ fn reservations(stage: &Stage) -> Vec<Row> {
         ],
     ];
     let mut rows = vec![Row::new(Method::POST, "/v1/reservations", hold)];
+    let mine = |query: &str| api.get(&format!("/v1/reservations/mine{query}"));
+    let paged = pages(|query| mine(query).user(&stage.alice.user));
+    rows.push(Row::new(Method::GET, "/v1/reservations/mine", vec![identities(|| mine("")), paged]));
+    rows.push(best(stage));
+    rows.push(cancel(stage));
     for method in [Method::GET, Method::DELETE] {
         let call = |id: &str| api.call(method.clone(), &format!("/v1/reservations/{id}"));
         let mut cases = strangers(stage, &stage.bobs, call);
@@ -192,6 +220,60 @@ fn reservations(stage: &Stage) -> Vec<Row> {
         rows.push(Row::new(method.clone(), "/v1/reservations/{id}", vec![cases, unknown, unknown_to_user]));
     }
     rows
+}
+
+fn best(stage: &Stage) -> Row {
+    let bare = || stage.api.post("/v1/reservations/best");
+    let call = || bare().token(&stage.alice.token);
+    let good = json!({"schedule_id": NIGHT, "quantity": 1, "section": "A"});
+    let of = |body: serde_json::Value| call().json(&body);
+    let quantities =
+        [json!(0), json!(-1), json!(1.5), json!("1"), json!(null), json!("#1e0"), json!(4_294_967_296_u64)];
+    Row::new(
+        Method::POST,
+        "/v1/reservations/best",
+        vec![
+            tokens(stage, || bare().json(&good)),
+            bodies(&good, call),
+            missing(&good, "/quantity", "quantity", call),
+            field(&good, "/quantity", "quantity", quantities.into(), call),
+            field(&good, "/section", "section", vec![json!(5), json!([]), json!({})], call),
+            vec![
+                Case::new("nowhere", of(json!({"schedule_id": "nowhere", "quantity": 1})), 404, "not_found"),
+                Case::new(
+                    "five",
+                    of(json!({"schedule_id": NIGHT, "quantity": 5})),
+                    422,
+                    "seat_limit_exceeded",
+                ),
+            ],
+        ],
+    )
+}
+
+fn cancel(stage: &Stage) -> Row {
+    let call = |id: &str| stage.api.post(&format!("/v1/reservations/{id}/cancel"));
+    let (alice, bob) = (&stage.alice.user, &stage.bob.user);
+    let of = |id: &str| call(id).user(alice).key(&new_key());
+    Row::new(
+        Method::POST,
+        "/v1/reservations/{id}/cancel",
+        vec![
+            identities(|| call(&stage.carols).key(&new_key())),
+            keys(|| call(&stage.alices).user(alice)),
+            ids(of),
+            vec![
+                Case::new("somebody else's", of(&stage.carols), 404, "not_found"),
+                Case::new("what is not bought", of(&stage.alices), 409, "not_cancellable"),
+                Case::new(
+                    "Bob's hold, by Bob",
+                    call(&stage.bobs).user(bob).key(&new_key()),
+                    409,
+                    "not_cancellable",
+                ),
+            ],
+        ],
+    )
 }
 
 /// Those whose thing it is not: Alice's, for what is Bob's or Carol's, and nobody's.

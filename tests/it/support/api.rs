@@ -233,6 +233,13 @@ impl Answer {
         self.body.clone()
     }
 
+    /// The text of an answer that is not JSON.
+    #[track_caller]
+    pub(crate) fn expect_text(&self, status: u16) -> String {
+        self.expect(status);
+        self.text.clone()
+    }
+
     /// The body of a refusal that must have this status and code, in the form of RFC 9457.
     #[track_caller]
     pub(crate) fn problem(&self, status: u16, code: &str) -> Value {

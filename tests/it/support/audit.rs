@@ -105,7 +105,10 @@ impl Stores {
         }
         let mut confirmed = Vec::new();
         for payment in facts.payments.values() {
-            assert!(["confirmed", "declined", "voided"].contains(&payment.status.as_str()), "{payment:?}");
+            assert!(
+                ["confirmed", "declined", "voided", "refunded"].contains(&payment.status.as_str()),
+                "{payment:?}"
+            );
             if payment.status == "confirmed" {
                 confirmed.push(payment.reservation_id);
             }

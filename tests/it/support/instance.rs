@@ -1,7 +1,7 @@
 //! An instance in this process, on ports of its own.
 
 use tokio::task::JoinHandle;
-use usher::app::App;
+use usher::app::{App, Retirement};
 use usher::config::Config;
 use usher::config::args::ServeArgs;
 use usher::shutdown::Shutdown;
@@ -26,13 +26,18 @@ impl Instance {
 
     /// Serves with other settings.
     pub(crate) async fn start_with(args: &ServeArgs) -> Self {
+        Self::start_retiring(args, Retirement::default()).await
+    }
+
+    /// Serves with other times at which what has ended leaves Redis.
+    pub(crate) async fn start_retiring(args: &ServeArgs, retirement: Retirement) -> Self {
         if let Ok(levels) = std::env::var("RUST_LOG") {
             // Somebody looks for something. Only the first instance of the run gets to set the log up.
             let _ = usher::telemetry::log::init(usher::telemetry::log::Format::Text, Some(&levels));
         }
         let config = Config::new(args).unwrap();
         let shutdown = Shutdown::new();
-        let app = App::build(config, shutdown.clone()).await.unwrap();
+        let app = App::build(config, shutdown.clone()).await.unwrap().retiring(retirement);
         let any = "127.0.0.1:0".parse().unwrap();
         let public = usher::app::listen(any).await.unwrap();
         let admin = usher::app::listen(any).await.unwrap();

@@ -1,0 +1,22 @@
+//! The yardstick outside: axum as it comes, with one route that does nothing.
+
+use std::io::Write;
+
+use axum::Router;
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use crate::Failure;
+
+/// Serves until standard input ends, so that it can't outlive the bench.
+pub(crate) async fn serve() -> Result<(), Failure> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
+    let app = Router::new().route("/noop", get(|| async {}));
+    let ended = tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
+    tokio::select! {
+        served = axum::serve(listener, app) => served?,
+        _ = ended => {}
+    }
+    Ok(())
+}

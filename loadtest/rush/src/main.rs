@@ -1,0 +1,120 @@
+//! `rush` measures Usher as a whole and its Redis scripts by themselves, and prints the results as Markdown.
+//!
+//! Progress goes to standard error, tables to standard output. Everything that is started is stopped at the end, by its handle.
+
+mod bare;
+mod bench;
+mod connection;
+mod crowd;
+mod machine;
+mod meter;
+mod prepare;
+mod redis;
+mod scale;
+mod scenario;
+mod stack;
+mod table;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+/// What anything here may fail with: it is told and the run ends.
+type Failure = Box<dyn std::error::Error>;
+
+// The allocator of the service, so that the bare server beside it differs in its layers alone.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures Usher.
+#[derive(Parser)]
+#[command(name = "rush", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Throughput, latency and processor time of the hot paths, each beside a no-op request of the same run
+    Bench(Bench),
+    /// What joins, polls and promotions cost Redis, and what a waiting user weighs, as the line grows
+    Scale(Scale),
+    /// Serves a bare axum no-op on a free port until its standard input ends (the bench starts it by itself)
+    #[command(hide = true)]
+    Bare,
+}
+
+/// What the bench takes.
+#[derive(Args)]
+struct Bench {
+    /// Connections, each with one request under way
+    #[arg(long, value_delimiter = ',', default_value = "64,256")]
+    connections: Vec<usize>,
+    /// How long each scenario is measured
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Scenarios by name; all when left out
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// The service's binary, to compare builds [default: `usher` beside this one]
+    #[arg(long)]
+    usher: Option<std::path::PathBuf>,
+}
+
+/// What the table of growth takes.
+#[derive(Args)]
+struct Scale {
+    /// Lengths of the line
+    #[arg(long, value_delimiter = ',', default_value = "10000,100000,1000000")]
+    waiting: Vec<usize>,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rush: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    if matches!(command, Command::Bare) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        return runtime.block_on(bare::serve());
+    }
+    // One thread: the generator shares the machine with what it measures, and a second one would take more than it gives.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let work = async {
+        match command {
+            Command::Bench(bench) => {
+                let seconds = Duration::try_from_secs_f64(bench.seconds.clamp(0.1, 600.0))?;
+                bench::run(&bench.connections, seconds, &bench.only, bench.usher).await
+            }
+            Command::Scale(scale) => scale::run(&scale.waiting).await,
+            Command::Bare => Ok(()),
+        }
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            outcome = work => outcome,
+            _ = tokio::signal::ctrl_c() => Err("interrupted; everything was stopped".into()),
+        }
+    })
+}
+
+/// Says on standard error how far things are.
+fn progress(text: &str) {
+    eprintln!("rush: {text}");
+}
+
+/// Prints a part of the result.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}

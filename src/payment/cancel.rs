@@ -1,0 +1,130 @@
+//! Cancelling what was bought: the flow backwards.
+//!
+//! ```text
+//! begin_cancel ─→ give_back ─→ cancelled
+//! ```
+//!
+//! `begin_cancel` is the commit point: it compares and sets `confirmed → cancelling`, and the payment's `confirmed → refunding`. From there on each step
+//! can be taken by anybody, twice or late: the wallet gives back once under an op of its own, and only then are the seats free. A cancelling that stays behind is
+//! past its due time and driven to its end by the sweep ([`resume`]). `tests/model` takes these steps, under these names, in every order.
+
+use std::sync::Arc;
+
+use super::record::{Payment, State};
+use super::{Error, Payments, cancel_store as store, discount, sql};
+use crate::idempotency::{Bound, Keyed};
+use crate::ids::ReservationId;
+use crate::redis;
+use crate::seats::{Reservation, Status};
+
+/// A reservation that is cancelled, or will be.
+#[derive(Debug)]
+pub(super) struct Cancelling {
+    /// Redis' clock.
+    pub(super) now: i64,
+    /// As it stands.
+    pub(super) reservation: Reservation,
+    /// The first answer, given again.
+    pub(super) replayed: bool,
+}
+
+impl Cancelling {
+    /// Whether it has come to its end.
+    pub(super) fn is_done(&self) -> bool {
+        self.reservation.status == Status::Cancelled
+    }
+}
+
+/// Cancels a reservation, from the key to its end, or as far as the stores answer.
+pub(super) async fn cancel(on: Arc<Payments>, id: ReservationId, keyed: Keyed) -> Result<Cancelling, Error> {
+    let replayed = match on.idempotency.bind(keyed.clone(), *id.as_bytes()).await? {
+        Bound::Now => false,
+        Bound::Before(_) => true,
+        Bound::Elsewhere => return Err(Error::KeyReused),
+    };
+    let outcome = step_by_step(&on, id, &keyed, replayed).await;
+    if let Err(Error::NotFound | Error::NotCancellable | Error::CancellationClosed) = outcome {
+        on.idempotency.release(&keyed, *id.as_bytes()).await?;
+    }
+    outcome
+}
+
+async fn step_by_step(
+    on: &Payments,
+    id: ReservationId,
+    keyed: &Keyed,
+    replayed: bool,
+) -> Result<Cancelling, Error> {
+    let (now, reservation) = on.seats.find(id, keyed.user).await?;
+    match begin_cancel(on, &reservation).await? {
+        store::Begun::Pending(now, payment, reservation) => {
+            let done = finish(on, &payment, &reservation).await;
+            let (now, reservation) = done.unwrap_or_else(|error| {
+                tracing::warn!(payment = %payment.id, %error, "a cancelling is left to the sweep");
+                (now, reservation)
+            });
+            Ok(Cancelling { now, reservation, replayed })
+        }
+        // Cancelled by this very request before, else by another.
+        store::Begun::Cancelled(now, reservation) if replayed => {
+            Ok(Cancelling { now, reservation, replayed })
+        }
+        store::Begun::NotKept if replayed && reservation.status == Status::Cancelled => {
+            Ok(Cancelling { now, reservation, replayed })
+        }
+        store::Begun::Cancelled(..) | store::Begun::NotBought | store::Begun::NotKept => {
+            Err(Error::NotCancellable)
+        }
+        store::Begun::TooLate => Err(Error::CancellationClosed),
+    }
+}
+
+/// Step 1, the commit point. Of what Redis keeps no more MySQL tells what was bought.
+async fn begin_cancel(on: &Payments, reservation: &Reservation) -> Result<store::Begun, Error> {
+    let closes = on.seats.cancel_until(reservation).unwrap_or(0);
+    match store::begin_cancel(&on.redis, reservation, closes, None).await? {
+        store::Begun::NotKept if reservation.status == Status::Confirmed => {
+            let Some(payment) = sql::confirmed_of(&on.mysql, reservation.id).await? else {
+                return Ok(store::Begun::NotKept);
+            };
+            Ok(store::begin_cancel(&on.redis, reservation, closes, Some(&payment)).await?)
+        }
+        begun => Ok(begun),
+    }
+}
+
+/// Steps 2 and 3.
+async fn finish(
+    on: &Payments,
+    payment: &Payment,
+    reservation: &Reservation,
+) -> Result<(i64, Reservation), redis::Error> {
+    give_back(on, payment).await?;
+    let (now, payment, reservation) = store::cancelled(&on.redis, payment, reservation)
+        .await?
+        .ok_or_else(|| redis::Error::Protocol("a cancelling that began is gone".into()))?;
+    on.nudge.poke();
+    super::count(&payment);
+    Ok((now, reservation))
+}
+
+/// Step 2: everything that the payment took goes back here, each thing under an op of its own.
+async fn give_back(on: &Payments, payment: &Payment) -> Result<(), redis::Error> {
+    discount::give_back(on, payment).await?;
+    if on.wallet.give_back(payment.user, payment.id, payment.to_pay()).await? {
+        Ok(())
+    } else {
+        Err(redis::Error::Unavailable("the wallet has no room for what is given back".into()))
+    }
+}
+
+/// Drives an overdue cancelling to its end.
+pub(super) async fn resume(on: &Payments, payment: &Payment) -> Result<Payment, redis::Error> {
+    let partition = on.redis.keys().partition(payment.id.slot());
+    let gone = || redis::Error::Protocol("a cancelling that began is gone".into());
+    let (payment, reservation) = on.read.submit(partition, payment.id).await?.ok_or_else(gone)?;
+    if payment.state == State::Refunding {
+        finish(on, &payment, &reservation.ok_or_else(gone)?).await?;
+    }
+    Ok(payment)
+}

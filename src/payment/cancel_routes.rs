@@ -1,0 +1,39 @@
+//! Cancelling over HTTP.
+
+use std::sync::Arc;
+
+use axum::extract::{OriginalUri, State};
+use axum::http::{Method, StatusCode};
+use axum::response::{AppendHeaders, IntoResponse, Response};
+
+use super::Payments;
+use crate::http::idempotency::{IdempotencyKey, REPLAYED_HEADER, fingerprint};
+use crate::http::identity::User;
+use crate::http::path::Path;
+use crate::http::{AnyBody, Json, Problem};
+use crate::idempotency::Keyed;
+use crate::ids::ReservationId;
+use crate::seats::ReservationDto;
+
+/// Cancels what was bought: the money is back in the wallet, the seats are free. 202 when that is certain but not done yet.
+#[utoipa::path(post, path = "/v1/reservations/{id}/cancel", tag = "reservation",
+    params(("id" = ReservationId, Path), ("Idempotency-Key" = String, Header)),
+    responses((status = 200, body = ReservationDto), (status = 202, body = ReservationDto), (status = 400, body = Problem),
+        (status = 401, body = Problem), (status = 403, body = Problem, description = "`cancellation_closed`"), (status = 404, body = Problem),
+        (status = 409, body = Problem, description = "`not_cancellable`"), (status = 422, body = Problem)), security(("user" = [])))]
+pub(super) async fn cancel(
+    State(payments): State<Arc<Payments>>,
+    Path(id): Path<ReservationId>,
+    User(user): User,
+    key: IdempotencyKey,
+    OriginalUri(uri): OriginalUri,
+    AnyBody(body): AnyBody,
+) -> Result<Response, Problem> {
+    let fingerprint = fingerprint(&Method::POST, uri.path(), &body);
+    let keyed = Keyed { user, key: key.as_str().to_owned(), fingerprint };
+    let cancelling = payments.cancel(id, keyed).await?;
+    let status = if cancelling.is_done() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let replayed = cancelling.replayed.then_some((REPLAYED_HEADER, "true"));
+    let reservation = payments.seats.dto(cancelling.reservation, cancelling.now);
+    Ok((status, AppendHeaders(replayed), Json(reservation)).into_response())
+}

@@ -1,0 +1,93 @@
+//! The scripts of cancelling, one function each.
+
+use super::record::Payment;
+use crate::ids::CouponId;
+use crate::redis::{Args, Error, Place, Redis, Words, scripts};
+use crate::seats::Reservation;
+
+/// A cancelling is due after so long; then the sweep takes it up. Many times what its steps take.
+const DUE_MS: i64 = 5_000;
+
+/// What came of beginning to cancel.
+#[derive(Debug)]
+pub(super) enum Begun {
+    /// Being cancelled, begun now or before. With Redis' clock, as in the next.
+    Pending(i64, Payment, Reservation),
+    Cancelled(i64, Reservation),
+    NotBought,
+    TooLate,
+    /// Redis keeps it no more.
+    NotKept,
+}
+
+/// `payment/begin_cancel`. `payment` is what bought it, where Redis keeps it no more.
+pub(super) async fn begin_cancel(
+    redis: &Redis,
+    reservation: &Reservation,
+    closes_at: i64,
+    payment: Option<&Payment>,
+) -> Result<Begun, Error> {
+    let mut args = Args::new();
+    args.int(DUE_MS).bytes(reservation.id.as_bytes()).bytes(reservation.user.as_bytes()).int(closes_at);
+    if let Some(payment) = payment {
+        lay_back(&mut args, reservation, payment)?;
+    }
+    let mut words = call(redis, &scripts::PAYMENT_BEGIN_CANCEL, reservation, args).await?;
+    Ok(match words.int()? {
+        1 => {
+            let (payment, reservation) = (words.record()?, words.record()?);
+            Begun::Pending(words.int()?, payment, reservation)
+        }
+        2 => {
+            words.word()?;
+            let reservation = words.record()?;
+            Begun::Cancelled(words.int()?, reservation)
+        }
+        3 => Begun::NotBought,
+        4 => Begun::TooLate,
+        _ => Begun::NotKept,
+    })
+}
+
+fn lay_back(args: &mut Args, reservation: &Reservation, payment: &Payment) -> Result<(), Error> {
+    let detail =
+        serde_json::to_string(&reservation.seats).map_err(|error| Error::Protocol(error.to_string()))?;
+    args.text(reservation.queue.as_str()).text(reservation.concert.as_str());
+    args.text(reservation.schedule.as_str()).text(&detail).int(reservation.amount.get());
+    args.int(reservation.held_until).int(reservation.created_at);
+    args.bytes(payment.id.as_bytes()).int(payment.attempt.into()).int(payment.amount.get());
+    args.int(payment.discount.get()).maybe_int(payment.balance_after.map(|balance| balance.get()));
+    args.int(payment.created_at).text(payment.coupon.as_ref().map_or("", CouponId::as_str));
+    args.bytes(payment.issue.as_ref().map_or(&[], |issue| issue.as_bytes()));
+    args.int(i64::try_from(reservation.seats.len()).unwrap_or(i64::MAX));
+    for seat in &reservation.seats {
+        args.int(seat.number.into());
+    }
+    Ok(())
+}
+
+/// `payment/cancelled`. Answers Redis' clock, the payment and the reservation as they stand after the call.
+pub(super) async fn cancelled(
+    redis: &Redis,
+    payment: &Payment,
+    reservation: &Reservation,
+) -> Result<Option<(i64, Payment, Reservation)>, Error> {
+    let mut args = Args::new();
+    args.bytes(payment.id.as_bytes());
+    let mut words = call(redis, &scripts::PAYMENT_CANCELLED, reservation, args).await?;
+    if words.int()? == 3 {
+        return Ok(None);
+    }
+    let (payment, reservation) = (words.record()?, words.record()?);
+    Ok(Some((words.int()?, payment, reservation)))
+}
+
+async fn call(
+    redis: &Redis,
+    script: &'static crate::redis::Script,
+    reservation: &Reservation,
+    args: Args,
+) -> Result<Words, Error> {
+    let place = Place::schedule(redis.keys(), &reservation.queue, &reservation.schedule);
+    redis.call(script, place, args).await?.words()
+}

@@ -1,0 +1,54 @@
+//! The rows of `wallet_entries`. The writer writes them.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, MySqlPool};
+use uuid::Uuid;
+
+use super::{Entry, Line};
+use crate::ids::UserId;
+use crate::money::Money;
+use crate::mysql;
+use crate::outbox::event::EntryKind;
+
+#[derive(FromRow)]
+struct Row {
+    id: Uuid,
+    position: i64,
+    kind: String,
+    amount: i64,
+    balance: i64,
+    created_at: DateTime<Utc>,
+}
+
+/// The newest lines of a user before a position, at most so many.
+pub(super) async fn before(
+    pool: &MySqlPool,
+    user: UserId,
+    position: i64,
+    most: usize,
+) -> Result<Vec<Line>, mysql::Error> {
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT id, position, kind, amount, balance, created_at FROM wallet_entries \
+         WHERE user_id = ? AND position < ? ORDER BY position DESC LIMIT ?",
+    )
+    .bind(user.uuid())
+    .bind(position)
+    .bind(u64::try_from(most).unwrap_or(u64::MAX))
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().filter_map(read).collect())
+}
+
+fn read(row: Row) -> Option<Line> {
+    let entry = Entry {
+        id: row.id.into(),
+        amount: Money::new(row.amount)?,
+        balance: Money::new(row.balance)?,
+        at: row.created_at.timestamp_millis(),
+    };
+    Some(Line { position: row.position, kind: kind(&row.kind)?, entry })
+}
+
+fn kind(word: &str) -> Option<EntryKind> {
+    serde_json::from_value(serde_json::Value::String(word.to_owned())).ok()
+}

@@ -1,0 +1,155 @@
+//! Lists of reservations: one's own, and a concert's for its operator.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::world::{fast_queue, night};
+use crate::support::{Api, NIGHT, SHOW, World, new_key, new_user, on_one_and_two};
+
+on_one_and_two!(
+    ones_own_reservations_are_told_wherever_they_are,
+    every_step_is_seen_at_once,
+    own_reservations_come_in_pages,
+    an_operator_pages_through_a_concert,
+);
+
+async fn mine(api: &Api, user: &str, query: &str) -> Value {
+    api.get(&format!("/v1/reservations/mine{query}")).user(user).send().await.expect(200)
+}
+
+async fn admin_page(api: &Api, query: &str) -> Value {
+    let path = format!("/admin/concerts/{SHOW}/reservations{query}");
+    api.admin_call(Method::GET, &path).send().await.expect(200)
+}
+
+fn column(page: &Value, name: &str) -> Vec<String> {
+    let items = page["items"].as_array().unwrap().iter();
+    items.map(|item| item[name].as_str().unwrap().to_owned()).collect()
+}
+
+/// A hold in a millisecond of its own: of those made in one, either may come first.
+async fn held(api: &Api, token: &str, schedule: &str, seats: &[u32]) -> String {
+    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    api.held(token, schedule, seats).await
+}
+
+async fn hall(world: &World, hold_seconds: u32) {
+    world.queue(SHOW, fast_queue()).await;
+    let concert = json!({"title": "The show", "max_seats_per_user": 50, "hold_seconds": hold_seconds,
+        "schedules": [night(50, 1_000)]});
+    world.concert(SHOW, concert).await;
+}
+
+async fn ones_own_reservations_are_told_wherever_they_are(world: World) {
+    hall(&world, 300).await;
+    let mut other = night(5, 2_000);
+    other["id"] = json!("gala");
+    world.queue("other", fast_queue()).await;
+    world.concert("other", json!({"title": "Another", "schedules": [other]})).await;
+    let api = &world.api;
+    let guest = api.active_guest(SHOW).await;
+    assert_eq!(mine(api, &guest.user, "").await, json!({"items": [], "next": null}));
+    api.charge(&guest.user, 50_000).await;
+    let first = held(api, &guest.token, NIGHT, &[1]).await;
+    let second = held(api, &guest.token, NIGHT, &[2, 3]).await;
+    let third = held(api, &guest.token, NIGHT, &[4]).await;
+    let ticket = api.join("other", &guest.user).await.expect(201);
+    let fourth = held(api, ticket["token"].as_str().unwrap(), "gala", &[1]).await;
+    api.pay(&guest.token, &second, &new_key()).await.expect(201);
+    api.delete(&format!("/v1/reservations/{third}")).user(&guest.user).send().await.expect(204);
+    for _ in 0..2 {
+        let all = mine(api, &guest.user, "").await;
+        assert_eq!(column(&all, "id"), [&*fourth, &third, &second, &first]);
+        assert_eq!(column(&all, "status"), ["held", "released", "confirmed", "held"]);
+        assert_eq!(column(&all, "concert_title")[0], "Another");
+        let path = format!("/v1/reservations/{second}");
+        assert_eq!(all["items"][2], api.get(&path).user(&guest.user).send().await.expect(200));
+        world.stores.at_rest().await;
+    }
+    assert_eq!(mine(api, &new_user(), "").await["items"], json!([]), "nobody else's");
+    api.get("/v1/reservations/mine").send().await.problem(401, "unauthenticated");
+}
+
+async fn every_step_is_seen_at_once(world: World) {
+    hall(&world, 1).await;
+    let api = &world.api;
+    let guest = api.active_guest(SHOW).await;
+    api.charge(&guest.user, 50_000).await;
+    for seat in 1..=15 {
+        let reservation = held(api, &guest.token, NIGHT, &[seat]).await;
+        let newest = async |status: &str| {
+            let list = mine(api, &guest.user, "").await;
+            assert_eq!(list["items"].as_array().unwrap().len(), seat as usize, "none missing, none twice");
+            assert_eq!(
+                (&list["items"][0]["id"], &list["items"][0]["status"]),
+                (&json!(reservation), &json!(status))
+            );
+        };
+        newest("held").await;
+        if seat % 5 == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(1_020)).await;
+            newest("expired").await;
+        } else {
+            api.delete(&format!("/v1/reservations/{reservation}")).user(&guest.user).send().await.expect(204);
+            newest("released").await;
+        }
+    }
+}
+
+async fn own_reservations_come_in_pages(world: World) {
+    hall(&world, 300).await;
+    let api = &world.api;
+    let guest = api.active_guest(SHOW).await;
+    let mut made = Vec::new();
+    for seat in 1..=11 {
+        made.insert(0, held(api, &guest.token, NIGHT, &[seat]).await);
+        if seat % 3 == 0 {
+            api.delete(&format!("/v1/reservations/{}", made[0])).user(&guest.user).send().await.expect(204);
+        }
+    }
+    let (mut seen, mut next) = (Vec::new(), String::new());
+    loop {
+        let page = mine(api, &guest.user, &format!("?limit=4{next}")).await;
+        seen.extend(column(&page, "id"));
+        match page["next"].as_str() {
+            Some(before) => next = format!("&before={before}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, made);
+    for query in ["?limit=0", "?limit=501", "?before=x", "?status=held"] {
+        let path = format!("/v1/reservations/mine{query}");
+        api.get(&path).user(&guest.user).send().await.problem(422, "invalid_request");
+    }
+}
+
+async fn an_operator_pages_through_a_concert(world: World) {
+    hall(&world, 300).await;
+    let api = &world.api;
+    let mut made = Vec::new();
+    for seat in 1..=9 {
+        let guest = api.active_guest(SHOW).await;
+        api.charge(&guest.user, 1_000).await;
+        let reservation = held(api, &guest.token, NIGHT, &[seat]).await;
+        if seat % 3 == 0 {
+            api.delete(&format!("/v1/reservations/{reservation}")).user(&guest.user).send().await.expect(204);
+        } else {
+            api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
+        }
+        made.insert(0, (reservation, guest.user));
+    }
+    let (mut seen, mut next) = (Vec::new(), String::new());
+    loop {
+        let page = admin_page(api, &format!("?limit=4{next}")).await;
+        seen.extend(column(&page, "id").into_iter().zip(column(&page, "user_id")));
+        match page["next"].as_str() {
+            Some(before) => next = format!("&before={before}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, made);
+    assert_eq!(column(&admin_page(api, "?limit=3").await, "status"), ["released", "confirmed", "confirmed"]);
+    api.admin_call(Method::GET, "/admin/concerts/none/reservations").send().await.problem(404, "not_found");
+    let path = format!("/admin/concerts/{SHOW}/reservations");
+    api.keyless_admin_call(Method::GET, &path).send().await.problem(401, "unauthenticated");
+}

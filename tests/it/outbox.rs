@@ -1,0 +1,191 @@
+//! From Redis to MySQL: nothing twice, nothing lost, whoever dies; and what happens when Redis forgets.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::future::join_all;
+use usher::mysql::migrate::migrate;
+use usher::partition::Partitions;
+
+use crate::support::servers::PARTITIONS;
+use crate::support::{
+    Api, Instance, NIGHT, Process, SHOW, Stores, World, eventually, new_key, on_one_and_two,
+};
+
+on_one_and_two!(mysql_says_what_redis_says, scripts_may_be_flushed_at_any_time);
+
+/// One guest's whole way: charges, uses, holds, releases, declined and confirmed payments.
+async fn one_of_everything(api: &Api, seat: u32) {
+    let guest = api.active_guest(SHOW).await;
+    let charged = i64::from(seat % 3) * 1_000 + 500;
+    api.charge(&guest.user, charged).await;
+    let uses = api.post("/v1/wallet/uses").user(&guest.user).key(&new_key());
+    uses.json(&serde_json::json!({"amount": 500})).send().await.expect(201);
+    let given_back = api.held(&guest.token, NIGHT, &[seat * 2 - 1]).await;
+    api.delete(&format!("/v1/reservations/{given_back}")).token(&guest.token).send().await.expect(204);
+    let reservation = api.held(&guest.token, NIGHT, &[seat * 2 - 1, seat * 2]).await;
+    let paid = api.pay(&guest.token, &reservation, &new_key()).await;
+    if charged - 500 < 2_000 {
+        paid.problem(402, "insufficient_balance");
+    } else {
+        paid.expect(201);
+    }
+}
+
+async fn mysql_says_what_redis_says(world: World) {
+    world.show(120, 1_000).await;
+    join_all((1..=60).map(|seat| one_of_everything(&world.api, seat))).await;
+    let facts = world.stores.audit().await;
+    assert_eq!(facts.wallets.len(), 60);
+    assert_eq!((facts.payments_that_are("confirmed"), facts.payments_that_are("declined")), (20, 40));
+    assert_eq!(facts.sold.len(), 40);
+    let released = facts.reservations.values().filter(|it| it.status == "released").count();
+    assert_eq!(released, 60);
+    // A stop drains, and a start finds nothing to do again.
+    let stores = world.stop().await;
+    assert_eq!(stores.audit().await, facts);
+    let again = Instance::start(&stores).await;
+    assert_eq!(stores.audit().await, facts);
+    again.stop().await;
+}
+
+async fn scripts_may_be_flushed_at_any_time(world: World) {
+    world.show(60, 1_000).await;
+    let done = AtomicBool::new(false);
+    let flushing = async {
+        let mut redis = world.stores.redis().await;
+        while !done.load(Ordering::Relaxed) {
+            redis.ask(&["SCRIPT", "FLUSH", "SYNC"]).await;
+            tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+        }
+    };
+    let booking = async {
+        join_all((1..=30).map(|seat| one_of_everything(&world.api, seat))).await;
+        done.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(flushing, booking);
+    let facts = world.stores.audit().await;
+    assert_eq!((facts.payments_that_are("confirmed"), facts.payments_that_are("declined")), (10, 20));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_killed_again_and_again_writes_everything_once() {
+    let stores = Stores::new().await;
+    // The instance in this process takes the requests; the writers that are killed compete with its own.
+    let world = World::on(stores, 1).await;
+    world.show(120, 1_000).await;
+    let booking = join_all((1..=60).map(async |seat| {
+        tokio::time::sleep(std::time::Duration::from_millis(u64::from(seat) * 25)).await;
+        one_of_everything(&world.api, seat).await;
+    }));
+    let killing = async {
+        for pause in [40, 90, 160] {
+            let process = Process::start(&world.stores).await;
+            tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
+            process.kill().await;
+        }
+    };
+    tokio::join!(booking, killing);
+    let facts = world.stores.audit().await;
+    assert_eq!(facts.wallets.len(), 60);
+    // 60 charges, 60 uses, 20 payments.
+    assert_eq!(world.stores.count("SELECT COUNT(*) FROM wallet_entries").await, 140);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_process_left_in_the_outbox_is_written_by_the_next() {
+    let stores = Stores::new().await;
+    let process = Process::start(&stores).await;
+    let api = Api::new(vec![[process.public.clone(), process.admin.clone()]]);
+    // With the checkpoints locked no writer can pass, so that everything is still in the outbox when the process dies.
+    let mut lock = stores.mysql.begin().await.unwrap();
+    sqlx::query("SELECT n FROM outbox_checkpoints FOR UPDATE").fetch_all(&mut *lock).await.unwrap();
+    let users: Vec<String> = (0..40).map(|_| crate::support::new_user()).collect();
+    join_all(users.iter().map(|user| api.charge(user, 700))).await;
+    assert_eq!(
+        stores.count("SELECT COUNT(*) FROM wallet_entries").await,
+        0,
+        "the lock holds the writer back"
+    );
+    process.kill().await;
+    lock.rollback().await.unwrap();
+
+    let instance = Instance::start(&stores).await;
+    let facts = stores.audit().await;
+    assert_eq!(facts.wallets.values().copied().collect::<Vec<_>>(), [700; 40]);
+    assert_eq!(stores.count("SELECT COUNT(*) FROM wallet_entries").await, 40);
+    instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emptied_redis_sells_nothing() {
+    let world = World::on(Stores::with_own_redis().await, 1).await;
+    world.show(10, 1_000).await;
+    let api = &world.api;
+    let (owner, other) = (api.active_guest(SHOW).await, api.active_guest(SHOW).await);
+    api.charge(&owner.user, 1_000).await;
+    let reservation = api.held(&owner.token, NIGHT, &[1]).await;
+    api.pay(&owner.token, &reservation, &new_key()).await.expect(201);
+    let (user, money) = (crate::support::new_user(), 5_000);
+    api.charge(&user, money).await;
+    world.stores.audit().await;
+
+    world.stores.redis().await.ask(&["FLUSHALL"]).await;
+    let refuse = async |api: &Api| {
+        api.hold(&other.token, NIGHT, &[1]).await.problem(503, "recovering");
+        api.join(SHOW, &crate::support::new_user()).await.problem(503, "recovering");
+        api.pay(&other.token, &reservation, &new_key()).await.problem(503, "recovering");
+        api.charge_as(&owner.user, 1_000, &new_key()).await.problem(503, "recovering");
+        api.get("/v1/wallet").user(&user).send().await.problem(503, "recovering");
+    };
+    refuse(api).await;
+    eventually("readyz says so", || async {
+        let answer = api.get("/readyz").send().await;
+        (answer.status == 503).then(|| {
+            let checks = answer.body["checks"].as_array().unwrap();
+            let partitions = checks.iter().find(|check| check["name"] == "partitions").unwrap();
+            assert_eq!((&partitions["ok"], checks[0]["ok"].as_bool()), (&false.into(), Some(true)));
+        })
+    })
+    .await;
+    assert_eq!(api.get("/healthz").send().await.status, 200);
+
+    // An instance that starts now sells nothing either, and MySQL keeps what it had.
+    let late = Instance::start(&world.stores).await;
+    let api = Api::new(vec![[late.public.clone(), late.admin.clone()]]);
+    refuse(&api).await;
+    assert_eq!(world.stores.redis().await.ask(&["KEYS", "*:seats"]).await.list(), []);
+    assert_eq!(world.stores.count("SELECT COUNT(*) FROM reservation_seats").await, 1);
+    assert_eq!(world.stores.count("SELECT CAST(SUM(balance) AS SIGNED) FROM wallets").await, money);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_of_another_installation_is_not_ours() {
+    let world = World::on(Stores::with_own_redis().await, 1).await;
+    let user = crate::support::new_user();
+    world.api.charge(&user, 5_000).await;
+    world.stores.audit().await;
+    let mut redis = world.stores.redis().await;
+    for partition in 0..PARTITIONS {
+        redis.ask(&["SET", &world.stores.key(partition, "generation"), "4711"]).await;
+    }
+    world.api.get("/v1/wallet").user(&user).send().await.problem(503, "recovering");
+    world.api.charge_as(&user, 1, &new_key()).await.problem(503, "recovering");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn migrations_at_once_are_one() {
+    let stores = Stores::without_schema().await;
+    let partitions = Partitions::new(PARTITIONS).unwrap();
+    let outcomes = join_all((0..4).map(|_| migrate(&stores.mysql, partitions))).await;
+    for outcome in outcomes {
+        outcome.unwrap();
+    }
+    migrate(&stores.mysql, partitions).await.unwrap();
+    assert_eq!(stores.count("SELECT COUNT(*) FROM outbox_checkpoints").await, i64::from(PARTITIONS));
+    assert_eq!(stores.count("SELECT COUNT(*) FROM _sqlx_migrations WHERE success = FALSE").await, 0);
+    let other = migrate(&stores.mysql, Partitions::new(PARTITIONS + 1).unwrap()).await;
+    assert!(
+        matches!(other, Err(usher::mysql::Error::OtherPartitions { recorded: PARTITIONS, .. })),
+        "{other:?}"
+    );
+}

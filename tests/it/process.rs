@@ -1,0 +1,185 @@
+//! The binary as an operator meets it: how it stops, what it prints, what it refuses.
+
+use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::support::world::{fast_queue, show};
+use crate::support::{Api, NIGHT, Process, SHOW, Stores, eventually, new_key, new_user};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminated_process_answers_what_it_took_and_ends_well() {
+    let stores = Stores::new().await;
+    let mut process = Process::start(&stores).await;
+    let api = Api::new(vec![[process.public.clone(), process.admin.clone()]]);
+    api.put("/admin/queues/show", &fast_queue()).await.expect(200);
+    api.put("/admin/concerts/show", &show(1_000, 1_000)).await.expect(200);
+
+    let asked = Instant::now();
+    let stop = AtomicBool::new(false);
+    let (mut unready, mut gone) = (None, None);
+    // Bookers go on until nothing answers any more. An answer is a good one, however late.
+    let booker = async |nth: u32| {
+        let mut bought = 0;
+        for seat in (nth..=1_000).step_by(20) {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let began = Instant::now();
+            let outcome: Result<(), reqwest::Error> = async {
+                let user = new_user();
+                let ticket = api.post("/v1/queues/show/tokens").user(&user).try_send().await?.expect(201);
+                let token = ticket["token"].as_str().unwrap();
+                let charge = api.post("/v1/wallet/charges").user(&user).key(&new_key());
+                charge.json(&serde_json::json!({"amount": 1_000})).try_send().await?.expect(201);
+                let wish = serde_json::json!({"schedule_id": NIGHT, "seats": [seat]});
+                let held =
+                    api.post("/v1/reservations").token(token).json(&wish).try_send().await?.expect(201);
+                let id = held["id"].as_str().unwrap();
+                api.payment(token, id, &new_key()).try_send().await?.expect(201);
+                Ok(())
+            }
+            .await;
+            if let Err(error) = outcome {
+                return (bought, Some((began, error)));
+            }
+            bought += 1;
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+        (bought, None)
+    };
+    let bookers = async {
+        let outcomes = join_all((1..=20).map(booker)).await;
+        stop.store(true, Ordering::Relaxed);
+        outcomes
+    };
+    let watching = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        process.terminate();
+        // A connection of its own for each look, so that it sees the listener close.
+        while gone.is_none() {
+            match reqwest::get(format!("{}/readyz", process.public)).await {
+                Ok(answer) if answer.status() == 503 => {
+                    unready.get_or_insert_with(Instant::now);
+                }
+                Ok(answer) => assert!(answer.status() == 200 && unready.is_none(), "{answer:?}"),
+                Err(_) => gone = Some(Instant::now()),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let (outcomes, ()) = tokio::join!(bookers, watching);
+    let status = process.ended().await;
+    assert_eq!(status.code(), Some(0), "{}", process.log());
+
+    let (unready, gone) = (unready.expect("it said that it is not ready"), gone.unwrap());
+    assert!(gone - unready > Duration::from_secs(1), "load balancers had time to see it");
+    assert!(asked.elapsed() < Duration::from_secs(10));
+    let mut bought = 0;
+    for (count, error) in outcomes {
+        bought += count;
+        if let Some((began, error)) = error {
+            // The bookings that were cut off had begun shortly before the listener closed.
+            assert!(error.is_connect() || error.is_request(), "{error:?}");
+            assert!(gone.saturating_duration_since(began) < Duration::from_secs(1), "{error:?}");
+        }
+    }
+    assert!(bought > 20, "there was load: {bought}");
+    // It wrote everything before it ended: nobody else runs who could.
+    let facts = stores.audit().await;
+    assert!(facts.payments_that_are("confirmed") >= bought, "{bought}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_process_stops_and_starts_again_with_everything() {
+    let stores = Stores::new().await;
+    let mut process = Process::start(&stores).await;
+    let api = Api::new(vec![[process.public.clone(), process.admin.clone()]]);
+    api.put("/admin/queues/show", &fast_queue()).await.expect(200);
+    let guest = api.active_guest(SHOW).await;
+    api.charge(&guest.user, 7).await;
+    process.terminate();
+    eventually("it says that it is draining", || async {
+        let answer = api.get("/readyz").send().await;
+        (answer.status == 503).then(|| assert!(answer.text.contains("draining"), "{}", answer.text))
+    })
+    .await;
+    assert_eq!(api.get("/healthz").send().await.status, 200);
+    assert_eq!(process.ended().await.code(), Some(0), "{}", process.log());
+
+    let process = Process::start(&stores).await;
+    let api = Api::new(vec![[process.public.clone(), process.admin.clone()]]);
+    assert_eq!(api.balance(&guest.user).await, 7);
+    assert_eq!(api.poll(SHOW, &guest.token).await.expect(200)["status"], "active");
+    process.kill().await;
+}
+
+async fn usher(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_usher"));
+    command.args(arguments).env_clear().output().await.unwrap()
+}
+
+#[tokio::test]
+async fn the_document_is_printed_as_it_is_served() {
+    let world = crate::support::World::start(1).await;
+    let served = world.api.get("/openapi.json").send().await.expect(200);
+    let printed = usher(&["openapi"]).await;
+    assert_eq!(serde_json::from_slice::<Value>(&printed.stdout).unwrap(), served);
+    let served = world.api.keyless_admin_call(reqwest::Method::GET, "/openapi.json").send().await.expect(200);
+    let printed = usher(&["openapi", "--admin"]).await;
+    assert_eq!(serde_json::from_slice::<Value>(&printed.stdout).unwrap(), served);
+}
+
+#[tokio::test]
+async fn wrong_settings_are_told_by_name_and_nothing_starts() {
+    let output = usher(&["serve", "--listen", "nowhere", "--admin-key", "short"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    for name in [
+        "USHER_LISTEN",
+        "USHER_AUTH",
+        "USHER_ADMIN_KEY",
+        "USHER_TOKEN_KEYS",
+        "USHER_REDIS_URL",
+        "USHER_MYSQL_URL",
+    ] {
+        assert!(said.contains(name), "{name}: {said}");
+    }
+    assert!(!said.contains("short"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_schema_and_other_partitions_are_refused() {
+    let serve = async |stores: &Stores, partitions: &str| {
+        let redis = stores.redis_url();
+        let arguments = [
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            "127.0.0.1:0",
+            "--auth",
+            "header",
+            "--redis-url",
+            &redis,
+            "--mysql-url",
+            &stores.mysql_url,
+            "--partitions",
+            partitions,
+            "--admin-key",
+            crate::support::servers::ADMIN_KEY,
+            "--token-keys",
+            crate::support::servers::TOKEN_KEYS,
+        ];
+        let output = usher(&arguments).await;
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = serve(&Stores::without_schema().await, "4").await;
+    assert!(code == Some(1) && said.contains("usher migrate"), "{said}");
+    let (code, said) = serve(&Stores::new().await, "8").await;
+    assert!(code == Some(1) && said.contains("USHER_PARTITIONS is 8") && said.contains('4'), "{said}");
+}

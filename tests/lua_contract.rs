@@ -1,0 +1,232 @@
+//! Holds the scripts' headers and habits against `lua/README.md` and against the Rust side that calls them.
+//!
+//! Names and numbers of keys need no test: `build.rs` makes them from the header. That every script compiles in a real Redis is told by
+//! `tests/it`.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use usher::redis::scripts;
+
+/// Every file below a directory with an ending, in order.
+fn files(root: &str, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(root)];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|it| it == ending) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The scripts and their libraries, as `room/verb` and text.
+fn sources() -> Vec<(String, String)> {
+    let name = |path: &Path| {
+        let room = path.parent().unwrap().file_name().unwrap().to_str().unwrap();
+        format!("{room}/{}", path.file_stem().unwrap().to_str().unwrap())
+    };
+    files("lua", "lua").iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// The scripts alone.
+fn script_sources() -> Vec<(String, String)> {
+    sources().into_iter().filter(|(name, _)| !name.starts_with("lib/")).collect()
+}
+
+/// Without comments and texts, so that only code is looked at.
+fn code(source: &str) -> String {
+    let mut code = String::new();
+    for line in source.lines().map(|line| line.split("--").next().unwrap_or_default()) {
+        for (nth, part) in line.split(['\'', '"']).enumerate() {
+            code.push_str(if nth % 2 == 0 { part } else { "_" });
+        }
+        code.push('\n');
+    }
+    code
+}
+
+#[test]
+fn the_registry_is_the_folder() {
+    let registered: BTreeSet<_> = scripts::ALL.iter().map(|script| script.name().to_owned()).collect();
+    let there: BTreeSet<_> = script_sources().into_iter().map(|(name, _)| name).collect();
+    assert!(there.len() > 20, "{there:?}");
+    assert_eq!(registered, there);
+}
+
+#[test]
+fn every_header_has_the_form() {
+    for (name, source) in script_sources() {
+        let lines: Vec<&str> = source.lines().collect();
+        let flags = lines[0].strip_prefix("#!lua").unwrap_or_else(|| panic!("{name}: no shebang"));
+        assert!(["", " flags=no-writes", " flags=allow-oom"].contains(&flags), "{name}: {flags}");
+        let header: Vec<&str> =
+            lines[1..].iter().map_while(|line| line.strip_prefix("--")).map(str::trim).collect();
+        let about = header.iter().take_while(|line| !line.is_empty()).last();
+        assert!(about.is_some_and(|line| line.ends_with('.')), "{name}: a sentence says what it does");
+        let place = |tag: &str| {
+            let at: Vec<_> = header
+                .iter()
+                .enumerate()
+                .filter(|(_, line)| line.starts_with(tag))
+                .map(|(at, _)| at)
+                .collect();
+            assert_eq!(at.len(), 1, "{name}: «{tag}» stands once");
+            at[0]
+        };
+        let order = ["KEYS:", "ARGV:", "Reply:", "uses:"].map(place);
+        assert!(order.is_sorted(), "{name}: KEYS, ARGV, Reply, uses stand in this order");
+        assert_eq!(order[3], header.len() - 1, "{name}: `uses:` ends the header");
+        assert!(header[order[1]].starts_with("ARGV: generation"), "{name}: the generation comes first");
+        assert!(header[order[2]].len() > "Reply: ".len(), "{name}: the reply is told");
+    }
+}
+
+#[test]
+fn the_guard_comes_first_everywhere() {
+    for (name, source) in script_sources() {
+        let uses = source.lines().find_map(|line| line.strip_prefix("-- uses: ")).unwrap();
+        assert_eq!(uses.split_whitespace().next(), Some("guard"), "{name}");
+    }
+    let guard = include_str!("../lua/lib/guard.lua");
+    for script in scripts::ALL {
+        assert_eq!(script.keys()[0], "generation", "{}", script.name());
+        let body = script.body().splitn(3, '\n').nth(2).unwrap();
+        let first = code(guard);
+        let first = first.lines().find(|line| !line.trim().is_empty()).unwrap();
+        assert!(code(body).starts_with(first), "{}: the guard is the first that runs", script.name());
+    }
+}
+
+#[test]
+fn every_library_tells_what_it_gives_and_is_used() {
+    let used: BTreeSet<String> = script_sources()
+        .iter()
+        .filter_map(|(_, source)| source.lines().find_map(|line| line.strip_prefix("-- uses: ")))
+        .flat_map(|line| line.split_whitespace().map(|word| format!("lib/{word}")).collect::<Vec<_>>())
+        .collect();
+    let libraries: BTreeSet<String> =
+        sources().into_iter().map(|(name, _)| name).filter(|name| name.starts_with("lib/")).collect();
+    assert_eq!(used, libraries);
+    for (name, source) in sources().into_iter().filter(|(name, _)| name.starts_with("lib/")) {
+        assert!(source.starts_with("-- "), "{name}: it opens with what it is for");
+        assert!(source.lines().any(|line| line.starts_with("-- Gives: ")), "{name}: it tells what it gives");
+    }
+}
+
+#[test]
+fn every_script_is_called_from_one_place() {
+    let mut places = BTreeMap::<String, Vec<String>>::new();
+    for path in files("src", "rs") {
+        let text = fs::read_to_string(&path).unwrap();
+        let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        for (at, _) in text.match_indices("scripts::") {
+            let name: String =
+                text[at + 9..].chars().take_while(|it| it.is_ascii_uppercase() || *it == '_').collect();
+            if name.len() > 3 {
+                places.entry(name).or_default().push(path.file_stem().unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    for script in scripts::ALL {
+        let constant = script.name().replace('/', "_").to_uppercase();
+        let used = places.remove(&constant).unwrap_or_default();
+        assert!(
+            matches!(&used[..], [one] if one.ends_with("store")),
+            "{} is called by one function of a store.rs",
+            script.name()
+        );
+    }
+    assert_eq!(places, BTreeMap::new(), "names that no script has");
+}
+
+#[test]
+fn keys_are_declared_and_work_is_bounded() {
+    for (name, source) in sources() {
+        let code = code(&source);
+        for word in ["KEYS[", "redis.pcall", "loadstring", "dofile", "math.random", "os.", "os.time"] {
+            assert!(!code.contains(word), "{name}: {word}");
+        }
+        for (at, _) in source.match_indices("redis.call(") {
+            let call: String = source[at..].chars().take_while(|it| *it != '\n').collect();
+            let words: Vec<&str> = call["redis.call(".len()..].split(',').map(str::trim).collect();
+            let command = words[0].trim_matches(|it| "')\"".contains(it));
+            for endless in [
+                "KEYS", "SCAN", "HGETALL", "HKEYS", "HVALS", "SMEMBERS", "FLUSHALL", "FLUSHDB", "SORT",
+                "EVAL",
+            ] {
+                assert_ne!(command, endless, "{name}: unbounded or forbidden: {call}");
+            }
+            if ["ZRANGEBYSCORE", "ZREVRANGEBYSCORE"].contains(&command) {
+                assert!(call.contains("'LIMIT'"), "{name}: an unbounded range: {call}");
+            }
+            if command == "HSCAN" {
+                assert!(call.contains("'COUNT'"), "{name}: a walk without a stride: {call}");
+            }
+            if command != "TIME" {
+                // A name from the header, or one that a loop over such names gives.
+                let rest = words[1].trim_start_matches(|it: char| it.is_ascii_alphanumeric() || it == '_');
+                let ends = rest.is_empty() || rest.starts_with([')', '[']);
+                let plain = rest.len() < words[1].len() && ends;
+                assert!(plain, "{name}: a key that is put together in the script: {call}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_clock_is_read_once_and_in_the_guard() {
+    for (name, source) in sources() {
+        let reads = source.matches("'TIME'").count();
+        assert_eq!(reads, usize::from(name == "lib/guard"), "{name}");
+    }
+}
+
+/// `tonumber` reads "0x10", "1e3" and "nan". It may be fed what Rust wrote (ARGV of scripts, which are checked integers) and what scripts
+/// wrote themselves, never a text that a client chose: keys and fingerprints, names, details.
+#[test]
+fn no_text_of_a_client_is_read_as_a_number() {
+    for (name, source) in sources() {
+        for (at, _) in source.match_indices("tonumber(") {
+            let argument: String = source[at + 9..].chars().take_while(|it| !")\n".contains(*it)).collect();
+            for text in ["user", "key", "fingerprint", "detail", "queue", "concert", "schedule", "reason"] {
+                let is_it = argument == text || argument.ends_with(&format!(".{text}"));
+                assert!(!is_it, "{name}: tonumber({argument})");
+            }
+        }
+    }
+}
+
+#[test]
+fn scripts_that_write_say_so_and_those_that_do_not_cannot() {
+    const WRITES: [&str; 14] = [
+        "SET", "DEL", "HSET", "HDEL", "HINCRBY", "ZADD", "ZREM", "ZPOPMIN", "SADD", "SREM", "INCR", "INCRBY",
+        "XADD", "EXPIRE",
+    ];
+    for (name, source) in script_sources() {
+        let read_only = source.starts_with("#!lua flags=no-writes");
+        let writes = WRITES.iter().any(|command| source.contains(&format!("redis.call('{command}'")));
+        assert!(!(read_only && writes), "{name}: it says no-writes and writes");
+    }
+    // What changes durable state is told to the outbox: who uses it publishes, and nobody publishes twice.
+    for (name, source) in script_sources() {
+        let uses = source.lines().find_map(|line| line.strip_prefix("-- uses: ")).unwrap();
+        let has_outbox = uses.split_whitespace().any(|word| word == "outbox");
+        let publishes = code(&source).matches("publish()").count();
+        assert_eq!(has_outbox, publishes >= 1, "{name}: outbox and publish go together");
+        assert!(publishes <= 1, "{name}: one entry for each call");
+        if has_outbox {
+            let keys = source.lines().find_map(|line| line.strip_prefix("-- KEYS: ")).unwrap();
+            assert!(keys.starts_with("generation seq outbox"), "{name}: {keys}");
+        }
+    }
+}
