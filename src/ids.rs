@@ -2,7 +2,7 @@
 //!
 //! Two kinds exist. Names are chosen by an operator (queue, concert, schedule, coupon, reward) and match
 //! `[A-Za-z0-9_-]{1,64}`, so that none can carry a brace, a colon or a NUL into a Redis key. Service ids
-//! (reservation, payment, wallet entry) are UUIDs of version 8 that carry the slot of the entity they belong to,
+//! (reservation, payment, wallet entry, coupon issue, claim) are UUIDs of version 8 that carry the slot of the entity they belong to,
 //! so that an id alone leads to its partition.
 
 use std::fmt;
@@ -192,6 +192,10 @@ uuids! {
     PaymentId,
     /// One line of a wallet's ledger. Carries its user's slot.
     EntryId,
+    /// One coupon in one user's hands. Carries its coupon's slot.
+    IssueId,
+    /// One attempt to claim a reward, granted or not. Carries its user's slot.
+    ClaimId,
 }
 
 impl UserId {
@@ -217,7 +221,7 @@ macro_rules! slotted {
     )*};
 }
 
-slotted!(ReservationId, PaymentId, EntryId);
+slotted!(ReservationId, PaymentId, EntryId, IssueId, ClaimId);
 
 /// UUID version 8 (RFC 9562, 5.8): 48 bits of milliseconds so that indexes grow at their end, 12 bits of slot, 62 random bits.
 /// The time in it only orders; nothing reads it as a clock.

@@ -3,7 +3,8 @@
 -- Two calls with one payment id join one attempt.
 --
 -- KEYS: generation reservations payments q:holds q:due
--- ARGV: generation, queue, milliseconds until the payment is due, then for each request: payment, reservation, user
+-- ARGV: generation, queue, milliseconds until the payment is due, then for each request: payment, reservation, user,
+--   issue and coupon to be used (both empty: none; an issue without a coupon is one that no coupon has)
 -- Reply: {now, {state, payment record, reservation record}…}
 --   1 begun; 2 pending already, join it; 3 settled or being voided, see the record; 4 the hold has lapsed; 5 not payable; 6 not found, or somebody else's; 7 of another queue
 --
@@ -12,7 +13,7 @@ local BEGUN, JOINED, SETTLED, LAPSED, NOT_PAYABLE, NOT_FOUND, WRONG_QUEUE = 1, 2
 redis.call('ZCARD', holds)
 redis.call('ZCARD', due)
 
-local function begin(id, reservation, user)
+local function begin(id, reservation, user, issue, coupon)
   local r, p = load(reservation), load_payment(id)
   if not r or r.user ~= user or p and p.user ~= user then
     return { NOT_FOUND, '', '' }
@@ -35,6 +36,7 @@ local function begin(id, reservation, user)
   p = {
     id = id, reservation = reservation, user = user, queue = r.queue, state = 'pending', attempt = p and p.attempt + 1 or 1,
     amount = r.amount, discount = 0, created_at = p and p.created_at or now,
+    issue = issue ~= '' and issue or nil, coupon = coupon ~= '' and coupon or nil,
   }
   r.status = 'paying'
   save(r)
@@ -45,7 +47,7 @@ local function begin(id, reservation, user)
 end
 
 local replies = {}
-for i = 4, #ARGV, 3 do
-  replies[#replies + 1] = begin(ARGV[i], ARGV[i + 1], ARGV[i + 2])
+for i = 4, #ARGV, 5 do
+  replies[#replies + 1] = begin(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
 end
 return { text(now), unpack(replies) }

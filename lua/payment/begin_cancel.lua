@@ -6,7 +6,7 @@
 -- KEYS: generation reservations payments q:due s:seats
 -- ARGV: generation, milliseconds until the cancelling is due, reservation, user, closes at,
 --   then, where Redis keeps it no more: queue, concert, schedule, detail, amount, held_until, created_at of the reservation,
---   payment, attempt, amount, discount, balance after it, created_at of its payment, count, seat…
+--   payment, attempt, amount, discount, balance after it, created_at, coupon and issue (both may be empty) of its payment, count, seat…
 -- Reply: {state, payment record, reservation record, now}
 --   1 begun, now or before; 2 cancelled before; 3 not bought; 4 too late; 5 not kept here, call again with what MySQL has
 --
@@ -15,10 +15,9 @@ local BEGUN, CANCELLED, NOT_BOUGHT, TOO_LATE, NOT_KEPT = 1, 2, 3, 4, 5
 local id, user, closes = ARGV[3], ARGV[4], tonumber(ARGV[5])
 redis.call('ZCARD', due)
 
--- A payment's coupon, if there was one, must be among what is laid back, or it can't be given back.
 local function lay_back()
   local numbers = {}
-  for i = 20, #ARGV do
+  for i = 22, #ARGV do
     numbers[#numbers + 1] = tonumber(ARGV[i])
   end
   local r = {
@@ -28,6 +27,7 @@ local function lay_back()
   local p = {
     id = ARGV[13], reservation = id, user = user, queue = ARGV[6], state = 'confirmed', attempt = tonumber(ARGV[14]), amount = tonumber(ARGV[15]),
     discount = tonumber(ARGV[16]), balance_after = tonumber(ARGV[17]), created_at = tonumber(ARGV[18]),
+    coupon = ARGV[19] ~= '' and ARGV[19] or nil, issue = ARGV[20] ~= '' and ARGV[20] or nil,
   }
   return r, p
 end
@@ -48,7 +48,7 @@ end
 local r = load(id)
 local p = r and r.payment and load_payment(r.payment)
 if not r or r.status == 'confirmed' and not p then
-  if #ARGV < 20 then
+  if #ARGV < 22 then
     return answer(NOT_KEPT)
   end
   r, p = lay_back()

@@ -3,7 +3,7 @@
 -- Compares and sets: an attempt that is being voided, or is not the current one, confirms nothing.
 --
 -- KEYS: generation seq outbox reservations payments q:due q:owners q:bought q:active q:admitted q:holds q:sales s:seats
--- ARGV: generation, then for each request: payment, attempt, balance after the debit
+-- ARGV: generation, then for each request: payment, attempt, balance after the debit, discount
 -- Reply: {{state, payment record, reservation record}…}: 1 confirmed, now or before; 2 not this attempt, see the record; 3 not found
 --
 -- uses: guard outbox reservation payment
@@ -17,10 +17,13 @@ redis.call('HLEN', sales)
 redis.call('HLEN', seats)
 
 local function sell(p, r)
-  p.state = 'confirmed'
+  p.state, p.unsettled = 'confirmed', p.issue and true or nil
   payment_event(p)
   save_payment(p)
-  redis.call('ZREM', due, p.id)
+  -- With a coupon the payment stays due until the coupon is marked as used.
+  if not p.unsettled then
+    redis.call('ZREM', due, p.id)
+  end
   local marks = {}
   for _, number in ipairs(r.seats) do
     marks[#marks + 1], marks[#marks + 2] = number, r.id .. 's'
@@ -38,14 +41,14 @@ local function sell(p, r)
 end
 
 local replies = {}
-for i = 2, #ARGV, 3 do
+for i = 2, #ARGV, 4 do
   local p = load_payment(ARGV[i])
   local r = p and load(p.reservation)
   local reply = { NOT_FOUND, '', '' }
   if r then
     local same = p.attempt == tonumber(ARGV[i + 1])
     if same and p.state == 'pending' and r.status == 'paying' then
-      p.balance_after = tonumber(ARGV[i + 2])
+      p.balance_after, p.discount = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
       sell(p, r)
     end
     reply = { same and p.state == 'confirmed' and CONFIRMED or REFUSED, cmsgpack.pack(p), cmsgpack.pack(r) }

@@ -8,5 +8,5 @@
 -- uses: guard retire
 local ENDED = { confirmed = true, declined = true, voided = true, refunded = true }
 return retire(payments, function(p)
-  return ENDED[p.state]
+  return ENDED[p.state] and not p.unsettled
 end)

@@ -2,7 +2,7 @@
 -- Turns a pending attempt back: pending → voiding. From here on it can't be confirmed, so its debit may be given back.
 --
 -- KEYS: generation payments
--- ARGV: generation, then for each request: payment, attempt, reason ("insufficient_balance" ends as declined, all else as voided)
+-- ARGV: generation, then for each request: payment, attempt, reason ("insufficient_balance" and "coupon_not_applicable" end as declined, all else as voided)
 -- Reply: {{state, payment record}…}: 1 voiding, now or before; 2 not this attempt or past voiding, see the record; 3 not found
 --
 -- uses: guard payment

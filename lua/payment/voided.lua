@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Ends a voided attempt once its debit is given back: voiding → declined | voided. The seats are held again if their hold still runs, else free.
+-- Ends a voided attempt once its debit and its coupon are given back: voiding → declined | voided. The seats are held again if their hold still runs, else free.
 --
 -- KEYS: generation seq outbox reservations payments q:holds q:owners q:due
 -- ARGV: generation, then for each request: payment, attempt
@@ -12,7 +12,8 @@ redis.call('HLEN', owners)
 redis.call('ZCARD', due)
 
 local function end_attempt(p)
-  p.state = p.reason == 'insufficient_balance' and 'declined' or 'voided'
+  local refused = p.reason == 'insufficient_balance' or p.reason == 'coupon_not_applicable'
+  p.state = refused and 'declined' or 'voided'
   payment_event(p)
   save_payment(p)
   redis.call('ZREM', due, p.id)

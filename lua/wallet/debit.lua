@@ -1,12 +1,13 @@
 #!lua
 -- Takes a payment's amount out of wallets, once per payment and attempt. A tombstone refuses a debit that comes after its refund.
 --
--- KEYS: generation seq outbox wallets wallet_ops wallet_ops_due
+-- KEYS: generation seq outbox wallets wallet_ops wallet_ops_due tallies
 -- ARGV: generation, then for each request: user, op (payment and attempt), entry, amount
 -- Reply: {{state, balance}…}: 1 debited, now or before, with the balance right after it; 2 the balance does not suffice; 3 a tombstone stands
 --
--- uses: guard outbox wallet wallet_ops
+-- uses: guard outbox wallet wallet_ops tally
 local DEBITED, INSUFFICIENT, TOMBSTONE = 1, 2, 3
+redis.call('HLEN', tallies)
 local function debit(user, op, entry, amount)
   local known, _, after = op_of(op)
   if known then
@@ -20,6 +21,7 @@ local function debit(user, op, entry, amount)
   if amount > 0 then
     move(user, entry, 'payment', amount, balance)
   end
+  tally(user, amount, 1)
   note_op(op, 'd' .. text(amount) .. ':' .. text(balance))
   return { DEBITED, text(balance) }
 end

@@ -2,11 +2,12 @@
 -- Gives money back to a wallet for a payment that was confirmed and is being cancelled, once per op. Its op is another than the debit's, whose record
 -- may be forgotten by then, so the amount comes from the caller.
 --
--- KEYS: generation seq outbox wallets wallet_ops wallet_ops_due
+-- KEYS: generation seq outbox wallets wallet_ops wallet_ops_due tallies
 -- ARGV: generation, largest balance, user, op, entry, amount
 -- Reply: {state, balance}: 1 given back, now or before; 2 the balance would be above the largest: it waits until there is room
 --
--- uses: guard outbox wallet wallet_ops
+-- uses: guard outbox wallet wallet_ops tally
+redis.call('HLEN', tallies)
 local GIVEN, NO_ROOM = 1, 2
 local user, op, entry, amount = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local balance = balance_of(user)
@@ -20,6 +21,7 @@ if amount > 0 then
   balance = balance + amount
   move(user, entry, 'refund', amount, balance)
 end
+tally(user, -amount, -1)
 note_op(op, 'g')
 publish()
 return { GIVEN, text(balance) }

@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
 -- Gives back what a payment's attempt debited, once, and leaves a tombstone in any case, so that a late debit can't land.
 --
--- KEYS: generation seq outbox wallets wallet_ops wallet_ops_due
+-- KEYS: generation seq outbox wallets wallet_ops wallet_ops_due tallies
 -- ARGV: generation, largest balance, then for each request: user, op (payment and attempt), entry
 -- Reply: {{amount given back by this call, balance}…}; an amount of −1 where the balance would be above the largest: it waits until there is room
 --
--- uses: guard outbox wallet wallet_ops
+-- uses: guard outbox wallet wallet_ops tally
+redis.call('HLEN', tallies)
 local largest = tonumber(ARGV[2])
 local function refund(user, op, entry)
   local known, amount = op_of(op)
@@ -20,6 +21,9 @@ local function refund(user, op, entry)
   if amount > 0 then
     balance = balance + amount
     move(user, entry, 'refund', amount, balance)
+  end
+  if known == 'd' then
+    tally(user, -amount, -1)
   end
   note_op(op, 't')
   return { text(amount), text(balance) }

@@ -15,7 +15,7 @@ use crate::http::identity::{Callers, USER_HEADER};
 use crate::http::limits::Limits;
 use crate::http::{admin as admin_key, layers, openapi};
 use crate::queue::TOKEN_HEADER;
-use crate::{catalogue, payment, queue, seats, wallet};
+use crate::{catalogue, coupons, payment, queue, rewards, seats, wallet};
 
 /// The document of the public listener.
 pub fn public_document() -> OpenApi {
@@ -25,8 +25,10 @@ pub fn public_document() -> OpenApi {
         seats::router().into_openapi(),
         payment::router().into_openapi(),
         wallet::router().into_openapi(),
+        coupons::router().into_openapi(),
+        rewards::router().into_openapi(),
     ];
-    document("Usher", "Admission and booking: a line, seats, a wallet, payments.", parts)
+    document("Usher", "Admission and booking: a line, seats, a wallet, payments, coupons, rewards.", parts)
 }
 
 /// The document of the admin listener.
@@ -34,6 +36,8 @@ pub fn admin_document() -> OpenApi {
     let parts = [
         queue::admin_router().into_openapi(),
         catalogue::admin_router().into_openapi(),
+        coupons::admin_router().into_openapi(),
+        rewards::admin_router().into_openapi(),
         seats::admin_router().into_openapi(),
     ];
     document("Usher, admin", "What operators set and see.", parts)
@@ -52,7 +56,9 @@ pub(super) fn public(
         .merge(catalogue::router().with_state(rooms.catalogue.clone()))
         .merge(seats::router().with_state(rooms.seats.clone()))
         .merge(payment::router().with_state(rooms.payments.clone()))
-        .merge(wallet::router().with_state(rooms.wallet.clone()));
+        .merge(wallet::router().with_state(rooms.wallet.clone()))
+        .merge(coupons::router().with_state(rooms.coupons.clone()))
+        .merge(rewards::router().with_state(rooms.rewards.clone()));
     let routes = layers::rooms(routes.route_layer(Extension(rooms.queue.clone())), callers, limits);
     layers::whole(routes.merge(openapi::docs(public_document())).merge(health::router(readiness)), bounds)
 }
@@ -68,6 +74,8 @@ pub(super) fn admin(
     let routes = Router::new()
         .merge(queue::admin_router().with_state(rooms.queue.clone()))
         .merge(catalogue::admin_router().with_state(rooms.catalogue.clone()))
+        .merge(coupons::admin_router().with_state(rooms.coupons.clone()))
+        .merge(rewards::admin_router().with_state(rooms.rewards.clone()))
         .merge(seats::admin_router().with_state(rooms.seats.clone()));
     let open = admin_key::metrics(metrics)
         .merge(openapi::document(admin_document()))

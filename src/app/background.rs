@@ -39,6 +39,7 @@ pub(super) fn start(
     sweeps.spawn(rooms.seats.clone().run_sweep(stop.clone()));
     sweeps.spawn(rooms.payments.clone().run_sweep(stop.clone()));
     sweeps.spawn(rooms.wallet.clone().run_tidy(stop.clone()));
+    sweeps.spawn(rooms.coupons.clone().run(stop.clone()));
     sweeps.spawn(retire::run(rooms.clone(), retirement, stop.clone()));
     sweeps.spawn(refresh(rooms.clone(), stop.clone()));
     sweeps.spawn(recovery::run_verifier(rooms.redis.clone(), rooms.mysql.clone(), stop.clone()));

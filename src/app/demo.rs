@@ -4,14 +4,20 @@ use chrono::{TimeDelta, Utc};
 
 use super::{Error, Rooms};
 use crate::catalogue::{Concert, Schedule, Section};
-use crate::ids::QueueId;
+use crate::coupons::Coupon;
+use crate::ids::{CouponId, QueueId, RewardCode};
 use crate::money::Money;
 use crate::queue::Settings;
+use crate::rewards::{Condition, Gift, Op, Reward};
 
 /// The name of the demo concert and its queue.
 pub(super) const CONCERT: &str = "demo";
 /// The name of its one date.
 pub(super) const SCHEDULE: &str = "demo-1";
+/// The name of the demo coupon.
+pub(super) const COUPON: &str = "demo-coupon";
+/// The name of the demo reward.
+pub(super) const REWARD: &str = "demo-reward";
 
 /// Puts in what is missing of the demo data; what is there stays as it is.
 pub(super) async fn seed(rooms: &Rooms) -> Result<(), Error> {
@@ -48,6 +54,50 @@ pub(super) async fn seed(rooms: &Rooms) -> Result<(), Error> {
             schedules: vec![schedule],
         };
         rooms.catalogue.put(concert).await?;
+    }
+    seed_coupon(rooms).await?;
+    seed_reward(rooms).await
+}
+
+/// Five hundred coupons of 2,000 off.
+async fn seed_coupon(rooms: &Rooms) -> Result<(), Error> {
+    let (Ok(id), Some(discount_amount), Some(min_available_amount)) =
+        (COUPON.parse::<CouponId>(), Money::new(2_000), Money::new(5_000))
+    else {
+        return Ok(());
+    };
+    if rooms.coupons.coupon(&id).is_none() {
+        let coupon = Coupon {
+            id,
+            version: 0,
+            title: "2,000 off the first night".to_owned(),
+            total_quantity: Some(500),
+            discount_amount,
+            min_available_amount,
+            issue_starts_at: Utc::now() - TimeDelta::days(1),
+            issue_ends_at: Utc::now() + TimeDelta::days(30),
+        };
+        rooms.coupons.put(coupon).await?;
+    }
+    Ok(())
+}
+
+/// 500 points for whoever has bought a seat.
+async fn seed_reward(rooms: &Rooms) -> Result<(), Error> {
+    let (Ok(code), Some(amount)) = (REWARD.parse::<RewardCode>(), Money::new(500)) else { return Ok(()) };
+    if rooms.rewards.reward(&code).is_none() {
+        let condition = Condition { fact: "reservations_confirmed".to_owned(), op: Op::AtLeast, value: 1 };
+        let reward = Reward {
+            code,
+            version: 0,
+            title: "A thank-you for the first booking".to_owned(),
+            starts_at: Utc::now() - TimeDelta::days(1),
+            ends_at: Utc::now() + TimeDelta::days(30),
+            active: true,
+            conditions: vec![condition],
+            gift: Gift::Points { amount },
+        };
+        rooms.rewards.put(reward).await?;
     }
     Ok(())
 }

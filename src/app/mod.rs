@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::catalogue::{self, Catalogue};
 use crate::config::{Config, StoreSettings};
+use crate::coupons::{self, Coupons};
 use crate::dev;
 use crate::http::identity::Callers;
 use crate::http::limits::Limits;
@@ -29,6 +30,7 @@ use crate::payment::{self, Payments};
 use crate::queue::{self, Queue, Signer};
 use crate::recovery;
 use crate::redis::{self, Keys, Redis};
+use crate::rewards::{self, Rewards};
 use crate::seats::Seats;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, Metric};
@@ -72,6 +74,12 @@ pub enum Error {
     /// The concerts can't be read.
     #[error("the concerts: {0}")]
     Catalogue(#[from] catalogue::Error),
+    /// The coupons can't be read.
+    #[error("the coupons: {0}")]
+    Coupons(#[from] coupons::Error),
+    /// The rewards can't be read.
+    #[error("the rewards: {0}")]
+    Rewards(#[from] rewards::Error),
     /// A private server can't be started, or has ended.
     #[error(transparent)]
     Server(#[from] dev::Error),
@@ -107,6 +115,8 @@ pub(crate) struct Rooms {
     pub(crate) seats: Arc<Seats>,
     pub(crate) wallet: Arc<Wallet>,
     pub(crate) payments: Arc<Payments>,
+    pub(crate) coupons: Arc<Coupons>,
+    pub(crate) rewards: Arc<Rewards>,
 }
 
 impl Rooms {
@@ -141,14 +151,17 @@ impl Rooms {
             nudge.clone(),
         ));
         let wallet = Arc::new(Wallet::new(redis.clone(), mysql.clone(), nudge.clone()));
+        let coupons = Arc::new(Coupons::new(redis.clone(), mysql.clone(), nudge.clone()));
+        let rewards = Arc::new(Rewards::new(redis.clone(), mysql.clone(), nudge.clone()));
         let rooms = payment::Rooms {
             queue: queue.clone(),
             seats: seats.clone(),
             wallet: wallet.clone(),
+            coupons: coupons.clone(),
             idempotency: Arc::new(Idempotency::new(redis.clone())),
         };
         let payments = Arc::new(Payments::new(redis.clone(), mysql.clone(), rooms, nudge.clone()));
-        Self { redis, mysql, queue, catalogue, seats, wallet, payments }
+        Self { redis, mysql, queue, catalogue, seats, wallet, payments, coupons, rewards }
     }
 
     /// Closes the connections to both stores.
@@ -161,6 +174,8 @@ impl Rooms {
     async fn reload(&self) -> Result<(), Error> {
         self.queue.reload().await?;
         self.catalogue.reload().await?;
+        self.coupons.reload().await?;
+        self.rewards.reload().await?;
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Many entries folded into what MySQL has to change. No IO, so that what a batch means can be tested without a server.
 //!
-//! Of a reservation, a payment and a wallet only the last state counts; ledger lines and promotions count each. An entity lives
+//! Of a reservation, a payment, a wallet, the use of a coupon and a user's facts only the last state counts; ledger lines,
+//! promotions, issues and claims count each. An entity lives
 //! in one partition and a partition's entries are folded in order, so "last" is well defined whichever partitions share a batch.
 //! Everything is kept sorted by key: transactions that touch the same rows then take their locks in the same order.
 
@@ -9,9 +10,10 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::event::{
-    self, DecodeError, Event, Payment, Promotion, Reservation, ReservationStatus, WalletEntry,
+    self, Claim, DecodeError, Event, Facts, Issue, IssueUse, Payment, Promotion, Reservation,
+    ReservationStatus, WalletEntry,
 };
-use crate::ids::{PaymentId, ReservationId, ScheduleId, UserId};
+use crate::ids::{IssueId, PaymentId, ReservationId, ScheduleId, UserId};
 use crate::money::Money;
 use crate::mysql;
 use crate::mysql::generation::Checkpoint;
@@ -77,6 +79,10 @@ pub(super) struct Batch {
     pub(super) wallets: BTreeMap<UserId, Wallet>,
     pub(super) lines: Vec<Line>,
     pub(super) runs: Vec<Run>,
+    pub(super) issues: Vec<Issue>,
+    pub(super) uses: BTreeMap<IssueId, IssueUse>,
+    pub(super) claims: Vec<Claim>,
+    pub(super) facts: BTreeMap<UserId, Facts>,
     /// Outbox entries taken in.
     pub(super) entries: usize,
     /// Events in them.
@@ -127,14 +133,24 @@ impl Batch {
                     self.payments.insert(payment.id, payment);
                 }
                 Event::Promotion(promotion) => self.runs.push(Run { partition, n, idx, promotion }),
+                Event::Issue(issue) => self.issues.push(issue),
+                Event::Use(issue_use) => {
+                    self.uses.insert(issue_use.id, issue_use);
+                }
+                Event::Claim(claim) => self.claims.push(claim),
+                Event::Facts(facts) => {
+                    self.facts.insert(facts.user, facts);
+                }
             }
         }
     }
 
-    /// Ledger lines in the order of their ids, which is that of the primary key.
+    /// What counts each, in the order of the primary keys.
     pub(super) fn sort(&mut self) {
         self.lines.sort_unstable_by_key(|line| line.entry.id);
         self.runs.sort_unstable_by_key(|run| (run.partition, run.n, run.idx));
+        self.issues.sort_unstable_by_key(|issue| issue.id);
+        self.claims.sort_unstable_by_key(|claim| claim.id);
     }
 
     /// The seats of the reservations that ended this batch in that status, in the order of the seats' primary key.

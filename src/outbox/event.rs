@@ -8,7 +8,10 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use super::lua;
-use crate::ids::{ConcertId, EntryId, PaymentId, QueueId, ReservationId, ScheduleId, UserId};
+use crate::ids::{
+    ClaimId, ConcertId, CouponId, EntryId, IssueId, PaymentId, QueueId, ReservationId, RewardCode,
+    ScheduleId, UserId,
+};
 use crate::money::Money;
 
 /// The version that scripts write now: the name of the entry's only field.
@@ -26,6 +29,14 @@ pub enum Event {
     Payment(Payment),
     /// A run of users was let in.
     Promotion(Promotion),
+    /// A coupon was issued.
+    Issue(Issue),
+    /// An issue was used, or given back.
+    Use(IssueUse),
+    /// A reward was claimed, with or without success.
+    Claim(Claim),
+    /// A user's facts were set.
+    Facts(Facts),
 }
 
 impl Event {
@@ -36,6 +47,10 @@ impl Event {
             Self::Reservation(reservation) => reservation.at,
             Self::Payment(payment) => payment.at,
             Self::Promotion(promotion) => promotion.at,
+            Self::Issue(issue) => issue.issued_at,
+            Self::Use(issue_use) => issue_use.at,
+            Self::Claim(claim) => claim.at,
+            Self::Facts(facts) => facts.at,
         }
     }
 }
@@ -118,6 +133,10 @@ pub struct Payment {
     pub attempt: u32,
     /// The wallet's balance after it, where the wallet answered.
     pub balance_after: Option<Money>,
+    /// The coupon that the discount comes from.
+    pub coupon: Option<CouponId>,
+    /// The user's issue of it.
+    pub issue: Option<IssueId>,
     /// When the payment began.
     #[serde(deserialize_with = "lua::millis")]
     pub created_at: DateTime<Utc>,
@@ -139,6 +158,77 @@ pub struct Promotion {
     /// How many.
     pub count: u32,
     /// When, by Redis' clock.
+    #[serde(deserialize_with = "lua::millis")]
+    pub at: DateTime<Utc>,
+}
+
+/// A coupon in a user's hands.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Issue {
+    /// The issue.
+    pub id: IssueId,
+    /// Of which coupon.
+    pub coupon: CouponId,
+    /// To whom.
+    pub user: UserId,
+    /// When, by Redis' clock.
+    #[serde(deserialize_with = "lua::millis")]
+    pub issued_at: DateTime<Utc>,
+}
+
+/// An issue after a payment used it, or gave it back.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssueUse {
+    /// The issue.
+    pub id: IssueId,
+    /// Of which coupon.
+    pub coupon: CouponId,
+    /// Whose.
+    pub user: UserId,
+    /// When it was issued.
+    #[serde(deserialize_with = "lua::millis")]
+    pub issued_at: DateTime<Utc>,
+    /// When it was used; none once it is given back.
+    #[serde(default, deserialize_with = "lua::maybe_millis")]
+    pub used_at: Option<DateTime<Utc>>,
+    /// The payment that used it; none once it is given back.
+    pub payment: Option<PaymentId>,
+    /// When this happened.
+    #[serde(deserialize_with = "lua::millis")]
+    pub at: DateTime<Utc>,
+}
+
+/// An attempt to claim a reward.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// The attempt.
+    pub id: ClaimId,
+    /// Which reward.
+    pub reward: RewardCode,
+    /// By whom.
+    pub user: UserId,
+    /// How it went.
+    pub status: ClaimStatus,
+    /// Why it failed, as a word.
+    pub reason: Option<String>,
+    /// When, by Redis' clock.
+    #[serde(deserialize_with = "lua::millis")]
+    pub at: DateTime<Utc>,
+}
+
+/// What is known of a user, as a whole.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Facts {
+    /// The user.
+    pub user: UserId,
+    /// JSON text, `{fact: integer}`.
+    #[serde(deserialize_with = "lua::json_object")]
+    pub facts: String,
+    /// When they were set.
     #[serde(deserialize_with = "lua::millis")]
     pub at: DateTime<Utc>,
 }
@@ -175,6 +265,14 @@ words! {
         Refund = "refund",
         /// A reward was credited.
         Reward = "reward",
+    }
+
+    /// How a claim went.
+    ClaimStatus {
+        /// The reward was granted.
+        Success = "success",
+        /// It was not.
+        Failed = "failed",
     }
 
     /// What became of a hold.

@@ -97,6 +97,62 @@ fn promotion(lua: Lua, count: impl FnOnce(Lua) -> Lua) -> Lua {
     count(lua.str("to").int((1 << 40) + 9).str("count")).str("at").int(AT)
 }
 
+fn issue(lua: Lua) -> Lua {
+    let lua = lua.array(2).str("issue").map(4).str("id").str(ID).str("coupon").str("c");
+    lua.str("user").str(USER).str("issued_at").int(AT)
+}
+
+/// Lua leaves out what is nil, so a given-back issue has neither moment nor payment.
+fn issue_use(lua: Lua, used: bool) -> Lua {
+    let lua = lua.array(2).str("use").map(if used { 7 } else { 5 }).str("id").str(ID).str("coupon").str("c");
+    let lua = lua.str("user").str(USER).str("issued_at").int(AT);
+    let lua = if used { lua.str("used_at").int(AT + 1).str("payment").str(ID) } else { lua };
+    lua.str("at").int(AT + 2)
+}
+
+fn claim(lua: Lua, failed: bool) -> Lua {
+    let lua =
+        lua.array(2).str("claim").map(if failed { 6 } else { 5 }).str("id").str(ID).str("reward").str("r");
+    let lua = lua.str("user").str(USER).str("status").str(if failed { "failed" } else { "success" });
+    let lua = if failed { lua.str("reason").str("ended") } else { lua };
+    lua.str("at").int(AT)
+}
+
+fn facts(lua: Lua, text: &str) -> Lua {
+    lua.array(2).str("facts").map(3).str("user").str(USER).str("facts").str(text).str("at").int(AT)
+}
+
+#[test]
+fn coupons_and_rewards() {
+    let lua = issue_use(issue_use(issue(Lua::default().array(6)), true), false);
+    let events = facts(claim(claim(lua, false), true), r#"{"login_days":7}"#).decode().unwrap();
+    let [
+        Event::Issue(issue),
+        Event::Use(used),
+        Event::Use(given_back),
+        Event::Claim(success),
+        Event::Claim(failure),
+        Event::Facts(facts),
+    ] = events.as_slice()
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!((issue.id.as_bytes(), issue.coupon.as_str(), issue.issued_at), (&ID, "c", used.issued_at));
+    assert_eq!(used.used_at.map(|at| at.timestamp_millis()), Some(AT + 1));
+    assert!(used.payment.is_some());
+    assert_eq!((given_back.used_at, given_back.payment), (None, None));
+    assert_eq!((success.status, success.reason.as_deref()), (ClaimStatus::Success, None));
+    assert_eq!((failure.status, failure.reason.as_deref()), (ClaimStatus::Failed, Some("ended")));
+    assert_eq!(facts.facts, r#"{"login_days":7}"#);
+}
+
+#[test]
+fn facts_are_an_object() {
+    for bad in ["", "[]", "7", "{"] {
+        assert!(facts(Lua::default().array(1), bad).decode().is_err(), "{bad}");
+    }
+}
+
 #[test]
 fn all_kinds_in_their_order() {
     let lua = Lua::default().array(4);

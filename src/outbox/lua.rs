@@ -1,5 +1,6 @@
 //! What Lua's MessagePack writes differently from ours.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -48,6 +49,22 @@ pub(super) fn millis<'de, D: Deserializer<'de>>(from: D) -> Result<DateTime<Utc>
     let time = (0..=LAST_MILLISECOND).contains(&millis).then(|| DateTime::from_timestamp_millis(millis));
     time.flatten()
         .ok_or_else(|| de::Error::custom(format_args!("{millis} ms is not a time from 1970 to 9999")))
+}
+
+/// A time that may be missing.
+pub(super) fn maybe_millis<'de, D: Deserializer<'de>>(from: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+    #[derive(serde::Deserialize)]
+    struct Time(#[serde(deserialize_with = "millis")] DateTime<Utc>);
+    Ok(Option::<Time>::deserialize(from)?.map(|Time(time)| time))
+}
+
+/// The text of a JSON object, left as it is.
+pub(super) fn json_object<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let text = String::deserialize(from)?;
+    match serde_json::from_str::<HashMap<String, IgnoredAny>>(&text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(de::Error::custom(format_args!("the text is not a JSON object: {error}"))),
+    }
 }
 
 /// The text of a JSON array, left as it is.

@@ -12,11 +12,13 @@
 //! - `pass`: one transaction over many partitions.
 //! - [`tail`]: what MySQL does not have yet, for lists that must not lack it.
 //! - [`writer`]: the loop around it: when to pass, what to repeat, whom to stop.
+//! - `barrier`: how a reader of MySQL waits for what Redis has told already.
 //!
 //! Deliberately absent: a consumer group, acknowledgements, and any way to skip an entry. An entry that can't be read or applied
 //! stops its partition and raises an alarm; the others go on.
 
 mod apply;
+mod barrier;
 pub mod event;
 mod lua;
 mod pass;
@@ -24,4 +26,5 @@ mod sql;
 pub mod tail;
 pub mod writer;
 
+pub use barrier::{Error as BehindError, written};
 pub use writer::{Nudge, Writer};

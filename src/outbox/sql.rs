@@ -9,13 +9,13 @@ use sqlx::query_builder::Separated;
 use sqlx::{MySqlConnection, QueryBuilder};
 
 use super::apply::{Batch, Line, Run, Seat, Wallet};
-use super::event::{Payment, Reservation, ReservationStatus};
-use crate::ids::UserId;
+use super::event::{Claim, Facts, Issue, IssueUse, Payment, Reservation, ReservationStatus};
+use crate::ids::{CouponId, IssueId, PaymentId, UserId};
 use crate::mysql::Error;
 use crate::mysql::generation::Checkpoint;
 use crate::partition::Partition;
 
-/// Rows of a statement. The longest binds 13 values a row, far below the 65,535 that a statement may have.
+/// Rows of a statement. The longest binds 14 values a row, far below the 65,535 that a statement may have.
 const SIZES: [usize; 4] = [1024, 128, 16, 1];
 
 /// One row's values, filled in by a function per table.
@@ -73,6 +73,13 @@ pub(super) async fn write(
     write_wallets(tx, &wallets).await?;
     write_lines(tx, &batch.lines).await?;
     write_runs(tx, &batch.runs).await?;
+    let uses: Vec<_> = batch.uses.values().collect();
+    let facts: Vec<_> = batch.facts.values().collect();
+    write_issues(tx, &batch.issues).await?;
+    // After the issues: one may be issued and used within the batch.
+    write_uses(tx, &uses).await?;
+    write_claims(tx, &batch.claims).await?;
+    write_facts(tx, &facts).await?;
     Ok(vec![
         ("reservations", reservations.len()),
         ("reservation_seats", freed.len() + sold.len()),
@@ -80,6 +87,9 @@ pub(super) async fn write(
         ("wallets", wallets.len()),
         ("wallet_entries", batch.lines.len()),
         ("promotions", batch.runs.len()),
+        ("coupon_issues", batch.issues.len() + uses.len()),
+        ("reward_claims", batch.claims.len()),
+        ("user_facts", facts.len()),
     ])
 }
 
@@ -124,15 +134,18 @@ async fn sell_seats(tx: &mut MySqlConnection, seats: &[Seat<'_>]) -> Result<(), 
 
 async fn write_payments(tx: &mut MySqlConnection, rows: &[&Payment]) -> Result<(), Error> {
     let head = "INSERT INTO payments (id, reservation_id, user_id, queue_id, amount, discount, status, reason, attempt, \
-                balance_after, created_at, settled_at) ";
+                balance_after, coupon_id, coupon_issue_id, created_at, settled_at) ";
     let tail = " ON DUPLICATE KEY UPDATE amount = VALUES(amount), discount = VALUES(discount), status = VALUES(status), \
+                coupon_id = VALUES(coupon_id), coupon_issue_id = VALUES(coupon_issue_id), \
                 reason = VALUES(reason), attempt = VALUES(attempt), balance_after = VALUES(balance_after), \
                 created_at = VALUES(created_at), settled_at = VALUES(settled_at)";
     insert(tx, head, tail, rows, |row, p| {
         row.push_bind(p.id.uuid()).push_bind(p.reservation.uuid()).push_bind(p.user.uuid());
         row.push_bind(p.queue.as_str()).push_bind(p.amount.get()).push_bind(p.discount.get());
         row.push_bind(p.status.as_str()).push_bind(p.reason.as_deref()).push_bind(p.attempt);
-        row.push_bind(p.balance_after.map(|balance| balance.get())).push_bind(p.created_at).push_bind(p.at);
+        row.push_bind(p.balance_after.map(|balance| balance.get()));
+        row.push_bind(p.coupon.as_ref().map(CouponId::as_str)).push_bind(p.issue.map(IssueId::uuid));
+        row.push_bind(p.created_at).push_bind(p.at);
     })
     .await
 }
@@ -166,6 +179,45 @@ async fn write_runs(tx: &mut MySqlConnection, runs: &[Run]) -> Result<(), Error>
             .push_bind(promotion.to)
             .push_bind(promotion.count)
             .push_bind(promotion.at);
+    })
+    .await
+}
+
+/// A plain insert: a second issue of one coupon to one user must fail the transaction.
+async fn write_issues(tx: &mut MySqlConnection, rows: &[Issue]) -> Result<(), Error> {
+    let head = "INSERT INTO coupon_issues (id, coupon_id, user_id, issued_at) ";
+    insert(tx, head, "", rows, |row, issue| {
+        row.push_bind(issue.id.uuid()).push_bind(issue.coupon.as_str());
+        row.push_bind(issue.user.uuid()).push_bind(issue.issued_at);
+    })
+    .await
+}
+
+async fn write_uses(tx: &mut MySqlConnection, rows: &[&IssueUse]) -> Result<(), Error> {
+    let head = "INSERT INTO coupon_issues (id, coupon_id, user_id, issued_at, used_at, payment_id) ";
+    let tail = " ON DUPLICATE KEY UPDATE used_at = VALUES(used_at), payment_id = VALUES(payment_id)";
+    insert(tx, head, tail, rows, |row, u| {
+        row.push_bind(u.id.uuid()).push_bind(u.coupon.as_str()).push_bind(u.user.uuid());
+        row.push_bind(u.issued_at).push_bind(u.used_at).push_bind(u.payment.map(PaymentId::uuid));
+    })
+    .await
+}
+
+async fn write_claims(tx: &mut MySqlConnection, rows: &[Claim]) -> Result<(), Error> {
+    let head = "INSERT INTO reward_claims (id, code, user_id, status, reason, claimed_at) ";
+    insert(tx, head, "", rows, |row, claim| {
+        row.push_bind(claim.id.uuid()).push_bind(claim.reward.as_str()).push_bind(claim.user.uuid());
+        row.push_bind(claim.status.as_str()).push_bind(claim.reason.as_deref()).push_bind(claim.at);
+    })
+    .await
+}
+
+async fn write_facts(tx: &mut MySqlConnection, rows: &[&Facts]) -> Result<(), Error> {
+    let head = "INSERT INTO user_facts (user_id, slot, facts, updated_at) ";
+    let tail = " ON DUPLICATE KEY UPDATE facts = VALUES(facts), updated_at = VALUES(updated_at)";
+    insert(tx, head, tail, rows, |row, known| {
+        row.push_bind(known.user.uuid()).push_bind(known.user.slot().get());
+        row.push_bind(known.facts.as_str()).push_bind(known.at);
     })
     .await
 }

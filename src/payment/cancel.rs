@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use super::record::{Payment, State};
-use super::{Error, Payments, cancel_store as store, sql};
+use super::{Error, Payments, cancel_store as store, discount, sql};
 use crate::idempotency::{Bound, Keyed};
 use crate::ids::ReservationId;
 use crate::redis;
@@ -110,6 +110,7 @@ async fn finish(
 
 /// Step 2: everything that the payment took goes back here, each thing under an op of its own.
 async fn give_back(on: &Payments, payment: &Payment) -> Result<(), redis::Error> {
+    discount::give_back(on, payment).await?;
     if on.wallet.give_back(payment.user, payment.id, payment.to_pay()).await? {
         Ok(())
     } else {

@@ -1,6 +1,7 @@
 //! The scripts of cancelling, one function each.
 
 use super::record::Payment;
+use crate::ids::CouponId;
 use crate::redis::{Args, Error, Place, Redis, Words, scripts};
 use crate::seats::Reservation;
 
@@ -56,7 +57,9 @@ fn lay_back(args: &mut Args, reservation: &Reservation, payment: &Payment) -> Re
     args.int(reservation.held_until).int(reservation.created_at);
     args.bytes(payment.id.as_bytes()).int(payment.attempt.into()).int(payment.amount.get());
     args.int(payment.discount.get()).maybe_int(payment.balance_after.map(|balance| balance.get()));
-    args.int(payment.created_at).int(i64::try_from(reservation.seats.len()).unwrap_or(i64::MAX));
+    args.int(payment.created_at).text(payment.coupon.as_ref().map_or("", CouponId::as_str));
+    args.bytes(payment.issue.as_ref().map_or(&[], |issue| issue.as_bytes()));
+    args.int(i64::try_from(reservation.seats.len()).unwrap_or(i64::MAX));
     for seat in &reservation.seats {
         args.int(seat.number.into());
     }

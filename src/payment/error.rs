@@ -14,6 +14,9 @@ pub enum Error {
     /// The balance does not suffice; the hold stays.
     #[error("the balance does not suffice")]
     InsufficientBalance,
+    /// The coupon is not the user's, is used, or the amount is too small for it; the hold stays.
+    #[error("the coupon can't be used for this payment")]
+    CouponNotApplicable,
     /// The hold lapsed before it was paid.
     #[error("the hold has lapsed")]
     HoldExpired,

@@ -1,26 +1,29 @@
-//! The five steps of a payment: try, confirm, cancel.
+//! The steps of a payment: try, confirm, cancel.
 //!
 //! ```text
-//! begin ─→ debit ─→ confirm          (paid)
-//!            │         │ refused: the attempt is being turned back
-//!            ↓         ↓
-//!          void ──→ refund ──→ voided   (declined, voided)
+//! begin ─→ (take) ─→ debit ─→ confirm ─→ (settle)      (paid)
+//!             │        │         │ refused: the attempt is being turned back
+//!             ↓        ↓         ↓
+//!           void ──→ refund ─→ (give back) ─→ voided   (declined, voided)
 //! ```
+//!
+//! The steps in brackets are a coupon's ([`discount`]), where the payment uses one.
 //!
 //! Each step is one idempotent script on one partition, so any instance may take any step at any time, twice or late. `confirm` is the commit point: it
 //! compares and sets `pending → confirmed`, as `void` does `pending → voiding`; one of them wins. The debit is named by payment and
 //! attempt, and a refund leaves a tombstone under that name, so a debit that comes after it is refused. A payment that is past its due time is driven
-//! to an end by the sweep ([`turn_back`]). `tests/model` takes these steps, under these names, in every order.
+//! to an end by the sweep ([`finish`]). `tests/model` takes these steps, under these names, in every order.
 
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use super::record::{Payment, State};
-use super::rules::{INSUFFICIENT, OVERDUE};
-use super::{Error, Payments, Settlement, store};
+use super::rules::{INSUFFICIENT, NOT_APPLICABLE, OVERDUE};
+use super::{Error, Order, Payments, Settlement, discount, store};
+use crate::coupons::Taken;
 use crate::idempotency::{Bound, Keyed};
-use crate::ids::{PaymentId, ReservationId};
+use crate::ids::PaymentId;
 use crate::queue::Claims;
 use crate::redis;
 use crate::seats::{Reservation, Status};
@@ -30,17 +33,17 @@ use crate::wallet::Debited;
 pub(super) async fn pay(
     on: Arc<Payments>,
     claims: Claims,
-    reservation: ReservationId,
+    order: Order,
     keyed: Keyed,
     begun: oneshot::Sender<Settlement>,
 ) -> Result<Settlement, Error> {
-    let fresh = PaymentId::new(reservation.slot());
+    let fresh = PaymentId::new(order.reservation.slot());
     let (payment, replayed) = match on.idempotency.bind(keyed.clone(), *fresh.as_bytes()).await? {
         Bound::Now => (fresh, false),
         Bound::Before(id) => (PaymentId::from_slice(&id).unwrap_or(fresh), true),
         Bound::Elsewhere => return Err(Error::KeyReused),
     };
-    match begin(&on, &claims, payment, reservation).await {
+    match begin(&on, &claims, payment, order).await {
         Ok((payment, reservation)) => {
             let replayed = replayed && payment.state == State::Confirmed;
             // Nobody may be listening any more; the flow goes on all the same.
@@ -67,7 +70,7 @@ async fn begin(
     on: &Payments,
     claims: &Claims,
     payment: PaymentId,
-    reservation: ReservationId,
+    Order { reservation, issue }: Order,
 ) -> Result<(Payment, Reservation), Error> {
     let partition = |slot| on.redis.keys().partition(slot);
     if partition(reservation.slot()) != partition(claims.queue.slot()) {
@@ -75,7 +78,11 @@ async fn begin(
         on.seats.find(reservation, claims.user).await?;
         return Err(Error::WrongQueue);
     }
-    let beginning = store::Beginning { payment, reservation, user: claims.user };
+    let coupon = match issue {
+        Some(issue) => on.coupons.coupon_of(issue, claims.user).await?,
+        None => None,
+    };
+    let beginning = store::Beginning { payment, reservation, user: claims.user, issue, coupon };
     match on.begin.submit(claims.queue.clone(), beginning).await? {
         store::Begun::Pending(payment, reservation) | store::Begun::Past(payment, reservation) => {
             Ok((payment, reservation))
@@ -116,20 +123,22 @@ async fn debit_and_confirm(
     payment: &Payment,
     reservation: &Reservation,
 ) -> Result<(Payment, Reservation), redis::Error> {
-    let balance_after =
-        match on.wallet.debit(payment.user, payment.id, payment.attempt, payment.to_pay()).await? {
-            Debited::Done(balance) => balance,
-            Debited::Insufficient => {
-                return turn_back(on, payment, INSUFFICIENT)
-                    .await
-                    .map(|payment| (payment, reservation.clone()));
-            }
-            Debited::Tombstone => {
-                return turn_back(on, payment, OVERDUE).await.map(|payment| (payment, reservation.clone()));
-            }
-        };
+    let back =
+        async |reason| turn_back(on, payment, reason).await.map(|payment| (payment, reservation.clone()));
+    let discount = match discount::take(on, payment).await? {
+        Taken::Done(discount) => discount,
+        Taken::NotApplicable => return back(NOT_APPLICABLE).await,
+        Taken::Tombstone => return back(OVERDUE).await,
+    };
+    let to_pay = Payment { discount, ..payment.clone() }.to_pay();
+    let balance_after = match on.wallet.debit(payment.user, payment.id, payment.attempt, to_pay).await? {
+        Debited::Done(balance) => balance,
+        Debited::Insufficient => return back(INSUFFICIENT).await,
+        Debited::Tombstone => return back(OVERDUE).await,
+    };
     let hall = store::Hall { queue: reservation.queue.clone(), schedule: reservation.schedule.clone() };
-    let confirmation = store::Confirmation { payment: payment.id, attempt: payment.attempt, balance_after };
+    let (id, attempt) = (payment.id, payment.attempt);
+    let confirmation = store::Confirmation { payment: id, attempt, balance_after, discount };
     let (payment, reservation) = on
         .confirm
         .submit(hall, confirmation)
@@ -138,16 +147,24 @@ async fn debit_and_confirm(
     on.nudge.poke();
     match payment.state {
         State::Voiding => refund_and_end(on, &payment).await.map(|payment| (payment, reservation)),
-        _ => Ok((payment, reservation)),
+        _ => {
+            if let Err(error) = discount::settle(on, &payment).await {
+                tracing::warn!(payment = %payment.id, %error, "a paid coupon is left to the sweep");
+            }
+            Ok((payment, reservation))
+        }
     }
 }
 
+/// Drives an overdue payment to its end: turns it back, unless it is confirmed and only its coupon is not yet marked as used.
+pub(super) async fn finish(on: &Payments, payment: &Payment) -> Result<Payment, redis::Error> {
+    let payment = turn_back(on, payment, OVERDUE).await?;
+    discount::settle(on, &payment).await?;
+    Ok(payment)
+}
+
 /// Step 4, and with it the end. An attempt that was confirmed meanwhile stays confirmed.
-pub(super) async fn turn_back(
-    on: &Payments,
-    payment: &Payment,
-    reason: &str,
-) -> Result<Payment, redis::Error> {
+async fn turn_back(on: &Payments, payment: &Payment, reason: &str) -> Result<Payment, redis::Error> {
     let after = store::void(&on.redis, payment, reason).await?;
     let payment = after.ok_or_else(|| redis::Error::Protocol("a payment that began is gone".into()))?;
     match payment.state {
@@ -156,9 +173,10 @@ pub(super) async fn turn_back(
     }
 }
 
-/// Step 5: gives back what the attempt debited, then ends it.
+/// Step 5: gives back what the attempt debited and took, then ends it.
 async fn refund_and_end(on: &Payments, payment: &Payment) -> Result<Payment, redis::Error> {
     on.wallet.refund(payment.user, payment.id, payment.attempt).await?;
+    discount::give_back(on, payment).await?;
     let after = store::voided(&on.redis, payment).await?;
     on.nudge.poke();
     after.ok_or_else(|| redis::Error::Protocol("a payment that began is gone".into()))

@@ -6,6 +6,7 @@
 mod cancel;
 mod cancel_routes;
 mod cancel_store;
+mod discount;
 mod error;
 mod flow;
 mod record;
@@ -23,8 +24,9 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::coupons::Coupons;
 use crate::idempotency::{Idempotency, Keyed};
-use crate::ids::{PaymentId, ReservationId, UserId};
+use crate::ids::{IssueId, PaymentId, ReservationId, UserId};
 use crate::outbox::Nudge;
 use crate::partition::Partition;
 use crate::queue::{Claims, Queue};
@@ -63,8 +65,19 @@ pub struct Rooms {
     pub seats: Arc<Seats>,
     /// What is paid with.
     pub wallet: Arc<Wallet>,
+    /// What makes it cheaper.
+    pub coupons: Arc<Coupons>,
     /// Which requests were made before.
     pub idempotency: Arc<Idempotency>,
+}
+
+/// What is to be paid.
+#[derive(Debug, Clone, Copy)]
+pub struct Order {
+    /// The reservation.
+    pub reservation: ReservationId,
+    /// The issue of a coupon to be used.
+    pub issue: Option<IssueId>,
 }
 
 /// The façade of the room.
@@ -74,6 +87,7 @@ pub struct Payments {
     queue: Arc<Queue>,
     seats: Arc<Seats>,
     wallet: Arc<Wallet>,
+    coupons: Arc<Coupons>,
     idempotency: Arc<Idempotency>,
     nudge: Nudge,
     flows: TaskTracker,
@@ -96,6 +110,7 @@ impl Payments {
             queue: rooms.queue,
             seats: rooms.seats,
             wallet: rooms.wallet,
+            coupons: rooms.coupons,
             idempotency: rooms.idempotency,
             nudge,
         }
@@ -108,11 +123,11 @@ impl Payments {
     pub async fn pay(
         self: &Arc<Self>,
         claims: Claims,
-        reservation: ReservationId,
+        order: Order,
         keyed: Keyed,
     ) -> Result<Settlement, Error> {
         let (begun, mut heard) = oneshot::channel();
-        let flow = self.flows.spawn(flow::pay(self.clone(), claims, reservation, keyed, begun));
+        let flow = self.flows.spawn(flow::pay(self.clone(), claims, order, keyed, begun));
         let settlement = match tokio::time::timeout(PATIENCE, flow).await {
             Ok(Ok(settled)) => settled?,
             Ok(Err(_)) | Err(_) => {
@@ -127,6 +142,7 @@ impl Payments {
         match rules::verdict(&settlement.payment) {
             rules::Verdict::Paid => Ok(settlement),
             rules::Verdict::Insufficient => Err(Error::InsufficientBalance),
+            rules::Verdict::CouponNotApplicable => Err(Error::CouponNotApplicable),
             rules::Verdict::TurnedBack => Err(Error::TurnedBack),
             rules::Verdict::Unknown => Err(Error::Unfinished(Box::new(settlement))),
         }

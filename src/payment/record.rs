@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::ids::{PaymentId, QueueId, ReservationId, UserId};
+use crate::ids::{CouponId, IssueId, PaymentId, QueueId, ReservationId, UserId};
 use crate::money::Money;
 
 /// Where a payment stands.
@@ -44,6 +44,12 @@ pub struct Payment {
     pub amount: Money,
     /// What a coupon takes off.
     pub discount: Money,
+    /// The coupon that the discount comes from; `None` also while the issue is none that a coupon has.
+    #[serde(default)]
+    pub coupon: Option<CouponId>,
+    /// The issue of it that the payment uses.
+    #[serde(default)]
+    pub issue: Option<IssueId>,
     /// Why it was turned back.
     #[serde(default)]
     pub reason: Option<String>,

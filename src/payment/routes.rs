@@ -35,6 +35,8 @@ pub fn router() -> OpenApiRouter<Arc<Payments>> {
 struct NewPayment {
     /// The reservation to pay for. Its id is opaque: what can't be one is not found.
     reservation_id: String,
+    /// The issue of a coupon to be used. Opaque too: what can't be one is not applicable.
+    coupon_issue_id: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -97,7 +99,8 @@ fn dto(payments: &Payments, settlement: Settlement) -> PaymentDto {
         (status = 400, body = Problem), (status = 401, body = Problem),
         (status = 402, body = Problem, description = "`insufficient_balance`"), (status = 403, body = Problem),
         (status = 404, body = Problem), (status = 409, body = Problem, description = "`not_payable`"),
-        (status = 410, body = Problem, description = "`hold_expired`"), (status = 422, body = Problem)), security(("queue_token" = [])))]
+        (status = 410, body = Problem, description = "`hold_expired`"),
+        (status = 422, body = Problem, description = "`coupon_not_applicable`")), security(("queue_token" = [])))]
 async fn pay(
     State(payments): State<Arc<Payments>>,
     Holder(claims): Holder,
@@ -106,9 +109,11 @@ async fn pay(
     new: JsonBytes<NewPayment>,
 ) -> Result<Response, Problem> {
     let reservation = new.value.reservation_id.parse().map_err(|_| Problem::not_found())?;
+    let issue =
+        new.value.coupon_issue_id.map(|id| id.parse().map_err(|_| Error::CouponNotApplicable)).transpose()?;
     let fingerprint = fingerprint(&Method::POST, uri.path(), &new.bytes);
     let keyed = Keyed { user: claims.user, key: key.as_str().to_owned(), fingerprint };
-    match payments.pay(claims, reservation, keyed).await {
+    match payments.pay(claims, super::Order { reservation, issue }, keyed).await {
         Ok(settlement) => {
             let replayed = settlement.replayed.then_some((REPLAYED_HEADER, "true"));
             Ok((StatusCode::CREATED, AppendHeaders(replayed), Json(dto(&payments, settlement)))
@@ -142,6 +147,9 @@ impl From<Error> for Problem {
             Error::WrongQueue => wrong_queue(),
             Error::InsufficientBalance => {
                 Self::new(StatusCode::PAYMENT_REQUIRED, "insufficient_balance", text)
+            }
+            Error::CouponNotApplicable => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "coupon_not_applicable", text)
             }
             Error::HoldExpired => Self::new(StatusCode::GONE, "hold_expired", text),
             Error::NotPayable => Self::new(StatusCode::CONFLICT, "not_payable", text),

@@ -4,6 +4,8 @@ use super::record::{Payment, State};
 
 /// The word under which [`State::Declined`] is reached; `lua/payment/voided.lua` knows it too.
 pub(super) const INSUFFICIENT: &str = "insufficient_balance";
+/// Another word for [`State::Declined`].
+pub(super) const NOT_APPLICABLE: &str = "coupon_not_applicable";
 /// The word under which a sweep turns a payment back.
 pub(super) const OVERDUE: &str = "overdue";
 
@@ -14,6 +16,8 @@ pub(super) enum Verdict {
     Paid,
     /// The balance did not suffice.
     Insufficient,
+    /// The coupon can't be used for it.
+    CouponNotApplicable,
     /// Turned back.
     TurnedBack,
     /// Not known yet.
@@ -24,6 +28,7 @@ pub(super) enum Verdict {
 pub(super) fn verdict(payment: &Payment) -> Verdict {
     match payment.state {
         State::Confirmed | State::Refunding | State::Refunded => Verdict::Paid,
+        State::Declined if payment.reason.as_deref() == Some(NOT_APPLICABLE) => Verdict::CouponNotApplicable,
         State::Declined => Verdict::Insufficient,
         State::Voided => Verdict::TurnedBack,
         State::Pending | State::Voiding => Verdict::Unknown,
@@ -48,6 +53,8 @@ mod tests {
             attempt: 1,
             amount: Money::new(9_000).unwrap(),
             discount: Money::new(2_000).unwrap(),
+            coupon: None,
+            issue: None,
             reason: None,
             balance_after: None,
             created_at: 0,
@@ -68,6 +75,13 @@ mod tests {
         ] {
             assert_eq!(verdict(&payment(state)), expected, "{state:?}");
         }
+    }
+
+    #[test]
+    fn why_it_was_declined_is_told() {
+        let declined = |reason: &str| Payment { reason: Some(reason.into()), ..payment(State::Declined) };
+        assert_eq!(verdict(&declined(INSUFFICIENT)), Verdict::Insufficient);
+        assert_eq!(verdict(&declined(NOT_APPLICABLE)), Verdict::CouponNotApplicable);
     }
 
     #[test]

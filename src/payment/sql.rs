@@ -18,6 +18,8 @@ struct Row {
     amount: i64,
     discount: i64,
     status: String,
+    coupon_id: Option<String>,
+    coupon_issue_id: Option<Uuid>,
     reason: Option<String>,
     attempt: u32,
     balance_after: Option<i64>,
@@ -28,7 +30,7 @@ struct Row {
 /// One payment.
 pub(super) async fn one(pool: &MySqlPool, id: PaymentId) -> Result<Option<Payment>, mysql::Error> {
     let row: Option<Row> = sqlx::query_as(
-        "SELECT id, reservation_id, user_id, queue_id, amount, discount, status, reason, attempt, balance_after, created_at, settled_at \
+        "SELECT id, reservation_id, user_id, queue_id, amount, discount, status, coupon_id, coupon_issue_id, reason, attempt, balance_after, created_at, settled_at \
          FROM payments WHERE id = ?",
     )
     .bind(id.uuid())
@@ -43,7 +45,7 @@ pub(super) async fn confirmed_of(
     reservation: ReservationId,
 ) -> Result<Option<Payment>, mysql::Error> {
     let row: Option<Row> = sqlx::query_as(
-        "SELECT id, reservation_id, user_id, queue_id, amount, discount, status, reason, attempt, balance_after, created_at, settled_at \
+        "SELECT id, reservation_id, user_id, queue_id, amount, discount, status, coupon_id, coupon_issue_id, reason, attempt, balance_after, created_at, settled_at \
          FROM payments WHERE reservation_id = ? AND status = 'confirmed'",
     )
     .bind(reservation.uuid())
@@ -62,6 +64,8 @@ fn read(row: Row) -> Option<Payment> {
         attempt: row.attempt,
         amount: Money::new(row.amount)?,
         discount: Money::new(row.discount)?,
+        coupon: row.coupon_id.and_then(|id| id.parse().ok()),
+        issue: row.coupon_issue_id.map(Into::into),
         reason: row.reason,
         balance_after: row.balance_after.and_then(Money::new),
         created_at: row.created_at.timestamp_millis(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::record::Payment;
-use crate::ids::{PaymentId, QueueId, ReservationId, ScheduleId, UserId};
+use crate::ids::{CouponId, IssueId, PaymentId, QueueId, ReservationId, ScheduleId, UserId};
 use crate::money::Money;
 use crate::partition::Partition;
 use crate::redis::{Args, Batch, Error, Place, Redis, Reply, Retired, Script, Words, millis, scripts};
@@ -14,6 +14,8 @@ pub(super) struct Beginning {
     pub(super) payment: PaymentId,
     pub(super) reservation: ReservationId,
     pub(super) user: UserId,
+    pub(super) issue: Option<IssueId>,
+    pub(super) coupon: Option<CouponId>,
 }
 
 /// What came of beginning.
@@ -51,6 +53,8 @@ impl Batch for Begin {
         for beginning in beginnings {
             args.bytes(beginning.payment.as_bytes()).bytes(beginning.reservation.as_bytes());
             args.bytes(beginning.user.as_bytes());
+            args.bytes(beginning.issue.as_ref().map_or(&[], |issue| issue.as_bytes()));
+            args.text(beginning.coupon.as_ref().map_or("", CouponId::as_str));
         }
         let place = Place::queue(self.redis.keys(), queue);
         let mut words = self.redis.call(self.script(), place, args).await?.words()?;
@@ -76,6 +80,7 @@ pub(super) struct Confirmation {
     pub(super) payment: PaymentId,
     pub(super) attempt: u32,
     pub(super) balance_after: Money,
+    pub(super) discount: Money,
 }
 
 /// A schedule and its queue: what confirmations of a batch have in common.
@@ -101,7 +106,7 @@ impl Batch for Confirm {
         let mut args = Args::new();
         for confirmation in confirmations {
             args.bytes(confirmation.payment.as_bytes()).int(confirmation.attempt.into());
-            args.int(confirmation.balance_after.get());
+            args.int(confirmation.balance_after.get()).int(confirmation.discount.get());
         }
         let place = Place::schedule(self.0.keys(), &hall.queue, &hall.schedule);
         let words = self.0.call(self.script(), place, args).await?.words()?;
@@ -145,6 +150,13 @@ async fn after(
 fn first(mut words: Words) -> Result<Option<Words>, Error> {
     let mut words = words.word()?.words()?;
     Ok(if words.int()? == 3 { None } else { Some(words) })
+}
+
+/// `payment/settled`. The coupon of a confirmed payment is marked as used; the sweep needn't look at it any more.
+pub(super) async fn settled(redis: &Redis, payment: &Payment) -> Result<(), Error> {
+    let mut args = Args::new();
+    args.bytes(payment.id.as_bytes());
+    redis.call(&scripts::PAYMENT_SETTLED, Place::queue(redis.keys(), &payment.queue), args).await.map(drop)
 }
 
 /// `payment/overdue`. For how many milliseconds the oldest payment has been without an end, and the payments past their due time; nobody

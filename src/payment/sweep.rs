@@ -6,7 +6,6 @@ use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::record::State;
-use super::rules::OVERDUE;
 use super::{Payments, cancel, flow, store};
 use crate::ids::QueueId;
 use crate::redis;
@@ -48,7 +47,7 @@ async fn sweep(payments: &Payments, queue: &QueueId) -> Result<u64, redis::Error
     let driven = futures::stream::iter(overdue).map(async |payment| {
         let outcome = match payment.state {
             State::Refunding => cancel::resume(payments, &payment).await,
-            _ => flow::turn_back(payments, &payment, OVERDUE).await,
+            _ => flow::finish(payments, &payment).await,
         };
         match outcome {
             Ok(payment) => {

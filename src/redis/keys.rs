@@ -1,9 +1,10 @@
 //! The names of keys, built from the `KEYS:` line of a script's header.
 
-use crate::ids::{QueueId, ScheduleId};
+use crate::ids::{CouponId, QueueId, ScheduleId};
 use crate::partition::{Partition, Partitions, Slot};
 
-/// What a call is about: the partition, and what the prefixes `q:` and `s:` of its script's keys stand for.
+/// What a call is about: the partition, and what the prefixes `q:`, `s:` and `c:` of its script's keys
+/// stand for.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
     /// The partition whose hash tag the keys carry.
@@ -12,22 +13,29 @@ pub struct Place<'a> {
     pub queue: Option<&'a QueueId>,
     /// The schedule of keys with the prefix `s:`.
     pub schedule: Option<&'a ScheduleId>,
+    /// The coupon of keys with the prefix `c:`.
+    pub coupon: Option<&'a CouponId>,
 }
 
 impl<'a> Place<'a> {
     /// A place with partition keys alone.
     pub fn partition(partition: Partition) -> Self {
-        Self { partition, queue: None, schedule: None }
+        Self { partition, queue: None, schedule: None, coupon: None }
     }
 
     /// A queue in its partition.
     pub fn queue(keys: &Keys, queue: &'a QueueId) -> Self {
-        Self { partition: keys.partition(queue.slot()), queue: Some(queue), schedule: None }
+        Self { queue: Some(queue), ..Self::partition(keys.partition(queue.slot())) }
     }
 
     /// A schedule in the partition of its concert's queue.
     pub fn schedule(keys: &Keys, queue: &'a QueueId, schedule: &'a ScheduleId) -> Self {
         Self { schedule: Some(schedule), ..Self::queue(keys, queue) }
+    }
+
+    /// A coupon in its partition.
+    pub fn coupon(keys: &Keys, coupon: &'a CouponId) -> Self {
+        Self { coupon: Some(coupon), ..Self::partition(keys.partition(coupon.slot())) }
     }
 }
 
@@ -67,11 +75,18 @@ impl Keys {
         let tag = |owner: &str, id: &str, name: &str| {
             self.of_partition(place.partition, &format!("{owner}:{id}:{name}"))
         };
-        match (word.split_once(':'), place.queue, place.schedule) {
-            (None, _, _) => self.of_partition(place.partition, word),
-            (Some(("q", name)), Some(queue), _) => tag("q", queue.as_str(), name),
-            (Some(("s", name)), _, Some(schedule)) => tag("s", schedule.as_str(), name),
-            _ => panic!("the call names no owner for the key {word}"),
+        let Some((owner, name)) = word.split_once(':') else {
+            return self.of_partition(place.partition, word);
+        };
+        let id = match owner {
+            "q" => place.queue.map(QueueId::as_str),
+            "s" => place.schedule.map(ScheduleId::as_str),
+            "c" => place.coupon.map(CouponId::as_str),
+            _ => None,
+        };
+        match id {
+            Some(id) => tag(owner, id, name),
+            None => panic!("the call names no owner for the key {word}"),
         }
     }
 }
@@ -89,6 +104,9 @@ mod tests {
         assert_eq!(keys.build(place, "seq"), format!("usher:{{{p}}}:seq"));
         assert_eq!(keys.build(place, "q:waiting"), format!("usher:{{{p}}}:q:demo:waiting"));
         assert_eq!(keys.build(place, "s:seats"), format!("usher:{{{p}}}:s:demo-1:seats"));
+        let coupon = "demo".parse().unwrap();
+        let place = Place::coupon(&keys, &coupon);
+        assert_eq!(keys.build(place, "c:issues"), format!("usher:{{{}}}:c:demo:issues", place.partition));
     }
 
     #[test]

@@ -90,6 +90,11 @@ impl Words {
         self.word()?.record()?.ok_or_else(|| Error::Protocol("a record is missing".into()))
     }
 
+    /// Whether no word is left.
+    pub fn is_empty(&self) -> bool {
+        self.0.len() == 0
+    }
+
     /// All words that are left.
     pub fn rest(self) -> impl ExactSizeIterator<Item = Reply> {
         self.0

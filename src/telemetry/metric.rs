@@ -94,6 +94,8 @@ metrics! {
     PaymentsPendingOldestSeconds "usher_payments_pending_oldest_seconds" Gauge Seconds [] NONE "Age of the oldest payment without an end.";
     ReservationsExpiredTotal "usher_reservations_expired_total" Counter Count [] NONE "Holds that lapsed and were swept.";
     WalletEntriesTotal "usher_wallet_entries_total" Counter Count ["kind"] NONE "Lines written to wallets' ledgers.";
+    CouponIssuesTotal "usher_coupon_issues_total" Counter Count ["outcome"] NONE "Requests for a coupon.";
+    RewardClaimsTotal "usher_reward_claims_total" Counter Count ["outcome"] NONE "Attempts to claim a reward.";
     OutboxBacklogEntries "usher_outbox_backlog_entries" Gauge Count [] NONE "Outbox entries that MySQL does not have yet.";
     OutboxLagSeconds "usher_outbox_lag_seconds" Gauge Seconds [] NONE "How long what is not yet in MySQL has waited at most; 0 when nothing waits.";
     OutboxPassEntries "usher_outbox_pass_entries" Histogram Count [] PASS "Entries written in one pass.";

@@ -36,7 +36,7 @@ pub(super) fn rows(stage: &Stage) -> Vec<Row> {
 }
 
 /// Callers without the key. A user's identity and a token are none.
-fn keyless(stage: &Stage, method: Method, path: &str) -> Vec<Case> {
+pub(super) fn keyless(stage: &Stage, method: Method, path: &str) -> Vec<Case> {
     let call = || stage.api.keyless_admin_call(method.clone(), path).json(&json!({}));
     let bad = |what: &str, call: Call| {
         Case::new(what, call, 401, "unauthenticated").with_header("www-authenticate")

@@ -4,6 +4,7 @@
 
 mod admin;
 mod cases;
+mod giveaways;
 mod money;
 mod public;
 mod stage;
@@ -19,6 +20,7 @@ fn rows(stage: &Stage) -> Vec<Row> {
     let mut rows = public::rows(stage);
     rows.extend(money::rows(stage));
     rows.extend(admin::rows(stage));
+    rows.extend(giveaways::rows(stage));
     rows
 }
 

@@ -1,0 +1,14 @@
+#!lua
+-- Drops tombstones that have been kept long enough.
+--
+-- KEYS: generation coupon_ops coupon_ops_due
+-- ARGV: generation, how many at most (≤ 500)
+-- Reply: how many were dropped
+--
+-- uses: guard
+local ops = redis.call('ZRANGEBYSCORE', coupon_ops_due, '-inf', text(now), 'LIMIT', 0, tonumber(ARGV[2]))
+if #ops > 0 then
+  redis.call('HDEL', coupon_ops, unpack(ops))
+  redis.call('ZREM', coupon_ops_due, unpack(ops))
+end
+return #ops

@@ -1,0 +1,90 @@
+#!lua
+-- Claims a reward for users: once each, inside its window, if all conditions hold for the user's facts. A reward of points is in the wallet when this returns.
+-- Every attempt leaves a line of history, refused ones too.
+--
+-- KEYS: generation seq outbox rewards claims facts tallies wallets
+-- ARGV: generation, reward, version of it, active (1 or 0), starts at, ends at, points, largest balance,
+--   number of conditions, then for each: fact, operator, value; then for each request: user, claim, entry
+-- Reply: {now, {state, index…}…}
+--   1 claimed now; 2 claimed before; 3 inactive; 4 not started; 5 ended; 6 the conditions at these indexes (from 1) do not hold; 7 above the largest balance
+--   −2 another version of the reward is laid here
+--
+-- uses: guard outbox wallet tally
+local CLAIMED, ALREADY, INACTIVE, NOT_STARTED, ENDED, UNMET, ABOVE_LIMIT = 1, 2, 3, 4, 5, 6, 7
+local REASONS = { false, 'already_claimed', 'inactive', 'not_started', 'ended', 'condition_not_met', 'balance_limit_exceeded' }
+local reward, active, starts_at, ends_at = ARGV[2], ARGV[4] == '1', tonumber(ARGV[5]), tonumber(ARGV[6])
+local points, largest = tonumber(ARGV[7]), tonumber(ARGV[8])
+if redis.call('HGET', rewards, reward) ~= ARGV[3] then
+  return -2
+end
+redis.call('HLEN', claims)
+redis.call('HLEN', facts)
+redis.call('HLEN', tallies)
+redis.call('HLEN', wallets)
+
+local conditions, first = {}, 10
+for _ = 1, tonumber(ARGV[9]) do
+  conditions[#conditions + 1] = { fact = ARGV[first], op = ARGV[first + 1], value = tonumber(ARGV[first + 2]) }
+  first = first + 3
+end
+
+local compare = {
+  ['>='] = function(a, b) return a >= b end,
+  ['<='] = function(a, b) return a <= b end,
+  ['=='] = function(a, b) return a == b end,
+  ['!='] = function(a, b) return a ~= b end,
+}
+
+-- Facts that operators set were checked to be integers on their way in; the two that Usher keeps can't be among them.
+local function facts_of(user)
+  local known = cjson.decode(redis.call('HGET', facts, user) or '{}')
+  known.paid_total, known.reservations_confirmed = tally_of(user)
+  return known
+end
+
+local function claim(user, id, entry)
+  if redis.call('HEXISTS', claims, user .. reward) == 1 then
+    return { ALREADY }
+  end
+  if not active then
+    return { INACTIVE }
+  end
+  if now < starts_at then
+    return { NOT_STARTED }
+  end
+  if now >= ends_at then
+    return { ENDED }
+  end
+  local unmet, known = { UNMET }, facts_of(user)
+  for i, condition in ipairs(conditions) do
+    if not compare[condition.op](known[condition.fact] or 0, condition.value) then
+      unmet[#unmet + 1] = i
+    end
+  end
+  if #unmet > 1 then
+    return unmet
+  end
+  local balance = balance_of(user) + points
+  if balance > largest then
+    return { ABOVE_LIMIT }
+  end
+  redis.call('HSET', claims, user .. reward, id .. text(now))
+  if points > 0 then
+    move(user, entry, 'reward', points, balance)
+  end
+  return { CLAIMED }
+end
+
+-- Entries of the ledger come first: they alone need a place among the first 256 events.
+local replies, attempts = {}, {}
+for i = first, #ARGV, 3 do
+  local reply = claim(ARGV[i], ARGV[i + 1], ARGV[i + 2])
+  local reason = REASONS[reply[1]] or nil
+  attempts[#attempts + 1] = { id = ARGV[i + 1], reward = reward, user = ARGV[i], status = reason and 'failed' or 'success', reason = reason, at = now }
+  replies[#replies + 1] = reply
+end
+for _, attempt in ipairs(attempts) do
+  emit('claim', attempt)
+end
+publish()
+return { text(now), unpack(replies) }

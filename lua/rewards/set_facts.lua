@@ -1,0 +1,19 @@
+#!lua
+-- Sets what is known of users, in place of all that was known before.
+--
+-- KEYS: generation seq outbox facts
+-- ARGV: generation, then for each request: user, facts (JSON text, {fact: integer})
+-- Reply: 1
+--
+-- uses: guard outbox
+redis.call('HLEN', facts)
+for i = 2, #ARGV, 2 do
+  if ARGV[i + 1] == '{}' then
+    redis.call('HDEL', facts, ARGV[i])
+  else
+    redis.call('HSET', facts, ARGV[i], ARGV[i + 1])
+  end
+  emit('facts', { user = ARGV[i], facts = ARGV[i + 1], at = now })
+end
+publish()
+return 1

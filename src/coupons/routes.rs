@@ -1,0 +1,190 @@
+//! Coupons over HTTP.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::rules::{self, Status};
+use super::{Counts, Coupon, Coupons, Error, Issue};
+use crate::http::cache::SharedForASecond;
+use crate::http::identity::User;
+use crate::http::page::{Cursor, Limit};
+use crate::http::path::Path;
+use crate::http::problem::FieldError;
+use crate::http::query::Query;
+use crate::http::{Json, Problem};
+use crate::ids::{CouponId, IssueId, UserId};
+use crate::money::Money;
+use crate::time::Millis;
+
+/// The routes of coupons.
+pub fn router() -> OpenApiRouter<Arc<Coupons>> {
+    OpenApiRouter::new().routes(routes!(mine)).routes(routes!(show)).routes(routes!(issue))
+}
+
+/// How a coupon is given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = CouponType)]
+pub(super) enum Type {
+    FirstComeFirstServed,
+}
+
+/// A coupon as everybody may see it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Coupon)]
+pub(super) struct CouponDto {
+    id: CouponId,
+    title: String,
+    r#type: Type,
+    /// Null is unlimited.
+    total_quantity: Option<u64>,
+    issued_quantity: u64,
+    discount_amount: Money,
+    /// The smallest payment that it can be used for.
+    min_available_amount: Money,
+    issue_starts_at: Millis,
+    issue_ends_at: Millis,
+    status: Status,
+}
+
+impl CouponDto {
+    pub(super) fn new(coupon: &Coupon, counts: &Counts) -> Self {
+        Self {
+            id: coupon.id.clone(),
+            title: coupon.title.clone(),
+            r#type: Type::FirstComeFirstServed,
+            total_quantity: coupon.total_quantity,
+            issued_quantity: counts.issued,
+            discount_amount: coupon.discount_amount,
+            min_available_amount: coupon.min_available_amount,
+            issue_starts_at: coupon.issue_starts_at.into(),
+            issue_ends_at: coupon.issue_ends_at.into(),
+            status: rules::status(coupon, counts.issued, counts.now),
+        }
+    }
+}
+
+/// One coupon in one user's hands.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CouponIssue)]
+pub(super) struct IssueDto {
+    id: IssueId,
+    coupon_id: CouponId,
+    user_id: UserId,
+    issued_at: Millis,
+    /// Null until a payment has used it.
+    used_at: Option<Millis>,
+}
+
+impl From<Issue> for IssueDto {
+    fn from(issue: Issue) -> Self {
+        Self {
+            id: issue.id,
+            coupon_id: issue.coupon,
+            user_id: issue.user,
+            issued_at: Millis(issue.issued_at),
+            used_at: issue.used_at.map(Millis),
+        }
+    }
+}
+
+/// A page of issues, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CouponIssues)]
+pub(super) struct IssuesDto {
+    items: Vec<IssueDto>,
+    /// For `before`, when there is more.
+    #[schema(value_type = Option<String>)]
+    next: Option<Cursor>,
+}
+
+impl From<(Vec<Issue>, Option<Cursor>)> for IssuesDto {
+    fn from((items, next): (Vec<Issue>, Option<Cursor>)) -> Self {
+        Self { items: items.into_iter().map(IssueDto::from).collect(), next }
+    }
+}
+
+/// Which page of a list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    /// 1…500, 50 if left out.
+    #[serde(default)]
+    pub(super) limit: Limit,
+    /// The `next` of the page before.
+    #[param(value_type = Option<String>)]
+    pub(super) before: Option<Cursor>,
+}
+
+impl Page {
+    pub(super) fn before(&self) -> Cursor {
+        self.before.unwrap_or(Cursor::START)
+    }
+}
+
+/// A coupon and how many are issued, one second old at most.
+#[utoipa::path(get, path = "/v1/coupons/{coupon}", tag = "coupon", params(("coupon" = CouponId, Path)),
+    responses((status = 200, body = CouponDto), (status = 404, body = Problem)))]
+async fn show(
+    State(coupons): State<Arc<Coupons>>,
+    Path(id): Path<CouponId>,
+) -> Result<SharedForASecond<Json<CouponDto>>, Problem> {
+    let (coupon, counts) = coupons.find(&id).await?;
+    Ok(SharedForASecond(Json(CouponDto::new(&coupon, &counts))))
+}
+
+/// Gives the user a coupon, or the one that they have already.
+#[utoipa::path(post, path = "/v1/coupons/{coupon}/issues", tag = "coupon", params(("coupon" = CouponId, Path)),
+    responses((status = 201, body = IssueDto), (status = 200, body = IssueDto), (status = 401, body = Problem),
+        (status = 403, body = Problem, description = "`not_started`, `ended`"), (status = 404, body = Problem),
+        (status = 409, body = Problem, description = "`sold_out`")), security(("user" = [])))]
+async fn issue(
+    State(coupons): State<Arc<Coupons>>,
+    Path(id): Path<CouponId>,
+    User(user): User,
+) -> Result<(StatusCode, Json<IssueDto>), Problem> {
+    let (issue, fresh) = coupons.issue(&id, user).await?;
+    let status = if fresh { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(issue.into())))
+}
+
+/// One's own issues, newest first.
+#[utoipa::path(get, path = "/v1/coupons/issues/mine", tag = "coupon", params(Page),
+    responses((status = 200, body = IssuesDto), (status = 401, body = Problem), (status = 422, body = Problem)),
+    security(("user" = [])))]
+async fn mine(
+    State(coupons): State<Arc<Coupons>>,
+    User(user): User,
+    Query(page): Query<Page>,
+) -> Result<Json<IssuesDto>, Problem> {
+    Ok(Json(coupons.issues_of(user, page.before(), page.limit).await?.into()))
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match error {
+            Error::NotFound => Self::not_found(),
+            Error::SoldOut => Self::new(StatusCode::CONFLICT, "sold_out", text),
+            Error::NotStarted => Self::new(StatusCode::FORBIDDEN, "not_started", text),
+            Error::Ended => Self::new(StatusCode::FORBIDDEN, "ended", text),
+            Error::Unsound(flaws) => Self::invalid_request(
+                flaws
+                    .into_iter()
+                    .map(|(field, message)| FieldError { field: field.into(), message })
+                    .collect(),
+            ),
+            Error::InUse(issued) => {
+                Self::new(StatusCode::CONFLICT, "in_use", text).with("issued_quantity", issued)
+            }
+            Error::Redis(error) => error.into(),
+            Error::Mysql(error) => error.into(),
+        }
+    }
+}

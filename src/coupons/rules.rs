@@ -1,0 +1,161 @@
+//! Pure decisions about coupons: which are sound, and how one stands at a moment.
+
+use serde::Serialize;
+
+use super::coupon::Coupon;
+use crate::money::Money;
+use crate::time::{MUST_BE_STORABLE, is_storable};
+
+/// The largest quota. Above it a coupon is better unlimited.
+const MAX_QUANTITY: u64 = 1_000_000_000;
+
+/// One field that is not sound, and why.
+pub type Flaw = (&'static str, String);
+
+/// How a coupon stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = CouponStatus)]
+pub enum Status {
+    /// Issuing has not begun.
+    Scheduled,
+    /// Whoever asks first gets one.
+    Open,
+    /// All are issued.
+    SoldOut,
+    /// Issuing is over.
+    Ended,
+}
+
+/// How a coupon stands at `now` (milliseconds since 1970) with so many issued. A moment of the window belongs to what begins at it.
+pub(super) fn status(coupon: &Coupon, issued: u64, now: i64) -> Status {
+    if now >= coupon.issue_ends_at.timestamp_millis() {
+        Status::Ended
+    } else if now < coupon.issue_starts_at.timestamp_millis() {
+        Status::Scheduled
+    } else if coupon.total_quantity.is_some_and(|total| issued >= total) {
+        Status::SoldOut
+    } else {
+        Status::Open
+    }
+}
+
+/// Checks a coupon's fields against their ranges and against each other.
+pub(super) fn flaws(coupon: &Coupon) -> Vec<Flaw> {
+    let mut flaws = Vec::new();
+    let mut check = |sound: bool, field: &'static str, message: &str| {
+        if !sound {
+            flaws.push((field, message.to_owned()));
+        }
+    };
+    let title = &coupon.title;
+    let is_text = (1..=255).contains(&title.chars().count()) && !title.chars().any(char::is_control);
+    check(is_text, "title", "must have 1 to 255 characters");
+    let quantity = coupon.total_quantity.is_none_or(|total| (1..=MAX_QUANTITY).contains(&total));
+    check(quantity, "total_quantity", "must be from 1 to 1000000000, or null for unlimited");
+    check(coupon.discount_amount > Money::ZERO, "discount_amount", "must be at least 1");
+    let (starts, ends) = (coupon.issue_starts_at, coupon.issue_ends_at);
+    check(is_storable(starts), "issue_starts_at", MUST_BE_STORABLE);
+    check(is_storable(ends), "issue_ends_at", MUST_BE_STORABLE);
+    check(
+        starts.timestamp_millis() < ends.timestamp_millis(),
+        "issue_ends_at",
+        "must be after issue_starts_at",
+    );
+    flaws
+}
+
+/// Whether the quota of `after` is larger than that of `before`.
+pub(super) fn raises(before: &Coupon, after: &Coupon) -> bool {
+    match (before.total_quantity, after.total_quantity) {
+        (Some(before), Some(after)) => after > before,
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, TimeDelta, Utc};
+
+    use super::*;
+
+    fn at(millis: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(millis).unwrap()
+    }
+
+    fn coupon() -> Coupon {
+        Coupon {
+            id: "spring".parse().unwrap(),
+            version: 1,
+            title: "Spring".into(),
+            total_quantity: Some(500),
+            discount_amount: Money::new(2_000).unwrap(),
+            min_available_amount: Money::ZERO,
+            issue_starts_at: at(1_000),
+            issue_ends_at: at(2_000),
+        }
+    }
+
+    fn fields(coupon: &Coupon) -> Vec<&'static str> {
+        flaws(coupon).into_iter().map(|(field, _)| field).collect()
+    }
+
+    #[test]
+    fn a_moment_belongs_to_what_begins_at_it() {
+        let coupon = coupon();
+        for (now, issued, expected) in [
+            (999, 0, Status::Scheduled),
+            (999, 500, Status::Scheduled),
+            (1_000, 0, Status::Open),
+            (1_999, 499, Status::Open),
+            (1_999, 500, Status::SoldOut),
+            (1_999, 501, Status::SoldOut),
+            (2_000, 0, Status::Ended),
+            (2_000, 500, Status::Ended),
+        ] {
+            assert_eq!(status(&coupon, issued, now), expected, "{issued} at {now}");
+        }
+        let unlimited = Coupon { total_quantity: None, ..coupon };
+        assert_eq!(status(&unlimited, u64::MAX, 1_000), Status::Open);
+    }
+
+    #[test]
+    fn every_field_has_its_range() {
+        assert!(flaws(&coupon()).is_empty());
+        let good = coupon();
+        for title in ["", "x\ny", &"가".repeat(256)] {
+            assert_eq!(fields(&Coupon { title: title.into(), ..good.clone() }), ["title"]);
+        }
+        for total in [0, MAX_QUANTITY + 1, u64::MAX] {
+            let bad = Coupon { total_quantity: Some(total), ..good.clone() };
+            assert_eq!(fields(&bad), ["total_quantity"]);
+        }
+        assert_eq!(fields(&Coupon { discount_amount: Money::ZERO, ..good.clone() }), ["discount_amount"]);
+        let early = at(0) - TimeDelta::milliseconds(1);
+        assert_eq!(fields(&Coupon { issue_starts_at: early, ..good.clone() }), ["issue_starts_at"]);
+        let late = at(253_402_300_800_000);
+        assert_eq!(fields(&Coupon { issue_ends_at: late, ..good.clone() }), ["issue_ends_at"]);
+        assert_eq!(fields(&Coupon { issue_ends_at: at(1_000), ..good }), ["issue_ends_at"]);
+    }
+
+    #[test]
+    fn a_window_of_less_than_a_millisecond_is_none() {
+        let starts = at(1_000);
+        let ends = starts + TimeDelta::microseconds(900);
+        assert_eq!(
+            fields(&Coupon { issue_starts_at: starts, issue_ends_at: ends, ..coupon() }),
+            ["issue_ends_at"]
+        );
+    }
+
+    #[test]
+    fn unlimited_is_more_than_any_number() {
+        let quota = |total_quantity| Coupon { total_quantity, ..coupon() };
+        assert!(raises(&quota(Some(5)), &quota(Some(6))));
+        assert!(raises(&quota(Some(5)), &quota(None)));
+        assert!(!raises(&quota(Some(5)), &quota(Some(5))));
+        assert!(!raises(&quota(None), &quota(Some(5))));
+        assert!(!raises(&quota(None), &quota(None)));
+    }
+}

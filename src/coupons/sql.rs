@@ -1,0 +1,147 @@
+//! The rows of `coupons`, and of `coupon_issues`, which the writer writes.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, MySqlConnection, MySqlPool};
+use uuid::Uuid;
+
+use super::coupon::{Coupon, Issue};
+use crate::http::page::{Cursor, Limit};
+use crate::ids::{CouponId, UserId};
+use crate::money::Money;
+use crate::mysql;
+use crate::time::datetime;
+
+#[derive(FromRow)]
+struct Row {
+    id: String,
+    version: u64,
+    title: String,
+    total_quantity: Option<u64>,
+    discount_amount: i64,
+    min_available_amount: i64,
+    issue_starts_at: DateTime<Utc>,
+    issue_ends_at: DateTime<Utc>,
+}
+
+/// All coupons.
+pub(super) async fn all(connection: &mut MySqlConnection) -> Result<Vec<Coupon>, mysql::Error> {
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT id, version, title, total_quantity, discount_amount, min_available_amount, issue_starts_at, issue_ends_at \
+         FROM coupons ORDER BY id",
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().filter_map(read).collect())
+}
+
+/// One coupon.
+pub(super) async fn one(
+    connection: &mut MySqlConnection,
+    id: &CouponId,
+) -> Result<Option<Coupon>, mysql::Error> {
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT id, version, title, total_quantity, discount_amount, min_available_amount, issue_starts_at, issue_ends_at \
+         FROM coupons WHERE id = ?",
+    )
+    .bind(id.as_str())
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(read))
+}
+
+/// Writes a coupon.
+pub(super) async fn put(connection: &mut MySqlConnection, coupon: &Coupon) -> Result<(), mysql::Error> {
+    sqlx::query(
+        "INSERT INTO coupons (id, version, title, total_quantity, discount_amount, min_available_amount, issue_starts_at, \
+         issue_ends_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE version = VALUES(version), \
+         title = VALUES(title), total_quantity = VALUES(total_quantity), discount_amount = VALUES(discount_amount), \
+         min_available_amount = VALUES(min_available_amount), issue_starts_at = VALUES(issue_starts_at), \
+         issue_ends_at = VALUES(issue_ends_at)",
+    )
+    .bind(coupon.id.as_str())
+    .bind(coupon.version)
+    .bind(&coupon.title)
+    .bind(coupon.total_quantity)
+    .bind(coupon.discount_amount.get())
+    .bind(coupon.min_available_amount.get())
+    .bind(datetime(coupon.issue_starts_at))
+    .bind(datetime(coupon.issue_ends_at))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+#[derive(FromRow)]
+struct IssueRow {
+    id: Uuid,
+    coupon_id: String,
+    user_id: Uuid,
+    issued_at: DateTime<Utc>,
+    used_at: Option<DateTime<Utc>>,
+}
+
+/// A user's issues before a place, newest first, one more than the page has.
+pub(super) async fn of_user(
+    pool: &MySqlPool,
+    user: UserId,
+    before: Cursor,
+    limit: Limit,
+) -> Result<Vec<Issue>, mysql::Error> {
+    // The first comparison lets the index find the place; the second breaks ties within its millisecond.
+    let rows = sqlx::query_as(
+        "SELECT id, coupon_id, user_id, issued_at, used_at FROM coupon_issues \
+         WHERE user_id = ? AND issued_at <= ? AND (issued_at < ? OR id < ?) ORDER BY issued_at DESC, id DESC LIMIT ?",
+    );
+    page(rows.bind(user.uuid()), before, limit, pool).await
+}
+
+/// A coupon's issues before a place, newest first, one more than the page has.
+pub(super) async fn of_coupon(
+    pool: &MySqlPool,
+    coupon: &CouponId,
+    before: Cursor,
+    limit: Limit,
+) -> Result<Vec<Issue>, mysql::Error> {
+    let rows = sqlx::query_as(
+        "SELECT id, coupon_id, user_id, issued_at, used_at FROM coupon_issues \
+         WHERE coupon_id = ? AND issued_at <= ? AND (issued_at < ? OR id < ?) ORDER BY issued_at DESC, id DESC LIMIT ?",
+    );
+    page(rows.bind(coupon.as_str().to_owned()), before, limit, pool).await
+}
+
+type IssueRows<'q> = sqlx::query::QueryAs<'q, sqlx::MySql, IssueRow, sqlx::mysql::MySqlArguments>;
+
+async fn page(
+    rows: IssueRows<'_>,
+    before: Cursor,
+    limit: Limit,
+    pool: &MySqlPool,
+) -> Result<Vec<Issue>, mysql::Error> {
+    let at = datetime(DateTime::from_timestamp_millis(before.at).unwrap_or_default());
+    let one_more = u64::try_from(limit.get() + 1).unwrap_or(u64::MAX);
+    let rows = rows.bind(at).bind(at).bind(before.id).bind(one_more).fetch_all(pool).await?;
+    Ok(rows.into_iter().filter_map(read_issue).collect())
+}
+
+fn read_issue(row: IssueRow) -> Option<Issue> {
+    Some(Issue {
+        id: row.id.into(),
+        coupon: row.coupon_id.parse().ok()?,
+        user: row.user_id.into(),
+        issued_at: row.issued_at.timestamp_millis(),
+        used_at: row.used_at.map(|at| at.timestamp_millis()),
+    })
+}
+
+fn read(row: Row) -> Option<Coupon> {
+    Some(Coupon {
+        id: row.id.parse().ok()?,
+        version: row.version,
+        title: row.title,
+        total_quantity: row.total_quantity,
+        discount_amount: Money::new(row.discount_amount)?,
+        min_available_amount: Money::new(row.min_available_amount)?,
+        issue_starts_at: row.issue_starts_at,
+        issue_ends_at: row.issue_ends_at,
+    })
+}

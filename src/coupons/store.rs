@@ -1,0 +1,227 @@
+//! The scripts of coupons, one batch or function each.
+
+use super::coupon::{Counts, Coupon, Issue};
+use super::uses::{Taken, Use};
+use crate::ids::{CouponId, IssueId, UserId};
+use crate::money::Money;
+use crate::partition::Partition;
+use crate::redis::{Args, Batch, Error, Place, Redis, Reply, Script, Words, scripts};
+
+/// What came of asking for a coupon.
+#[derive(Debug)]
+pub(super) enum Issued {
+    /// The user has it; `fresh` when this call gave it.
+    Given {
+        issue: Issue,
+        fresh: bool,
+    },
+    SoldOut,
+    NotStarted,
+    Ended,
+}
+
+/// `coupons/issue`.
+pub(super) struct Issues(pub(super) Redis);
+
+impl Batch for Issues {
+    type Entity = CouponId;
+    type Request = UserId;
+    type Answer = Issued;
+
+    fn script(&self) -> &'static Script {
+        &scripts::COUPONS_ISSUE
+    }
+
+    async fn call(&self, coupon: &CouponId, users: &[UserId]) -> Result<Vec<Issued>, Error> {
+        let mut args = Args::new();
+        args.text(coupon.as_str());
+        for user in users {
+            args.bytes(user.as_bytes()).bytes(IssueId::new(coupon.slot()).as_bytes());
+        }
+        let place = Place::coupon(self.0.keys(), coupon);
+        let words = self.0.call(self.script(), place, args).await?.words()?;
+        words.rest().zip(users).map(|(reply, user)| issued(reply, coupon, *user)).collect()
+    }
+}
+
+fn issued(reply: Reply, coupon: &CouponId, user: UserId) -> Result<Issued, Error> {
+    let mut words = reply.words()?;
+    Ok(match words.int()? {
+        state @ (1 | 2) => Issued::Given { issue: issue(&mut words, coupon, user)?, fresh: state == 1 },
+        3 => Issued::SoldOut,
+        4 => Issued::NotStarted,
+        5 => Issued::Ended,
+        other => return Err(Error::Protocol(format!("state {other}"))),
+    })
+}
+
+fn issue(words: &mut Words, coupon: &CouponId, user: UserId) -> Result<Issue, Error> {
+    let id = IssueId::from_slice(&words.word()?.bytes()?)
+        .ok_or_else(|| Error::Protocol("wanted an issue's id".into()))?;
+    let issued_at = words.int()?;
+    let used_at = words.text()?.parse().ok();
+    Ok(Issue { id, coupon: coupon.clone(), user, issued_at, used_at })
+}
+
+/// `coupons/mine`.
+pub(super) struct Mine(pub(super) Redis);
+
+impl Batch for Mine {
+    type Entity = CouponId;
+    type Request = UserId;
+    type Answer = Option<Issue>;
+
+    fn script(&self) -> &'static Script {
+        &scripts::COUPONS_MINE
+    }
+
+    async fn call(&self, coupon: &CouponId, users: &[UserId]) -> Result<Vec<Option<Issue>>, Error> {
+        let mut args = Args::new();
+        for user in users {
+            args.bytes(user.as_bytes());
+        }
+        let place = Place::coupon(self.0.keys(), coupon);
+        let words = self.0.call(self.script(), place, args).await?.words()?;
+        let one = |(reply, user): (Reply, &UserId)| {
+            let mut words = reply.words()?;
+            if words.is_empty() { Ok(None) } else { issue(&mut words, coupon, *user).map(Some) }
+        };
+        words.rest().zip(users).map(one).collect()
+    }
+}
+
+/// `coupons/counts`. One call answers everybody who asks meanwhile.
+pub(super) struct Count(pub(super) Redis);
+
+impl Batch for Count {
+    type Entity = CouponId;
+    type Request = ();
+    type Answer = Counts;
+
+    fn script(&self) -> &'static Script {
+        &scripts::COUPONS_COUNTS
+    }
+
+    async fn call(&self, coupon: &CouponId, asked: &[()]) -> Result<Vec<Counts>, Error> {
+        let place = Place::coupon(self.0.keys(), coupon);
+        let counts = read_counts(&mut self.0.call(self.script(), place, Args::new()).await?.words()?)?;
+        Ok(vec![counts; asked.len()])
+    }
+}
+
+/// [`Count`] at once, beside the requests.
+pub(super) async fn counts(redis: &Redis, coupon: &CouponId) -> Result<Counts, Error> {
+    let mut one = Count(redis.clone()).call(coupon, &[()]).await?;
+    one.pop().ok_or_else(|| Error::Protocol("no counts".into()))
+}
+
+fn read_counts(words: &mut Words) -> Result<Counts, Error> {
+    Ok(Counts {
+        now: words.int()?,
+        issued: words.count()?,
+        edition: words.text()?,
+        version: words.count()?,
+        ends_at: words.int()?,
+        sold_out: words.int()? == 1,
+    })
+}
+
+/// Some of the users who have a coupon.
+pub(super) struct Page {
+    pub(super) counts: Counts,
+    /// Where to read on; `None` at the end.
+    pub(super) next: Option<String>,
+    pub(super) users: Vec<UserId>,
+}
+
+/// `coupons/winners`. `cursor` is "0" at first; a page has about `many` users, of whom some may come twice.
+pub(super) async fn winners(
+    redis: &Redis,
+    coupon: &CouponId,
+    cursor: &str,
+    many: u32,
+) -> Result<Page, Error> {
+    let mut args = Args::new();
+    args.text(cursor).int(many.into());
+    let place = Place::coupon(redis.keys(), coupon);
+    let mut words = redis.call(&scripts::COUPONS_WINNERS, place, args).await?.words()?;
+    let counts = read_counts(&mut words)?;
+    let next = words.text()?;
+    let user = |reply: Reply| {
+        UserId::from_slice(&reply.bytes()?).ok_or_else(|| Error::Protocol("wanted a user".into()))
+    };
+    let users = words.rest().map(user).collect::<Result<_, _>>()?;
+    Ok(Page { counts, next: (next != "0").then_some(next), users })
+}
+
+/// What came of laying settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Laid {
+    /// They are laid. If the coupon was sold out, instances may take it for that for so many milliseconds, and a raised quota opens then.
+    Done { known_in_ms: u64 },
+    /// So many are issued, more than the quota. Nothing was changed.
+    InUse { issued: u64 },
+}
+
+/// `coupons/lay`. `hold_ms` is for how long a quota that is raised while the coupon is sold out stays shut.
+pub(super) async fn lay(redis: &Redis, coupon: &Coupon, hold_ms: i64) -> Result<Laid, Error> {
+    let mut args = Args::new();
+    args.text(&coupon.version.to_string()).text(&format!("{:016x}", rand::random::<u64>()));
+    args.text(&coupon.total_quantity.map(|total| total.to_string()).unwrap_or_default());
+    args.int(coupon.issue_starts_at.timestamp_millis()).int(coupon.issue_ends_at.timestamp_millis());
+    args.int(coupon.discount_amount.get()).int(coupon.min_available_amount.get()).int(hold_ms);
+    let place = Place::coupon(redis.keys(), &coupon.id);
+    let mut words = redis.call(&scripts::COUPONS_LAY, place, args).await?.words()?;
+    let (state, issued, known_in_ms) = (words.int()?, words.count()?, words.count()?);
+    Ok(if state == 1 { Laid::Done { known_in_ms } } else { Laid::InUse { issued } })
+}
+
+/// `coupons/tidy`. Gives how many tombstones were dropped.
+pub(super) async fn tidy(redis: &Redis, partition: Partition) -> Result<u64, Error> {
+    let mut args = Args::new();
+    args.int(500);
+    let dropped = redis.call(&scripts::COUPONS_TIDY, Place::partition(partition), args).await?.int()?;
+    Ok(u64::try_from(dropped).unwrap_or_default())
+}
+
+/// `coupons/take`.
+pub(super) async fn take(redis: &Redis, used: &Use, amount: Money) -> Result<Taken, Error> {
+    let mut args = attempt(Args::new(), used);
+    args.int(amount.get());
+    let place = Place::coupon(redis.keys(), &used.coupon);
+    let mut words = redis.call(&scripts::COUPONS_TAKE, place, args).await?.words()?.word()?.words()?;
+    Ok(match words.int()? {
+        1 => Taken::Done(money(&mut words)?),
+        2 => Taken::NotApplicable,
+        _ => Taken::Tombstone,
+    })
+}
+
+fn money(words: &mut Words) -> Result<Money, Error> {
+    let minor = words.int()?;
+    Money::new(minor).ok_or_else(|| Error::Protocol(format!("{minor} is not an amount")))
+}
+
+/// `coupons/settle`. Says whether the issue was the user's and not another payment's.
+pub(super) async fn settle(redis: &Redis, used: &Use, discount: Money) -> Result<bool, Error> {
+    let mut args = Args::new();
+    args.text(used.coupon.as_str());
+    let mut args = attempt(args, used);
+    args.int(discount.get());
+    let place = Place::coupon(redis.keys(), &used.coupon);
+    Ok(redis.call(&scripts::COUPONS_SETTLE, place, args).await?.words()?.int()? != 3)
+}
+
+/// `coupons/give_back`. Says whether this call gave it back.
+pub(super) async fn give_back(redis: &Redis, used: &Use) -> Result<bool, Error> {
+    let mut args = Args::new();
+    args.text(used.coupon.as_str());
+    let place = Place::coupon(redis.keys(), &used.coupon);
+    Ok(redis.call(&scripts::COUPONS_GIVE_BACK, place, attempt(args, used)).await?.words()?.int()? == 1)
+}
+
+fn attempt(mut args: Args, used: &Use) -> Args {
+    args.bytes(used.user.as_bytes()).bytes(used.issue.as_bytes()).bytes(used.payment.as_bytes());
+    args.int(used.attempt.into());
+    args
+}

@@ -1,0 +1,128 @@
+//! The rows of `rewards`, and of `reward_claims`, which the writer writes.
+
+use chrono::{DateTime, Utc};
+use sqlx::types::Json;
+use sqlx::{FromRow, MySqlConnection, MySqlPool};
+use uuid::Uuid;
+
+use super::reward::{Claim, Condition, Gift, Reward};
+use crate::http::page::{Cursor, Limit};
+use crate::ids::{RewardCode, UserId};
+use crate::mysql;
+use crate::time::datetime;
+
+#[derive(FromRow)]
+struct Row {
+    code: String,
+    version: u64,
+    title: String,
+    starts_at: DateTime<Utc>,
+    ends_at: DateTime<Utc>,
+    active: bool,
+    conditions: Json<Vec<Condition>>,
+    reward: Json<Gift>,
+}
+
+/// All rewards.
+pub(super) async fn all(connection: &mut MySqlConnection) -> Result<Vec<Reward>, mysql::Error> {
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT code, version, title, starts_at, ends_at, active, conditions, reward FROM rewards ORDER BY code",
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().filter_map(read).collect())
+}
+
+/// The version of one reward.
+pub(super) async fn version(
+    connection: &mut MySqlConnection,
+    code: &RewardCode,
+) -> Result<Option<u64>, mysql::Error> {
+    let sql = "SELECT version FROM rewards WHERE code = ?";
+    Ok(sqlx::query_scalar(sql).bind(code.as_str()).fetch_optional(connection).await?)
+}
+
+/// Writes a reward.
+pub(super) async fn put(connection: &mut MySqlConnection, reward: &Reward) -> Result<(), mysql::Error> {
+    sqlx::query(
+        "INSERT INTO rewards (code, version, title, starts_at, ends_at, active, conditions, reward) VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
+         ON DUPLICATE KEY UPDATE version = VALUES(version), title = VALUES(title), starts_at = VALUES(starts_at), \
+         ends_at = VALUES(ends_at), active = VALUES(active), conditions = VALUES(conditions), reward = VALUES(reward)",
+    )
+    .bind(reward.code.as_str())
+    .bind(reward.version)
+    .bind(&reward.title)
+    .bind(datetime(reward.starts_at))
+    .bind(datetime(reward.ends_at))
+    .bind(reward.active)
+    .bind(Json(&reward.conditions))
+    .bind(Json(&reward.gift))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+#[derive(FromRow)]
+struct ClaimRow {
+    id: Uuid,
+    user_id: Uuid,
+    status: String,
+    reason: Option<String>,
+    claimed_at: DateTime<Utc>,
+}
+
+/// Which lines of the history.
+pub(super) struct Wanted {
+    pub(super) user: Option<UserId>,
+    pub(super) success: Option<bool>,
+    pub(super) before: Cursor,
+    pub(super) limit: Limit,
+}
+
+/// Attempts to claim a reward, newest first, one more than the page has.
+pub(super) async fn claims(
+    pool: &MySqlPool,
+    code: &RewardCode,
+    wanted: &Wanted,
+) -> Result<Vec<Claim>, mysql::Error> {
+    let at = datetime(DateTime::from_timestamp_millis(wanted.before.at).unwrap_or_default());
+    let mut select = sqlx::QueryBuilder::new(
+        "SELECT id, user_id, status, reason, claimed_at FROM reward_claims WHERE code = ",
+    );
+    select.push_bind(code.as_str());
+    if let Some(user) = wanted.user {
+        select.push(" AND user_id = ").push_bind(user.uuid());
+    }
+    if let Some(success) = wanted.success {
+        select.push(" AND status = ").push_bind(if success { "success" } else { "failed" });
+    }
+    // The first comparison lets the index find the place; the second breaks ties within its millisecond.
+    select.push(" AND claimed_at <= ").push_bind(at).push(" AND (claimed_at < ").push_bind(at);
+    select.push(" OR id < ").push_bind(wanted.before.id).push(") ORDER BY claimed_at DESC, id DESC LIMIT ");
+    select.push_bind(u64::try_from(wanted.limit.get() + 1).unwrap_or(u64::MAX));
+    let rows: Vec<ClaimRow> = select.build_query_as().fetch_all(pool).await?;
+    Ok(rows.into_iter().map(read_claim).collect())
+}
+
+fn read_claim(row: ClaimRow) -> Claim {
+    Claim {
+        id: row.id.into(),
+        user: row.user_id.into(),
+        success: row.status == "success",
+        reason: row.reason,
+        claimed_at: row.claimed_at.timestamp_millis(),
+    }
+}
+
+fn read(row: Row) -> Option<Reward> {
+    Some(Reward {
+        code: row.code.parse().ok()?,
+        version: row.version,
+        title: row.title,
+        starts_at: row.starts_at,
+        ends_at: row.ends_at,
+        active: row.active,
+        conditions: row.conditions.0,
+        gift: row.reward.0,
+    })
+}
