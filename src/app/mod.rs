@@ -36,7 +36,7 @@ use crate::wallet::Wallet;
 
 pub use api::{admin_document, public_document};
 pub use retire::Retirement;
-pub use serve::{audit_queue, dev, migrate, rotate_keys, seed_demo, serve};
+pub use serve::{archive, audit_queue, dev, migrate, rotate_keys, seed_demo, serve};
 
 /// Connections to MySQL of one instance: the writer's few, and what reads and definitions need beside it.
 const MYSQL_CONNECTIONS: u32 = 12;
@@ -72,6 +72,9 @@ pub enum Error {
     /// The concerts can't be read.
     #[error("the concerts: {0}")]
     Catalogue(#[from] catalogue::Error),
+    /// A sale can't be archived.
+    #[error("the seats: {0}")]
+    Seats(#[from] crate::seats::Error),
     /// A private server can't be started, or has ended.
     #[error(transparent)]
     Server(#[from] dev::Error),
