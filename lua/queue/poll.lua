@@ -8,16 +8,22 @@
 --
 -- uses: guard settings slot
 local WAITING, ACTIVE, EXPIRED = 1, 2, 3
-local replies = {}
+local replies, users, scores = {}, {}, {}
 for i = 2, #ARGV, 2 do
-  local user, score = ARGV[i], ARGV[i + 1]
-  local own, deadline, base = standing(user)
-  local reply = { EXPIRED, 0 }
+  users[#users + 1], scores[#scores + 1] = ARGV[i], ARGV[i + 1]
+end
+local slots, places = redis.call('HMGET', admitted, unpack(users)), redis.call('ZMSCORE', waiting, unpack(users))
+for i, user in ipairs(users) do
+  local score, reply = scores[i], { EXPIRED, 0 }
+  local own, deadline, base
+  if slots[i] then
+    own, deadline, base = standing(user)
+  end
   if own == score then
     reply = { ACTIVE, text(show_up(user, score, deadline, base)) }
-  elseif redis.call('ZSCORE', waiting, user) == score then
+  elseif places[i] == score then
     reply = { WAITING, 0 }
   end
-  replies[#replies + 1] = reply
+  replies[i] = reply
 end
 return { text(now), unpack(replies) }

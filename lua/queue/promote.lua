@@ -28,7 +28,9 @@ for _, user in ipairs(lapsed) do
 end
 
 if count > 0 then
-  local front = redis.call('ZPOPMIN', waiting, count)
+  -- One walk along the front of the line; ZPOPMIN would search for each of them.
+  local front = redis.call('ZRANGE', waiting, 0, count - 1, 'WITHSCORES')
+  redis.call('ZREMRANGEBYRANK', waiting, 0, count - 1)
   local deadline, slots, scores = text(now + claim_ms), {}, {}
   for i = 1, #front, 2 do
     slots[i], slots[i + 1] = deadline, front[i]

@@ -14,7 +14,7 @@
 --   8 go on at: section, number, second best
 --   −2 the queue has no settings, or another version of the concert is laid here
 --
--- uses: guard settings slot reservation seat hold
+-- uses: guard settings reservation seat hold
 local NOT_ENOUGH, GO_ON = 7, 8
 local LOOKED_AT, CHUNK = 2048, 256
 
@@ -112,9 +112,14 @@ local function best(id, user, score, count, index, number, second)
   return { HELD, place(id, user, score, section.price * count, detail, numbers), index, first }
 end
 
-local replies = {}
+local replies, users = {}, {}
+for i = at, #ARGV, 7 do
+  users[#users + 1] = ARGV[i + 1]
+end
+meet(users)
 for i = at, #ARGV, 7 do
   replies[#replies + 1] =
     best(ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]), tonumber(ARGV[i + 5]), tonumber(ARGV[i + 6]))
 end
+write()
 return { text(now), unpack(replies) }

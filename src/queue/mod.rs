@@ -26,7 +26,6 @@ mod watch;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use sqlx::MySqlConnection;
@@ -124,14 +123,12 @@ impl Queue {
     /// Puts a user in line, or says where they stand already. The flag says whether the place is new.
     pub async fn join(self: &Arc<Self>, queue: &QueueId, user: UserId) -> Result<(Place, bool), Error> {
         let settings = self.settings(queue).ok_or(Error::NotFound)?;
-        match self.with_settings(queue, || self.join.submit(queue.clone(), user)).await? {
+        let (front, joined) = self.with_settings(queue, || self.join.submit(queue.clone(), user)).await?;
+        match joined {
             store::Joined::Placed { score, seen, fresh } => {
-                let snapshot = match seen {
-                    Seen::Waiting => self.snapshot_after(queue, Instant::now()).await?,
-                    Seen::Active { .. } | Seen::Expired => self.snapshot(queue).await?,
-                };
+                let snapshot = self.snapshot(queue).await?;
                 let claims = Claims { queue: queue.clone(), user, score };
-                Ok((place(claims, seen, &snapshot, &settings.settings), fresh))
+                Ok((place(claims, seen, &snapshot, front, &settings.settings), fresh))
             }
             store::Joined::Closed => Err(Error::Closed),
             store::Joined::Full => Err(Error::Full),
@@ -141,14 +138,14 @@ impl Queue {
     /// Where the holder of a token stands: from memory while they wait, from Redis once the front has come to them. A promoted user who asks has shown up.
     pub async fn poll(self: &Arc<Self>, claims: &Claims) -> Result<Place, Error> {
         self.settings(&claims.queue).ok_or(Error::NotFound)?;
-        self.stand(claims, &*self.snapshot(&claims.queue).await?).await
+        self.stand(claims, &*self.snapshot_knowing(&claims.queue, claims.score).await?).await
     }
 
     /// Where the holder of a token stands, given a snapshot.
     async fn stand(&self, claims: &Claims, snapshot: &Snapshot) -> Result<Place, Error> {
         let settings = self.settings(&claims.queue).ok_or(Error::NotFound)?;
         let seen = self.seen(claims, snapshot).await?;
-        Ok(place(claims.clone(), seen, snapshot, &settings.settings))
+        Ok(place(claims.clone(), seen, snapshot, None, &settings.settings))
     }
 
     async fn seen(&self, claims: &Claims, snapshot: &Snapshot) -> Result<Seen, Error> {
@@ -277,6 +274,7 @@ impl Queue {
         let known =
             sql::all(&mut connection).await?.into_iter().map(|(id, laid)| (id, Arc::new(laid))).collect();
         self.known.store(Arc::new(known));
+        self.watches.forget();
         let mut keys = PassKeys::new(&sql::pass_keys(&mut connection).await?);
         if keys.is_empty() {
             drop(connection);
@@ -335,10 +333,10 @@ impl Place {
     }
 }
 
-fn place(claims: Claims, seen: Seen, snapshot: &Snapshot, settings: &Settings) -> Place {
+fn place(claims: Claims, seen: Seen, snapshot: &Snapshot, front: Option<u64>, settings: &Settings) -> Place {
     let (standing, estimated_wait_seconds) = match seen {
         Seen::Waiting => {
-            let position = snapshot.position(claims.score);
+            let position = snapshot.position(claims.score, front);
             let wait = rules::estimated_wait_seconds(position, &snapshot.line, settings);
             (Standing::Waiting { position }, wait)
         }

@@ -53,6 +53,8 @@ pub struct Snapshot {
     pub admitted: u64,
     /// The lowest score in line.
     pub(super) front: Option<u64>,
+    /// The last score that was dealt to an arrival.
+    pub(super) newest: u64,
     /// Scores in ascending order, each with how many stand before it.
     pub(super) marks: Vec<(u64, u64)>,
 }
@@ -62,18 +64,24 @@ impl Snapshot {
         self.taken.elapsed()
     }
 
+    /// Whether it was taken before a place was dealt, and so can't tell its position well.
+    pub(super) fn is_older_than(&self, score: u64) -> bool {
+        score >= ARRIVALS && score > self.newest
+    }
+
     /// Whether a score is still behind the front, or at it.
     pub(super) fn is_in_line(&self, score: u64) -> bool {
         self.front.is_some_and(|front| score >= front)
     }
 
     /// The 1-based position of a score that stands in line; see the module's text for how exact it is.
-    pub(super) fn position(&self, score: u64) -> u64 {
+    /// `front` is the front as known from elsewhere: since it only rises, the later of the two counts.
+    pub(super) fn position(&self, score: u64, front: Option<u64>) -> u64 {
         let after = self.marks.partition_point(|(mark, _)| *mark <= score);
         let end = self.marks.get(after).map(|(_, before)| *before);
         let start = after.checked_sub(1).map(|at| self.marks[at]);
         let from_start = start.map(|(mark, before)| before + (score - mark) + 1);
-        let from_front = self.front.map(|front| score.saturating_sub(front) + 1);
+        let from_front = front.max(self.front).map(|front| score.saturating_sub(front) + 1);
         from_start.into_iter().chain(end).chain(from_front).min().unwrap_or(self.line.waiting).max(1)
     }
 }
@@ -142,7 +150,14 @@ mod tests {
             peak: 0,
             sold_out: false,
         };
-        Snapshot { taken: Instant::now(), line: counts, admitted: 0, front: line.first().copied(), marks }
+        Snapshot {
+            taken: Instant::now(),
+            line: counts,
+            admitted: 0,
+            front: line.first().copied(),
+            newest,
+            marks,
+        }
     }
 
     #[test]
@@ -170,7 +185,7 @@ mod tests {
         let line: BTreeSet<u64> = (0..5_000).map(|n| ARRIVALS + n).collect();
         let snapshot = snapshot(&line, ARRIVALS, ARRIVALS + 4_999);
         for n in 0..5_000 {
-            assert_eq!(snapshot.position(ARRIVALS + n), n + 1);
+            assert_eq!(snapshot.position(ARRIVALS + n, None), n + 1);
         }
     }
 
@@ -230,7 +245,7 @@ mod tests {
                 // Marks come from the front of the look before.
                 let snapshot = snapshot(&line, front_before, next);
                 for (rank, score) in line.iter().enumerate() {
-                    let position = snapshot.position(*score);
+                    let position = snapshot.position(*score, None);
                     prop_assert!(position > rank as u64, "{score} stands at {} and is told {position}", rank + 1);
                     let before = told.insert(*score, position).unwrap_or(u64::MAX);
                     prop_assert!(position <= before, "{score} was told {before}, then {position}");

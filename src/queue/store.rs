@@ -78,13 +78,14 @@ pub(super) struct Join(pub(super) Redis);
 impl Batch for Join {
     type Entity = QueueId;
     type Request = UserId;
-    type Answer = Joined;
+    /// With the front of the line right after the call.
+    type Answer = (Option<u64>, Joined);
 
     fn script(&self) -> &'static Script {
         &scripts::QUEUE_JOIN
     }
 
-    async fn call(&self, queue: &QueueId, users: &[UserId]) -> Result<Vec<Joined>, Error> {
+    async fn call(&self, queue: &QueueId, users: &[UserId]) -> Result<Vec<Self::Answer>, Error> {
         let mut args = Args::new();
         args.text(queue.as_str());
         for user in users {
@@ -93,7 +94,8 @@ impl Batch for Join {
         let mut words =
             self.0.call(self.script(), Place::queue(self.0.keys(), queue), args).await?.words()?;
         words.int()?;
-        words.rest().map(joined).collect()
+        let front = u64::try_from(words.int()?).ok();
+        words.rest().map(|reply| Ok((front, joined(reply)?))).collect()
     }
 }
 
@@ -172,8 +174,6 @@ impl Batch for Leave {
 /// What one look at a line gave.
 pub(super) struct Look {
     pub(super) snapshot: Snapshot,
-    /// The last score that was dealt to an arrival.
-    pub(super) newest: u64,
     pub(super) cursor: String,
     pub(super) given_up: Vec<u64>,
 }
@@ -208,7 +208,7 @@ pub(super) async fn snapshot(
     let given_up = numbers(words.word()?)?;
     let before = numbers(words.word()?)?;
     let marks = marks.iter().copied().zip(before).collect();
-    Ok(Look { snapshot: Snapshot { taken, line, admitted, front, marks }, newest, cursor, given_up })
+    Ok(Look { snapshot: Snapshot { taken, line, admitted, front, newest, marks }, cursor, given_up })
 }
 
 fn numbers(reply: Reply) -> Result<Vec<u64>, Error> {

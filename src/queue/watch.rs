@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
@@ -17,8 +17,6 @@ use crate::ids::QueueId;
 
 /// How often streams look for changes.
 const TICK: Duration = Duration::from_millis(500);
-/// The shortest time between two looks that joins ask for: a rush costs Redis a hundred looks a second.
-const PAUSE: Duration = Duration::from_millis(10);
 /// A look whose marks are older than this is made twice, the second time with marks of now.
 const OLD_MARKS: Duration = Duration::from_millis(500);
 /// Looks in a row at places given up; each tells up to a thousand.
@@ -35,6 +33,13 @@ impl Watches {
             return watch.clone();
         }
         all.entry(queue.clone()).or_default().clone()
+    }
+
+    /// Lets go of every snapshot, so that the next look sees what was changed.
+    pub(super) fn forget(&self) {
+        for watch in self.0.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            watch.latest.store(None);
+        }
     }
 }
 
@@ -84,21 +89,22 @@ impl Queue {
         self.look(id, &watch).await
     }
 
-    /// A snapshot that was taken after a moment, so that it knows what was done before. In a rush many wait for the same one.
-    pub(super) async fn snapshot_after(&self, id: &QueueId, moment: Instant) -> Result<Arc<Snapshot>, Error> {
-        let watch = self.watches.of(id);
-        if let Some(latest) = watch.latest.load_full() {
-            if latest.taken >= moment {
-                return Ok(latest);
-            }
-            tokio::time::sleep(PAUSE.saturating_sub(latest.age())).await;
-        }
-        self.look_unless(id, &watch, |latest| latest.taken >= moment).await
-    }
-
     /// Looks at the line, unless somebody else just did.
     async fn look(&self, id: &QueueId, watch: &Watch) -> Result<Arc<Snapshot>, Error> {
         self.look_unless(id, watch, |latest| latest.age() < FRESH).await
+    }
+
+    /// A snapshot for the holder of a place, who may have got it a moment ago.
+    pub(super) async fn snapshot_knowing(
+        self: &Arc<Self>,
+        id: &QueueId,
+        score: u64,
+    ) -> Result<Arc<Snapshot>, Error> {
+        let snapshot = self.snapshot(id).await?;
+        if !snapshot.is_older_than(score) {
+            return Ok(snapshot);
+        }
+        self.look_unless(id, &self.watches.of(id), |latest| !latest.is_older_than(score)).await
     }
 
     async fn look_unless(
@@ -139,8 +145,8 @@ impl Queue {
             cursor = Some(look.cursor);
             if !more {
                 // In an empty line the front is where the next arrival will stand.
-                let front = look.snapshot.front.unwrap_or(look.newest + 1);
-                *marked = Some((front, look.newest));
+                let front = look.snapshot.front.unwrap_or(look.snapshot.newest + 1);
+                *marked = Some((front, look.snapshot.newest));
                 return Ok(look.snapshot);
             }
         }

@@ -13,6 +13,7 @@ mod history;
 mod journey;
 mod kill;
 mod lists;
+mod nginx;
 mod outbox;
 mod payment;
 mod process;

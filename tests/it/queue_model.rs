@@ -30,8 +30,10 @@ const USERS: u128 = 24;
 const STEPS: usize = 90;
 /// Nobody is asked to poll sooner than this, so nothing is promised between answers that lie closer together.
 const POLLED_AFTER: Duration = Duration::from_millis(900);
+/// Every instance knows a change of settings within a second; until then estimates may be of either.
+const SETTLED: Duration = Duration::from_secs(1);
 /// Runs at once. They are queues of their own, so they do not meet.
-const AT_ONCE: usize = 48;
+const AT_ONCE: usize = 96;
 
 async fn connect(stores: &Stores) -> Redis {
     let keys = Keys::new(&stores.prefix, Partitions::new(PARTITIONS).unwrap());
@@ -70,6 +72,8 @@ struct Run {
     /// What users were told while waiting.
     told: HashMap<UserId, Vec<Told>>,
     changes: u32,
+    /// When they last changed.
+    changed: Instant,
 }
 
 impl Run {
@@ -95,7 +99,7 @@ impl Run {
             queue.reload().await.unwrap();
         }
         let (tokens, told) = (HashMap::new(), HashMap::new());
-        Self { seed, id, random, queues, bounds, settings, tokens, told, changes: 0 }
+        Self { seed, id, random, queues, bounds, settings, tokens, told, changes: 0, changed: Instant::now() }
     }
 
     async fn walk(mut self) -> (QueueId, u64, Bounds) {
@@ -105,7 +109,7 @@ impl Run {
             match self.random.random_range(0..100) {
                 0..45 => self.join(&queue, user).await,
                 45..80 => self.poll(&queue, user).await,
-                80..96 => self.leave(&queue, user).await,
+                80..98 => self.leave(&queue, user).await,
                 _ => self.change(&queue).await,
             }
             // Users pause about as long as the promoters, so that promotions fall between their steps.
@@ -151,6 +155,7 @@ impl Run {
         self.bounds.per_interval = self.bounds.per_interval.max(self.settings.promote_per_interval.into());
         self.bounds.max_active = self.bounds.max_active.max(self.settings.max_active.into());
         self.changes += 1;
+        self.changed = Instant::now();
         queue.put(&self.id, self.settings.clone()).await.unwrap();
     }
 
@@ -159,7 +164,8 @@ impl Run {
         let Self { seed, bounds, changes, .. } = self;
         assert!(place.line.active <= bounds.max_active, "seed {seed}: {:?} above {bounds:?}", place.line);
         let Standing::Waiting { position } = place.standing else { return };
-        let (score, wait) = (place.claims.score, place.estimated_wait_seconds);
+        let settled = self.changed.elapsed() >= SETTLED;
+        let (score, wait) = (place.claims.score, place.estimated_wait_seconds.filter(|_| settled));
         let told = self.told.entry(user).or_default();
         told.retain(|told| told.score == score);
         for before in told.iter().filter(|told| told.at.elapsed() >= POLLED_AFTER) {

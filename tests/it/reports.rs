@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use serde_json::json;
 
-use crate::support::{NIGHT, SHOW, World, new_key, new_user, on_one_and_two};
+use crate::support::{NIGHT, SHOW, World, eventually, new_key, new_user, on_one_and_two};
 
 on_one_and_two!(
     a_hundred_token_requests_of_one_user_give_one_token,
@@ -24,8 +24,11 @@ async fn a_hundred_token_requests_of_one_user_give_one_token(world: World) {
         assert_eq!(answer.body["token"], answers[0].body["token"]);
         assert_eq!((&answer.body["status"], &answer.body["position"]), (&json!("waiting"), &json!(1)));
     }
-    let queue = world.api.get("/v1/queues/show").send().await.expect(200);
-    assert_eq!((&queue["waiting"], &queue["active"]), (&json!(1), &json!(1)));
+    eventually("the queue's state is told", || async {
+        let queue = world.api.get("/v1/queues/show").send().await.expect(200);
+        (queue["waiting"] == 1 && queue["active"] == 1).then_some(())
+    })
+    .await;
 }
 
 async fn two_hundred_users_on_one_seat_give_one_hold(world: World) {

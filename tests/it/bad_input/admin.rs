@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::cases::{Case, Row, bodies, field, missing, names, new_names};
+use super::cases::{Case, Row, bodies, field, missing, names, new_names, pages};
 use super::stage::Stage;
 use crate::support::api::Call;
 use crate::support::{NIGHT, SHOW};
@@ -19,6 +19,17 @@ pub(super) fn rows(stage: &Stage) -> Vec<Row> {
             vec![keyless(stage, Method::GET, "/admin/queues/show"), reading],
         ),
     ];
+    let of_concert =
+        |name: &str| api.admin_call(Method::GET, &format!("/admin/concerts/{name}/reservations"));
+    rows.push(Row::new(
+        Method::GET,
+        "/admin/concerts/{concert}/reservations",
+        vec![
+            keyless(stage, Method::GET, "/admin/concerts/show/reservations"),
+            names("nowhere", of_concert),
+            pages(|query| api.admin_call(Method::GET, &format!("/admin/concerts/show/reservations{query}"))),
+        ],
+    ));
     rows.push(queue(stage));
     rows.push(concert(stage));
     rows

@@ -198,3 +198,16 @@ pub(super) fn ids(call: impl Fn(&str) -> Call) -> Vec<Case> {
         .map(|id| Case::new(format!("the id {id}"), call(id), 404, "not_found"))
         .into()
 }
+
+/// Pages of a list that there are not. `call` takes the query.
+pub(super) fn pages(call: impl Fn(&str) -> Call) -> Vec<Case> {
+    let limits = ["0", "501", "-1", "1.5", "1e1", "ten", "", "99999999999999999999"];
+    let limits = limits
+        .map(|limit| Case::invalid(format!("the limit {limit}"), call(&format!("?limit={limit}")), "limit"));
+    let befores = ["x", "-1", "%00", ""];
+    let befores = befores.map(|before| {
+        Case::invalid(format!("before {before}"), call(&format!("?before={before}")), "before")
+    });
+    let unknown = Case::invalid("an unknown parameter", call("?after=1"), "after");
+    limits.into_iter().chain(befores).chain([unknown]).collect()
+}

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use super::cases::{Case, Row, bodies, field, identities, ids, keys, missing, tokens};
+use super::cases::{Case, Row, bodies, field, identities, ids, keys, missing, pages, tokens};
 use super::public::strangers;
 use super::stage::Stage;
 use crate::support::{new_key, new_user};
@@ -67,6 +67,13 @@ fn wallet(stage: &Stage) -> Vec<Row> {
     let api = &stage.api;
     let mut rows = vec![Row::new(Method::GET, "/v1/wallet", vec![identities(|| api.get("/v1/wallet"))])];
     let user = &stage.alice.user;
+    let entries = |query: &str| api.get(&format!("/v1/wallet/entries{query}"));
+    let unnamed = identities(|| entries(""));
+    rows.push(Row::new(
+        Method::GET,
+        "/v1/wallet/entries",
+        vec![unnamed, pages(|query| entries(query).user(user))],
+    ));
     let good = json!({"amount": 100});
     for path in ["/v1/wallet/charges", "/v1/wallet/uses"] {
         let bare = || api.post(path);

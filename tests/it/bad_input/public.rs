@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use super::cases::{Case, Row, bodies, field, identities, ids, keys, missing, names, tokens};
+use super::cases::{Case, Row, bodies, field, identities, ids, keys, missing, names, pages, tokens};
 use super::stage::Stage;
 use crate::support::{NIGHT, new_key};
 
@@ -203,6 +203,9 @@ fn reservations(stage: &Stage) -> Vec<Row> {
         ],
     ];
     let mut rows = vec![Row::new(Method::POST, "/v1/reservations", hold)];
+    let mine = |query: &str| api.get(&format!("/v1/reservations/mine{query}"));
+    let paged = pages(|query| mine(query).user(&stage.alice.user));
+    rows.push(Row::new(Method::GET, "/v1/reservations/mine", vec![identities(|| mine("")), paged]));
     rows.push(best(stage));
     rows.push(cancel(stage));
     for method in [Method::GET, Method::DELETE] {

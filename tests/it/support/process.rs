@@ -1,6 +1,8 @@
 //! An instance in a process of its own: the real binary, which can be killed.
 
+use std::io::Write;
 use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 
@@ -21,6 +23,8 @@ pub(crate) struct Process {
     /// `http://127.0.0.1:…` of the admin listener.
     pub(crate) admin: String,
     pid: u32,
+    /// A shell that only waits for a word to kill it: starting one takes longer than the moment that a test wants to hit.
+    killer: std::process::Child,
     supervisor: Child,
     _owner: ChildStdin,
     _dir: TempDir,
@@ -68,13 +72,28 @@ impl Process {
         let owner = supervisor.stdin.take().unwrap();
         let mut said = BufReader::new(supervisor.stdout.take().unwrap()).lines();
         let pid = said.next_line().await.unwrap().unwrap().parse().unwrap();
+        let killer = std::process::Command::new("/bin/sh")
+            .args(["-c", &format!("read -r _ && kill -KILL {pid}")])
+            .stdin(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
         let url = |port| format!("http://127.0.0.1:{port}");
-        Self { public: url(public), admin: url(admin), pid, supervisor, _owner: owner, _dir: dir, log }
+        Self {
+            public: url(public),
+            admin: url(admin),
+            pid,
+            killer,
+            supervisor,
+            _owner: owner,
+            _dir: dir,
+            log,
+        }
     }
 
     /// Kills it with -9 and waits until it is gone.
     pub(crate) async fn kill(mut self) {
-        signal("-KILL", self.pid);
+        self.killer.stdin.take().unwrap().write_all(b"now\n").unwrap();
         self.supervisor.wait().await.unwrap();
     }
 
@@ -91,6 +110,14 @@ impl Process {
     /// What it wrote.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    /// Whoever was not asked to kill ends when its input does.
+    fn drop(&mut self) {
+        drop(self.killer.stdin.take());
+        let _ended = self.killer.wait();
     }
 }
 

@@ -1,0 +1,85 @@
+//! The example of `docs/nginx.conf`, with a real nginx in front of a stub site.
+
+use std::process::{Command, Stdio};
+
+use axum::Router;
+use axum::http::HeaderMap;
+use axum::routing::get;
+use serde_json::json;
+use tokio::net::TcpListener;
+use usher::dev::TempDir;
+
+use crate::support::{SHOW, World, eventually, new_user};
+
+/// A site that answers with the user it was told of.
+async fn site() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let page = async |headers: HeaderMap| format!("hello {}", headers["usher-user"].to_str().unwrap());
+    let router = Router::new().route("/seats", get(page));
+    tokio::spawn(async { axum::serve(listener, router).await });
+    port
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// nginx, ended when the test is.
+struct Nginx(std::process::Child);
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nginx_lets_the_active_through_and_sends_the_rest_to_wait() {
+    let found = Command::new("nginx").arg("-v").stderr(Stdio::null()).status();
+    let Ok(_) = found else {
+        println!("SKIPPED: there is no nginx on this machine");
+        return;
+    };
+    let world = World::start(1).await;
+    world.queue(SHOW, json!({"max_active": 1})).await;
+    let (inside, outside) = (world.api.guest(SHOW).await, world.api.guest(SHOW).await);
+    let usher = world.instances[0].public.trim_start_matches("http://").to_owned();
+
+    let dir = TempDir::new("nginx").unwrap();
+    let (port, site) = (free_port(), site().await);
+    let example = include_str!("../../docs/nginx.conf")
+        .replace("127.0.0.1:8080", &usher)
+        .replace("127.0.0.1:3000", &format!("127.0.0.1:{site}"))
+        .replace("127.0.0.1:8000", &format!("127.0.0.1:{port}"))
+        .replace("queues/demo", &format!("queues/{SHOW}"));
+    let path = dir.path().display();
+    let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("{kind}_temp_path {path}/{kind};"))
+        .join(" ");
+    let whole = format!(
+        "daemon off; master_process off; pid {path}/pid; error_log {path}/error.log;\n\
+         events {{}}\nhttp {{ access_log off; {temp}\n{example}\n}}\n"
+    );
+    std::fs::write(dir.path().join("nginx.conf"), whole).unwrap();
+    let config = dir.path().join("nginx.conf");
+    let arguments = ["-p".as_ref(), dir.path().as_os_str(), "-c".as_ref(), config.as_os_str()];
+    let _nginx = Nginx(Command::new("nginx").args(arguments).stderr(Stdio::null()).spawn().unwrap());
+
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let ask = async |cookie: String| {
+        let request = client.get(format!("http://127.0.0.1:{port}/seats?a=b"));
+        request.header("cookie", cookie).header("usher-user", new_user()).send().await
+    };
+    let passed =
+        eventually("nginx answers", async || ask(format!("usher-{SHOW}={}", inside.token)).await.ok()).await;
+    assert_eq!(passed.status(), 200);
+    assert_eq!(passed.text().await.unwrap(), format!("hello {}", inside.user));
+    for cookie in [format!("usher-{SHOW}={}", outside.token), "usher-show=forged".to_owned(), String::new()] {
+        let sent = ask(cookie).await.unwrap();
+        assert_eq!(sent.status(), 302);
+        let location = sent.headers()["location"].to_str().unwrap();
+        assert!(location.ends_with(&format!("/waiting/{SHOW}?return=%2Fseats%3Fa%3Db")), "{location}");
+    }
+}
