@@ -1,4 +1,5 @@
 -- A concert and its dates. Both are few and read whole into every instance's snapshot, so no query searches them.
+-- Of an archived concert Redis holds nothing any more: nothing of it can be booked, changed or cancelled, and its sold seats are told from here.
 CREATE TABLE IF NOT EXISTS concerts (
     id                 VARCHAR(64)     NOT NULL PRIMARY KEY,
     version            BIGINT UNSIGNED NOT NULL,
@@ -6,7 +7,8 @@ CREATE TABLE IF NOT EXISTS concerts (
     queue_id           VARCHAR(64)     NOT NULL,
     hold_seconds       INT UNSIGNED    NOT NULL,
     max_seats_per_user INT UNSIGNED    NOT NULL,
-    cancel_until       DATETIME(3)     NULL
+    cancel_until       DATETIME(3)     NULL,
+    archived_at        DATETIME(3)     NULL
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- `sections` is the list that the operator sent, [{name, from, to, price}]: it is only ever read and replaced as a whole.

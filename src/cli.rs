@@ -10,7 +10,7 @@ use crate::app;
 use crate::config::args::{DevArgs, MigrateArgs, ServeArgs, StoreArgs};
 use crate::config::dev::DevSettings;
 use crate::config::{BadSettings, Config, MigrateSettings, StoreSettings};
-use crate::ids::QueueId;
+use crate::ids::{ConcertId, QueueId};
 use crate::telemetry::log;
 
 /// Admission and booking for the minute when far more people come than there are seats.
@@ -45,6 +45,13 @@ enum Command {
     /// Check what was promised against what is there
     #[command(subcommand)]
     Audit(Audit),
+    /// End the sale of a concert for good and clear it out of Redis; its rows stay
+    Archive {
+        /// The concert
+        concert: ConcertId,
+        #[command(flatten)]
+        stores: StoreArgs,
+    },
     /// The keys that sign passes
     #[command(subcommand)]
     Keys(Keys),
@@ -92,6 +99,8 @@ pub enum Job {
     SeedDemo(StoreSettings),
     /// `usher audit queue`
     AuditQueue(QueueId, StoreSettings),
+    /// `usher archive`
+    Archive(ConcertId, StoreSettings),
     /// `usher keys rotate`
     RotateKeys(MigrateSettings),
     /// `usher openapi`
@@ -147,6 +156,7 @@ impl Command {
             Self::Audit(Audit::Queue { queue, stores }) => {
                 Job::AuditQueue(queue, StoreSettings::new(&stores)?)
             }
+            Self::Archive { concert, stores } => Job::Archive(concert, StoreSettings::new(&stores)?),
             Self::Keys(Keys::Rotate(args)) => Job::RotateKeys(MigrateSettings::new(&args)?),
             Self::Openapi { admin } => Job::Openapi { admin },
         })
@@ -171,6 +181,7 @@ impl Job {
                     Err(app::Error::Unfair)
                 }
             }
+            Self::Archive(concert, stores) => app::archive(&stores, &concert).await,
             Self::RotateKeys(settings) => app::rotate_keys(&settings).await,
             Self::Openapi { admin } => {
                 let document = if admin { app::admin_document() } else { app::public_document() };
@@ -214,6 +225,10 @@ mod tests {
         assert!(matches!(
             job("usher seed demo --mysql-url mysql://h/d --redis-url redis://h"),
             Ok(Job::SeedDemo(_))
+        ));
+        assert!(matches!(
+            job("usher archive show --mysql-url mysql://h/d --redis-url redis://h"),
+            Ok(Job::Archive(..))
         ));
         assert!(matches!(job("usher dev --log json --listen 127.0.0.1:0"), Ok(Job::Dev(_))));
         for bad in ["usher", "usher fly", "usher seed", "usher serve --colour red"] {

@@ -62,11 +62,14 @@ end
 if r.status == 'cancelled' then
   return answer(CANCELLED, p, r)
 end
-if r.status ~= 'confirmed' or p.state ~= 'confirmed' or not owns_seats(r) then
+if r.status ~= 'confirmed' or p.state ~= 'confirmed' then
   return answer(NOT_BOUGHT)
 end
 if now >= closes then
   return answer(TOO_LATE)
+end
+if not owns_seats(r) then
+  return answer(NOT_BOUGHT)
 end
 r.status, p.state = 'cancelling', 'refunding'
 save(r)

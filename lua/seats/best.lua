@@ -24,14 +24,19 @@ for i = 1, tonumber(ARGV[10]) do
   at = at + 4
 end
 
+-- What is known of a seat is never read again: this call may have held it, and that is written only at its end.
 local free, looked = {}, 0
 local function look(first, last)
   local numbers = {}
   for number = first, last do
-    numbers[#numbers + 1] = number
+    if free[number] == nil then
+      numbers[#numbers + 1] = number
+    end
   end
-  for i, value in ipairs(redis.call('HMGET', seats, unpack(numbers))) do
-    free[numbers[i]] = not seat_state(value)
+  if #numbers > 0 then
+    for i, value in ipairs(redis.call('HMGET', seats, unpack(numbers))) do
+      free[numbers[i]] = not seat_state(value)
+    end
   end
   looked = looked + #numbers
 end

@@ -51,6 +51,7 @@ pub(super) async fn seed(rooms: &Rooms) -> Result<(), Error> {
             hold_seconds: 300,
             max_seats_per_user: 4,
             cancel_until: None,
+            archived: false,
             schedules: vec![schedule],
         };
         rooms.catalogue.put(concert).await?;

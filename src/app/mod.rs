@@ -38,7 +38,7 @@ use crate::wallet::Wallet;
 
 pub use api::{admin_document, public_document};
 pub use retire::Retirement;
-pub use serve::{audit_queue, dev, migrate, rotate_keys, seed_demo, serve};
+pub use serve::{archive, audit_queue, dev, migrate, rotate_keys, seed_demo, serve};
 
 /// Connections to MySQL of one instance: the writer's few, and what reads and definitions need beside it.
 const MYSQL_CONNECTIONS: u32 = 12;
@@ -80,6 +80,9 @@ pub enum Error {
     /// The rewards can't be read.
     #[error("the rewards: {0}")]
     Rewards(#[from] rewards::Error),
+    /// A sale can't be archived.
+    #[error("the seats: {0}")]
+    Seats(#[from] crate::seats::Error),
     /// A private server can't be started, or has ended.
     #[error(transparent)]
     Server(#[from] dev::Error),

@@ -1,7 +1,8 @@
-//! Keeps Redis to what contention needs: what has ended leaves it once MySQL has it and its replay time is over.
+//! Keeps Redis to what contention needs: what has ended leaves it once MySQL has it and its replay time is over, and a sale that is over is archived.
 
 use std::time::Duration;
 
+use chrono::DateTime;
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, Rooms};
@@ -40,19 +41,25 @@ pub(super) async fn run(rooms: Rooms, settings: Retirement, stop: CancellationTo
 async fn retire(rooms: &Rooms, keep: Duration) -> Result<u64, Error> {
     // The checkpoints first: what they say MySQL has, it has for good.
     let checkpoints = generation::load(&rooms.mysql, rooms.redis.keys().partitions()).await?;
-    let mut dropped = 0;
+    let (mut dropped, mut latest) = (0, 0);
     for checkpoint in checkpoints {
         let (partition, n) = (checkpoint.partition, checkpoint.n);
         // A payment first: without its reservation it is read from MySQL, and so is a reservation without its payment.
-        for outcome in
-            [rooms.payments.retire(partition, n, keep).await, rooms.seats.retire(partition, n, keep).await]
-        {
-            match outcome {
-                Ok(count) => dropped += count,
-                Err(redis::Error::Recovering(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
+        let outcome = async {
+            let payments = rooms.payments.retire(partition, n, keep).await?;
+            let (reservations, now) = rooms.seats.retire(partition, n, keep).await?;
+            Ok::<_, redis::Error>((payments + reservations, now))
+        };
+        match outcome.await {
+            Ok((count, now)) => (dropped, latest) = (dropped + count, now.max(latest)),
+            Err(redis::Error::Recovering(_)) => {}
+            Err(error) => return Err(error.into()),
         }
+    }
+    for concert in
+        rooms.seats.archive_due(DateTime::from_timestamp_millis(latest).unwrap_or_default()).await?
+    {
+        tracing::info!(%concert, "a sale that is over was archived");
     }
     match rooms.seats.clear().await {
         Ok(count) => Ok(dropped + count),

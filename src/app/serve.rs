@@ -10,7 +10,7 @@ use crate::config::dev::{DevSecrets, DevSettings};
 use crate::config::{Config, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings};
 use crate::dev::banner::{self, Addresses};
 use crate::dev::{Durability, PrivateMysql, PrivateRedis};
-use crate::ids::QueueId;
+use crate::ids::{ConcertId, QueueId};
 use crate::mysql::{self, migrate};
 use crate::partition::Partitions;
 use crate::queue::{Queue, Signer};
@@ -92,6 +92,24 @@ pub async fn audit_queue(stores: &StoreSettings, queue: &QueueId) -> Result<bool
     }
     writeln!(out, "{}", if audit.faults.is_empty() { "fair" } else { "not fair" }).map_err(Error::Output)?;
     Ok(audit.faults.is_empty())
+}
+
+/// `usher archive`: ends the sale of a concert for good and clears it out of Redis.
+///
+/// # Errors
+/// When a store can't be reached, or something of the sale is still under way.
+pub async fn archive(stores: &StoreSettings, concert: &ConcertId) -> Result<(), Error> {
+    let (rooms, writer) = Rooms::open(stores, Signer::new(&[]), CancellationToken::new()).await?;
+    // No instance may be running, and MySQL must have everything first.
+    let stop = CancellationToken::new();
+    let writer = tokio::spawn(writer.run(stop.clone()));
+    let outcome = rooms.seats.archive(concert).await;
+    stop.cancel();
+    if let Err(error) = writer.await {
+        tracing::error!(%error, "the writer ended by itself");
+    }
+    rooms.close().await;
+    Ok(outcome?)
 }
 
 /// `usher seed demo`: puts the demo data in.

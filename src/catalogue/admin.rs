@@ -64,6 +64,7 @@ async fn put(
         hold_seconds: new.hold_seconds.unwrap_or(300),
         max_seats_per_user: new.max_seats_per_user.unwrap_or(4),
         cancel_until: new.cancel_until,
+        archived: false,
         schedules: new.schedules,
         id,
     };

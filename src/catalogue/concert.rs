@@ -58,6 +58,8 @@ pub struct Concert {
     pub max_seats_per_user: u32,
     /// Confirmed reservations can be cancelled until here; null is until the show starts.
     pub cancel_until: Option<DateTime<Utc>>,
+    /// Its sale is over, and Redis holds nothing of it any more.
+    pub archived: bool,
     /// Its dates.
     pub schedules: Vec<Schedule>,
 }

@@ -14,6 +14,9 @@ pub enum Error {
     /// The change would take away a held or sold seat.
     #[error("the change would take away a seat that is held or sold")]
     InUse,
+    /// The sale is over and archived.
+    #[error("the sale is over and archived")]
+    Archived,
     /// The queue did not take a change.
     #[error(transparent)]
     Queue(#[from] queue::Error),

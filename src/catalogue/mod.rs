@@ -96,6 +96,9 @@ impl Catalogue {
             }
         }
         let before = sql::all(&mut tx).await?.into_iter().find(|known| known.id == concert.id);
+        if before.as_ref().is_some_and(|before| before.archived) {
+            return Err(Error::Archived);
+        }
         self.queue.ensure(&mut tx, version, &concert.queue).await?;
         sql::put(&mut tx, &concert).await?;
         if let Some(before) = before {
@@ -135,6 +138,34 @@ impl Catalogue {
         Ok(())
     }
 
+    /// Ends the sale of a concert for good. First nothing of it can be booked any more; then `settled` looks whether anything is still under
+    /// way, and if so the sale goes on.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] when something is under way; then nothing has changed.
+    pub async fn archive<E: From<Error>>(
+        &self,
+        id: &ConcertId,
+        settled: impl AsyncFnOnce(&Concert) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        let (mut tx, version) =
+            definitions::begin_change(&self.mysql).await.map_err(|error| E::from(error.into()))?;
+        let all = sql::all(&mut tx).await.map_err(|error| E::from(error.into()))?;
+        let concert = all.into_iter().find(|known| known.id == *id).ok_or(Error::NotFound)?;
+        store::take_out(&self.redis, &concert.queue, id).await.map_err(Error::from)?;
+        let outcome = settled(&concert).await;
+        if !matches!(outcome, Ok(true)) {
+            store::lay(&self.redis, &concert).await.map_err(Error::from)?;
+            return Err(outcome.err().unwrap_or_else(|| Error::InUse.into()));
+        }
+        let written = async {
+            sql::archive(&mut tx, id, version).await?;
+            tx.commit().await.map_err(mysql::Error::from)?;
+            self.reload().await
+        };
+        Ok(written.await?)
+    }
+
     /// Brings this instance and Redis to the committed version of a concert and its queue, after a hold of `stale` was refused because
     /// Redis had another. Waits for a change that is under way.
     pub async fn renew(&self, stale: &Concert) -> Result<(), Error> {
@@ -147,8 +178,8 @@ impl Catalogue {
         let (mut tx, _) = definitions::lock(&self.mysql).await?;
         let committed = sql::all(&mut tx).await?.into_iter().find(|concert| concert.id == stale.id);
         match &committed {
-            Some(concert) => store::lay(&self.redis, concert).await?,
-            None => store::take_out(&self.redis, &stale.queue, &stale.id).await?,
+            Some(concert) if !concert.archived => store::lay(&self.redis, concert).await?,
+            _ => store::take_out(&self.redis, &stale.queue, &stale.id).await?,
         }
         tx.commit().await.map_err(mysql::Error::from)?;
         self.reload().await?;

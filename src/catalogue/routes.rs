@@ -81,6 +81,9 @@ impl From<Error> for Problem {
                 "in_use",
                 "The change would take away a seat that is held or sold.",
             ),
+            Error::Archived => {
+                Self::new(StatusCode::CONFLICT, "in_use", "The sale is over and archived: it can't change.")
+            }
             Error::Unsound(flaws) => Self::invalid_request(
                 flaws.into_iter().map(|(field, message)| FieldError { field, message }).collect(),
             ),

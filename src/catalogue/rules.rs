@@ -115,6 +115,7 @@ mod tests {
             hold_seconds: 300,
             max_seats_per_user: 4,
             cancel_until: None,
+            archived: false,
             schedules: vec![schedule],
         }
     }

@@ -20,6 +20,7 @@ struct ConcertRow {
     hold_seconds: u32,
     max_seats_per_user: u32,
     cancel_until: Option<DateTime<Utc>>,
+    archived_at: Option<DateTime<Utc>>,
 }
 
 #[derive(FromRow)]
@@ -35,7 +36,7 @@ struct ScheduleRow {
 /// All concerts with their dates.
 pub(super) async fn all(connection: &mut MySqlConnection) -> Result<Vec<Concert>, mysql::Error> {
     let concerts: Vec<ConcertRow> = sqlx::query_as(
-        "SELECT id, version, title, queue_id, hold_seconds, max_seats_per_user, cancel_until FROM concerts ORDER BY id",
+        "SELECT id, version, title, queue_id, hold_seconds, max_seats_per_user, cancel_until, archived_at FROM concerts ORDER BY id",
     )
     .fetch_all(&mut *connection)
     .await?;
@@ -90,6 +91,20 @@ pub(super) async fn put(connection: &mut MySqlConnection, concert: &Concert) -> 
     Ok(())
 }
 
+/// Notes that the sale of a concert is over.
+pub(super) async fn archive(
+    connection: &mut MySqlConnection,
+    concert: &ConcertId,
+    version: u64,
+) -> Result<(), mysql::Error> {
+    sqlx::query("UPDATE concerts SET archived_at = UTC_TIMESTAMP(3), version = ? WHERE id = ?")
+        .bind(version)
+        .bind(concert.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// The concert that owns a schedule.
 pub(super) async fn owner(
     connection: &mut MySqlConnection,
@@ -118,6 +133,7 @@ fn read_concert(row: ConcertRow, dates: &mut HashMap<String, Vec<Schedule>>) -> 
         hold_seconds: row.hold_seconds,
         max_seats_per_user: row.max_seats_per_user,
         cancel_until: row.cancel_until,
+        archived: row.archived_at.is_some(),
         schedules: dates.remove(id.as_str()).unwrap_or_default(),
         id,
     })

@@ -41,7 +41,7 @@ impl Seats {
         section: Option<&str>,
     ) -> Result<Reservation, Error> {
         for _ in 0..TRIES {
-            let date = self.date(claims, schedule)?;
+            let date = self.bookable(claims, schedule)?;
             let max_seats = date.concert.max_seats_per_user;
             if quantity == 0 {
                 return Err(Error::Unsound("quantity", "must be at least 1".into()));

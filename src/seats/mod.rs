@@ -4,6 +4,8 @@
 //! reservations, `q:owners` the open ones of each user, `q:bought` how many seats a user owns, `q:holds` the deadlines for the sweep. A hold lapses
 //! when Redis' clock passes its deadline; the sweep only writes that down. MySQL gets a reservation when it ends: confirmed, released or expired.
 
+mod archive;
+mod archive_store;
 mod best;
 mod best_store;
 mod error;
@@ -103,7 +105,7 @@ impl Seats {
         numbers: &[u32],
     ) -> Result<Reservation, Error> {
         for _ in 0..TRIES {
-            let date = self.date(claims, schedule)?;
+            let date = self.bookable(claims, schedule)?;
             let max_seats = date.concert.max_seats_per_user;
             let (seats, amount) =
                 rules::choose(date.schedule(), numbers, max_seats).map_err(|refusal| match refusal {
@@ -156,6 +158,12 @@ impl Seats {
         if date.concert.queue == claims.queue { Ok(date) } else { Err(Error::WrongQueue) }
     }
 
+    /// The same, as long as its sale is not over for good.
+    fn bookable(&self, claims: &Claims, schedule: &ScheduleId) -> Result<Date, Error> {
+        let date = self.date(claims, schedule)?;
+        if date.concert.archived { Err(Error::BookingNotOpen) } else { Ok(date) }
+    }
+
     /// Gives a hold back at once.
     pub async fn release(&self, id: ReservationId, user: UserId) -> Result<(), Error> {
         let (_, reservation) = self.find(id, user).await?;
@@ -206,7 +214,7 @@ impl Seats {
 
     /// Until when a bought reservation can be cancelled, milliseconds since 1970; `None` when its date is gone.
     pub fn cancel_until(&self, reservation: &Reservation) -> Option<i64> {
-        let date = self.catalogue.date(&reservation.schedule)?;
+        let date = self.catalogue.date(&reservation.schedule).filter(|date| !date.concert.archived)?;
         let until = date.concert.cancel_until.unwrap_or(date.schedule().starts_at);
         Some(until.timestamp_millis())
     }
@@ -234,7 +242,12 @@ impl Seats {
         if let Some(taken) = self.views.look(&hall, now) {
             return Ok(taken);
         }
-        let taken = self.map.submit(hall.clone(), ()).await?;
+        let taken = if date.concert.archived {
+            let sold = sql::sold(&self.mysql, &hall.schedule).await?;
+            sold.into_iter().map(|number| store::Taken { number, sold: true }).collect::<Vec<_>>().into()
+        } else {
+            self.map.submit(hall.clone(), ()).await?
+        };
         self.views.keep(&hall, now, &taken);
         Ok(taken)
     }

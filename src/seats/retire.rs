@@ -9,26 +9,28 @@ use crate::partition::Partition;
 use crate::redis;
 
 impl Seats {
-    /// Drops a partition's reservations that have ended, that MySQL has by its checkpoint, and that ended `keep` ago. Gives how many.
+    /// Drops a partition's reservations that have ended, that MySQL has by its checkpoint, and that ended `keep` ago. Gives how many, and Redis' clock.
     pub async fn retire(
         &self,
         partition: Partition,
         checkpoint: u64,
         keep: Duration,
-    ) -> Result<u64, redis::Error> {
+    ) -> Result<(u64, i64), redis::Error> {
         let (mut cursor, mut dropped) = ("0".to_owned(), 0);
         loop {
             let part = store::retire(&self.redis, partition, &cursor, checkpoint, keep).await?;
             dropped += part.dropped;
-            let Some(next) = part.next else { return Ok(dropped) };
+            let Some(next) = part.next else { return Ok((dropped, part.now)) };
             cursor = next;
         }
     }
 
-    /// Drops the marks of lapsed holds of all concerts. Gives how many.
+    /// Drops the marks of lapsed holds of all concerts that are on. Gives how many.
     pub async fn clear(&self) -> Result<u64, redis::Error> {
         let mut dropped = 0;
-        for date in self.catalogue.concerts().iter().flat_map(Date::all_of) {
+        for date in
+            self.catalogue.concerts().iter().filter(|concert| !concert.archived).flat_map(Date::all_of)
+        {
             let mut cursor = "0".to_owned();
             loop {
                 let (queue, schedule) = (&date.concert.queue, &date.schedule().id);

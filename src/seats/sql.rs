@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::lists::Dated;
 use super::reservation::{Reservation, Seat, Status};
 use crate::http::page::Cursor;
-use crate::ids::{ConcertId, ReservationId, UserId};
+use crate::ids::{ConcertId, ReservationId, ScheduleId, UserId};
 use crate::money::Money;
 use crate::mysql;
 
@@ -39,6 +39,12 @@ pub(super) async fn one(pool: &MySqlPool, id: ReservationId) -> Result<Option<Re
     .fetch_optional(pool)
     .await?;
     Ok(row.and_then(read))
+}
+
+/// The seats of a schedule that are sold, in order.
+pub(super) async fn sold(pool: &MySqlPool, schedule: &ScheduleId) -> Result<Vec<u32>, mysql::Error> {
+    let list = "SELECT seat_number FROM reservation_seats WHERE schedule_id = ? ORDER BY seat_number";
+    Ok(sqlx::query_scalar(list).bind(schedule.as_str()).fetch_all(pool).await?)
 }
 
 /// The newest reservations of a user before a place, at most so many.

@@ -14,6 +14,7 @@ on_one_and_two!(
     an_unsound_wish_changes_nothing,
     a_crowd_that_wants_the_best_gets_every_seat_once,
     a_large_hall_is_searched_to_its_end,
+    a_crowd_in_a_large_hall_gets_every_seat_once,
 );
 
 async fn best(api: &Api, token: &str, body: &Value) -> Answer {
@@ -151,4 +152,29 @@ async fn a_large_hall_is_searched_to_its_end(world: World) {
     assert_eq!(found, [vec![8_001, 8_002, 8_003], vec![9_994, 9_995, 9_996]]);
     let five = json!({"schedule_id": NIGHT, "quantity": 5});
     best(api, &guests[0].token, &five).await.problem(409, "not_enough_seats");
+}
+
+/// Nothing is left but runs of three, so every pair leaves a seat alone: all searches go through the whole hall, in several calls, and come back
+/// to the run that each of them passed first.
+async fn a_crowd_in_a_large_hall_gets_every_seat_once(world: World) {
+    hall(&world, &[("A", 1, 6_000, 3_000)]).await;
+    let api = &world.api;
+    let guests = join_all((0..50).map(|_| api.active_guest(SHOW))).await;
+    api.held(&guests[0].token, NIGHT, &[1]).await;
+    let mut redis = world.stores.redis().await;
+    let key = redis.ask(&["KEYS", &format!("{}:*:s:{NIGHT}:seats", world.stores.prefix)]).await.list();
+    let key = key.into_iter().next().unwrap().text();
+    for number in (1..=6_000).filter(|number| !(10..13).contains(&(number % 100))) {
+        redis.ask(&["HSET", &key, &number.to_string(), "0123456789abcdefs"]).await;
+    }
+    let wish = pair();
+    let answers = join_all(guests.iter().map(|guest| best(api, &guest.token, &wish))).await;
+    let mut seats = BTreeSet::new();
+    for answer in &answers {
+        let pair = numbers(&answer.expect(201));
+        assert_eq!(pair[0] + 1, pair[1], "side by side");
+        for number in pair {
+            assert!(seats.insert(number), "seat {number} was held twice");
+        }
+    }
 }

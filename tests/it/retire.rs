@@ -6,6 +6,8 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde_json::json;
 use usher::app::Retirement;
+use usher::config::Config;
+use usher::ids::ConcertId;
 
 use crate::support::world::{fast_queue, night};
 use crate::support::{Api, Instance, NIGHT, SHOW, Stores, World, eventually, new_key};
@@ -109,4 +111,92 @@ async fn what_has_ended_leaves_redis_and_reads_from_mysql() {
     })
     .await;
     api.held(&rival.token, NIGHT, &[20, 21]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_archived_sale_leaves_redis_as_it_was_before() {
+    let world = world(2).await;
+    let api = &world.api;
+    let before = sizes(&world.stores).await;
+    world.show(12, 1_000).await;
+    let mut bought = Vec::new();
+    for seat in 1..=5 {
+        let guest = api.active_guest(SHOW).await;
+        api.charge(&guest.user, 1_000).await;
+        let reservation = api.held(&guest.token, NIGHT, &[seat]).await;
+        api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
+        bought.push((guest, reservation));
+    }
+    let last = api.active_guest(SHOW).await;
+    let held = api.held(&last.token, NIGHT, &[9]).await;
+    let config = Config::new(&world.stores.args()).unwrap();
+    let show: ConcertId = SHOW.parse().unwrap();
+
+    // While somebody holds a seat the sale goes on.
+    usher::app::archive(&config.stores, &show).await.unwrap_err();
+    assert_eq!(api.seats(&last.token, NIGHT).await[8], "held");
+    let other = api.held(&last.token, NIGHT, &[10]).await;
+    for id in [&held, &other] {
+        api.delete(&format!("/v1/reservations/{id}")).user(&last.user).send().await.expect(204);
+    }
+    usher::app::archive(&config.stores, &show).await.unwrap();
+
+    // Nothing of it is left but what every user and every partition has.
+    eventually("Redis is as it was", || async {
+        let after = sizes(&world.stores).await;
+        let new: Vec<_> = after.keys().filter(|key| !before.contains_key(*key)).collect();
+        let rest =
+            ["outbox", "seq", "wallets", "idempotency", "idempotency_due", "wallet_ops", "wallet_ops_due"];
+        let settings = format!("q:{SHOW}:settings");
+        let of_the_sale =
+            |key: &str| !rest.contains(&key.rsplit(':').next().unwrap()) && !key.ends_with(&settings);
+        new.iter().all(|key| !of_the_sale(key)).then_some(())
+    })
+    .await;
+
+    // Every row stays, and reads as before; nothing can be booked, cancelled or changed.
+    let (buyer, reservation) = &bought[0];
+    let path = format!("/v1/reservations/{reservation}");
+    assert_eq!(api.get(&path).user(&buyer.user).send().await.expect(200)["status"], "confirmed");
+    world.everywhere(&format!("/v1/queues/{SHOW}"), |_| true).await;
+    let guest = api.active_guest(SHOW).await;
+    eventually("every instance knows that it is over", || async {
+        for _ in 0..2 {
+            if api.hold(&guest.token, NIGHT, &[11]).await.status != 403 {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+    let cancel = api.post(&format!("{path}/cancel")).user(&buyer.user).key(&new_key());
+    cancel.send().await.problem(403, "cancellation_closed");
+    api.hold(&guest.token, NIGHT, &[1]).await.problem(403, "booking_not_open");
+    let wish = json!({"schedule_id": NIGHT, "quantity": 1});
+    let best = api.post("/v1/reservations/best").token(&guest.token).json(&wish).send().await;
+    best.problem(403, "booking_not_open");
+    let map = api.seats(&guest.token, NIGHT).await;
+    assert!(map[..5].iter().all(|it| it == "sold") && map[5..].iter().all(|it| it == "available"), "{map:?}");
+    let again = api.put(&format!("/admin/concerts/{SHOW}"), &crate::support::world::show(12, 1_000)).await;
+    again.problem(409, "in_use");
+    usher::app::archive(&config.stores, &show).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sale_is_archived_by_itself_a_day_after_its_queue_has_closed() {
+    let world = world(1).await;
+    let mut past = night(5, 1_000);
+    past["starts_at"] = json!("2020-01-01T19:00:00.000Z");
+    let concert = json!({"title": "Long ago", "schedules": [past]});
+    world.queue(SHOW, fast_queue()).await;
+    world.concert(SHOW, concert.clone()).await;
+    let api = &world.api;
+    let put = async || api.put(&format!("/admin/concerts/{SHOW}"), &concert).await.status;
+    // Several rounds pass, and nothing happens while the queue is open.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(put().await, 200);
+    let mut closed = fast_queue();
+    closed["closes_at"] = json!("2020-01-01T19:00:00.000Z");
+    world.queue(SHOW, closed).await;
+    eventually("the sale is archived", || async { (put().await == 409).then_some(()) }).await;
 }
