@@ -28,6 +28,7 @@ Usher is serving.
   admin key    {admin_key}
   Redis        redis-cli -p {redis_port}
   MySQL        {mysql_url}
+  to try       coupon demo-coupon, reward demo-reward
 
 A tour: join the line, hold seats 12 and 13, charge the wallet, pay, and see the token used up. Paste it into another terminal:
 

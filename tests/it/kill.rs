@@ -50,8 +50,8 @@ async fn pay_until(
         .enumerate()
         .map(|(at, payer)| {
             let call = api.payment(&payer.guest.token, &payer.reservation, &payer.key);
-            // One a millisecond: a machine that is slow to read answers is as slow to send, so that some are always under way.
-            let turn = Duration::from_millis(at as u64);
+            // Four a millisecond: a machine that is slow to read answers is as slow to send, so that some are always under way.
+            let turn = Duration::from_micros(at as u64 * 250);
             tokio::spawn(async move {
                 tokio::time::sleep(turn).await;
                 (at, call.try_send().await.ok())

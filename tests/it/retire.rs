@@ -145,8 +145,16 @@ async fn an_archived_sale_leaves_redis_as_it_was_before() {
     eventually("Redis is as it was", || async {
         let after = sizes(&world.stores).await;
         let new: Vec<_> = after.keys().filter(|key| !before.contains_key(*key)).collect();
-        let rest =
-            ["outbox", "seq", "wallets", "idempotency", "idempotency_due", "wallet_ops", "wallet_ops_due"];
+        let rest = [
+            "outbox",
+            "seq",
+            "wallets",
+            "idempotency",
+            "idempotency_due",
+            "wallet_ops",
+            "wallet_ops_due",
+            "tallies",
+        ];
         let settings = format!("q:{SHOW}:settings");
         let of_the_sale =
             |key: &str| !rest.contains(&key.rsplit(':').next().unwrap()) && !key.ends_with(&settings);
