@@ -4,30 +4,31 @@
 -- the seats must still bear the reservation's mark.
 --
 -- KEYS: generation reservations payments q:due s:seats
--- ARGV: generation, milliseconds until the cancelling is due, reservation, user, closes at,
+-- ARGV: generation, milliseconds until the cancelling is due, reservation, user, closes at, idempotency key,
 --   then, where Redis keeps it no more: queue, concert, schedule, detail, amount, held_until, created_at of the reservation,
 --   payment, attempt, amount, discount, balance after it, created_at, coupon and issue (both may be empty) of its payment, count, seat…
 -- Reply: {state, payment record, reservation record, now}
---   1 begun, now or before; 2 cancelled before; 3 not bought; 4 too late; 5 not kept here, call again with what MySQL has
+--   1 begun, now or before; 2 cancelled before under this key; 3 not bought; 4 too late; 5 not kept here, call again with what MySQL has;
+--   6 cancelled before under another key
 --
 -- uses: guard reservation payment
-local BEGUN, CANCELLED, NOT_BOUGHT, TOO_LATE, NOT_KEPT = 1, 2, 3, 4, 5
+local BEGUN, CANCELLED, NOT_BOUGHT, TOO_LATE, NOT_KEPT, BY_ANOTHER = 1, 2, 3, 4, 5, 6
 local id, user, closes = ARGV[3], ARGV[4], tonumber(ARGV[5])
 redis.call('ZCARD', due)
 
 local function lay_back()
   local numbers = {}
-  for i = 22, #ARGV do
+  for i = 23, #ARGV do
     numbers[#numbers + 1] = tonumber(ARGV[i])
   end
   local r = {
-    id = id, user = user, queue = ARGV[6], concert = ARGV[7], schedule = ARGV[8], seats = numbers, detail = ARGV[9], amount = tonumber(ARGV[10]),
-    status = 'confirmed', held_until = tonumber(ARGV[11]), created_at = tonumber(ARGV[12]), payment = ARGV[13],
+    id = id, user = user, queue = ARGV[7], concert = ARGV[8], schedule = ARGV[9], seats = numbers, detail = ARGV[10], amount = tonumber(ARGV[11]),
+    status = 'confirmed', held_until = tonumber(ARGV[12]), created_at = tonumber(ARGV[13]), payment = ARGV[14],
   }
   local p = {
-    id = ARGV[13], reservation = id, user = user, queue = ARGV[6], state = 'confirmed', attempt = tonumber(ARGV[14]), amount = tonumber(ARGV[15]),
-    discount = tonumber(ARGV[16]), balance_after = tonumber(ARGV[17]), created_at = tonumber(ARGV[18]),
-    coupon = ARGV[19] ~= '' and ARGV[19] or nil, issue = ARGV[20] ~= '' and ARGV[20] or nil,
+    id = ARGV[14], reservation = id, user = user, queue = ARGV[7], state = 'confirmed', attempt = tonumber(ARGV[15]), amount = tonumber(ARGV[16]),
+    discount = tonumber(ARGV[17]), balance_after = tonumber(ARGV[18]), created_at = tonumber(ARGV[19]),
+    coupon = ARGV[20] ~= '' and ARGV[20] or nil, issue = ARGV[21] ~= '' and ARGV[21] or nil,
   }
   return r, p
 end
@@ -48,7 +49,7 @@ end
 local r = load(id)
 local p = r and r.payment and load_payment(r.payment)
 if not r or r.status == 'confirmed' and not p then
-  if #ARGV < 22 then
+  if #ARGV < 23 then
     return answer(NOT_KEPT)
   end
   r, p = lay_back()
@@ -60,7 +61,7 @@ if r.status == 'cancelling' then
   return answer(BEGUN, p, r)
 end
 if r.status == 'cancelled' then
-  return answer(CANCELLED, p, r)
+  return answer(r.key == ARGV[6] and CANCELLED or BY_ANOTHER, p, r)
 end
 if r.status ~= 'confirmed' or p.state ~= 'confirmed' then
   return answer(NOT_BOUGHT)
@@ -71,7 +72,7 @@ end
 if not owns_seats(r) then
   return answer(NOT_BOUGHT)
 end
-r.status, p.state = 'cancelling', 'refunding'
+r.status, r.key, p.state = 'cancelling', ARGV[6], 'refunding'
 save(r)
 save_payment(p)
 redis.call('ZADD', due, now + tonumber(ARGV[2]), p.id)

@@ -56,7 +56,7 @@ async fn step_by_step(
     replayed: bool,
 ) -> Result<Cancelling, Error> {
     let (now, reservation) = on.seats.find(id, keyed.user).await?;
-    match begin_cancel(on, &reservation).await? {
+    match begin_cancel(on, &reservation, &keyed.key).await? {
         store::Begun::Pending(now, payment, reservation) => {
             let done = finish(on, &payment, &reservation).await;
             let (now, reservation) = done.unwrap_or_else(|error| {
@@ -65,29 +65,25 @@ async fn step_by_step(
             });
             Ok(Cancelling { now, reservation, replayed })
         }
-        // Cancelled by this very request before, else by another.
-        store::Begun::Cancelled(now, reservation) if replayed => {
-            Ok(Cancelling { now, reservation, replayed })
-        }
+        // Cancelled by this very request before, or by its twin a moment ago.
+        store::Begun::Cancelled(now, reservation) => Ok(Cancelling { now, reservation, replayed }),
         store::Begun::NotKept if replayed && reservation.status == Status::Cancelled => {
             Ok(Cancelling { now, reservation, replayed })
         }
-        store::Begun::Cancelled(..) | store::Begun::NotBought | store::Begun::NotKept => {
-            Err(Error::NotCancellable)
-        }
+        store::Begun::NotBought | store::Begun::NotKept => Err(Error::NotCancellable),
         store::Begun::TooLate => Err(Error::CancellationClosed),
     }
 }
 
 /// Step 1, the commit point. Of what Redis keeps no more MySQL tells what was bought.
-async fn begin_cancel(on: &Payments, reservation: &Reservation) -> Result<store::Begun, Error> {
+async fn begin_cancel(on: &Payments, reservation: &Reservation, key: &str) -> Result<store::Begun, Error> {
     let closes = on.seats.cancel_until(reservation).unwrap_or(0);
-    match store::begin_cancel(&on.redis, reservation, closes, None).await? {
+    match store::begin_cancel(&on.redis, reservation, closes, key, None).await? {
         store::Begun::NotKept if reservation.status == Status::Confirmed => {
             let Some(payment) = sql::confirmed_of(&on.mysql, reservation.id).await? else {
                 return Ok(store::Begun::NotKept);
             };
-            Ok(store::begin_cancel(&on.redis, reservation, closes, Some(&payment)).await?)
+            Ok(store::begin_cancel(&on.redis, reservation, closes, key, Some(&payment)).await?)
         }
         begun => Ok(begun),
     }

@@ -13,6 +13,7 @@ const DUE_MS: i64 = 5_000;
 pub(super) enum Begun {
     /// Being cancelled, begun now or before. With Redis' clock, as in the next.
     Pending(i64, Payment, Reservation),
+    /// Cancelled before, under the same key.
     Cancelled(i64, Reservation),
     NotBought,
     TooLate,
@@ -25,10 +26,15 @@ pub(super) async fn begin_cancel(
     redis: &Redis,
     reservation: &Reservation,
     closes_at: i64,
+    key: &str,
     payment: Option<&Payment>,
 ) -> Result<Begun, Error> {
     let mut args = Args::new();
-    args.int(DUE_MS).bytes(reservation.id.as_bytes()).bytes(reservation.user.as_bytes()).int(closes_at);
+    args.int(DUE_MS)
+        .bytes(reservation.id.as_bytes())
+        .bytes(reservation.user.as_bytes())
+        .int(closes_at)
+        .text(key);
     if let Some(payment) = payment {
         lay_back(&mut args, reservation, payment)?;
     }
@@ -43,7 +49,7 @@ pub(super) async fn begin_cancel(
             let reservation = words.record()?;
             Begun::Cancelled(words.int()?, reservation)
         }
-        3 => Begun::NotBought,
+        3 | 6 => Begun::NotBought,
         4 => Begun::TooLate,
         _ => Begun::NotKept,
     })
