@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::mysql::MySqlPool;
 
 use super::apply::{Batch, Fault};
+use super::nudge::Nudge;
 use super::sql;
 use crate::mysql;
 use crate::partition::Partition;
@@ -69,6 +70,7 @@ impl From<Failure> for Fault {
 pub(super) async fn run(
     redis: &Redis,
     pool: &MySqlPool,
+    nudge: &Nudge,
     partitions: &[Partition],
     bounds: Bounds,
 ) -> Result<Pass, Failure> {
@@ -101,6 +103,7 @@ pub(super) async fn run(
         pass.rows = sql::write(&mut tx, &batch).await?;
         sql::advance(&mut tx, &moved).await?;
         tx.commit().await.map_err(mysql::Error::from)?;
+        nudge.committed(moved);
     }
     (pass.entries, pass.events, pass.newest) = (batch.entries, batch.events, batch.newest);
     trim(redis, &through).await;

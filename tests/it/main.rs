@@ -10,6 +10,7 @@ mod cancel;
 mod coupon_payments;
 mod coupons;
 mod definitions;
+mod durable;
 mod entries;
 mod giveaways_kill;
 mod history;
