@@ -21,7 +21,7 @@ async fn a_process_dies_before_a_script_or_after_it() {
     let healthy = Process::start(&stores).await.api();
     for (edge, done) in [("before", 0), ("after", 10)] {
         let point = format!("wallet/charge.{edge}=1*off->return(kill)");
-        let process = Process::start_with(&stores, &point).await;
+        let process = Process::start_failing(&stores, &point).await;
         let (user, other) = (new_user(), new_user());
         assert_eq!(charge(&process.api(), &other, &new_key()).await, Some(201), "one may pass");
         assert_eq!(charge(&process.api(), &user, &new_key()).await, None, "{edge}");
@@ -36,7 +36,8 @@ async fn a_step_is_held_until_the_test_lets_it_go() {
     let (stores, dir) = (Stores::new().await, TempDir::new("it-failpoint").unwrap());
     let go = dir.path().join("go");
     let process =
-        Process::start_with(&stores, &format!("wallet/charge.before=1*return(until {})", go.display())).await;
+        Process::start_failing(&stores, &format!("wallet/charge.before=1*return(until {})", go.display()))
+            .await;
     let (api, user) = (process.api(), new_user());
     let held = tokio::spawn({
         let (api, user) = (api.clone(), user.clone());
@@ -52,7 +53,7 @@ async fn a_step_is_held_until_the_test_lets_it_go() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_is_frozen_until_it_is_thawed() {
     let stores = Stores::new().await;
-    let process = Process::start_with(&stores, "wallet/charge.after=1*return(stop)").await;
+    let process = Process::start_failing(&stores, "wallet/charge.after=1*return(stop)").await;
     let (api, user) = (process.api(), new_user());
     let held = tokio::spawn({
         let (api, user) = (api.clone(), user.clone());
