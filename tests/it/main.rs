@@ -12,6 +12,7 @@ mod coupons;
 mod definitions;
 mod durable;
 mod entries;
+mod failpoints;
 mod giveaways_kill;
 mod history;
 mod journey;
