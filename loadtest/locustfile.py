@@ -26,6 +26,7 @@ SHAPE = os.environ.get("USHER_SHAPE", "spike")
 SEATS = 20_000
 PRICE = 1_000
 PATIENCE = 60
+SPAWN_RATE = 100
 NAME = f"locust-{uuid.uuid4().hex[:12]}"
 SCHEDULE = f"{NAME}-1"
 
@@ -58,7 +59,7 @@ def level(stages, at):
     for length, share in stages:
         if at < begin + length:
             users = PEAK * (last + (share - last) * (at - begin) / length)
-            return max(1, round(users)), max(1, PEAK)
+            return max(1, round(users)), SPAWN_RATE
         begin, last = begin + length, share
     return None
 

@@ -16,7 +16,7 @@ http.setResponseCallback(http.expectedStatuses(200, 201, 409));
 
 export const options = {
   scenarios: {
-    doubleclick: { executor: 'constant-arrival-rate', rate: 50, timeUnit: '1s', duration: '10s', preAllocatedVUs: 20, maxVUs: 100 },
+    doubleclick: { executor: 'constant-arrival-rate', rate: 50, timeUnit: '1s', duration: '10s', preAllocatedVUs: 100, maxVUs: 100 },
   },
   batchPerHost: CLICKS,
   thresholds: {
@@ -49,6 +49,9 @@ export default function (code) {
   const count = (status) => answers.filter((answer) => answer.status === status).length;
   const wallet = http.get(`${__ENV.USHER_URL}/v1/wallet`, { headers, tags: { name: 'wallet' } });
   const history = http.get(`${url}/mine`, { headers, tags: { name: 'history' } });
+  if (history.json('items').length !== CLICKS) {
+    console.error(`of ${headers['Usher-User']} the history tells ${history.body}`);
+  }
   check(null, {
     'one claim pays': () => count(201) === 1,
     'the others are refused': () => count(409) === CLICKS - 1,
