@@ -137,8 +137,7 @@ async fn usher_loses_nothing_and_answers_everybody() {
         stores: StoreArgs {
             redis_url: Some(redis.clone()),
             mysql_url: Some(servers.mysql.url()),
-            partitions: None,
-            key_prefix: None,
+            ..StoreArgs::default()
         },
         ..ServeArgs::default()
     });

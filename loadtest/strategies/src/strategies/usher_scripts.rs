@@ -12,7 +12,7 @@ use usher::idempotency::Keyed;
 use usher::ids::{QueueId, UserId};
 use usher::money::Money;
 use usher::mysql::{self, generation};
-use usher::outbox::Nudge;
+use usher::outbox::{AckSettings, Writer};
 use usher::partition::Partitions;
 use usher::queue::{Queue, Signer};
 use usher::redis::{Keys, Redis, Settings};
@@ -45,9 +45,12 @@ impl UsherScripts {
         }
         let signer = Signer::new(&[("k1".to_owned(), SecretString::from(Uuid::new_v4().to_string()))]);
         let queue = Queue::new(redis.clone(), mysql.clone(), signer, CancellationToken::new());
+        // This writer never runs: those of the services do the work.
+        let accepted = AckSettings { durable: false, patience: Duration::ZERO };
+        let nudge = Writer::new(redis.clone(), mysql.clone(), accepted).nudge();
         Ok(Self {
-            wallet: Wallet::new(redis.clone(), mysql.clone(), Nudge::default()),
-            coupons: Coupons::new(redis, mysql, Nudge::default()),
+            wallet: Wallet::new(redis.clone(), mysql.clone(), nudge.clone()),
+            coupons: Coupons::new(redis, mysql, nudge),
             queue: Arc::new(queue),
             line: LINE.parse()?,
         })
@@ -80,8 +83,8 @@ impl UsherScripts {
             Work::Issue { coupon, user } => {
                 let coupon = coupon_name(coupon).parse().map_err(broken)?;
                 match self.coupons.issue(&coupon, user_of(user)?).await {
-                    Ok((_, true)) => Ok(Answer::Done),
-                    Ok((_, false)) => Ok(Answer::Known),
+                    Ok(given) if given.fresh => Ok(Answer::Done),
+                    Ok(_) => Ok(Answer::Known),
                     Err(coupons::Error::SoldOut) => Ok(Answer::Refused),
                     Err(error) => Err(broken(error)),
                 }
