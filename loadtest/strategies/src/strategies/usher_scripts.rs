@@ -15,7 +15,7 @@ use usher::mysql::{self, generation};
 use usher::outbox::{AckSettings, Writer};
 use usher::partition::Partitions;
 use usher::queue::{Queue, Signer};
-use usher::redis::{Keys, Redis, Settings};
+use usher::redis::{Keys, Reach, Redis, Settings};
 use usher::wallet::Wallet;
 use uuid::Uuid;
 
@@ -34,8 +34,12 @@ pub(crate) struct UsherScripts {
 impl UsherScripts {
     /// Rooms over the stores of services that serve already.
     pub(crate) async fn open(redis_url: &str, mysql_url: &str) -> Result<Self, Failure> {
-        let settings =
-            Settings { url: SecretString::from(redis_url), command_timeout: Duration::from_secs(5) };
+        let settings = Settings {
+            url: SecretString::from(redis_url),
+            command_timeout: Duration::from_secs(5),
+            may_forget: false,
+            reach: Reach::default(),
+        };
         let redis = Redis::connect(&settings, Keys::new("usher", Partitions::default())).await?;
         let mysql = mysql::connect(mysql_url, 4).await?;
         for checkpoint in generation::load(&mysql, Partitions::default()).await? {
