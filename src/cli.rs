@@ -52,6 +52,14 @@ enum Command {
         #[command(flatten)]
         stores: StoreArgs,
     },
+    /// Lay Redis back from MySQL where it is empty, older or somebody else's; instances may be running
+    Recover {
+        /// Only this partition, and also if it serves: its holds and places in line are lost
+        #[arg(long, value_name = "NUMBER")]
+        partition: Option<u16>,
+        #[command(flatten)]
+        stores: StoreArgs,
+    },
     /// The keys that sign passes
     #[command(subcommand)]
     Keys(Keys),
@@ -101,6 +109,8 @@ pub enum Job {
     AuditQueue(QueueId, StoreSettings),
     /// `usher archive`
     Archive(ConcertId, StoreSettings),
+    /// `usher recover`
+    Recover(Option<u16>, StoreSettings),
     /// `usher keys rotate`
     RotateKeys(MigrateSettings),
     /// `usher openapi`
@@ -163,6 +173,7 @@ impl Command {
                 Job::AuditQueue(queue, StoreSettings::new(&stores)?)
             }
             Self::Archive { concert, stores } => Job::Archive(concert, StoreSettings::new(&stores)?),
+            Self::Recover { partition, stores } => Job::Recover(partition, StoreSettings::new(&stores)?),
             Self::Keys(Keys::Rotate(args)) => Job::RotateKeys(MigrateSettings::new(&args)?),
             Self::Openapi { admin } => Job::Openapi { admin },
         })
@@ -188,6 +199,7 @@ impl Job {
                 }
             }
             Self::Archive(concert, stores) => app::archive(&stores, &concert).await,
+            Self::Recover(partition, stores) => app::recover(&stores, partition).await,
             Self::RotateKeys(settings) => app::rotate_keys(&settings).await,
             Self::Openapi { admin } => {
                 let document = if admin { app::admin_document() } else { app::public_document() };
@@ -236,6 +248,8 @@ mod tests {
             job("usher archive show --mysql-url mysql://h/d --redis-url redis://h"),
             Ok(Job::Archive(..))
         ));
+        let recover = job("usher recover --partition 7 --mysql-url mysql://h/d --redis-url redis://h");
+        assert!(matches!(recover, Ok(Job::Recover(Some(7), _))));
         assert!(matches!(job("usher dev --log json --listen 127.0.0.1:0"), Ok(Job::Dev(_))));
         for bad in ["usher", "usher fly", "usher seed", "usher serve --colour red"] {
             assert!(job(bad).is_err(), "{bad}");

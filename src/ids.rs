@@ -198,6 +198,22 @@ uuids! {
     ClaimId,
 }
 
+/// The digest of a request that bears an idempotency key: method, path and body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Fingerprint(#[serde(deserialize_with = "sixteen_bytes")] [u8; 16]);
+
+impl Fingerprint {
+    /// The sixteen bytes.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+fn sixteen_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 16], D::Error> {
+    from.deserialize_bytes(SixteenBytes).map(Uuid::into_bytes)
+}
+
 impl UserId {
     /// The slot of the user's wallet and idempotency keys.
     pub fn slot(&self) -> Slot {

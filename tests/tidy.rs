@@ -47,7 +47,7 @@ fn may_name(module: &str) -> Option<Vec<&'static str>> {
         "redis" => Some(vec!["failpoint", "telemetry"]),
         "mysql" => Some(vec!["telemetry"]),
         "outbox" => Some(vec!["redis", "mysql", "failpoint", "telemetry"]),
-        "recovery" => Some(vec!["redis", "mysql", "telemetry"]),
+        "recovery" => Some(vec!["redis", "mysql", "outbox", "failpoint", "telemetry"]),
         "idempotency" | "queue" => floor_and(&[]),
         "catalogue" => floor_and(&["queue"]),
         "seats" => floor_and(&["catalogue", "queue"]),
@@ -158,7 +158,9 @@ fn one_room_speaks_to_redis() {
         assert!(!names || path.starts_with("src/redis/"), "{path} names fred");
         let calls = text.contains(".call(&scripts::") || text.contains("scripts::");
         let store = path.ends_with("store.rs") || path.starts_with("src/redis/");
-        assert!(!calls || store, "{path}: scripts are called in store.rs");
+        // Each file of recovery lays one room's state by the scripts that are there for nothing else.
+        let recovery = path.starts_with("src/recovery/");
+        assert!(!calls || store || recovery, "{path}: scripts are called in store.rs");
     }
 }
 

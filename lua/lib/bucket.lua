@@ -2,22 +2,27 @@
 -- It keeps the admissions of the last interval as "time:count" words. More than 64 words are merged from the oldest end under the
 -- later time, which can only delay an admission. Beside them stand the totals and, for the estimate, counts of 5-second
 -- windows and the best 30 seconds since the settings last changed.
+-- While a line stands up again after a loss (lib/restore.lua) nobody is admitted.
 -- Gives: allowance() → how many may be admitted now, milliseconds until more may; admit_count(n); recent() → admissions of the last 30 s, the most of any
 -- 30 s since the settings last changed.
 local function admissions()
-  local times, counts, used = {}, {}, 0
+  local times, counts, sum = {}, {}, 0
   for time, count in string.gmatch(redis.call('HGET', bucket, 'log') or '', '(%d+):(%d+)') do
     time, count = tonumber(time), tonumber(count)
     if time + interval > now then
-      times[#times + 1], counts[#counts + 1], used = time, count, used + count
+      times[#times + 1], counts[#counts + 1], sum = time, count, sum + count
     end
   end
-  return times, counts, used
+  return times, counts, sum
 end
 local function allowance()
-  local times, _, used = admissions()
-  if used < per_interval then
-    return per_interval - used, 0
+  local restore_until = tonumber(redis.call('HGET', bucket, 'restore_until') or '0')
+  if restore_until > now then
+    return 0, restore_until - now
+  end
+  local times, _, sum = admissions()
+  if sum < per_interval then
+    return per_interval - sum, 0
   end
   return 0, times[1] and times[1] + interval - now or 0
 end

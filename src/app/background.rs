@@ -42,7 +42,14 @@ pub(super) fn start(
     sweeps.spawn(rooms.coupons.clone().run(stop.clone()));
     sweeps.spawn(retire::run(rooms.clone(), retirement, stop.clone()));
     sweeps.spawn(refresh(rooms.clone(), stop.clone()));
-    sweeps.spawn(recovery::run_verifier(rooms.redis.clone(), rooms.mysql.clone(), stop.clone()));
+    sweeps.spawn(recovery::run_verifier(
+        rooms.redis.clone(),
+        rooms.mysql.clone(),
+        writer.nudge(),
+        stop.clone(),
+    ));
+    let settling = recovery::Settling::new(rooms.redis.clone(), rooms.mysql.clone(), writer.nudge());
+    sweeps.spawn(recovery::run_settling(settling, stop.clone()));
     sweeps.spawn(limits.tidy(stop.clone()));
     sweeps.spawn(telemetry::upkeep(telemetry::install(), stop.clone()));
     sweeps.spawn(writer.nudge().watch(rooms.mysql.clone(), stop.clone()));

@@ -5,6 +5,7 @@
 mod api;
 mod background;
 mod demo;
+mod recover;
 mod retire;
 mod serve;
 
@@ -37,6 +38,7 @@ use crate::telemetry::{self, Metric};
 use crate::wallet::Wallet;
 
 pub use api::{admin_document, public_document};
+pub use recover::recover;
 pub use retire::Retirement;
 pub use serve::{archive, audit_queue, dev, migrate, rotate_keys, seed_demo, serve};
 
@@ -95,6 +97,12 @@ pub enum Error {
     /// Signals can't be listened to.
     #[error("listening to signals: {0}")]
     Signals(std::io::Error),
+    /// There is no such partition.
+    #[error("--partition: there is no partition {0}")]
+    NoPartition(u16),
+    /// Some partitions could not be laid back.
+    #[error("{0} partitions do not serve")]
+    NotRecovered(usize),
     /// An audit found faults.
     #[error("the audit found faults")]
     Unfair,

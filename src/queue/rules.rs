@@ -29,6 +29,7 @@ pub(super) fn flaws(settings: &Settings) -> Vec<Flaw> {
     range("max_active", settings.max_active, 1, 10_000_000);
     range("active_seconds", settings.active_seconds, 1, 86_400);
     range("claim_seconds", settings.claim_seconds, 1, 86_400);
+    range("restore_seconds", settings.restore_seconds, 0, 3_600);
     if let Some(max) = settings.max_waiting {
         range("max_waiting", max, 1, 100_000_000);
     }

@@ -57,6 +57,8 @@ pub struct Snapshot {
     pub(super) newest: u64,
     /// Scores in ascending order, each with how many stand before it.
     pub(super) marks: Vec<(u64, u64)>,
+    /// After a loss: places below were dealt before it, and whether such a place has stood up again only Redis can say. 0 without one.
+    pub(super) asks_below: u64,
 }
 
 impl Snapshot {
@@ -69,9 +71,9 @@ impl Snapshot {
         score >= ARRIVALS && score > self.newest
     }
 
-    /// Whether a score is still behind the front, or at it.
+    /// Whether a score is known to stand in line, behind the front or at it.
     pub(super) fn is_in_line(&self, score: u64) -> bool {
-        self.front.is_some_and(|front| score >= front)
+        score >= self.asks_below && self.front.is_some_and(|front| score >= front)
     }
 
     /// The 1-based position of a score that stands in line; see the module's text for how exact it is.
@@ -157,6 +159,7 @@ mod tests {
             front: line.first().copied(),
             newest,
             marks,
+            asks_below: 0,
         }
     }
 

@@ -208,7 +208,12 @@ pub(super) async fn snapshot(
     let given_up = numbers(words.word()?)?;
     let before = numbers(words.word()?)?;
     let marks = marks.iter().copied().zip(before).collect();
-    Ok(Look { snapshot: Snapshot { taken, line, admitted, front, newest, marks }, cursor, given_up })
+    let asks_below = words.count()?;
+    Ok(Look {
+        snapshot: Snapshot { taken, line, admitted, front, newest, marks, asks_below },
+        cursor,
+        given_up,
+    })
 }
 
 fn numbers(reply: Reply) -> Result<Vec<u64>, Error> {

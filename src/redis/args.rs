@@ -55,9 +55,10 @@ impl Args {
         Ok(self)
     }
 
-    pub(super) fn into_values(self, generation: u64) -> Vec<Value> {
+    /// With the fence under which they are meant in front.
+    pub(super) fn into_values(self, fence: String) -> Vec<Value> {
         let mut values = Vec::with_capacity(self.0.len() + 1);
-        values.push(Value::String(generation.to_string().into()));
+        values.push(Value::String(fence.into()));
         values.extend(self.0);
         values
     }

@@ -4,6 +4,7 @@
 //! [`Redis::call`], or through a [`Coalescer`] where many requests meet one entity.
 
 mod args;
+mod clear;
 mod client;
 mod coalescer;
 mod error;
@@ -13,12 +14,13 @@ mod outbox;
 mod reply;
 mod retired;
 mod script;
+mod trust;
 
 pub use args::Args;
-pub use client::{Reconnected, Redis, Settings};
+pub use client::{Redis, Settings};
 pub use coalescer::{Batch, Coalescer, MAX_BATCH};
 pub use error::Error;
-pub use generations::{Generations, Marks};
+pub use generations::{Fence, Generations, Marks, bar};
 pub use keys::{Keys, Place};
 pub use outbox::Entry;
 pub use reply::{Reply, Words};

@@ -64,6 +64,20 @@ impl Facts {
 }
 
 impl Stores {
+    /// Waits until every outbox is empty.
+    pub(crate) async fn written(&self) {
+        eventually("every outbox is empty", || async {
+            let mut redis = self.redis().await;
+            for partition in 0..PARTITIONS {
+                if redis.ask(&["XLEN", &self.key(partition, "outbox")]).await.int() > 0 {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+    }
+
     /// Waits until no payment is under way and every outbox is empty.
     pub(crate) async fn at_rest(&self) {
         eventually("every payment ends and the outbox is empty", || async {

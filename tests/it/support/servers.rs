@@ -60,7 +60,7 @@ pub(crate) struct Stores {
     /// A way into it.
     pub(crate) mysql: MySqlPool,
     /// A Redis that only this test has.
-    _own_redis: Option<(PrivateRedis, TempDir)>,
+    own_redis: Option<(PrivateRedis, TempDir)>,
 }
 
 impl Stores {
@@ -80,6 +80,42 @@ impl Stores {
         stores
     }
 
+    /// What the test's own Redis has on disk now.
+    pub(crate) fn saved(&self) -> TempDir {
+        let (_, dir) = self.own_redis.as_ref().unwrap();
+        let copy = TempDir::new("it-saved").unwrap();
+        copy_files(&dir.path().join(AOF), copy.path());
+        copy
+    }
+
+    /// Kills the test's own Redis and brings it back on the same port with what it had on disk at another time. `meanwhile` runs while it is away.
+    pub(crate) async fn rolled_back(&mut self, saved: &TempDir, meanwhile: impl AsyncFnOnce()) {
+        let (redis, dir) = self.own_redis.take().unwrap();
+        redis.stop().await.unwrap();
+        meanwhile().await;
+        std::fs::remove_dir_all(dir.path().join(AOF)).unwrap();
+        std::fs::create_dir(dir.path().join(AOF)).unwrap();
+        copy_files(saved.path(), &dir.path().join(AOF));
+        let redis = PrivateRedis::start_on(dir.path(), self.redis_port).await.unwrap();
+        self.own_redis = Some((redis, dir));
+    }
+
+    /// The partition of a user.
+    pub(crate) fn partition_of_user(&self, user: &str) -> u16 {
+        let user: usher::ids::UserId = user.parse().unwrap();
+        Partitions::new(PARTITIONS).unwrap().of(user.slot()).get()
+    }
+
+    /// Takes a partition out of Redis.
+    pub(crate) async fn lose(&self, partition: u16) {
+        let mut redis = self.redis().await;
+        // The fence first, as a partition that is half gone would never serve.
+        redis.ask(&["DEL", &self.key(partition, "generation")]).await;
+        for key in redis.ask(&["KEYS", &self.key(partition, "*")]).await.list() {
+            redis.ask(&["DEL", &key.text()]).await;
+        }
+    }
+
     /// A database without a schema.
     pub(crate) async fn without_schema() -> Self {
         Self::empty(None).await
@@ -97,7 +133,7 @@ impl Stores {
         let mysql = MySqlPoolOptions::new().max_connections(4).connect_lazy(&mysql_url).unwrap();
         let redis_port = own_redis.as_ref().map_or(servers.redis.port(), |(redis, _)| redis.port());
         let mysql_port = servers.mysql.port();
-        Self { prefix, redis_port, mysql_port, mysql_url, mysql, _own_redis: own_redis }
+        Self { prefix, redis_port, mysql_port, mysql_url, mysql, own_redis }
     }
 
     /// Where Redis is, as a URL.
@@ -156,4 +192,14 @@ impl Stores {
 /// A port of 127.0.0.1 as the URL of a Redis.
 pub(crate) fn redis_url_at(port: u16) -> String {
     format!("redis://127.0.0.1:{port}")
+}
+
+/// Where Redis keeps its append-only file, in its directory.
+const AOF: &str = "appendonlydir";
+
+fn copy_files(from: &std::path::Path, to: &std::path::Path) {
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
 }
