@@ -21,6 +21,7 @@ use crate::config::{Config, StoreSettings};
 use crate::coupons::{self, Coupons};
 use crate::dev;
 use crate::http::identity::Callers;
+use crate::http::jwt;
 use crate::http::limits::Limits;
 use crate::http::listener;
 use crate::idempotency::Idempotency;
@@ -65,6 +66,9 @@ pub enum Error {
         /// What the settings say.
         asked: u16,
     },
+    /// The keys of users' JWTs can't be used.
+    #[error("USHER_JWT_KEY: the file {0}")]
+    JwtKeys(#[from] jwt::BadKeys),
     /// The partitions' fences can't be read.
     #[error(transparent)]
     Fences(#[from] recovery::Error),
@@ -203,6 +207,7 @@ pub struct App {
     rooms: Rooms,
     writer: Writer,
     limits: Arc<Limits>,
+    jwt: Option<Arc<jwt::Verifier>>,
     retirement: Retirement,
     shutdown: Shutdown,
     public: axum::Router,
@@ -219,7 +224,8 @@ impl App {
             config.token_keys.iter().map(|key| (key.kid.clone(), key.secret.clone())).collect();
         let (rooms, writer) =
             Rooms::open(&config.stores, Signer::new(&keys), shutdown.drain_token().clone()).await?;
-        let callers = Arc::new(Callers::new(&config.identity));
+        let callers = Arc::new(Callers::new(&config.identity)?);
+        let jwt = callers.jwt();
         let limits = Arc::new(Limits::new(&config.http.limits));
         Metric::BuildInfo.gauge(&[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         let readiness = api::readiness(&rooms, shutdown.quiet_token().clone());
@@ -227,7 +233,7 @@ impl App {
         let admin =
             api::admin(&rooms, &config.admin_key, readiness, telemetry::install(), &config.http.requests);
         let retirement = Retirement::default();
-        Ok(Self { config, rooms, writer, limits, retirement, shutdown, public, admin })
+        Ok(Self { config, rooms, writer, limits, jwt, retirement, shutdown, public, admin })
     }
 
     /// The same instance with other times at which what has ended leaves Redis.
@@ -240,7 +246,7 @@ impl App {
     /// Serves until the shutdown is over: no more requests, every payment at its end, the outbox written as far as the deadline allows.
     pub async fn serve(self, public: TcpListener, admin: TcpListener) {
         let settings = self.config.http.listener;
-        let background = background::start(&self.rooms, self.writer, self.limits, self.retirement);
+        let background = background::start(&self.rooms, self.writer, self.limits, self.jwt, self.retirement);
         let listeners = async {
             tokio::join!(
                 listener::serve(public, self.public, settings, self.shutdown.clone()),
