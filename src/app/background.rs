@@ -50,6 +50,7 @@ pub(super) fn start(
         sweeps.spawn(jwt.reread(stop.clone()));
     }
     sweeps.spawn(telemetry::upkeep(telemetry::install(), stop.clone()));
+    sweeps.spawn(writer.nudge().watch(rooms.mysql.clone(), stop.clone()));
     sweeps.close();
     Background {
         sweeps,

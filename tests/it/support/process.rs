@@ -11,7 +11,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use usher::dev::TempDir;
 
 use super::servers::{PARTITIONS, Stores, TOKEN_KEYS};
-use super::{eventually, signal};
+use super::{Api, eventually, signal};
 
 /// The script under which private servers live: the process ends with its owner, however that ends.
 const SUPERVISE: &str = include_str!("../../../src/dev/supervise.sh");
@@ -34,7 +34,17 @@ pub(crate) struct Process {
 impl Process {
     /// Starts the binary on ports that are free, and waits until it is ready.
     pub(crate) async fn start(stores: &Stores) -> Self {
-        let mut process = Self::spawn(stores).await;
+        Self::start_with(stores, &[]).await
+    }
+
+    /// The same with fail points, as `src/failpoint` tells them.
+    pub(crate) async fn start_failing(stores: &Stores, failpoints: &str) -> Self {
+        Self::start_with(stores, &[("FAILPOINTS", failpoints.to_owned())]).await
+    }
+
+    /// The same with settings of its own, which win over the usual ones.
+    pub(crate) async fn start_with(stores: &Stores, settings: &[(&'static str, String)]) -> Self {
+        let mut process = Self::spawn(stores, settings).await;
         let ready = format!("{}/readyz", process.public);
         let client = reqwest::Client::new();
         eventually("the process is ready", || {
@@ -47,7 +57,7 @@ impl Process {
         process
     }
 
-    async fn spawn(stores: &Stores) -> Self {
+    async fn spawn(stores: &Stores, settings: &[(&'static str, String)]) -> Self {
         let [public, admin] = [free_port(), free_port()];
         let dir = TempDir::new("it-process").unwrap();
         let log = dir.path().join("log");
@@ -63,6 +73,7 @@ impl Process {
             .env("USHER_ADMIN_KEY", super::servers::ADMIN_KEY)
             .env("USHER_TOKEN_KEYS", TOKEN_KEYS)
             .env("USHER_DRAIN_SECONDS", "8")
+            .envs(settings.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(&log).unwrap())
@@ -95,6 +106,39 @@ impl Process {
     pub(crate) async fn kill(mut self) {
         self.killer.stdin.take().unwrap().write_all(b"now\n").unwrap();
         self.supervisor.wait().await.unwrap();
+    }
+
+    /// Waits until somebody in it has reached a fail point that does something.
+    pub(crate) async fn reached(&self, point: &str) {
+        let line = format!("fail point {point}: ");
+        eventually(point, || async { self.log().contains(&line).then_some(()) }).await;
+    }
+
+    /// Waits until a fail point has killed it.
+    pub(crate) async fn died(mut self) {
+        // The shell's way to say that it was aborted.
+        assert_eq!(self.ended().await.code(), Some(128 + 6), "{}", self.log());
+    }
+
+    /// A client of it alone.
+    pub(crate) fn api(&self) -> Api {
+        Api::new(vec![[self.public.clone(), self.admin.clone()]])
+    }
+
+    /// Waits until it stands still.
+    pub(crate) async fn frozen(&self) {
+        // Linux without its tools has no `ps`, and others have no /proc.
+        let state = format!("cut -d ' ' -f 3 /proc/{0}/stat 2>/dev/null || ps -o state= -p {0}", self.pid);
+        eventually("the process stands still", || async {
+            let output = Command::new("/bin/sh").args(["-c", &state]).output().await.unwrap();
+            output.stdout.starts_with(b"T").then_some(())
+        })
+        .await;
+    }
+
+    /// Lets it go on that a fail point has frozen.
+    pub(crate) fn thaw(&self) {
+        signal("-CONT", self.pid);
     }
 
     /// Asks it to stop.

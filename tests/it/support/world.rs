@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use usher::config::args::ServeArgs;
 
 use super::{Api, Instance, Stores, eventually};
 
@@ -29,6 +30,20 @@ impl World {
         for _ in 0..count {
             instances.push(Instance::start(&stores).await);
         }
+        Self::with(stores, instances)
+    }
+
+    /// So many instances on given stores, with other settings than usual.
+    pub(crate) async fn with_args(stores: Stores, all: &[ServeArgs]) -> Self {
+        let mut instances = Vec::new();
+        for args in all {
+            instances.push(Instance::start_with(args).await);
+        }
+        Self::with(stores, instances)
+    }
+
+    /// Instances that run already.
+    pub(crate) fn with(stores: Stores, instances: Vec<Instance>) -> Self {
         let addresses = instances.iter().map(|it| [it.public.clone(), it.admin.clone()]).collect();
         Self { stores, api: Api::new(addresses), instances }
     }
