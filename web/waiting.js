@@ -75,7 +75,6 @@ let spoken = 0;
 function speak(text) {
   if (Date.now() - spoken < 20000) return;
   spoken = Date.now();
-  $("spoken").className = "quiet";
   say("spoken", text);
 }
 

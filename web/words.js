@@ -135,11 +135,14 @@ export function fill(root = document) {
   for (const element of root.querySelectorAll("[data-label]")) element.setAttribute("aria-label", word(element.dataset.label));
 }
 
-export const number = (value) => new Intl.NumberFormat(language).format(value);
+// Numbers and times as the visitor's own region writes them, where it speaks the page's language.
+const region = navigator.language.startsWith(language) ? navigator.language : language;
 
-export const clock = (time) => new Date(time).toLocaleTimeString(language, { hour: "2-digit", minute: "2-digit" });
+export const number = (value) => new Intl.NumberFormat(region).format(value);
 
-export const moment = (time) => new Date(time).toLocaleString(language, { dateStyle: "medium", timeStyle: "short" });
+export const clock = (time) => new Date(time).toLocaleTimeString(region, { hour: "2-digit", minute: "2-digit" });
+
+export const moment = (time) => new Date(time).toLocaleString(region, { dateStyle: "medium", timeStyle: "short" });
 
 export function duration(seconds) {
   if (seconds < 60) return word("time.seconds", { n: Math.max(0, Math.ceil(seconds)) });
