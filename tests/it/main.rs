@@ -9,6 +9,7 @@ mod best;
 mod cancel;
 mod coupon_payments;
 mod coupons;
+mod dashboards;
 mod definitions;
 mod durable;
 mod entries;
