@@ -21,9 +21,8 @@ const FLOOR: [&str; 5] = ["redis", "mysql", "outbox", "telemetry", "http"];
 fn may_name(module: &str) -> Option<Vec<&'static str>> {
     let floor_and = |rooms: &[&'static str]| Some([&FLOOR, rooms].concat());
     match module {
-        "lib" | "failpoint" | "shutdown" | "telemetry" | "dev" | "ids" | "money" | "partition" | "time" => {
-            Some(vec![])
-        }
+        "lib" | "failpoint" | "shutdown" | "telemetry" | "dev" | "ids" | "money" | "partition" | "time"
+        | "web" => Some(vec![]),
         "main" => Some(vec!["cli"]),
         "cli" => Some(vec!["app", "config", "failpoint", "redis", "telemetry"]),
         "app" => floor_and(&[
@@ -40,6 +39,7 @@ fn may_name(module: &str) -> Option<Vec<&'static str>> {
             "seats",
             "shutdown",
             "wallet",
+            "web",
         ]),
         "config" => Some(vec!["http", "shutdown"]),
         // The kit knows no room: of the stores only how their failures are told.

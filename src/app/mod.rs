@@ -22,6 +22,7 @@ use crate::config::{self, Config, StoreSettings};
 use crate::coupons::{self, Coupons};
 use crate::dev;
 use crate::http::identity::Callers;
+use crate::http::jwt;
 use crate::http::limits::Limits;
 use crate::http::listener;
 use crate::idempotency::Idempotency;
@@ -68,6 +69,9 @@ pub enum Error {
         /// What the settings say.
         asked: u16,
     },
+    /// The keys of users' JWTs can't be used.
+    #[error("USHER_JWT_KEY: the file {0}")]
+    JwtKeys(#[from] jwt::BadKeys),
     /// The partitions' fences can't be read.
     #[error(transparent)]
     Fences(#[from] recovery::Error),
@@ -225,6 +229,7 @@ pub struct App {
     rooms: Rooms,
     writer: Writer,
     limits: Arc<Limits>,
+    jwt: Option<Arc<jwt::Verifier>>,
     retirement: Retirement,
     shutdown: Shutdown,
     public: axum::Router,
@@ -241,7 +246,8 @@ impl App {
             config.token_keys.iter().map(|key| (key.kid.clone(), key.secret.clone())).collect();
         let (rooms, writer) =
             Rooms::open(&config.stores, Signer::new(&keys), shutdown.drain_token().clone()).await?;
-        let callers = Arc::new(Callers::new(&config.identity));
+        let callers = Arc::new(Callers::new(&config.identity)?);
+        let jwt = callers.jwt();
         let limits = Arc::new(Limits::new(&config.http.limits));
         Metric::BuildInfo.gauge(&[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         let readiness = api::readiness(&rooms, shutdown.quiet_token().clone());
@@ -249,7 +255,7 @@ impl App {
         let admin =
             api::admin(&rooms, &config.admin_key, readiness, telemetry::install(), &config.http.requests);
         let retirement = Retirement::default();
-        Ok(Self { config, rooms, writer, limits, retirement, shutdown, public, admin })
+        Ok(Self { config, rooms, writer, limits, jwt, retirement, shutdown, public, admin })
     }
 
     /// The same instance with other times at which what has ended leaves Redis.
@@ -266,6 +272,7 @@ impl App {
             &self.rooms,
             self.writer,
             self.limits,
+            self.jwt,
             self.retirement,
             watermarks(&self.config.stores.watermarks),
         );

@@ -73,12 +73,21 @@ pub struct ListenArgs {
 /// Who may call, and with what.
 #[derive(Args, Clone, Default)]
 pub struct SecretArgs {
-    /// How users are known, comma-separated: header, service-key
+    /// How users are known, comma-separated: header, service-key, jwt
     #[arg(long, env = "USHER_AUTH", hide_env_values = true, value_name = "MODES")]
     pub auth: Option<String>,
     /// Keys of trusted backends, comma-separated, 32 characters or more each
     #[arg(long, env = "USHER_SERVICE_KEYS", hide_env_values = true, value_name = "KEYS")]
     pub service_keys: Option<String>,
+    /// What signs users' JWTs: a path of a JWKS file that exists, else an HS256 secret of 32 characters or more
+    #[arg(long, env = "USHER_JWT_KEY", hide_env_values = true, value_name = "FILE|SECRET")]
+    pub jwt_key: Option<String>,
+    /// What the `aud` of a JWT must contain [default: not looked at]
+    #[arg(long, env = "USHER_JWT_AUDIENCE", hide_env_values = true, value_name = "AUDIENCE")]
+    pub jwt_audience: Option<String>,
+    /// What the `iss` of a JWT must be [default: not looked at]
+    #[arg(long, env = "USHER_JWT_ISSUER", hide_env_values = true, value_name = "ISSUER")]
+    pub jwt_issuer: Option<String>,
     /// Key of the admin listener, 32 characters or more
     #[arg(long, env = "USHER_ADMIN_KEY", hide_env_values = true, value_name = "KEY")]
     pub admin_key: Option<String>,

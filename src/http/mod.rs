@@ -15,6 +15,7 @@ pub mod health;
 pub mod idempotency;
 pub mod identity;
 pub mod json;
+pub mod jwt;
 pub mod layers;
 pub mod limits;
 pub mod listener;

@@ -22,6 +22,7 @@ mod sql;
 mod store;
 mod stream;
 mod ticket;
+mod waiting;
 mod watch;
 
 use std::collections::HashMap;
@@ -53,6 +54,7 @@ pub use settings::{Laid, Mode, Order, Settings};
 pub use snapshot::Snapshot;
 pub use store::Line;
 pub use ticket::{Claims, Signer};
+pub use waiting::router as waiting_router;
 
 /// Requests that may wait for one queue in one instance. At two microseconds each the last of them waits some tens of milliseconds.
 const MAX_WAITING: usize = 16_384;

@@ -112,6 +112,12 @@ pub(super) struct TicketDto {
     sold_out: bool,
 }
 
+impl TicketDto {
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum TicketStatus {
