@@ -9,6 +9,7 @@
 
 mod admin;
 mod audit;
+mod dto;
 mod error;
 mod gate;
 mod holder;
@@ -50,8 +51,7 @@ pub use promote::run as run_promoter;
 pub use routes::{router, wrong_queue};
 pub use rules::Flaw;
 pub use settings::{Laid, Mode, Order, Settings};
-pub use snapshot::Snapshot;
-pub use store::Line;
+pub use snapshot::{Line, Snapshot};
 pub use ticket::{Claims, Signer};
 
 /// Requests that may wait for one queue in one instance. At two microseconds each the last of them waits some tens of milliseconds.

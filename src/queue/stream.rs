@@ -7,17 +7,19 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::response::IntoResponse;
 use axum::response::sse::{Event, Sse};
-use futures::Stream;
 use tokio::sync::watch;
 
-use super::routes::{TicketDto, ticket};
+use super::dto::{TicketDto, ticket};
 use super::{Claims, Error, Place, Queue, Snapshot, Standing};
 
 /// A line that says nothing, so that nothing in between takes the connection for dead.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How often Redis is asked about a slot that is not about to lapse.
 const SLOT_CHECK: Duration = Duration::from_secs(5);
+/// Nobody keeps a user's place; proxies that gather answers before they pass them on (nginx) are told not to.
+const HEADERS: [(&str, &str); 2] = [("cache-control", "no-store"), ("x-accel-buffering", "no")];
 /// What a client that was cut off waits before it comes back, so that a crowd does not come back at once: two to six seconds.
 const RETRY_MS: std::ops::Range<u64> = 2_000..6_000;
 
@@ -34,19 +36,17 @@ struct State {
 }
 
 /// The stream of one client: the ticket at once and whenever it changes, until it has expired or the service ends.
-pub(super) async fn events(
-    queue: Arc<Queue>,
-    claims: Claims,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Error> {
+pub(super) async fn events(queue: Arc<Queue>, claims: Claims) -> Result<impl IntoResponse, Error> {
     let snapshot = queue.overview(&claims.queue).await?.1;
     let ticks = queue.ticks(&claims.queue, snapshot);
     let now = Instant::now();
     let state = State { queue, claims, ticks, told: None, sent: now, asked: now };
-    Ok(Sse::new(futures::stream::unfold(Some(state), async |state| {
+    let events = futures::stream::unfold(Some(state), async |state| {
         let mut state = state?;
         let (event, last) = state.next().await?;
-        Some((Ok(event), (!last).then_some(state)))
-    })))
+        Some((Ok::<_, Infallible>(event), (!last).then_some(state)))
+    });
+    Ok((HEADERS, Sse::new(events)))
 }
 
 impl State {

@@ -13,6 +13,7 @@ use fred::types::{Builder, InfoKind, Value};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::broadcast;
 
+use super::args::Sealed;
 use super::{Args, Error, Generations, Keys, Place, Reply, Script};
 use crate::failpoint::failpoint;
 use crate::telemetry::Metric;
@@ -99,11 +100,10 @@ impl Redis {
     /// [`Error::Recovering`] when the partition does not serve, [`Error::NotLaid`] when the script misses settings; else as in [`Error`].
     pub async fn call(&self, script: &'static Script, place: Place<'_>, args: Args) -> Result<Reply, Error> {
         let generation = self.0.generations.get(place.partition).ok_or(Error::Recovering(place.partition))?;
-        let keys: Vec<String> = script.keys().iter().map(|word| self.0.keys.build(place, word)).collect();
         let labels = [("script", script.name())];
         let started = Instant::now();
         failpoint!("{}.before", script.name());
-        let answer = self.run(script, keys, args.into_values(generation)).await;
+        let answer = self.run(script, place, &args.seal(generation)).await;
         failpoint!("{}.after", script.name());
         Metric::ScriptSeconds.histogram(&labels).record(started.elapsed());
         let answer = match answer.map_err(Error::from).and_then(Reply::try_from) {
@@ -125,13 +125,15 @@ impl Redis {
     async fn run(
         &self,
         script: &'static Script,
-        keys: Vec<String>,
-        values: Vec<Value>,
+        place: Place<'_>,
+        args: &Sealed,
     ) -> Result<Value, fred::error::Error> {
         let client = self.client();
-        match client.evalsha(script.sha1(), keys.clone(), values.clone()).await {
+        let keys =
+            || -> Vec<String> { script.keys().iter().map(|word| self.0.keys.build(place, word)).collect() };
+        match client.evalsha(script.sha1(), keys(), args.values()).await {
             Err(error) if error.details().starts_with("NOSCRIPT") => {
-                client.eval(script.body(), keys, values).await
+                client.eval(script.body(), keys(), args.values()).await
             }
             answer => answer,
         }
