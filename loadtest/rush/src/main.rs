@@ -14,6 +14,7 @@ mod redis;
 mod scale;
 mod scenario;
 mod stack;
+mod streams;
 mod table;
 
 use std::io::Write;
@@ -43,6 +44,8 @@ enum Command {
     Bench(Bench),
     /// What joins, polls and promotions cost Redis, and what a waiting user weighs, as the line grows
     Scale(Scale),
+    /// What open streams cost Redis and the service
+    Streams(Streams),
     /// What holds and the map cost Redis a seat, in small halls and large ones
     Halls(Halls),
     /// Serves a bare axum no-op on a free port until its standard input ends (the bench starts it by itself)
@@ -73,6 +76,20 @@ struct Scale {
     /// Lengths of the line
     #[arg(long, value_delimiter = ',', default_value = "10000,100000,1000000")]
     waiting: Vec<usize>,
+}
+
+/// What the table of streams takes.
+#[derive(Args)]
+struct Streams {
+    /// Streams that are open at once, in ascending order
+    #[arg(long, value_delimiter = ',', default_value = "1,1000,20000")]
+    streams: Vec<usize>,
+    /// How long each is measured
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// The service's binary [default: `usher` beside this one]
+    #[arg(long)]
+    usher: Option<std::path::PathBuf>,
 }
 
 /// What the table of halls takes.
@@ -107,6 +124,10 @@ fn run(command: Command) -> Result<(), Failure> {
                 bench::run(&bench.connections, seconds, &bench.only, bench.usher).await
             }
             Command::Scale(scale) => scale::run(&scale.waiting).await,
+            Command::Streams(streams) => {
+                let seconds = Duration::try_from_secs_f64(streams.seconds.clamp(1.0, 600.0))?;
+                streams::run(&streams.streams, seconds, streams.usher).await
+            }
             Command::Halls(halls) => halls::run(&halls.seats).await,
             Command::Bare => Ok(()),
         }

@@ -25,7 +25,8 @@ pub(crate) async fn put(stack: &Stack, path: &str, body: &Value) -> Result<(u16,
     Ok((status, String::from_utf8_lossy(admin.body()).into_owned()))
 }
 
-async fn must_put(stack: &Stack, path: &str, body: &Value) -> Result<(), Failure> {
+/// The same for what must be granted.
+pub(crate) async fn must_put(stack: &Stack, path: &str, body: &Value) -> Result<(), Failure> {
     match put(stack, path, body).await? {
         (200, _) => Ok(()),
         (status, answer) => Err(format!("PUT {path}: {status} {answer}").into()),
