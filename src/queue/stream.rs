@@ -29,6 +29,8 @@ type Told = (Standing, Option<u64>, bool);
 struct State {
     queue: Arc<Queue>,
     claims: Claims,
+    /// For the first ticket: one that knows the place, which a tick of half a second ago may not.
+    first: Option<Arc<Snapshot>>,
     ticks: watch::Receiver<Arc<Snapshot>>,
     told: Option<Told>,
     sent: Instant,
@@ -37,10 +39,11 @@ struct State {
 
 /// The stream of one client: the ticket at once and whenever it changes, until it has expired or the service ends.
 pub(super) async fn events(queue: Arc<Queue>, claims: Claims) -> Result<impl IntoResponse, Error> {
-    let snapshot = queue.overview(&claims.queue).await?.1;
-    let ticks = queue.ticks(&claims.queue, snapshot);
+    queue.settings(&claims.queue).ok_or(Error::NotFound)?;
+    let snapshot = queue.snapshot_knowing(&claims.queue, claims.score).await?;
+    let ticks = queue.ticks(&claims.queue, snapshot.clone());
     let now = Instant::now();
-    let state = State { queue, claims, ticks, told: None, sent: now, asked: now };
+    let state = State { queue, claims, first: Some(snapshot), ticks, told: None, sent: now, asked: now };
     let events = futures::stream::unfold(Some(state), async |state| {
         let mut state = state?;
         let (event, last) = state.next().await?;
@@ -79,7 +82,8 @@ impl State {
 
     /// Where the user stands; `None` when there is nothing new to ask for, or the stores did not answer.
     async fn look(&mut self) -> Option<Place> {
-        let snapshot = self.ticks.borrow_and_update().clone();
+        let tick = self.ticks.borrow_and_update().clone();
+        let snapshot = self.first.take().unwrap_or(tick);
         if let Some((Standing::Active { until }, ..)) = self.told
             && snapshot.line.now < until
             && self.asked.elapsed() < SLOT_CHECK

@@ -172,6 +172,10 @@ async fn an_estimate_does_not_go_up_when_the_pace_before_a_change_grows_old() {
     let world = World::start(2).await;
     let settings = |claim: u32| json!({"promote_per_interval": 1_000, "interval_ms": 100, "max_active": 1, "claim_seconds": claim});
     world.queue(SHOW, settings(60)).await;
+    let mut last = world.api.guest(SHOW).await;
+    for _ in 0..20 {
+        last = world.api.guest(SHOW).await;
+    }
     let partition = world.stores.partition_of(SHOW);
     let bucket = world.stores.key(partition, "q:show:bucket");
     let mut redis = world.stores.redis().await;
@@ -181,10 +185,6 @@ async fn an_estimate_does_not_go_up_when_the_pace_before_a_change_grows_old() {
     let then = window(&mut redis).await - 4;
     redis.ask(&["HSET", &bucket, &format!("w{}", then % 8), &format!("{then}:600")]).await;
     world.queue(SHOW, settings(61)).await;
-    let mut last = world.api.guest(SHOW).await;
-    for _ in 0..20 {
-        last = world.api.guest(SHOW).await;
-    }
     let wait =
         async || world.api.poll(SHOW, &last.token).await.expect(200)["estimated_wait_seconds"].as_u64();
     let told = eventually("a wait is told", async || wait().await).await;
