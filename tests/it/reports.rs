@@ -36,7 +36,7 @@ async fn two_requests_of_each_of_a_hundred_users_give_one_token_each(world: Worl
     world.queue(SHOW, json!({"promote_per_interval": 1, "interval_ms": 3_600_000, "max_active": 1})).await;
     world.api.guest(SHOW).await;
     // Side by side, so that both requests of an unknown user come in one call of the script.
-    let users: Vec<_> = (0..100).flat_map(|_| [new_user()].repeat(2)).collect();
+    let users: Vec<_> = (0..100).flat_map(|_| vec![new_user(); 2]).collect();
     let answers = join_all(users.iter().map(|user| world.api.join(SHOW, user))).await;
     for twins in answers.chunks(2) {
         let statuses = [twins[0].status, twins[1].status];
