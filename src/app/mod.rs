@@ -46,6 +46,8 @@ pub use serve::{archive, audit_queue, dev, migrate, rotate_keys, seed_demo, serv
 
 /// Connections to MySQL of one instance: the writer's few, and what reads and definitions need beside it.
 const MYSQL_CONNECTIONS: u32 = 12;
+/// Connections of the admin listener that stand at once: operators, and what scrapes metrics.
+const ADMIN_CONNECTIONS: usize = 200;
 /// How long Redis may take to answer before a request is told that it is unavailable.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -268,6 +270,7 @@ impl App {
     /// Serves until the shutdown is over: no more requests, every payment at its end, the outbox written as far as the deadline allows.
     pub async fn serve(self, public: TcpListener, admin: TcpListener) {
         let settings = self.config.http.listener;
+        let admin_settings = listener::Settings { max_connections: ADMIN_CONNECTIONS, ..settings };
         let background = background::start(
             &self.rooms,
             self.writer,
@@ -279,7 +282,7 @@ impl App {
         let listeners = async {
             tokio::join!(
                 listener::serve(public, self.public, settings, self.shutdown.clone()),
-                listener::serve(admin, self.admin, settings, self.shutdown.clone()),
+                listener::serve(admin, self.admin, admin_settings, self.shutdown.clone()),
             )
         };
         listeners.await;

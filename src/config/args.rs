@@ -114,6 +114,9 @@ pub struct HttpArgs {
     /// Requests per second in all; 0 is off [default: 0]
     #[arg(long, env = "USHER_LIMIT_GLOBAL_PER_SECOND", hide_env_values = true, value_name = "COUNT")]
     pub limit_global_per_second: Option<String>,
+    /// Connections of the public listener that stand at once, 1 to 1000000; a stream is one. The limit of open files is raised to fit, as far as it may be [default: 25000]
+    #[arg(long, env = "USHER_MAX_CONNECTIONS", hide_env_values = true, value_name = "COUNT")]
+    pub max_connections: Option<String>,
     /// From the signal to the end of a shutdown, 0 to 3600 [default: 20]
     #[arg(long, env = "USHER_DRAIN_SECONDS", hide_env_values = true, value_name = "SECONDS")]
     pub drain_seconds: Option<String>,

@@ -11,6 +11,7 @@
 pub mod admin;
 mod around;
 pub mod cache;
+pub mod descriptors;
 pub mod health;
 pub mod idempotency;
 pub mod identity;

@@ -9,6 +9,7 @@
 
 mod admin;
 mod audit;
+mod dto;
 mod error;
 mod gate;
 mod holder;
@@ -51,8 +52,7 @@ pub use promote::run as run_promoter;
 pub use routes::{router, wrong_queue};
 pub use rules::Flaw;
 pub use settings::{Laid, Mode, Order, Settings};
-pub use snapshot::Snapshot;
-pub use store::Line;
+pub use snapshot::{Line, Snapshot};
 pub use ticket::{Claims, Signer};
 pub use waiting::router as waiting_router;
 

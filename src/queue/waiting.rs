@@ -13,8 +13,8 @@ use axum::routing::post;
 use axum::{Extension, Router};
 use uuid::Uuid;
 
+use super::dto::ticket;
 use super::gate::cookie;
-use super::routes::ticket;
 use super::{Error, Place, Queue, Standing};
 use crate::http::identity::{Callers, MaybeUser};
 use crate::http::path::Path;

@@ -13,6 +13,7 @@ use fred::types::{Builder, Value};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::broadcast;
 
+use super::args::Sealed;
 use super::{Args, Error, Generations, Keys, Place, Pressure, Reach, Reply, Script};
 use crate::failpoint::failpoint;
 use crate::telemetry::Metric;
@@ -106,11 +107,10 @@ impl Redis {
         if self.0.pressure.refuses(script) {
             return Err(Error::NoRoom("too much waits for MySQL"));
         }
-        let keys: Vec<String> = script.keys().iter().map(|word| self.0.keys.build(place, word)).collect();
         let labels = [("script", script.name())];
         let started = Instant::now();
         failpoint!("{}.before", script.name());
-        let answer = self.run(script, keys, args.into_values(generation)).await;
+        let answer = self.run(script, place, &args.seal(generation)).await;
         failpoint!("{}.after", script.name());
         Metric::ScriptSeconds.histogram(&labels).record(started.elapsed());
         let answer = match answer.and_then(Reply::try_from) {
@@ -129,16 +129,13 @@ impl Redis {
 
     /// By the script's SHA-1; by its text when Redis does not know it, at the first call and after a restart, a failover or a flush. The text
     /// is loaded and run by one command, so no second flush can come between. What it wrote has reached what it must when this returns.
-    async fn run(
-        &self,
-        script: &'static Script,
-        keys: Vec<String>,
-        values: Vec<Value>,
-    ) -> Result<Value, Error> {
+    async fn run(&self, script: &'static Script, place: Place<'_>, args: &Sealed) -> Result<Value, Error> {
         let (client, session) = (self.client(), self.session());
-        let answer = match client.evalsha(script.sha1(), keys.clone(), values.clone()).await {
+        let keys =
+            || -> Vec<String> { script.keys().iter().map(|word| self.0.keys.build(place, word)).collect() };
+        let answer = match client.evalsha(script.sha1(), keys(), args.values()).await {
             Err(error) if error.details().starts_with("NOSCRIPT") => {
-                client.eval(script.body(), keys, values).await
+                client.eval(script.body(), keys(), args.values()).await
             }
             answer => answer,
         }?;

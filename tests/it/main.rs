@@ -3,6 +3,7 @@
 //! One binary, a file a room. `support` keeps what they stand on.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
+#![allow(clippy::disallowed_methods, reason = "tests live on the servers' machine, and wait")]
 
 mod bad_input;
 mod best;
@@ -37,6 +38,9 @@ mod reports;
 mod retire;
 mod rewards;
 mod seats;
+mod settings;
+mod skew;
+mod streams;
 mod support;
 mod surface;
 mod waiting;
