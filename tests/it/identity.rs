@@ -2,7 +2,6 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use chrono::Utc;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 
@@ -25,7 +24,7 @@ impl Issuer {
     }
 
     fn bearer(&self, user: &str, seconds: i64, audience: &str) -> String {
-        let claims = json!({"sub": user, "exp": Utc::now().timestamp() + seconds, "aud": audience});
+        let claims = json!({"sub": user, "exp": jsonwebtoken::get_current_timestamp().cast_signed() + seconds, "aud": audience});
         let part = |value: Value| BASE64.encode(value.to_string());
         let message = format!("{}.{}", part(json!({"alg": "EdDSA", "kid": self.kid})), part(claims));
         format!("Bearer {message}.{}", BASE64.encode(self.pair.sign(message.as_bytes())))
