@@ -241,6 +241,7 @@ slotted!(ReservationId, PaymentId, EntryId, IssueId, ClaimId);
 
 /// UUID version 8 (RFC 9562, 5.8): 48 bits of milliseconds so that indexes grow at their end, 12 bits of slot, 62 random bits.
 /// The time in it only orders; nothing reads it as a clock.
+#[expect(clippy::disallowed_methods, reason = "it only orders")]
 fn slotted_uuid(slot: Slot) -> Uuid {
     let mut bytes: [u8; 16] = rand::random();
     let millis = chrono::Utc::now().timestamp_millis().to_be_bytes();

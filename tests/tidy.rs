@@ -21,9 +21,8 @@ const FLOOR: [&str; 5] = ["redis", "mysql", "outbox", "telemetry", "http"];
 fn may_name(module: &str) -> Option<Vec<&'static str>> {
     let floor_and = |rooms: &[&'static str]| Some([&FLOOR, rooms].concat());
     match module {
-        "lib" | "failpoint" | "shutdown" | "telemetry" | "dev" | "ids" | "money" | "partition" | "time" => {
-            Some(vec![])
-        }
+        "lib" | "failpoint" | "shutdown" | "telemetry" | "dev" | "ids" | "money" | "partition" | "time"
+        | "web" => Some(vec![]),
         "main" => Some(vec!["cli"]),
         "cli" => Some(vec!["app", "config", "failpoint", "redis", "telemetry"]),
         "app" => floor_and(&[
@@ -40,6 +39,7 @@ fn may_name(module: &str) -> Option<Vec<&'static str>> {
             "seats",
             "shutdown",
             "wallet",
+            "web",
         ]),
         "config" => Some(vec!["http", "shutdown"]),
         // The kit knows no room: of the stores only how their failures are told.
@@ -273,4 +273,13 @@ fn nothing_is_left_undone_and_nothing_names_a_machine() {
         }
     }
     assert!(looked_at > 100);
+}
+
+#[test]
+fn alerts_name_metrics_that_exist() {
+    let rules = fs::read_to_string(root().join("grafana/prometheus/alerts.yml")).unwrap();
+    let words = rules.split(|it: char| !(it.is_ascii_alphanumeric() || it == '_'));
+    let named: BTreeSet<&str> = words.filter(|word| word.starts_with("usher_")).collect();
+    let known: BTreeSet<&str> = usher::telemetry::Metric::ALL.iter().map(|metric| metric.name()).collect();
+    assert!(named.len() > 4 && named.is_subset(&known), "{:?}", named.difference(&known).collect::<Vec<_>>());
 }

@@ -8,7 +8,7 @@
 --   wait: milliseconds until a further call can let anybody in as things stand; 0 at once, −1 not foreseeable
 --   −2 the queue has no settings
 --
--- uses: guard settings bucket slot outbox
+-- uses: guard settings pace bucket slot outbox
 local LIMIT = 500
 redis.call('HLEN', admitted)
 local lapsed = redis.call('ZRANGEBYSCORE', active, '-inf', text(now), 'LIMIT', 0, LIMIT)

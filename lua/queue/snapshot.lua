@@ -7,7 +7,7 @@
 --   front: the lowest score in line, or −1; newest: the last score dealt to an arrival, 2^40 − 1 before the first; cursor: the id for the next look; at most 1,000 places given up a call
 --   −2 the queue has no settings
 --
--- uses: guard settings sales bucket
+-- uses: guard settings sales pace
 local gone, cursor, before = {}, ARGV[2], {}
 for i, entry in ipairs(redis.call('XRANGE', left, '(' .. ARGV[2], '+', 'COUNT', 1000)) do
   gone[i], cursor = entry[2][2], entry[1]

@@ -9,9 +9,11 @@ use tokio_util::task::TaskTracker;
 
 use super::Rooms;
 use super::retire::{self, Retirement};
+use crate::http::jwt;
 use crate::http::limits::Limits;
 use crate::mysql::definitions;
 use crate::outbox::Writer;
+use crate::outbox::pressure::{self, Watermarks};
 use crate::telemetry::{self, Metric};
 use crate::{queue, recovery};
 
@@ -31,7 +33,9 @@ pub(super) fn start(
     rooms: &Rooms,
     writer: Writer,
     limits: Arc<Limits>,
+    jwt: Option<Arc<jwt::Verifier>>,
     retirement: Retirement,
+    watermarks: Watermarks,
 ) -> Background {
     let (sweeps, stop) = (TaskTracker::new(), CancellationToken::new());
     let stop_writer = CancellationToken::new();
@@ -51,7 +55,11 @@ pub(super) fn start(
     let settling = recovery::Settling::new(rooms.redis.clone(), rooms.mysql.clone(), writer.nudge());
     sweeps.spawn(recovery::run_settling(settling, stop.clone()));
     sweeps.spawn(limits.tidy(stop.clone()));
+    if let Some(jwt) = jwt {
+        sweeps.spawn(jwt.reread(stop.clone()));
+    }
     sweeps.spawn(telemetry::upkeep(telemetry::install(), stop.clone()));
+    sweeps.spawn(pressure::watch(rooms.redis.clone(), watermarks, stop.clone()));
     sweeps.spawn(writer.nudge().watch(rooms.mysql.clone(), stop.clone()));
     sweeps.close();
     Background {

@@ -7,9 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{App, Error, Rooms, demo};
 use crate::config::dev::{DevSecrets, DevSettings};
-use crate::config::{Ack, Config, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings};
+use crate::config::{Ack, Config, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings, Watermarks};
 use crate::dev::banner::{self, Addresses};
 use crate::dev::{Durability, PrivateMysql, PrivateRedis};
+use crate::http::descriptors;
 use crate::ids::{ConcertId, QueueId};
 use crate::mysql::{self, migrate};
 use crate::partition::Partitions;
@@ -26,12 +27,14 @@ pub async fn serve(config: Config) -> Result<(), Error> {
 
 /// Builds an instance, opens its listeners, says so, and serves until the shutdown is over.
 async fn run(
-    config: Config,
+    mut config: Config,
     shutdown: Shutdown,
     serving: impl FnOnce([std::net::SocketAddr; 2]),
 ) -> Result<(), Error> {
     let signals = shutdown::signals().map_err(Error::Signals)?;
     let timing = config.http.shutdown;
+    let connections = &mut config.http.listener.max_connections;
+    *connections = descriptors::room_for(*connections);
     let public = super::listen(config.http.listen).await?;
     let admin = super::listen(config.http.admin_listen).await?;
     let addresses = [&public, &admin].map(tokio::net::TcpListener::local_addr);
@@ -160,10 +163,11 @@ async fn dev_instance(
     shutdown: Shutdown,
 ) -> Result<(), Error> {
     let stores = StoreSettings {
-        redis: RedisSettings { url: servers.redis_url.clone().into(), key_prefix: "usher".to_owned() },
+        redis: RedisSettings::of(servers.redis_url.clone().into()),
         mysql: MysqlSettings { url: servers.mysql_url.clone().into() },
         partitions: Partitions::default(),
         ack: Ack::default(),
+        watermarks: Watermarks::default(),
     };
     migrate_at(&servers.mysql_url, stores.partitions).await?;
     seed_demo(&stores).await?;

@@ -25,6 +25,27 @@ pub struct StoreArgs {
     /// How long durable waits before it answers 202, 10 to 60000 [default: 3000]
     #[arg(long, env = "USHER_ACK_TIMEOUT_MS", hide_env_values = true, value_name = "MILLISECONDS")]
     pub ack_timeout_ms: Option<String>,
+    /// Entries that may wait for MySQL before somebody is warned, from 1 [default: 100000]
+    #[arg(long, env = "USHER_BACKLOG_WARN", hide_env_values = true, value_name = "COUNT")]
+    pub backlog_warn: Option<String>,
+    /// Entries that may wait for MySQL before nobody is let in and nothing is held; joins stop halfway [default: 500000]
+    #[arg(long, env = "USHER_BACKLOG_LIMIT", hide_env_values = true, value_name = "COUNT")]
+    pub backlog_limit: Option<String>,
+    /// The same in percent of Redis' maxmemory: the warning, 1 to 100 [default: 70]
+    #[arg(long, env = "USHER_REDIS_MEMORY_WARN_PERCENT", hide_env_values = true, value_name = "PERCENT")]
+    pub redis_memory_warn_percent: Option<String>,
+    /// The same in percent of Redis' maxmemory: the limit, 1 to 100 [default: 85]
+    #[arg(long, env = "USHER_REDIS_MEMORY_LIMIT_PERCENT", hide_env_values = true, value_name = "PERCENT")]
+    pub redis_memory_limit_percent: Option<String>,
+    /// Replicas that must have a change before it is answered or brought to MySQL, 0 to 16 [default: 0]
+    #[arg(long, env = "USHER_REDIS_WAIT_REPLICAS", hide_env_values = true, value_name = "COUNT")]
+    pub redis_wait_replicas: Option<String>,
+    /// Whether their append-only files must have it on disk too, and the primary's: true or false; Redis 7.2 [default: false]
+    #[arg(long, env = "USHER_REDIS_WAIT_AOF", hide_env_values = true, value_name = "BOOL")]
+    pub redis_wait_aof: Option<String>,
+    /// Serve on a Redis that evicts or keeps no append-only file: true or false [default: false]
+    #[arg(long, env = "USHER_REDIS_MAY_FORGET", hide_env_values = true, value_name = "BOOL")]
+    pub redis_may_forget: Option<String>,
 }
 
 /// What `usher migrate` needs.
@@ -52,12 +73,21 @@ pub struct ListenArgs {
 /// Who may call, and with what.
 #[derive(Args, Clone, Default)]
 pub struct SecretArgs {
-    /// How users are known, comma-separated: header, service-key
+    /// How users are known, comma-separated: header, service-key, jwt
     #[arg(long, env = "USHER_AUTH", hide_env_values = true, value_name = "MODES")]
     pub auth: Option<String>,
     /// Keys of trusted backends, comma-separated, 32 characters or more each
     #[arg(long, env = "USHER_SERVICE_KEYS", hide_env_values = true, value_name = "KEYS")]
     pub service_keys: Option<String>,
+    /// What signs users' JWTs: a path of a JWKS file that exists, else an HS256 secret of 32 characters or more
+    #[arg(long, env = "USHER_JWT_KEY", hide_env_values = true, value_name = "FILE|SECRET")]
+    pub jwt_key: Option<String>,
+    /// What the `aud` of a JWT must contain [default: not looked at]
+    #[arg(long, env = "USHER_JWT_AUDIENCE", hide_env_values = true, value_name = "AUDIENCE")]
+    pub jwt_audience: Option<String>,
+    /// What the `iss` of a JWT must be [default: not looked at]
+    #[arg(long, env = "USHER_JWT_ISSUER", hide_env_values = true, value_name = "ISSUER")]
+    pub jwt_issuer: Option<String>,
     /// Key of the admin listener, 32 characters or more
     #[arg(long, env = "USHER_ADMIN_KEY", hide_env_values = true, value_name = "KEY")]
     pub admin_key: Option<String>,
@@ -84,6 +114,9 @@ pub struct HttpArgs {
     /// Requests per second in all; 0 is off [default: 0]
     #[arg(long, env = "USHER_LIMIT_GLOBAL_PER_SECOND", hide_env_values = true, value_name = "COUNT")]
     pub limit_global_per_second: Option<String>,
+    /// Connections of the public listener that stand at once, 1 to 1000000; a stream is one. The limit of open files is raised to fit, as far as it may be [default: 25000]
+    #[arg(long, env = "USHER_MAX_CONNECTIONS", hide_env_values = true, value_name = "COUNT")]
+    pub max_connections: Option<String>,
     /// From the signal to the end of a shutdown, 0 to 3600 [default: 20]
     #[arg(long, env = "USHER_DRAIN_SECONDS", hide_env_values = true, value_name = "SECONDS")]
     pub drain_seconds: Option<String>,

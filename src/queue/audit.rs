@@ -6,19 +6,10 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{Error, Queue, sql, store};
+use super::sql::{self, Promotion};
+use super::{Error, Queue, store};
 use crate::ids::{QueueId, UserId};
 use crate::mysql;
-
-/// One promotion as MySQL keeps it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Promotion {
-    pub(super) from: i64,
-    pub(super) to: i64,
-    pub(super) count: u32,
-    /// Milliseconds since 1970.
-    pub(super) at: i64,
-}
 
 /// What an audit found.
 #[derive(Debug, Clone, PartialEq, Eq)]

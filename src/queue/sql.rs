@@ -3,7 +3,6 @@
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, MySqlConnection};
 
-use super::audit::Promotion;
 use super::pass::{self, StoredKey};
 use super::settings::{Laid, Mode, Order, Settings};
 use crate::ids::QueueId;
@@ -127,6 +126,16 @@ pub(super) async fn add_pass_key(connection: &mut MySqlConnection) -> Result<(),
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// One promotion as MySQL keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Promotion {
+    pub(super) from: i64,
+    pub(super) to: i64,
+    pub(super) count: u32,
+    /// Milliseconds since 1970.
+    pub(super) at: i64,
 }
 
 /// All promotions of a queue, in the order in which they were made.

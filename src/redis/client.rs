@@ -8,14 +8,14 @@ use fred::interfaces::{ClientLike, EventInterface, LuaInterface};
 use fred::types::config::{
     Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
 };
-use fred::types::{Builder, InfoKind, Value};
+use fred::types::{Builder, Value};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::broadcast::error::RecvError;
 
+use super::args::Sealed;
 use super::trust::Trust;
-use super::{Args, Error, Generations, Keys, Place, Reply, Script};
+use super::{Args, Error, Generations, Keys, Place, Pressure, Reach, Reply, Script};
 use crate::failpoint::failpoint;
-use crate::partition::Partition;
 use crate::telemetry::Metric;
 
 /// Pipelining is automatic, so two connections keep Redis' one core busy; a third only adds wake-ups.
@@ -30,6 +30,10 @@ pub struct Settings {
     pub url: SecretString,
     /// How long a command may take before its caller is told that Redis is unavailable.
     pub command_timeout: Duration,
+    /// Serves on a Redis that may forget, too.
+    pub may_forget: bool,
+    /// What a write must have reached before it is answered.
+    pub reach: Reach,
 }
 
 /// The client. Cheap to clone.
@@ -42,13 +46,15 @@ struct Inner {
     keys: Keys,
     generations: Generations,
     trust: Trust,
+    pressure: Pressure,
+    reach: Reach,
 }
 
 impl Redis {
-    /// Connects, and refuses a Redis that may evict: a lost seat is a seat sold twice.
+    /// Connects, and refuses a Redis that may forget, unless that is allowed.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the address is wrong, nobody answers, or the eviction policy is not `noeviction`.
+    /// [`Error::Unavailable`] when the address is wrong, nobody answers, or Redis is not as it must be.
     pub async fn connect(settings: &Settings, keys: Keys) -> Result<Self, Error> {
         let mut config = Config::from_url(settings.url.expose_secret())?;
         config.fail_fast = true;
@@ -74,37 +80,37 @@ impl Redis {
         let pool = builder.build_pool(CONNECTIONS)?;
         pool.init().await?;
         let generations = Generations::new(keys.partitions());
-        let redis = Self(Arc::new(Inner { pool, keys, generations, trust: Trust::default() }));
-        redis.refuse_eviction().await?;
+        let redis = Self(Arc::new(Inner {
+            pool,
+            keys,
+            generations,
+            trust: Trust::default(),
+            pressure: Pressure::default(),
+            reach: settings.reach,
+        }));
+        redis.refuse_unsafe(settings.may_forget, settings.reach).await?;
         redis.doubt_reconnections();
         Ok(redis)
-    }
-
-    async fn refuse_eviction(&self) -> Result<(), Error> {
-        let info: String = self.client().info(Some(InfoKind::Memory)).await?;
-        match info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:")) {
-            Some("noeviction") | None => Ok(()),
-            Some(other) => {
-                Err(Error::Unavailable(format!("maxmemory-policy is {other}; Usher needs noeviction")))
-            }
-        }
     }
 
     /// Calls a script once and gives its answer.
     ///
     /// # Errors
-    /// [`Error::Recovering`] when the partition does not serve, [`Error::NotLaid`] when the script misses settings; else as in [`Error`].
+    /// [`Error::Recovering`] when the partition does not serve, [`Error::NotLaid`] when the script misses settings, [`Error::NoRoom`] when it is refused
+    /// for now; else as in [`Error`].
     pub async fn call(&self, script: &'static Script, place: Place<'_>, args: Args) -> Result<Reply, Error> {
         self.0.trust.wait(place.partition).await?;
         let generation = self.0.generations.get(place.partition).ok_or(Error::Recovering(place.partition))?;
-        let keys = self.0.keys.build_all(place, script);
+        if self.0.pressure.refuses(script) {
+            return Err(Error::NoRoom("too much waits for MySQL"));
+        }
         let labels = [("script", script.name())];
         let started = Instant::now();
         failpoint!("{}.before", script.name());
-        let answer = self.run(script, place.partition, generation, keys, args).await;
+        let answer = self.run(script, place, generation, &args.seal(&generation.to_string())).await;
         failpoint!("{}.after", script.name());
         Metric::ScriptSeconds.histogram(&labels).record(started.elapsed());
-        let answer = match answer {
+        let answer = match answer.and_then(Reply::try_from) {
             Ok(Reply::Int(-1)) => {
                 tracing::error!(partition = %place.partition, "another generation stands in Redis; the partition stops serving");
                 self.0.generations.close(place.partition);
@@ -120,27 +126,32 @@ impl Redis {
     }
 
     /// By the script's SHA-1. A Redis that does not know it was restarted, replaced or flushed: it is verified anew before it gets the text, which it loads and
-    /// runs by one command, so that no second flush can come between.
+    /// runs by one command, so that no second flush can come between. What the script wrote has reached what it must when this returns.
     async fn run(
         &self,
         script: &'static Script,
-        partition: Partition,
+        place: Place<'_>,
         generation: u64,
-        keys: Vec<String>,
-        args: Args,
-    ) -> Result<Reply, Error> {
-        let values = args.into_values(generation.to_string());
-        match self.client().evalsha::<Value, _, _, _>(script.sha1(), keys.clone(), values.clone()).await {
+        args: &Sealed,
+    ) -> Result<Value, Error> {
+        let (client, mut session) = (self.client(), self.session());
+        let keys = || self.0.keys.build_all(place, script);
+        let answer = match client.evalsha(script.sha1(), keys(), args.values()).await {
             Err(error) if is_unknown_script(&error) => {
                 self.doubt();
-                self.0.trust.wait(partition).await?;
-                if self.0.generations.get(partition) != Some(generation) {
-                    return Err(Error::Recovering(partition));
+                self.0.trust.wait(place.partition).await?;
+                if self.0.generations.get(place.partition) != Some(generation) {
+                    return Err(Error::Recovering(place.partition));
                 }
-                Reply::try_from(self.client().eval::<Value, _, _, _>(script.body(), keys, values).await?)
+                session = self.session();
+                client.eval(script.body(), keys(), args.values()).await
             }
-            answer => Reply::try_from(answer?),
+            answer => answer,
+        }?;
+        if self.waits() && script.writes() {
+            self.reached(client, session).await?;
         }
+        Ok(answer)
     }
 
     /// Calls a script of recovery under a fence that the caller names, whatever is verified; `more` keys follow those of its header. `None`: another fence
@@ -158,11 +169,11 @@ impl Redis {
     ) -> Result<Option<Reply>, Error> {
         let mut keys = self.0.keys.build_all(place, script);
         keys.extend(more);
-        let values = args.into_values(fence.to_owned());
+        let args = args.seal(fence);
         failpoint!("{}.before", script.name());
-        let answer: Value = match self.client().evalsha(script.sha1(), keys.clone(), values.clone()).await {
+        let answer: Value = match self.client().evalsha(script.sha1(), keys.clone(), args.values()).await {
             Err(error) if is_unknown_script(&error) => {
-                self.client().eval(script.body(), keys, values).await?
+                self.client().eval(script.body(), keys, args.values()).await?
             }
             answer => answer?,
         };
@@ -176,6 +187,15 @@ impl Redis {
     /// The names of keys and partitions.
     pub fn keys(&self) -> &Keys {
         &self.0.keys
+    }
+
+    /// What is refused while the stores can't keep up.
+    pub fn pressure(&self) -> &Pressure {
+        &self.0.pressure
+    }
+
+    pub(super) fn reach(&self) -> Reach {
+        self.0.reach
     }
 
     /// Which partitions serve, and under which generation.

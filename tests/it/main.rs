@@ -3,12 +3,15 @@
 //! One binary, a file a room. `support` keeps what they stand on.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
+#![allow(clippy::disallowed_methods, reason = "tests live on the servers' machine, and wait")]
 
 mod bad_input;
 mod best;
 mod cancel;
 mod coupon_payments;
 mod coupons;
+mod dashboards;
+mod dead_letters;
 mod definitions;
 mod durable;
 mod entries;
@@ -16,6 +19,7 @@ mod failpoints;
 mod giveaways_edges;
 mod giveaways_kill;
 mod history;
+mod identity;
 mod journey;
 mod kill;
 mod lists;
@@ -23,6 +27,7 @@ mod nginx;
 mod outbox;
 mod payment;
 mod payment_faults;
+mod pressure;
 mod process;
 mod queue;
 mod queue_model;
@@ -38,6 +43,11 @@ mod reports;
 mod retire;
 mod rewards;
 mod seats;
+mod settings;
+mod skew;
+mod streams;
 mod support;
 mod surface;
+mod waiting;
 mod windows;
+mod writer;

@@ -173,9 +173,9 @@ impl Stores {
         ServeArgs {
             secrets: SecretArgs {
                 auth: text("header"),
-                service_keys: None,
                 admin_key: text(ADMIN_KEY),
                 token_keys: text(TOKEN_KEYS),
+                ..SecretArgs::default()
             },
             stores: StoreArgs {
                 redis_url: Some(self.redis_url()),
