@@ -42,9 +42,14 @@ enum Command {
     /// Put data in
     #[command(subcommand)]
     Seed(Seed),
-    /// Check what was promised against what is there
-    #[command(subcommand)]
-    Audit(Audit),
+    /// Check what was promised against what is there, over both stores
+    #[command(args_conflicts_with_subcommands = true)]
+    Audit {
+        #[command(subcommand)]
+        of: Option<Audit>,
+        #[command(flatten)]
+        stores: StoreArgs,
+    },
     /// End the sale of a concert for good and clear it out of Redis; its rows stay
     Archive {
         /// The concert
@@ -97,6 +102,8 @@ pub enum Job {
     Migrate(MigrateSettings),
     /// `usher seed demo`
     SeedDemo(StoreSettings),
+    /// `usher audit`
+    Audit(StoreSettings),
     /// `usher audit queue`
     AuditQueue(QueueId, StoreSettings),
     /// `usher archive`
@@ -153,7 +160,8 @@ impl Command {
             Self::Dev(args) => Job::Dev(Box::new(DevSettings::new(&args)?)),
             Self::Migrate(args) => Job::Migrate(MigrateSettings::new(&args)?),
             Self::Seed(Seed::Demo(args)) => Job::SeedDemo(StoreSettings::new(&args)?),
-            Self::Audit(Audit::Queue { queue, stores }) => {
+            Self::Audit { of: None, stores } => Job::Audit(StoreSettings::new(&stores)?),
+            Self::Audit { of: Some(Audit::Queue { queue, stores }), .. } => {
                 Job::AuditQueue(queue, StoreSettings::new(&stores)?)
             }
             Self::Archive { concert, stores } => Job::Archive(concert, StoreSettings::new(&stores)?),
@@ -174,13 +182,8 @@ impl Job {
             Self::Dev(settings) => app::dev(*settings).await,
             Self::Migrate(settings) => app::migrate(&settings).await,
             Self::SeedDemo(stores) => app::seed_demo(&stores).await,
-            Self::AuditQueue(queue, stores) => {
-                if app::audit_queue(&stores, &queue).await? {
-                    Ok(())
-                } else {
-                    Err(app::Error::Unfair)
-                }
-            }
+            Self::Audit(stores) => sound(app::audit(&stores).await?),
+            Self::AuditQueue(queue, stores) => sound(app::audit_queue(&stores, &queue).await?),
             Self::Archive(concert, stores) => app::archive(&stores, &concert).await,
             Self::RotateKeys(settings) => app::rotate_keys(&settings).await,
             Self::Openapi { admin } => {
@@ -190,6 +193,10 @@ impl Job {
             }
         }
     }
+}
+
+fn sound(sound: bool) -> Result<(), app::Error> {
+    if sound { Ok(()) } else { Err(app::Error::Unsound) }
 }
 
 #[cfg(test)]
@@ -230,6 +237,9 @@ mod tests {
             job("usher archive show --mysql-url mysql://h/d --redis-url redis://h"),
             Ok(Job::Archive(..))
         ));
+        let stores = "--mysql-url mysql://h/d --redis-url redis://h";
+        assert!(matches!(job(&format!("usher audit {stores}")), Ok(Job::Audit(_))));
+        assert!(matches!(job(&format!("usher audit queue show {stores}")), Ok(Job::AuditQueue(..))));
         assert!(matches!(job("usher dev --log json --listen 127.0.0.1:0"), Ok(Job::Dev(_))));
         for bad in ["usher", "usher fly", "usher seed", "usher serve --colour red"] {
             assert!(job(bad).is_err(), "{bad}");

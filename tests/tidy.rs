@@ -42,7 +42,8 @@ fn may_name(module: &str) -> Option<Vec<&'static str>> {
         // The kit knows no room: of the stores only how their failures are told.
         "http" => Some(vec!["redis", "mysql", "telemetry", "shutdown"]),
         "redis" | "mysql" => Some(vec!["telemetry"]),
-        "outbox" | "recovery" => Some(vec!["redis", "mysql", "telemetry"]),
+        "outbox" => Some(vec!["redis", "mysql", "telemetry"]),
+        "recovery" => Some(vec!["redis", "mysql", "telemetry", "http"]),
         "idempotency" | "queue" => floor_and(&[]),
         "catalogue" => floor_and(&["queue"]),
         "seats" => floor_and(&["catalogue", "queue"]),

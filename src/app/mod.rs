@@ -38,7 +38,7 @@ use crate::wallet::Wallet;
 
 pub use api::{admin_document, public_document};
 pub use retire::Retirement;
-pub use serve::{archive, audit_queue, dev, migrate, rotate_keys, seed_demo, serve};
+pub use serve::{archive, audit, audit_queue, dev, migrate, rotate_keys, seed_demo, serve};
 
 /// Connections to MySQL of one instance: the writer's few, and what reads and definitions need beside it.
 const MYSQL_CONNECTIONS: u32 = 12;
@@ -97,7 +97,7 @@ pub enum Error {
     Signals(std::io::Error),
     /// An audit found faults.
     #[error("the audit found faults")]
-    Unfair,
+    Unsound,
     /// A listener can't be opened.
     #[error("listening on {address}: {source}")]
     Listen {

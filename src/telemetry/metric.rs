@@ -103,6 +103,7 @@ metrics! {
     OutboxRowsTotal "usher_outbox_rows_total" Counter Count ["table"] NONE "Rows that the writer brought to MySQL.";
     OutboxRetriesTotal "usher_outbox_retries_total" Counter Count [] NONE "Passes that were rolled back and repeated.";
     OutboxHaltedPartitions "usher_outbox_halted_partitions" Gauge Count [] NONE "Partitions whose outbox stands still at a gap or at an entry that can not be applied.";
+    AuditFaults "usher_audit_faults" Gauge Count ["check"] NONE "What the last audit on this instance found wrong.";
     PartitionsRecovering "usher_partitions_recovering" Gauge Count [] NONE "Partitions that sell nothing until their state is laid back.";
     RedisReconnectsTotal "usher_redis_reconnects_total" Counter Count [] NONE "Connections to Redis made again after a loss.";
     MysqlPoolConnections "usher_mysql_pool_connections" Gauge Count ["state"] NONE "Connections to MySQL, idle and used.";
