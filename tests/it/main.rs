@@ -23,6 +23,7 @@ mod process;
 mod queue;
 mod queue_model;
 mod races;
+mod relay;
 mod reports;
 mod retire;
 mod rewards;

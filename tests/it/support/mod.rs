@@ -5,6 +5,7 @@ pub(crate) mod api;
 pub(crate) mod audit;
 pub(crate) mod instance;
 pub(crate) mod process;
+pub(crate) mod relay;
 pub(crate) mod resp;
 pub(crate) mod servers;
 pub(crate) mod world;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 pub(crate) use api::{Answer, Api};
 pub(crate) use instance::Instance;
 pub(crate) use process::Process;
+pub(crate) use relay::{Lose, Relay, Relays};
 pub(crate) use servers::Stores;
 pub(crate) use world::{NIGHT, SHOW, World};
 

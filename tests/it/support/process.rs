@@ -34,7 +34,12 @@ pub(crate) struct Process {
 impl Process {
     /// Starts the binary on ports that are free, and waits until it is ready.
     pub(crate) async fn start(stores: &Stores) -> Self {
-        let mut process = Self::spawn(stores).await;
+        Self::start_with(stores, &[]).await
+    }
+
+    /// The same with settings of its own, which win over the usual ones.
+    pub(crate) async fn start_with(stores: &Stores, settings: &[(&'static str, String)]) -> Self {
+        let mut process = Self::spawn(stores, settings).await;
         let ready = format!("{}/readyz", process.public);
         let client = reqwest::Client::new();
         eventually("the process is ready", || {
@@ -47,7 +52,7 @@ impl Process {
         process
     }
 
-    async fn spawn(stores: &Stores) -> Self {
+    async fn spawn(stores: &Stores, settings: &[(&'static str, String)]) -> Self {
         let [public, admin] = [free_port(), free_port()];
         let dir = TempDir::new("it-process").unwrap();
         let log = dir.path().join("log");
@@ -63,6 +68,7 @@ impl Process {
             .env("USHER_ADMIN_KEY", super::servers::ADMIN_KEY)
             .env("USHER_TOKEN_KEYS", TOKEN_KEYS)
             .env("USHER_DRAIN_SECONDS", "8")
+            .envs(settings.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(&log).unwrap())

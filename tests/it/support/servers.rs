@@ -53,6 +53,8 @@ pub(crate) struct Stores {
     pub(crate) prefix: String,
     /// Where Redis is.
     pub(crate) redis_port: u16,
+    /// Where MySQL is.
+    pub(crate) mysql_port: u16,
     /// The test's own database.
     pub(crate) mysql_url: String,
     /// A way into it.
@@ -94,12 +96,18 @@ impl Stores {
         let mysql_url = servers.mysql.url_of(&prefix);
         let mysql = MySqlPoolOptions::new().max_connections(4).connect_lazy(&mysql_url).unwrap();
         let redis_port = own_redis.as_ref().map_or(servers.redis.port(), |(redis, _)| redis.port());
-        Self { prefix, redis_port, mysql_url, mysql, _own_redis: own_redis }
+        let mysql_port = servers.mysql.port();
+        Self { prefix, redis_port, mysql_port, mysql_url, mysql, _own_redis: own_redis }
     }
 
     /// Where Redis is, as a URL.
     pub(crate) fn redis_url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.redis_port)
+        redis_url_at(self.redis_port)
+    }
+
+    /// The test's own database behind another port.
+    pub(crate) fn mysql_url_at(&self, port: u16) -> String {
+        self.mysql_url.replace(&format!(":{}/", self.mysql_port), &format!(":{port}/"))
     }
 
     /// A connection to Redis that knows nothing of Usher.
@@ -142,4 +150,9 @@ impl Stores {
             ..ServeArgs::default()
         }
     }
+}
+
+/// A port of 127.0.0.1 as the URL of a Redis.
+pub(crate) fn redis_url_at(port: u16) -> String {
+    format!("redis://127.0.0.1:{port}")
 }

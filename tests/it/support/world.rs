@@ -29,6 +29,11 @@ impl World {
         for _ in 0..count {
             instances.push(Instance::start(&stores).await);
         }
+        Self::with(stores, instances)
+    }
+
+    /// Instances that run already.
+    pub(crate) fn with(stores: Stores, instances: Vec<Instance>) -> Self {
         let addresses = instances.iter().map(|it| [it.public.clone(), it.admin.clone()]).collect();
         Self { stores, api: Api::new(addresses), instances }
     }
