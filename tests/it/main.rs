@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
 
+mod audit;
 mod bad_input;
 mod best;
 mod cancel;

@@ -116,7 +116,7 @@ async fn inspect_ledgers(scene: &Scene<'_>, users: &[UserId]) -> Result<Vec<(Use
          CAST(SUM(CASE WHEN balance - earlier <> change_ THEN 1 ELSE 0 END) AS SIGNED) AS broken, \
          CAST(SUM(CASE WHEN kind = 'reward' THEN 1 ELSE 0 END) AS SIGNED) AS rewards \
          FROM (SELECT user_id, kind, balance, CASE WHEN kind IN ('charge', 'refund', 'reward') THEN amount ELSE -amount END AS change_, \
-         LAG(balance, 1, 0) OVER (PARTITION BY user_id ORDER BY position) AS earlier FROM wallet_entries WHERE user_id IN (",
+         COALESCE(LAG(balance) OVER (PARTITION BY user_id ORDER BY position), 0) AS earlier FROM wallet_entries WHERE user_id IN (",
     );
     list(query.separated(", "), &ids);
     query.push(")) lines_ GROUP BY user_id");
