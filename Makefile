@@ -30,6 +30,7 @@ bench: prepare ## Measures the hot paths beside a no-op request and prints a tab
 
 lint: prepare ## Checks format, clippy, licences and sources of dependencies, and shell scripts if shellcheck is there.
 	cargo fmt --all --check
+	cargo clippy --locked --workspace -- -D warnings
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	scripts/cargo-deny.sh check --hide-inclusion-graph bans licenses sources
 	@if command -v shellcheck >/dev/null; then shellcheck -s sh scripts/*.sh src/dev/*.sh && shellcheck .ci/run; fi

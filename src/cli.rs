@@ -129,6 +129,10 @@ pub enum Error {
     /// The log could not be started.
     #[error(transparent)]
     Log(#[from] log::Error),
+    /// The fail points could not be set.
+    #[cfg(feature = "failpoints")]
+    #[error(transparent)]
+    FailPoints(#[from] crate::failpoint::Error),
 }
 
 impl Cli {
@@ -143,6 +147,8 @@ impl Cli {
             _ => return Err(Error::LogFormat),
         };
         log::init(format, std::env::var("RUST_LOG").ok().as_deref())?;
+        #[cfg(feature = "failpoints")]
+        crate::failpoint::arm(crate::redis::Script::names())?;
         let job = self.command.check()?;
         if let Job::Serve(config) = &job {
             for warning in &config.warnings {

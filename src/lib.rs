@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod coupons;
 pub mod dev;
+pub mod failpoint;
 pub mod http;
 pub mod idempotency;
 pub mod ids;

@@ -21,14 +21,17 @@ const FLOOR: [&str; 5] = ["redis", "mysql", "outbox", "telemetry", "http"];
 fn may_name(module: &str) -> Option<Vec<&'static str>> {
     let floor_and = |rooms: &[&'static str]| Some([&FLOOR, rooms].concat());
     match module {
-        "lib" | "shutdown" | "telemetry" | "dev" | "ids" | "money" | "partition" | "time" => Some(vec![]),
+        "lib" | "failpoint" | "shutdown" | "telemetry" | "dev" | "ids" | "money" | "partition" | "time" => {
+            Some(vec![])
+        }
         "main" => Some(vec!["cli"]),
-        "cli" => Some(vec!["app", "config", "telemetry"]),
+        "cli" => Some(vec!["app", "config", "failpoint", "redis", "telemetry"]),
         "app" => floor_and(&[
             "catalogue",
             "config",
             "coupons",
             "dev",
+            "failpoint",
             "idempotency",
             "payment",
             "queue",
@@ -41,8 +44,9 @@ fn may_name(module: &str) -> Option<Vec<&'static str>> {
         "config" => Some(vec!["http", "shutdown"]),
         // The kit knows no room: of the stores only how their failures are told.
         "http" => Some(vec!["redis", "mysql", "telemetry", "shutdown"]),
-        "redis" | "mysql" => Some(vec!["telemetry"]),
-        "outbox" => Some(vec!["redis", "mysql", "telemetry"]),
+        "redis" => Some(vec!["failpoint", "telemetry"]),
+        "mysql" => Some(vec!["telemetry"]),
+        "outbox" => Some(vec!["redis", "mysql", "failpoint", "telemetry"]),
         "recovery" => Some(vec!["redis", "mysql", "telemetry", "http"]),
         "idempotency" | "queue" => floor_and(&[]),
         "catalogue" => floor_and(&["queue"]),

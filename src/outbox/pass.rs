@@ -5,6 +5,7 @@ use sqlx::mysql::MySqlPool;
 
 use super::apply::{Batch, Fault};
 use super::sql;
+use crate::failpoint::failpoint;
 use crate::mysql;
 use crate::partition::Partition;
 use crate::redis::{self, Redis};
@@ -72,6 +73,7 @@ pub(super) async fn run(
     partitions: &[Partition],
     bounds: Bounds,
 ) -> Result<Pass, Failure> {
+    failpoint!("writer.before_transaction");
     let mut tx = pool.begin().await.map_err(mysql::Error::from)?;
     let checkpoints = sql::lock(&mut tx, partitions).await?;
     let after: Vec<_> = checkpoints.iter().map(|checkpoint| (checkpoint.partition, checkpoint.n)).collect();
@@ -100,10 +102,13 @@ pub(super) async fn run(
     } else {
         pass.rows = sql::write(&mut tx, &batch).await?;
         sql::advance(&mut tx, &moved).await?;
+        failpoint!("writer.before_commit");
         tx.commit().await.map_err(mysql::Error::from)?;
+        failpoint!("writer.after_commit");
     }
     (pass.entries, pass.events, pass.newest) = (batch.entries, batch.events, batch.newest);
     trim(redis, &through).await;
+    failpoint!("writer.after_trim");
     Ok(pass)
 }
 

@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::broadcast;
 
 use super::{Args, Error, Generations, Keys, Place, Reply, Script};
+use crate::failpoint::failpoint;
 use crate::telemetry::Metric;
 
 /// Pipelining is automatic, so two connections keep Redis' one core busy; a third only adds wake-ups.
@@ -94,7 +95,9 @@ impl Redis {
         let keys: Vec<String> = script.keys().iter().map(|word| self.0.keys.build(place, word)).collect();
         let labels = [("script", script.name())];
         let started = Instant::now();
+        failpoint!("{}.before", script.name());
         let answer = self.run(script, keys, args.into_values(generation)).await;
+        failpoint!("{}.after", script.name());
         Metric::ScriptSeconds.histogram(&labels).record(started.elapsed());
         let answer = match answer.map_err(Error::from).and_then(Reply::try_from) {
             Ok(Reply::Int(-1)) => {

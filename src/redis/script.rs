@@ -16,6 +16,12 @@ impl Script {
         Self { name, keys, body, sha1: OnceLock::new() }
     }
 
+    /// The names of all scripts.
+    #[cfg(feature = "failpoints")]
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        scripts::ALL.iter().map(|script| script.name)
+    }
+
     /// `room/verb`, as metrics label it.
     pub fn name(&self) -> &'static str {
         self.name

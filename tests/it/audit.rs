@@ -97,8 +97,8 @@ fn faults(stores: &Stores) -> Vec<Fault> {
         ),
         mysql(
             "a payment's row is missing",
-            &["DELETE FROM payments WHERE status = 'confirmed' LIMIT 1"],
-            &["reservations", "payments", "ledgers"],
+            &["DELETE FROM payments WHERE status = 'confirmed' AND coupon_id IS NULL LIMIT 1"],
+            &["reservations", "payments", "ledgers", "money"],
         ),
         mysql(
             "two payments for one seat",
@@ -130,7 +130,7 @@ fn faults(stores: &Stores) -> Vec<Fault> {
             &["UPDATE wallets SET balance = balance + 5 LIMIT 1"],
             &["wallets", "ledgers", "money"],
         ),
-        mysql("a wallet is missing", &["DELETE FROM wallets LIMIT 1"], &["wallets", "ledgers"]),
+        mysql("a wallet is missing", &["DELETE FROM wallets LIMIT 1"], &["wallets", "ledgers", "money"]),
         mysql(
             "an issue beyond the quota",
             &[

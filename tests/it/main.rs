@@ -12,6 +12,7 @@ mod coupon_payments;
 mod coupons;
 mod definitions;
 mod entries;
+mod failpoints;
 mod giveaways_kill;
 mod history;
 mod journey;

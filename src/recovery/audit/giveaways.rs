@@ -8,7 +8,7 @@ use serde_json::Value;
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use super::money::{of_users, uuids};
+use super::money::{of_users, user_of, uuids};
 use super::{Error, Scene, Tally, list};
 use crate::ids::{CouponId, PaymentId, UserId};
 
@@ -105,11 +105,11 @@ async fn inspect_issues(
 pub(super) async fn rewards(scene: &Scene<'_>) -> Result<Tally, Error> {
     let mut tally = Tally::new("rewards", "one granted claim of a user and reward, the same in both stores");
     let inspect = |some: Vec<(UserId, String)>| async move { inspect_claims(scene, &some).await };
-    let claim = |field: &Bytes| {
-        let (user, code) = field.split_at_checked(16)?;
-        Some((UserId::from_slice(user)?, String::from_utf8(code.to_vec()).ok()?))
-    };
     for partition in scene.partitions() {
+        let claim = |field: &Bytes| {
+            let (user, code) = field.split_at_checked(16)?;
+            Some((user_of(scene, partition, user)?, String::from_utf8(code.to_vec()).ok()?))
+        };
         scene.walk_hash(&mut tally, (partition, "claims"), claim, &inspect).await?;
     }
     let mut after = Uuid::nil();
@@ -166,7 +166,7 @@ pub(super) async fn facts(scene: &Scene<'_>) -> Result<Tally, Error> {
     let inspect = |some: Vec<UserId>| async move { inspect_facts(scene, &some).await };
     for partition in scene.partitions() {
         scene
-            .walk_hash(&mut tally, (partition, "facts"), |field| UserId::from_slice(field), &inspect)
+            .walk_hash(&mut tally, (partition, "facts"), |field| user_of(scene, partition, field), &inspect)
             .await?;
     }
     let mut after = Uuid::nil();

@@ -35,7 +35,7 @@ use uuid::Uuid;
 
 use super::Error;
 use crate::ids::{CouponId, QueueId, ScheduleId};
-use crate::partition::Partition;
+use crate::partition::{Partition, Slot};
 use crate::redis::Redis;
 use crate::telemetry::Metric;
 use again::{Again, Inspection};
@@ -161,6 +161,10 @@ impl<'a> Scene<'a> {
         })
     }
 
+    fn partition(&self, slot: Slot) -> Partition {
+        self.redis.keys().partition(slot)
+    }
+
     fn partitions(&self) -> impl Iterator<Item = Partition> {
         self.redis.keys().partitions().all()
     }
@@ -201,7 +205,8 @@ impl<'a> Scene<'a> {
             for (field, _) in &part.pairs {
                 match id(field) {
                     Some(id) => ids.push(id),
-                    None => tally.faults(vec![format!("{name} of {partition} has the field {field:?}")]),
+                    None => tally
+                        .faults(vec![format!("{name} of {partition} has {field:?}, which is not of there")]),
                 }
             }
             for some in ids.chunks(PAGE) {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Error, Scene, Tally, list};
 use crate::ids::UserId;
-use crate::partition::Slot;
+use crate::partition::{Partition, Slot};
 
 /// Every balance: the same in both stores, and not below nothing.
 pub(super) async fn wallets(scene: &Scene<'_>) -> Result<Tally, Error> {
@@ -16,7 +16,7 @@ pub(super) async fn wallets(scene: &Scene<'_>) -> Result<Tally, Error> {
     let inspect = |some: Vec<UserId>| async move { inspect_wallets(scene, &some).await };
     for partition in scene.partitions() {
         scene
-            .walk_hash(&mut tally, (partition, "wallets"), |field| UserId::from_slice(field), &inspect)
+            .walk_hash(&mut tally, (partition, "wallets"), |field| user_of(scene, partition, field), &inspect)
             .await?;
     }
     let mut after = Uuid::nil();
@@ -61,10 +61,15 @@ async fn inspect_wallets(scene: &Scene<'_>, users: &[UserId]) -> Result<Vec<(Use
 }
 
 /// What stands in a hash under the users' sixteen bytes.
-pub(super) fn of_users(scene: &Scene<'_>, users: &[UserId]) -> Vec<(crate::partition::Partition, Bytes)> {
+pub(super) fn of_users(scene: &Scene<'_>, users: &[UserId]) -> Vec<(Partition, Bytes)> {
     let place =
         |user: &UserId| (scene.redis.keys().partition(user.slot()), Bytes::copy_from_slice(user.as_bytes()));
     users.iter().map(place).collect()
+}
+
+/// The user whose sixteen bytes stand in a hash of their partition.
+pub(super) fn user_of(scene: &Scene<'_>, partition: Partition, field: &[u8]) -> Option<UserId> {
+    UserId::from_slice(field).filter(|user| scene.partition(user.slot()) == partition)
 }
 
 pub(super) fn uuids(users: &[UserId]) -> Vec<Uuid> {

@@ -54,7 +54,8 @@ pub(super) async fn check(scene: &Scene<'_>) -> Result<Tally, Error> {
     );
     let inspect = |some: Vec<PaymentId>| async move { inspect(scene, &some).await };
     for partition in scene.partitions() {
-        let id = |field: &Bytes| PaymentId::from_slice(field);
+        let id =
+            |field: &Bytes| PaymentId::from_slice(field).filter(|id| scene.partition(id.slot()) == partition);
         scene.walk_hash(&mut tally, (partition, "payments"), id, &inspect).await?;
     }
     let mut after = Uuid::nil();

@@ -55,7 +55,9 @@ pub(super) async fn reservations(scene: &Scene<'_>) -> Result<Tally, Error> {
     );
     let inspect = |some: Vec<ReservationId>| async move { inspect_reservations(scene, &some).await };
     for partition in scene.partitions() {
-        let id = |field: &Bytes| ReservationId::from_slice(field);
+        let id = |field: &Bytes| {
+            ReservationId::from_slice(field).filter(|id| scene.partition(id.slot()) == partition)
+        };
         scene.walk_hash(&mut tally, (partition, "reservations"), id, &inspect).await?;
     }
     let mut after = Uuid::nil();

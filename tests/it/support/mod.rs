@@ -17,6 +17,7 @@ pub(crate) use instance::Instance;
 pub(crate) use process::Process;
 pub(crate) use relay::{Lose, Relay, Relays};
 pub(crate) use servers::Stores;
+pub(crate) use usher::dev::TempDir;
 pub(crate) use world::{NIGHT, SHOW, World};
 
 /// How long an asynchronous fact may take. Far more than it needs, so that a loaded machine fails nothing.

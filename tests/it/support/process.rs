@@ -11,7 +11,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use usher::dev::TempDir;
 
 use super::servers::{PARTITIONS, Stores, TOKEN_KEYS};
-use super::{eventually, signal};
+use super::{Api, eventually, signal};
 
 /// The script under which private servers live: the process ends with its owner, however that ends.
 const SUPERVISE: &str = include_str!("../../../src/dev/supervise.sh");
@@ -35,6 +35,11 @@ impl Process {
     /// Starts the binary on ports that are free, and waits until it is ready.
     pub(crate) async fn start(stores: &Stores) -> Self {
         Self::start_with(stores, &[]).await
+    }
+
+    /// The same with fail points, as `src/failpoint` tells them.
+    pub(crate) async fn start_failing(stores: &Stores, failpoints: &str) -> Self {
+        Self::start_with(stores, &[("FAILPOINTS", failpoints.to_owned())]).await
     }
 
     /// The same with settings of its own, which win over the usual ones.
@@ -101,6 +106,39 @@ impl Process {
     pub(crate) async fn kill(mut self) {
         self.killer.stdin.take().unwrap().write_all(b"now\n").unwrap();
         self.supervisor.wait().await.unwrap();
+    }
+
+    /// Waits until somebody in it has reached a fail point that does something.
+    pub(crate) async fn reached(&self, point: &str) {
+        let line = format!("fail point {point}: ");
+        eventually(point, || async { self.log().contains(&line).then_some(()) }).await;
+    }
+
+    /// Waits until a fail point has killed it.
+    pub(crate) async fn died(mut self) {
+        // The shell's way to say that it was aborted.
+        assert_eq!(self.ended().await.code(), Some(128 + 6), "{}", self.log());
+    }
+
+    /// A client of it alone.
+    pub(crate) fn api(&self) -> Api {
+        Api::new(vec![[self.public.clone(), self.admin.clone()]])
+    }
+
+    /// Waits until it stands still.
+    pub(crate) async fn frozen(&self) {
+        // Linux without its tools has no `ps`, and others have no /proc.
+        let state = format!("cut -d ' ' -f 3 /proc/{0}/stat 2>/dev/null || ps -o state= -p {0}", self.pid);
+        eventually("the process stands still", || async {
+            let output = Command::new("/bin/sh").args(["-c", &state]).output().await.unwrap();
+            output.stdout.starts_with(b"T").then_some(())
+        })
+        .await;
+    }
+
+    /// Lets it go on that a fail point has frozen.
+    pub(crate) fn thaw(&self) {
+        signal("-CONT", self.pid);
     }
 
     /// Asks it to stop.
