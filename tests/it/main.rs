@@ -13,6 +13,7 @@ mod coupons;
 mod definitions;
 mod entries;
 mod failpoints;
+mod faults;
 mod giveaways_kill;
 mod history;
 mod journey;

@@ -104,6 +104,18 @@ async fn since(scene: &Scene<'_>, partition: Partition, queue: &QueueId) -> Resu
     Ok(found.into_iter().next().flatten().map(|at| number(&at)))
 }
 
+/// Some users who were let in at once.
+#[derive(sqlx::FromRow)]
+struct Promotion {
+    n: u64,
+    idx: u16,
+    queue_id: String,
+    from_score: i64,
+    to_score: i64,
+    count: u32,
+    promoted_at: DateTime<Utc>,
+}
+
 /// What is known of one line while its promotions go by.
 struct Line {
     since: i64,
@@ -117,7 +129,9 @@ struct Line {
 
 impl Line {
     /// The next promotion, and what is wrong with it. Under settings of before only the order is looked at; their limits are not known any more.
-    fn next(&mut self, from: i64, to: i64, count: i64, at: i64) -> Option<String> {
+    fn next(&mut self, it: &Promotion) -> Option<String> {
+        let (from, to, count, at) =
+            (it.from_score, it.to_score, i64::from(it.count), it.promoted_at.timestamp_millis());
         // Other settings may deal places anew (another lottery), and so does laying a lost line back.
         let same_settings = at >= self.since;
         if same_settings && self.recent.is_empty() {
@@ -165,7 +179,7 @@ async fn promotions(scene: &Scene<'_>) -> Result<Tally, Error> {
     for partition in scene.partitions() {
         let (mut n, mut idx) = (0_u64, 0_u16);
         loop {
-            let page: Vec<(u64, u16, String, i64, i64, u32, DateTime<Utc>)> = sqlx::query_as(
+            let page: Vec<Promotion> = sqlx::query_as(
                 "SELECT n, idx, queue_id, from_score, to_score, count, promoted_at FROM promotions \
                  WHERE partition_id = ? AND (n > ? OR n = ? AND idx > ?) ORDER BY n, idx LIMIT 1000",
             )
@@ -178,12 +192,10 @@ async fn promotions(scene: &Scene<'_>) -> Result<Tally, Error> {
             scene.saw(tally.name, page.len());
             tally.mysql(page.len());
             let Some(end) = page.last() else { break };
-            (n, idx) = (end.0, end.1);
-            for (_, _, queue, from, to, count, at) in page {
-                let wrong = lines
-                    .get_mut(&queue)
-                    .and_then(|line| line.next(from, to, i64::from(count), at.timestamp_millis()));
-                tally.faults(wrong.into_iter().map(|wrong| format!("{queue}: {wrong}")).collect());
+            (n, idx) = (end.n, end.idx);
+            for it in page {
+                let wrong = lines.get_mut(&it.queue_id).and_then(|line| line.next(&it));
+                tally.faults(wrong.into_iter().map(|wrong| format!("{}: {wrong}", it.queue_id)).collect());
             }
         }
     }
@@ -202,30 +214,35 @@ mod tests {
         Line { since: 0, interval: 1_000, most: 8, last: -1, recent: VecDeque::new(), in_interval: 0 }
     }
 
+    fn let_in(from_score: i64, to_score: i64, count: u32, at: i64) -> Promotion {
+        let promoted_at = DateTime::from_timestamp_millis(at).unwrap();
+        Promotion { n: 0, idx: 0, queue_id: String::new(), from_score, to_score, count, promoted_at }
+    }
+
     #[test]
     fn a_fair_line_has_no_faults() {
         let mut line = line();
         for (from, to, count, at) in [(1, 5, 5, 0), (6, 9, 3, 400), (11, 20, 5, 1_000)] {
-            assert_eq!(line.next(from, to, count, at), None);
+            assert_eq!(line.next(&let_in(from, to, count, at)), None);
         }
     }
 
     #[test]
     fn order_and_rate_are_faults() {
         let mut back = line();
-        assert_eq!(back.next(6, 9, 3, 0), None);
-        assert!(back.next(1, 5, 5, 5_000).is_some());
+        assert_eq!(back.next(&let_in(6, 9, 3, 0)), None);
+        assert!(back.next(&let_in(1, 5, 5, 5_000)).is_some());
         let mut fast = line();
-        assert_eq!(fast.next(1, 5, 5, 0), None);
-        assert!(fast.next(6, 9, 4, 999).is_some());
+        assert_eq!(fast.next(&let_in(1, 5, 5, 0)), None);
+        assert!(fast.next(&let_in(6, 9, 4, 999)).is_some());
     }
 
     #[test]
     fn settings_of_before_have_no_limit_that_is_known() {
         let mut line = Line { since: 10_000, ..line() };
-        assert_eq!(line.next(1, 100, 100, 0), None);
-        assert!(line.next(50, 60, 1, 1).is_some(), "but an order");
-        assert_eq!(line.next(5, 9, 5, 10_000), None, "another lottery deals other places");
-        assert!(line.next(10, 19, 9, 10_001).is_some());
+        assert_eq!(line.next(&let_in(1, 100, 100, 0)), None);
+        assert!(line.next(&let_in(50, 60, 1, 1)).is_some(), "but an order");
+        assert_eq!(line.next(&let_in(5, 9, 5, 10_000)), None, "another lottery deals other places");
+        assert!(line.next(&let_in(10, 19, 9, 10_001)).is_some());
     }
 }

@@ -136,7 +136,12 @@ impl Process {
         .await;
     }
 
-    /// Lets it go on that a fail point has frozen.
+    /// Freezes it.
+    pub(crate) fn freeze(&self) {
+        signal("-STOP", self.pid);
+    }
+
+    /// Lets it go on that is frozen.
     pub(crate) fn thaw(&self) {
         signal("-CONT", self.pid);
     }
