@@ -6,7 +6,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 CARGO_TARGET_DIR ?= target
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare run test model bench lint clean-data
+.PHONY: help prepare run test model chaos bench lint clean-data
 
 help: ## Prints the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,14 @@ lint: prepare ## Checks format, clippy, licences and sources of dependencies, an
 
 model: prepare ## Walks the line at random ten thousand times (about ten minutes).
 	USHER_MODEL_RUNS=10000 cargo test --locked --test it queue_model -- --nocapture
+
+# How many rounds `make chaos` plays, from which seed on (by chance if empty), and how many at once.
+CHAOS_ROUNDS ?= 200
+CHAOS_SEED ?=
+CHAOS_LANES ?= 1
+
+chaos: prepare ## Plays rounds of faults on real servers and processes (about six seconds each). CHAOS_ROUNDS, CHAOS_SEED, CHAOS_LANES.
+	CHAOS_ROUNDS=$(CHAOS_ROUNDS) CHAOS_SEED=$(CHAOS_SEED) CHAOS_LANES=$(CHAOS_LANES) cargo test --locked --test it faults::chaos -- --nocapture
 
 clean-data: ## Removes the data that `make run` keeps between runs.
 	rm -rf .usher

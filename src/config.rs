@@ -16,7 +16,7 @@ use secrecy::SecretString;
 pub use check::{BadSetting, BadSettings, flag};
 pub use http::HttpSettings;
 pub use secrets::TokenKey;
-pub use stores::{MigrateSettings, MysqlSettings, RedisSettings, StoreSettings};
+pub use stores::{Ack, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings};
 
 use crate::http::identity;
 use args::ServeArgs;
@@ -77,6 +77,14 @@ impl Config {
                     .to_owned(),
             );
         }
+        let ack = self.stores.ack;
+        if ack.durable && ack.patience >= self.http.requests.request_timeout {
+            warnings.push(
+                "USHER_ACK_TIMEOUT_MS is not shorter than USHER_REQUEST_TIMEOUT_MS: a durable answer that is late is cut instead of \
+                 being answered 202"
+                    .to_owned(),
+            );
+        }
         warnings
     }
 }
@@ -104,8 +112,7 @@ mod tests {
             stores: StoreArgs {
                 redis_url: text("redis://127.0.0.1:6379"),
                 mysql_url: text("mysql://usher:hunter2hunter2@127.0.0.1/usher"),
-                partitions: None,
-                key_prefix: None,
+                ..StoreArgs::default()
             },
         }
     }

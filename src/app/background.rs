@@ -45,6 +45,7 @@ pub(super) fn start(
     sweeps.spawn(recovery::run_verifier(rooms.redis.clone(), rooms.mysql.clone(), stop.clone()));
     sweeps.spawn(limits.tidy(stop.clone()));
     sweeps.spawn(telemetry::upkeep(telemetry::install(), stop.clone()));
+    sweeps.spawn(writer.nudge().watch(rooms.mysql.clone(), stop.clone()));
     sweeps.close();
     Background {
         sweeps,

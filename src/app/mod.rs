@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalogue::{self, Catalogue};
-use crate::config::{Config, StoreSettings};
+use crate::config::{self, Config, StoreSettings};
 use crate::coupons::{self, Coupons};
 use crate::dev;
 use crate::http::identity::Callers;
@@ -25,7 +25,7 @@ use crate::http::limits::Limits;
 use crate::http::listener;
 use crate::idempotency::Idempotency;
 use crate::mysql::{self, migrate};
-use crate::outbox::{Nudge, Writer};
+use crate::outbox::{AckSettings, Nudge, Writer};
 use crate::payment::{self, Payments};
 use crate::queue::{self, Queue, Signer};
 use crate::recovery;
@@ -131,7 +131,7 @@ impl Rooms {
     ) -> Result<(Self, Writer), Error> {
         let (redis, mysql) = connect(stores).await?;
         recovery::verify(&redis, &mysql).await?;
-        let writer = Writer::new(redis.clone(), mysql.clone(), stores.partitions);
+        let writer = Writer::new(redis.clone(), mysql.clone(), stores.ack.into());
         let rooms = Self::furnish(redis, mysql, signer, ending, &writer.nudge());
         rooms.reload().await?;
         Ok((rooms, writer))
@@ -195,6 +195,12 @@ async fn connect(stores: &StoreSettings) -> Result<(Redis, MySqlPool), Error> {
     let keys = Keys::new(&stores.redis.key_prefix, stores.partitions);
     let settings = redis::Settings { url: stores.redis.url.clone(), command_timeout: COMMAND_TIMEOUT };
     Ok((Redis::connect(&settings, keys).await?, mysql))
+}
+
+impl From<config::Ack> for AckSettings {
+    fn from(ack: config::Ack) -> Self {
+        Self { durable: ack.durable, patience: ack.patience }
+    }
 }
 
 /// One instance, built and not yet serving.

@@ -19,6 +19,12 @@ pub struct StoreArgs {
     /// What every key in Redis begins with [default: usher]
     #[arg(long, env = "USHER_KEY_PREFIX", hide_env_values = true, value_name = "PREFIX")]
     pub key_prefix: Option<String>,
+    /// When a change is answered: accepted (Redis has it) or durable (MySQL has it) [default: accepted]
+    #[arg(long, env = "USHER_ACK", hide_env_values = true, value_name = "WHEN")]
+    pub ack: Option<String>,
+    /// How long durable waits before it answers 202, 10 to 60000 [default: 3000]
+    #[arg(long, env = "USHER_ACK_TIMEOUT_MS", hide_env_values = true, value_name = "MILLISECONDS")]
+    pub ack_timeout_ms: Option<String>,
 }
 
 /// What `usher migrate` needs.

@@ -1,5 +1,7 @@
 //! Where Redis and MySQL are.
 
+use std::time::Duration;
+
 use secrecy::SecretString;
 
 use super::args::{MigrateArgs, StoreArgs};
@@ -31,6 +33,23 @@ pub struct StoreSettings {
     pub mysql: MysqlSettings,
     /// P; must be what the first migration recorded.
     pub partitions: Partitions,
+    /// When a change is answered.
+    pub ack: Ack,
+}
+
+/// When a change is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ack {
+    /// Once MySQL has it, rather than once Redis has it.
+    pub durable: bool,
+    /// How long that is waited for before the answer is 202.
+    pub patience: Duration,
+}
+
+impl Default for Ack {
+    fn default() -> Self {
+        Self { durable: false, patience: Duration::from_secs(3) }
+    }
 }
 
 /// What `usher migrate` runs on.
@@ -58,6 +77,7 @@ impl StoreSettings {
         let redis_url = redis_url(args.redis_url.as_deref(), check);
         let mysql_url = mysql_url(args.mysql_url.as_deref(), check);
         let partitions = partitions(args.partitions.as_deref(), check);
+        let ack = ack(args, check);
         let key_prefix = given(args.key_prefix.as_deref()).unwrap_or("usher").to_owned();
         // Neither a brace nor a colon: the prefix must not change which slot of a cluster a key is in.
         let allowed =
@@ -69,6 +89,7 @@ impl StoreSettings {
             redis: RedisSettings { url: redis_url?, key_prefix },
             mysql: MysqlSettings { url: mysql_url? },
             partitions: partitions?,
+            ack,
         })
     }
 }
@@ -91,6 +112,20 @@ impl MigrateSettings {
 
 fn partitions(value: Option<&str>, check: &mut Checker) -> Option<Partitions> {
     Partitions::new(check.number("USHER_PARTITIONS", value, 1..=4096, 64))
+}
+
+fn ack(args: &StoreArgs, check: &mut Checker) -> Ack {
+    let durable = match given(args.ack.as_deref()) {
+        None | Some("accepted") => false,
+        Some("durable") => true,
+        Some(_) => {
+            check.fail("USHER_ACK", "must be accepted or durable");
+            false
+        }
+    };
+    let timeout = args.ack_timeout_ms.as_deref();
+    let patience = check.number("USHER_ACK_TIMEOUT_MS", timeout, 10..=60_000, 3_000);
+    Ack { durable, patience: Duration::from_millis(patience) }
 }
 
 fn redis_url(value: Option<&str>, check: &mut Checker) -> Option<SecretString> {
@@ -134,8 +169,8 @@ mod tests {
         let args = StoreArgs {
             redis_url: Some(redis.to_owned()),
             mysql_url: Some(mysql.to_owned()),
-            partitions: None,
             key_prefix: prefix.map(str::to_owned),
+            ..StoreArgs::default()
         };
         match StoreSettings::new(&args) {
             Ok(_) => Vec::new(),
@@ -175,6 +210,28 @@ mod tests {
         assert!(with(REDIS, MYSQL, Some("test_1-a")).is_empty());
         for prefix in ["{p1}", "a:b", "Usher", "ä", &"x".repeat(33)] {
             assert_eq!(with(REDIS, MYSQL, Some(prefix)), ["USHER_KEY_PREFIX"], "{prefix}");
+        }
+    }
+
+    #[test]
+    fn an_answer_waits_for_redis_or_for_mysql() {
+        let ack = |ack: &str, timeout: &str| {
+            let args = StoreArgs {
+                redis_url: Some(REDIS.to_owned()),
+                mysql_url: Some(MYSQL.to_owned()),
+                ack: Some(ack.to_owned()),
+                ack_timeout_ms: Some(timeout.to_owned()),
+                ..StoreArgs::default()
+            };
+            StoreSettings::new(&args).map(|settings| settings.ack)
+        };
+        assert_eq!(ack("", "").unwrap(), Ack::default());
+        let patience = Duration::from_millis(10);
+        assert_eq!(ack("durable", "10").unwrap(), Ack { durable: true, patience });
+        assert_eq!(ack("accepted", "10").unwrap(), Ack { durable: false, patience });
+        for (when, timeout, wrong) in [("Durable", "", "USHER_ACK"), ("durable", "9", "USHER_ACK_TIMEOUT_MS")]
+        {
+            assert_eq!(ack(when, timeout).unwrap_err().settings()[0].setting, wrong);
         }
     }
 

@@ -58,6 +58,17 @@ const PARALLEL: usize = 32;
 
 type Known = HashMap<CouponId, Arc<Coupon>>;
 
+/// A coupon in the hands of the one who asked for it.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// The issue.
+    pub issue: Issue,
+    /// Whether it is new.
+    pub fresh: bool,
+    /// Whether it is as durable as answers are set to be.
+    pub written: bool,
+}
+
 /// The façade of the room.
 pub struct Coupons {
     redis: Redis,
@@ -99,8 +110,8 @@ impl Coupons {
         self.known.load().get(id).cloned()
     }
 
-    /// Gives the user a coupon, or the one that they have. The flag says whether it is new.
-    pub async fn issue(&self, id: &CouponId, user: UserId) -> Result<(Issue, bool), Error> {
+    /// Gives the user a coupon, or the one that they have.
+    pub async fn issue(&self, id: &CouponId, user: UserId) -> Result<Given, Error> {
         if !self.known.load().contains_key(id) {
             return Err(Error::NotFound);
         }
@@ -108,6 +119,7 @@ impl Coupons {
             count("sold_out");
             return Err(Error::SoldOut);
         }
+        let follow = self.nudge.follow();
         let issued = self.with_settings(id, || self.issues.submit(id.clone(), user)).await?;
         let (word, outcome) = match issued {
             store::Issued::Given { issue, fresh: true } => {
@@ -123,7 +135,9 @@ impl Coupons {
             store::Issued::Ended => ("ended", Err(Error::Ended)),
         };
         count(word);
-        outcome
+        let (issue, fresh) = outcome?;
+        let written = follow.written(&[self.redis.keys().partition(id.slot())]).await;
+        Ok(Given { issue, fresh, written })
     }
 
     /// A coupon and how it stands.

@@ -141,7 +141,8 @@ async fn show(
 
 /// Gives the user a coupon, or the one that they have already.
 #[utoipa::path(post, path = "/v1/coupons/{coupon}/issues", tag = "coupon", params(("coupon" = CouponId, Path)),
-    responses((status = 201, body = IssueDto), (status = 200, body = IssueDto), (status = 401, body = Problem),
+    responses((status = 201, body = IssueDto), (status = 200, body = IssueDto),
+        (status = 202, body = IssueDto, description = "Issued, and not yet known to be durable."), (status = 401, body = Problem),
         (status = 403, body = Problem, description = "`not_started`, `ended`"), (status = 404, body = Problem),
         (status = 409, body = Problem, description = "`sold_out`")), security(("user" = [])))]
 async fn issue(
@@ -149,9 +150,13 @@ async fn issue(
     Path(id): Path<CouponId>,
     User(user): User,
 ) -> Result<(StatusCode, Json<IssueDto>), Problem> {
-    let (issue, fresh) = coupons.issue(&id, user).await?;
-    let status = if fresh { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(issue.into())))
+    let given = coupons.issue(&id, user).await?;
+    let status = match (given.written, given.fresh) {
+        (false, _) => StatusCode::ACCEPTED,
+        (true, true) => StatusCode::CREATED,
+        (true, false) => StatusCode::OK,
+    };
+    Ok((status, Json(given.issue.into())))
 }
 
 /// One's own issues, newest first.

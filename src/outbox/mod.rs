@@ -13,18 +13,23 @@
 //! - [`tail`]: what MySQL does not have yet, for lists that must not lack it.
 //! - [`writer`]: the loop around it: when to pass, what to repeat, whom to stop.
 //! - `barrier`: how a reader of MySQL waits for what Redis has told already.
+//! - `ack`: how an answer waits until MySQL has what it tells; `nudge`: the rooms' handle on both.
 //!
 //! Deliberately absent: a consumer group, acknowledgements, and any way to skip an entry. An entry that can't be read or applied
 //! stops its partition and raises an alarm; the others go on.
 
+mod ack;
 mod apply;
 mod barrier;
 pub mod event;
 mod lua;
+mod nudge;
 mod pass;
 mod sql;
 pub mod tail;
 pub mod writer;
 
+pub use ack::Settings as AckSettings;
 pub use barrier::{Error as BehindError, written};
-pub use writer::{Nudge, Writer};
+pub use nudge::{Follow, Nudge};
+pub use writer::Writer;

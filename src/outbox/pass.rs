@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::mysql::MySqlPool;
 
 use super::apply::{Batch, Fault};
+use super::nudge::Nudge;
 use super::sql;
 use crate::failpoint::failpoint;
 use crate::mysql;
@@ -70,6 +71,7 @@ impl From<Failure> for Fault {
 pub(super) async fn run(
     redis: &Redis,
     pool: &MySqlPool,
+    nudge: &Nudge,
     partitions: &[Partition],
     bounds: Bounds,
 ) -> Result<Pass, Failure> {
@@ -105,6 +107,7 @@ pub(super) async fn run(
         failpoint!("writer.before_commit");
         tx.commit().await.map_err(mysql::Error::from)?;
         failpoint!("writer.after_commit");
+        nudge.committed(moved);
     }
     (pass.entries, pass.events, pass.newest) = (batch.entries, batch.events, batch.newest);
     trim(redis, &through).await;

@@ -5,18 +5,18 @@
 //! partition, is said once, and is looked at again now and then, so that a repair needs no restart.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::mysql::MySqlPool;
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::ack::Settings;
 use super::apply::Fault;
+use super::nudge::Nudge;
 use super::pass::{self, Bounds, Failure, Pass};
-use crate::partition::{Partition, Partitions};
+use crate::partition::Partition;
 use crate::redis::Redis;
 use crate::telemetry::Metric;
 
@@ -38,18 +38,6 @@ const ENTRIES_EACH: usize = 256;
 
 /// Events that a pass aims at: a transaction of some tenths of a second.
 const EVENTS: usize = 8192;
-
-/// Tells the writer that a script has just emitted events, so that it needn't wait for its next look. Cheap to clone and to poke; pokes
-/// during a pass add up to one.
-#[derive(Debug, Clone, Default)]
-pub struct Nudge(Arc<Notify>);
-
-impl Nudge {
-    /// Wakes the writer, or has it look once more when it is at work.
-    pub fn poke(&self) {
-        self.0.notify_one();
-    }
-}
 
 /// Brings the outboxes of all partitions to MySQL.
 pub struct Writer {
@@ -73,12 +61,12 @@ struct Halt {
 
 impl Writer {
     /// A writer for all partitions. It does nothing until it runs.
-    pub fn new(redis: Redis, pool: MySqlPool, partitions: Partitions) -> Self {
+    pub fn new(redis: Redis, pool: MySqlPool, ack: Settings) -> Self {
         Self {
+            nudge: Nudge::new(redis.clone(), ack),
+            partitions: redis.keys().partitions().all().collect(),
             redis,
             pool,
-            partitions: partitions.all().collect(),
-            nudge: Nudge::default(),
             halted: BTreeMap::new(),
             // A guess on the high side: the first read after a long stop stays small.
             events_each: 32,
@@ -97,10 +85,9 @@ impl Writer {
     pub async fn run(mut self, shutdown: CancellationToken) {
         while !shutdown.is_cancelled() {
             self.drain().await;
-            let nudge = self.nudge.0.clone();
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = nudge.notified() => {}
+                () = self.nudge.poked() => {}
                 () = sleep(POLL) => {}
             }
         }
@@ -193,7 +180,7 @@ impl Writer {
 
     async fn pass(&self, group: &[Partition], bounds: Bounds) -> Result<Pass, Failure> {
         let started = Instant::now();
-        let pass = pass::run(&self.redis, &self.pool, group, bounds).await?;
+        let pass = pass::run(&self.redis, &self.pool, &self.nudge, group, bounds).await?;
         if pass.entries > 0 {
             Metric::OutboxPassSeconds.histogram(&[]).record(started.elapsed().as_secs_f64());
         }

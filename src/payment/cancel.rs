@@ -24,8 +24,12 @@ pub(super) struct Cancelling {
     pub(super) now: i64,
     /// As it stands.
     pub(super) reservation: Reservation,
+    /// What bought it, as far as Redis tells.
+    pub(super) payment: Option<Payment>,
     /// The first answer, given again.
     pub(super) replayed: bool,
+    /// Whether its end is as durable as answers are set to be.
+    pub(super) written: bool,
 }
 
 impl Cancelling {
@@ -55,6 +59,8 @@ async fn step_by_step(
     keyed: &Keyed,
     replayed: bool,
 ) -> Result<Cancelling, Error> {
+    let answer =
+        |now, reservation, payment| Cancelling { now, reservation, payment, replayed, written: true };
     let (now, reservation) = on.seats.find(id, keyed.user).await?;
     match begin_cancel(on, &reservation, &keyed.key).await? {
         store::Begun::Pending(now, payment, reservation) => {
@@ -63,12 +69,12 @@ async fn step_by_step(
                 tracing::warn!(payment = %payment.id, %error, "a cancelling is left to the sweep");
                 (now, reservation)
             });
-            Ok(Cancelling { now, reservation, replayed })
+            Ok(answer(now, reservation, Some(payment)))
         }
         // Cancelled by this very request before, or by its twin a moment ago.
-        store::Begun::Cancelled(now, reservation) => Ok(Cancelling { now, reservation, replayed }),
+        store::Begun::Cancelled(now, payment, reservation) => Ok(answer(now, reservation, payment)),
         store::Begun::NotKept if replayed && reservation.status == Status::Cancelled => {
-            Ok(Cancelling { now, reservation, replayed })
+            Ok(answer(now, reservation, None))
         }
         store::Begun::NotBought | store::Begun::NotKept => Err(Error::NotCancellable),
         store::Begun::TooLate => Err(Error::CancellationClosed),

@@ -15,7 +15,7 @@ use crate::idempotency::Keyed;
 use crate::ids::ReservationId;
 use crate::seats::ReservationDto;
 
-/// Cancels what was bought: the money is back in the wallet, the seats are free. 202 when that is certain but not done yet.
+/// Cancels what was bought: the money is back in the wallet, the seats are free. 202 when that is certain but not done yet, or not yet known to be durable.
 #[utoipa::path(post, path = "/v1/reservations/{id}/cancel", tag = "reservation",
     params(("id" = ReservationId, Path), ("Idempotency-Key" = String, Header)),
     responses((status = 200, body = ReservationDto), (status = 202, body = ReservationDto), (status = 400, body = Problem),
@@ -32,7 +32,8 @@ pub(super) async fn cancel(
     let fingerprint = fingerprint(&Method::POST, uri.path(), &body);
     let keyed = Keyed { user, key: key.as_str().to_owned(), fingerprint };
     let cancelling = payments.cancel(id, keyed).await?;
-    let status = if cancelling.is_done() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let status =
+        if cancelling.is_done() && cancelling.written { StatusCode::OK } else { StatusCode::ACCEPTED };
     let replayed = cancelling.replayed.then_some((REPLAYED_HEADER, "true"));
     let reservation = payments.seats.dto(cancelling.reservation, cancelling.now);
     Ok((status, AppendHeaders(replayed), Json(reservation)).into_response())

@@ -14,7 +14,7 @@ pub(super) enum Begun {
     /// Being cancelled, begun now or before. With Redis' clock, as in the next.
     Pending(i64, Payment, Reservation),
     /// Cancelled before, under the same key.
-    Cancelled(i64, Reservation),
+    Cancelled(i64, Option<Payment>, Reservation),
     NotBought,
     TooLate,
     /// Redis keeps it no more.
@@ -45,9 +45,8 @@ pub(super) async fn begin_cancel(
             Begun::Pending(words.int()?, payment, reservation)
         }
         2 => {
-            words.word()?;
-            let reservation = words.record()?;
-            Begun::Cancelled(words.int()?, reservation)
+            let (payment, reservation) = (words.word()?.record()?, words.record()?);
+            Begun::Cancelled(words.int()?, payment, reservation)
         }
         3 | 6 => Begun::NotBought,
         4 => Begun::TooLate,

@@ -51,9 +51,10 @@ pub(super) async fn pay(
                 payment: payment.clone(),
                 reservation: reservation.clone(),
                 replayed,
+                written: true,
             });
             let (payment, reservation) = drive(&on, payment, reservation).await;
-            Ok(Settlement { payment, reservation, replayed })
+            Ok(Settlement { payment, reservation, replayed, written: true })
         }
         Err(refusal) => {
             // What is not there, not the user's or lapsed stays so: the key made nothing and never can, so it may serve another request.

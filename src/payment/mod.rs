@@ -55,6 +55,8 @@ pub struct Settlement {
     pub reservation: Reservation,
     /// The first answer, given again.
     pub replayed: bool,
+    /// Whether its end, if it has one, is as durable as answers are set to be.
+    pub written: bool,
 }
 
 /// What payments are made with.
@@ -126,9 +128,10 @@ impl Payments {
         order: Order,
         keyed: Keyed,
     ) -> Result<Settlement, Error> {
+        let follow = self.nudge.follow();
         let (begun, mut heard) = oneshot::channel();
         let flow = self.flows.spawn(flow::pay(self.clone(), claims, order, keyed, begun));
-        let settlement = match tokio::time::timeout(PATIENCE, flow).await {
+        let mut settlement = match tokio::time::timeout(PATIENCE, flow).await {
             Ok(Ok(settled)) => settled?,
             Ok(Err(_)) | Err(_) => {
                 let pending =
@@ -140,7 +143,11 @@ impl Payments {
             count(&settlement.payment);
         }
         match rules::verdict(&settlement.payment) {
-            rules::Verdict::Paid => Ok(settlement),
+            rules::Verdict::Paid => {
+                let Payment { reservation, user, issue, .. } = settlement.payment;
+                settlement.written = follow.written(&self.touched(reservation, user, issue)).await;
+                Ok(settlement)
+            }
             rules::Verdict::Insufficient => Err(Error::InsufficientBalance),
             rules::Verdict::CouponNotApplicable => Err(Error::CouponNotApplicable),
             rules::Verdict::TurnedBack => Err(Error::TurnedBack),
@@ -148,13 +155,28 @@ impl Payments {
         }
     }
 
+    /// The partitions in which the payment of a reservation leaves events: the queue's, the user's and the coupon's.
+    fn touched(&self, reservation: ReservationId, user: UserId, issue: Option<IssueId>) -> Vec<Partition> {
+        let slots = [reservation.slot(), user.slot()].into_iter().chain(issue.map(|issue| issue.slot()));
+        slots.map(|slot| self.redis.keys().partition(slot)).collect()
+    }
+
     /// Cancels a reservation that was bought. It runs in a task of its own, so a caller who hangs up changes nothing.
     async fn cancel(self: &Arc<Self>, id: ReservationId, keyed: Keyed) -> Result<cancel::Cancelling, Error> {
+        let follow = self.nudge.follow();
         let flow = self.flows.spawn(cancel::cancel(self.clone(), id, keyed));
-        match tokio::time::timeout(PATIENCE, flow).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) | Err(_) => Err(redis::Error::Unavailable("the cancelling goes on".into()).into()),
+        let mut cancelling = match tokio::time::timeout(PATIENCE, flow).await {
+            Ok(Ok(outcome)) => outcome?,
+            Ok(Err(_)) | Err(_) => {
+                return Err(redis::Error::Unavailable("the cancelling goes on".into()).into());
+            }
+        };
+        if cancelling.is_done() {
+            let issue = cancelling.payment.as_ref().and_then(|payment| payment.issue);
+            let touched = self.touched(id, cancelling.reservation.user, issue);
+            cancelling.written = follow.written(&touched).await;
         }
+        Ok(cancelling)
     }
 
     /// A payment of the user.
@@ -171,7 +193,8 @@ impl Payments {
             Some(reservation) => reservation,
             None => self.seats.find(payment.reservation, user).await?.1,
         };
-        Ok(Settlement { payment, reservation, replayed: false })
+        let written = self.nudge.has(partition, payment.n) || self.nudge.follow().written(&[partition]).await;
+        Ok(Settlement { payment, reservation, replayed: false, written })
     }
 
     /// Drops a partition's payments that have ended, that MySQL has by its checkpoint, and that ended `keep` ago. Gives how many.

@@ -56,6 +56,9 @@ pub struct Payment {
     /// The balance right after the debit, once confirmed.
     #[serde(default)]
     pub balance_after: Option<Money>,
+    /// The outbox entry of its last end; 0 before that, and where MySQL tells of it.
+    #[serde(default)]
+    pub n: u64,
     /// When the first attempt began, milliseconds since 1970.
     pub created_at: i64,
     /// When it came to this state, milliseconds since 1970.

@@ -67,9 +67,10 @@ struct PaymentDto {
 }
 
 fn dto(payments: &Payments, settlement: Settlement) -> PaymentDto {
-    let Settlement { payment, reservation, .. } = settlement;
+    let Settlement { payment, reservation, written, .. } = settlement;
     let (concert_title, starts_at) = payments.seats.title_and_start(&reservation);
     let status = match payment.state {
+        _ if !written => PaymentStatus::Pending,
         PaymentState::Pending | PaymentState::Voiding => PaymentStatus::Pending,
         PaymentState::Confirmed | PaymentState::Refunding => PaymentStatus::Confirmed,
         PaymentState::Declined => PaymentStatus::Declined,
@@ -95,7 +96,7 @@ fn dto(payments: &Payments, settlement: Settlement) -> PaymentDto {
 
 /// Pays for a held reservation.
 #[utoipa::path(post, path = "/v1/payments", tag = "payment", request_body = NewPayment, params(("Idempotency-Key" = String, Header)),
-    responses((status = 201, body = PaymentDto), (status = 202, body = PaymentDto, description = "The outcome is not known yet."),
+    responses((status = 201, body = PaymentDto), (status = 202, body = PaymentDto, description = "The outcome is not known yet, or not yet known to be durable."),
         (status = 400, body = Problem), (status = 401, body = Problem),
         (status = 402, body = Problem, description = "`insufficient_balance`"), (status = 403, body = Problem),
         (status = 404, body = Problem), (status = 409, body = Problem, description = "`not_payable`"),
@@ -115,9 +116,9 @@ async fn pay(
     let keyed = Keyed { user: claims.user, key: key.as_str().to_owned(), fingerprint };
     match payments.pay(claims, super::Order { reservation, issue }, keyed).await {
         Ok(settlement) => {
+            let status = if settlement.written { StatusCode::CREATED } else { StatusCode::ACCEPTED };
             let replayed = settlement.replayed.then_some((REPLAYED_HEADER, "true"));
-            Ok((StatusCode::CREATED, AppendHeaders(replayed), Json(dto(&payments, settlement)))
-                .into_response())
+            Ok((status, AppendHeaders(replayed), Json(dto(&payments, settlement))).into_response())
         }
         Err(Error::Unfinished(settlement)) => {
             Ok((StatusCode::ACCEPTED, Json(dto(&payments, *settlement))).into_response())

@@ -57,6 +57,7 @@ mod tests {
             issue: None,
             reason: None,
             balance_after: None,
+            n: 0,
             created_at: 0,
             at: 0,
         }

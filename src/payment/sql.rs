@@ -68,6 +68,7 @@ fn read(row: Row) -> Option<Payment> {
         issue: row.coupon_issue_id.map(Into::into),
         reason: row.reason,
         balance_after: row.balance_after.and_then(Money::new),
+        n: 0,
         created_at: row.created_at.timestamp_millis(),
         at: row.settled_at.timestamp_millis(),
     })

@@ -1,6 +1,7 @@
 //! The client: one pool of pipelined connections, set so that nothing is ever sent twice or waits for ever.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use fred::clients::Pool;
@@ -39,6 +40,8 @@ struct Inner {
     pool: Pool,
     keys: Keys,
     generations: Generations,
+    /// Reconnections so far, of all connections.
+    reconnections: Arc<AtomicU64>,
 }
 
 impl Redis {
@@ -71,7 +74,11 @@ impl Redis {
         let pool = builder.build_pool(CONNECTIONS)?;
         pool.init().await?;
         let generations = Generations::new(keys.partitions());
-        let redis = Self(Arc::new(Inner { pool, keys, generations }));
+        let reconnections = Arc::<AtomicU64>::default();
+        for client in pool.clients() {
+            tokio::spawn(count_events(client.reconnect_rx(), reconnections.clone()));
+        }
+        let redis = Self(Arc::new(Inner { pool, keys, generations, reconnections }));
         redis.refuse_eviction().await?;
         Ok(redis)
     }
@@ -146,6 +153,13 @@ impl Redis {
         Ok(())
     }
 
+    /// Which session with Redis this is: another number after every reconnection, `None` while a connection is down. What was read in one session
+    /// may be unknown to the Redis of the next.
+    pub fn session(&self) -> Option<u64> {
+        let up = self.0.pool.clients().iter().all(ClientLike::is_connected);
+        up.then(|| self.0.reconnections.load(Ordering::Acquire))
+    }
+
     /// Tells of connections that were made again. What was verified before must be verified anew.
     pub fn reconnected(&self) -> Reconnected {
         Reconnected(self.0.pool.clients().iter().map(EventInterface::reconnect_rx).collect())
@@ -160,6 +174,13 @@ impl Redis {
 
     pub(super) fn client(&self) -> &fred::clients::Client {
         self.0.pool.next()
+    }
+}
+
+/// Counts events until their sender is gone. Missed ones count as one.
+async fn count_events<T: Clone>(mut events: broadcast::Receiver<T>, count: Arc<AtomicU64>) {
+    while !matches!(events.recv().await, Err(broadcast::error::RecvError::Closed)) {
+        count.fetch_add(1, Ordering::AcqRel);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -150,12 +151,14 @@ async fn claims(
 /// Says what is known of a user, in place of all that was said before. `paid_total` and `reservations_confirmed` are the service's own.
 #[utoipa::path(put, path = "/admin/users/{user}/facts", tag = "reward", params(("user" = UserId, Path)),
     request_body(content = std::collections::HashMap<String, i64>, example = json!({"login_days": 7})),
-    responses((status = 200, body = FactsDto), (status = 422, body = Problem)), security(("admin" = [])))]
+    responses((status = 200, body = FactsDto), (status = 202, body = FactsDto, description = "Done, and not yet known to be durable."),
+        (status = 422, body = Problem)), security(("admin" = [])))]
 async fn set_facts(
     State(rewards): State<Arc<Rewards>>,
     NewPath(user): NewPath<UserId>,
     Json(facts): Json<Facts>,
-) -> Result<Json<FactsDto>, Problem> {
-    rewards.set_facts(user, &facts).await?;
-    Ok(Json(FactsDto { user_id: user, facts }))
+) -> Result<(StatusCode, Json<FactsDto>), Problem> {
+    let written = rewards.set_facts(user, &facts).await?;
+    let status = if written { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, Json(FactsDto { user_id: user, facts })))
 }

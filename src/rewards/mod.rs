@@ -72,6 +72,8 @@ pub struct Granted {
     pub claim: Claim,
     /// What was claimed, as it stood.
     pub reward: Arc<Reward>,
+    /// Whether it is as durable as answers are set to be.
+    pub written: bool,
 }
 
 impl Rewards {
@@ -95,6 +97,7 @@ impl Rewards {
 
     /// Claims a reward for the user.
     pub async fn claim(&self, code: &RewardCode, user: UserId) -> Result<Granted, Error> {
+        let follow = self.nudge.follow();
         let outcome = self.try_claim(code, user).await;
         let word = match &outcome {
             Ok(_) => "success",
@@ -103,16 +106,18 @@ impl Rewards {
             Err(Error::NotStarted) => "not_started",
             Err(Error::Ended) => "ended",
             Err(Error::ConditionNotMet(_)) => "condition_not_met",
-            Err(Error::NotFound) => return outcome,
+            Err(Error::NotFound) => return Err(Error::NotFound),
             Err(_) => "error",
         };
         Metric::RewardClaimsTotal.counter(&[("outcome", word)]).increment(1);
         // Refused attempts leave a line too.
         self.nudge.poke();
-        outcome
+        let (claim, reward) = outcome?;
+        let written = follow.written(&[self.redis.keys().partition(user.slot())]).await;
+        Ok(Granted { claim, reward, written })
     }
 
-    async fn try_claim(&self, code: &RewardCode, user: UserId) -> Result<Granted, Error> {
+    async fn try_claim(&self, code: &RewardCode, user: UserId) -> Result<(Claim, Arc<Reward>), Error> {
         let partition = self.redis.keys().partition(user.slot());
         for _ in 0..TRIES {
             let reward = self.reward(code).ok_or(Error::NotFound)?;
@@ -127,7 +132,7 @@ impl Rewards {
             return match claimed {
                 store::Claimed::Done { id, at } => {
                     let claim = Claim { id, user, success: true, reason: None, claimed_at: at };
-                    Ok(Granted { claim, reward })
+                    Ok((claim, reward))
                 }
                 store::Claimed::Already => Err(Error::AlreadyClaimed),
                 store::Claimed::Inactive => Err(Error::Inactive),
@@ -164,19 +169,20 @@ impl Rewards {
         Ok(page::cut(claims, limit, place))
     }
 
-    /// Sets what is known of a user, in place of all that was known before.
+    /// Sets what is known of a user, in place of all that was known before. Answers whether that is as durable as answers are set to be.
     ///
     /// # Errors
     /// [`Error::Unsound`] with every fact that may not be set; then nothing has changed.
-    pub async fn set_facts(&self, user: UserId, facts: &Facts) -> Result<(), Error> {
+    pub async fn set_facts(&self, user: UserId, facts: &Facts) -> Result<bool, Error> {
         let flaws = rules::fact_flaws(facts);
         if !flaws.is_empty() {
             return Err(Error::Unsound(flaws));
         }
         let text = serde_json::to_string(facts).map_err(|e| redis::Error::Protocol(e.to_string()))?;
+        let follow = self.nudge.follow();
         store::set_facts(&self.redis, user, &text).await?;
         self.nudge.poke();
-        Ok(())
+        Ok(follow.written(&[self.redis.keys().partition(user.slot())]).await)
     }
 
     /// Changes a reward, or makes it. When this returns, the change holds on every instance.

@@ -67,6 +67,15 @@ impl Status {
     }
 }
 
+/// How a claim that was granted stands.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum GrantedStatus {
+    Success,
+    /// Granted, and not yet known to be durable.
+    Pending,
+}
+
 /// A reward that was granted.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Claim)]
@@ -74,7 +83,7 @@ struct GrantedDto {
     id: ClaimId,
     code: RewardCode,
     user_id: UserId,
-    status: Status,
+    status: GrantedStatus,
     reward: Gift,
     claimed_at: Millis,
 }
@@ -124,7 +133,8 @@ async fn show(
 
 /// Claims a reward. Points are in the wallet when this answers.
 #[utoipa::path(post, path = "/v1/rewards/{code}/claims", tag = "reward", params(("code" = RewardCode, Path)),
-    responses((status = 201, body = GrantedDto), (status = 401, body = Problem),
+    responses((status = 201, body = GrantedDto), (status = 202, body = GrantedDto, description = "Granted, and not yet known to be durable."),
+        (status = 401, body = Problem),
         (status = 403, body = Problem, description = "`not_started`, `ended`, `inactive`, `condition_not_met` with `unmet`"),
         (status = 404, body = Problem), (status = 409, body = Problem, description = "`already_claimed`"),
         (status = 422, body = Problem, description = "`balance_limit_exceeded`")), security(("user" = [])))]
@@ -134,15 +144,20 @@ async fn claim(
     User(user): User,
 ) -> Result<(StatusCode, Json<GrantedDto>), Problem> {
     let granted = rewards.claim(&code, user).await?;
+    let (answer, status) = if granted.written {
+        (StatusCode::CREATED, GrantedStatus::Success)
+    } else {
+        (StatusCode::ACCEPTED, GrantedStatus::Pending)
+    };
     let body = GrantedDto {
         id: granted.claim.id,
         code,
         user_id: user,
-        status: Status::of(&granted.claim),
+        status,
         reward: granted.reward.gift.clone(),
         claimed_at: Millis(granted.claim.claimed_at),
     };
-    Ok((StatusCode::CREATED, Json(body)))
+    Ok((answer, Json(body)))
 }
 
 /// One's own attempts, refused ones too, newest first.

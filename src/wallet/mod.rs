@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 use crate::idempotency::Keyed;
 use crate::ids::{EntryId, PaymentId, UserId};
 use crate::money::Money;
-use crate::outbox::Nudge;
+use crate::outbox::{Follow, Nudge};
+use crate::partition::Partition;
 use crate::redis::{self, Coalescer, Redis};
 
 pub use error::Error;
@@ -34,6 +35,17 @@ pub use store::{Debited, Entry};
 const MAX_WAITING: usize = 16_384;
 /// How often records that were kept long enough are dropped.
 const TIDY: Duration = Duration::from_secs(30);
+
+/// What came of a charge or a use.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer {
+    /// The line of the ledger.
+    pub entry: Entry,
+    /// Whether it is the first answer given again.
+    pub replayed: bool,
+    /// Whether it is as durable as answers are set to be.
+    pub written: bool,
+}
 
 /// The façade of the room.
 pub struct Wallet {
@@ -65,30 +77,39 @@ impl Wallet {
         self.balance.submit(self.redis.keys().partition(user.slot()), user).await
     }
 
-    /// Puts money in, once per key. The flag says whether this is the first answer given again.
-    pub async fn charge(&self, keyed: Keyed, amount: Money) -> Result<(Entry, bool), Error> {
+    /// Puts money in, once per key.
+    pub async fn charge(&self, keyed: Keyed, amount: Money) -> Result<Answer, Error> {
         let partition = self.redis.keys().partition(keyed.user.slot());
+        let follow = self.nudge.follow();
         let moved = self.charge.submit(partition, movement(keyed, amount)).await?;
-        self.settle(moved, Error::BalanceLimitExceeded)
+        self.settle(moved, Error::BalanceLimitExceeded, &follow, partition).await
     }
 
-    /// Takes money out, once per key. The flag says whether this is the first answer given again.
-    pub async fn use_up(&self, keyed: Keyed, amount: Money) -> Result<(Entry, bool), Error> {
+    /// Takes money out, once per key.
+    pub async fn use_up(&self, keyed: Keyed, amount: Money) -> Result<Answer, Error> {
         let partition = self.redis.keys().partition(keyed.user.slot());
+        let follow = self.nudge.follow();
         let moved = self.uses.submit(partition, movement(keyed, amount)).await?;
-        self.settle(moved, Error::InsufficientBalance)
+        self.settle(moved, Error::InsufficientBalance, &follow, partition).await
     }
 
-    fn settle(&self, moved: store::Moved, refusal: Error) -> Result<(Entry, bool), Error> {
-        match moved {
+    async fn settle(
+        &self,
+        moved: store::Moved,
+        refusal: Error,
+        follow: &Follow,
+        partition: Partition,
+    ) -> Result<Answer, Error> {
+        let (entry, replayed) = match moved {
             store::Moved::Done(entry) => {
                 self.nudge.poke();
-                Ok((entry, false))
+                (entry, false)
             }
-            store::Moved::Replayed(entry) => Ok((entry, true)),
-            store::Moved::KeyReused => Err(Error::KeyReused),
-            store::Moved::Refused => Err(refusal),
-        }
+            store::Moved::Replayed(entry) => (entry, true),
+            store::Moved::KeyReused => return Err(Error::KeyReused),
+            store::Moved::Refused => return Err(refusal),
+        };
+        Ok(Answer { entry, replayed, written: follow.written(&[partition]).await })
     }
 
     /// Takes a payment's amount, once per attempt.

@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Entry, Error, Wallet};
+use super::{Answer, Entry, Error, Wallet};
 use crate::http::idempotency::{IdempotencyKey, REPLAYED_HEADER, fingerprint};
 use crate::http::identity::{Caller, Callers, User};
 use crate::http::page::Limit;
@@ -91,11 +91,12 @@ struct EntryDto {
 
 type Created = (StatusCode, AppendHeaders<Option<(HeaderName, &'static str)>>, Json<EntryDto>);
 
-fn created(kind: Kind, (entry, replayed): (Entry, bool)) -> Created {
-    let Entry { id, amount, balance, at } = entry;
-    let replayed = replayed.then_some((REPLAYED_HEADER, "true"));
+fn created(kind: Kind, answer: Answer) -> Created {
+    let Entry { id, amount, balance, at } = answer.entry;
+    let status = if answer.written { StatusCode::CREATED } else { StatusCode::ACCEPTED };
+    let replayed = answer.replayed.then_some((REPLAYED_HEADER, "true"));
     let body = EntryDto { id, kind, amount, balance, created_at: Millis(at) };
-    (StatusCode::CREATED, AppendHeaders(replayed), Json(body))
+    (status, AppendHeaders(replayed), Json(body))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -155,7 +156,8 @@ async fn show(State(wallet): State<Arc<Wallet>>, User(user_id): User) -> Result<
 
 /// Puts money in. Where service keys are on, only a service may: users don't credit themselves.
 #[utoipa::path(post, path = "/v1/wallet/charges", tag = "wallet", request_body = NewEntry, params(("Idempotency-Key" = String, Header)),
-    responses((status = 201, body = EntryDto), (status = 400, body = Problem), (status = 401, body = Problem),
+    responses((status = 201, body = EntryDto), (status = 202, body = EntryDto, description = "Done, and not yet known to be durable."),
+        (status = 400, body = Problem), (status = 401, body = Problem),
         (status = 403, body = Problem, description = "`forbidden`"),
         (status = 422, body = Problem, description = "`balance_limit_exceeded`, `idempotency_key_reused`")), security(("user" = [])))]
 async fn charge(
@@ -176,7 +178,8 @@ async fn charge(
 
 /// Takes money out.
 #[utoipa::path(post, path = "/v1/wallet/uses", tag = "wallet", request_body = NewEntry, params(("Idempotency-Key" = String, Header)),
-    responses((status = 201, body = EntryDto), (status = 400, body = Problem), (status = 401, body = Problem),
+    responses((status = 201, body = EntryDto), (status = 202, body = EntryDto, description = "Done, and not yet known to be durable."),
+        (status = 400, body = Problem), (status = 401, body = Problem),
         (status = 402, body = Problem, description = "`insufficient_balance`"), (status = 422, body = Problem)), security(("user" = [])))]
 async fn use_up(
     State(wallet): State<Arc<Wallet>>,

@@ -11,6 +11,7 @@ mod cancel;
 mod coupon_payments;
 mod coupons;
 mod definitions;
+mod durable;
 mod entries;
 mod failpoints;
 mod faults;

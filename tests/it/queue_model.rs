@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio_util::sync::CancellationToken;
 use usher::ids::{QueueId, UserId};
-use usher::outbox::Writer;
+use usher::outbox::{AckSettings, Writer};
 use usher::partition::Partitions;
 use usher::queue::{Claims, Error, Queue, Settings, Signer, Standing, run_promoter};
 use usher::redis::{self, Keys, Redis};
@@ -236,7 +236,7 @@ async fn the_line_keeps_its_promises_under_random_use() {
         tokio::spawn(run_promoter(queues.last().unwrap().clone(), stop.clone()));
     }
     let redis = connect(&stores).await;
-    let writer = Writer::new(redis.clone(), stores.mysql.clone(), redis.keys().partitions());
+    let writer = Writer::new(redis.clone(), stores.mysql.clone(), AckSettings::default());
     tokio::spawn(writer.run(stop.clone()));
 
     let walks = (first..first + runs).map(|seed| {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::site::Site;
-use super::workload::{COUPON, Fact, INTERVAL_MS, Log, MAX_ACTIVE, PER_INTERVAL, QUOTA, SHOW_QUEUE};
+use super::workload::{COUPON, Fact, INTERVAL_MS, Log, MAX_ACTIVE, PER_INTERVAL, QUOTA, SHOW_QUEUE, Told};
 use crate::history::{self, Call, Thing};
 use crate::support::resp::Reply;
 
@@ -28,7 +28,7 @@ pub(super) async fn watch(site: &Site<'_>, stop: &AtomicBool, wrong: &Mutex<Vec<
         for _, user in ipairs(inside) do if redis.call('ZSCORE', KEYS[2], user) then return 1000000 end end return #inside";
     let key =
         |name: &str| site.stores.key(site.stores.partition_of(SHOW_QUEUE), &format!("q:{SHOW_QUEUE}:{name}"));
-    let mut command = String::from("*5\\r\\n").replace("\\r\\n", "\r\n");
+    let mut command = String::from("*5\r\n");
     for word in ["EVAL", SCRIPT, "2", &key("active"), &key("waiting")] {
         command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
     }
@@ -57,7 +57,7 @@ pub(super) async fn watch(site: &Site<'_>, stop: &AtomicBool, wrong: &Mutex<Vec<
 }
 
 /// What was told as done and is not there.
-pub(super) async fn lost(site: &Site<'_>, facts: &[(Instant, Fact)]) -> Vec<(Instant, String)> {
+pub(super) async fn lost(site: &Site<'_>, facts: &[Told]) -> Vec<Told> {
     let mysql = &site.stores.mysql;
     let entries: Vec<(Uuid, Uuid, String, i64)> =
         sqlx::query_as("SELECT id, user_id, kind, amount FROM wallet_entries")
@@ -91,8 +91,8 @@ pub(super) async fn lost(site: &Site<'_>, facts: &[(Instant, Fact)]) -> Vec<(Ins
             .any(|(_, fact)| matches!(fact, Fact::Cancelled { reservation: other } if other == reservation))
     };
     let mut lost = Vec::new();
-    for (at, fact) in facts {
-        let there = match fact {
+    for told in facts {
+        let there = match &told.fact {
             Fact::Entry { id: entry, user, kind, amount } => {
                 entries.get(&id(entry)) == Some(&(id(user), (*kind).to_owned(), *amount))
             }
@@ -114,9 +114,8 @@ pub(super) async fn lost(site: &Site<'_>, facts: &[(Instant, Fact)]) -> Vec<(Ins
             Fact::Claim { id: claim, user } => claims.get(&id(claim)) == Some(&id(user)),
         };
         if !there {
-            lost.push((*at, format!("{fact:?}")));
+            lost.push(told.clone());
         }
-        let _ = cancelled;
     }
     lost
 }

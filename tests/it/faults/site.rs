@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::RwLock;
 
+use futures::FutureExt;
 use tokio::sync::Mutex;
 use usher::dev::{Durability, PrivateMysql, PrivateRedis, TempDir};
 
@@ -22,20 +23,16 @@ impl Lane {
         Self { mysql_port: mysql.port(), mysql: Mutex::new(Some(mysql)), dir }
     }
 
-    /// Kills MySQL with -9.
-    pub(super) async fn kill_mysql(&self, mysql: &mut Option<PrivateMysql>) {
-        if let Some(mut server) = mysql.take() {
-            signal("-KILL", server.pid());
-            server.ended().await;
-        }
-        let _ = self;
-    }
-
     /// Starts it again where it was.
     pub(super) async fn start_mysql(&self, mysql: &mut Option<PrivateMysql>) {
         let dir = self.dir.path().join("mysql");
         *mysql = Some(PrivateMysql::start_on(&dir, Durability::Keep, self.mysql_port).await.unwrap());
     }
+}
+
+/// Whether an instance answers only what is durable.
+pub(super) fn is_durable(at: usize) -> bool {
+    at % 2 == 1
 }
 
 /// Where an instance is, and the process that runs there, if one does.
@@ -52,19 +49,13 @@ pub(super) struct Site<'a> {
     pub(super) stores: Stores,
     pub(super) relays: Relays,
     pub(super) seats: Vec<Seat>,
-    settings: Vec<(&'static str, String)>,
     /// What instances that are gone have said.
     pub(super) last_words: std::sync::Mutex<Vec<String>>,
 }
 
 impl<'a> Site<'a> {
     /// So many instances on an empty Redis in `redis_dir` and a new database of the lane's.
-    pub(super) async fn open(
-        lane: &'a Lane,
-        redis_dir: PathBuf,
-        instances: usize,
-        settings: Vec<(&'static str, String)>,
-    ) -> Self {
+    pub(super) async fn open(lane: &'a Lane, redis_dir: PathBuf, instances: usize) -> Self {
         let redis = PrivateRedis::start(&redis_dir).await.unwrap();
         let stores = Stores::at(redis.port(), lane.mysql.lock().await.as_ref().unwrap()).await;
         let relays = Relays::before(&stores).await;
@@ -75,20 +66,20 @@ impl<'a> Site<'a> {
             stores,
             relays,
             seats: Vec::new(),
-            settings,
             last_words: std::sync::Mutex::default(),
         };
-        let started = (0..instances).map(|_| site.process(&[]));
-        for process in futures::future::join_all(started).await {
+        let started = (0..instances).map(|at| Process::start_with(&site.stores, &site.settings(at)).boxed());
+        for process in futures::future::join_all(started.collect::<Vec<_>>()).await {
             let address = RwLock::new([process.public.clone(), process.admin.clone()]);
             site.seats.push(Seat { process: Mutex::new(Some(process)), address });
         }
         site
     }
 
-    async fn process(&self, more: &[(&'static str, String)]) -> Process {
-        let settings = [self.relays.env(), self.settings.clone(), more.to_vec()].concat();
-        Process::start_with(&self.stores, &settings).await
+    /// Through the relays; every second instance answers only what is durable.
+    fn settings(&self, at: usize) -> Vec<(&'static str, String)> {
+        let ack = if is_durable(at) { "durable" } else { "accepted" };
+        [self.relays.env(), vec![("USHER_ACK", ack.to_owned())]].concat()
     }
 
     /// Kills an instance with -9, if it runs.
@@ -100,22 +91,21 @@ impl<'a> Site<'a> {
     }
 
     /// Starts an instance in a seat that is empty.
-    pub(super) async fn start(
-        &self,
-        seat: &Seat,
-        process: &mut Option<Process>,
-        more: &[(&'static str, String)],
-    ) {
-        let started = self.process(more).await;
-        *seat.address.write().unwrap() = [started.public.clone(), started.admin.clone()];
-        *process = Some(started);
+    pub(super) async fn start(&self, at: usize, process: &mut Option<Process>) {
+        *process = Some(Process::start_with(&self.stores, &self.settings(at)).await);
+        self.moved(at, process);
     }
 
-    /// Kills Redis with -9.
-    pub(super) async fn kill_redis(&self, redis: &mut Option<PrivateRedis>) {
-        if let Some(mut server) = redis.take() {
-            signal("-KILL", server.pid());
-            server.ended().await;
+    /// Starts one that is to die at a fail point, perhaps before it is ready.
+    pub(super) async fn start_doomed(&self, at: usize, process: &mut Option<Process>, point: String) {
+        let settings = [self.settings(at), vec![("FAILPOINTS", point)]].concat();
+        *process = Some(Process::spawn(&self.stores, &settings).await);
+        self.moved(at, process);
+    }
+
+    fn moved(&self, at: usize, process: &Option<Process>) {
+        if let Some(process) = process {
+            *self.seats[at].address.write().unwrap() = [process.public.clone(), process.admin.clone()];
         }
     }
 
@@ -143,10 +133,10 @@ impl<'a> Site<'a> {
             relay.delay_replies(std::time::Duration::ZERO);
             relay.up();
         }
-        for seat in &self.seats {
+        for (at, seat) in self.seats.iter().enumerate() {
             let mut process = seat.process.lock().await;
             if process.is_none() {
-                self.start(seat, &mut process, &[]).await;
+                self.start(at, &mut process).await;
             }
         }
     }
@@ -174,5 +164,21 @@ impl<'a> Site<'a> {
             redis.stop().await.unwrap();
         }
         self.stores.mysql.close().await;
+    }
+}
+
+/// Kills Redis with -9, if it runs.
+pub(super) async fn kill_redis(redis: &mut Option<PrivateRedis>) {
+    if let Some(mut server) = redis.take() {
+        signal("-KILL", server.pid());
+        server.ended().await;
+    }
+}
+
+/// Kills MySQL with -9, if it runs.
+pub(super) async fn kill_mysql(mysql: &mut Option<PrivateMysql>) {
+    if let Some(mut server) = mysql.take() {
+        signal("-KILL", server.pid());
+        server.ended().await;
     }
 }

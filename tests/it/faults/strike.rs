@@ -7,7 +7,7 @@ use rand::rngs::SmallRng;
 use tokio::time::{sleep, timeout};
 use usher::dev::PrivateRedis;
 
-use super::site::Site;
+use super::site::{Site, kill_mysql, kill_redis};
 use crate::support::resp::Resp;
 use crate::support::{Lose, signal};
 
@@ -115,8 +115,8 @@ impl Fault {
     }
 
     async fn on_an_instance(self, site: &Site<'_>, random: &mut SmallRng, pause: Duration) {
-        let seat = &site.seats[random.random_range(0..site.seats.len())];
-        let mut process = seat.process.lock().await;
+        let at = random.random_range(0..site.seats.len());
+        let mut process = site.seats[at].process.lock().await;
         if self == Self::InstanceFrozen {
             if let Some(process) = process.as_ref() {
                 process.freeze();
@@ -129,16 +129,16 @@ impl Fault {
         if self == Self::InstanceKilledAtAnEdge {
             let edge = EDGES[random.random_range(0..EDGES.len())];
             let point = format!("{edge}={}*off->1*return(kill)", random.random_range(0..3));
-            site.start(seat, &mut process, &[("FAILPOINTS", point)]).await;
-            if let Some(armed) = process.as_mut() {
+            site.start_doomed(at, &mut process, point).await;
+            if let Some(doomed) = process.as_mut() {
                 // Not every round comes to every edge.
-                let _ = timeout(Duration::from_secs(2), armed.ended()).await;
+                let _ = timeout(Duration::from_millis(2_500), doomed.wait()).await;
             }
             site.kill(&mut process).await;
         } else {
             sleep(pause).await;
         }
-        site.start(seat, &mut process, &[]).await;
+        site.start(at, &mut process).await;
     }
 
     async fn on_mysql(self, site: &Site<'_>, random: &mut SmallRng, pause: Duration) {
@@ -146,7 +146,7 @@ impl Fault {
         let relay = &site.relays.mysql;
         match self {
             Self::MysqlKilled => {
-                site.lane.kill_mysql(&mut mysql).await;
+                kill_mysql(&mut mysql).await;
                 sleep(pause).await;
                 site.lane.start_mysql(&mut mysql).await;
             }
@@ -183,7 +183,7 @@ impl Fault {
         let relay = &site.relays.redis;
         match self {
             Self::RedisKilled => {
-                site.kill_redis(&mut redis).await;
+                kill_redis(&mut redis).await;
                 sleep(pause).await;
                 site.start_redis(&mut redis).await;
             }
@@ -194,7 +194,7 @@ impl Fault {
                 signal("-CONT", pid);
             }
             Self::AofTailCut => {
-                site.kill_redis(&mut redis).await;
+                kill_redis(&mut redis).await;
                 let aof = site.aof();
                 let length = std::fs::metadata(&aof).unwrap().len();
                 let cut = random.random_range(1..=20_000).min(length);
@@ -202,7 +202,7 @@ impl Fault {
                 site.start_redis(&mut redis).await;
             }
             Self::RedisEmptied => {
-                site.kill_redis(&mut redis).await;
+                kill_redis(&mut redis).await;
                 remove_data(site);
                 site.start_redis(&mut redis).await;
             }
@@ -210,7 +210,7 @@ impl Fault {
                 let aof = site.aof();
                 let older = std::fs::read(&aof).unwrap();
                 sleep(pause).await;
-                site.kill_redis(&mut redis).await;
+                kill_redis(&mut redis).await;
                 std::fs::write(&aof, older).unwrap();
                 site.start_redis(&mut redis).await;
             }
@@ -283,7 +283,7 @@ impl Fault {
         .await;
         signal("-STOP", replica.pid());
         sleep(pause).await;
-        site.kill_redis(redis).await;
+        kill_redis(redis).await;
         signal("-CONT", replica.pid());
         to_replica.ask(&["REPLICAOF", "NO", "ONE"]).await;
         to_replica.ask(&["CONFIG", "SET", "appendfsync", "always"]).await;

@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::site::Site;
+use super::site::{Site, is_durable};
 use crate::history::{Call, Op, Ret, Thing};
 use crate::support::{NIGHT, SHOW, new_key};
 
@@ -43,10 +43,18 @@ pub(super) enum Fact {
     Claim { id: String, user: String },
 }
 
+/// A fact, when it was told, and whether by an instance that answers only what is durable.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    pub(super) at: Instant,
+    pub(super) durable: bool,
+    pub(super) fact: Fact,
+}
+
 /// What everybody writes to.
 #[derive(Default)]
 pub(super) struct Log {
-    pub(super) facts: Mutex<Vec<(Instant, Fact)>>,
+    pub(super) facts: Mutex<Vec<Told>>,
     /// Calls on one thing, with the number of the caller.
     pub(super) calls: Mutex<BTreeMap<Thing, Vec<(usize, Call)>>>,
     /// What must never be heard.
@@ -60,14 +68,16 @@ pub(super) struct Log {
 type Heard = Option<(u16, Value)>;
 
 /// One of the people.
-pub(super) struct Person<'a> {
-    pub(super) site: &'a Site<'a>,
-    pub(super) http: reqwest::Client,
-    pub(super) log: Arc<Log>,
-    pub(super) stop: Arc<AtomicBool>,
-    pub(super) random: SmallRng,
-    pub(super) user: String,
-    pub(super) number: usize,
+struct Person<'a> {
+    site: &'a Site<'a>,
+    http: reqwest::Client,
+    log: Arc<Log>,
+    stop: Arc<AtomicBool>,
+    random: SmallRng,
+    user: String,
+    number: usize,
+    /// Whether the last call went to an instance that answers only what is durable.
+    durable: bool,
 }
 
 impl Person<'_> {
@@ -81,15 +91,16 @@ impl Person<'_> {
     }
 
     /// One call on any instance.
-    pub(super) async fn call(
+    async fn call(
         &mut self,
         method: Method,
         path: &str,
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Heard {
-        let seat = &self.site.seats[self.random.random_range(0..self.site.seats.len())];
-        let url = format!("{}{path}", seat.address.read().unwrap()[0]);
+        let at = self.random.random_range(0..self.site.seats.len());
+        self.durable = is_durable(at);
+        let url = format!("{}{path}", self.site.seats[at].address.read().unwrap()[0]);
         let mut request = self.http.request(method.clone(), url).timeout(PATIENCE);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -131,7 +142,8 @@ impl Person<'_> {
     }
 
     fn fact(&self, fact: Fact) {
-        self.log.facts.lock().unwrap().push((Instant::now(), fact));
+        let told = Told { at: Instant::now(), durable: self.durable, fact };
+        self.log.facts.lock().unwrap().push(told);
     }
 
     fn note(&self, thing: Thing, op: Op, began: Instant, ret: Option<Ret>) {
@@ -340,7 +352,7 @@ pub(super) async fn live(site: &Site<'_>, log: Arc<Log>, stop: Arc<AtomicBool>, 
         number += 1;
         let random = SmallRng::seed_from_u64(seed.wrapping_add(number as u64));
         let (http, log, stop) = (http.clone(), log.clone(), stop.clone());
-        Person { site, http, log, stop, random, user, number }
+        Person { site, http, log, stop, random, user, number, durable: false }
     };
     let mut people: Vec<futures::future::BoxFuture<'_, ()>> = Vec::new();
     for _ in 0..BOOKERS {

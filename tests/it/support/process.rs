@@ -57,7 +57,8 @@ impl Process {
         process
     }
 
-    async fn spawn(stores: &Stores, settings: &[(&'static str, String)]) -> Self {
+    /// The same without waiting: whoever waits has to look whether it is still alive.
+    pub(crate) async fn spawn(stores: &Stores, settings: &[(&'static str, String)]) -> Self {
         let [public, admin] = [free_port(), free_port()];
         let dir = TempDir::new("it-process").unwrap();
         let log = dir.path().join("log");
@@ -154,6 +155,11 @@ impl Process {
     /// Waits for its end.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         tokio::time::timeout(super::PATIENCE, self.supervisor.wait()).await.expect("it ends").unwrap()
+    }
+
+    /// Waits for its end for as long as it takes. Safe to cancel.
+    pub(crate) async fn wait(&mut self) {
+        self.supervisor.wait().await.unwrap();
     }
 
     /// What it wrote.

@@ -41,6 +41,7 @@ struct Strikes {
     next: Option<(Vec<u8>, Lose)>,
     left: usize,
     done: usize,
+    seen: usize,
 }
 
 /// A relay. Dropping it cuts every connection.
@@ -118,6 +119,11 @@ impl Relay {
     pub(crate) fn struck(&self) -> usize {
         self.strikes.lock().unwrap().done
     }
+
+    /// How many requests have come, those that came in one piece counted as one.
+    pub(crate) fn requests(&self) -> usize {
+        self.strikes.lock().unwrap().seen
+    }
 }
 
 impl Drop for Relay {
@@ -130,6 +136,7 @@ impl Drop for Relay {
 impl Strikes {
     /// Whether what passes now is struck. `seen` is what the client sent last, with a little of what went before.
     fn hit(&mut self, seen: &[u8]) -> Option<Lose> {
+        self.seen += 1;
         let (bytes, lose) = self.next.as_ref()?;
         if self.left == 0 || !seen.windows(bytes.len()).any(|window| window == bytes) {
             return None;

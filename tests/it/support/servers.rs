@@ -156,6 +156,7 @@ impl Stores {
                 mysql_url: Some(self.mysql_url.clone()),
                 partitions: Some(PARTITIONS.to_string()),
                 key_prefix: Some(self.prefix.clone()),
+                ..StoreArgs::default()
             },
             ..ServeArgs::default()
         }

@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use usher::config::args::ServeArgs;
 
 use super::{Api, Instance, Stores, eventually};
 
@@ -28,6 +29,15 @@ impl World {
         let mut instances = Vec::new();
         for _ in 0..count {
             instances.push(Instance::start(&stores).await);
+        }
+        Self::with(stores, instances)
+    }
+
+    /// So many instances on given stores, with other settings than usual.
+    pub(crate) async fn with_args(stores: Stores, all: &[ServeArgs]) -> Self {
+        let mut instances = Vec::new();
+        for args in all {
+            instances.push(Instance::start_with(args).await);
         }
         Self::with(stores, instances)
     }

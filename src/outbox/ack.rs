@@ -1,0 +1,175 @@
+//! When MySQL has it: what `USHER_ACK=durable` waits for.
+//!
+//! A call that has changed something waits until the checkpoints of the partitions it touched have passed the number that their outboxes had reached
+//! after it. Whichever instance writes them: this instance's writer tells of its commits directly, and one watcher for all who wait reads MySQL's
+//! checkpoints while others write.
+//!
+//! Redis may come back without its last events and number others alike, so a number means something only within one session: who has
+//! seen a reconnection while waiting, or another generation, does not know, and says so. The numbers are read again after the commit was seen, over
+//! connections that must still be the same ones.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sqlx::MySqlPool;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::mysql::generation;
+use crate::partition::{Partition, Partitions};
+use crate::redis::{Marks, Redis};
+
+/// How often MySQL is asked while somebody waits: less often than this instance's writer commits, which tells without being asked.
+const LOOK: Duration = Duration::from_millis(20);
+/// The same after MySQL gave no answer.
+const REST: Duration = Duration::from_millis(250);
+
+/// What the answers of an instance wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// Whether they wait for MySQL at all.
+    pub durable: bool,
+    /// For so long at most.
+    pub patience: Duration,
+}
+
+/// Who waits, and what is known of MySQL.
+#[derive(Debug)]
+pub(super) struct Ack {
+    patience: Duration,
+    /// The checkpoints as far as this instance has heard of them, by partition.
+    committed: Vec<AtomicU64>,
+    /// Who has come since the watcher last looked.
+    newcomers: Mutex<Vec<Waiter>>,
+    news: Notify,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    partitions: Vec<Partition>,
+    session: u64,
+    /// What the partitions showed once the waiter's call was over.
+    marks: BTreeMap<Partition, Marks>,
+    ear: oneshot::Sender<bool>,
+}
+
+impl Ack {
+    pub(super) fn new(partitions: Partitions, patience: Duration) -> Self {
+        let committed = partitions.all().map(|_| AtomicU64::new(0)).collect();
+        Self { patience, committed, newcomers: Mutex::default(), news: Notify::new() }
+    }
+
+    /// Waits until MySQL has what the partitions' outboxes hold now, in the session in which the call was made. Answers whether it is known to.
+    pub(super) async fn written(&self, session: Option<u64>, partitions: &[Partition]) -> bool {
+        let Some(session) = session else { return false };
+        let (ear, heard) = oneshot::channel();
+        let waiter = Waiter { partitions: partitions.to_vec(), session, marks: BTreeMap::new(), ear };
+        self.newcomers.lock().unwrap_or_else(PoisonError::into_inner).push(waiter);
+        self.news.notify_one();
+        matches!(timeout(self.patience, heard).await, Ok(Ok(true)))
+    }
+
+    /// Takes note of checkpoints that are committed.
+    pub(super) fn committed(&self, through: impl IntoIterator<Item = (Partition, u64)>) {
+        for (partition, n) in through {
+            self.committed[usize::from(partition.get())].fetch_max(n, Ordering::AcqRel);
+        }
+        self.news.notify_one();
+    }
+
+    /// Whether a partition's checkpoint is known to have come to an entry.
+    pub(super) fn has(&self, partition: Partition, n: u64) -> bool {
+        self.committed[usize::from(partition.get())].load(Ordering::Acquire) >= n
+    }
+
+    fn reached(&self, waiter: &Waiter) -> bool {
+        waiter.marks.iter().all(|(partition, marks)| self.has(*partition, marks.seq))
+    }
+
+    /// Serves those who wait, until `stop`.
+    pub(super) async fn watch(self: Arc<Self>, redis: Redis, mysql: MySqlPool, stop: CancellationToken) {
+        let mut waiting: Vec<Waiter> = Vec::new();
+        let mut look = Instant::now();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.news.notified() => {}
+                () = sleep_until(look), if !waiting.is_empty() => {
+                    let pause = if self.ask(&redis, &mysql).await { LOOK } else { REST };
+                    look = Instant::now() + pause;
+                }
+            }
+            if waiting.is_empty() {
+                look = look.max(Instant::now() + LOOK);
+            }
+            waiting.extend(self.welcome(&redis).await);
+            waiting.retain(|waiter| !waiter.ear.is_closed());
+            let (done, rest) = waiting.into_iter().partition(|waiter| self.reached(waiter));
+            waiting = rest;
+            answer(&redis, done).await;
+        }
+    }
+
+    /// Learns what those who have come wait for. Those whom Redis does not answer hear nothing, and give up.
+    async fn welcome(&self, redis: &Redis) -> Vec<Waiter> {
+        let mut newcomers =
+            std::mem::take(&mut *self.newcomers.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(marks) = read_marks(redis, &newcomers).await else { return Vec::new() };
+        for waiter in &mut newcomers {
+            waiter.marks = waiter.partitions.iter().map(|at| (*at, marks[at])).collect();
+        }
+        newcomers
+    }
+
+    /// Asks MySQL for the checkpoints. Answers whether it told.
+    async fn ask(&self, redis: &Redis, mysql: &MySqlPool) -> bool {
+        match generation::load(mysql, redis.keys().partitions()).await {
+            Ok(checkpoints) => {
+                for checkpoint in checkpoints {
+                    let known = &self.committed[usize::from(checkpoint.partition.get())];
+                    known.fetch_max(checkpoint.n, Ordering::AcqRel);
+                }
+                true
+            }
+            Err(error) => {
+                tracing::debug!(%error, "asking MySQL for its checkpoints");
+                false
+            }
+        }
+    }
+}
+
+/// What the partitions of some waiters show now.
+async fn read_marks(redis: &Redis, waiters: &[Waiter]) -> Option<BTreeMap<Partition, Marks>> {
+    let mut partitions: Vec<Partition> =
+        waiters.iter().flat_map(|waiter| waiter.partitions.iter().copied()).collect();
+    partitions.sort_unstable();
+    partitions.dedup();
+    if partitions.is_empty() {
+        return Some(BTreeMap::new());
+    }
+    let marks = redis.marks(&partitions).await.ok()?;
+    Some(partitions.into_iter().zip(marks).collect())
+}
+
+/// Tells waiters whose checkpoints are passed, as far as Redis is still the one that numbered their events.
+async fn answer(redis: &Redis, done: Vec<Waiter>) {
+    if done.is_empty() {
+        return;
+    }
+    let now = read_marks(redis, &done).await;
+    let session = redis.session();
+    for waiter in done {
+        let same = |(partition, before): (&Partition, &Marks)| {
+            now.as_ref()
+                .and_then(|now| now.get(partition))
+                .is_some_and(|after| after.generation == before.generation && after.seq >= before.seq)
+        };
+        let known = session == Some(waiter.session) && waiter.marks.iter().all(same);
+        // Whoever gave up is not listening.
+        let _ = waiter.ear.send(known);
+    }
+}
