@@ -85,11 +85,6 @@ pub(super) async fn lost(site: &Site<'_>, facts: &[Told]) -> Vec<Told> {
             .unwrap();
     let claims: BTreeMap<Uuid, Uuid> = claims.into_iter().collect();
     let id = |text: &str| text.parse::<Uuid>().unwrap();
-    let cancelled = |reservation: &str| {
-        facts
-            .iter()
-            .any(|(_, fact)| matches!(fact, Fact::Cancelled { reservation: other } if other == reservation))
-    };
     let mut lost = Vec::new();
     for told in facts {
         let there = match &told.fact {

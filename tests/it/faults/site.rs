@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::RwLock;
 
-use futures::FutureExt;
 use tokio::sync::Mutex;
 use usher::dev::{Durability, PrivateMysql, PrivateRedis, TempDir};
 
@@ -68,7 +67,8 @@ impl<'a> Site<'a> {
             seats: Vec::new(),
             last_words: std::sync::Mutex::default(),
         };
-        let started = (0..instances).map(|at| Process::start_with(&site.stores, &site.settings(at)).boxed());
+        let started =
+            (0..instances).map(async |at| Process::start_with(&site.stores, &site.settings(at)).await);
         for process in futures::future::join_all(started.collect::<Vec<_>>()).await {
             let address = RwLock::new([process.public.clone(), process.admin.clone()]);
             site.seats.push(Seat { process: Mutex::new(Some(process)), address });

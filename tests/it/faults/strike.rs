@@ -91,9 +91,13 @@ impl Fault {
         Self::PaymentsOverdue,
     ];
 
+    /// Those after which Redis has less than it had told.
+    pub(super) const TAKE_BACK: &'static [Self] =
+        &[Self::AofTailCut, Self::RedisEmptied, Self::OlderAof, Self::LaggingReplica];
+
     /// Whether Redis goes back in time: what it had told and MySQL not yet has may be gone.
     pub(super) fn takes_back(self) -> bool {
-        matches!(self, Self::AofTailCut | Self::RedisEmptied | Self::OlderAof | Self::LaggingReplica)
+        Self::TAKE_BACK.contains(&self)
     }
 
     /// Strikes, waits a while, and ends it.
