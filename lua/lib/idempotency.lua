@@ -1,6 +1,6 @@
 -- Idempotency keys of a partition's users: field user .. key → {fingerprint, words…}, kept for 24 hours (`idempotency_due`).
 -- Gives: recall(user, key) → record or nil; remember(user, key, record); forget(user, key).
-local KEEP_MS = 86400000
+local KEPT_UNTIL = now + 86400000
 redis.call('ZCARD', idempotency_due)
 local function recall(user, key)
   local packed = redis.call('HGET', idempotency, user .. key)
@@ -11,9 +11,9 @@ local function recall(user, key)
   return record.kept_until > now and record or nil
 end
 local function remember(user, key, record)
-  record.kept_until = now + KEEP_MS
+  record.kept_until = KEPT_UNTIL
   redis.call('HSET', idempotency, user .. key, cmsgpack.pack(record))
-  redis.call('ZADD', idempotency_due, record.kept_until, user .. key)
+  redis.call('ZADD', idempotency_due, text(KEPT_UNTIL), user .. key)
 end
 local function forget(user, key)
   redis.call('HDEL', idempotency, user .. key)

@@ -2,14 +2,16 @@
 -- {id, reservation, user, queue, state, attempt, amount, discount, reason, balance_after, created_at, at, n}; `n` is the outbox entry of its last end;
 -- and with a coupon {coupon, issue, unsettled}: `unsettled` from the confirmation until the coupon is marked as used.
 -- state: pending → confirmed → refunding → refunded, or pending → voiding → declined | voided, from where a further attempt may begin. `due` holds the moment by which the sweep looks at it.
--- Gives: load_payment(id), save_payment(p), payment_event(p) (before it is saved).
+-- Gives: load_payment(id), save_payment(p) → record, payment_event(p) (before it is saved).
 local function load_payment(id)
   local packed = redis.call('HGET', payments, id)
   return packed and cmsgpack.unpack(packed) or nil
 end
 local function save_payment(p)
   p.at = now
-  redis.call('HSET', payments, p.id, cmsgpack.pack(p))
+  local packed = cmsgpack.pack(p)
+  redis.call('HSET', payments, p.id, packed)
+  return packed
 end
 local function payment_event(p)
   p.n = entry_n

@@ -3,13 +3,15 @@
 -- made under, `payment` what bought it. status: held → released | expired, held → paying → held | expired | confirmed, confirmed → cancelling → cancelled.
 -- `n` and `at` are the outbox entry and the moment of its end; by them it is known when MySQL has it and its replay time is over.
 -- `owners` holds, for each user, the ids of their reservations that are held or paying, one after the other.
--- Gives: load(id), save(r), live(r) (held and not lapsed, or paying), open_of(user) → records, add_open(user, id), drop_open(user, id), end_reservation(r, status).
+-- Gives: load(id), save(r) → record, live(r) (held and not lapsed, or paying), open_of(user) → records, add_open(user, id), drop_open(user, id), end_reservation(r, status) → record.
 local function load(id)
   local packed = redis.call('HGET', reservations, id)
   return packed and cmsgpack.unpack(packed) or nil
 end
 local function save(r)
-  redis.call('HSET', reservations, r.id, cmsgpack.pack(r))
+  local packed = cmsgpack.pack(r)
+  redis.call('HSET', reservations, r.id, packed)
+  return packed
 end
 local function live(r)
   return r.status == 'paying' or r.status == 'held' and r.held_until > now
@@ -60,8 +62,8 @@ local function reservation_event(r)
 end
 local function end_reservation(r, status)
   r.status, r.n, r.at = status, entry_n, now
-  save(r)
   drop_open(r.user, r.id)
   redis.call('ZREM', holds, r.id)
   reservation_event(r)
+  return save(r)
 end

@@ -12,6 +12,7 @@
 local BEGUN, JOINED, SETTLED, LAPSED, NOT_PAYABLE, NOT_FOUND, WRONG_QUEUE = 1, 2, 3, 4, 5, 6, 7
 redis.call('ZCARD', holds)
 redis.call('ZCARD', due)
+local due_at = text(now + tonumber(ARGV[3]))
 
 local function begin(id, reservation, user, issue, coupon)
   local r, p = load(reservation), load_payment(id)
@@ -39,11 +40,9 @@ local function begin(id, reservation, user, issue, coupon)
     issue = issue ~= '' and issue or nil, coupon = coupon ~= '' and coupon or nil,
   }
   r.status = 'paying'
-  save(r)
-  save_payment(p)
   redis.call('ZREM', holds, reservation)
-  redis.call('ZADD', due, now + tonumber(ARGV[3]), id)
-  return { BEGUN, cmsgpack.pack(p), cmsgpack.pack(r) }
+  redis.call('ZADD', due, due_at, id)
+  return { BEGUN, save_payment(p), save(r) }
 end
 
 local replies = {}

@@ -9,6 +9,7 @@
 -- uses: guard outbox reservation payment
 local CONFIRMED, REFUSED, NOT_FOUND = 1, 2, 3
 redis.call('ZCARD', due)
+redis.call('ZCARD', holds)
 redis.call('HLEN', owners)
 redis.call('HLEN', bought)
 redis.call('ZCARD', active)
@@ -19,7 +20,6 @@ redis.call('HLEN', seats)
 local function sell(p, r)
   p.state, p.unsettled = 'confirmed', p.issue and true or nil
   payment_event(p)
-  save_payment(p)
   -- With a coupon the payment stays due until the coupon is marked as used.
   if not p.unsettled then
     redis.call('ZREM', due, p.id)
@@ -37,7 +37,7 @@ local function sell(p, r)
     redis.call('HDEL', admitted, r.user)
   end
   r.payment = p.id
-  end_reservation(r, 'confirmed')
+  return save_payment(p), end_reservation(r, 'confirmed')
 end
 
 local replies = {}
@@ -49,9 +49,10 @@ for i = 2, #ARGV, 4 do
     local same = p.attempt == tonumber(ARGV[i + 1])
     if same and p.state == 'pending' and r.status == 'paying' then
       p.balance_after, p.discount = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
-      sell(p, r)
+      reply = { CONFIRMED, sell(p, r) }
+    else
+      reply = { same and p.state == 'confirmed' and CONFIRMED or REFUSED, cmsgpack.pack(p), cmsgpack.pack(r) }
     end
-    reply = { same and p.state == 'confirmed' and CONFIRMED or REFUSED, cmsgpack.pack(p), cmsgpack.pack(r) }
   end
   replies[#replies + 1] = reply
 end

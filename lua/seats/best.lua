@@ -114,7 +114,9 @@ local function best(id, user, score, count, index, number, second)
     free[numbers[i]] = false
   end
   detail = '[' .. table.concat(detail, ',') .. ']'
-  return { HELD, place(id, user, score, section.price * count, detail, numbers), index, first }
+  local amount = section.price * count
+  place(id, user, score, cmsgpack.pack({ seats = numbers, detail = detail, amount = amount, score = score }), numbers)
+  return { HELD, held_until, index, first }
 end
 
 local replies, users = {}, {}

@@ -3,22 +3,20 @@
 --
 -- KEYS: generation reservations q:settings q:active q:admitted q:waiting q:concerts q:holds q:owners q:bought s:seats
 -- ARGV: generation, queue, concert, schedule, version and seats of the concert as laid, booking opens at, booking closes at (empty: never), hold_ms, max seats a user,
---   then for each request: reservation, user, score, amount, detail, count, seat…
+--   then for each request: reservation, user, score, MessagePack map of {seats, detail, amount, score}, count, seat…
 -- Reply: {now, {state, …}…}
 --   1 held: held_until; 2 taken: seats…; 3 above the limit of a user; 4 booking is not open; 5 waiting; 6 the slot is gone
 --   −2 the queue has no settings, or another version of the concert is laid here
 --
 -- uses: guard settings reservation seat hold
-local requests, users, wanted, at = {}, {}, {}, 10
+local starts, users, wanted, at = {}, {}, {}, 10
 while at <= #ARGV do
-  local count, numbers = tonumber(ARGV[at + 5]), {}
-  for i = 1, count do
-    numbers[i] = tonumber(ARGV[at + 5 + i])
-    wanted[#wanted + 1] = numbers[i]
+  local count = tonumber(ARGV[at + 4])
+  for i = at + 5, at + 4 + count do
+    wanted[#wanted + 1] = ARGV[i]
   end
-  requests[#requests + 1] = { ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]), ARGV[at + 4], numbers }
-  users[#users + 1] = ARGV[at + 1]
-  at = at + 6 + count
+  starts[#starts + 1], users[#users + 1] = at, ARGV[at + 1]
+  at = at + 5 + count
 end
 meet(users)
 local values = {}
@@ -29,30 +27,32 @@ for from = 1, #wanted, 500 do
   end
 end
 
-local function hold(id, user, score, amount, detail, numbers)
-  local refused = refusal(user, score, #numbers)
+local done = { HELD, held_until }
+local function hold(id, user, score, own, count, ...)
+  local refused, numbers = refusal(user, score, tonumber(count)), { ... }
   if refused then
     return { refused }
   end
-  local clash = { TAKEN }
+  local clash
   for _, number in ipairs(numbers) do
-    if seat_state(values[number]) then
+    if values[number] and seat_state(values[number]) then
+      clash = clash or { TAKEN }
       clash[#clash + 1] = number
     end
   end
-  if #clash > 1 then
+  if clash then
     return clash
   end
-  local held_until = place(id, user, score, amount, detail, numbers)
+  place(id, user, score, own, numbers)
   for _, number in ipairs(numbers) do
     values[number] = id .. held_until
   end
-  return { HELD, held_until }
+  return done
 end
 
 local replies = {}
-for i, request in ipairs(requests) do
-  replies[i] = hold(unpack(request))
+for i, start in ipairs(starts) do
+  replies[i] = hold(unpack(ARGV, start, (starts[i + 1] or at) - 1))
 end
 write()
 return { text(now), unpack(replies) }

@@ -10,6 +10,7 @@ local RELEASED, NOT_RELEASABLE, NOT_FOUND = 1, 2, 3
 redis.call('ZCARD', active)
 redis.call('HLEN', admitted)
 redis.call('ZCARD', holds)
+redis.call('HLEN', owners)
 redis.call('HLEN', seats)
 
 local function free_seats(r)

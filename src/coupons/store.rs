@@ -77,9 +77,7 @@ impl Batch for Mine {
 
     async fn call(&self, coupon: &CouponId, users: &[UserId]) -> Result<Vec<Option<Issue>>, Error> {
         let mut args = Args::new();
-        for user in users {
-            args.bytes(user.as_bytes());
-        }
+        args.each(users.iter().map(|user| user.as_bytes()));
         let place = Place::coupon(self.0.keys(), coupon);
         let words = self.0.call(self.script(), place, args).await?.words()?;
         let one = |(reply, user): (Reply, &UserId)| {

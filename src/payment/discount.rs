@@ -2,7 +2,7 @@
 //!
 //! It is the flow's third party, in the partition of the coupon. The payment's record names coupon and issue from the first step on, so
 //! that whoever goes on with it knows what to give back or to use up. The discount is fixed by the take, which answers every repeat alike, and
-//! comes into the record with the confirmation. A confirmed payment stays on the sweep's list until its coupon is marked as used.
+//! comes into the record with the confirmation. `tests/model` takes `take`, `settle` and `give_back` (there `give_back_issue`) in every order. A confirmed payment stays on the sweep's list until its coupon is marked as used.
 
 use super::record::{Payment, State};
 use super::{Payments, store};

@@ -203,9 +203,7 @@ impl Batch for Read {
 
     async fn call(&self, partition: &Partition, ids: &[PaymentId]) -> Result<Vec<Self::Answer>, Error> {
         let mut args = Args::new();
-        for id in ids {
-            args.bytes(id.as_bytes());
-        }
+        args.each(ids.iter().map(|id| id.as_bytes()));
         let mut words = self.0.call(self.script(), Place::partition(*partition), args).await?.words()?;
         words.int()?;
         words.rest().map(pair).collect()

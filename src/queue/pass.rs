@@ -4,6 +4,9 @@
 //! key is published for two minutes before it signs, longer than the minute for which the set may be kept; a retired one stays published
 //! for two days, longer than any slot lasts.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use ring::rand::SystemRandom;
@@ -11,6 +14,10 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::json;
 
 use super::Claims;
+use crate::ids::{QueueId, UserId};
+
+/// Passes remembered, at most twice as many. A signature takes some 20 µs, and who is active asks again and again.
+const REMEMBERED: usize = 4_096;
 
 /// A key as MySQL keeps it.
 pub(super) struct StoredKey {
@@ -27,6 +34,27 @@ pub(super) struct PassKeys {
     /// Newest first.
     keys: Vec<(String, Ed25519KeyPair)>,
     signing: usize,
+    recent: Mutex<Recent>,
+}
+
+/// The passes signed last, by user, queue and second of their end. What was not asked for while as many others were is forgotten.
+#[derive(Default)]
+struct Recent {
+    newer: HashMap<(UserId, QueueId, i64), String>,
+    older: HashMap<(UserId, QueueId, i64), String>,
+}
+
+impl Recent {
+    fn get(&self, whose: &(UserId, QueueId, i64)) -> Option<String> {
+        self.newer.get(whose).or_else(|| self.older.get(whose)).cloned()
+    }
+
+    fn keep(&mut self, whose: (UserId, QueueId, i64), pass: String) {
+        if self.newer.len() >= REMEMBERED {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(whose, pass);
+    }
 }
 
 /// Makes a key.
@@ -41,7 +69,7 @@ impl PassKeys {
     pub(super) fn new(stored: &[StoredKey]) -> Self {
         let pair = |key: &StoredKey| Some((key.kid.clone(), Ed25519KeyPair::from_pkcs8(&key.pkcs8).ok()?));
         let signing = stored.iter().position(|key| key.ripe).unwrap_or(stored.len().saturating_sub(1));
-        Self { keys: stored.iter().filter_map(pair).collect(), signing }
+        Self { keys: stored.iter().filter_map(pair).collect(), signing, recent: Mutex::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -50,6 +78,17 @@ impl PassKeys {
 
     /// The pass of an active user until a moment in milliseconds since 1970; `now` likewise.
     pub(super) fn pass(&self, claims: &Claims, now: i64, until: i64) -> Option<String> {
+        let whose = (claims.user, claims.queue.clone(), until / 1_000);
+        let recent = || self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pass) = recent().get(&whose) {
+            return Some(pass);
+        }
+        let pass = self.sign(claims, now, until)?;
+        recent().keep(whose, pass.clone());
+        Some(pass)
+    }
+
+    fn sign(&self, claims: &Claims, now: i64, until: i64) -> Option<String> {
         let (kid, key) = self.keys.get(self.signing)?;
         let header = json!({"alg": "EdDSA", "typ": "JWT", "kid": kid});
         let body = json!({"aud": claims.queue, "sub": claims.user, "iat": now / 1_000, "exp": until / 1_000});
@@ -100,6 +139,22 @@ mod tests {
         let keys = PassKeys::new(&[make().unwrap()]);
         let body = verified(&keys, &keys.pass(&claims(), 5_000, 65_999).unwrap());
         assert_eq!(body, json!({"aud": "demo", "sub": claims().user, "iat": 5, "exp": 65}));
+    }
+
+    #[test]
+    fn a_pass_is_signed_once_for_each_slot() {
+        let keys = PassKeys::new(&[make().unwrap()]);
+        let pass = |user: u128, until| {
+            let claims = Claims { user: uuid::Uuid::from_u128(user).into(), ..claims() };
+            keys.pass(&claims, until - 1_000, until).unwrap()
+        };
+        let first = pass(7, 65_000);
+        assert_eq!(verified(&keys, &pass(8, 65_000))["sub"], json!(uuid::Uuid::from_u128(8)));
+        assert_eq!(verified(&keys, &pass(7, 66_000))["exp"], 66);
+        assert_eq!(pass(7, 65_999), first);
+        (0..=2 * REMEMBERED as u128).for_each(|user| drop(pass(100 + user, 65_000)));
+        let recent = keys.recent.lock().unwrap();
+        assert!(recent.newer.len() + recent.older.len() <= 2 * REMEMBERED, "as many as said");
     }
 
     #[test]

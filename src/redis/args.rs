@@ -2,6 +2,9 @@
 
 use bytes::Bytes;
 use fred::types::Value;
+use serde::Serialize;
+
+use super::Error;
 
 /// Arguments in the order of the script's `ARGV:` line.
 #[derive(Debug, Default, Clone)]
@@ -37,6 +40,19 @@ impl Args {
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         self.0.push(Value::Bytes(Bytes::copy_from_slice(bytes)));
         self
+    }
+
+    /// Adds raw bytes for each request of a batch that consists of nothing else.
+    pub fn each<'a>(&mut self, all: impl Iterator<Item = &'a [u8; 16]>) -> &mut Self {
+        self.0.extend(all.map(|bytes| Value::Bytes(Bytes::copy_from_slice(bytes))));
+        self
+    }
+
+    /// Adds a MessagePack map. Lua's `cmsgpack` knows texts and numbers, but no bytes.
+    pub fn map<T: Serialize>(&mut self, map: &T) -> Result<&mut Self, Error> {
+        let packed = rmp_serde::to_vec_named(map).map_err(|error| Error::Protocol(error.to_string()))?;
+        self.0.push(Value::Bytes(packed.into()));
+        Ok(self)
     }
 
     pub(super) fn into_values(self, generation: u64) -> Vec<Value> {

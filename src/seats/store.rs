@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::reservation::Reservation;
 use crate::catalogue::Date;
 use crate::ids::{ConcertId, QueueId, ReservationId, ScheduleId, UserId};
@@ -65,6 +67,15 @@ pub(super) struct Hold {
     pub(super) numbers: Vec<u32>,
 }
 
+/// What a hold's record has for itself, as `lib/hold` joins it.
+#[derive(Serialize)]
+struct Own<'a> {
+    seats: &'a [u32],
+    detail: &'a str,
+    amount: Money,
+    score: &'a str,
+}
+
 /// What came of a hold.
 #[derive(Debug)]
 pub(super) enum Held {
@@ -91,10 +102,10 @@ impl Batch for Holds {
     async fn call(&self, terms: &Terms, holds: &[Hold]) -> Result<Vec<Held>, Error> {
         let mut args = terms.args();
         for hold in holds {
-            args.bytes(hold.id.as_bytes()).bytes(hold.user.as_bytes()).text(&hold.score.to_string());
-            args.int(hold.amount.get())
-                .text(&hold.detail)
-                .int(i64::try_from(hold.numbers.len()).unwrap_or(i64::MAX));
+            let score = hold.score.to_string();
+            let own = Own { seats: &hold.numbers, detail: &hold.detail, amount: hold.amount, score: &score };
+            args.bytes(hold.id.as_bytes()).bytes(hold.user.as_bytes()).text(&score).map(&own)?;
+            args.int(i64::try_from(hold.numbers.len()).unwrap_or(i64::MAX));
             for number in &hold.numbers {
                 args.int((*number).into());
             }
@@ -195,9 +206,7 @@ impl Batch for Read {
 
     async fn call(&self, partition: &Partition, ids: &[ReservationId]) -> Result<Vec<Self::Answer>, Error> {
         let mut args = Args::new();
-        for id in ids {
-            args.bytes(id.as_bytes());
-        }
+        args.each(ids.iter().map(|id| id.as_bytes()));
         let mut words = self.0.call(self.script(), Place::partition(*partition), args).await?.words()?;
         let now = words.int()?;
         words.rest().map(|reply| Ok((now, reply.record()?))).collect()
@@ -218,9 +227,7 @@ impl Batch for Open {
 
     async fn call(&self, queue: &QueueId, users: &[UserId]) -> Result<Vec<Self::Answer>, Error> {
         let mut args = Args::new();
-        for user in users {
-            args.bytes(user.as_bytes());
-        }
+        args.each(users.iter().map(|user| user.as_bytes()));
         let place = Place::queue(self.0.keys(), queue);
         let mut words = self.0.call(self.script(), place, args).await?.words()?;
         let now = words.int()?;

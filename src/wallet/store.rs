@@ -205,9 +205,7 @@ impl Batch for Balance {
 
     async fn call(&self, partition: &Partition, users: &[UserId]) -> Result<Vec<Money>, Error> {
         let mut args = Args::new();
-        for user in users {
-            args.bytes(user.as_bytes());
-        }
+        args.each(users.iter().map(|user| user.as_bytes()));
         let mut words = self.0.call(self.script(), Place::partition(*partition), args).await?.words()?;
         users.iter().map(|_| money(&mut words)).collect()
     }

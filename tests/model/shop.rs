@@ -1,17 +1,62 @@
-//! What Redis holds, and the steps of the payment as the scripts take them: one seat, two users, three payments (the first user has two keys
-//! for one reservation). Each step is the script of its name, cut down to what it decides on. A coupon is left out: it is a second wallet, taken under the same
-//! op id and given back under the same tombstone. Redis' clock is the action of lapsing, which may come at any moment.
+//! What Redis holds, and the steps of the payment as the scripts take them. Each step is the script of its name, cut down to what it decides on. Redis'
+//! clock is the action of lapsing, which may come at any moment.
+//!
+//! Three payments, of which the first two are one user's, under two keys, for one reservation. Two plays share the steps, since together they would be too many
+//! states: in [`Play::OneSeat`] two users are after one seat; in [`Play::OneCoupon`] one user has two seats, and one coupon for all three payments.
 
-/// What each payment costs.
-pub(crate) const PRICE: i8 = 1;
-/// The payments. The first two are one user's, under two keys, for one reservation.
+/// What each payment costs, before a discount.
+const PRICE: i8 = 2;
+/// What the coupon takes off.
+const DISCOUNT: i8 = 1;
+/// The payments.
 pub(crate) const PAYMENTS: [usize; 3] = [0, 1, 2];
-/// How many attempts of each payment are looked at.
-pub(crate) const ATTEMPTS: [u8; 3] = [2, 2, 2];
 
-/// Whose payment it is. A user has one reservation, of the same number.
-pub(crate) fn user_of(payment: usize) -> usize {
+/// Which reservation a payment is for.
+pub(crate) fn reservation_of(payment: usize) -> usize {
     [0, 0, 1][payment]
+}
+
+/// Who is after what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Play {
+    /// Two users, each with one reservation, and one seat.
+    OneSeat,
+    /// One user with two reservations of a seat each, and one issue of a coupon that every payment is to use.
+    OneCoupon,
+}
+
+impl Play {
+    /// Whose wallet pays.
+    pub(crate) fn user_of(self, payment: usize) -> usize {
+        match self {
+            Self::OneSeat => reservation_of(payment),
+            Self::OneCoupon => 0,
+        }
+    }
+
+    /// Which seat a reservation is of.
+    pub(crate) fn seat_of(self, reservation: usize) -> usize {
+        match self {
+            Self::OneSeat => 0,
+            Self::OneCoupon => reservation,
+        }
+    }
+
+    /// What is taken from the wallet.
+    pub(crate) fn cost(self) -> i8 {
+        match self {
+            Self::OneSeat => PRICE,
+            Self::OneCoupon => PRICE - DISCOUNT,
+        }
+    }
+
+    /// How many attempts of each payment are looked at.
+    pub(crate) fn attempts(self) -> [u8; 3] {
+        match self {
+            Self::OneSeat => [2, 2, 2],
+            Self::OneCoupon => [2, 1, 2],
+        }
+    }
 }
 
 /// A check in a script that can be taken out.
@@ -39,10 +84,22 @@ pub(crate) enum Guard {
     RecordInGiveBack,
     /// `src/payment/cancel.rs`: the seats are freed only after the cancelling is recorded.
     BeginBeforeCancelled,
+    /// `coupons/take.lua`: no tombstone stands.
+    TombstoneInTake,
+    /// `coupons/take.lua`: no other attempt has the issue.
+    FreeInTake,
+    /// `coupons/settle.lua`: no tombstone stands.
+    TombstoneInSettle,
+    /// `coupons/give_back.lua`: the attempt has the issue.
+    OwnInGiveBackIssue,
+    /// `src/payment/flow.rs`: no issue is given back before the attempt is voided.
+    VoidBeforeGiveBackIssue,
+    /// `payment/confirm.lua`: with a coupon the payment stays on the sweep's list.
+    UnsettledInConfirm,
 }
 
 impl Guard {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::AttemptInConfirm,
         Self::PendingInConfirm,
         Self::TombstoneInDebit,
@@ -54,7 +111,26 @@ impl Guard {
         Self::ConfirmedInBeginCancel,
         Self::RecordInGiveBack,
         Self::BeginBeforeCancelled,
+        Self::TombstoneInTake,
+        Self::FreeInTake,
+        Self::TombstoneInSettle,
+        Self::OwnInGiveBackIssue,
+        Self::VoidBeforeGiveBackIssue,
+        Self::UnsettledInConfirm,
     ];
+
+    /// The play in which its lack shows.
+    pub(crate) fn play(self) -> Play {
+        match self {
+            Self::TombstoneInTake
+            | Self::FreeInTake
+            | Self::TombstoneInSettle
+            | Self::OwnInGiveBackIssue
+            | Self::VoidBeforeGiveBackIssue
+            | Self::UnsettledInConfirm => Play::OneCoupon,
+            _ => Play::OneSeat,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -110,22 +186,33 @@ pub(crate) enum Op {
     Tombstone,
 }
 
-/// Who has the seat.
+/// Which reservation has the seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Mark {
-    pub(crate) user: usize,
+    pub(crate) reservation: usize,
     pub(crate) sold: bool,
+}
+
+/// Which attempt has the issue of the coupon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Use {
+    pub(crate) payment: usize,
+    pub(crate) attempt: usize,
+    pub(crate) used: bool,
 }
 
 /// What Redis holds. The counts from `debits` on are nobody's in Redis: they are what the promises are told by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Shop {
-    pub(crate) seat: Option<Mark>,
+    pub(crate) play: Play,
+    pub(crate) seats: [Option<Mark>; 2],
     pub(crate) reservations: [Reservation; 2],
     pub(crate) payments: [Payment; 3],
     pub(crate) balances: [i8; 2],
     pub(crate) ops: [[Op; 2]; 3],
     pub(crate) given_back: [bool; 3],
+    pub(crate) issue: Option<Use>,
+    pub(crate) issue_ended: [[bool; 2]; 3],
     pub(crate) charged: i8,
     pub(crate) debits: [[u8; 2]; 3],
     pub(crate) refunds: [[u8; 2]; 3],
@@ -146,16 +233,24 @@ fn count(effects: &mut u8) {
 }
 
 impl Shop {
-    /// The first user could pay twice; the second has nothing yet.
-    pub(crate) fn open() -> Self {
+    /// The first user could pay twice; the second has nothing yet. Where it is about the coupon, the seats are held already.
+    pub(crate) fn open(play: Play) -> Self {
+        let mark = |reservation| Some(Mark { reservation, sold: false });
+        let (seats, status) = match play {
+            Play::OneSeat => ([None; 2], Res::None),
+            Play::OneCoupon => ([mark(0), mark(1)], Res::Held),
+        };
         Self {
-            seat: None,
-            reservations: [Reservation { status: Res::None, lapsed: false }; 2],
+            play,
+            seats,
+            reservations: [Reservation { status, lapsed: false }; 2],
             payments: [Payment { state: Pay::None, attempt: 0 }; 3],
-            balances: [2 * PRICE, 0],
+            balances: [2 * play.cost(), 0],
             ops: [[Op::None; 2]; 3],
             given_back: [false; 3],
-            charged: 2 * PRICE,
+            issue: None,
+            issue_ended: [[false; 2]; 3],
+            charged: 2 * play.cost(),
             debits: [[0; 2]; 3],
             refunds: [[0; 2]; 3],
             cancels: [0; 3],
@@ -165,48 +260,57 @@ impl Shop {
 
     /// `wallet/charge.lua`, once for the second user.
     pub(crate) fn charge(&mut self) {
-        if self.charged == 2 * PRICE {
+        if self.play == Play::OneSeat && self.charged == 2 * PRICE {
             self.charged += PRICE;
             self.balances[1] += PRICE;
         }
     }
 
-    /// `seats/hold.lua`, once for each user.
-    pub(crate) fn hold(&mut self, user: usize, off: Option<Guard>) {
-        let taken = self.seat.is_some_and(|mark| {
-            let of = self.reservations[mark.user];
+    fn seat(&mut self, reservation: usize) -> &mut Option<Mark> {
+        &mut self.seats[self.play.seat_of(reservation)]
+    }
+
+    /// `seats/hold.lua`, once for each reservation.
+    pub(crate) fn hold(&mut self, r: usize, off: Option<Guard>) {
+        let taken = self.seat(r).is_some_and(|mark| {
+            let of = self.reservations[mark.reservation];
             let paying = of.status == Res::Paying && off != Some(Guard::PayingInHold);
             mark.sold || !of.lapsed || paying
         });
-        if self.reservations[user].status == Res::None && !taken {
-            self.seat = Some(Mark { user, sold: false });
-            self.reservations[user].status = Res::Held;
+        if self.reservations[r].status == Res::None && !taken {
+            *self.seat(r) = Some(Mark { reservation: r, sold: false });
+            self.reservations[r].status = Res::Held;
         }
     }
 
     /// `seats/release.lua`.
-    pub(crate) fn release(&mut self, user: usize) {
-        let r = &mut self.reservations[user];
-        if r.status == Res::Held && !r.lapsed {
-            r.status = Res::Ended;
-            if self.seat.is_some_and(|mark| mark.user == user) {
-                self.seat = None;
-            }
+    pub(crate) fn release(&mut self, r: usize) {
+        let record = &mut self.reservations[r];
+        if record.status == Res::Held && !record.lapsed {
+            record.status = Res::Ended;
+            self.free(r);
+        }
+    }
+
+    fn free(&mut self, r: usize) {
+        if self.seat(r).is_some_and(|mark| mark.reservation == r) {
+            *self.seat(r) = None;
         }
     }
 
     /// Redis' clock passes `held_until`.
-    pub(crate) fn lapse(&mut self, user: usize) {
-        if matches!(self.reservations[user].status, Res::Held | Res::Paying) {
-            self.reservations[user].lapsed = true;
+    pub(crate) fn lapse(&mut self, r: usize) {
+        if matches!(self.reservations[r].status, Res::Held | Res::Paying) {
+            self.reservations[r].lapsed = true;
         }
     }
 
     /// `payment/begin.lua`.
     pub(crate) fn begin(&mut self, p: usize) {
-        let r = &mut self.reservations[user_of(p)];
+        let r = &mut self.reservations[reservation_of(p)];
         let payment = &mut self.payments[p];
-        let may = matches!(payment.state, Pay::None | Pay::TurnedBack) && payment.attempt < ATTEMPTS[p];
+        let more = payment.attempt < self.play.attempts()[p];
+        let may = matches!(payment.state, Pay::None | Pay::TurnedBack) && more;
         if may && r.status == Res::Held && !r.lapsed {
             *payment = Payment { state: Pay::Pending, attempt: payment.attempt + 1 };
             r.status = Res::Paying;
@@ -215,16 +319,16 @@ impl Shop {
 
     /// `wallet/debit.lua`.
     pub(crate) fn debit(&mut self, p: usize, attempt: usize, off: Option<Guard>) -> Debited {
-        let balance = &mut self.balances[user_of(p)];
+        let (balance, cost) = (&mut self.balances[self.play.user_of(p)], self.play.cost());
         match self.ops[p][attempt] {
             Op::Debited if off != Some(Guard::RecordInDebit) => return Debited::Done,
             Op::Tombstone if off != Some(Guard::TombstoneInDebit) => return Debited::Tombstone,
             _ => {}
         }
-        if *balance < PRICE {
+        if *balance < cost {
             return Debited::Insufficient;
         }
-        *balance -= PRICE;
+        *balance -= cost;
         self.ops[p][attempt] = Op::Debited;
         count(&mut self.debits[p][attempt]);
         Debited::Done
@@ -232,13 +336,13 @@ impl Shop {
 
     /// `payment/confirm.lua`: the commit point.
     pub(crate) fn confirm(&mut self, p: usize, attempt: usize, off: Option<Guard>) -> Payment {
-        let (payment, user) = (self.payments[p], user_of(p));
+        let (payment, r) = (self.payments[p], reservation_of(p));
         let same = payment.last() == attempt || off == Some(Guard::AttemptInConfirm);
         let pending = payment.state == Pay::Pending || off == Some(Guard::PendingInConfirm);
-        if same && pending && self.reservations[user].status == Res::Paying {
+        if same && pending && self.reservations[r].status == Res::Paying {
             self.payments[p].state = Pay::Confirmed;
-            self.reservations[user].status = Res::Confirmed;
-            self.seat = Some(Mark { user, sold: true });
+            self.reservations[r].status = Res::Confirmed;
+            *self.seat(r) = Some(Mark { reservation: r, sold: true });
             count(&mut self.ends[p][payment.last()]);
         }
         self.payments[p]
@@ -257,7 +361,7 @@ impl Shop {
     pub(crate) fn refund(&mut self, p: usize, attempt: usize, off: Option<Guard>) {
         let again = off == Some(Guard::RecordInRefund) && self.refunds[p][attempt] == 1;
         if self.ops[p][attempt] == Op::Debited || again {
-            self.balances[user_of(p)] += PRICE;
+            self.balances[self.play.user_of(p)] += self.play.cost();
             count(&mut self.refunds[p][attempt]);
         }
         self.ops[p][attempt] = Op::Tombstone;
@@ -266,7 +370,7 @@ impl Shop {
     /// `payment/voided.lua`.
     pub(crate) fn voided(&mut self, p: usize, attempt: usize, off: Option<Guard>) {
         let payment = &mut self.payments[p];
-        let r = &mut self.reservations[user_of(p)];
+        let r = &mut self.reservations[reservation_of(p)];
         let voiding = payment.state == Pay::Voiding || off == Some(Guard::VoidingInVoided);
         if voiding && payment.last() == attempt {
             payment.state = Pay::TurnedBack;
@@ -279,7 +383,7 @@ impl Shop {
 
     /// `payment/begin_cancel.lua`: the commit point of cancelling.
     pub(crate) fn begin_cancel(&mut self, p: usize, off: Option<Guard>) {
-        let (payment, r) = (&mut self.payments[p], &mut self.reservations[user_of(p)]);
+        let (payment, r) = (&mut self.payments[p], &mut self.reservations[reservation_of(p)]);
         let bought = payment.state == Pay::Confirmed && r.status == Res::Confirmed;
         if bought || off == Some(Guard::ConfirmedInBeginCancel) && payment.state == Pay::Pending {
             payment.state = Pay::Refunding;
@@ -292,21 +396,53 @@ impl Shop {
         let again = off == Some(Guard::RecordInGiveBack) && self.cancels[p] == 1;
         if !self.given_back[p] || again {
             self.given_back[p] = true;
-            self.balances[user_of(p)] += PRICE;
+            self.balances[self.play.user_of(p)] += self.play.cost();
             count(&mut self.cancels[p]);
         }
     }
 
     /// `payment/cancelled.lua`.
     pub(crate) fn cancelled(&mut self, p: usize, off: Option<Guard>) {
-        let (payment, user) = (&mut self.payments[p], user_of(p));
+        let (payment, r) = (&mut self.payments[p], reservation_of(p));
         let early = off == Some(Guard::BeginBeforeCancelled) && payment.state == Pay::Confirmed;
         if payment.state == Pay::Refunding || early {
             payment.state = Pay::Refunded;
-            self.reservations[user].status = Res::Cancelled;
-            if self.seat.is_some_and(|mark| mark.user == user) {
-                self.seat = None;
-            }
+            self.reservations[r].status = Res::Cancelled;
+            self.free(r);
+        }
+    }
+
+    /// `coupons/take.lua`. Whether the attempt has the issue.
+    pub(crate) fn take(&mut self, p: usize, attempt: usize, off: Option<Guard>) -> bool {
+        let own = |it: Use| it.payment == p && it.attempt == attempt;
+        if self.issue.is_some_and(own) {
+            return true;
+        }
+        if self.issue_ended[p][attempt] && off != Some(Guard::TombstoneInTake) {
+            return false;
+        }
+        if self.issue.is_some() && off != Some(Guard::FreeInTake) {
+            return false;
+        }
+        self.issue = Some(Use { payment: p, attempt, used: false });
+        true
+    }
+
+    /// `coupons/settle.lua`.
+    pub(crate) fn settle(&mut self, p: usize, attempt: usize, off: Option<Guard>) {
+        let others = self.issue.is_some_and(|it| it.payment != p || it.attempt != attempt);
+        let ended = self.issue_ended[p][attempt] && off != Some(Guard::TombstoneInSettle);
+        if !ended && !others {
+            self.issue = Some(Use { payment: p, attempt, used: true });
+        }
+    }
+
+    /// `coupons/give_back.lua`.
+    pub(crate) fn give_back_issue(&mut self, p: usize, attempt: usize, off: Option<Guard>) {
+        self.issue_ended[p][attempt] = true;
+        let own = self.issue.is_some_and(|it| it.payment == p && it.attempt == attempt);
+        if own || off == Some(Guard::OwnInGiveBackIssue) {
+            self.issue = None;
         }
     }
 }

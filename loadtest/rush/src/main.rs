@@ -6,6 +6,7 @@ mod bare;
 mod bench;
 mod connection;
 mod crowd;
+mod halls;
 mod machine;
 mod meter;
 mod prepare;
@@ -42,6 +43,8 @@ enum Command {
     Bench(Bench),
     /// What joins, polls and promotions cost Redis, and what a waiting user weighs, as the line grows
     Scale(Scale),
+    /// What holds and the map cost Redis a seat, in small halls and large ones
+    Halls(Halls),
     /// Serves a bare axum no-op on a free port until its standard input ends (the bench starts it by itself)
     #[command(hide = true)]
     Bare,
@@ -72,6 +75,14 @@ struct Scale {
     waiting: Vec<usize>,
 }
 
+/// What the table of halls takes.
+#[derive(Args)]
+struct Halls {
+    /// Seats of a hall
+    #[arg(long, value_delimiter = ',', default_value = "50,500,5000,50000")]
+    seats: Vec<usize>,
+}
+
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -96,6 +107,7 @@ fn run(command: Command) -> Result<(), Failure> {
                 bench::run(&bench.connections, seconds, &bench.only, bench.usher).await
             }
             Command::Scale(scale) => scale::run(&scale.waiting).await,
+            Command::Halls(halls) => halls::run(&halls.seats).await,
             Command::Bare => Ok(()),
         }
     };

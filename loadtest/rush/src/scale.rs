@@ -22,7 +22,7 @@ const CALLS: usize = 200;
 /// Promotions that are averaged, 500 users each.
 const PROMOTIONS: usize = 10;
 /// The lowest score after the opening.
-const OPENING: u64 = 1 << 40;
+pub(crate) const OPENING: u64 = 1 << 40;
 /// How long Redis takes at most to give back what the last writes left in its buffers.
 const SETTLE: Duration = Duration::from_millis(1_100);
 
@@ -101,13 +101,13 @@ struct Timed {
 }
 
 /// A script that Redis knows.
-struct Loaded {
-    script: &'static Script,
-    sha: String,
+pub(crate) struct Loaded {
+    pub(crate) script: &'static Script,
+    pub(crate) sha: String,
 }
 
 impl Loaded {
-    fn load(redis: &mut Redis, script: &'static Script) -> Result<Self, Failure> {
+    pub(crate) fn load(redis: &mut Redis, script: &'static Script) -> Result<Self, Failure> {
         Ok(Self { script, sha: redis.text(&["SCRIPT", "LOAD", script.body()])? })
     }
 }
@@ -236,7 +236,7 @@ impl Line {
 }
 
 /// A user by number: sixteen bytes in no order.
-fn user(n: u64) -> [u8; 16] {
+pub(crate) fn user(n: u64) -> [u8; 16] {
     let mixed = u128::from(n + 1).wrapping_mul(0x2545_f491_4f6c_dd1d_9e37_79b9_7f4a_7c15);
     Builder::from_random_bytes(mixed.to_be_bytes()).into_uuid().into_bytes()
 }

@@ -1,0 +1,28 @@
+-- Money that users move themselves, once per idempotency key. Uses outbox, idempotency, wallet.
+-- Five arguments a request: user, key, fingerprint, entry, amount.
+-- Gives: move_all(first, kind, balance_after(balance, amount) → the balance after it, or nil if it may not be) → {{state, entry, amount, balance, at}…}:
+-- 1 moved; 2 moved before under this key; 3 the key belongs to another request; 4 it may not be. With 3 and 4 the state stands alone.
+local MOVED, REPLAYED, REUSED, REFUSED = 1, 2, 3, 4
+local function move_once(user, key, fingerprint, entry, kind, amount, balance_after)
+  local record, balance = recall(user, key), balance_of(user)
+  if record then
+    if record.fingerprint ~= fingerprint then
+      return { REUSED }
+    end
+    return { REPLAYED, record.thing, text(record.amount), text(record.balance), text(record.at) }
+  end
+  balance = balance_after(balance, amount)
+  if not balance then
+    return { REFUSED }
+  end
+  move(user, entry, kind, amount, balance)
+  remember(user, key, { fingerprint = fingerprint, thing = entry, amount = amount, balance = balance, at = now })
+  return { MOVED, entry, text(amount), text(balance), text(now) }
+end
+local function move_all(first, kind, balance_after)
+  local replies = {}
+  for i = first, #ARGV, 5 do
+    replies[#replies + 1] = move_once(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], kind, tonumber(ARGV[i + 4]), balance_after)
+  end
+  return replies
+end

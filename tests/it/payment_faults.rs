@@ -1,0 +1,323 @@
+//! What goes wrong around a payment, one test for each kind of fault.
+//!
+//! | fault | where it is tested |
+//! |:--|:--|
+//! | a script fails midway | here: [`a_key_of_a_wrong_type_changes_nothing`], [`a_confirmation_that_fails_leaves_no_debit`] |
+//! | a reply is lost, the client sends again | `payment::a_payment_sent_again_gets_its_first_answer`, `races_kill`, `kill` |
+//! | one key with another body | `payment::a_key_is_for_one_request` |
+//! | a hundred twins at once | here: [`a_hundred_twins_have_one_effect`] |
+//! | the client hangs up | here: [`who_hangs_up_has_paid`] |
+//! | an instance is killed between two steps | `kill`, `races_kill`, `cancel::what_a_crash_left_behind_is_swept`; in every order: `tests/model` |
+//! | a debit comes after its refund | here: [`a_debit_after_its_refund_is_refused`]; in every order: `tests/model` |
+//! | the hold lapses while it is paid for | here: [`a_hold_that_lapses_while_it_is_paid_for_is_paid`] |
+//! | numbers that are none, or too big | `bad_input::money`, `bad_input::public` |
+//! | too many seats, in a schedule or in a request | `seats::a_hall_of_ten_thousand`, `seats::many_seats_in_one_request` |
+//! | a token of another key, user or queue | `bad_input::public::admission` on every route with a token |
+//! | another user's reservation, wallet or payment | `bad_input::public`, `bad_input::money` |
+//! | ids with braces, colons, NUL | `bad_input::cases` on every id |
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+use reqwest::Method;
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use usher::ids::UserId;
+use usher::partition::Partitions;
+use usher::redis::scripts;
+
+use crate::support::resp::Resp;
+use crate::support::servers::PARTITIONS;
+use crate::support::world::{fast_queue, night};
+use crate::support::{NIGHT, SHOW, Stores, World, eventually, new_key, new_user, on_one_and_two};
+
+on_one_and_two!(
+    a_key_of_a_wrong_type_changes_nothing,
+    a_confirmation_that_fails_leaves_no_debit,
+    a_hundred_twins_have_one_effect,
+    who_hangs_up_has_paid,
+    a_hold_that_lapses_while_it_is_paid_for_is_paid,
+);
+
+/// A key that is of another type than its scripts think, until it is [mended](Self::mend).
+struct Broken {
+    key: String,
+    aside: String,
+}
+
+impl Broken {
+    async fn new(redis: &mut Resp, key: String) -> Self {
+        let aside = format!("{key}:aside");
+        redis.try_ask(&["RENAME", &key, &aside]).await;
+        if key.ends_with(":seq") {
+            redis.ask(&["HSET", &key, "x", "x"]).await;
+        } else {
+            redis.ask(&["SET", &key, "x"]).await;
+        }
+        Self { key, aside }
+    }
+
+    async fn mend(self, redis: &mut Resp) {
+        redis.ask(&["DEL", &self.key]).await;
+        redis.try_ask(&["RENAME", &self.aside, &self.key]).await;
+    }
+}
+
+/// The partition of a user's wallet.
+fn partition_of_user(user: &str) -> u16 {
+    let user: UserId = user.parse().unwrap();
+    Partitions::new(PARTITIONS).unwrap().of(user.slot()).get()
+}
+
+/// The name of a key for one word of a script's `KEYS:` line.
+fn key_of(stores: &Stores, partition: u16, word: &str) -> String {
+    let name = match word.split_once(':') {
+        Some(("q", name)) => format!("q:{SHOW}:{name}"),
+        Some(("s", name)) => format!("s:{NIGHT}:{name}"),
+        _ => word.to_owned(),
+    };
+    stores.key(partition, &name)
+}
+
+async fn everything(redis: &mut Resp, stores: &Stores) -> BTreeMap<String, String> {
+    redis.everything(&stores.prefix).await
+}
+
+/// Whatever key of its script is of a wrong type, a hold, a release and a charge fail before they write anything.
+async fn a_key_of_a_wrong_type_changes_nothing(world: World) {
+    world.show(10, 1_000).await;
+    let (api, stores) = (&world.api, &world.stores);
+    let guest = api.active_guest(SHOW).await;
+    api.charge(&guest.user, 10_000).await;
+    let held = api.held(&guest.token, NIGHT, &[1]).await;
+    let mut redis = stores.redis().await;
+    let (show, user) = (stores.partition_of(SHOW), partition_of_user(&guest.user));
+    for (script, partition) in [
+        (&scripts::SEATS_HOLD, show),
+        (&scripts::SEATS_RELEASE, show),
+        (&scripts::PAYMENT_BEGIN, show),
+        (&scripts::WALLET_CHARGE, user),
+        (&scripts::WALLET_USE, user),
+    ] {
+        // The fence is compared before anything else, and what is not laid is laid: neither is what this is about.
+        let laid = ["generation", "q:settings", "q:concerts"];
+        for word in script.keys().iter().filter(|word| !laid.contains(word)) {
+            stores.at_rest().await;
+            let broken = Broken::new(&mut redis, key_of(stores, partition, word)).await;
+            let before = everything(&mut redis, stores).await;
+            let answer = match script.name() {
+                "seats/hold" => api.hold(&guest.token, NIGHT, &[2]).await,
+                "seats/release" => {
+                    api.delete(&format!("/v1/reservations/{held}")).user(&guest.user).send().await
+                }
+                "payment/begin" => api.pay(&guest.token, &held, &new_key()).await,
+                "wallet/charge" => api.charge_as(&guest.user, 5, &new_key()).await,
+                _ => {
+                    let call = api.post("/v1/wallet/uses").user(&guest.user).key(&new_key());
+                    call.json(&json!({"amount": 5})).send().await
+                }
+            };
+            let mut after = everything(&mut redis, stores).await;
+            // A payment binds its key first; a key that made nothing means nothing.
+            let bound = |key: &str| script.name() == "payment/begin" && key.contains(":idempotency");
+            after.retain(|key, _| !bound(key));
+            let before: BTreeMap<_, _> = before.into_iter().filter(|(key, _)| !bound(key)).collect();
+            broken.mend(&mut redis).await;
+            assert!(
+                answer.status >= 500 || waits(script.name(), word),
+                "{} {word}: {answer:?}",
+                script.name()
+            );
+            if !waits(script.name(), word) {
+                assert_eq!(after, before, "{} with {word} of a wrong type", script.name());
+            }
+        }
+    }
+    let payment = api.pay(&guest.token, &held, &new_key()).await.expect(201);
+    assert_eq!(payment["status"], "confirmed");
+    stores.audit().await;
+}
+
+/// What a script reads only of those who need it: the line of those who are not inside.
+fn waits(script: &str, word: &str) -> bool {
+    (script, word) == ("seats/hold", "q:waiting")
+}
+
+/// Debited, and then the seats can't be sold: nothing of it is written, and the money comes back.
+async fn a_confirmation_that_fails_leaves_no_debit(world: World) {
+    world.show(20, 1_000).await;
+    let (api, stores) = (&world.api, &world.stores);
+    let mut redis = stores.redis().await;
+    let show = stores.partition_of(SHOW);
+    // What `payment/begin` reads too would stop it before the debit.
+    let before_it = ["generation", "reservations", "payments", "q:due", "q:holds"];
+    let words: Vec<_> =
+        scripts::PAYMENT_CONFIRM.keys().iter().filter(|word| !before_it.contains(word)).collect();
+    for (seat, word) in (1..).zip(&words) {
+        let guest = api.active_guest(SHOW).await;
+        api.charge(&guest.user, 1_000).await;
+        let held = api.held(&guest.token, NIGHT, &[seat]).await;
+        stores.at_rest().await;
+        let broken = Broken::new(&mut redis, key_of(stores, show, word)).await;
+        let sale = async |redis: &mut Resp| {
+            let mut all = redis.everything(&stores.prefix).await;
+            let names = ["sales", "bought", "owners", "active", "admitted", "seats"];
+            all.retain(|key, _| names.iter().any(|name| key.contains(&format!(":{name}"))));
+            all
+        };
+        let before = sale(&mut redis).await;
+        let key = new_key();
+        let pending = api.pay(&guest.token, &held, &key).await;
+        assert_eq!(
+            (pending.status, &pending.body["status"]),
+            (202, &json!("pending")),
+            "{word}: {pending:?}"
+        );
+        // An outbox in the same partition as the wallet stops the debit as well.
+        let balance = api.balance(&guest.user).await;
+        let same = partition_of_user(&guest.user) == show && ["seq", "outbox"].contains(word);
+        assert_eq!(balance, if same { 1_000 } else { 0 }, "{word}");
+        assert_eq!(sale(&mut redis).await, before, "{word}");
+        if seat == 1 {
+            eventually("its age is a metric", || async {
+                let metrics = api.keyless_admin_call(Method::GET, "/metrics").send().await.expect_text(200);
+                let mut lines = metrics.lines();
+                let age = lines.find_map(|line| line.strip_prefix("usher_payments_pending_oldest_seconds "));
+                age.and_then(|age| age.parse::<f64>().ok()).filter(|age| *age > 0.0)
+            })
+            .await;
+        }
+        broken.mend(&mut redis).await;
+        let due = key_of(stores, show, "q:due");
+        let now = "for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZADD', KEYS[1], 0, id) end";
+        redis.ask(&["EVAL", now, "1", &due]).await;
+        stores.at_rest().await;
+        let id = pending.body["id"].as_str().unwrap();
+        let voided = api.get(&format!("/v1/payments/{id}")).user(&guest.user).send().await.expect(200);
+        assert_eq!(voided["status"], "voided", "{word}");
+        assert_eq!(api.balance(&guest.user).await, 1_000, "given back");
+        assert_eq!(api.pay(&guest.token, &held, &key).await.expect(201)["status"], "confirmed");
+    }
+    assert_eq!(stores.audit().await.payments_that_are("confirmed"), words.len());
+}
+
+async fn a_hundred_twins_have_one_effect(world: World) {
+    world.show(10, 1_000).await;
+    let api = &world.api;
+    let guest = api.active_guest(SHOW).await;
+    let (charged, paid) = (new_key(), new_key());
+    let charges = join_all((0..100).map(|_| api.charge_as(&guest.user, 1_500, &charged))).await;
+    let first = charges[0].expect(201);
+    assert!(charges.iter().all(|twin| twin.expect(201) == first), "one answer for all");
+    let held = api.held(&guest.token, NIGHT, &[1]).await;
+    let payments = join_all((0..100).map(|_| api.pay(&guest.token, &held, &paid))).await;
+    let first = payments[0].expect(201);
+    assert!(payments.iter().all(|twin| twin.expect(201) == first), "one answer for all");
+    assert_eq!(api.balance(&guest.user).await, 500);
+    let facts = world.stores.audit().await;
+    assert_eq!(facts.payments.len(), 1);
+    assert_eq!(world.stores.count("SELECT COUNT(*) FROM wallet_entries").await, 2);
+}
+
+/// The request is sent and the connection closed at once, without a look at the answer.
+async fn who_hangs_up_has_paid(world: World) {
+    world.show(60, 1_000).await;
+    let api = &world.api;
+    let mut payers = Vec::new();
+    for seat in 1..=60 {
+        let guest = api.active_guest(SHOW).await;
+        api.charge(&guest.user, 1_000).await;
+        let held = api.held(&guest.token, NIGHT, &[seat]).await;
+        payers.push((guest, held, new_key()));
+    }
+    for (guest, held, key) in &payers {
+        let address = api.public().trim_start_matches("http://").to_owned();
+        let body = format!(r#"{{"reservation_id":"{held}"}}"#);
+        let request = format!(
+            "POST /v1/payments HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\nqueue-token: {}\r\n\
+             idempotency-key: {key}\r\ncontent-length: {}\r\n\r\n{body}",
+            guest.token,
+            body.len()
+        );
+        let mut connection = TcpStream::connect(&address).await.unwrap();
+        connection.write_all(request.as_bytes()).await.unwrap();
+    }
+    world.stores.at_rest().await;
+    let mut paid = 0;
+    for (guest, held, key) in &payers {
+        let path = format!("/v1/reservations/{held}");
+        let reservation = api.get(&path).user(&guest.user).send().await.expect(200);
+        // Who was not heard at all has a hold and all the money; nobody has half of something.
+        let confirmed = reservation["status"] == "confirmed";
+        assert!(confirmed || reservation["status"] == "held", "{reservation}");
+        assert_eq!(api.balance(&guest.user).await, if confirmed { 0 } else { 1_000 });
+        paid += u32::from(confirmed);
+        assert_eq!(api.pay(&guest.token, held, key).await.expect(201)["status"], "confirmed");
+    }
+    assert!(paid > 0, "nobody was heard");
+    let facts = world.stores.audit().await;
+    assert_eq!(
+        (facts.payments_that_are("confirmed"), facts.payments.len()),
+        (60, 60),
+        "none was turned back"
+    );
+}
+
+#[tokio::test]
+async fn a_debit_after_its_refund_is_refused() {
+    let stores = Stores::new().await;
+    let mut redis = stores.redis().await;
+    let user = new_user();
+    let partition = partition_of_user(&user);
+    redis.ask(&["SET", &stores.key(partition, "generation"), "1"]).await;
+    redis.ask(&["HSET", &stores.key(partition, "wallets"), "user", "5000"]).await;
+    let mut call = async |script: &usher::redis::Script, args: &[&str]| {
+        let keys: Vec<String> = script.keys().iter().map(|word| key_of(&stores, partition, word)).collect();
+        let count = keys.len().to_string();
+        let mut words = vec!["EVAL", script.body(), &count];
+        words.extend(keys.iter().map(String::as_str));
+        words.push("1");
+        words.extend(args);
+        let reply = redis.ask(&words).await.list().remove(0).list();
+        reply.into_iter().map(|word| word.int()).collect::<Vec<_>>()
+    };
+    let limit = "9007199254740991";
+    // The first attempt is voided before its debit comes, the second after it.
+    assert_eq!(call(&scripts::WALLET_REFUND, &[limit, "user", "payment1", "entry-a"]).await, [0, 5_000]);
+    assert_eq!(call(&scripts::WALLET_DEBIT, &["user", "payment1", "entry-b", "3000"]).await[0], 3);
+    assert_eq!(call(&scripts::WALLET_DEBIT, &["user", "payment2", "entry-c", "3000"]).await, [1, 2_000]);
+    assert_eq!(call(&scripts::WALLET_REFUND, &[limit, "user", "payment2", "entry-d"]).await, [3_000, 5_000]);
+    assert_eq!(call(&scripts::WALLET_REFUND, &[limit, "user", "payment2", "entry-e"]).await, [0, 5_000]);
+    assert_eq!(call(&scripts::WALLET_DEBIT, &["user", "payment2", "entry-f", "3000"]).await[0], 3);
+}
+
+/// From the moment of paying on the payment's own due time counts: nobody else gets the seat, and the payer does.
+async fn a_hold_that_lapses_while_it_is_paid_for_is_paid(world: World) {
+    world.queue(SHOW, fast_queue()).await;
+    world.concert(SHOW, json!({"title": "brief", "hold_seconds": 1, "schedules": [night(10, 1_000)]})).await;
+    let (api, stores) = (&world.api, &world.stores);
+    let (payer, other) = (api.active_guest(SHOW).await, api.active_guest(SHOW).await);
+    api.charge(&payer.user, 1_000).await;
+    let mut redis = stores.redis().await;
+    // The wallet can't answer until the hold has lapsed.
+    let ops = key_of(stores, partition_of_user(&payer.user), "wallet_ops");
+    let (path, key) = (|id: &str| format!("/v1/reservations/{id}"), new_key());
+    let held = api.held(&payer.token, NIGHT, &[1]).await;
+    let broken = Broken::new(&mut redis, ops).await;
+    assert_eq!(api.pay(&payer.token, &held, &key).await.status, 202);
+    let lapses = api.get(&path(&held)).user(&payer.user).send().await.expect(200)["held_until"].clone();
+    eventually("the hold has lapsed", || async {
+        let later = api.held(&other.token, NIGHT, &[2]).await;
+        let reservation = api.get(&path(&later)).user(&other.user).send().await.expect(200);
+        api.delete(&path(&later)).user(&other.user).send().await.expect(204);
+        (reservation["created_at"].as_str() > lapses.as_str()).then_some(())
+    })
+    .await;
+    api.hold(&other.token, NIGHT, &[1]).await.problem(409, "seat_taken");
+    let reservation = api.get(&path(&held)).user(&payer.user).send().await.expect(200);
+    assert_eq!(reservation["status"], "paying");
+    broken.mend(&mut redis).await;
+    assert_eq!(api.pay(&payer.token, &held, &key).await.expect(201)["status"], "confirmed");
+    assert_eq!(stores.audit().await.payments_that_are("confirmed"), 1);
+}
