@@ -49,8 +49,8 @@ impl Round {
         let mut random = SmallRng::seed_from_u64(self.seed ^ 1);
         let dir = lane.dir.path().join(format!("redis-{}-{}", self.seed, uuid::Uuid::new_v4().simple()));
         let small = self.faults.contains(&Fault::DiskFull).then(|| SmallDisk::mount(&dir)).flatten();
-        let site = Site::open(lane, dir.clone(), 2).await;
-        furnish(&site).await;
+        let site = Box::pin(Site::open(lane, dir.clone(), 2)).await;
+        Box::pin(furnish(&site)).await;
         let log = Arc::new(Log::default());
         let (stop, done) = (Arc::new(AtomicBool::new(false)), AtomicBool::new(false));
         let began = Instant::now();
@@ -61,13 +61,13 @@ impl Round {
                 async move {
                     sleep(Duration::from_millis(random.random_range(400..1_200))).await;
                     let at = Instant::now();
-                    fault.strike(site, &mut random).await;
+                    Box::pin(fault.strike(site, &mut random)).await;
                     at
                 }
             });
             let strikes = strikes.collect::<Vec<_>>();
             let (at, ()) = tokio::join!(futures::future::join_all(strikes), sleep(self.long));
-            site.heal().await;
+            Box::pin(site.heal()).await;
             at
         };
         let watched = check::watch(&site, &done, &log.wrong);
@@ -89,7 +89,7 @@ impl Round {
         let mut wrong = log.wrong.lock().unwrap().clone();
         wrong.dedup();
         if settled {
-            self.check(&site, &log, &at, &mut wrong).await;
+            Box::pin(self.check(&site, &log, &at, &mut wrong)).await;
         } else {
             wrong.push(format!("nothing had settled after {SETTLED_WITHIN:?}: {}", unsettled(&site).await));
         }
@@ -111,7 +111,7 @@ impl Round {
         if !wrong.is_empty() {
             panic!("{report}\n{}\n{}", wrong.join("\n"), site.words().await);
         }
-        site.close().await;
+        Box::pin(site.close()).await;
         drop(small);
         let _ = std::fs::remove_dir_all(&dir);
         report
@@ -244,7 +244,8 @@ macro_rules! one_fault_each {
         async fn $name() {
             let seed = seed();
             let round = Round { seed, faults: vec![Fault::$fault], long: Duration::from_millis(2_500) };
-            println!("{}", round.play(&Lane::open().await).await);
+            let lane = Lane::open().await;
+            eprintln!("{}", Box::pin(round.play(&lane)).await);
         }
     )*};
 }
@@ -285,7 +286,8 @@ async fn chaos() {
     let play = async |nth: u64| {
         let lane = Lane::open().await;
         for round in (nth..rounds).step_by(usize::try_from(lanes).unwrap()) {
-            println!("{}", Round::drawn(first.wrapping_add(round)).play(&lane).await);
+            let round = Round::drawn(first.wrapping_add(round));
+            eprintln!("{}", Box::pin(round.play(&lane)).await);
         }
     };
     futures::future::join_all((0..lanes).map(play)).await;

@@ -108,7 +108,7 @@ impl Stores {
         let keys = Keys::new(&self.prefix, Partitions::new(PARTITIONS).unwrap());
         let settings = Settings { url: self.redis_url().into(), command_timeout: Duration::from_secs(5) };
         let redis = Redis::connect(&settings, keys).await.unwrap();
-        let report = audit(&redis, &self.mysql, patience, &|_, _, _| ()).await.unwrap();
+        let report = Box::pin(audit(&redis, &self.mysql, patience, &|_, _, _| ())).await.unwrap();
         redis.close().await;
         report
     }
