@@ -365,12 +365,10 @@ async fn an_audit_beside_a_rush_finds_nothing() {
         let mut wrong = Vec::new();
         for _ in 0..4 {
             let answer = api.admin_call(reqwest::Method::POST, "/admin/audit").send().await.expect(200);
-            for check in answer["checks"].as_array().unwrap() {
-                if check["ok"] != true {
-                    wrong.push(check.clone());
-                }
-            }
-            assert_eq!(answer["consistent"], wrong.is_empty(), "{answer}");
+            let checks = answer["checks"].as_array().unwrap();
+            let faults: Vec<_> = checks.iter().filter(|check| check["ok"] != true).cloned().collect();
+            assert_eq!(answer["consistent"], faults.is_empty(), "{answer}");
+            wrong.extend(faults);
         }
         wrong
     };

@@ -1,6 +1,7 @@
 //! Looking again: what moves on is no fault, what stays is one.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::MySqlPool;
@@ -11,6 +12,10 @@ use crate::ids::QueueId;
 use crate::mysql::generation;
 use crate::partition::Partition;
 use crate::redis::Redis;
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// The first and the longest pause before something is looked at again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -24,7 +29,9 @@ pub(super) struct Again<'a> {
     redis: &'a Redis,
     mysql: &'a MySqlPool,
     queues: Vec<QueueId>,
-    deadline: Instant,
+    patience: Duration,
+    /// Milliseconds that were spent on looking again.
+    spent: AtomicU64,
 }
 
 impl<'a> Again<'a> {
@@ -36,7 +43,7 @@ impl<'a> Again<'a> {
         let queues: Vec<String> =
             sqlx::query_scalar("SELECT id FROM queues ORDER BY id").fetch_all(mysql).await?;
         let queues = queues.into_iter().filter_map(|queue| queue.parse().ok()).collect();
-        Ok(Self { redis, mysql, queues, deadline: Instant::now() + patience })
+        Ok(Self { redis, mysql, queues, patience, spent: AtomicU64::new(0) })
     }
 
     pub(super) fn queues(&self) -> impl Iterator<Item = (Partition, &QueueId)> {
@@ -59,12 +66,13 @@ impl<'a> Again<'a> {
         Ok(written.then(|| marks.iter().map(|marks| marks.seq).collect()))
     }
 
-    /// Waits until nothing is under way, as long as there is patience for. The stillness, if there was one.
+    /// Waits until nothing is under way, for half of the patience at most. The stillness, if there was one. What is looked at again later has its
+    /// own time: under a rush there is never rest.
     pub(super) async fn rest(&self) -> Result<Option<Vec<u64>>, Error> {
-        let mut pause = PAUSES.0;
+        let (mut pause, deadline) = (PAUSES.0, Instant::now() + self.patience / 2);
         loop {
             let still = self.still().await?;
-            if still.is_some() || Instant::now() + pause > self.deadline {
+            if still.is_some() || Instant::now() + pause > deadline {
                 return Ok(still);
             }
             sleep(pause).await;
@@ -87,7 +95,8 @@ impl<'a> Again<'a> {
             let wrong: Vec<K> = wrong.into_iter().collect();
             faults = inspect(wrong).await?;
             let nothing_moved = before.is_some() && before == self.still().await?;
-            if nothing_moved || Instant::now() > self.deadline {
+            let spent = self.spent.fetch_add(millis(pause), Ordering::Relaxed);
+            if nothing_moved || spent > millis(self.patience) {
                 break;
             }
             pause = (pause * 2).min(PAUSES.1);
