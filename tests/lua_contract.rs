@@ -183,6 +183,37 @@ fn keys_are_declared_and_work_is_bounded() {
     }
 }
 
+/// Redis refuses a write to a global only when the line is reached, which may be after the script's first write.
+#[test]
+fn nothing_is_assigned_that_is_not_local() {
+    for script in scripts::ALL {
+        let (mut locals, mut inside) = (BTreeSet::new(), 0);
+        let names = |text: &str| text.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>();
+        for line in code(script.body()).lines().map(str::trim) {
+            let table_field = inside > 0;
+            inside += line.matches('{').count() as i64 - line.matches('}').count() as i64;
+            if let Some((_, parameters)) = line.split_once("function").and_then(|it| it.1.split_once('(')) {
+                locals.extend(names(parameters.split(')').next().unwrap()));
+            }
+            if let Some(looped) = line.strip_prefix("for ") {
+                let looped = looped.split_once(" in ").or_else(|| looped.split_once(" = ")).unwrap().0;
+                locals.extend(names(looped));
+            } else if let Some(declared) = line.strip_prefix("local ") {
+                locals.extend(names(declared.split('=').next().unwrap()));
+            } else if let Some((assigned, _)) = line.split_once(" = ")
+                && !table_field
+                && assigned.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ',' | ' '))
+            {
+                for name in names(assigned) {
+                    // `_` stands in many a scope as something thrown away, and is nobody's to assign to.
+                    let known = name != "_" && locals.contains(&name);
+                    assert!(known, "{}: `{line}` assigns {name}", script.name());
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn the_clock_is_read_once_and_in_the_guard() {
     for (name, source) in sources() {

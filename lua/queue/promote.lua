@@ -50,7 +50,8 @@ if mode ~= 'open' or line == 0 or inside >= max_active then
 elseif allowed > 0 then
   wait = 0
 else
-  _, wait = allowance()
+  local _, more_in = allowance()
+  wait = more_in
 end
 local totals = redis.call('HGET', bucket, 'admitted') or '0'
 return { text(now), mode, line, inside, count, no_shows, #lapsed, totals, redis.call('HGET', settings, 'version') or '0', wait }

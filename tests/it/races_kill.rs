@@ -223,7 +223,7 @@ async fn three_hundred_users_race_for_a_hundred_seats_while_processes_are_killed
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let first = number("SEED").unwrap_or_else(rand::random);
     let mut lost = 0;
-    for seed in (0..number("SEEDS").unwrap_or(2)).map(|n| first.wrapping_add(n)) {
+    for seed in (0..number("SEEDS").unwrap_or(10)).map(|n| first.wrapping_add(n)) {
         eprintln!("SEED={seed}");
         lost += race(seed).await;
     }

@@ -3,13 +3,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::crowd::{self, Outcome};
+use crate::closed::{self, Outcome};
 use crate::meter::Reading;
 use crate::redis::Redis;
 use crate::scenario::{People, Scenario, Stock};
 use crate::stack::Stack;
 use crate::table::{Table, figure};
-use crate::{Failure, machine, prepare, print, progress};
+use crate::{Failure, machine, memory, prepare, print, progress, writer};
 
 /// People who wait while others poll.
 const WAITING: usize = 10_000;
@@ -21,8 +21,10 @@ const FEW: usize = 100;
 const NO_OP: Duration = Duration::from_millis(1_000);
 
 /// All scenarios, in the order of the table.
-const ALL: [&str; 9] =
-    ["bare", "poll", "state", "join", "hold", "charge", "purchase", "issue-open", "issue-sold-out"];
+const SCENARIOS: [&str; 10] =
+    ["no-op", "bare", "poll", "state", "join", "hold", "charge", "issue", "sold-out", "purchase"];
+/// What is measured besides, once.
+const BESIDES: [&str; 2] = ["memory", "writer"];
 
 const READING: &str = "\n`no-op` is `GET /healthz` of the service: an axum route that does nothing behind the layers that every answer passes \
 (request id, metrics, panics, timeout, cache header). `bare` is the same on axum alone, in a process of its own. `× no-op` compares \
@@ -37,8 +39,9 @@ pub(crate) async fn run(
     only: &[String],
     usher: Option<std::path::PathBuf>,
 ) -> Result<(), Failure> {
-    if let Some(unknown) = only.iter().find(|name| !ALL.contains(&name.as_str())) {
-        return Err(format!("there is no scenario {unknown}; there are {}", ALL.join(", ")).into());
+    let all: Vec<_> = SCENARIOS.into_iter().chain(BESIDES).collect();
+    if let Some(unknown) = only.iter().find(|name| !all.contains(&name.as_str())) {
+        return Err(format!("there is no scenario {unknown}; there are {}", all.join(", ")).into());
     }
     if connections.iter().any(|count| !(1..=10_000).contains(count)) {
         return Err("--connections must be from 1 to 10000 each".into());
@@ -55,9 +58,17 @@ async fn measure(
     time: Duration,
     only: &[String],
 ) -> Result<(), Failure> {
-    let mut bench = Bench { stack, redis: Redis::open(stack.redis_port())?, time, notes: Vec::new() };
+    let mut bench = Bench::new(stack, Redis::open(stack.redis_port())?, time);
     print(&format!("{}\n", machine::describe()))?;
-    for &count in connections {
+    let wanted = |name: &&str| only.is_empty() || only.iter().any(|wanted| wanted == name);
+    if wanted(&"memory") {
+        print(&memory::measure(stack).await?)?;
+    }
+    if wanted(&"writer") {
+        print(&writer::measure(stack, &mut bench.redis).await?)?;
+    }
+    let names: Vec<_> = SCENARIOS.into_iter().filter(wanted).collect();
+    for &count in connections.iter().filter(|_| !names.is_empty()) {
         let mut table = Table::new(&[
             "scenario",
             "units/s",
@@ -75,18 +86,21 @@ async fn measure(
             "commands",
             "drain s",
         ]);
-        let outcome = bench.rows(&mut table, only, count).await;
+        let outcome = bench.rows(&mut table, &names, count).await;
         // What was measured before a failure is still worth reading.
         print(&format!("\n{count} connections, {:.1} s each:\n\n{}", time.as_secs_f64(), table.render()))?;
         outcome?;
     }
-    print(READING)?;
+    if !names.is_empty() {
+        print(READING)?;
+    }
     bench.notes.dedup();
     bench.notes.iter().try_for_each(|note| print(&format!("\n- {note}")))?;
     print("\n")
 }
 
-struct Bench<'a> {
+/// A stack under measurement.
+pub(crate) struct Bench<'a> {
     stack: &'a Stack,
     redis: Redis,
     time: Duration,
@@ -94,8 +108,8 @@ struct Bench<'a> {
 }
 
 /// What one run took.
-struct Run {
-    outcome: Outcome,
+pub(crate) struct Run {
+    pub(crate) outcome: Outcome,
     used: Reading,
     drain: Duration,
 }
@@ -105,23 +119,35 @@ impl Run {
     fn each(&self, sum: u64) -> f64 {
         sum as f64 / self.outcome.succeeded() as f64
     }
+
+    /// Microseconds of processor time of service, Redis and MySQL for each unit.
+    pub(crate) fn cpu_each(&self) -> f64 {
+        let cpu = &self.used.cpu;
+        self.each(cpu.service + cpu.redis + cpu.mysql)
+    }
 }
 
-impl Bench<'_> {
-    async fn rows(&mut self, table: &mut Table, only: &[String], count: usize) -> Result<(), Failure> {
-        for name in ALL.iter().filter(|name| only.is_empty() || only.iter().any(|wanted| wanted == *name)) {
+impl<'a> Bench<'a> {
+    /// Measures a stack, each scenario for `time`.
+    pub(crate) fn new(stack: &'a Stack, redis: Redis, time: Duration) -> Self {
+        Self { stack, redis, time, notes: Vec::new() }
+    }
+
+    async fn rows(&mut self, table: &mut Table, names: &[&str], count: usize) -> Result<(), Failure> {
+        for name in names {
             progress(&format!("{name} on {count} connections"));
-            if let Some(scenario) = self.prepare(name, count).await? {
-                self.row(table, name, Rc::new(scenario), count).await?;
-            }
+            let scenario = self.prepare(name, &count.to_string()).await?;
+            self.row(table, name, Rc::new(scenario), count).await?;
         }
         Ok(())
     }
 
-    async fn prepare(&mut self, name: &str, count: usize) -> Result<Option<Scenario>, Failure> {
-        let queue = format!("{name}-{count}");
-        let (stack, people) = (self.stack, People::new());
-        Ok(Some(match name {
+    /// Makes what a scenario needs; its things have names that no other label has.
+    pub(crate) async fn prepare(&mut self, name: &str, label: &str) -> Result<Scenario, Failure> {
+        let queue = format!("{name}-{label}");
+        let (stack, people) = (&self.stack.target, People::new());
+        Ok(match name {
+            "no-op" => Scenario::Get("/healthz".to_owned()),
             "bare" => Scenario::Get("/noop".to_owned()),
             "poll" => {
                 prepare::paused_queue(stack, &queue).await?;
@@ -137,7 +163,7 @@ impl Bench<'_> {
                 Scenario::Join { path: format!("/v1/queues/{queue}/tokens"), people }
             }
             "hold" => {
-                let schedule = prepare::hall(stack, &queue).await?;
+                let schedule = prepare::hall(stack, &queue, prepare::MOST_SEATS).await?;
                 #[expect(
                     clippy::cast_possible_truncation,
                     clippy::cast_sign_loss,
@@ -149,32 +175,23 @@ impl Bench<'_> {
             }
             "charge" => Scenario::Charge { people },
             "purchase" => {
-                let schedule = prepare::hall(stack, &queue).await?;
+                let schedule = prepare::hall(stack, &queue, prepare::MOST_SEATS).await?;
                 let seats = Stock::new(vec![(); prepare::MOST_SEATS]);
                 Scenario::Purchase { queue, schedule, seats, people }
             }
-            _ => return self.coupon(name, &queue, people).await,
-        }))
-    }
-
-    async fn coupon(
-        &mut self,
-        name: &str,
-        coupon: &str,
-        people: People,
-    ) -> Result<Option<Scenario>, Failure> {
-        let sold_out = name == "issue-sold-out";
-        let quota = if sold_out { FEW as u64 } else { 1_000_000_000 };
-        if let Err(reason) = prepare::coupon(self.stack, coupon, quota).await? {
-            progress(&format!("skipping {name}: {reason}"));
-            self.notes.push(format!("coupons are not measured: {reason}."));
-            return Ok(None);
-        }
-        if sold_out {
-            prepare::issued(self.stack, coupon, FEW).await?;
-        }
-        let status = if sold_out { 409 } else { 201 };
-        Ok(Some(Scenario::Issue { path: format!("/v1/coupons/{coupon}/issues"), people, status }))
+            "issue" => {
+                prepare::coupon(stack, &queue, 1_000_000_000).await?;
+                Scenario::Issue { path: format!("/v1/coupons/{queue}/issues"), people, status: 201 }
+            }
+            "sold-out" => {
+                prepare::coupon(stack, &queue, FEW as u64).await?;
+                prepare::issued(stack, &queue, FEW).await?;
+                Scenario::Issue { path: format!("/v1/coupons/{queue}/issues"), people, status: 409 }
+            }
+            _ => {
+                return Err(format!("there is no scenario {name}; there are {}", SCENARIOS.join(", ")).into());
+            }
+        })
     }
 
     /// Measures one scenario between two no-ops.
@@ -185,13 +202,13 @@ impl Bench<'_> {
         scenario: Rc<Scenario>,
         count: usize,
     ) -> Result<(), Failure> {
-        let address = if name == "bare" { self.stack.bare_address } else { self.stack.public };
+        let address = if name == "bare" { self.stack.bare_address } else { self.stack.target.public };
         let no_op = Rc::new(Scenario::Get("/healthz".to_owned()));
         let no_op_time = self.time.min(NO_OP);
         self.stack.drained(&mut self.redis).await?;
-        let before = self.run(&no_op, self.stack.public, count, no_op_time).await?;
-        let run = self.run(&scenario, address, count, self.time).await?;
-        let after = self.run(&no_op, self.stack.public, count, no_op_time).await?;
+        let before = self.timed(&no_op, self.stack.target.public, count, no_op_time).await?;
+        let run = self.run(&scenario, address, count).await?;
+        let after = self.timed(&no_op, self.stack.target.public, count, no_op_time).await?;
         if run.outcome.exhausted {
             let took = run.outcome.elapsed.as_secs_f64();
             self.notes
@@ -217,7 +234,7 @@ impl Bench<'_> {
             ours(figure(run.each(cpu.redis))),
             ours(figure(run.each(cpu.mysql))),
             figure(run.each(cpu.generator)),
-            ours(figure(run.each(cpu.service + cpu.redis + cpu.mysql) / no_op_cpu)),
+            ours(figure(run.cpu_each() / no_op_cpu)),
             ours(figure(run.each(run.used.scripts))),
             ours(figure(run.each(run.used.commands))),
             ours(figure(run.drain.as_secs_f64())),
@@ -225,7 +242,17 @@ impl Bench<'_> {
         Ok(())
     }
 
-    async fn run(
+    /// Runs a scenario once.
+    pub(crate) async fn run(
+        &mut self,
+        scenario: &Rc<Scenario>,
+        address: std::net::SocketAddr,
+        count: usize,
+    ) -> Result<Run, Failure> {
+        self.timed(scenario, address, count, self.time).await
+    }
+
+    async fn timed(
         &mut self,
         scenario: &Rc<Scenario>,
         address: std::net::SocketAddr,
@@ -233,7 +260,7 @@ impl Bench<'_> {
         time: Duration,
     ) -> Result<Run, Failure> {
         let before = Reading::take(self.stack, &mut self.redis)?;
-        let outcome = crowd::run(scenario, address, count, time).await?;
+        let outcome = closed::run(scenario, address, count, time).await?;
         let drain = self.stack.drained(&mut self.redis).await?;
         let used = Reading::take(self.stack, &mut self.redis)?.since(&before);
         Ok(Run { outcome, used, drain })

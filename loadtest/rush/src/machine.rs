@@ -3,6 +3,8 @@
 use std::fs;
 use std::process::Command;
 
+use crate::Failure;
+
 /// One line: cores, processor, memory, kernel; servers and revision.
 pub(crate) fn describe() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
@@ -16,6 +18,13 @@ pub(crate) fn describe() -> String {
     parts.extend(said("mariadbd", &["--version"]).and_then(|text| mariadb_version(&text)));
     parts.extend(said("git", &["rev-parse", "--short", "HEAD"]).map(|id| format!("usher at {id}")));
     parts.join(", ")
+}
+
+/// What a process has in memory (`VmRSS` of `/proc/<pid>/status`).
+pub(crate) fn resident_bytes(pid: u32) -> Result<u64, Failure> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let kib = value(&status, "VmRSS").ok_or("the process tells no VmRSS")?;
+    Ok(kib.strip_suffix(" kB").ok_or("VmRSS has another unit")?.trim().parse::<u64>()? * 1024)
 }
 
 /// The first value of a `/proc` file of the form `name : value`.

@@ -4,19 +4,25 @@
 
 mod bare;
 mod bench;
+mod closed;
+mod compare;
 mod connection;
-mod crowd;
 mod halls;
+mod lanes;
 mod machine;
+mod memory;
 mod meter;
+mod open;
 mod prepare;
 mod redis;
 mod scale;
 mod scenario;
 mod stack;
 mod table;
+mod writer;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -45,6 +51,15 @@ enum Command {
     Scale(Scale),
     /// What holds and the map cost Redis a seat, in small halls and large ones
     Halls(Halls),
+    #[command(flatten)]
+    Crowd(open::Crowd),
+    /// Two builds of the service in turns; the exit code says whether the second is worse than the first
+    Compare(Compare),
+    /// How far from the order of arrival a line spread over lanes lets people in (a simulation)
+    Lanes(Lanes),
+    /// Runs one process' share of a crowd, told on standard input (the crowd starts it by itself)
+    #[command(hide = true)]
+    Worker,
     /// Serves a bare axum no-op on a free port until its standard input ends (the bench starts it by itself)
     #[command(hide = true)]
     Bare,
@@ -64,7 +79,7 @@ struct Bench {
     only: Vec<String>,
     /// The service's binary, to compare builds [default: `usher` beside this one]
     #[arg(long)]
-    usher: Option<std::path::PathBuf>,
+    usher: Option<PathBuf>,
 }
 
 /// What the table of growth takes.
@@ -73,6 +88,41 @@ struct Scale {
     /// Lengths of the line
     #[arg(long, value_delimiter = ',', default_value = "10000,100000,1000000")]
     waiting: Vec<usize>,
+}
+
+/// What a comparison takes.
+#[derive(Args)]
+struct Compare {
+    /// A binary, or a checkout that is built first: what was
+    a: PathBuf,
+    /// A binary, or a checkout that is built first: what is to be judged
+    b: PathBuf,
+    /// Connections, each with one request under way
+    #[arg(long, default_value_t = 256)]
+    connections: usize,
+    /// How long each build is measured in each round
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// Rounds
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=100))]
+    rounds: u64,
+    /// The share by which the second may be worse
+    #[arg(long, default_value_t = 0.07)]
+    margin: f64,
+    /// Scenarios by name; the usual ones when left out
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+}
+
+/// What the simulation takes.
+#[derive(Args)]
+struct Lanes {
+    /// Users in line
+    #[arg(long, default_value_t = 1_000_000)]
+    users: u32,
+    /// Lanes
+    #[arg(long, value_delimiter = ',', default_value = "4,16,64")]
+    lanes: Vec<usize>,
 }
 
 /// What the table of halls takes.
@@ -85,7 +135,7 @@ struct Halls {
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("rush: {error}");
             ExitCode::FAILURE
@@ -93,10 +143,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), Failure> {
+fn run(command: Command) -> Result<ExitCode, Failure> {
     if matches!(command, Command::Bare) {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        return runtime.block_on(bare::serve());
+        runtime.block_on(bare::serve())?;
+        return Ok(ExitCode::SUCCESS);
     }
     // One thread: the generator shares the machine with what it measures, and a second one would take more than it gives.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -104,12 +155,27 @@ fn run(command: Command) -> Result<(), Failure> {
         match command {
             Command::Bench(bench) => {
                 let seconds = Duration::try_from_secs_f64(bench.seconds.clamp(0.1, 600.0))?;
-                bench::run(&bench.connections, seconds, &bench.only, bench.usher).await
+                bench::run(&bench.connections, seconds, &bench.only, bench.usher).await?;
             }
-            Command::Scale(scale) => scale::run(&scale.waiting).await,
-            Command::Halls(halls) => halls::run(&halls.seats).await,
-            Command::Bare => Ok(()),
+            Command::Compare(it) => {
+                let comparison = compare::Comparison {
+                    builds: [it.a, it.b],
+                    connections: it.connections,
+                    time: Duration::try_from_secs_f64(it.seconds.clamp(0.1, 600.0))?,
+                    rounds: usize::try_from(it.rounds)?,
+                    margin: it.margin,
+                    only: it.only,
+                };
+                return compare::run(&comparison).await;
+            }
+            Command::Lanes(it) => lanes::run(it.users, &it.lanes)?,
+            Command::Scale(scale) => scale::run(&scale.waiting).await?,
+            Command::Halls(halls) => halls::run(&halls.seats).await?,
+            Command::Crowd(crowd) => return open::run(crowd).await,
+            Command::Worker => open::worker::run().await?,
+            Command::Bare => {}
         }
+        Ok(ExitCode::SUCCESS)
     };
     runtime.block_on(async {
         tokio::select! {

@@ -10,76 +10,81 @@ use tokio::task::LocalSet;
 use crate::Failure;
 use crate::connection::Connection;
 use crate::scenario::{PRICE, People};
-use crate::stack::Stack;
+use crate::stack::Target;
 
 /// Connections by which people get in line.
 const DOORS: usize = 64;
 /// Seats of the largest hall that Usher takes.
 pub(crate) const MOST_SEATS: usize = 100_000;
 
-/// Asks the admin listener for something and gives status and answer.
-pub(crate) async fn put(stack: &Stack, path: &str, body: &Value) -> Result<(u16, String), Failure> {
-    let mut admin = Connection::open(stack.admin).await?;
-    let headers = [("authorization", stack.admin_authorization.as_str())];
-    let status = admin.send("PUT", path, &headers, &body.to_string()).await?;
-    Ok((status, String::from_utf8_lossy(admin.body()).into_owned()))
-}
-
-async fn must_put(stack: &Stack, path: &str, body: &Value) -> Result<(), Failure> {
-    match put(stack, path, body).await? {
-        (200, _) => Ok(()),
-        (status, answer) => Err(format!("PUT {path}: {status} {answer}").into()),
+async fn must_put(target: &Target, path: &str, body: &Value) -> Result<(), Failure> {
+    let mut admin = Connection::open(target.admin).await?;
+    let headers = [("authorization", target.admin_authorization.as_str())];
+    match admin.send("PUT", path, &headers, &body.to_string()).await? {
+        200 => Ok(()),
+        status => Err(format!("PUT {path}: {status} {}", String::from_utf8_lossy(admin.body())).into()),
     }
 }
 
 /// A queue in which everybody waits.
-pub(crate) async fn paused_queue(stack: &Stack, queue: &str) -> Result<(), Failure> {
-    must_put(stack, &format!("/admin/queues/{queue}"), &json!({ "mode": "paused" })).await
+pub(crate) async fn paused_queue(target: &Target, queue: &str) -> Result<(), Failure> {
+    must_put(target, &format!("/admin/queues/{queue}"), &json!({ "mode": "paused" })).await
+}
+
+/// A queue that lets so many in each second, and so many be inside at once.
+pub(crate) async fn moving_queue(
+    target: &Target,
+    queue: &str,
+    admit: u64,
+    max_active: u64,
+) -> Result<(), Failure> {
+    let settings = json!({ "promote_per_interval": admit, "interval_ms": 1_000, "max_active": max_active });
+    must_put(target, &format!("/admin/queues/{queue}"), &settings).await
 }
 
 /// A queue that lets everybody in at once.
-pub(crate) async fn open_queue(stack: &Stack, queue: &str) -> Result<(), Failure> {
+async fn open_queue(target: &Target, queue: &str) -> Result<(), Failure> {
     let settings = json!({
         "promote_per_interval": 1_000_000, "interval_ms": 1_000, "max_active": 10_000_000, "active_seconds": 86_400,
     });
-    must_put(stack, &format!("/admin/queues/{queue}"), &settings).await
+    must_put(target, &format!("/admin/queues/{queue}"), &settings).await
 }
 
-/// A concert of the queue's name with one hall of [`MOST_SEATS`] seats; gives the schedule's name.
-pub(crate) async fn hall(stack: &Stack, queue: &str) -> Result<String, Failure> {
-    open_queue(stack, queue).await?;
+/// A queue that lets everybody in, and a concert of its name with one hall of so many seats; gives the schedule's name.
+pub(crate) async fn hall(target: &Target, queue: &str, seats: usize) -> Result<String, Failure> {
+    open_queue(target, queue).await?;
+    concert(target, queue, seats).await
+}
+
+/// A concert of the queue's name with one hall of so many seats; gives the schedule's name.
+pub(crate) async fn concert(target: &Target, queue: &str, seats: usize) -> Result<String, Failure> {
     let schedule = format!("{queue}-1");
-    let sections = json!([{ "name": "All", "from": 1, "to": MOST_SEATS, "price": PRICE }]);
+    let sections = json!([{ "name": "All", "from": 1, "to": seats, "price": PRICE }]);
     let schedules = json!([{ "id": schedule, "starts_at": "2037-01-01T00:00:00Z", "sections": sections }]);
     let concert = json!({ "title": "Rush", "hold_seconds": 3_600, "schedules": schedules });
-    must_put(stack, &format!("/admin/concerts/{queue}"), &concert).await?;
+    must_put(target, &format!("/admin/concerts/{queue}"), &concert).await?;
     Ok(schedule)
 }
 
-/// A coupon, or the reason why there is none.
-pub(crate) async fn coupon(stack: &Stack, coupon: &str, quota: u64) -> Result<Result<(), String>, Failure> {
+/// A coupon that is open.
+pub(crate) async fn coupon(target: &Target, coupon: &str, quota: u64) -> Result<(), Failure> {
     let body = json!({
         "title": "Rush", "total_quantity": quota, "discount_amount": 100, "min_available_amount": 0,
         "issue_starts_at": "2020-01-01T00:00:00Z", "issue_ends_at": "2037-01-01T00:00:00Z",
     });
-    let path = format!("/admin/coupons/{coupon}");
-    Ok(match put(stack, &path, &body).await? {
-        (200, _) => Ok(()),
-        (404, _) => Err(format!("{path} is not there in this build (404)")),
-        (status, answer) => Err(format!("PUT {path}: {status} {answer}")),
-    })
+    must_put(target, &format!("/admin/coupons/{coupon}"), &body).await
 }
 
 /// Lets `count` new people join, and gives their queue tokens.
-pub(crate) async fn joined(stack: &Stack, queue: &str, count: usize) -> Result<Vec<String>, Failure> {
+pub(crate) async fn joined(target: &Target, queue: &str, count: usize) -> Result<Vec<String>, Failure> {
     let path = format!("/v1/queues/{queue}/tokens");
-    posted(stack.public, &path, count, 201, |door| door.field("token").map(str::to_owned)).await
+    posted(target.public, &path, count, 201, |door| door.field("token").map(str::to_owned)).await
 }
 
 /// Lets `count` new people ask for a coupon.
-pub(crate) async fn issued(stack: &Stack, coupon: &str, count: usize) -> Result<(), Failure> {
+pub(crate) async fn issued(target: &Target, coupon: &str, count: usize) -> Result<(), Failure> {
     let path = format!("/v1/coupons/{coupon}/issues");
-    posted(stack.public, &path, count, 201, |_| Some(String::new())).await.map(drop)
+    posted(target.public, &path, count, 201, |_| Some(String::new())).await.map(drop)
 }
 
 async fn posted(

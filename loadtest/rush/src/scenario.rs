@@ -24,7 +24,7 @@ pub(crate) enum Done {
 /// Users that nobody has seen yet.
 pub(crate) struct People {
     seed: u128,
-    next: Cell<u128>,
+    next: Cell<u64>,
 }
 
 impl People {
@@ -35,11 +35,15 @@ impl People {
 
     /// A new user.
     pub(crate) fn next(&self) -> String {
-        let n = self.next.replace(self.next.get() + 1);
-        // An odd multiplier spreads the numbers over all bits, so that the users spread over all partitions.
-        let mixed = (self.seed ^ n).wrapping_mul(0x2545_f491_4f6c_dd1d_9e37_79b9_7f4a_7c15);
-        Builder::from_random_bytes(mixed.to_be_bytes()).into_uuid().to_string()
+        user(self.seed, self.next.replace(self.next.get() + 1))
     }
+}
+
+/// A user by number: the same seed and number are the same user, in every process.
+pub(crate) fn user(seed: u128, n: u64) -> String {
+    // An odd multiplier spreads the numbers over all bits, so that the users spread over all partitions.
+    let mixed = (seed ^ u128::from(n)).wrapping_mul(0x2545_f491_4f6c_dd1d_9e37_79b9_7f4a_7c15);
+    Builder::from_random_bytes(mixed.to_be_bytes()).into_uuid().to_string()
 }
 
 /// Things prepared, each used once.

@@ -31,14 +31,28 @@ pub(crate) struct Stack {
     mysql: PrivateMysql,
     _dir: TempDir,
     service_pid: u32,
+    /// Where the service is asked.
+    pub(crate) target: Target,
+    /// The bare server.
+    pub(crate) bare_address: SocketAddr,
+}
+
+/// Where a service is asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
     /// The public listener.
     pub(crate) public: SocketAddr,
     /// The admin listener.
     pub(crate) admin: SocketAddr,
-    /// The bare server.
-    pub(crate) bare_address: SocketAddr,
     /// The value of `Authorization` on the admin listener.
     pub(crate) admin_authorization: String,
+}
+
+impl Target {
+    /// A service that runs already.
+    pub(crate) fn new(public: SocketAddr, admin: SocketAddr, admin_key: &str) -> Self {
+        Self { public, admin, admin_authorization: format!("Bearer {admin_key}") }
+    }
 }
 
 impl Stack {
@@ -80,7 +94,6 @@ impl Stack {
         let (public, admin) = timeout(READY_WITHIN, addresses(log)).await??;
         let service_pid = service.id().ok_or("the service ended")?;
         let (bare, bare_address) = start_bare(&own).await?;
-        let admin_authorization = format!("Bearer {admin_key}");
         Ok(Self {
             service,
             bare,
@@ -88,10 +101,8 @@ impl Stack {
             mysql,
             _dir: dir,
             service_pid,
-            public,
-            admin,
+            target: Target::new(public, admin, &admin_key),
             bare_address,
-            admin_authorization,
         })
     }
 
@@ -113,6 +124,11 @@ impl Stack {
     /// MariaDB's process.
     pub(crate) fn mysql_pid(&self) -> u32 {
         self.mysql.pid()
+    }
+
+    /// MariaDB's database of the service.
+    pub(crate) fn mysql_url(&self) -> String {
+        self.mysql.url()
     }
 
     /// Waits until MySQL has everything, and says how long that took.

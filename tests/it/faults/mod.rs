@@ -206,7 +206,7 @@ async fn furnish(site: &Site<'_>) {
 
 /// Every instance is ready, no payment is under way, and MySQL has everything.
 async fn settle(site: &Site<'_>) {
-    while unsettled(site).await != "" {
+    while !unsettled(site).await.is_empty() {
         strike::make_overdue(site).await;
         sleep(Duration::from_millis(100)).await;
     }

@@ -1,0 +1,33 @@
+#!/bin/sh
+# Runs a command beside a `usher dev` of its own, on free ports and with temporary data, and stops that afterwards.
+# usage: beside-dev.sh <usher> <command…>; the command finds USHER_URL, USHER_ADMIN and USHER_ADMIN_KEY.
+set -eu
+
+usher=$1
+shift
+dir=$(mktemp -d)
+USHER_DATA_DIR="$dir/data" USHER_LISTEN=127.0.0.1:0 USHER_ADMIN_LISTEN=127.0.0.1:0 "$usher" dev >"$dir/said" 2>"$dir/log" &
+pid=$!
+stop() {
+    kill "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+    rm -rf "$dir"
+}
+trap stop EXIT
+trap 'exit 130' INT TERM
+
+tries=600
+until grep -q 'admin key' "$dir/said"; do
+    tries=$((tries - 1))
+    if [ "$tries" -eq 0 ] || ! kill -0 "$pid" 2>/dev/null; then
+        echo "usher dev did not start:" >&2
+        tail -n 20 "$dir/log" >&2
+        exit 1
+    fi
+    sleep 0.1
+done
+USHER_URL=$(sed -n 's|^ *API *\(http://[^/]*\)/v1.*|\1|p' "$dir/said")
+USHER_ADMIN=$(sed -n 's|^ *admin *\(http://[^/]*\)/admin.*|\1|p' "$dir/said")
+USHER_ADMIN_KEY=$(sed -n 's|^ *admin key *||p' "$dir/said")
+export USHER_URL USHER_ADMIN USHER_ADMIN_KEY
+"$@"
