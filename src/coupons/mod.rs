@@ -7,6 +7,9 @@
 //! One script checks the window, the quota and the user, and issues, for up to 256 users a call; so any number of instances issue exactly the
 //! quota. A winner who asks again gets the same issue for ever. Once sold out, losers are answered from memory ([`winners`]).
 //!
+//! No call takes an issue away from its user. What operators can do is raise the quota, lower it to what is issued, and end early; when such a change is
+//! answered, it holds on every instance, also on those that answered "sold out" from memory.
+//!
 //! Settings change under the row lock of the definitions. What takes away (a smaller quota, an earlier end) is laid before the commit; a
 //! larger quota only after it, since what was issued on a change that MySQL then refused could not be taken back. Whatever a crash
 //! leaves half-laid is laid again by whoever finds it missing, or by the next instance that starts or sees the definitions move.

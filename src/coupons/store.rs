@@ -33,26 +33,36 @@ impl Batch for Issues {
     }
 
     async fn call(&self, coupon: &CouponId, users: &[UserId]) -> Result<Vec<Issued>, Error> {
+        let ids: Vec<_> = users.iter().map(|_| IssueId::new(coupon.slot())).collect();
+        let requests: Vec<[u8; 16]> =
+            users.iter().zip(&ids).flat_map(|(user, id)| [*user.as_bytes(), *id.as_bytes()]).collect();
         let mut args = Args::new();
-        args.text(coupon.as_str());
-        for user in users {
-            args.bytes(user.as_bytes()).bytes(IssueId::new(coupon.slot()).as_bytes());
-        }
+        args.text(coupon.as_str()).bytes(requests.as_flattened());
         let place = Place::coupon(self.0.keys(), coupon);
-        let words = self.0.call(self.script(), place, args).await?.words()?;
-        words.rest().zip(users).map(|(reply, user)| issued(reply, coupon, *user)).collect()
+        let mut words = self.0.call(self.script(), place, args).await?.words()?;
+        let now = words.int()?;
+        let asked = users.iter().zip(ids);
+        words.rest().zip(asked).map(|(reply, (user, id))| issued(reply, coupon, *user, (id, now))).collect()
     }
 }
 
-fn issued(reply: Reply, coupon: &CouponId, user: UserId) -> Result<Issued, Error> {
-    let mut words = reply.words()?;
-    Ok(match words.int()? {
-        state @ (1 | 2) => Issued::Given { issue: issue(&mut words, coupon, user)?, fresh: state == 1 },
-        3 => Issued::SoldOut,
-        4 => Issued::NotStarted,
-        5 => Issued::Ended,
-        other => return Err(Error::Protocol(format!("state {other}"))),
-    })
+/// What a request came to; `fresh` is the id that it offered, and the moment.
+fn issued(reply: Reply, coupon: &CouponId, user: UserId, fresh: (IssueId, i64)) -> Result<Issued, Error> {
+    let mut words = match reply {
+        Reply::Int(1) => {
+            let issue =
+                Issue { id: fresh.0, coupon: coupon.clone(), user, issued_at: fresh.1, used_at: None };
+            return Ok(Issued::Given { issue, fresh: true });
+        }
+        Reply::Int(3) => return Ok(Issued::SoldOut),
+        Reply::Int(4) => return Ok(Issued::NotStarted),
+        Reply::Int(5) => return Ok(Issued::Ended),
+        other => other.words()?,
+    };
+    match words.int()? {
+        2 => Ok(Issued::Given { issue: issue(&mut words, coupon, user)?, fresh: false }),
+        other => Err(Error::Protocol(format!("state {other}"))),
+    }
 }
 
 fn issue(words: &mut Words, coupon: &CouponId, user: UserId) -> Result<Issue, Error> {

@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::event::{
-    self, Claim, DecodeError, Event, Facts, Issue, IssueUse, Payment, Promotion, Reservation,
+    self, Claim, DecodeError, Event, Facts, IssueUse, Issues, Payment, Promotion, Reservation,
     ReservationStatus, WalletEntry,
 };
-use crate::ids::{IssueId, PaymentId, ReservationId, ScheduleId, UserId};
+use crate::ids::{CouponId, IssueId, PaymentId, ReservationId, ScheduleId, UserId};
 use crate::money::Money;
 use crate::mysql;
 use crate::mysql::generation::Checkpoint;
@@ -71,6 +71,14 @@ pub(super) struct Seat<'a> {
     pub(super) reservation: ReservationId,
 }
 
+/// A coupon in a user's hands.
+pub(super) struct Issue<'a> {
+    pub(super) id: IssueId,
+    pub(super) coupon: &'a CouponId,
+    pub(super) user: UserId,
+    pub(super) issued_at: DateTime<Utc>,
+}
+
 /// What one transaction brings to MySQL.
 #[derive(Default)]
 pub(super) struct Batch {
@@ -79,7 +87,7 @@ pub(super) struct Batch {
     pub(super) wallets: BTreeMap<UserId, Wallet>,
     pub(super) lines: Vec<Line>,
     pub(super) runs: Vec<Run>,
-    pub(super) issues: Vec<Issue>,
+    pub(super) issues: Vec<Issues>,
     pub(super) uses: BTreeMap<IssueId, IssueUse>,
     pub(super) claims: Vec<Claim>,
     pub(super) facts: BTreeMap<UserId, Facts>,
@@ -118,7 +126,7 @@ impl Batch {
 
     fn fold(&mut self, partition: Partition, n: u64, events: Vec<(u16, i64, Event)>) {
         self.entries += 1;
-        self.events += events.len();
+        self.events += events.iter().map(|(_, _, event)| event.count()).sum::<usize>();
         for (idx, position, event) in events {
             self.newest = self.newest.max(Some(event.at()));
             match event {
@@ -133,7 +141,7 @@ impl Batch {
                     self.payments.insert(payment.id, payment);
                 }
                 Event::Promotion(promotion) => self.runs.push(Run { partition, n, idx, promotion }),
-                Event::Issue(issue) => self.issues.push(issue),
+                Event::Issues(issues) => self.issues.push(issues),
                 Event::Use(issue_use) => {
                     self.uses.insert(issue_use.id, issue_use);
                 }
@@ -149,8 +157,17 @@ impl Batch {
     pub(super) fn sort(&mut self) {
         self.lines.sort_unstable_by_key(|line| line.entry.id);
         self.runs.sort_unstable_by_key(|run| (run.partition, run.n, run.idx));
-        self.issues.sort_unstable_by_key(|issue| issue.id);
         self.claims.sort_unstable_by_key(|claim| claim.id);
+    }
+
+    /// The issues, in the order of their primary key.
+    pub(super) fn issues(&self) -> Vec<Issue<'_>> {
+        let mut all = Vec::new();
+        for Issues { coupon, issued_at, pairs } in &self.issues {
+            all.extend(pairs.iter().map(|&(user, id)| Issue { id, coupon, user, issued_at: *issued_at }));
+        }
+        all.sort_unstable_by_key(|issue| issue.id);
+        all
     }
 
     /// The seats of the reservations that ended this batch in that status, in the order of the seats' primary key.

@@ -29,8 +29,8 @@ pub enum Event {
     Payment(Payment),
     /// A run of users was let in.
     Promotion(Promotion),
-    /// A coupon was issued.
-    Issue(Issue),
+    /// A coupon was issued to some users.
+    Issues(Issues),
     /// An issue was used, or given back.
     Use(IssueUse),
     /// A reward was claimed, with or without success.
@@ -47,10 +47,18 @@ impl Event {
             Self::Reservation(reservation) => reservation.at,
             Self::Payment(payment) => payment.at,
             Self::Promotion(promotion) => promotion.at,
-            Self::Issue(issue) => issue.issued_at,
+            Self::Issues(issues) => issues.issued_at,
             Self::Use(issue_use) => issue_use.at,
             Self::Claim(claim) => claim.at,
             Self::Facts(facts) => facts.at,
+        }
+    }
+
+    /// How many facts it tells.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Issues(issues) => issues.pairs.len(),
+            _ => 1,
         }
     }
 }
@@ -162,19 +170,18 @@ pub struct Promotion {
     pub at: DateTime<Utc>,
 }
 
-/// A coupon in a user's hands.
+/// A coupon in the hands of all to whom one call gave it: a rush makes hundreds at once, so each costs thirty-two bytes and no more.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Issue {
-    /// The issue.
-    pub id: IssueId,
-    /// Of which coupon.
+pub struct Issues {
+    /// Which coupon.
     pub coupon: CouponId,
-    /// To whom.
-    pub user: UserId,
     /// When, by Redis' clock.
     #[serde(deserialize_with = "lua::millis")]
     pub issued_at: DateTime<Utc>,
+    /// To whom, and under which id: sixteen bytes each.
+    #[serde(deserialize_with = "lua::pairs")]
+    pub pairs: Vec<(UserId, IssueId)>,
 }
 
 /// An issue after a payment used it, or gave it back.

@@ -97,9 +97,9 @@ fn promotion(lua: Lua, count: impl FnOnce(Lua) -> Lua) -> Lua {
     count(lua.str("to").int((1 << 40) + 9).str("count")).str("at").int(AT)
 }
 
-fn issue(lua: Lua) -> Lua {
-    let lua = lua.array(2).str("issue").map(4).str("id").str(ID).str("coupon").str("c");
-    lua.str("user").str(USER).str("issued_at").int(AT)
+fn issues(lua: Lua, pairs: impl AsRef<[u8]>) -> Lua {
+    let lua = lua.array(2).str("issues").map(3).str("coupon").str("c").str("issued_at").int(AT);
+    lua.str("pairs").str(pairs)
 }
 
 /// Lua leaves out what is nil, so a given-back issue has neither moment nor payment.
@@ -124,10 +124,11 @@ fn facts(lua: Lua, text: &str) -> Lua {
 
 #[test]
 fn coupons_and_rewards() {
-    let lua = issue_use(issue_use(issue(Lua::default().array(6)), true), false);
+    let lua =
+        issue_use(issue_use(issues(Lua::default().array(6), [*USER, ID, ID, *USER].concat()), true), false);
     let events = facts(claim(claim(lua, false), true), r#"{"login_days":7}"#).decode().unwrap();
     let [
-        Event::Issue(issue),
+        Event::Issues(issued),
         Event::Use(used),
         Event::Use(given_back),
         Event::Claim(success),
@@ -137,13 +138,25 @@ fn coupons_and_rewards() {
     else {
         panic!("{events:?}");
     };
-    assert_eq!((issue.id.as_bytes(), issue.coupon.as_str(), issue.issued_at), (&ID, "c", used.issued_at));
+    assert_eq!((issued.coupon.as_str(), issued.issued_at), ("c", used.issued_at));
+    let pairs: Vec<_> = issued.pairs.iter().map(|(user, id)| (*user.as_bytes(), *id.as_bytes())).collect();
+    assert_eq!(pairs, [(*USER, ID), (ID, *USER)]);
+    assert_eq!((events[0].count(), events[1].count()), (2, 1));
     assert_eq!(used.used_at.map(|at| at.timestamp_millis()), Some(AT + 1));
     assert!(used.payment.is_some());
     assert_eq!((given_back.used_at, given_back.payment), (None, None));
     assert_eq!((success.status, success.reason.as_deref()), (ClaimStatus::Success, None));
     assert_eq!((failure.status, failure.reason.as_deref()), (ClaimStatus::Failed, Some("ended")));
     assert_eq!(facts.facts, r#"{"login_days":7}"#);
+}
+
+#[test]
+fn issues_are_whole_pairs() {
+    let text = *b"abcdefghijklmnopABCDEFGHIJKLMNOP";
+    assert!(issues(Lua::default().array(1), text).decode().is_ok(), "what happens to be UTF-8");
+    for bad in [0, 1, 16, 31, 33, 48] {
+        assert!(issues(Lua::default().array(1), vec![b'a'; bad]).decode().is_err(), "{bad} bytes");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 
 use chrono::{DateTime, Utc};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use uuid::Uuid;
 
 /// The last millisecond that a DATETIME can hold: the end of the year 9999.
 const LAST_MILLISECOND: i64 = 253_402_300_799_999;
@@ -56,6 +57,40 @@ pub(super) fn maybe_millis<'de, D: Deserializer<'de>>(from: D) -> Result<Option<
     #[derive(serde::Deserialize)]
     struct Time(#[serde(deserialize_with = "millis")] DateTime<Utc>);
     Ok(Option::<Time>::deserialize(from)?.map(|Time(time)| time))
+}
+
+/// Pairs of ids, written one after the other.
+pub(super) fn pairs<'de, D: Deserializer<'de>, A, B>(from: D) -> Result<Vec<(A, B)>, D::Error>
+where
+    A: From<Uuid>,
+    B: From<Uuid>,
+{
+    from.deserialize_bytes(Pairs(PhantomData))
+}
+
+struct Pairs<A, B>(PhantomData<(A, B)>);
+
+impl<A: From<Uuid>, B: From<Uuid>> Visitor<'_> for Pairs<A, B> {
+    type Value = Vec<(A, B)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("pairs of sixteen bytes each")
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Vec<(A, B)>, E> {
+        let (ids, rest) = bytes.as_chunks::<16>();
+        let (pairs, odd) = ids.as_chunks::<2>();
+        if pairs.is_empty() || !odd.is_empty() || !rest.is_empty() {
+            return Err(E::invalid_length(bytes.len(), &self));
+        }
+        let id = Uuid::from_bytes;
+        Ok(pairs.iter().map(|&[first, second]| (id(first).into(), id(second).into())).collect())
+    }
+
+    /// What happens to be UTF-8.
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<(A, B)>, E> {
+        self.visit_bytes(text.as_bytes())
+    }
 }
 
 /// The text of a JSON object, left as it is.

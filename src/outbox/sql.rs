@@ -8,8 +8,8 @@ use sqlx::mysql::MySql;
 use sqlx::query_builder::Separated;
 use sqlx::{MySqlConnection, QueryBuilder};
 
-use super::apply::{Batch, Line, Run, Seat, Wallet};
-use super::event::{Claim, Facts, Issue, IssueUse, Payment, Reservation, ReservationStatus};
+use super::apply::{Batch, Issue, Line, Run, Seat, Wallet};
+use super::event::{Claim, Facts, IssueUse, Payment, Reservation, ReservationStatus};
 use crate::ids::{CouponId, IssueId, PaymentId, UserId};
 use crate::mysql::Error;
 use crate::mysql::generation::Checkpoint;
@@ -75,7 +75,8 @@ pub(super) async fn write(
     write_runs(tx, &batch.runs).await?;
     let uses: Vec<_> = batch.uses.values().collect();
     let facts: Vec<_> = batch.facts.values().collect();
-    write_issues(tx, &batch.issues).await?;
+    let issues = batch.issues();
+    write_issues(tx, &issues).await?;
     // After the issues: one may be issued and used within the batch.
     write_uses(tx, &uses).await?;
     write_claims(tx, &batch.claims).await?;
@@ -87,7 +88,7 @@ pub(super) async fn write(
         ("wallets", wallets.len()),
         ("wallet_entries", batch.lines.len()),
         ("promotions", batch.runs.len()),
-        ("coupon_issues", batch.issues.len() + uses.len()),
+        ("coupon_issues", issues.len() + uses.len()),
         ("reward_claims", batch.claims.len()),
         ("user_facts", facts.len()),
     ])
@@ -184,7 +185,7 @@ async fn write_runs(tx: &mut MySqlConnection, runs: &[Run]) -> Result<(), Error>
 }
 
 /// A plain insert: a second issue of one coupon to one user must fail the transaction.
-async fn write_issues(tx: &mut MySqlConnection, rows: &[Issue]) -> Result<(), Error> {
+async fn write_issues(tx: &mut MySqlConnection, rows: &[Issue<'_>]) -> Result<(), Error> {
     let head = "INSERT INTO coupon_issues (id, coupon_id, user_id, issued_at) ";
     insert(tx, head, "", rows, |row, issue| {
         row.push_bind(issue.id.uuid()).push_bind(issue.coupon.as_str());

@@ -274,6 +274,21 @@ async fn a_coupon_that_is_ended_early_is_over(world: World) {
     // And open again.
     put(&world, &open(json!(10))).await;
     ask(&world.api, &new_user()).await.expect(201);
+
+    // And ended while it is sold out and every instance answers from memory: when the change is answered, they all know.
+    let path = format!("/admin/coupons/{COUPON}");
+    world.api.put(&path, &open(json!(2))).await.expect(200);
+    let until = Instant::now() + Duration::from_millis(400);
+    while Instant::now() < until {
+        for at in 0..world.api.instances() {
+            ask(&world.api.only(at), &new_user()).await.problem(409, "sold_out");
+        }
+    }
+    ended["total_quantity"] = json!(2);
+    world.api.put(&path, &ended).await.expect(200);
+    for at in 0..world.api.instances() {
+        ask(&world.api.only(at), &new_user()).await.problem(403, "ended");
+    }
 }
 
 async fn unlimited_is_unlimited(world: World) {

@@ -55,15 +55,14 @@ async fn a_process_is_frozen_until_it_is_thawed() {
     let stores = Stores::new().await;
     let process = Process::start_failing(&stores, "wallet/charge.after=1*return(stop)").await;
     let (api, user) = (process.api(), new_user());
-    let held = tokio::spawn({
-        let (api, user) = (api.clone(), user.clone());
-        async move { charge(&api, &user, &new_key()).await }
-    });
-    process.reached("wallet/charge.after").await;
-    process.frozen().await;
-    assert!(!held.is_finished());
+    let key = new_key();
+    let mut held = Box::pin(charge(&api, &user, &key));
+    tokio::select! {
+        answer = &mut held => panic!("nothing held it: {answer:?}\n{}", process.log()),
+        () = process.frozen() => {}
+    }
     process.thaw();
-    assert_eq!(held.await.unwrap(), Some(201));
+    assert_eq!(held.await, Some(201));
 }
 
 #[tokio::test]

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
 use crate::coupon_payments::{audit, coupon, issue};
@@ -14,9 +17,22 @@ fn address(process: &Process) -> [String; 2] {
     [process.public.clone(), process.admin.clone()]
 }
 
-/// 5,000 requests of 3,000 users for 500 coupons on two processes, one of which is killed on the way.
+/// 5,000 requests of 3,000 users for 500 coupons on two processes, one of which is killed on the way. `USHER_CROWD_SEEDS` says for how many seeds,
+/// `USHER_CROWD_SEED` from which one on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_gets_exactly_the_quota_though_one_process_is_killed() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let first = number("USHER_CROWD_SEED").unwrap_or_else(|| rand::random::<u32>().into());
+    let seeds = number("USHER_CROWD_SEEDS").unwrap_or(2);
+    for seed in first..first + seeds {
+        println!("seed {seed}");
+        crowd(seed).await;
+    }
+    println!("{seeds} seeds from {first} on gave exactly 500");
+}
+
+async fn crowd(seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
     let stores = Stores::new().await;
     let (victim, survivor) = (Process::start(&stores).await, Process::start(&stores).await);
     let (both, alone) =
@@ -34,15 +50,20 @@ async fn a_crowd_gets_exactly_the_quota_though_one_process_is_killed() {
     let mut issues = BTreeMap::<String, BTreeSet<String>>::new();
     let mut victim = Some(victim);
     let (mut answered, mut lost) = (0, Vec::new());
-    let asks = (0..5_000).map(|n| {
-        let user = users[(n * 7 + n / 3_000) % 3_000].clone();
+    let struck = random.random_range(1..=450);
+    // Everybody asks, in some order, and two thousand times somebody asks again.
+    let mut order: Vec<usize> = (0..3_000).collect();
+    order.extend((0..2_000).map(|_| random.random_range(0..3_000)));
+    order.shuffle(&mut random);
+    let asks = order.into_iter().map(|n| {
+        let user = users[n].clone();
         let call = both.post("/v1/coupons/off/issues").user(&user);
         async move { (user, call.try_send().await.ok()) }
     });
     let mut asks = futures::stream::iter(asks).buffer_unordered(128);
     while let Some((user, answer)) = asks.next().await {
         answered += 1;
-        if answered == 150
+        if answered == struck
             && let Some(victim) = victim.take()
         {
             victim.kill().await;
@@ -55,7 +76,7 @@ async fn a_crowd_gets_exactly_the_quota_though_one_process_is_killed() {
             None => lost.push(user),
         }
     }
-    assert!(!lost.is_empty(), "the kill came too late to hit anything");
+    assert!(!lost.is_empty(), "seed {seed}: the kill came too late to hit anything");
     // Everybody asks once more: whose answer was lost hears it now.
     let again = users.iter().map(|user| {
         let call = alone.post("/v1/coupons/off/issues").user(user);
@@ -70,17 +91,17 @@ async fn a_crowd_gets_exactly_the_quota_though_one_process_is_killed() {
             _ => drop(answer.problem(409, "sold_out")),
         }
     }
-    assert_eq!(issues.len(), 500);
-    assert!(issues.values().all(|ids| ids.len() == 1), "one issue each");
+    assert_eq!(issues.len(), 500, "seed {seed}");
+    assert!(issues.values().all(|ids| ids.len() == 1), "seed {seed}: one issue each");
     stores.at_rest().await;
     let rows: Vec<(uuid::Uuid, uuid::Uuid)> =
         sqlx::query_as("SELECT user_id, id FROM coupon_issues").fetch_all(&stores.mysql).await.expect("rows");
     let written: BTreeMap<_, _> = rows.iter().map(|(user, id)| (user.to_string(), id.to_string())).collect();
     let told: BTreeMap<_, _> =
         issues.into_iter().filter_map(|(user, ids)| Some((user, ids.into_iter().next()?))).collect();
-    assert_eq!((rows.len(), written), (500, told));
+    assert_eq!((rows.len(), written), (500, told), "seed {seed}");
     let key = stores.key(stores.partition_of("off"), "c:off:issues");
-    assert_eq!(stores.redis().await.ask(&["HLEN", &key]).await.int(), 500);
+    assert_eq!(stores.redis().await.ask(&["HLEN", &key]).await.int(), 500, "seed {seed}");
 }
 
 /// Payments with coupons, on a process that is killed three times.

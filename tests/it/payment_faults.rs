@@ -1,20 +1,20 @@
 //! What goes wrong around a payment, one test for each kind of fault.
 //!
-//! | fault | where it is tested |
-//! |:--|:--|
-//! | a script fails midway | here: [`a_key_of_a_wrong_type_changes_nothing`], [`a_confirmation_that_fails_leaves_no_debit`] |
-//! | a reply is lost, the client sends again | `payment::a_payment_sent_again_gets_its_first_answer`, `races_kill`, `kill` |
-//! | one key with another body | `payment::a_key_is_for_one_request` |
-//! | a hundred twins at once | here: [`a_hundred_twins_have_one_effect`] |
-//! | the client hangs up | here: [`who_hangs_up_has_paid`] |
-//! | an instance is killed between two steps | `kill`, `races_kill`, `cancel::what_a_crash_left_behind_is_swept`; in every order: `tests/model` |
-//! | a debit comes after its refund | here: [`a_debit_after_its_refund_is_refused`]; in every order: `tests/model` |
-//! | the hold lapses while it is paid for | here: [`a_hold_that_lapses_while_it_is_paid_for_is_paid`] |
-//! | numbers that are none, or too big | `bad_input::money`, `bad_input::public` |
-//! | too many seats, in a schedule or in a request | `seats::a_hall_of_ten_thousand`, `seats::many_seats_in_one_request` |
-//! | a token of another key, user or queue | `bad_input::public::admission` on every route with a token |
-//! | another user's reservation, wallet or payment | `bad_input::public`, `bad_input::money` |
-//! | ids with braces, colons, NUL | `bad_input::cases` on every id |
+//! | fault | where it is tested | it fails without |
+//! |:--|:--|:--|
+//! | a script fails midway | here: [`a_key_of_a_wrong_type_changes_nothing`], [`a_confirmation_that_fails_leaves_no_debit`] | the looks at every key before the first write (`confirm.lua`, `hold.lua`, `release.lua`) |
+//! | a reply is lost, the client sends again | `payment::a_payment_sent_again_gets_its_first_answer`, `races_kill`, `kill` | |
+//! | one key with another body | `payment::a_key_is_for_one_request` | |
+//! | a hundred twins at once | here: [`a_hundred_twins_have_one_effect`] | `recall` in `lib/movement.lua` |
+//! | the client hangs up | here: [`who_hangs_up_has_paid`] | the spawn in `Payments::pay` |
+//! | an instance is killed between two steps | `kill`, `races_kill`, `cancel::what_a_crash_left_behind_is_swept`; in every order: `tests/model` | |
+//! | a debit comes after its refund | here: [`a_debit_after_its_refund_is_refused`]; in every order: `tests/model` | the tombstone in `debit.lua` |
+//! | the hold lapses while it is paid for | here: [`a_hold_that_lapses_while_it_is_paid_for_is_paid`] | the look for `paying` in `lib/seat.lua` |
+//! | numbers that are none, or too big | `bad_input::money`, `bad_input::public` | |
+//! | too many seats, in a schedule or in a request | `seats::a_hall_of_ten_thousand`, `seats::many_seats_in_one_request` | |
+//! | a token of another key, user or queue | `bad_input::public::admission` on every route with a token | |
+//! | another user's reservation, wallet or payment | `bad_input::public`, `bad_input::money` | |
+//! | ids with braces, colons, NUL | `bad_input::cases` on every id | |
 
 use std::collections::BTreeMap;
 

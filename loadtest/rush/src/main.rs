@@ -104,7 +104,7 @@ struct Compare {
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
     /// Rounds
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=100))]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=100))]
     rounds: u64,
     /// The share by which the second may be worse
     #[arg(long, default_value_t = 0.07)]
