@@ -57,6 +57,9 @@ enum Command {
         #[command(flatten)]
         stores: StoreArgs,
     },
+    /// Events that MySQL refused and that were put aside
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
     /// The keys that sign passes
     #[command(subcommand)]
     Keys(Keys),
@@ -86,6 +89,26 @@ enum Audit {
 }
 
 #[derive(Subcommand)]
+enum DeadLetters {
+    /// Print them
+    List(MigrateArgs),
+    /// Apply them again, once their cause is gone
+    Retry {
+        /// Only this one: its partition and number, as in 3:4711
+        #[arg(long, value_name = "PARTITION:N", value_parser = letter)]
+        only: Option<(u16, u64)>,
+        #[command(flatten)]
+        mysql: MigrateArgs,
+    },
+}
+
+fn letter(text: &str) -> Result<(u16, u64), String> {
+    let parts =
+        text.split_once(':').and_then(|(partition, n)| Some((partition.parse().ok()?, n.parse().ok()?)));
+    parts.ok_or_else(|| "must be a partition and a number, as in 3:4711".to_owned())
+}
+
+#[derive(Subcommand)]
 enum Keys {
     /// Make a new key: published at once, in use two minutes later
     Rotate(MigrateArgs),
@@ -108,6 +131,10 @@ pub enum Job {
     AuditQueue(QueueId, StoreSettings),
     /// `usher archive`
     Archive(ConcertId, StoreSettings),
+    /// `usher dead-letters list`
+    ListDeadLetters(MigrateSettings),
+    /// `usher dead-letters retry`
+    RetryDeadLetters(Option<(u16, u64)>, MigrateSettings),
     /// `usher keys rotate`
     RotateKeys(MigrateSettings),
     /// `usher openapi`
@@ -171,6 +198,10 @@ impl Command {
                 Job::AuditQueue(queue, StoreSettings::new(&stores)?)
             }
             Self::Archive { concert, stores } => Job::Archive(concert, StoreSettings::new(&stores)?),
+            Self::DeadLetters(DeadLetters::List(args)) => Job::ListDeadLetters(MigrateSettings::new(&args)?),
+            Self::DeadLetters(DeadLetters::Retry { only, mysql }) => {
+                Job::RetryDeadLetters(only, MigrateSettings::new(&mysql)?)
+            }
             Self::Keys(Keys::Rotate(args)) => Job::RotateKeys(MigrateSettings::new(&args)?),
             Self::Openapi { admin } => Job::Openapi { admin },
         })
@@ -191,6 +222,8 @@ impl Job {
             Self::Audit(stores) => sound(app::audit(&stores).await?),
             Self::AuditQueue(queue, stores) => sound(app::audit_queue(&stores, &queue).await?),
             Self::Archive(concert, stores) => app::archive(&stores, &concert).await,
+            Self::ListDeadLetters(settings) => app::list_dead_letters(&settings).await,
+            Self::RetryDeadLetters(only, settings) => app::retry_dead_letters(&settings, only).await,
             Self::RotateKeys(settings) => app::rotate_keys(&settings).await,
             Self::Openapi { admin } => {
                 let document = if admin { app::admin_document() } else { app::public_document() };
@@ -246,6 +279,15 @@ mod tests {
         let stores = "--mysql-url mysql://h/d --redis-url redis://h";
         assert!(matches!(job(&format!("usher audit {stores}")), Ok(Job::Audit(_))));
         assert!(matches!(job(&format!("usher audit queue show {stores}")), Ok(Job::AuditQueue(..))));
+        assert!(matches!(
+            job("usher dead-letters list --mysql-url mysql://h/d"),
+            Ok(Job::ListDeadLetters(_))
+        ));
+        assert!(matches!(
+            job("usher dead-letters retry --only 3:4711 --mysql-url mysql://h/d"),
+            Ok(Job::RetryDeadLetters(Some((3, 4711)), _))
+        ));
+        assert!(job("usher dead-letters retry --only 3 --mysql-url mysql://h/d").is_err());
         assert!(matches!(job("usher dev --log json --listen 127.0.0.1:0"), Ok(Job::Dev(_))));
         for bad in ["usher", "usher fly", "usher seed", "usher serve --colour red"] {
             assert!(job(bad).is_err(), "{bad}");

@@ -16,7 +16,7 @@ use secrecy::SecretString;
 pub use check::{BadSetting, BadSettings, flag};
 pub use http::HttpSettings;
 pub use secrets::TokenKey;
-pub use stores::{Ack, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings};
+pub use stores::{Ack, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings, Watermarks};
 
 use crate::http::identity;
 use args::ServeArgs;

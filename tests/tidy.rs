@@ -272,3 +272,12 @@ fn nothing_is_left_undone_and_nothing_names_a_machine() {
     }
     assert!(looked_at > 100);
 }
+
+#[test]
+fn alerts_name_metrics_that_exist() {
+    let rules = fs::read_to_string(root().join("grafana/prometheus/alerts.yml")).unwrap();
+    let words = rules.split(|it: char| !(it.is_ascii_alphanumeric() || it == '_'));
+    let named: BTreeSet<&str> = words.filter(|word| word.starts_with("usher_")).collect();
+    let known: BTreeSet<&str> = usher::telemetry::Metric::ALL.iter().map(|metric| metric.name()).collect();
+    assert!(named.len() > 4 && named.is_subset(&known), "{:?}", named.difference(&known).collect::<Vec<_>>());
+}

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Hands out payments that are past their due time and gives the caller a while to drive them to an end before the next one is asked.
 -- What is stuck is given such a while again and again, so it stands among the first; the oldest of those tells how long anything has been without an end.
 --

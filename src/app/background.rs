@@ -12,6 +12,7 @@ use super::retire::{self, Retirement};
 use crate::http::limits::Limits;
 use crate::mysql::definitions;
 use crate::outbox::Writer;
+use crate::outbox::pressure::{self, Watermarks};
 use crate::telemetry::{self, Metric};
 use crate::{queue, recovery};
 
@@ -32,6 +33,7 @@ pub(super) fn start(
     writer: Writer,
     limits: Arc<Limits>,
     retirement: Retirement,
+    watermarks: Watermarks,
 ) -> Background {
     let (sweeps, stop) = (TaskTracker::new(), CancellationToken::new());
     let stop_writer = CancellationToken::new();
@@ -45,6 +47,7 @@ pub(super) fn start(
     sweeps.spawn(recovery::run_verifier(rooms.redis.clone(), rooms.mysql.clone(), stop.clone()));
     sweeps.spawn(limits.tidy(stop.clone()));
     sweeps.spawn(telemetry::upkeep(telemetry::install(), stop.clone()));
+    sweeps.spawn(pressure::watch(rooms.redis.clone(), watermarks, stop.clone()));
     sweeps.spawn(writer.nudge().watch(rooms.mysql.clone(), stop.clone()));
     sweeps.close();
     Background {

@@ -4,6 +4,7 @@
 
 mod api;
 mod background;
+mod dead_letters;
 mod demo;
 mod retire;
 mod serve;
@@ -25,11 +26,12 @@ use crate::http::limits::Limits;
 use crate::http::listener;
 use crate::idempotency::Idempotency;
 use crate::mysql::{self, migrate};
+use crate::outbox::pressure::{Marks, Watermarks};
 use crate::outbox::{AckSettings, Nudge, Writer};
 use crate::payment::{self, Payments};
 use crate::queue::{self, Queue, Signer};
 use crate::recovery;
-use crate::redis::{self, Keys, Redis};
+use crate::redis::{self, Keys, Reach, Redis};
 use crate::rewards::{self, Rewards};
 use crate::seats::Seats;
 use crate::shutdown::Shutdown;
@@ -37,6 +39,7 @@ use crate::telemetry::{self, Metric};
 use crate::wallet::Wallet;
 
 pub use api::{admin_document, public_document};
+pub use dead_letters::{list as list_dead_letters, retry as retry_dead_letters};
 pub use retire::Retirement;
 pub use serve::{archive, audit, audit_queue, dev, migrate, rotate_keys, seed_demo, serve};
 
@@ -95,6 +98,9 @@ pub enum Error {
     /// Signals can't be listened to.
     #[error("listening to signals: {0}")]
     Signals(std::io::Error),
+    /// Some dead letters are refused again.
+    #[error("{0} dead letters are refused again")]
+    StillDead(u32),
     /// An audit found faults.
     #[error("the audit found faults")]
     Unsound,
@@ -193,7 +199,12 @@ async fn connect(stores: &StoreSettings) -> Result<(Redis, MySqlPool), Error> {
         Some(_) => {}
     }
     let keys = Keys::new(&stores.redis.key_prefix, stores.partitions);
-    let settings = redis::Settings { url: stores.redis.url.clone(), command_timeout: COMMAND_TIMEOUT };
+    let settings = redis::Settings {
+        url: stores.redis.url.clone(),
+        command_timeout: COMMAND_TIMEOUT,
+        may_forget: stores.redis.may_forget,
+        reach: Reach { replicas: stores.redis.wait_replicas, aof: stores.redis.wait_aof },
+    };
     Ok((Redis::connect(&settings, keys).await?, mysql))
 }
 
@@ -201,6 +212,11 @@ impl From<config::Ack> for AckSettings {
     fn from(ack: config::Ack) -> Self {
         Self { durable: ack.durable, patience: ack.patience }
     }
+}
+
+fn watermarks(settings: &config::Watermarks) -> Watermarks {
+    let marks = |[warn, limit]: [u64; 2]| Marks { warn, limit };
+    Watermarks { backlog: marks(settings.backlog), memory: marks(settings.memory_percent) }
 }
 
 /// One instance, built and not yet serving.
@@ -246,7 +262,13 @@ impl App {
     /// Serves until the shutdown is over: no more requests, every payment at its end, the outbox written as far as the deadline allows.
     pub async fn serve(self, public: TcpListener, admin: TcpListener) {
         let settings = self.config.http.listener;
-        let background = background::start(&self.rooms, self.writer, self.limits, self.retirement);
+        let background = background::start(
+            &self.rooms,
+            self.writer,
+            self.limits,
+            self.retirement,
+            watermarks(&self.config.stores.watermarks),
+        );
         let listeners = async {
             tokio::join!(
                 listener::serve(public, self.public, settings, self.shutdown.clone()),

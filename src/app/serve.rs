@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{App, Error, Rooms, demo};
 use crate::config::dev::{DevSecrets, DevSettings};
-use crate::config::{Ack, Config, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings};
+use crate::config::{Ack, Config, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings, Watermarks};
 use crate::dev::banner::{self, Addresses};
 use crate::dev::{Durability, PrivateMysql, PrivateRedis};
 use crate::ids::{ConcertId, QueueId};
@@ -203,10 +203,11 @@ async fn dev_instance(
     shutdown: Shutdown,
 ) -> Result<(), Error> {
     let stores = StoreSettings {
-        redis: RedisSettings { url: servers.redis_url.clone().into(), key_prefix: "usher".to_owned() },
+        redis: RedisSettings::of(servers.redis_url.clone().into()),
         mysql: MysqlSettings { url: servers.mysql_url.clone().into() },
         partitions: Partitions::default(),
         ack: Ack::default(),
+        watermarks: Watermarks::default(),
     };
     migrate_at(&servers.mysql_url, stores.partitions).await?;
     seed_demo(&stores).await?;

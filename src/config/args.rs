@@ -25,6 +25,27 @@ pub struct StoreArgs {
     /// How long durable waits before it answers 202, 10 to 60000 [default: 3000]
     #[arg(long, env = "USHER_ACK_TIMEOUT_MS", hide_env_values = true, value_name = "MILLISECONDS")]
     pub ack_timeout_ms: Option<String>,
+    /// Entries that may wait for MySQL before somebody is warned, from 1 [default: 100000]
+    #[arg(long, env = "USHER_BACKLOG_WARN", hide_env_values = true, value_name = "COUNT")]
+    pub backlog_warn: Option<String>,
+    /// Entries that may wait for MySQL before nobody is let in and nothing is held; joins stop halfway [default: 500000]
+    #[arg(long, env = "USHER_BACKLOG_LIMIT", hide_env_values = true, value_name = "COUNT")]
+    pub backlog_limit: Option<String>,
+    /// The same in percent of Redis' maxmemory: the warning, 1 to 100 [default: 70]
+    #[arg(long, env = "USHER_REDIS_MEMORY_WARN_PERCENT", hide_env_values = true, value_name = "PERCENT")]
+    pub redis_memory_warn_percent: Option<String>,
+    /// The same in percent of Redis' maxmemory: the limit, 1 to 100 [default: 85]
+    #[arg(long, env = "USHER_REDIS_MEMORY_LIMIT_PERCENT", hide_env_values = true, value_name = "PERCENT")]
+    pub redis_memory_limit_percent: Option<String>,
+    /// Replicas that must have a change before it is answered or brought to MySQL, 0 to 16 [default: 0]
+    #[arg(long, env = "USHER_REDIS_WAIT_REPLICAS", hide_env_values = true, value_name = "COUNT")]
+    pub redis_wait_replicas: Option<String>,
+    /// Whether their append-only files must have it on disk too, and the primary's: true or false; Redis 7.2 [default: false]
+    #[arg(long, env = "USHER_REDIS_WAIT_AOF", hide_env_values = true, value_name = "BOOL")]
+    pub redis_wait_aof: Option<String>,
+    /// Serve on a Redis that evicts or keeps no append-only file: true or false [default: false]
+    #[arg(long, env = "USHER_REDIS_MAY_FORGET", hide_env_values = true, value_name = "BOOL")]
+    pub redis_may_forget: Option<String>,
 }
 
 /// What `usher migrate` needs.

@@ -87,6 +87,11 @@ impl Checker {
         }
     }
 
+    /// `true` or `false`; the latter when nothing was given or when it is wrong, which is remembered.
+    pub(super) fn flag(&mut self, setting: &'static str, value: Option<&str>) -> bool {
+        self.parsed(setting, value, "false", "must be true or false").unwrap_or(false)
+    }
+
     /// Text that is read by `FromStr`.
     pub(super) fn parsed<T: FromStr>(
         &mut self,

@@ -15,6 +15,20 @@ pub struct RedisSettings {
     pub url: SecretString,
     /// What every key begins with, `[a-z0-9_-]{1,32}`.
     pub key_prefix: String,
+    /// Replicas that must have a change before it is answered or brought to MySQL.
+    pub wait_replicas: u32,
+    /// Whether append-only files must have it on disk, too.
+    pub wait_aof: bool,
+    /// Serves on a Redis that evicts or keeps no append-only file.
+    pub may_forget: bool,
+}
+
+impl RedisSettings {
+    /// A Redis with everything else as it is when nothing is said.
+    pub fn of(url: SecretString) -> Self {
+        let key_prefix = "usher".to_owned();
+        Self { url, key_prefix, wait_replicas: 0, wait_aof: false, may_forget: false }
+    }
 }
 
 /// MySQL's settings.
@@ -35,6 +49,23 @@ pub struct StoreSettings {
     pub partitions: Partitions,
     /// When a change is answered.
     pub ack: Ack,
+    /// When new work is refused.
+    pub watermarks: Watermarks,
+}
+
+/// When new work is refused: from which warning to which limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watermarks {
+    /// Entries that wait for MySQL.
+    pub backlog: [u64; 2],
+    /// Percent of Redis' `maxmemory` in use.
+    pub memory_percent: [u64; 2],
+}
+
+impl Default for Watermarks {
+    fn default() -> Self {
+        Self { backlog: [100_000, 500_000], memory_percent: [70, 85] }
+    }
 }
 
 /// When a change is answered.
@@ -78,6 +109,17 @@ impl StoreSettings {
         let mysql_url = mysql_url(args.mysql_url.as_deref(), check);
         let partitions = partitions(args.partitions.as_deref(), check);
         let ack = ack(args, check);
+        let watermarks = watermarks(args, check);
+        let replicas = args.redis_wait_replicas.as_deref();
+        let wait_replicas = check.number("USHER_REDIS_WAIT_REPLICAS", replicas, 0..=16, 0);
+        let wait_aof = check.flag("USHER_REDIS_WAIT_AOF", args.redis_wait_aof.as_deref());
+        let may_forget = check.flag("USHER_REDIS_MAY_FORGET", args.redis_may_forget.as_deref());
+        let clustered = args.redis_url.as_deref().is_some_and(|url| url.trim().starts_with("redis-cluster:"));
+        if clustered && (wait_replicas > 0 || wait_aof) {
+            let setting =
+                if wait_replicas > 0 { "USHER_REDIS_WAIT_REPLICAS" } else { "USHER_REDIS_WAIT_AOF" };
+            check.fail(setting, "can't be used with redis-cluster:// yet");
+        }
         let key_prefix = given(args.key_prefix.as_deref()).unwrap_or("usher").to_owned();
         // Neither a brace nor a colon: the prefix must not change which slot of a cluster a key is in.
         let allowed =
@@ -86,10 +128,17 @@ impl StoreSettings {
             check.fail("USHER_KEY_PREFIX", "must match [a-z0-9_-]{1,32}");
         }
         Some(Self {
-            redis: RedisSettings { url: redis_url?, key_prefix },
+            redis: RedisSettings {
+                key_prefix,
+                wait_replicas,
+                wait_aof,
+                may_forget,
+                ..RedisSettings::of(redis_url?)
+            },
             mysql: MysqlSettings { url: mysql_url? },
             partitions: partitions?,
             ack,
+            watermarks,
         })
     }
 }
@@ -112,6 +161,32 @@ impl MigrateSettings {
 
 fn partitions(value: Option<&str>, check: &mut Checker) -> Option<Partitions> {
     Partitions::new(check.number("USHER_PARTITIONS", value, 1..=4096, 64))
+}
+
+fn watermarks(args: &StoreArgs, check: &mut Checker) -> Watermarks {
+    let Watermarks { backlog, memory_percent } = Watermarks::default();
+    let mut pair = |settings: [&'static str; 2], values: [&Option<String>; 2], most: u64, usual: [u64; 2]| {
+        let warn = check.number(settings[0], values[0].as_deref(), 1..=most, usual[0]);
+        let limit = check.number(settings[1], values[1].as_deref(), 1..=most, usual[1]);
+        if warn >= limit {
+            check.fail(settings[0], format!("must be below {}", settings[1]));
+        }
+        [warn, limit]
+    };
+    Watermarks {
+        backlog: pair(
+            ["USHER_BACKLOG_WARN", "USHER_BACKLOG_LIMIT"],
+            [&args.backlog_warn, &args.backlog_limit],
+            1_000_000_000,
+            backlog,
+        ),
+        memory_percent: pair(
+            ["USHER_REDIS_MEMORY_WARN_PERCENT", "USHER_REDIS_MEMORY_LIMIT_PERCENT"],
+            [&args.redis_memory_warn_percent, &args.redis_memory_limit_percent],
+            100,
+            memory_percent,
+        ),
+    }
 }
 
 fn ack(args: &StoreArgs, check: &mut Checker) -> Ack {
@@ -232,6 +307,30 @@ mod tests {
         for (when, timeout, wrong) in [("Durable", "", "USHER_ACK"), ("durable", "9", "USHER_ACK_TIMEOUT_MS")]
         {
             assert_eq!(ack(when, timeout).unwrap_err().settings()[0].setting, wrong);
+        }
+    }
+
+    #[test]
+    fn a_warning_comes_before_its_limit() {
+        let with = |change: fn(&mut StoreArgs)| {
+            let mut args = StoreArgs {
+                redis_url: Some("redis-cluster://a:1".to_owned()),
+                mysql_url: Some(MYSQL.to_owned()),
+                ..StoreArgs::default()
+            };
+            change(&mut args);
+            StoreSettings::new(&args).map_err(|bad| bad.settings()[0].setting)
+        };
+        assert_eq!(with(|_| {}).unwrap().watermarks, Watermarks::default());
+        for (change, setting) in [
+            ((|args| args.backlog_warn = Some("500000".into())) as fn(&mut StoreArgs), "USHER_BACKLOG_WARN"),
+            (|args| args.backlog_limit = Some("100000".into()), "USHER_BACKLOG_WARN"),
+            (|args| args.redis_memory_limit_percent = Some("101".into()), "USHER_REDIS_MEMORY_LIMIT_PERCENT"),
+            (|args| args.redis_may_forget = Some("yes".into()), "USHER_REDIS_MAY_FORGET"),
+            (|args| args.redis_wait_replicas = Some("1".into()), "USHER_REDIS_WAIT_REPLICAS"),
+            (|args| args.redis_wait_aof = Some("true".into()), "USHER_REDIS_WAIT_AOF"),
+        ] {
+            assert_eq!(with(change).unwrap_err(), setting);
         }
     }
 

@@ -7,6 +7,7 @@ impl From<redis::Error> for Problem {
     fn from(error: redis::Error) -> Self {
         match error {
             redis::Error::Overloaded => Self::overloaded(),
+            redis::Error::NoRoom(_) => Self::overloaded().retry_after(5),
             redis::Error::Recovering(_) => Self::recovering(),
             redis::Error::Unavailable(_) | redis::Error::NotLaid => {
                 tracing::warn!(%error, "a request found Redis unavailable");

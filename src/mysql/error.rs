@@ -43,7 +43,28 @@ const TRANSIENT: &[u16] = &[
     1927, 4031, // the connection was killed or timed out
 ];
 
+/// Server errors that blame what a row says, so that the same row is refused for ever.
+const REFUSALS: &[u16] = &[
+    1048, // a null where none may be
+    1062, // a second row under one key
+    1264, 1690, // out of range
+    1265, 1292, 1366, // not a value of the column's type
+    1406, // too long
+    1216, 1452, // no such parent
+    3140, 3819, 4025, // not JSON, a check constraint
+];
+
 impl Error {
+    /// Whether a row is refused for what it says: every other row may go on.
+    pub fn blames_a_row(&self) -> bool {
+        match self {
+            Self::Sql(sqlx::Error::Database(error)) => {
+                number(error.as_ref()).is_some_and(|number| REFUSALS.contains(&number))
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the same work may succeed when it is done again from its beginning: a deadlock, a lock wait that timed out, a lost
     /// connection or a pool without a free one. What became of a commit whose reply was lost is unknown; so only work that is
     /// harmless to repeat may go by this.

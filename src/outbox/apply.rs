@@ -99,7 +99,26 @@ pub(super) struct Batch {
     pub(super) newest: Option<DateTime<Utc>>,
 }
 
+impl Fault {
+    /// Whether the entry itself is at fault, and will be for ever. A newer release may read what this one can't.
+    pub(super) fn is_poison(&self) -> bool {
+        match self {
+            Self::Unreadable { error, .. } => !matches!(error, DecodeError::Version(_)),
+            Self::Position { .. } => true,
+            Self::Gap { .. } | Self::Refused(_) | Self::Outbox(_) => false,
+        }
+    }
+}
+
 impl Batch {
+    /// Some events of one entry.
+    pub(super) fn of(partition: Partition, n: u64, events: Vec<(u16, i64, Event)>) -> Self {
+        let mut batch = Self::default();
+        batch.fold(partition, n, events);
+        batch.sort();
+        batch
+    }
+
     /// Takes in the entries that follow a checkpoint, as long as there is no gap among them, each can be read, and no more than
     /// `share` events were taken (but always one entry). Answers where the checkpoint moves to, and why it can't move on, if so:
     /// what stands before the fault is sound and gets written.
@@ -184,7 +203,7 @@ impl Batch {
 }
 
 /// The entry's events with their index and position. All or nothing: an entry that is half sound must not be half folded.
-fn read(expected: u64, entry: &redis::Entry) -> Result<Vec<(u16, i64, Event)>, Fault> {
+pub(super) fn read(expected: u64, entry: &redis::Entry) -> Result<Vec<(u16, i64, Event)>, Fault> {
     let n = entry.n;
     if n != expected {
         return Err(Fault::Gap { expected, found: n });

@@ -48,11 +48,8 @@ fn reservation(id: u8, seats: &[u32], status: ReservationStatus) -> Event {
 }
 
 fn folded(events: Vec<Event>) -> Batch {
-    let mut batch = Batch::default();
     let events = events.into_iter().zip(0_u8..).map(|(event, idx)| (idx.into(), idx.into(), event)).collect();
-    batch.fold(checkpoint(0).partition, 1, events);
-    batch.sort();
-    batch
+    Batch::of(checkpoint(0).partition, 1, events)
 }
 
 #[test]

@@ -15,16 +15,21 @@
 //! - `barrier`: how a reader of MySQL waits for what Redis has told already.
 //! - `ack`: how an answer waits until MySQL has what it tells; `nudge`: the rooms' handle on both.
 //!
-//! Deliberately absent: a consumer group, acknowledgements, and any way to skip an entry. An entry that can't be read or applied
-//! stops its partition and raises an alarm; the others go on.
+//! - [`pressure`]: what is refused while MySQL is behind.
+//! - [`dead_letters`]: what MySQL can't take, put aside with its cause.
+//!
+//! Deliberately absent: a consumer group, acknowledgements, and any way to skip an entry unseen. A gap stops its partition and raises an alarm; the
+//! others go on.
 
 mod ack;
 mod apply;
 mod barrier;
+pub mod dead_letters;
 pub mod event;
 mod lua;
 mod nudge;
 mod pass;
+pub mod pressure;
 mod sql;
 pub mod tail;
 pub mod writer;

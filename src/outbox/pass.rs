@@ -56,6 +56,13 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Whether some row is refused for what it says.
+    pub(super) fn blames_a_row(&self) -> bool {
+        matches!(self, Self::Mysql(error) if error.blames_a_row())
+    }
+}
+
 impl From<Failure> for Fault {
     fn from(failure: Failure) -> Self {
         match failure {
@@ -85,6 +92,7 @@ pub(super) async fn run(
     }
     // Read under the lock: what is read follows the checkpoint that this transaction will move.
     let outboxes = redis.outbox_read(&after, bounds.entries).await?;
+    redis.reads_are_safe(after[0].0).await?;
     let mut batch = Batch::default();
     let mut pass = Pass::default();
     let mut through = Vec::with_capacity(checkpoints.len());

@@ -1,8 +1,8 @@
 //! The writer's loop: when to pass, what to repeat, and whom to stop.
 //!
 //! Every instance runs one; row locks deal the partitions out among them. What fails for the moment (a deadlock, a server that is
-//! away) is repeated with growing pauses for as long as it takes: entries wait in Redis meanwhile. What can't be applied stops its
-//! partition, is said once, and is looked at again now and then, so that a repair needs no restart.
+//! away) is repeated with growing pauses for as long as it takes: entries wait in Redis meanwhile. What a row says against itself is put aside
+//! ([`dead_letters`]); what can't be applied for another reason stops its partition, is said once, and is looked at again now and then, so that a repair needs no restart.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ack::Settings;
 use super::apply::Fault;
+use super::dead_letters;
 use super::nudge::Nudge;
 use super::pass::{self, Bounds, Failure, Pass};
 use crate::partition::Partition;
@@ -25,6 +26,9 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// How long a stopped partition rests before it is looked at again.
 const REST: Duration = Duration::from_secs(10);
+
+/// How often the dead letters are counted: `usher dead-letters retry` runs elsewhere.
+const COUNT: Duration = Duration::from_secs(10);
 
 /// The first and the longest pause before a failed pass is repeated.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
@@ -83,8 +87,13 @@ impl Writer {
     /// Writes until `shutdown`, then once more until nothing is left that this writer can write. That last drain waits for servers that
     /// are away like any other; the caller bounds it by its own deadline, and may drop this future at any point.
     pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut counted = Instant::now() - COUNT;
         while !shutdown.is_cancelled() {
             self.drain().await;
+            if counted.elapsed() >= COUNT {
+                self.count_dead_letters().await;
+                counted = Instant::now();
+            }
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 () = self.nudge.poked() => {}
@@ -144,31 +153,61 @@ impl Writer {
     }
 
     /// A pass over a group. When something in it can't be applied, a pass for each partition, so that one doesn't stop the others; and
-    /// in the one that still can't go on, entry by entry, so that it stops at the entry that is at fault and not before.
+    /// one that still can't go on is narrowed down to the entry that is at fault.
     async fn carry(&mut self, group: &[Partition]) -> Result<bool, Failure> {
         let outcome = self.pass(group, self.bounds(group.len())).await;
         if !stuck(&outcome) {
-            return self.settle(group, outcome);
+            return self.settle(group, outcome).await;
         }
         let mut progress = false;
         for partition in group {
             let alone = std::slice::from_ref(partition);
             let outcome = self.pass(alone, self.bounds(1)).await;
-            progress |= if stuck(&outcome) { self.creep(alone).await? } else { self.settle(alone, outcome)? };
+            progress |= if stuck(&outcome) {
+                self.narrow(*partition).await?
+            } else {
+                self.settle(alone, outcome).await?
+            };
         }
         Ok(progress)
     }
 
-    async fn creep(&mut self, alone: &[Partition]) -> Result<bool, Failure> {
-        let mut progress = false;
+    /// Passes over half as much each time one fails, until it is one entry that fails: that is carried over event by event, and what is refused put
+    /// aside. An entry that fails for another reason than what its rows say stops the partition.
+    async fn narrow(&mut self, partition: Partition) -> Result<bool, Failure> {
+        let (mut entries, mut progress) = (self.bounds(1).entries / 2, false);
         for _ in 0..ENTRIES_EACH {
-            let outcome = self.pass(alone, Bounds { entries: 1, events: EVENTS }).await;
-            if !self.settle(alone, outcome)? {
+            let bounds = Bounds { entries: entries.max(1), events: EVENTS };
+            let outcome = self.pass(&[partition], bounds).await;
+            if stuck(&outcome) && entries > 1 {
+                entries /= 2;
+                continue;
+            }
+            if outcome.as_ref().is_err_and(Failure::blames_a_row) {
+                return Ok(self.bury(partition).await? || progress);
+            }
+            if !self.settle(&[partition], outcome).await? {
                 break;
             }
             progress = true;
         }
         Ok(progress)
+    }
+
+    async fn bury(&mut self, partition: Partition) -> Result<bool, Failure> {
+        let moved = dead_letters::bury(&self.redis, &self.pool, &self.nudge, partition).await?;
+        self.count_dead_letters().await;
+        Ok(moved)
+    }
+
+    /// How many letters wait for somebody. Not worth a failure of the writer.
+    async fn count_dead_letters(&self) {
+        match dead_letters::count(&self.pool).await {
+            Ok(count) => {
+                Metric::OutboxDeadLetters.gauge(&[]).set(to_f64(usize::try_from(count).unwrap_or(0)))
+            }
+            Err(error) => tracing::debug!(%error, "counting the dead letters"),
+        }
     }
 
     /// As many entries as last time held the events that a pass aims at, shared out evenly.
@@ -188,7 +227,7 @@ impl Writer {
     }
 
     /// Takes note of what a pass came to. Answers whether it wrote anything.
-    fn settle(&mut self, group: &[Partition], outcome: Result<Pass, Failure>) -> Result<bool, Failure> {
+    async fn settle(&mut self, group: &[Partition], outcome: Result<Pass, Failure>) -> Result<bool, Failure> {
         let pass = match (outcome, group) {
             (Ok(pass), _) => pass,
             (Err(failure), [partition]) if !failure.is_transient() => {
@@ -202,12 +241,17 @@ impl Writer {
                 tracing::info!(%partition, "the outbox of a stopped partition goes on");
             }
         }
+        let mut buried = false;
         for (partition, fault) in &pass.faults {
-            self.halt(*partition, fault);
+            if fault.is_poison() {
+                buried |= self.bury(*partition).await?;
+            } else {
+                self.halt(*partition, fault);
+            }
         }
         Metric::OutboxHaltedPartitions.gauge(&[]).set(to_f64(self.halted.len()));
         if pass.entries == 0 {
-            return Ok(false);
+            return Ok(buried);
         }
         self.events_each = pass.events.div_ceil(pass.entries);
         self.newest = self.newest.max(pass.newest);

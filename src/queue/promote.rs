@@ -56,7 +56,7 @@ async fn look(queue: &Queue, id: &QueueId) -> Duration {
             Metric::QueueNoShowsTotal.counter(&labels).increment(done.no_shows);
             done.wait_ms.map_or(LONGEST, Duration::from_millis).clamp(SHORTEST, LONGEST)
         }
-        Err(Error::Redis(redis::Error::Recovering(_))) => LONGEST,
+        Err(Error::Redis(redis::Error::Recovering(_) | redis::Error::NoRoom(_))) => LONGEST,
         Err(error) => {
             tracing::warn!(queue = %id, %error, "promoting");
             LONGEST

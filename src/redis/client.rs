@@ -9,11 +9,11 @@ use fred::interfaces::{ClientLike, EventInterface, LuaInterface};
 use fred::types::config::{
     Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
 };
-use fred::types::{Builder, InfoKind, Value};
+use fred::types::{Builder, Value};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::broadcast;
 
-use super::{Args, Error, Generations, Keys, Place, Reply, Script};
+use super::{Args, Error, Generations, Keys, Place, Pressure, Reach, Reply, Script};
 use crate::failpoint::failpoint;
 use crate::telemetry::Metric;
 
@@ -29,6 +29,10 @@ pub struct Settings {
     pub url: SecretString,
     /// How long a command may take before its caller is told that Redis is unavailable.
     pub command_timeout: Duration,
+    /// Serves on a Redis that may forget, too.
+    pub may_forget: bool,
+    /// What a write must have reached before it is answered.
+    pub reach: Reach,
 }
 
 /// The client. Cheap to clone.
@@ -42,13 +46,15 @@ struct Inner {
     generations: Generations,
     /// Reconnections so far, of all connections.
     reconnections: Arc<AtomicU64>,
+    pressure: Pressure,
+    reach: Reach,
 }
 
 impl Redis {
-    /// Connects, and refuses a Redis that may evict: a lost seat is a seat sold twice.
+    /// Connects, and refuses a Redis that may forget, unless that is allowed.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the address is wrong, nobody answers, or the eviction policy is not `noeviction`.
+    /// [`Error::Unavailable`] when the address is wrong, nobody answers, or Redis is not as it must be.
     pub async fn connect(settings: &Settings, keys: Keys) -> Result<Self, Error> {
         let mut config = Config::from_url(settings.url.expose_secret())?;
         config.fail_fast = true;
@@ -78,27 +84,28 @@ impl Redis {
         for client in pool.clients() {
             tokio::spawn(count_events(client.reconnect_rx(), reconnections.clone()));
         }
-        let redis = Self(Arc::new(Inner { pool, keys, generations, reconnections }));
-        redis.refuse_eviction().await?;
+        let redis = Self(Arc::new(Inner {
+            pool,
+            keys,
+            generations,
+            reconnections,
+            pressure: Pressure::default(),
+            reach: settings.reach,
+        }));
+        redis.refuse_unsafe(settings.may_forget, settings.reach).await?;
         Ok(redis)
-    }
-
-    async fn refuse_eviction(&self) -> Result<(), Error> {
-        let info: String = self.client().info(Some(InfoKind::Memory)).await?;
-        match info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:")) {
-            Some("noeviction") | None => Ok(()),
-            Some(other) => {
-                Err(Error::Unavailable(format!("maxmemory-policy is {other}; Usher needs noeviction")))
-            }
-        }
     }
 
     /// Calls a script once and gives its answer.
     ///
     /// # Errors
-    /// [`Error::Recovering`] when the partition does not serve, [`Error::NotLaid`] when the script misses settings; else as in [`Error`].
+    /// [`Error::Recovering`] when the partition does not serve, [`Error::NotLaid`] when the script misses settings, [`Error::NoRoom`] when it is refused
+    /// for now; else as in [`Error`].
     pub async fn call(&self, script: &'static Script, place: Place<'_>, args: Args) -> Result<Reply, Error> {
         let generation = self.0.generations.get(place.partition).ok_or(Error::Recovering(place.partition))?;
+        if self.0.pressure.refuses(script) {
+            return Err(Error::NoRoom("too much waits for MySQL"));
+        }
         let keys: Vec<String> = script.keys().iter().map(|word| self.0.keys.build(place, word)).collect();
         let labels = [("script", script.name())];
         let started = Instant::now();
@@ -106,7 +113,7 @@ impl Redis {
         let answer = self.run(script, keys, args.into_values(generation)).await;
         failpoint!("{}.after", script.name());
         Metric::ScriptSeconds.histogram(&labels).record(started.elapsed());
-        let answer = match answer.map_err(Error::from).and_then(Reply::try_from) {
+        let answer = match answer.and_then(Reply::try_from) {
             Ok(Reply::Int(-1)) => {
                 tracing::error!(partition = %place.partition, "another generation stands in Redis; the partition stops serving");
                 self.0.generations.close(place.partition);
@@ -121,25 +128,38 @@ impl Redis {
     }
 
     /// By the script's SHA-1; by its text when Redis does not know it, at the first call and after a restart, a failover or a flush. The text
-    /// is loaded and run by one command, so no second flush can come between.
+    /// is loaded and run by one command, so no second flush can come between. What it wrote has reached what it must when this returns.
     async fn run(
         &self,
         script: &'static Script,
         keys: Vec<String>,
         values: Vec<Value>,
-    ) -> Result<Value, fred::error::Error> {
-        let client = self.client();
-        match client.evalsha(script.sha1(), keys.clone(), values.clone()).await {
+    ) -> Result<Value, Error> {
+        let (client, session) = (self.client(), self.session());
+        let answer = match client.evalsha(script.sha1(), keys.clone(), values.clone()).await {
             Err(error) if error.details().starts_with("NOSCRIPT") => {
                 client.eval(script.body(), keys, values).await
             }
             answer => answer,
+        }?;
+        if self.waits() && script.writes() {
+            self.reached(client, session).await?;
         }
+        Ok(answer)
     }
 
     /// The names of keys and partitions.
     pub fn keys(&self) -> &Keys {
         &self.0.keys
+    }
+
+    /// What is refused while the stores can't keep up.
+    pub fn pressure(&self) -> &Pressure {
+        &self.0.pressure
+    }
+
+    pub(super) fn reach(&self) -> Reach {
+        self.0.reach
     }
 
     /// Which partitions serve, and under which generation.

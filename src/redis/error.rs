@@ -11,6 +11,9 @@ pub enum Error {
     /// Too many requests wait for this entity; nothing was sent.
     #[error("too many requests are waiting")]
     Overloaded,
+    /// There is no room for this now; nothing was changed.
+    #[error("there is no room for this: {0}")]
+    NoRoom(&'static str),
     /// The partition's generation is not the one this instance knows; nothing was changed.
     #[error("partition {0} is recovering")]
     Recovering(Partition),
@@ -27,6 +30,8 @@ impl From<fred::error::Error> for Error {
         use fred::error::ErrorKind;
         match error.kind() {
             ErrorKind::Backpressure => Self::Overloaded,
+            // Said before a script runs.
+            _ if error.details().starts_with("OOM") => Self::NoRoom("Redis has no memory left"),
             // A script that failed on its own account says ERR; states of the server (LOADING, READONLY, OOM, MISCONF, …) pass.
             ErrorKind::Unknown | ErrorKind::InvalidArgument | ErrorKind::Parse | ErrorKind::Protocol
                 if error.details().contains("ERR") || error.details().starts_with("WRONGTYPE") =>

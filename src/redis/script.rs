@@ -32,6 +32,11 @@ impl Script {
         self.keys
     }
 
+    /// Whether it may change anything.
+    pub(super) fn writes(&self) -> bool {
+        !self.body.lines().next().is_some_and(|shebang| shebang.contains("no-writes"))
+    }
+
     /// The text that Redis gets.
     pub fn body(&self) -> &'static str {
         self.body

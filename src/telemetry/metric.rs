@@ -104,6 +104,12 @@ metrics! {
     OutboxRetriesTotal "usher_outbox_retries_total" Counter Count [] NONE "Passes that were rolled back and repeated.";
     OutboxHaltedPartitions "usher_outbox_halted_partitions" Gauge Count [] NONE "Partitions whose outbox stands still at a gap or at an entry that can not be applied.";
     AuditFaults "usher_audit_faults" Gauge Count ["check"] NONE "What the last audit on this instance found wrong.";
+    OutboxDeadLettersTotal "usher_outbox_dead_letters_total" Counter Count [] NONE "Outbox entries of which something was put aside because MySQL refuses it.";
+    OutboxDeadLetters "usher_outbox_dead_letters" Gauge Count [] NONE "Outbox entries that are put aside now; see `usher dead-letters list`.";
+    PressureLevel "usher_pressure_level" Gauge Count [] NONE "What is refused: 0 nothing, 1 nothing but a warning, 2 joins, 3 promotions and holds too.";
+    ShedTotal "usher_shed_total" Counter Count ["script"] NONE "Calls of scripts that were refused because the stores can't keep up.";
+    RedisMemoryUsedBytes "usher_redis_memory_used_bytes" Gauge Bytes [] NONE "Memory that Redis uses.";
+    RedisMemoryMaxBytes "usher_redis_memory_max_bytes" Gauge Bytes [] NONE "Memory that Redis may use; 0 is no bound.";
     PartitionsRecovering "usher_partitions_recovering" Gauge Count [] NONE "Partitions that sell nothing until their state is laid back.";
     RedisReconnectsTotal "usher_redis_reconnects_total" Counter Count [] NONE "Connections to Redis made again after a loss.";
     MysqlPoolConnections "usher_mysql_pool_connections" Gauge Count ["state"] NONE "Connections to MySQL, idle and used.";

@@ -37,8 +37,12 @@ const AT_ONCE: usize = 96;
 
 async fn connect(stores: &Stores) -> Redis {
     let keys = Keys::new(&stores.prefix, Partitions::new(PARTITIONS).unwrap());
-    let settings =
-        redis::Settings { url: stores.redis_url().into(), command_timeout: Duration::from_secs(20) };
+    let settings = redis::Settings {
+        url: stores.redis_url().into(),
+        command_timeout: Duration::from_secs(20),
+        may_forget: false,
+        reach: redis::Reach::default(),
+    };
     let redis = Redis::connect(&settings, keys).await.unwrap();
     usher::recovery::verify(&redis, &stores.mysql).await.unwrap();
     redis

@@ -7,7 +7,7 @@ use sqlx::FromRow;
 use usher::partition::Partitions;
 use usher::payment::Payment;
 use usher::recovery::audit::{Report, audit};
-use usher::redis::{Keys, Redis, Settings};
+use usher::redis::{Keys, Reach, Redis, Settings};
 use usher::seats::Reservation;
 use uuid::Uuid;
 
@@ -106,7 +106,12 @@ impl Stores {
     /// What `usher audit` finds. It shares no code with this audit, so each holds the other to its word.
     pub(crate) async fn audit_command(&self, patience: Duration) -> Report {
         let keys = Keys::new(&self.prefix, Partitions::new(PARTITIONS).unwrap());
-        let settings = Settings { url: self.redis_url().into(), command_timeout: Duration::from_secs(5) };
+        let settings = Settings {
+            url: self.redis_url().into(),
+            command_timeout: Duration::from_secs(5),
+            may_forget: false,
+            reach: Reach::default(),
+        };
         let redis = Redis::connect(&settings, keys).await.unwrap();
         let report = Box::pin(audit(&redis, &self.mysql, patience, &|_, _, _| ())).await.unwrap();
         redis.close().await;

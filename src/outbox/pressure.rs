@@ -1,0 +1,124 @@
+//! Watermarks: how much may wait for MySQL, and how full Redis may be, before new work is refused.
+//!
+//! While MySQL is away, the outboxes grow in Redis, which must never be so full that a payment can't be confirmed. So each instance looks at both, and sets
+//! the level by which the scripts are refused (`redis/pressure.rs`): first a warning, halfway from there to the limit no new places in line, at the
+//! limit no promotions and no holds. A level is left when what raised it has fallen to four fifths of its mark.
+
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::partition::Partition;
+use crate::redis::{Error, Level, Memory, Redis};
+use crate::telemetry::Metric;
+
+/// How often both are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Two marks of one measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marks {
+    /// From here on somebody is told.
+    pub warn: u64,
+    /// From here on nobody is let in and nothing is held.
+    pub limit: u64,
+}
+
+/// The marks of both measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watermarks {
+    /// Entries in all outboxes.
+    pub backlog: Marks,
+    /// Percent of Redis' `maxmemory`; without that bound there is nothing to measure.
+    pub memory: Marks,
+}
+
+/// The levels to which the measures have come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Levels {
+    backlog: Level,
+    memory: Level,
+}
+
+/// Looks at both until `stop`.
+pub async fn watch(redis: Redis, marks: Watermarks, stop: CancellationToken) {
+    let partitions: Vec<_> = redis.keys().partitions().all().collect();
+    let mut levels = Levels::default();
+    let mut ticks = interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let (backlog, memory) = match measure(&redis, &partitions).await {
+            Ok(measured) => measured,
+            Err(error) => {
+                tracing::debug!(%error, "measuring the backlog");
+                continue;
+            }
+        };
+        let share = (memory.used * 100).checked_div(memory.max).unwrap_or(0);
+        levels.backlog = judge(levels.backlog, backlog, marks.backlog);
+        levels.memory = judge(levels.memory, share, marks.memory);
+        let (before, level) = (redis.pressure().level(), levels.backlog.max(levels.memory));
+        if level > before {
+            tracing::warn!(
+                ?level,
+                backlog,
+                memory_percent = share,
+                "more waits for MySQL, or stands in Redis, than should"
+            );
+        } else if level < before {
+            tracing::info!(?level, backlog, memory_percent = share, "the backlog has fallen");
+        }
+        redis.pressure().set(level);
+        Metric::PressureLevel.gauge(&[]).set(f64::from(level as u8));
+        Metric::RedisMemoryUsedBytes.gauge(&[]).set(memory.used as f64);
+        Metric::RedisMemoryMaxBytes.gauge(&[]).set(memory.max as f64);
+    }
+}
+
+async fn measure(redis: &Redis, partitions: &[Partition]) -> Result<(u64, Memory), Error> {
+    let lengths = redis.outbox_lengths(partitions).await?;
+    Ok((lengths.iter().sum(), redis.memory().await?))
+}
+
+/// The highest level whose mark is reached; one that holds already is left at four fifths of its mark.
+fn judge(before: Level, value: u64, marks: Marks) -> Level {
+    let halfway = marks.warn + (marks.limit - marks.warn) / 2;
+    let reached = |(level, mark): &(Level, u64)| {
+        let mark = if before >= *level { mark * 4 / 5 } else { *mark };
+        value >= mark.max(1)
+    };
+    let steps = [(Level::Holds, marks.limit), (Level::Joins, halfway), (Level::Warned, marks.warn)];
+    steps.iter().find(|step| reached(step)).map_or(Level::Calm, |(level, _)| *level)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_reached_at_their_marks_and_left_below_them() {
+        let marks = Marks { warn: 100, limit: 200 };
+        let mut level = Level::Calm;
+        for (value, expected) in [
+            (99, Level::Calm),
+            (100, Level::Warned),
+            (149, Level::Warned),
+            (150, Level::Joins),
+            (200, Level::Holds),
+            // 160, 120 and 80 are four fifths.
+            (160, Level::Holds),
+            (159, Level::Joins),
+            (199, Level::Joins),
+            (120, Level::Joins),
+            (119, Level::Warned),
+            (80, Level::Warned),
+            (79, Level::Calm),
+            (1_000_000, Level::Holds),
+            (0, Level::Calm),
+        ] {
+            level = judge(level, value, marks);
+            assert_eq!(level, expected, "{value}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What is refused while the stores can't keep up: new places first, then promotions and holds.
+//!
+//! The level is set by whoever watches the outboxes and Redis' memory (`outbox/pressure.rs`). Payments of holds that are there, cancellings and
+//! refunds go on at every level.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use super::Script;
+use crate::telemetry::Metric;
+
+/// How much is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[repr(u8)]
+pub enum Level {
+    /// Nothing.
+    #[default]
+    Calm,
+    /// Nothing yet, but somebody should look.
+    Warned,
+    /// Nobody new gets in line.
+    Joins,
+    /// Nobody is let in, and nothing is held.
+    Holds,
+}
+
+impl Level {
+    /// All of them, in order.
+    pub const ALL: [Self; 4] = [Self::Calm, Self::Warned, Self::Joins, Self::Holds];
+}
+
+/// The scripts that are refused, and from which level on.
+const REFUSED: [(&str, Level); 4] = [
+    ("queue/join", Level::Joins),
+    ("queue/promote", Level::Holds),
+    ("seats/hold", Level::Holds),
+    ("seats/best", Level::Holds),
+];
+
+/// The level that holds in this instance.
+#[derive(Debug, Default)]
+pub struct Pressure(AtomicU8);
+
+impl Pressure {
+    /// The level that holds.
+    pub fn level(&self) -> Level {
+        Level::ALL[usize::from(self.0.load(Ordering::Relaxed))]
+    }
+
+    /// Sets the level.
+    pub fn set(&self, level: Level) {
+        self.0.store(level as u8, Ordering::Relaxed);
+    }
+
+    /// Whether a script is not to be called now.
+    pub(super) fn refuses(&self, script: &Script) -> bool {
+        let level = self.level();
+        let refused = level >= Level::Joins
+            && REFUSED.iter().any(|(name, from)| *name == script.name() && level >= *from);
+        if refused {
+            Metric::ShedTotal.counter(&[("script", script.name())]).increment(1);
+        }
+        refused
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redis::scripts;
+
+    #[test]
+    fn joins_go_first_and_what_pays_never() {
+        let pressure = Pressure::default();
+        let refused = |level| {
+            pressure.set(level);
+            assert_eq!(pressure.level(), level);
+            scripts::ALL
+                .iter()
+                .map(|it| it.name())
+                .zip(scripts::ALL)
+                .filter(|(_, it)| pressure.refuses(it))
+                .map(|(name, _)| name)
+                .collect::<Vec<_>>()
+        };
+        assert!(refused(Level::Calm).is_empty() && refused(Level::Warned).is_empty());
+        assert_eq!(refused(Level::Joins), ["queue/join"]);
+        assert_eq!(refused(Level::Holds), ["queue/join", "queue/promote", "seats/best", "seats/hold"]);
+    }
+}
