@@ -92,8 +92,15 @@ impl<'a> Site<'a> {
 
     /// Starts an instance in a seat that is empty.
     pub(super) async fn start(&self, at: usize, process: &mut Option<Process>) {
-        *process = Some(Process::start_with(&self.stores, &self.settings(at)).await);
-        self.moved(at, process);
+        // A store may be away: then it gives up, and is started again as by a supervisor.
+        loop {
+            let mut started = Process::spawn(&self.stores, &self.settings(at)).await;
+            if started.comes_up().await {
+                *process = Some(started);
+                self.moved(at, process);
+                return;
+            }
+        }
     }
 
     /// Starts one that is to die at a fail point, perhaps before it is ready.

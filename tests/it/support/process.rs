@@ -157,6 +157,21 @@ impl Process {
         tokio::time::timeout(super::PATIENCE, self.supervisor.wait()).await.expect("it ends").unwrap()
     }
 
+    /// Waits until it is ready, or has ended.
+    pub(crate) async fn comes_up(&mut self) -> bool {
+        let client = reqwest::Client::new();
+        let ready = format!("{}/readyz", self.public);
+        loop {
+            if self.supervisor.try_wait().unwrap().is_some() {
+                return false;
+            }
+            if client.get(&ready).send().await.is_ok_and(|answer| answer.status() == 200) {
+                return true;
+            }
+            tokio::time::sleep(super::LOOK).await;
+        }
+    }
+
     /// Waits for its end for as long as it takes. Safe to cancel.
     pub(crate) async fn wait(&mut self) {
         self.supervisor.wait().await.unwrap();
