@@ -48,7 +48,7 @@ enum Command {
         #[command(subcommand)]
         of: Option<Audit>,
         #[command(flatten)]
-        stores: StoreArgs,
+        stores: Box<StoreArgs>,
     },
     /// End the sale of a concert for good and clear it out of Redis; its rows stay
     Archive {
@@ -84,7 +84,7 @@ enum Audit {
         /// The queue
         queue: QueueId,
         #[command(flatten)]
-        stores: StoreArgs,
+        stores: Box<StoreArgs>,
     },
 }
 
