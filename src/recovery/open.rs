@@ -24,6 +24,12 @@ pub enum Error {
     Mysql(#[from] mysql::Error),
 }
 
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Mysql(error.into())
+    }
+}
+
 /// What the two fences of a partition say together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
