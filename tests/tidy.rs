@@ -47,7 +47,7 @@ fn may_name(module: &str) -> Option<Vec<&'static str>> {
         "redis" => Some(vec!["failpoint", "telemetry"]),
         "mysql" => Some(vec!["telemetry"]),
         "outbox" => Some(vec!["redis", "mysql", "failpoint", "telemetry"]),
-        "recovery" => Some(vec!["redis", "mysql", "outbox", "failpoint", "telemetry"]),
+        "recovery" => Some(vec!["redis", "mysql", "outbox", "failpoint", "telemetry", "http"]),
         "idempotency" | "queue" => floor_and(&[]),
         "catalogue" => floor_and(&["queue"]),
         "seats" => floor_and(&["catalogue", "queue"]),

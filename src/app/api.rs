@@ -15,7 +15,7 @@ use crate::http::identity::{Callers, USER_HEADER};
 use crate::http::limits::Limits;
 use crate::http::{admin as admin_key, layers, openapi};
 use crate::queue::TOKEN_HEADER;
-use crate::{catalogue, coupons, payment, queue, rewards, seats, wallet, web};
+use crate::{catalogue, coupons, payment, queue, recovery, rewards, seats, wallet, web};
 
 /// The document of the public listener.
 pub fn public_document() -> OpenApi {
@@ -39,6 +39,7 @@ pub fn admin_document() -> OpenApi {
         coupons::admin_router().into_openapi(),
         rewards::admin_router().into_openapi(),
         seats::admin_router().into_openapi(),
+        recovery::audit_router().into_openapi(),
     ];
     document("Usher, admin", "What operators set and see.", parts)
 }
@@ -78,7 +79,8 @@ pub(super) fn admin(
         .merge(catalogue::admin_router().with_state(rooms.catalogue.clone()))
         .merge(coupons::admin_router().with_state(rooms.coupons.clone()))
         .merge(rewards::admin_router().with_state(rooms.rewards.clone()))
-        .merge(seats::admin_router().with_state(rooms.seats.clone()));
+        .merge(seats::admin_router().with_state(rooms.seats.clone()))
+        .merge(recovery::audit_router().with_state((rooms.redis.clone(), rooms.mysql.clone())));
     let open = web::admin()
         .merge(admin_key::metrics(metrics))
         .merge(openapi::document(admin_document()))

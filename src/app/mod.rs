@@ -44,7 +44,7 @@ pub use api::{admin_document, public_document};
 pub use dead_letters::{list as list_dead_letters, retry as retry_dead_letters};
 pub use recover::recover;
 pub use retire::Retirement;
-pub use serve::{archive, audit_queue, dev, migrate, rotate_keys, seed_demo, serve};
+pub use serve::{archive, audit, audit_queue, dev, migrate, rotate_keys, seed_demo, serve};
 
 /// Connections to MySQL of one instance: the writer's few, and what reads and definitions need beside it.
 const MYSQL_CONNECTIONS: u32 = 12;
@@ -117,7 +117,7 @@ pub enum Error {
     StillDead(u32),
     /// An audit found faults.
     #[error("the audit found faults")]
-    Unfair,
+    Unsound,
     /// A listener can't be opened.
     #[error("listening on {address}: {source}")]
     Listen {

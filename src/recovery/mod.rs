@@ -1,4 +1,4 @@
-//! Recovery: which partitions may serve, and laying back those that may not.
+//! Recovery: which partitions may serve, laying back those that may not, and whether what is promised holds ([`audit`]).
 //!
 //! MySQL's checkpoint and Redis' marks must agree before a partition serves: the same generation, and an outbox at least as far as the checkpoint
 //! ([`open`]). Anything else is a Redis that is empty, older than MySQL or not ours; its partition answers 503 `recovering` and sells nothing until it is laid
@@ -10,6 +10,8 @@
 //! - [`rehydrate`]: what is laid, one small file for each room's state.
 //! - [`orphans`]: what a payment left behind in another partition.
 
+pub mod audit;
+mod audit_routes;
 mod error;
 mod open;
 mod orphans;
@@ -20,6 +22,7 @@ mod rehydrate;
 mod run;
 mod sql;
 
+pub use audit_routes::router as audit_router;
 pub use error::Error;
 pub use open::{State, verify};
 pub use orphans::{Settled, Settling, run as run_settling};

@@ -71,6 +71,14 @@ impl Fence {
         }
     }
 
+    /// The generation under which the partition serves.
+    pub fn generation(self) -> Option<u64> {
+        match self {
+            Self::Open(generation) => Some(generation),
+            Self::Absent | Self::Barred(_) | Self::Foreign => None,
+        }
+    }
+
     /// The generation whose outbox stands there.
     pub fn outbox_of(self) -> Option<u64> {
         match self {

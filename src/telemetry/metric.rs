@@ -105,6 +105,7 @@ metrics! {
     OutboxRowsTotal "usher_outbox_rows_total" Counter Count ["table"] NONE "Rows that the writer brought to MySQL.";
     OutboxRetriesTotal "usher_outbox_retries_total" Counter Count [] NONE "Passes that were rolled back and repeated.";
     OutboxHaltedPartitions "usher_outbox_halted_partitions" Gauge Count [] NONE "Partitions whose outbox stands still at a gap or at an entry that can not be applied.";
+    AuditFaults "usher_audit_faults" Gauge Count ["check"] NONE "What the last audit on this instance found wrong.";
     OutboxDeadLettersTotal "usher_outbox_dead_letters_total" Counter Count [] NONE "Outbox entries of which something was put aside because MySQL refuses it.";
     OutboxDeadLetters "usher_outbox_dead_letters" Gauge Count [] NONE "Outbox entries that are put aside now; see `usher dead-letters list`.";
     PressureLevel "usher_pressure_level" Gauge Count [] NONE "What is refused: 0 nothing, 1 nothing but a warning, 2 joins, 3 promotions and holds too.";

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
 #![allow(clippy::disallowed_methods, reason = "tests live on the servers' machine, and wait")]
 
+mod audit;
 mod bad_input;
 mod best;
 mod cancel;
@@ -16,6 +17,7 @@ mod definitions;
 mod durable;
 mod entries;
 mod failpoints;
+mod faults;
 mod giveaways_edges;
 mod giveaways_kill;
 mod history;

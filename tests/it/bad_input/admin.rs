@@ -13,6 +13,7 @@ pub(super) fn rows(stage: &Stage) -> Vec<Row> {
     let reading = names("nowhere", |name| api.admin_call(Method::GET, &format!("/admin/queues/{name}")));
     let mut rows = vec![
         Row::new(Method::GET, "/admin/queues", vec![keyless(stage, Method::GET, "/admin/queues")]),
+        Row::new(Method::POST, "/admin/audit", vec![keyless(stage, Method::POST, "/admin/audit")]),
         Row::new(
             Method::GET,
             "/admin/queues/{queue}",

@@ -116,24 +116,34 @@ impl Stores {
         }
     }
 
+    /// On servers of the caller's own, which it may kill.
+    pub(crate) async fn at(redis_port: u16, mysql: &PrivateMysql) -> Self {
+        let stores = Self::of(redis_port, mysql).await;
+        migrate(&stores.mysql, Partitions::new(PARTITIONS).unwrap()).await.unwrap();
+        stores
+    }
+
     /// A database without a schema.
     pub(crate) async fn without_schema() -> Self {
         Self::empty(None).await
     }
 
     async fn empty(own_redis: Option<(PrivateRedis, TempDir)>) -> Self {
+        let servers = servers();
+        let redis_port = own_redis.as_ref().map_or(servers.redis.port(), |(redis, _)| redis.port());
+        Self { own_redis, ..Self::of(redis_port, &servers.mysql).await }
+    }
+
+    async fn of(redis_port: u16, server: &PrivateMysql) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let servers = servers();
-        let mut connection = MySqlConnection::connect(&servers.mysql.url()).await.unwrap();
+        let mut connection = MySqlConnection::connect(&server.url()).await.unwrap();
         let create = format!("CREATE DATABASE {prefix}");
         sqlx::query(AssertSqlSafe(create)).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
-        let mysql_url = servers.mysql.url_of(&prefix);
+        let mysql_url = server.url_of(&prefix);
         let mysql = MySqlPoolOptions::new().max_connections(4).connect_lazy(&mysql_url).unwrap();
-        let redis_port = own_redis.as_ref().map_or(servers.redis.port(), |(redis, _)| redis.port());
-        let mysql_port = servers.mysql.port();
-        Self { prefix, redis_port, mysql_port, mysql_url, mysql, own_redis }
+        Self { prefix, redis_port, mysql_port: server.port(), mysql_url, mysql, own_redis: None }
     }
 
     /// Where Redis is, as a URL.
