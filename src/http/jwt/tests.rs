@@ -1,3 +1,5 @@
+//! Tokens good and bad, against each kind of key.
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use jsonwebtoken::get_current_timestamp as now;

@@ -174,7 +174,10 @@ impl Fault {
             _ => {
                 // Longer than the writer waits for a lock, now and then.
                 let mut tx = site.stores.mysql.begin().await.unwrap();
-                sqlx::query("SELECT user_id FROM wallets FOR UPDATE").execute(&mut *tx).await.unwrap();
+                // The writer may win a deadlock over it; then nothing is locked, and it tries again.
+                while sqlx::query("SELECT user_id FROM wallets FOR UPDATE").execute(&mut *tx).await.is_err() {
+                    tx = site.stores.mysql.begin().await.unwrap();
+                }
                 let long = if random.random_bool(0.2) { Duration::from_secs(5) } else { Duration::ZERO };
                 sleep(pause + long).await;
                 tx.rollback().await.unwrap();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
-use usher::config::args::{SecretArgs, ServeArgs, StoreArgs};
+use usher::config::args::{HttpArgs, SecretArgs, ServeArgs, StoreArgs};
 use usher::dev::{Durability, PrivateMysql, PrivateRedis, TempDir};
 use usher::mysql::migrate::migrate;
 use usher::partition::Partitions;
@@ -194,6 +194,8 @@ impl Stores {
                 key_prefix: Some(self.prefix.clone()),
                 ..StoreArgs::default()
             },
+            // A machine that runs many tests at once is slow, and slowness is not what they look for.
+            http: HttpArgs { request_timeout_ms: text("30000"), ..HttpArgs::default() },
             ..ServeArgs::default()
         }
     }
