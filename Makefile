@@ -6,7 +6,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 CARGO_TARGET_DIR ?= target
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare run test model bench strategies locust k6 lint clean-data
+.PHONY: help prepare run test test-web model chaos bench strategies locust k6 lint clean-data
 
 help: ## Prints the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +66,19 @@ lint: prepare ## Checks format, clippy, licences and sources of dependencies, an
 
 model: prepare ## Walks the line at random ten thousand times (about ten minutes).
 	USHER_MODEL_RUNS=10000 cargo test --locked --test it queue_model -- --nocapture
+
+test-web: prepare ## Tests the pages in Debian's Chromium (installs it, and two npm packages below tests/web); screenshots go to target/screenshots.
+	@command -v chromium >/dev/null || apt-get install -y --no-install-recommends chromium fonts-noto-cjk
+	cargo build --locked
+	cd tests/web && npm ci --no-audit --no-fund && npm test
+
+# How many rounds `make chaos` plays, from which seed on (by chance if empty), and how many at once.
+CHAOS_ROUNDS ?= 200
+CHAOS_SEED ?=
+CHAOS_LANES ?= 1
+
+chaos: prepare ## Plays rounds of faults on real servers and processes (about six seconds each). CHAOS_ROUNDS, CHAOS_SEED, CHAOS_LANES.
+	CHAOS_ROUNDS=$(CHAOS_ROUNDS) CHAOS_SEED=$(CHAOS_SEED) CHAOS_LANES=$(CHAOS_LANES) cargo test --locked --test it faults::chaos -- --nocapture
 
 clean-data: ## Removes the data that `make run` keeps between runs.
 	rm -rf .usher

@@ -42,13 +42,26 @@ enum Command {
     /// Put data in
     #[command(subcommand)]
     Seed(Seed),
-    /// Check what was promised against what is there
-    #[command(subcommand)]
-    Audit(Audit),
+    /// Check what was promised against what is there, over both stores
+    #[command(args_conflicts_with_subcommands = true)]
+    Audit {
+        #[command(subcommand)]
+        of: Option<Audit>,
+        #[command(flatten)]
+        stores: Box<StoreArgs>,
+    },
     /// End the sale of a concert for good and clear it out of Redis; its rows stay
     Archive {
         /// The concert
         concert: ConcertId,
+        #[command(flatten)]
+        stores: StoreArgs,
+    },
+    /// Lay Redis back from MySQL where it is empty, older or somebody else's; instances may be running
+    Recover {
+        /// Only this partition, and also if it serves: its holds and places in line are lost
+        #[arg(long, value_name = "NUMBER")]
+        partition: Option<u16>,
         #[command(flatten)]
         stores: StoreArgs,
     },
@@ -79,7 +92,7 @@ enum Audit {
         /// The queue
         queue: QueueId,
         #[command(flatten)]
-        stores: StoreArgs,
+        stores: Box<StoreArgs>,
     },
 }
 
@@ -120,10 +133,14 @@ pub enum Job {
     Migrate(MigrateSettings),
     /// `usher seed demo`
     SeedDemo(StoreSettings),
+    /// `usher audit`
+    Audit(StoreSettings),
     /// `usher audit queue`
     AuditQueue(QueueId, StoreSettings),
     /// `usher archive`
     Archive(ConcertId, StoreSettings),
+    /// `usher recover`
+    Recover(Option<u16>, StoreSettings),
     /// `usher dead-letters list`
     ListDeadLetters(MigrateSettings),
     /// `usher dead-letters retry`
@@ -186,10 +203,12 @@ impl Command {
             Self::Dev(args) => Job::Dev(Box::new(DevSettings::new(&args)?)),
             Self::Migrate(args) => Job::Migrate(MigrateSettings::new(&args)?),
             Self::Seed(Seed::Demo(args)) => Job::SeedDemo(StoreSettings::new(&args)?),
-            Self::Audit(Audit::Queue { queue, stores }) => {
+            Self::Audit { of: None, stores } => Job::Audit(StoreSettings::new(&stores)?),
+            Self::Audit { of: Some(Audit::Queue { queue, stores }), .. } => {
                 Job::AuditQueue(queue, StoreSettings::new(&stores)?)
             }
             Self::Archive { concert, stores } => Job::Archive(concert, StoreSettings::new(&stores)?),
+            Self::Recover { partition, stores } => Job::Recover(partition, StoreSettings::new(&stores)?),
             Self::DeadLetters(DeadLetters::List(args)) => Job::ListDeadLetters(MigrateSettings::new(&args)?),
             Self::DeadLetters(DeadLetters::Retry { only, mysql }) => {
                 Job::RetryDeadLetters(only, MigrateSettings::new(&mysql)?)
@@ -211,14 +230,10 @@ impl Job {
             Self::Dev(settings) => app::dev(*settings).await,
             Self::Migrate(settings) => app::migrate(&settings).await,
             Self::SeedDemo(stores) => app::seed_demo(&stores).await,
-            Self::AuditQueue(queue, stores) => {
-                if app::audit_queue(&stores, &queue).await? {
-                    Ok(())
-                } else {
-                    Err(app::Error::Unfair)
-                }
-            }
+            Self::Audit(stores) => sound(app::audit(&stores).await?),
+            Self::AuditQueue(queue, stores) => sound(app::audit_queue(&stores, &queue).await?),
             Self::Archive(concert, stores) => app::archive(&stores, &concert).await,
+            Self::Recover(partition, stores) => app::recover(&stores, partition).await,
             Self::ListDeadLetters(settings) => app::list_dead_letters(&settings).await,
             Self::RetryDeadLetters(only, settings) => app::retry_dead_letters(&settings, only).await,
             Self::RotateKeys(settings) => app::rotate_keys(&settings).await,
@@ -229,6 +244,10 @@ impl Job {
             }
         }
     }
+}
+
+fn sound(sound: bool) -> Result<(), app::Error> {
+    if sound { Ok(()) } else { Err(app::Error::Unsound) }
 }
 
 #[cfg(test)]
@@ -269,6 +288,11 @@ mod tests {
             job("usher archive show --mysql-url mysql://h/d --redis-url redis://h"),
             Ok(Job::Archive(..))
         ));
+        let recover = job("usher recover --partition 7 --mysql-url mysql://h/d --redis-url redis://h");
+        assert!(matches!(recover, Ok(Job::Recover(Some(7), _))));
+        let stores = "--mysql-url mysql://h/d --redis-url redis://h";
+        assert!(matches!(job(&format!("usher audit {stores}")), Ok(Job::Audit(_))));
+        assert!(matches!(job(&format!("usher audit queue show {stores}")), Ok(Job::AuditQueue(..))));
         assert!(matches!(
             job("usher dead-letters list --mysql-url mysql://h/d"),
             Ok(Job::ListDeadLetters(_))

@@ -104,7 +104,10 @@ mod tests {
             listen: ListenArgs::default(),
             http: HttpArgs::default(),
             secrets: SecretArgs {
-                auth: text("header, service-key"),
+                auth: text("header, service-key, jwt"),
+                jwt_key: text("7c9e6679-jwt-1d4b1f7c0a5be1d94b1f0"),
+                jwt_audience: None,
+                jwt_issuer: None,
                 service_keys: text("5ervice-key-one-2c7c0a5be1d94b1f, 5ervice-key-two-8a1fd0c3b5e74d2a"),
                 admin_key: text("0ff1ce-c2b7a9d84e5f6a1b3c8d7e9f0a"),
                 token_keys: text("k2:d41d8cd98f00b204e9800998ecf8427e,k1:7215ee9c7d9dc229d2921a40e899ec5f"),
@@ -140,20 +143,23 @@ mod tests {
     #[test]
     fn no_secret_is_shown() {
         let shown = format!("{:?}", Config::new(&good()).unwrap());
-        for secret in ["hunter2", "0ff1ce", "5ervice", "d41d8c", "7215ee"] {
+        for secret in ["hunter2", "0ff1ce", "5ervice", "d41d8c", "7215ee", "7c9e66"] {
             assert!(!shown.contains(secret), "{secret}: {shown}");
         }
     }
 
     #[test]
     fn one_secret_in_two_roles_is_refused() {
-        for (role, other) in [("admin", "service"), ("admin", "token"), ("service", "token")] {
+        for (role, other) in
+            [("admin", "service"), ("admin", "token"), ("service", "token"), ("jwt", "token")]
+        {
             let mut args = good();
             let shared = "f3a1c95be07d4286a1b0c9d8e7f60514";
             for role in [role, other] {
                 match role {
                     "admin" => args.secrets.admin_key = text(shared),
                     "service" => args.secrets.service_keys = text(shared),
+                    "jwt" => args.secrets.jwt_key = text(shared),
                     _ => args.secrets.token_keys = Some(format!("k1:{shared}")),
                 }
             }
@@ -173,7 +179,7 @@ mod tests {
             warnings[0].contains("USHER_AUTH") && warnings[1].contains("USHER_DRAIN_SECONDS"),
             "{warnings:?}"
         );
-        args.secrets.auth = text("service-key");
+        args.secrets.auth = text("service-key,jwt");
         assert_eq!(Config::new(&args).unwrap().warnings.len(), 1);
     }
 }

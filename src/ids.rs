@@ -198,6 +198,22 @@ uuids! {
     ClaimId,
 }
 
+/// The digest of a request that bears an idempotency key: method, path and body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Fingerprint(#[serde(deserialize_with = "sixteen_bytes")] [u8; 16]);
+
+impl Fingerprint {
+    /// The sixteen bytes.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+fn sixteen_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 16], D::Error> {
+    from.deserialize_bytes(SixteenBytes).map(Uuid::into_bytes)
+}
+
 impl UserId {
     /// The slot of the user's wallet and idempotency keys.
     pub fn slot(&self) -> Slot {
@@ -225,6 +241,7 @@ slotted!(ReservationId, PaymentId, EntryId, IssueId, ClaimId);
 
 /// UUID version 8 (RFC 9562, 5.8): 48 bits of milliseconds so that indexes grow at their end, 12 bits of slot, 62 random bits.
 /// The time in it only orders; nothing reads it as a clock.
+#[expect(clippy::disallowed_methods, reason = "it only orders")]
 fn slotted_uuid(slot: Slot) -> Uuid {
     let mut bytes: [u8; 16] = rand::random();
     let millis = chrono::Utc::now().timestamp_millis().to_be_bytes();

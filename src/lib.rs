@@ -24,3 +24,4 @@ pub mod shutdown;
 pub mod telemetry;
 pub mod time;
 pub mod wallet;
+pub mod web;

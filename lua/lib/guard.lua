@@ -6,5 +6,5 @@ end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local function text(n)
-  return string.format('%.0f', n)
+  return string.format('%d', n)
 end

@@ -15,7 +15,7 @@ local function move_once(user, key, fingerprint, entry, kind, amount, balance_af
   if not balance then
     return { REFUSED }
   end
-  move(user, entry, kind, amount, balance)
+  move(user, entry, kind, amount, balance, { key = key, fingerprint = fingerprint })
   remember(user, key, { fingerprint = fingerprint, thing = entry, amount = amount, balance = balance, at = now })
   return { MOVED, entry, text(amount), text(balance), text(now) }
 end

@@ -58,6 +58,7 @@ local function reservation_event(r)
   emit('reservation', {
     id = r.id, user = r.user, queue = r.queue, concert = r.concert, schedule = r.schedule, seats = r.seats, detail = r.detail,
     amount = r.amount, status = r.status, held_until = r.held_until, created_at = r.created_at, at = now,
+    score = tonumber(r.score),
   })
 end
 local function end_reservation(r, status)

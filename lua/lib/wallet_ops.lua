@@ -1,9 +1,12 @@
 -- Records of a payment's effects on wallets: `wallet_ops` payment .. attempt → "d" amount ":" balance while debited, "t" a tombstone once given back or never to be debited;
 -- payment .. "c" → "g" once given back for a cancelled reservation.
 -- Kept for seven days, longer than any retry of a payment.
--- Gives: op_of(op) → "d", amount, balance after it | "t" | nil; note_op(op, value).
+-- Gives: attempt_of(op) → {payment, attempt}; op_of(op) → "d", amount, balance after it | "t" | nil; note_op(op, value).
 local KEEP_OPS_MS = 604800000
 redis.call('ZCARD', wallet_ops_due)
+local function attempt_of(op)
+  return { payment = string.sub(op, 1, 16), attempt = tonumber(string.sub(op, 17)) }
+end
 local function op_of(op)
   local value = redis.call('HGET', wallet_ops, op)
   if not value then

@@ -4,7 +4,7 @@
 --
 -- KEYS: generation reservations payments q:holds q:due
 -- ARGV: generation, queue, milliseconds until the payment is due, then for each request: payment, reservation, user,
---   issue and coupon to be used (both empty: none; an issue without a coupon is one that no coupon has)
+--   issue and coupon to be used (both empty: none; an issue without a coupon is one that no coupon has), idempotency key, its fingerprint
 -- Reply: {now, {state, payment record, reservation record}…}
 --   1 begun; 2 pending already, join it; 3 settled or being voided, see the record; 4 the hold has lapsed; 5 not payable; 6 not found, or somebody else's; 7 of another queue
 --
@@ -14,7 +14,7 @@ redis.call('ZCARD', holds)
 redis.call('ZCARD', due)
 local due_at = text(now + tonumber(ARGV[3]))
 
-local function begin(id, reservation, user, issue, coupon)
+local function begin(id, reservation, user, issue, coupon, key, fingerprint)
   local r, p = load(reservation), load_payment(id)
   if not r or r.user ~= user or p and p.user ~= user then
     return { NOT_FOUND, '', '' }
@@ -37,7 +37,7 @@ local function begin(id, reservation, user, issue, coupon)
   p = {
     id = id, reservation = reservation, user = user, queue = r.queue, state = 'pending', attempt = p and p.attempt + 1 or 1,
     amount = r.amount, discount = 0, created_at = p and p.created_at or now,
-    issue = issue ~= '' and issue or nil, coupon = coupon ~= '' and coupon or nil,
+    issue = issue ~= '' and issue or nil, coupon = coupon ~= '' and coupon or nil, key = key, fingerprint = fingerprint,
   }
   r.status = 'paying'
   redis.call('ZREM', holds, reservation)
@@ -46,7 +46,7 @@ local function begin(id, reservation, user, issue, coupon)
 end
 
 local replies = {}
-for i = 4, #ARGV, 5 do
-  replies[#replies + 1] = begin(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
+for i = 4, #ARGV, 7 do
+  replies[#replies + 1] = begin(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
 end
 return { text(now), unpack(replies) }

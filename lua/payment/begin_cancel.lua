@@ -4,7 +4,7 @@
 -- the seats must still bear the reservation's mark.
 --
 -- KEYS: generation reservations payments q:due s:seats
--- ARGV: generation, milliseconds until the cancelling is due, reservation, user, closes at, idempotency key,
+-- ARGV: generation, milliseconds until the cancelling is due, reservation, user, closes at, idempotency key, its fingerprint,
 --   then, where Redis keeps it no more: queue, concert, schedule, detail, amount, held_until, created_at of the reservation,
 --   payment, attempt, amount, discount, balance after it, created_at, coupon and issue (both may be empty) of its payment, count, seat…
 -- Reply: {state, payment record, reservation record, now}
@@ -18,17 +18,17 @@ redis.call('ZCARD', due)
 
 local function lay_back()
   local numbers = {}
-  for i = 23, #ARGV do
+  for i = 24, #ARGV do
     numbers[#numbers + 1] = tonumber(ARGV[i])
   end
   local r = {
-    id = id, user = user, queue = ARGV[7], concert = ARGV[8], schedule = ARGV[9], seats = numbers, detail = ARGV[10], amount = tonumber(ARGV[11]),
-    status = 'confirmed', held_until = tonumber(ARGV[12]), created_at = tonumber(ARGV[13]), payment = ARGV[14],
+    id = id, user = user, queue = ARGV[8], concert = ARGV[9], schedule = ARGV[10], seats = numbers, detail = ARGV[11], amount = tonumber(ARGV[12]),
+    status = 'confirmed', held_until = tonumber(ARGV[13]), created_at = tonumber(ARGV[14]), payment = ARGV[15],
   }
   local p = {
-    id = ARGV[14], reservation = id, user = user, queue = ARGV[7], state = 'confirmed', attempt = tonumber(ARGV[15]), amount = tonumber(ARGV[16]),
-    discount = tonumber(ARGV[17]), balance_after = tonumber(ARGV[18]), created_at = tonumber(ARGV[19]),
-    coupon = ARGV[20] ~= '' and ARGV[20] or nil, issue = ARGV[21] ~= '' and ARGV[21] or nil,
+    id = ARGV[15], reservation = id, user = user, queue = ARGV[8], state = 'confirmed', attempt = tonumber(ARGV[16]), amount = tonumber(ARGV[17]),
+    discount = tonumber(ARGV[18]), balance_after = tonumber(ARGV[19]), created_at = tonumber(ARGV[20]),
+    coupon = ARGV[21] ~= '' and ARGV[21] or nil, issue = ARGV[22] ~= '' and ARGV[22] or nil,
   }
   return r, p
 end
@@ -49,7 +49,7 @@ end
 local r = load(id)
 local p = r and r.payment and load_payment(r.payment)
 if not r or r.status == 'confirmed' and not p then
-  if #ARGV < 23 then
+  if #ARGV < 24 then
     return answer(NOT_KEPT)
   end
   r, p = lay_back()
@@ -73,6 +73,7 @@ if not owns_seats(r) then
   return answer(NOT_BOUGHT)
 end
 r.status, r.key, p.state = 'cancelling', ARGV[6], 'refunding'
+p.cancel_key, p.cancel_fingerprint = ARGV[6], ARGV[7]
 save(r)
 save_payment(p)
 redis.call('ZADD', due, now + tonumber(ARGV[2]), p.id)

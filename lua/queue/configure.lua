@@ -1,14 +1,14 @@
 #!lua
--- Lays a queue's settings, and forgets how fast the line moved under other ones. The caller holds the row lock of the definitions in MySQL, so the
--- newest settings come last.
+-- Lays a queue's settings, and notes since when they hold. Under new ones the best pace of the line is that of the last 30 seconds. The caller holds the
+-- row lock of the definitions in MySQL, so the newest settings come last.
 --
 -- KEYS: generation q:settings q:bucket
 -- ARGV: generation, version, then field and value in turn
 -- Reply: 1
 --
--- uses: guard
+-- uses: guard pace
 if redis.call('HGET', settings, 'version') ~= ARGV[2] then
-  redis.call('HDEL', bucket, 'peak')
+  redis.call('HSET', bucket, 'peak', text((recent())), 'since', text(now))
 end
 redis.call('HSET', settings, 'version', ARGV[2], unpack(ARGV, 3))
 return 1

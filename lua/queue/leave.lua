@@ -1,11 +1,12 @@
 #!lua
--- Gives up a place in line or an active slot, at once. Places that were given up are told to the snapshots of all instances through `left`.
+-- Gives up a place in line or an active slot, at once. While a line stands up again after a loss it is
+-- noted, so that the token can't stand up again. Places that were given up are told to the snapshots of all instances through `left`.
 --
--- KEYS: generation q:waiting q:active q:admitted q:left
+-- KEYS: generation q:waiting q:active q:admitted q:left q:bucket q:used
 -- ARGV: generation, then for each request: user, score
 -- Reply: {state…}: 1 left, 2 had neither place nor slot under that score
 --
--- uses: guard slot
+-- uses: guard slot restore
 local LEFT, NOTHING = 1, 2
 redis.call('XLEN', left)
 local replies = {}
@@ -19,6 +20,9 @@ for i = 2, #ARGV, 2 do
     redis.call('ZREM', waiting, user)
     redis.call('XADD', left, 'MAXLEN', '~', 100000, '*', 's', score)
     reply = LEFT
+  end
+  if restoring and reply == LEFT then
+    redis.call('HSET', used, user .. score, '')
   end
   replies[#replies + 1] = reply
 end

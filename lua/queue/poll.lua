@@ -1,12 +1,13 @@
 #!lua
--- Says where each holder of a queue token stands. A promoted user who asks has shown up: the slot is theirs from now on.
+-- Says where each holder of a queue token stands. A promoted user who asks has shown up: the slot is theirs from now on. After a loss the line stands up again
+-- from the tokens that are shown here.
 --
--- KEYS: generation q:settings q:waiting q:active q:admitted
+-- KEYS: generation q:settings q:waiting q:active q:admitted q:bucket q:used
 -- ARGV: generation, then for each request: user, score
 -- Reply: {now, {state, until}…}: 1 waiting; 2 active: until is the moment at which the slot lapses; 3 neither
 --   −2 the queue has no settings
 --
--- uses: guard settings slot
+-- uses: guard settings slot restore
 local WAITING, ACTIVE, EXPIRED = 1, 2, 3
 local replies, users, scores = {}, {}, {}
 for i = 2, #ARGV, 2 do
@@ -21,7 +22,7 @@ for i, user in ipairs(users) do
   end
   if own == score then
     reply = { ACTIVE, text(show_up(user, score, deadline, base)) }
-  elseif places[i] == score then
+  elseif places[i] == score or not own and stand_up(user, score, places[i]) then
     reply = { WAITING, 0 }
   end
   replies[i] = reply

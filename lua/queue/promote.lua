@@ -2,13 +2,13 @@
 -- Takes back lapsed slots and lets the front of the line in: at most `per_interval` an interval, never above `max_active`, in score order.
 -- Any instance may call it at any time; the bucket decides. At most 500 slots are taken back and 500 users let in a call.
 --
--- KEYS: generation seq outbox q:settings q:waiting q:active q:admitted q:bucket
+-- KEYS: generation seq outbox q:settings q:waiting q:active q:admitted q:bucket q:used
 -- ARGV: generation, queue
 -- Reply: {now, mode, waiting, active, promoted, no_shows, lapsed, admitted, version, wait}
 --   wait: milliseconds until a further call can let anybody in as things stand; 0 at once, −1 not foreseeable
 --   −2 the queue has no settings
 --
--- uses: guard settings bucket slot outbox
+-- uses: guard settings pace bucket slot outbox
 local LIMIT = 500
 redis.call('HLEN', admitted)
 local lapsed = redis.call('ZRANGEBYSCORE', active, '-inf', text(now), 'LIMIT', 0, LIMIT)
@@ -28,6 +28,8 @@ for _, user in ipairs(lapsed) do
 end
 
 if count > 0 then
+  -- Whoever is let in ends the window in which the line stood up again: what it kept for that is not needed any more.
+  redis.call('UNLINK', used)
   -- One walk along the front of the line; ZPOPMIN would search for each of them.
   local front = redis.call('ZRANGE', waiting, 0, count - 1, 'WITHSCORES')
   redis.call('ZREMRANGEBYRANK', waiting, 0, count - 1)

@@ -3,11 +3,11 @@
 --
 -- KEYS: generation q:settings q:waiting q:active q:bucket q:sales q:left
 -- ARGV: generation, the id after which places given up are wanted, then scores in ascending order (≤ 900)
--- Reply: {now, mode, waiting, active, recent, peak, sold_out, admitted, front, newest, cursor, {score given up…}, {how many stand before each score…}}
+-- Reply: {now, mode, waiting, active, recent, peak, sold_out, admitted, front, newest, cursor, {score given up…}, {how many stand before each score…}, scores below which Redis must be asked}
 --   front: the lowest score in line, or −1; newest: the last score dealt to an arrival, 2^40 − 1 before the first; cursor: the id for the next look; at most 1,000 places given up a call
 --   −2 the queue has no settings
 --
--- uses: guard settings sales bucket
+-- uses: guard settings sales pace
 local gone, cursor, before = {}, ARGV[2], {}
 for i, entry in ipairs(redis.call('XRANGE', left, '(' .. ARGV[2], '+', 'COUNT', 1000)) do
   gone[i], cursor = entry[2][2], entry[1]
@@ -20,4 +20,4 @@ local newest = text(1099511627775 + tonumber(redis.call('HGET', bucket, 'joined'
 local inside = redis.call('ZCOUNT', active, '(' .. text(now), '+inf')
 local lately, peak = recent()
 return { text(now), mode, redis.call('ZCARD', waiting), inside, lately, peak, sold_out(), redis.call('HGET', bucket, 'admitted') or '0', first, newest, cursor,
-  gone, before }
+  gone, before, redis.call('HGET', bucket, 'restore_below') or '0' }

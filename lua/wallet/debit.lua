@@ -19,7 +19,7 @@ local function debit(user, op, entry, amount)
   end
   balance = balance - amount
   if amount > 0 then
-    move(user, entry, 'payment', amount, balance)
+    move(user, entry, 'payment', amount, balance, attempt_of(op))
   end
   tally(user, amount, 1)
   note_op(op, 'd' .. text(amount) .. ':' .. text(balance))

@@ -19,7 +19,7 @@ if balance + amount > tonumber(ARGV[2]) then
 end
 if amount > 0 then
   balance = balance + amount
-  move(user, entry, 'refund', amount, balance)
+  move(user, entry, 'refund', amount, balance, attempt_of(op))
 end
 tally(user, -amount, -1)
 note_op(op, 'g')

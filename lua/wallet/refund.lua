@@ -20,7 +20,7 @@ local function refund(user, op, entry)
   end
   if amount > 0 then
     balance = balance + amount
-    move(user, entry, 'refund', amount, balance)
+    move(user, entry, 'refund', amount, balance, attempt_of(op))
   end
   if known == 'd' then
     tally(user, -amount, -1)

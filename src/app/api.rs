@@ -15,7 +15,7 @@ use crate::http::identity::{Callers, USER_HEADER};
 use crate::http::limits::Limits;
 use crate::http::{admin as admin_key, layers, openapi};
 use crate::queue::TOKEN_HEADER;
-use crate::{catalogue, coupons, payment, queue, rewards, seats, wallet};
+use crate::{catalogue, coupons, payment, queue, recovery, rewards, seats, wallet, web};
 
 /// The document of the public listener.
 pub fn public_document() -> OpenApi {
@@ -39,6 +39,7 @@ pub fn admin_document() -> OpenApi {
         coupons::admin_router().into_openapi(),
         rewards::admin_router().into_openapi(),
         seats::admin_router().into_openapi(),
+        recovery::audit_router().into_openapi(),
     ];
     document("Usher, admin", "What operators set and see.", parts)
 }
@@ -53,6 +54,7 @@ pub(super) fn public(
 ) -> Router {
     let routes = Router::new()
         .merge(queue::router().with_state(rooms.queue.clone()))
+        .merge(queue::waiting_router().with_state(rooms.queue.clone()))
         .merge(catalogue::router().with_state(rooms.catalogue.clone()))
         .merge(seats::router().with_state(rooms.seats.clone()))
         .merge(payment::router().with_state(rooms.payments.clone()))
@@ -60,7 +62,8 @@ pub(super) fn public(
         .merge(coupons::router().with_state(rooms.coupons.clone()))
         .merge(rewards::router().with_state(rooms.rewards.clone()));
     let routes = layers::rooms(routes.route_layer(Extension(rooms.queue.clone())), callers, limits);
-    layers::whole(routes.merge(openapi::docs(public_document())).merge(health::router(readiness)), bounds)
+    let open = web::public().merge(openapi::docs(public_document())).merge(health::router(readiness));
+    layers::whole(routes.merge(open), bounds)
 }
 
 /// Everything of the admin listener. `/metrics` and health need no key.
@@ -76,8 +79,10 @@ pub(super) fn admin(
         .merge(catalogue::admin_router().with_state(rooms.catalogue.clone()))
         .merge(coupons::admin_router().with_state(rooms.coupons.clone()))
         .merge(rewards::admin_router().with_state(rooms.rewards.clone()))
-        .merge(seats::admin_router().with_state(rooms.seats.clone()));
-    let open = admin_key::metrics(metrics)
+        .merge(seats::admin_router().with_state(rooms.seats.clone()))
+        .merge(recovery::audit_router().with_state((rooms.redis.clone(), rooms.mysql.clone())));
+    let open = web::admin()
+        .merge(admin_key::metrics(metrics))
         .merge(openapi::document(admin_document()))
         .merge(health::router(readiness));
     layers::whole(admin_key::require_key(routes, key).merge(open), bounds)

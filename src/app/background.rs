@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Rooms;
 use super::retire::{self, Retirement};
+use crate::http::jwt;
 use crate::http::limits::Limits;
 use crate::mysql::definitions;
 use crate::outbox::Writer;
@@ -32,6 +33,7 @@ pub(super) fn start(
     rooms: &Rooms,
     writer: Writer,
     limits: Arc<Limits>,
+    jwt: Option<Arc<jwt::Verifier>>,
     retirement: Retirement,
     watermarks: Watermarks,
 ) -> Background {
@@ -44,8 +46,18 @@ pub(super) fn start(
     sweeps.spawn(rooms.coupons.clone().run(stop.clone()));
     sweeps.spawn(retire::run(rooms.clone(), retirement, stop.clone()));
     sweeps.spawn(refresh(rooms.clone(), stop.clone()));
-    sweeps.spawn(recovery::run_verifier(rooms.redis.clone(), rooms.mysql.clone(), stop.clone()));
+    sweeps.spawn(recovery::run_verifier(
+        rooms.redis.clone(),
+        rooms.mysql.clone(),
+        writer.nudge(),
+        stop.clone(),
+    ));
+    let settling = recovery::Settling::new(rooms.redis.clone(), rooms.mysql.clone(), writer.nudge());
+    sweeps.spawn(recovery::run_settling(settling, stop.clone()));
     sweeps.spawn(limits.tidy(stop.clone()));
+    if let Some(jwt) = jwt {
+        sweeps.spawn(jwt.reread(stop.clone()));
+    }
     sweeps.spawn(telemetry::upkeep(telemetry::install(), stop.clone()));
     sweeps.spawn(pressure::watch(rooms.redis.clone(), watermarks, stop.clone()));
     sweeps.spawn(writer.nudge().watch(rooms.mysql.clone(), stop.clone()));

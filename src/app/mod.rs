@@ -6,6 +6,7 @@ mod api;
 mod background;
 mod dead_letters;
 mod demo;
+mod recover;
 mod retire;
 mod serve;
 
@@ -22,6 +23,7 @@ use crate::config::{self, Config, StoreSettings};
 use crate::coupons::{self, Coupons};
 use crate::dev;
 use crate::http::identity::Callers;
+use crate::http::jwt;
 use crate::http::limits::Limits;
 use crate::http::listener;
 use crate::idempotency::Idempotency;
@@ -40,11 +42,14 @@ use crate::wallet::Wallet;
 
 pub use api::{admin_document, public_document};
 pub use dead_letters::{list as list_dead_letters, retry as retry_dead_letters};
+pub use recover::recover;
 pub use retire::Retirement;
-pub use serve::{archive, audit_queue, dev, migrate, rotate_keys, seed_demo, serve};
+pub use serve::{archive, audit, audit_queue, dev, migrate, rotate_keys, seed_demo, serve};
 
 /// Connections to MySQL of one instance: the writer's few, and what reads and definitions need beside it.
 const MYSQL_CONNECTIONS: u32 = 12;
+/// Connections of the admin listener that stand at once: operators, and what scrapes metrics.
+const ADMIN_CONNECTIONS: usize = 200;
 /// How long Redis may take to answer before a request is told that it is unavailable.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -68,6 +73,9 @@ pub enum Error {
         /// What the settings say.
         asked: u16,
     },
+    /// The keys of users' JWTs can't be used.
+    #[error("USHER_JWT_KEY: the file {0}")]
+    JwtKeys(#[from] jwt::BadKeys),
     /// The partitions' fences can't be read.
     #[error(transparent)]
     Fences(#[from] recovery::Error),
@@ -98,12 +106,18 @@ pub enum Error {
     /// Signals can't be listened to.
     #[error("listening to signals: {0}")]
     Signals(std::io::Error),
+    /// There is no such partition.
+    #[error("--partition: there is no partition {0}")]
+    NoPartition(u16),
+    /// Some partitions could not be laid back.
+    #[error("{0} partitions do not serve")]
+    NotRecovered(usize),
     /// Some dead letters are refused again.
     #[error("{0} dead letters are refused again")]
     StillDead(u32),
     /// An audit found faults.
     #[error("the audit found faults")]
-    Unfair,
+    Unsound,
     /// A listener can't be opened.
     #[error("listening on {address}: {source}")]
     Listen {
@@ -225,6 +239,7 @@ pub struct App {
     rooms: Rooms,
     writer: Writer,
     limits: Arc<Limits>,
+    jwt: Option<Arc<jwt::Verifier>>,
     retirement: Retirement,
     shutdown: Shutdown,
     public: axum::Router,
@@ -241,7 +256,8 @@ impl App {
             config.token_keys.iter().map(|key| (key.kid.clone(), key.secret.clone())).collect();
         let (rooms, writer) =
             Rooms::open(&config.stores, Signer::new(&keys), shutdown.drain_token().clone()).await?;
-        let callers = Arc::new(Callers::new(&config.identity));
+        let callers = Arc::new(Callers::new(&config.identity)?);
+        let jwt = callers.jwt();
         let limits = Arc::new(Limits::new(&config.http.limits));
         Metric::BuildInfo.gauge(&[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         let readiness = api::readiness(&rooms, shutdown.quiet_token().clone());
@@ -249,7 +265,7 @@ impl App {
         let admin =
             api::admin(&rooms, &config.admin_key, readiness, telemetry::install(), &config.http.requests);
         let retirement = Retirement::default();
-        Ok(Self { config, rooms, writer, limits, retirement, shutdown, public, admin })
+        Ok(Self { config, rooms, writer, limits, jwt, retirement, shutdown, public, admin })
     }
 
     /// The same instance with other times at which what has ended leaves Redis.
@@ -262,17 +278,19 @@ impl App {
     /// Serves until the shutdown is over: no more requests, every payment at its end, the outbox written as far as the deadline allows.
     pub async fn serve(self, public: TcpListener, admin: TcpListener) {
         let settings = self.config.http.listener;
+        let admin_settings = listener::Settings { max_connections: ADMIN_CONNECTIONS, ..settings };
         let background = background::start(
             &self.rooms,
             self.writer,
             self.limits,
+            self.jwt,
             self.retirement,
             watermarks(&self.config.stores.watermarks),
         );
         let listeners = async {
             tokio::join!(
                 listener::serve(public, self.public, settings, self.shutdown.clone()),
-                listener::serve(admin, self.admin, settings, self.shutdown.clone()),
+                listener::serve(admin, self.admin, admin_settings, self.shutdown.clone()),
             )
         };
         listeners.await;

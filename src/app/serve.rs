@@ -1,6 +1,7 @@
 //! The commands that run an instance or work on the stores of one.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
@@ -10,10 +11,12 @@ use crate::config::dev::{DevSecrets, DevSettings};
 use crate::config::{Ack, Config, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings, Watermarks};
 use crate::dev::banner::{self, Addresses};
 use crate::dev::{Durability, PrivateMysql, PrivateRedis};
+use crate::http::descriptors;
 use crate::ids::{ConcertId, QueueId};
 use crate::mysql::{self, migrate};
 use crate::partition::Partitions;
 use crate::queue::{Queue, Signer};
+use crate::recovery;
 use crate::shutdown::{self, Shutdown};
 
 /// `usher serve`: serves until a signal.
@@ -26,12 +29,14 @@ pub async fn serve(config: Config) -> Result<(), Error> {
 
 /// Builds an instance, opens its listeners, says so, and serves until the shutdown is over.
 async fn run(
-    config: Config,
+    mut config: Config,
     shutdown: Shutdown,
     serving: impl FnOnce([std::net::SocketAddr; 2]),
 ) -> Result<(), Error> {
     let signals = shutdown::signals().map_err(Error::Signals)?;
     let timing = config.http.shutdown;
+    let connections = &mut config.http.listener.max_connections;
+    *connections = descriptors::room_for(*connections);
     let public = super::listen(config.http.listen).await?;
     let admin = super::listen(config.http.admin_listen).await?;
     let addresses = [&public, &admin].map(tokio::net::TcpListener::local_addr);
@@ -71,6 +76,47 @@ pub async fn rotate_keys(settings: &MigrateSettings) -> Result<(), Error> {
     Queue::rotate_pass_keys(&pool).await?;
     pool.close().await;
     Ok(())
+}
+
+/// How long `usher audit` waits for what is under way: longer than a payment without an instance takes to be driven to its end.
+const AUDIT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// `usher audit`: checks everything that is promised over both stores, says what it found, and whether it holds.
+///
+/// # Errors
+/// When a store can't be reached, or nothing can be written.
+pub async fn audit(stores: &StoreSettings) -> Result<bool, Error> {
+    let (redis, mysql) = super::connect(stores).await?;
+    let bar = std::io::stderr().is_terminal();
+    let progress = |check: &'static str, seen: u64, about: u64| {
+        if bar {
+            let done =
+                usize::try_from((20 * seen).checked_div(about).unwrap_or_default()).unwrap_or_default();
+            // Nobody may be looking; that is no reason to stop.
+            let _ = write!(
+                std::io::stderr(),
+                "\r[{:<20}] {seen} of about {about}, {check:<12}",
+                "#".repeat(done)
+            );
+        }
+    };
+    let report = recovery::audit::audit(&redis, &mysql, AUDIT_PATIENCE, &progress).await?;
+    redis.close().await;
+    mysql.close().await;
+    if bar {
+        let _ = writeln!(std::io::stderr());
+    }
+    let mut out = std::io::stdout();
+    let number = |number: Option<i64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    for check in &report.checks {
+        let (word, redis, mysql) =
+            (if check.ok { "ok" } else { "FAULT" }, number(check.redis), number(check.mysql));
+        writeln!(out, "{word:<5} {:<12} Redis {redis:>12}  MySQL {mysql:>12}  {}", check.name, check.detail)
+            .map_err(Error::Output)?;
+    }
+    writeln!(out, "{}", if report.consistent { "consistent" } else { "not consistent" })
+        .map_err(Error::Output)?;
+    Ok(report.consistent)
 }
 
 /// `usher audit queue`: checks a line's order, rate and lottery, says what it found, and whether it was fair.

@@ -88,6 +88,7 @@ pub(super) fn removed(before: &Concert, after: &Concert) -> Vec<(ScheduleId, Ran
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "any time will do")]
 mod tests {
     use chrono::{TimeDelta, Utc};
 

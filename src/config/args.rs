@@ -73,12 +73,21 @@ pub struct ListenArgs {
 /// Who may call, and with what.
 #[derive(Args, Clone, Default)]
 pub struct SecretArgs {
-    /// How users are known, comma-separated: header, service-key
+    /// How users are known, comma-separated: header, service-key, jwt
     #[arg(long, env = "USHER_AUTH", hide_env_values = true, value_name = "MODES")]
     pub auth: Option<String>,
     /// Keys of trusted backends, comma-separated, 32 characters or more each
     #[arg(long, env = "USHER_SERVICE_KEYS", hide_env_values = true, value_name = "KEYS")]
     pub service_keys: Option<String>,
+    /// What signs users' JWTs: a path of a JWKS file that exists, else an HS256 secret of 32 characters or more
+    #[arg(long, env = "USHER_JWT_KEY", hide_env_values = true, value_name = "FILE|SECRET")]
+    pub jwt_key: Option<String>,
+    /// What the `aud` of a JWT must contain [default: not looked at]
+    #[arg(long, env = "USHER_JWT_AUDIENCE", hide_env_values = true, value_name = "AUDIENCE")]
+    pub jwt_audience: Option<String>,
+    /// What the `iss` of a JWT must be [default: not looked at]
+    #[arg(long, env = "USHER_JWT_ISSUER", hide_env_values = true, value_name = "ISSUER")]
+    pub jwt_issuer: Option<String>,
     /// Key of the admin listener, 32 characters or more
     #[arg(long, env = "USHER_ADMIN_KEY", hide_env_values = true, value_name = "KEY")]
     pub admin_key: Option<String>,
@@ -105,6 +114,9 @@ pub struct HttpArgs {
     /// Requests per second in all; 0 is off [default: 0]
     #[arg(long, env = "USHER_LIMIT_GLOBAL_PER_SECOND", hide_env_values = true, value_name = "COUNT")]
     pub limit_global_per_second: Option<String>,
+    /// Connections of the public listener that stand at once, 1 to 1000000; a stream is one. The limit of open files is raised to fit, as far as it may be [default: 25000]
+    #[arg(long, env = "USHER_MAX_CONNECTIONS", hide_env_values = true, value_name = "COUNT")]
+    pub max_connections: Option<String>,
     /// From the signal to the end of a shutdown, 0 to 3600 [default: 20]
     #[arg(long, env = "USHER_DRAIN_SECONDS", hide_env_values = true, value_name = "SECONDS")]
     pub drain_seconds: Option<String>,

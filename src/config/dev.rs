@@ -89,7 +89,7 @@ impl Config {
     pub fn for_dev(dev: &DevSettings, stores: StoreSettings, secrets: &DevSecrets) -> Self {
         Self {
             http: dev.http.clone(),
-            identity: identity::Settings { header: true, service_keys: Vec::new() },
+            identity: identity::Settings { header: true, ..identity::Settings::default() },
             admin_key: secrets.admin_key.clone(),
             token_keys: vec![secrets.token_key.clone()],
             stores,

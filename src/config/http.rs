@@ -55,7 +55,15 @@ impl HttpSettings {
             limits: read_limits(http, check),
             listen: public?,
             admin_listen: admin?,
-            listener: listener::Settings::default(),
+            listener: listener::Settings {
+                max_connections: check.number(
+                    "USHER_MAX_CONNECTIONS",
+                    http.max_connections.as_deref(),
+                    1..=1_000_000,
+                    listener::Settings::default().max_connections,
+                ),
+                ..listener::Settings::default()
+            },
             requests,
             shutdown: Timing::within(Duration::from_secs(seconds)),
         })
@@ -121,11 +129,12 @@ mod tests {
             limit_user_burst: text("0"),
             limit_address_per_second: text("-1"),
             limit_global_per_second: text("many"),
+            max_connections: text("0"),
             drain_seconds: text("3601"),
             request_timeout_ms: text("99"),
             body_limit_bytes: text("1023"),
         };
-        assert_eq!(bad(&ListenArgs::default(), &http).len(), 8);
+        assert_eq!(bad(&ListenArgs::default(), &http).len(), 9);
     }
 
     #[test]

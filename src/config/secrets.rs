@@ -1,10 +1,12 @@
 //! Keys and secrets: long enough, not left as the example had them, and none in two roles.
 
+use std::path::Path;
+
 use secrecy::{ExposeSecret, SecretString};
 
 use super::args::SecretArgs;
 use super::check::{Checker, given};
-use crate::http::identity;
+use crate::http::{identity, jwt};
 
 /// The shortest secret, in characters.
 const SHORTEST: usize = 32;
@@ -117,32 +119,62 @@ pub(super) fn token_keys(args: &SecretArgs, check: &mut Checker) -> Vec<TokenKey
 
 pub(super) fn identity(args: &SecretArgs, check: &mut Checker) -> identity::Settings {
     const SETTING: &str = "USHER_AUTH";
-    let mut settings = identity::Settings::default();
-    let mut by_service = false;
+    let (mut header, mut by_service, mut by_jwt) = (false, false, false);
     for mode in check.required(SETTING, args.auth.as_deref()).into_iter().flat_map(|text| text.split(',')) {
         match mode.trim() {
-            "header" => settings.header = true,
+            "header" => header = true,
             "service-key" => by_service = true,
-            "jwt" => {
-                check.fail(SETTING, "`jwt` is not available in this version; use `header` or `service-key`")
-            }
-            _ => check.fail(SETTING, "must be a comma-separated list of `header` and `service-key`"),
+            "jwt" => by_jwt = true,
+            _ => check.fail(SETTING, "must be a comma-separated list of `header`, `service-key` and `jwt`"),
         }
     }
-    let keys = given(args.service_keys.as_deref());
-    match (by_service, keys) {
-        (true, None) => {
-            check.fail("USHER_SERVICE_KEYS", "must be given, for USHER_AUTH has `service-key` on")
-        }
-        (false, Some(_)) if given(args.auth.as_deref()).is_some() => {
-            check.fail("USHER_SERVICE_KEYS", "is given, but USHER_AUTH does not have `service-key` on");
+    let on = |on: bool| given(args.auth.as_deref()).is_some().then_some(on);
+    let keys =
+        belongs(on(by_service), "service-key", "USHER_SERVICE_KEYS", args.service_keys.as_deref(), check);
+    let service_keys = (keys.into_iter().flat_map(|text| text.split(',')))
+        .filter_map(|text| secret("USHER_SERVICE_KEYS", text.trim(), check))
+        .collect();
+    let jwt_key = belongs(on(by_jwt), "jwt", "USHER_JWT_KEY", args.jwt_key.as_deref(), check);
+    let jwt = jwt_key.and_then(|text| jwt_source(text, check)).map(|source| jwt::Settings {
+        source,
+        audience: given(args.jwt_audience.as_deref()).map(str::to_owned),
+        issuer: given(args.jwt_issuer.as_deref()).map(str::to_owned),
+    });
+    identity::Settings { header, service_keys, jwt }
+}
+
+/// A setting that is needed by a mode of `USHER_AUTH`, and has no meaning without it. `on` is `None` when no modes were given.
+fn belongs<'a>(
+    on: Option<bool>,
+    mode: &str,
+    setting: &'static str,
+    value: Option<&'a str>,
+    check: &mut Checker,
+) -> Option<&'a str> {
+    let value = given(value);
+    match (on, value) {
+        (Some(true), None) => check.fail(setting, format!("must be given, for USHER_AUTH has `{mode}` on")),
+        (Some(false), Some(_)) => {
+            check.fail(setting, format!("is given, but USHER_AUTH does not have `{mode}` on"));
         }
         _ => {}
     }
-    for text in keys.into_iter().flat_map(|text| text.split(',')) {
-        settings.service_keys.extend(secret("USHER_SERVICE_KEYS", text.trim(), check));
+    value
+}
+
+/// A path that exists is a JWKS file, and is read at once so that a broken one is found at start; all else is a secret.
+fn jwt_source(text: &str, check: &mut Checker) -> Option<jwt::Source> {
+    const SETTING: &str = "USHER_JWT_KEY";
+    let path = Path::new(text);
+    if !path.exists() {
+        return secret(SETTING, text, check).map(jwt::Source::Secret);
     }
-    settings
+    let source = jwt::Source::File(path.to_owned());
+    if let Err(error) = jwt::Keys::read(&source) {
+        check.fail(SETTING, format!("the file {error}"));
+        return None;
+    }
+    Some(source)
 }
 
 /// One secret in two roles would let the holder of the one play the other.
@@ -155,8 +187,12 @@ pub(super) fn all_differ(
     let admin = admin_key.map(|key| ("USHER_ADMIN_KEY", key));
     let service = identity.service_keys.iter().map(|key| ("USHER_SERVICE_KEYS", key));
     let token = token_keys.iter().map(|key| ("USHER_TOKEN_KEYS", &key.secret));
+    let jwt = identity.jwt.as_ref().and_then(|jwt| match &jwt.source {
+        jwt::Source::Secret(secret) => Some(("USHER_JWT_KEY", secret)),
+        jwt::Source::File(_) => None,
+    });
     let mut seen: Vec<(&str, &str)> = Vec::new();
-    for (setting, secret) in admin.into_iter().chain(service).chain(token) {
+    for (setting, secret) in admin.into_iter().chain(service).chain(jwt).chain(token) {
         let secret = secret.expose_secret();
         match seen.iter().find(|(_, earlier)| *earlier == secret) {
             Some((earlier, _)) => {
@@ -251,6 +287,26 @@ mod tests {
         assert!(tokens("").contains("must be given"));
     }
 
+    fn jwt(modes: &str, key: &str) -> String {
+        let args = SecretArgs {
+            auth: Some(modes.to_owned()),
+            jwt_key: Some(key.to_owned()),
+            ..SecretArgs::default()
+        };
+        wrong(|args, check| drop(identity(args, check)), &args)
+    }
+
+    #[test]
+    fn a_jwt_key_is_a_secret_or_a_file_of_keys() {
+        assert_eq!(jwt("jwt", GOOD), "");
+        assert!(jwt("jwt", "short").contains("32 characters"));
+        assert!(jwt("jwt", "/nowhere/keys.json").contains("32 characters"));
+        assert!(jwt("header", GOOD).contains("does not have `jwt` on"));
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        assert!(jwt("jwt", manifest).contains("the file is not a JWKS"));
+        assert!(jwt("jwt", env!("CARGO_MANIFEST_DIR")).contains("the file can't be read"));
+    }
+
     #[test]
     fn modes_and_keys_belong_together() {
         assert_eq!(auth("header", None), "");
@@ -260,7 +316,7 @@ mod tests {
         assert!(auth("service-key", Some(" ")).contains("USHER_SERVICE_KEYS"));
         assert!(auth("header", Some(GOOD)).contains("USHER_SERVICE_KEYS"));
         assert!(auth("service-key", Some("short")).contains("32 characters"));
-        assert!(auth("jwt", None).contains("not available in this version"));
+        assert!(auth("jwt", None).contains("USHER_JWT_KEY (--jwt-key): must be given"));
         assert!(auth("header,none", None).contains("USHER_AUTH (--auth): must be"));
         assert!(auth("", None).contains("must be given"));
     }

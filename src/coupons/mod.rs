@@ -151,6 +151,7 @@ impl Coupons {
     }
 
     /// A page of the user's issues, newest first: what MySQL has, and what is on its way there.
+    #[expect(clippy::disallowed_methods, reason = "two days are more than clocks differ by")]
     pub async fn issues_of(
         &self,
         user: UserId,
@@ -349,6 +350,7 @@ impl Coupons {
     }
 
     /// Drops old tombstones. Looks at every coupon anew besides: a process that died within a change may have left one half-laid.
+    #[expect(clippy::disallowed_methods, reason = "two days are more than clocks differ by")]
     async fn tidy(&self) {
         let recent = chrono::Utc::now() - WRITTEN;
         for coupon in self.known.load().values().filter(|coupon| coupon.issue_ends_at > recent) {

@@ -23,8 +23,9 @@ pub fn text(at: &Addresses<'_>) -> String {
         r#"
 Usher is serving.
 
-  API          http://{public}/v1      reference http://{public}/docs
-  admin        http://{admin}/admin   metrics   http://{admin}/metrics
+  book a seat  http://{public}/        waiting page http://{public}/waiting/demo
+  console      http://{admin}/        metrics      http://{admin}/metrics
+  API          http://{public}/v1      reference    http://{public}/docs
   admin key    {admin_key}
   Redis        redis-cli -p {redis_port}
   MySQL        {mysql_url}

@@ -1,6 +1,7 @@
-//! Who is calling: `Usher-User`, by itself where a gateway in front vouches for it, or vouched for by a service key.
+//! Who is calling: `Usher-User`, by itself where a gateway in front vouches for it, or vouched for by a service key; or the `sub` of a JWT.
 //!
-//! With service keys on, an `Authorization` header is a claim that must hold: a wrong key is 401 even where the bare header would do.
+//! With service keys or JWTs on, an `Authorization` header is a claim that must hold: one that is neither a key nor a good token is 401 even where
+//! the bare header would do.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use secrecy::SecretString;
 
+use super::jwt;
 use super::limits::count_user;
 use super::problem::Problem;
 use super::secret::{Bearer, Digest, bearer};
@@ -24,6 +26,8 @@ pub struct Settings {
     pub header: bool,
     /// `Usher-User` is believed beside one of these keys; empty is off.
     pub service_keys: Vec<SecretString>,
+    /// JWTs are believed that these keys have signed.
+    pub jwt: Option<jwt::Settings>,
 }
 
 /// Knows callers. Shared by all requests.
@@ -31,6 +35,7 @@ pub struct Settings {
 pub struct Callers {
     header: bool,
     service_keys: Vec<Digest>,
+    jwt: Option<Arc<jwt::Verifier>>,
 }
 
 /// A user, and whether a trusted backend speaks for them.
@@ -52,13 +57,28 @@ pub struct MaybeUser(pub Option<UserId>);
 
 impl Callers {
     /// From the settings.
-    pub fn new(settings: &Settings) -> Self {
-        Self { header: settings.header, service_keys: settings.service_keys.iter().map(Digest::of).collect() }
+    ///
+    /// # Errors
+    /// When the JWKS file can't be read or used.
+    pub fn new(settings: &Settings) -> Result<Self, jwt::BadKeys> {
+        let jwt = settings.jwt.clone().map(jwt::Verifier::new).transpose()?.map(Arc::new);
+        let service_keys = settings.service_keys.iter().map(Digest::of).collect();
+        Ok(Self { header: settings.header, service_keys, jwt })
     }
 
-    /// Whether users can only be vouched for by a service, so that money may be trusted to it alone.
-    pub fn has_service_keys(&self) -> bool {
-        !self.service_keys.is_empty()
+    /// Whether money may be put in by a service alone: it may where users are known by something better than a bare header.
+    pub fn only_services_charge(&self) -> bool {
+        !self.service_keys.is_empty() || self.jwt.is_some()
+    }
+
+    /// Whether a visitor whom nobody vouches for may be given a name: where bare headers are believed anybody may be anybody already.
+    pub fn take_guests(&self) -> bool {
+        self.header
+    }
+
+    /// What checks JWTs, where they are on.
+    pub fn jwt(&self) -> Option<Arc<jwt::Verifier>> {
+        self.jwt.clone()
     }
 
     /// Who calls with these headers; `None` when they say nothing about it.
@@ -66,20 +86,33 @@ impl Callers {
     /// # Errors
     /// 401 `unauthenticated` when what they say does not hold.
     pub fn identify(&self, headers: &HeaderMap) -> Result<Option<Caller>, Problem> {
-        let by_service = self.has_service_keys()
-            && match bearer(headers) {
-                Bearer::Missing => false,
-                Bearer::Unreadable => {
-                    return Err(Problem::unauthenticated("Authorization must be `Bearer <service key>`."));
-                }
-                Bearer::Key(key) if self.is_service_key(key) => true,
-                Bearer::Key(_) => return Err(Problem::unauthenticated("The service key is not known.")),
-            };
-        let Some(user) = named_user(headers)? else { return Ok(None) };
-        if !by_service && !self.header {
-            return Err(Problem::unauthenticated("Usher-User needs a service key beside it."));
+        let named = named_user(headers)?;
+        let looked_at = !self.service_keys.is_empty() || self.jwt.is_some();
+        match bearer(headers) {
+            Bearer::Unreadable if looked_at => {
+                Err(Problem::unauthenticated("Authorization must be `Bearer <key or token>`."))
+            }
+            Bearer::Key(key) if looked_at => self.vouched_for(key, named),
+            _ if named.is_some() && !self.header => {
+                Err(Problem::unauthenticated("Usher-User needs something beside it that vouches for it."))
+            }
+            _ => Ok(named.map(|user| Caller { user, by_service: false })),
         }
-        Ok(Some(Caller { user, by_service }))
+    }
+
+    /// A service key vouches for the user that is named, a JWT for its own.
+    fn vouched_for(&self, presented: &str, named: Option<UserId>) -> Result<Option<Caller>, Problem> {
+        if self.is_service_key(presented) {
+            return Ok(named.map(|user| Caller { user, by_service: true }));
+        }
+        let Some(jwt) = &self.jwt else {
+            return Err(Problem::unauthenticated("The service key is not known."));
+        };
+        let user = jwt.user(presented).map_err(|refused| Problem::unauthenticated(refused.to_string()))?;
+        if named.is_some_and(|named| named != user) {
+            return Err(Problem::unauthenticated("Usher-User and the token's `sub` must be the same user."));
+        }
+        Ok(Some(Caller { user, by_service: false }))
     }
 
     /// Every key is compared, so that the time doesn't tell which one was nearly right.
@@ -144,7 +177,7 @@ mod tests {
 
     fn callers(header: bool, keys: &[&str]) -> Callers {
         let service_keys = keys.iter().map(|key| SecretString::from(*key)).collect();
-        Callers::new(&Settings { header, service_keys })
+        Callers::new(&Settings { header, service_keys, jwt: None }).unwrap()
     }
 
     fn headers(user: Option<&str>, authorization: Option<&str>) -> HeaderMap {

@@ -62,7 +62,7 @@ mod tests {
     use tower::ServiceExt;
 
     fn app() -> Router {
-        let callers = Callers::new(&identity::Settings { header: true, service_keys: vec![] });
+        let callers = Callers::new(&identity::Settings { header: true, ..Default::default() }).unwrap();
         let limits = Limits::new(&limit::Settings {
             user_per_second: 1,
             user_burst: 2,

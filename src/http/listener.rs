@@ -46,7 +46,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            max_connections: 20_000,
+            max_connections: 25_000,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
         }

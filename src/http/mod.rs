@@ -11,10 +11,12 @@
 pub mod admin;
 mod around;
 pub mod cache;
+pub mod descriptors;
 pub mod health;
 pub mod idempotency;
 pub mod identity;
 pub mod json;
+pub mod jwt;
 pub mod layers;
 pub mod limits;
 pub mod listener;

@@ -166,7 +166,7 @@ async fn answer(redis: &Redis, done: Vec<Waiter>) {
         let same = |(partition, before): (&Partition, &Marks)| {
             now.as_ref()
                 .and_then(|now| now.get(partition))
-                .is_some_and(|after| after.generation == before.generation && after.seq >= before.seq)
+                .is_some_and(|after| after.fence == before.fence && after.seq >= before.seq)
         };
         let known = session == Some(waiter.session) && waiter.marks.iter().all(same);
         // Whoever gave up is not listening.

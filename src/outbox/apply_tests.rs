@@ -27,6 +27,10 @@ fn wallet_entry(index: u8, balance: i64) -> Event {
         amount: Money::new(1).unwrap(),
         balance: Money::new(balance).unwrap(),
         at: DateTime::from_timestamp_millis(i64::from(index)).unwrap(),
+        key: None,
+        fingerprint: None,
+        payment: None,
+        attempt: None,
     })
 }
 
@@ -44,6 +48,7 @@ fn reservation(id: u8, seats: &[u32], status: ReservationStatus) -> Event {
         held_until: DateTime::UNIX_EPOCH,
         created_at: DateTime::UNIX_EPOCH,
         at: DateTime::UNIX_EPOCH,
+        score: None,
     })
 }
 

@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::lua;
 use crate::ids::{
-    ClaimId, ConcertId, CouponId, EntryId, IssueId, PaymentId, QueueId, ReservationId, RewardCode,
-    ScheduleId, UserId,
+    ClaimId, ConcertId, CouponId, EntryId, Fingerprint, IssueId, PaymentId, QueueId, ReservationId,
+    RewardCode, ScheduleId, UserId,
 };
 use crate::money::Money;
 
@@ -80,6 +80,14 @@ pub struct WalletEntry {
     /// When, by Redis' clock.
     #[serde(deserialize_with = "lua::millis")]
     pub at: DateTime<Utc>,
+    /// The idempotency key of the request that moved the money.
+    pub key: Option<String>,
+    /// The digest of that request.
+    pub fingerprint: Option<Fingerprint>,
+    /// The payment that moved the money.
+    pub payment: Option<PaymentId>,
+    /// Which of its attempts; none where a confirmed payment was given back.
+    pub attempt: Option<u32>,
 }
 
 /// A reservation as it stands after the event.
@@ -115,6 +123,8 @@ pub struct Reservation {
     /// When it reached this status.
     #[serde(deserialize_with = "lua::millis")]
     pub at: DateTime<Utc>,
+    /// The place in line of the slot that it was made under.
+    pub score: Option<i64>,
 }
 
 /// A payment as it stands after the event.
@@ -145,6 +155,14 @@ pub struct Payment {
     pub coupon: Option<CouponId>,
     /// The user's issue of it.
     pub issue: Option<IssueId>,
+    /// The idempotency key of the request that began it.
+    pub key: Option<String>,
+    /// The digest of that request.
+    pub fingerprint: Option<Fingerprint>,
+    /// The idempotency key of the request that cancelled it.
+    pub cancel_key: Option<String>,
+    /// The digest of that request.
+    pub cancel_fingerprint: Option<Fingerprint>,
     /// When the payment began.
     #[serde(deserialize_with = "lua::millis")]
     pub created_at: DateTime<Utc>,

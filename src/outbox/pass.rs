@@ -8,8 +8,9 @@ use super::nudge::Nudge;
 use super::sql;
 use crate::failpoint::failpoint;
 use crate::mysql;
+use crate::mysql::generation::Checkpoint;
 use crate::partition::Partition;
-use crate::redis::{self, Redis};
+use crate::redis::{self, Marks, Redis};
 
 /// How much one pass takes on.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +85,8 @@ pub(super) async fn run(
 ) -> Result<Pass, Failure> {
     failpoint!("writer.before_transaction");
     let mut tx = pool.begin().await.map_err(mysql::Error::from)?;
-    let checkpoints = sql::lock(&mut tx, partitions).await?;
+    let locked = sql::lock(&mut tx, partitions).await?;
+    let checkpoints = ours(redis, locked).await?;
     let after: Vec<_> = checkpoints.iter().map(|checkpoint| (checkpoint.partition, checkpoint.n)).collect();
     if after.is_empty() {
         tx.rollback().await.map_err(mysql::Error::from)?;
@@ -121,6 +123,17 @@ pub(super) async fn run(
     trim(redis, &through).await;
     failpoint!("writer.after_trim");
     Ok(pass)
+}
+
+/// The checkpoints whose outbox is of their generation. Another installation's Redis, or one that was emptied, has nothing that MySQL may take: its
+/// numbers mean something else. The fence moves only under the row lock that is held here.
+async fn ours(redis: &Redis, checkpoints: Vec<Checkpoint>) -> Result<Vec<Checkpoint>, Failure> {
+    let partitions: Vec<_> = checkpoints.iter().map(|checkpoint| checkpoint.partition).collect();
+    let marks = redis.marks(&partitions).await?;
+    let ours = |(checkpoint, marks): &(Checkpoint, Marks)| {
+        checkpoint.generation.is_some() && checkpoint.generation == marks.fence.outbox_of()
+    };
+    Ok(checkpoints.into_iter().zip(marks).filter(ours).map(|(checkpoint, _)| checkpoint).collect())
 }
 
 /// Trims what MySQL has, also where nothing moved: a writer that died between commit and trim has left its entries behind. A trim that

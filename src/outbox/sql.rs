@@ -10,12 +10,12 @@ use sqlx::{MySqlConnection, QueryBuilder};
 
 use super::apply::{Batch, Issue, Line, Run, Seat, Wallet};
 use super::event::{Claim, Facts, IssueUse, Payment, Reservation, ReservationStatus};
-use crate::ids::{CouponId, IssueId, PaymentId, UserId};
+use crate::ids::{CouponId, Fingerprint, IssueId, PaymentId, UserId};
 use crate::mysql::Error;
 use crate::mysql::generation::Checkpoint;
 use crate::partition::Partition;
 
-/// Rows of a statement. The longest binds 14 values a row, far below the 65,535 that a statement may have.
+/// Rows of a statement. The longest binds 19 values a row, far below the 65,535 that a statement may have.
 const SIZES: [usize; 4] = [1024, 128, 16, 1];
 
 /// One row's values, filled in by a function per table.
@@ -96,14 +96,14 @@ pub(super) async fn write(
 
 async fn write_reservations(tx: &mut MySqlConnection, rows: &[&Reservation]) -> Result<(), Error> {
     let head = "INSERT INTO reservations (id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, held_until, \
-                created_at, updated_at) ";
+                created_at, updated_at, score) ";
     let tail = " ON DUPLICATE KEY UPDATE seats = VALUES(seats), amount = VALUES(amount), status = VALUES(status), \
                 held_until = VALUES(held_until), updated_at = VALUES(updated_at)";
     insert(tx, head, tail, rows, |row, r| {
         row.push_bind(r.id.uuid()).push_bind(r.user.uuid()).push_bind(r.queue.as_str());
         row.push_bind(r.concert.as_str()).push_bind(r.schedule.as_str()).push_bind(r.detail.as_str());
         row.push_bind(r.amount.get()).push_bind(r.status.as_str()).push_bind(r.held_until);
-        row.push_bind(r.created_at).push_bind(r.at);
+        row.push_bind(r.created_at).push_bind(r.at).push_bind(r.score);
     })
     .await
 }
@@ -135,18 +135,22 @@ async fn sell_seats(tx: &mut MySqlConnection, seats: &[Seat<'_>]) -> Result<(), 
 
 async fn write_payments(tx: &mut MySqlConnection, rows: &[&Payment]) -> Result<(), Error> {
     let head = "INSERT INTO payments (id, reservation_id, user_id, queue_id, amount, discount, status, reason, attempt, \
-                balance_after, coupon_id, coupon_issue_id, created_at, settled_at) ";
+                balance_after, coupon_id, coupon_issue_id, created_at, settled_at, user_slot, idempotency_key, fingerprint, cancel_key, \
+                cancel_fingerprint) ";
     let tail = " ON DUPLICATE KEY UPDATE amount = VALUES(amount), discount = VALUES(discount), status = VALUES(status), \
                 coupon_id = VALUES(coupon_id), coupon_issue_id = VALUES(coupon_issue_id), \
                 reason = VALUES(reason), attempt = VALUES(attempt), balance_after = VALUES(balance_after), \
-                created_at = VALUES(created_at), settled_at = VALUES(settled_at)";
+                created_at = VALUES(created_at), settled_at = VALUES(settled_at), idempotency_key = VALUES(idempotency_key), \
+                fingerprint = VALUES(fingerprint), cancel_key = VALUES(cancel_key), cancel_fingerprint = VALUES(cancel_fingerprint)";
     insert(tx, head, tail, rows, |row, p| {
         row.push_bind(p.id.uuid()).push_bind(p.reservation.uuid()).push_bind(p.user.uuid());
         row.push_bind(p.queue.as_str()).push_bind(p.amount.get()).push_bind(p.discount.get());
         row.push_bind(p.status.as_str()).push_bind(p.reason.as_deref()).push_bind(p.attempt);
         row.push_bind(p.balance_after.map(|balance| balance.get()));
         row.push_bind(p.coupon.as_ref().map(CouponId::as_str)).push_bind(p.issue.map(IssueId::uuid));
-        row.push_bind(p.created_at).push_bind(p.at);
+        row.push_bind(p.created_at).push_bind(p.at).push_bind(p.user.slot().get());
+        row.push_bind(p.key.as_deref()).push_bind(bytes(p.fingerprint.as_ref()));
+        row.push_bind(p.cancel_key.as_deref()).push_bind(bytes(p.cancel_fingerprint.as_ref()));
     })
     .await
 }
@@ -162,11 +166,13 @@ async fn write_wallets(tx: &mut MySqlConnection, rows: &[(&UserId, &Wallet)]) ->
 }
 
 async fn write_lines(tx: &mut MySqlConnection, lines: &[Line]) -> Result<(), Error> {
-    let head = "INSERT INTO wallet_entries (id, user_id, position, kind, amount, balance, created_at) ";
+    let head = "INSERT INTO wallet_entries (id, user_id, position, kind, amount, balance, created_at, payment_id, attempt, \
+                idempotency_key, fingerprint) ";
     insert(tx, head, "", lines, |row, Line { position, entry }| {
         row.push_bind(entry.id.uuid()).push_bind(entry.user.uuid()).push_bind(*position);
         row.push_bind(entry.kind.as_str()).push_bind(entry.amount.get()).push_bind(entry.balance.get());
-        row.push_bind(entry.at);
+        row.push_bind(entry.at).push_bind(entry.payment.map(PaymentId::uuid)).push_bind(entry.attempt);
+        row.push_bind(entry.key.as_deref()).push_bind(bytes(entry.fingerprint.as_ref()));
     })
     .await
 }
@@ -221,6 +227,10 @@ async fn write_facts(tx: &mut MySqlConnection, rows: &[&Facts]) -> Result<(), Er
         row.push_bind(known.facts.as_str()).push_bind(known.at);
     })
     .await
+}
+
+fn bytes(fingerprint: Option<&Fingerprint>) -> Option<&[u8]> {
+    fingerprint.map(|fingerprint| fingerprint.as_bytes().as_slice())
 }
 
 async fn insert<T>(

@@ -62,7 +62,7 @@ async fn step_by_step(
     let answer =
         |now, reservation, payment| Cancelling { now, reservation, payment, replayed, written: true };
     let (now, reservation) = on.seats.find(id, keyed.user).await?;
-    match begin_cancel(on, &reservation, &keyed.key).await? {
+    match begin_cancel(on, &reservation, keyed).await? {
         store::Begun::Pending(now, payment, reservation) => {
             let done = finish(on, &payment, &reservation).await;
             let (now, reservation) = done.unwrap_or_else(|error| {
@@ -82,14 +82,18 @@ async fn step_by_step(
 }
 
 /// Step 1, the commit point. Of what Redis keeps no more MySQL tells what was bought.
-async fn begin_cancel(on: &Payments, reservation: &Reservation, key: &str) -> Result<store::Begun, Error> {
+async fn begin_cancel(
+    on: &Payments,
+    reservation: &Reservation,
+    keyed: &Keyed,
+) -> Result<store::Begun, Error> {
     let closes = on.seats.cancel_until(reservation).unwrap_or(0);
-    match store::begin_cancel(&on.redis, reservation, closes, key, None).await? {
+    match store::begin_cancel(&on.redis, reservation, closes, keyed, None).await? {
         store::Begun::NotKept if reservation.status == Status::Confirmed => {
             let Some(payment) = sql::confirmed_of(&on.mysql, reservation.id).await? else {
                 return Ok(store::Begun::NotKept);
             };
-            Ok(store::begin_cancel(&on.redis, reservation, closes, key, Some(&payment)).await?)
+            Ok(store::begin_cancel(&on.redis, reservation, closes, keyed, Some(&payment)).await?)
         }
         begun => Ok(begun),
     }

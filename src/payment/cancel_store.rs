@@ -1,6 +1,7 @@
 //! The scripts of cancelling, one function each.
 
 use super::record::Payment;
+use crate::idempotency::Keyed;
 use crate::ids::CouponId;
 use crate::redis::{Args, Error, Place, Redis, Words, scripts};
 use crate::seats::Reservation;
@@ -26,7 +27,7 @@ pub(super) async fn begin_cancel(
     redis: &Redis,
     reservation: &Reservation,
     closes_at: i64,
-    key: &str,
+    keyed: &Keyed,
     payment: Option<&Payment>,
 ) -> Result<Begun, Error> {
     let mut args = Args::new();
@@ -34,7 +35,8 @@ pub(super) async fn begin_cancel(
         .bytes(reservation.id.as_bytes())
         .bytes(reservation.user.as_bytes())
         .int(closes_at)
-        .text(key);
+        .text(&keyed.key)
+        .bytes(&keyed.fingerprint);
     if let Some(payment) = payment {
         lay_back(&mut args, reservation, payment)?;
     }

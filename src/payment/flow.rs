@@ -43,7 +43,7 @@ pub(super) async fn pay(
         Bound::Before(id) => (PaymentId::from_slice(&id).unwrap_or(fresh), true),
         Bound::Elsewhere => return Err(Error::KeyReused),
     };
-    match begin(&on, &claims, payment, order).await {
+    match begin(&on, &claims, payment, order, &keyed).await {
         Ok((payment, reservation)) => {
             let replayed = replayed && payment.state == State::Confirmed;
             // Nobody may be listening any more; the flow goes on all the same.
@@ -72,6 +72,7 @@ async fn begin(
     claims: &Claims,
     payment: PaymentId,
     Order { reservation, issue }: Order,
+    keyed: &Keyed,
 ) -> Result<(Payment, Reservation), Error> {
     let partition = |slot| on.redis.keys().partition(slot);
     if partition(reservation.slot()) != partition(claims.queue.slot()) {
@@ -83,7 +84,8 @@ async fn begin(
         Some(issue) => on.coupons.coupon_of(issue, claims.user).await?,
         None => None,
     };
-    let beginning = store::Beginning { payment, reservation, user: claims.user, issue, coupon };
+    let beginning =
+        store::Beginning { payment, reservation, user: claims.user, issue, coupon, keyed: keyed.clone() };
     match on.begin.submit(claims.queue.clone(), beginning).await? {
         store::Begun::Pending(payment, reservation) | store::Begun::Past(payment, reservation) => {
             Ok((payment, reservation))
@@ -140,13 +142,12 @@ async fn debit_and_confirm(
     let hall = store::Hall { queue: reservation.queue.clone(), schedule: reservation.schedule.clone() };
     let (id, attempt) = (payment.id, payment.attempt);
     let confirmation = store::Confirmation { payment: id, attempt, balance_after, discount };
-    let (payment, reservation) = on
-        .confirm
-        .submit(hall, confirmation)
-        .await?
-        .ok_or_else(|| redis::Error::Protocol("a payment that began is gone".into()))?;
+    let Some((payment, reservation)) = on.confirm.submit(hall, confirmation).await? else {
+        return gone(on, payment).await.map(|payment| (payment, reservation.clone()));
+    };
     on.nudge.poke();
     match payment.state {
+        State::Declined | State::Voided => gone(on, &payment).await.map(|payment| (payment, reservation)),
         State::Voiding => refund_and_end(on, &payment).await.map(|payment| (payment, reservation)),
         _ => {
             if let Err(error) = discount::settle(on, &payment).await {
@@ -155,6 +156,14 @@ async fn debit_and_confirm(
             Ok((payment, reservation))
         }
     }
+}
+
+/// What began was lost with its partition, or came to an end of which the wallet lost its record. What was taken since then goes back.
+async fn gone(on: &Payments, payment: &Payment) -> Result<Payment, redis::Error> {
+    on.wallet.refund(payment.user, payment.id, payment.attempt).await?;
+    discount::give_back(on, payment).await?;
+    on.nudge.poke();
+    Ok(Payment { state: State::Voided, ..payment.clone() })
 }
 
 /// Drives an overdue payment to its end: turns it back, unless it is confirmed and only its coupon is not yet marked as used.

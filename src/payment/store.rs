@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::record::Payment;
+use crate::idempotency::Keyed;
 use crate::ids::{CouponId, IssueId, PaymentId, QueueId, ReservationId, ScheduleId, UserId};
 use crate::money::Money;
 use crate::partition::Partition;
@@ -16,6 +17,7 @@ pub(super) struct Beginning {
     pub(super) user: UserId,
     pub(super) issue: Option<IssueId>,
     pub(super) coupon: Option<CouponId>,
+    pub(super) keyed: Keyed,
 }
 
 /// What came of beginning.
@@ -55,6 +57,7 @@ impl Batch for Begin {
             args.bytes(beginning.user.as_bytes());
             args.bytes(beginning.issue.as_ref().map_or(&[], |issue| issue.as_bytes()));
             args.text(beginning.coupon.as_ref().map_or("", CouponId::as_str));
+            args.text(&beginning.keyed.key).bytes(&beginning.keyed.fingerprint);
         }
         let place = Place::queue(self.redis.keys(), queue);
         let mut words = self.redis.call(self.script(), place, args).await?.words()?;

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::routes::QueueDto;
+use super::dto::QueueDto;
 use super::{Queue, Settings};
 use crate::http::path::{NewPath, Path};
 use crate::http::{Json, Problem};

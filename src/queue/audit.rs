@@ -6,19 +6,10 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{Error, Queue, sql, store};
+use super::sql::{self, Promotion};
+use super::{Error, Queue, store};
 use crate::ids::{QueueId, UserId};
 use crate::mysql;
-
-/// One promotion as MySQL keeps it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Promotion {
-    pub(super) from: i64,
-    pub(super) to: i64,
-    pub(super) count: u32,
-    /// Milliseconds since 1970.
-    pub(super) at: i64,
-}
 
 /// What an audit found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +36,10 @@ impl Queue {
         let laid = self.settings(id).ok_or(Error::NotFound)?;
         let mut connection = self.mysql.acquire().await.map_err(mysql::Error::from)?;
         let promotions = sql::promotions(&mut connection, id).await?;
+        let partition = self.redis().keys().partition(id.slot());
+        let losses = sql::losses(&mut connection, partition).await?;
         let limit = (i64::from(laid.settings.interval_ms), u64::from(laid.settings.promote_per_interval));
-        let mut audit = judge(&promotions, limit);
+        let mut audit = judge(&promotions, &losses, limit);
         let mut from = 0;
         loop {
             let members = store::members(self.redis(), id, from, CHUNK).await?;
@@ -81,11 +74,15 @@ pub(super) fn seed_hash(seed: &str) -> String {
     Sha256::digest(seed).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Promotions in the order in which they were made, against `limit`: milliseconds, and how many in any such span.
-fn judge(promotions: &[Promotion], (interval, most): (i64, u64)) -> Audit {
+/// Promotions in the order in which they were made, against `limit`: milliseconds, and how many in any such span. After a loss the line stands up again from its
+/// tokens, also from those of users who were inside, so order is held between two losses.
+fn judge(promotions: &[Promotion], losses: &[i64], (interval, most): (i64, u64)) -> Audit {
     let mut faults = Vec::new();
-    let (mut last, mut oldest, mut in_span) = (-1, 0, 0);
+    let (mut last, mut oldest, mut in_span, mut losses) = (-1, 0, 0, losses.iter().peekable());
     for promotion in promotions {
+        while losses.next_if(|lost| **lost <= promotion.at).is_some() {
+            last = -1;
+        }
         if promotion.from <= last || promotion.to < promotion.from {
             faults.push(format!("{promotion:?} does not come after {last}"));
         }
@@ -114,15 +111,25 @@ mod tests {
     #[test]
     fn a_fair_line_has_no_faults() {
         let line = [promotion(1, 5, 5, 0), promotion(6, 9, 3, 400), promotion(11, 20, 5, 1_000)];
-        let audit = judge(&line, (1_000, 8));
+        let audit = judge(&line, &[], (1_000, 8));
         assert_eq!((audit.promotions, audit.admitted, audit.faults), (3, 13, vec![]));
     }
 
     #[test]
     fn order_and_rate_are_faults() {
-        assert_eq!(judge(&[promotion(6, 9, 3, 0), promotion(1, 5, 5, 5_000)], (1_000, 8)).faults.len(), 1);
-        assert_eq!(judge(&[promotion(1, 5, 5, 0), promotion(6, 9, 4, 999)], (1_000, 8)).faults.len(), 1);
-        assert_eq!(judge(&[promotion(1, 9, 9, 0)], (1_000, 8)).faults.len(), 1);
+        assert_eq!(
+            judge(&[promotion(6, 9, 3, 0), promotion(1, 5, 5, 5_000)], &[], (1_000, 8)).faults.len(),
+            1
+        );
+        assert_eq!(judge(&[promotion(1, 5, 5, 0), promotion(6, 9, 4, 999)], &[], (1_000, 8)).faults.len(), 1);
+        assert_eq!(judge(&[promotion(1, 9, 9, 0)], &[], (1_000, 8)).faults.len(), 1);
+    }
+
+    #[test]
+    fn a_loss_begins_the_order_anew() {
+        let line = [promotion(6, 9, 3, 0), promotion(1, 5, 5, 5_000), promotion(2, 3, 2, 9_000)];
+        assert_eq!(judge(&line, &[3_000], (1_000, 8)).faults.len(), 1);
+        assert_eq!(judge(&line, &[3_000, 9_000], (1_000, 8)).faults.len(), 0);
     }
 
     #[test]

@@ -53,9 +53,14 @@ fn wait(queue: &QueueId, headers: &HeaderMap) -> Response {
 
 /// The token of the header, else of the queue's cookie.
 fn token<'a>(headers: &'a HeaderMap, queue: &QueueId) -> Option<&'a str> {
-    if let Some(token) = headers.get(TOKEN_HEADER) {
-        return token.to_str().ok();
+    match headers.get(TOKEN_HEADER) {
+        Some(token) => token.to_str().ok(),
+        None => cookie(headers, queue),
     }
+}
+
+/// The token that the waiting page keeps in the queue's cookie.
+pub(super) fn cookie<'a>(headers: &'a HeaderMap, queue: &QueueId) -> Option<&'a str> {
     let name = format!("usher-{queue}");
     let pairs = headers
         .get_all(COOKIE)

@@ -9,6 +9,7 @@
 
 mod admin;
 mod audit;
+mod dto;
 mod error;
 mod gate;
 mod holder;
@@ -22,6 +23,7 @@ mod sql;
 mod store;
 mod stream;
 mod ticket;
+mod waiting;
 mod watch;
 
 use std::collections::HashMap;
@@ -50,9 +52,9 @@ pub use promote::run as run_promoter;
 pub use routes::{router, wrong_queue};
 pub use rules::Flaw;
 pub use settings::{Laid, Mode, Order, Settings};
-pub use snapshot::Snapshot;
-pub use store::Line;
+pub use snapshot::{Line, Snapshot};
 pub use ticket::{Claims, Signer};
+pub use waiting::router as waiting_router;
 
 /// Requests that may wait for one queue in one instance. At two microseconds each the last of them waits some tens of milliseconds.
 const MAX_WAITING: usize = 16_384;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::settings::{Mode, Order, Settings};
-use super::store::Line;
+use super::snapshot::Line;
 use crate::time::{MUST_BE_STORABLE, is_storable};
 
 /// The span over which admissions are counted for the estimate, in seconds. `lua/lib/bucket.lua` keeps it.
@@ -29,6 +29,7 @@ pub(super) fn flaws(settings: &Settings) -> Vec<Flaw> {
     range("max_active", settings.max_active, 1, 10_000_000);
     range("active_seconds", settings.active_seconds, 1, 86_400);
     range("claim_seconds", settings.claim_seconds, 1, 86_400);
+    range("restore_seconds", settings.restore_seconds, 0, 3_600);
     if let Some(max) = settings.max_waiting {
         range("max_waiting", max, 1, 100_000_000);
     }
@@ -90,7 +91,7 @@ pub(super) fn poll_after(wait_seconds: Option<u64>, jitter: f64) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use chrono::{TimeDelta, Utc};
+    use chrono::{DateTime, TimeDelta, Utc};
 
     use super::*;
 
@@ -137,7 +138,7 @@ mod tests {
 
     #[test]
     fn times_stand_in_order() {
-        let now = Utc::now();
+        let now = DateTime::<Utc>::UNIX_EPOCH + TimeDelta::days(20_000);
         let hour = TimeDelta::hours(1);
         let mut settings = Settings { opens_at: Some(now), closes_at: Some(now), ..Settings::default() };
         assert_eq!(fields(&settings), ["closes_at"]);

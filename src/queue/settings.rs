@@ -92,6 +92,8 @@ pub struct Settings {
     pub prequeue_starts_at: Option<DateTime<Utc>>,
     /// How places in the pre-queue are dealt.
     pub order: Order,
+    /// After Redis lost its state nobody is let in for so long, and whoever shows a token from before takes the old place again, 0…3,600.
+    pub restore_seconds: u32,
 }
 
 impl Default for Settings {
@@ -108,6 +110,7 @@ impl Default for Settings {
             closes_at: None,
             prequeue_starts_at: None,
             order: Order::Fifo,
+            restore_seconds: 30,
         }
     }
 }

@@ -30,7 +30,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::store::Line;
+use super::settings::Mode;
 
 /// Younger than this a snapshot is used as it is.
 pub(super) const FRESH: Duration = Duration::from_millis(100);
@@ -42,6 +42,25 @@ pub(super) const ARRIVALS: u64 = 1 << 40;
 const SPARSE: u64 = 1 << 24;
 /// Marks at most. Sixteen for each doubling of the distance, over the twenty doublings of a million places and the sixteen of the lottery.
 const MOST_MARKS: usize = 900;
+
+/// How the line looks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Redis' clock, milliseconds since 1970.
+    pub now: i64,
+    /// The mode that holds.
+    pub mode: Mode,
+    /// How many wait.
+    pub waiting: u64,
+    /// How many are active.
+    pub active: u64,
+    /// Admissions of the last 30 seconds.
+    pub recent: u64,
+    /// The most admissions of any 30 seconds since the settings last changed.
+    pub peak: u64,
+    /// Whether every seat of the queue's concerts is sold.
+    pub sold_out: bool,
+}
 
 /// The line at one moment.
 #[derive(Debug, Clone)]
@@ -57,6 +76,8 @@ pub struct Snapshot {
     pub(super) newest: u64,
     /// Scores in ascending order, each with how many stand before it.
     pub(super) marks: Vec<(u64, u64)>,
+    /// After a loss: places below were dealt before it, and whether such a place has stood up again only Redis can say. 0 without one.
+    pub(super) asks_below: u64,
 }
 
 impl Snapshot {
@@ -69,9 +90,9 @@ impl Snapshot {
         score >= ARRIVALS && score > self.newest
     }
 
-    /// Whether a score is still behind the front, or at it.
+    /// Whether a score is known to stand in line, behind the front or at it.
     pub(super) fn is_in_line(&self, score: u64) -> bool {
-        self.front.is_some_and(|front| score >= front)
+        score >= self.asks_below && self.front.is_some_and(|front| score >= front)
     }
 
     /// The 1-based position of a score that stands in line; see the module's text for how exact it is.
@@ -135,7 +156,8 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::settings::Mode;
+    use super::super::rules::estimated_wait_seconds;
+    use super::super::settings::Settings;
     use super::*;
 
     fn snapshot(line: &BTreeSet<u64>, marked_by: u64, newest: u64) -> Snapshot {
@@ -157,6 +179,7 @@ mod tests {
             front: line.first().copied(),
             newest,
             marks,
+            asks_below: 0,
         }
     }
 
@@ -209,16 +232,22 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(200))]
 
         /// Positions against the true rank, and over time, under random joins, leaves and promotions; with places of the lottery before those that arrive.
+        /// Estimates over time, too, at any pace: all that is asked of it is that the best one so far does not fall.
         #[test]
-        fn positions_are_never_too_low_and_never_go_up(
+        fn positions_are_never_too_low_and_neither_they_nor_estimates_go_up(
             lottery in prop::collection::btree_set(0..ARRIVALS, 0..300),
             steps in steps(),
+            paces in prop::collection::vec(0_u64..600, 60),
+            promote_per_interval in 1_u32..50,
         ) {
+            let settings = Settings { promote_per_interval, ..Settings::default() };
+            let mut waits = std::collections::HashMap::new();
+            let mut peak = 0;
             let mut line: BTreeSet<u64> = lottery;
             let mut next = ARRIVALS - 1;
             let mut told = std::collections::HashMap::new();
             let mut front_before = line.first().copied().unwrap_or(ARRIVALS);
-            for step in steps {
+            for (step, recent) in steps.into_iter().zip(paces) {
                 match step {
                     Step::Join(count) => {
                         for _ in 0..count {
@@ -243,12 +272,17 @@ mod tests {
                     }
                 }
                 // Marks come from the front of the look before.
-                let snapshot = snapshot(&line, front_before, next);
+                let mut snapshot = snapshot(&line, front_before, next);
+                peak = recent.max(peak);
+                (snapshot.line.recent, snapshot.line.peak) = (recent, peak);
                 for (rank, score) in line.iter().enumerate() {
                     let position = snapshot.position(*score, None);
                     prop_assert!(position > rank as u64, "{score} stands at {} and is told {position}", rank + 1);
                     let before = told.insert(*score, position).unwrap_or(u64::MAX);
                     prop_assert!(position <= before, "{score} was told {before}, then {position}");
+                    let Some(wait) = estimated_wait_seconds(position, &snapshot.line, &settings) else { continue };
+                    let before = waits.insert(*score, wait).unwrap_or(u64::MAX);
+                    prop_assert!(wait <= before, "{score} was told {before} s, then {wait} s");
                 }
                 front_before = line.first().copied().unwrap_or(next + 1);
             }

@@ -3,11 +3,11 @@
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, MySqlConnection};
 
-use super::audit::Promotion;
 use super::pass::{self, StoredKey};
 use super::settings::{Laid, Mode, Order, Settings};
 use crate::ids::QueueId;
 use crate::mysql;
+use crate::partition::Partition;
 use crate::time::datetime;
 
 #[derive(FromRow)]
@@ -26,10 +26,11 @@ struct Row {
     prequeue_starts_at: Option<DateTime<Utc>>,
     placement: String,
     seed: String,
+    restore_seconds: u32,
 }
 
 const COLUMNS: &str = "id, version, mode, promote_per_interval, interval_ms, max_active, active_seconds, claim_seconds, \
-     max_waiting, opens_at, closes_at, prequeue_starts_at, placement, seed";
+     max_waiting, opens_at, closes_at, prequeue_starts_at, placement, seed, restore_seconds";
 
 /// All queues.
 pub(super) async fn all(connection: &mut MySqlConnection) -> Result<Vec<(QueueId, Laid)>, mysql::Error> {
@@ -56,7 +57,7 @@ pub(super) async fn put(
     laid: &Laid,
 ) -> Result<(), mysql::Error> {
     let settings = &laid.settings;
-    let marks = ["?"; 14].join(", ");
+    let marks = ["?"; 15].join(", ");
     let updates =
         COLUMNS.split(", ").filter(|c| *c != "id").map(|c| format!("{c} = VALUES({c})")).collect::<Vec<_>>();
     let sql = format!(
@@ -78,6 +79,7 @@ pub(super) async fn put(
         .bind(settings.prequeue_starts_at.map(datetime))
         .bind(settings.order.as_str())
         .bind(&laid.seed)
+        .bind(settings.restore_seconds)
         .execute(connection)
         .await?;
     Ok(())
@@ -96,6 +98,7 @@ fn read(row: Row) -> Option<(QueueId, Laid)> {
         closes_at: row.closes_at,
         prequeue_starts_at: row.prequeue_starts_at,
         order: Order::from_word(&row.placement)?,
+        restore_seconds: row.restore_seconds,
     };
     Some((row.id.parse().ok()?, Laid { settings, version: row.version, seed: row.seed }))
 }
@@ -125,6 +128,16 @@ pub(super) async fn add_pass_key(connection: &mut MySqlConnection) -> Result<(),
     Ok(())
 }
 
+/// One promotion as MySQL keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Promotion {
+    pub(super) from: i64,
+    pub(super) to: i64,
+    pub(super) count: u32,
+    /// Milliseconds since 1970.
+    pub(super) at: i64,
+}
+
 /// All promotions of a queue, in the order in which they were made.
 pub(super) async fn promotions(
     connection: &mut MySqlConnection,
@@ -143,6 +156,18 @@ pub(super) async fn promotions(
         at: at.timestamp_millis(),
     };
     Ok(rows.into_iter().map(promotion).collect())
+}
+
+/// When the partition of a queue was laid back after a loss, milliseconds since 1970, oldest first.
+pub(super) async fn losses(
+    connection: &mut MySqlConnection,
+    partition: Partition,
+) -> Result<Vec<i64>, mysql::Error> {
+    let list =
+        "SELECT began_at FROM recoveries WHERE partition_id = ? AND laid_at IS NOT NULL ORDER BY began_at";
+    let rows: Vec<DateTime<Utc>> =
+        sqlx::query_scalar(list).bind(partition.get()).fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|at| at.timestamp_millis()).collect())
 }
 
 /// MySQL's clock.

@@ -6,26 +6,7 @@ use crate::ids::{QueueId, UserId};
 use crate::redis::{Args, Batch, Error, Place, Redis, Reply, Script, Words, scripts};
 
 use super::settings::{Laid, Mode};
-use super::snapshot::Snapshot;
-
-/// How the line looks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
-    /// Redis' clock, milliseconds since 1970.
-    pub now: i64,
-    /// The mode that holds.
-    pub mode: Mode,
-    /// How many wait.
-    pub waiting: u64,
-    /// How many are active.
-    pub active: u64,
-    /// Admissions of the last 30 seconds.
-    pub recent: u64,
-    /// The most admissions of any 30 seconds since the settings last changed.
-    pub peak: u64,
-    /// Whether every seat of the queue's concerts is sold.
-    pub sold_out: bool,
-}
+use super::snapshot::{Line, Snapshot};
 
 /// Where a user stands in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,10 +49,6 @@ fn mode(words: &mut Words) -> Result<Mode, Error> {
     Mode::from_word(&word).ok_or_else(|| Error::Protocol(format!("mode {word}")))
 }
 
-fn unknown_state(state: i64) -> Error {
-    Error::Protocol(format!("state {state}"))
-}
-
 /// `queue/join`.
 pub(super) struct Join(pub(super) Redis);
 
@@ -95,21 +72,20 @@ impl Batch for Join {
             self.0.call(self.script(), Place::queue(self.0.keys(), queue), args).await?.words()?;
         words.int()?;
         let front = u64::try_from(words.int()?).ok();
-        words.rest().map(|reply| Ok((front, joined(reply)?))).collect()
+        let (replies, mut untils) = (numbers(words.word()?)?, words.word()?.words()?);
+        replies.into_iter().map(|word| Ok((front, joined(word, &mut untils)?))).collect()
     }
 }
 
-fn joined(reply: Reply) -> Result<Joined, Error> {
-    let mut words = reply.words()?;
-    let state = words.int()?;
-    if let 5 | 6 = state {
-        return Ok(if state == 5 { Joined::Closed } else { Joined::Full });
-    }
-    let (score, until) = (words.count()?, words.int()?);
+/// Reads 8 × score + state; `untils` are the ends of the slots of all active users, in order.
+fn joined(word: u64, untils: &mut Words) -> Result<Joined, Error> {
+    let (score, state) = (word >> 3, word & 7);
     let seen = match state {
         1 | 2 => Seen::Waiting,
-        3 | 4 => Seen::Active { until },
-        other => return Err(unknown_state(other)),
+        3 | 4 => Seen::Active { until: untils.int()? },
+        5 => return Ok(Joined::Closed),
+        6 => return Ok(Joined::Full),
+        other => return Err(Error::Protocol(format!("state {other}"))),
     };
     Ok(Joined::Placed { score, seen, fresh: matches!(state, 1 | 3) })
 }
@@ -148,7 +124,7 @@ fn seen(reply: Reply) -> Result<Seen, Error> {
         1 => Seen::Waiting,
         2 => Seen::Active { until: words.int()? },
         3 => Seen::Expired,
-        other => return Err(unknown_state(other)),
+        other => return Err(Error::Protocol(format!("state {other}"))),
     })
 }
 
@@ -208,7 +184,12 @@ pub(super) async fn snapshot(
     let given_up = numbers(words.word()?)?;
     let before = numbers(words.word()?)?;
     let marks = marks.iter().copied().zip(before).collect();
-    Ok(Look { snapshot: Snapshot { taken, line, admitted, front, newest, marks }, cursor, given_up })
+    let asks_below = words.count()?;
+    Ok(Look {
+        snapshot: Snapshot { taken, line, admitted, front, newest, marks, asks_below },
+        cursor,
+        given_up,
+    })
 }
 
 fn numbers(reply: Reply) -> Result<Vec<u64>, Error> {

@@ -7,17 +7,19 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::response::IntoResponse;
 use axum::response::sse::{Event, Sse};
-use futures::Stream;
 use tokio::sync::watch;
 
-use super::routes::{TicketDto, ticket};
+use super::dto::{TicketDto, ticket};
 use super::{Claims, Error, Place, Queue, Snapshot, Standing};
 
 /// A line that says nothing, so that nothing in between takes the connection for dead.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How often Redis is asked about a slot that is not about to lapse.
 const SLOT_CHECK: Duration = Duration::from_secs(5);
+/// Nobody keeps a user's place; proxies that gather answers before they pass them on (nginx) are told not to.
+const HEADERS: [(&str, &str); 2] = [("cache-control", "no-store"), ("x-accel-buffering", "no")];
 /// What a client that was cut off waits before it comes back, so that a crowd does not come back at once: two to six seconds.
 const RETRY_MS: std::ops::Range<u64> = 2_000..6_000;
 
@@ -27,6 +29,8 @@ type Told = (Standing, Option<u64>, bool);
 struct State {
     queue: Arc<Queue>,
     claims: Claims,
+    /// For the first ticket: one that knows the place, which a tick of half a second ago may not.
+    first: Option<Arc<Snapshot>>,
     ticks: watch::Receiver<Arc<Snapshot>>,
     told: Option<Told>,
     sent: Instant,
@@ -34,19 +38,18 @@ struct State {
 }
 
 /// The stream of one client: the ticket at once and whenever it changes, until it has expired or the service ends.
-pub(super) async fn events(
-    queue: Arc<Queue>,
-    claims: Claims,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Error> {
-    let snapshot = queue.overview(&claims.queue).await?.1;
-    let ticks = queue.ticks(&claims.queue, snapshot);
+pub(super) async fn events(queue: Arc<Queue>, claims: Claims) -> Result<impl IntoResponse, Error> {
+    queue.settings(&claims.queue).ok_or(Error::NotFound)?;
+    let snapshot = queue.snapshot_knowing(&claims.queue, claims.score).await?;
+    let ticks = queue.ticks(&claims.queue, snapshot.clone());
     let now = Instant::now();
-    let state = State { queue, claims, ticks, told: None, sent: now, asked: now };
-    Ok(Sse::new(futures::stream::unfold(Some(state), async |state| {
+    let state = State { queue, claims, first: Some(snapshot), ticks, told: None, sent: now, asked: now };
+    let events = futures::stream::unfold(Some(state), async |state| {
         let mut state = state?;
         let (event, last) = state.next().await?;
-        Some((Ok(event), (!last).then_some(state)))
-    })))
+        Some((Ok::<_, Infallible>(event), (!last).then_some(state)))
+    });
+    Ok((HEADERS, Sse::new(events)))
 }
 
 impl State {
@@ -79,7 +82,8 @@ impl State {
 
     /// Where the user stands; `None` when there is nothing new to ask for, or the stores did not answer.
     async fn look(&mut self) -> Option<Place> {
-        let snapshot = self.ticks.borrow_and_update().clone();
+        let tick = self.ticks.borrow_and_update().clone();
+        let snapshot = self.first.take().unwrap_or(tick);
         if let Some((Standing::Active { until }, ..)) = self.told
             && snapshot.line.now < until
             && self.asked.elapsed() < SLOT_CHECK

@@ -183,7 +183,11 @@ async fn tick(queue: Arc<Queue>, id: QueueId, watch: Arc<Watch>) {
         };
         match snapshot {
             Ok(snapshot) => drop(listened.send_replace(snapshot)),
-            Err(error) => tracing::warn!(queue = %id, %error, "looking at the line"),
+            Err(error) => {
+                tracing::warn!(queue = %id, %error, "looking at the line");
+                // Nothing is new, but heartbeats are due.
+                listened.send_modify(|_| {});
+            }
         }
     }
 }

@@ -1,8 +1,30 @@
-//! Recovery: which partitions may serve.
+//! Recovery: which partitions may serve, laying back those that may not, and whether what is promised holds ([`audit`]).
 //!
-//! MySQL's checkpoint and Redis' marks must agree before a partition serves: the same generation, and an outbox at least as far as the checkpoint.
-//! Anything else is a Redis that is empty, older than MySQL or not ours; its partition answers 503 `recovering` and sells nothing.
+//! MySQL's checkpoint and Redis' marks must agree before a partition serves: the same generation, and an outbox at least as far as the checkpoint
+//! ([`open`]). Anything else is a Redis that is empty, older than MySQL or not ours; its partition answers 503 `recovering` and sells nothing until it is laid
+//! back from MySQL under a new generation ([`recover`]), while the others serve.
+//!
+//! - [`open`]: verifies the fences, at start and whenever what was verified is in doubt.
+//! - [`run`]: the verifier's loop, which also starts recoveries.
+//! - [`recover`]: one partition, from the bar to the new generation.
+//! - [`rehydrate`]: what is laid, one small file for each room's state.
+//! - [`orphans`]: what a payment left behind in another partition.
 
+pub mod audit;
+mod audit_routes;
+mod error;
 mod open;
+mod orphans;
+mod orphans_sql;
+mod orphans_store;
+mod recover;
+mod rehydrate;
+mod run;
+mod sql;
 
-pub use open::{Error, run_verifier, verify};
+pub use audit_routes::router as audit_router;
+pub use error::Error;
+pub use open::{State, verify};
+pub use orphans::{Settled, Settling, run as run_settling};
+pub use recover::{Outcome, Recovery};
+pub use run::run_verifier;

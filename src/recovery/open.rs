@@ -1,78 +1,116 @@
-//! Opens the partitions whose fences agree: at start, after every reconnection, and from time to time those that stay closed.
+//! Opens the partitions whose fences agree, and says of the others what has become of them.
+//!
+//! A Redis that was rolled back shows the same generation as before, so whatever was queued for it would run. Hence the order: first it is barred, by a
+//! script that compares and sets, then the scripts are made known to Redis, and only then is it trusted (see `redis/trust.rs`).
 
-use std::time::Duration;
+use std::collections::HashSet;
 
 use sqlx::MySqlPool;
-use tokio_util::sync::CancellationToken;
 
+use super::{Error, sql};
 use crate::mysql::generation::{self, Checkpoint};
 use crate::mysql::{self};
-use crate::redis::{self, Marks, Redis};
+use crate::partition::Partition;
+use crate::redis::{self, Args, Fence, Marks, Place, Redis, scripts};
 use crate::telemetry::Metric;
-
-/// How often closed partitions are looked at again.
-const AGAIN: Duration = Duration::from_secs(2);
-
-/// Why the fences could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Redis did not answer.
-    #[error(transparent)]
-    Redis(#[from] redis::Error),
-    /// MySQL did not answer.
-    #[error(transparent)]
-    Mysql(#[from] mysql::Error),
-}
 
 /// What the two fences of a partition say together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+pub enum State {
     /// They agree; the partition serves under this generation.
-    Serve(u64),
+    Serves(u64),
     /// Neither store has ever seen the partition.
     Fresh,
-    /// Redis lacks what MySQL has.
-    Recover,
+    /// Redis has our generation, but lacks what MySQL has.
+    Older,
+    /// Redis is empty, or a recovery has barred the partition.
+    Lost,
+    /// Redis has a generation that MySQL does not have now.
+    Other(u64),
+    /// What Redis has is not ours.
+    Foreign,
 }
 
-fn judge(checkpoint: &Checkpoint, marks: Marks) -> Verdict {
-    match (checkpoint.generation, marks.generation) {
-        (Some(known), Some(found)) if known == found && marks.seq >= checkpoint.n => Verdict::Serve(known),
+/// What the fences say.
+pub(super) fn judge(checkpoint: &Checkpoint, marks: Marks) -> State {
+    match (checkpoint.generation, marks.fence) {
+        (Some(known), Fence::Open(found)) if known == found && marks.seq >= checkpoint.n => {
+            State::Serves(known)
+        }
+        (Some(known), Fence::Open(found)) if known == found => State::Older,
         // A first generation that reached Redis but not MySQL was never served under; it is written anew.
-        (None, _) if checkpoint.n == 0 && marks.seq == 0 => Verdict::Fresh,
-        _ => Verdict::Recover,
+        (None, Fence::Absent | Fence::Open(_)) if checkpoint.n == 0 && marks.seq == 0 => State::Fresh,
+        (_, Fence::Absent | Fence::Barred(_)) => State::Lost,
+        (_, Fence::Open(found)) => State::Other(found),
+        (_, Fence::Foreign) => State::Foreign,
     }
 }
 
-/// Looks at every partition's fences, opens those that agree and those that are fresh, and closes the rest.
+/// Looks at every partition's fences, opens those that agree and those that are fresh, and closes the rest. Gives those that can be laid back without anybody
+/// being asked: what is another installation's is left alone.
 ///
 /// # Errors
-/// When either store does not answer; then the partitions not yet looked at are as they were.
-pub async fn verify(redis: &Redis, mysql: &MySqlPool) -> Result<(), Error> {
+/// When either store does not answer; then Redis is trusted no more than before.
+pub async fn verify(redis: &Redis, mysql: &MySqlPool) -> Result<Vec<Partition>, Error> {
+    let doubts = redis.doubts();
     let partitions = redis.keys().partitions();
     // MySQL first: what it has at this moment, Redis must have at a later one.
     let checkpoints = generation::load(mysql, partitions).await?;
     let all: Vec<_> = partitions.all().collect();
     let marks = redis.marks(&all).await?;
-    let mut recovering = 0_u32;
+    let (mut lost, mut foreign) = (Vec::new(), 0_usize);
+    let mut states = Vec::with_capacity(all.len());
     for (checkpoint, marks) in checkpoints.iter().zip(marks) {
-        let generation = match judge(checkpoint, marks) {
-            Verdict::Serve(generation) => Some(generation),
-            Verdict::Fresh => open_fresh(redis, mysql, checkpoint).await?,
-            Verdict::Recover => None,
+        let state = judge(checkpoint, marks);
+        if state == State::Older {
+            bar(redis, checkpoint).await?;
+        }
+        states.push(state);
+    }
+    if !redis.is_trusted() {
+        redis.load_scripts().await?;
+    }
+    let ours = if states.iter().any(|state| matches!(state, State::Other(_))) {
+        sql::generations(mysql).await?
+    } else {
+        HashSet::new()
+    };
+    for (checkpoint, state) in checkpoints.iter().zip(states) {
+        let partition = checkpoint.partition;
+        let serves = match state {
+            State::Serves(generation) => Some(generation),
+            State::Fresh => open_fresh(redis, mysql, checkpoint).await?,
+            _ => None,
         };
-        match generation {
-            Some(generation) => redis.generations().open(checkpoint.partition, generation),
-            None => {
-                redis.generations().close(checkpoint.partition);
-                recovering += 1;
-            }
+        match (serves, state) {
+            (Some(generation), _) => redis.generations().open(partition, generation),
+            (None, State::Other(found)) if !ours.contains(&(partition.get(), found)) => foreign += 1,
+            (None, State::Foreign) => foreign += 1,
+            (None, _) => lost.push(partition),
+        }
+        if serves.is_none() {
+            redis.generations().close(partition);
         }
     }
-    Metric::PartitionsRecovering.gauge(&[]).set(f64::from(recovering));
-    if recovering > 0 {
-        tracing::error!(partitions = recovering, "Redis lacks what MySQL has; these partitions do not serve");
+    redis.trust(doubts);
+    Metric::PartitionsRecovering.gauge(&[]).set((lost.len() + foreign) as f64);
+    if foreign > 0 {
+        tracing::error!(
+            partitions = foreign,
+            "Redis holds another installation's state; it is left alone until somebody runs `usher recover`"
+        );
     }
+    Ok(lost)
+}
+
+/// Bars a partition that is older than its checkpoint, unless it is not any more.
+async fn bar(redis: &Redis, checkpoint: &Checkpoint) -> Result<(), Error> {
+    let Some(known) = checkpoint.generation else { return Ok(()) };
+    let mut args = Args::new();
+    args.text(&checkpoint.n.to_string()).text(&redis::bar(rand::random(), None));
+    let place = Place::partition(checkpoint.partition);
+    redis.call_fenced(&scripts::RECOVERY_BAR, place, &known.to_string(), args, Vec::new()).await?;
+    tracing::error!(partition = %checkpoint.partition, checkpoint = checkpoint.n, "Redis is older than MySQL; the partition is barred");
     Ok(())
 }
 
@@ -82,38 +120,22 @@ async fn open_fresh(redis: &Redis, mysql: &MySqlPool, seen: &Checkpoint) -> Resu
     let locked = generation::lock_checkpoint(&mut tx, seen.partition).await?;
     let marks = redis.marks(&[seen.partition]).await?;
     let generation = match judge(&locked, marks[0]) {
-        Verdict::Serve(generation) => Some(generation),
-        Verdict::Fresh => {
-            // At random, so that the Redis of another installation can't pass for ours.
-            let first = rand::random_range(1..=1 << 52);
-            redis.write_generation(seen.partition, first).await?;
+        State::Serves(generation) => Some(generation),
+        State::Fresh => {
+            let first = new_generation();
+            redis.write_fence(seen.partition, &first.to_string()).await?;
             generation::set_generation(&mut tx, seen.partition, first).await?;
             Some(first)
         }
-        Verdict::Recover => None,
+        _ => None,
     };
     tx.commit().await.map_err(mysql::Error::from)?;
     Ok(generation)
 }
 
-/// Verifies again after every reconnection, and every two seconds while a partition is closed. Runs until `stop`.
-pub async fn run_verifier(redis: Redis, mysql: MySqlPool, stop: CancellationToken) {
-    let mut reconnected = redis.reconnected();
-    let mut again = tokio::time::interval(AGAIN);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = reconnected.changed() => Metric::RedisReconnectsTotal.counter(&[]).increment(1),
-            _ = again.tick() => {
-                if redis.generations().closed() == 0 {
-                    continue;
-                }
-            }
-        }
-        if let Err(error) = verify(&redis, &mysql).await {
-            tracing::warn!(%error, "verifying the partitions");
-        }
-    }
+/// At random, so that the Redis of another installation can't pass for ours.
+pub(super) fn new_generation() -> u64 {
+    rand::random_range(1..=1 << 52)
 }
 
 #[cfg(test)]
@@ -125,17 +147,22 @@ mod tests {
     fn only_agreeing_fences_serve() {
         let partition = Partitions::new(1).unwrap().nth(0).unwrap();
         let checkpoint = |generation, n| Checkpoint { partition, n, generation };
-        let marks = |generation, seq| Marks { generation, seq };
+        let marks = |fence, seq| Marks { fence, seq };
+        let (absent, open) = (Fence::Absent, Fence::Open);
         for (checkpoint, marks, expected) in [
-            (checkpoint(None, 0), marks(None, 0), Verdict::Fresh),
-            (checkpoint(None, 0), marks(Some(1), 0), Verdict::Fresh),
-            (checkpoint(None, 0), marks(Some(1), 7), Verdict::Recover),
-            (checkpoint(Some(1), 5), marks(Some(1), 5), Verdict::Serve(1)),
-            (checkpoint(Some(1), 5), marks(Some(1), 9), Verdict::Serve(1)),
+            (checkpoint(None, 0), marks(absent, 0), State::Fresh),
+            (checkpoint(None, 0), marks(open(1), 0), State::Fresh),
+            (checkpoint(None, 0), marks(open(1), 7), State::Other(1)),
+            (checkpoint(Some(1), 5), marks(open(1), 5), State::Serves(1)),
+            (checkpoint(Some(1), 5), marks(open(1), 9), State::Serves(1)),
             // Redis came back empty, older, or under another generation.
-            (checkpoint(Some(1), 0), marks(None, 0), Verdict::Recover),
-            (checkpoint(Some(1), 5), marks(Some(1), 4), Verdict::Recover),
-            (checkpoint(Some(2), 5), marks(Some(1), 5), Verdict::Recover),
+            (checkpoint(Some(1), 0), marks(absent, 0), State::Lost),
+            (checkpoint(Some(1), 5), marks(open(1), 4), State::Older),
+            (checkpoint(Some(2), 5), marks(open(1), 5), State::Other(1)),
+            // A recovery is at work, or was cut off, whatever stands behind its bar.
+            (checkpoint(Some(1), 5), marks(Fence::Barred(Some(1)), 9), State::Lost),
+            (checkpoint(None, 0), marks(Fence::Barred(None), 0), State::Lost),
+            (checkpoint(Some(1), 5), marks(Fence::Foreign, 5), State::Foreign),
         ] {
             assert_eq!(judge(&checkpoint, marks), expected, "{checkpoint:?} {marks:?}");
         }

@@ -1,14 +1,21 @@
 //! The arguments of a script call.
 
+use std::io::Write as _;
+
 use bytes::Bytes;
 use fred::types::Value;
 use serde::Serialize;
 
 use super::Error;
 
-/// Arguments in the order of the script's `ARGV:` line.
+/// Arguments in the order of the script's `ARGV:` line. All of them stand in one buffer, so a call for hundreds of requests allocates no
+/// more often than a call for one.
 #[derive(Debug, Default, Clone)]
-pub struct Args(Vec<Value>);
+pub struct Args {
+    buffer: Vec<u8>,
+    /// Where each argument ends.
+    ends: Vec<usize>,
+}
 
 impl Args {
     /// No arguments yet.
@@ -18,14 +25,14 @@ impl Args {
 
     /// Adds a text.
     pub fn text(&mut self, text: &str) -> &mut Self {
-        self.0.push(Value::String(text.into()));
-        self
+        self.bytes(text.as_bytes())
     }
 
     /// Adds a whole number as decimal text.
     pub fn int(&mut self, number: i64) -> &mut Self {
-        self.0.push(Value::Integer(number));
-        self
+        // A Vec takes everything.
+        let _ = write!(self.buffer, "{number}");
+        self.end()
     }
 
     /// Adds a whole number, or an empty text for none.
@@ -38,27 +45,69 @@ impl Args {
 
     /// Adds raw bytes.
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        self.0.push(Value::Bytes(Bytes::copy_from_slice(bytes)));
+        self.buffer.extend_from_slice(bytes);
+        self.end()
+    }
+
+    fn end(&mut self) -> &mut Self {
+        self.ends.push(self.buffer.len());
         self
     }
 
     /// Adds raw bytes for each request of a batch that consists of nothing else.
     pub fn each<'a>(&mut self, all: impl Iterator<Item = &'a [u8; 16]>) -> &mut Self {
-        self.0.extend(all.map(|bytes| Value::Bytes(Bytes::copy_from_slice(bytes))));
+        for bytes in all {
+            self.bytes(bytes);
+        }
         self
     }
 
     /// Adds a MessagePack map. Lua's `cmsgpack` knows texts and numbers, but no bytes.
     pub fn map<T: Serialize>(&mut self, map: &T) -> Result<&mut Self, Error> {
         let packed = rmp_serde::to_vec_named(map).map_err(|error| Error::Protocol(error.to_string()))?;
-        self.0.push(Value::Bytes(packed.into()));
-        Ok(self)
+        Ok(self.bytes(&packed))
     }
 
-    pub(super) fn into_values(self, generation: u64) -> Vec<Value> {
-        let mut values = Vec::with_capacity(self.0.len() + 1);
-        values.push(Value::String(generation.to_string().into()));
-        values.extend(self.0);
+    /// With the fence under which they are meant in front.
+    pub(super) fn seal(self, fence: &str) -> Sealed {
+        Sealed { fence: fence.to_owned(), buffer: self.buffer.into(), ends: self.ends }
+    }
+}
+
+/// Arguments under a fence, ready to be sent, and sent again to a Redis that did not know the script.
+pub(super) struct Sealed {
+    fence: String,
+    buffer: Bytes,
+    ends: Vec<usize>,
+}
+
+impl Sealed {
+    pub(super) fn values(&self) -> Vec<Value> {
+        let mut values = Vec::with_capacity(self.ends.len() + 1);
+        values.push(Value::String(self.fence.as_str().into()));
+        let mut start = 0;
+        for &end in &self.ends {
+            values.push(Value::Bytes(self.buffer.slice(start..end)));
+            start = end;
+        }
         values
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_come_out_as_they_were_put_in() {
+        let mut args = Args::new();
+        args.text("demo").int(-7).maybe_int(None).bytes(&[0, 255]).maybe_int(Some(1 << 53));
+        let sealed = args.seal("4");
+        let bytes = |values: Vec<Value>| -> Vec<Bytes> {
+            values.into_iter().map(|value| value.into_bytes().unwrap()).collect()
+        };
+        let expected: [&[u8]; 6] = [b"4", b"demo", b"-7", b"", &[0, 255], b"9007199254740992"];
+        assert_eq!(bytes(sealed.values()), expected);
+        assert_eq!(bytes(sealed.values()), expected);
     }
 }

@@ -1,7 +1,6 @@
 //! The client: one pool of pipelined connections, set so that nothing is ever sent twice or waits for ever.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use fred::clients::Pool;
@@ -11,8 +10,10 @@ use fred::types::config::{
 };
 use fred::types::{Builder, Value};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 
+use super::args::Sealed;
+use super::trust::Trust;
 use super::{Args, Error, Generations, Keys, Place, Pressure, Reach, Reply, Script};
 use crate::failpoint::failpoint;
 use crate::telemetry::Metric;
@@ -44,8 +45,7 @@ struct Inner {
     pool: Pool,
     keys: Keys,
     generations: Generations,
-    /// Reconnections so far, of all connections.
-    reconnections: Arc<AtomicU64>,
+    trust: Trust,
     pressure: Pressure,
     reach: Reach,
 }
@@ -80,19 +80,16 @@ impl Redis {
         let pool = builder.build_pool(CONNECTIONS)?;
         pool.init().await?;
         let generations = Generations::new(keys.partitions());
-        let reconnections = Arc::<AtomicU64>::default();
-        for client in pool.clients() {
-            tokio::spawn(count_events(client.reconnect_rx(), reconnections.clone()));
-        }
         let redis = Self(Arc::new(Inner {
             pool,
             keys,
             generations,
-            reconnections,
+            trust: Trust::default(),
             pressure: Pressure::default(),
             reach: settings.reach,
         }));
         redis.refuse_unsafe(settings.may_forget, settings.reach).await?;
+        redis.doubt_reconnections();
         Ok(redis)
     }
 
@@ -102,21 +99,22 @@ impl Redis {
     /// [`Error::Recovering`] when the partition does not serve, [`Error::NotLaid`] when the script misses settings, [`Error::NoRoom`] when it is refused
     /// for now; else as in [`Error`].
     pub async fn call(&self, script: &'static Script, place: Place<'_>, args: Args) -> Result<Reply, Error> {
+        self.0.trust.wait(place.partition).await?;
         let generation = self.0.generations.get(place.partition).ok_or(Error::Recovering(place.partition))?;
         if self.0.pressure.refuses(script) {
             return Err(Error::NoRoom("too much waits for MySQL"));
         }
-        let keys: Vec<String> = script.keys().iter().map(|word| self.0.keys.build(place, word)).collect();
         let labels = [("script", script.name())];
         let started = Instant::now();
         failpoint!("{}.before", script.name());
-        let answer = self.run(script, keys, args.into_values(generation)).await;
+        let answer = self.run(script, place, generation, &args.seal(&generation.to_string())).await;
         failpoint!("{}.after", script.name());
         Metric::ScriptSeconds.histogram(&labels).record(started.elapsed());
         let answer = match answer.and_then(Reply::try_from) {
             Ok(Reply::Int(-1)) => {
                 tracing::error!(partition = %place.partition, "another generation stands in Redis; the partition stops serving");
                 self.0.generations.close(place.partition);
+                self.ask_for_verification();
                 Err(Error::Recovering(place.partition))
             }
             Ok(Reply::Int(-2)) => Err(Error::NotLaid),
@@ -127,18 +125,26 @@ impl Redis {
         answer
     }
 
-    /// By the script's SHA-1; by its text when Redis does not know it, at the first call and after a restart, a failover or a flush. The text
-    /// is loaded and run by one command, so no second flush can come between. What it wrote has reached what it must when this returns.
+    /// By the script's SHA-1. A Redis that does not know it was restarted, replaced or flushed: it is verified anew before it gets the text, which it loads and
+    /// runs by one command, so that no second flush can come between. What the script wrote has reached what it must when this returns.
     async fn run(
         &self,
         script: &'static Script,
-        keys: Vec<String>,
-        values: Vec<Value>,
+        place: Place<'_>,
+        generation: u64,
+        args: &Sealed,
     ) -> Result<Value, Error> {
-        let (client, session) = (self.client(), self.session());
-        let answer = match client.evalsha(script.sha1(), keys.clone(), values.clone()).await {
-            Err(error) if error.details().starts_with("NOSCRIPT") => {
-                client.eval(script.body(), keys, values).await
+        let (client, mut session) = (self.client(), self.session());
+        let keys = || self.0.keys.build_all(place, script);
+        let answer = match client.evalsha(script.sha1(), keys(), args.values()).await {
+            Err(error) if is_unknown_script(&error) => {
+                self.doubt();
+                self.0.trust.wait(place.partition).await?;
+                if self.0.generations.get(place.partition) != Some(generation) {
+                    return Err(Error::Recovering(place.partition));
+                }
+                session = self.session();
+                client.eval(script.body(), keys(), args.values()).await
             }
             answer => answer,
         }?;
@@ -146,6 +152,36 @@ impl Redis {
             self.reached(client, session).await?;
         }
         Ok(answer)
+    }
+
+    /// Calls a script of recovery under a fence that the caller names, whatever is verified; `more` keys follow those of its header. `None`: another fence
+    /// stands there, nothing was changed.
+    ///
+    /// # Errors
+    /// As in [`Error`].
+    pub async fn call_fenced(
+        &self,
+        script: &'static Script,
+        place: Place<'_>,
+        fence: &str,
+        args: Args,
+        more: Vec<String>,
+    ) -> Result<Option<Reply>, Error> {
+        let mut keys = self.0.keys.build_all(place, script);
+        keys.extend(more);
+        let args = args.seal(fence);
+        failpoint!("{}.before", script.name());
+        let answer: Value = match self.client().evalsha(script.sha1(), keys.clone(), args.values()).await {
+            Err(error) if is_unknown_script(&error) => {
+                self.client().eval(script.body(), keys, args.values()).await?
+            }
+            answer => answer?,
+        };
+        failpoint!("{}.after", script.name());
+        match Reply::try_from(answer)? {
+            Reply::Int(-1) => Ok(None),
+            reply => Ok(Some(reply)),
+        }
     }
 
     /// The names of keys and partitions.
@@ -173,16 +209,32 @@ impl Redis {
         Ok(())
     }
 
+    /// Raises a doubt whenever a connection was made again, until the client is dropped.
+    fn doubt_reconnections(&self) {
+        let mut reconnections: Vec<_> =
+            self.0.pool.clients().iter().map(EventInterface::reconnect_rx).collect();
+        let inner = Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            loop {
+                let waits = reconnections.iter_mut().map(|events| Box::pin(events.recv()));
+                // Missed ones count as one.
+                let (event, ..) = futures::future::select_all(waits).await;
+                match inner.upgrade() {
+                    Some(inner) if event != Err(RecvError::Closed) => {
+                        Metric::RedisReconnectsTotal.counter(&[]).increment(1);
+                        Self(inner).doubt();
+                    }
+                    _ => return,
+                }
+            }
+        });
+    }
+
     /// Which session with Redis this is: another number after every reconnection, `None` while a connection is down. What was read in one session
     /// may be unknown to the Redis of the next.
     pub fn session(&self) -> Option<u64> {
         let up = self.0.pool.clients().iter().all(ClientLike::is_connected);
-        up.then(|| self.0.reconnections.load(Ordering::Acquire))
-    }
-
-    /// Tells of connections that were made again. What was verified before must be verified anew.
-    pub fn reconnected(&self) -> Reconnected {
-        Reconnected(self.0.pool.clients().iter().map(EventInterface::reconnect_rx).collect())
+        up.then(|| self.doubts())
     }
 
     /// Closes the connections.
@@ -192,26 +244,16 @@ impl Redis {
         }
     }
 
+    pub(super) fn trust_in(&self) -> &Trust {
+        &self.0.trust
+    }
+
     pub(super) fn client(&self) -> &fred::clients::Client {
         self.0.pool.next()
     }
 }
 
-/// Counts events until their sender is gone. Missed ones count as one.
-async fn count_events<T: Clone>(mut events: broadcast::Receiver<T>, count: Arc<AtomicU64>) {
-    while !matches!(events.recv().await, Err(broadcast::error::RecvError::Closed)) {
-        count.fetch_add(1, Ordering::AcqRel);
-    }
-}
-
-/// The reconnections of all connections of the pool.
-#[derive(Debug)]
-pub struct Reconnected(Vec<broadcast::Receiver<fred::types::config::Server>>);
-
-impl Reconnected {
-    /// Waits for the next reconnection of any connection. Missed ones count as one.
-    pub async fn changed(&mut self) {
-        let waits = self.0.iter_mut().map(|events| Box::pin(events.recv()));
-        let _ = futures::future::select_all(waits).await;
-    }
+/// Whether Redis does not know a script that is called by its SHA-1.
+fn is_unknown_script(error: &fred::error::Error) -> bool {
+    error.details().starts_with("NOSCRIPT")
 }

@@ -44,11 +44,63 @@ impl Generations {
     }
 }
 
+/// What stands where a partition's generation should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fence {
+    /// Nothing: Redis is empty, or has never seen the partition.
+    Absent,
+    /// A generation.
+    Open(u64),
+    /// A bar that no script accepts but those of the recovery that set it. The outbox of this generation still stands behind it and is to be written;
+    /// `None` when there is nothing that MySQL may take.
+    Barred(Option<u64>),
+    /// Something that is not ours.
+    Foreign,
+}
+
+impl Fence {
+    fn read(text: &str) -> Self {
+        let words: Vec<&str> = text.split(' ').collect();
+        match (words.as_slice(), text.parse()) {
+            ([_], Ok(generation)) => Self::Open(generation),
+            ([BAR, _, drains], _) => match drains.parse() {
+                Ok(drains) => Self::Barred(Some(drains).filter(|generation| *generation > 0)),
+                Err(_) => Self::Foreign,
+            },
+            _ => Self::Foreign,
+        }
+    }
+
+    /// The generation under which the partition serves.
+    pub fn generation(self) -> Option<u64> {
+        match self {
+            Self::Open(generation) => Some(generation),
+            Self::Absent | Self::Barred(_) | Self::Foreign => None,
+        }
+    }
+
+    /// The generation whose outbox stands there.
+    pub fn outbox_of(self) -> Option<u64> {
+        match self {
+            Self::Open(generation) | Self::Barred(Some(generation)) => Some(generation),
+            Self::Absent | Self::Barred(None) | Self::Foreign => None,
+        }
+    }
+}
+
+/// The first word of a bar.
+const BAR: &str = "barred";
+
+/// The text of a bar, by a token that nobody else has.
+pub fn bar(token: u64, drains: Option<u64>) -> String {
+    format!("{BAR} {token:x} {}", drains.unwrap_or(0))
+}
+
 /// What Redis holds of a partition's fence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Marks {
-    /// The generation, if there is one.
-    pub generation: Option<u64>,
+    /// The generation, or what stands in its place.
+    pub fence: Fence,
     /// The number of the newest outbox entry; 0 before the first.
     pub seq: u64,
 }
@@ -58,17 +110,33 @@ impl Redis {
     pub async fn marks(&self, partitions: &[Partition]) -> Result<Vec<Marks>, Error> {
         let reads = partitions.iter().map(|&partition| async move {
             let key = |name| self.keys().of_partition(partition, name);
-            let generation: Option<u64> = self.client().get(key("generation")).await?;
+            let generation: Option<String> = self.client().get(key("generation")).await?;
             let seq: Option<u64> = self.client().get(key("seq")).await?;
-            Ok(Marks { generation, seq: seq.unwrap_or(0) })
+            let fence = generation.map_or(Fence::Absent, |text| Fence::read(&text));
+            Ok(Marks { fence, seq: seq.unwrap_or(0) })
         });
         try_join_all(reads).await
     }
 
-    /// Writes a partition's generation. The caller holds the row lock of its checkpoint in MySQL.
-    pub async fn write_generation(&self, partition: Partition, generation: u64) -> Result<(), Error> {
+    /// Writes a partition's generation, or a [`bar`]. The caller holds the row lock of its checkpoint in MySQL.
+    pub async fn write_fence(&self, partition: Partition, fence: &str) -> Result<(), Error> {
         let key = self.keys().of_partition(partition, "generation");
-        self.client().set::<(), _, _>(key, generation.to_string(), None, None, false).await?;
+        self.client().set::<(), _, _>(key, fence, None, None, false).await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fence_is_read_as_it_was_written() {
+        assert_eq!(Fence::read("4503599627370496"), Fence::Open(1 << 52));
+        assert_eq!(Fence::read(&bar(7, Some(5))), Fence::Barred(Some(5)));
+        assert_eq!(Fence::read(&bar(u64::MAX, None)), Fence::Barred(None));
+        for other in ["", "x", "-1", "1.5", "barred", "barred 7", "barred 7 x", "barred 7 1 2", "1 2"] {
+            assert_eq!(Fence::read(other), Fence::Foreign, "{other:?}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The names of keys, built from the `KEYS:` line of a script's header.
 
+use super::Script;
 use crate::ids::{CouponId, QueueId, ScheduleId};
 use crate::partition::{Partition, Partitions, Slot};
 
@@ -65,6 +66,11 @@ impl Keys {
     /// A key of the partition itself.
     pub(super) fn of_partition(&self, partition: Partition, name: &str) -> String {
         format!("{}:{{{partition}}}:{name}", self.prefix)
+    }
+
+    /// The keys of a script's `KEYS:` line.
+    pub(super) fn build_all(&self, place: Place<'_>, script: &Script) -> Vec<String> {
+        script.keys().iter().map(|word| self.build(place, word)).collect()
     }
 
     /// The key for one word of a `KEYS:` line.

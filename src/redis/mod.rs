@@ -4,24 +4,28 @@
 //! [`Redis::call`], or through a [`Coalescer`] where many requests meet one entity.
 
 mod args;
+mod clear;
 mod client;
 mod coalescer;
 mod error;
 mod generations;
 mod keys;
+mod look;
 mod outbox;
 mod pressure;
 mod reply;
 mod retired;
 mod safety;
 mod script;
+mod trust;
 
 pub use args::Args;
-pub use client::{Reconnected, Redis, Settings};
+pub use client::{Redis, Settings};
 pub use coalescer::{Batch, Coalescer, MAX_BATCH};
 pub use error::Error;
-pub use generations::{Generations, Marks};
+pub use generations::{Fence, Generations, Marks, bar};
 pub use keys::{Keys, Place};
+pub use look::{Ends, Part};
 pub use outbox::Entry;
 pub use pressure::{Level, Pressure};
 pub use reply::{Reply, Words};

@@ -43,6 +43,7 @@ pub(super) fn choose(
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "any time will do")]
 mod tests {
     use chrono::Utc;
 

@@ -26,6 +26,8 @@ const STORE: &[f64] =
 const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 /// Entries in one pass of the writer.
 const PASS: &[f64] = &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0];
+/// Seconds of laying a partition back.
+const RECOVERY: &[f64] = &[0.01, 0.05, 0.25, 1.0, 5.0, 15.0, 60.0, 300.0];
 /// For counters and gauges.
 const NONE: &[f64] = &[];
 
@@ -103,6 +105,7 @@ metrics! {
     OutboxRowsTotal "usher_outbox_rows_total" Counter Count ["table"] NONE "Rows that the writer brought to MySQL.";
     OutboxRetriesTotal "usher_outbox_retries_total" Counter Count [] NONE "Passes that were rolled back and repeated.";
     OutboxHaltedPartitions "usher_outbox_halted_partitions" Gauge Count [] NONE "Partitions whose outbox stands still at a gap or at an entry that can not be applied.";
+    AuditFaults "usher_audit_faults" Gauge Count ["check"] NONE "What the last audit on this instance found wrong.";
     OutboxDeadLettersTotal "usher_outbox_dead_letters_total" Counter Count [] NONE "Outbox entries of which something was put aside because MySQL refuses it.";
     OutboxDeadLetters "usher_outbox_dead_letters" Gauge Count [] NONE "Outbox entries that are put aside now; see `usher dead-letters list`.";
     PressureLevel "usher_pressure_level" Gauge Count [] NONE "What is refused: 0 nothing, 1 nothing but a warning, 2 joins, 3 promotions and holds too.";
@@ -110,6 +113,9 @@ metrics! {
     RedisMemoryUsedBytes "usher_redis_memory_used_bytes" Gauge Bytes [] NONE "Memory that Redis uses.";
     RedisMemoryMaxBytes "usher_redis_memory_max_bytes" Gauge Bytes [] NONE "Memory that Redis may use; 0 is no bound.";
     PartitionsRecovering "usher_partitions_recovering" Gauge Count [] NONE "Partitions that sell nothing until their state is laid back.";
+    RecoveriesTotal "usher_recoveries_total" Counter Count [] NONE "Partitions that were laid back from MySQL.";
+    RecoverySeconds "usher_recovery_seconds" Histogram Seconds [] RECOVERY "Time in which a partition was laid back.";
+    OrphansSettledTotal "usher_orphans_settled_total" Counter Count ["kind"] NONE "What payments left behind in another partition, settled after a recovery.";
     RedisReconnectsTotal "usher_redis_reconnects_total" Counter Count [] NONE "Connections to Redis made again after a loss.";
     MysqlPoolConnections "usher_mysql_pool_connections" Gauge Count ["state"] NONE "Connections to MySQL, idle and used.";
     BuildInfo "usher_build_info" Gauge Count ["version"] NONE "Always 1; the label says which version runs.";

@@ -154,7 +154,7 @@ async fn show(State(wallet): State<Arc<Wallet>>, User(user_id): User) -> Result<
     Ok(Json(WalletDto { user_id, balance }))
 }
 
-/// Puts money in. Where service keys are on, only a service may: users don't credit themselves.
+/// Puts money in. Where service keys or JWTs are on, only a service may: users don't credit themselves.
 #[utoipa::path(post, path = "/v1/wallet/charges", tag = "wallet", request_body = NewEntry, params(("Idempotency-Key" = String, Header)),
     responses((status = 201, body = EntryDto), (status = 202, body = EntryDto, description = "Done, and not yet known to be durable."),
         (status = 400, body = Problem), (status = 401, body = Problem),
@@ -168,7 +168,7 @@ async fn charge(
     OriginalUri(uri): OriginalUri,
     new: JsonBytes<NewEntry>,
 ) -> Result<Created, Problem> {
-    if callers.has_service_keys() && !caller.by_service {
+    if callers.only_services_charge() && !caller.by_service {
         return Err(Problem::forbidden("A charge needs a service key."));
     }
     let keyed = keyed(caller.user, &key, uri.path(), &new.bytes);

@@ -16,7 +16,7 @@ use crate::support::{Answer, Api, NIGHT, SHOW, World, new_key};
 
 /// What a seat or a wallet is asked for. A caller is named by a number.
 #[derive(Clone, Debug, PartialEq)]
-enum Op {
+pub(crate) enum Op {
     Hold(usize),
     Release(usize),
     Buy(usize),
@@ -28,7 +28,7 @@ enum Op {
 
 /// What it answers.
 #[derive(Clone, Debug, PartialEq)]
-enum Ret {
+pub(crate) enum Ret {
     Done,
     Refused,
     Status(&'static str),
@@ -37,7 +37,7 @@ enum Ret {
 
 /// A seat as it should be.
 #[derive(Clone, Debug)]
-enum Seat {
+pub(crate) enum Seat {
     Free,
     Held(usize),
     Sold(usize),
@@ -70,7 +70,7 @@ impl SequentialSpec for Seat {
 
 /// A wallet as it should be.
 #[derive(Clone, Debug)]
-struct Wallet(i64);
+pub(crate) struct Wallet(pub(crate) i64);
 
 impl SequentialSpec for Wallet {
     type Op = Op;
@@ -95,18 +95,18 @@ impl SequentialSpec for Wallet {
 
 /// The thing whose history an event belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Thing {
+pub(crate) enum Thing {
     Seat(u32),
     Wallet(usize),
 }
 
 /// One call on one thing. No end: nobody knows what became of it.
 #[derive(Clone, Debug)]
-struct Call {
-    thing: Thing,
-    op: Op,
-    began: Instant,
-    end: Option<(Instant, Ret)>,
+pub(crate) struct Call {
+    pub(crate) thing: Thing,
+    pub(crate) op: Op,
+    pub(crate) began: Instant,
+    pub(crate) end: Option<(Instant, Ret)>,
 }
 
 /// One of those who call. Callers share wallets: two are one user.
@@ -233,7 +233,10 @@ impl Caller {
 }
 
 /// Whether calls on one thing can have been made one at a time, starting from a state.
-fn check<S: SequentialSpec<Op = Op, Ret = Ret> + Clone>(start: S, calls: &[(usize, Call)]) -> bool {
+pub(crate) fn check<S: SequentialSpec<Op = Op, Ret = Ret> + Clone>(
+    start: S,
+    calls: &[(usize, Call)],
+) -> bool {
     let mut tester = LinearizabilityTester::new(start);
     // In the order of real time; at one instant what begins comes first, which allows more orders, not fewer.
     let mut events = Vec::new();

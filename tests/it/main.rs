@@ -3,20 +3,25 @@
 //! One binary, a file a room. `support` keeps what they stand on.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
+#![allow(clippy::disallowed_methods, reason = "tests live on the servers' machine, and wait")]
 
+mod audit;
 mod bad_input;
 mod best;
 mod cancel;
 mod coupon_payments;
 mod coupons;
+mod dashboards;
 mod dead_letters;
 mod definitions;
 mod durable;
 mod entries;
 mod failpoints;
+mod faults;
 mod giveaways_edges;
 mod giveaways_kill;
 mod history;
+mod identity;
 mod journey;
 mod kill;
 mod lists;
@@ -30,12 +35,21 @@ mod queue;
 mod queue_model;
 mod races;
 mod races_kill;
+mod recovery;
+mod recovery_faults;
+mod recovery_line;
+mod recovery_orphans;
+mod recovery_size;
 mod relay;
 mod reports;
 mod retire;
 mod rewards;
 mod seats;
+mod settings;
+mod skew;
+mod streams;
 mod support;
 mod surface;
+mod waiting;
 mod windows;
 mod writer;

@@ -129,6 +129,9 @@ async fn an_emptied_redis_sells_nothing() {
     api.charge(&user, money).await;
     world.stores.audit().await;
 
+    // With the checkpoints locked nobody can lay anything back.
+    let mut lock = world.stores.mysql.begin().await.unwrap();
+    sqlx::query("SELECT n FROM outbox_checkpoints FOR UPDATE").fetch_all(&mut *lock).await.unwrap();
     world.stores.redis().await.ask(&["FLUSHALL"]).await;
     let refuse = async |api: &Api| {
         api.hold(&other.token, NIGHT, &[1]).await.problem(503, "recovering");

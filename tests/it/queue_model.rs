@@ -1,9 +1,9 @@
-//! The line under random use, on four instances with four promoters: nobody overtakes, nobody too many gets in, nobody stands twice, and no
-//! position or estimate goes up.
+//! The line under random use, on four instances with four promoters, two of them an hour ahead and an hour behind: nobody overtakes, nobody too many
+//! gets in, nobody stands twice, and no position or estimate goes up.
 //!
 //! Each run is a queue of its own with random settings, and a random walk of joins, polls, leaves and changes of settings over all instances, from a seed
-//! that is printed when something is wrong. `make model` makes ten thousand runs. The instances' clocks play no part: no decision reads one, only
-//! Redis', so there is nothing to skew.
+//! that is printed when something is wrong. `make model` makes ten thousand runs. The two promoters whose clocks are off are processes of their own; `skew.rs` asks such
+//! instances everything else. Inside an instance there is nothing to skew: clippy refuses its clock wherever something is decided.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use usher::queue::{Claims, Error, Queue, Settings, Signer, Standing, run_promote
 use usher::redis::{self, Keys, Redis};
 
 use crate::support::servers::PARTITIONS;
+use crate::support::skew::Skew;
 use crate::support::{Stores, eventually};
 
 /// Instances of one run.
@@ -231,13 +232,19 @@ async fn the_line_keeps_its_promises_under_random_use() {
     println!("seeds {first} to {}", first + runs - 1);
     let stores = Stores::new().await;
     let stop = CancellationToken::new();
+    let mut skewed = Vec::new();
+    if let Some(skew) = Skew::new() {
+        skewed = vec![skew.start(&stores, 3_600).await, skew.start(&stores, -3_600).await];
+    }
     let mut queues = Vec::new();
-    for _ in 0..INSTANCES {
+    for nth in 0..INSTANCES {
         let key = ("k1".to_owned(), "d41d8cd98f00b204e9800998ecf8427e".to_owned().into());
         let redis = connect(&stores).await;
         let queue = Queue::new(redis, stores.mysql.clone(), Signer::new(&[key]), stop.clone());
         queues.push(Arc::new(queue));
-        tokio::spawn(run_promoter(queues.last().unwrap().clone(), stop.clone()));
+        if nth >= skewed.len() {
+            tokio::spawn(run_promoter(queues[nth].clone(), stop.clone()));
+        }
     }
     let redis = connect(&stores).await;
     let writer = Writer::new(redis.clone(), stores.mysql.clone(), AckSettings::default());
@@ -259,6 +266,9 @@ async fn the_line_keeps_its_promises_under_random_use() {
         let_in += check_promotions(&stores, run).await;
     }
     stop.cancel();
+    for process in skewed {
+        process.kill().await;
+    }
     let seeds: HashSet<u64> = walked.iter().map(|run| run.1).collect();
     assert_eq!(seeds.len() as u64, runs);
     assert!(let_in > runs, "hardly anybody was let in: the runs prove nothing");

@@ -7,6 +7,7 @@ use crate::support::{NIGHT, SHOW, World, eventually, new_key, new_user, on_one_a
 
 on_one_and_two!(
     a_hundred_token_requests_of_one_user_give_one_token,
+    two_requests_of_each_of_a_hundred_users_give_one_token_each,
     two_hundred_users_on_one_seat_give_one_hold,
     parallel_charges_add_up,
     a_payment_sent_twenty_times_debits_once,
@@ -29,6 +30,19 @@ async fn a_hundred_token_requests_of_one_user_give_one_token(world: World) {
         (queue["waiting"] == 1 && queue["active"] == 1).then_some(())
     })
     .await;
+}
+
+async fn two_requests_of_each_of_a_hundred_users_give_one_token_each(world: World) {
+    world.queue(SHOW, json!({"promote_per_interval": 1, "interval_ms": 3_600_000, "max_active": 1})).await;
+    world.api.guest(SHOW).await;
+    // Side by side, so that both requests of an unknown user come in one call of the script.
+    let users: Vec<_> = (0..100).flat_map(|_| vec![new_user(); 2]).collect();
+    let answers = join_all(users.iter().map(|user| world.api.join(SHOW, user))).await;
+    for twins in answers.chunks(2) {
+        let statuses = [twins[0].status, twins[1].status];
+        assert!(statuses == [201, 200] || statuses == [200, 201], "{statuses:?}");
+        assert_eq!(twins[0].body["token"], twins[1].body["token"]);
+    }
 }
 
 async fn two_hundred_users_on_one_seat_give_one_hold(world: World) {

@@ -13,6 +13,7 @@ pub(super) fn rows(stage: &Stage) -> Vec<Row> {
     let reading = names("nowhere", |name| api.admin_call(Method::GET, &format!("/admin/queues/{name}")));
     let mut rows = vec![
         Row::new(Method::GET, "/admin/queues", vec![keyless(stage, Method::GET, "/admin/queues")]),
+        Row::new(Method::POST, "/admin/audit", vec![keyless(stage, Method::POST, "/admin/audit")]),
         Row::new(
             Method::GET,
             "/admin/queues/{queue}",
@@ -58,6 +59,7 @@ fn queue(stage: &Stage) -> Row {
     let good = json!({
         "mode": "open", "promote_per_interval": 10_000, "interval_ms": 1_000, "max_active": 10_000, "active_seconds": 300,
         "claim_seconds": 60, "max_waiting": null, "opens_at": null, "closes_at": null, "prequeue_starts_at": null, "order": "fifo",
+        "restore_seconds": 30,
     });
     let mut groups = vec![
         keyless(stage, Method::PUT, path),
@@ -91,6 +93,17 @@ fn queue(stage: &Stage) -> Row {
         }
         groups.push(field(&good, &format!("/{name}"), name, bad, call));
     }
+    let bad = [
+        json!(3_601),
+        json!(-1),
+        json!(1.5),
+        json!("5"),
+        json!(1_u64 << 32),
+        json!([]),
+        json!(true),
+        json!(null),
+    ];
+    groups.push(field(&good, "/restore_seconds", "restore_seconds", bad.to_vec(), call));
     for name in ["opens_at", "closes_at", "prequeue_starts_at"] {
         let mut bad = times();
         if name == "prequeue_starts_at" {

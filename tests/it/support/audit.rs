@@ -1,9 +1,13 @@
 //! Holds Redis against MySQL row by row, and both against what DESIGN.md promises.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use sqlx::FromRow;
+use usher::partition::Partitions;
 use usher::payment::Payment;
+use usher::recovery::audit::{Report, audit};
+use usher::redis::{Keys, Reach, Redis, Settings};
 use usher::seats::Reservation;
 use uuid::Uuid;
 
@@ -64,6 +68,20 @@ impl Facts {
 }
 
 impl Stores {
+    /// Waits until every outbox is empty.
+    pub(crate) async fn written(&self) {
+        eventually("every outbox is empty", || async {
+            let mut redis = self.redis().await;
+            for partition in 0..PARTITIONS {
+                if redis.ask(&["XLEN", &self.key(partition, "outbox")]).await.int() > 0 {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+    }
+
     /// Waits until no payment is under way and every outbox is empty.
     pub(crate) async fn at_rest(&self) {
         eventually("every payment ends and the outbox is empty", || async {
@@ -94,7 +112,24 @@ impl Stores {
         self.check_payments(&redis);
         self.check_money(&redis).await;
         self.check_checkpoints().await;
+        let report = self.audit_command(Duration::from_secs(5)).await;
+        assert!(report.consistent, "the audit command sees what this audit does not: {report:#?}");
         redis
+    }
+
+    /// What `usher audit` finds. It shares no code with this audit, so each holds the other to its word.
+    pub(crate) async fn audit_command(&self, patience: Duration) -> Report {
+        let keys = Keys::new(&self.prefix, Partitions::new(PARTITIONS).unwrap());
+        let settings = Settings {
+            url: self.redis_url().into(),
+            command_timeout: Duration::from_secs(5),
+            may_forget: false,
+            reach: Reach::default(),
+        };
+        let redis = Redis::connect(&settings, keys).await.unwrap();
+        let report = Box::pin(audit(&redis, &self.mysql, patience, &|_, _, _| ())).await.unwrap();
+        redis.close().await;
+        report
     }
 
     /// Each payment at one end; confirmed exactly where the seats are sold to its reservation.

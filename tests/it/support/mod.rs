@@ -8,6 +8,8 @@ pub(crate) mod process;
 pub(crate) mod relay;
 pub(crate) mod resp;
 pub(crate) mod servers;
+pub(crate) mod skew;
+pub(crate) mod sse;
 pub(crate) mod world;
 
 use std::time::{Duration, Instant};
@@ -17,6 +19,7 @@ pub(crate) use instance::Instance;
 pub(crate) use process::Process;
 pub(crate) use relay::{Lose, Relay, Relays};
 pub(crate) use servers::Stores;
+pub(crate) use sse::{Said, Sse};
 pub(crate) use usher::dev::TempDir;
 pub(crate) use world::{NIGHT, SHOW, World};
 

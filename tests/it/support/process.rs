@@ -57,7 +57,8 @@ impl Process {
         process
     }
 
-    async fn spawn(stores: &Stores, settings: &[(&'static str, String)]) -> Self {
+    /// The same without waiting: whoever waits has to look whether it is still alive.
+    pub(crate) async fn spawn(stores: &Stores, settings: &[(&'static str, String)]) -> Self {
         let [public, admin] = [free_port(), free_port()];
         let dir = TempDir::new("it-process").unwrap();
         let log = dir.path().join("log");
@@ -136,7 +137,12 @@ impl Process {
         .await;
     }
 
-    /// Lets it go on that a fail point has frozen.
+    /// Freezes it.
+    pub(crate) fn freeze(&self) {
+        signal("-STOP", self.pid);
+    }
+
+    /// Lets it go on that is frozen.
     pub(crate) fn thaw(&self) {
         signal("-CONT", self.pid);
     }
@@ -149,6 +155,26 @@ impl Process {
     /// Waits for its end.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         tokio::time::timeout(super::PATIENCE, self.supervisor.wait()).await.expect("it ends").unwrap()
+    }
+
+    /// Waits until it is ready, or has ended.
+    pub(crate) async fn comes_up(&mut self) -> bool {
+        let client = reqwest::Client::new();
+        let ready = format!("{}/readyz", self.public);
+        loop {
+            if self.supervisor.try_wait().unwrap().is_some() {
+                return false;
+            }
+            if client.get(&ready).send().await.is_ok_and(|answer| answer.status() == 200) {
+                return true;
+            }
+            tokio::time::sleep(super::LOOK).await;
+        }
+    }
+
+    /// Waits for its end for as long as it takes. Safe to cancel.
+    pub(crate) async fn wait(&mut self) {
+        self.supervisor.wait().await.unwrap();
     }
 
     /// What it wrote.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
-use usher::config::args::{SecretArgs, ServeArgs, StoreArgs};
+use usher::config::args::{HttpArgs, SecretArgs, ServeArgs, StoreArgs};
 use usher::dev::{Durability, PrivateMysql, PrivateRedis, TempDir};
 use usher::mysql::migrate::migrate;
 use usher::partition::Partitions;
@@ -60,7 +60,7 @@ pub(crate) struct Stores {
     /// A way into it.
     pub(crate) mysql: MySqlPool,
     /// A Redis that only this test has.
-    _own_redis: Option<(PrivateRedis, TempDir)>,
+    own_redis: Option<(PrivateRedis, TempDir)>,
 }
 
 impl Stores {
@@ -80,24 +80,70 @@ impl Stores {
         stores
     }
 
+    /// What the test's own Redis has on disk now.
+    pub(crate) fn saved(&self) -> TempDir {
+        let (_, dir) = self.own_redis.as_ref().unwrap();
+        let copy = TempDir::new("it-saved").unwrap();
+        copy_files(&dir.path().join(AOF), copy.path());
+        copy
+    }
+
+    /// Kills the test's own Redis and brings it back on the same port with what it had on disk at another time. `meanwhile` runs while it is away.
+    pub(crate) async fn rolled_back(&mut self, saved: &TempDir, meanwhile: impl AsyncFnOnce()) {
+        let (redis, dir) = self.own_redis.take().unwrap();
+        redis.stop().await.unwrap();
+        meanwhile().await;
+        std::fs::remove_dir_all(dir.path().join(AOF)).unwrap();
+        std::fs::create_dir(dir.path().join(AOF)).unwrap();
+        copy_files(saved.path(), &dir.path().join(AOF));
+        let redis = PrivateRedis::start_on(dir.path(), self.redis_port).await.unwrap();
+        self.own_redis = Some((redis, dir));
+    }
+
+    /// The partition of a user.
+    pub(crate) fn partition_of_user(&self, user: &str) -> u16 {
+        let user: usher::ids::UserId = user.parse().unwrap();
+        Partitions::new(PARTITIONS).unwrap().of(user.slot()).get()
+    }
+
+    /// Takes a partition out of Redis.
+    pub(crate) async fn lose(&self, partition: u16) {
+        let mut redis = self.redis().await;
+        // The fence first, as a partition that is half gone would never serve.
+        redis.ask(&["DEL", &self.key(partition, "generation")]).await;
+        for key in redis.ask(&["KEYS", &self.key(partition, "*")]).await.list() {
+            redis.ask(&["DEL", &key.text()]).await;
+        }
+    }
+
+    /// On servers of the caller's own, which it may kill.
+    pub(crate) async fn at(redis_port: u16, mysql: &PrivateMysql) -> Self {
+        let stores = Self::of(redis_port, mysql).await;
+        migrate(&stores.mysql, Partitions::new(PARTITIONS).unwrap()).await.unwrap();
+        stores
+    }
+
     /// A database without a schema.
     pub(crate) async fn without_schema() -> Self {
         Self::empty(None).await
     }
 
     async fn empty(own_redis: Option<(PrivateRedis, TempDir)>) -> Self {
+        let servers = servers();
+        let redis_port = own_redis.as_ref().map_or(servers.redis.port(), |(redis, _)| redis.port());
+        Self { own_redis, ..Self::of(redis_port, &servers.mysql).await }
+    }
+
+    async fn of(redis_port: u16, server: &PrivateMysql) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let servers = servers();
-        let mut connection = MySqlConnection::connect(&servers.mysql.url()).await.unwrap();
+        let mut connection = MySqlConnection::connect(&server.url()).await.unwrap();
         let create = format!("CREATE DATABASE {prefix}");
         sqlx::query(AssertSqlSafe(create)).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
-        let mysql_url = servers.mysql.url_of(&prefix);
+        let mysql_url = server.url_of(&prefix);
         let mysql = MySqlPoolOptions::new().max_connections(4).connect_lazy(&mysql_url).unwrap();
-        let redis_port = own_redis.as_ref().map_or(servers.redis.port(), |(redis, _)| redis.port());
-        let mysql_port = servers.mysql.port();
-        Self { prefix, redis_port, mysql_port, mysql_url, mysql, _own_redis: own_redis }
+        Self { prefix, redis_port, mysql_port: server.port(), mysql_url, mysql, own_redis: None }
     }
 
     /// Where Redis is, as a URL.
@@ -137,9 +183,9 @@ impl Stores {
         ServeArgs {
             secrets: SecretArgs {
                 auth: text("header"),
-                service_keys: None,
                 admin_key: text(ADMIN_KEY),
                 token_keys: text(TOKEN_KEYS),
+                ..SecretArgs::default()
             },
             stores: StoreArgs {
                 redis_url: Some(self.redis_url()),
@@ -148,6 +194,8 @@ impl Stores {
                 key_prefix: Some(self.prefix.clone()),
                 ..StoreArgs::default()
             },
+            // A machine that runs many tests at once is slow, and slowness is not what they look for.
+            http: HttpArgs { request_timeout_ms: text("30000"), ..HttpArgs::default() },
             ..ServeArgs::default()
         }
     }
@@ -156,4 +204,14 @@ impl Stores {
 /// A port of 127.0.0.1 as the URL of a Redis.
 pub(crate) fn redis_url_at(port: u16) -> String {
     format!("redis://127.0.0.1:{port}")
+}
+
+/// Where Redis keeps its append-only file, in its directory.
+const AOF: &str = "appendonlydir";
+
+fn copy_files(from: &std::path::Path, to: &std::path::Path) {
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
 }

@@ -1,0 +1,27 @@
+#!lua flags=allow-oom
+-- Frees an issue that a payment took or used which did not come to be, once, and leaves a tombstone, so that a late take can't land.
+--
+-- KEYS: generation seq outbox c:issues c:uses coupon_ops coupon_ops_due
+-- ARGV: generation, coupon, issue, payment, the issue's user and moment of issue (both empty where MySQL does not have it as used)
+-- Reply: 1 freed, 2 it is not that payment's
+--
+-- uses: guard outbox coupon_use
+local FREED, OTHER = 1, 2
+local KEEP_OPS_MS = 604800000
+redis.call('HLEN', issues)
+redis.call('HLEN', coupon_ops)
+redis.call('ZCARD', coupon_ops_due)
+local issue, payment, user = ARGV[3], ARGV[4], ARGV[5]
+local record = use_of(issue)
+if not record or record.payment ~= payment then
+  return OTHER
+end
+local op = issue .. payment .. record.attempt
+redis.call('HDEL', uses, issue)
+redis.call('HSET', coupon_ops, op, '')
+redis.call('ZADD', coupon_ops_due, now + KEEP_OPS_MS, op)
+if user ~= '' then
+  emit('use', { id = issue, coupon = ARGV[2], user = user, issued_at = tonumber(ARGV[6]), at = now })
+end
+publish()
+return FREED

@@ -1,0 +1,123 @@
+//! What clients see of a queue and of a place in it.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::settings::{Laid, Mode, Order};
+use super::{Place, Queue, Snapshot, Standing, rules};
+use crate::ids::{QueueId, UserId};
+use crate::time::Millis;
+
+/// A queue as everybody may see it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct QueueDto {
+    queue_id: QueueId,
+    mode: Mode,
+    waiting: u64,
+    active: u64,
+    max_active: u32,
+    admitted_total: u64,
+    opens_at: Option<Millis>,
+    closes_at: Option<Millis>,
+    estimated_wait_seconds: Option<u64>,
+    sold_out: bool,
+    /// Only where places are dealt by lottery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lottery: Option<LotteryDto>,
+}
+
+/// How the lottery's places were dealt: the score of a user is the first forty bits of SHA-1 over seed and user.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Lottery)]
+struct LotteryDto {
+    /// SHA-256 of the seed, published before the opening.
+    seed_sha256: String,
+    /// The seed itself, from the opening on.
+    seed: Option<String>,
+}
+
+impl QueueDto {
+    pub(super) fn new(queue_id: QueueId, laid: &Laid, snapshot: &Snapshot) -> Self {
+        let (settings, line) = (&laid.settings, &snapshot.line);
+        let behind = line.waiting + 1;
+        Self {
+            queue_id,
+            mode: line.mode,
+            waiting: line.waiting,
+            active: line.active,
+            max_active: settings.max_active,
+            admitted_total: snapshot.admitted,
+            opens_at: settings.opens_at.map(Millis::from),
+            closes_at: settings.closes_at.map(Millis::from),
+            estimated_wait_seconds: rules::estimated_wait_seconds(behind, line, settings),
+            sold_out: line.sold_out,
+            lottery: (settings.order == Order::Lottery).then(|| LotteryDto {
+                seed_sha256: super::audit::seed_hash(&laid.seed),
+                seed: settings
+                    .opens_at
+                    .is_some_and(|opens| opens.timestamp_millis() <= line.now)
+                    .then(|| laid.seed.clone()),
+            }),
+        }
+    }
+}
+
+/// What a user sees of their place.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Ticket)]
+pub(super) struct TicketDto {
+    /// The signed queue token.
+    token: String,
+    queue_id: QueueId,
+    user_id: UserId,
+    status: TicketStatus,
+    /// 1-based; null unless waiting.
+    position: Option<u64>,
+    /// How many wait in all.
+    waiting: u64,
+    /// Null when not known.
+    estimated_wait_seconds: Option<u64>,
+    /// When to ask again.
+    poll_after_ms: u64,
+    /// Null unless active.
+    active_until: Option<Millis>,
+    /// A JWT for other backends; null unless active.
+    pass: Option<String>,
+    /// Every seat of the queue's concerts is sold.
+    sold_out: bool,
+}
+
+impl TicketDto {
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum TicketStatus {
+    Waiting,
+    Active,
+    Expired,
+}
+
+pub(super) fn ticket(queue: &Queue, place: &Place) -> TicketDto {
+    let (status, position, until) = match place.standing {
+        Standing::Waiting { position } => (TicketStatus::Waiting, Some(position), None),
+        Standing::Active { until } => (TicketStatus::Active, None, Some(until)),
+        Standing::Expired => (TicketStatus::Expired, None, None),
+    };
+    TicketDto {
+        token: queue.sign(&place.claims),
+        queue_id: place.claims.queue.clone(),
+        user_id: place.claims.user,
+        status,
+        position,
+        waiting: place.line.waiting,
+        estimated_wait_seconds: place.estimated_wait_seconds,
+        poll_after_ms: place.poll_after_ms(rand::random_range(-1.0..=1.0)),
+        active_until: until.map(Millis),
+        pass: until.and_then(|until| queue.pass(place, until)),
+        sold_out: place.line.sold_out,
+    }
+}

@@ -1,0 +1,79 @@
+//! What the waiting page (`web/waiting.html`) asks for: a place for its visitor, kept in a cookie over reloads and closed tabs.
+//!
+//! The visitor of a site that knows nothing of Usher has no identity. Where bare `Usher-User` headers are believed, a visitor without one is
+//! made a guest, whom only the cookie knows; elsewhere the visitor must be known already.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header::SET_COOKIE;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Extension, Router};
+use uuid::Uuid;
+
+use super::dto::ticket;
+use super::gate::cookie;
+use super::{Error, Place, Queue, Standing};
+use crate::http::identity::{Callers, MaybeUser};
+use crate::http::path::Path;
+use crate::http::{Json, Problem};
+use crate::ids::{QueueId, UserId};
+
+/// How long a browser keeps the cookie, in seconds: longer than any wait.
+const KEPT_SECONDS: u32 = 86_400;
+
+/// The route of the page. It is no part of the contract: clients join by `POST /v1/queues/{queue}/tokens`.
+pub fn router() -> Router<Arc<Queue>> {
+    Router::new().route("/waiting/{queue}/place", post(place))
+}
+
+/// The place of the cookie while it stands, else a new one.
+async fn place(
+    State(queue): State<Arc<Queue>>,
+    Extension(callers): Extension<Arc<Callers>>,
+    Path(id): Path<QueueId>,
+    MaybeUser(user): MaybeUser,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    if !is_of_our_page(&headers) {
+        return Err(Problem::forbidden("Only the waiting page itself may ask."));
+    }
+    queue.settings(&id).ok_or(Error::NotFound)?;
+    if let Some(place) = kept(&queue, &id, user, &headers).await? {
+        return Ok(answer(&queue, &place));
+    }
+    let guest = || callers.take_guests().then(|| UserId::from(Uuid::new_v4()));
+    let user = user.or_else(guest).ok_or_else(|| Problem::unauthenticated("Sign in first."))?;
+    Ok(answer(&queue, &queue.join(&id, user).await?.0))
+}
+
+/// A page of another site could send the visitor's browser here without the cookie, which `SameSite=Lax` holds back, and so have a place at the
+/// end of the line put over theirs. Browsers say where a request comes from (Fetch Metadata).
+fn is_of_our_page(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin")
+}
+
+async fn kept(
+    queue: &Arc<Queue>,
+    id: &QueueId,
+    user: Option<UserId>,
+    headers: &HeaderMap,
+) -> Result<Option<Place>, Error> {
+    let claims =
+        cookie(headers, id).and_then(|token| queue.verify(token)).filter(|claims| claims.queue == *id);
+    let Some(claims) = claims.filter(|claims| user.is_none_or(|user| user == claims.user)) else {
+        return Ok(None);
+    };
+    let place = queue.poll(&claims).await?;
+    Ok((place.standing != Standing::Expired).then_some(place))
+}
+
+fn answer(queue: &Queue, place: &Place) -> Response {
+    let ticket = ticket(queue, place);
+    let (queue, token) = (&place.claims.queue, ticket.token());
+    let cookie =
+        format!("usher-{queue}={token}; Path=/; Max-Age={KEPT_SECONDS}; Secure; HttpOnly; SameSite=Lax");
+    (StatusCode::OK, [(SET_COOKIE, cookie)], Json(ticket)).into_response()
+}

@@ -1,0 +1,303 @@
+//! The audit: whether what is promised holds for what stands in Redis and MySQL.
+//!
+//! It walks both stores in bounded parts (HSCAN and ZSCAN on one side, pages by primary key on the other) and holds the two sides of each part against
+//! each other, so it needs as much memory for ten million rows as for ten thousand. It may run while instances serve. What looks wrong is then
+//! perhaps only on its way, so it is looked at again until it is gone, until nothing moves any more, or until the audit's patience is over: what
+//! moves on is no fault, what stays is one ([`again`]).
+//!
+//! - `again`: looking again; whether anything is under way.
+//! - `fences`: generations, sequences, checkpoints, outboxes.
+//! - `queues`: places, slots, order and rate.
+//! - `seats`: reservations and who owns a seat.
+//! - `payments`: one end each; confirmed ⇔ debited and sold.
+//! - `money`: balances, ledgers, and the sums over everything.
+//! - `giveaways`: coupons, rewards, and what is known of users.
+//!
+//! It reads what the scripts wrote with structures of its own and shares no code with the rooms: a mistake in a room must not hide itself.
+
+mod again;
+mod fences;
+mod giveaways;
+mod money;
+mod payments;
+mod queues;
+mod seats;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::MySqlPool;
+use sqlx::mysql::MySql;
+use sqlx::query_builder::Separated;
+use uuid::Uuid;
+
+use super::Error;
+use crate::ids::{CouponId, QueueId, ScheduleId};
+use crate::partition::{Partition, Slot};
+use crate::redis::Redis;
+use crate::telemetry::Metric;
+use again::{Again, Inspection};
+
+/// Rows of a page, and names of a list in a statement.
+const PAGE: usize = 500;
+/// Faults that one check tells of; it counts them all.
+const TOLD: usize = 10;
+
+/// What one check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = AuditCheck)]
+pub struct Check {
+    /// What was checked.
+    pub name: &'static str,
+    /// Whether it holds.
+    pub ok: bool,
+    /// How many Redis has, or their sum where it is about money; null where Redis has no say.
+    pub redis: Option<i64>,
+    /// The same of MySQL.
+    pub mysql: Option<i64>,
+    /// What was compared, and the first of what is wrong.
+    pub detail: String,
+}
+
+/// What an audit found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = AuditReport)]
+pub struct Report {
+    /// Whether every check holds.
+    pub consistent: bool,
+    /// All checks.
+    pub checks: Vec<Check>,
+}
+
+/// Hears which check is at work, how many rows and elements were seen so far, and about how many there are.
+pub type Progress<'a> = &'a (dyn Fn(&'static str, u64, u64) + Sync);
+
+/// Checks everything. `patience` bounds how long the audit waits in all for things that are under way.
+///
+/// # Errors
+/// When a store does not answer.
+pub async fn audit(
+    redis: &Redis,
+    mysql: &MySqlPool,
+    patience: Duration,
+    progress: Progress<'_>,
+) -> Result<Report, Error> {
+    let scene = Scene::read(redis, mysql, patience, progress).await?;
+    scene.again.rest().await?;
+    let mut checks = vec![fences::check(&scene).await?];
+    checks.extend(queues::check(&scene).await?);
+    checks.push(seats::reservations(&scene).await?);
+    checks.push(seats::owners(&scene).await?);
+    checks.push(payments::check(&scene).await?);
+    checks.push(money::wallets(&scene).await?);
+    checks.push(money::ledgers(&scene).await?);
+    checks.push(money::sums(&scene).await?);
+    checks.push(giveaways::coupons(&scene).await?);
+    checks.push(giveaways::rewards(&scene).await?);
+    checks.push(giveaways::facts(&scene).await?);
+    let checks: Vec<Check> = checks.into_iter().map(Tally::done).collect();
+    Ok(Report { consistent: checks.iter().all(|check| check.ok), checks })
+}
+
+/// A schedule and where its seats are.
+struct Hall {
+    schedule: ScheduleId,
+    partition: Partition,
+    /// Its concert is archived: Redis holds nothing of it any more.
+    archived: bool,
+}
+
+/// What every check needs to know.
+struct Scene<'a> {
+    redis: &'a Redis,
+    mysql: &'a MySqlPool,
+    again: Again<'a>,
+    halls: Vec<Hall>,
+    coupons: Vec<(CouponId, Option<i64>)>,
+    seen: std::sync::atomic::AtomicU64,
+    about: u64,
+    progress: Progress<'a>,
+}
+
+impl<'a> Scene<'a> {
+    async fn read(
+        redis: &'a Redis,
+        mysql: &'a MySqlPool,
+        patience: Duration,
+        progress: Progress<'a>,
+    ) -> Result<Self, Error> {
+        let partition = |queue: &QueueId| redis.keys().partition(queue.slot());
+        let schedules: Vec<(String, String, bool)> = sqlx::query_as(
+            "SELECT s.id, c.queue_id, c.archived_at IS NOT NULL FROM schedules s JOIN concerts c ON c.id = s.concert_id ORDER BY s.id",
+        )
+        .fetch_all(mysql)
+        .await?;
+        let halls = schedules.into_iter().filter_map(|(schedule, queue, archived)| {
+            let queue: QueueId = queue.parse().ok()?;
+            Some(Hall { schedule: schedule.parse().ok()?, partition: partition(&queue), archived })
+        });
+        let coupons: Vec<(String, Option<i64>)> =
+            sqlx::query_as("SELECT id, CAST(total_quantity AS SIGNED) FROM coupons ORDER BY id")
+                .fetch_all(mysql)
+                .await?;
+        let coupons = coupons.into_iter().filter_map(|(id, total)| Some((id.parse().ok()?, total)));
+        // What the server estimates for its planner; good enough for a progress bar. Most rows are looked at from both sides.
+        let about: Option<i64> = sqlx::query_scalar(
+            "SELECT CAST(2 * SUM(TABLE_ROWS) AS SIGNED) FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()",
+        )
+        .fetch_one(mysql)
+        .await?;
+        Ok(Self {
+            redis,
+            mysql,
+            again: Again::new(redis, mysql, patience).await?,
+            halls: halls.collect(),
+            coupons: coupons.collect(),
+            seen: std::sync::atomic::AtomicU64::new(0),
+            about: about.and_then(|rows| u64::try_from(rows).ok()).unwrap_or_default(),
+            progress,
+        })
+    }
+
+    fn partition(&self, slot: Slot) -> Partition {
+        self.redis.keys().partition(slot)
+    }
+
+    fn partitions(&self) -> impl Iterator<Item = Partition> {
+        self.redis.keys().partitions().all()
+    }
+
+    /// Says that some more was looked at.
+    fn saw(&self, check: &'static str, rows: usize) {
+        let seen = self.seen.fetch_add(rows as u64, std::sync::atomic::Ordering::Relaxed) + rows as u64;
+        (self.progress)(check, seen, self.about.max(seen));
+    }
+
+    /// Looks at some things, and at those that look wrong again.
+    async fn judge<K: Clone + Ord, F: Inspection<K>>(
+        &self,
+        tally: &mut Tally,
+        ids: Vec<K>,
+        inspect: &impl Fn(Vec<K>) -> F,
+    ) -> Result<(), Error> {
+        self.saw(tally.name, ids.len());
+        if !ids.is_empty() {
+            tally.faults(self.again.judge(ids, inspect).await?);
+        }
+        Ok(())
+    }
+
+    /// Looks at everything that stands in one hash of Redis, a part at a time.
+    async fn walk_hash<K: Clone + Ord, F: Inspection<K>>(
+        &self,
+        tally: &mut Tally,
+        (partition, name): (Partition, &str),
+        id: impl Fn(&Bytes) -> Option<K>,
+        inspect: &impl Fn(Vec<K>) -> F,
+    ) -> Result<(), Error> {
+        tally.redis(self.redis.hash_len(partition, name).await?);
+        let mut from = None;
+        loop {
+            let part = self.redis.hash_part(partition, name, from).await?;
+            let mut ids = Vec::with_capacity(part.pairs.len());
+            for (field, _) in &part.pairs {
+                match id(field) {
+                    Some(id) => ids.push(id),
+                    None => tally
+                        .faults(vec![format!("{name} of {partition} has {field:?}, which is not of there")]),
+                }
+            }
+            for some in ids.chunks(PAGE) {
+                self.judge(tally, some.to_vec(), inspect).await?;
+            }
+            from = part.next;
+            if from.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// MessagePack records under sixteen-byte ids, each in the partition that its id leads to.
+    async fn records<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        ids: &[(Partition, Uuid)],
+    ) -> Result<Vec<Option<Result<T, String>>>, Error> {
+        let read = |packed: Bytes| rmp_serde::from_slice(&packed).map_err(|error| error.to_string());
+        let fields: Vec<_> =
+            ids.iter().map(|(at, id)| (*at, Bytes::copy_from_slice(id.as_bytes()))).collect();
+        Ok(self.fields(name, &fields).await?.into_iter().map(|packed| packed.map(read)).collect())
+    }
+
+    /// Fields of a hash that every partition has.
+    async fn fields(&self, name: &str, fields: &[(Partition, Bytes)]) -> Result<Vec<Option<Bytes>>, Error> {
+        let mut values = vec![None; fields.len()];
+        for partition in self.partitions() {
+            let here: Vec<usize> = (0..fields.len()).filter(|at| fields[*at].0 == partition).collect();
+            if here.is_empty() {
+                continue;
+            }
+            let names: Vec<Bytes> = here.iter().map(|at| fields[*at].1.clone()).collect();
+            let found = self.redis.hash_fields(partition, name, &names).await?;
+            for (at, value) in here.into_iter().zip(found) {
+                values[at] = value;
+            }
+        }
+        Ok(values)
+    }
+}
+
+/// What a check has come to so far.
+struct Tally {
+    name: &'static str,
+    redis: Option<i64>,
+    mysql: Option<i64>,
+    note: String,
+    count: u64,
+    told: Vec<String>,
+}
+
+impl Tally {
+    fn new(name: &'static str, note: &str) -> Self {
+        Self { name, redis: None, mysql: None, note: note.to_owned(), count: 0, told: Vec::new() }
+    }
+
+    fn redis(&mut self, more: u64) {
+        self.redis = Some(self.redis.unwrap_or_default() + i64::try_from(more).unwrap_or(i64::MAX));
+    }
+
+    fn mysql(&mut self, more: usize) {
+        self.mysql = Some(self.mysql.unwrap_or_default() + i64::try_from(more).unwrap_or(i64::MAX));
+    }
+
+    fn faults(&mut self, faults: Vec<String>) {
+        self.count += faults.len() as u64;
+        let room = TOLD - self.told.len();
+        self.told.extend(faults.into_iter().take(room));
+    }
+
+    fn done(self) -> Check {
+        let mut detail = self.note;
+        if self.count > 0 {
+            detail.push_str(&format!("; {} wrong: {}", self.count, self.told.join("; ")));
+            let more = self.count - self.told.len() as u64;
+            if more > 0 {
+                detail.push_str(&format!("; and {more} more"));
+            }
+        }
+        Metric::AuditFaults.gauge(&[("check", self.name)]).set(self.count as f64);
+        Check { name: self.name, ok: self.count == 0, redis: self.redis, mysql: self.mysql, detail }
+    }
+}
+
+/// Binds a list of values, separated by commas.
+fn list<T>(mut list: Separated<'_, MySql, &'static str>, values: &[T])
+where
+    T: Clone + Send + for<'q> sqlx::Encode<'q, MySql> + sqlx::Type<MySql> + 'static,
+{
+    for value in values {
+        list.push_bind(value.clone());
+    }
+}

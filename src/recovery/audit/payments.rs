@@ -1,0 +1,181 @@
+//! Payments: one end each, the same in both stores; confirmed ⇔ debited ∧ seats sold.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use sqlx::QueryBuilder;
+use uuid::Uuid;
+
+use super::{Error, Scene, Tally, list};
+use crate::ids::{IssueId, PaymentId, ReservationId, UserId};
+
+/// For so long a payment may be without an end. The sweep takes it up after ten seconds, and again and again.
+const AN_END_WITHIN_MS: i64 = 60_000;
+
+/// As the scripts pack it.
+#[derive(Deserialize)]
+struct Record {
+    reservation: ReservationId,
+    user: UserId,
+    state: String,
+    attempt: u32,
+    amount: i64,
+    discount: i64,
+    #[serde(default)]
+    balance_after: Option<i64>,
+    #[serde(default)]
+    issue: Option<IssueId>,
+    at: i64,
+}
+
+/// As MySQL has it, with what it pays for.
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: Uuid,
+    reservation_id: Uuid,
+    user_id: Uuid,
+    amount: i64,
+    discount: i64,
+    status: String,
+    attempt: u32,
+    balance_after: Option<i64>,
+    coupon_issue_id: Option<Uuid>,
+    reservation: Option<String>,
+    owner: Option<Uuid>,
+    used_by: Option<Uuid>,
+}
+
+/// Every payment.
+pub(super) async fn check(scene: &Scene<'_>) -> Result<Tally, Error> {
+    let mut tally = Tally::new(
+        "payments",
+        "one end each, the same in both stores; confirmed where the reservation is, debited and not given back",
+    );
+    let inspect = |some: Vec<PaymentId>| async move { inspect(scene, &some).await };
+    for partition in scene.partitions() {
+        let id =
+            |field: &Bytes| PaymentId::from_slice(field).filter(|id| scene.partition(id.slot()) == partition);
+        scene.walk_hash(&mut tally, (partition, "payments"), id, &inspect).await?;
+    }
+    let mut after = Uuid::nil();
+    loop {
+        let page: Vec<Uuid> =
+            sqlx::query_scalar("SELECT id FROM payments WHERE id > ? ORDER BY id LIMIT 500")
+                .bind(after)
+                .fetch_all(scene.mysql)
+                .await?;
+        let Some(last) = page.last() else { return Ok(tally) };
+        after = *last;
+        tally.mysql(page.len());
+        scene.judge(&mut tally, page.into_iter().map(PaymentId::from).collect(), &inspect).await?;
+    }
+}
+
+async fn inspect(scene: &Scene<'_>, ids: &[PaymentId]) -> Result<Vec<(PaymentId, String)>, Error> {
+    let uuids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let keys = scene.redis.keys();
+    let places: Vec<_> = ids.iter().map(|id| (keys.partition(id.slot()), id.uuid())).collect();
+    let records: Vec<Option<Result<Record, String>>> = scene.records("payments", &places).await?;
+    let mut query = QueryBuilder::new(
+        "SELECT p.id, p.reservation_id, p.user_id, p.amount, p.discount, p.status, p.attempt, p.balance_after, p.coupon_issue_id, \
+         r.status AS reservation, r.user_id AS owner, i.payment_id AS used_by FROM payments p \
+         LEFT JOIN reservations r ON r.id = p.reservation_id LEFT JOIN coupon_issues i ON i.id = p.coupon_issue_id WHERE p.id IN (",
+    );
+    list(query.separated(", "), &uuids);
+    let rows: Vec<Row> = query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?;
+    let rows: BTreeMap<Uuid, Row> = rows.into_iter().map(|row| (row.id, row)).collect();
+    // What the wallet knows of each attempt stands in the user's partition, for a week.
+    let mut ops = Vec::new();
+    for (id, record) in ids.iter().zip(&records) {
+        if let Some(Ok(record)) = record {
+            let op = [id.as_bytes().as_slice(), record.attempt.to_string().as_bytes()].concat();
+            ops.push((keys.partition(record.user.slot()), Bytes::from(op)));
+        }
+    }
+    let mut ops = scene.fields("wallet_ops", &ops).await?.into_iter();
+
+    let now = scene.redis.clock().await?;
+    let mut faults = Vec::new();
+    for (id, record) in ids.iter().zip(records) {
+        let row = rows.get(&id.uuid());
+        let mut wrong = |text: String| faults.push((*id, format!("payment {id}: {text}")));
+        match record.transpose() {
+            Ok(Some(record)) => {
+                let op = ops.next().flatten();
+                if let Some(text) = differ(&record, row) {
+                    wrong(text);
+                }
+                if let Some(text) = record.at_odds(op.as_deref(), now) {
+                    wrong(text);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => wrong(format!("can't be read: {error}")),
+        }
+        if let Some(text) = row.and_then(Row::at_odds) {
+            wrong(text);
+        }
+    }
+    Ok(faults)
+}
+
+/// What the two stores tell differently.
+fn differ(record: &Record, row: Option<&Row>) -> Option<String> {
+    let told = match record.state.as_str() {
+        // An earlier attempt may have left a row.
+        "pending" | "voiding" => return None,
+        "refunding" => "confirmed",
+        end => end,
+    };
+    let Some(row) = row else { return Some(format!("is {told} in Redis and not in MySQL")) };
+    let same = told == row.status
+        && record.reservation.uuid() == row.reservation_id
+        && record.user.uuid() == row.user_id
+        && (record.amount, record.discount, record.attempt) == (row.amount, row.discount, row.attempt)
+        && record.balance_after == row.balance_after
+        && record.issue.map(IssueId::uuid) == row.coupon_issue_id;
+    (!same).then(|| {
+        format!(
+            "is told differently: {told}, {} in Redis; {}, {} in MySQL",
+            record.amount, row.status, row.amount
+        )
+    })
+}
+
+impl Record {
+    /// What its wallet or the clock says against it.
+    fn at_odds(&self, op: Option<&[u8]>, now: i64) -> Option<String> {
+        let debited = op.map(|op| op.starts_with(b"d"));
+        match (self.state.as_str(), debited) {
+            ("confirmed", Some(false)) => Some("is confirmed, but its debit was given back".to_owned()),
+            ("declined" | "voided", Some(true)) => Some(format!("is {}, but its debit stands", self.state)),
+            ("pending" | "voiding" | "refunding", _) if now - self.at > AN_END_WITHIN_MS => {
+                Some(format!("has been {} for {} s", self.state, (now - self.at) / 1_000))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Row {
+    /// What else MySQL knows against it.
+    fn at_odds(&self) -> Option<String> {
+        let reservation = self.reservation.as_deref().unwrap_or("missing");
+        let fits = match self.status.as_str() {
+            "confirmed" => reservation == "confirmed",
+            "refunded" => reservation == "cancelled",
+            // Another payment may have bought it, or the hold still runs and has no row.
+            "declined" | "voided" => true,
+            other => return Some(format!("ended as {other}, which is no end")),
+        };
+        if !fits {
+            return Some(format!("is {}, but its reservation is {reservation}", self.status));
+        }
+        if self.owner.is_some_and(|owner| owner != self.user_id) {
+            return Some("is of another user than its reservation".to_owned());
+        }
+        let used = self.coupon_issue_id.is_none() || self.used_by == Some(self.id);
+        (self.status == "confirmed" && !used).then(|| "its coupon is not used by it".to_owned())
+    }
+}

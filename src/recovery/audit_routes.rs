@@ -1,0 +1,41 @@
+//! The audit over HTTP.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use sqlx::MySqlPool;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Error;
+use super::audit::{self, Report};
+use crate::http::{Json, Problem};
+use crate::redis::Redis;
+
+/// How long the call waits for what is under way. A request is cut off at its timeout, so whoever has millions of rows uses the command.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// The operators' route of the audit.
+pub fn router() -> OpenApiRouter<(Redis, MySqlPool)> {
+    OpenApiRouter::new().routes(routes!(post))
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Redis(error) => error.into(),
+            Error::Mysql(error) => error.into(),
+            Error::Overtaken(_) | Error::Undrained(_) | Error::Row(..) => {
+                tracing::error!(%error, "an audit ended as a recovery does");
+                Self::internal()
+            }
+        }
+    }
+}
+
+/// Checks everything that is promised over Redis and MySQL. For much data use the command `usher audit`, which no timeout cuts off.
+#[utoipa::path(post, path = "/admin/audit", tag = "audit", responses((status = 200, body = Report), (status = 503, body = Problem)),
+    security(("admin" = [])))]
+async fn post(State((redis, mysql)): State<(Redis, MySqlPool)>) -> Result<Json<Report>, Problem> {
+    Ok(Json(audit::audit(&redis, &mysql, PATIENCE, &|_, _, _| ()).await?))
+}

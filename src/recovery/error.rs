@@ -1,0 +1,30 @@
+//! Why a partition could not be verified or laid back.
+
+use crate::partition::Partition;
+use crate::{mysql, redis};
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Redis did not answer.
+    #[error(transparent)]
+    Redis(#[from] redis::Error),
+    /// MySQL did not answer.
+    #[error(transparent)]
+    Mysql(#[from] mysql::Error),
+    /// Another instance has barred the partition meanwhile, or Redis was replaced again.
+    #[error("somebody else has barred partition {0}")]
+    Overtaken(Partition),
+    /// What stands in the partition's outbox does not come to MySQL, so laying it back would lose it.
+    #[error("the outbox of partition {0} is not being written to MySQL; nothing of it is thrown away")]
+    Undrained(Partition),
+    /// A row is not of a form that this release knows.
+    #[error("a row of {0} can't be laid back: {1}")]
+    Row(&'static str, String),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Mysql(error.into())
+    }
+}

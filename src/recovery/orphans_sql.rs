@@ -1,0 +1,128 @@
+//! What MySQL tells of payments that crossed partitions and do not agree there.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, MySqlPool};
+use uuid::Uuid;
+
+use super::orphans::first_id;
+use crate::ids::PaymentId;
+use crate::mysql::Error;
+
+/// Recoveries that are not settled.
+pub(super) struct Unsettled {
+    /// When the first of them began.
+    pub(super) oldest: DateTime<Utc>,
+    /// When the last of them was done.
+    pub(super) newest: DateTime<Utc>,
+    /// MySQL's clock.
+    pub(super) now: DateTime<Utc>,
+}
+
+/// The recoveries that are not settled, if there are any.
+pub(super) async fn unsettled(pool: &MySqlPool) -> Result<Option<Unsettled>, Error> {
+    let (oldest, newest, now): (Option<DateTime<Utc>>, Option<DateTime<Utc>>, DateTime<Utc>) = sqlx::query_as(
+        "SELECT MIN(began_at), MAX(laid_at), CAST(UTC_TIMESTAMP(3) AS DATETIME(3)) FROM recoveries WHERE settled_at IS NULL",
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(oldest.zip(newest).map(|(oldest, newest)| Unsettled { oldest, newest, now }))
+}
+
+/// Says that what was laid by a moment is settled.
+pub(super) async fn settle(pool: &MySqlPool, laid: DateTime<Utc>) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE recoveries SET settled_at = UTC_TIMESTAMP(3) WHERE settled_at IS NULL AND laid_at <= ?",
+    )
+    .bind(laid.naive_utc())
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// A debit without a payment that stands.
+#[derive(FromRow)]
+pub(super) struct Debit {
+    pub(super) payment_id: Uuid,
+    pub(super) attempt: u32,
+    pub(super) user_id: Uuid,
+    /// MySQL has another end of that attempt; else Redis may know one.
+    pub(super) ended_otherwise: bool,
+}
+
+pub(super) async fn debits_without_payment(
+    pool: &MySqlPool,
+    since: DateTime<Utc>,
+) -> Result<Vec<Debit>, Error> {
+    let list = "SELECT e.payment_id, e.attempt, e.user_id, p.id IS NOT NULL AND p.attempt >= e.attempt AS ended_otherwise \
+                FROM wallet_entries e LEFT JOIN payments p ON p.id = e.payment_id \
+                WHERE e.id >= ? AND e.kind = 'payment' AND e.attempt IS NOT NULL \
+                AND (p.id IS NULL OR p.attempt <> e.attempt OR p.status IN ('declined', 'voided')) \
+                AND NOT EXISTS (SELECT 1 FROM wallet_entries b \
+                  WHERE b.payment_id = e.payment_id AND b.kind = 'refund' AND b.attempt = e.attempt)";
+    Ok(sqlx::query_as(list).bind(first_id(since)).fetch_all(pool).await?)
+}
+
+/// What a payment took, or should have.
+#[derive(FromRow)]
+pub(super) struct Paid {
+    pub(super) id: Uuid,
+    pub(super) attempt: u32,
+    pub(super) user_id: Uuid,
+    pub(super) amount: i64,
+}
+
+pub(super) async fn payments_without_debit(
+    pool: &MySqlPool,
+    since: DateTime<Utc>,
+) -> Result<Vec<Paid>, Error> {
+    let list = "SELECT p.id, p.attempt, p.user_id, CAST(p.amount - p.discount AS SIGNED) AS amount FROM payments p \
+                WHERE p.settled_at > ? AND p.user_slot IS NOT NULL AND p.status IN ('confirmed', 'refunded') AND p.amount > p.discount \
+                AND NOT EXISTS (SELECT 1 FROM wallet_entries e WHERE e.payment_id = p.id AND e.attempt = p.attempt)";
+    Ok(sqlx::query_as(list).bind(since.naive_utc()).fetch_all(pool).await?)
+}
+
+pub(super) async fn cancelled_without_money(
+    pool: &MySqlPool,
+    since: DateTime<Utc>,
+) -> Result<Vec<Paid>, Error> {
+    let list = "SELECT p.id, p.attempt, p.user_id, CAST(p.amount - p.discount AS SIGNED) AS amount FROM payments p \
+                WHERE p.settled_at > ? AND p.user_slot IS NOT NULL AND p.status = 'refunded' AND p.amount > p.discount \
+                AND NOT EXISTS (SELECT 1 FROM wallet_entries e WHERE e.payment_id = p.id AND e.attempt IS NULL)";
+    Ok(sqlx::query_as(list).bind(since.naive_utc()).fetch_all(pool).await?)
+}
+
+/// Payments with their queues.
+pub(super) async fn money_without_cancelling(
+    pool: &MySqlPool,
+    since: DateTime<Utc>,
+) -> Result<Vec<(Uuid, String)>, Error> {
+    let list = "SELECT p.id, p.queue_id FROM wallet_entries e JOIN payments p ON p.id = e.payment_id \
+                WHERE e.id >= ? AND e.kind = 'refund' AND e.attempt IS NULL AND p.status = 'confirmed'";
+    Ok(sqlx::query_as(list).bind(first_id(since)).fetch_all(pool).await?)
+}
+
+/// An issue that is used by a payment which MySQL does not have as confirmed.
+#[derive(FromRow)]
+pub(super) struct Used {
+    pub(super) id: Uuid,
+    pub(super) coupon_id: String,
+    pub(super) user_id: Uuid,
+    pub(super) issued_at: DateTime<Utc>,
+    pub(super) payment_id: Uuid,
+}
+
+pub(super) async fn uses_without_payment(pool: &MySqlPool, since: DateTime<Utc>) -> Result<Vec<Used>, Error> {
+    let list = "SELECT i.id, i.coupon_id, i.user_id, i.issued_at, i.payment_id FROM coupon_issues i \
+                LEFT JOIN payments p ON p.id = i.payment_id AND p.status = 'confirmed' \
+                WHERE i.used_at > ? AND i.payment_id IS NOT NULL AND p.id IS NULL";
+    Ok(sqlx::query_as(list).bind(since.naive_utc()).fetch_all(pool).await?)
+}
+
+/// Whether MySQL has no end of a payment in which its issue is used.
+pub(super) async fn is_free(pool: &MySqlPool, payment: PaymentId) -> Result<bool, Error> {
+    let status: Option<String> = sqlx::query_scalar("SELECT status FROM payments WHERE id = ?")
+        .bind(payment.uuid())
+        .fetch_optional(pool)
+        .await?;
+    Ok(status.is_none_or(|status| status != "confirmed"))
+}

@@ -1,0 +1,115 @@
+//! The scripts by which orphans are settled, one function each. They run under the partition's generation like any other.
+
+use crate::ids::{CouponId, EntryId, IssueId, PaymentId, QueueId, UserId};
+use crate::money;
+use crate::redis::{Args, Error, Place, Redis, scripts};
+
+/// What Redis says of a payment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct State {
+    attempt: u32,
+    /// Empty when there is no such payment.
+    word: String,
+}
+
+impl State {
+    /// Whether an attempt is under way or was paid, so that what it took is rightly taken.
+    pub(super) fn stands(&self, attempt: u32) -> bool {
+        self.attempt == attempt && !self.is_over()
+    }
+
+    /// Whether nothing of the payment is under way, and nothing was paid by it.
+    pub(super) fn is_over(&self) -> bool {
+        ["", "declined", "voided", "refunded"].contains(&self.word.as_str())
+    }
+}
+
+/// `recovery/state`.
+pub(super) async fn state(redis: &Redis, payment: PaymentId) -> Result<State, Error> {
+    let mut args = Args::new();
+    args.bytes(payment.as_bytes());
+    let place = Place::partition(redis.keys().partition(payment.slot()));
+    let mut words = redis.call(&scripts::RECOVERY_STATE, place, args).await?.words()?;
+    let attempt = u32::try_from(words.int()?).unwrap_or(0);
+    Ok(State { attempt, word: words.text()? })
+}
+
+/// `wallet/refund`. Whether money was given back.
+pub(super) async fn refund(
+    redis: &Redis,
+    user: UserId,
+    payment: PaymentId,
+    attempt: u32,
+) -> Result<bool, Error> {
+    let op = [payment.as_bytes().as_slice(), attempt.to_string().as_bytes()].concat();
+    let mut args = Args::new();
+    args.int(money::MAX).bytes(user.as_bytes()).bytes(&op).bytes(EntryId::new(user.slot()).as_bytes());
+    let place = Place::partition(redis.keys().partition(user.slot()));
+    let mut words = redis.call(&scripts::WALLET_REFUND, place, args).await?.words()?;
+    Ok(words.word()?.words()?.int()? > 0)
+}
+
+/// `wallet/give_back`. It can't tell whether it was given back now or before.
+pub(super) async fn give_back(
+    redis: &Redis,
+    user: UserId,
+    payment: PaymentId,
+    amount: i64,
+) -> Result<bool, Error> {
+    let op = [payment.as_bytes().as_slice(), b"c"].concat();
+    let mut args = Args::new();
+    args.int(money::MAX).bytes(user.as_bytes()).bytes(&op);
+    args.bytes(EntryId::new(user.slot()).as_bytes()).int(amount);
+    let place = Place::partition(redis.keys().partition(user.slot()));
+    redis.call(&scripts::WALLET_GIVE_BACK, place, args).await?;
+    Ok(true)
+}
+
+/// `recovery/redebit`, under the generation. Whether money was debited.
+pub(super) async fn redebit(redis: &Redis, user: UserId, args: Args) -> Result<bool, Error> {
+    let place = Place::partition(redis.keys().partition(user.slot()));
+    Ok(redis.call(&scripts::RECOVERY_REDEBIT, place, args).await?.int()? == 1)
+}
+
+/// `recovery/recancel`. Whether the cancelling goes on now.
+pub(super) async fn recancel(redis: &Redis, queue: &QueueId, payment: PaymentId) -> Result<bool, Error> {
+    let mut args = Args::new();
+    args.bytes(payment.as_bytes());
+    Ok(redis.call(&scripts::RECOVERY_RECANCEL, Place::queue(redis.keys(), queue), args).await?.int()? == 1)
+}
+
+/// `recovery/taken`. Goes on from a cursor ("0" begins): issues that a payment has taken and not used, with that payment.
+pub(super) async fn taken(
+    redis: &Redis,
+    coupon: &CouponId,
+    cursor: &str,
+) -> Result<(Option<String>, Vec<(IssueId, PaymentId)>), Error> {
+    let mut args = Args::new();
+    args.text(cursor);
+    let place = Place::coupon(redis.keys(), coupon);
+    let mut words = redis.call(&scripts::RECOVERY_TAKEN, place, args).await?.words()?;
+    let next = Some(words.text()?).filter(|cursor| cursor != "0");
+    let mut taken = Vec::new();
+    while !words.is_empty() {
+        let (issue, payment) = (words.word()?.bytes()?, words.word()?.bytes()?);
+        let pair = IssueId::from_slice(&issue).zip(PaymentId::from_slice(&payment));
+        taken.push(pair.ok_or_else(|| Error::Protocol("wanted two ids".into()))?);
+    }
+    Ok((next, taken))
+}
+
+/// `recovery/free_use`. Whether the issue was the payment's until now. `owner`: whose it is and since when, where MySQL has it as used.
+pub(super) async fn free_use(
+    redis: &Redis,
+    coupon: &CouponId,
+    issue: IssueId,
+    payment: PaymentId,
+    owner: Option<(UserId, i64)>,
+) -> Result<bool, Error> {
+    let mut args = Args::new();
+    args.text(coupon.as_str()).bytes(issue.as_bytes()).bytes(payment.as_bytes());
+    args.bytes(owner.as_ref().map_or(&[], |(user, _)| user.as_bytes()));
+    args.maybe_int(owner.map(|(_, issued_at)| issued_at));
+    let place = Place::coupon(redis.keys(), coupon);
+    Ok(redis.call(&scripts::RECOVERY_FREE_USE, place, args).await?.int()? == 1)
+}

@@ -1,0 +1,199 @@
+//! Lays one partition back from MySQL.
+//!
+//! ```text
+//! bar ─→ drain ─→ clear ─→ lay ─→ seal ─→ new generation in Redis ─→ commit in MySQL
+//! ```
+//!
+//! **One at a time.** From the clearing to the commit the partition's row in `outbox_checkpoints` is locked: other recoveries skip it, and no writer moves it. Should
+//! MySQL lose that lock while we go on, the *bar* keeps order: a value with a random token in place of the generation. Every write of a recovery is a script
+//! under its own bar, so whoever bars the partition after us ends our writing with that same step.
+//!
+//! **Closed until whole.** A bar is no generation that any script accepts. The new generation comes last in Redis, after everything that was laid (a file or a
+//! replica that is cut anywhere before shows the bar), and last of all in MySQL. Killed before the first, the partition is barred; between the
+//! two, Redis shows a generation that MySQL does not have: closed both ways, and the next recovery begins anew. It never matters where the one before
+//! stopped, because the clearing takes all it has laid.
+//!
+//! **Nothing that MySQL could still get is thrown away.** If the outbox of the right generation stands behind the bar with more than MySQL has (somebody lays back
+//! a partition that serves), the bar says so, the writer goes on writing it, and clearing waits until it is through. From then on the bar says that
+//! there is nothing, so that no writer takes what stands there in between.
+//!
+//! **Numbers go on.** `seq` is set to the checkpoint, so the next entry is the one after it.
+
+use std::time::Duration;
+
+use sqlx::MySqlPool;
+use tokio::time::{Instant, sleep};
+
+use super::open::{State, judge, new_generation};
+use super::rehydrate::{self, Hand};
+use super::{Error, sql};
+use crate::failpoint::failpoint;
+use crate::mysql::generation;
+use crate::outbox::{self, Nudge};
+use crate::partition::Partition;
+use crate::redis::{self, Args, Place, Redis, scripts};
+use crate::telemetry::Metric;
+
+/// How long the outbox behind a bar may take to come to MySQL, and how often it is looked at.
+const DRAIN: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(20);
+/// How long it is waited until MySQL has what other partitions told before this one is laid. Whatever comes later is settled by the orphans' rounds.
+const OTHERS: Duration = Duration::from_secs(5);
+
+/// What came of a recovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The partition serves again.
+    Laid {
+        /// Rows that were laid.
+        rows: u64,
+        /// How long it took.
+        took: Duration,
+    },
+    /// It could serve all the time; nothing was done.
+    Serves,
+    /// Another instance is at it.
+    Busy,
+}
+
+/// Lays partitions back.
+#[derive(Debug, Clone)]
+pub struct Recovery {
+    redis: Redis,
+    mysql: MySqlPool,
+    nudge: Nudge,
+}
+
+impl Recovery {
+    /// Over both stores; `nudge` wakes a writer.
+    pub fn new(redis: Redis, mysql: MySqlPool, nudge: Nudge) -> Self {
+        Self { redis, mysql, nudge }
+    }
+
+    /// What the fences of all partitions say now.
+    ///
+    /// # Errors
+    /// When a store does not answer.
+    pub async fn states(&self) -> Result<Vec<(Partition, State)>, Error> {
+        let partitions: Vec<_> = self.redis.keys().partitions().all().collect();
+        let checkpoints = generation::load(&self.mysql, self.redis.keys().partitions()).await?;
+        let marks = self.redis.marks(&partitions).await?;
+        let told = checkpoints.iter().zip(marks);
+        Ok(told.map(|(checkpoint, marks)| (checkpoint.partition, judge(checkpoint, marks))).collect())
+    }
+
+    /// Lays a partition back; `anyway` also one that could serve.
+    ///
+    /// # Errors
+    /// When a store fails, or what is there must not be thrown away. Then the partition stays closed, and it can be begun anew.
+    pub async fn recover(&self, partition: Partition, anyway: bool) -> Result<Outcome, Error> {
+        let started = Instant::now();
+        let Some((token, next)) = self.bar(partition, anyway).await? else { return Ok(Outcome::Serves) };
+        if token == 0 {
+            return Ok(Outcome::Busy);
+        }
+        self.drain(partition).await?;
+        let Some(rows) = self.lay(partition, token, next).await? else { return Ok(Outcome::Busy) };
+        let took = started.elapsed();
+        Metric::RecoveriesTotal.counter(&[]).increment(1);
+        Metric::RecoverySeconds.histogram(&[]).record(took);
+        tracing::info!(%partition, rows, ?took, "a partition was laid back from MySQL and serves again");
+        Ok(Outcome::Laid { rows, took })
+    }
+
+    /// Bars the partition. Gives the bar's token and the generation to come; a token of 0 when another is at it, nothing when it serves.
+    async fn bar(&self, partition: Partition, anyway: bool) -> Result<Option<(u64, u64)>, Error> {
+        let mut tx = self.mysql.begin().await?;
+        let Some(checkpoint) = sql::lock(&mut tx, partition).await? else { return Ok(Some((0, 0))) };
+        let marks = self.redis.marks(&[partition]).await?[0];
+        if let (State::Serves(generation), false) = (judge(&checkpoint, marks), anyway) {
+            self.redis.generations().open(partition, generation);
+            return Ok(None);
+        }
+        self.redis.generations().close(partition);
+        let ours = checkpoint.generation.is_some() && marks.fence.outbox_of() == checkpoint.generation;
+        let drains = checkpoint.generation.filter(|_| ours && marks.seq > checkpoint.n);
+        let (token, next) = (rand::random_range(1..=u64::MAX), new_generation());
+        self.redis.write_fence(partition, &redis::bar(token, drains)).await?;
+        sql::begin(&mut tx, partition, checkpoint.generation, next).await?;
+        tx.commit().await?;
+        Ok(Some((token, next)))
+    }
+
+    /// Waits until MySQL has what stands behind the bar.
+    async fn drain(&self, partition: Partition) -> Result<(), Error> {
+        let deadline = Instant::now() + DRAIN;
+        loop {
+            let marks = self.redis.marks(&[partition]).await?[0];
+            let checkpoint = generation::checkpoint(&self.mysql, partition).await?;
+            if marks.fence.outbox_of().is_none() || marks.seq <= checkpoint.n {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::Undrained(partition));
+            }
+            self.nudge.poke();
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Everything under the row's lock. `None` when another took it.
+    async fn lay(&self, partition: Partition, token: u64, next: u64) -> Result<Option<u64>, Error> {
+        let mut tx = self.mysql.begin().await?;
+        let Some(checkpoint) = sql::lock(&mut tx, partition).await? else { return Ok(None) };
+        let before = self.redis.marks(&[partition]).await?[0];
+        let bar = redis::bar(token, None);
+        for drains in [checkpoint.generation, None] {
+            let was = redis::bar(token, drains);
+            if self.fence(partition, &was, &bar).await? {
+                break;
+            }
+            if drains.is_none() {
+                return Err(Error::Overtaken(partition));
+            }
+        }
+        if before.fence.outbox_of().is_some() && before.seq > checkpoint.n {
+            return Err(Error::Undrained(partition));
+        }
+        self.others().await?;
+        let cleared = self.redis.clear(partition, &bar).await?.ok_or(Error::Overtaken(partition))?;
+        tracing::info!(%partition, cleared, checkpoint = checkpoint.n, "laying a partition back from MySQL");
+        let times = sql::times(&mut tx, partition).await?;
+        let mut hand = Hand::new(&self.redis, partition, checkpoint.n, bar.clone(), times);
+        rehydrate::all(&mut hand, &mut tx).await?;
+        sql::laid(&mut tx, partition, next).await?;
+        generation::set_generation(&mut tx, partition, next).await?;
+        if !self.fence(partition, &bar, &next.to_string()).await? {
+            return Err(Error::Overtaken(partition));
+        }
+        failpoint!("recovery.before_commit");
+        tx.commit().await?;
+        self.redis.generations().open(partition, next);
+        Ok(Some(hand.rows()))
+    }
+
+    /// Puts a fence in place of another. `false` when that one does not stand there.
+    async fn fence(&self, partition: Partition, was: &str, then: &str) -> Result<bool, Error> {
+        let mut args = Args::new();
+        args.text(then);
+        let place = Place::partition(partition);
+        Ok(self.redis.call_fenced(&scripts::RECOVERY_FENCE, place, was, args, Vec::new()).await?.is_some())
+    }
+
+    /// Waits until MySQL has what the partitions that serve have told by now: a payment that was confirmed there must be known here.
+    async fn others(&self) -> Result<(), Error> {
+        let states = self.states().await?;
+        let serving: Vec<_> = states
+            .into_iter()
+            .filter(|(_, state)| matches!(state, State::Serves(_)))
+            .map(|(partition, _)| partition)
+            .collect();
+        match outbox::written(&self.redis, &self.mysql, &self.nudge, &serving, OTHERS).await {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("MySQL is behind; what it does not have yet is settled afterwards"),
+            Err(outbox::BehindError::Redis(error)) => return Err(error.into()),
+            Err(outbox::BehindError::Mysql(error)) => return Err(error.into()),
+        }
+        Ok(())
+    }
+}

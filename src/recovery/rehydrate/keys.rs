@@ -1,0 +1,80 @@
+//! Idempotency keys of the partition's users, with their first answers.
+//!
+//! A charge or a use is its own answer; a payment's key leads to the payment, and that of a cancelling to the reservation.
+
+use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
+use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
+use uuid::Uuid;
+
+use super::super::Error;
+use super::{Hand, Pile, maybe_bytes};
+use crate::redis::{Args, scripts};
+
+#[derive(FromRow)]
+struct Moved {
+    id: Uuid,
+    user_id: Uuid,
+    amount: i64,
+    balance: i64,
+    created_at: DateTime<Utc>,
+    idempotency_key: String,
+    fingerprint: Option<Vec<u8>>,
+}
+
+#[derive(FromRow)]
+struct Paid {
+    id: Uuid,
+    reservation_id: Uuid,
+    user_id: Uuid,
+    created_at: DateTime<Utc>,
+    settled_at: DateTime<Utc>,
+    idempotency_key: Option<String>,
+    fingerprint: Option<Vec<u8>>,
+    cancel_key: Option<String>,
+    cancel_fingerprint: Option<Vec<u8>>,
+}
+
+pub(super) async fn lay(hand: &mut Hand<'_>, mysql: &mut MySqlConnection) -> Result<(), Error> {
+    let slots = hand.slots();
+    // An hour more than a key is kept; Redis' clock leaves out what is too old.
+    let sql = format!(
+        "SELECT STRAIGHT_JOIN e.id, e.user_id, e.amount, e.balance, e.created_at, e.idempotency_key, e.fingerprint \
+         FROM wallets w JOIN wallet_entries e ON e.user_id = w.user_id \
+         WHERE w.slot IN ({slots}) AND e.idempotency_key IS NOT NULL AND e.created_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR"
+    );
+    let mut pile = Pile::new(&scripts::RECOVERY_LAY_KEYS, hand.place(), Args::new());
+    let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
+    while let Some(moved) = rows.try_next().await? {
+        let moved: Moved = moved;
+        let add = |args: &mut Args| {
+            args.bytes(moved.user_id.as_bytes()).text(&moved.idempotency_key);
+            args.bytes(maybe_bytes(moved.fingerprint.as_ref())).bytes(moved.id.as_bytes());
+            args.int(moved.amount).int(moved.balance).int(moved.created_at.timestamp_millis());
+        };
+        pile.add(hand, add).await?;
+    }
+    drop(rows);
+
+    let sql = format!(
+        "SELECT id, reservation_id, user_id, created_at, settled_at, idempotency_key, fingerprint, cancel_key, cancel_fingerprint \
+         FROM payments WHERE user_slot IN ({slots}) AND settled_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR"
+    );
+    let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
+    while let Some(paid) = rows.try_next().await? {
+        let paid: Paid = paid;
+        let keys = [
+            (&paid.idempotency_key, &paid.fingerprint, paid.id, paid.created_at),
+            (&paid.cancel_key, &paid.cancel_fingerprint, paid.reservation_id, paid.settled_at),
+        ];
+        for (key, fingerprint, thing, at) in keys {
+            let Some(key) = key else { continue };
+            let add = |args: &mut Args| {
+                args.bytes(paid.user_id.as_bytes()).text(key).bytes(maybe_bytes(fingerprint.as_ref()));
+                args.bytes(thing.as_bytes()).text("").text("").int(at.timestamp_millis());
+            };
+            pile.add(hand, add).await?;
+        }
+    }
+    pile.write(hand).await
+}

@@ -1,0 +1,82 @@
+//! Payments that ended within a day: as long as a replay may ask for them.
+
+use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
+use sqlx::{FromRow, MySqlConnection};
+use uuid::Uuid;
+
+use super::super::Error;
+use super::{Hand, Pile, maybe_bytes};
+use crate::ids::QueueId;
+use crate::redis::{Args, Place, scripts};
+
+#[derive(FromRow)]
+struct Row {
+    id: Uuid,
+    reservation_id: Uuid,
+    user_id: Uuid,
+    amount: i64,
+    discount: i64,
+    status: String,
+    reason: Option<String>,
+    attempt: u32,
+    balance_after: Option<i64>,
+    coupon_id: Option<String>,
+    coupon_issue_id: Option<Uuid>,
+    created_at: DateTime<Utc>,
+    settled_at: DateTime<Utc>,
+    idempotency_key: Option<String>,
+    fingerprint: Option<Vec<u8>>,
+    cancel_key: Option<String>,
+    cancel_fingerprint: Option<Vec<u8>>,
+    unsettled: i64,
+}
+
+/// The queues of a partition.
+pub(super) async fn queues(hand: &Hand<'_>, mysql: &mut MySqlConnection) -> Result<Vec<QueueId>, Error> {
+    let names: Vec<String> = sqlx::query_scalar("SELECT id FROM queues ORDER BY id").fetch_all(mysql).await?;
+    let parsed: Result<Vec<QueueId>, Error> =
+        names.into_iter().map(|name| name.parse().map_err(|_| Error::Row("queues", name))).collect();
+    let own = |queue: &QueueId| hand.redis.keys().partition(queue.slot()) == hand.partition;
+    Ok(parsed?.into_iter().filter(own).collect())
+}
+
+pub(super) async fn lay(hand: &mut Hand<'_>, mysql: &mut MySqlConnection) -> Result<(), Error> {
+    for queue in queues(hand, mysql).await? {
+        lay_one(hand, mysql, &queue).await?;
+    }
+    Ok(())
+}
+
+async fn lay_one(hand: &mut Hand<'_>, mysql: &mut MySqlConnection, queue: &QueueId) -> Result<(), Error> {
+    // A confirmed payment whose coupon MySQL does not know to be used by it is due, so that the sweep marks it.
+    let list = "SELECT p.id, p.reservation_id, p.user_id, p.amount, p.discount, p.status, p.reason, p.attempt, p.balance_after, p.coupon_id, \
+                p.coupon_issue_id, p.created_at, p.settled_at, p.idempotency_key, p.fingerprint, p.cancel_key, p.cancel_fingerprint, \
+                CAST(p.status = 'confirmed' AND p.coupon_id IS NOT NULL AND p.coupon_issue_id IS NOT NULL AND NOT EXISTS \
+                  (SELECT 1 FROM coupon_issues i WHERE i.id = p.coupon_issue_id AND i.payment_id = p.id) AS SIGNED) AS unsettled \
+                FROM payments p LEFT JOIN reservations r ON r.id = p.reservation_id LEFT JOIN concerts c ON c.id = r.concert_id \
+                WHERE p.slot = ? AND p.queue_id = ? AND p.settled_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR AND c.archived_at IS NULL";
+    let mut rows = sqlx::query_as(list).bind(queue.slot().get()).bind(queue.as_str()).fetch(mysql);
+    let mut head = Args::new();
+    head.text(&hand.n.to_string());
+    let due = hand.redis.key(Place::queue(hand.redis.keys(), queue), "q:due");
+    let mut pile = Pile::new(&scripts::RECOVERY_LAY_PAYMENTS, hand.place(), head).with_key(due);
+    while let Some(row) = rows.try_next().await? {
+        let row: Row = row;
+        let add = |args: &mut Args| {
+            args.bytes(row.id.as_bytes()).bytes(row.reservation_id.as_bytes()).bytes(row.user_id.as_bytes());
+            args.text(queue.as_str()).text(&row.status).int(row.attempt.into());
+            args.int(row.amount).int(row.discount).text(row.reason.as_deref().unwrap_or(""));
+            args.maybe_int(row.balance_after);
+            args.int(row.created_at.timestamp_millis()).int(row.settled_at.timestamp_millis());
+            args.text(row.coupon_id.as_deref().unwrap_or(""));
+            args.bytes(row.coupon_issue_id.as_ref().map_or(&[], |id| id.as_bytes()));
+            args.text(row.idempotency_key.as_deref().unwrap_or(""));
+            args.bytes(maybe_bytes(row.fingerprint.as_ref()));
+            args.text(row.cancel_key.as_deref().unwrap_or(""));
+            args.bytes(maybe_bytes(row.cancel_fingerprint.as_ref())).int(row.unsettled);
+        };
+        pile.add(hand, add).await?;
+    }
+    pile.write(hand).await
+}

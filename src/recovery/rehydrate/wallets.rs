@@ -1,0 +1,109 @@
+//! Wallets: balances, and what payments did to them.
+
+use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
+use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
+use uuid::Uuid;
+
+use super::super::Error;
+use super::{Hand, Pile};
+use crate::ids::{EntryId, UserId};
+use crate::redis::{Args, scripts};
+
+#[derive(FromRow)]
+struct Op {
+    payment_id: Uuid,
+    attempt: Option<u32>,
+    kind: String,
+    amount: i64,
+    balance: i64,
+    created_at: DateTime<Utc>,
+}
+
+pub(super) async fn lay(hand: &mut Hand<'_>, mysql: &mut MySqlConnection) -> Result<(), Error> {
+    let slots = hand.slots();
+    let sql = format!("SELECT user_id, balance FROM wallets WHERE slot IN ({slots})");
+    let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
+    let mut pile = hand.hash(hand.place(), "wallets");
+    while let Some((user, balance)) = rows.try_next().await? {
+        let (user, balance): (Uuid, i64) = (user, balance);
+        pile.add(hand, |args| {
+            args.bytes(user.as_bytes()).int(balance);
+        })
+        .await?;
+    }
+    pile.write(hand).await?;
+    drop(rows);
+
+    // Kept for seven days in Redis; what has come too late by either clock is tidied away there.
+    let sql = format!(
+        "SELECT STRAIGHT_JOIN e.payment_id, e.attempt, e.kind, e.amount, e.balance, e.created_at \
+         FROM wallets w JOIN wallet_entries e ON e.user_id = w.user_id \
+         WHERE w.slot IN ({slots}) AND e.payment_id IS NOT NULL AND e.created_at > UTC_TIMESTAMP(3) - INTERVAL 8 DAY"
+    );
+    let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
+    let mut pile = Pile::new(&scripts::RECOVERY_LAY_OPS, hand.place(), Args::new());
+    while let Some(op) = rows.try_next().await? {
+        let op: Op = op;
+        let (name, value) = op.record();
+        let at = op.created_at.timestamp_millis();
+        pile.add(hand, |args| {
+            args.bytes(&name).text(&value).int(at);
+        })
+        .await?;
+    }
+    pile.write(hand).await
+}
+
+impl Op {
+    /// Name and value, as `lua/lib/wallet_ops.lua` has them.
+    fn record(&self) -> (Vec<u8>, String) {
+        let word = self.attempt.map_or("c".to_owned(), |attempt| attempt.to_string());
+        let value = match (self.kind.as_str(), self.attempt) {
+            ("payment", _) => format!("d{}:{}", self.amount, self.balance),
+            (_, Some(_)) => "t".to_owned(),
+            (_, None) => "g".to_owned(),
+        };
+        ([self.payment_id.as_bytes().as_slice(), word.as_bytes()].concat(), value)
+    }
+}
+
+/// Debits what was paid by MySQL's account of the queue's partition, while its account of this one does not have the debit: the payment stands, so the money is
+/// gone. The payment knows the balance right after its debit; where less is there than that needs, what filled the wallet was lost with the debit, and is
+/// laid as a charge. So a balance never falls below nothing, and the ledger adds up.
+pub(super) async fn debit_what_was_paid(
+    hand: &mut Hand<'_>,
+    mysql: &mut MySqlConnection,
+) -> Result<(), Error> {
+    let sql = format!(
+        "SELECT p.id, p.attempt, p.user_id, CAST(p.amount - p.discount AS SIGNED), CAST(COALESCE(p.balance_after, 0) AS SIGNED) FROM payments p \
+         WHERE p.user_slot IN ({}) AND p.status IN ('confirmed', 'refunded') AND p.amount > p.discount \
+         AND NOT EXISTS (SELECT 1 FROM wallet_entries e WHERE e.payment_id = p.id AND e.attempt = p.attempt) ORDER BY p.settled_at, p.id",
+        hand.slots()
+    );
+    let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(mysql);
+    while let Some((payment, attempt, user, amount, after)) = rows.try_next().await? {
+        let (payment, attempt, user): (Uuid, u32, Uuid) = (payment, attempt, user);
+        let (amount, after): (i64, i64) = (amount, after);
+        let mut args = Args::new();
+        debit(&mut args, (payment, attempt), user.into(), amount, Some(amount + after));
+        let done = hand.call(&scripts::RECOVERY_REDEBIT, hand.place(), args, Vec::new()).await?;
+        if done.int()? == 1 {
+            tracing::warn!(%payment, %user, amount, "a payment's debit was lost and is laid again");
+        }
+    }
+    Ok(())
+}
+
+/// The arguments of `recovery/redebit`. `before`: the balance that there was before it, where it is known.
+pub(in super::super) fn debit(
+    args: &mut Args,
+    (payment, attempt): (Uuid, u32),
+    user: UserId,
+    amount: i64,
+    before: Option<i64>,
+) {
+    let op = [payment.as_bytes().as_slice(), attempt.to_string().as_bytes()].concat();
+    args.bytes(user.as_bytes()).bytes(&op).int(amount).maybe_int(before);
+    args.bytes(EntryId::new(user.slot()).as_bytes()).bytes(EntryId::new(user.slot()).as_bytes());
+}

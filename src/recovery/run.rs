@@ -1,0 +1,72 @@
+//! The verifier's loop: verifies whenever it is asked to, and has lost partitions laid back, a few at a time.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use sqlx::MySqlPool;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Outcome, Recovery, verify};
+use crate::outbox::Nudge;
+use crate::partition::Partition;
+use crate::redis::Redis;
+
+/// How often closed partitions are looked at again: another instance may have laid them back.
+const AGAIN: Duration = Duration::from_millis(500);
+/// How often everything is looked at, whether or not anybody has met something that is wrong: a partition that nobody asks for may be lost as well.
+const OVER: Duration = Duration::from_secs(2);
+/// The pause after a verification that failed.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Partitions that an instance lays back side by side. MySQL reads while Redis writes; more would only wait for the same two.
+const PARALLEL: usize = 2;
+
+/// Verifies whenever what was verified is in doubt, as long as a partition is closed, and now and then; and lays lost ones back. Runs until `stop`.
+pub async fn run_verifier(redis: Redis, mysql: MySqlPool, nudge: Nudge, stop: CancellationToken) {
+    let mut again = tokio::time::interval(AGAIN);
+    again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut laying: Option<JoinHandle<()>> = None;
+    let mut verified = Instant::now();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = redis.verification_asked_for() => {}
+            _ = again.tick() => {
+                if redis.generations().closed() == 0 && verified.elapsed() < OVER {
+                    continue;
+                }
+            }
+        }
+        verified = Instant::now();
+        match verify(&redis, &mysql).await {
+            Ok(lost) => {
+                if !lost.is_empty() && laying.as_ref().is_none_or(JoinHandle::is_finished) {
+                    let recovery = Recovery::new(redis.clone(), mysql.clone(), nudge.clone());
+                    laying = Some(tokio::spawn(lay_back(recovery, lost)));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "verifying the partitions");
+                // Whoever is in doubt waits for it, so it is not left to the next tick.
+                redis.ask_for_verification();
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    if let Some(laying) = laying {
+        // Cut off like by a kill: the partition stays barred, and whoever verifies next begins anew.
+        laying.abort();
+    }
+}
+
+async fn lay_back(recovery: Recovery, lost: Vec<Partition>) {
+    futures::stream::iter(lost)
+        .for_each_concurrent(PARALLEL, async |partition| match recovery.recover(partition, false).await {
+            Ok(Outcome::Laid { .. } | Outcome::Serves | Outcome::Busy) => {}
+            Err(error) => {
+                tracing::error!(%partition, %error, "a partition could not be laid back; it is tried again")
+            }
+        })
+        .await;
+}

@@ -1,0 +1,76 @@
+//! The rows of `recoveries`, and the lock under which a partition is laid back.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use sqlx::{MySqlConnection, MySqlPool};
+
+use crate::mysql;
+use crate::mysql::generation::Checkpoint;
+use crate::partition::Partition;
+
+/// Every generation that any partition has had since it was first laid back.
+pub(super) async fn generations(pool: &MySqlPool) -> Result<HashSet<(u16, u64)>, mysql::Error> {
+    let rows: Vec<(u16, u64)> =
+        sqlx::query_as("SELECT partition_id, generation FROM recoveries").fetch_all(pool).await?;
+    Ok(rows.into_iter().collect())
+}
+
+/// How often and how long apart a lock is asked for that a writer holds: its passes are short.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(15);
+
+/// Locks a partition's checkpoint; `None` while another recovery is at work on it.
+pub(super) async fn lock(
+    tx: &mut MySqlConnection,
+    partition: Partition,
+) -> Result<Option<Checkpoint>, mysql::Error> {
+    let select = "SELECT n, generation FROM outbox_checkpoints WHERE partition_id = ? FOR UPDATE SKIP LOCKED";
+    for _ in 0..TRIES {
+        let row: Option<(u64, Option<u64>)> =
+            sqlx::query_as(select).bind(partition.get()).fetch_optional(&mut *tx).await?;
+        if let Some((n, generation)) = row {
+            return Ok(Some(Checkpoint { partition, n, generation }));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(None)
+}
+
+/// Notes that a partition is about to be laid back under a generation, and which one it had.
+pub(super) async fn begin(
+    tx: &mut MySqlConnection,
+    partition: Partition,
+    had: Option<u64>,
+    gets: u64,
+) -> Result<(), mysql::Error> {
+    let insert = "INSERT IGNORE INTO recoveries (partition_id, generation, began_at, settled_at) \
+                  VALUES (?, ?, UTC_TIMESTAMP(3), UTC_TIMESTAMP(3))";
+    if let Some(had) = had {
+        sqlx::query(insert).bind(partition.get()).bind(had).execute(&mut *tx).await?;
+    }
+    sqlx::query(insert).bind(partition.get()).bind(gets).execute(&mut *tx).await?;
+    Ok(())
+}
+
+/// How often a partition was laid back, this time included.
+pub(super) async fn times(tx: &mut MySqlConnection, partition: Partition) -> Result<u64, mysql::Error> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) + 1 FROM recoveries WHERE partition_id = ? AND laid_at IS NOT NULL",
+    )
+    .bind(partition.get())
+    .fetch_one(tx)
+    .await?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// Notes that a partition is laid back; what crossed partitions is to be settled from now on.
+pub(super) async fn laid(
+    tx: &mut MySqlConnection,
+    partition: Partition,
+    generation: u64,
+) -> Result<(), mysql::Error> {
+    let update = "UPDATE recoveries SET laid_at = UTC_TIMESTAMP(3), settled_at = NULL WHERE partition_id = ? AND generation = ?";
+    sqlx::query(update).bind(partition.get()).bind(generation).execute(tx).await?;
+    Ok(())
+}

@@ -1,0 +1,380 @@
+//! The audit command: it finds nothing where nothing is wrong, and each fault that is planted.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::json;
+use sqlx::AssertSqlSafe;
+use tokio::process::Command;
+
+use crate::coupon_payments::{coupon, issue};
+use crate::support::servers::{PARTITIONS, Stores};
+use crate::support::world::{night, show};
+use crate::support::{NIGHT, Process, SHOW, World, new_key};
+
+/// A fault: what is done to a key in Redis by a script of its own, what to MySQL, and which checks must see it.
+struct Fault {
+    what: &'static str,
+    key: Option<(u16, String, &'static str)>,
+    sql: &'static [&'static str],
+    seen_by: &'static [&'static str],
+}
+
+/// A show with sold, held and cancelled seats, a coupon that is used up, a reward, facts and a queue that is full.
+async fn furnished() -> World {
+    let world = World::start(1).await;
+    let api = &world.api;
+    world.queue(SHOW, json!({"promote_per_interval": 5, "interval_ms": 1_000, "max_active": 3})).await;
+    world.concert(SHOW, json!({"title": "The show", "schedules": [night(40, 1_000)]})).await;
+    let mut spring = coupon(500, 1_000);
+    spring["total_quantity"] = json!(2);
+    api.put("/admin/coupons/off", &spring).await.expect(200);
+    let reward = json!({"title": "Hello", "starts_at": "2020-01-01T00:00:00Z", "ends_at": "2100-01-01T00:00:00Z",
+        "active": true, "conditions": [], "reward": {"kind": "points", "amount": 7}});
+    api.put("/admin/rewards/hello", &reward).await.expect(200);
+    world.everywhere("/v1/coupons/off", |_| true).await;
+    world.everywhere("/v1/rewards/hello", |_| true).await;
+    for seat in 1..=4 {
+        let guest = api.active_guest(SHOW).await;
+        api.charge(&guest.user, 3_000).await;
+        let reservation = api.held(&guest.token, NIGHT, &[seat]).await;
+        let mut body = json!({"reservation_id": reservation});
+        if seat == 1 {
+            body["coupon_issue_id"] = json!(issue(api, &guest.user).await);
+        }
+        let paid = api.post("/v1/payments").token(&guest.token).key(&new_key()).json(&body).send().await;
+        paid.expect(201);
+        if seat == 2 {
+            issue(api, &guest.user).await;
+            api.post("/v1/rewards/hello/claims").user(&guest.user).send().await.expect(201);
+            let path = format!("/admin/users/{}/facts", guest.user);
+            api.put(&path, &json!({"login_days": 7})).await.expect(200);
+        }
+        if seat == 4 {
+            let path = format!("/v1/reservations/{reservation}/cancel");
+            api.post(&path).user(&guest.user).key(&new_key()).send().await.expect(200);
+        }
+    }
+    // The room is full, one of those inside holds a seat, and somebody waits.
+    let holder = api.active_guest(SHOW).await;
+    api.held(&holder.token, NIGHT, &[10]).await;
+    api.active_guest(SHOW).await;
+    api.active_guest(SHOW).await;
+    api.guest(SHOW).await;
+    world
+}
+
+fn faults(stores: &Stores) -> Vec<Fault> {
+    let at = stores.partition_of(SHOW);
+    let queue = |name: &str| Some(format!("q:{SHOW}:{name}"));
+    let seats = format!("s:{NIGHT}:seats");
+    let of_coupon = stores.partition_of("off");
+    let redis = |what, (place, key, script): (u16, Option<String>, &'static str), seen_by| Fault {
+        what,
+        key: key.map(|key| (place, key, script)),
+        sql: &[],
+        seen_by,
+    };
+    let mysql = |what, sql, seen_by| Fault { what, key: None, sql, seen_by };
+    let mut faults = vec![
+        mysql(
+            "a seat sold twice",
+            &[
+                "INSERT INTO reservations (id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, held_until, created_at, updated_at) \
+               SELECT UNHEX(REPLACE(UUID(), '-', '')), user_id, queue_id, concert_id, schedule_id, seats, amount, \
+               status, held_until, created_at, updated_at FROM reservations WHERE status = 'confirmed' LIMIT 1",
+            ],
+            &["reservations"],
+        ),
+        mysql(
+            "a seat's row is missing",
+            &["DELETE FROM reservation_seats LIMIT 1"],
+            &["reservations", "seats"],
+        ),
+        mysql(
+            "a reservation's row is missing",
+            &["DELETE FROM reservations WHERE status = 'cancelled'"],
+            &["reservations", "payments"],
+        ),
+        mysql(
+            "a payment's row is missing",
+            &["DELETE FROM payments WHERE status = 'confirmed' AND coupon_id IS NULL LIMIT 1"],
+            &["reservations", "payments", "ledgers", "money"],
+        ),
+        mysql(
+            "two payments for one seat",
+            &[
+                "INSERT INTO payments (id, reservation_id, user_id, queue_id, amount, discount, status, reason, attempt, balance_after, created_at, settled_at) \
+               SELECT UNHEX(REPLACE(UUID(), '-', '')), reservation_id, user_id, queue_id, amount, discount, status, reason, attempt, balance_after, \
+               created_at, settled_at FROM payments WHERE status = 'confirmed' AND coupon_id IS NULL LIMIT 1",
+            ],
+            &["reservations", "ledgers", "money"],
+        ),
+        mysql(
+            "a payment without debit",
+            &["DELETE FROM wallet_entries WHERE kind = 'payment' LIMIT 1"],
+            &["ledgers", "money"],
+        ),
+        mysql(
+            "a payment with no end",
+            &["UPDATE payments SET status = 'pending' WHERE status = 'refunded'"],
+            &["payments"],
+        ),
+        mysql(
+            "money minted in the ledger",
+            &[
+                "UPDATE wallet_entries SET amount = amount + 5, balance = balance + 5 WHERE kind = 'charge' LIMIT 1",
+            ],
+            &["ledgers", "money"],
+        ),
+        mysql(
+            "money minted in a wallet",
+            &["UPDATE wallets SET balance = balance + 5 LIMIT 1"],
+            &["wallets", "ledgers", "money"],
+        ),
+        mysql("a wallet is missing", &["DELETE FROM wallets LIMIT 1"], &["wallets", "ledgers", "money"]),
+        mysql(
+            "an issue beyond the quota",
+            &[
+                "INSERT INTO coupon_issues (id, coupon_id, user_id, issued_at) VALUES (UNHEX(REPLACE(UUID(), '-', '')), 'off', UNHEX(REPLACE(UUID(), '-', '')), UTC_TIMESTAMP(3))",
+            ],
+            &["coupons"],
+        ),
+        mysql(
+            "a use that is not told",
+            &["UPDATE coupon_issues SET used_at = NULL, payment_id = NULL"],
+            &["coupons", "payments"],
+        ),
+        mysql(
+            "a reward without a claim",
+            &["UPDATE reward_claims SET status = 'failed'"],
+            &["rewards", "ledgers"],
+        ),
+        mysql("facts that differ", &["UPDATE user_facts SET facts = '{\"login_days\": 8}'"], &["facts"]),
+        mysql(
+            "a promotion out of order",
+            &[
+                "INSERT INTO promotions SELECT partition_id, n + 1000000, idx, queue_id, from_score - 1, to_score - 1, count, promoted_at FROM promotions ORDER BY n DESC LIMIT 1",
+            ],
+            &["promotions"],
+        ),
+        mysql(
+            "promotions beyond the rate",
+            &["UPDATE promotions SET count = count + 5 ORDER BY n DESC LIMIT 1"],
+            &["promotions"],
+        ),
+        redis(
+            "a sold seat is another's",
+            (at, Some(seats.clone()), "redis.call('HSET', KEYS[1], 2, string.rep('x', 16) .. 's')"),
+            &["reservations", "seats"],
+        ),
+        redis(
+            "a sold seat is free",
+            (at, Some(seats.clone()), "redis.call('HDEL', KEYS[1], 3)"),
+            &["reservations", "seats"],
+        ),
+        redis(
+            "a free seat is sold",
+            (at, Some(seats.clone()), "redis.call('HSET', KEYS[1], 30, string.rep('x', 16) .. 's')"),
+            &["seats"],
+        ),
+        redis(
+            "a seat is held by nobody",
+            (
+                at,
+                Some(seats.clone()),
+                "redis.call('HSET', KEYS[1], 31, string.rep('x', 16) .. '99999999999999')",
+            ),
+            &["seats"],
+        ),
+        redis(
+            "a held seat is not marked",
+            (at, Some(seats), "redis.call('HDEL', KEYS[1], 10)"),
+            &["reservations"],
+        ),
+        redis(
+            "a reservation is another's",
+            (
+                at,
+                Some("reservations".to_owned()),
+                "local all = redis.call('HGETALL', KEYS[1]) for i = 2, #all, 2 do local r = cmsgpack.unpack(all[i]) if r.status == 'confirmed' then \
+             r.user = string.rep('x', 16) redis.call('HSET', KEYS[1], all[i - 1], cmsgpack.pack(r)) return end end",
+            ),
+            &["reservations"],
+        ),
+        redis(
+            "a payment that never ends",
+            (
+                at,
+                Some("payments".to_owned()),
+                "local all = redis.call('HGETALL', KEYS[1]) local p = cmsgpack.unpack(all[2]) p.state, p.at = 'pending', p.at - 120000 \
+             redis.call('HSET', KEYS[1], all[1], cmsgpack.pack(p))",
+            ),
+            &["payments"],
+        ),
+        redis(
+            "a user both waits and is active",
+            (
+                at,
+                queue("active"),
+                "local user = redis.call('ZRANGE', string.gsub(KEYS[1], 'active', 'waiting'), 0, 0)[1] redis.call('ZADD', KEYS[1], 99999999999999, user)",
+            ),
+            &["places", "capacity"],
+        ),
+        redis(
+            "more are inside than may be",
+            (at, queue("active"), "redis.call('ZADD', KEYS[1], 99999999999999, string.rep('x', 16))"),
+            &["capacity", "places"],
+        ),
+        redis(
+            "an issue that MySQL lacks",
+            (
+                of_coupon,
+                Some("c:off:issues".to_owned()),
+                "redis.call('HSET', KEYS[1], string.rep('x', 16), string.rep('y', 16) .. '1700000000000')",
+            ),
+            &["coupons"],
+        ),
+        redis(
+            "another generation",
+            (0, Some("generation".to_owned()), "redis.call('SET', KEYS[1], 7)"),
+            &["partitions"],
+        ),
+        redis(
+            "an entry is missing",
+            (0, Some("seq".to_owned()), "redis.call('INCR', KEYS[1])"),
+            &["partitions"],
+        ),
+        redis("an older Redis", (at, Some("seq".to_owned()), "redis.call('DECR', KEYS[1])"), &["partitions"]),
+    ];
+    for place in 0..PARTITIONS {
+        faults.push(Fault {
+            what: "a balance that MySQL does not know",
+            key: Some((place, "wallets".to_owned(), "redis.call('HSET', KEYS[1], string.rep('x', 16), '5')")),
+            sql: &[],
+            seen_by: &["wallets", "money"],
+        });
+    }
+    faults
+}
+
+async fn audit(stores: &Stores) -> BTreeSet<String> {
+    let report = stores.audit_command(Duration::from_millis(700)).await;
+    assert_eq!(report.consistent, report.checks.iter().all(|check| check.ok));
+    report.checks.iter().filter(|check| !check.ok).map(|check| check.name.to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_planted_fault_is_found() {
+    let stores = furnished().await.stop().await;
+    assert_eq!(audit(&stores).await, BTreeSet::new(), "nothing is wrong yet");
+    let mut failures = Vec::new();
+    for fault in faults(&stores) {
+        let mut redis = stores.redis().await;
+        let undo = match &fault.key {
+            None => None,
+            Some((partition, name, script)) => {
+                let key = stores.key(*partition, name);
+                let before = redis.ask(&["COPY", &key, "before", "REPLACE"]).await.int();
+                redis.ask(&["EVAL", script, "1", &key]).await;
+                Some((key, before == 1))
+            }
+        };
+        let table = fault.sql.first().map(|sql| {
+            let word = if sql.starts_with("UPDATE") { 1 } else { 2 };
+            sql.split_whitespace().nth(word).unwrap()
+        });
+        if let Some(table) = table {
+            let copy = format!("CREATE TABLE before_ AS SELECT * FROM {table}");
+            sqlx::query(AssertSqlSafe(copy)).execute(&stores.mysql).await.unwrap();
+        }
+        for sql in fault.sql {
+            let done = sqlx::query(*sql).execute(&stores.mysql).await.unwrap();
+            assert!(done.rows_affected() > 0, "{}: {sql}", fault.what);
+        }
+        let seen = audit(&stores).await;
+        let expected: BTreeSet<String> = fault.seen_by.iter().map(|name| (*name).to_owned()).collect();
+        if seen != expected {
+            failures.push(format!("{}: seen by {seen:?}, not by {expected:?}", fault.what));
+        }
+        if let Some((key, was_there)) = undo {
+            let undo: &[&str] = if was_there { &["COPY", "before", &key, "REPLACE"] } else { &["DEL", &key] };
+            redis.ask(undo).await;
+            redis.ask(&["DEL", "before"]).await;
+        }
+        if let Some(table) = table {
+            let columns: Vec<String> = sqlx::query_scalar(
+                "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? AND EXTRA NOT LIKE '%GENERATED%'",
+            )
+            .bind(table)
+            .fetch_all(&stores.mysql)
+            .await
+            .unwrap();
+            let columns = columns.join(", ");
+            for sql in [
+                format!("DELETE FROM {table}"),
+                format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM before_"),
+                "DROP TABLE before_".to_owned(),
+            ] {
+                sqlx::query(AssertSqlSafe(sql)).execute(&stores.mysql).await.unwrap();
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert_eq!(audit(&stores).await, BTreeSet::new(), "everything is as it was");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_says_what_it_found_by_its_exit_code() {
+    let stores = furnished().await.stop().await;
+    let run = async || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_usher"));
+        command
+            .arg("audit")
+            .env("USHER_REDIS_URL", stores.redis_url())
+            .env("USHER_MYSQL_URL", &stores.mysql_url);
+        command.env("USHER_PARTITIONS", PARTITIONS.to_string()).env("USHER_KEY_PREFIX", &stores.prefix);
+        let output = command.output().await.unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, said) = run().await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.ends_with("\nconsistent\n") && said.contains("after a drain"), "{said}");
+    sqlx::query("UPDATE wallets SET balance = balance + 5 LIMIT 1").execute(&stores.mysql).await.unwrap();
+    let (code, said) = run().await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.ends_with("\nnot consistent\n") && said.contains("FAULT wallets"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_audit_beside_a_rush_finds_nothing() {
+    let stores = Stores::new().await;
+    let process = Process::start(&stores).await;
+    let api = crate::support::Api::new(vec![[process.public.clone(), process.admin.clone()]]);
+    api.put("/admin/queues/show", &crate::support::world::fast_queue()).await.expect(200);
+    api.put("/admin/concerts/show", &show(400, 1_000)).await.expect(200);
+    let buying = async {
+        let buyers = (1..=400_u32).map(async |seat| {
+            tokio::time::sleep(Duration::from_millis(u64::from(seat) * 5)).await;
+            let guest = api.active_guest(SHOW).await;
+            api.charge(&guest.user, 3_000).await;
+            let reservation = api.held(&guest.token, NIGHT, &[seat]).await;
+            api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
+        });
+        futures::future::join_all(buyers).await;
+    };
+    let auditing = async {
+        let mut wrong = Vec::new();
+        for _ in 0..4 {
+            let answer = api.admin_call(reqwest::Method::POST, "/admin/audit").send().await.expect(200);
+            let checks = answer["checks"].as_array().unwrap();
+            let faults: Vec<_> = checks.iter().filter(|check| check["ok"] != true).cloned().collect();
+            assert_eq!(answer["consistent"], faults.is_empty(), "{answer}");
+            wrong.extend(faults);
+        }
+        wrong
+    };
+    let (_, wrong) = tokio::join!(buying, auditing);
+    assert!(wrong.is_empty(), "{wrong:?}");
+    stores.audit().await;
+}

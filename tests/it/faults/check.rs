@@ -1,0 +1,180 @@
+//! What must hold after a round, whatever struck: looked up in the stores, and compared with what people were told.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+
+use super::site::Site;
+use super::workload::{COUPON, Fact, INTERVAL_MS, Log, MAX_ACTIVE, PER_INTERVAL, QUOTA, SHOW_QUEUE, Told};
+use crate::history::{self, Call, Thing};
+use crate::support::resp::Reply;
+
+/// Calls of unknown outcome beyond which a history has too many orders to try. Such a thing is left out, and counted.
+const UNKNOWN: usize = 5;
+/// The longest history of one thing that is tried.
+const CALLS: usize = 60;
+
+/// Looks again and again, past every relay, whether more are active than may be, or somebody is active and waits, until it is told to stop.
+pub(super) async fn watch(site: &Site<'_>, stop: &AtomicBool, wrong: &Mutex<Vec<String>>) -> usize {
+    const SCRIPT: &str = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) \
+        local inside = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.0f', now), '+inf') \
+        for _, user in ipairs(inside) do if redis.call('ZSCORE', KEYS[2], user) then return 1000000 end end return #inside";
+    let key =
+        |name: &str| site.stores.key(site.stores.partition_of(SHOW_QUEUE), &format!("q:{SHOW_QUEUE}:{name}"));
+    let mut command = String::from("*5\r\n");
+    for word in ["EVAL", SCRIPT, "2", &key("active"), &key("waiting")] {
+        command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+    }
+    let look = async || {
+        let mut redis = BufReader::new(TcpStream::connect(("127.0.0.1", site.stores.redis_port)).await.ok()?);
+        redis.get_mut().write_all(command.as_bytes()).await.ok()?;
+        let mut line = String::new();
+        redis.read_line(&mut line).await.ok()?;
+        line.strip_prefix(':')?.trim().parse::<i64>().ok()
+    };
+    let mut looks = 0;
+    while !stop.load(Ordering::Relaxed) {
+        if let Ok(Some(inside)) = timeout(Duration::from_secs(1), look()).await {
+            looks += 1;
+            match inside {
+                1_000_000 => wrong.lock().unwrap().push("somebody was active and waited".to_owned()),
+                more if more > MAX_ACTIVE => {
+                    wrong.lock().unwrap().push(format!("{more} were active of {MAX_ACTIVE}"));
+                }
+                _ => {}
+            }
+        }
+        sleep(Duration::from_millis(25)).await;
+    }
+    looks
+}
+
+/// What was told as done and is not there.
+pub(super) async fn lost(site: &Site<'_>, facts: &[Told]) -> Vec<Told> {
+    let mysql = &site.stores.mysql;
+    let entries: Vec<(Uuid, Uuid, String, i64)> =
+        sqlx::query_as("SELECT id, user_id, kind, amount FROM wallet_entries")
+            .fetch_all(mysql)
+            .await
+            .unwrap();
+    let entries: BTreeMap<Uuid, _> = entries.into_iter().map(|row| (row.0, (row.1, row.2, row.3))).collect();
+    let payments: Vec<(Uuid, Uuid, Uuid, String)> =
+        sqlx::query_as("SELECT id, reservation_id, user_id, status FROM payments")
+            .fetch_all(mysql)
+            .await
+            .unwrap();
+    let payments: BTreeMap<Uuid, _> =
+        payments.into_iter().map(|row| (row.0, (row.1, row.2, row.3))).collect();
+    let reservations: Vec<(Uuid, String)> =
+        sqlx::query_as("SELECT id, status FROM reservations").fetch_all(mysql).await.unwrap();
+    let reservations: BTreeMap<Uuid, String> = reservations.into_iter().collect();
+    let issues: Vec<(Uuid, Uuid)> =
+        sqlx::query_as("SELECT id, user_id FROM coupon_issues").fetch_all(mysql).await.unwrap();
+    let issues: BTreeMap<Uuid, Uuid> = issues.into_iter().collect();
+    let claims: Vec<(Uuid, Uuid)> =
+        sqlx::query_as("SELECT id, user_id FROM reward_claims WHERE status = 'success'")
+            .fetch_all(mysql)
+            .await
+            .unwrap();
+    let claims: BTreeMap<Uuid, Uuid> = claims.into_iter().collect();
+    let id = |text: &str| text.parse::<Uuid>().unwrap();
+    let mut lost = Vec::new();
+    for told in facts {
+        let there = match &told.fact {
+            Fact::Entry { id: entry, user, kind, amount } => {
+                entries.get(&id(entry)) == Some(&(id(user), (*kind).to_owned(), *amount))
+            }
+            Fact::Paid { payment, reservation, user } => {
+                let row = payments.get(&id(payment));
+                let stands = reservations.get(&id(reservation)).map(String::as_str);
+                row.is_some_and(|row| row.0 == id(reservation) && row.1 == id(user))
+                    && match row.map(|row| row.2.as_str()) {
+                        Some("confirmed") => stands == Some("confirmed"),
+                        // A cancelling whose answer was lost counts as well.
+                        Some("refunded") => stands == Some("cancelled"),
+                        _ => false,
+                    }
+            }
+            Fact::Cancelled { reservation } => {
+                reservations.get(&id(reservation)).is_some_and(|status| status == "cancelled")
+            }
+            Fact::Issue { id: issue, user } => issues.get(&id(issue)) == Some(&id(user)),
+            Fact::Claim { id: claim, user } => claims.get(&id(claim)) == Some(&id(user)),
+        };
+        if !there {
+            lost.push(told.clone());
+        }
+    }
+    lost
+}
+
+/// Histories that no order explains, and how many were too unclear to try.
+pub(super) fn histories(log: &Log) -> (Vec<String>, usize) {
+    let (mut wrong, mut left_out) = (Vec::new(), 0);
+    for (thing, calls) in log.calls.lock().unwrap().iter() {
+        let unknown = calls.iter().filter(|(_, call)| call.end.is_none()).count();
+        if unknown > UNKNOWN || calls.len() > CALLS {
+            left_out += 1;
+            continue;
+        }
+        if !sound(*thing, calls) {
+            wrong.push(format!("no order of these calls makes {thing:?}: {calls:#?}"));
+        }
+    }
+    (wrong, left_out)
+}
+
+fn sound(thing: Thing, calls: &[(usize, Call)]) -> bool {
+    match thing {
+        Thing::Seat(_) => history::check(history::Seat::Free, calls),
+        Thing::Wallet(_) => history::check(history::Wallet(0), calls),
+    }
+}
+
+/// The rate of admissions, their order, and the quota.
+pub(super) async fn limits(site: &Site<'_>, in_order: bool) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let promotions: Vec<(i64, i64, u32, DateTime<Utc>)> = sqlx::query_as(
+        "SELECT from_score, to_score, count, promoted_at FROM promotions WHERE queue_id = ? ORDER BY partition_id, n, idx",
+    )
+    .bind(SHOW_QUEUE)
+    .fetch_all(&site.stores.mysql)
+    .await
+    .unwrap();
+    let mut last = -1;
+    for (at, (from, to, _, when)) in promotions.iter().enumerate() {
+        if in_order && *from <= last {
+            wrong.push(format!("{from} was let in after {last}"));
+        }
+        last = *to;
+        let since = when.timestamp_millis() - INTERVAL_MS;
+        let within = promotions[..=at].iter().rev().take_while(|it| it.3.timestamp_millis() > since);
+        let many: i64 = within.map(|it| i64::from(it.2)).sum();
+        if many > PER_INTERVAL {
+            wrong.push(format!("{many} were let in within {INTERVAL_MS} ms, of {PER_INTERVAL}"));
+        }
+    }
+    let at = site.stores.partition_of(COUPON);
+    let issued = match site
+        .stores
+        .redis()
+        .await
+        .ask(&["HLEN", &site.stores.key(at, &format!("c:{COUPON}:issues"))])
+        .await
+    {
+        Reply::Int(issued) => usize::try_from(issued).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let rows = usize::try_from(site.stores.count("SELECT COUNT(*) FROM coupon_issues").await).unwrap();
+    if issued.max(rows) > QUOTA {
+        wrong.push(format!("{issued} and {rows} are issued of {QUOTA}"));
+    }
+    wrong
+}

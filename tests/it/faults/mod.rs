@@ -1,0 +1,294 @@
+//! Faults on purpose, on real processes: people book, pay and collect on two instances while servers are killed, frozen, cut off, filled up and taken
+//! back, and afterwards everything that was promised must hold.
+//!
+//! A round draws everything from its seed but the machine's own timing. `make chaos` runs many: `CHAOS_ROUNDS` of them from `CHAOS_SEED` on, in
+//! `CHAOS_LANES` at once, each lane with servers of its own; a round that fails prints its seed.
+
+mod check;
+mod site;
+mod strike;
+mod workload;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use serde_json::json;
+use tokio::time::{sleep, timeout};
+
+use crate::coupon_payments::coupon;
+use crate::support::{Api, NIGHT, SHOW, eventually};
+use site::{Lane, Site};
+use strike::Fault;
+use workload::{BRIEF, BRIEF_NIGHT, COUPON, Log, REWARD};
+
+/// How long everything may take to settle once nothing goes wrong any more.
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+
+/// A round: which faults strike, drawn or given, and everything else from the seed.
+struct Round {
+    seed: u64,
+    faults: Vec<Fault>,
+    /// How long people book before the faults end.
+    long: Duration,
+}
+
+impl Round {
+    /// One to three faults by chance.
+    fn drawn(seed: u64) -> Self {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let many = random.random_range(1..=3);
+        let faults = (0..many).map(|_| *Fault::ANY.choose(&mut random).unwrap()).collect();
+        Self { seed, faults, long: Duration::from_millis(random.random_range(2_000..4_000)) }
+    }
+
+    async fn play(&self, lane: &Lane) -> String {
+        let mut random = SmallRng::seed_from_u64(self.seed ^ 1);
+        let dir = lane.dir.path().join(format!("redis-{}-{}", self.seed, uuid::Uuid::new_v4().simple()));
+        let small = self.faults.contains(&Fault::DiskFull).then(|| SmallDisk::mount(&dir)).flatten();
+        let site = Box::pin(Site::open(lane, dir.clone(), 2)).await;
+        Box::pin(furnish(&site)).await;
+        let log = Arc::new(Log::default());
+        let (stop, done) = (Arc::new(AtomicBool::new(false)), AtomicBool::new(false));
+        let began = Instant::now();
+        let struck = async {
+            let strikes = self.faults.iter().map(|fault| {
+                let mut random = SmallRng::seed_from_u64(random.random());
+                let site = &site;
+                async move {
+                    sleep(Duration::from_millis(random.random_range(400..1_200))).await;
+                    let at = Instant::now();
+                    Box::pin(fault.strike(site, &mut random)).await;
+                    at
+                }
+            });
+            let strikes = strikes.collect::<Vec<_>>();
+            let (at, ()) = tokio::join!(futures::future::join_all(strikes), sleep(self.long));
+            Box::pin(site.heal()).await;
+            at
+        };
+        let watched = check::watch(&site, &done, &log.wrong);
+        let people = workload::live(&site, log.clone(), stop.clone(), self.seed);
+        let round = async {
+            let at = struck.await;
+            // Some more of ordinary life, so that what was held up is asked for again.
+            sleep(Duration::from_millis(500)).await;
+            stop.store(true, Ordering::Relaxed);
+            at
+        };
+        let settle = async {
+            let (at, ()) = tokio::join!(round, people);
+            let settled = timeout(SETTLED_WITHIN, settle(&site)).await.is_ok();
+            done.store(true, Ordering::Relaxed);
+            (at, settled)
+        };
+        let ((at, settled), looks) = tokio::join!(settle, watched);
+        let mut wrong = log.wrong.lock().unwrap().clone();
+        wrong.dedup();
+        if settled {
+            Box::pin(self.check(&site, &log, &at, &mut wrong)).await;
+        } else {
+            wrong.push(format!("nothing had settled after {SETTLED_WITHIN:?}: {}", unsettled(&site).await));
+        }
+        if looks == 0 {
+            wrong.push("nobody watched the line".to_owned());
+        }
+        let count = |counter: &std::sync::atomic::AtomicUsize| counter.load(Ordering::Relaxed);
+        let report = format!(
+            "CHAOS_SEED={} {:?}: {} ok, {} refused, {} unknown, {} facts in {:.1} s",
+            self.seed,
+            self.faults,
+            count(&log.ok),
+            count(&log.refused),
+            count(&log.unknown),
+            log.facts.lock().unwrap().len(),
+            began.elapsed().as_secs_f64()
+        );
+        assert!(count(&log.ok) > 50, "{report}: hardly anything went on");
+        if !wrong.is_empty() {
+            panic!("{report}\n{}\n{}", wrong.join("\n"), site.words().await);
+        }
+        Box::pin(site.close()).await;
+        drop(small);
+        let _ = std::fs::remove_dir_all(&dir);
+        report
+    }
+
+    async fn check(&self, site: &Site<'_>, log: &Log, struck: &[Instant], wrong: &mut Vec<String>) {
+        let taken_back: Vec<Instant> = self
+            .faults
+            .iter()
+            .zip(struck)
+            .filter(|(fault, _)| fault.takes_back())
+            .map(|(_, at)| *at)
+            .collect();
+        let facts = log.facts.lock().unwrap().clone();
+        for told in check::lost(site, &facts).await {
+            // Two seconds before Redis was taken back a fact was in MySQL; and what was told as durable is there in any case.
+            let late = |struck: &Instant| told.at + Duration::from_secs(2) > *struck;
+            if told.durable || !taken_back.iter().any(late) {
+                wrong.push(format!("told as done and lost: {told:?}"));
+            }
+        }
+        wrong.extend(check::limits(site, taken_back.is_empty()).await);
+        let report = site.stores.audit_command(Duration::from_secs(20)).await;
+        for found in report.checks.iter().filter(|found| !found.ok) {
+            wrong.push(format!("{}: {}", found.name, found.detail));
+        }
+        if taken_back.is_empty() {
+            wrong.extend(check::histories(log).0);
+            if wrong.is_empty() {
+                site.stores.audit().await;
+            }
+        }
+    }
+}
+
+/// A disk of a few megabytes for Redis. Only where mounting is allowed; elsewhere its fault does nothing.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(dir: &std::path::Path) -> Option<Self> {
+        std::fs::create_dir_all(dir).unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=12m,mode=700", "tmpfs"])
+            .arg(dir)
+            .output();
+        let mounted = mounted.is_ok_and(|output| output.status.success());
+        if mounted {
+            std::fs::write(dir.join("small"), "").unwrap();
+        } else {
+            eprintln!("no small disk can be mounted here: DiskFull does nothing");
+        }
+        mounted.then(|| Self(dir.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// A show with a narrow entrance, one whose holds lapse at once, a coupon and a reward.
+async fn furnish(site: &Site<'_>) {
+    let api = Api::new(site.seats.iter().map(|seat| seat.address.read().unwrap().clone()).collect());
+    let queue = json!({"promote_per_interval": workload::PER_INTERVAL, "interval_ms": workload::INTERVAL_MS, "max_active": workload::MAX_ACTIVE,
+        "active_seconds": 4, "claim_seconds": 2});
+    api.put(&format!("/admin/queues/{SHOW}"), &queue).await.expect(200);
+    let date = |id: &str| json!({"id": id, "starts_at": "2100-01-01T19:00:00.000Z", "sections": [{"name": "A", "from": 1, "to": workload::SEATS, "price": workload::PRICE}]});
+    let show =
+        json!({"title": "The show", "queue_id": SHOW, "max_seats_per_user": 100, "schedules": [date(NIGHT)]});
+    api.put(&format!("/admin/concerts/{SHOW}"), &show).await.expect(200);
+    let brief = json!({"title": "Brief", "queue_id": SHOW, "max_seats_per_user": 100, "hold_seconds": 1, "schedules": [date(BRIEF_NIGHT)]});
+    api.put(&format!("/admin/concerts/{BRIEF}"), &brief).await.expect(200);
+    let mut off = coupon(300, workload::PRICE);
+    off["total_quantity"] = json!(workload::QUOTA);
+    api.put(&format!("/admin/coupons/{COUPON}"), &off).await.expect(200);
+    let reward = json!({"title": "Hello", "starts_at": "2020-01-01T00:00:00Z", "ends_at": "2100-01-01T00:00:00Z", "active": true,
+        "conditions": [], "reward": {"kind": "points", "amount": 2_000}});
+    api.put(&format!("/admin/rewards/{REWARD}"), &reward).await.expect(200);
+    for at in 0..api.instances() {
+        for path in [
+            format!("/v1/queues/{SHOW}"),
+            format!("/v1/concerts/{BRIEF}"),
+            format!("/v1/coupons/{COUPON}"),
+            format!("/v1/rewards/{REWARD}"),
+        ] {
+            let api = api.only(at);
+            eventually(&path, || async { (api.get(&path).send().await.status == 200).then_some(()) }).await;
+        }
+    }
+}
+
+/// Every instance is ready, no payment is under way, and MySQL has everything.
+async fn settle(site: &Site<'_>) {
+    while !unsettled(site).await.is_empty() {
+        strike::make_overdue(site).await;
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn unsettled(site: &Site<'_>) -> String {
+    let http = reqwest::Client::new();
+    for seat in &site.seats {
+        let url = format!("{}/readyz", seat.address.read().unwrap()[0]);
+        match http.get(url).timeout(Duration::from_secs(3)).send().await {
+            Ok(answer) if answer.status() == 200 => {}
+            Ok(answer) => {
+                return format!("an instance is not ready: {}", answer.text().await.unwrap_or_default());
+            }
+            Err(error) => return format!("an instance does not answer: {error}"),
+        }
+    }
+    let mut redis = site.stores.redis().await;
+    let due = site.stores.key(site.stores.partition_of(SHOW), &format!("q:{SHOW}:due"));
+    if redis.ask(&["ZCARD", &due]).await.int() > 0 {
+        return "a payment has no end".to_owned();
+    }
+    for partition in 0..crate::support::servers::PARTITIONS {
+        if redis.ask(&["XLEN", &site.stores.key(partition, "outbox")]).await.int() > 0 {
+            return format!("the outbox of {partition} is not written");
+        }
+    }
+    String::new()
+}
+
+/// Each fault in a round of its own, with the name under which README's table knows it.
+macro_rules! one_fault_each {
+    ($($name:ident: $fault:ident),* $(,)?) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            let seed = seed();
+            let round = Round { seed, faults: vec![Fault::$fault], long: Duration::from_millis(2_500) };
+            let lane = Lane::open().await;
+            eprintln!("{}", Box::pin(round.play(&lane)).await);
+        }
+    )*};
+}
+
+fn seed() -> u64 {
+    let seed = std::env::var("CHAOS_SEED").ok().and_then(|seed| seed.parse().ok());
+    seed.unwrap_or_else(|| rand::random::<u32>().into())
+}
+
+one_fault_each! {
+    an_instance_is_killed: InstanceKilled,
+    an_instance_stands_still: InstanceFrozen,
+    an_instance_dies_at_an_edge_of_a_payment: InstanceKilledAtAnEdge,
+    redis_is_killed: RedisKilled,
+    redis_stands_still: RedisFrozen,
+    redis_forgets_its_scripts: ScriptsFlushed,
+    redis_has_no_memory_left: NoMemory,
+    the_disk_of_redis_is_full: DiskFull,
+    redis_lacks_its_replicas: NoReplicas,
+    redis_is_cut_off: RedisCutOff,
+    redis_answers_late: RedisDelayed,
+    redis_is_not_heard: RedisRepliesSwallowed,
+    replies_of_redis_are_lost: RedisRepliesLost,
+    requests_to_redis_are_lost: RedisRequestsLost,
+    mysql_is_killed: MysqlKilled,
+    mysql_stands_still: MysqlFrozen,
+    mysql_is_cut_off: MysqlCutOff,
+    commits_of_mysql_are_lost: MysqlCommitsLost,
+    rows_of_mysql_are_locked: MysqlRowsLocked,
+    every_payment_is_overdue: PaymentsOverdue,
+}
+
+/// Rounds drawn by chance. One in the suite; `make chaos` says how many.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chaos() {
+    let number = |name: &str, usual: u64| std::env::var(name).map_or(usual, |text| text.parse().unwrap());
+    let (first, rounds, lanes) = (seed(), number("CHAOS_ROUNDS", 1), number("CHAOS_LANES", 1));
+    let play = async |nth: u64| {
+        let lane = Lane::open().await;
+        for round in (nth..rounds).step_by(usize::try_from(lanes).unwrap()) {
+            let round = Round::drawn(first.wrapping_add(round));
+            eprintln!("{}", Box::pin(round.play(&lane)).await);
+        }
+    };
+    futures::future::join_all((0..lanes).map(play)).await;
+}

@@ -1,0 +1,134 @@
+//! Recovery when things go wrong on the way: a Redis from yesterday, a kill in the middle, two at once.
+
+use futures::future::join_all;
+
+use crate::recovery::{buyer, fair, generations, replays, serves_again};
+use crate::support::servers::PARTITIONS;
+use crate::support::{Api, Instance, NIGHT, Process, SHOW, Stores, World, eventually, new_key, new_user};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_from_yesterday_sells_nothing_twice() {
+    let mut world = World::on(Stores::with_own_redis().await, 2).await;
+    fair(&world, 60).await;
+    let api = world.api.clone();
+    join_all((1..=6).map(|seat| buyer(&api, seat, false))).await;
+    // In line before and after, so that their tokens are good in both.
+    let waiting = join_all((0..10).map(|_| api.active_guest(SHOW))).await;
+    world.stores.audit().await;
+    let yesterday = world.stores.saved();
+    let buyers = join_all((7..=16).map(|seat| buyer(&api, seat, seat % 2 == 0))).await;
+    let facts = world.stores.audit().await;
+    let had = generations(&world.stores).await;
+
+    // Whoever asks while Redis is away is queued in the clients, and sent to whatever comes back.
+    let mut queued = Vec::new();
+    let user = new_user();
+    world
+        .stores
+        .rolled_back(&yesterday, async || {
+            for (seat, guest) in (7..).zip(&waiting) {
+                let (api, token, user) = (api.clone(), guest.token.clone(), user.clone());
+                queued.push(tokio::spawn(async move {
+                    let hold = api.hold(&token, NIGHT, &[seat]).await;
+                    let charge = api.charge_as(&user, 1, &new_key()).await;
+                    (hold.status, charge.status)
+                }));
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        })
+        .await;
+    eventually("what is older is laid back", || async {
+        let has = generations(&world.stores).await;
+        (has != had && has.iter().all(|has| has.parse::<u64>().is_ok())).then_some(())
+    })
+    .await;
+    serves_again(&api).await;
+    for answer in join_all(queued).await {
+        let (hold, charge) = answer.unwrap();
+        assert!(hold != 201, "a seat that was sold today was held: {hold} {charge}");
+    }
+    let after = world.stores.audit().await;
+    assert_eq!((after.sold, after.payments), (facts.sold, facts.payments));
+    join_all(buyers.iter().map(|buyer| replays(&api, buyer))).await;
+    let late = api.active_guest(SHOW).await;
+    for seat in 1..=16 {
+        api.hold(&late.token, NIGHT, &[seat]).await.problem(409, "seat_taken");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recovery_killed_anywhere_is_begun_anew() {
+    for point in [
+        "recovery/fence.before=1*return(kill)",
+        "recovery/clear.after=1*return(kill)",
+        "recovery/put.before=2*off->1*return(kill)",
+        "recovery/lay_payments.after=1*return(kill)",
+        "recovery/lay_line.after=1*return(kill)",
+        // The new generation is in Redis, and MySQL does not have it.
+        "recovery.before_commit=1*off->1*return(kill)",
+    ] {
+        let stores = Stores::with_own_redis().await;
+        let instance = World::on(stores, 1).await;
+        fair(&instance, 20).await;
+        let buyers = join_all((1..=6).map(|seat| buyer(&instance.api, seat, seat % 2 == 0))).await;
+        let facts = instance.stores.audit().await;
+        let stores = instance.stop().await;
+
+        let process = Process::start_failing(&stores, point).await;
+        let mut redis = stores.redis().await;
+        // The old state is left behind, and something that was never there: all of it has to be cleared.
+        for partition in 0..PARTITIONS {
+            redis.ask(&["HSET", &stores.key(partition, "wallets"), "0123456789abcdef", "7"]).await;
+        }
+        let fences: Vec<String> = (0..PARTITIONS).map(|it| stores.key(it, "generation")).collect();
+        let mut words = vec!["DEL"];
+        words.extend(fences.iter().map(String::as_str));
+        redis.ask(&words).await;
+        process.died().await;
+        let next = Instance::start(&stores).await;
+        let api = Api::new(vec![[next.public.clone(), next.admin.clone()]]);
+        serves_again(&api).await;
+        assert_eq!(stores.audit().await, facts, "{point}");
+        join_all(buyers.iter().map(|buyer| replays(&api, buyer))).await;
+        next.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_serve_while_one_partition_is_lost() {
+    let world = World::on(Stores::with_own_redis().await, 2).await;
+    fair(&world, 40).await;
+    let (api, stores) = (&world.api, &world.stores);
+    let buyers = join_all((1..=8).map(|seat| buyer(api, seat, false))).await;
+    let facts = stores.audit().await;
+    let lost = (stores.partition_of(SHOW) + 1) % PARTITIONS;
+    let elsewhere =
+        || std::iter::repeat_with(new_user).find(|user| stores.partition_of_user(user) != lost).unwrap();
+    let there =
+        || std::iter::repeat_with(new_user).find(|user| stores.partition_of_user(user) == lost).unwrap();
+
+    // As long as its checkpoint is locked nobody can lay it back.
+    let mut lock = stores.mysql.begin().await.unwrap();
+    let select = "SELECT n FROM outbox_checkpoints WHERE partition_id = ? FOR UPDATE";
+    sqlx::query(select).bind(lost).fetch_all(&mut *lock).await.unwrap();
+    stores.lose(lost).await;
+    let (inside, outside) = (elsewhere(), there());
+    for at in 0..api.instances() {
+        let api = api.only(at);
+        eventually("the lost one is closed", || async {
+            (api.charge_as(&outside, 1, &new_key()).await.status == 503).then_some(())
+        })
+        .await;
+        api.charge_as(&outside, 1, &new_key()).await.problem(503, "recovering");
+        api.charge_as(&inside, 100, &new_key()).await.expect(201);
+    }
+    let guest = api.active_guest(SHOW).await;
+    api.held(&guest.token, NIGHT, &[30]).await;
+    lock.rollback().await.unwrap();
+    serves_again(api).await;
+    let after = stores.audit().await;
+    assert_eq!((&after.sold, &after.payments), (&facts.sold, &facts.payments));
+    assert_eq!(api.balance(&inside).await, 200);
+    assert_eq!(api.balance(&outside).await, 0);
+    join_all(buyers.iter().map(|buyer| replays(api, buyer))).await;
+}

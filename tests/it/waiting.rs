@@ -1,0 +1,102 @@
+//! The pages over HTTP, and the place that the waiting page keeps for its visitor.
+
+use serde_json::Value;
+
+use crate::support::{Answer, Api, Instance, SHOW, World, eventually, new_user};
+
+const PLACE: &str = "/waiting/show/place";
+
+/// The cookie of an answer, as a browser would send it back.
+fn cookie(answer: &Answer) -> String {
+    let cookie = answer.header("set-cookie").unwrap();
+    for attribute in ["Path=/", "Secure", "HttpOnly", "SameSite=Lax", "Max-Age=86400"] {
+        assert!(cookie.contains(attribute), "{cookie}");
+    }
+    cookie.split(';').next().unwrap().to_owned()
+}
+
+async fn place(api: &Api, cookie: Option<&str>) -> Answer {
+    let call = api.post(PLACE);
+    match cookie {
+        Some(cookie) => call.header("cookie", cookie).send().await,
+        None => call.send().await,
+    }
+}
+
+fn user(ticket: &Value) -> String {
+    ticket["user_id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_visitor_keeps_the_place_over_reloads() {
+    let world = World::start(2).await;
+    world.show(10, 1_000).await;
+    let api = &world.api;
+    let first = place(api, None).await;
+    let kept = cookie(&first);
+    let visitor = user(&first.expect(200));
+    for _ in 0..4 {
+        let again = place(api, Some(&kept)).await;
+        assert_eq!(user(&again.expect(200)), visitor, "on every instance");
+    }
+    assert_ne!(user(&place(api, None).await.expect(200)), visitor);
+    assert_ne!(user(&place(api, Some("usher-show=forged")).await.expect(200)), visitor);
+
+    // The same cookie opens the gate.
+    eventually("the visitor is let in", async || {
+        let check = api.get(&format!("/v1/queues/{SHOW}/check")).header("cookie", &kept).send().await;
+        (check.status == 204 && check.header("usher-user") == Some(visitor.as_str())).then_some(())
+    })
+    .await;
+
+    // A place that was given up makes room for a new one.
+    let token = kept.split_once('=').unwrap().1;
+    api.delete(&format!("/v1/queues/{SHOW}/tokens/me")).token(token).send().await.expect_text(204);
+    assert_ne!(user(&place(api, Some(&kept)).await.expect(200)), visitor);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_known_user_has_one_place_with_or_without_the_page() {
+    let world = World::start(1).await;
+    world.show(10, 1_000).await;
+    let api = &world.api;
+    let known = new_user();
+    let by_page = api.post(PLACE).user(&known).send().await;
+    let kept = cookie(&by_page);
+    assert_eq!(by_page.expect(200)["token"], api.join(SHOW, &known).await.expect(200)["token"]);
+    // Somebody else on the same browser does not get the place of the one before.
+    let next = new_user();
+    let other = api.post(PLACE).user(&next).header("cookie", &kept).send().await;
+    assert_eq!(user(&other.expect(200)), next);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_takes_no_place_for_whom_it_should_not() {
+    let world = World::start(1).await;
+    world.show(10, 1_000).await;
+    let api = &world.api;
+    let foreign = api.post(PLACE).header("sec-fetch-site", "cross-site").send().await;
+    foreign.problem(403, "forbidden");
+    api.post("/waiting/nowhere/place").send().await.problem(404, "not_found");
+    let mut args = world.stores.args();
+    args.secrets.auth = Some("service-key".into());
+    args.secrets.service_keys = Some("5ervice-c2b7a9d84e5f6a1b3c8d7e9f0a".into());
+    let strict = Instance::start_with(&args).await;
+    let strict_api = Api::new(vec![[strict.public.clone(), strict.admin.clone()]]);
+    place(&strict_api, None).await.problem(401, "unauthenticated");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_listener_has_its_pages_and_no_other() {
+    let world = World::start(1).await;
+    let api = &world.api;
+    for path in ["/", "/waiting/show", "/assets/usher.css"] {
+        let page = api.get(path).send().await;
+        page.expect_text(200);
+        assert!(page.header("content-security-policy").unwrap().contains("default-src 'none'"), "{path}");
+    }
+    assert!(api.get("/").send().await.expect_text(200).contains("booking.js"));
+    let console = api.keyless_admin_call(reqwest::Method::GET, "/").send().await.expect_text(200);
+    assert!(console.contains("console.js"));
+    api.keyless_admin_call(reqwest::Method::GET, "/waiting/show").send().await.problem(404, "not_found");
+}
