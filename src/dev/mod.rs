@@ -7,6 +7,7 @@
 
 pub mod banner;
 mod mysql_server;
+mod other_server;
 mod redis_server;
 mod supervised;
 mod temp_dir;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 pub use mysql_server::{Durability, PrivateMysql};
+pub use other_server::PrivateServer;
 pub use redis_server::PrivateRedis;
 pub use temp_dir::TempDir;
 

@@ -8,6 +8,7 @@ mod closed;
 mod compare;
 mod connection;
 mod halls;
+mod issues;
 mod lanes;
 mod machine;
 mod memory;
@@ -49,6 +50,8 @@ enum Command {
     Bench(Bench),
     /// What joins, polls and promotions cost Redis, and what a waiting user weighs, as the line grows
     Scale(Scale),
+    /// What issuing costs Redis, and what an issue weighs, as more and more of one coupon are issued
+    Issues(Issues),
     /// What holds and the map cost Redis a seat, in small halls and large ones
     Halls(Halls),
     #[command(flatten)]
@@ -125,6 +128,14 @@ struct Lanes {
     lanes: Vec<usize>,
 }
 
+/// What the table of one coupon takes.
+#[derive(Args)]
+struct Issues {
+    /// How many are issued
+    #[arg(long, value_delimiter = ',', default_value = "10000,100000,1000000")]
+    issues: Vec<u64>,
+}
+
 /// What the table of halls takes.
 #[derive(Args)]
 struct Halls {
@@ -170,6 +181,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             }
             Command::Lanes(it) => lanes::run(it.users, &it.lanes)?,
             Command::Scale(scale) => scale::run(&scale.waiting).await?,
+            Command::Issues(issues) => issues::run(&issues.issues).await?,
             Command::Halls(halls) => halls::run(&halls.seats).await?,
             Command::Crowd(crowd) => return open::run(crowd).await,
             Command::Worker => open::worker::run().await?,

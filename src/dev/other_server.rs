@@ -1,0 +1,83 @@
+//! A private server of any other kind, such as the brokers that Usher is compared with.
+
+use std::ffi::OsString;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use tokio::net::TcpStream;
+
+use super::supervised::{Log, Supervised};
+use super::{Error, PORT_ATTEMPTS, free_port, private_dir};
+
+/// A server of this process' own. Dropping it stops the server too, without waiting for it.
+pub struct PrivateServer {
+    server: Supervised,
+    port: u16,
+}
+
+impl PrivateServer {
+    /// Starts `program` with the arguments for its directory and for a free port of 127.0.0.1, and returns once somebody
+    /// takes connections there.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] while another server runs on `dir`, [`Error::Ended`] or [`Error::NotReady`] when it doesn't come up.
+    pub async fn start(
+        server: &'static str,
+        program: &Path,
+        dir: &Path,
+        arguments: impl Fn(&Path, u16) -> Vec<OsString>,
+    ) -> Result<Self, Error> {
+        let dir = private_dir(dir)?;
+        let mut attempt = 1;
+        loop {
+            let port = free_port()?;
+            let log = Log::lock(server, dir.join("server.log")).await?;
+            let answers = |_| async move { TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok() };
+            match Supervised::start(&log, program, &arguments(&dir, port), port, answers).await {
+                Ok(server) => return Ok(Self { server, port }),
+                Err(Error::PortTaken { .. }) if attempt < PORT_ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The TCP port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Stops the server (SIGTERM) and waits for it, at most about half a minute.
+    ///
+    /// # Errors
+    /// [`Error::NotStopped`] when it had to be killed or ended with an error.
+    pub async fn stop(self) -> Result<(), Error> {
+        self.server.stop().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::TempDir;
+    use super::*;
+
+    #[tokio::test]
+    async fn it_serves_on_the_port_that_it_is_given_and_stops() {
+        let dir = TempDir::new("other").unwrap();
+        // Any server will do; Redis is there.
+        let redis = super::super::find_program(&["redis-server", "valkey-server"], "redis-server").unwrap();
+        let arguments = |dir: &Path, port: u16| {
+            vec![
+                "--port".into(),
+                port.to_string().into(),
+                "--save".into(),
+                "".into(),
+                "--dir".into(),
+                dir.into(),
+            ]
+        };
+        let server = PrivateServer::start("Redis", &redis, dir.path(), arguments).await.unwrap();
+        let port = server.port();
+        server.stop().await.unwrap();
+        assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err());
+    }
+}
