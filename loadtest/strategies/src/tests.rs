@@ -130,9 +130,9 @@ async fn usher_loses_nothing_and_answers_everybody() {
     let config = Config::new(&ServeArgs {
         secrets: SecretArgs {
             auth: Some("header".to_owned()),
-            service_keys: None,
             admin_key: Some(admin_key.clone()),
             token_keys: Some(format!("k1:{}", Uuid::new_v4().simple())),
+            ..SecretArgs::default()
         },
         stores: StoreArgs {
             redis_url: Some(redis.clone()),
