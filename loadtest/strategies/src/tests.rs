@@ -180,8 +180,11 @@ fn figures_are_of_what_was_answered() {
     assert_eq!((outcome.rate(), outcome.settled_rate(), outcome.success()), (50.0, 25.0, 0.5));
     assert_eq!((outcome.quantile_ms(0.5), outcome.quantile_ms(0.99)), (50.0, 99.0));
 
-    let text =
-        report::table(Workload::Wallet, &[outcome.clone()], &["Kafka partition: not there".to_owned()]);
+    let text = report::table(
+        Workload::Wallet,
+        std::slice::from_ref(&outcome),
+        &["Kafka partition: not there".to_owned()],
+    );
     assert!(
         text.contains("50.0 % (busy)") && text.contains("Skipped: Kafka partition: not there."),
         "{text}"
