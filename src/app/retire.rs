@@ -29,7 +29,7 @@ pub(super) async fn run(rooms: Rooms, settings: Retirement, stop: CancellationTo
     let mut ticks = tokio::time::interval(settings.every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        match stop.run_until_cancelled(retire(&rooms, settings.keep)).await {
+        match stop.run_until_cancelled(Box::pin(retire(&rooms, settings.keep))).await {
             Some(Ok(0)) | None => {}
             Some(Ok(dropped)) => tracing::info!(dropped, "records that MySQL has left Redis"),
             Some(Err(error)) => tracing::warn!(%error, "clearing what has ended out of Redis"),

@@ -65,7 +65,7 @@ pub async fn run(mut settling: Settling, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        match stop.run_until_cancelled(settling.round()).await {
+        match stop.run_until_cancelled(Box::pin(settling.round())).await {
             None | Some(Ok(Settled { settled: 0, .. })) => {}
             Some(Ok(Settled { settled, waits })) => {
                 tracing::warn!(settled, waits, "what payments left behind in another partition was settled");
