@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use super::args::{MigrateArgs, StoreArgs};
 use super::check::{BadSettings, Checker, given};
 use crate::partition::Partitions;
+use crate::redis::Address;
 
 /// Redis' settings.
 #[derive(Debug, Clone)]
@@ -114,12 +115,6 @@ impl StoreSettings {
         let wait_replicas = check.number("USHER_REDIS_WAIT_REPLICAS", replicas, 0..=16, 0);
         let wait_aof = check.flag("USHER_REDIS_WAIT_AOF", args.redis_wait_aof.as_deref());
         let may_forget = check.flag("USHER_REDIS_MAY_FORGET", args.redis_may_forget.as_deref());
-        let clustered = args.redis_url.as_deref().is_some_and(|url| url.trim().starts_with("redis-cluster:"));
-        if clustered && (wait_replicas > 0 || wait_aof) {
-            let setting =
-                if wait_replicas > 0 { "USHER_REDIS_WAIT_REPLICAS" } else { "USHER_REDIS_WAIT_AOF" };
-            check.fail(setting, "can't be used with redis-cluster:// yet");
-        }
         let key_prefix = given(args.key_prefix.as_deref()).unwrap_or("usher").to_owned();
         // Neither a brace nor a colon: the prefix must not change which slot of a cluster a key is in.
         let allowed =
@@ -205,13 +200,10 @@ fn ack(args: &StoreArgs, check: &mut Checker) -> Ack {
 
 fn redis_url(value: Option<&str>, check: &mut Checker) -> Option<SecretString> {
     let url = check.required("USHER_REDIS_URL", value)?;
-    match url.split_once("://") {
-        Some(("redis" | "redis-sentinel" | "redis-cluster", rest)) if !rest.is_empty() => Some(url.into()),
-        _ => {
-            check.fail(
-                "USHER_REDIS_URL",
-                "must begin with redis://, redis-sentinel:// or redis-cluster:// and name a host",
-            );
+    match url.parse::<Address>() {
+        Ok(_) => Some(url.into()),
+        Err(why) => {
+            check.fail("USHER_REDIS_URL", why);
             None
         }
     }
@@ -272,7 +264,9 @@ mod tests {
 
     #[test]
     fn other_urls_are_refused() {
-        for redis in ["", "127.0.0.1:6379", "rediss://a", "http://a", "redis://", "redis:a"] {
+        for redis in
+            ["", "127.0.0.1:6379", "rediss://a", "http://a", "redis://", "redis:a", "redis-sentinel://a"]
+        {
             assert_eq!(with(redis, MYSQL, None), ["USHER_REDIS_URL"], "{redis}");
         }
         for mysql in ["", "postgres://a/b", "mysql://h", "mysql://h/", "mysql://h/?x=/y", "mysql:///d"] {
@@ -327,8 +321,8 @@ mod tests {
             (|args| args.backlog_limit = Some("100000".into()), "USHER_BACKLOG_WARN"),
             (|args| args.redis_memory_limit_percent = Some("101".into()), "USHER_REDIS_MEMORY_LIMIT_PERCENT"),
             (|args| args.redis_may_forget = Some("yes".into()), "USHER_REDIS_MAY_FORGET"),
-            (|args| args.redis_wait_replicas = Some("1".into()), "USHER_REDIS_WAIT_REPLICAS"),
-            (|args| args.redis_wait_aof = Some("true".into()), "USHER_REDIS_WAIT_AOF"),
+            (|args| args.redis_wait_replicas = Some("17".into()), "USHER_REDIS_WAIT_REPLICAS"),
+            (|args| args.redis_wait_aof = Some("1".into()), "USHER_REDIS_WAIT_AOF"),
         ] {
             assert_eq!(with(change).unwrap_err(), setting);
         }
