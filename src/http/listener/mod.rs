@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -63,7 +65,9 @@ pub async fn serve(listener: TcpListener, router: Router, settings: Settings, sh
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    let connection = Connection { router: router.clone(), peer: Peer(peer), settings, slot };
+                    let quiet = shutdown.quiet_token().clone();
+                    let connection =
+                        Connection { router: router.clone(), peer: Peer(peer), settings, quiet, slot };
                     tokio::spawn(connection.run(stream, graceful.watcher(), shutdown.stop_token().clone()));
                 }
                 Err(error) => {
@@ -82,13 +86,15 @@ struct Connection {
     router: Router,
     peer: Peer,
     settings: Settings,
+    /// From then on each answer says that it is the connection's last, so that no client is about to ask when the drain closes what is idle.
+    quiet: CancellationToken,
     /// Held as long as the connection stands.
     slot: OwnedSemaphorePermit,
 }
 
 impl Connection {
     async fn run(self, stream: TcpStream, watcher: Watcher, cut: CancellationToken) {
-        let Self { router, peer, settings, slot } = self;
+        let Self { router, peer, settings, quiet, slot } = self;
         // Answers are small and complete: waiting to fill a segment would only add latency.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
@@ -97,11 +103,14 @@ impl Connection {
         let stream = TokioIo::new(Watched::new(stream, phase.clone(), settings.header_timeout));
         let service = service_fn(move |request: Request<Incoming>| {
             phase.answering();
-            let (router, phase) = (router.clone(), phase.clone());
+            let (router, phase, quiet) = (router.clone(), phase.clone(), quiet.clone());
             async move {
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(peer);
-                let response = router.oneshot(request).await;
+                let mut response = router.oneshot(request).await;
+                if let (Ok(response), true) = (&mut response, quiet.is_cancelled()) {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 phase.answered();
                 response
             }
@@ -192,6 +201,19 @@ mod tests {
         let count =
             tokio::time::timeout(Duration::from_secs(20), stream.read(&mut bytes)).await.unwrap().unwrap();
         String::from_utf8_lossy(&bytes[..count]).into_owned()
+    }
+
+    #[tokio::test]
+    async fn a_quiet_listener_takes_connections_and_lets_each_go_with_its_answer() {
+        let server = start(settings(LONG, LONG)).await;
+        let mut before = connect(&server, REQUEST).await;
+        assert!(!one_answer(&mut before).await.contains("connection: close"));
+        server.shutdown.quiet_token().cancel();
+        before.write_all(REQUEST).await.unwrap();
+        for stream in [before, connect(&server, REQUEST).await] {
+            let said = to_end(stream).await;
+            assert!(said.starts_with("HTTP/1.1 200") && said.contains("connection: close"), "{said}");
+        }
     }
 
     #[tokio::test]
