@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::supervised::{Log, Supervised};
-use super::{Error, PORT_ATTEMPTS, find_program, free_port, private_dir};
+use super::{Error, PORT_ATTEMPTS, REDIS_VARIABLE, choose_program, free_port, private_dir};
 
 const SERVER: &str = "Redis";
 
@@ -90,12 +90,13 @@ impl PrivateRedis {
     }
 }
 
-/// Where `redis-server` (or `valkey-server`) is.
+/// Where the server is: the one that the environment names, or else `redis-server` or `valkey-server`.
 ///
 /// # Errors
-/// [`Error::Missing`] when it is nowhere.
+/// [`Error::Missing`] when it is nowhere, [`Error::NoProgram`] when what the environment names can't be run.
 pub fn redis_program() -> Result<PathBuf, Error> {
-    find_program(&["redis-server", "valkey-server"], "redis-server, or redis with Homebrew")
+    let chosen = (REDIS_VARIABLE, std::env::var_os(REDIS_VARIABLE));
+    choose_program(chosen, &["redis-server", "valkey-server"], "redis-server, or redis with Homebrew")
 }
 
 fn arguments(dir: &Path, port: u16) -> Vec<OsString> {
