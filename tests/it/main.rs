@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests live on the servers' machine, and wait")]
 
 mod audit;
+mod backup;
 mod bad_input;
 mod best;
 mod cancel;
