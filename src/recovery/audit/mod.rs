@@ -103,6 +103,7 @@ pub async fn audit(
 
 /// A schedule and where its seats are.
 struct Hall {
+    queue: QueueId,
     schedule: ScheduleId,
     partition: Partition,
     /// Its concert is archived: Redis holds nothing of it any more.
@@ -136,7 +137,7 @@ impl<'a> Scene<'a> {
         .await?;
         let halls = schedules.into_iter().filter_map(|(schedule, queue, archived)| {
             let queue: QueueId = queue.parse().ok()?;
-            Some(Hall { schedule: schedule.parse().ok()?, partition: partition(&queue), archived })
+            Some(Hall { schedule: schedule.parse().ok()?, partition: partition(&queue), archived, queue })
         });
         let coupons: Vec<(String, Option<i64>)> =
             sqlx::query_as("SELECT id, CAST(total_quantity AS SIGNED) FROM coupons ORDER BY id")
