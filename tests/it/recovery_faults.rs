@@ -132,3 +132,22 @@ async fn others_serve_while_one_partition_is_lost() {
     assert_eq!(api.balance(&outside).await, 0);
     join_all(buyers.iter().map(|buyer| replays(api, buyer))).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_that_start_on_an_emptied_redis_lay_it_back_once() {
+    let world = World::on(Stores::with_own_redis().await, 1).await;
+    fair(&world, 20).await;
+    let buyers = join_all((1..=6).map(|seat| buyer(&world.api, seat, seat % 2 == 0))).await;
+    let facts = world.stores.audit().await;
+    let stores = world.stop().await;
+    stores.redis().await.ask(&["FLUSHALL"]).await;
+    let (one, other) = tokio::join!(Process::start(&stores), Process::start(&stores));
+    let laid = stores.count("SELECT COUNT(*) FROM recoveries WHERE laid_at IS NOT NULL").await;
+    assert_eq!(laid, i64::from(PARTITIONS), "each partition was laid back by one of the two");
+    assert_eq!(stores.audit().await, facts);
+    for process in [&one, &other] {
+        join_all(buyers.iter().map(async |buyer| replays(&process.api(), buyer).await)).await;
+    }
+    one.kill().await;
+    other.kill().await;
+}
