@@ -106,7 +106,15 @@ pub async fn verify(redis: &Redis, mysql: &MySqlPool) -> Result<Verified, Error>
         }
     }
     for holder in holders {
-        if let Err(error) = prepare(redis, &holder, &known).await {
+        let prepared = match is_behind(redis, &holder, &known).await {
+            Ok(true) => {
+                sql::unsettle(mysql).await?;
+                prepare(redis, &holder, &known).await
+            }
+            Ok(false) => prepare(redis, &holder, &known).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = prepared {
             // It may not know its scripts, and must not learn them yet.
             known.retain(|partition, _| !holder.partitions.contains(partition));
             verified.unknown = Some(error);
@@ -145,6 +153,19 @@ pub async fn verify(redis: &Redis, mysql: &MySqlPool) -> Result<Verified, Error>
         );
     }
     Ok(verified)
+}
+
+/// Whether a server of which something is in doubt serves on without knowing our scripts: of what MySQL did not have yet it may lack some, and a payment between
+/// two partitions half of its steps.
+async fn is_behind(
+    redis: &Redis,
+    holder: &Holder,
+    known: &BTreeMap<Partition, State>,
+) -> Result<bool, redis::Error> {
+    let of = &holder.partitions;
+    let serves = |partition| matches!(known.get(partition), Some(State::Serves(_)));
+    let doubtful = of.iter().any(|partition| !redis.is_trusted(*partition));
+    Ok(doubtful && of.iter().any(serves) && !redis.knows_scripts(holder).await?)
 }
 
 /// Makes the scripts known to a server of which something is in doubt, provided that everything it holds was looked at.
