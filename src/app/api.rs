@@ -9,11 +9,12 @@ use tokio_util::sync::CancellationToken;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, Info, License, OpenApi, OpenApiBuilder, Paths};
 
-use super::Rooms;
+use super::{Rooms, admin_log, contract};
 use crate::http::health::{self, Readiness};
 use crate::http::identity::{Callers, USER_HEADER};
 use crate::http::limits::Limits;
-use crate::http::{admin as admin_key, layers, openapi};
+use crate::http::page::Limit;
+use crate::http::{admin as admin_key, layers, openapi, request_id};
 use crate::queue::TOKEN_HEADER;
 use crate::{catalogue, coupons, payment, queue, recovery, rewards, seats, wallet, web};
 
@@ -85,7 +86,8 @@ pub(super) fn admin(
         .merge(admin_key::metrics(metrics))
         .merge(openapi::document(admin_document()))
         .merge(health::router(readiness));
-    layers::whole(admin_key::require_key(routes, key).merge(open), bounds)
+    let routes = admin_key::require_key(admin_log::keep(routes, rooms.mysql.clone(), key), key);
+    request_id::told_inwards(layers::whole(routes.merge(open), bounds))
 }
 
 /// What must hold before an instance is given requests.
@@ -116,6 +118,7 @@ pub(super) fn readiness(rooms: &Rooms, draining: CancellationToken) -> Arc<Readi
 fn document<const N: usize>(title: &str, about: &str, parts: [OpenApi; N]) -> OpenApi {
     let header = |name: &str| SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new(name)));
     let components = Components::builder()
+        .schema_from::<Limit>()
         .security_scheme("user", header(USER_HEADER))
         .security_scheme("queue_token", header(TOKEN_HEADER))
         .security_scheme(
@@ -127,5 +130,5 @@ fn document<const N: usize>(title: &str, about: &str, parts: [OpenApi; N]) -> Op
     info.description = Some(about.to_owned());
     info.license = Some(License::new("Apache-2.0"));
     let whole = OpenApiBuilder::new().info(info).paths(Paths::new()).components(Some(components)).build();
-    parts.into_iter().fold(whole, OpenApi::merge_from)
+    contract::complete(parts.into_iter().fold(whole, OpenApi::merge_from))
 }

@@ -15,6 +15,8 @@ use super::supervised::{Log, Supervised};
 use super::{Error, PORT_ATTEMPTS, REDIS_VARIABLE, choose_program, free_port, private_dir};
 
 const SERVER: &str = "Redis";
+/// Its users, if this file is in its directory; else there is one, who may do everything.
+const USERS: &str = "users.acl";
 
 /// A Redis of this process' own. Dropping it stops the server too, without waiting for it.
 pub struct PrivateRedis {
@@ -24,7 +26,7 @@ pub struct PrivateRedis {
 
 impl PrivateRedis {
     /// Starts Redis on a free port of 127.0.0.1 with its data in `dir`, which is made if need be and whose earlier data
-    /// is loaded. Returns once it answers.
+    /// is loaded, and users if a `users.acl` is there. Returns once it answers.
     ///
     /// # Errors
     /// [`Error::Missing`] without a `redis-server` (or `valkey-server`), [`Error::InUse`] while another server runs on
@@ -112,6 +114,10 @@ fn arguments(dir: &Path, port: u16) -> Vec<OsString> {
     ];
     let mut args: Vec<OsString> = settings.iter().flatten().map(OsString::from).collect();
     args.extend(["--dir".into(), dir.into()]);
+    let users = dir.join(USERS);
+    if users.exists() {
+        args.extend(["--aclfile".into(), users.into()]);
+    }
     args
 }
 

@@ -28,6 +28,8 @@ use crate::redis::{self, Coalescer, Redis};
 
 pub use error::Error;
 pub use history::Line;
+#[cfg(test)]
+pub(crate) use routes::read_bodies;
 pub use routes::router;
 pub use store::{Debited, Entry};
 
