@@ -179,21 +179,21 @@ fn is_program(file: &Path) -> bool {
 /// while its server is down for a moment.
 const SERVER_PORTS: Range<u16> = 10_000..15_000;
 
-/// A port of 127.0.0.1 that was free a moment ago, and that this process was not given before. Another process may be quicker: whoever uses it must be ready
+/// A port of 127.0.0.1 that was free a moment ago, and that this process was not given before, while there is such a one. Another process may be quicker: whoever uses it must be ready
 /// to lose the race for it.
 ///
 /// # Errors
-/// When this process has had all of them.
+/// When all of them are taken.
 pub fn free_port() -> Result<u16, Error> {
     static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     // Another process begins elsewhere.
     let random = Uuid::new_v4().into_bytes();
     let first = usize::from(u16::from_le_bytes([random[0], random[1]])) % SERVER_PORTS.len();
-    SERVER_PORTS
-        .skip(first)
-        .chain(SERVER_PORTS.take(first))
-        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok() && given.insert(*port))
+    let ports = || SERVER_PORTS.skip(first).chain(SERVER_PORTS.take(first));
+    let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let new = ports().find(|port| free(port) && given.insert(*port));
+    new.or_else(|| ports().find(free))
         .ok_or_else(|| Error::io("find a free port of", Path::new("127.0.0.1"))(ErrorKind::AddrInUse.into()))
 }
 

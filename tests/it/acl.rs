@@ -12,7 +12,7 @@ use crate::support::{NIGHT, SHOW, Stores, World, eventually, new_key};
 
 const FILE: &str = include_str!("../../deploy/redis/users.acl");
 /// What the code asks for beside the scripts (`src/redis`), and what the driver does to connect.
-const BY_CODE: &str = "auth client|id ping quit info time wait command|info scan eval evalsha script|load get set xrange xrevrange xlen xtrim \
+const BY_CODE: &str = "auth client|id ping quit info time wait command|info scan eval evalsha script|exists script|load get set xrange xrevrange xlen xtrim \
                        hlen hget hmget hscan zcard zcount zscan zmscore";
 
 fn granted() -> BTreeSet<String> {
