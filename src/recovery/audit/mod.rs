@@ -220,6 +220,27 @@ impl<'a> Scene<'a> {
         }
     }
 
+    /// Looks at everything that `select` lists, a page at a time: ids after the one that each of its parameters takes, in their order.
+    async fn walk_table<K: Clone + Ord + From<Uuid>, F: Inspection<K>>(
+        &self,
+        tally: &mut Tally,
+        select: &'static str,
+        inspect: &impl Fn(Vec<K>) -> F,
+    ) -> Result<(), Error> {
+        let mut after = Uuid::nil();
+        loop {
+            let mut query = sqlx::query_scalar(select);
+            for _ in select.matches('?') {
+                query = query.bind(after);
+            }
+            let page: Vec<Uuid> = query.fetch_all(self.mysql).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = *last;
+            tally.mysql(page.len());
+            self.judge(tally, page.into_iter().map(K::from).collect(), inspect).await?;
+        }
+    }
+
     /// MessagePack records under sixteen-byte ids, each in the partition that its id leads to.
     async fn records<T: DeserializeOwned>(
         &self,

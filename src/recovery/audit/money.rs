@@ -19,18 +19,9 @@ pub(super) async fn wallets(scene: &Scene<'_>) -> Result<Tally, Error> {
             .walk_hash(&mut tally, (partition, "wallets"), |field| user_of(scene, partition, field), &inspect)
             .await?;
     }
-    let mut after = Uuid::nil();
-    loop {
-        let page: Vec<Uuid> =
-            sqlx::query_scalar("SELECT user_id FROM wallets WHERE user_id > ? ORDER BY user_id LIMIT 500")
-                .bind(after)
-                .fetch_all(scene.mysql)
-                .await?;
-        let Some(last) = page.last() else { return Ok(tally) };
-        after = *last;
-        tally.mysql(page.len());
-        scene.judge(&mut tally, page.into_iter().map(UserId::from).collect(), &inspect).await?;
-    }
+    let select = "SELECT user_id FROM wallets WHERE user_id > ? ORDER BY user_id LIMIT 500";
+    scene.walk_table(&mut tally, select, &inspect).await?;
+    Ok(tally)
 }
 
 async fn inspect_wallets(scene: &Scene<'_>, users: &[UserId]) -> Result<Vec<(UserId, String)>, Error> {
@@ -84,24 +75,12 @@ pub(super) async fn ledgers(scene: &Scene<'_>) -> Result<Tally, Error> {
         "each user's lines add up to the balance; debits less refunds are what confirmed payments cost and what is tallied; a reward for each claim at most",
     );
     let inspect = |some: Vec<UserId>| async move { inspect_ledgers(scene, &some).await };
-    let mut after = Uuid::nil();
-    loop {
-        // Whoever has money, a ledger or a reservation.
-        let page: Vec<Uuid> = sqlx::query_scalar(
-            "(SELECT user_id FROM wallets WHERE user_id > ? ORDER BY user_id LIMIT 500) \
-             UNION (SELECT DISTINCT user_id FROM wallet_entries WHERE user_id > ? ORDER BY user_id LIMIT 500) \
-             UNION (SELECT DISTINCT user_id FROM reservations WHERE user_id > ? ORDER BY user_id LIMIT 500) ORDER BY user_id LIMIT 500",
-        )
-        .bind(after)
-        .bind(after)
-        .bind(after)
-        .fetch_all(scene.mysql)
-        .await?;
-        let Some(last) = page.last() else { return Ok(tally) };
-        after = *last;
-        tally.mysql(page.len());
-        scene.judge(&mut tally, page.into_iter().map(UserId::from).collect(), &inspect).await?;
-    }
+    // Whoever has money, a ledger or a reservation.
+    let select = "(SELECT user_id FROM wallets WHERE user_id > ? ORDER BY user_id LIMIT 500) \
+        UNION (SELECT DISTINCT user_id FROM wallet_entries WHERE user_id > ? ORDER BY user_id LIMIT 500) \
+        UNION (SELECT DISTINCT user_id FROM reservations WHERE user_id > ? ORDER BY user_id LIMIT 500) ORDER BY user_id LIMIT 500";
+    scene.walk_table(&mut tally, select, &inspect).await?;
+    Ok(tally)
 }
 
 #[derive(sqlx::FromRow)]

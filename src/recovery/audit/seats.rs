@@ -60,18 +60,9 @@ pub(super) async fn reservations(scene: &Scene<'_>) -> Result<Tally, Error> {
         };
         scene.walk_hash(&mut tally, (partition, "reservations"), id, &inspect).await?;
     }
-    let mut after = Uuid::nil();
-    loop {
-        let page: Vec<Uuid> =
-            sqlx::query_scalar("SELECT id FROM reservations WHERE id > ? ORDER BY id LIMIT 500")
-                .bind(after)
-                .fetch_all(scene.mysql)
-                .await?;
-        let Some(last) = page.last() else { return Ok(tally) };
-        after = *last;
-        tally.mysql(page.len());
-        scene.judge(&mut tally, page.into_iter().map(ReservationId::from).collect(), &inspect).await?;
-    }
+    let select = "SELECT id FROM reservations WHERE id > ? ORDER BY id LIMIT 500";
+    scene.walk_table(&mut tally, select, &inspect).await?;
+    Ok(tally)
 }
 
 async fn inspect_reservations(
