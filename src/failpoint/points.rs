@@ -6,12 +6,13 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The points beside those of the scripts.
-const OTHERS: [&str; 5] = [
+const OTHERS: [&str; 6] = [
     "writer.before_transaction",
     "writer.before_commit",
     "writer.after_commit",
     "writer.after_trim",
     "recovery.before_commit",
+    "redis.load_scripts",
 ];
 
 /// Why the points could not be set.

@@ -64,7 +64,7 @@ async fn scripts_may_be_flushed_at_any_time(world: World) {
         let mut redis = world.stores.redis().await;
         while !done.load(Ordering::Relaxed) {
             redis.ask(&["SCRIPT", "FLUSH", "SYNC"]).await;
-            tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
     let booking = async {

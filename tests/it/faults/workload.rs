@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use reqwest::Method;
@@ -51,9 +52,24 @@ pub(super) struct Told {
     pub(super) fact: Fact,
 }
 
+/// A seat that was told to be somebody's, from the moment to the moment that Redis' clock says.
+#[derive(Debug)]
+pub(super) struct Stay {
+    pub(super) schedule: &'static str,
+    pub(super) seat: u32,
+    pub(super) reservation: String,
+    pub(super) from: DateTime<Utc>,
+    pub(super) until: DateTime<Utc>,
+    /// When it was told.
+    pub(super) heard: Instant,
+    /// When a call began that may have ended it early.
+    pub(super) left: Option<Instant>,
+}
+
 /// What everybody writes to.
 #[derive(Default)]
 pub(super) struct Log {
+    pub(super) stays: Mutex<Vec<Stay>>,
     pub(super) facts: Mutex<Vec<Told>>,
     /// Calls on one thing, with the number of the caller.
     pub(super) calls: Mutex<BTreeMap<Thing, Vec<(usize, Call)>>>,
@@ -151,6 +167,28 @@ impl Person<'_> {
     fn note(&self, thing: Thing, op: Op, began: Instant, ret: Option<Ret>) {
         let call = Call { thing, op, began, end: ret.map(|ret| (Instant::now(), ret)) };
         self.log.calls.lock().unwrap().entry(thing).or_default().push((self.number, call));
+    }
+
+    /// Notes that a seat is this one's. Gives the number of the note.
+    fn stays(&self, schedule: &'static str, seat: u32, told: &Value) -> Option<usize> {
+        let moment = |name: &str| told[name].as_str()?.parse().ok();
+        let stay = Stay {
+            schedule,
+            seat,
+            reservation: told["id"].as_str()?.to_owned(),
+            from: moment("created_at")?,
+            until: moment("held_until")?,
+            heard: Instant::now(),
+            left: None,
+        };
+        let mut stays = self.log.stays.lock().unwrap();
+        stays.push(stay);
+        Some(stays.len() - 1)
+    }
+
+    /// From now on it may not be any more.
+    fn leaves(&self, stay: usize) {
+        self.log.stays.lock().unwrap()[stay].left.get_or_insert_with(Instant::now);
     }
 
     /// Puts money in or takes some out. Gives the balance that was heard, nothing where the outcome is not known, and `Err` for a refusal.
@@ -288,12 +326,14 @@ impl Person<'_> {
             self.note(seat, Op::Hold(me), began, ret);
         }
         let Some((_, body)) = heard.filter(|_| held) else { return };
+        let Some(stay) = self.stays(schedule, number, &body) else { return };
         let Some(id) = body["id"].as_str().map(str::to_owned) else { return };
         let path = format!("/v1/reservations/{id}");
         match self.random.random_range(0..10) {
             0..7 => {}
             7..9 => {
                 let began = Instant::now();
+                self.leaves(stay);
                 let heard = self.call(Method::DELETE, &path, &[("usher-user", &user)], None).await;
                 let ret = heard.filter(|(status, _)| *status == 204).map(|_| Ret::Done);
                 if !brief {
@@ -304,6 +344,8 @@ impl Person<'_> {
             _ => return,
         }
         let began = Instant::now();
+        // Whether it is paid or not: sold for good, or nobody's once the payment is declined.
+        self.leaves(stay);
         let mut body = json!({"reservation_id": id});
         if let Some(issue) = issue {
             body["coupon_issue_id"] = json!(issue);
@@ -325,8 +367,13 @@ impl Person<'_> {
         let Some((_, body)) = heard.filter(|_| paid) else { return };
         let Some(payment) = body["id"].as_str().map(str::to_owned) else { return };
         self.fact(Fact::Paid { payment, reservation: id.clone(), user: user.clone() });
+        {
+            let stay = &mut self.log.stays.lock().unwrap()[stay];
+            (stay.until, stay.left) = (DateTime::<Utc>::MAX_UTC, None);
+        }
         if self.random.random_bool(0.6) {
             let began = Instant::now();
+            self.leaves(stay);
             let heard = self.keyed(&format!("{path}/cancel"), &[("usher-user", &user)], None).await;
             let done = matches!(heard, Some((200, _)));
             if done {
