@@ -267,13 +267,18 @@ impl Fault {
             }
             Self::RedisRepliesLost | Self::RedisRequestsLost => {
                 let lose = if self == Self::RedisRepliesLost { Lose::Reply } else { Lose::Request };
-                for _ in 0..4 {
+                for _ in 0..10 {
                     relay.strike("EVALSHA", lose, 1);
-                    sleep(pause / 4).await;
+                    sleep(pause / 10).await;
                 }
                 relay.strike("EVALSHA", lose, 0);
             }
-            _ => make_overdue(site).await,
+            _ => {
+                for _ in 0..20 {
+                    make_overdue(site).await;
+                    sleep(pause / 20).await;
+                }
+            }
         }
     }
 
