@@ -31,7 +31,7 @@ use super::open::{State, judge, new_generation};
 use super::rehydrate::{self, Hand};
 use super::{Error, sql};
 use crate::failpoint::failpoint;
-use crate::mysql::generation;
+use crate::mysql::{generation, migrate};
 use crate::outbox::{self, Nudge};
 use crate::partition::Partition;
 use crate::redis::{self, Args, Pinned, Place, Redis, scripts};
@@ -62,8 +62,8 @@ pub enum Outcome {
 /// Lays partitions back.
 #[derive(Debug, Clone)]
 pub struct Recovery {
-    redis: Redis,
-    mysql: MySqlPool,
+    pub(super) redis: Redis,
+    pub(super) mysql: MySqlPool,
     nudge: Nudge,
 }
 
@@ -105,9 +105,11 @@ impl Recovery {
     }
 
     /// Bars the partition. Gives the bar's token and the generation to come; a token of 0 when another is at it, nothing when it serves.
-    async fn bar(&self, partition: Partition, anyway: bool) -> Result<Option<(u64, u64)>, Error> {
+    pub(super) async fn bar(&self, partition: Partition, anyway: bool) -> Result<Option<(u64, u64)>, Error> {
         let mut tx = self.mysql.begin().await?;
         let Some(checkpoint) = sql::lock(&mut tx, partition).await? else { return Ok(Some((0, 0))) };
+        // Under the lock: whoever changes the count holds all of them.
+        migrate::check_count(&mut tx, self.redis.keys().partitions(), false).await?;
         let marks = self.redis.marks(&[partition]).await?[0];
         if let (State::Serves(generation), false) = (judge(&checkpoint, marks), anyway) {
             self.redis.generations().open(partition, generation);
@@ -124,7 +126,7 @@ impl Recovery {
     }
 
     /// Waits until MySQL has what stands behind the bar.
-    async fn drain(&self, partition: Partition) -> Result<(), Error> {
+    pub(super) async fn drain(&self, partition: Partition) -> Result<(), Error> {
         let deadline = Instant::now() + DRAIN;
         loop {
             let marks = self.redis.marks(&[partition]).await?[0];
@@ -195,7 +197,12 @@ impl Recovery {
 }
 
 /// Puts a fence in place of another. `false` when that one does not stand there.
-async fn fence(pinned: &Pinned, partition: Partition, was: &str, then: &str) -> Result<bool, Error> {
+pub(super) async fn fence(
+    pinned: &Pinned,
+    partition: Partition,
+    was: &str,
+    then: &str,
+) -> Result<bool, Error> {
     let mut args = Args::new();
     args.text(then);
     let place = Place::partition(partition);
