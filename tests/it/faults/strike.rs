@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
 use tokio::time::{sleep, timeout};
 use usher::dev::PrivateRedis;
+use usher::redis::scripts;
 
 use super::site::{Site, kill_mysql, kill_redis};
 use crate::support::resp::Resp;
@@ -65,6 +67,28 @@ const EDGES: [&str; 22] = [
     "writer.after_commit",
     "writer.after_trim",
 ];
+
+/// Scripts of which a reply, or a request, is lost by name: a chance one among thousands would seldom be theirs.
+const STEPS: [&str; 14] = [
+    "queue/join",
+    "seats/hold",
+    "seats/release",
+    "coupons/issue",
+    "rewards/claim",
+    "wallet/charge",
+    "wallet/use",
+    "payment/begin",
+    "coupons/take",
+    "wallet/debit",
+    "payment/confirm",
+    "coupons/settle",
+    "payment/begin_cancel",
+    "wallet/give_back",
+];
+
+fn sha1_of(name: &str) -> &'static str {
+    scripts::ALL.iter().find(|script| script.name() == name).unwrap().sha1()
+}
 
 impl Fault {
     /// All that is drawn by chance.
@@ -267,8 +291,11 @@ impl Fault {
             }
             Self::RedisRepliesLost | Self::RedisRequestsLost => {
                 let lose = if self == Self::RedisRepliesLost { Lose::Reply } else { Lose::Request };
-                for _ in 0..10 {
-                    relay.strike("EVALSHA", lose, 1);
+                // Of whatever comes next, then of each step that moves something, in any order.
+                let mut steps: Vec<&str> = STEPS.iter().map(|name| sha1_of(name)).collect();
+                steps.shuffle(random);
+                for step in ["EVALSHA"; 4].into_iter().chain(steps) {
+                    relay.strike(step, lose, 1);
                     sleep(pause / 10).await;
                 }
                 relay.strike("EVALSHA", lose, 0);
