@@ -86,6 +86,9 @@ const STEPS: [&str; 14] = [
     "wallet/give_back",
 ];
 
+/// How long is waited for one of them: not every step is taken all the time.
+const STRUCK_WITHIN: Duration = Duration::from_millis(600);
+
 fn sha1_of(name: &str) -> &'static str {
     scripts::ALL.iter().find(|script| script.name() == name).unwrap().sha1()
 }
@@ -295,8 +298,14 @@ impl Fault {
                 let mut steps: Vec<&str> = STEPS.iter().map(|name| sha1_of(name)).collect();
                 steps.shuffle(random);
                 for step in ["EVALSHA"; 4].into_iter().chain(steps) {
+                    let struck = relay.struck();
                     relay.strike(step, lose, 1);
-                    sleep(pause / 10).await;
+                    let _ = timeout(STRUCK_WITHIN, async {
+                        while relay.struck() == struck {
+                            sleep(Duration::from_millis(5)).await;
+                        }
+                    })
+                    .await;
                 }
                 relay.strike("EVALSHA", lose, 0);
             }

@@ -108,6 +108,25 @@ impl Person<'_> {
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
 
+    fn request(
+        &self,
+        at: usize,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> reqwest::RequestBuilder {
+        let url = format!("{}{path}", self.site.seats[at].address.read().unwrap()[0]);
+        let mut request = self.http.request(method, url).timeout(PATIENCE);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        match body {
+            Some(body) => request.json(body),
+            None => request,
+        }
+    }
+
     /// One call on any instance.
     async fn call(
         &mut self,
@@ -118,14 +137,7 @@ impl Person<'_> {
     ) -> Heard {
         let at = self.random.random_range(0..self.site.seats.len());
         (self.asked, self.durable) = (Instant::now(), is_durable(at));
-        let url = format!("{}{path}", self.site.seats[at].address.read().unwrap()[0]);
-        let mut request = self.http.request(method.clone(), url).timeout(PATIENCE);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
+        let request = self.request(at, method.clone(), path, headers, body);
         let answer = async {
             let answer = request.send().await.ok()?;
             Some((answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null)))
@@ -143,11 +155,16 @@ impl Person<'_> {
         heard
     }
 
-    /// A call under one key, again and again until its outcome is known.
+    /// A call under one key, again and again until its outcome is known. Now and then it has a twin that nobody listens to, on every instance: a double click.
     async fn keyed(&mut self, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Heard {
         let key = new_key();
         let mut all = headers.to_vec();
         all.push(("idempotency-key", &key));
+        if self.random.random_bool(0.25) {
+            for at in 0..self.site.seats.len() {
+                tokio::spawn(self.request(at, Method::POST, path, &all, body).send());
+            }
+        }
         let mut heard = None;
         for _ in 0..12 {
             heard = self.call(Method::POST, path, &all, body).await;
