@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, Info, License, OpenApi, OpenApiBuilder, Paths};
 
-use super::{Rooms, admin_log, contract};
+use super::{Rooms, admin_log, contract, crowd};
+use crate::dev::crowd::Crowd;
 use crate::http::health::{self, Readiness};
 use crate::http::identity::{Callers, USER_HEADER};
 use crate::http::limits::Limits;
@@ -41,6 +42,7 @@ pub fn admin_document() -> OpenApi {
         rewards::admin_router().into_openapi(),
         seats::admin_router().into_openapi(),
         recovery::audit_router().into_openapi(),
+        admin_log::router().into_openapi(),
     ];
     document("Usher, admin", "What operators set and see.", parts)
 }
@@ -67,13 +69,14 @@ pub(super) fn public(
     layers::whole(routes.merge(open), bounds)
 }
 
-/// Everything of the admin listener. `/metrics` and health need no key.
+/// Everything of the admin listener. `/metrics` and health need no key. Only `usher dev` has a demo crowd.
 pub(super) fn admin(
     rooms: &Rooms,
     key: &SecretString,
     readiness: Arc<Readiness>,
     metrics: PrometheusHandle,
     bounds: &layers::Settings,
+    demo: Option<Crowd>,
 ) -> Router {
     let routes = Router::new()
         .merge(queue::admin_router().with_state(rooms.queue.clone()))
@@ -81,7 +84,9 @@ pub(super) fn admin(
         .merge(coupons::admin_router().with_state(rooms.coupons.clone()))
         .merge(rewards::admin_router().with_state(rooms.rewards.clone()))
         .merge(seats::admin_router().with_state(rooms.seats.clone()))
-        .merge(recovery::audit_router().with_state((rooms.redis.clone(), rooms.mysql.clone())));
+        .merge(recovery::audit_router().with_state((rooms.redis.clone(), rooms.mysql.clone())))
+        .merge(admin_log::router().with_state(rooms.mysql.clone()))
+        .merge(demo.map(crowd::router).unwrap_or_default());
     let open = web::admin()
         .merge(admin_key::metrics(metrics))
         .merge(openapi::document(admin_document()))

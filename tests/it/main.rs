@@ -17,6 +17,7 @@ mod cancel;
 mod cluster;
 mod coupon_payments;
 mod coupons;
+mod crowd;
 mod dashboards;
 mod dead_letters;
 mod definitions;
