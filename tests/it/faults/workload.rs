@@ -156,6 +156,7 @@ impl Person<'_> {
         let key = new_key();
         let mut all = headers.to_vec();
         all.push(("idempotency-key", &key));
+        let began = Instant::now();
         let twins = if self.random.random_bool(0.25) { self.site.seats.len() } else { 0 };
         let twins =
             (0..twins).map(|at| tokio::spawn(answer(self.request(at, Method::POST, path, &all, body))));
@@ -169,7 +170,10 @@ impl Person<'_> {
         match heard {
             Some((400..500, _)) => {
                 match more.iter().flatten().find(|(status, _)| matches!(status, 200 | 201)) {
-                    Some(done) => Some(done.clone()),
+                    Some(done) => {
+                        (self.asked, self.durable) = (began, false);
+                        Some(done.clone())
+                    }
                     None if more.iter().all(|twin| matches!(twin, Some((400..500, _)))) => heard,
                     None => None,
                 }
