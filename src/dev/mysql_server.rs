@@ -67,6 +67,19 @@ impl PrivateMysql {
     /// # Errors
     /// Those of [`Self::start`], and [`Error::PortTaken`].
     pub async fn start_on(dir: &Path, durability: Durability, port: u16) -> Result<Self, Error> {
+        Self::start_with(dir, durability, port, &[]).await
+    }
+
+    /// Like [`Self::start_on`], with `more` arguments after the usual ones.
+    ///
+    /// # Errors
+    /// Those of [`Self::start_on`].
+    pub async fn start_with(
+        dir: &Path,
+        durability: Durability,
+        port: u16,
+        more: &[OsString],
+    ) -> Result<Self, Error> {
         let program = find_program(&["mariadbd", "mysqld"], PACKAGE)?;
         let place = Place::new(private_dir(dir)?, durability, runs_as_root().await?);
         private_dir(&place.tmp())?;
@@ -77,7 +90,8 @@ impl PrivateMysql {
         let pid_file = place.pid_file();
         remove_if_there(&pid_file)?;
         let answers = |pid| answers(pid_file.clone(), port, pid);
-        let server = Supervised::start(&log, &program, &place.arguments(port), port, answers).await?;
+        let args = [place.arguments(port), more.to_vec()].concat();
+        let server = Supervised::start(&log, &program, &args, port, answers).await?;
         Ok(Self { server, port, password })
     }
 

@@ -1,12 +1,14 @@
 //! The client: one pool of pipelined connections, set so that nothing is ever sent twice or waits for ever.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fred::clients::Pool;
 use fred::interfaces::{ClientLike, EventInterface, LuaInterface};
 use fred::types::config::{
-    Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
+    Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, TcpConfig, TlsConfig, TlsConnector,
+    TlsHostMapping, UnresponsiveConfig,
 };
 use fred::types::{Builder, Value};
 use secrecy::{ExposeSecret, SecretString};
@@ -17,6 +19,7 @@ use super::trust::Trust;
 use super::{Args, Error, Generations, Keys, Place, Pressure, Reach, Reply, Script};
 use crate::failpoint::failpoint;
 use crate::telemetry::Metric;
+use crate::tls;
 
 /// Pipelining is automatic, so two connections keep Redis' one core busy; a third only adds wake-ups.
 const CONNECTIONS: usize = 2;
@@ -26,8 +29,10 @@ const BUFFERED_COMMANDS: usize = 20_000;
 /// How Redis is reached.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `redis://`, `redis-sentinel://` or `redis-cluster://`.
+    /// `redis://`, `redis-sentinel://` or `redis-cluster://`; with TLS `rediss…`.
     pub url: SecretString,
+    /// The authorities (PEM) that vouch for a Redis behind TLS; without a file Mozilla's.
+    pub ca_file: Option<PathBuf>,
     /// How long a command may take before its caller is told that Redis is unavailable.
     pub command_timeout: Duration,
     /// Serves on a Redis that may forget, too.
@@ -56,7 +61,7 @@ impl Redis {
     /// # Errors
     /// [`Error::Unavailable`] when the address is wrong, nobody answers, or Redis is not as it must be.
     pub async fn connect(settings: &Settings, keys: Keys) -> Result<Self, Error> {
-        let mut config = Config::from_url(settings.url.expose_secret())?;
+        let mut config = config(settings)?;
         config.fail_fast = true;
         let mut builder = Builder::from_config(config);
         builder.set_performance_config(PerformanceConfig {
@@ -251,6 +256,20 @@ impl Redis {
     pub(super) fn client(&self) -> &fred::clients::Client {
         self.0.pool.next()
     }
+}
+
+/// The driver's settings. TLS is ours: left to itself the driver takes the system's authorities and no others.
+fn config(settings: &Settings) -> Result<Config, Error> {
+    let url = settings.url.expose_secret();
+    let Some(rest) = url.strip_prefix("rediss") else { return Ok(Config::from_url(url)?) };
+    let mut config = Config::from_url(&format!("redis{rest}"))?;
+    let trusted = tls::client(settings.ca_file.as_deref())
+        .map_err(|wrong| Error::Unavailable(format!("USHER_REDIS_CA_FILE: {wrong}")))?;
+    let connector = TlsConnector::from(tokio_rustls::TlsConnector::from(Arc::new(trusted)));
+    // The nodes of a cluster name themselves by address, and their certificates mostly do not.
+    let hostnames = TlsHostMapping::DefaultHost;
+    config.tls = Some(TlsConfig { connector, hostnames });
+    Ok(config)
 }
 
 /// Whether Redis does not know a script that is called by its SHA-1.

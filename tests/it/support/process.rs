@@ -191,7 +191,7 @@ impl Drop for Process {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let bound = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     bound.local_addr().unwrap().port()
 }
