@@ -84,7 +84,7 @@ CHAOS_SEED ?=
 CHAOS_LANES ?= 1
 
 chaos: prepare ## Plays rounds of faults on real servers and processes (about six seconds each). CHAOS_ROUNDS, CHAOS_SEED, CHAOS_LANES.
-	CHAOS_ROUNDS=$(CHAOS_ROUNDS) CHAOS_SEED=$(CHAOS_SEED) CHAOS_LANES=$(CHAOS_LANES) cargo test --locked --test it faults::chaos -- --nocapture
+	CHAOS_ROUNDS=$(CHAOS_ROUNDS) CHAOS_SEED=$(CHAOS_SEED) CHAOS_LANES=$(CHAOS_LANES) cargo test --locked --test it -- faults::chaos faults::failover::chaos --nocapture
 
 clean-data: ## Removes the data that `make run` keeps between runs.
 	rm -rf .usher

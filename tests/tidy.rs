@@ -42,7 +42,7 @@ fn may_name(module: &str) -> Option<Vec<&'static str>> {
             "wallet",
             "web",
         ]),
-        "config" => Some(vec!["http", "shutdown"]),
+        "config" => Some(vec!["http", "redis", "shutdown"]),
         // The kit knows no room: of the stores only how their failures are told.
         "http" => Some(vec!["redis", "mysql", "telemetry", "shutdown", "tls"]),
         "redis" => Some(vec!["failpoint", "telemetry", "tls"]),

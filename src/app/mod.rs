@@ -157,7 +157,7 @@ impl Rooms {
         ending: CancellationToken,
     ) -> Result<(Self, Writer), Error> {
         let (redis, mysql) = connect(stores).await?;
-        recovery::verify(&redis, &mysql).await?;
+        recovery::verify(&redis, &mysql).await?.whole()?;
         let writer = Writer::new(redis.clone(), mysql.clone(), stores.ack.into());
         let rooms = Self::furnish(redis, mysql, signer, ending, &writer.nudge());
         rooms.reload().await?;

@@ -23,7 +23,7 @@ pub async fn recover(stores: &StoreSettings, only: Option<u16>) -> Result<(), Er
     let (redis, mysql) = connect(stores).await?;
     let writer = Writer::new(redis.clone(), mysql.clone(), stores.ack.into());
     let recovery = Recovery::new(redis.clone(), mysql.clone(), writer.nudge());
-    recovery::verify(&redis, &mysql).await?;
+    recovery::verify(&redis, &mysql).await?.whole()?;
     let wanted = match only {
         Some(number) => vec![stores.partitions.nth(number).ok_or(Error::NoPartition(number))?],
         None => not_serving(&recovery).await?,

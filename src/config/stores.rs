@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use super::args::{MigrateArgs, StoreArgs};
 use super::check::{BadSettings, Checker, given};
-use super::urls::{clustered, mysql_url, redis_url};
+use super::urls::{mysql_url, redis_url};
 use crate::partition::Partitions;
 
 /// Redis' settings.
@@ -112,8 +112,7 @@ impl StoreSettings {
         let redis_url = redis_url(args.redis_url.as_deref(), check);
         let mysql_url = mysql_url(args.mysql_url.as_deref(), args.mysql_ca_file.as_deref(), check);
         let ca_file = check.file("USHER_REDIS_CA_FILE", args.redis_ca_file.as_deref());
-        let encrypted = args.redis_url.as_deref().is_some_and(|url| url.trim().starts_with("rediss"));
-        if ca_file.is_some() && !encrypted {
+        if ca_file.is_some() && redis_url.as_ref().is_some_and(|(_, encrypted)| !encrypted) {
             check.fail("USHER_REDIS_CA_FILE", "needs a USHER_REDIS_URL that begins with rediss");
         }
         let partitions = partitions(args.partitions.as_deref(), check);
@@ -123,12 +122,6 @@ impl StoreSettings {
         let wait_replicas = check.number("USHER_REDIS_WAIT_REPLICAS", replicas, 0..=16, 0);
         let wait_aof = check.flag("USHER_REDIS_WAIT_AOF", args.redis_wait_aof.as_deref());
         let may_forget = check.flag("USHER_REDIS_MAY_FORGET", args.redis_may_forget.as_deref());
-        let clustered = args.redis_url.as_deref().is_some_and(|url| clustered(url.trim()));
-        if clustered && (wait_replicas > 0 || wait_aof) {
-            let setting =
-                if wait_replicas > 0 { "USHER_REDIS_WAIT_REPLICAS" } else { "USHER_REDIS_WAIT_AOF" };
-            check.fail(setting, "can't be used with redis-cluster:// yet");
-        }
         let key_prefix = given(args.key_prefix.as_deref()).unwrap_or("usher").to_owned();
         // Neither a brace nor a colon: the prefix must not change which slot of a cluster a key is in.
         let allowed =
@@ -143,7 +136,7 @@ impl StoreSettings {
                 wait_replicas,
                 wait_aof,
                 may_forget,
-                ..RedisSettings::of(redis_url?)
+                ..RedisSettings::of(redis_url?.0)
             },
             mysql: MysqlSettings { url: mysql_url? },
             partitions: partitions?,
@@ -282,8 +275,8 @@ mod tests {
             (|args| args.redis_ca_file = Some("no-such-file".into()), "USHER_REDIS_CA_FILE"),
             (|args| args.redis_ca_file = Some("Cargo.toml".into()), "USHER_REDIS_CA_FILE"),
             (|args| args.redis_may_forget = Some("yes".into()), "USHER_REDIS_MAY_FORGET"),
-            (|args| args.redis_wait_replicas = Some("1".into()), "USHER_REDIS_WAIT_REPLICAS"),
-            (|args| args.redis_wait_aof = Some("true".into()), "USHER_REDIS_WAIT_AOF"),
+            (|args| args.redis_wait_replicas = Some("17".into()), "USHER_REDIS_WAIT_REPLICAS"),
+            (|args| args.redis_wait_aof = Some("1".into()), "USHER_REDIS_WAIT_AOF"),
         ] {
             assert_eq!(with(change).unwrap_err(), setting);
         }

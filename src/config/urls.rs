@@ -3,26 +3,18 @@
 use secrecy::SecretString;
 
 use super::check::Checker;
+use crate::redis::Address;
 
-pub(super) fn redis_url(value: Option<&str>, check: &mut Checker) -> Option<SecretString> {
+/// The URL, and whether it asks for TLS.
+pub(super) fn redis_url(value: Option<&str>, check: &mut Checker) -> Option<(SecretString, bool)> {
     let url = check.required("USHER_REDIS_URL", value)?;
-    match url.split_once("://") {
-        Some((scheme, rest)) if REDIS_SCHEMES.contains(&scheme) && !rest.is_empty() => Some(url.into()),
-        _ => {
-            check.fail(
-                "USHER_REDIS_URL",
-                "must begin with redis://, redis-sentinel:// or redis-cluster:// (rediss… with TLS) and name a host",
-            );
+    match url.parse::<Address>() {
+        Ok(address) => Some((url.into(), address.is_encrypted())),
+        Err(why) => {
+            check.fail("USHER_REDIS_URL", why);
             None
         }
     }
-}
-
-const REDIS_SCHEMES: [&str; 6] =
-    ["redis", "redis-sentinel", "redis-cluster", "rediss", "rediss-sentinel", "rediss-cluster"];
-
-pub(super) fn clustered(url: &str) -> bool {
-    ["redis-cluster:", "rediss-cluster:"].iter().any(|scheme| url.starts_with(scheme))
 }
 
 /// The URL carries how its connection is protected, so the file becomes a part of it.
@@ -94,7 +86,8 @@ mod tests {
             ("redis-sentinel://a:1,b:2/main", true),
             ("redis-cluster://a:1", true),
             ("rediss://a", true),
-            ("rediss-sentinel://a", true),
+            ("rediss-sentinel://a/main", true),
+            ("redis-sentinel://a", false),
             ("rediss-cluster://a:1", true),
             ("", false),
             ("127.0.0.1:6379", false),

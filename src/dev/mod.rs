@@ -22,7 +22,7 @@ use std::process::ExitStatus;
 
 pub use mysql_server::{Durability, PrivateMysql};
 pub use other_server::PrivateServer;
-pub use redis_server::PrivateRedis;
+pub use redis_server::{PrivateRedis, redis_program};
 pub use temp_dir::TempDir;
 
 /// How often a server is started anew when another process was quicker to take its port.

@@ -46,6 +46,11 @@ impl PrivateServer {
         self.port
     }
 
+    /// The process id of the server itself.
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
     /// Stops the server (SIGTERM) and waits for it, at most about half a minute.
     ///
     /// # Errors

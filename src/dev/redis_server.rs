@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -44,12 +44,20 @@ impl PrivateRedis {
     /// # Errors
     /// Those of [`Self::start`], and [`Error::PortTaken`].
     pub async fn start_on(dir: &Path, port: u16) -> Result<Self, Error> {
-        let program =
-            find_program(&["redis-server", "valkey-server"], "redis-server, or redis with Homebrew")?;
+        Self::start_as(dir, port, &[]).await
+    }
+
+    /// Like [`Self::start_on`], with further arguments, such as `--cluster-enabled yes`.
+    ///
+    /// # Errors
+    /// Those of [`Self::start_on`].
+    pub async fn start_as(dir: &Path, port: u16, more: &[&str]) -> Result<Self, Error> {
+        let program = redis_program()?;
         let dir = private_dir(dir)?;
         let log = Log::lock(SERVER, dir.join("redis.log")).await?;
-        let server =
-            Supervised::start(&log, &program, &arguments(&dir, port), port, |pid| answers(port, pid)).await?;
+        let mut args = arguments(&dir, port);
+        args.extend(more.iter().map(OsString::from));
+        let server = Supervised::start(&log, &program, &args, port, |pid| answers(port, pid)).await?;
         Ok(Self { server, port })
     }
 
@@ -80,6 +88,14 @@ impl PrivateRedis {
     pub async fn stop(self) -> Result<(), Error> {
         self.server.stop().await
     }
+}
+
+/// Where `redis-server` (or `valkey-server`) is.
+///
+/// # Errors
+/// [`Error::Missing`] when it is nowhere.
+pub fn redis_program() -> Result<PathBuf, Error> {
+    find_program(&["redis-server", "valkey-server"], "redis-server, or redis with Homebrew")
 }
 
 fn arguments(dir: &Path, port: u16) -> Vec<OsString> {

@@ -5,10 +5,10 @@
 //! checkpoints while others write.
 //!
 //! Redis may come back without its last events and number others alike, so a number means something only within one session: who has
-//! seen a reconnection while waiting, or another generation, does not know, and says so. The numbers are read again after the commit was seen, over
+//! seen a reconnection while waiting, another server, or another generation, does not know, and says so. The numbers are read again after the commit was seen, over
 //! connections that must still be the same ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -50,7 +50,8 @@ pub(super) struct Ack {
 #[derive(Debug)]
 struct Waiter {
     partitions: Vec<Partition>,
-    session: u64,
+    /// How many doubts of Redis there had been when the waiter's call began.
+    since: u64,
     /// What the partitions showed once the waiter's call was over.
     marks: BTreeMap<Partition, Marks>,
     ear: oneshot::Sender<bool>,
@@ -63,10 +64,12 @@ impl Ack {
     }
 
     /// Waits until MySQL has what the partitions' outboxes hold now, in the session in which the call was made. Answers whether it is known to.
-    pub(super) async fn written(&self, session: Option<u64>, partitions: &[Partition]) -> bool {
-        let Some(session) = session else { return false };
+    pub(super) async fn written(&self, redis: &Redis, since: u64, partitions: &[Partition]) -> bool {
+        if !partitions.iter().all(|partition| redis.is_unbroken(*partition, since)) {
+            return false;
+        }
         let (ear, heard) = oneshot::channel();
-        let waiter = Waiter { partitions: partitions.to_vec(), session, marks: BTreeMap::new(), ear };
+        let waiter = Waiter { partitions: partitions.to_vec(), since, marks: BTreeMap::new(), ear };
         self.newcomers.lock().unwrap_or_else(PoisonError::into_inner).push(waiter);
         self.news.notify_one();
         matches!(timeout(self.patience, heard).await, Ok(Ok(true)))
@@ -117,10 +120,11 @@ impl Ack {
     async fn welcome(&self, redis: &Redis) -> Vec<Waiter> {
         let mut newcomers =
             std::mem::take(&mut *self.newcomers.lock().unwrap_or_else(PoisonError::into_inner));
-        let Some(marks) = read_marks(redis, &newcomers).await else { return Vec::new() };
-        for waiter in &mut newcomers {
-            waiter.marks = waiter.partitions.iter().map(|at| (*at, marks[at])).collect();
-        }
+        let marks = read_marks(redis, &newcomers).await;
+        newcomers.retain_mut(|waiter| {
+            waiter.marks = waiter.partitions.iter().filter_map(|at| Some((*at, *marks.get(at)?))).collect();
+            waiter.marks.len() == waiter.partitions.iter().collect::<BTreeSet<_>>().len()
+        });
         newcomers
     }
 
@@ -142,17 +146,18 @@ impl Ack {
     }
 }
 
-/// What the partitions of some waiters show now.
-async fn read_marks(redis: &Redis, waiters: &[Waiter]) -> Option<BTreeMap<Partition, Marks>> {
+/// What the partitions of some waiters show now, as far as they can be read.
+async fn read_marks(redis: &Redis, waiters: &[Waiter]) -> BTreeMap<Partition, Marks> {
     let mut partitions: Vec<Partition> =
         waiters.iter().flat_map(|waiter| waiter.partitions.iter().copied()).collect();
     partitions.sort_unstable();
     partitions.dedup();
-    if partitions.is_empty() {
-        return Some(BTreeMap::new());
-    }
-    let marks = redis.marks(&partitions).await.ok()?;
-    Some(partitions.into_iter().zip(marks).collect())
+    let marks = redis.marks_each(&partitions).await;
+    partitions
+        .into_iter()
+        .zip(marks)
+        .filter_map(|(partition, marks)| Some((partition, marks.ok()?)))
+        .collect()
 }
 
 /// Tells waiters whose checkpoints are passed, as far as Redis is still the one that numbered their events.
@@ -161,14 +166,12 @@ async fn answer(redis: &Redis, done: Vec<Waiter>) {
         return;
     }
     let now = read_marks(redis, &done).await;
-    let session = redis.session();
     for waiter in done {
         let same = |(partition, before): (&Partition, &Marks)| {
-            now.as_ref()
-                .and_then(|now| now.get(partition))
-                .is_some_and(|after| after.fence == before.fence && after.seq >= before.seq)
+            now.get(partition).is_some_and(|after| after.fence == before.fence && after.seq >= before.seq)
         };
-        let known = session == Some(waiter.session) && waiter.marks.iter().all(same);
+        let unbroken = waiter.partitions.iter().all(|at| redis.is_unbroken(*at, waiter.since));
+        let known = unbroken && waiter.marks.iter().all(same);
         // Whoever gave up is not listening.
         let _ = waiter.ear.send(known);
     }

@@ -61,7 +61,7 @@ pub(super) async fn bury(
     let mut tx = pool.begin().await.map_err(Error::from)?;
     let Some(checkpoint) = sql::lock(&mut tx, &[partition]).await?.pop() else { return Ok(false) };
     let entries = redis.outbox_read(&[(partition, checkpoint.n)], 1).await?.pop().unwrap_or_default();
-    redis.reads_are_safe(partition).await?;
+    redis.reads_are_safe(&[partition]).await?;
     let Some(entry) = entries.first() else { return Ok(false) };
     match apply::read(checkpoint.n + 1, entry) {
         Ok(events) => {

@@ -23,7 +23,7 @@ pub struct Nudge {
 #[derive(Debug)]
 pub struct Follow {
     nudge: Nudge,
-    session: Option<u64>,
+    since: u64,
 }
 
 impl Nudge {
@@ -45,8 +45,7 @@ impl Nudge {
 
     /// To be called before the first script of a call.
     pub fn follow(&self) -> Follow {
-        let session = self.ack.as_ref().and_then(|_| self.redis.session());
-        Follow { nudge: self.clone(), session }
+        Follow { nudge: self.clone(), since: self.redis.moment() }
     }
 
     /// Serves those who follow, until `stop`.
@@ -73,6 +72,6 @@ impl Follow {
     pub async fn written(&self, partitions: &[Partition]) -> bool {
         let Some(ack) = &self.nudge.ack else { return true };
         self.nudge.poke();
-        ack.written(self.session, partitions).await
+        ack.written(&self.nudge.redis, self.since, partitions).await
     }
 }

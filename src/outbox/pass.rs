@@ -93,8 +93,14 @@ pub(super) async fn run(
         return Ok(Pass::default());
     }
     // Read under the lock: what is read follows the checkpoint that this transaction will move.
-    let outboxes = redis.outbox_read(&after, bounds.entries).await?;
-    redis.reads_are_safe(after[0].0).await?;
+    let mut outboxes = redis.outbox_read(&after, bounds.entries).await?;
+    let read: Vec<_> = after.iter().map(|(partition, _)| *partition).collect();
+    for (entries, safe) in outboxes.iter_mut().zip(redis.reads_are_safe(&read).await?) {
+        if !safe {
+            // What its replicas do not have yet may be gone after a failover. It waits, the others go on.
+            entries.clear();
+        }
+    }
     let mut batch = Batch::default();
     let mut pass = Pass::default();
     let mut through = Vec::with_capacity(checkpoints.len());

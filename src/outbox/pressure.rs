@@ -55,7 +55,7 @@ pub async fn watch(redis: Redis, marks: Watermarks, stop: CancellationToken) {
                 continue;
             }
         };
-        let share = (memory.used * 100).checked_div(memory.max).unwrap_or(0);
+        let share = memory.share();
         levels.backlog = judge(levels.backlog, backlog, marks.backlog);
         levels.memory = judge(levels.memory, share, marks.memory);
         let (before, level) = (redis.pressure().level(), levels.backlog.max(levels.memory));

@@ -24,7 +24,7 @@ mod sql;
 
 pub use audit_routes::router as audit_router;
 pub use error::Error;
-pub use open::{State, verify};
+pub use open::{State, Verified, verify};
 pub use orphans::{Settled, Settling, run as run_settling};
 pub use recover::{Outcome, Recovery};
 pub use run::run_verifier;

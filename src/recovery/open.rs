@@ -3,7 +3,7 @@
 //! A Redis that was rolled back shows the same generation as before, so whatever was queued for it would run. Hence the order: first it is barred, by a
 //! script that compares and sets, then the scripts are made known to Redis, and only then is it trusted (see `redis/trust.rs`).
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use sqlx::MySqlPool;
 
@@ -11,7 +11,7 @@ use super::{Error, sql};
 use crate::mysql::generation::{self, Checkpoint};
 use crate::mysql::{self};
 use crate::partition::Partition;
-use crate::redis::{self, Args, Fence, Marks, Place, Redis, scripts};
+use crate::redis::{self, Args, Fence, Holder, Marks, Place, Redis, scripts};
 use crate::telemetry::Metric;
 
 /// What the two fences of a partition say together.
@@ -46,37 +46,66 @@ pub(super) fn judge(checkpoint: &Checkpoint, marks: Marks) -> State {
     }
 }
 
-/// Looks at every partition's fences, opens those that agree and those that are fresh, and closes the rest. Gives those that can be laid back without anybody
-/// being asked: what is another installation's is left alone.
+/// What a verification came to.
+#[derive(Debug, Default)]
+pub struct Verified {
+    /// Partitions that can be laid back without anybody being asked: what is another installation's is left alone.
+    pub lost: Vec<Partition>,
+    /// Why some partitions could not be looked at, if so. They are trusted no more than before.
+    pub unknown: Option<redis::Error>,
+}
+
+impl Verified {
+    /// Takes it only if every partition was looked at.
+    ///
+    /// # Errors
+    /// Why one was not.
+    pub fn whole(self) -> Result<Vec<Partition>, Error> {
+        self.unknown.map_or(Ok(self.lost), |error| Err(error.into()))
+    }
+}
+
+/// Looks at every partition's fences, opens those that agree and those that are fresh, and closes the rest. A server that is away, or a partition that is on its
+/// way between two, holds up nobody else.
 ///
 /// # Errors
-/// When either store does not answer; then Redis is trusted no more than before.
-pub async fn verify(redis: &Redis, mysql: &MySqlPool) -> Result<Vec<Partition>, Error> {
+/// When MySQL does not answer; then Redis is trusted no more than before.
+pub async fn verify(redis: &Redis, mysql: &MySqlPool) -> Result<Verified, Error> {
+    // In this order: what changes hands from here on is in doubt again by a later count.
     let doubts = redis.doubts();
+    let holders = redis.holders();
     let partitions = redis.keys().partitions();
     // MySQL first: what it has at this moment, Redis must have at a later one.
     let checkpoints = generation::load(mysql, partitions).await?;
     let all: Vec<_> = partitions.all().collect();
-    let marks = redis.marks(&all).await?;
-    let (mut lost, mut foreign) = (Vec::new(), 0_usize);
-    let mut states = Vec::with_capacity(all.len());
+    let marks = redis.marks_each(&all).await;
+    let mut verified = Verified::default();
+    let (mut known, mut foreign) = (BTreeMap::new(), 0_usize);
     for (checkpoint, marks) in checkpoints.iter().zip(marks) {
-        let state = judge(checkpoint, marks);
-        if state == State::Older {
-            bar(redis, checkpoint).await?;
+        let state = match marks.map(|marks| judge(checkpoint, marks)) {
+            Ok(State::Older) => bar(redis, checkpoint).await.map(|()| State::Older),
+            state => state,
+        };
+        match state {
+            Ok(state) => drop(known.insert(checkpoint.partition, state)),
+            Err(error) => verified.unknown = Some(error),
         }
-        states.push(state);
     }
-    if !redis.is_trusted() {
-        redis.load_scripts().await?;
+    for holder in holders {
+        if let Err(error) = prepare(redis, &holder, &known).await {
+            // It may not know its scripts, and must not learn them yet.
+            known.retain(|partition, _| !holder.partitions.contains(partition));
+            verified.unknown = Some(error);
+        }
     }
-    let ours = if states.iter().any(|state| matches!(state, State::Other(_))) {
+    let ours = if known.values().any(|state| matches!(state, State::Other(_))) {
         sql::generations(mysql).await?
     } else {
         HashSet::new()
     };
-    for (checkpoint, state) in checkpoints.iter().zip(states) {
+    for checkpoint in &checkpoints {
         let partition = checkpoint.partition;
+        let Some(state) = known.get(&partition).copied() else { continue };
         let serves = match state {
             State::Serves(generation) => Some(generation),
             State::Fresh => open_fresh(redis, mysql, checkpoint).await?,
@@ -86,25 +115,41 @@ pub async fn verify(redis: &Redis, mysql: &MySqlPool) -> Result<Vec<Partition>, 
             (Some(generation), _) => redis.generations().open(partition, generation),
             (None, State::Other(found)) if !ours.contains(&(partition.get(), found)) => foreign += 1,
             (None, State::Foreign) => foreign += 1,
-            (None, _) => lost.push(partition),
+            (None, _) => verified.lost.push(partition),
         }
         if serves.is_none() {
             redis.generations().close(partition);
         }
     }
-    redis.trust(doubts);
-    Metric::PartitionsRecovering.gauge(&[]).set((lost.len() + foreign) as f64);
+    let known: Vec<_> = known.into_keys().collect();
+    redis.trust(&known, doubts);
+    Metric::PartitionsRecovering.gauge(&[]).set((verified.lost.len() + foreign) as f64);
     if foreign > 0 {
         tracing::error!(
             partitions = foreign,
             "Redis holds another installation's state; it is left alone until somebody runs `usher recover`"
         );
     }
-    Ok(lost)
+    Ok(verified)
+}
+
+/// Makes the scripts known to a server of which something is in doubt, provided that everything it holds was looked at.
+async fn prepare(
+    redis: &Redis,
+    holder: &Holder,
+    known: &BTreeMap<Partition, State>,
+) -> Result<(), redis::Error> {
+    if holder.partitions.iter().all(|partition| redis.is_trusted(*partition)) {
+        return Ok(());
+    }
+    if let Some(unknown) = holder.partitions.iter().find(|partition| !known.contains_key(partition)) {
+        return Err(redis::Error::Recovering(*unknown));
+    }
+    redis.load_scripts(holder).await
 }
 
 /// Bars a partition that is older than its checkpoint, unless it is not any more.
-async fn bar(redis: &Redis, checkpoint: &Checkpoint) -> Result<(), Error> {
+async fn bar(redis: &Redis, checkpoint: &Checkpoint) -> Result<(), redis::Error> {
     let Some(known) = checkpoint.generation else { return Ok(()) };
     let mut args = Args::new();
     args.text(&checkpoint.n.to_string()).text(&redis::bar(rand::random(), None));

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Outcome, Recovery, verify};
+use super::{Outcome, Recovery, Verified, verify};
 use crate::outbox::Nudge;
 use crate::partition::Partition;
 use crate::redis::Redis;
@@ -40,10 +40,15 @@ pub async fn run_verifier(redis: Redis, mysql: MySqlPool, nudge: Nudge, stop: Ca
         }
         verified = Instant::now();
         match verify(&redis, &mysql).await {
-            Ok(lost) => {
+            Ok(Verified { lost, unknown }) => {
                 if !lost.is_empty() && laying.as_ref().is_none_or(JoinHandle::is_finished) {
                     let recovery = Recovery::new(redis.clone(), mysql.clone(), nudge.clone());
                     laying = Some(tokio::spawn(lay_back(recovery, lost)));
+                }
+                if let Some(error) = unknown {
+                    tracing::debug!(%error, "some partitions can't be verified yet");
+                    redis.ask_for_verification();
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
             Err(error) => {

@@ -1,5 +1,7 @@
 //! The keys of one partition, for whoever lays it back.
 
+use std::sync::Arc;
+
 use fred::interfaces::KeysInterface;
 use fred::types::Value;
 
@@ -23,10 +25,10 @@ impl Redis {
     pub async fn clear(&self, partition: Partition, fence: &str) -> Result<Option<u64>, Error> {
         let own = self.keys().of_partition(partition, "generation");
         let pattern = self.keys().of_partition(partition, "*");
+        let node = self.owner(partition).ok_or(Error::Recovering(partition))?;
         let (mut cursor, mut dropped) = ("0".to_owned(), 0);
         loop {
-            // A cluster is asked by the pattern's hash tag.
-            let page: Value = self.client().scan_page(cursor, pattern.as_str(), Some(LOOK), None).await?;
+            let page: Value = node.client().scan_page(cursor, pattern.as_str(), Some(LOOK), None).await?;
             let mut words = Reply::try_from(page)?.words()?;
             cursor = words.text()?;
             let mut keys = Vec::new();
@@ -44,6 +46,10 @@ impl Redis {
                     .await?;
                 let Some(gone) = gone else { return Ok(None) };
                 dropped += u64::try_from(gone.int()?).unwrap_or(0);
+            }
+            // A walk is one server's; on another it would have to begin anew.
+            if self.owner(partition).is_none_or(|owner| !Arc::ptr_eq(&owner, &node)) {
+                return Err(Error::Unavailable("the partition is held by another server now".into()));
             }
             if cursor == "0" {
                 return Ok(Some(dropped));

@@ -1,30 +1,23 @@
-//! The client: one pool of pipelined connections, set so that nothing is ever sent twice or waits for ever.
+//! The client: what the rooms call, on whichever server holds the partition.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fred::clients::Pool;
-use fred::interfaces::{ClientLike, EventInterface, LuaInterface};
-use fred::types::config::{
-    Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, TcpConfig, TlsConfig, TlsConnector,
-    TlsHostMapping, UnresponsiveConfig,
-};
-use fred::types::{Builder, Value};
+use fred::interfaces::{ClientLike, LuaInterface};
+use fred::types::Value;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::broadcast::error::RecvError;
 
+use super::address::Address;
 use super::args::Sealed;
+use super::elsewhere::Search;
+use super::node::Node;
+use super::servers::Servers;
 use super::trust::Trust;
 use super::{Args, Error, Generations, Keys, Place, Pressure, Reach, Reply, Script};
 use crate::failpoint::failpoint;
+use crate::partition::Partition;
 use crate::telemetry::Metric;
-use crate::tls;
-
-/// Pipelining is automatic, so two connections keep Redis' one core busy; a third only adds wake-ups.
-const CONNECTIONS: usize = 2;
-/// Commands that may wait in one connection's buffer. The coalescers bound the load long before; this bounds everything else.
-const BUFFERED_COMMANDS: usize = 20_000;
 
 /// How Redis is reached.
 #[derive(Debug, Clone)]
@@ -43,58 +36,47 @@ pub struct Settings {
 
 /// The client. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Redis(Arc<Inner>);
+pub struct Redis(pub(super) Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
-    pool: Pool,
+pub(super) struct Inner {
+    servers: Arc<Servers>,
     keys: Keys,
     generations: Generations,
     trust: Trust,
     pressure: Pressure,
+    may_forget: bool,
     reach: Reach,
 }
 
 impl Redis {
-    /// Connects, and refuses a Redis that may forget, unless that is allowed.
+    /// Connects to every server that holds a partition, and refuses one that may forget, unless that is allowed.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the address is wrong, nobody answers, or Redis is not as it must be.
+    /// [`Error::Unavailable`] when the address is wrong, somebody who is needed does not answer, or a Redis is not as it must be.
     pub async fn connect(settings: &Settings, keys: Keys) -> Result<Self, Error> {
-        let mut config = config(settings)?;
-        config.fail_fast = true;
-        let mut builder = Builder::from_config(config);
-        builder.set_performance_config(PerformanceConfig {
-            default_command_timeout: settings.command_timeout,
-            ..PerformanceConfig::default()
-        });
-        builder.set_connection_config(ConnectionConfig {
-            connection_timeout: Duration::from_secs(5),
-            internal_command_timeout: Duration::from_secs(5),
-            // With more than one attempt the driver repeats a command whose reply was lost, and its effect is there twice.
-            max_command_attempts: 1,
-            max_command_buffer_len: BUFFERED_COMMANDS,
-            unresponsive: UnresponsiveConfig {
-                max_timeout: Some(settings.command_timeout * 2),
-                interval: Duration::from_millis(500),
-            },
-            tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
-            ..ConnectionConfig::default()
-        });
-        builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 2_000, 2));
-        let pool = builder.build_pool(CONNECTIONS)?;
-        pool.init().await?;
-        let generations = Generations::new(keys.partitions());
+        let address: Address = settings
+            .url
+            .expose_secret()
+            .parse()
+            .map_err(|why| Error::Unavailable(format!("USHER_REDIS_URL {why}")))?;
+        let address = address
+            .trusting(settings.ca_file.as_deref())
+            .map_err(|wrong| Error::Unavailable(format!("USHER_REDIS_CA_FILE: {wrong}")))?;
         let redis = Self(Arc::new(Inner {
-            pool,
+            servers: Arc::new(Servers::new(address, settings.command_timeout, &keys)),
+            generations: Generations::new(keys.partitions()),
+            trust: Trust::new(keys.partitions()),
             keys,
-            generations,
-            trust: Trust::default(),
             pressure: Pressure::default(),
+            may_forget: settings.may_forget,
             reach: settings.reach,
         }));
-        redis.refuse_unsafe(settings.may_forget, settings.reach).await?;
-        redis.doubt_reconnections();
+        redis.look_around().await?;
+        if let Some(lost) = redis.keys().partitions().all().find(|at| redis.owner(*at).is_none()) {
+            return Err(Error::Unavailable(format!("no node of the cluster holds the slot of {lost}")));
+        }
+        redis.follow_the_owners();
         Ok(redis)
     }
 
@@ -131,7 +113,8 @@ impl Redis {
     }
 
     /// By the script's SHA-1. A Redis that does not know it was restarted, replaced or flushed: it is verified anew before it gets the text, which it loads and
-    /// runs by one command, so that no second flush can come between. What the script wrote has reached what it must when this returns.
+    /// runs by one command, so that no second flush can come between. One that does not hold the partition has not run it either: the call goes to
+    /// whoever does, once that was verified. What the script wrote has reached what it must when this returns.
     async fn run(
         &self,
         script: &'static Script,
@@ -139,24 +122,41 @@ impl Redis {
         generation: u64,
         args: &Sealed,
     ) -> Result<Value, Error> {
-        let (client, mut session) = (self.client(), self.session());
+        let partition = place.partition;
         let keys = || self.0.keys.build_all(place, script);
-        let answer = match client.evalsha(script.sha1(), keys(), args.values()).await {
-            Err(error) if is_unknown_script(&error) => {
-                self.doubt();
-                self.0.trust.wait(place.partition).await?;
-                if self.0.generations.get(place.partition) != Some(generation) {
-                    return Err(Error::Recovering(place.partition));
-                }
-                session = self.session();
-                client.eval(script.body(), keys(), args.values()).await
+        let (mut search, mut known) = (Search::within(super::elsewhere::CALL), true);
+        loop {
+            // First the owner, then the doubt: an owner that is new was in doubt before it could be seen here.
+            let owner = self.owner(partition);
+            self.0.trust.wait(partition).await?;
+            if self.0.generations.get(partition) != Some(generation) {
+                return Err(Error::Recovering(partition));
             }
-            answer => answer,
-        }?;
-        if self.waits() && script.writes() {
-            self.reached(client, session).await?;
+            let Some(node) = owner.filter(|node| self.is_worth_asking(node)) else {
+                search.go_on(self, Error::Unavailable("whoever holds the partition is away".into())).await?;
+                continue;
+            };
+            let (client, session) = (node.client(), self.session(partition));
+            let answer = if known {
+                client.evalsha(script.sha1(), keys(), args.values()).await
+            } else {
+                client.eval(script.body(), keys(), args.values()).await
+            };
+            match answer {
+                Err(error) if known && is_unknown_script(&error) => {
+                    self.doubt(&node);
+                    known = false;
+                }
+                Err(error) if self.is_elsewhere(&error) => search.go_on(self, error.into()).await?,
+                answer => {
+                    let answer = answer?;
+                    if self.waits() && script.writes() {
+                        self.reached(client, partition, session).await?;
+                    }
+                    return Ok(answer);
+                }
+            }
         }
-        Ok(answer)
     }
 
     /// Calls a script of recovery under a fence that the caller names, whatever is verified; `more` keys follow those of its header. `None`: another fence
@@ -176,12 +176,19 @@ impl Redis {
         keys.extend(more);
         let args = args.seal(fence);
         failpoint!("{}.before", script.name());
-        let answer: Value = match self.client().evalsha(script.sha1(), keys.clone(), args.values()).await {
-            Err(error) if is_unknown_script(&error) => {
-                self.client().eval(script.body(), keys, args.values()).await?
-            }
-            answer => answer?,
-        };
+        let answer: Value = self
+            .on(place.partition, super::elsewhere::CALL, |client| {
+                let (keys, args) = (keys.clone(), args.values());
+                async move {
+                    match client.evalsha(script.sha1(), keys.clone(), args.clone()).await {
+                        Err(error) if is_unknown_script(&error) => {
+                            client.eval(script.body(), keys, args).await
+                        }
+                        answer => answer,
+                    }
+                }
+            })
+            .await?;
         failpoint!("{}.after", script.name());
         match Reply::try_from(answer)? {
             Reply::Int(-1) => Ok(None),
@@ -208,44 +215,36 @@ impl Redis {
         &self.0.generations
     }
 
-    /// Whether Redis answers.
+    /// Whether Redis answers; of several servers, whether any does.
+    ///
+    /// # Errors
+    /// What the last of them said, or that it said nothing.
     pub async fn ping(&self) -> Result<(), Error> {
-        self.client().ping::<Value>(None).await?;
-        Ok(())
-    }
-
-    /// Raises a doubt whenever a connection was made again, until the client is dropped.
-    fn doubt_reconnections(&self) {
-        let mut reconnections: Vec<_> =
-            self.0.pool.clients().iter().map(EventInterface::reconnect_rx).collect();
-        let inner = Arc::downgrade(&self.0);
-        tokio::spawn(async move {
-            loop {
-                let waits = reconnections.iter_mut().map(|events| Box::pin(events.recv()));
-                // Missed ones count as one.
-                let (event, ..) = futures::future::select_all(waits).await;
-                match inner.upgrade() {
-                    Some(inner) if event != Err(RecvError::Closed) => {
-                        Metric::RedisReconnectsTotal.counter(&[]).increment(1);
-                        Self(inner).doubt();
-                    }
-                    _ => return,
-                }
+        let mut outcome = Err(Error::Unavailable("no server is known".into()));
+        for node in self.servers().map().nodes() {
+            outcome = node.client().ping::<Value>(None).await.map(drop).map_err(Error::from);
+            if outcome.is_ok() {
+                break;
             }
-        });
+        }
+        outcome
     }
 
-    /// Which session with Redis this is: another number after every reconnection, `None` while a connection is down. What was read in one session
-    /// may be unknown to the Redis of the next.
-    pub fn session(&self) -> Option<u64> {
-        let up = self.0.pool.clients().iter().all(ClientLike::is_connected);
-        up.then(|| self.doubts())
+    /// Since when nothing was doubted of a partition, while its connections stand. What was read before may be unknown to the Redis of now.
+    pub(super) fn session(&self, partition: Partition) -> Option<u64> {
+        let up = self.owner(partition).is_some_and(|node| node.is_whole());
+        up.then(|| self.0.trust.last(partition))
+    }
+
+    /// Whether the Redis that holds a partition is known to be the same as at a moment, which [`Redis::moment`] told then.
+    pub fn is_unbroken(&self, partition: Partition, since: u64) -> bool {
+        self.session(partition).is_some_and(|last| last <= since)
     }
 
     /// Closes the connections.
     pub async fn close(&self) {
-        if let Err(error) = self.0.pool.quit().await {
-            tracing::debug!(%error, "closing the connections to Redis");
+        for node in self.servers().map().nodes() {
+            node.close().await;
         }
     }
 
@@ -253,23 +252,18 @@ impl Redis {
         &self.0.trust
     }
 
-    pub(super) fn client(&self) -> &fred::clients::Client {
-        self.0.pool.next()
+    pub(super) fn servers(&self) -> &Arc<Servers> {
+        &self.0.servers
     }
-}
 
-/// The driver's settings. TLS is ours: left to itself the driver takes the system's authorities and no others.
-fn config(settings: &Settings) -> Result<Config, Error> {
-    let url = settings.url.expose_secret();
-    let Some(rest) = url.strip_prefix("rediss") else { return Ok(Config::from_url(url)?) };
-    let mut config = Config::from_url(&format!("redis{rest}"))?;
-    let trusted = tls::client(settings.ca_file.as_deref())
-        .map_err(|wrong| Error::Unavailable(format!("USHER_REDIS_CA_FILE: {wrong}")))?;
-    let connector = TlsConnector::from(tokio_rustls::TlsConnector::from(Arc::new(trusted)));
-    // The nodes of a cluster name themselves by address, and their certificates mostly do not.
-    let hostnames = TlsHostMapping::DefaultHost;
-    config.tls = Some(TlsConfig { connector, hostnames });
-    Ok(config)
+    /// The server that holds a partition, as far as is known.
+    pub(super) fn owner(&self, partition: Partition) -> Option<Arc<Node>> {
+        self.0.servers.map().owner(partition).cloned()
+    }
+
+    pub(super) fn may_forget(&self) -> bool {
+        self.0.may_forget
+    }
 }
 
 /// Whether Redis does not know a script that is called by its SHA-1.

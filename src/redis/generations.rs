@@ -4,10 +4,13 @@
 //! at start or after a reconnection, so an empty or rolled-back Redis sells nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use fred::clients::Client;
 use fred::interfaces::KeysInterface;
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 
+use super::elsewhere::{LOOK, NOT};
 use super::{Error, Redis};
 use crate::partition::{Partition, Partitions};
 
@@ -107,22 +110,41 @@ pub struct Marks {
 
 impl Redis {
     /// Reads the fences of some partitions.
+    ///
+    /// # Errors
+    /// When any of them can't be read.
     pub async fn marks(&self, partitions: &[Partition]) -> Result<Vec<Marks>, Error> {
-        let reads = partitions.iter().map(|&partition| async move {
-            let key = |name| self.keys().of_partition(partition, name);
-            let generation: Option<String> = self.client().get(key("generation")).await?;
-            let seq: Option<u64> = self.client().get(key("seq")).await?;
-            let fence = generation.map_or(Fence::Absent, |text| Fence::read(&text));
-            Ok(Marks { fence, seq: seq.unwrap_or(0) })
-        });
-        try_join_all(reads).await
+        try_join_all(partitions.iter().map(|partition| self.marks_of(*partition, LOOK))).await
+    }
+
+    /// Reads the fences of some partitions, each for itself: one server that is away hides its own partitions alone.
+    pub async fn marks_each(&self, partitions: &[Partition]) -> Vec<Result<Marks, Error>> {
+        join_all(partitions.iter().map(|partition| self.marks_of(*partition, NOT))).await
+    }
+
+    async fn marks_of(&self, partition: Partition, patience: Duration) -> Result<Marks, Error> {
+        let key = |name| self.keys().of_partition(partition, name);
+        let read = |client: Client| {
+            let (generation, seq) = (key("generation"), key("seq"));
+            async move {
+                let generation: Option<String> = client.get(generation).await?;
+                let seq: Option<u64> = client.get(seq).await?;
+                Ok((generation, seq))
+            }
+        };
+        let (generation, seq) = self.on(partition, patience, read).await?;
+        let fence = generation.map_or(Fence::Absent, |text| Fence::read(&text));
+        Ok(Marks { fence, seq: seq.unwrap_or(0) })
     }
 
     /// Writes a partition's generation, or a [`bar`]. The caller holds the row lock of its checkpoint in MySQL.
     pub async fn write_fence(&self, partition: Partition, fence: &str) -> Result<(), Error> {
         let key = self.keys().of_partition(partition, "generation");
-        self.client().set::<(), _, _>(key, fence, None, None, false).await?;
-        Ok(())
+        let write = |client: Client| {
+            let (key, fence) = (key.clone(), fence.to_owned());
+            async move { client.set::<(), _, _>(key, fence, None, None, false).await }
+        };
+        self.on(partition, LOOK, write).await
     }
 }
 

@@ -3,9 +3,11 @@
 //! Nothing here is fenced by a generation: an audit looks at what is there, whoever may use it.
 
 use bytes::Bytes;
+use fred::clients::Client;
 use fred::interfaces::ClientLike;
 use fred::types::{ClusterHash, CustomCommand, Value};
 
+use super::elsewhere::LOOK;
 use super::{Error, Redis, Reply};
 use crate::partition::Partition;
 
@@ -100,10 +102,13 @@ impl Redis {
         Ok(first.zip(last).map(|(first, last)| Ends { first, last, count }))
     }
 
-    /// Redis' clock, milliseconds since 1970.
-    pub async fn clock(&self) -> Result<i64, Error> {
-        let time = CustomCommand::new_static("TIME", ClusterHash::Random, false);
-        let reply: Value = self.client().custom(time, Vec::<Value>::new()).await?;
+    /// The clock of the Redis that holds a partition, milliseconds since 1970.
+    pub async fn clock(&self, partition: Partition) -> Result<i64, Error> {
+        let read = |client: Client| async move {
+            let time = CustomCommand::new_static("TIME", ClusterHash::FirstKey, false);
+            client.custom::<Value, _>(time, Vec::<Value>::new()).await
+        };
+        let reply = self.on(partition, LOOK, read).await?;
         let mut words = Reply::try_from(reply)?.words()?;
         Ok(words.int()? * 1_000 + words.int()? / 1_000)
     }
@@ -168,7 +173,11 @@ impl Redis {
     ) -> Result<Reply, Error> {
         let mut all = vec![Value::from(self.keys().of_partition(partition, name))];
         all.extend(args);
-        let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
-        Reply::try_from(self.client().custom::<Value, _>(command, all).await?)
+        let read = |client: Client| {
+            let (command, all) =
+                (CustomCommand::new_static(command, ClusterHash::FirstKey, false), all.clone());
+            async move { client.custom::<Value, _>(command, all).await }
+        };
+        Reply::try_from(self.on(partition, LOOK, read).await?)
     }
 }

@@ -3,25 +3,32 @@
 //! All contended state lives in Redis and changes only inside the scripts of `lua/`. A room's `store.rs` calls them through
 //! [`Redis::call`], or through a [`Coalescer`] where many requests meet one entity.
 
+mod address;
 mod args;
 mod clear;
 mod client;
 mod coalescer;
+mod elsewhere;
 mod error;
 mod generations;
 mod keys;
 mod look;
+mod node;
 mod outbox;
 mod pressure;
 mod reply;
 mod retired;
+mod roll;
 mod safety;
 mod script;
+mod servers;
 mod trust;
 
+pub use address::Address;
 pub use args::Args;
 pub use client::{Redis, Settings};
 pub use coalescer::{Batch, Coalescer, MAX_BATCH};
+pub use elsewhere::Holder;
 pub use error::Error;
 pub use generations::{Fence, Generations, Marks, bar};
 pub use keys::{Keys, Place};

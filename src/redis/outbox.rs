@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use fred::clients::Client;
 use fred::interfaces::StreamsInterface;
 use fred::types::Value;
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 
+use super::elsewhere::NOT;
 use super::{Error, Redis};
 use crate::partition::Partition;
 
@@ -33,8 +35,11 @@ impl Redis {
         let reads = after.iter().map(|&(partition, n)| async move {
             let key = self.keys().of_partition(partition, "outbox");
             let start = format!("{}-0", n + 1);
-            let raw: Vec<RawEntry> =
-                self.client().xrange_values(key, start, "+", Some(u64::from(count))).await?;
+            let read = |client: Client| {
+                let (key, start) = (key.clone(), start.clone());
+                async move { client.xrange_values(key, start, "+", Some(u64::from(count))).await }
+            };
+            let raw: Vec<RawEntry> = self.on(partition, NOT, read).await?;
             raw.into_iter().map(entry).collect::<Result<Vec<_>, Error>>()
         });
         try_join_all(reads).await
@@ -44,21 +49,33 @@ impl Redis {
     pub async fn outbox_trim(&self, through: &[(Partition, u64)]) -> Result<(), Error> {
         let trims = through.iter().map(|&(partition, n)| async move {
             let key = self.keys().of_partition(partition, "outbox");
-            self.client()
-                .xtrim::<(), _, _>(key, ("MINID", "=", format!("{}-0", n + 1)))
-                .await
-                .map_err(Error::from)
+            let trim = |client: Client| {
+                let key = key.clone();
+                async move { client.xtrim::<(), _, _>(key, ("MINID", "=", format!("{}-0", n + 1))).await }
+            };
+            self.on(partition, NOT, trim).await
         });
         try_join_all(trims).await.map(drop)
     }
 
-    /// How many entries stand in each outbox.
+    /// How many entries stand in each outbox; 0 where that can't be told now.
+    ///
+    /// # Errors
+    /// When it can't be told of any.
     pub async fn outbox_lengths(&self, partitions: &[Partition]) -> Result<Vec<u64>, Error> {
         let reads = partitions.iter().map(|&partition| async move {
             let key = self.keys().of_partition(partition, "outbox");
-            self.client().xlen::<u64, _>(key).await.map_err(Error::from)
+            let read = |client: Client| {
+                let key = key.clone();
+                async move { client.xlen::<u64, _>(key).await }
+            };
+            self.on(partition, NOT, read).await
         });
-        try_join_all(reads).await
+        let told = join_all(reads).await;
+        if told.iter().any(Result::is_ok) {
+            return Ok(told.into_iter().map(Result::unwrap_or_default).collect());
+        }
+        told.into_iter().collect()
     }
 }
 

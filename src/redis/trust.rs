@@ -1,52 +1,80 @@
-//! Whether the Redis behind the connections is the one that was verified.
+//! Whether the Redis that holds a partition is the one that was verified for it.
 //!
-//! A Redis that was restarted from an older file, or a replica that lagged, shows the same generation as before, so a generation alone can't tell it. Two things
-//! raise a *doubt*: a connection that was made again, and a script that Redis no longer knows. From 7.0 on scripts are neither persisted nor replicated, and
-//! only a verification loads them ([`Redis::load_scripts`]); so whatever Redis took the place of ours knows none of them until its partitions were
-//! held against MySQL and those that are older were barred. A command that was queued before the change is refused by that Redis itself.
+//! A Redis that was restarted from an older file, or a replica that lagged, shows the same generation as before, so a generation alone can't tell it. Three things
+//! raise a *doubt* of partitions: a connection that was made again, another server that holds them now, and a script that Redis no longer
+//! knows. From 7.0 on scripts are neither persisted nor replicated, and only a verification loads them ([`Redis::load_scripts`]); so whatever Redis
+//! took the place of ours knows none of them until its partitions were held against MySQL and those that are older were barred. A command that
+//! was queued before the change is refused by that Redis itself.
 //!
-//! While there is a doubt calls wait for the verification. The first doubt is the first connection.
+//! While a partition is in doubt its calls wait for the verification; the others go on. The first doubt is the first connection.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use fred::interfaces::{ClientLike, LuaInterface};
+use fred::interfaces::LuaInterface;
 use fred::types::Value;
 use futures::future::try_join_all;
 use tokio::sync::{Notify, watch};
 
-use super::{Error, Redis, scripts};
-use crate::partition::Partition;
+use super::{Error, Holder, Redis, scripts};
+use crate::partition::{Partition, Partitions};
 
 /// How long a call waits for a verification that is under way.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Doubts, and up to which of them it was verified.
+/// Doubts, and up to which of them each partition was verified.
 #[derive(Debug)]
 pub(super) struct Trust {
+    /// How many doubts there were, of whatever.
     doubts: AtomicU64,
-    verified: watch::Sender<u64>,
+    of: Vec<Doubt>,
+    changed: watch::Sender<()>,
     wake: Notify,
 }
 
-impl Default for Trust {
-    fn default() -> Self {
-        Self { doubts: AtomicU64::new(1), verified: watch::Sender::new(0), wake: Notify::new() }
-    }
+/// One partition's last doubt, and the last that is settled.
+#[derive(Debug)]
+struct Doubt {
+    raised: AtomicU64,
+    settled: AtomicU64,
 }
 
 impl Trust {
-    fn is_whole(&self) -> bool {
-        *self.verified.borrow() >= self.doubts.load(Ordering::Acquire)
+    pub(super) fn new(partitions: Partitions) -> Self {
+        let first = |_| Doubt { raised: AtomicU64::new(1), settled: AtomicU64::new(0) };
+        let of = partitions.all().map(first).collect();
+        Self { doubts: AtomicU64::new(1), of, changed: watch::Sender::new(()), wake: Notify::new() }
     }
 
-    /// Waits until there is no doubt, not for ever.
+    fn of(&self, partition: Partition) -> &Doubt {
+        &self.of[usize::from(partition.get())]
+    }
+
+    fn is_whole(&self, partition: Partition) -> bool {
+        let doubt = self.of(partition);
+        doubt.settled.load(Ordering::Acquire) >= doubt.raised.load(Ordering::Acquire)
+    }
+
+    /// The number of the last doubt of a partition.
+    pub(super) fn last(&self, partition: Partition) -> u64 {
+        self.of(partition).raised.load(Ordering::Acquire)
+    }
+
+    pub(super) fn doubt(&self, partitions: &[Partition]) {
+        let number = self.doubts.fetch_add(1, Ordering::AcqRel) + 1;
+        for partition in partitions {
+            self.of(*partition).raised.fetch_max(number, Ordering::AcqRel);
+        }
+        self.wake.notify_one();
+    }
+
+    /// Waits until a partition is in no doubt, not for ever.
     pub(super) async fn wait(&self, partition: Partition) -> Result<(), Error> {
-        if self.is_whole() {
+        if self.is_whole(partition) {
             return Ok(());
         }
-        let mut verified = self.verified.subscribe();
-        let whole = verified.wait_for(|verified| *verified >= self.doubts.load(Ordering::Acquire));
+        let mut changed = self.changed.subscribe();
+        let whole = changed.wait_for(|()| self.is_whole(partition));
         match tokio::time::timeout(PATIENCE, whole).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Error::Recovering(partition)),
@@ -55,20 +83,14 @@ impl Trust {
 }
 
 impl Redis {
-    /// Says that what was verified may not hold any more: the next verification is asked for, and calls wait for it.
-    pub fn doubt(&self) {
-        self.trust_in().doubts.fetch_add(1, Ordering::AcqRel);
-        self.trust_in().wake.notify_one();
-    }
-
     /// Asks for a verification without holding calls up.
     pub fn ask_for_verification(&self) {
         self.trust_in().wake.notify_one();
     }
 
-    /// Whether nothing is in doubt.
-    pub fn is_trusted(&self) -> bool {
-        self.trust_in().is_whole()
+    /// Whether a partition is in no doubt.
+    pub fn is_trusted(&self, partition: Partition) -> bool {
+        self.trust_in().is_whole(partition)
     }
 
     /// How many doubts there were. Whoever verifies takes the count first and gives it to [`Redis::trust`].
@@ -76,13 +98,19 @@ impl Redis {
         self.trust_in().doubts.load(Ordering::Acquire)
     }
 
-    /// Says that everything was verified after so many doubts.
-    pub fn trust(&self, doubts: u64) {
-        self.trust_in().verified.send_if_modified(|verified| {
-            let newer = *verified < doubts;
-            *verified = doubts.max(*verified);
-            newer
-        });
+    /// The same for whoever begins a call whose answer shall be durable; 0, which nothing is unbroken since, while the only Redis there is has lost a connection.
+    pub fn moment(&self) -> u64 {
+        let servers = self.servers();
+        let whole = servers.may_move() || servers.map().nodes().iter().all(|node| node.is_whole());
+        if whole { self.doubts() } else { 0 }
+    }
+
+    /// Says that some partitions were verified after so many doubts.
+    pub fn trust(&self, partitions: &[Partition], doubts: u64) {
+        for partition in partitions {
+            self.trust_in().of(*partition).settled.fetch_max(doubts, Ordering::AcqRel);
+        }
+        self.trust_in().changed.send_replace(());
     }
 
     /// Waits until a verification is asked for. Several requests count as one.
@@ -90,16 +118,14 @@ impl Redis {
         self.trust_in().wake.notified().await;
     }
 
-    /// Makes every script known to Redis. Call it only once each partition that Redis holds an older state of was barred.
+    /// Makes every script known to a server. Call it only once each partition that it holds an older state of was barred.
     ///
     /// # Errors
-    /// When Redis does not answer.
-    pub async fn load_scripts(&self) -> Result<(), Error> {
-        let client = self.client();
-        let loads = scripts::ALL.iter().map(async |script| match client.is_clustered() {
-            true => client.script_load_cluster::<Value, _>(script.body()).await,
-            false => client.script_load::<Value, _>(script.body()).await,
-        });
+    /// When it does not answer.
+    pub async fn load_scripts(&self, holder: &Holder) -> Result<(), Error> {
+        let client = holder.node.client();
+        let loads =
+            scripts::ALL.iter().map(async |script| client.script_load::<Value, _>(script.body()).await);
         try_join_all(loads).await?;
         Ok(())
     }

@@ -123,6 +123,8 @@ metrics! {
     RecoverySeconds "usher_recovery_seconds" Histogram Seconds [] RECOVERY "Time in which a partition was laid back.";
     OrphansSettledTotal "usher_orphans_settled_total" Counter Count ["kind"] NONE "What payments left behind in another partition, settled after a recovery.";
     RedisReconnectsTotal "usher_redis_reconnects_total" Counter Count [] NONE "Connections to Redis made again after a loss.";
+    RedisPartitionsMovedTotal "usher_redis_partitions_moved_total" Counter Count [] NONE "Partitions that another Redis server holds than before.";
+    RedisElsewhereTotal "usher_redis_elsewhere_total" Counter Count [] NONE "Commands that were asked again because the server did not hold the partition, or was away.";
     MysqlPoolConnections "usher_mysql_pool_connections" Gauge Count ["state"] NONE "Connections to MySQL, idle and used.";
     BuildInfo "usher_build_info" Gauge Count ["version"] NONE "Always 1; the label says which version runs.";
 }

@@ -2,6 +2,7 @@
 //!
 //! One binary, a file a room. `support` keeps what they stand on.
 
+#![recursion_limit = "256"]
 #![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
 #![allow(clippy::disallowed_methods, reason = "tests live on the servers' machine, and wait")]
 
@@ -9,6 +10,7 @@ mod audit;
 mod bad_input;
 mod best;
 mod cancel;
+mod cluster;
 mod connections;
 mod coupon_payments;
 mod coupons;
@@ -46,7 +48,9 @@ mod relay;
 mod reports;
 mod retire;
 mod rewards;
+mod rolling;
 mod seats;
+mod sentinel;
 mod settings;
 mod skew;
 mod store_tls;

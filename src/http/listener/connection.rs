@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -39,6 +41,8 @@ pub(super) struct Connection {
     pub(super) peer: Peer,
     pub(super) settings: Settings,
     pub(super) certificates: Option<Arc<Certificates>>,
+    /// From then on each answer says that it is the connection's last, so that no client is about to ask when the drain closes what is idle.
+    pub(super) quiet: CancellationToken,
     pub(super) watcher: Watcher,
     pub(super) drain: CancellationToken,
     pub(super) cut: CancellationToken,
@@ -110,12 +114,15 @@ impl Connection {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { router, peer, settings, watcher, slot, .. } = self;
+        let Self { router, peer, settings, quiet, watcher, slot, .. } = self;
         let service = service_fn(move |request: Request<Incoming>| {
             phase.answering();
-            let (router, phase) = (router.clone(), phase.clone());
+            let (router, phase, quiet) = (router.clone(), phase.clone(), quiet.clone());
             async move {
-                let response = router.oneshot(prepared(request, peer)).await;
+                let mut response = router.oneshot(prepared(request, peer)).await;
+                if let (Ok(response), true) = (&mut response, quiet.is_cancelled()) {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 phase.answered();
                 response
             }

@@ -80,6 +80,7 @@ pub async fn serve(
                         router: router.clone(),
                         peer: Peer(peer),
                         settings,
+                        quiet: shutdown.quiet_token().child_token(),
                         certificates: certificates.clone(),
                         watcher: graceful.watcher(),
                         drain: shutdown.drain_token().child_token(),

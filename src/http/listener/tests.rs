@@ -76,6 +76,19 @@ async fn one_answer(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
+async fn a_quiet_listener_takes_connections_and_lets_each_go_with_its_answer() {
+    let server = start(settings(LONG, LONG)).await;
+    let mut before = connect(&server, REQUEST).await;
+    assert!(!one_answer(&mut before).await.contains("connection: close"));
+    server.shutdown.quiet_token().cancel();
+    before.write_all(REQUEST).await.unwrap();
+    for stream in [before, connect(&server, REQUEST).await] {
+        let said = to_end(stream).await;
+        assert!(said.starts_with("HTTP/1.1 200") && said.contains("connection: close"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_connection_serves_many_requests_and_knows_its_peer() {
     let server = start(settings(LONG, LONG)).await;
     let mut stream = connect(&server, REQUEST).await;

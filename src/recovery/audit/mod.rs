@@ -231,6 +231,12 @@ impl<'a> Scene<'a> {
         Ok(self.fields(name, &fields).await?.into_iter().map(|packed| packed.map(read)).collect())
     }
 
+    /// Redis' clock: of several servers, that of whoever holds a slot. What it is compared with allows for more than they differ.
+    async fn clock(&self, slot: Option<Slot>) -> Result<i64, Error> {
+        let first = Slot::from_low_bits(0);
+        Ok(self.redis.clock(self.partition(slot.unwrap_or(first))).await?)
+    }
+
     /// Fields of a hash that every partition has.
     async fn fields(&self, name: &str, fields: &[(Partition, Bytes)]) -> Result<Vec<Option<Bytes>>, Error> {
         let mut values = vec![None; fields.len()];

@@ -95,7 +95,7 @@ async fn inspect(scene: &Scene<'_>, ids: &[PaymentId]) -> Result<Vec<(PaymentId,
     }
     let mut ops = scene.fields("wallet_ops", &ops).await?.into_iter();
 
-    let now = scene.redis.clock().await?;
+    let now = scene.clock(ids.first().map(|id| id.slot())).await?;
     let mut faults = Vec::new();
     for (id, record) in ids.iter().zip(records) {
         let row = rows.get(&id.uuid());

@@ -54,7 +54,7 @@ async fn inspect_places(
     users: &[Bytes],
 ) -> Result<Vec<(Bytes, String)>, Error> {
     let key = |name: &str| format!("q:{queue}:{name}");
-    let now = scene.redis.clock().await?;
+    let now = scene.redis.clock(partition).await?;
     let waiting = scene.redis.zset_scores(partition, &key("waiting"), users).await?;
     let active = scene.redis.zset_scores(partition, &key("active"), users).await?;
     let records = scene.redis.hash_fields(partition, &key("admitted"), users).await?;
@@ -77,9 +77,9 @@ async fn inside(
     scene: &Scene<'_>,
     queues: &[(Partition, QueueId)],
 ) -> Result<Vec<((Partition, QueueId), String)>, Error> {
-    let now = scene.redis.clock().await?;
     let mut faults = Vec::new();
     for (partition, queue) in queues {
+        let now = scene.redis.clock(*partition).await?;
         let (most, newest): (u32, Option<DateTime<Utc>>) = sqlx::query_as(
             "SELECT q.max_active, (SELECT MAX(p.promoted_at) FROM promotions p WHERE p.queue_id = q.id) FROM queues q WHERE q.id = ?",
         )

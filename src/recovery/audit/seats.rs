@@ -96,7 +96,7 @@ async fn inspect_reservations(
         query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?;
     let owned = owned(scene, rows.values().filter(|row| row.status == "confirmed")).await?;
 
-    let now = scene.redis.clock().await?;
+    let now = scene.clock(ids.first().map(|id| id.slot())).await?;
     let mut faults = Vec::new();
     for (id, record) in ids.iter().zip(records) {
         let row = rows.get(&id.uuid());
@@ -273,7 +273,7 @@ async fn inspect_seats(scene: &Scene<'_>, hall: &Hall, numbers: &[u32]) -> Resul
     let pairs: Vec<_> = numbers.iter().map(|number| (hall.schedule.to_string(), *number)).collect();
     let sold = owners_of(scene, &pairs).await?;
     let marks = marks(scene, hall.partition, &hall.schedule, numbers).await?;
-    let now = scene.redis.clock().await?;
+    let now = scene.redis.clock(hall.partition).await?;
     let holders: Vec<_> = marks
         .iter()
         .map(|mark| {

@@ -32,16 +32,21 @@ pub(super) async fn watch(site: &Site<'_>, stop: &AtomicBool, wrong: &Mutex<Vec<
     for word in ["EVAL", SCRIPT, "2", &key("active"), &key("waiting")] {
         command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
     }
-    let look = async || {
-        let mut redis = BufReader::new(TcpStream::connect(("127.0.0.1", site.stores.redis_port)).await.ok()?);
+    let ports = site.stores.several.as_ref().map_or(vec![site.stores.redis_port], |it| it.ports.clone());
+    let look = async |port: u16| {
+        let mut redis = BufReader::new(TcpStream::connect(("127.0.0.1", port)).await.ok()?);
         redis.get_mut().write_all(command.as_bytes()).await.ok()?;
         let mut line = String::new();
         redis.read_line(&mut line).await.ok()?;
         line.strip_prefix(':')?.trim().parse::<i64>().ok()
     };
     let mut looks = 0;
-    while !stop.load(Ordering::Relaxed) {
-        if let Ok(Some(inside)) = timeout(Duration::from_secs(1), look()).await {
+    // Of several, those that don't hold it say so.
+    for port in ports.iter().cycle() {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        if let Ok(Some(inside)) = timeout(Duration::from_secs(1), look(*port)).await {
             looks += 1;
             match inside {
                 1_000_000 => wrong.lock().unwrap().push("somebody was active and waited".to_owned()),

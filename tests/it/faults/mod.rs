@@ -5,6 +5,7 @@
 //! `CHAOS_LANES` at once, each lane with servers of its own; a round that fails prints its seed.
 
 mod check;
+mod failover;
 mod site;
 mod strike;
 mod workload;

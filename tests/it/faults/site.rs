@@ -6,6 +6,7 @@ use std::sync::RwLock;
 use tokio::sync::Mutex;
 use usher::dev::{Durability, PrivateMysql, PrivateRedis, TempDir};
 
+use crate::support::servers::Several;
 use crate::support::{Process, Relays, Stores, signal};
 
 /// A MariaDB that many rounds share, one after the other. Every commit is on disk, so that a kill takes nothing back.
@@ -48,6 +49,8 @@ pub(super) struct Site<'a> {
     pub(super) stores: Stores,
     pub(super) relays: Relays,
     pub(super) seats: Vec<Seat>,
+    /// Settings that win over the usual ones.
+    more: Vec<(&'static str, String)>,
     /// What instances that are gone have said.
     pub(super) last_words: std::sync::Mutex<Vec<String>>,
 }
@@ -57,14 +60,34 @@ impl<'a> Site<'a> {
     pub(super) async fn open(lane: &'a Lane, redis_dir: PathBuf, instances: usize) -> Self {
         let redis = PrivateRedis::start(&redis_dir).await.unwrap();
         let stores = Stores::at(redis.port(), lane.mysql.lock().await.as_ref().unwrap()).await;
+        Self::furnished(lane, Some(redis), redis_dir, stores, Vec::new(), instances).await
+    }
+
+    /// So many instances on Redis servers that somebody else looks after, each of which has a replica, and a new database of the lane's.
+    pub(super) async fn among(lane: &'a Lane, several: Several, instances: usize) -> Self {
+        let more =
+            vec![("USHER_REDIS_URL", several.url.clone()), ("USHER_REDIS_WAIT_REPLICAS", "1".to_owned())];
+        let stores = Stores::among(several, lane.mysql.lock().await.as_ref()).await;
+        Self::furnished(lane, None, PathBuf::new(), stores, more, instances).await
+    }
+
+    async fn furnished(
+        lane: &'a Lane,
+        redis: Option<PrivateRedis>,
+        redis_dir: PathBuf,
+        stores: Stores,
+        more: Vec<(&'static str, String)>,
+        instances: usize,
+    ) -> Self {
         let relays = Relays::before(&stores).await;
         let mut site = Self {
             lane,
-            redis: Mutex::new(Some(redis)),
+            redis: Mutex::new(redis),
             redis_dir,
             stores,
             relays,
             seats: Vec::new(),
+            more,
             last_words: std::sync::Mutex::default(),
         };
         let started =
@@ -79,7 +102,7 @@ impl<'a> Site<'a> {
     /// Through the relays; every second instance answers only what is durable.
     fn settings(&self, at: usize) -> Vec<(&'static str, String)> {
         let ack = if is_durable(at) { "durable" } else { "accepted" };
-        [self.relays.env(), vec![("USHER_ACK", ack.to_owned())]].concat()
+        [self.relays.env(), vec![("USHER_ACK", ack.to_owned())], self.more.clone()].concat()
     }
 
     /// Kills an instance with -9, if it runs.

@@ -335,6 +335,6 @@ pub(super) async fn make_overdue(site: &Site<'_>) {
     let script = "for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZADD', KEYS[1], 0, id) end return 1";
     for queue in [super::workload::SHOW_QUEUE] {
         let key = site.stores.key(site.stores.partition_of(queue), &format!("q:{queue}:due"));
-        Resp::connect(site.stores.redis_port).await.try_ask(&["EVAL", script, "1", &key]).await;
+        site.stores.redis().await.try_ask(&["EVAL", script, "1", &key]).await;
     }
 }

@@ -4,10 +4,12 @@
 pub(crate) mod api;
 pub(crate) mod audit;
 pub(crate) mod certs;
+pub(crate) mod cluster;
 pub(crate) mod instance;
 pub(crate) mod process;
 pub(crate) mod relay;
 pub(crate) mod resp;
+pub(crate) mod sentinels;
 pub(crate) mod servers;
 pub(crate) mod skew;
 pub(crate) mod sse;
@@ -16,9 +18,11 @@ pub(crate) mod world;
 use std::time::{Duration, Instant};
 
 pub(crate) use api::{Answer, Api};
+pub(crate) use cluster::Cluster;
 pub(crate) use instance::Instance;
 pub(crate) use process::Process;
 pub(crate) use relay::{Lose, Relay, Relays};
+pub(crate) use sentinels::Sentinels;
 pub(crate) use servers::Stores;
 pub(crate) use sse::{Said, Sse};
 pub(crate) use usher::dev::TempDir;
@@ -26,25 +30,40 @@ pub(crate) use world::{NIGHT, SHOW, World};
 
 /// How long an asynchronous fact may take. Far more than it needs, so that a loaded machine fails nothing.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long servers may take to agree on something.
+pub(crate) const ELECTED: Duration = Duration::from_secs(90);
 /// How often such a fact is looked for.
 const LOOK: Duration = Duration::from_millis(15);
 
 /// Waits until `look` gives something, and gives that.
 #[track_caller]
-pub(crate) fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> impl Future<Output = T>
+pub(crate) fn eventually<T, F>(what: &str, look: impl FnMut() -> F) -> impl Future<Output = T>
+where
+    F: Future<Output = Option<T>>,
+{
+    within(PATIENCE, what, look)
+}
+
+/// The same for what takes longer, such as elections.
+#[track_caller]
+pub(crate) fn within<T, F>(
+    patience: Duration,
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> impl Future<Output = T>
 where
     F: Future<Output = Option<T>>,
 {
     let caller = std::panic::Location::caller();
     async move {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         loop {
             if let Some(found) = look().await {
                 return found;
             }
             assert!(
                 Instant::now() < deadline,
-                "{what} did not happen within {PATIENCE:?} (asked at {caller})"
+                "{what} did not happen within {patience:?} (asked at {caller})"
             );
             tokio::time::sleep(LOOK).await;
         }

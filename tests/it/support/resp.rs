@@ -48,23 +48,74 @@ impl Reply {
     }
 }
 
-/// One connection.
-pub(crate) struct Resp(BufReader<TcpStream>);
+/// A connection, and where others are that it may be sent to.
+pub(crate) struct Resp {
+    line: Line,
+    /// Of a cluster: the ports of all primaries, with the connections that were made.
+    primaries: BTreeMap<u16, Option<Line>>,
+}
 
 impl Resp {
     /// To 127.0.0.1.
     pub(crate) async fn connect(port: u16) -> Self {
-        Self(BufReader::new(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap()))
+        Self { line: Line::connect(port).await, primaries: BTreeMap::new() }
     }
 
-    /// Sends one command and reads its reply, errors too.
-    pub(crate) async fn try_ask(&mut self, words: &[&str]) -> Reply {
-        let mut command = format!("*{}\r\n", words.len());
-        for word in words {
-            command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+    /// To the one of several that is the primary, or, of a cluster, to all that are.
+    pub(crate) async fn among(ports: &[u16], cluster: bool) -> Self {
+        let mut primaries = BTreeMap::new();
+        for port in ports {
+            let Some(mut line) = Line::try_connect(*port).await else { continue };
+            match line.ask(&["ROLE"]).await {
+                Reply::List(role) if role[0] == Reply::Text(b"master".to_vec()) => {
+                    primaries.insert(*port, Some(line));
+                }
+                _ => {}
+            }
         }
-        self.0.get_mut().write_all(command.as_bytes()).await.unwrap();
-        self.read().await
+        let (_, line) = primaries.iter_mut().next().expect("somebody is the primary");
+        let line = line.take().unwrap();
+        Self { line, primaries: if cluster { primaries } else { BTreeMap::new() } }
+    }
+
+    /// Sends one command and reads its reply, errors too. Follows a cluster's redirections.
+    pub(crate) async fn try_ask(&mut self, words: &[&str]) -> Reply {
+        if self.primaries.is_empty() {
+            return self.line.ask(words).await;
+        }
+        if words[0] == "KEYS" {
+            let mut keys = Vec::new();
+            for (port, line) in &mut self.primaries {
+                let line = match line {
+                    Some(line) => line,
+                    None => line.insert(Line::connect(*port).await),
+                };
+                keys.extend(line.ask(words).await.list());
+            }
+            return Reply::List(keys);
+        }
+        let mut reply = self.line.ask(words).await;
+        for _ in 0..500 {
+            let Reply::Error(error) = &reply else { return reply };
+            let first = error.split(' ').next().unwrap();
+            match first {
+                "MOVED" => {
+                    let port = error.rsplit(':').next().unwrap().parse().unwrap();
+                    let line = self.primaries.entry(port).or_default();
+                    let line = match line {
+                        Some(line) => line,
+                        None => line.insert(Line::connect(port).await),
+                    };
+                    reply = line.ask(words).await;
+                }
+                "TRYAGAIN" | "ASK" | "CLUSTERDOWN" => {
+                    tokio::time::sleep(super::LOOK).await;
+                    reply = self.line.ask(words).await;
+                }
+                _ => return reply,
+            }
+        }
+        reply
     }
 
     /// Sends one command whose reply must not be an error.
@@ -101,6 +152,28 @@ impl Resp {
             all.insert(key, value);
         }
         all
+    }
+}
+
+/// One connection to one server.
+struct Line(BufReader<TcpStream>);
+
+impl Line {
+    async fn connect(port: u16) -> Self {
+        Self::try_connect(port).await.unwrap()
+    }
+
+    async fn try_connect(port: u16) -> Option<Self> {
+        Some(Self(BufReader::new(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok()?)))
+    }
+
+    async fn ask(&mut self, words: &[&str]) -> Reply {
+        let mut command = format!("*{}\r\n", words.len());
+        for word in words {
+            command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+        }
+        self.0.get_mut().write_all(command.as_bytes()).await.unwrap();
+        self.read().await
     }
 
     async fn read(&mut self) -> Reply {

@@ -61,9 +61,28 @@ pub(crate) struct Stores {
     pub(crate) mysql: MySqlPool,
     /// A Redis that only this test has.
     own_redis: Option<(PrivateRedis, TempDir)>,
+    /// Several that stand together, where it is not one.
+    pub(crate) several: Option<Several>,
+}
+
+/// Redis servers that stand together: a cluster, or what Sentinels watch.
+pub(crate) struct Several {
+    pub(crate) url: String,
+    /// Of all that hold data.
+    pub(crate) ports: Vec<u16>,
+    pub(crate) cluster: bool,
 }
 
 impl Stores {
+    /// On several Redis servers of the caller's own, and the run's MariaDB or one of the caller's own.
+    pub(crate) async fn among(several: Several, mysql: Option<&PrivateMysql>) -> Self {
+        let port = several.ports[0];
+        let mut stores = Self::of(port, mysql.unwrap_or_else(|| &servers().mysql)).await;
+        stores.several = Some(several);
+        migrate(&stores.mysql, Partitions::new(PARTITIONS).unwrap()).await.unwrap();
+        stores
+    }
+
     /// A database and a prefix that nothing else uses.
     pub(crate) async fn new() -> Self {
         let stores = Self::empty(None).await;
@@ -143,12 +162,20 @@ impl Stores {
         connection.close().await.unwrap();
         let mysql_url = server.url_of(&prefix);
         let mysql = MySqlPoolOptions::new().max_connections(4).connect_lazy(&mysql_url).unwrap();
-        Self { prefix, redis_port, mysql_port: server.port(), mysql_url, mysql, own_redis: None }
+        Self {
+            prefix,
+            redis_port,
+            mysql_port: server.port(),
+            mysql_url,
+            mysql,
+            own_redis: None,
+            several: None,
+        }
     }
 
     /// Where Redis is, as a URL.
     pub(crate) fn redis_url(&self) -> String {
-        redis_url_at(self.redis_port)
+        self.several.as_ref().map_or_else(|| redis_url_at(self.redis_port), |several| several.url.clone())
     }
 
     /// The test's own database behind another port.
@@ -158,7 +185,10 @@ impl Stores {
 
     /// A connection to Redis that knows nothing of Usher.
     pub(crate) async fn redis(&self) -> Resp {
-        Resp::connect(self.redis_port).await
+        match &self.several {
+            None => Resp::connect(self.redis_port).await,
+            Some(several) => Resp::among(&several.ports, several.cluster).await,
+        }
     }
 
     /// The name of a partition's key.
