@@ -60,13 +60,15 @@ async fn a_sale_on_stores_behind_tls() {
     let dir = TempDir::new("it-tls").unwrap();
     let (ours, theirs) = (Authority::new(dir.path(), "ours"), Authority::new(dir.path(), "theirs"));
     let good = ours.sign(dir.path(), "good", HERE);
-    let more = [("--ssl-ca=", &ours.file), ("--ssl-cert=", &good.chain), ("--ssl-key=", &good.key)];
+    let named = ours.sign(dir.path(), "named", &["localhost"]);
+    let more = [("--ssl-ca=", &ours.file), ("--ssl-cert=", &named.chain), ("--ssl-key=", &named.key)];
     let more = more.map(|(name, path)| OsString::from(format!("{name}{}", text(path))));
     let mysql = dir.path().join("mysql");
     let mysql = PrivateMysql::start_with(&mysql, Durability::Test, free_port(), &more).await.unwrap();
     let redis = PrivateRedis::start(&dir.path().join("redis")).await.unwrap();
     let stores = Stores::at(redis.port(), &mysql).await;
-    let bare_mysql = stores.mysql_url.split('?').next().unwrap().to_owned();
+    let by_address = stores.mysql_url.split('?').next().unwrap().to_owned();
+    let bare_mysql = by_address.replace("127.0.0.1", "localhost");
 
     let args = |redis_url: String, redis_ca: Option<&Path>, mysql_url: String, mysql_ca: Option<&Path>| {
         let mut args = stores.args();
@@ -79,8 +81,7 @@ async fn a_sale_on_stores_behind_tls() {
     // MySQL: one that another authority vouches for, and one whose certificate is for another name.
     let wrong = args(stores.redis_url(), None, bare_mysql.clone(), Some(&theirs.file));
     assert!(refused(&wrong).await.starts_with("MySQL: "));
-    let elsewhere = bare_mysql.replace("127.0.0.1", "127.0.0.2");
-    let wrong = args(stores.redis_url(), None, elsewhere, Some(&ours.file));
+    let wrong = args(stores.redis_url(), None, by_address, Some(&ours.file));
     assert!(refused(&wrong).await.starts_with("MySQL: "));
 
     let Some(port) = redis_tls(&stores, &good, &ours).await else {
