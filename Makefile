@@ -6,7 +6,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 CARGO_TARGET_DIR ?= target
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare run test test-web model chaos bench strategies locust k6 lint lint-deploy test-engines clean-data
+.PHONY: help prepare run test test-web model chaos bench strategies locust k6 lint lint-deploy clean-data
 
 help: ## Prints the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -66,9 +66,6 @@ lint: prepare ## Checks format, clippy, licences and sources of dependencies, an
 
 lint-deploy: ## Checks Dockerfile, docker-compose.yml and deploy/ with linters from PyPI, in a venv of their own; starts no container.
 	@scripts/lint-deploy.sh
-
-test-engines: prepare ## Runs tests/it on Redis 7.0 and 8.2, Valkey 9.1 and MySQL 9, one after the other; fetches what is missing and prints a table.
-	@scripts/engines.sh
 
 model: prepare ## Walks the line at random ten thousand times (about ten minutes).
 	USHER_MODEL_RUNS=10000 cargo test --locked --test it queue_model -- --nocapture

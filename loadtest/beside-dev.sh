@@ -27,7 +27,7 @@ until grep -q 'admin key' "$dir/said"; do
     sleep 0.1
 done
 USHER_URL=$(sed -n 's|^ *API *\(http://[^/]*\)/v1.*|\1|p' "$dir/said")
-USHER_ADMIN=$(sed -n 's|^ *admin *\(http://[^/]*\)/admin.*|\1|p' "$dir/said")
+USHER_ADMIN=$(sed -n 's|.* metrics *\(http://[^/]*\)/metrics.*|\1|p' "$dir/said")
 USHER_ADMIN_KEY=$(sed -n 's|^ *admin key *||p' "$dir/said")
 export USHER_URL USHER_ADMIN USHER_ADMIN_KEY
 "$@"

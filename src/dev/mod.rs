@@ -12,18 +12,22 @@ mod redis_server;
 mod supervised;
 mod temp_dir;
 
+use std::collections::HashSet;
 use std::env;
 use std::fs::DirBuilder;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 pub use mysql_server::{Durability, PrivateMysql};
 pub use other_server::PrivateServer;
 pub use redis_server::{PrivateRedis, redis_program};
 pub use temp_dir::TempDir;
+use uuid::Uuid;
 
 /// How often a server is started anew when another process was quicker to take its port.
 const PORT_ATTEMPTS: u32 = 5;
@@ -128,10 +132,26 @@ fn find_program(names: &[&'static str], package: &'static str) -> Result<PathBuf
         .ok_or(Error::Missing { program: names[0], package })
 }
 
-/// A port of 127.0.0.1 that was free a moment ago. Whoever uses it must be ready to lose the race for it.
-fn free_port() -> Result<u16, Error> {
-    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    Ok(bound.map_err(Error::io("bind a port of", Path::new("127.0.0.1")))?.port())
+/// Ports for servers: below those that systems deal out to outgoing connections (Linux from 32,768, macOS from 49,152), so that nobody takes one
+/// while its server is down for a moment.
+const SERVER_PORTS: Range<u16> = 10_000..15_000;
+
+/// A port of 127.0.0.1 that was free a moment ago, and that this process was not given before. Another process may be quicker: whoever uses it must be ready
+/// to lose the race for it.
+///
+/// # Errors
+/// When this process has had all of them.
+pub fn free_port() -> Result<u16, Error> {
+    static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    // Another process begins elsewhere.
+    let random = Uuid::new_v4().into_bytes();
+    let first = usize::from(u16::from_le_bytes([random[0], random[1]])) % SERVER_PORTS.len();
+    SERVER_PORTS
+        .skip(first)
+        .chain(SERVER_PORTS.take(first))
+        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok() && given.insert(*port))
+        .ok_or_else(|| Error::io("find a free port of", Path::new("127.0.0.1"))(ErrorKind::AddrInUse.into()))
 }
 
 /// Makes `dir` for its owner alone and gives its absolute path, because servers change their working directory.

@@ -124,12 +124,18 @@ impl Redis {
         before: Option<u64>,
     ) -> Result<(), Error> {
         let reach = self.reach();
-        let (local, replicas) = if reach.aof {
+        let told = if reach.aof {
             let args = vec![1.into(), i64::from(reach.replicas).into(), REACH_MS.into()];
-            custom::<(i64, i64)>(client, "WAITAOF", args).await?
+            custom::<(i64, i64)>(client, "WAITAOF", args).await
         } else {
-            (1, client.wait(i64::from(reach.replicas), REACH_MS).await?)
+            client
+                .wait(i64::from(reach.replicas), REACH_MS)
+                .await
+                .map(|count| (1, count))
+                .map_err(Error::from)
         };
+        // Also what one says that was a primary when it wrote and is a replica by now: the write may be gone.
+        let (local, replicas) = told.map_err(|error| Error::Unavailable(error.to_string()))?;
         if before.is_none() || self.session(partition) != before {
             return Err(Error::Unavailable(
                 "the connection was lost before the write was known to be safe".into(),

@@ -21,10 +21,6 @@ async fn site() -> u16 {
     port
 }
 
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// nginx, ended when the test is.
 struct Nginx(std::process::Child);
 
@@ -48,7 +44,7 @@ async fn nginx_lets_the_active_through_and_sends_the_rest_to_wait() {
     let usher = world.instances[0].public.trim_start_matches("http://").to_owned();
 
     let dir = TempDir::new("nginx").unwrap();
-    let (port, site) = (free_port(), site().await);
+    let (port, site) = (usher::dev::free_port().unwrap(), site().await);
     let example = include_str!("../../docs/nginx.conf")
         .replace("127.0.0.1:8080", &usher)
         .replace("127.0.0.1:3000", &format!("127.0.0.1:{site}"))

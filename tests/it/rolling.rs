@@ -235,3 +235,60 @@ async fn what_one_instance_is_told_the_others_know() {
         assert_eq!(seats.iter().filter(|status| *status == "held").count(), 1, "{seats:?}");
     }
 }
+
+/// It stands still in the middle of a payment, and everything it was about goes on without it: the payment falls due and is turned back, its holder gives the
+/// seat up, somebody else buys it. Then it goes on where it stood.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_stands_still_past_every_deadline_does_no_harm() {
+    let stores = Stores::new().await;
+    let still = Process::start_failing(&stores, "payment/confirm.before=1*return(stop)").await;
+    let other = Process::start(&stores).await;
+    still.api().put(&format!("/admin/queues/{SHOW}"), &fast_queue()).await.expect(200);
+    still
+        .api()
+        .put(&format!("/admin/concerts/{SHOW}"), &crate::support::world::show(9, 1_000))
+        .await
+        .expect(200);
+    for api in [still.api(), other.api()] {
+        eventually("the show is known", || async {
+            (api.get("/v1/concerts/show").send().await.status == 200).then_some(())
+        })
+        .await;
+    }
+    let (api, elsewhere) = (still.api(), other.api());
+    let late = api.active_guest(SHOW).await;
+    api.charge(&late.user, 1_000).await;
+    let reservation = api.held(&late.token, NIGHT, &[1]).await;
+    let paying = {
+        let (token, reservation) = (late.token.clone(), reservation.clone());
+        tokio::spawn(async move { api.payment(&token, &reservation, &new_key()).try_send().await })
+    };
+    still.reached("payment/confirm.before").await;
+    still.frozen().await;
+
+    // As if its ten seconds were over.
+    let due = stores.key(stores.partition_of(SHOW), &format!("q:{SHOW}:due"));
+    let overdue = "for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZADD', KEYS[1], 0, id) end return 1";
+    eventually("the payment is turned back by the other instance", || async {
+        stores.redis().await.ask(&["EVAL", overdue, "1", &due]).await;
+        (elsewhere.balance(&late.user).await == 1_000).then_some(())
+    })
+    .await;
+    eventually("the seat is given up", || async {
+        let path = format!("/v1/reservations/{reservation}");
+        (elsewhere.delete(&path).user(&late.user).send().await.status == 204).then_some(())
+    })
+    .await;
+    let buyer = elsewhere.active_guest(SHOW).await;
+    elsewhere.charge(&buyer.user, 1_000).await;
+    let bought = elsewhere.held(&buyer.token, NIGHT, &[1]).await;
+    elsewhere.pay(&buyer.token, &bought, &new_key()).await.expect(201);
+
+    still.thaw();
+    if let Ok(told) = paying.await.unwrap() {
+        assert_ne!(told.status, 201, "{told:?}");
+    }
+    let facts = stores.audit().await;
+    assert_eq!((facts.payments_that_are("confirmed"), facts.sold.len()), (1, 1));
+    assert_eq!(other.api().balance(&late.user).await, 1_000);
+}

@@ -10,7 +10,7 @@ use usher::dev::{Durability, PrivateMysql, PrivateRedis, TempDir};
 use usher::shutdown::Shutdown;
 
 use crate::support::certs::{Authority, Files};
-use crate::support::process::free_port;
+use usher::dev::free_port;
 use crate::support::resp::Reply;
 use crate::support::{NIGHT, SHOW, Stores, World, new_key};
 
@@ -23,7 +23,7 @@ fn text(path: &Path) -> String {
 /// Opens a port for TLS on the test's own Redis; none where its build has no TLS.
 async fn redis_tls(stores: &Stores, files: &Files, authority: &Authority) -> Option<u16> {
     let mut redis = stores.redis().await;
-    let port = free_port();
+    let port = free_port().unwrap();
     let set = [
         "CONFIG",
         "SET",
@@ -64,7 +64,7 @@ async fn a_sale_on_stores_behind_tls() {
     let more = [("--ssl-ca=", &ours.file), ("--ssl-cert=", &named.chain), ("--ssl-key=", &named.key)];
     let more = more.map(|(name, path)| OsString::from(format!("{name}{}", text(path))));
     let mysql = dir.path().join("mysql");
-    let mysql = PrivateMysql::start_with(&mysql, Durability::Test, free_port(), &more).await.unwrap();
+    let mysql = PrivateMysql::start_with(&mysql, Durability::Test, free_port().unwrap(), &more).await.unwrap();
     let redis = PrivateRedis::start(&dir.path().join("redis")).await.unwrap();
     let stores = Stores::at(redis.port(), &mysql).await;
     let by_address = stores.mysql_url.split('?').next().unwrap().to_owned();

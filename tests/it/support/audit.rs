@@ -12,6 +12,7 @@ use usher::seats::Reservation;
 use uuid::Uuid;
 
 use super::eventually;
+use super::resp::Reply;
 use super::servers::{PARTITIONS, Stores};
 
 /// A payment, as both stores must tell it.
@@ -82,37 +83,61 @@ impl Stores {
         .await;
     }
 
-    /// Waits until no payment is under way and every outbox is empty.
-    pub(crate) async fn at_rest(&self) {
-        eventually("every payment ends and the outbox is empty", || async {
-            let mut redis = self.redis().await;
-            for due in redis.ask(&["KEYS", &format!("{}:*:due", self.prefix)]).await.list() {
-                if redis.ask(&["ZCARD", &due.text()]).await.int() > 0 {
-                    return None;
-                }
+    /// Waits until no payment is under way and every outbox is empty. Gives how far each partition's sequence has come by then.
+    pub(crate) async fn at_rest(&self) -> Vec<i64> {
+        eventually("every payment ends and the outbox is empty", async || self.rests().await).await
+    }
+
+    async fn rests(&self) -> Option<Vec<i64>> {
+        let mut redis = self.redis().await;
+        let before = self.sequences().await;
+        for due in redis.ask(&["KEYS", &format!("{}:*:due", self.prefix)]).await.list() {
+            if redis.ask(&["ZCARD", &due.text()]).await.int() > 0 {
+                return None;
             }
-            for partition in 0..PARTITIONS {
-                if redis.ask(&["XLEN", &self.key(partition, "outbox")]).await.int() > 0 {
-                    return None;
-                }
+        }
+        for partition in 0..PARTITIONS {
+            if redis.ask(&["XLEN", &self.key(partition, "outbox")]).await.int() > 0 {
+                return None;
             }
-            Some(())
+        }
+        (before == self.sequences().await).then_some(before)
+    }
+
+    async fn sequences(&self) -> Vec<i64> {
+        let mut redis = self.redis().await;
+        let mut sequences = Vec::new();
+        for partition in 0..PARTITIONS {
+            sequences.push(match redis.ask(&["GET", &self.key(partition, "seq")]).await {
+                Reply::Nil => 0,
+                seq => seq.int(),
+            });
+        }
+        sequences
+    }
+
+    /// Both stores as they are at one moment at which nothing is under way: instances that still let people in, or see holds lapse, change them between
+    /// two looks, and then it is looked again.
+    async fn facts(&self) -> (Facts, Facts) {
+        eventually("both stores stand still while they are read", async || {
+            let before = self.rests().await?;
+            let (redis, mysql) = (self.facts_of_redis().await, self.facts_of_mysql().await);
+            self.check_checkpoints(&before).await?;
+            (self.rests().await? == before).then_some((redis, mysql))
         })
-        .await;
+        .await
     }
 
     /// Waits for rest, holds the stores against each other and against the promises, and gives what they say.
     pub(crate) async fn audit(&self) -> Facts {
-        self.at_rest().await;
-        let (redis, mysql) = (self.facts_of_redis().await, self.facts_of_mysql().await);
+        let (redis, mysql) = self.facts().await;
         assert_eq!(redis.wallets, mysql.wallets, "wallets");
         assert_eq!(redis.payments, mysql.payments, "payments");
         assert_eq!(redis.reservations, mysql.reservations, "reservations");
         assert_eq!(redis.sold, mysql.sold, "sold seats");
         self.check_payments(&redis);
         self.check_money(&redis).await;
-        self.check_checkpoints().await;
-        let report = self.audit_command(Duration::from_secs(5)).await;
+        let report = self.audit_command(Duration::from_secs(20)).await;
         assert!(report.consistent, "the audit command sees what this audit does not: {report:#?}");
         redis
     }
@@ -201,24 +226,19 @@ impl Stores {
         assert_eq!(spent, paid, "what the wallets gave and what was paid");
     }
 
-    /// The checkpoints come to where the sequences are: nothing was skipped and nothing is missing. A line that moves on writes while this looks.
-    async fn check_checkpoints(&self) {
-        for partition in 0..PARTITIONS {
-            let what = format!("the checkpoint of partition {partition} is where its sequence is");
-            eventually(&what, async || {
-                let n: u64 = sqlx::query_scalar("SELECT n FROM outbox_checkpoints WHERE partition_id = ?")
-                    .bind(partition)
-                    .fetch_one(&self.mysql)
-                    .await
-                    .unwrap();
-                let seq = match self.redis().await.ask(&["GET", &self.key(partition, "seq")]).await {
-                    super::resp::Reply::Nil => 0,
-                    seq => seq.int(),
-                };
-                (n == u64::try_from(seq).unwrap()).then_some(())
-            })
-            .await;
+    /// The checkpoints are where the sequences are: nothing was skipped and nothing is missing. Nothing when one has moved meanwhile.
+    async fn check_checkpoints(&self, sequences: &[i64]) -> Option<()> {
+        let checkpoints: Vec<u64> =
+            sqlx::query_scalar("SELECT n FROM outbox_checkpoints ORDER BY partition_id")
+                .fetch_all(&self.mysql)
+                .await
+                .unwrap();
+        let checkpoints: Vec<i64> = checkpoints.into_iter().map(|n| i64::try_from(n).unwrap()).collect();
+        if self.sequences().await != sequences {
+            return None;
         }
+        assert_eq!(checkpoints, sequences, "the checkpoints, and how far the sequences have come");
+        Some(())
     }
 
     async fn facts_of_redis(&self) -> Facts {

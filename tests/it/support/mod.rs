@@ -29,7 +29,7 @@ pub(crate) use usher::dev::TempDir;
 pub(crate) use world::{NIGHT, SHOW, World};
 
 /// How long an asynchronous fact may take. Far more than it needs, so that a loaded machine fails nothing.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long servers may take to agree on something.
 pub(crate) const ELECTED: Duration = Duration::from_secs(90);
 /// How often such a fact is looked for.

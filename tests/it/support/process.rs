@@ -1,14 +1,13 @@
 //! An instance in a process of its own: the real binary, which can be killed.
 
 use std::io::Write;
-use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
-use usher::dev::TempDir;
+use usher::dev::{TempDir, free_port};
 
 use super::servers::{PARTITIONS, Stores, TOKEN_KEYS};
 use super::{Api, eventually, signal};
@@ -59,7 +58,7 @@ impl Process {
 
     /// The same without waiting: whoever waits has to look whether it is still alive.
     pub(crate) async fn spawn(stores: &Stores, settings: &[(&'static str, String)]) -> Self {
-        let [public, admin] = [free_port(), free_port()];
+        let [public, admin] = [free_port().unwrap(), free_port().unwrap()];
         let dir = TempDir::new("it-process").unwrap();
         let log = dir.path().join("log");
         let mut supervisor = Command::new("/bin/sh")
@@ -189,9 +188,4 @@ impl Drop for Process {
         drop(self.killer.stdin.take());
         let _ended = self.killer.wait();
     }
-}
-
-pub(crate) fn free_port() -> u16 {
-    let bound = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    bound.local_addr().unwrap().port()
 }
