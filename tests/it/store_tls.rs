@@ -6,11 +6,10 @@ use std::path::Path;
 use usher::app::App;
 use usher::config::Config;
 use usher::config::args::ServeArgs;
-use usher::dev::{Durability, PrivateMysql, PrivateRedis, TempDir};
+use usher::dev::{Durability, PrivateMysql, PrivateRedis, TempDir, free_port};
 use usher::shutdown::Shutdown;
 
 use crate::support::certs::{Authority, Files};
-use usher::dev::free_port;
 use crate::support::resp::Reply;
 use crate::support::{NIGHT, SHOW, Stores, World, new_key};
 
@@ -64,7 +63,8 @@ async fn a_sale_on_stores_behind_tls() {
     let more = [("--ssl-ca=", &ours.file), ("--ssl-cert=", &named.chain), ("--ssl-key=", &named.key)];
     let more = more.map(|(name, path)| OsString::from(format!("{name}{}", text(path))));
     let mysql = dir.path().join("mysql");
-    let mysql = PrivateMysql::start_with(&mysql, Durability::Test, free_port().unwrap(), &more).await.unwrap();
+    let mysql =
+        PrivateMysql::start_with(&mysql, Durability::Test, free_port().unwrap(), &more).await.unwrap();
     let redis = PrivateRedis::start(&dir.path().join("redis")).await.unwrap();
     let stores = Stores::at(redis.port(), &mysql).await;
     let by_address = stores.mysql_url.split('?').next().unwrap().to_owned();
