@@ -14,11 +14,12 @@ const KEPT: Duration = Duration::from_secs(600);
 
 /// An origin as browsers write it: `https://shop.example`, with a port where it is not the usual one. No path, no star.
 pub fn origin(text: &str) -> Option<HeaderValue> {
+    // Browsers write them in lower case, and compare letter by letter.
+    let text = text.to_ascii_lowercase();
     let (scheme, rest) = text.split_once("://")?;
     let host = rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte));
     let fine = ["http", "https"].contains(&scheme) && !rest.is_empty() && host;
-    // Browsers write them in lower case, and compare letter by letter.
-    fine.then(|| HeaderValue::try_from(text.to_ascii_lowercase()).ok()).flatten()
+    fine.then(|| HeaderValue::try_from(text.as_str()).ok()).flatten()
 }
 
 /// The layer that lets these origins in; none where none is listed.
