@@ -19,8 +19,8 @@ static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
 });
 
 /// The lock is named after the database, since the server knows named locks for all of them together, and no longer than the 64
-/// characters that MySQL allows.
-const LOCK: &str = "SELECT GET_LOCK(CONCAT('usher-migrate-', SHA1(DATABASE())), 60)";
+/// characters that MySQL allows. By SHA2, since MySQL has no SHA1 any more (9.7).
+const LOCK: &str = "SELECT GET_LOCK(CONCAT('usher-migrate-', LEFT(SHA2(DATABASE(), 256), 40)), 60)";
 
 /// Rows of a checkpoint statement: P is at most 4,096, and three values a row stay below the 65,535 that a statement can bind.
 const CHECKPOINTS: usize = 1024;
