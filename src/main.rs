@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use usher::cli::Cli;
 
 // Many small allocations of many sizes, from all threads: measurably cheaper than the system's allocator.
@@ -20,7 +19,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn std::error::Error>> {
-    let job = Cli::parse().prepare()?;
+    let job = Cli::read().prepare()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     Ok(runtime.block_on(job.run())?)
 }

@@ -11,7 +11,8 @@ local largest = tonumber(ARGV[2])
 local function refund(user, op, entry)
   local known, amount = op_of(op)
   local balance = balance_of(user)
-  if known == 't' then
+  -- What was given back for a cancelled reservation is not given back again.
+  if known == 't' or op_of(string.sub(op, 1, 16) .. 'c') then
     return { '0', text(balance) }
   end
   amount = amount or 0

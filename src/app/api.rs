@@ -11,13 +11,14 @@ use tower_http::cors::CorsLayer;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, Info, License, OpenApi, OpenApiBuilder, Paths};
 
-use super::Rooms;
+use super::{Rooms, admin_log, contract};
 use crate::http::challenge::Challenge;
 use crate::http::health::{self, Readiness};
 use crate::http::identity::{Callers, USER_HEADER};
 use crate::http::limits::{Kind, Limits};
+use crate::http::page::Limit;
 use crate::http::shedding::Shedding;
-use crate::http::{admin as admin_key, layers, openapi};
+use crate::http::{admin as admin_key, layers, openapi, request_id};
 use crate::queue::TOKEN_HEADER;
 use crate::{catalogue, coupons, payment, queue, recovery, rewards, seats, wallet, web};
 
@@ -118,7 +119,8 @@ pub(super) fn admin(
         .merge(admin_key::metrics(metrics))
         .merge(openapi::document(admin_document()))
         .merge(health::router(readiness));
-    layers::whole(admin_key::require_key(routes, key).merge(open), bounds, None)
+    let routes = admin_key::require_key(admin_log::keep(routes, rooms.mysql.clone(), key), key);
+    request_id::told_inwards(layers::whole(routes.merge(open), bounds, None))
 }
 
 /// What must hold before an instance is given requests.
@@ -149,6 +151,7 @@ pub(super) fn readiness(rooms: &Rooms, draining: CancellationToken) -> Arc<Readi
 fn document<const N: usize>(title: &str, about: &str, parts: [OpenApi; N]) -> OpenApi {
     let header = |name: &str| SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new(name)));
     let components = Components::builder()
+        .schema_from::<Limit>()
         .security_scheme("user", header(USER_HEADER))
         .security_scheme("queue_token", header(TOKEN_HEADER))
         .security_scheme(
@@ -160,7 +163,7 @@ fn document<const N: usize>(title: &str, about: &str, parts: [OpenApi; N]) -> Op
     info.description = Some(about.to_owned());
     info.license = Some(License::new("Apache-2.0"));
     let whole = OpenApiBuilder::new().info(info).paths(Paths::new()).components(Some(components)).build();
-    parts.into_iter().fold(whole, OpenApi::merge_from)
+    contract::complete(parts.into_iter().fold(whole, OpenApi::merge_from))
 }
 
 #[cfg(test)]

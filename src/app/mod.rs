@@ -2,8 +2,10 @@
 //!
 //! Only this module and `cli` see the whole configuration.
 
+mod admin_log;
 mod api;
 mod background;
+mod contract;
 mod dead_letters;
 mod demo;
 mod recover;
@@ -44,6 +46,7 @@ use crate::telemetry::{self, Metric};
 use crate::tls;
 use crate::wallet::Wallet;
 
+pub use admin_log::print as print_admin_log;
 pub use api::{admin_document, public_document};
 pub use dead_letters::{list as list_dead_letters, retry as retry_dead_letters};
 pub use recover::recover;
@@ -60,6 +63,9 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 /// Why an instance did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Settings are wrong.
+    #[error(transparent)]
+    Settings(#[from] config::BadSettings),
     /// Redis can't be used.
     #[error("Redis: {0}")]
     Redis(#[from] redis::Error),
@@ -208,6 +214,17 @@ impl Rooms {
         self.rewards.reload().await?;
         Ok(())
     }
+}
+
+/// Connects to both stores as an instance does, and leaves them as they are.
+///
+/// # Errors
+/// What keeps an instance from using them.
+pub async fn reach(stores: &StoreSettings) -> Result<(), Error> {
+    let (redis, mysql) = connect(stores).await?;
+    redis.close().await;
+    mysql.close().await;
+    Ok(())
 }
 
 async fn connect(stores: &StoreSettings) -> Result<(Redis, MySqlPool), Error> {

@@ -63,16 +63,16 @@ async fn not_serving(recovery: &Recovery) -> Result<Vec<Partition>, Error> {
     Ok(states.into_iter().filter(closed).map(|(partition, _)| partition).collect())
 }
 
-/// Waits for whoever is at it already.
+/// Waits for whoever is at it already, or was quicker in between.
 async fn patiently(
     recovery: &Recovery,
     partition: Partition,
     anyway: bool,
 ) -> Result<Outcome, recovery::Error> {
     for _ in 0..TRIES {
-        match recovery.recover(partition, anyway).await? {
-            Outcome::Busy => tokio::time::sleep(PAUSE).await,
-            outcome => return Ok(outcome),
+        match recovery.recover(partition, anyway).await {
+            Ok(Outcome::Busy) | Err(recovery::Error::Overtaken(_)) => tokio::time::sleep(PAUSE).await,
+            outcome => return outcome,
         }
     }
     Ok(Outcome::Busy)

@@ -73,3 +73,9 @@ async fn put(
     catalogue.put(concert).await?;
     Ok(Json(answer))
 }
+
+/// Reads bodies of the kinds that this room takes, for `fuzz_tests`.
+#[cfg(test)]
+pub(crate) fn read_bodies(bytes: &[u8]) {
+    crate::http::json::try_as::<NewConcert>(bytes);
+}

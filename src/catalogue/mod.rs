@@ -25,6 +25,8 @@ use crate::mysql::{self, definitions};
 use crate::queue::Queue;
 use crate::redis::Redis;
 
+#[cfg(test)]
+pub(crate) use admin::read_bodies;
 pub use admin::router as admin_router;
 pub use concert::{Concert, Date, Schedule, Section};
 pub use error::Error;

@@ -84,3 +84,9 @@ async fn issues(
 ) -> Result<Json<IssuesDto>, Problem> {
     Ok(Json(coupons.issues(&id, page.before(), page.limit).await?.into()))
 }
+
+/// Reads bodies of the kinds that this room takes, for `fuzz_tests`.
+#[cfg(test)]
+pub(crate) fn read_bodies(bytes: &[u8]) {
+    crate::http::json::try_as::<NewCoupon>(bytes);
+}

@@ -41,6 +41,8 @@ use crate::outbox::{self, Nudge};
 use crate::redis::{self, Coalescer, Redis};
 use crate::telemetry::Metric;
 
+#[cfg(test)]
+pub(crate) use admin::read_bodies;
 pub use admin::router as admin_router;
 pub use coupon::{Counts, Coupon, Issue};
 pub use error::Error;

@@ -4,8 +4,12 @@
 //! 127.0.0.1, keeps everything it writes below one directory that the caller names, and touches nothing that the
 //! machine's own servers use. Its process hangs on a pipe that the owner holds (see `supervised.rs`), so that even an
 //! owner killed with -9 leaves no server behind. The room knows nothing of Usher: it hands out URLs.
+//!
+//! `USHER_DEV_REDIS_SERVER` and `USHER_DEV_MYSQLD` name programs to run in place of those that are installed, for instance a Valkey or a
+//! MySQL: `make test-engines` runs the tests on several.
 
 pub mod banner;
+mod mysql_program;
 mod mysql_server;
 mod other_server;
 mod redis_server;
@@ -14,6 +18,7 @@ mod temp_dir;
 
 use std::collections::HashSet;
 use std::env;
+use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, TcpListener};
@@ -31,6 +36,11 @@ use uuid::Uuid;
 
 /// How often a server is started anew when another process was quicker to take its port.
 const PORT_ATTEMPTS: u32 = 5;
+
+/// Names the program to run as Redis in place of the one that is installed: a `redis-server` or `valkey-server` of another version.
+const REDIS_VARIABLE: &str = "USHER_DEV_REDIS_SERVER";
+/// The same for MariaDB: a `mariadbd`, beside which its `mariadb-install-db` is on the `PATH`, or a `mysqld` of MySQL.
+const MYSQL_VARIABLE: &str = "USHER_DEV_MYSQLD";
 
 /// Where package managers put servers that a user's `PATH` often lacks.
 const SERVER_DIRS: [&str; 8] = [
@@ -54,6 +64,22 @@ pub enum Error {
         program: &'static str,
         /// The package of Debian, Ubuntu and Homebrew that brings it, in words.
         package: &'static str,
+    },
+    /// The program that the environment names in place of the installed one can't be run.
+    #[error("{variable} is {path}, which is no program that can be run")]
+    NoProgram {
+        /// The variable.
+        variable: &'static str,
+        /// What it says.
+        path: PathBuf,
+    },
+    /// A private server does not answer as it should.
+    #[error("{server} runs, but nobody can log in: {cause}")]
+    NoLogin {
+        /// The server.
+        server: &'static str,
+        /// What the driver said.
+        cause: String,
     },
     /// The file system or the operating system refused.
     #[error("cannot {what} {path}: {cause}")]
@@ -128,29 +154,46 @@ fn find_program(names: &[&'static str], package: &'static str) -> Result<PathBuf
     names
         .iter()
         .flat_map(|name| dirs.iter().map(move |dir| dir.join(name)))
-        .find(|file| file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0))
+        .find(|file| is_program(file))
         .ok_or(Error::Missing { program: names[0], package })
+}
+
+/// The program that an environment variable of this value names, or else the first of `names` that is installed.
+fn choose_program(
+    (variable, value): (&'static str, Option<OsString>),
+    names: &[&'static str],
+    package: &'static str,
+) -> Result<PathBuf, Error> {
+    match value.filter(|value| !value.is_empty()).map(PathBuf::from) {
+        None => find_program(names, package),
+        Some(path) if is_program(&path) => path.canonicalize().map_err(Error::io("find", &path)),
+        Some(path) => Err(Error::NoProgram { variable, path }),
+    }
+}
+
+fn is_program(file: &Path) -> bool {
+    file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
 /// Ports for servers: below those that systems deal out to outgoing connections (Linux from 32,768, macOS from 49,152), so that nobody takes one
 /// while its server is down for a moment.
 const SERVER_PORTS: Range<u16> = 10_000..15_000;
 
-/// A port of 127.0.0.1 that was free a moment ago, and that this process was not given before. Another process may be quicker: whoever uses it must be ready
+/// A port of 127.0.0.1 that was free a moment ago, and that this process was not given before, while there is such a one. Another process may be quicker: whoever uses it must be ready
 /// to lose the race for it.
 ///
 /// # Errors
-/// When this process has had all of them.
+/// When all of them are taken.
 pub fn free_port() -> Result<u16, Error> {
     static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     // Another process begins elsewhere.
     let random = Uuid::new_v4().into_bytes();
     let first = usize::from(u16::from_le_bytes([random[0], random[1]])) % SERVER_PORTS.len();
-    SERVER_PORTS
-        .skip(first)
-        .chain(SERVER_PORTS.take(first))
-        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok() && given.insert(*port))
+    let ports = || SERVER_PORTS.skip(first).chain(SERVER_PORTS.take(first));
+    let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let new = ports().find(|port| free(port) && given.insert(*port));
+    new.or_else(|| ports().find(free))
         .ok_or_else(|| Error::io("find a free port of", Path::new("127.0.0.1"))(ErrorKind::AddrInUse.into()))
 }
 
@@ -168,6 +211,21 @@ mod tests {
     fn a_missing_program_is_named_with_the_way_to_get_it() {
         let error = find_program(&["no-such-server"], "nothing").unwrap_err().to_string();
         assert!(error.contains("`no-such-server`") && error.contains("`make run`"), "{error}");
+    }
+
+    #[test]
+    fn the_environment_may_name_another_program() {
+        let choose = |value: &str| {
+            choose_program(("USHER_DEV_SERVER", Some(value.into())), &["sh"], "nothing")
+                .map_err(|e| e.to_string())
+        };
+        assert_eq!(choose("").unwrap(), find_program(&["sh"], "nothing").unwrap());
+        let ls = find_program(&["ls"], "nothing").unwrap();
+        assert_eq!(choose(ls.to_str().unwrap()).unwrap(), ls.canonicalize().unwrap());
+        for bad in ["no-such-server", "/"] {
+            let error = choose(bad).unwrap_err();
+            assert!(error.contains(&format!("USHER_DEV_SERVER is {bad}")), "{error}");
+        }
     }
 
     #[test]

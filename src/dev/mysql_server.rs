@@ -1,5 +1,5 @@
-//! A private MariaDB, which speaks MySQL's protocol and SQL as far as Usher uses them, with one user and the database
-//! `usher`. The password is made at the first start and kept beside the data.
+//! A private MariaDB, which speaks MySQL's protocol and SQL as far as Usher uses them, or MySQL itself, with one user and the
+//! database `usher`. The password is made at the first start and kept beside the data.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -10,18 +10,18 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use sqlx::{Connection, MySqlConnection};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::mysql_program::MysqlProgram;
 use super::supervised::{Log, Supervised};
-use super::{Error, PORT_ATTEMPTS, find_program, free_port, private_dir};
+use super::{Error, PORT_ATTEMPTS, free_port, private_dir};
 
 const SERVER: &str = "MariaDB";
-
-const PACKAGE: &str = "mariadb-server, or mariadb with Homebrew";
 
 /// Run by the server at every start, before it listens.
 const INIT_SQL: &str = include_str!("init.sql");
@@ -80,19 +80,23 @@ impl PrivateMysql {
         port: u16,
         more: &[OsString],
     ) -> Result<Self, Error> {
-        let program = find_program(&["mariadbd", "mysqld"], PACKAGE)?;
+        let program = MysqlProgram::find().await?;
         let place = Place::new(private_dir(dir)?, durability, runs_as_root().await?);
         private_dir(&place.tmp())?;
         let log = Log::lock(SERVER, place.dir.join("mysql.log")).await?;
-        place.install(&log).await?;
+        place.install(&program, &log).await?;
         let password = place.password()?;
         write_private(&place.dir.join("init.sql"), &INIT_SQL.replace("{password}", &password))?;
         let pid_file = place.pid_file();
         remove_if_there(&pid_file)?;
         let answers = |pid| answers(pid_file.clone(), port, pid);
-        let args = [place.arguments(port), more.to_vec()].concat();
-        let server = Supervised::start(&log, &program, &args, port, answers).await?;
-        Ok(Self { server, port, password })
+        let arguments = [place.arguments(port), more.to_vec()].concat();
+        let server = Supervised::start(&log, program.path(), &arguments, port, answers).await?;
+        let mysql = Self { server, port, password };
+        if program.checks_first_login_by_tls() {
+            mysql.log_in().await?;
+        }
+        Ok(mysql)
     }
 
     /// The URL of the database `usher`, `mysql://usher:<password>@127.0.0.1:<port>/usher`. Its user may do everything,
@@ -104,6 +108,15 @@ impl PrivateMysql {
     /// The URL of another database on this server, which need not exist yet.
     pub fn url_of(&self, database: &str) -> String {
         format!("mysql://usher:{}@127.0.0.1:{}/{database}?ssl-mode=disabled", self.password, self.port)
+    }
+
+    /// Logs in once, encrypted: a server that was just started wants to see the password itself, from then on it knows the user by its digest, and our
+    /// URLs, which are not encrypted, will do.
+    async fn log_in(&self) -> Result<(), Error> {
+        let url = self.url().replace("ssl-mode=disabled", "ssl-mode=required");
+        let no_login = |cause: sqlx::Error| Error::NoLogin { server: SERVER, cause: cause.to_string() };
+        let connection = MySqlConnection::connect(&url).await.map_err(no_login)?;
+        connection.close().await.map_err(no_login)
     }
 
     /// The TCP port on 127.0.0.1.
@@ -162,7 +175,7 @@ impl Place {
 
     /// Makes the system tables, once. They are made aside and moved, so that an interrupted try leaves nothing that
     /// looks finished.
-    async fn install(&self, log: &Log) -> Result<(), Error> {
+    async fn install(&self, program: &MysqlProgram, log: &Log) -> Result<(), Error> {
         let (data, unfinished) = (self.dir.join("data"), self.dir.join("data.new"));
         if data.exists() {
             return Ok(());
@@ -173,11 +186,11 @@ impl Place {
             }
             _ => {}
         }
-        let program = find_program(&["mariadb-install-db", "mysql_install_db"], PACKAGE)?;
+        let (maker, own_arguments) = program.installer()?;
         let from = log.len()?;
-        let status = Command::new(&program)
+        let status = Command::new(&maker)
             .args(self.common_arguments(&unfinished))
-            .args(["--skip-test-db", "--auth-root-authentication-method=socket"])
+            .args(own_arguments)
             .stdin(Stdio::null())
             .stdout(log.output()?)
             .stderr(log.output()?)
@@ -185,7 +198,7 @@ impl Place {
             .kill_on_drop(true)
             .status()
             .await
-            .map_err(Error::io("run", &program))?;
+            .map_err(Error::io("run", &maker))?;
         if !status.success() {
             return Err(log.ended(from, status));
         }
@@ -219,10 +232,12 @@ impl Place {
             Durability::Keep => &["--innodb-flush-log-at-trx-commit=1"],
             Durability::Test => &[
                 "--innodb-flush-log-at-trx-commit=0",
-                "--innodb-log-file-size=32M",
+                "--loose-innodb-log-file-size=32M",
+                "--loose-innodb-redo-log-capacity=32M",
                 "--innodb-buffer-pool-size=64M",
                 "--loose-innodb-doublewrite=0",
                 "--loose-innodb-flush-method=nosync",
+                "--loose-performance-schema=0",
             ],
         };
         args.extend(durability.iter().map(OsString::from));
@@ -244,6 +259,8 @@ impl Place {
             "--transaction-isolation=READ-COMMITTED",
             "--max-connections=500",
             "--skip-log-bin",
+            // MySQL's second protocol, on a port of its own that would be everybody's.
+            "--loose-mysqlx=0",
         ];
         args.extend(settings.map(OsString::from));
         args

@@ -12,9 +12,11 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::supervised::{Log, Supervised};
-use super::{Error, PORT_ATTEMPTS, find_program, free_port, private_dir};
+use super::{Error, PORT_ATTEMPTS, REDIS_VARIABLE, choose_program, free_port, private_dir};
 
 const SERVER: &str = "Redis";
+/// Its users, if this file is in its directory; else there is one, who may do everything.
+const USERS: &str = "users.acl";
 
 /// A Redis of this process' own. Dropping it stops the server too, without waiting for it.
 pub struct PrivateRedis {
@@ -24,7 +26,7 @@ pub struct PrivateRedis {
 
 impl PrivateRedis {
     /// Starts Redis on a free port of 127.0.0.1 with its data in `dir`, which is made if need be and whose earlier data
-    /// is loaded. Returns once it answers.
+    /// is loaded, and users if a `users.acl` is there. Returns once it answers.
     ///
     /// # Errors
     /// [`Error::Missing`] without a `redis-server` (or `valkey-server`), [`Error::InUse`] while another server runs on
@@ -90,12 +92,13 @@ impl PrivateRedis {
     }
 }
 
-/// Where `redis-server` (or `valkey-server`) is.
+/// Where the server is: the one that the environment names, or else `redis-server` or `valkey-server`.
 ///
 /// # Errors
-/// [`Error::Missing`] when it is nowhere.
+/// [`Error::Missing`] when it is nowhere, [`Error::NoProgram`] when what the environment names can't be run.
 pub fn redis_program() -> Result<PathBuf, Error> {
-    find_program(&["redis-server", "valkey-server"], "redis-server, or redis with Homebrew")
+    let chosen = (REDIS_VARIABLE, std::env::var_os(REDIS_VARIABLE));
+    choose_program(chosen, &["redis-server", "valkey-server"], "redis-server, or redis with Homebrew")
 }
 
 fn arguments(dir: &Path, port: u16) -> Vec<OsString> {
@@ -111,6 +114,10 @@ fn arguments(dir: &Path, port: u16) -> Vec<OsString> {
     ];
     let mut args: Vec<OsString> = settings.iter().flatten().map(OsString::from).collect();
     args.extend(["--dir".into(), dir.into()]);
+    let users = dir.join(USERS);
+    if users.exists() {
+        args.extend(["--aclfile".into(), users.into()]);
+    }
     args
 }
 

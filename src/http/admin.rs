@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use secrecy::SecretString;
 
+use super::peer::Peer;
 use super::problem::Problem;
 use super::secret::{Bearer, Digest, bearer};
 use crate::telemetry::PrometheusHandle;
@@ -32,6 +33,8 @@ async fn check(State(key): State<Arc<Digest>>, request: Request, next: Next) -> 
     match bearer(request.headers()) {
         Bearer::Key(presented) if key.matches(presented) => next.run(request).await,
         _ => {
+            let peer = request.extensions().get::<Peer>().map(|Peer(peer)| peer.ip());
+            tracing::warn!(?peer, "a call without the admin key was refused");
             let mut response = Problem::unauthenticated("This call needs the admin key.").into_response();
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             response

@@ -28,7 +28,7 @@ pub mod path;
 pub mod peer;
 pub mod problem;
 pub mod query;
-mod request_id;
+pub mod request_id;
 mod requests;
 pub mod secret;
 pub mod shedding;

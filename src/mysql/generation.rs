@@ -2,8 +2,8 @@
 //!
 //! The row's lock is the fence between writers, and between the writer and whoever gives a partition a new generation.
 
-use sqlx::MySqlConnection;
 use sqlx::mysql::MySqlPool;
+use sqlx::{MySqlConnection, QueryBuilder};
 
 use super::Error;
 use crate::partition::{Partition, Partitions};
@@ -51,6 +51,33 @@ pub async fn checkpoint(pool: &MySqlPool, partition: Partition) -> Result<Checkp
             .await?;
     let (n, generation) = row.ok_or(Error::NotMigrated("a row of outbox_checkpoints"))?;
     Ok(Checkpoint { partition, n, generation })
+}
+
+/// The checkpoints of some partitions once every writer that is at work on them is done, at most five seconds later: whatever such a writer had read from
+/// Redis before this call is committed by then, or never will be.
+///
+/// # Errors
+/// [`Error::Sql`] from the database, and when a writer is not done by then.
+pub async fn load_settled(pool: &MySqlPool, of: &[Partition]) -> Result<Vec<Checkpoint>, Error> {
+    if of.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Shared locks, let go of as the statement ends: those who verify don't wait for each other.
+    let mut select = QueryBuilder::new(
+        "SELECT partition_id, n, generation FROM outbox_checkpoints WHERE partition_id IN (",
+    );
+    let mut list = select.separated(", ");
+    for partition in of {
+        list.push_bind(partition.get());
+    }
+    select.push(") ORDER BY partition_id LOCK IN SHARE MODE");
+    let rows: Vec<(u16, u64, Option<u64>)> =
+        select.build_query_as().persistent(false).fetch_all(pool).await?;
+    let known = rows.into_iter().filter_map(|(number, n, generation)| {
+        let partition = of.iter().find(|partition| partition.get() == number)?;
+        Some(Checkpoint { partition: *partition, n, generation })
+    });
+    Ok(known.collect())
 }
 
 /// Locks a partition's checkpoint until the transaction ends: no writer touches the partition meanwhile. Waits for a writer that is at

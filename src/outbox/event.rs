@@ -360,3 +360,5 @@ pub fn decode(version: &str, payload: &[u8]) -> Result<Vec<Event>, DecodeError> 
 #[cfg(test)]
 #[path = "event_tests.rs"]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::samples;

@@ -122,6 +122,23 @@ fn facts(lua: Lua, text: &str) -> Lua {
     lua.array(2).str("facts").map(3).str("user").str(USER).str("facts").str(text).str("at").int(AT)
 }
 
+/// Payloads of every kind of event, for `fuzz_tests`.
+pub(crate) fn samples() -> Vec<Vec<u8>> {
+    [
+        entry(Lua::default().array(1)),
+        reservation(Lua::default().array(1), |lua| lua.array(2).int(12).int(200)),
+        payment(payment(Lua::default().array(2), true), false),
+        promotion(Lua::default().array(1), |lua| lua.int(10)),
+        issues(Lua::default().array(1), [*USER, ID].concat()),
+        issue_use(issue_use(Lua::default().array(2), true), false),
+        claim(claim(Lua::default().array(2), true), false),
+        facts(Lua::default().array(1), r#"{"login_days":7}"#),
+    ]
+    .into_iter()
+    .map(|lua| lua.0)
+    .collect()
+}
+
 #[test]
 fn coupons_and_rewards() {
     let lua =

@@ -117,10 +117,11 @@ async fn finish(
 /// Step 2: everything that the payment took goes back here, each thing under an op of its own.
 async fn give_back(on: &Payments, payment: &Payment) -> Result<(), redis::Error> {
     discount::give_back(on, payment).await?;
-    if on.wallet.give_back(payment.user, payment.id, payment.to_pay()).await? {
+    let attempt = (payment.id, payment.attempt);
+    if on.wallet.give_back(payment.user, attempt, payment.created_at, payment.to_pay()).await? {
         Ok(())
     } else {
-        Err(redis::Error::Unavailable("the wallet has no room for what is given back".into()))
+        Err(redis::Error::Unavailable("the wallet can't take back yet what it gave".into()))
     }
 }
 

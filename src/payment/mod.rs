@@ -37,6 +37,8 @@ use crate::wallet::Wallet;
 
 pub use error::Error;
 pub use record::{Payment, State};
+#[cfg(test)]
+pub(crate) use routes::read_bodies;
 pub use routes::router;
 
 /// Requests that may wait for one queue in one instance.

@@ -167,3 +167,9 @@ impl From<Error> for Problem {
         }
     }
 }
+
+/// Reads bodies of the kinds that this room takes, for `fuzz_tests`.
+#[cfg(test)]
+pub(crate) fn read_bodies(bytes: &[u8]) {
+    crate::http::json::try_as::<NewPayment>(bytes);
+}

@@ -47,6 +47,8 @@ use watch::Watches;
 pub use admin::router as admin_router;
 pub use audit::Audit;
 pub use error::Error;
+#[cfg(test)]
+pub(crate) use gate::cookie_of;
 pub use holder::{Holder, Owner, TOKEN_HEADER};
 pub use promote::run as run_promoter;
 pub use routes::{router, wrong_queue};

@@ -2,6 +2,9 @@
 //!
 //! A Redis that was rolled back shows the same generation as before, so whatever was queued for it would run. Hence the order: first it is barred, by a
 //! script that compares and sets, then the scripts are made known to Redis, and only then is it trusted (see `redis/trust.rs`).
+//!
+//! A writer may have read entries from the Redis before it and commit them only now; then the checkpoint says more than the Redis that is here has, a moment after
+//! the two were compared. So in doubt the checkpoint is asked for once such a writer is done, and Redis' marks after it.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -76,9 +79,20 @@ pub async fn verify(redis: &Redis, mysql: &MySqlPool) -> Result<Verified, Error>
     let holders = redis.holders();
     let partitions = redis.keys().partitions();
     // MySQL first: what it has at this moment, Redis must have at a later one.
-    let checkpoints = generation::load(mysql, partitions).await?;
+    let mut checkpoints = generation::load(mysql, partitions).await?;
     let all: Vec<_> = partitions.all().collect();
-    let marks = redis.marks_each(&all).await;
+    let mut marks = redis.marks_each(&all).await;
+    let in_doubt = checkpoints.iter().zip(&marks).filter(|(of, marks)| {
+        let serves = |marks: &Marks| matches!(judge(of, *marks), State::Serves(_));
+        !redis.is_trusted(of.partition) && marks.as_ref().is_ok_and(serves)
+    });
+    let in_doubt: Vec<_> = in_doubt.map(|(of, _)| of.partition).collect();
+    if !in_doubt.is_empty() {
+        for settled in generation::load_settled(mysql, &in_doubt).await? {
+            checkpoints[usize::from(settled.partition.get())] = settled;
+        }
+        marks = redis.marks_each(&all).await;
+    }
     let mut verified = Verified::default();
     let (mut known, mut foreign) = (BTreeMap::new(), 0_usize);
     for (checkpoint, marks) in checkpoints.iter().zip(marks) {
@@ -92,7 +106,15 @@ pub async fn verify(redis: &Redis, mysql: &MySqlPool) -> Result<Verified, Error>
         }
     }
     for holder in holders {
-        if let Err(error) = prepare(redis, &holder, &known).await {
+        let prepared = match is_behind(redis, &holder, &known).await {
+            Ok(true) => {
+                sql::unsettle(mysql).await?;
+                prepare(redis, &holder, &known).await
+            }
+            Ok(false) => prepare(redis, &holder, &known).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = prepared {
             // It may not know its scripts, and must not learn them yet.
             known.retain(|partition, _| !holder.partitions.contains(partition));
             verified.unknown = Some(error);
@@ -131,6 +153,19 @@ pub async fn verify(redis: &Redis, mysql: &MySqlPool) -> Result<Verified, Error>
         );
     }
     Ok(verified)
+}
+
+/// Whether a server of which something is in doubt serves on without knowing our scripts: of what MySQL did not have yet it may lack some, and a payment between
+/// two partitions half of its steps.
+async fn is_behind(
+    redis: &Redis,
+    holder: &Holder,
+    known: &BTreeMap<Partition, State>,
+) -> Result<bool, redis::Error> {
+    let of = &holder.partitions;
+    let serves = |partition| matches!(known.get(partition), Some(State::Serves(_)));
+    let doubtful = of.iter().any(|partition| !redis.is_trusted(*partition));
+    Ok(doubtful && of.iter().any(serves) && !redis.knows_scripts(holder).await?)
 }
 
 /// Makes the scripts known to a server of which something is in doubt, provided that everything it holds was looked at.

@@ -13,6 +13,9 @@
 //! | an issue that is used or taken by a payment that is not there, or was turned back | it is unused again, and the take that would come late meets a tombstone | `recovery/free_use` |
 //! | a confirmed payment whose issue is not marked as used | the payment is laid as due, and the sweep marks it | `coupons/settle` |
 //!
+//! The same may happen where nothing is laid back: a Redis that came back with less than it had, but with all that MySQL has, serves on, and a flow that began on the one
+//! before it goes on there without its earlier steps. So it is settled as well whenever a Redis is met that does not know our scripts.
+//!
 //! A payment that is under way (pending, voiding, refunding) in a partition that serves is left to its own flow and sweep; one in a partition that does not serve is looked at
 //! again once it does. Flows that were in the middle when a partition was lost may still take a step afterwards, so rounds go on for [`GRACE`] after
 //! the laying back, and until one finds nothing.
@@ -132,8 +135,7 @@ impl Settling {
 
     async fn cancelled_without_money(&self, since: DateTime<Utc>, done: &mut Settled) -> Result<(), Error> {
         for paid in sql::cancelled_without_money(&self.mysql, since).await? {
-            let (user, payment) = (UserId::from(paid.user_id), PaymentId::from(paid.id));
-            count("cancelled", store::give_back(&self.redis, user, payment, paid.amount).await, done)?;
+            count("cancelled", store::give_back(&self.redis, &paid).await, done)?;
         }
         Ok(())
     }

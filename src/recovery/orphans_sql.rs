@@ -69,13 +69,14 @@ pub(super) struct Paid {
     pub(super) attempt: u32,
     pub(super) user_id: Uuid,
     pub(super) amount: i64,
+    pub(super) created_at: DateTime<Utc>,
 }
 
 pub(super) async fn payments_without_debit(
     pool: &MySqlPool,
     since: DateTime<Utc>,
 ) -> Result<Vec<Paid>, Error> {
-    let list = "SELECT p.id, p.attempt, p.user_id, CAST(p.amount - p.discount AS SIGNED) AS amount FROM payments p \
+    let list = "SELECT p.id, p.attempt, p.user_id, CAST(p.amount - p.discount AS SIGNED) AS amount, p.created_at FROM payments p \
                 WHERE p.settled_at > ? AND p.user_slot IS NOT NULL AND p.status IN ('confirmed', 'refunded') AND p.amount > p.discount \
                 AND NOT EXISTS (SELECT 1 FROM wallet_entries e WHERE e.payment_id = p.id AND e.attempt = p.attempt)";
     Ok(sqlx::query_as(list).bind(since.naive_utc()).fetch_all(pool).await?)
@@ -85,7 +86,7 @@ pub(super) async fn cancelled_without_money(
     pool: &MySqlPool,
     since: DateTime<Utc>,
 ) -> Result<Vec<Paid>, Error> {
-    let list = "SELECT p.id, p.attempt, p.user_id, CAST(p.amount - p.discount AS SIGNED) AS amount FROM payments p \
+    let list = "SELECT p.id, p.attempt, p.user_id, CAST(p.amount - p.discount AS SIGNED) AS amount, p.created_at FROM payments p \
                 WHERE p.settled_at > ? AND p.user_slot IS NOT NULL AND p.status = 'refunded' AND p.amount > p.discount \
                 AND NOT EXISTS (SELECT 1 FROM wallet_entries e WHERE e.payment_id = p.id AND e.attempt IS NULL)";
     Ok(sqlx::query_as(list).bind(since.naive_utc()).fetch_all(pool).await?)

@@ -1,5 +1,6 @@
 //! The scripts by which orphans are settled, one function each. They run under the partition's generation like any other.
 
+use super::orphans_sql::Paid;
 use crate::ids::{CouponId, EntryId, IssueId, PaymentId, QueueId, UserId};
 use crate::money;
 use crate::redis::{Args, Error, Place, Redis, scripts};
@@ -13,9 +14,10 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Whether an attempt is under way or was paid, so that what it took is rightly taken.
+    /// Whether what an attempt took is rightly taken: it is under way or was paid. One that was paid and cancelled gives it back under the cancelling's own op,
+    /// and would give it back twice.
     pub(super) fn stands(&self, attempt: u32) -> bool {
-        self.attempt == attempt && !self.is_over()
+        self.attempt == attempt && !["", "declined", "voided"].contains(&self.word.as_str())
     }
 
     /// Whether nothing of the payment is under way, and nothing was paid by it.
@@ -49,20 +51,17 @@ pub(super) async fn refund(
     Ok(words.word()?.words()?.int()? > 0)
 }
 
-/// `wallet/give_back`. It can't tell whether it was given back now or before.
-pub(super) async fn give_back(
-    redis: &Redis,
-    user: UserId,
-    payment: PaymentId,
-    amount: i64,
-) -> Result<bool, Error> {
-    let op = [payment.as_bytes().as_slice(), b"c"].concat();
+/// `wallet/give_back`. Whether the money is back; it can't tell whether it was given back now or before.
+pub(super) async fn give_back(redis: &Redis, paid: &Paid) -> Result<bool, Error> {
+    const GIVEN: i64 = 1;
+    let user = UserId::from(paid.user_id);
+    let op = |word: &str| [paid.id.as_bytes().as_slice(), word.as_bytes()].concat();
     let mut args = Args::new();
-    args.int(money::MAX).bytes(user.as_bytes()).bytes(&op);
-    args.bytes(EntryId::new(user.slot()).as_bytes()).int(amount);
+    args.int(money::MAX).bytes(user.as_bytes()).bytes(&op("c"));
+    args.bytes(EntryId::new(user.slot()).as_bytes()).int(paid.amount);
+    args.bytes(&op(&paid.attempt.to_string())).int(paid.created_at.timestamp_millis());
     let place = Place::partition(redis.keys().partition(user.slot()));
-    redis.call(&scripts::WALLET_GIVE_BACK, place, args).await?;
-    Ok(true)
+    Ok(redis.call(&scripts::WALLET_GIVE_BACK, place, args).await?.words()?.int()? == GIVEN)
 }
 
 /// `recovery/redebit`, under the generation. Whether money was debited.

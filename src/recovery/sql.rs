@@ -53,6 +53,18 @@ pub(super) async fn begin(
     Ok(())
 }
 
+/// In place of a partition: none was laid back.
+const NO_PARTITION: u16 = u16::MAX;
+
+/// Notes that Redis may have gone back in time by less than what MySQL has: nothing is laid back, but what crossed partitions is to be settled.
+pub(super) async fn unsettle(pool: &MySqlPool) -> Result<(), mysql::Error> {
+    let insert = "INSERT INTO recoveries (partition_id, generation, began_at, laid_at, settled_at) \
+                  VALUES (?, 0, UTC_TIMESTAMP(3), UTC_TIMESTAMP(3), NULL) \
+                  ON DUPLICATE KEY UPDATE began_at = VALUES(began_at), laid_at = VALUES(laid_at), settled_at = NULL";
+    sqlx::query(insert).bind(NO_PARTITION).execute(pool).await?;
+    Ok(())
+}
+
 /// How often a partition was laid back, this time included.
 pub(super) async fn times(tx: &mut MySqlConnection, partition: Partition) -> Result<u64, mysql::Error> {
     let count: i64 = sqlx::query_scalar(

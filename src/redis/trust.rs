@@ -118,6 +118,16 @@ impl Redis {
         self.trust_in().wake.notified().await;
     }
 
+    /// Whether a server has all our scripts; else it was started, flushed or put in place of another since they were loaded.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn knows_scripts(&self, holder: &Holder) -> Result<bool, Error> {
+        let names: Vec<String> = scripts::ALL.iter().map(|script| script.sha1().to_owned()).collect();
+        let known: Vec<i64> = holder.node.client().script_exists(names).await?;
+        Ok(known.iter().all(|known| *known == 1))
+    }
+
     /// Makes every script known to a server. Call it only once each partition that it holds an older state of was barred.
     ///
     /// # Errors

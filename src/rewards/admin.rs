@@ -162,3 +162,10 @@ async fn set_facts(
     let status = if written { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, Json(FactsDto { user_id: user, facts })))
 }
+
+/// Reads bodies of the kinds that this room takes, for `fuzz_tests`.
+#[cfg(test)]
+pub(crate) fn read_bodies(bytes: &[u8]) {
+    crate::http::json::try_as::<NewReward>(bytes);
+    crate::http::json::try_as::<Facts>(bytes);
+}

@@ -37,6 +37,8 @@ use crate::partition::Partition;
 use crate::redis::{self, Coalescer, Redis};
 use crate::telemetry::Metric;
 
+#[cfg(test)]
+pub(crate) use admin::read_bodies;
 pub use admin::router as admin_router;
 pub use error::Error;
 pub use reward::{Claim, Condition, Facts, Gift, Op, Reward};

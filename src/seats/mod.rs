@@ -36,6 +36,8 @@ use crate::time::Millis;
 pub use error::Error;
 pub use list_routes::admin_router;
 pub use reservation::{Reservation, Seat, Status};
+#[cfg(test)]
+pub(crate) use routes::read_bodies;
 pub use routes::{ReservationDto, router};
 
 /// Requests that may wait for one schedule in one instance.

@@ -28,6 +28,8 @@ use crate::redis::{self, Coalescer, Redis};
 
 pub use error::Error;
 pub use history::Line;
+#[cfg(test)]
+pub(crate) use routes::read_bodies;
 pub use routes::router;
 pub use store::{Debited, Entry};
 
@@ -134,14 +136,16 @@ impl Wallet {
         store::refund(&self.redis, user, payment, attempt).await
     }
 
-    /// Gives back what a confirmed payment took, once. Whether it is given back, now or before; else the wallet has no room for it yet.
+    /// Gives back what an attempt of a confirmed payment, begun at a moment in milliseconds, took, once. Whether it is given back, now or before; else the wallet has no
+    /// room for it yet, or was brought back without the debit, which is laid again first.
     pub async fn give_back(
         &self,
         user: UserId,
-        payment: PaymentId,
+        payment: (PaymentId, u32),
+        began: i64,
         amount: Money,
     ) -> Result<bool, redis::Error> {
-        store::give_back(&self.redis, user, payment, amount).await
+        store::give_back(&self.redis, user, payment, began, amount).await
     }
 
     /// Drops idempotency keys and op records that were kept long enough, until `stop`.

@@ -172,16 +172,18 @@ pub(super) async fn refund(
     money(&mut refunds.word()?.words()?)
 }
 
-/// `wallet/give_back`. Whether it is given back, now or before; else the wallet has no room for it yet.
+/// `wallet/give_back`. Whether it is given back, now or before; else the wallet has no room for it yet, or does not know the debit.
 pub(super) async fn give_back(
     redis: &Redis,
     user: UserId,
-    payment: PaymentId,
+    (payment, attempt): (PaymentId, u32),
+    began: i64,
     amount: Money,
 ) -> Result<bool, Error> {
     let mut args = Args::new();
     args.int(money::MAX).bytes(user.as_bytes()).bytes(&[payment.as_bytes().as_slice(), b"c"].concat());
     args.bytes(EntryId::new(user.slot()).as_bytes()).int(amount.get());
+    args.bytes(&op(payment, attempt)).int(began);
     let place = Place::partition(redis.keys().partition(user.slot()));
     Ok(redis.call(&scripts::WALLET_GIVE_BACK, place, args).await?.words()?.int()? == 1)
 }

@@ -193,6 +193,11 @@ fn faults(stores: &Stores) -> Vec<Fault> {
             &["reservations"],
         ),
         redis(
+            "more seats are counted than sold",
+            (at, queue("sales"), "redis.call('HINCRBY', KEYS[1], 'sold', 1)"),
+            &["seats"],
+        ),
+        redis(
             "a reservation is another's",
             (
                 at,

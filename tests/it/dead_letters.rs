@@ -11,6 +11,7 @@ on_one_and_two!(
     what_can_not_be_read_is_put_aside,
     what_has_changed_since_stays,
     a_gap_stops_its_partition,
+    what_a_newer_release_wrote_is_kept_for_it,
 );
 
 /// Appends an entry by hand, as a script would.
@@ -142,4 +143,29 @@ async fn a_gap_stops_its_partition(world: World) {
     assert_eq!(stores.count("SELECT COUNT(*) FROM wallet_entries WHERE amount = 2").await, 0);
     assert_eq!(letters(stores).await, 0, "a gap is nobody's letter");
     assert!(redis.ask(&["XLEN", &stores.key(partition, "outbox")]).await.int() > 0, "and nothing is trimmed");
+}
+
+/// In a rolling upgrade over a schema change an old instance may meet entries of a new one: it leaves them where they are, and so nothing is lost.
+async fn what_a_newer_release_wrote_is_kept_for_it(world: World) {
+    let (api, stores) = (&world.api, &world.stores);
+    let user = new_user();
+    api.charge(&user, 1).await;
+    stores.audit().await;
+    let slot = user.parse::<usher::ids::UserId>().unwrap().slot();
+    let partition = usher::partition::Partitions::new(PARTITIONS).unwrap().of(slot).get();
+    let (mut redis, outbox) = (stores.redis().await, stores.key(partition, "outbox"));
+    let n = redis.ask(&["INCR", &stores.key(partition, "seq")]).await.int();
+    redis.ask(&["XADD", &outbox, &format!("{n}-0"), "v2", "whatever it will be"]).await;
+    // What follows in the partition waits behind it, and is answered all the same; the others go on.
+    api.charge(&user, 2).await;
+    eventually("another partition is written", || async {
+        api.charge(&new_user(), 10).await;
+        (stores.count("SELECT COUNT(*) FROM wallet_entries WHERE amount = 10").await >= 3).then_some(())
+    })
+    .await;
+    assert_eq!(letters(stores).await, 0, "it is nobody's letter");
+    assert_eq!(stores.count("SELECT COUNT(*) FROM wallet_entries WHERE amount = 2").await, 0);
+    let kept = redis.ask(&["XRANGE", &outbox, &format!("{n}-0"), &format!("{n}-0")]).await.list();
+    assert_eq!(kept.len(), 1, "it stands where it was");
+    assert!(redis.ask(&["XLEN", &outbox]).await.int() >= 2, "and so does what follows");
 }

@@ -6,9 +6,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
 #![allow(clippy::disallowed_methods, reason = "tests live on the servers' machine, and wait")]
 
+mod acl;
+mod admin_log;
 mod audit;
+mod backup;
 mod bad_input;
 mod best;
+mod canaries;
 mod cancel;
 mod cluster;
 mod connections;
@@ -48,6 +52,7 @@ mod relay;
 mod reports;
 mod retire;
 mod rewards;
+mod roles;
 mod rolling;
 mod seats;
 mod sentinel;

@@ -136,6 +136,11 @@ async fn no_more_are_let_in_an_interval_than_may_be(world: World) {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_promoters_let_in_no_more_than_one() {
+    no_more_are_let_in_an_interval_than_may_be(World::start(10).await).await;
+}
+
 async fn a_no_show_hands_the_slot_on(world: World) {
     world.queue(SHOW, narrow(json!({"claim_seconds": 1, "active_seconds": 600}))).await;
     let api = &world.api;

@@ -36,7 +36,7 @@ const SETTLED: Duration = Duration::from_secs(1);
 /// Runs at once. They are queues of their own, so they do not meet.
 const AT_ONCE: usize = 96;
 
-async fn connect(stores: &Stores) -> Redis {
+pub(crate) async fn connect(stores: &Stores) -> Redis {
     let keys = Keys::new(&stores.prefix, Partitions::new(PARTITIONS).unwrap());
     let settings = redis::Settings {
         url: stores.redis_url().into(),

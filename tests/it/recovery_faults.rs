@@ -4,7 +4,9 @@ use futures::future::join_all;
 
 use crate::recovery::{buyer, fair, generations, replays, serves_again};
 use crate::support::servers::PARTITIONS;
-use crate::support::{Api, Instance, NIGHT, Process, SHOW, Stores, World, eventually, new_key, new_user};
+use crate::support::{
+    Api, Instance, NIGHT, Process, SHOW, Stores, TempDir, World, eventually, new_key, new_user,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_from_yesterday_sells_nothing_twice() {
@@ -131,4 +133,59 @@ async fn others_serve_while_one_partition_is_lost() {
     assert_eq!(api.balance(&inside).await, 200);
     assert_eq!(api.balance(&outside).await, 0);
     join_all(buyers.iter().map(|buyer| replays(api, buyer))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_that_start_on_an_emptied_redis_lay_it_back_once() {
+    let world = World::on(Stores::with_own_redis().await, 1).await;
+    fair(&world, 20).await;
+    let buyers = join_all((1..=6).map(|seat| buyer(&world.api, seat, seat % 2 == 0))).await;
+    let facts = world.stores.audit().await;
+    let stores = world.stop().await;
+    stores.redis().await.ask(&["FLUSHALL"]).await;
+    let (one, other) = tokio::join!(Process::start(&stores), Process::start(&stores));
+    let laid = stores.count("SELECT COUNT(*) FROM recoveries WHERE laid_at IS NOT NULL").await;
+    assert_eq!(laid, i64::from(PARTITIONS), "each partition was laid back by one of the two");
+    assert_eq!(stores.audit().await, facts);
+    for process in [&one, &other] {
+        join_all(buyers.iter().map(async |buyer| replays(&process.api(), buyer).await)).await;
+    }
+    one.kill().await;
+    other.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_that_commits_late_is_waited_for_before_redis_is_trusted() {
+    let world = World::on(Stores::with_own_redis().await, 1).await;
+    let user = new_user();
+    world.api.charge(&user, 3).await;
+    world.stores.audit().await;
+    let mut stores = world.stop().await;
+    let yesterday = stores.saved();
+
+    let gate = TempDir::new("it-gate").unwrap();
+    let gate = gate.path().join("go");
+    let process =
+        Process::start_failing(&stores, &format!("writer.before_commit=return(until {})", gate.display()))
+            .await;
+    let api = process.api();
+    api.charge(&user, 5).await;
+    process.reached("writer.before_commit").await;
+    // The charge is read and not committed. By its number the older Redis would deal out the next one, which nobody would ever write.
+    stores.rolled_back(&yesterday, async || {}).await;
+    for _ in 0..3 {
+        let answer = api.charge_as(&user, 7, &new_key()).await;
+        assert_eq!(answer.status, 503, "{answer:?}");
+    }
+    std::fs::write(gate, "").unwrap();
+    eventually("it serves again", || async {
+        let answer = api.get("/v1/wallet").user(&user).send().await;
+        (answer.status == 200).then(|| assert_eq!(answer.body["balance"], 8))
+    })
+    .await;
+    serves_again(&api).await;
+    api.charge(&user, 7).await;
+    assert_eq!(api.balance(&user).await, 15);
+    stores.audit().await;
+    process.kill().await;
 }

@@ -1,10 +1,13 @@
 //! What crosses partitions, when one of them is lost in the middle: money, seats and coupons come to one end all the same.
 
 use serde_json::{Value, json};
+use usher::outbox::{AckSettings, Writer};
+use usher::recovery::Settling;
 
+use crate::queue_model::connect;
 use crate::recovery::{fair, generations, serves_again, settled};
 use crate::support::api::Guest;
-use crate::support::{Api, NIGHT, Process, SHOW, Stores, World, eventually, new_key, new_user};
+use crate::support::{Api, NIGHT, Process, SHOW, Stores, TempDir, World, eventually, new_key, new_user};
 
 const CHARGED: i64 = 5_000;
 
@@ -198,4 +201,65 @@ async fn a_cancelling_that_gave_the_money_back_goes_on() {
     let facts = stores.audit().await;
     assert_eq!((facts.sold.len(), facts.payments_that_are("refunded")), (0, 1));
     assert_eq!(api.balance(&guest.user).await, CHARGED);
+}
+
+/// A settling finds the debit in MySQL, not yet the payment, and of the payment in Redis only that it is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_cancelled_while_mysql_is_behind_is_given_back_once() {
+    let world = world().await;
+    let (api, stores) = (&world.api, &world.stores);
+    let (guest, reservation) = payer(api, stores, 1).await;
+    stores.at_rest().await;
+    let redis = connect(stores).await;
+    let mut lock = stores.mysql.begin().await.unwrap();
+    let select = "SELECT n FROM outbox_checkpoints WHERE partition_id = ? FOR UPDATE";
+    sqlx::query(select).bind(stores.partition_of(SHOW)).fetch_all(&mut *lock).await.unwrap();
+    api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
+    let path = format!("/v1/reservations/{reservation}/cancel");
+    api.post(&path).user(&guest.user).key(&new_key()).send().await.expect(200);
+    rows(stores, DEBITS, 1).await;
+
+    let began = "INSERT INTO recoveries (partition_id, generation, began_at, laid_at, settled_at) \
+                 VALUES (0, 1, UTC_TIMESTAMP(3), UTC_TIMESTAMP(3), NULL)";
+    sqlx::query(began).execute(&stores.mysql).await.unwrap();
+    let nudge = Writer::new(redis.clone(), stores.mysql.clone(), AckSettings::default()).nudge();
+    Settling::new(redis, stores.mysql.clone(), nudge).round().await.unwrap();
+    assert_eq!(api.balance(&guest.user).await, CHARGED);
+    lock.rollback().await.unwrap();
+    settled(stores).await;
+    stores.audit().await;
+    assert_eq!(api.balance(&guest.user).await, CHARGED);
+}
+
+/// A cancelling is held right before the money goes back, while everything is lost of which MySQL has nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_never_debited_is_not_given_back() {
+    let world = world().await;
+    let (api, stores) = (&world.api, &world.stores);
+    let (guest, reservation) = payer(api, stores, 1).await;
+    stores.at_rest().await;
+    let gate = TempDir::new("it-gate").unwrap();
+    let go = gate.path().join("go");
+    let point = format!("payment/begin_cancel.after=return(until {})", go.display());
+    let process = Process::start_failing(stores, &point).await;
+    let mut lock = stores.mysql.begin().await.unwrap();
+    let select = "SELECT n FROM outbox_checkpoints FOR UPDATE";
+    sqlx::query(select).fetch_all(&mut *lock).await.unwrap();
+    api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
+    let path = format!("/v1/reservations/{reservation}/cancel");
+    let held = process.api();
+    let cancel = held.post(&path).user(&guest.user).key(&new_key()).try_send();
+    let lost = async {
+        process.reached("payment/begin_cancel.after").await;
+        let had = generations(stores).await;
+        stores.redis().await.ask(&["FLUSHALL"]).await;
+        lock.rollback().await.unwrap();
+        crate::recovery::laid_back(&world, &had).await;
+        std::fs::write(&go, "").unwrap();
+    };
+    let (_unknown, ()) = tokio::join!(cancel, lost);
+    settled(stores).await;
+    assert_eq!(api.balance(&guest.user).await, CHARGED);
+    stores.audit().await;
+    process.kill().await;
 }

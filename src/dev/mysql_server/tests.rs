@@ -33,7 +33,9 @@ async fn it_is_set_up_as_production_is() {
     let dir = TempDir::new("mysql").unwrap();
     let mysql = PrivateMysql::start(dir.path(), Durability::Keep).await.unwrap();
     let mut connection = MySqlConnection::connect(&mysql.url()).await.unwrap();
-    assert_eq!(text(&mut connection, "SELECT @@tx_isolation").await, "READ-COMMITTED");
+    // The variable has another name in MySQL.
+    let isolation = connection.fetch_one("SHOW VARIABLES LIKE 't%_isolation'").await.unwrap();
+    assert_eq!(isolation.get::<String, _>(1), "READ-COMMITTED");
     assert_eq!(text(&mut connection, "SELECT @@character_set_server").await, "utf8mb4");
     assert_eq!(text(&mut connection, "SELECT CAST(@@innodb_flush_log_at_trx_commit AS CHAR)").await, "1");
     connection.execute("CREATE DATABASE another").await.unwrap();

@@ -169,18 +169,9 @@ pub(super) async fn facts(scene: &Scene<'_>) -> Result<Tally, Error> {
             .walk_hash(&mut tally, (partition, "facts"), |field| user_of(scene, partition, field), &inspect)
             .await?;
     }
-    let mut after = Uuid::nil();
-    loop {
-        let page: Vec<Uuid> =
-            sqlx::query_scalar("SELECT user_id FROM user_facts WHERE user_id > ? ORDER BY user_id LIMIT 500")
-                .bind(after)
-                .fetch_all(scene.mysql)
-                .await?;
-        let Some(last) = page.last() else { return Ok(tally) };
-        after = *last;
-        tally.mysql(page.len());
-        scene.judge(&mut tally, page.into_iter().map(UserId::from).collect(), &inspect).await?;
-    }
+    let select = "SELECT user_id FROM user_facts WHERE user_id > ? ORDER BY user_id LIMIT 500";
+    scene.walk_table(&mut tally, select, &inspect).await?;
+    Ok(tally)
 }
 
 async fn inspect_facts(scene: &Scene<'_>, users: &[UserId]) -> Result<Vec<(UserId, String)>, Error> {

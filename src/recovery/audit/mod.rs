@@ -103,6 +103,7 @@ pub async fn audit(
 
 /// A schedule and where its seats are.
 struct Hall {
+    queue: QueueId,
     schedule: ScheduleId,
     partition: Partition,
     /// Its concert is archived: Redis holds nothing of it any more.
@@ -136,7 +137,7 @@ impl<'a> Scene<'a> {
         .await?;
         let halls = schedules.into_iter().filter_map(|(schedule, queue, archived)| {
             let queue: QueueId = queue.parse().ok()?;
-            Some(Hall { schedule: schedule.parse().ok()?, partition: partition(&queue), archived })
+            Some(Hall { schedule: schedule.parse().ok()?, partition: partition(&queue), archived, queue })
         });
         let coupons: Vec<(String, Option<i64>)> =
             sqlx::query_as("SELECT id, CAST(total_quantity AS SIGNED) FROM coupons ORDER BY id")
@@ -216,6 +217,27 @@ impl<'a> Scene<'a> {
             if from.is_none() {
                 return Ok(());
             }
+        }
+    }
+
+    /// Looks at everything that `select` lists, a page at a time: ids after the one that each of its parameters takes, in their order.
+    async fn walk_table<K: Clone + Ord + From<Uuid>, F: Inspection<K>>(
+        &self,
+        tally: &mut Tally,
+        select: &'static str,
+        inspect: &impl Fn(Vec<K>) -> F,
+    ) -> Result<(), Error> {
+        let mut after = Uuid::nil();
+        loop {
+            let mut query = sqlx::query_scalar(select);
+            for _ in select.matches('?') {
+                query = query.bind(after);
+            }
+            let page: Vec<Uuid> = query.fetch_all(self.mysql).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = *last;
+            tally.mysql(page.len());
+            self.judge(tally, page.into_iter().map(K::from).collect(), inspect).await?;
         }
     }
 

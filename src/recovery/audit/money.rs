@@ -19,18 +19,9 @@ pub(super) async fn wallets(scene: &Scene<'_>) -> Result<Tally, Error> {
             .walk_hash(&mut tally, (partition, "wallets"), |field| user_of(scene, partition, field), &inspect)
             .await?;
     }
-    let mut after = Uuid::nil();
-    loop {
-        let page: Vec<Uuid> =
-            sqlx::query_scalar("SELECT user_id FROM wallets WHERE user_id > ? ORDER BY user_id LIMIT 500")
-                .bind(after)
-                .fetch_all(scene.mysql)
-                .await?;
-        let Some(last) = page.last() else { return Ok(tally) };
-        after = *last;
-        tally.mysql(page.len());
-        scene.judge(&mut tally, page.into_iter().map(UserId::from).collect(), &inspect).await?;
-    }
+    let select = "SELECT user_id FROM wallets WHERE user_id > ? ORDER BY user_id LIMIT 500";
+    scene.walk_table(&mut tally, select, &inspect).await?;
+    Ok(tally)
 }
 
 async fn inspect_wallets(scene: &Scene<'_>, users: &[UserId]) -> Result<Vec<(UserId, String)>, Error> {
@@ -76,32 +67,20 @@ pub(super) fn uuids(users: &[UserId]) -> Vec<Uuid> {
     users.iter().map(|user| user.uuid()).collect()
 }
 
-/// Every ledger: each line follows from the one before it, the last one is the balance, what went to payments is what the confirmed ones cost, and
-/// there is no more reward than claims.
+/// Every ledger: each line follows from the one before it, the last one is the balance, what went to payments is what the confirmed ones cost and what
+/// Redis has tallied for the conditions of rewards, and there is no more reward than claims.
 pub(super) async fn ledgers(scene: &Scene<'_>) -> Result<Tally, Error> {
     let mut tally = Tally::new(
         "ledgers",
-        "each user's lines add up to the balance; debits less refunds are what confirmed payments cost; a reward for each claim at most",
+        "each user's lines add up to the balance; debits less refunds are what confirmed payments cost and what is tallied; a reward for each claim at most",
     );
     let inspect = |some: Vec<UserId>| async move { inspect_ledgers(scene, &some).await };
-    let mut after = Uuid::nil();
-    loop {
-        // Whoever has money, a ledger or a reservation.
-        let page: Vec<Uuid> = sqlx::query_scalar(
-            "(SELECT user_id FROM wallets WHERE user_id > ? ORDER BY user_id LIMIT 500) \
-             UNION (SELECT DISTINCT user_id FROM wallet_entries WHERE user_id > ? ORDER BY user_id LIMIT 500) \
-             UNION (SELECT DISTINCT user_id FROM reservations WHERE user_id > ? ORDER BY user_id LIMIT 500) ORDER BY user_id LIMIT 500",
-        )
-        .bind(after)
-        .bind(after)
-        .bind(after)
-        .fetch_all(scene.mysql)
-        .await?;
-        let Some(last) = page.last() else { return Ok(tally) };
-        after = *last;
-        tally.mysql(page.len());
-        scene.judge(&mut tally, page.into_iter().map(UserId::from).collect(), &inspect).await?;
-    }
+    // Whoever has money, a ledger or a reservation.
+    let select = "(SELECT user_id FROM wallets WHERE user_id > ? ORDER BY user_id LIMIT 500) \
+        UNION (SELECT DISTINCT user_id FROM wallet_entries WHERE user_id > ? ORDER BY user_id LIMIT 500) \
+        UNION (SELECT DISTINCT user_id FROM reservations WHERE user_id > ? ORDER BY user_id LIMIT 500) ORDER BY user_id LIMIT 500";
+    scene.walk_table(&mut tally, select, &inspect).await?;
+    Ok(tally)
 }
 
 #[derive(sqlx::FromRow)]
@@ -109,6 +88,7 @@ struct Ledger {
     user_id: Uuid,
     total: i64,
     spent: i64,
+    times: i64,
     broken: i64,
     rewards: i64,
 }
@@ -118,6 +98,7 @@ async fn inspect_ledgers(scene: &Scene<'_>, users: &[UserId]) -> Result<Vec<(Use
     let mut query = QueryBuilder::new(
         "SELECT user_id, CAST(SUM(change_) AS SIGNED) AS total, \
          CAST(SUM(CASE WHEN kind IN ('payment', 'refund') THEN -change_ ELSE 0 END) AS SIGNED) AS spent, \
+         CAST(SUM(CASE kind WHEN 'payment' THEN 1 WHEN 'refund' THEN -1 ELSE 0 END) AS SIGNED) AS times, \
          CAST(SUM(CASE WHEN balance - earlier <> change_ THEN 1 ELSE 0 END) AS SIGNED) AS broken, \
          CAST(SUM(CASE WHEN kind = 'reward' THEN 1 ELSE 0 END) AS SIGNED) AS rewards \
          FROM (SELECT user_id, kind, balance, CASE WHEN kind IN ('charge', 'refund', 'reward') THEN amount ELSE -amount END AS change_, \
@@ -145,12 +126,21 @@ async fn inspect_ledgers(scene: &Scene<'_>, users: &[UserId]) -> Result<Vec<(Use
         ") GROUP BY user_id",
     )
     .await?;
+    // A payment of nothing has no line.
+    let free = by_user(
+        scene,
+        &ids,
+        "SELECT user_id, CAST(COUNT(*) AS SIGNED) FROM payments WHERE status = 'confirmed' AND amount = discount AND user_id IN (",
+        ") GROUP BY user_id",
+    )
+    .await?;
+    let tallies = scene.fields("tallies", &of_users(scene, users)).await?;
     let mut faults = Vec::new();
-    for user in users {
+    for (user, tallied) in users.iter().zip(tallies) {
         let of = |map: &BTreeMap<Uuid, i64>| map.get(&user.uuid()).copied().unwrap_or_default();
         let ledger = ledgers.get(&user.uuid());
-        let (total, spent, broken, rewards) =
-            ledger.map_or((0, 0, 0, 0), |it| (it.total, it.spent, it.broken, it.rewards));
+        let (total, spent, times, broken, rewards) =
+            ledger.map_or((0, 0, 0, 0, 0), |it| (it.total, it.spent, it.times, it.broken, it.rewards));
         let mut wrong = |text: String| faults.push((*user, format!("the ledger of {user}: {text}")));
         if broken > 0 {
             wrong(format!("{broken} lines do not follow from the line before"));
@@ -160,6 +150,11 @@ async fn inspect_ledgers(scene: &Scene<'_>, users: &[UserId]) -> Result<Vec<(Use
         }
         if spent != of(&paid) {
             wrong(format!("{spent} went to payments, and the confirmed ones cost {}", of(&paid)));
+        }
+        let tallied = tallied.map_or("0 0".into(), |text| String::from_utf8_lossy(&text).into_owned());
+        let tells = format!("{spent} {}", times + of(&free));
+        if tallied != tells {
+            wrong(format!("tells of «{tells}» spent and paid, and «{tallied}» is tallied"));
         }
         if rewards > of(&claims) {
             wrong(format!("{rewards} rewards for {} claims", of(&claims)));

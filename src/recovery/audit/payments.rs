@@ -58,18 +58,9 @@ pub(super) async fn check(scene: &Scene<'_>) -> Result<Tally, Error> {
             |field: &Bytes| PaymentId::from_slice(field).filter(|id| scene.partition(id.slot()) == partition);
         scene.walk_hash(&mut tally, (partition, "payments"), id, &inspect).await?;
     }
-    let mut after = Uuid::nil();
-    loop {
-        let page: Vec<Uuid> =
-            sqlx::query_scalar("SELECT id FROM payments WHERE id > ? ORDER BY id LIMIT 500")
-                .bind(after)
-                .fetch_all(scene.mysql)
-                .await?;
-        let Some(last) = page.last() else { return Ok(tally) };
-        after = *last;
-        tally.mysql(page.len());
-        scene.judge(&mut tally, page.into_iter().map(PaymentId::from).collect(), &inspect).await?;
-    }
+    let select = "SELECT id FROM payments WHERE id > ? ORDER BY id LIMIT 500";
+    scene.walk_table(&mut tally, select, &inspect).await?;
+    Ok(tally)
 }
 
 async fn inspect(scene: &Scene<'_>, ids: &[PaymentId]) -> Result<Vec<(PaymentId, String)>, Error> {

@@ -1,6 +1,6 @@
 //! Reservations and seats: what Redis tells is what MySQL has, and every sold seat has one owner who paid.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -8,7 +8,7 @@ use sqlx::QueryBuilder;
 use uuid::Uuid;
 
 use super::{Error, Hall, PAGE, Scene, Tally, list};
-use crate::ids::{ReservationId, ScheduleId, UserId};
+use crate::ids::{QueueId, ReservationId, ScheduleId, UserId};
 use crate::partition::Partition;
 
 /// As the scripts pack it.
@@ -60,18 +60,9 @@ pub(super) async fn reservations(scene: &Scene<'_>) -> Result<Tally, Error> {
         };
         scene.walk_hash(&mut tally, (partition, "reservations"), id, &inspect).await?;
     }
-    let mut after = Uuid::nil();
-    loop {
-        let page: Vec<Uuid> =
-            sqlx::query_scalar("SELECT id FROM reservations WHERE id > ? ORDER BY id LIMIT 500")
-                .bind(after)
-                .fetch_all(scene.mysql)
-                .await?;
-        let Some(last) = page.last() else { return Ok(tally) };
-        after = *last;
-        tally.mysql(page.len());
-        scene.judge(&mut tally, page.into_iter().map(ReservationId::from).collect(), &inspect).await?;
-    }
+    let select = "SELECT id FROM reservations WHERE id > ? ORDER BY id LIMIT 500";
+    scene.walk_table(&mut tally, select, &inspect).await?;
+    Ok(tally)
 }
 
 async fn inspect_reservations(
@@ -236,8 +227,11 @@ async fn marks(
 pub(super) async fn owners(scene: &Scene<'_>) -> Result<Tally, Error> {
     let mut tally = Tally::new(
         "seats",
-        "sold to one confirmed reservation that names the seat, the same in both stores; held by one that runs",
+        "sold to one confirmed reservation that names the seat, the same in both stores, and as many as are counted; held by one that runs",
     );
+    let queues: BTreeSet<QueueId> = scene.halls.iter().map(|hall| hall.queue.clone()).collect();
+    let inspect = |some: Vec<QueueId>| async move { inspect_sales(scene, &some).await };
+    scene.judge(&mut tally, queues.into_iter().collect(), &inspect).await?;
     for hall in &scene.halls {
         let inspect = |some: Vec<u32>| async move { inspect_seats(scene, hall, &some).await };
         if !hall.archived {
@@ -267,6 +261,30 @@ pub(super) async fn owners(scene: &Scene<'_>) -> Result<Tally, Error> {
         }
     }
     Ok(tally)
+}
+
+/// How many seats of a queue's concerts are sold, which Redis counts to tell when nothing is left.
+async fn inspect_sales(scene: &Scene<'_>, queues: &[QueueId]) -> Result<Vec<(QueueId, String)>, Error> {
+    let mut faults = Vec::new();
+    for queue in queues {
+        let (sales, sold) = (format!("q:{queue}:sales"), [Bytes::from_static(b"sold")]);
+        let here = scene.redis.hash_fields(scene.partition(queue.slot()), &sales, &sold).await?.remove(0);
+        let here = here.map_or("0".into(), |text| String::from_utf8_lossy(&text).into_owned());
+        let rows: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM concerts c JOIN schedules d ON d.concert_id = c.id JOIN reservation_seats s ON s.schedule_id = d.id \
+             WHERE c.queue_id = ? AND c.archived_at IS NULL",
+        )
+        .bind(queue.as_str())
+        .fetch_one(scene.mysql)
+        .await?;
+        if here != rows.to_string() {
+            faults.push((
+                queue.clone(),
+                format!("{here} seats of {queue} are sold by Redis' count, {rows} in MySQL"),
+            ));
+        }
+    }
+    Ok(faults)
 }
 
 async fn inspect_seats(scene: &Scene<'_>, hall: &Hall, numbers: &[u32]) -> Result<Vec<(u32, String)>, Error> {

@@ -11,10 +11,10 @@ mod stage;
 
 use std::collections::BTreeSet;
 
-use reqwest::Method;
-
 use cases::{Case, Row};
 use stage::Stage;
+
+use crate::support::documents::documented_routes;
 
 fn rows(stage: &Stage) -> Vec<Row> {
     let mut rows = public::rows(stage);
@@ -76,18 +76,7 @@ async fn every_route_has_a_row() {
     let stage = Stage::set().await;
     let rows: BTreeSet<_> =
         rows(&stage).iter().map(|row| (row.method.to_string(), row.template.to_owned())).collect();
-    let mut routes = BTreeSet::new();
-    for document in [usher::app::public_document(), usher::app::admin_document()] {
-        let document = serde_json::to_value(document).unwrap();
-        for (path, item) in document["paths"].as_object().unwrap() {
-            for method in item.as_object().unwrap().keys() {
-                if let Ok(method) = method.to_uppercase().parse::<Method>() {
-                    routes.insert((method.to_string(), path.clone()));
-                }
-            }
-        }
-    }
-    assert!(routes.len() > 10, "{routes:?}");
+    let routes = documented_routes();
     let bare: Vec<_> = routes.difference(&rows).collect();
     assert!(bare.is_empty(), "routes without a row of bad input: {bare:?}");
     let gone: Vec<_> = rows.difference(&routes).collect();

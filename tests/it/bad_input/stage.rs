@@ -91,7 +91,8 @@ impl Stage {
         .fetch_all(&stores.mysql)
         .await
         .unwrap();
-        for table in tables {
+        // Refused calls of operators leave a line, too.
+        for table in tables.iter().filter(|table| *table != "admin_actions") {
             let count = AssertSqlSafe(format!("SELECT COUNT(*) FROM `{table}`"));
             let rows: i64 = sqlx::query_scalar(count).fetch_one(&stores.mysql).await.unwrap();
             state.insert(format!("rows of {table}"), rows.to_string());

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sqlx::Connection;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -63,29 +64,34 @@ pub(super) async fn watch(site: &Site<'_>, stop: &AtomicBool, wrong: &Mutex<Vec<
 
 /// What was told as done and is not there.
 pub(super) async fn lost(site: &Site<'_>, facts: &[Told]) -> Vec<Told> {
-    let mysql = &site.stores.mysql;
+    // All rows as they are at one moment: somebody's last try may still be at work.
+    let mut connection = site.stores.mysql.acquire().await.unwrap();
+    let snapshot = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ";
+    sqlx::query(snapshot).execute(&mut *connection).await.unwrap();
+    let mut tx = connection.begin().await.unwrap();
+    let mysql = &mut *tx;
     let entries: Vec<(Uuid, Uuid, String, i64)> =
         sqlx::query_as("SELECT id, user_id, kind, amount FROM wallet_entries")
-            .fetch_all(mysql)
+            .fetch_all(&mut *mysql)
             .await
             .unwrap();
     let entries: BTreeMap<Uuid, _> = entries.into_iter().map(|row| (row.0, (row.1, row.2, row.3))).collect();
     let payments: Vec<(Uuid, Uuid, Uuid, String)> =
         sqlx::query_as("SELECT id, reservation_id, user_id, status FROM payments")
-            .fetch_all(mysql)
+            .fetch_all(&mut *mysql)
             .await
             .unwrap();
     let payments: BTreeMap<Uuid, _> =
         payments.into_iter().map(|row| (row.0, (row.1, row.2, row.3))).collect();
     let reservations: Vec<(Uuid, String)> =
-        sqlx::query_as("SELECT id, status FROM reservations").fetch_all(mysql).await.unwrap();
+        sqlx::query_as("SELECT id, status FROM reservations").fetch_all(&mut *mysql).await.unwrap();
     let reservations: BTreeMap<Uuid, String> = reservations.into_iter().collect();
     let issues: Vec<(Uuid, Uuid)> =
-        sqlx::query_as("SELECT id, user_id FROM coupon_issues").fetch_all(mysql).await.unwrap();
+        sqlx::query_as("SELECT id, user_id FROM coupon_issues").fetch_all(&mut *mysql).await.unwrap();
     let issues: BTreeMap<Uuid, Uuid> = issues.into_iter().collect();
     let claims: Vec<(Uuid, Uuid)> =
         sqlx::query_as("SELECT id, user_id FROM reward_claims WHERE status = 'success'")
-            .fetch_all(mysql)
+            .fetch_all(&mut *mysql)
             .await
             .unwrap();
     let claims: BTreeMap<Uuid, Uuid> = claims.into_iter().collect();

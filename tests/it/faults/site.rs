@@ -58,7 +58,7 @@ pub(super) struct Site<'a> {
 impl<'a> Site<'a> {
     /// So many instances on an empty Redis in `redis_dir` and a new database of the lane's.
     pub(super) async fn open(lane: &'a Lane, redis_dir: PathBuf, instances: usize) -> Self {
-        let redis = PrivateRedis::start(&redis_dir).await.unwrap();
+        let redis = PrivateRedis::start(crate::support::servers::with_users(&redis_dir)).await.unwrap();
         let stores = Stores::at(redis.port(), lane.mysql.lock().await.as_ref().unwrap()).await;
         Self::furnished(lane, Some(redis), redis_dir, stores, Vec::new(), instances).await
     }

@@ -43,10 +43,10 @@ pub(super) enum Fact {
     Claim { id: String, user: String },
 }
 
-/// A fact, when it was told, and whether by an instance that answers only what is durable.
+/// A fact, when it was asked for, and whether by an instance that answers only what is durable.
 #[derive(Debug, Clone)]
 pub(super) struct Told {
-    pub(super) at: Instant,
+    pub(super) asked: Instant,
     pub(super) durable: bool,
     pub(super) fact: Fact,
 }
@@ -76,7 +76,9 @@ struct Person<'a> {
     random: SmallRng,
     user: String,
     number: usize,
-    /// Whether the last call went to an instance that answers only what is durable.
+    /// When the last call was made.
+    asked: Instant,
+    /// Whether it went to an instance that answers only what is durable.
     durable: bool,
 }
 
@@ -99,7 +101,7 @@ impl Person<'_> {
         body: Option<&Value>,
     ) -> Heard {
         let at = self.random.random_range(0..self.site.seats.len());
-        self.durable = is_durable(at);
+        (self.asked, self.durable) = (Instant::now(), is_durable(at));
         let url = format!("{}{path}", self.site.seats[at].address.read().unwrap()[0]);
         let mut request = self.http.request(method.clone(), url).timeout(PATIENCE);
         for (name, value) in headers {
@@ -142,7 +144,7 @@ impl Person<'_> {
     }
 
     fn fact(&self, fact: Fact) {
-        let told = Told { at: Instant::now(), durable: self.durable, fact };
+        let told = Told { asked: self.asked, durable: self.durable, fact };
         self.log.facts.lock().unwrap().push(told);
     }
 
@@ -352,7 +354,7 @@ pub(super) async fn live(site: &Site<'_>, log: Arc<Log>, stop: Arc<AtomicBool>, 
         number += 1;
         let random = SmallRng::seed_from_u64(seed.wrapping_add(number as u64));
         let (http, log, stop) = (http.clone(), log.clone(), stop.clone());
-        Person { site, http, log, stop, random, user, number, durable: false }
+        Person { site, http, log, stop, random, user, number, asked: Instant::now(), durable: false }
     };
     let mut people: Vec<futures::future::BoxFuture<'_, ()>> = Vec::new();
     for _ in 0..BOOKERS {

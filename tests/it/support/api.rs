@@ -214,6 +214,20 @@ impl Call {
         self.try_send().await.unwrap()
     }
 
+    /// Sends it, and reads the whole answer unless that is a stream, which has no end.
+    pub(crate) async fn send_head(self) -> Answer {
+        let response = self.0.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let kind = headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let text = if kind.starts_with("text/event-stream") {
+            String::new()
+        } else {
+            response.text().await.unwrap()
+        };
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Answer { status, headers, text, body }
+    }
+
     /// Sends it, perhaps in vain.
     pub(crate) async fn try_send(self) -> Result<Answer, reqwest::Error> {
         let response = self.0.send().await?;

@@ -5,6 +5,7 @@ pub(crate) mod api;
 pub(crate) mod audit;
 pub(crate) mod certs;
 pub(crate) mod cluster;
+pub(crate) mod documents;
 pub(crate) mod instance;
 pub(crate) mod process;
 pub(crate) mod relay;

@@ -1,5 +1,6 @@
 //! One Redis and one MariaDB for the whole run, which end with the process; each test has a key prefix and a database of its own.
 
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -36,7 +37,7 @@ fn servers() -> &'static Servers {
                 let dir = TempDir::new("it").unwrap();
                 let (redis_dir, mysql_dir) = (dir.path().join("redis"), dir.path().join("mysql"));
                 let both = tokio::join!(
-                    PrivateRedis::start(&redis_dir),
+                    PrivateRedis::start(with_users(&redis_dir)),
                     PrivateMysql::start(&mysql_dir, Durability::Test)
                 );
                 ready.send(Servers { redis: both.0.unwrap(), mysql: both.1.unwrap(), _dir: dir }).unwrap();
@@ -93,7 +94,7 @@ impl Stores {
     /// The same with a Redis that this test may empty or kill.
     pub(crate) async fn with_own_redis() -> Self {
         let dir = TempDir::new("it-redis").unwrap();
-        let redis = PrivateRedis::start(dir.path()).await.unwrap();
+        let redis = PrivateRedis::start(with_users(dir.path())).await.unwrap();
         let stores = Self::empty(Some((redis, dir))).await;
         migrate(&stores.mysql, Partitions::new(PARTITIONS).unwrap()).await.unwrap();
         stores
@@ -233,13 +234,34 @@ impl Stores {
 
 /// A port of 127.0.0.1 as the URL of a Redis.
 pub(crate) fn redis_url_at(port: u16) -> String {
-    format!("redis://127.0.0.1:{port}")
+    format!("redis://{REDIS_USER}@127.0.0.1:{port}")
+}
+
+/// The user that every instance is in Redis: the one that `deploy/redis/users.acl` describes.
+pub(crate) const REDIS_USER: &str = "usher:of-the-tests-and-not-a-secret";
+
+/// Gives a private Redis its users: Usher's as an operator would have it, but for keys of any prefix, and one for the tests themselves, who may do everything.
+pub(crate) fn with_users(dir: &Path) -> &Path {
+    let (user, password) = REDIS_USER.split_once(':').unwrap();
+    let users = include_str!("../../../deploy/redis/users.acl");
+    let mut changed = users.to_owned();
+    for (from, to) in [
+        ("user default off", "user default on nopass ~* &* +@all"),
+        (">PASSWORD", &format!(">{password}")),
+        ("~usher:{p*", "~t*:{p*"),
+    ] {
+        assert!(changed.contains(from) && users.contains(&format!("user {user} on ")), "{users}");
+        changed = changed.replace(from, to);
+    }
+    std::fs::create_dir_all(dir).unwrap();
+    std::fs::write(dir.join("users.acl"), changed).unwrap();
+    dir
 }
 
 /// Where Redis keeps its append-only file, in its directory.
 const AOF: &str = "appendonlydir";
 
-fn copy_files(from: &std::path::Path, to: &std::path::Path) {
+fn copy_files(from: &Path, to: &Path) {
     for file in std::fs::read_dir(from).unwrap() {
         let file = file.unwrap();
         std::fs::copy(file.path(), to.join(file.file_name())).unwrap();

@@ -1,0 +1,144 @@
+//! What Usher's user in Redis may do: what it does, and nothing else. Every other test runs as that user, so what it lacks shows there.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::coupon_payments::coupon;
+use crate::support::resp::{Reply, Resp};
+use crate::support::servers::REDIS_USER;
+use crate::support::{NIGHT, SHOW, Stores, World, eventually, new_key};
+
+const FILE: &str = include_str!("../../deploy/redis/users.acl");
+/// What the code asks for beside the scripts (`src/redis`), and what the driver does to connect.
+const BY_CODE: &str = "auth client|id ping quit info time wait command|info scan eval evalsha script|exists script|load get set xrange xrevrange xlen xtrim \
+                       hlen hget hmget hscan zcard zcount zscan zmscore";
+
+fn granted() -> BTreeSet<String> {
+    let user = FILE.lines().find(|line| line.starts_with("user usher ")).unwrap();
+    user.split(' ').filter_map(|word| word.strip_prefix('+')).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn the_file_grants_what_is_used_and_nothing_else() {
+    assert!(FILE.starts_with("user default off\n"), "nobody else may come in");
+    assert!(!granted().iter().any(|word| word.starts_with('@')), "no category");
+    let mut redis = Stores::new().await.redis().await;
+    let mut used: BTreeSet<String> = BY_CODE.split_whitespace().map(str::to_owned).collect();
+    let mut open = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("lua")];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let words =
+            text.split('\'').filter(|word| word.len() > 2 && word.bytes().all(|it| it.is_ascii_uppercase()));
+        for word in words.collect::<BTreeSet<_>>() {
+            // An option such as LIMIT is no command.
+            if redis.ask(&["COMMAND", "INFO", word]).await != Reply::List(vec![Reply::Nil]) {
+                used.insert(word.to_lowercase());
+            }
+        }
+    }
+    assert_eq!(granted(), used);
+}
+
+async fn as_usher(port: u16) -> Resp {
+    let mut redis = Resp::connect(port).await;
+    let (user, password) = REDIS_USER.split_once(':').unwrap();
+    redis.ask(&["AUTH", user, password]).await;
+    redis
+}
+
+#[tokio::test]
+async fn the_user_can_neither_rule_redis_nor_see_what_is_not_ushers() {
+    let stores = Stores::with_own_redis().await;
+    stores.redis().await.ask(&["SET", "somebody-elses", "secret"]).await;
+    let mut redis = as_usher(stores.redis_port).await;
+    let own = stores.key(0, "seq");
+    redis.ask(&["SET", &own, "1"]).await;
+    for line in [
+        "KEYS *",
+        "FLUSHALL",
+        "FLUSHDB",
+        "CONFIG GET requirepass",
+        "CONFIG SET dir /",
+        "ACL LIST",
+        "ACL SETUSER usher allcommands",
+        "CLIENT LIST",
+        "CLIENT KILL ID 1",
+        "MONITOR",
+        "SHUTDOWN NOSAVE",
+        "REPLICAOF NO ONE",
+        "BGREWRITEAOF",
+        "MODULE LIST",
+        "SCRIPT FLUSH",
+        "SCRIPT KILL",
+        "FUNCTION FLUSH",
+        "SUBSCRIBE usher",
+        "PUBLISH usher x",
+        "SWAPDB 0 1",
+        "SELECT 1",
+        "RANDOMKEY",
+        "GET somebody-elses",
+        "SET somebody-elses x",
+        "XADD somebody-elses * a b",
+    ] {
+        let words: Vec<&str> = line.split(' ').collect();
+        refused(line, redis.try_ask(&words).await);
+    }
+    for line in ["DEL", "EXPIRE 1", "DUMP", "RENAME x", "MIGRATE 127.0.0.1 1 0 1"] {
+        let mut words: Vec<&str> = line.split(' ').collect();
+        words.insert(1, &own);
+        refused(line, redis.try_ask(&words).await);
+    }
+    for call in ["'GET', 'somebody-elses'", "'FLUSHALL'", "'PUBLISH', 'a', 'b'", "'DEL', KEYS[1]"] {
+        let script = format!("return redis.call({call})");
+        refused(call, redis.try_ask(&["EVAL", &script, "1", &own]).await);
+    }
+    refused("without a password", {
+        let mut nobody = Resp::connect(stores.redis_port).await;
+        nobody.try_ask(&["AUTH", "usher", "guess"]).await
+    });
+}
+
+fn refused(what: &str, reply: Reply) {
+    match reply {
+        Reply::Error(error)
+            if ["NOPERM", "WRONGPASS", "ACL failure", "The user executing the script"]
+                .iter()
+                .any(|it| error.contains(it)) => {}
+        other => panic!("{what}: {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_usher_does_is_refused() {
+    let world = World::on(Stores::with_own_redis().await, 1).await;
+    world.show(10, 1_000).await;
+    let (api, stores) = (&world.api, &world.stores);
+    api.put("/admin/coupons/off", &coupon(100, 100)).await.expect(200);
+    world.everywhere("/v1/coupons/off", |_| true).await;
+    let guest = api.active_guest(SHOW).await;
+    api.charge(&guest.user, 5_000).await;
+    let issue = api.post("/v1/coupons/off/issues").user(&guest.user).send().await.expect(201);
+    let reservation = api.held(&guest.token, NIGHT, &[1, 2]).await;
+    let body = json!({"reservation_id": reservation, "coupon_issue_id": issue["id"]});
+    api.post("/v1/payments").token(&guest.token).key(&new_key()).json(&body).send().await.expect(201);
+    let cancel = format!("/v1/reservations/{reservation}/cancel");
+    api.post(&cancel).user(&guest.user).key(&new_key()).send().await.expect(200);
+    stores.at_rest().await;
+    stores.lose(stores.partition_of(SHOW)).await;
+    eventually("the lost partition is laid back", async || {
+        let ready = api.get("/readyz").send().await;
+        let joined = api.join(SHOW, &guest.user).await;
+        (ready.status == 200 && [200, 201].contains(&joined.status)).then_some(())
+    })
+    .await;
+    let audit = api.admin_call(reqwest::Method::POST, "/admin/audit").send().await.expect(200);
+    assert_eq!(audit["consistent"], true, "{audit}");
+    let log = stores.redis().await.ask(&["ACL", "LOG"]).await.list();
+    assert!(log.is_empty(), "Redis has refused {log:?}");
+}

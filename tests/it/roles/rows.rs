@@ -1,0 +1,263 @@
+//! The rows: how each route is asked, and what everybody hears.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::stage::{Case, Needs, Role, Stage, reward};
+use crate::coupon_payments::coupon;
+use crate::support::api::Call;
+use crate::support::world::{fast_queue, night};
+use crate::support::{NIGHT, SHOW, new_key};
+
+/// Routes that no document has, since they are no part of the contract.
+pub(super) const UNDOCUMENTED: [&str; 10] = [
+    "/",
+    "/waiting/{queue}",
+    "/waiting/{queue}/place",
+    "/docs/",
+    "/openapi.json",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/admin/queues (public listener)",
+    "/v1/wallet (admin listener)",
+];
+
+type Ask = Box<dyn Fn(&Stage, &Case, Role) -> Call + Send + Sync>;
+
+/// A route, and what each of [`super::ROLES`] hears; nothing where the role makes no sense.
+pub(super) struct Row {
+    pub(super) method: Method,
+    pub(super) template: &'static str,
+    note: &'static str,
+    pub(super) needs: Needs,
+    pub(super) call: Ask,
+    pub(super) answers: [&'static str; 6],
+}
+
+impl Row {
+    /// What tells the row from another one of the same route.
+    pub(super) fn note(&self) -> String {
+        if self.note.is_empty() { String::new() } else { format!(" {}", self.note) }
+    }
+
+    /// Whether it is for operators.
+    pub(super) fn is_admins(&self) -> bool {
+        self.template.starts_with("/admin/")
+    }
+
+    fn note_is(mut self, note: &'static str) -> Self {
+        self.note = note;
+        self
+    }
+
+    fn bought(mut self) -> Self {
+        self.needs = Needs::Bought;
+        self
+    }
+
+    /// What is sent beside the credentials.
+    fn sending(mut self, more: impl Fn(&Stage, &Case, Role, Call) -> Call + Send + Sync + 'static) -> Self {
+        let call = self.call;
+        self.call = Box::new(move |stage, case, role| more(stage, case, role, call(stage, case, role)));
+        self
+    }
+
+    /// The JSON that is sent, which may depend on the case.
+    fn json(self, body: impl Fn(&Stage, &Case, Role) -> Value + Send + Sync + 'static) -> Self {
+        self.sending(move |stage, case, role, call| call.json(&body(stage, case, role)))
+    }
+
+    fn keyed(self) -> Self {
+        self.sending(|_, _, _, call| call.key(&new_key()))
+    }
+}
+
+/// The path with the case's things in it.
+fn path(template: &str, case: &Case) -> String {
+    let id = if template.contains("/payments/") { &case.payment } else { &case.reservation };
+    let path = template.split(' ').next().unwrap();
+    [
+        ("{id}", id.as_str()),
+        ("{queue}", SHOW),
+        ("{concert}", SHOW),
+        ("{schedule}", NIGHT),
+        ("{coupon}", "off"),
+        ("{code}", "hello"),
+        ("{user}", &case.user.user),
+    ]
+    .into_iter()
+    .fold(path.to_owned(), |path, (name, value)| path.replace(name, value))
+}
+
+fn row(method: Method, template: &'static str, token: bool, answers: [&'static str; 6]) -> Row {
+    let called = method.clone();
+    let call: Ask =
+        Box::new(move |stage, case, role| stage.public(case, role, token, &called, &path(template, case)));
+    Row { method, template, note: "", needs: Needs::Held, call, answers }
+}
+
+/// Nobody has to say who they are.
+fn open(template: &'static str, status: &'static str) -> Row {
+    row(Method::GET, template, false, [status, status, status, "", status, status])
+}
+
+const UNKNOWN: &str = "401 `unauthenticated`";
+const NO_TOKEN: &str = "401 `invalid_queue_token`";
+const WRONG_USER: &str = "403 `wrong_user`";
+const NOT_FOUND: &str = "404 `not_found`";
+
+/// For a user, about what is their own: another user hears of other things.
+fn own(method: Method, template: &'static str, status: &'static str) -> Row {
+    row(method, template, false, [UNKNOWN, status, status, "", status, UNKNOWN])
+}
+
+/// For the holder of a queue token who is inside, about what everybody inside may do.
+fn inside(method: Method, template: &'static str, status: &'static str) -> Row {
+    row(method, template, true, [NO_TOKEN, status, status, WRONG_USER, status, UNKNOWN])
+}
+
+/// For the owner of what the path names, by identity.
+fn owner(method: Method, template: &'static str, status: &'static str) -> Row {
+    row(method, template, false, [UNKNOWN, status, NOT_FOUND, "", status, UNKNOWN])
+}
+
+/// The same, by queue token.
+fn owner_by_token(method: Method, template: &'static str, status: &'static str) -> Row {
+    row(method, template, true, [UNKNOWN, status, NOT_FOUND, WRONG_USER, status, UNKNOWN])
+        .note_is("by queue token")
+}
+
+fn admin(method: Method, template: &'static str) -> Row {
+    let call = {
+        let method = method.clone();
+        move |stage: &Stage, case: &Case, role: Role| {
+            // What is made has a name of its own, what is asked for is there.
+            let path = match method {
+                Method::PUT => {
+                    let place = template.find('{').unwrap();
+                    let own = if template.contains("{user}") { &case.user.user } else { &case.name };
+                    let rest = template[place..].split_once('}').unwrap().1;
+                    format!("{}{own}{rest}", &template[..place])
+                }
+                _ => path(template, case),
+            };
+            stage.admin(case, role, &method, &path)
+        }
+    };
+    let answers = [UNKNOWN, UNKNOWN, UNKNOWN, "", UNKNOWN, "200"];
+    Row { method, template, note: "", needs: Needs::Held, call: Box::new(call), answers }
+}
+
+pub(super) fn rows() -> Vec<Row> {
+    let mut rows = public();
+    rows.extend(operators());
+    rows.extend(beside());
+    rows
+}
+
+fn public() -> Vec<Row> {
+    use Method as M;
+    let amount = |_: &Stage, _: &Case, _: Role| json!({"amount": 100});
+    let seat = |stage: &Stage, _: &Case, _: Role| json!({"schedule_id": NIGHT, "seats": [stage.free_seat()]});
+    let pays = |_: &Stage, case: &Case, _: Role| json!({"reservation_id": case.reservation});
+    // Each for a seat of their own, and all with the user's coupon.
+    let pays_with_coupon = |_: &Stage, case: &Case, role: Role| {
+        let mine = if role == Role::Other { &case.others } else { &case.reservation };
+        json!({"reservation_id": mine, "coupon_issue_id": case.issue})
+    };
+    let payment = |other| {
+        row(M::POST, "/v1/payments", true, [NO_TOKEN, "201", other, WRONG_USER, "201", UNKNOWN]).keyed()
+    };
+    let mut check =
+        row(M::GET, "/v1/queues/{queue}/check", true, ["401 `not_admitted`", "204", "204", "", "204", "204"]);
+    check.answers[3] = "204";
+    let mut charge = own(M::POST, "/v1/wallet/charges", "403 `forbidden`").keyed().json(amount);
+    charge.answers[4] = "201";
+    vec![
+        open("/.well-known/jwks.json", "200"),
+        open("/v1/queues/{queue}", "200"),
+        own(M::POST, "/v1/queues/{queue}/tokens", "200"),
+        inside(M::GET, "/v1/queues/{queue}/tokens/me", "200"),
+        inside(M::DELETE, "/v1/queues/{queue}/tokens/me", "204"),
+        inside(M::GET, "/v1/queues/{queue}/tokens/me/events", "200"),
+        check,
+        open("/v1/concerts", "200"),
+        open("/v1/concerts/{concert}", "200"),
+        inside(M::GET, "/v1/concerts/{concert}/schedules", "200"),
+        inside(M::GET, "/v1/schedules/{schedule}/seats", "200"),
+        inside(M::POST, "/v1/reservations", "201").json(seat),
+        inside(M::POST, "/v1/reservations/best", "201")
+            .json(|_, _, _| json!({"schedule_id": NIGHT, "quantity": 1})),
+        own(M::GET, "/v1/reservations/mine", "200"),
+        owner(M::GET, "/v1/reservations/{id}", "200"),
+        owner_by_token(M::GET, "/v1/reservations/{id}", "200"),
+        owner(M::DELETE, "/v1/reservations/{id}", "204"),
+        owner_by_token(M::DELETE, "/v1/reservations/{id}", "204"),
+        owner(M::POST, "/v1/reservations/{id}/cancel", "200").bought().keyed(),
+        payment(NOT_FOUND).json(pays),
+        payment("422 `coupon_not_applicable`").json(pays_with_coupon).note_is("with the user's coupon"),
+        owner(M::GET, "/v1/payments/{id}", "200").bought(),
+        owner_by_token(M::GET, "/v1/payments/{id}", "200").bought(),
+        own(M::GET, "/v1/wallet", "200"),
+        charge,
+        own(M::POST, "/v1/wallet/uses", "201").keyed().json(amount),
+        own(M::GET, "/v1/wallet/entries", "200"),
+        open("/v1/coupons/{coupon}", "200"),
+        own(M::POST, "/v1/coupons/{coupon}/issues", "201").sending(|stage, case, role, _| {
+            stage.public(case, role, false, &Method::POST, "/v1/coupons/fresh/issues")
+        }),
+        own(M::GET, "/v1/coupons/issues/mine", "200"),
+        open("/v1/rewards/{code}", "200"),
+        own(M::POST, "/v1/rewards/{code}/claims", "201"),
+        own(M::GET, "/v1/rewards/{code}/claims/mine", "200"),
+    ]
+}
+
+fn operators() -> Vec<Row> {
+    use Method as M;
+    vec![
+        admin(M::GET, "/admin/queues"),
+        admin(M::GET, "/admin/queues/{queue}"),
+        admin(M::PUT, "/admin/queues/{queue}").json(|_, _, _| fast_queue()),
+        admin(M::PUT, "/admin/concerts/{concert}").json(|_, case, _| {
+            let mut night = night(5, 1_000);
+            night["id"] = json!(case.name);
+            json!({"title": "Another", "schedules": [night]})
+        }),
+        admin(M::GET, "/admin/concerts/{concert}/reservations"),
+        admin(M::PUT, "/admin/coupons/{coupon}").json(|_, _, _| coupon(100, 100)),
+        admin(M::GET, "/admin/coupons/{coupon}/issues"),
+        admin(M::PUT, "/admin/rewards/{code}").json(|_, _, _| reward()),
+        admin(M::GET, "/admin/rewards/{code}/claims"),
+        admin(M::PUT, "/admin/users/{user}/facts").json(|_, _, _| json!({"login_days": 7})),
+        admin(M::POST, "/admin/audit"),
+    ]
+}
+
+/// What is beside the contract: pages, documents, health, metrics; and each listener's paths on the other.
+fn beside() -> Vec<Row> {
+    use Method as M;
+    let everybody = |template, asks_admin: bool, status: &'static str| {
+        let mut row = open(template, status);
+        if asks_admin {
+            row.call =
+                Box::new(move |stage, case, role| stage.admin(case, role, &M::GET, &path(template, case)));
+            row.note = "(admin listener)";
+        }
+        row
+    };
+    let mut rows: Vec<Row> = ["/", "/docs/", "/openapi.json", "/healthz", "/readyz", "/waiting/{queue}"]
+        .map(|template| everybody(template, false, "200"))
+        .into();
+    rows.push(own(M::POST, "/waiting/{queue}/place", "200"));
+    rows.extend(
+        ["/", "/openapi.json", "/healthz", "/readyz", "/metrics"]
+            .map(|template| everybody(template, true, "200")),
+    );
+    rows.push(everybody("/admin/queues (public listener)", false, NOT_FOUND));
+    let mut wallet = everybody("/v1/wallet (admin listener)", true, NOT_FOUND);
+    wallet.note = "";
+    rows.push(wallet);
+    rows
+}
