@@ -149,6 +149,9 @@ async fn a_purchase_over_tls_whose_certificate_is_renewed() {
     let instance = with(&stores, |args| {
         args.listen.tls_cert_file = path(&files.chain);
         args.listen.tls_key_file = path(&files.key);
+        // What is looked for has nothing to do with how busy the machine is.
+        args.http.idle_timeout_seconds = Some("3600".into());
+        args.http.header_timeout_ms = Some("60000".into());
     })
     .await;
     let admin = Api::new(vec![[instance.admin.clone(), instance.admin.clone()]]);
@@ -210,8 +213,8 @@ async fn a_certificate_that_is_none_is_told_at_the_start() {
 async fn slow_and_greedy_clients_are_let_go_and_others_served() {
     let stores = Stores::new().await;
     let instance = with(&stores, |args| {
-        args.http.header_timeout_ms = Some("200".into());
-        args.http.idle_timeout_seconds = Some("1".into());
+        args.http.header_timeout_ms = Some("1000".into());
+        args.http.idle_timeout_seconds = Some("4".into());
         args.http.request_timeout_ms = Some("5000".into());
     })
     .await;
@@ -249,11 +252,8 @@ async fn slow_and_greedy_clients_are_let_go_and_others_served() {
     let said = to_end(slow_body).await;
     assert!(said.starts_with("HTTP/1.1 503") && said.contains("overloaded"), "{said}");
     assert_eq!(api.balance(&user).await, 0);
-    eventually("no connection is left but the test's own", || async {
-        let metrics = api.keyless_admin_call(reqwest::Method::GET, "/metrics").send().await.expect_text(200);
-        metrics.contains("usher_connections ").then_some(())
-    })
-    .await;
+    let metrics = api.keyless_admin_call(reqwest::Method::GET, "/metrics").send().await.expect_text(200);
+    assert!(metrics.contains("usher_connections "), "{metrics}");
     instance.stop().await;
 }
 
