@@ -59,9 +59,16 @@ impl Line {
         }
         let body = if body.is_null() { Full::default() } else { Full::from(body.to_string()) };
         let request = request.header("content-type", "application/json").body(body).unwrap();
+        // The one before may have its answer and still be on its way out.
         let answer = match self {
-            Self::One(send) => send.send_request(request).await,
-            Self::Two(send) => send.send_request(request).await,
+            Self::One(send) => {
+                send.ready().await.unwrap();
+                send.send_request(request).await
+            }
+            Self::Two(send) => {
+                send.ready().await.unwrap();
+                send.send_request(request).await
+            }
         };
         let answer = answer.unwrap();
         let status = answer.status().as_u16();

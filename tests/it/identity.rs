@@ -167,7 +167,11 @@ async fn every_source_at_once_and_every_kind_of_key() {
     assert_eq!(wallet(&service).user(&other).send().await.expect(200)["user_id"], other.as_str());
     wallet(&service).send().await.problem(401, "unauthenticated");
     // The bare header does not help a claim that does not hold, nor a key of another kind, nor an algorithm that is none.
-    let confused = by_hmac(edwards.pair.public_key().as_ref(), &json!({"alg": "HS256", "kid": "e"}), &claims(&user, 600, "any"));
+    let confused = by_hmac(
+        edwards.pair.public_key().as_ref(),
+        &json!({"alg": "HS256", "kid": "e"}),
+        &claims(&user, 600, "any"),
+    );
     let unsigned = bearer(&json!({"alg": "none"}), &claims(&user, 600, "any"), |_| Vec::new());
     for bad in [by_p256("e"), by_p256("unknown"), confused, unsigned, format!("{service}x")] {
         wallet(&bad).send().await.problem(401, "unauthenticated");
@@ -190,8 +194,10 @@ async fn a_secret_signs_for_one_audience_and_issuer_and_a_time() {
     let api = Api::new(vec![[instance.public.clone(), instance.admin.clone()]]);
     let user = new_user();
     let header = json!({"alg": "HS256"});
-    let good = json!({"sub": user, "exp": now() + 600, "nbf": now(), "aud": ["other", "usher"], "iss": ISSUER});
-    let status = async |token: String| api.get("/v1/wallet").header("authorization", &token).send().await.status;
+    let good =
+        json!({"sub": user, "exp": now() + 600, "nbf": now(), "aud": ["other", "usher"], "iss": ISSUER});
+    let status =
+        async |token: String| api.get("/v1/wallet").header("authorization", &token).send().await.status;
     assert_eq!(status(by_hmac(SECRET.as_bytes(), &header, &good)).await, 200);
     for (name, value) in [
         ("exp", json!(now() - 600)),
