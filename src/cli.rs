@@ -70,6 +70,8 @@ enum Command {
         #[command(flatten)]
         stores: StoreArgs,
     },
+    /// Make USHER_PARTITIONS the count of partitions, while no instance runs: Redis is laid anew from MySQL; holds are lost
+    Repartition(StoreArgs),
     /// Events that MySQL refused and that were put aside
     #[command(subcommand)]
     DeadLetters(DeadLetters),
@@ -169,6 +171,8 @@ pub enum Job {
     Archive(ConcertId, StoreSettings),
     /// `usher recover`
     Recover(Option<u16>, StoreSettings),
+    /// `usher repartition`
+    Repartition(StoreSettings),
     /// `usher dead-letters list`
     ListDeadLetters(MigrateSettings),
     /// `usher dead-letters retry`
@@ -249,6 +253,7 @@ impl Command {
             }
             Self::Archive { concert, stores } => Job::Archive(concert, StoreSettings::new(&stores)?),
             Self::Recover { partition, stores } => Job::Recover(partition, StoreSettings::new(&stores)?),
+            Self::Repartition(args) => Job::Repartition(StoreSettings::with_count(&args)?),
             Self::DeadLetters(DeadLetters::List(args)) => Job::ListDeadLetters(MigrateSettings::new(&args)?),
             Self::DeadLetters(DeadLetters::Retry { only, mysql }) => {
                 Job::RetryDeadLetters(only, MigrateSettings::new(&mysql)?)
@@ -284,6 +289,7 @@ impl Job {
             Self::AuditQueue(queue, stores) => sound(app::audit_queue(&stores, &queue).await?),
             Self::Archive(concert, stores) => app::archive(&stores, &concert).await,
             Self::Recover(partition, stores) => app::recover(&stores, partition).await,
+            Self::Repartition(stores) => sound(Box::pin(app::repartition(&stores)).await?),
             Self::ListDeadLetters(settings) => app::list_dead_letters(&settings).await,
             Self::RetryDeadLetters(only, settings) => app::retry_dead_letters(&settings, only).await,
             Self::AdminLog(newest, settings) => app::print_admin_log(&settings, newest).await,
@@ -342,6 +348,10 @@ mod tests {
         ));
         let recover = job("usher recover --partition 7 --mysql-url mysql://h/d --redis-url redis://h");
         assert!(matches!(recover, Ok(Job::Recover(Some(7), _))));
+        assert!(matches!(
+            job("usher repartition --partitions 16 --mysql-url mysql://h/d --redis-url redis://h"),
+            Ok(Job::Repartition(stores)) if stores.partitions.count() == 16
+        ));
         let stores = "--mysql-url mysql://h/d --redis-url redis://h";
         assert!(matches!(job(&format!("usher audit {stores}")), Ok(Job::Audit(_))));
         assert!(matches!(job(&format!("usher audit queue show {stores}")), Ok(Job::AuditQueue(..))));

@@ -9,6 +9,7 @@ mod contract;
 mod dead_letters;
 mod demo;
 mod recover;
+mod repartition;
 mod retire;
 mod serve;
 
@@ -50,6 +51,7 @@ pub use admin_log::print as print_admin_log;
 pub use api::{admin_document, public_document};
 pub use dead_letters::{list as list_dead_letters, retry as retry_dead_letters};
 pub use recover::recover;
+pub use repartition::repartition;
 pub use retire::Retirement;
 pub use serve::{archive, audit, audit_queue, dev, migrate, rotate_keys, seed_demo, serve};
 
@@ -125,6 +127,11 @@ pub enum Error {
     /// Some partitions could not be laid back.
     #[error("{0} partitions do not serve")]
     NotRecovered(usize),
+    /// Somebody else is connected to the database.
+    #[error(
+        "{0} other connections to the database: stop every instance, and whatever else uses it, and try again"
+    )]
+    OthersConnected(i64),
     /// Some dead letters are refused again.
     #[error("{0} dead letters are refused again")]
     StillDead(u32),
@@ -236,6 +243,10 @@ async fn connect(stores: &StoreSettings) -> Result<(Redis, MySqlPool), Error> {
         }
         Some(_) => {}
     }
+    Ok((connect_redis(stores).await?, mysql))
+}
+
+async fn connect_redis(stores: &StoreSettings) -> Result<Redis, Error> {
     let keys = Keys::new(&stores.redis.key_prefix, stores.partitions);
     let settings = redis::Settings {
         url: stores.redis.url.clone(),
@@ -244,7 +255,7 @@ async fn connect(stores: &StoreSettings) -> Result<(Redis, MySqlPool), Error> {
         may_forget: stores.redis.may_forget,
         reach: Reach { replicas: stores.redis.wait_replicas, aof: stores.redis.wait_aof },
     };
-    Ok((Redis::connect(&settings, keys).await?, mysql))
+    Ok(Redis::connect(&settings, keys).await?)
 }
 
 impl From<config::Ack> for AckSettings {

@@ -108,6 +108,18 @@ impl StoreSettings {
         settings.ok_or_else(BadSettings::default)
     }
 
+    /// The same for a command that makes USHER_PARTITIONS the count: it must be given.
+    ///
+    /// # Errors
+    /// All settings that are wrong.
+    pub fn with_count(args: &StoreArgs) -> Result<Self, BadSettings> {
+        let mut check = Checker::default();
+        check.required("USHER_PARTITIONS", args.partitions.as_deref());
+        let settings = Self::read(args, &mut check);
+        check.finish()?;
+        settings.ok_or_else(BadSettings::default)
+    }
+
     pub(super) fn read(args: &StoreArgs, check: &mut Checker) -> Option<Self> {
         let redis_url = redis_url(args.redis_url.as_deref(), check);
         let mysql_url = mysql_url(args.mysql_url.as_deref(), args.mysql_ca_file.as_deref(), check);

@@ -12,7 +12,9 @@
 //! | `writer.before_commit` | when all rows and checkpoints of a pass are written and nothing is committed |
 //! | `writer.after_commit` | when a pass is committed and its entries still stand in the outboxes |
 //! | `writer.after_trim` | when they are trimmed |
+//! | `repartition.before_commit`, `repartition.after_commit` | every partition is barred; the new count is in MySQL, and nothing is laid yet |
 //! | `recovery.before_commit` | when a partition is laid back, the new generation is in Redis and not yet in MySQL |
+//! | `redis.load_scripts` | when the fences of a Redis that may be another were looked at and it does not know our scripts yet |
 //!
 //! A payment goes through `payment/begin`, `coupons/take`, `wallet/debit`, `payment/confirm`, `coupons/settle`, `payment/settled`, and back through
 //! `payment/void`, `wallet/refund`, `coupons/give_back`, `payment/voided`.

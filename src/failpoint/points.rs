@@ -6,12 +6,15 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The points beside those of the scripts.
-const OTHERS: [&str; 5] = [
+const OTHERS: [&str; 8] = [
     "writer.before_transaction",
     "writer.before_commit",
     "writer.after_commit",
     "writer.after_trim",
     "recovery.before_commit",
+    "redis.load_scripts",
+    "repartition.before_commit",
+    "repartition.after_commit",
 ];
 
 /// Why the points could not be set.

@@ -22,17 +22,36 @@ pub struct Checkpoint {
 /// The checkpoints of all partitions, in order.
 ///
 /// # Errors
-/// [`Error::NotMigrated`] when a partition has none; [`Error::Sql`] from the database.
+/// [`Error::NotMigrated`] when a partition has none; [`Error::OtherPartitions`] when there are more, because the count was changed under a
+/// running instance; [`Error::Sql`] from the database.
 pub async fn load(pool: &MySqlPool, partitions: Partitions) -> Result<Vec<Checkpoint>, Error> {
     let rows: Vec<(u16, u64, Option<u64>)> =
         sqlx::query_as("SELECT partition_id, n, generation FROM outbox_checkpoints ORDER BY partition_id")
             .fetch_all(pool)
             .await?;
+    all(rows, partitions)
+}
+
+/// Locks all of them until the transaction ends, and gives them in order.
+///
+/// # Errors
+/// Those of [`load`].
+pub async fn lock_all(tx: &mut MySqlConnection, partitions: Partitions) -> Result<Vec<Checkpoint>, Error> {
+    let select =
+        "SELECT partition_id, n, generation FROM outbox_checkpoints ORDER BY partition_id FOR UPDATE";
+    all(sqlx::query_as(select).fetch_all(tx).await?, partitions)
+}
+
+fn all(rows: Vec<(u16, u64, Option<u64>)>, partitions: Partitions) -> Result<Vec<Checkpoint>, Error> {
+    let found = rows.len();
     let known = rows.into_iter().filter_map(|(number, n, generation)| {
         partitions.nth(number).map(|partition| Checkpoint { partition, n, generation })
     });
     let checkpoints: Vec<_> = known.collect();
-    if checkpoints.len() == usize::from(partitions.count()) {
+    let asked = partitions.count();
+    if found > usize::from(asked) {
+        Err(Error::OtherPartitions { recorded: u16::try_from(found).unwrap_or(u16::MAX), asked })
+    } else if checkpoints.len() == usize::from(asked) {
         Ok(checkpoints)
     } else {
         Err(Error::NotMigrated("a row of outbox_checkpoints"))

@@ -1,4 +1,4 @@
-//! The migrator: the tables of `migrations/`, and the rows that decide how the data is laid out.
+//! The migrator, and the count of partitions that it records: the tables of `migrations/`, and the rows that decide how the data is laid out.
 //!
 //! Any number of instances may run it at once. One of them holds a named lock for as long as its connection lives; the
 //! others wait. The driver's own lock isn't used: it waits with a timeout of −1, which MariaDB answers with NULL and no lock.
@@ -85,14 +85,56 @@ async fn record(connection: &mut MySqlConnection, partitions: Partitions) -> Res
         .execute(&mut *tx)
         .await?;
     sqlx::query("INSERT INTO definitions (id, version) VALUES (1, 0)").execute(&mut *tx).await?;
-    let all: Vec<u16> = (0..asked).collect();
+    lay_checkpoints(&mut tx, partitions, 0).await?;
+    Ok(tx.commit().await?)
+}
+
+async fn lay_checkpoints(tx: &mut MySqlConnection, partitions: Partitions, n: u64) -> Result<(), Error> {
+    let all: Vec<u16> = (0..partitions.count()).collect();
     for some in all.chunks(CHECKPOINTS) {
         let mut insert =
             sqlx::QueryBuilder::new("INSERT INTO outbox_checkpoints (partition_id, n, updated_at) ");
         insert.push_values(some, |mut row, partition| {
-            row.push_bind(*partition).push("0").push("UTC_TIMESTAMP(3)");
+            row.push_bind(*partition).push_bind(n).push("UTC_TIMESTAMP(3)");
         });
         insert.build().persistent(false).execute(&mut *tx).await?;
     }
-    Ok(tx.commit().await?)
+    Ok(())
+}
+
+/// Holds a count against the recorded one, inside a transaction; with `lock` nobody changes it until that ends.
+///
+/// # Errors
+/// [`Error::OtherPartitions`] when they differ, [`Error::Sql`] from the database.
+pub async fn check_count(tx: &mut MySqlConnection, partitions: Partitions, lock: bool) -> Result<(), Error> {
+    let select = match lock {
+        true => "SELECT partitions FROM usher WHERE id = 1 FOR UPDATE",
+        false => "SELECT partitions FROM usher WHERE id = 1",
+    };
+    let recorded: Option<u16> = sqlx::query_scalar(select).fetch_optional(tx).await?;
+    let (recorded, asked) =
+        (recorded.ok_or(Error::NotMigrated("the count of partitions"))?, partitions.count());
+    if recorded == asked { Ok(()) } else { Err(Error::OtherPartitions { recorded, asked }) }
+}
+
+/// Makes `partitions` the count: as many checkpoints, each at `n` and without a generation, in place of those that were there. Whoever calls it has
+/// barred every partition in Redis and holds the locks of the count and of all checkpoints.
+///
+/// # Errors
+/// [`Error::Sql`] from the database.
+pub async fn lay_out(tx: &mut MySqlConnection, partitions: Partitions, n: u64) -> Result<(), Error> {
+    sqlx::query("DELETE FROM outbox_checkpoints").execute(&mut *tx).await?;
+    lay_checkpoints(tx, partitions, n).await?;
+    sqlx::query("UPDATE usher SET partitions = ? WHERE id = 1").bind(partitions.count()).execute(tx).await?;
+    Ok(())
+}
+
+/// How many connections others have to this database, as far as the user may see: the user's own, or everybody's with the right PROCESS.
+///
+/// # Errors
+/// [`Error::Sql`] from the database.
+pub async fn others_connected(connection: &mut MySqlConnection) -> Result<i64, Error> {
+    let count =
+        "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()";
+    Ok(sqlx::query_scalar(count).fetch_one(connection).await?)
 }

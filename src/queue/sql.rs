@@ -144,7 +144,7 @@ pub(super) async fn promotions(
     queue: &QueueId,
 ) -> Result<Vec<Promotion>, mysql::Error> {
     let rows: Vec<(i64, i64, u32, DateTime<Utc>)> = sqlx::query_as(
-        "SELECT from_score, to_score, count, promoted_at FROM promotions WHERE queue_id = ? ORDER BY partition_id, n, idx",
+        "SELECT from_score, to_score, count, promoted_at FROM promotions WHERE queue_id = ? ORDER BY n, partition_id, idx",
     )
     .bind(queue.as_str())
     .fetch_all(connection)

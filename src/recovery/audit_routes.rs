@@ -25,7 +25,7 @@ impl From<Error> for Problem {
         match error {
             Error::Redis(error) => error.into(),
             Error::Mysql(error) => error.into(),
-            Error::Overtaken(_) | Error::Undrained(_) | Error::Row(..) => {
+            Error::Overtaken(_) | Error::Undrained(_) | Error::DeadLetters(_) | Error::Row(..) => {
                 tracing::error!(%error, "an audit ended as a recovery does");
                 Self::internal()
             }

@@ -18,6 +18,9 @@ pub enum Error {
     /// What stands in the partition's outbox does not come to MySQL, so laying it back would lose it.
     #[error("the outbox of partition {0} is not being written to MySQL; nothing of it is thrown away")]
     Undrained(Partition),
+    /// Events that MySQL refused are kept by the numbers of their partitions.
+    #[error("{0} dead letters are kept: apply them first (`usher dead-letters retry`)")]
+    DeadLetters(i64),
     /// A row is not of a form that this release knows.
     #[error("a row of {0} can't be laid back: {1}")]
     Row(&'static str, String),

@@ -7,6 +7,7 @@
 //! - [`open`]: verifies the fences, at start and whenever what was verified is in doubt.
 //! - [`run`]: the verifier's loop, which also starts recoveries.
 //! - [`recover`]: one partition, from the bar to the new generation.
+//! - [`repartition`]: another count of partitions, while nobody serves.
 //! - [`rehydrate`]: what is laid, one small file for each room's state.
 //! - [`orphans`]: what a payment left behind in another partition.
 
@@ -19,6 +20,7 @@ mod orphans_sql;
 mod orphans_store;
 mod recover;
 mod rehydrate;
+mod repartition;
 mod run;
 mod sql;
 

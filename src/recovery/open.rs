@@ -14,7 +14,7 @@ use super::{Error, sql};
 use crate::mysql::generation::{self, Checkpoint};
 use crate::mysql::{self};
 use crate::partition::Partition;
-use crate::redis::{self, Args, Fence, Holder, Marks, Place, Redis, scripts};
+use crate::redis::{self, Args, Fence, Marks, Pinned, Place, Redis, scripts};
 use crate::telemetry::Metric;
 
 /// What the two fences of a partition say together.
@@ -55,7 +55,7 @@ pub struct Verified {
     /// Partitions that can be laid back without anybody being asked: what is another installation's is left alone.
     pub lost: Vec<Partition>,
     /// Why some partitions could not be looked at, if so. They are trusted no more than before.
-    pub unknown: Option<redis::Error>,
+    pub unknown: Option<Error>,
 }
 
 impl Verified {
@@ -64,7 +64,7 @@ impl Verified {
     /// # Errors
     /// Why one was not.
     pub fn whole(self) -> Result<Vec<Partition>, Error> {
-        self.unknown.map_or(Ok(self.lost), |error| Err(error.into()))
+        self.unknown.map_or(Ok(self.lost), Err)
     }
 }
 
@@ -74,9 +74,10 @@ impl Verified {
 /// # Errors
 /// When MySQL does not answer; then Redis is trusted no more than before.
 pub async fn verify(redis: &Redis, mysql: &MySqlPool) -> Result<Verified, Error> {
-    // In this order: what changes hands from here on is in doubt again by a later count.
+    // In this order: what changes hands from here on is in doubt again by a later count, and a Redis that is replaced after it was pinned does not get its scripts,
+    // whatever was read of it.
     let doubts = redis.doubts();
-    let holders = redis.holders();
+    let holders = redis.holders_in_doubt().await;
     let partitions = redis.keys().partitions();
     // MySQL first: what it has at this moment, Redis must have at a later one.
     let mut checkpoints = generation::load(mysql, partitions).await?;
@@ -102,19 +103,11 @@ pub async fn verify(redis: &Redis, mysql: &MySqlPool) -> Result<Verified, Error>
         };
         match state {
             Ok(state) => drop(known.insert(checkpoint.partition, state)),
-            Err(error) => verified.unknown = Some(error),
+            Err(error) => verified.unknown = Some(error.into()),
         }
     }
     for holder in holders {
-        let prepared = match is_behind(redis, &holder, &known).await {
-            Ok(true) => {
-                sql::unsettle(mysql).await?;
-                prepare(redis, &holder, &known).await
-            }
-            Ok(false) => prepare(redis, &holder, &known).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = prepared {
+        if let Err(error) = prepare(holder.pinned, &holder.partitions, &known, mysql).await {
             // It may not know its scripts, and must not learn them yet.
             known.retain(|partition, _| !holder.partitions.contains(partition));
             verified.unknown = Some(error);
@@ -155,32 +148,23 @@ pub async fn verify(redis: &Redis, mysql: &MySqlPool) -> Result<Verified, Error>
     Ok(verified)
 }
 
-/// Whether a server of which something is in doubt serves on without knowing our scripts: of what MySQL did not have yet it may lack some, and a payment between
-/// two partitions half of its steps.
-async fn is_behind(
-    redis: &Redis,
-    holder: &Holder,
-    known: &BTreeMap<Partition, State>,
-) -> Result<bool, redis::Error> {
-    let of = &holder.partitions;
-    let serves = |partition| matches!(known.get(partition), Some(State::Serves(_)));
-    let doubtful = of.iter().any(|partition| !redis.is_trusted(*partition));
-    Ok(doubtful && of.iter().any(serves) && !redis.knows_scripts(holder).await?)
-}
-
-/// Makes the scripts known to a server of which something is in doubt, provided that everything it holds was looked at.
+/// Makes the scripts known to a server of which something is in doubt, provided that everything it holds was looked at. One that serves on without having known them
+/// may lack some of what MySQL did not have yet, and a payment between two partitions half of its steps.
 async fn prepare(
-    redis: &Redis,
-    holder: &Holder,
+    pinned: Result<Pinned, redis::Error>,
+    partitions: &[Partition],
     known: &BTreeMap<Partition, State>,
-) -> Result<(), redis::Error> {
-    if holder.partitions.iter().all(|partition| redis.is_trusted(*partition)) {
-        return Ok(());
+    mysql: &MySqlPool,
+) -> Result<(), Error> {
+    let pinned = pinned?;
+    if let Some(unknown) = partitions.iter().find(|partition| !known.contains_key(partition)) {
+        return Err(redis::Error::Recovering(*unknown).into());
     }
-    if let Some(unknown) = holder.partitions.iter().find(|partition| !known.contains_key(partition)) {
-        return Err(redis::Error::Recovering(*unknown));
+    let serves = |partition| matches!(known.get(partition), Some(State::Serves(_)));
+    if partitions.iter().any(serves) && !pinned.knows_scripts().await? {
+        sql::unsettle(mysql).await?;
     }
-    redis.load_scripts(holder).await
+    Ok(pinned.load_scripts().await?)
 }
 
 /// Bars a partition that is older than its checkpoint, unless it is not any more.

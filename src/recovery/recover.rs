@@ -8,6 +8,9 @@
 //! MySQL lose that lock while we go on, the *bar* keeps order: a value with a random token in place of the generation. Every write of a recovery is a script
 //! under its own bar, so whoever bars the partition after us ends our writing with that same step.
 //!
+//! **In one Redis.** From the bar that says «nothing» on, everything goes through one connection that is not made again. A Redis that was started anew in the middle may
+//! have lost a part of what was laid and kept the bar; it gets nothing more, and the recovery begins anew.
+//!
 //! **Closed until whole.** A bar is no generation that any script accepts. The new generation comes last in Redis, after everything that was laid (a file or a
 //! replica that is cut anywhere before shows the bar), and last of all in MySQL. Killed before the first, the partition is barred; between the
 //! two, Redis shows a generation that MySQL does not have: closed both ways, and the next recovery begins anew. It never matters where the one before
@@ -28,10 +31,10 @@ use super::open::{State, judge, new_generation};
 use super::rehydrate::{self, Hand};
 use super::{Error, sql};
 use crate::failpoint::failpoint;
-use crate::mysql::generation;
+use crate::mysql::{generation, migrate};
 use crate::outbox::{self, Nudge};
 use crate::partition::Partition;
-use crate::redis::{self, Args, Place, Redis, scripts};
+use crate::redis::{self, Args, Pinned, Place, Redis, scripts};
 use crate::telemetry::Metric;
 
 /// How long the outbox behind a bar may take to come to MySQL, and how often it is looked at.
@@ -59,8 +62,8 @@ pub enum Outcome {
 /// Lays partitions back.
 #[derive(Debug, Clone)]
 pub struct Recovery {
-    redis: Redis,
-    mysql: MySqlPool,
+    pub(super) redis: Redis,
+    pub(super) mysql: MySqlPool,
     nudge: Nudge,
 }
 
@@ -102,9 +105,11 @@ impl Recovery {
     }
 
     /// Bars the partition. Gives the bar's token and the generation to come; a token of 0 when another is at it, nothing when it serves.
-    async fn bar(&self, partition: Partition, anyway: bool) -> Result<Option<(u64, u64)>, Error> {
+    pub(super) async fn bar(&self, partition: Partition, anyway: bool) -> Result<Option<(u64, u64)>, Error> {
         let mut tx = self.mysql.begin().await?;
         let Some(checkpoint) = sql::lock(&mut tx, partition).await? else { return Ok(Some((0, 0))) };
+        // Under the lock: whoever changes the count holds all of them.
+        migrate::check_count(&mut tx, self.redis.keys().partitions(), false).await?;
         let marks = self.redis.marks(&[partition]).await?[0];
         if let (State::Serves(generation), false) = (judge(&checkpoint, marks), anyway) {
             self.redis.generations().open(partition, generation);
@@ -121,7 +126,7 @@ impl Recovery {
     }
 
     /// Waits until MySQL has what stands behind the bar.
-    async fn drain(&self, partition: Partition) -> Result<(), Error> {
+    pub(super) async fn drain(&self, partition: Partition) -> Result<(), Error> {
         let deadline = Instant::now() + DRAIN;
         loop {
             let marks = self.redis.marks(&[partition]).await?[0];
@@ -141,11 +146,12 @@ impl Recovery {
     async fn lay(&self, partition: Partition, token: u64, next: u64) -> Result<Option<u64>, Error> {
         let mut tx = self.mysql.begin().await?;
         let Some(checkpoint) = sql::lock(&mut tx, partition).await? else { return Ok(None) };
+        let pinned = self.redis.pin(partition).await?;
         let before = self.redis.marks(&[partition]).await?[0];
         let bar = redis::bar(token, None);
         for drains in [checkpoint.generation, None] {
             let was = redis::bar(token, drains);
-            if self.fence(partition, &was, &bar).await? {
+            if fence(&pinned, partition, &was, &bar).await? {
                 break;
             }
             if drains.is_none() {
@@ -156,28 +162,20 @@ impl Recovery {
             return Err(Error::Undrained(partition));
         }
         self.others().await?;
-        let cleared = self.redis.clear(partition, &bar).await?.ok_or(Error::Overtaken(partition))?;
+        let cleared = pinned.clear(partition, &bar).await?.ok_or(Error::Overtaken(partition))?;
         tracing::info!(%partition, cleared, checkpoint = checkpoint.n, "laying a partition back from MySQL");
         let times = sql::times(&mut tx, partition).await?;
-        let mut hand = Hand::new(&self.redis, partition, checkpoint.n, bar.clone(), times);
+        let mut hand = Hand::new((&self.redis, &pinned), partition, checkpoint.n, bar.clone(), times);
         rehydrate::all(&mut hand, &mut tx).await?;
         sql::laid(&mut tx, partition, next).await?;
         generation::set_generation(&mut tx, partition, next).await?;
-        if !self.fence(partition, &bar, &next.to_string()).await? {
+        if !fence(&pinned, partition, &bar, &next.to_string()).await? {
             return Err(Error::Overtaken(partition));
         }
         failpoint!("recovery.before_commit");
         tx.commit().await?;
         self.redis.generations().open(partition, next);
         Ok(Some(hand.rows()))
-    }
-
-    /// Puts a fence in place of another. `false` when that one does not stand there.
-    async fn fence(&self, partition: Partition, was: &str, then: &str) -> Result<bool, Error> {
-        let mut args = Args::new();
-        args.text(then);
-        let place = Place::partition(partition);
-        Ok(self.redis.call_fenced(&scripts::RECOVERY_FENCE, place, was, args, Vec::new()).await?.is_some())
     }
 
     /// Waits until MySQL has what the partitions that serve have told by now: a payment that was confirmed there must be known here.
@@ -196,4 +194,17 @@ impl Recovery {
         }
         Ok(())
     }
+}
+
+/// Puts a fence in place of another. `false` when that one does not stand there.
+pub(super) async fn fence(
+    pinned: &Pinned,
+    partition: Partition,
+    was: &str,
+    then: &str,
+) -> Result<bool, Error> {
+    let mut args = Args::new();
+    args.text(then);
+    let place = Place::partition(partition);
+    Ok(pinned.call_fenced(&scripts::RECOVERY_FENCE, place, was, args, Vec::new()).await?.is_some())
 }

@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use sqlx::{MySqlConnection, MySqlPool};
+use chrono::{DateTime, Utc};
+use sqlx::{MySqlConnection, MySqlExecutor, MySqlPool};
 
 use crate::mysql;
 use crate::mysql::generation::Checkpoint;
-use crate::partition::Partition;
+use crate::partition::{Partition, Partitions};
 
 /// Every generation that any partition has had since it was first laid back.
 pub(super) async fn generations(pool: &MySqlPool) -> Result<HashSet<(u16, u64)>, mysql::Error> {
@@ -85,4 +86,70 @@ pub(super) async fn laid(
     let update = "UPDATE recoveries SET laid_at = UTC_TIMESTAMP(3), settled_at = NULL WHERE partition_id = ? AND generation = ?";
     sqlx::query(update).bind(partition.get()).bind(generation).execute(tx).await?;
     Ok(())
+}
+
+/// How many dead letters there are.
+pub(super) async fn dead_letters(executor: impl MySqlExecutor<'_>) -> Result<i64, mysql::Error> {
+    Ok(sqlx::query_scalar("SELECT COUNT(*) FROM dead_letters").fetch_one(executor).await?)
+}
+
+/// The highest count of partitions that there has been, as far as some of them were ever barred.
+pub(super) async fn most_partitions(pool: &MySqlPool) -> Result<Option<u16>, mysql::Error> {
+    let most: Option<u16> =
+        sqlx::query_scalar("SELECT MAX(partition_id) FROM recoveries WHERE partition_id <> ?")
+            .bind(NO_PARTITION)
+            .fetch_one(pool)
+            .await?;
+    Ok(most.map(|number| number + 1))
+}
+
+/// Notes for each partition of the new layout when those of the old one were laid back from which it gets anything: a slot that is dealt to both makes their
+/// numbers agree by the greatest divisor that the two counts share.
+pub(super) async fn inherit(
+    tx: &mut MySqlConnection,
+    from: Partitions,
+    to: Partitions,
+) -> Result<(), mysql::Error> {
+    let laid: Vec<(u16, DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(
+        "SELECT partition_id, began_at, laid_at FROM recoveries WHERE laid_at IS NOT NULL AND partition_id < ?",
+    )
+    .bind(from.count())
+    .fetch_all(&mut *tx)
+    .await?;
+    let shared = greatest_divisor(from.count(), to.count());
+    for (old, began_at, laid_at) in laid {
+        let fed = to.all().map(Partition::get).filter(|new| *new != old && new % shared == old % shared);
+        for new in fed {
+            // Nobody ever has this generation: it only stands for the time.
+            let insert = "INSERT INTO recoveries (partition_id, generation, began_at, laid_at, settled_at) VALUES (?, ?, ?, ?, ?)";
+            sqlx::query(insert)
+                .bind(new)
+                .bind(super::open::new_generation())
+                .bind(began_at)
+                .bind(laid_at)
+                .bind(laid_at)
+                .execute(&mut *tx)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+fn greatest_divisor(a: u16, b: u16) -> u16 {
+    if b == 0 { a } else { greatest_divisor(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_of_both_agree_by_the_shared_divisor() {
+        for (from, to) in [(64, 128), (128, 64), (6, 4), (64, 63), (1, 7)] {
+            let shared = greatest_divisor(from, to);
+            for slot in 0..crate::partition::SLOTS {
+                assert_eq!(slot % from % shared, slot % to % shared, "{from} to {to}");
+            }
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fred::clients::Client;
 use fred::interfaces::{ClientLike, LuaInterface};
 use fred::types::Value;
 use secrecy::{ExposeSecret, SecretString};
@@ -112,9 +113,9 @@ impl Redis {
         answer
     }
 
-    /// By the script's SHA-1. A Redis that does not know it was restarted, replaced or flushed: it is verified anew before it gets the text, which it loads and
-    /// runs by one command, so that no second flush can come between. One that does not hold the partition has not run it either: the call goes to
-    /// whoever does, once that was verified. What the script wrote has reached what it must when this returns.
+    /// By the script's SHA-1 and never by its text: a Redis that does not know it was restarted, replaced or flushed, and gets its scripts from the verification that
+    /// follows. One that does not hold the partition has not run it either: the call goes to whoever does, once that was verified. What the
+    /// script wrote has reached what it must when this returns.
     async fn run(
         &self,
         script: &'static Script,
@@ -124,7 +125,7 @@ impl Redis {
     ) -> Result<Value, Error> {
         let partition = place.partition;
         let keys = || self.0.keys.build_all(place, script);
-        let (mut search, mut known) = (Search::within(super::elsewhere::CALL), true);
+        let mut search = Search::within(super::elsewhere::CALL);
         loop {
             // First the owner, then the doubt: an owner that is new was in doubt before it could be seen here.
             let owner = self.owner(partition);
@@ -137,15 +138,10 @@ impl Redis {
                 continue;
             };
             let (client, session) = (node.client(), self.session(partition));
-            let answer = if known {
-                client.evalsha(script.sha1(), keys(), args.values()).await
-            } else {
-                client.eval(script.body(), keys(), args.values()).await
-            };
-            match answer {
-                Err(error) if known && is_unknown_script(&error) => {
+            match client.evalsha(script.sha1(), keys(), args.values()).await {
+                Err(error) if is_unknown_script(&error) => {
                     self.doubt(&node);
-                    known = false;
+                    search.pause(Error::Recovering(partition)).await?;
                 }
                 Err(error) if self.is_elsewhere(&error) => search.go_on(self, error.into()).await?,
                 answer => {
@@ -176,24 +172,14 @@ impl Redis {
         keys.extend(more);
         let args = args.seal(fence);
         failpoint!("{}.before", script.name());
-        let answer: Value = self
+        let answer = self
             .on(place.partition, super::elsewhere::CALL, |client| {
                 let (keys, args) = (keys.clone(), args.values());
-                async move {
-                    match client.evalsha(script.sha1(), keys.clone(), args.clone()).await {
-                        Err(error) if is_unknown_script(&error) => {
-                            client.eval(script.body(), keys, args).await
-                        }
-                        answer => answer,
-                    }
-                }
+                async move { fenced(&client, script, keys, args).await }
             })
             .await?;
         failpoint!("{}.after", script.name());
-        match Reply::try_from(answer)? {
-            Reply::Int(-1) => Ok(None),
-            reply => Ok(Some(reply)),
-        }
+        unless_barred(answer)
     }
 
     /// The names of keys and partitions.
@@ -263,6 +249,27 @@ impl Redis {
 
     pub(super) fn may_forget(&self) -> bool {
         self.0.may_forget
+    }
+}
+
+/// A script of recovery, as text where it is not known: it does nothing unless the fence stands that its caller has put there.
+pub(super) async fn fenced(
+    client: &Client,
+    script: &'static Script,
+    keys: Vec<String>,
+    args: Vec<Value>,
+) -> Result<Value, fred::error::Error> {
+    match client.evalsha(script.sha1(), keys.clone(), args.clone()).await {
+        Err(error) if is_unknown_script(&error) => client.eval(script.body(), keys, args).await,
+        answer => answer,
+    }
+}
+
+/// What such a script has answered, or nothing where another fence stands.
+pub(super) fn unless_barred(answer: Value) -> Result<Option<Reply>, Error> {
+    match Reply::try_from(answer)? {
+        Reply::Int(-1) => Ok(None),
+        reply => Ok(Some(reply)),
     }
 }
 

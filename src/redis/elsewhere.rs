@@ -43,22 +43,20 @@ impl Search {
     /// Has somebody look who holds what, and waits a little; or gives up with the cause.
     pub(super) async fn go_on(&mut self, redis: &Redis, cause: Error) -> Result<(), Error> {
         redis.servers().wake();
+        self.pause(cause).await?;
+        Metric::RedisElsewhereTotal.counter(&[]).increment(1);
+        Ok(())
+    }
+
+    /// Waits a little longer than the time before, or gives up with the cause.
+    pub(super) async fn pause(&mut self, cause: Error) -> Result<(), Error> {
         if Instant::now() + self.pause > self.until {
             return Err(cause);
         }
-        Metric::RedisElsewhereTotal.counter(&[]).increment(1);
         sleep(self.pause).await;
         self.pause = (self.pause * 2).min(PAUSES.1);
         Ok(())
     }
-}
-
-/// Partitions that one server held at one moment.
-#[derive(Debug)]
-pub struct Holder {
-    pub(super) node: Arc<Node>,
-    /// Which they are.
-    pub partitions: Vec<Partition>,
 }
 
 impl Redis {
@@ -94,14 +92,6 @@ impl Redis {
             };
             search.go_on(self, cause).await?;
         }
-    }
-
-    /// All servers with what they hold now.
-    pub fn holders(&self) -> Vec<Holder> {
-        let map = self.servers().map();
-        let held =
-            |node: &Arc<Node>| Holder { node: node.clone(), partitions: map.held_by(node, self.keys()) };
-        map.nodes().iter().map(held).collect()
     }
 
     /// Says that what was verified of a server may not hold any more.

@@ -137,6 +137,18 @@ impl Redis {
         Ok(Marks { fence, seq: seq.unwrap_or(0) })
     }
 
+    /// What stands where a partition's generation should, as it is.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub async fn fence_text(&self, partition: Partition) -> Result<Option<String>, Error> {
+        let read = |client: Client| {
+            let generation = self.keys().of_partition(partition, "generation");
+            async move { client.get(generation).await }
+        };
+        self.on(partition, LOOK, read).await
+    }
+
     /// Writes a partition's generation, or a [`bar`]. The caller holds the row lock of its checkpoint in MySQL.
     pub async fn write_fence(&self, partition: Partition, fence: &str) -> Result<(), Error> {
         let key = self.keys().of_partition(partition, "generation");

@@ -5,7 +5,7 @@
 
 mod address;
 mod args;
-mod clear;
+
 mod client;
 mod coalescer;
 mod elsewhere;
@@ -15,6 +15,7 @@ mod keys;
 mod look;
 mod node;
 mod outbox;
+mod pinned;
 mod pressure;
 mod reply;
 mod retired;
@@ -28,12 +29,12 @@ pub use address::Address;
 pub use args::Args;
 pub use client::{Redis, Settings};
 pub use coalescer::{Batch, Coalescer, MAX_BATCH};
-pub use elsewhere::Holder;
 pub use error::Error;
 pub use generations::{Fence, Generations, Marks, bar};
 pub use keys::{Keys, Place};
 pub use look::{Ends, Part};
 pub use outbox::Entry;
+pub use pinned::{Holder, Pinned};
 pub use pressure::{Level, Pressure};
 pub use reply::{Reply, Words};
 pub use retired::{Retired, millis};

@@ -36,11 +36,20 @@ pub(super) struct Node {
 impl Node {
     /// Connects to one server that holds data.
     pub(super) async fn connect(config: Config, timeout: Duration) -> Result<Self, Error> {
-        Self::connect_by(config, timeout, CONNECTIONS).await
+        Self::connect_by(config, timeout, CONNECTIONS, true).await
     }
 
-    /// Connects by so many connections.
-    pub(super) async fn connect_by(config: Config, timeout: Duration, many: usize) -> Result<Self, Error> {
+    /// Connects to one that is asked now and then.
+    pub(super) async fn connect_to_ask(config: Config, timeout: Duration) -> Result<Self, Error> {
+        Self::connect_by(config, timeout, 1, true).await
+    }
+
+    /// Connects once: the connection is not made again when it ends.
+    pub(super) async fn connect_once(config: Config, timeout: Duration) -> Result<Self, Error> {
+        Self::connect_by(config, timeout, 1, false).await
+    }
+
+    async fn connect_by(config: Config, timeout: Duration, many: usize, again: bool) -> Result<Self, Error> {
         let server = config.server.hosts().pop().unwrap_or_else(|| Server::new("", 0));
         let mut builder = Builder::from_config(config);
         builder.set_performance_config(PerformanceConfig {
@@ -60,7 +69,9 @@ impl Node {
             tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
             ..ConnectionConfig::default()
         });
-        builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 2_000, 2));
+        if again {
+            builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 2_000, 2));
+        }
         // As it grows, what was made of it ends with it.
         let mut node = Self { server, clients: Vec::new(), tasks: Vec::new(), turn: AtomicUsize::new(0) };
         for _ in 0..many {

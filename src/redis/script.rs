@@ -43,7 +43,7 @@ impl Script {
     }
 
     /// Its SHA-1 in hexadecimal digits, by which Redis knows it once it has seen the text.
-    pub(super) fn sha1(&self) -> &str {
+    pub fn sha1(&self) -> &str {
         self.sha1.get_or_init(|| fred::util::sha1_hash(self.body))
     }
 }

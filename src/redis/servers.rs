@@ -165,6 +165,11 @@ impl Servers {
         self.map.store(Arc::new(change.map));
     }
 
+    /// A connection to a server that is not made again.
+    pub(super) async fn reach_once(&self, server: &Server) -> Result<Node, Error> {
+        Node::connect_once(self.address.config(server.clone()), self.timeout).await
+    }
+
     async fn reach(&self, server: &Server) -> Result<Node, Error> {
         let node = Node::connect(self.address.config(server.clone()), self.timeout).await?;
         if let Kind::Sentinel { .. } = self.address.kind {
@@ -212,7 +217,7 @@ impl Servers {
     /// Asks a node that is not kept.
     async fn passing(&self, server: &Server) -> Result<(Server, String), Error> {
         let config = self.address.config(server.clone());
-        let node = timeout(TOLD_WITHIN * 2, Node::connect_by(config, TOLD_WITHIN, 1)).await;
+        let node = timeout(TOLD_WITHIN * 2, Node::connect_once(config, TOLD_WITHIN)).await;
         let node = node.map_err(|_| Error::Unavailable(format!("{server} does not answer")))??;
         tell_of_cluster(&node).await
     }
@@ -250,7 +255,7 @@ impl Servers {
                     return Err(Error::Unavailable("no Sentinels are named".into()));
                 };
                 let config = self.address.config_with(host.clone(), credentials, None);
-                let node = timeout(TOLD_WITHIN, Node::connect_by(config, TOLD_WITHIN, 1)).await;
+                let node = timeout(TOLD_WITHIN, Node::connect_to_ask(config, TOLD_WITHIN)).await;
                 let node =
                     node.map_err(|_| Error::Unavailable(format!("the Sentinel {host} does not answer")))??;
                 slot.insert(Arc::new(node)).clone()

@@ -2,21 +2,18 @@
 //!
 //! A Redis that was restarted from an older file, or a replica that lagged, shows the same generation as before, so a generation alone can't tell it. Three things
 //! raise a *doubt* of partitions: a connection that was made again, another server that holds them now, and a script that Redis no longer
-//! knows. From 7.0 on scripts are neither persisted nor replicated, and only a verification loads them ([`Redis::load_scripts`]); so whatever Redis
-//! took the place of ours knows none of them until its partitions were held against MySQL and those that are older were barred. A command that
-//! was queued before the change is refused by that Redis itself.
+//! knows. From 7.0 on scripts are neither persisted nor replicated, and only a verification loads them ([`super::Pinned::load_scripts`], by a connection
+//! that was there before it looked); so whatever Redis took the place of ours knows none of them until its partitions were held against MySQL and those that are
+//! older were barred. A command that was queued before the change is refused by that Redis itself; hence no room's script is ever sent as text.
 //!
 //! While a partition is in doubt its calls wait for the verification; the others go on. The first doubt is the first connection.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use fred::interfaces::LuaInterface;
-use fred::types::Value;
-use futures::future::try_join_all;
 use tokio::sync::{Notify, watch};
 
-use super::{Error, Holder, Redis, scripts};
+use super::{Error, Redis};
 use crate::partition::{Partition, Partitions};
 
 /// How long a call waits for a verification that is under way.
@@ -116,27 +113,5 @@ impl Redis {
     /// Waits until a verification is asked for. Several requests count as one.
     pub async fn verification_asked_for(&self) {
         self.trust_in().wake.notified().await;
-    }
-
-    /// Whether a server has all our scripts; else it was started, flushed or put in place of another since they were loaded.
-    ///
-    /// # Errors
-    /// When it does not answer.
-    pub async fn knows_scripts(&self, holder: &Holder) -> Result<bool, Error> {
-        let names: Vec<String> = scripts::ALL.iter().map(|script| script.sha1().to_owned()).collect();
-        let known: Vec<i64> = holder.node.client().script_exists(names).await?;
-        Ok(known.iter().all(|known| *known == 1))
-    }
-
-    /// Makes every script known to a server. Call it only once each partition that it holds an older state of was barred.
-    ///
-    /// # Errors
-    /// When it does not answer.
-    pub async fn load_scripts(&self, holder: &Holder) -> Result<(), Error> {
-        let client = holder.node.client();
-        let loads =
-            scripts::ALL.iter().map(async |script| client.script_load::<Value, _>(script.body()).await);
-        try_join_all(loads).await?;
-        Ok(())
     }
 }

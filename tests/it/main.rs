@@ -49,6 +49,7 @@ mod recovery_line;
 mod recovery_orphans;
 mod recovery_size;
 mod relay;
+mod repartition;
 mod reports;
 mod retire;
 mod rewards;

@@ -189,3 +189,78 @@ async fn a_writer_that_commits_late_is_waited_for_before_redis_is_trusted() {
     stores.audit().await;
     process.kill().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_loses_what_was_just_laid_is_laid_back_anew() {
+    let world = World::on(Stores::with_own_redis().await, 1).await;
+    fair(&world, 20).await;
+    let buyers = join_all((1..=6).map(|seat| buyer(&world.api, seat, seat % 2 == 0))).await;
+    let facts = world.stores.audit().await;
+    let mut stores = world.stop().await;
+    let at = stores.partition_of_user(&buyers[0].guest.user);
+    stores.lose(at).await;
+
+    let gate = TempDir::new("it-gate").unwrap();
+    let gate = gate.path().join("go");
+    let point = format!("recovery/number.before=1*return(until {})", gate.display());
+    let process = Process::spawn(&stores, &[("FAILPOINTS", point)]).await;
+    process.reached("recovery/number.before").await;
+    // The bar stands and the wallets are laid. Redis dies, and its file ends after the bar.
+    let cut = stores.saved();
+    let wallets = format!("{}\r\n", stores.key(at, "wallets"));
+    let mut files = std::fs::read_dir(cut.path()).unwrap().map(|file| file.unwrap().path());
+    let file = files.find(|file| file.to_string_lossy().ends_with(".incr.aof")).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let end = bytes.windows(wallets.len()).rposition(|part| part == wallets.as_bytes()).unwrap();
+    bytes.truncate(end);
+    std::fs::write(&file, bytes).unwrap();
+    stores.rolled_back(&cut, async || std::fs::write(&gate, "").unwrap()).await;
+
+    let api = process.api();
+    serves_again(&api).await;
+    assert_eq!(stores.audit().await, facts);
+    join_all(buyers.iter().map(|buyer| replays(&api, buyer))).await;
+    process.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_replaced_while_it_is_looked_at_learns_no_scripts() {
+    let world = World::on(Stores::with_own_redis().await, 1).await;
+    let user = new_user();
+    world.api.charge(&user, 3).await;
+    world.stores.audit().await;
+    let mut stores = world.stop().await;
+    let yesterday = stores.saved();
+
+    let gates = TempDir::new("it-gate").unwrap();
+    let [load, bar] = ["load", "bar"].map(|name| gates.path().join(name));
+    let points = format!(
+        "redis.load_scripts=1*off->1*return(until {});recovery/bar.before=1*return(until {})",
+        load.display(),
+        bar.display()
+    );
+    let process = Process::start_failing(&stores, &points).await;
+    let api = process.api();
+    api.charge(&user, 5).await;
+    stores.audit().await;
+    let today = stores.saved();
+    stores.rolled_back(&today, async || {}).await;
+    process.reached("redis.load_scripts").await;
+    // What it had looked at is today's. Before it says so, yesterday's takes its place.
+    stores.rolled_back(&yesterday, async || std::fs::write(&load, "").unwrap()).await;
+    process.reached("recovery/bar.before").await;
+    let mut redis = stores.redis().await;
+    for name in ["wallet/charge", "wallet/balance", "queue/join"] {
+        let script = usher::redis::scripts::ALL.iter().find(|script| script.name() == name).unwrap();
+        assert_eq!(redis.ask(&["SCRIPT", "EXISTS", script.sha1()]).await.list().remove(0).int(), 0, "{name}");
+    }
+    std::fs::write(&bar, "").unwrap();
+    eventually("it serves again", || async {
+        let answer = api.get("/v1/wallet").user(&user).send().await;
+        (answer.status == 200).then(|| assert_eq!(answer.body["balance"], 8))
+    })
+    .await;
+    serves_again(&api).await;
+    stores.audit().await;
+    process.kill().await;
+}

@@ -1,6 +1,7 @@
 //! Lines: one place each, nobody both waiting and active, never more inside than may be, in order and no faster than allowed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -176,30 +177,65 @@ async fn promotions(scene: &Scene<'_>) -> Result<Tally, Error> {
         let line = Line { since, interval, most, last: -1, recent: VecDeque::new(), in_interval: 0 };
         lines.insert(queue.as_str().to_owned(), line);
     }
-    for partition in scene.partitions() {
-        let (mut n, mut idx) = (0_u64, 0_u16);
-        loop {
-            let page: Vec<Promotion> = sqlx::query_as(
-                "SELECT n, idx, queue_id, from_score, to_score, count, promoted_at FROM promotions \
-                 WHERE partition_id = ? AND (n > ? OR n = ? AND idx > ?) ORDER BY n, idx LIMIT 1000",
-            )
-            .bind(partition.get())
-            .bind(n)
-            .bind(n)
-            .bind(idx)
-            .fetch_all(scene.mysql)
-            .await?;
-            scene.saw(tally.name, page.len());
-            tally.mysql(page.len());
-            let Some(end) = page.last() else { break };
-            (n, idx) = (end.n, end.idx);
-            for it in page {
-                let wrong = lines.get_mut(&it.queue_id).and_then(|line| line.next(&it));
-                tally.faults(wrong.into_iter().map(|wrong| format!("{}: {wrong}", it.queue_id)).collect());
-            }
+    // Numbers go on when the count of partitions is changed, so a queue's promotions have the order of their numbers, in whichever partition it stood.
+    let ever: Option<u16> =
+        sqlx::query_scalar("SELECT MAX(partition_id) FROM promotions").fetch_one(scene.mysql).await?;
+    let mut walks: Vec<Walk> = ever.map_or(0..0, |last| 0..last + 1).map(Walk::new).collect();
+    let rows = (MOST_ROWS / walks.len().max(1)).clamp(20, 1000);
+    let mut next = BinaryHeap::new();
+    for (at, walk) in walks.iter_mut().enumerate() {
+        walk.fill(scene, &mut tally, rows).await?;
+        next.extend(walk.page.front().map(|it| Reverse((it.n, it.idx, at))));
+    }
+    while let Some(Reverse((.., at))) = next.pop() {
+        let walk = &mut walks[at];
+        let Some(it) = walk.page.pop_front() else { continue };
+        let wrong = lines.get_mut(&it.queue_id).and_then(|line| line.next(&it));
+        tally.faults(wrong.into_iter().map(|wrong| format!("{}: {wrong}", it.queue_id)).collect());
+        if walk.page.is_empty() {
+            walk.fill(scene, &mut tally, rows).await?;
         }
+        next.extend(walk.page.front().map(|it| Reverse((it.n, it.idx, at))));
     }
     Ok(tally)
+}
+
+/// Promotions that the walks through all partitions hold at once, about.
+const MOST_ROWS: usize = 64_000;
+
+/// The promotions that were made in partitions of one number, in order, some at a time.
+struct Walk {
+    partition: u16,
+    last: (u64, u16),
+    page: VecDeque<Promotion>,
+}
+
+impl Walk {
+    fn new(partition: u16) -> Self {
+        Self { partition, last: (0, 0), page: VecDeque::new() }
+    }
+
+    async fn fill(&mut self, scene: &Scene<'_>, tally: &mut Tally, rows: usize) -> Result<(), Error> {
+        let (n, idx) = self.last;
+        let page: Vec<Promotion> = sqlx::query_as(
+            "SELECT n, idx, queue_id, from_score, to_score, count, promoted_at FROM promotions \
+             WHERE partition_id = ? AND (n > ? OR n = ? AND idx > ?) ORDER BY n, idx LIMIT ?",
+        )
+        .bind(self.partition)
+        .bind(n)
+        .bind(n)
+        .bind(idx)
+        .bind(rows as u64)
+        .fetch_all(scene.mysql)
+        .await?;
+        scene.saw(tally.name, page.len());
+        tally.mysql(page.len());
+        if let Some(end) = page.last() {
+            self.last = (end.n, end.idx);
+        }
+        self.page = page.into();
+        Ok(())
+    }
 }
 
 fn number(text: &Bytes) -> i64 {

@@ -25,7 +25,7 @@ use sqlx::MySqlConnection;
 
 use super::Error;
 use crate::partition::{Partition, SLOTS};
-use crate::redis::{Args, Place, Redis, Reply, Script, scripts};
+use crate::redis::{Args, Pinned, Place, Redis, Reply, Script, scripts};
 
 /// Rows in a script call.
 const CHUNK: usize = 250;
@@ -33,6 +33,7 @@ const CHUNK: usize = 250;
 /// What writes under a recovery's bar.
 pub(super) struct Hand<'a> {
     pub(super) redis: &'a Redis,
+    pinned: &'a Pinned,
     pub(super) partition: Partition,
     /// The checkpoint up to which MySQL has everything.
     pub(super) n: u64,
@@ -43,8 +44,15 @@ pub(super) struct Hand<'a> {
 }
 
 impl<'a> Hand<'a> {
-    pub(super) fn new(redis: &'a Redis, partition: Partition, n: u64, bar: String, times: u64) -> Self {
-        Self { redis, partition, n, times, bar, rows: 0 }
+    /// Writes by `pinned` alone, so that all it lays is in one Redis.
+    pub(super) fn new(
+        (redis, pinned): (&'a Redis, &'a Pinned),
+        partition: Partition,
+        n: u64,
+        bar: String,
+        times: u64,
+    ) -> Self {
+        Self { redis, pinned, partition, n, times, bar, rows: 0 }
     }
 
     /// Rows laid so far.
@@ -73,7 +81,7 @@ impl<'a> Hand<'a> {
         args: Args,
         more: Vec<String>,
     ) -> Result<Reply, Error> {
-        let reply = self.redis.call_fenced(script, place, &self.bar, args, more).await?;
+        let reply = self.pinned.call_fenced(script, place, &self.bar, args, more).await?;
         reply.ok_or(Error::Overtaken(self.partition))
     }
 

@@ -126,6 +126,25 @@ pub(super) async fn lost(site: &Site<'_>, facts: &[Told]) -> Vec<Told> {
     lost
 }
 
+/// Seats that were two people's at one moment: the second was told of it before the first could have left, and while it was the first's by Redis' clock.
+pub(super) fn shared_seats(log: &Log) -> Vec<String> {
+    let stays = log.stays.lock().unwrap();
+    let mut wrong = Vec::new();
+    for (at, one) in stays.iter().enumerate() {
+        for other in &stays[..at] {
+            let (first, second) = if one.from < other.from { (one, other) } else { (other, one) };
+            if (first.schedule, first.seat) == (second.schedule, second.seat)
+                && first.reservation != second.reservation
+                && second.from < first.until
+                && first.left.is_none_or(|left| second.heard < left)
+            {
+                wrong.push(format!("one seat was two people's: {first:?} and {second:?}"));
+            }
+        }
+    }
+    wrong
+}
+
 /// Histories that no order explains, and how many were too unclear to try.
 pub(super) fn histories(log: &Log) -> (Vec<String>, usize) {
     let (mut wrong, mut left_out) = (Vec::new(), 0);

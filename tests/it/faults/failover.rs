@@ -69,6 +69,7 @@ async fn play(
         let report = site.stores.audit_command(Duration::from_secs(20)).await;
         let faults = report.checks.iter().filter(|found| !found.ok);
         wrong.extend(faults.map(|found| format!("{}: {}", found.name, found.detail)));
+        wrong.extend(check::shared_seats(&log));
         wrong.extend(check::histories(&log).0);
     } else {
         wrong.push(format!("nothing had settled: {}", unsettled(&site).await));

@@ -145,6 +145,7 @@ impl Round {
             wrong.push(format!("{}: {}", found.name, found.detail));
         }
         if taken_back.is_empty() {
+            wrong.extend(check::shared_seats(log));
             wrong.extend(check::histories(log).0);
             if wrong.is_empty() {
                 site.stores.audit().await;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use reqwest::Method;
@@ -51,9 +52,24 @@ pub(super) struct Told {
     pub(super) fact: Fact,
 }
 
+/// A seat that was told to be somebody's, from the moment to the moment that Redis' clock says.
+#[derive(Debug)]
+pub(super) struct Stay {
+    pub(super) schedule: &'static str,
+    pub(super) seat: u32,
+    pub(super) reservation: String,
+    pub(super) from: DateTime<Utc>,
+    pub(super) until: DateTime<Utc>,
+    /// When it was told.
+    pub(super) heard: Instant,
+    /// When a call began that may have ended it early.
+    pub(super) left: Option<Instant>,
+}
+
 /// What everybody writes to.
 #[derive(Default)]
 pub(super) struct Log {
+    pub(super) stays: Mutex<Vec<Stay>>,
     pub(super) facts: Mutex<Vec<Told>>,
     /// Calls on one thing, with the number of the caller.
     pub(super) calls: Mutex<BTreeMap<Thing, Vec<(usize, Call)>>>,
@@ -92,6 +108,25 @@ impl Person<'_> {
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
 
+    fn request(
+        &self,
+        at: usize,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> reqwest::RequestBuilder {
+        let url = format!("{}{path}", self.site.seats[at].address.read().unwrap()[0]);
+        let mut request = self.http.request(method, url).timeout(PATIENCE);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        match body {
+            Some(body) => request.json(body),
+            None => request,
+        }
+    }
+
     /// One call on any instance.
     async fn call(
         &mut self,
@@ -102,14 +137,7 @@ impl Person<'_> {
     ) -> Heard {
         let at = self.random.random_range(0..self.site.seats.len());
         (self.asked, self.durable) = (Instant::now(), is_durable(at));
-        let url = format!("{}{path}", self.site.seats[at].address.read().unwrap()[0]);
-        let mut request = self.http.request(method.clone(), url).timeout(PATIENCE);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
+        let request = self.request(at, method.clone(), path, headers, body);
         let answer = async {
             let answer = request.send().await.ok()?;
             Some((answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null)))
@@ -127,11 +155,16 @@ impl Person<'_> {
         heard
     }
 
-    /// A call under one key, again and again until its outcome is known.
+    /// A call under one key, again and again until its outcome is known. Now and then it has a twin that nobody listens to, on every instance: a double click.
     async fn keyed(&mut self, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Heard {
         let key = new_key();
         let mut all = headers.to_vec();
         all.push(("idempotency-key", &key));
+        if self.random.random_bool(0.25) {
+            for at in 0..self.site.seats.len() {
+                tokio::spawn(self.request(at, Method::POST, path, &all, body).send());
+            }
+        }
         let mut heard = None;
         for _ in 0..12 {
             heard = self.call(Method::POST, path, &all, body).await;
@@ -151,6 +184,28 @@ impl Person<'_> {
     fn note(&self, thing: Thing, op: Op, began: Instant, ret: Option<Ret>) {
         let call = Call { thing, op, began, end: ret.map(|ret| (Instant::now(), ret)) };
         self.log.calls.lock().unwrap().entry(thing).or_default().push((self.number, call));
+    }
+
+    /// Notes that a seat is this one's. Gives the number of the note.
+    fn stays(&self, schedule: &'static str, seat: u32, told: &Value) -> Option<usize> {
+        let moment = |name: &str| told[name].as_str()?.parse().ok();
+        let stay = Stay {
+            schedule,
+            seat,
+            reservation: told["id"].as_str()?.to_owned(),
+            from: moment("created_at")?,
+            until: moment("held_until")?,
+            heard: Instant::now(),
+            left: None,
+        };
+        let mut stays = self.log.stays.lock().unwrap();
+        stays.push(stay);
+        Some(stays.len() - 1)
+    }
+
+    /// From now on it may not be any more.
+    fn leaves(&self, stay: usize) {
+        self.log.stays.lock().unwrap()[stay].left.get_or_insert_with(Instant::now);
     }
 
     /// Puts money in or takes some out. Gives the balance that was heard, nothing where the outcome is not known, and `Err` for a refusal.
@@ -288,12 +343,14 @@ impl Person<'_> {
             self.note(seat, Op::Hold(me), began, ret);
         }
         let Some((_, body)) = heard.filter(|_| held) else { return };
+        let Some(stay) = self.stays(schedule, number, &body) else { return };
         let Some(id) = body["id"].as_str().map(str::to_owned) else { return };
         let path = format!("/v1/reservations/{id}");
         match self.random.random_range(0..10) {
             0..7 => {}
             7..9 => {
                 let began = Instant::now();
+                self.leaves(stay);
                 let heard = self.call(Method::DELETE, &path, &[("usher-user", &user)], None).await;
                 let ret = heard.filter(|(status, _)| *status == 204).map(|_| Ret::Done);
                 if !brief {
@@ -304,6 +361,8 @@ impl Person<'_> {
             _ => return,
         }
         let began = Instant::now();
+        // Whether it is paid or not: sold for good, or nobody's once the payment is declined.
+        self.leaves(stay);
         let mut body = json!({"reservation_id": id});
         if let Some(issue) = issue {
             body["coupon_issue_id"] = json!(issue);
@@ -325,8 +384,13 @@ impl Person<'_> {
         let Some((_, body)) = heard.filter(|_| paid) else { return };
         let Some(payment) = body["id"].as_str().map(str::to_owned) else { return };
         self.fact(Fact::Paid { payment, reservation: id.clone(), user: user.clone() });
+        {
+            let stay = &mut self.log.stays.lock().unwrap()[stay];
+            (stay.until, stay.left) = (DateTime::<Utc>::MAX_UTC, None);
+        }
         if self.random.random_bool(0.6) {
             let began = Instant::now();
+            self.leaves(stay);
             let heard = self.keyed(&format!("{path}/cancel"), &[("usher-user", &user)], None).await;
             let done = matches!(heard, Some((200, _)));
             if done {
