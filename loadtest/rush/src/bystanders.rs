@@ -81,17 +81,15 @@ async fn paced(
                 // The timer's own grain of a millisecond is not the service's.
                 let since = if early { Instant::now() } else { due };
                 let done = scenario.unit(&mut connection).await;
-                let mut now = got.borrow_mut();
                 match done {
                     Ok(Done::Well) => {
                         let took = u64::try_from(since.elapsed().as_nanos()).unwrap_or(LONGEST_NS);
-                        now.0.saturating_record(took);
+                        got.borrow_mut().0.saturating_record(took);
                     }
-                    Ok(Done::Status(status)) => *now.1.entry(status).or_default() += 1,
+                    Ok(Done::Status(status)) => *got.borrow_mut().1.entry(status).or_default() += 1,
                     Ok(Done::Nothing) => return,
                     Err(_) => {
-                        *now.1.entry(0).or_default() += 1;
-                        drop(now);
+                        *got.borrow_mut().1.entry(0).or_default() += 1;
                         if connection.reopen().await.is_err() {
                             return;
                         }
