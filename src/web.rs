@@ -31,6 +31,7 @@ const ASSETS: &[(&str, &str, &str)] = files![
     "api.js" "text/javascript; charset=utf-8",
     "booking.js" "text/javascript; charset=utf-8",
     "console.js" "text/javascript; charset=utf-8",
+    "crowd.js" "text/javascript; charset=utf-8",
     "curve.js" "text/javascript; charset=utf-8",
     "dom.js" "text/javascript; charset=utf-8",
     "line.js" "text/javascript; charset=utf-8",

@@ -42,7 +42,7 @@ fn may_name(module: &str) -> Option<Vec<&'static str>> {
             "wallet",
             "web",
         ]),
-        "config" => Some(vec!["http", "redis", "shutdown"]),
+        "config" => Some(vec!["dev", "http", "redis", "shutdown"]),
         // Reads what every room reads.
         "fuzz_tests" => {
             floor_and(&["catalogue", "coupons", "payment", "queue", "rewards", "seats", "wallet"])
@@ -67,11 +67,14 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every file below some directories, as its path from the root and its text. Those that are no text are left out.
+/// Every file below some directories, as its path from the root and its text. Those that are no text are left out, and what npm and pip bring.
 fn files(dirs: &[&str]) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut open: Vec<PathBuf> = dirs.iter().map(|dir| root().join(dir)).collect();
     while let Some(path) = open.pop() {
+        if ["node_modules", ".venv"].iter().any(|brought| path.ends_with(brought)) {
+            continue;
+        }
         if path.is_dir() {
             open.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
         } else if let Ok(text) = fs::read_to_string(&path) {

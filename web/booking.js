@@ -1,10 +1,10 @@
 // The booking demo: concerts → line → seats → payment → ticket, as one user whom this browser makes up.
 
 import { call, pause, Problem, uuid } from "./api.js";
-import { $, make, say, show } from "./dom.js";
+import { $, make, Note, say, show } from "./dom.js";
 import { follow, leave, state } from "./line.js";
 import { SeatMap } from "./seatmap.js";
-import { clock, duration, fill, moment, number, word } from "./words.js";
+import { clock, duration, fill, moment, money, number, word } from "./words.js";
 
 // How often the map is looked at while seats are chosen.
 const MAP_MS = 1000;
@@ -16,6 +16,7 @@ const COUPON = "demo-coupon";
 const user = kept("usher-user", uuid);
 const visit = { concert: null, token: sessionStorage.getItem("usher-token"), reservation: null };
 let stop = new AbortController();
+const note = new Note("notice", ["connection", "line"]);
 
 fill();
 wire();
@@ -58,9 +59,7 @@ async function start() {
   try {
     visit.reservation = null;
     const { items } = await call("GET", "/v1/concerts");
-    const cards = items.map((concert) =>
-      make("article", { class: "card" }, make("h2", {}, concert.title), make("button", { onclick: () => enter(concert).catch(failed) }, word("book.join"))),
-    );
+    const cards = items.map(card);
     $("concert-list").replaceChildren(...(cards.length ? cards : [make("p", {}, word("book.nothing"))]));
     const last = items.find((concert) => concert.id === sessionStorage.getItem("usher-concert"));
     if (last && visit.token) return await resume(last);
@@ -68,6 +67,19 @@ async function start() {
   } catch (problem) {
     failed(problem);
   }
+}
+
+// A concert, and how long its line is at the moment.
+function card(concert) {
+  const line = make("p", { class: "quiet" }, "\u00a0");
+  const button = make("button", { onclick: () => enter(concert).catch(failed) }, word("book.join"));
+  state(concert.queue_id).then((now) => {
+    const wait = now.estimated_wait_seconds;
+    if (now.mode === "paused") line.textContent = word("line.paused.short");
+    else if (now.waiting === 0) line.textContent = word("book.noline");
+    else line.textContent = word("book.inline", { n: number(now.waiting), wait: wait === null ? word("line.unknown") : duration(wait) });
+  }, () => {});
+  return make("article", { class: "card" }, make("h2", {}, concert.title), line, make("p", {}, button));
 }
 
 // After a reload: back to a hold that still runs, else back in line at the same place.
@@ -114,7 +126,7 @@ function told(ticket) {
   say("wait", ticket.estimated_wait_seconds === null ? word("line.unknown") : duration(ticket.estimated_wait_seconds));
 }
 
-const lost = (gone) => notice("notice", gone ? word("line.lost") : null);
+const lost = (gone) => note.set("connection", gone ? word("line.lost") : null);
 
 function notice(id, text) {
   $(id).hidden = !text;
@@ -125,10 +137,10 @@ async function look(signal) {
   while (!signal.aborted) {
     const now = await state(visit.concert.queue_id).catch(() => null);
     if (signal.aborted) return;
-    if (now?.mode === "paused") notice("notice", word("line.paused"));
-    else if (now?.mode === "prequeue" && now.opens_at) notice("notice", word("line.before", { time: moment(now.opens_at) }));
-    else if (now?.sold_out) notice("notice", word("line.soldout"));
-    else if (now) notice("notice", null);
+    if (now?.mode === "paused") note.set("line", word("line.paused"));
+    else if (now?.mode === "prequeue" && now.opens_at) note.set("line", word("line.before", { time: moment(now.opens_at) }));
+    else if (now?.sold_out) note.set("line", word("line.soldout"));
+    else if (now) note.set("line", null);
     await pause(5000);
   }
 }
@@ -153,7 +165,7 @@ async function seats() {
   const schedule = $("schedule").value;
   map = new SeatMap($("map"), visit.concert.max_seats_per_user, (chosen) => {
     $("hold").disabled = chosen.size === 0;
-    say("hold", word("book.hold", { n: chosen.size, amount: number(map?.price() ?? 0) }));
+    say("hold", chosen.size ? word("book.hold", { n: chosen.size, amount: money(map?.price() ?? 0) }) : word("book.hold.none"));
   });
   while (!signal.aborted) {
     try {
@@ -199,7 +211,7 @@ function toPay(reservation) {
   visit.reservation = reservation;
   visit.key = uuid();
   $("held-seats").replaceChildren(...lines(reservation));
-  say("charge", word("book.charge", { amount: number(CHARGE) }));
+  say("charge", word("book.charge", { amount: money(CHARGE) }));
   notice("pay-note", null);
   show("pay");
   $("pay").focus();
@@ -208,7 +220,7 @@ function toPay(reservation) {
   coupons().catch(() => {});
 }
 
-const lines = (reservation) => reservation.seats.map((seat) => make("li", {}, `${seat.number} · ${seat.section} · ${number(seat.price)}`));
+const lines = (reservation) => reservation.seats.map((seat) => make("li", {}, make("strong", {}, String(seat.number)), ` ${seat.section} · ${money(seat.price)}`));
 
 async function countdown(reservation, signal) {
   while (!signal.aborted) {
@@ -229,10 +241,14 @@ async function balance() {
 function price() {
   const off = $("coupon").checked && issue ? Math.min(issue.discount, visit.reservation.amount) : 0;
   const due = visit.reservation.amount - off;
-  say("price", number(due));
-  say("balance", number(visit.balance));
-  say("do-pay", word("book.pay", { amount: number(due) }));
-  $("do-pay").disabled = visit.balance < due;
+  say("price", money(due));
+  say("balance", money(visit.balance));
+  say("do-pay", word("book.pay", { amount: money(due) }));
+  // What is to be done next stands out.
+  const short = visit.balance < due;
+  $("do-pay").disabled = short;
+  $("charge").className = short ? "" : "plain";
+  $("charge").hidden = !short;
 }
 
 async function coupons() {
@@ -244,7 +260,7 @@ async function coupons() {
   $("coupon-get").hidden = Boolean(mine);
   $("coupon-use").hidden = !issue;
   say("coupon-get", word("book.coupon.get", { n: number(coupon.total_quantity - coupon.issued_quantity) }));
-  say("coupon-text", word("book.coupon", { amount: number(coupon.discount_amount) }));
+  say("coupon-text", word("book.coupon", { amount: money(coupon.discount_amount) }));
   price();
 }
 
@@ -281,9 +297,10 @@ async function pay() {
     sessionStorage.removeItem("usher-token");
     stop.abort();
     say("done-title", word("book.done"));
+    say("done-show", `${visit.reservation.concert_title} · ${moment(visit.reservation.starts_at)}`);
     $("done-seats").replaceChildren(...lines(visit.reservation));
-    say("paid", number(payment.paid));
-    say("done-balance", number(payment.balance_after));
+    say("paid", money(payment.paid));
+    say("done-balance", money(payment.balance_after));
     $("cancel").hidden = false;
     show("done");
     $("done").focus();
@@ -305,7 +322,7 @@ async function cancel() {
   await api("POST", `/reservations/${visit.reservation.id}/cancel`, { token: false, key: `cancel-${visit.reservation.id}` });
   say("done-title", word("book.cancelled"));
   $("cancel").hidden = true;
-  say("done-balance", number((await api("GET", "/wallet", { token: false })).balance));
+  say("done-balance", money((await api("GET", "/wallet", { token: false })).balance));
 }
 
 function over(reason, detail) {

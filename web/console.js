@@ -1,6 +1,7 @@
 // The operator's console: queues with their curves and controls, what is sold, the writer's lag, the audit.
 
 import { call, pause, Problem } from "./api.js";
+import { CrowdCard } from "./crowd.js";
 import { Curve } from "./curve.js";
 import { $, make, say, show } from "./dom.js";
 import { sum } from "./metrics.js";
@@ -20,9 +21,10 @@ $("key-form").addEventListener("submit", (event) => {
   run();
 });
 $("audit").addEventListener("click", () => audit());
-if (key) run();
 
 const admin = (method, path, body) => call(method, `/admin${path}`, { headers: { Authorization: `Bearer ${key}` }, body });
+
+const crowd = new CrowdCard(admin);
 
 async function run() {
   for (;;) {
@@ -32,6 +34,8 @@ async function run() {
       if ($("desk").hidden) show("desk");
       notice(null);
       for (const queue of items) card(queue).update(queue);
+      await crowd.update();
+      await actions();
       service(await (await fetch("/metrics", { cache: "no-store" })).text());
     } catch (problem) {
       if (problem.status === 401) {
@@ -52,9 +56,10 @@ function notice(text) {
 
 function service(metrics) {
   const facts = [
+    ["Seats sold", sum(metrics, "usher_seats_sold"), "", sum(metrics, "usher_seats_for_sale")],
+    ["Coupons issued", sum(metrics, "usher_coupon_issued"), "", sum(metrics, "usher_coupon_quota")],
     ["Paid", sum(metrics, "usher_payments_total", { status: "confirmed" })],
     ["Holds", sum(metrics, "usher_holds_total", { outcome: "held" })],
-    ["Coupons issued", sum(metrics, "usher_coupon_issues_total", { outcome: "issued" })],
     ["Not yet in MySQL", sum(metrics, "usher_outbox_backlog_entries")],
     ["Writer's lag", sum(metrics, "usher_outbox_lag_seconds"), " s"],
     ["Oldest open payment", sum(metrics, "usher_payments_pending_oldest_seconds"), " s"],
@@ -62,7 +67,10 @@ function service(metrics) {
     ["Partitions halted", sum(metrics, "usher_outbox_halted_partitions")],
   ];
   $("service").replaceChildren(
-    ...facts.map(([name, value, unit = ""]) => make("div", {}, make("dt", {}, name), make("dd", {}, value === null ? "–" : number(Math.round(value * 100) / 100) + unit))),
+    ...facts.map(([name, value, unit = "", of = null]) => {
+      const text = value === null ? "–" : number(Math.round(value * 100) / 100) + unit + (of === null ? "" : ` of ${number(of)}`);
+      return make("div", {}, make("dt", {}, name), make("dd", {}, text));
+    }),
   );
 }
 
@@ -81,8 +89,10 @@ class QueueCard {
   #note = make("p", { class: "bad", role: "alert" });
   #modes = new Map();
   #sliders = new Map();
+  // Sliders that are being moved: what the service says must not pull them back.
+  #moving = new Set();
+  #turn = Promise.resolve();
   #id;
-  #settings;
   #before = null;
 
   constructor(queue) {
@@ -93,8 +103,8 @@ class QueueCard {
       return button;
     });
     const sliders = Object.keys(NAMES).map((name) => {
-      const value = make("output", {});
-      const range = make("input", { type: "range", min: 1, max: MOST[name], oninput: () => (value.textContent = number(range.value)), onchange: () => this.#put({ [name]: Number(range.value) }) });
+      const value = make("span", {});
+      const range = make("input", { type: "range", min: 1, max: MOST[name], oninput: () => this.#move(name), onchange: () => this.#put({ [name]: Number(range.value) }) });
       this.#sliders.set(name, { range, value });
       return make("label", {}, `${NAMES[name]}: `, value, range);
     });
@@ -102,7 +112,6 @@ class QueueCard {
   }
 
   update(queue) {
-    this.#settings = queue.settings;
     const now = performance.now();
     const rate = this.#before ? ((queue.admitted_total - this.#before.total) * 1000) / (now - this.#before.at) : 0;
     this.#before = { total: queue.admitted_total, at: now };
@@ -111,22 +120,44 @@ class QueueCard {
     this.#facts.replaceChildren(...facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
     for (const [mode, button] of this.#modes) button.setAttribute("aria-pressed", String(queue.settings.mode === mode));
     for (const [name, { range, value }] of this.#sliders) {
-      if (document.activeElement === range) continue;
+      if (this.#moving.has(name)) continue;
       range.value = queue.settings[name];
       value.textContent = number(queue.settings[name]);
     }
   }
 
-  async #put(change) {
-    try {
-      const queue = await admin("PUT", `/queues/${this.#id}`, { ...this.#settings, ...change });
-      this.#note.textContent = "";
-      document.activeElement?.blur?.();
-      this.update(queue);
-    } catch (problem) {
-      this.#note.textContent = problem.message;
-    }
+  #move(name) {
+    this.#moving.add(name);
+    const { range, value } = this.#sliders.get(name);
+    value.textContent = number(range.value);
   }
+
+  // One change after the other, each on top of what the service has by then: a PUT replaces all settings.
+  #put(change) {
+    this.#turn = this.#turn.then(async () => {
+      try {
+        const { settings } = await admin("GET", `/queues/${this.#id}`);
+        const queue = await admin("PUT", `/queues/${this.#id}`, { ...settings, ...change });
+        for (const name of Object.keys(change)) this.#moving.delete(name);
+        this.#note.textContent = "";
+        this.update(queue);
+      } catch (problem) {
+        this.#note.textContent = problem.message;
+      }
+    });
+  }
+}
+
+// What operators did last; written anew only when there is something new.
+let newest = null;
+
+async function actions() {
+  const { items } = await admin("GET", "/actions?limit=10");
+  const now = JSON.stringify(items);
+  if (now === newest) return;
+  newest = now;
+  const rows = items.map((it) => make("tr", {}, ...[new Date(it.at).toLocaleTimeString(), it.status ?? "?", `${it.method} ${it.route}`, it.object ?? "", it.peer].map((cell) => make("td", {}, String(cell)))));
+  $("actions").tBodies[0].replaceChildren(...rows);
 }
 
 async function audit() {
@@ -144,3 +175,5 @@ async function audit() {
   }
   $("audit").disabled = false;
 }
+
+if (key) run();

@@ -3,6 +3,8 @@
 import { make } from "./dom.js";
 
 const SAMPLES = 180;
+// Until there are so many the curve grows from the left.
+const FIRST = 30;
 
 export class Curve {
   #series;
@@ -20,8 +22,8 @@ export class Curve {
       values.push(sample[name]);
       if (values.length > SAMPLES) values.shift();
       const top = Math.max(1, ...values);
-      const from = SAMPLES - values.length;
-      line.setAttribute("points", values.map((value, n) => `${from + n},${98 - (value / top) * 96}`).join(" "));
+      const step = SAMPLES / (Math.max(FIRST, values.length) - 1);
+      line.setAttribute("points", values.map((value, n) => `${(n * step).toFixed(1)},${(98 - (value / top) * 96).toFixed(1)}`).join(" "));
     }
   }
 }

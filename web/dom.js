@@ -8,6 +8,24 @@ export function say(id, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+// A note with more than one author: the first of them who has something to say is heard.
+export class Note {
+  #id;
+  #texts;
+
+  constructor(id, authors) {
+    this.#id = id;
+    this.#texts = new Map(authors.map((author) => [author, null]));
+  }
+
+  set(author, text) {
+    this.#texts.set(author, text);
+    const heard = [...this.#texts.values()].find(Boolean);
+    $(this.#id).hidden = !heard;
+    say(this.#id, heard ?? "");
+  }
+}
+
 // Shows one of the sections and hides the others; moves the focus there when the visitor was in one that has gone.
 export function show(id) {
   for (const section of document.querySelectorAll("[data-view]")) {

@@ -1,11 +1,14 @@
-// The seats of a date as SVG: a group of checkboxes that the arrow keys walk.
+// The seats of a date, in front of the stage, as SVG: a group of checkboxes that the arrow keys walk.
 
 import { make } from "./dom.js";
-import { number, word } from "./words.js";
+import { money, word } from "./words.js";
 
 const SIZE = 34;
 const GAP = 6;
 const PER_ROW = 10;
+// Above the first row the stage, above each section its name.
+const STAGE = 34;
+const NAME = 24;
 
 export class SeatMap {
   #parent;
@@ -42,11 +45,30 @@ export class SeatMap {
 
   #lay(seats) {
     this.#groups.clear();
-    const rows = Math.ceil(seats.length / PER_ROW);
-    const [width, height] = [PER_ROW * (SIZE + GAP) + GAP, rows * (SIZE + GAP) + GAP];
-    const svg = make("svg", { class: "seats", viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": word("book.seats") });
+    const width = PER_ROW * (SIZE + GAP) + GAP;
+    const svg = make("svg", { class: "seats", role: "group", "aria-label": word("book.seats") });
+    const middle = width / 2;
+    svg.append(
+      make("rect", { class: "stage", x: width / 6, y: 0, width: (width * 2) / 3, height: STAGE - 10, rx: 6, "aria-hidden": "true" }),
+      make("text", { class: "name onstage", x: middle, y: STAGE - 17, "aria-hidden": "true" }, word("book.stage")),
+    );
+    let y = STAGE - SIZE - GAP;
+    let column = PER_ROW;
+    let section = null;
     seats.forEach((seat, n) => {
-      const [x, y] = [GAP + (n % PER_ROW) * (SIZE + GAP), GAP + Math.floor(n / PER_ROW) * (SIZE + GAP)];
+      if (seat.section !== section) {
+        section = seat.section;
+        column = PER_ROW;
+        y += NAME;
+        const name = word("book.section", { name: section, price: money(seat.price) });
+        svg.append(make("text", { class: "name", x: middle, y: y + SIZE + GAP - 8, "aria-hidden": "true" }, name));
+      }
+      if (column === PER_ROW) {
+        column = 0;
+        y += SIZE + GAP;
+      }
+      const x = GAP + column * (SIZE + GAP);
+      column += 1;
       const label = make("text", { x: x + SIZE / 2, y: y + SIZE / 2 + 5, "aria-hidden": "true" }, String(seat.number));
       const group = make(
         "g",
@@ -57,6 +79,7 @@ export class SeatMap {
       this.#groups.set(seat.number, group);
       svg.append(group);
     });
+    svg.setAttribute("viewBox", `0 0 ${width} ${y + SIZE + GAP}`);
     this.#parent.replaceChildren(svg);
   }
 
@@ -64,7 +87,7 @@ export class SeatMap {
     const group = this.#groups.get(seat.number);
     const mine = this.chosen.has(seat.number);
     const status = { available: "free", held: "held", sold: "sold" }[seat.status];
-    const label = word("book.seat", { n: seat.number, section: seat.section, price: number(seat.price), status: word(`book.${mine ? "mine" : status}`) });
+    const label = word("book.seat", { n: seat.number, section: seat.section, price: money(seat.price), status: word(`book.${mine ? "mine" : status}`) });
     const now = `seat ${status}`;
     if (group.getAttribute("class") !== now) group.setAttribute("class", now);
     if (group.getAttribute("aria-label") !== label) group.setAttribute("aria-label", label);

@@ -1,7 +1,7 @@
 // The waiting page: joins, shows the place, keeps it over reload and closed tab, and goes on by itself.
 
 import { call, pause, Problem } from "./api.js";
-import { $, say, show } from "./dom.js";
+import { $, Note, say, show } from "./dom.js";
 import { follow, leave, state } from "./line.js";
 import { clock, duration, fill, moment, number, word } from "./words.js";
 
@@ -14,6 +14,7 @@ const READ_MS = 1500;
 let stop = new AbortController();
 let first = null;
 let sold = false;
+const note = new Note("notice", ["connection", "line"]);
 
 fill();
 $("leave").addEventListener("click", async () => {
@@ -100,21 +101,16 @@ function over(reason, detail) {
   show("over");
 }
 
-const lost = (gone) => notice(gone ? word("line.lost") : null);
-
-function notice(text) {
-  $("notice").hidden = !text;
-  say("notice", text ?? "");
-}
+const lost = (gone) => note.set("connection", gone ? word("line.lost") : null);
 
 async function look(signal) {
   while (!signal.aborted) {
     const now = await state(queue).catch(() => null);
     if (signal.aborted) return;
-    if (now?.mode === "paused") notice(word("line.paused"));
-    else if (now?.mode === "prequeue" && now.opens_at) notice(word("line.before", { time: moment(now.opens_at) }));
-    else if (sold) notice(word("line.soldout"));
-    else if (now) notice(null);
+    if (now?.mode === "paused") note.set("line", word("line.paused"));
+    else if (now?.mode === "prequeue" && now.opens_at) note.set("line", word("line.before", { time: moment(now.opens_at) }));
+    else if (sold) note.set("line", word("line.soldout"));
+    else if (now) note.set("line", null);
     await pause(LOOK_MS);
   }
 }

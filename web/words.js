@@ -14,6 +14,7 @@ const words = {
     "line.in": "It's your turn",
     "line.go": "Go in now",
     "line.until": "Your turn is kept until {time}.",
+    "line.paused.short": "The line stands still",
     "line.paused": "The line stands still for a moment. Your place is kept.",
     "line.before": "The sale opens at {time}. Places are dealt then; reloading changes nothing.",
     "line.soldout": "Everything is sold out at the moment. Seats that are given back go to those in line.",
@@ -28,12 +29,19 @@ const words = {
     "time.seconds": "{n} s",
     "time.minutes": "{n} min",
     "time.hours": "{h} h {n} min",
+    "money": "₩{n}",
     "book.pick": "What would you like to see?",
+    "book.how": "Get in line, choose seats, pay from a wallet that you fill yourself: nothing here costs money.",
+    "book.inline": "{n} in line, about {wait}",
+    "book.noline": "No line: you go straight in",
     "book.join": "Get in line",
     "book.date": "Date",
     "book.seats": "Choose your seats",
+    "book.stage": "Stage",
+    "book.section": "{name}: {price}",
     "book.seats.how": "Up to {n}. Use the arrow keys and the space bar, or press a seat.",
     "book.best": "Choose the best {n} for me",
+    "book.hold.none": "No seats chosen yet",
     "book.hold": "Hold {n} for {amount}",
     "book.free": "free", "book.held": "held", "book.sold": "sold", "book.mine": "chosen",
     "book.seat": "Seat {n}, {section}, {price}, {status}",
@@ -74,6 +82,7 @@ const words = {
     "line.in": "입장할 차례입니다",
     "line.go": "지금 입장하기",
     "line.until": "{time}까지 입장할 수 있습니다.",
+    "line.paused.short": "입장이 잠시 멈췄습니다",
     "line.paused": "잠시 입장이 멈췄습니다. 순서는 유지됩니다.",
     "line.before": "{time}에 판매가 시작됩니다. 순서는 그때 정해지며, 새로 고침해도 달라지지 않습니다.",
     "line.soldout": "지금은 매진입니다. 취소된 좌석은 줄을 선 분께 돌아갑니다.",
@@ -88,12 +97,19 @@ const words = {
     "time.seconds": "{n}초",
     "time.minutes": "{n}분",
     "time.hours": "{h}시간 {n}분",
+    "money": "{n}원",
     "book.pick": "어떤 공연을 보시겠어요?",
+    "book.how": "줄을 서고, 좌석을 고르고, 직접 채운 지갑으로 결제합니다. 실제 돈은 들지 않습니다.",
+    "book.inline": "{n}명 대기 중, 약 {wait}",
+    "book.noline": "대기 없이 바로 입장합니다",
     "book.join": "줄 서기",
     "book.date": "날짜",
     "book.seats": "좌석을 고르세요",
+    "book.stage": "무대",
+    "book.section": "{name}: {price}",
     "book.seats.how": "최대 {n}석. 화살표 키와 스페이스 바를 쓰거나 좌석을 누르세요.",
     "book.best": "가장 좋은 {n}석 고르기",
+    "book.hold.none": "좌석을 먼저 골라 주세요",
     "book.hold": "{n}석 선점하기 ({amount})",
     "book.free": "선택 가능", "book.held": "선점됨", "book.sold": "판매됨", "book.mine": "선택함",
     "book.seat": "{n}번 좌석, {section}, {price}, {status}",
@@ -139,6 +155,8 @@ export function fill(root = document) {
 const region = navigator.language.startsWith(language) ? navigator.language : language;
 
 export const number = (value) => new Intl.NumberFormat(region).format(value);
+
+export const money = (value) => word("money", { n: number(value) });
 
 export const clock = (time) => new Date(time).toLocaleTimeString(region, { hour: "2-digit", minute: "2-digit" });
 

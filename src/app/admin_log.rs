@@ -13,14 +13,21 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, MySqlPool};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Error;
 use crate::config::MigrateSettings;
+use crate::http::page::Limit;
 use crate::http::peer::Peer;
+use crate::http::query::Query;
 use crate::http::secret::key_id;
-use crate::http::{Problem, request_id};
+use crate::http::{Json, Problem, request_id};
 use crate::mysql;
+use crate::time::Millis;
 
 /// The longest name that is kept; no object has a longer one.
 const LONGEST: usize = 64;
@@ -115,6 +122,7 @@ fn object(route: &str, path: &str) -> Option<String> {
 
 #[derive(FromRow)]
 struct Kept {
+    id: u64,
     at: DateTime<Utc>,
     key_id: String,
     peer: String,
@@ -131,9 +139,7 @@ struct Kept {
 /// When MySQL can't be reached, or nothing can be written.
 pub async fn print(settings: &MigrateSettings, newest: u32) -> Result<(), Error> {
     let pool = mysql::connect(settings.mysql.url.expose_secret(), 1).await?;
-    let select = "SELECT at, key_id, peer, request_id, method, route, object, status FROM admin_actions ORDER BY id DESC LIMIT ?";
-    let lines: Vec<Kept> =
-        sqlx::query_as(select).bind(newest).fetch_all(&pool).await.map_err(mysql::Error::from)?;
+    let lines = newest_before(&pool, u64::MAX, newest).await?;
     pool.close().await;
     let mut out = std::io::stdout();
     for line in lines.iter().rev() {
@@ -148,6 +154,79 @@ pub async fn print(settings: &MigrateSettings, newest: u32) -> Result<(), Error>
         .map_err(Error::Output)?;
     }
     Ok(())
+}
+
+/// The newest lines older than the one of this id.
+async fn newest_before(pool: &MySqlPool, before: u64, most: u32) -> Result<Vec<Kept>, mysql::Error> {
+    let select = "SELECT id, at, key_id, peer, request_id, method, route, object, status FROM admin_actions \
+                  WHERE id < ? ORDER BY id DESC LIMIT ?";
+    Ok(sqlx::query_as(select).bind(before).bind(most).fetch_all(pool).await?)
+}
+
+/// The log for those who look at it from afar.
+pub(super) fn router() -> OpenApiRouter<MySqlPool> {
+    OpenApiRouter::new().routes(routes!(list))
+}
+
+/// What somebody did by the admin API.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AdminAction)]
+struct ActionDto {
+    at: Millis,
+    method: String,
+    route: String,
+    /// The name in the path, if the route has one.
+    object: Option<String>,
+    /// Null while the call is under way, and for ever if its end is not known.
+    status: Option<u16>,
+    /// Tells keys apart and gives none away.
+    key_id: String,
+    peer: String,
+    request_id: String,
+}
+
+/// A page of them, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AdminActions)]
+struct ActionsDto {
+    items: Vec<ActionDto>,
+    /// For `before`, when there is more.
+    next: Option<String>,
+}
+
+/// Which page of the list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+struct Page {
+    /// 1…500, 50 if left out.
+    #[serde(default)]
+    limit: Limit,
+    /// The `next` of the page before.
+    #[param(value_type = Option<String>)]
+    before: Option<u64>,
+}
+
+/// Who changed what by the admin API, newest first. Calls that only read leave no line.
+#[utoipa::path(get, path = "/admin/actions", tag = "admin", params(Page),
+    responses((status = 200, body = ActionsDto), (status = 422, body = Problem)), security(("admin" = [])))]
+async fn list(State(mysql): State<MySqlPool>, Query(page): Query<Page>) -> Result<Json<ActionsDto>, Problem> {
+    let limit = page.limit.get();
+    let most = u32::try_from(limit).unwrap_or(u32::MAX).saturating_add(1);
+    let mut lines = newest_before(&mysql, page.before.unwrap_or(u64::MAX), most).await?;
+    let more = lines.len() > limit;
+    lines.truncate(limit);
+    let next = lines.last().filter(|_| more).map(|line| line.id.to_string());
+    let items = lines.into_iter().map(|line| ActionDto {
+        at: line.at.into(),
+        method: line.method,
+        route: line.route,
+        object: line.object,
+        status: line.status,
+        key_id: line.key_id,
+        peer: line.peer,
+        request_id: line.request_id,
+    });
+    Ok(Json(ActionsDto { items: items.collect(), next }))
 }
 
 #[cfg(test)]

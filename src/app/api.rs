@@ -11,7 +11,8 @@ use tower_http::cors::CorsLayer;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, Info, License, OpenApi, OpenApiBuilder, Paths};
 
-use super::{Rooms, admin_log, contract};
+use super::{Rooms, admin_log, contract, crowd};
+use crate::dev::crowd::Crowd;
 use crate::http::challenge::Challenge;
 use crate::http::health::{self, Readiness};
 use crate::http::identity::{Callers, USER_HEADER};
@@ -45,6 +46,7 @@ pub fn admin_document() -> OpenApi {
         rewards::admin_router().into_openapi(),
         seats::admin_router().into_openapi(),
         recovery::audit_router().into_openapi(),
+        admin_log::router().into_openapi(),
     ];
     document("Usher, admin", "What operators set and see.", parts)
 }
@@ -100,13 +102,14 @@ pub(super) fn public(
     layers::whole(routes.merge(open), bounds, cors)
 }
 
-/// Everything of the admin listener. `/metrics` and health need no key.
+/// Everything of the admin listener. `/metrics` and health need no key. Only `usher dev` has a demo crowd.
 pub(super) fn admin(
     rooms: &Rooms,
     key: &SecretString,
     readiness: Arc<Readiness>,
     metrics: PrometheusHandle,
     bounds: &layers::Settings,
+    demo: Option<Crowd>,
 ) -> Router {
     let routes = Router::new()
         .merge(queue::admin_router().with_state(rooms.queue.clone()))
@@ -114,7 +117,9 @@ pub(super) fn admin(
         .merge(coupons::admin_router().with_state(rooms.coupons.clone()))
         .merge(rewards::admin_router().with_state(rooms.rewards.clone()))
         .merge(seats::admin_router().with_state(rooms.seats.clone()))
-        .merge(recovery::audit_router().with_state((rooms.redis.clone(), rooms.mysql.clone())));
+        .merge(recovery::audit_router().with_state((rooms.redis.clone(), rooms.mysql.clone())))
+        .merge(admin_log::router().with_state(rooms.mysql.clone()))
+        .merge(demo.map(crowd::router).unwrap_or_default());
     let open = web::admin()
         .merge(admin_key::metrics(metrics))
         .merge(openapi::document(admin_document()))

@@ -6,6 +6,7 @@ mod admin_log;
 mod api;
 mod background;
 mod contract;
+mod crowd;
 mod dead_letters;
 mod demo;
 mod recover;
@@ -289,6 +290,15 @@ impl App {
     /// # Errors
     /// When a store can't be reached or its data is not for this instance.
     pub async fn build(config: Config, shutdown: Shutdown) -> Result<Self, Error> {
+        Self::build_beside(config, shutdown, None).await
+    }
+
+    /// The same with the demo crowd's controls on the admin listener.
+    async fn build_beside(
+        config: Config,
+        shutdown: Shutdown,
+        crowd: Option<dev::crowd::Crowd>,
+    ) -> Result<Self, Error> {
         let keys: Vec<_> =
             config.token_keys.iter().map(|key| (key.kid.clone(), key.secret.clone())).collect();
         let (rooms, writer) =
@@ -312,8 +322,14 @@ impl App {
             readiness.clone(),
             &config.http.requests,
         );
-        let admin =
-            api::admin(&rooms, &config.admin_key, readiness, telemetry::install(), &config.http.requests);
+        let admin = api::admin(
+            &rooms,
+            &config.admin_key,
+            readiness,
+            telemetry::install(),
+            &config.http.requests,
+            crowd,
+        );
         let retirement = Retirement::default();
         Ok(Self { config, rooms, writer, limits, jwt, certificates, retirement, shutdown, public, admin })
     }

@@ -10,6 +10,7 @@ use super::{App, Error, Rooms, demo};
 use crate::config::dev::{DevSecrets, DevSettings};
 use crate::config::{Ack, Config, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings, Watermarks};
 use crate::dev::banner::{self, Addresses};
+use crate::dev::crowd::{Crowd, Wish};
 use crate::dev::{Durability, PrivateMysql, PrivateRedis};
 use crate::http::descriptors;
 use crate::ids::{ConcertId, QueueId};
@@ -24,13 +25,14 @@ use crate::shutdown::{self, Shutdown};
 /// # Errors
 /// When the instance can't be built or its listeners can't be opened.
 pub async fn serve(config: Config) -> Result<(), Error> {
-    run(config, Shutdown::new(), |_| {}).await
+    run(config, Shutdown::new(), None, |_| {}).await
 }
 
-/// Builds an instance, opens its listeners, says so, and serves until the shutdown is over.
+/// Builds an instance, opens its listeners, says so, lets the demo crowd come if there is one, and serves until the shutdown is over.
 async fn run(
     mut config: Config,
     shutdown: Shutdown,
+    crowd: Option<Crowd>,
     serving: impl FnOnce([std::net::SocketAddr; 2]),
 ) -> Result<(), Error> {
     let signals = shutdown::signals().map_err(Error::Signals)?;
@@ -40,10 +42,13 @@ async fn run(
     let public = super::listen(config.http.listen).await?;
     let admin = super::listen(config.http.admin_listen).await?;
     let addresses = [&public, &admin].map(tokio::net::TcpListener::local_addr);
-    let app = App::build(config, shutdown.clone()).await?;
+    let app = App::build_beside(config, shutdown.clone(), crowd.clone()).await?;
     if let [Ok(public), Ok(admin)] = addresses {
         tracing::info!(%public, %admin, "serving");
         serving([public, admin]);
+        if let Some(crowd) = crowd {
+            tokio::spawn(crowd.run(public, shutdown.quiet_token().clone()));
+        }
     }
     let phases = tokio::spawn(async move { shutdown.run(signals, timing).await });
     app.serve(public, admin).await;
@@ -215,13 +220,15 @@ async fn dev_instance(
     migrate_at(&servers.mysql_url, stores.partitions).await?;
     seed_demo(&stores).await?;
     let config = Config::for_dev(settings, stores, secrets);
-    run(config, shutdown, |[public, admin]| {
+    let crowd = Crowd::new(Wish { people: settings.crowd, ..Wish::NOBODY });
+    run(config, shutdown, Some(crowd), |[public, admin]| {
         let text = banner::text(&Addresses {
             public,
             admin,
             admin_key: secrets.admin_key_in_plain_text(),
             redis_port: servers.redis_port,
             mysql_url: &servers.mysql_url,
+            crowd: settings.crowd,
         });
         // Nobody may be reading; that is no reason not to serve.
         let _ = std::io::stdout().write_all(text.as_bytes());

@@ -214,4 +214,7 @@ pub struct DevArgs {
     /// Where its servers keep their data [default: .usher]
     #[arg(long, env = "USHER_DATA_DIR", hide_env_values = true, value_name = "DIRECTORY")]
     pub data_dir: Option<String>,
+    /// People of the demo crowd, 0 to 5000; they go home after a quarter of an hour, and the console calls them back [default: 0]
+    #[arg(long, env = "USHER_CROWD", hide_env_values = true, value_name = "COUNT")]
+    pub crowd: Option<String>,
 }

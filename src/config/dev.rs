@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::args::DevArgs;
 use super::check::{BadSettings, Checker, given};
 use super::{Config, HttpSettings, StoreSettings, TokenKey};
+use crate::dev::crowd::MOST_PEOPLE;
 use crate::http::identity;
 
 /// The file below the data directory.
@@ -24,6 +25,8 @@ pub struct DevSettings {
     pub http: HttpSettings,
     /// Where its servers keep their data.
     pub data_dir: PathBuf,
+    /// How many people the demo crowd begins with.
+    pub crowd: u32,
 }
 
 /// The secrets of one data directory.
@@ -50,9 +53,10 @@ impl DevSettings {
     pub fn new(args: &DevArgs) -> Result<Self, BadSettings> {
         let mut check = Checker::default();
         let http = HttpSettings::read(&args.listen, &args.http, &mut check);
+        let crowd = check.number("USHER_CROWD", args.crowd.as_deref(), 0..=MOST_PEOPLE, 0);
         check.finish()?;
         let data_dir = given(args.data_dir.as_deref()).unwrap_or(".usher").into();
-        http.map(|http| Self { http, data_dir }).ok_or_else(BadSettings::default)
+        http.map(|http| Self { http, data_dir, crowd }).ok_or_else(BadSettings::default)
     }
 }
 
@@ -163,5 +167,18 @@ mod tests {
         assert_eq!(DevSettings::new(&DevArgs::default()).unwrap().data_dir, Path::new(".usher"));
         let args = DevArgs { data_dir: Some("/x".to_owned()), ..DevArgs::default() };
         assert_eq!(DevSettings::new(&args).unwrap().data_dir, Path::new("/x"));
+    }
+
+    #[test]
+    fn the_crowd_comes_when_it_is_asked_for() {
+        let crowd = |count: &str| {
+            let args = DevArgs { crowd: Some(count.to_owned()), ..DevArgs::default() };
+            DevSettings::new(&args).map(|settings| settings.crowd).map_err(|error| error.to_string())
+        };
+        assert_eq!(DevSettings::new(&DevArgs::default()).unwrap().crowd, 0);
+        assert_eq!(crowd("5000"), Ok(5_000));
+        assert!(
+            crowd("5001").unwrap_err().contains("USHER_CROWD (--crowd): must be a number from 0 to 5000")
+        );
     }
 }

@@ -14,11 +14,13 @@ pub struct Addresses<'a> {
     pub redis_port: u16,
     /// The private MySQL-compatible server, with its credentials: it listens on this machine alone.
     pub mysql_url: &'a str,
+    /// People of the demo crowd; 0 is none for now.
+    pub crowd: u32,
 }
 
 /// The text. The tour uses nothing but curl and sed, so that it works wherever the service does.
 pub fn text(at: &Addresses<'_>) -> String {
-    let Addresses { public, admin, admin_key, redis_port, mysql_url } = at;
+    let Addresses { public, admin, admin_key, redis_port, mysql_url, crowd } = at;
     format!(
         r#"
 Usher is serving.
@@ -30,13 +32,14 @@ Usher is serving.
   Redis        redis-cli -p {redis_port}
   MySQL        {mysql_url}
   to try       coupon demo-coupon, reward demo-reward
+  demo crowd   {crowd} people for a quarter of an hour; the console sets how many, and how fast they are
 
-A tour: join the line, hold seats 12 and 13, charge the wallet, pay, and see the token used up. Paste it into another terminal:
+A tour: join the line, hold two seats, charge the wallet, pay, and see the token used up. Paste it into another terminal:
 
   U=$(cat /proc/sys/kernel/random/uuid 2>/dev/null || uuidgen | tr A-Z a-z); B=http://{public}/v1; c() {{ curl -sS -H "Usher-User: $U" -H "Queue-Token: ${{T:-}}" -H "Idempotency-Key: $RANDOM-$RANDOM" -H 'Content-Type: application/json' "$@"; echo; }}
-  T=$(curl -sS -X POST -H "Usher-User: $U" $B/queues/demo/tokens | sed 's/.*"token":"\([^"]*\)".*/\1/'); c $B/queues/demo/tokens/me
+  T=$(curl -sS -X POST -H "Usher-User: $U" $B/queues/demo/tokens | sed 's/.*"token":"\([^"]*\)".*/\1/'); until c $B/queues/demo/tokens/me | tee /dev/stderr | grep -qE 'active|expired'; do sleep 1; done
   c $B/concerts/demo/schedules; c "$B/schedules/demo-1/seats?status=available"
-  R=$(c -d '{{"schedule_id":"demo-1","seats":[12,13]}}' $B/reservations | tee /dev/stderr | sed 's/^{{"id":"\([^"]*\)".*/\1/'); c -d '{{"amount":50000}}' $B/wallet/charges
+  R=$(c -d '{{"schedule_id":"demo-1","quantity":2}}' $B/reservations/best | tee /dev/stderr | sed 's/^{{"id":"\([^"]*\)".*/\1/'); c -d '{{"amount":50000}}' $B/wallet/charges
   c -d "{{\"reservation_id\":\"$R\"}}" $B/payments; c $B/queues/demo/tokens/me
 
 Ctrl-C stops everything that was started here. The data stays; `make clean-data` removes it.
@@ -56,6 +59,7 @@ mod tests {
             admin_key: "key",
             redis_port: 6390,
             mysql_url: "mysql://u:p@127.0.0.1:3390/usher",
+            crowd: 1500,
         });
         let tour = text.lines().filter(|line| line.starts_with("  ") && line.contains('$'));
         assert_eq!(tour.count(), 5);

@@ -9,6 +9,7 @@
 //! MySQL: `make test-engines` runs the tests on several.
 
 pub mod banner;
+pub mod crowd;
 mod mysql_program;
 mod mysql_server;
 mod other_server;

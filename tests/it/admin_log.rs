@@ -53,6 +53,19 @@ async fn every_change_has_its_line_and_no_line_tells_more_than_it_must() {
     assert_eq!(seen[3].2, Some(user));
     assert_eq!(seen[4], line("POST", "/admin/audit", None, 200));
 
+    // The same over HTTP, page by page.
+    let page = |query: String| api.admin_call(Method::GET, &format!("/admin/actions{query}"));
+    let first = page("?limit=3".to_owned()).send().await.expect(200);
+    let next = first["next"].as_str().unwrap();
+    let second = page(format!("?limit=3&before={next}")).send().await.expect(200);
+    assert_eq!(second["next"], json!(null));
+    let told = [&first, &second].map(|page| page["items"].as_array().unwrap().clone()).concat();
+    let told: Vec<_> =
+        told.iter().rev().map(|it| (&it["method"], &it["route"], &it["object"], &it["status"])).collect();
+    let kept: Vec<_> =
+        seen.iter().map(|(method, route, object, status)| json!([method, route, object, status])).collect();
+    assert_eq!(json!(told), json!(kept));
+
     let rows = sqlx::query("SELECT key_id, peer, request_id FROM admin_actions ORDER BY id")
         .fetch_all(&stores.mysql)
         .await

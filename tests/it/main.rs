@@ -18,6 +18,7 @@ mod cluster;
 mod connections;
 mod coupon_payments;
 mod coupons;
+mod crowd;
 mod dashboards;
 mod dead_letters;
 mod definitions;

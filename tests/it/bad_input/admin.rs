@@ -16,6 +16,14 @@ pub(super) fn rows(stage: &Stage) -> Vec<Row> {
         Row::new(Method::POST, "/admin/audit", vec![keyless(stage, Method::POST, "/admin/audit")]),
         Row::new(
             Method::GET,
+            "/admin/actions",
+            vec![
+                keyless(stage, Method::GET, "/admin/actions"),
+                pages(|query| api.admin_call(Method::GET, &format!("/admin/actions{query}"))),
+            ],
+        ),
+        Row::new(
+            Method::GET,
             "/admin/queues/{queue}",
             vec![keyless(stage, Method::GET, "/admin/queues/show"), reading],
         ),

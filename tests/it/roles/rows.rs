@@ -232,6 +232,7 @@ fn operators() -> Vec<Row> {
         admin(M::GET, "/admin/rewards/{code}/claims"),
         admin(M::PUT, "/admin/users/{user}/facts").json(|_, _, _| json!({"login_days": 7})),
         admin(M::POST, "/admin/audit"),
+        admin(M::GET, "/admin/actions"),
     ]
 }
 
