@@ -1,4 +1,4 @@
-//! How long it takes to lay back a hundred thousand reservations. Run alone: `cargo test --release --test it a_hundred_thousand -- --ignored --nocapture`.
+//! How long it takes to lay back a hundred thousand reservations. Run alone: `cargo test --test it a_hundred_thousand -- --ignored --nocapture`.
 
 use std::time::{Duration, Instant};
 

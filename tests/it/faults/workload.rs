@@ -138,11 +138,7 @@ impl Person<'_> {
         let at = self.random.random_range(0..self.site.seats.len());
         (self.asked, self.durable) = (Instant::now(), is_durable(at));
         let request = self.request(at, method.clone(), path, headers, body);
-        let answer = async {
-            let answer = request.send().await.ok()?;
-            Some((answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null)))
-        };
-        let heard = answer.await;
+        let heard = answer(request).await;
         let counter = match &heard {
             Some((200..300, _)) => &self.log.ok,
             Some((400..500, _)) => &self.log.refused,
@@ -155,19 +151,37 @@ impl Person<'_> {
         heard
     }
 
-    /// A call under one key, again and again until its outcome is known. Now and then it has a twin that nobody listens to, on every instance: a double click.
+    /// A call under one key, again and again until its outcome is known. Now and then it has a twin on every instance: a double click.
     async fn keyed(&mut self, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Heard {
         let key = new_key();
         let mut all = headers.to_vec();
         all.push(("idempotency-key", &key));
-        if self.random.random_bool(0.25) {
-            for at in 0..self.site.seats.len() {
-                tokio::spawn(self.request(at, Method::POST, path, &all, body).send());
-            }
+        let twins = if self.random.random_bool(0.25) { self.site.seats.len() } else { 0 };
+        let twins =
+            (0..twins).map(|at| tokio::spawn(answer(self.request(at, Method::POST, path, &all, body))));
+        let twins: Vec<_> = twins.collect();
+        let heard = self.until_known(path, &all, body).await;
+        let mut more = Vec::new();
+        for twin in twins {
+            more.push(twin.await.unwrap());
         }
+        // A refusal is not kept: a twin may have come at a better moment.
+        match heard {
+            Some((400..500, _)) => {
+                match more.iter().flatten().find(|(status, _)| matches!(status, 200 | 201)) {
+                    Some(done) => Some(done.clone()),
+                    None if more.iter().all(|twin| matches!(twin, Some((400..500, _)))) => heard,
+                    None => None,
+                }
+            }
+            heard => heard,
+        }
+    }
+
+    async fn until_known(&mut self, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Heard {
         let mut heard = None;
         for _ in 0..12 {
-            heard = self.call(Method::POST, path, &all, body).await;
+            heard = self.call(Method::POST, path, headers, body).await;
             match &heard {
                 None | Some((202 | 429 | 503, _)) => self.rest(400).await,
                 _ => return heard,
@@ -401,6 +415,11 @@ impl Person<'_> {
             }
         }
     }
+}
+
+async fn answer(request: reqwest::RequestBuilder) -> Heard {
+    let answer = request.send().await.ok()?;
+    Some((answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null)))
 }
 
 /// Whether an answer that is none says at least that nothing was done.
