@@ -98,7 +98,7 @@ FUZZ_INPUTS ?= 10000000
 fuzz: ## Reads ten million spoiled tokens, ids, bodies, events and headers each (FUZZ_INPUTS; USHER_FUZZ_SEED repeats a run).
 	CARGO_PROFILE_DEV_OPT_LEVEL=2 USHER_FUZZ_INPUTS=$(FUZZ_INPUTS) cargo test --locked --lib fuzz_tests -- --nocapture
 
-SCHEMATHESIS := tests/schemathesis/.venv
+SCHEMATHESIS := $(CARGO_TARGET_DIR)/schemathesis
 
 $(SCHEMATHESIS)/installed: tests/schemathesis/requirements.txt
 	python3 -m venv $(SCHEMATHESIS)

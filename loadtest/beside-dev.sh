@@ -16,7 +16,7 @@ stop() {
 trap stop EXIT
 trap 'exit 130' INT TERM
 
-tries=600
+tries=1800
 until grep -q 'admin key' "$dir/said"; do
     tries=$((tries - 1))
     if [ "$tries" -eq 0 ] || ! kill -0 "$pid" 2>/dev/null; then

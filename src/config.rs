@@ -5,11 +5,13 @@
 //! struct that is its own; only `cli` and `app` see the whole [`Config`].
 
 pub mod args;
+mod bounds;
 mod check;
 pub mod dev;
 mod http;
 mod secrets;
 mod stores;
+mod urls;
 
 use secrecy::SecretString;
 

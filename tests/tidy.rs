@@ -22,7 +22,7 @@ fn may_name(module: &str) -> Option<Vec<&'static str>> {
     let floor_and = |rooms: &[&'static str]| Some([&FLOOR, rooms].concat());
     match module {
         "lib" | "failpoint" | "shutdown" | "telemetry" | "dev" | "ids" | "money" | "partition" | "time"
-        | "web" => Some(vec![]),
+        | "tls" | "web" => Some(vec![]),
         "main" => Some(vec!["cli"]),
         "cli" => Some(vec!["app", "config", "failpoint", "redis", "telemetry"]),
         "app" => floor_and(&[
@@ -38,6 +38,7 @@ fn may_name(module: &str) -> Option<Vec<&'static str>> {
             "rewards",
             "seats",
             "shutdown",
+            "tls",
             "wallet",
             "web",
         ]),
@@ -47,8 +48,8 @@ fn may_name(module: &str) -> Option<Vec<&'static str>> {
             floor_and(&["catalogue", "coupons", "payment", "queue", "rewards", "seats", "wallet"])
         }
         // The kit knows no room: of the stores only how their failures are told.
-        "http" => Some(vec!["redis", "mysql", "telemetry", "shutdown"]),
-        "redis" => Some(vec!["failpoint", "telemetry"]),
+        "http" => Some(vec!["redis", "mysql", "telemetry", "shutdown", "tls"]),
+        "redis" => Some(vec!["failpoint", "telemetry", "tls"]),
         "mysql" => Some(vec!["telemetry"]),
         "outbox" => Some(vec!["redis", "mysql", "failpoint", "telemetry"]),
         "recovery" => Some(vec!["redis", "mysql", "outbox", "failpoint", "telemetry", "http"]),

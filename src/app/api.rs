@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 
+use axum::http::Method;
 use axum::{Extension, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
+use tower_http::cors::CorsLayer;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, Info, License, OpenApi, OpenApiBuilder, Paths};
 
 use super::{Rooms, admin_log, contract, crowd};
 use crate::dev::crowd::Crowd;
+use crate::http::challenge::Challenge;
 use crate::http::health::{self, Readiness};
 use crate::http::identity::{Callers, USER_HEADER};
-use crate::http::limits::Limits;
+use crate::http::limits::{Kind, Limits};
 use crate::http::page::Limit;
+use crate::http::shedding::Shedding;
 use crate::http::{admin as admin_key, layers, openapi, request_id};
 use crate::queue::TOKEN_HEADER;
 use crate::{catalogue, coupons, payment, queue, recovery, rewards, seats, wallet, web};
@@ -47,11 +51,34 @@ pub fn admin_document() -> OpenApi {
     document("Usher, admin", "What operators set and see.", parts)
 }
 
+/// What a route is for, as limits and shedding see it.
+pub(super) fn kind(method: &Method, route: &str) -> Kind {
+    match (method.as_str(), route) {
+        ("GET", "/v1/queues/{queue}/tokens/me")
+        | ("GET", "/v1/queues/{queue}/tokens/me/events")
+        | ("GET", "/v1/queues/{queue}/check")
+        | ("GET", "/v1/queues/{queue}") => Kind::Poll,
+        ("POST", "/v1/queues/{queue}/tokens" | "/waiting/{queue}/place") => Kind::Join,
+        ("POST", "/v1/reservations")
+        | ("POST", "/v1/reservations/best")
+        | ("GET", "/v1/schedules/{schedule}/seats")
+        | ("GET", "/v1/concerts/{concert}/schedules") => Kind::Book,
+        ("POST", "/v1/payments")
+        | ("GET", "/v1/payments/{id}")
+        | ("POST", "/v1/reservations/{id}/cancel") => Kind::Pay,
+        _ => Kind::Other,
+    }
+}
+
 /// Everything of the public listener.
+#[expect(clippy::too_many_arguments, reason = "each is one part of what stands around the rooms")]
 pub(super) fn public(
     rooms: &Rooms,
     callers: Arc<Callers>,
     limits: Arc<Limits>,
+    shedding: Shedding,
+    challenge: Option<Arc<Challenge>>,
+    cors: Option<CorsLayer>,
     readiness: Arc<Readiness>,
     bounds: &layers::Settings,
 ) -> Router {
@@ -64,9 +91,15 @@ pub(super) fn public(
         .merge(wallet::router().with_state(rooms.wallet.clone()))
         .merge(coupons::router().with_state(rooms.coupons.clone()))
         .merge(rewards::router().with_state(rooms.rewards.clone()));
-    let routes = layers::rooms(routes.route_layer(Extension(rooms.queue.clone())), callers, limits);
+    let routes = layers::rooms(
+        routes.route_layer(Extension(rooms.queue.clone())),
+        callers,
+        limits,
+        shedding,
+        challenge,
+    );
     let open = web::public().merge(openapi::docs(public_document())).merge(health::router(readiness));
-    layers::whole(routes.merge(open), bounds)
+    layers::whole(routes.merge(open), bounds, cors)
 }
 
 /// Everything of the admin listener. `/metrics` and health need no key. Only `usher dev` has a demo crowd.
@@ -92,7 +125,7 @@ pub(super) fn admin(
         .merge(openapi::document(admin_document()))
         .merge(health::router(readiness));
     let routes = admin_key::require_key(admin_log::keep(routes, rooms.mysql.clone(), key), key);
-    request_id::told_inwards(layers::whole(routes.merge(open), bounds))
+    request_id::told_inwards(layers::whole(routes.merge(open), bounds, None))
 }
 
 /// What must hold before an instance is given requests.
@@ -136,4 +169,28 @@ fn document<const N: usize>(title: &str, about: &str, parts: [OpenApi; N]) -> Op
     info.license = Some(License::new("Apache-2.0"));
     let whole = OpenApiBuilder::new().info(info).paths(Paths::new()).components(Some(components)).build();
     contract::complete(parts.into_iter().fold(whole, OpenApi::merge_from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A route that is renamed must not lose its kind without a word.
+    #[test]
+    fn every_kind_has_its_routes() {
+        let document = serde_json::to_value(public_document()).unwrap();
+        let mut counts = [0; 5];
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for method in item.as_object().unwrap().keys() {
+                let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+                counts[kind(&method, path) as usize] += 1;
+            }
+        }
+        let of = |kind: Kind| counts[kind as usize];
+        assert_eq!(
+            (of(Kind::Join), of(Kind::Poll), of(Kind::Book), of(Kind::Pay)),
+            (1, 4, 4, 3),
+            "{counts:?}"
+        );
+    }
 }

@@ -11,6 +11,7 @@ use super::Rooms;
 use super::retire::{self, Retirement};
 use crate::http::jwt;
 use crate::http::limits::Limits;
+use crate::http::listener;
 use crate::mysql::definitions;
 use crate::outbox::Writer;
 use crate::outbox::pressure::{self, Watermarks};
@@ -34,6 +35,7 @@ pub(super) fn start(
     writer: Writer,
     limits: Arc<Limits>,
     jwt: Option<Arc<jwt::Verifier>>,
+    certificates: Option<Arc<listener::Certificates>>,
     retirement: Retirement,
     watermarks: Watermarks,
 ) -> Background {
@@ -57,6 +59,9 @@ pub(super) fn start(
     sweeps.spawn(limits.tidy(stop.clone()));
     if let Some(jwt) = jwt {
         sweeps.spawn(jwt.reread(stop.clone()));
+    }
+    if let Some(certificates) = certificates {
+        sweeps.spawn(certificates.reread(stop.clone()));
     }
     sweeps.spawn(telemetry::upkeep(telemetry::install(), stop.clone()));
     sweeps.spawn(pressure::watch(rooms.redis.clone(), watermarks, stop.clone()));

@@ -26,10 +26,13 @@ use crate::catalogue::{self, Catalogue};
 use crate::config::{self, Config, StoreSettings};
 use crate::coupons::{self, Coupons};
 use crate::dev;
+use crate::http::challenge::Challenge;
+use crate::http::cors;
 use crate::http::identity::Callers;
 use crate::http::jwt;
 use crate::http::limits::Limits;
 use crate::http::listener;
+use crate::http::shedding::Shedding;
 use crate::idempotency::Idempotency;
 use crate::mysql::{self, migrate};
 use crate::outbox::pressure::{Marks, Watermarks};
@@ -42,6 +45,7 @@ use crate::rewards::{self, Rewards};
 use crate::seats::Seats;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, Metric};
+use crate::tls;
 use crate::wallet::Wallet;
 
 pub use admin_log::print as print_admin_log;
@@ -118,6 +122,9 @@ pub enum Error {
     /// There is no such partition.
     #[error("--partition: there is no partition {0}")]
     NoPartition(u16),
+    /// A certificate can't be used.
+    #[error("TLS: {0}")]
+    Tls(#[from] tls::Error),
     /// Some partitions could not be laid back.
     #[error("{0} partitions do not serve")]
     NotRecovered(usize),
@@ -244,6 +251,7 @@ async fn connect_redis(stores: &StoreSettings) -> Result<Redis, Error> {
     let keys = Keys::new(&stores.redis.key_prefix, stores.partitions);
     let settings = redis::Settings {
         url: stores.redis.url.clone(),
+        ca_file: stores.redis.ca_file.clone(),
         command_timeout: COMMAND_TIMEOUT,
         may_forget: stores.redis.may_forget,
         reach: Reach { replicas: stores.redis.wait_replicas, aof: stores.redis.wait_aof },
@@ -269,6 +277,7 @@ pub struct App {
     writer: Writer,
     limits: Arc<Limits>,
     jwt: Option<Arc<jwt::Verifier>>,
+    certificates: Option<Arc<listener::Certificates>>,
     retirement: Retirement,
     shutdown: Shutdown,
     public: axum::Router,
@@ -296,10 +305,23 @@ impl App {
             Rooms::open(&config.stores, Signer::new(&keys), shutdown.drain_token().clone()).await?;
         let callers = Arc::new(Callers::new(&config.identity)?);
         let jwt = callers.jwt();
-        let limits = Arc::new(Limits::new(&config.http.limits));
+        let limits = Arc::new(Limits::new(&config.http.limits, api::kind));
+        let challenge = config.http.challenge.clone().map(Challenge::new).transpose()?.map(Arc::new);
+        let shedding = Shedding::new(config.http.shed_in_flight, api::kind);
+        let certificates =
+            config.http.tls.clone().map(listener::Certificates::new).transpose()?.map(Arc::new);
         Metric::BuildInfo.gauge(&[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         let readiness = api::readiness(&rooms, shutdown.quiet_token().clone());
-        let public = api::public(&rooms, callers, limits.clone(), readiness.clone(), &config.http.requests);
+        let public = api::public(
+            &rooms,
+            callers,
+            limits.clone(),
+            shedding,
+            challenge,
+            cors::layer(&config.http.cors),
+            readiness.clone(),
+            &config.http.requests,
+        );
         let admin = api::admin(
             &rooms,
             &config.admin_key,
@@ -309,7 +331,7 @@ impl App {
             crowd,
         );
         let retirement = Retirement::default();
-        Ok(Self { config, rooms, writer, limits, jwt, retirement, shutdown, public, admin })
+        Ok(Self { config, rooms, writer, limits, jwt, certificates, retirement, shutdown, public, admin })
     }
 
     /// The same instance with other times at which what has ended leaves Redis.
@@ -322,19 +344,21 @@ impl App {
     /// Serves until the shutdown is over: no more requests, every payment at its end, the outbox written as far as the deadline allows.
     pub async fn serve(self, public: TcpListener, admin: TcpListener) {
         let settings = self.config.http.listener;
-        let admin_settings = listener::Settings { max_connections: ADMIN_CONNECTIONS, ..settings };
+        let admin_settings =
+            listener::Settings { max_connections: ADMIN_CONNECTIONS, max_per_address: 0, ..settings };
         let background = background::start(
             &self.rooms,
             self.writer,
             self.limits,
             self.jwt,
+            self.certificates.clone(),
             self.retirement,
             watermarks(&self.config.stores.watermarks),
         );
         let listeners = async {
             tokio::join!(
-                listener::serve(public, self.public, settings, self.shutdown.clone()),
-                listener::serve(admin, self.admin, admin_settings, self.shutdown.clone()),
+                listener::serve(public, self.public, settings, self.certificates, self.shutdown.clone()),
+                listener::serve(admin, self.admin, admin_settings, None, self.shutdown.clone()),
             )
         };
         listeners.await;

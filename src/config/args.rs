@@ -7,12 +7,18 @@ use clap::Args;
 /// Redis and MySQL.
 #[derive(Args, Clone, Default)]
 pub struct StoreArgs {
-    /// redis://, redis-sentinel:// or redis-cluster://
+    /// redis://, redis-sentinel:// or redis-cluster://; with TLS rediss://, rediss-sentinel:// or rediss-cluster://
     #[arg(long, env = "USHER_REDIS_URL", hide_env_values = true, value_name = "URL")]
     pub redis_url: Option<String>,
     /// mysql:// or mariadb://, with the name of the database
     #[arg(long, env = "USHER_MYSQL_URL", hide_env_values = true, value_name = "URL")]
     pub mysql_url: Option<String>,
+    /// Authorities (PEM) that vouch for a Redis behind TLS [default: Mozilla's]
+    #[arg(long, env = "USHER_REDIS_CA_FILE", hide_env_values = true, value_name = "FILE")]
+    pub redis_ca_file: Option<String>,
+    /// Authorities (PEM) that vouch for MySQL: with them it must speak TLS under its own name [default: as ssl-mode of the URL says]
+    #[arg(long, env = "USHER_MYSQL_CA_FILE", hide_env_values = true, value_name = "FILE")]
+    pub mysql_ca_file: Option<String>,
     /// Partitions, 1 to 4096; as at the first migration [default: 64]
     #[arg(long, env = "USHER_PARTITIONS", hide_env_values = true, value_name = "COUNT")]
     pub partitions: Option<String>,
@@ -54,6 +60,9 @@ pub struct MigrateArgs {
     /// mysql:// or mariadb://, with the name of the database
     #[arg(long, env = "USHER_MYSQL_URL", hide_env_values = true, value_name = "URL")]
     pub mysql_url: Option<String>,
+    /// Authorities (PEM) that vouch for MySQL: with them it must speak TLS under its own name [default: as ssl-mode of the URL says]
+    #[arg(long, env = "USHER_MYSQL_CA_FILE", hide_env_values = true, value_name = "FILE")]
+    pub mysql_ca_file: Option<String>,
     /// Partitions, 1 to 4096; recorded at the first migration [default: 64]
     #[arg(long, env = "USHER_PARTITIONS", hide_env_values = true, value_name = "COUNT")]
     pub partitions: Option<String>,
@@ -68,6 +77,12 @@ pub struct ListenArgs {
     /// Address of the admin listener [default: 127.0.0.1:8081]
     #[arg(long, env = "USHER_ADMIN_LISTEN", hide_env_values = true, value_name = "ADDRESS")]
     pub admin_listen: Option<String>,
+    /// Certificate chain (PEM) of the public listener, which then speaks TLS alone; read again when it changes [default: no TLS]
+    #[arg(long, env = "USHER_TLS_CERT_FILE", hide_env_values = true, value_name = "FILE")]
+    pub tls_cert_file: Option<String>,
+    /// Its key (PEM)
+    #[arg(long, env = "USHER_TLS_KEY_FILE", hide_env_values = true, value_name = "FILE")]
+    pub tls_key_file: Option<String>,
 }
 
 /// Who may call, and with what.
@@ -114,9 +129,51 @@ pub struct HttpArgs {
     /// Requests per second in all; 0 is off [default: 0]
     #[arg(long, env = "USHER_LIMIT_GLOBAL_PER_SECOND", hide_env_values = true, value_name = "COUNT")]
     pub limit_global_per_second: Option<String>,
+    /// Joins per second of one user, with a burst of four seconds' worth; 0 is off [default: as USHER_LIMIT_USER_PER_SECOND]
+    #[arg(long, env = "USHER_LIMIT_JOIN_PER_SECOND", hide_env_values = true, value_name = "COUNT")]
+    pub limit_join_per_second: Option<String>,
+    /// The same of polls
+    #[arg(long, env = "USHER_LIMIT_POLL_PER_SECOND", hide_env_values = true, value_name = "COUNT")]
+    pub limit_poll_per_second: Option<String>,
+    /// The same of looking for seats and holding them
+    #[arg(long, env = "USHER_LIMIT_BOOK_PER_SECOND", hide_env_values = true, value_name = "COUNT")]
+    pub limit_book_per_second: Option<String>,
+    /// The same of payments and cancellations
+    #[arg(long, env = "USHER_LIMIT_PAY_PER_SECOND", hide_env_values = true, value_name = "COUNT")]
+    pub limit_pay_per_second: Option<String>,
+    /// Joins per second in all; 0 is off [default: 0]
+    #[arg(long, env = "USHER_LIMIT_GLOBAL_JOINS_PER_SECOND", hide_env_values = true, value_name = "COUNT")]
+    pub limit_global_joins_per_second: Option<String>,
+    /// Requests that are answered at once before all but payments are refused, joins from half of it on; 0 is off [default: 20000]
+    #[arg(long, env = "USHER_SHED_IN_FLIGHT", hide_env_values = true, value_name = "COUNT")]
+    pub shed_in_flight: Option<String>,
+    /// Origins whose pages may call the API from a browser, comma-separated, such as https://shop.example [default: none]
+    #[arg(long, env = "USHER_CORS_ORIGINS", hide_env_values = true, value_name = "ORIGINS")]
+    pub cors_origins: Option<String>,
+    /// Where the proof in Usher-Challenge is checked at joins, such as https://challenges.cloudflare.com/turnstile/v0/siteverify [default: not asked for]
+    #[arg(long, env = "USHER_CHALLENGE_URL", hide_env_values = true, value_name = "URL")]
+    pub challenge_url: Option<String>,
+    /// What that service knows this one by
+    #[arg(long, env = "USHER_CHALLENGE_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub challenge_secret: Option<String>,
+    /// How long that service may take, 100 to 30000 [default: 2000]
+    #[arg(long, env = "USHER_CHALLENGE_TIMEOUT_MS", hide_env_values = true, value_name = "MILLISECONDS")]
+    pub challenge_timeout_ms: Option<String>,
+    /// Whether joins go on when that service does not answer: true or false [default: false]
+    #[arg(long, env = "USHER_CHALLENGE_FAIL_OPEN", hide_env_values = true, value_name = "BOOL")]
+    pub challenge_fail_open: Option<String>,
     /// Connections of the public listener that stand at once, 1 to 1000000; a stream is one. The limit of open files is raised to fit, as far as it may be [default: 25000]
     #[arg(long, env = "USHER_MAX_CONNECTIONS", hide_env_values = true, value_name = "COUNT")]
     pub max_connections: Option<String>,
+    /// The same from one address (of IPv6: one /64), 0 to 1000000; 0 is off. Not behind a proxy, which is one address for all [default: 0]
+    #[arg(long, env = "USHER_MAX_CONNECTIONS_PER_ADDRESS", hide_env_values = true, value_name = "COUNT")]
+    pub max_connections_per_address: Option<String>,
+    /// From the first byte of a request to its last header, for a TLS handshake, and for a write that moves nothing, 100 to 600000 [default: 10000]
+    #[arg(long, env = "USHER_HEADER_TIMEOUT_MS", hide_env_values = true, value_name = "MILLISECONDS")]
+    pub header_timeout_ms: Option<String>,
+    /// How long a connection may stand without a request, 1 to 3600; longer than the load balancer in front keeps its own [default: 75]
+    #[arg(long, env = "USHER_IDLE_TIMEOUT_SECONDS", hide_env_values = true, value_name = "SECONDS")]
+    pub idle_timeout_seconds: Option<String>,
     /// From the signal to the end of a shutdown, 0 to 3600 [default: 20]
     #[arg(long, env = "USHER_DRAIN_SECONDS", hide_env_values = true, value_name = "SECONDS")]
     pub drain_seconds: Option<String>,

@@ -1,7 +1,9 @@
 //! Reads settings one by one and remembers what was wrong with them.
 
 use std::fmt;
+use std::fs::File;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// One setting that is wrong. The message never repeats the value: it may be a secret.
@@ -90,6 +92,18 @@ impl Checker {
     /// `true` or `false`; the latter when nothing was given or when it is wrong, which is remembered.
     pub(super) fn flag(&mut self, setting: &'static str, value: Option<&str>) -> bool {
         self.parsed(setting, value, "false", "must be true or false").unwrap_or(false)
+    }
+
+    /// A file that can be opened.
+    pub(super) fn file(&mut self, setting: &'static str, value: Option<&str>) -> Option<PathBuf> {
+        let path = given(value)?;
+        match File::open(path) {
+            Ok(_) => Some(path.into()),
+            Err(cause) => {
+                self.fail(setting, format!("must be a file that can be read: {cause}"));
+                None
+            }
+        }
     }
 
     /// Text that is read by `FromStr`.

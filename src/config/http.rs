@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::args::{HttpArgs, ListenArgs};
-use super::check::Checker;
-use crate::http::{layers, limits, listener};
-use crate::shutdown::Timing;
+use axum::http::HeaderValue;
 
-/// The highest rate or burst that can be set, in requests.
-const HIGHEST_RATE: u32 = 1_000_000;
+use super::args::{HttpArgs, ListenArgs};
+use super::bounds::{read_challenge, read_files, read_limits, read_listener, read_origins};
+use super::check::Checker;
+use crate::http::{challenge, layers, limits, listener};
+use crate::shutdown::Timing;
 
 /// What both listeners run on.
 #[derive(Debug, Clone)]
@@ -18,10 +18,18 @@ pub struct HttpSettings {
     pub listen: SocketAddr,
     /// The admin listener.
     pub admin_listen: SocketAddr,
+    /// What the public listener proves itself with, where it speaks TLS.
+    pub tls: Option<listener::Files>,
     /// Bounds on connections.
     pub listener: listener::Settings,
     /// Bounds on one request.
     pub requests: layers::Settings,
+    /// Origins whose pages may call from a browser.
+    pub cors: Vec<HeaderValue>,
+    /// What is asked for at joins.
+    pub challenge: Option<challenge::Settings>,
+    /// How many requests are answered at once before some are refused; 0 is off.
+    pub shed_in_flight: usize,
     /// Bounds on callers.
     pub limits: limits::Settings,
     /// How a shutdown goes.
@@ -52,34 +60,22 @@ impl HttpSettings {
             body_limit: check.number("USHER_BODY_LIMIT_BYTES", body_limit, 1024..=16 << 20, 64 << 10),
         };
         Some(Self {
+            cors: read_origins(http, check),
+            challenge: read_challenge(http, check),
             limits: read_limits(http, check),
+            shed_in_flight: check.number(
+                "USHER_SHED_IN_FLIGHT",
+                http.shed_in_flight.as_deref(),
+                0..=10_000_000,
+                20_000,
+            ),
             listen: public?,
             admin_listen: admin?,
-            listener: listener::Settings {
-                max_connections: check.number(
-                    "USHER_MAX_CONNECTIONS",
-                    http.max_connections.as_deref(),
-                    1..=1_000_000,
-                    listener::Settings::default().max_connections,
-                ),
-                ..listener::Settings::default()
-            },
+            tls: read_files(listen, check),
+            listener: read_listener(http, check),
             requests,
             shutdown: Timing::within(Duration::from_secs(seconds)),
         })
-    }
-}
-
-fn read_limits(http: &HttpArgs, check: &mut Checker) -> limits::Settings {
-    let mut rate = |setting, value: &Option<String>, lowest, default| {
-        check.number(setting, value.as_deref(), lowest..=HIGHEST_RATE, default)
-    };
-    limits::Settings {
-        user_per_second: rate("USHER_LIMIT_USER_PER_SECOND", &http.limit_user_per_second, 0, 100),
-        user_burst: rate("USHER_LIMIT_USER_BURST", &http.limit_user_burst, 1, 400),
-        address_per_second: rate("USHER_LIMIT_ADDRESS_PER_SECOND", &http.limit_address_per_second, 0, 0),
-        global_per_second: rate("USHER_LIMIT_GLOBAL_PER_SECOND", &http.limit_global_per_second, 0, 0),
-        trusted_proxies: check.number("USHER_TRUSTED_PROXIES", http.trusted_proxies.as_deref(), 0..=16, 0),
     }
 }
 
@@ -116,7 +112,8 @@ mod tests {
             ("localhost:80", ":80", &["USHER_LISTEN", "USHER_ADMIN_LISTEN"]),
             ("80", "127.0.0.1:65536", &["USHER_LISTEN", "USHER_ADMIN_LISTEN"]),
         ] {
-            let args = ListenArgs { listen: text(listen), admin_listen: text(admin) };
+            let args =
+                ListenArgs { listen: text(listen), admin_listen: text(admin), ..ListenArgs::default() };
             assert_eq!(bad(&args, &HttpArgs::default()), wrong, "{listen} {admin}");
         }
     }
@@ -129,12 +126,71 @@ mod tests {
             limit_user_burst: text("0"),
             limit_address_per_second: text("-1"),
             limit_global_per_second: text("many"),
+            limit_join_per_second: text("-1"),
+            limit_poll_per_second: text("x"),
+            limit_book_per_second: text("1000001"),
+            limit_pay_per_second: text("1.5"),
+            limit_global_joins_per_second: text("-1"),
+            shed_in_flight: text("10000001"),
+            cors_origins: text("*"),
+            challenge_url: text("ftp://x"),
+            challenge_secret: None,
+            challenge_timeout_ms: text("99"),
+            challenge_fail_open: text("yes"),
             max_connections: text("0"),
+            max_connections_per_address: text("-1"),
+            header_timeout_ms: text("99"),
+            idle_timeout_seconds: text("0"),
             drain_seconds: text("3601"),
             request_timeout_ms: text("99"),
             body_limit_bytes: text("1023"),
         };
-        assert_eq!(bad(&ListenArgs::default(), &http).len(), 9);
+        assert_eq!(bad(&ListenArgs::default(), &http).len(), 23);
+    }
+
+    #[test]
+    fn a_challenge_is_whole_or_none() {
+        let with = |url: &str, secret: &str| HttpArgs {
+            challenge_url: text(url),
+            challenge_secret: text(secret),
+            cors_origins: text(" https://a.example, http://localhost:3000 "),
+            ..HttpArgs::default()
+        };
+        for (url, secret, wrong) in [
+            ("", "", &[][..]),
+            ("https://a.example/siteverify", "0x123", &[]),
+            ("http://127.0.0.1:1/", "0x123", &[]),
+            ("https://a.example/siteverify", "", &["USHER_CHALLENGE_SECRET"]),
+            ("", "0x123", &["USHER_CHALLENGE_URL"]),
+            ("a.example", "0x123", &["USHER_CHALLENGE_URL"]),
+            ("/siteverify", "0x123", &["USHER_CHALLENGE_URL"]),
+        ] {
+            assert_eq!(bad(&ListenArgs::default(), &with(url, secret)), wrong, "{url}");
+        }
+        let mut check = Checker::default();
+        let settings =
+            HttpSettings::read(&ListenArgs::default(), &with("http://x/", "0x123"), &mut check).unwrap();
+        assert_eq!(settings.cors, ["https://a.example", "http://localhost:3000"]);
+        assert!(!format!("{settings:?}").contains("0x123"));
+    }
+
+    #[test]
+    fn a_certificate_needs_its_key() {
+        let here = text(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+        for (chain, key, wrong) in [
+            (&None, &None, &[][..]),
+            (&here, &here, &[]),
+            (&here, &None, &["USHER_TLS_KEY_FILE"]),
+            (&None, &here, &["USHER_TLS_CERT_FILE"]),
+            (&here, &text("no-such-file"), &["USHER_TLS_KEY_FILE"]),
+        ] {
+            let args = ListenArgs {
+                tls_cert_file: chain.clone(),
+                tls_key_file: key.clone(),
+                ..ListenArgs::default()
+            };
+            assert_eq!(bad(&args, &HttpArgs::default()), wrong);
+        }
     }
 
     #[test]
@@ -146,7 +202,11 @@ mod tests {
         assert_eq!(settings.admin_listen.to_string(), "127.0.0.1:8081");
         assert_eq!(settings.limits.user_per_second, 100);
         assert_eq!(settings.limits.user_burst, 400);
+        assert_eq!((settings.limits.kinds, settings.limits.joins_per_second), ([None; 4], 0));
+        assert_eq!(settings.shed_in_flight, 20_000);
         assert_eq!((settings.limits.address_per_second, settings.limits.global_per_second), (0, 0));
+        assert_eq!(settings.listener, listener::Settings::default());
+        assert!(settings.tls.is_none());
         assert_eq!(settings.requests.body_limit, 65_536);
         assert_eq!(settings.requests.request_timeout, Duration::from_secs(10));
         assert_eq!(settings.shutdown.deadline, Duration::from_secs(20));

@@ -1,19 +1,22 @@
 //! Where Redis and MySQL are.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
 use super::args::{MigrateArgs, StoreArgs};
 use super::check::{BadSettings, Checker, given};
+use super::urls::{mysql_url, redis_url};
 use crate::partition::Partitions;
-use crate::redis::Address;
 
 /// Redis' settings.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
-    /// `redis://`, `redis-sentinel://` or `redis-cluster://`; a secret, for it may hold a password.
+    /// `redis://`, `redis-sentinel://` or `redis-cluster://`, with TLS `rediss…`; a secret, for it may hold a password.
     pub url: SecretString,
+    /// The authorities that vouch for a Redis behind TLS.
+    pub ca_file: Option<PathBuf>,
     /// What every key begins with, `[a-z0-9_-]{1,32}`.
     pub key_prefix: String,
     /// Replicas that must have a change before it is answered or brought to MySQL.
@@ -28,7 +31,7 @@ impl RedisSettings {
     /// A Redis with everything else as it is when nothing is said.
     pub fn of(url: SecretString) -> Self {
         let key_prefix = "usher".to_owned();
-        Self { url, key_prefix, wait_replicas: 0, wait_aof: false, may_forget: false }
+        Self { url, ca_file: None, key_prefix, wait_replicas: 0, wait_aof: false, may_forget: false }
     }
 }
 
@@ -119,7 +122,11 @@ impl StoreSettings {
 
     pub(super) fn read(args: &StoreArgs, check: &mut Checker) -> Option<Self> {
         let redis_url = redis_url(args.redis_url.as_deref(), check);
-        let mysql_url = mysql_url(args.mysql_url.as_deref(), check);
+        let mysql_url = mysql_url(args.mysql_url.as_deref(), args.mysql_ca_file.as_deref(), check);
+        let ca_file = check.file("USHER_REDIS_CA_FILE", args.redis_ca_file.as_deref());
+        if ca_file.is_some() && redis_url.as_ref().is_some_and(|(_, encrypted)| !encrypted) {
+            check.fail("USHER_REDIS_CA_FILE", "needs a USHER_REDIS_URL that begins with rediss");
+        }
         let partitions = partitions(args.partitions.as_deref(), check);
         let ack = ack(args, check);
         let watermarks = watermarks(args, check);
@@ -136,11 +143,12 @@ impl StoreSettings {
         }
         Some(Self {
             redis: RedisSettings {
+                ca_file,
                 key_prefix,
                 wait_replicas,
                 wait_aof,
                 may_forget,
-                ..RedisSettings::of(redis_url?)
+                ..RedisSettings::of(redis_url?.0)
             },
             mysql: MysqlSettings { url: mysql_url? },
             partitions: partitions?,
@@ -157,7 +165,7 @@ impl MigrateSettings {
     /// All settings that are wrong.
     pub fn new(args: &MigrateArgs) -> Result<Self, BadSettings> {
         let mut check = Checker::default();
-        let url = mysql_url(args.mysql_url.as_deref(), &mut check);
+        let url = mysql_url(args.mysql_url.as_deref(), args.mysql_ca_file.as_deref(), &mut check);
         let partitions = partitions(args.partitions.as_deref(), &mut check);
         check.finish()?;
         url.zip(partitions)
@@ -210,36 +218,6 @@ fn ack(args: &StoreArgs, check: &mut Checker) -> Ack {
     Ack { durable, patience: Duration::from_millis(patience) }
 }
 
-fn redis_url(value: Option<&str>, check: &mut Checker) -> Option<SecretString> {
-    let url = check.required("USHER_REDIS_URL", value)?;
-    match url.parse::<Address>() {
-        Ok(_) => Some(url.into()),
-        Err(why) => {
-            check.fail("USHER_REDIS_URL", why);
-            None
-        }
-    }
-}
-
-fn mysql_url(value: Option<&str>, check: &mut Checker) -> Option<SecretString> {
-    let url = check.required("USHER_MYSQL_URL", value)?;
-    let Some(("mysql" | "mariadb", rest)) = url.split_once("://") else {
-        check.fail("USHER_MYSQL_URL", "must begin with mysql:// or mariadb://");
-        return None;
-    };
-    let path = rest.split(['?', '#']).next().unwrap_or_default();
-    match path.split_once('/') {
-        Some((host, database)) if !host.is_empty() && !database.is_empty() => Some(url.into()),
-        _ => {
-            check.fail(
-                "USHER_MYSQL_URL",
-                "must name a host and a database: mysql://user:password@host/database",
-            );
-            None
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,32 +237,6 @@ mod tests {
 
     const REDIS: &str = "redis://:password@127.0.0.1:6379/0";
     const MYSQL: &str = "mysql://root@127.0.0.1/usher";
-
-    #[test]
-    fn urls_of_the_known_schemes_are_taken() {
-        for redis in [REDIS, "redis-sentinel://a:1,b:2/main", "redis-cluster://a:1"] {
-            assert!(with(redis, MYSQL, None).is_empty(), "{redis}");
-        }
-        for mysql in [
-            MYSQL,
-            "mariadb://u:p@h:1/d?ssl-mode=required",
-            "mysql://root@localhost/usher?socket=/run/x.sock",
-        ] {
-            assert!(with(REDIS, mysql, None).is_empty(), "{mysql}");
-        }
-    }
-
-    #[test]
-    fn other_urls_are_refused() {
-        for redis in
-            ["", "127.0.0.1:6379", "rediss://a", "http://a", "redis://", "redis:a", "redis-sentinel://a"]
-        {
-            assert_eq!(with(redis, MYSQL, None), ["USHER_REDIS_URL"], "{redis}");
-        }
-        for mysql in ["", "postgres://a/b", "mysql://h", "mysql://h/", "mysql://h/?x=/y", "mysql:///d"] {
-            assert_eq!(with(REDIS, mysql, None), ["USHER_MYSQL_URL"], "{mysql}");
-        }
-    }
 
     #[test]
     fn a_prefix_can_not_change_the_slot() {
@@ -332,6 +284,8 @@ mod tests {
             ((|args| args.backlog_warn = Some("500000".into())) as fn(&mut StoreArgs), "USHER_BACKLOG_WARN"),
             (|args| args.backlog_limit = Some("100000".into()), "USHER_BACKLOG_WARN"),
             (|args| args.redis_memory_limit_percent = Some("101".into()), "USHER_REDIS_MEMORY_LIMIT_PERCENT"),
+            (|args| args.redis_ca_file = Some("no-such-file".into()), "USHER_REDIS_CA_FILE"),
+            (|args| args.redis_ca_file = Some("Cargo.toml".into()), "USHER_REDIS_CA_FILE"),
             (|args| args.redis_may_forget = Some("yes".into()), "USHER_REDIS_MAY_FORGET"),
             (|args| args.redis_wait_replicas = Some("17".into()), "USHER_REDIS_WAIT_REPLICAS"),
             (|args| args.redis_wait_aof = Some("1".into()), "USHER_REDIS_WAIT_AOF"),
@@ -342,9 +296,13 @@ mod tests {
 
     #[test]
     fn migrating_needs_mysql_alone() {
-        let mut args = MigrateArgs { mysql_url: Some(MYSQL.to_owned()), partitions: Some("8".to_owned()) };
+        let mut args = MigrateArgs {
+            mysql_url: Some(MYSQL.to_owned()),
+            mysql_ca_file: None,
+            partitions: Some("8".to_owned()),
+        };
         assert_eq!(MigrateSettings::new(&args).unwrap().partitions.count(), 8);
-        args = MigrateArgs { mysql_url: None, partitions: Some("0".to_owned()) };
+        args = MigrateArgs { mysql_url: None, mysql_ca_file: None, partitions: Some("0".to_owned()) };
         assert_eq!(MigrateSettings::new(&args).unwrap_err().settings().len(), 2);
     }
 }

@@ -67,6 +67,19 @@ impl PrivateMysql {
     /// # Errors
     /// Those of [`Self::start`], and [`Error::PortTaken`].
     pub async fn start_on(dir: &Path, durability: Durability, port: u16) -> Result<Self, Error> {
+        Self::start_with(dir, durability, port, &[]).await
+    }
+
+    /// Like [`Self::start_on`], with `more` arguments after the usual ones.
+    ///
+    /// # Errors
+    /// Those of [`Self::start_on`].
+    pub async fn start_with(
+        dir: &Path,
+        durability: Durability,
+        port: u16,
+        more: &[OsString],
+    ) -> Result<Self, Error> {
         let program = MysqlProgram::find().await?;
         let place = Place::new(private_dir(dir)?, durability, runs_as_root().await?);
         private_dir(&place.tmp())?;
@@ -77,7 +90,8 @@ impl PrivateMysql {
         let pid_file = place.pid_file();
         remove_if_there(&pid_file)?;
         let answers = |pid| answers(pid_file.clone(), port, pid);
-        let server = Supervised::start(&log, program.path(), &place.arguments(port), port, answers).await?;
+        let arguments = [place.arguments(port), more.to_vec()].concat();
+        let server = Supervised::start(&log, program.path(), &arguments, port, answers).await?;
         let mysql = Self { server, port, password };
         if program.checks_first_login_by_tls() {
             mysql.log_in().await?;

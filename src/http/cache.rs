@@ -1,6 +1,6 @@
 //! Who may keep an answer, and for how long. Unless a handler says otherwise: nobody.
 
-use axum::http::header::CACHE_CONTROL;
+use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 
@@ -16,7 +16,8 @@ impl<T: IntoResponse> IntoResponse for SharedForASecond<T> {
     }
 }
 
-/// Adds `no-store` where a handler said nothing.
+/// Adds `no-store` where a handler said nothing, and that no browser may take an answer for something else than it says it is.
 pub(super) fn close(headers: &mut HeaderMap) {
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }

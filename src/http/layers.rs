@@ -1,7 +1,7 @@
 //! The layers around a router, in the one order that is right.
 //!
 //! From the outside in: what every answer passes (`around`: request id, metrics, panics, the timeout, the cache header), the limit of
-//! bodies, then for rooms' routes alone the limits by address (health checks must not starve in a rush). Layers that are given to a router together
+//! bodies, what browsers of other sites are told (`cors`), then what is refused when there is too much (`shedding`) and for rooms' routes alone the limits by address (health checks must not starve in a rush). Layers that are given to a router together
 //! cost it one clone and one box a request together; given one by one, each.
 
 use std::sync::Arc;
@@ -10,11 +10,14 @@ use std::time::Duration;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::{Extension, Router};
+use tower_http::cors::CorsLayer;
 
 use super::around::Around;
+use super::challenge::Challenge;
 use super::identity::Callers;
 use super::limits::{self, Limits};
 use super::problem::{no_method, no_route};
+use super::shedding::Shedding;
 
 /// Bounds on one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,26 +28,38 @@ pub struct Settings {
     pub body_limit: usize,
 }
 
-/// Gives rooms' routes what their extractors need, and counts requests by address.
+/// Gives rooms' routes what their extractors need, counts requests by address, and refuses some when there are too many.
 pub fn rooms<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
     callers: Arc<Callers>,
     limits: Arc<Limits>,
+    shedding: Shedding,
+    challenge: Option<Arc<Challenge>>,
 ) -> Router<S> {
+    let router = match challenge {
+        Some(challenge) => router.route_layer(Extension(challenge)),
+        None => router,
+    };
     let shared = (Extension(callers), Extension(limits.clone()));
     if limits.count_addresses() {
-        router.route_layer((from_fn_with_state(limits, limits::by_address), shared))
+        router.route_layer((shedding, from_fn_with_state(limits, limits::by_address), shared))
     } else {
-        router.route_layer(shared)
+        router.route_layer((shedding, shared))
     }
 }
 
 /// Closes a listener's whole router: problems for unknown paths and methods, and the layers that every answer passes.
-pub fn whole<S: Clone + Send + Sync + 'static>(router: Router<S>, settings: &Settings) -> Router<S> {
-    router
-        .fallback(no_route)
-        .method_not_allowed_fallback(no_method)
-        .layer((Around::new(settings.request_timeout), DefaultBodyLimit::max(settings.body_limit)))
+pub fn whole<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    settings: &Settings,
+    cors: Option<CorsLayer>,
+) -> Router<S> {
+    let router = router.fallback(no_route).method_not_allowed_fallback(no_method);
+    let router = match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router.layer((Around::new(settings.request_timeout), DefaultBodyLimit::max(settings.body_limit)))
 }
 
 #[cfg(test)]
@@ -63,13 +78,17 @@ mod tests {
 
     fn app() -> Router {
         let callers = Callers::new(&identity::Settings { header: true, ..Default::default() }).unwrap();
-        let limits = Limits::new(&limit::Settings {
+        let settings = limit::Settings {
             user_per_second: 1,
             user_burst: 2,
+            kinds: [None; 4],
             address_per_second: 3,
             global_per_second: 0,
+            joins_per_second: 0,
             trusted_proxies: 0,
-        });
+        };
+        let limits = Limits::new(&settings, |_, _| limit::Kind::Other);
+        let shedding = Shedding::new(0, |_, _| limit::Kind::Other);
         let routes = Router::new()
             .route("/v1/me", get(|User(user): User| async move { user.to_string() }))
             .route("/v1/shared", get(|| async { SharedForASecond("x") }))
@@ -78,7 +97,11 @@ mod tests {
             .route("/v1/body", post(|Json(value): Json<Value>| async move { Json(value) }));
         let health = Router::new().route("/healthz", get(|| async {}));
         let settings = Settings { request_timeout: Duration::from_millis(300), body_limit: 100 };
-        whole(rooms(routes, Arc::new(callers), Arc::new(limits)).merge(health), &settings)
+        whole(
+            rooms(routes, Arc::new(callers), Arc::new(limits), shedding, None).merge(health),
+            &settings,
+            None,
+        )
     }
 
     async fn ask(app: &Router, request: Request<Body>) -> (u16, HeaderMap, Value) {
@@ -177,7 +200,7 @@ mod tests {
             .route("/counted/{id}", get(|| async {}))
             .route("/hung/{id}", get(std::future::pending::<()>));
         let settings = Settings { request_timeout: Duration::from_secs(600), body_limit: 100 };
-        let app: Router = whole(routes, &settings);
+        let app: Router = whole(routes, &settings, None);
         ask(&app, get_request("/counted/17")).await;
         let hung =
             tokio::time::timeout(Duration::from_millis(10), app.oneshot(get_request("/hung/17"))).await;

@@ -11,6 +11,8 @@
 pub mod admin;
 mod around;
 pub mod cache;
+pub mod challenge;
+pub mod cors;
 pub mod descriptors;
 pub mod health;
 pub mod idempotency;
@@ -29,6 +31,7 @@ pub mod query;
 pub mod request_id;
 mod requests;
 pub mod secret;
+pub mod shedding;
 mod stall;
 mod stores;
 

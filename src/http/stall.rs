@@ -14,12 +14,15 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 /// What the connection is waiting for. Written by the connection's own task only, so the order of accesses is the program's.
 #[derive(Clone, Default)]
 pub(super) struct Phase(Arc<AtomicU8>);
+
+/// What a client of HTTP/2 says first (RFC 9113, 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const IDLE: u8 = 0;
 const HEADERS: u8 = 1;
@@ -36,6 +39,11 @@ impl Phase {
         self.0.store(IDLE, Ordering::Relaxed);
     }
 
+    /// Requests overlap on this connection, so there is no phase; `listener` watches it by other means.
+    fn none(&self) {
+        self.answering();
+    }
+
     fn is(&self, phase: u8) -> bool {
         self.0.load(Ordering::Relaxed) == phase
     }
@@ -46,6 +54,9 @@ pub(super) struct Watched<T> {
     stream: T,
     phase: Phase,
     limit: Duration,
+    /// What was read to tell the version, and how much of it hyper has.
+    ahead: Vec<u8>,
+    taken: usize,
     reading: Pin<Box<Sleep>>,
     writing: Pin<Box<Sleep>>,
     write_stalled: bool,
@@ -55,7 +66,13 @@ impl<T> Watched<T> {
     /// Headers must come within `limit` of their first byte, and every write must move within `limit`.
     pub(super) fn new(stream: T, phase: Phase, limit: Duration) -> Self {
         let timer = || Box::pin(tokio::time::sleep(limit));
-        Self { stream, phase, limit, reading: timer(), writing: timer(), write_stalled: false }
+        let (ahead, taken) = (Vec::new(), 0);
+        Self { stream, phase, limit, ahead, taken, reading: timer(), writing: timer(), write_stalled: false }
+    }
+
+    /// From here on the timer for headers rests.
+    pub(super) fn multiplexed(&mut self) {
+        self.phase.none();
     }
 
     /// What a write that came to `outcome` means: progress, waiting, or too long a wait.
@@ -72,6 +89,26 @@ impl<T> Watched<T> {
     }
 }
 
+impl<T: AsyncRead + Unpin> Watched<T> {
+    /// Whether what comes begins as HTTP/2 does. What was read stays to be read. A connection that breaks or is too slow meanwhile begins as HTTP/1.1, which
+    /// finds out by itself.
+    pub(super) async fn begins_http2(&mut self) -> bool {
+        let mut first = [0; PREFACE.len()];
+        let mut count = 0;
+        while count < PREFACE.len() {
+            match self.read(&mut first[count..]).await {
+                Ok(0) | Err(_) => break,
+                Ok(more) => count += more,
+            }
+            if first[..count] != PREFACE[..count] {
+                break;
+            }
+        }
+        self.ahead = first[..count].to_vec();
+        count == PREFACE.len() && first == *PREFACE
+    }
+}
+
 fn timed_out(why: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, why)
 }
@@ -82,6 +119,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.taken < self.ahead.len() {
+            let count = buffer.remaining().min(self.ahead.len() - self.taken);
+            buffer.put_slice(&self.ahead[self.taken..self.taken + count]);
+            self.taken += count;
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before && self.phase.is(IDLE) {

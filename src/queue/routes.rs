@@ -14,6 +14,7 @@ use utoipa_axum::routes;
 use super::dto::{QueueDto, TicketDto, ticket};
 use super::{Claims, Error, Holder, Queue, Standing, TOKEN_HEADER};
 use crate::http::cache::SharedForASecond;
+use crate::http::challenge::NoRobot;
 use crate::http::identity::User;
 use crate::http::path::Path;
 use crate::http::problem::FieldError;
@@ -46,12 +47,14 @@ async fn show(
 /// Gets in line, or says where the user stands already.
 #[utoipa::path(post, path = "/v1/queues/{queue}/tokens", tag = "queue", params(("queue" = QueueId, Path)),
     responses((status = 201, body = TicketDto), (status = 200, body = TicketDto), (status = 401, body = Problem),
-        (status = 403, body = Problem, description = "`queue_closed`"), (status = 404, body = Problem),
+        (status = 403, body = Problem, description = "`queue_closed`, or `forbidden` where a challenge in `Usher-Challenge` is asked for"),
+        (status = 404, body = Problem),
         (status = 503, body = Problem, description = "`queue_full`")), security(("user" = [])))]
 async fn join(
     State(queue): State<Arc<Queue>>,
     Path(id): Path<QueueId>,
     User(user): User,
+    NoRobot: NoRobot,
 ) -> Result<(StatusCode, Json<TicketDto>), Problem> {
     let (place, fresh) = queue.join(&id, user).await?;
     let status = if fresh { StatusCode::CREATED } else { StatusCode::OK };

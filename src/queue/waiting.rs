@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::SET_COOKIE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::dto::ticket;
 use super::gate::cookie;
 use super::{Error, Place, Queue, Standing};
+use crate::http::challenge::NoRobot;
 use crate::http::identity::{Callers, MaybeUser};
 use crate::http::path::Path;
 use crate::http::{Json, Problem};
@@ -35,15 +36,17 @@ async fn place(
     Extension(callers): Extension<Arc<Callers>>,
     Path(id): Path<QueueId>,
     MaybeUser(user): MaybeUser,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, Problem> {
-    if !is_of_our_page(&headers) {
+    if !is_of_our_page(request.headers()) {
         return Err(Problem::forbidden("Only the waiting page itself may ask."));
     }
     queue.settings(&id).ok_or(Error::NotFound)?;
-    if let Some(place) = kept(&queue, &id, user, &headers).await? {
+    if let Some(place) = kept(&queue, &id, user, request.headers()).await? {
         return Ok(answer(&queue, &place));
     }
+    let (mut parts, _) = request.into_parts();
+    NoRobot::from_request_parts(&mut parts, &()).await?;
     let guest = || callers.take_guests().then(|| UserId::from(Uuid::new_v4()));
     let user = user.or_else(guest).ok_or_else(|| Problem::unauthenticated("Sign in first."))?;
     Ok(answer(&queue, &queue.join(&id, user).await?.0))

@@ -6,12 +6,16 @@
 //! redis-cluster://[user:password@]host[:port][,host[:port]…]
 //! ```
 //!
-//! Further hosts may also be given as `?node=host:port`, and the service as `?sentinelServiceName=…`. What stands in the authority before `@` and
+//! With an `s` after `redis` each of them speaks TLS, Sentinels too. Further hosts may also be given as `?node=host:port`, and the service as `?sentinelServiceName=…`. What stands in the authority before `@` and
 //! after `=` may be percent-encoded.
 
+use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use fred::types::config::{Config, Server, ServerConfig};
+use fred::types::config::{Config, Server, ServerConfig, TlsConfig, TlsConnector};
+
+use crate::tls;
 
 /// What answers at the address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,22 +53,49 @@ pub struct Address {
     pub(super) hosts: Vec<Server>,
     pub(super) credentials: Credentials,
     database: Option<u8>,
+    encrypted: bool,
+    tls: Option<TlsConfig>,
 }
 
 impl Address {
+    /// The same, where TLS is spoken trusting the authorities in a file (PEM), or Mozilla's without one. The name that the address has for a server is
+    /// the one that its certificate must have; of a cluster and behind Sentinels it is what they call each other.
+    ///
+    /// # Errors
+    /// When the file can't be used.
+    pub(super) fn trusting(mut self, authorities: Option<&Path>) -> Result<Self, tls::Error> {
+        if self.encrypted {
+            let client = tls::client(authorities)?;
+            let connector = TlsConnector::from(tokio_rustls::TlsConnector::from(Arc::new(client)));
+            self.tls = Some(TlsConfig::from(connector));
+        }
+        Ok(self)
+    }
+
+    /// Whether TLS is spoken.
+    pub fn is_encrypted(&self) -> bool {
+        self.encrypted
+    }
+
     /// The driver's configuration for one of the servers that hold data.
     pub(super) fn config(&self, server: Server) -> Config {
-        Self::config_with(server, &self.credentials, self.database)
+        self.config_with(server, &self.credentials, self.database)
     }
 
     /// The driver's configuration for some server.
-    pub(super) fn config_with(server: Server, credentials: &Credentials, database: Option<u8>) -> Config {
+    pub(super) fn config_with(
+        &self,
+        server: Server,
+        credentials: &Credentials,
+        database: Option<u8>,
+    ) -> Config {
         Config {
             server: ServerConfig::Centralized { server },
             username: credentials.username.clone(),
             password: credentials.password.clone(),
             database,
             fail_fast: true,
+            tls: self.tls.clone(),
             ..Config::default()
         }
     }
@@ -75,15 +106,15 @@ impl FromStr for Address {
     type Err = &'static str;
 
     fn from_str(url: &str) -> Result<Self, Self::Err> {
-        const SCHEMES: &str = "must begin with redis://, redis-sentinel:// or redis-cluster://";
+        const SCHEMES: &str =
+            "must begin with redis://, redis-sentinel:// or redis-cluster:// (rediss… with TLS)";
         let (scheme, rest) = url.trim().split_once("://").ok_or(SCHEMES)?;
+        let encrypted = scheme.starts_with("rediss");
+        let scheme = &scheme.replacen("rediss", "redis", 1)[..];
         let (port, several) = match scheme {
             "redis" => (6379, false),
             "redis-sentinel" => (26_379, true),
             "redis-cluster" => (6379, true),
-            "rediss" | "rediss-sentinel" | "rediss-cluster" => {
-                return Err("asks for TLS, which this build does not speak to Redis");
-            }
             _ => return Err(SCHEMES),
         };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -126,7 +157,7 @@ impl FromStr for Address {
                 Kind::One
             }
         };
-        Ok(Self { kind, hosts, credentials, database })
+        Ok(Self { kind, hosts, credentials, database, encrypted, tls: None })
     }
 }
 
@@ -177,6 +208,15 @@ mod tests {
         assert_eq!((hosts(&plain), plain.credentials.username.clone()), (vec!["::1:6379".to_owned()], None));
         let cluster: Address = "redis-cluster://a,b:2?node=c:3".parse().unwrap();
         assert_eq!((&cluster.kind, hosts(&cluster).join(" ")), (&Kind::Cluster, "a:6379 b:2 c:3".into()));
+        for (url, encrypted) in [("redis://h", false), ("rediss://h", true), ("rediss-cluster://h", true)] {
+            let address: Address = url.parse().unwrap();
+            let server = address.hosts[0].clone();
+            let address = address.trusting(None).unwrap();
+            assert_eq!(
+                (address.is_encrypted(), address.config(server).tls.is_some()),
+                (encrypted, encrypted)
+            );
+        }
         for url in [
             "redis-sentinel://a,b:2/main?sentinelPassword=x",
             "redis-sentinel://a?node=b:2&sentinelServiceName=main&sentinelPassword=x",
@@ -193,8 +233,8 @@ mod tests {
         for (url, said) in [
             ("h:1", "must begin with"),
             ("http://h", "must begin with"),
-            ("rediss://h", "TLS"),
-            ("rediss-cluster://h", "TLS"),
+            ("redisss://h", "must begin with"),
+            ("rediss-cluster://h/1", "a cluster has none"),
             ("redis://", "must name a host"),
             ("redis://h:x", "must name a host"),
             ("redis://h:0", "must name a host"),

@@ -1,5 +1,6 @@
 //! The client: what the rooms call, on whichever server holds the partition.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,8 +23,10 @@ use crate::telemetry::Metric;
 /// How Redis is reached.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `redis://`, `redis-sentinel://` or `redis-cluster://`.
+    /// `redis://`, `redis-sentinel://` or `redis-cluster://`; with TLS `rediss…`.
     pub url: SecretString,
+    /// The authorities (PEM) that vouch for a Redis behind TLS; without a file Mozilla's.
+    pub ca_file: Option<PathBuf>,
     /// How long a command may take before its caller is told that Redis is unavailable.
     pub command_timeout: Duration,
     /// Serves on a Redis that may forget, too.
@@ -58,6 +61,9 @@ impl Redis {
             .expose_secret()
             .parse()
             .map_err(|why| Error::Unavailable(format!("USHER_REDIS_URL {why}")))?;
+        let address = address
+            .trusting(settings.ca_file.as_deref())
+            .map_err(|wrong| Error::Unavailable(format!("USHER_REDIS_CA_FILE: {wrong}")))?;
         let redis = Self(Arc::new(Inner {
             servers: Arc::new(Servers::new(address, settings.command_timeout, &keys)),
             generations: Generations::new(keys.partitions()),

@@ -254,7 +254,7 @@ impl Servers {
                 let Kind::Sentinel { credentials, .. } = &self.address.kind else {
                     return Err(Error::Unavailable("no Sentinels are named".into()));
                 };
-                let config = Address::config_with(host.clone(), credentials, None);
+                let config = self.address.config_with(host.clone(), credentials, None);
                 let node = timeout(TOLD_WITHIN, Node::connect_to_ask(config, TOLD_WITHIN)).await;
                 let node =
                     node.map_err(|_| Error::Unavailable(format!("the Sentinel {host} does not answer")))??;

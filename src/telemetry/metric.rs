@@ -80,6 +80,12 @@ metrics! {
     HttpRequestsTotal "usher_http_requests_total" Counter Count ["route", "method", "status"] NONE "Requests answered.";
     HttpRequestSeconds "usher_http_request_seconds" Histogram Seconds ["route", "method"] REQUEST "Time to the head of the answer.";
     HttpInFlight "usher_http_in_flight" Gauge Count [] NONE "Requests being answered now.";
+    Connections "usher_connections" Gauge Count [] NONE "Connections that stand, of both listeners.";
+    ConnectionsRefusedTotal "usher_connections_refused_total" Counter Count ["reason"] NONE "Connections closed before their first request: their address has too many, or TLS failed.";
+    RateLimitedTotal "usher_rate_limited_total" Counter Count ["by", "kind"] NONE "Requests refused because a user, an address or all together asked too often.";
+    LimitedCallers "usher_limited_callers" Gauge Count ["by"] NONE "Users and addresses that are remembered because they asked a moment ago.";
+    ShedRequestsTotal "usher_shed_requests_total" Counter Count ["kind"] NONE "Requests refused because too many were being answered.";
+    ChallengesTotal "usher_challenges_total" Counter Count ["outcome"] NONE "Joins whose proof of not being a robot was asked for.";
     ScriptCallsTotal "usher_script_calls_total" Counter Count ["script", "outcome"] NONE "Calls of Redis scripts.";
     ScriptSeconds "usher_script_seconds" Histogram Seconds ["script"] STORE "Time of one script call, network included.";
     CoalescerBatchSize "usher_coalescer_batch_size" Histogram Count ["script"] BATCH "Requests that shared one script call.";

@@ -18,7 +18,7 @@ async fn balance(api: &Api, user: &str) -> i64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_dies_before_a_script_or_after_it() {
     let stores = Stores::new().await;
-    let healthy = Process::start(&stores).await.api();
+    let healthy = Process::start(&stores).await;
     for (edge, done) in [("before", 0), ("after", 10)] {
         let point = format!("wallet/charge.{edge}=1*off->return(kill)");
         let process = Process::start_failing(&stores, &point).await;
@@ -26,7 +26,7 @@ async fn a_process_dies_before_a_script_or_after_it() {
         assert_eq!(charge(&process.api(), &other, &new_key()).await, Some(201), "one may pass");
         assert_eq!(charge(&process.api(), &user, &new_key()).await, None, "{edge}");
         process.died().await;
-        assert_eq!(balance(&healthy, &user).await, done, "{edge}");
+        assert_eq!(balance(&healthy.api(), &user).await, done, "{edge}");
     }
     stores.audit().await;
 }

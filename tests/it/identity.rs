@@ -2,7 +2,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use ring::signature::{Ed25519KeyPair, KeyPair};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 
 use crate::support::{Api, Instance, SHOW, Stores, World, eventually, new_key, new_user};
@@ -24,11 +25,28 @@ impl Issuer {
     }
 
     fn bearer(&self, user: &str, seconds: i64, audience: &str) -> String {
-        let claims = json!({"sub": user, "exp": jsonwebtoken::get_current_timestamp().cast_signed() + seconds, "aud": audience});
-        let part = |value: Value| BASE64.encode(value.to_string());
-        let message = format!("{}.{}", part(json!({"alg": "EdDSA", "kid": self.kid})), part(claims));
-        format!("Bearer {message}.{}", BASE64.encode(self.pair.sign(message.as_bytes())))
+        let header = json!({"alg": "EdDSA", "kid": self.kid});
+        bearer(&header, &claims(user, seconds, audience), |message| self.pair.sign(message).as_ref().to_vec())
     }
+}
+
+fn now() -> i64 {
+    jsonwebtoken::get_current_timestamp().cast_signed()
+}
+
+fn claims(user: &str, seconds: i64, audience: &str) -> Value {
+    json!({"sub": user, "exp": now() + seconds, "aud": audience})
+}
+
+fn bearer(header: &Value, claims: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
+    let part = |value: &Value| BASE64.encode(value.to_string());
+    let message = format!("{}.{}", part(header), part(claims));
+    format!("Bearer {message}.{}", BASE64.encode(sign(message.as_bytes())))
+}
+
+fn by_hmac(secret: &[u8], header: &Value, claims: &Value) -> String {
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret);
+    bearer(header, claims, |message| ring::hmac::sign(&key, message).as_ref().to_vec())
 }
 
 async fn serving(stores: &Stores, keys: &std::path::Path) -> (Instance, Api) {
@@ -91,4 +109,113 @@ async fn a_jwt_is_its_users_and_keys_change_with_their_file() {
     wallet(good).send().await.problem(401, "unauthenticated");
     std::fs::remove_file(&path).unwrap();
     wallet(new.bearer(&user, 60, "usher")).send().await.expect(200);
+}
+
+/// A key of RSA's as somebody else made it, and a token of it: `sub` is the first user there may be, `exp` in 2100.
+const MODULUS: &str = "tRKRk86yqXoviymidSy16jWAM4vCsCOBgUSk1-yeAl8HjxUZwvhTIovh0c_iIH3FY3PU6yp4IGJS8FBn-3pJ0Hd7y6LJWbMvbwkaSx4HIGjoUp9c_7MYRg\
+     LOiknHeGzd6-dvDyv8N83lS69AFXXXALDAcA0DTLoBRa0PhYK0YU0SDnfI_tVG9SnzOxIJIbUPBGHptEK5E075LuIDihSlkIaY9SG3AAiQwgOiNhK9-0Ak\
+     Pg-ak1JOfMrKklDIqCr3emqh0tMbAbzKj0rqCunoHaoIsPJBl02Y3YMjVpSwwu2p4wa0S-wZPCH9isBZIJTT79jfMPaFa4-gTVQbLNT2BQ";
+const BY_RSA: &str = "eyJhbGciOiJSUzI1NiIsImtpZCI6InIifQ.eyJzdWIiOiIwMDAwMDAwMC0wMDAwLTQwMDAtODAwMC0wMDAwMDAwMDAwMDEiLCJleHAiOjQxMDI0NDQ4MDB\
+     9.X1e12Jc2iNmcCw-S67RcuDV6tQXH9lYSyBK_KQCg0sBsOKXFxhfcXM7YmDGTfNW0ethDPqBqkA76QJuht359DBmecxrjyWek-Ai1qEl_6QW9yNHHQM-r\
+     Ei5Nn96a859Kg8MQeuhSB1c1AWCk5-lxnIN9mEJnJc79ECwW86y2Tlabc8GAw90tOsOy5IE_BkdNq4J0O_mAg1SH3IfiM5SAXeiguApQzlWMC8iR-94tiz\
+     MwIdofjeFE_zW183MiK3qs5uZM1UfT8i15RQbzw5I2EV1It8ktEK7k94AvIlgy3KbIVtBXhVxUP4jghTXJdsuZm7DtZtyQohpqzewaKBYPqg";
+const USER_OF_RSA: &str = "00000000-0000-4000-8000-000000000001";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_source_at_once_and_every_kind_of_key() {
+    const SERVICE: &str = "5ervice-c2b7a9d84e5f6a1b3c8d7e9f0a";
+    let stores = Stores::new().await;
+    let random = SystemRandom::new();
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+    let p256 = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap();
+    let point = p256.public_key().as_ref();
+    let edwards = Issuer::new("e");
+    let set = json!({"keys": [
+        edwards.jwk(),
+        {"kty": "EC", "crv": "P-256", "kid": "p", "x": BASE64.encode(&point[1..33]), "y": BASE64.encode(&point[33..])},
+        {"kty": "RSA", "kid": "r", "alg": "RS256", "use": "sig", "n": MODULUS, "e": "AQAB"},
+    ]});
+    let path = std::env::temp_dir().join(format!("usher-jwks-{}.json", new_key()));
+    std::fs::write(&path, set.to_string()).unwrap();
+    let mut args = stores.args();
+    args.secrets.auth = Some("header,service-key,jwt".into());
+    args.secrets.service_keys = Some(SERVICE.into());
+    args.secrets.jwt_key = Some(path.to_str().unwrap().into());
+    let instance = Instance::start_with(&args).await;
+    std::fs::remove_file(&path).unwrap();
+    let api = Api::new(vec![[instance.public.clone(), instance.admin.clone()]]);
+    let wallet = |bearer: &str| api.get("/v1/wallet").header("authorization", bearer);
+    let (user, other) = (new_user(), new_user());
+
+    let by_p256 = |kid: &str| {
+        let header = json!({"alg": "ES256", "kid": kid});
+        bearer(&header, &claims(&user, 600, "any"), |message| {
+            p256.sign(&random, message).unwrap().as_ref().to_vec()
+        })
+    };
+    let by_rsa = format!("Bearer {BY_RSA}");
+    for (token, whose) in
+        [(edwards.bearer(&user, 600, "any"), &user[..]), (by_p256("p"), &user[..]), (by_rsa, USER_OF_RSA)]
+    {
+        assert_eq!(wallet(&token).send().await.expect(200)["user_id"], whose);
+        // Whoever says both must mean the same.
+        wallet(&token).user(whose).send().await.expect(200);
+        wallet(&token).user(&other).send().await.problem(401, "unauthenticated");
+    }
+    assert_eq!(api.get("/v1/wallet").user(&other).send().await.expect(200)["user_id"], other.as_str());
+    let service = format!("Bearer {SERVICE}");
+    assert_eq!(wallet(&service).user(&other).send().await.expect(200)["user_id"], other.as_str());
+    wallet(&service).send().await.problem(401, "unauthenticated");
+    // The bare header does not help a claim that does not hold, nor a key of another kind, nor an algorithm that is none.
+    let confused = by_hmac(
+        edwards.pair.public_key().as_ref(),
+        &json!({"alg": "HS256", "kid": "e"}),
+        &claims(&user, 600, "any"),
+    );
+    let unsigned = bearer(&json!({"alg": "none"}), &claims(&user, 600, "any"), |_| Vec::new());
+    for bad in [by_p256("e"), by_p256("unknown"), confused, unsigned, format!("{service}x")] {
+        wallet(&bad).send().await.problem(401, "unauthenticated");
+        wallet(&bad).user(&user).send().await.problem(401, "unauthenticated");
+    }
+    instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_signs_for_one_audience_and_issuer_and_a_time() {
+    const SECRET: &str = "7c9e66790d1d4b1f7c0a5be1d94b1f0a";
+    const ISSUER: &str = "https://id.example";
+    let stores = Stores::new().await;
+    let mut args = stores.args();
+    args.secrets.auth = Some("jwt".into());
+    args.secrets.jwt_key = Some(SECRET.into());
+    args.secrets.jwt_audience = Some("usher".into());
+    args.secrets.jwt_issuer = Some(ISSUER.into());
+    let instance = Instance::start_with(&args).await;
+    let api = Api::new(vec![[instance.public.clone(), instance.admin.clone()]]);
+    let user = new_user();
+    let header = json!({"alg": "HS256"});
+    let good =
+        json!({"sub": user, "exp": now() + 600, "nbf": now(), "aud": ["other", "usher"], "iss": ISSUER});
+    let status =
+        async |token: String| api.get("/v1/wallet").header("authorization", &token).send().await.status;
+    assert_eq!(status(by_hmac(SECRET.as_bytes(), &header, &good)).await, 200);
+    for (name, value) in [
+        ("exp", json!(now() - 600)),
+        ("exp", json!(null)),
+        ("nbf", json!(now() + 6_000)),
+        ("aud", json!("other")),
+        ("aud", json!(null)),
+        ("iss", json!("https://else.example")),
+        ("iss", json!(null)),
+        ("sub", json!("x")),
+    ] {
+        let mut bad = good.clone();
+        bad[name] = value;
+        assert_eq!(status(by_hmac(SECRET.as_bytes(), &header, &bad)).await, 401, "{bad}");
+    }
+    assert_eq!(status(by_hmac(b"another secret of the same kind!", &header, &good)).await, 401);
+    for alg in ["none", "HS512", "RS256", "EdDSA"] {
+        assert_eq!(status(by_hmac(SECRET.as_bytes(), &json!({"alg": alg}), &good)).await, 401, "{alg}");
+    }
+    instance.stop().await;
 }

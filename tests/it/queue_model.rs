@@ -42,6 +42,7 @@ pub(crate) async fn connect(stores: &Stores) -> Redis {
     let keys = Keys::new(&stores.prefix, Partitions::new(PARTITIONS).unwrap());
     let settings = redis::Settings {
         url: stores.redis_url().into(),
+        ca_file: None,
         command_timeout: Duration::from_secs(20),
         may_forget: false,
         reach: redis::Reach::default(),

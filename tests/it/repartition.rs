@@ -170,6 +170,7 @@ async fn an_instance_that_was_forgotten_does_no_harm() {
     let keys = Keys::new(&stores.prefix, Partitions::new(PARTITIONS).unwrap());
     let settings = Settings {
         url: stores.redis_url().into(),
+        ca_file: None,
         command_timeout: Duration::from_secs(5),
         may_forget: false,
         reach: Reach::default(),

@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::json;
 use usher::config::args::ServeArgs;
 
-use crate::support::{Api, Instance, NIGHT, SHOW, Stores, World, new_key, new_user};
+use crate::support::{Api, Instance, NIGHT, SHOW, Stores, World, eventually, new_key, new_user};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_admin_listener_asks_for_its_key_and_shows_metrics_without() {
@@ -145,6 +145,42 @@ async fn a_rotated_key_still_checks_the_tokens_that_it_signed() {
     let (_retired, api) = with(&world.stores, |args| args.secrets.token_keys = Some(new.into())).await;
     api.poll(SHOW, &guest.token).await.problem(401, "invalid_queue_token");
     api.poll(SHOW, ticket["token"].as_str().unwrap()).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_of_a_place_that_was_given_up_opens_nothing() {
+    let world = World::start(1).await;
+    world.show(10, 1_000).await;
+    let api = &world.api;
+    let before = api.active_guest(SHOW).await;
+    let leave = |token: &str| api.delete(&format!("/v1/queues/{SHOW}/tokens/me")).token(token).send();
+    leave(&before.token).await.expect(204);
+    api.poll(SHOW, &before.token).await.problem(410, "queue_token_expired");
+
+    // Its user is back, in another place.
+    let joined = api.join(SHOW, &before.user).await.expect(201);
+    let now = joined["token"].as_str().unwrap();
+    assert_ne!(now, before.token);
+    eventually("the new place is inside", || async {
+        (api.poll(SHOW, now).await.expect(200)["status"] == "active").then_some(())
+    })
+    .await;
+    api.poll(SHOW, &before.token).await.problem(410, "queue_token_expired");
+    for refused in [
+        api.hold(&before.token, NIGHT, &[1]).await,
+        api.get(&format!("/v1/schedules/{NIGHT}/seats")).token(&before.token).send().await,
+    ] {
+        assert!([403, 410].contains(&refused.status), "{refused:?}");
+    }
+    leave(&before.token).await;
+    let reservation = api.held(now, NIGHT, &[1]).await;
+
+    // Nor does one of another line, or what is left of a good one.
+    api.poll("elsewhere", now).await.problem(403, "wrong_queue");
+    for spoiled in [&now[..now.len() - 1], &now[1..], &format!("{now}A"), &now.replace('.', "")] {
+        api.poll(SHOW, spoiled).await.problem(401, "invalid_queue_token");
+        api.pay(spoiled, &reservation, &new_key()).await.problem(401, "invalid_queue_token");
+    }
 }
 
 #[tokio::test]

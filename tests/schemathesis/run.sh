@@ -1,10 +1,11 @@
 #!/bin/sh
 # Lets Schemathesis ask both listeners of a live `usher dev` whatever their documents allow and don't: no answer may be a 500, of a status, a media type or a
-# form that the document does not tell. Bounded by time. usage: beside-dev.sh <usher> run.sh <schemathesis>
+# form that the document does not tell. Bounded by SCHEMATHESIS_SECONDS a document; SCHEMATHESIS_SEED asks the same in every run. usage: beside-dev.sh <usher> run.sh <schemathesis>
 set -eu
 
 schemathesis=$1
 seconds=${SCHEMATHESIS_SECONDS:-40}
+same=${SCHEMATHESIS_SEED:+--generation-deterministic --seed $SCHEMATHESIS_SEED}
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cp "$(dirname "$0")/schemathesis.toml" "$dir/"
@@ -17,7 +18,8 @@ curl -fsS "$USHER_ADMIN/openapi.json" >"$dir/admin.json"
 run() {
     document=$1
     shift
-    (cd "$dir" && "$schemathesis" run "$document" "$@" --max-time "$seconds" --max-examples 50 --request-timeout 30 --no-color \
+    # shellcheck disable=SC2086 # two words or none
+    (cd "$dir" && "$schemathesis" run "$document" "$@" --max-time "$seconds" --max-examples 50 --request-timeout 60 --no-color $same \
         --phases examples,coverage,fuzzing --continue-on-failure \
         --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance)
 }

@@ -21,13 +21,13 @@ const FEW: usize = 100;
 const NO_OP: Duration = Duration::from_millis(1_000);
 
 /// All scenarios, in the order of the table.
-const SCENARIOS: [&str; 10] =
-    ["no-op", "bare", "poll", "state", "join", "hold", "charge", "issue", "sold-out", "purchase"];
+const SCENARIOS: [&str; 11] =
+    ["no-op", "bare", "listener", "poll", "state", "join", "hold", "charge", "issue", "sold-out", "purchase"];
 /// What is measured besides, once.
 const BESIDES: [&str; 2] = ["memory", "writer"];
 
 const READING: &str = "\n`no-op` is `GET /healthz` of the service: an axum route that does nothing behind the layers that every answer passes \
-(request id, metrics, panics, timeout, cache header). `bare` is the same on axum alone, in a process of its own. `× no-op` compares \
+(request id, metrics, panics, timeout, cache header). `bare` is the same on axum alone, in a process of its own, `listener` that router on the service's listener. `× no-op` compares \
 with the mean of the no-op runs right before and right after, which the next column shows. A purchase is five requests: join, poll, hold, charge, pay. \
 CPU is user and system time from /proc/<pid>/stat, in µs a unit, read once the outbox is in MySQL; `CPU × no-op` is service + Redis + MySQL \
 over the service's time for one no-op. Commands are those of Redis' own count, with those that scripts make. Latencies are those of a saturated service.\n";
@@ -148,7 +148,7 @@ impl<'a> Bench<'a> {
         let (stack, people) = (&self.stack.target, People::new());
         Ok(match name {
             "no-op" => Scenario::Get("/healthz".to_owned()),
-            "bare" => Scenario::Get("/noop".to_owned()),
+            "bare" | "listener" => Scenario::Get("/noop".to_owned()),
             "poll" => {
                 prepare::paused_queue(stack, &queue).await?;
                 let tokens = Stock::new(prepare::joined(stack, &queue, WAITING).await?);
@@ -202,7 +202,11 @@ impl<'a> Bench<'a> {
         scenario: Rc<Scenario>,
         count: usize,
     ) -> Result<(), Failure> {
-        let address = if name == "bare" { self.stack.bare_address } else { self.stack.target.public };
+        let address = match name {
+            "bare" => self.stack.bare_addresses[0],
+            "listener" => self.stack.bare_addresses[1],
+            _ => self.stack.target.public,
+        };
         let no_op = Rc::new(Scenario::Get("/healthz".to_owned()));
         let no_op_time = self.time.min(NO_OP);
         self.stack.drained(&mut self.redis).await?;
@@ -221,7 +225,8 @@ impl<'a> Bench<'a> {
         let failed: Vec<_> =
             run.outcome.failures.iter().map(|(status, count)| format!("{count}×{status}")).collect();
         // The bare server is not among the processes that are watched, and what they did meanwhile is not its work.
-        let ours = |shown: String| if name == "bare" { "–".to_owned() } else { shown };
+        let ours =
+            |shown: String| if ["bare", "listener"].contains(&name) { "–".to_owned() } else { shown };
         table.row(vec![
             name.to_owned(),
             figure(run.outcome.rate()),

@@ -4,6 +4,7 @@
 
 mod bare;
 mod bench;
+mod bystanders;
 mod closed;
 mod compare;
 mod connection;
@@ -56,6 +57,10 @@ enum Command {
     Halls(Halls),
     #[command(flatten)]
     Crowd(open::Crowd),
+    /// A normal load beside thousands of connections that are idle or dribble
+    Bystanders(Bystanders),
+    /// A normal load beside ten times the joins that the service is told to take
+    Flood(Flood),
     /// Two builds of the service in turns; the exit code says whether the second is worse than the first
     Compare(Compare),
     /// How far from the order of arrival a line spread over lanes lets people in (a simulation)
@@ -115,6 +120,34 @@ struct Compare {
     /// Scenarios by name; the usual ones when left out
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+}
+
+/// What the measure beside idle connections takes.
+#[derive(Args)]
+struct Bystanders {
+    /// Idle and dribbling connections
+    #[arg(long, default_value_t = 10_000)]
+    connections: usize,
+    /// Polls of the normal load
+    #[arg(long, default_value_t = 4_000.0)]
+    per_second: f64,
+    /// How long each of five rows is measured
+    #[arg(long, default_value_t = 8.0)]
+    seconds: f64,
+}
+
+/// What the measure beside a flood takes.
+#[derive(Args)]
+struct Flood {
+    /// Joins a second that the service takes; ten times as many are sent
+    #[arg(long, default_value_t = 1_000)]
+    capacity: u32,
+    /// Polls of the normal load
+    #[arg(long, default_value_t = 4_000.0)]
+    per_second: f64,
+    /// How long each of five rows is measured
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
 }
 
 /// What the simulation takes.
@@ -178,6 +211,14 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
                     only: it.only,
                 };
                 return compare::run(&comparison).await;
+            }
+            Command::Bystanders(it) => {
+                let time = Duration::try_from_secs_f64(it.seconds.clamp(0.1, 600.0))?;
+                bystanders::run(it.connections, it.per_second.clamp(1.0, 1e6), time).await?;
+            }
+            Command::Flood(it) => {
+                let time = Duration::try_from_secs_f64(it.seconds.clamp(0.1, 600.0))?;
+                bystanders::flood(it.capacity.clamp(1, 100_000), it.per_second.clamp(1.0, 1e6), time).await?;
             }
             Command::Lanes(it) => lanes::run(it.users, &it.lanes)?,
             Command::Scale(scale) => scale::run(&scale.waiting).await?,

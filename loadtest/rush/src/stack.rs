@@ -33,8 +33,8 @@ pub(crate) struct Stack {
     service_pid: u32,
     /// Where the service is asked.
     pub(crate) target: Target,
-    /// The bare server.
-    pub(crate) bare_address: SocketAddr,
+    /// The bare server, by `axum::serve` and by our own listener.
+    pub(crate) bare_addresses: [SocketAddr; 2],
 }
 
 /// Where a service is asked.
@@ -58,6 +58,14 @@ impl Target {
 impl Stack {
     /// Starts everything.
     pub(crate) async fn start(usher: Option<PathBuf>) -> Result<Self, Failure> {
+        Self::start_with(usher, &[]).await
+    }
+
+    /// The same with settings of the service's that differ from the usual ones.
+    pub(crate) async fn start_with(
+        usher: Option<PathBuf>,
+        settings: &[(&str, String)],
+    ) -> Result<Self, Failure> {
         let own = std::env::current_exe()?;
         let usher = usher.unwrap_or_else(|| own.with_file_name("usher"));
         if !usher.is_file() {
@@ -88,12 +96,13 @@ impl Stack {
             .env("USHER_LIMIT_USER_PER_SECOND", "0")
             .env("USHER_LOG", "json")
             .env("RUST_LOG", "info")
+            .envs(settings.iter().map(|(name, value)| (name, value)))
             .stderr(Stdio::piped())
             .spawn()?;
         let log = service.stderr.take().ok_or("the service has no log")?;
         let (public, admin) = timeout(READY_WITHIN, addresses(log)).await??;
         let service_pid = service.id().ok_or("the service ended")?;
-        let (bare, bare_address) = start_bare(&own).await?;
+        let (bare, bare_addresses) = start_bare(&own).await?;
         Ok(Self {
             service,
             bare,
@@ -102,7 +111,7 @@ impl Stack {
             _dir: dir,
             service_pid,
             target: Target::new(public, admin, &admin_key),
-            bare_address,
+            bare_addresses,
         })
     }
 
@@ -190,7 +199,7 @@ fn serving(line: &str) -> Option<(SocketAddr, SocketAddr)> {
     Some((address("public")?, address("admin")?))
 }
 
-async fn start_bare(own: &Path) -> Result<(Child, SocketAddr), Failure> {
+async fn start_bare(own: &Path) -> Result<(Child, [SocketAddr; 2]), Failure> {
     let mut bare = Command::new(own)
         .arg("bare")
         .kill_on_drop(true)
@@ -198,9 +207,12 @@ async fn start_bare(own: &Path) -> Result<(Child, SocketAddr), Failure> {
         .stdout(Stdio::piped())
         .spawn()?;
     let output = bare.stdout.take().ok_or("the bare server says nothing")?;
-    let line = BufReader::new(output).lines().next_line().await?;
-    let address = line.ok_or("the bare server ended")?.parse()?;
-    Ok((bare, address))
+    let mut lines = BufReader::new(output).lines();
+    let mut address = async || -> Result<SocketAddr, Failure> {
+        Ok(lines.next_line().await?.ok_or("the bare server ended")?.parse()?)
+    };
+    let addresses = [address().await?, address().await?];
+    Ok((bare, addresses))
 }
 
 #[cfg(test)]

@@ -1,7 +1,11 @@
 //! How many requests one caller may make: per user, per address and overall, each a token bucket in this process' memory.
 //!
 //! The limits protect an instance, they are not shared between instances: correctness never hangs on them. A user is counted by the
-//! extractor that learns who it is, once a request; addresses and the whole are counted by the layer, before any work is done.
+//! extractor that learns who it is, once a request and for each kind of request apart; addresses and the whole are counted by the layer, before any
+//! work is done. How many callers are remembered is bounded (`store`).
+
+mod kind;
+mod store;
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -14,12 +18,22 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter};
+use governor::{DefaultDirectRateLimiter, NotUntil, Quota, RateLimiter};
 use tokio_util::sync::CancellationToken;
 
 use super::peer::{Peer, client_address, network};
 use super::problem::Problem;
 use crate::ids::UserId;
+use crate::telemetry::Metric;
+
+pub(super) use kind::kind_of;
+pub use kind::{Kind, Kinds};
+use store::Bounded;
+
+/// Callers of each sort who are remembered at once. Somebody who asks now and then is forgotten a moment later, so this many at once are a flood.
+const CALLERS: usize = 1 << 18;
+/// What the burst of a kind that has a rate of its own is, in seconds' worth: as the contract's 400 is of 100 a second.
+const BURST_SECONDS: u32 = 4;
 
 /// How often callers whose bucket is full again are forgotten: a bucket that nobody touched says nothing.
 const TIDY: Duration = Duration::from_secs(5);
@@ -31,21 +45,30 @@ pub struct Settings {
     pub user_per_second: u32,
     /// How many requests a user who was quiet may make at once, 1 or more.
     pub user_burst: u32,
+    /// Per user, of joins, polls, bookings and payments, in this order; where nothing is set `user_per_second` and `user_burst` hold.
+    pub kinds: [Option<u32>; 4],
     /// Per address, with a burst of one second's worth.
     pub address_per_second: u32,
     /// Over all callers, with a burst of one second's worth.
     pub global_per_second: u32,
+    /// Joins over all callers, with a burst of one second's worth.
+    pub joins_per_second: u32,
     /// How many proxies of our own stand in front.
     pub trusted_proxies: u8,
 }
 
+type Keyed<K> = RateLimiter<K, Bounded<K>, DefaultClock>;
+
 /// The buckets.
 pub struct Limits {
-    users: Option<DefaultKeyedRateLimiter<UserId>>,
-    addresses: Option<DefaultKeyedRateLimiter<IpAddr>>,
+    /// By kind, in the order of [`Kind`].
+    users: [Option<Keyed<UserId>>; 5],
+    addresses: Option<Keyed<IpAddr>>,
     all: Option<DefaultDirectRateLimiter>,
+    joins: Option<DefaultDirectRateLimiter>,
     trusted_proxies: u8,
     clock: DefaultClock,
+    kinds: Kinds,
 }
 
 /// Marks a request whose user has been counted, so that identity and queue token together count once.
@@ -53,66 +76,90 @@ pub struct Limits {
 struct Counted(UserId);
 
 impl Limits {
-    /// Buckets of the given sizes.
-    pub fn new(settings: &Settings) -> Self {
-        let quota = |per_second: u32, burst: u32| {
+    /// Buckets of the given sizes; `kinds` says what a route is for.
+    pub fn new(settings: &Settings, kinds: Kinds) -> Self {
+        fn quota(per_second: u32, burst: u32) -> Option<Quota> {
             let per_second = NonZeroU32::new(per_second)?;
             Some(Quota::per_second(per_second).allow_burst(NonZeroU32::new(burst).unwrap_or(per_second)))
-        };
+        }
+        fn keyed<K: Hash + Eq + Clone>(quota: Option<Quota>) -> Option<Keyed<K>> {
+            quota.map(|quota| RateLimiter::new(quota, Bounded::new(CALLERS), DefaultClock::default()))
+        }
+        let [join, poll, book, pay] = settings.kinds;
+        let users = [join, poll, book, pay, None].map(|own| {
+            keyed(match own {
+                Some(per_second) => quota(per_second, per_second.saturating_mul(BURST_SECONDS)),
+                None => quota(settings.user_per_second, settings.user_burst),
+            })
+        });
         Self {
-            users: quota(settings.user_per_second, settings.user_burst).map(RateLimiter::dashmap),
-            addresses: quota(settings.address_per_second, 0).map(RateLimiter::dashmap),
+            users,
+            addresses: keyed(quota(settings.address_per_second, 0)),
             all: quota(settings.global_per_second, 0).map(RateLimiter::direct),
+            joins: quota(settings.joins_per_second, 0).map(RateLimiter::direct),
             trusted_proxies: settings.trusted_proxies,
             clock: DefaultClock::default(),
+            kinds,
         }
     }
 
     /// No limit at all, for tests.
     pub fn off() -> Self {
-        Self::new(&Settings {
+        let settings = Settings {
             user_per_second: 0,
             user_burst: 0,
+            kinds: [None; 4],
             address_per_second: 0,
             global_per_second: 0,
+            joins_per_second: 0,
             trusted_proxies: 0,
-        })
+        };
+        Self::new(&settings, |_, _| Kind::Other)
     }
 
     /// Whether requests are counted by address or overall.
     pub(super) fn count_addresses(&self) -> bool {
-        self.addresses.is_some() || self.all.is_some()
+        self.addresses.is_some() || self.all.is_some() || self.joins.is_some()
+    }
+
+    /// Where a request comes from, seen through our own proxies. None without a connection, as in tests that call a router directly.
+    pub(super) fn address_of(&self, parts: &Parts) -> Option<IpAddr> {
+        let Peer(peer) = parts.extensions.get()?;
+        Some(client_address(*peer, &parts.headers, self.trusted_proxies))
     }
 
     /// Counts a request of this user.
     ///
     /// # Errors
     /// 429 `rate_limited` when the bucket is empty.
-    pub fn check_user(&self, user: UserId) -> Result<(), Problem> {
-        self.users
+    pub fn check_user(&self, user: UserId, kind: Kind) -> Result<(), Problem> {
+        self.users[kind as usize]
             .as_ref()
             .map_or(Ok(()), |users| users.check_key(&user))
-            .map_err(|until| self.refusal(&until))
+            .map_err(|until| self.refusal(&until, "user", kind))
     }
 
     /// Counts a request from this address, and a request overall.
     ///
     /// # Errors
-    /// 429 `rate_limited` when either bucket is empty.
-    pub fn check_address(&self, address: IpAddr) -> Result<(), Problem> {
+    /// 429 `rate_limited` when a bucket is empty.
+    pub fn check_address(&self, address: IpAddr, kind: Kind) -> Result<(), Problem> {
         // The address first: one that is over its limit must not use up the others' share.
         let address = network(address);
         self.addresses
             .as_ref()
             .map_or(Ok(()), |all| all.check_key(&address))
-            .map_err(|until| self.refusal(&until))?;
-        self.all
-            .as_ref()
-            .map_or(Ok(()), DefaultDirectRateLimiter::check)
-            .map_err(|until| self.refusal(&until))
+            .map_err(|until| self.refusal(&until, "address", kind))?;
+        // Joins before the whole, of which a crowd at the door would else use up everything.
+        let joins = self.joins.as_ref().filter(|_| kind == Kind::Join);
+        for all in joins.into_iter().chain(&self.all) {
+            all.check().map_err(|until| self.refusal(&until, "all", kind))?;
+        }
+        Ok(())
     }
 
-    fn refusal(&self, until: &NotUntil<<DefaultClock as Clock>::Instant>) -> Problem {
+    fn refusal(&self, until: &NotUntil<<DefaultClock as Clock>::Instant>, by: &str, kind: Kind) -> Problem {
+        Metric::RateLimitedTotal.counter(&[("by", by), ("kind", kind.name())]).increment(1);
         let wait = until.wait_time_from(self.clock.now());
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         Problem::rate_limited(u32::try_from(seconds).unwrap_or(u32::MAX))
@@ -129,14 +176,15 @@ impl Limits {
     }
 
     fn tidy_now(&self) {
-        fn forget<K: Hash + Eq + Clone>(limiter: Option<&DefaultKeyedRateLimiter<K>>) {
-            if let Some(limiter) = limiter {
-                limiter.retain_recent();
-                limiter.shrink_to_fit();
-            }
+        fn forget<K: Hash + Eq + Clone>(limiter: &Keyed<K>) -> usize {
+            limiter.retain_recent();
+            limiter.shrink_to_fit();
+            limiter.len()
         }
-        forget(self.users.as_ref());
-        forget(self.addresses.as_ref());
+        let users: usize = self.users.iter().flatten().map(forget).sum();
+        let addresses = self.addresses.as_ref().map_or(0, forget);
+        Metric::LimitedCallers.gauge(&[("by", "user")]).set(users as f64);
+        Metric::LimitedCallers.gauge(&[("by", "address")]).set(addresses as f64);
     }
 }
 
@@ -152,7 +200,7 @@ pub fn count_user(parts: &mut Parts, user: UserId) -> Result<(), Problem> {
         tracing::error!("the router lacks http::layers: there are no limits");
         Problem::internal()
     })?;
-    limits.check_user(user)?;
+    limits.check_user(user, kind_of(limits.kinds, &parts.method, &parts.extensions))?;
     parts.extensions.insert(Counted(user));
     Ok(())
 }
@@ -162,7 +210,8 @@ pub(super) async fn by_address(State(limits): State<Arc<Limits>>, request: Reque
     // Without a peer (a test that calls the router directly) there is no address to count.
     if let Some(Peer(peer)) = request.extensions().get() {
         let address = client_address(*peer, request.headers(), limits.trusted_proxies);
-        if let Err(problem) = limits.check_address(address) {
+        let kind = kind_of(limits.kinds, request.method(), request.extensions());
+        if let Err(problem) = limits.check_address(address, kind) {
             return problem.into_response();
         }
     }
@@ -175,13 +224,16 @@ mod tests {
     use uuid::Uuid;
 
     fn limits(user: u32, burst: u32, address: u32, global: u32) -> Limits {
-        Limits::new(&Settings {
+        let settings = Settings {
             user_per_second: user,
             user_burst: burst,
+            kinds: [None, None, None, Some(5)],
             address_per_second: address,
             global_per_second: global,
+            joins_per_second: 2,
             trusted_proxies: 0,
-        })
+        };
+        Limits::new(&settings, |_, _| Kind::Other)
     }
 
     fn user(n: u128) -> UserId {
@@ -192,29 +244,41 @@ mod tests {
     fn a_user_has_a_burst_and_others_are_not_concerned() {
         let limits = limits(1, 3, 0, 0);
         for _ in 0..3 {
-            limits.check_user(user(1)).unwrap();
+            limits.check_user(user(1), Kind::Other).unwrap();
         }
-        let problem = limits.check_user(user(1)).unwrap_err();
+        let problem = limits.check_user(user(1), Kind::Other).unwrap_err();
         assert_eq!(problem.code(), "rate_limited");
         assert_eq!(problem.into_response().headers()["retry-after"], "1");
-        limits.check_user(user(2)).unwrap();
+        limits.check_user(user(2), Kind::Other).unwrap();
+    }
+
+    #[test]
+    fn a_kind_has_buckets_of_its_own() {
+        let limits = limits(1, 3, 0, 0);
+        while limits.check_user(user(1), Kind::Poll).is_ok() {}
+        assert!(limits.check_user(user(1), Kind::Book).is_ok(), "whoever polls too often may book");
+        let paid = (0..100).filter(|_| limits.check_user(user(1), Kind::Pay).is_ok()).count();
+        assert_eq!(paid, 20, "five a second, four seconds' worth at once");
+        let from = |kind| limits.check_address("192.0.2.1".parse().unwrap(), kind).is_ok();
+        assert_eq!((0..9).filter(|_| from(Kind::Join)).count(), 2, "joins in all");
+        assert!(from(Kind::Poll));
     }
 
     #[test]
     fn one_address_over_its_limit_leaves_the_others_their_share() {
         let limits = limits(0, 0, 2, 3);
         let (noisy, quiet) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        assert_eq!((0..9).filter(|_| limits.check_address(noisy).is_ok()).count(), 2);
-        limits.check_address(quiet).unwrap();
-        assert!(limits.check_address(quiet).is_err(), "three overall");
+        assert_eq!((0..9).filter(|_| limits.check_address(noisy, Kind::Other).is_ok()).count(), 2);
+        limits.check_address(quiet, Kind::Other).unwrap();
+        assert!(limits.check_address(quiet, Kind::Other).is_err(), "three overall");
     }
 
     #[test]
     fn off_is_off() {
         let limits = Limits::off();
         for _ in 0..10_000 {
-            limits.check_user(user(1)).unwrap();
-            limits.check_address("192.0.2.1".parse().unwrap()).unwrap();
+            limits.check_user(user(1), Kind::Other).unwrap();
+            limits.check_address("192.0.2.1".parse().unwrap(), Kind::Other).unwrap();
         }
     }
 
@@ -222,9 +286,9 @@ mod tests {
     fn callers_are_forgotten() {
         let limits = limits(1_000_000, 1_000_000, 0, 0);
         for n in 0..1000 {
-            limits.check_user(user(n)).unwrap();
+            limits.check_user(user(n), Kind::Other).unwrap();
         }
-        let users = limits.users.as_ref().unwrap();
+        let users = limits.users[Kind::Other as usize].as_ref().unwrap();
         assert!(!users.is_empty());
         for _ in 0..1000 {
             limits.tidy_now();
@@ -242,6 +306,6 @@ mod tests {
         parts.extensions.insert(Arc::new(limits(1, 1, 0, 0)));
         count_user(&mut parts, user(1)).unwrap();
         count_user(&mut parts, user(1)).unwrap();
-        assert!(parts.extensions.get::<Arc<Limits>>().unwrap().check_user(user(1)).is_err());
+        assert!(parts.extensions.get::<Arc<Limits>>().unwrap().check_user(user(1), Kind::Other).is_err());
     }
 }

@@ -21,7 +21,7 @@ const MARKS: [&str; 2] = ["<!-- roles: written by tests/it/roles -->\n", "<!-- /
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_route_answers_everybody_as_the_table_says() {
-    let stage = Stage::set().await;
+    let stage = Box::pin(Stage::set()).await;
     let (mut wrong, mut table) = (Vec::new(), header());
     for row in rows::rows() {
         let mut line = format!("| `{} {}`{} |", row.method, row.template, row.note());

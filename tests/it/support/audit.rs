@@ -146,6 +146,7 @@ impl Stores {
     pub(crate) async fn audit_command(&self, patience: Duration) -> Report {
         let keys = Keys::new(&self.prefix, Partitions::new(PARTITIONS).unwrap());
         let settings = Settings {
+            ca_file: None,
             url: self.redis_url().into(),
             command_timeout: Duration::from_secs(5),
             may_forget: false,

@@ -240,7 +240,7 @@ async fn members(port: u16) -> Vec<Member> {
 }
 
 /// A port that is free together with that of the cluster's bus, ten thousand above.
-fn free_port_with_bus() -> u16 {
+pub(crate) fn free_port_with_bus() -> u16 {
     loop {
         // Below what the system deals out by itself.
         let port = rand::rng().random_range(15_000..22_000);

@@ -3,6 +3,7 @@
 
 pub(crate) mod api;
 pub(crate) mod audit;
+pub(crate) mod certs;
 pub(crate) mod cluster;
 pub(crate) mod documents;
 pub(crate) mod instance;

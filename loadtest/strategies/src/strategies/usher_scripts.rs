@@ -36,6 +36,7 @@ impl UsherScripts {
     pub(crate) async fn open(redis_url: &str, mysql_url: &str) -> Result<Self, Failure> {
         let settings = Settings {
             url: SecretString::from(redis_url),
+            ca_file: None,
             command_timeout: Duration::from_secs(5),
             may_forget: false,
             reach: Reach::default(),

@@ -1,0 +1,340 @@
+//! The listener over real sockets.
+
+use super::connection::HEADER_BYTES;
+use super::streams::CONCURRENT;
+use super::*;
+use axum::extract::Extension;
+use axum::routing::{get, post};
+use std::net::SocketAddr;
+use std::time::Instant;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+/// Long enough for a machine that is busy to read a request that is there as a whole.
+const SHORT: Duration = Duration::from_millis(500);
+const LONG: Duration = Duration::from_secs(600);
+const REQUEST: &[u8] = b"GET /peer HTTP/1.1\r\nHost: x\r\n\r\n";
+
+fn settings(header_timeout: Duration, idle_timeout: Duration) -> Settings {
+    Settings { max_connections: 2, max_per_address: 0, header_timeout, idle_timeout }
+}
+
+struct Server {
+    address: SocketAddr,
+    shutdown: Shutdown,
+    task: JoinHandle<()>,
+    /// Lets `/held` answer.
+    release: Arc<Notify>,
+    /// Says that `/held` was reached.
+    reached: Arc<Notify>,
+}
+
+async fn start(settings: Settings) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (release, reached) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let held = (release.clone(), reached.clone());
+    let router = Router::new()
+        .route("/peer", get(|Extension(Peer(peer)): Extension<Peer>| async move { peer.to_string() }))
+        .route("/long", get(|| async { vec![b'x'; 64 << 20] }))
+        .route("/body", post(|body: String| async move { body }))
+        .route(
+            "/held",
+            get(move || async move {
+                held.1.notify_one();
+                held.0.notified().await;
+                "done"
+            }),
+        );
+    let shutdown = Shutdown::new();
+    let task = tokio::spawn(serve(listener, router, settings, None, shutdown.clone()));
+    Server { address, shutdown, task, release, reached }
+}
+
+async fn connect(server: &Server, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    stream
+}
+
+/// Everything up to the end of the connection, which must come.
+async fn to_end(mut stream: TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let reading = stream.read_to_end(&mut bytes);
+    // A reset is an end as well.
+    let _end = tokio::time::timeout(Duration::from_secs(60), reading).await.expect("the server closes");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// One answer of a connection that stays open.
+async fn one_answer(stream: &mut TcpStream) -> String {
+    let mut bytes = vec![0; 4096];
+    let count =
+        tokio::time::timeout(Duration::from_secs(60), stream.read(&mut bytes)).await.unwrap().unwrap();
+    String::from_utf8_lossy(&bytes[..count]).into_owned()
+}
+
+#[tokio::test]
+async fn a_quiet_listener_takes_connections_and_lets_each_go_with_its_answer() {
+    let server = start(settings(LONG, LONG)).await;
+    let mut before = connect(&server, REQUEST).await;
+    assert!(!one_answer(&mut before).await.contains("connection: close"));
+    server.shutdown.quiet_token().cancel();
+    before.write_all(REQUEST).await.unwrap();
+    for stream in [before, connect(&server, REQUEST).await] {
+        let said = to_end(stream).await;
+        assert!(said.starts_with("HTTP/1.1 200") && said.contains("connection: close"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_serves_many_requests_and_knows_its_peer() {
+    let server = start(settings(LONG, LONG)).await;
+    let mut stream = connect(&server, REQUEST).await;
+    let own = stream.local_addr().unwrap().to_string();
+    assert!(one_answer(&mut stream).await.ends_with(&own));
+    stream.write_all(REQUEST).await.unwrap();
+    assert!(one_answer(&mut stream).await.ends_with(&own));
+}
+
+#[tokio::test]
+async fn slow_headers_end_the_connection() {
+    let server = start(settings(SHORT, LONG)).await;
+    assert_eq!(to_end(connect(&server, b"GET /peer HTTP/1.1\r\nHost:").await).await, "");
+    // A byte now and then is no excuse.
+    let mut stream = connect(&server, b"GET /peer HTTP/1.1\r\n").await;
+    let started = Instant::now();
+    while stream.write_all(b"a").await.is_ok() {
+        assert!(started.elapsed() < Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // The second request of a connection is watched like the first.
+    let mut stream = connect(&server, REQUEST).await;
+    one_answer(&mut stream).await;
+    stream.write_all(b"GET").await.unwrap();
+    assert_eq!(to_end(stream).await, "");
+}
+
+#[tokio::test]
+async fn an_idle_connection_may_stand_longer_than_slow_headers_but_not_for_ever() {
+    let idle = 8 * SHORT;
+    let server = start(settings(SHORT, idle)).await;
+    loop {
+        let started = Instant::now();
+        let mut stream = connect(&server, REQUEST).await;
+        one_answer(&mut stream).await;
+        tokio::time::sleep(2 * SHORT).await;
+        let asked = stream.write_all(REQUEST).await.is_ok();
+        // A machine that slept longer than the connection may stand says nothing about it.
+        if started.elapsed() < idle / 2 {
+            assert!(asked && one_answer(&mut stream).await.starts_with("HTTP/1.1 200"));
+            assert_eq!(to_end(stream).await, "");
+            break;
+        }
+    }
+    assert_eq!(to_end(connect(&server, b"").await).await, "");
+}
+
+#[tokio::test]
+async fn a_slow_body_is_not_taken_for_slow_headers() {
+    let server = start(settings(SHORT, LONG)).await;
+    let mut stream =
+        connect(&server, b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nabc").await;
+    tokio::time::sleep(3 * SHORT).await;
+    stream.write_all(b"def").await.unwrap();
+    assert!(one_answer(&mut stream).await.ends_with("abcdef"));
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut() {
+    let server = start(Settings { max_connections: 1, ..settings(SHORT, LONG) }).await;
+    let stream = connect(&server, b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    // Its place is free for somebody else once it is cut.
+    let mut other = connect(&server, REQUEST).await;
+    assert!(one_answer(&mut other).await.starts_with("HTTP/1.1 200"));
+    assert!(to_end(stream).await.len() < 64 << 20);
+}
+
+#[tokio::test]
+async fn headers_are_bounded() {
+    let server = start(settings(LONG, LONG)).await;
+    let long = format!("GET /peer HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "a".repeat(HEADER_BYTES));
+    let many = format!("GET /peer HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: a\r\n".repeat(200));
+    for request in [long, many] {
+        let answer = to_end(connect(&server, request.as_bytes()).await).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn connections_above_the_cap_wait_for_a_slot() {
+    let server = start(settings(LONG, LONG)).await;
+    let mut first = connect(&server, REQUEST).await;
+    let mut second = connect(&server, REQUEST).await;
+    one_answer(&mut first).await;
+    one_answer(&mut second).await;
+    let mut third = connect(&server, REQUEST).await;
+    let mut byte = [0];
+    assert!(tokio::time::timeout(SHORT, third.read(&mut byte)).await.is_err(), "no slot is free");
+    drop(first);
+    assert!(one_answer(&mut third).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn draining_finishes_what_is_in_flight_and_accepts_nothing_new() {
+    let server = start(settings(LONG, LONG)).await;
+    let idle = connect(&server, b"").await;
+    let busy = connect(&server, b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    server.reached.notified().await;
+    server.shutdown.drain_token().cancel();
+    assert_eq!(to_end(idle).await, "");
+    assert!(TcpStream::connect(server.address).await.is_err());
+    assert!(!server.task.is_finished());
+    server.release.notify_one();
+    let answer = to_end(busy).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
+    server.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_deadline_cuts_what_does_not_finish() {
+    let server = start(settings(LONG, LONG)).await;
+    let busy = connect(&server, b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    server.reached.notified().await;
+    server.shutdown.drain_token().cancel();
+    server.shutdown.stop();
+    server.task.await.unwrap();
+    assert_eq!(to_end(busy).await, "");
+}
+
+type Asking = hyper::client::conn::http2::SendRequest<http_body_util::Empty<bytes::Bytes>>;
+
+/// Speaks HTTP/2 from the first byte on. The second ends with the connection.
+async fn http2(server: &Server) -> (Asking, JoinHandle<Result<(), hyper::Error>>) {
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (asking, connection) =
+        hyper::client::conn::http2::handshake(executor, hyper_util::rt::TokioIo::new(stream)).await.unwrap();
+    (asking, tokio::spawn(connection))
+}
+
+fn get_of(path: &str) -> hyper::Request<http_body_util::Empty<bytes::Bytes>> {
+    hyper::Request::get(format!("http://x{path}")).body(http_body_util::Empty::new()).unwrap()
+}
+
+/// A connection whose end must come.
+async fn ends(connection: JoinHandle<Result<(), hyper::Error>>) {
+    // Told to go or cut: either is an end.
+    let _end = tokio::time::timeout(Duration::from_secs(60), connection).await.expect("the server closes");
+}
+
+#[tokio::test]
+async fn http2_is_told_by_its_first_bytes() {
+    let server = start(settings(LONG, LONG)).await;
+    let (mut asking, _connection) = http2(&server).await;
+    let many = (0..50).map(|_| asking.send_request(get_of("/peer")));
+    let many: Vec<_> = many.collect();
+    for answer in futures::future::join_all(many).await {
+        assert_eq!(answer.unwrap().status(), 200);
+    }
+    // Even if they come one by one; and what only begins like it is HTTP/1.1.
+    let mut stream = connect(&server, b"P").await;
+    tokio::time::sleep(SHORT).await;
+    stream.write_all(b"OST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx").await.unwrap();
+    assert!(one_answer(&mut stream).await.ends_with('x'));
+}
+
+#[tokio::test]
+async fn http2_is_bounded_like_http1() {
+    let server = start(settings(LONG, LONG)).await;
+    let (mut asking, _connection) = http2(&server).await;
+    let mut many = get_of("/peer");
+    for at in 0..200 {
+        many.headers_mut()
+            .insert(hyper::header::HeaderName::try_from(format!("a{at}")).unwrap(), "a".parse().unwrap());
+    }
+    assert_eq!(asking.send_request(many).await.unwrap().status(), 431);
+    let mut long = get_of("/peer");
+    long.headers_mut().insert("a", "a".repeat(HEADER_BYTES).parse().unwrap());
+    let answer = asking.send_request(long).await;
+    assert!(answer.as_ref().map_or(true, |answer| answer.status() == 431), "{answer:?}");
+    let (mut asking, _connection) = http2(&server).await;
+    assert_eq!(asking.send_request(get_of("/peer")).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn an_http2_connection_that_is_idle_or_slow_to_begin_ends() {
+    let server = start(settings(4 * SHORT, 8 * SHORT)).await;
+    let (mut asking, connection) = http2(&server).await;
+    assert_eq!(asking.send_request(get_of("/peer")).await.unwrap().status(), 200);
+    ends(connection).await;
+    let begun = connect(&server, b"PRI * HTTP/2.0\r\n\r\nSM").await;
+    // HTTP/1.1 is told what it got so far, and knows no such version.
+    let answer = to_end(begun).await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+    // Whoever never looks at an answer does not keep it.
+    let (mut asking, connection) = http2(&server).await;
+    let answer = asking.send_request(get_of("/long")).await.unwrap();
+    ends(connection).await;
+    drop(answer);
+}
+
+#[tokio::test]
+async fn whoever_takes_back_what_it_asks_is_told_to_go() {
+    let server = start(settings(LONG, LONG)).await;
+    let (asking, connection) = http2(&server).await;
+    for _ in 0..20 {
+        let mut asking = asking.clone();
+        if asking.ready().await.is_err() {
+            break;
+        }
+        let asked: Vec<_> = (0..CONCURRENT / 2).map(|_| asking.send_request(get_of("/held"))).collect();
+        // They are on their way before they are given up; or the server takes none any more, which is what is looked for.
+        let _ = tokio::time::timeout(2 * SHORT, server.reached.notified()).await;
+        drop(asked);
+    }
+    ends(connection).await;
+    let mut fresh = http2(&server).await.0;
+    assert_eq!(fresh.send_request(get_of("/peer")).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn draining_finishes_what_http2_has_in_flight() {
+    let server = start(settings(LONG, LONG)).await;
+    let (_idle, idle_ends) = http2(&server).await;
+    let (mut asking, connection) = http2(&server).await;
+    let busy = tokio::spawn(asking.send_request(get_of("/held")));
+    server.reached.notified().await;
+    server.shutdown.drain_token().cancel();
+    ends(idle_ends).await;
+    assert!(!server.task.is_finished());
+    server.release.notify_one();
+    assert_eq!(busy.await.unwrap().unwrap().status(), 200);
+    ends(connection).await;
+    server.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn one_address_has_its_share_of_connections() {
+    let server = start(Settings { max_connections: 5, max_per_address: 1, ..settings(LONG, LONG) }).await;
+    let mut first = connect(&server, REQUEST).await;
+    one_answer(&mut first).await;
+    let second = TcpStream::connect(server.address).await.unwrap();
+    assert_eq!(to_end(second).await, "");
+    drop(first);
+    // The server learns of it in its own time.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let mut again = TcpStream::connect(server.address).await.unwrap();
+        let mut bytes = [0; 12];
+        let asked = again.write_all(REQUEST).await;
+        if asked.is_ok() && again.read_exact(&mut bytes).await.is_ok() {
+            assert_eq!(&bytes, b"HTTP/1.1 200");
+            return;
+        }
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(SHORT / 10).await;
+    }
+}

@@ -1,0 +1,293 @@
+//! The public listener on real sockets: TLS, HTTP/2, a changed certificate, slow clients, and what a shutdown leaves of them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::ServerName;
+use usher::app::App;
+use usher::config::Config;
+use usher::config::args::ServeArgs;
+use usher::shutdown::Shutdown;
+
+use crate::support::certs::Authority;
+use crate::support::{
+    Api, Instance, NIGHT, PATIENCE, SHOW, Stores, TempDir, World, eventually, new_key, new_user,
+};
+
+/// One connection, in either version.
+enum Line {
+    One(http1::SendRequest<Full<Bytes>>),
+    Two(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Line {
+    async fn one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+        let (send, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        Self::One(send)
+    }
+
+    async fn two(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+        let (send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        Self::Two(send)
+    }
+
+    /// Asks, and gives status and body.
+    async fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: Value) -> (u16, Value) {
+        let uri = match self {
+            Self::One(_) => path.to_owned(),
+            Self::Two(_) => format!("https://localhost{path}"),
+        };
+        let mut request = Request::builder().method(method).uri(uri);
+        if matches!(self, Self::One(_)) {
+            request = request.header("host", "localhost");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = if body.is_null() { Full::default() } else { Full::from(body.to_string()) };
+        let request = request.header("content-type", "application/json").body(body).unwrap();
+        // The one before may have its answer and still be on its way out.
+        let answer = match self {
+            Self::One(send) => {
+                send.ready().await.unwrap();
+                send.send_request(request).await
+            }
+            Self::Two(send) => {
+                send.ready().await.unwrap();
+                send.send_request(request).await
+            }
+        };
+        let answer = answer.unwrap();
+        let status = answer.status().as_u16();
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    /// Joins, holds a seat, charges and pays.
+    async fn buys(&mut self, seat: u32) {
+        let user = new_user();
+        let joined = format!("/v1/queues/{SHOW}/tokens");
+        let (status, ticket) = self.ask("POST", &joined, &[("usher-user", &user)], Value::Null).await;
+        assert_eq!(status, 201, "{ticket}");
+        let token = ticket["token"].as_str().unwrap().to_owned();
+        let poll = format!("/v1/queues/{SHOW}/tokens/me");
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while self.ask("GET", &poll, &[("queue-token", &token)], Value::Null).await.1["status"] != "active" {
+            assert!(std::time::Instant::now() < deadline);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let hold = json!({"schedule_id": NIGHT, "seats": [seat]});
+        let (status, held) = self.ask("POST", "/v1/reservations", &[("queue-token", &token)], hold).await;
+        assert_eq!(status, 201, "{held}");
+        let key = new_key();
+        let charge = [("usher-user", user.as_str()), ("idempotency-key", &key)];
+        assert_eq!(self.ask("POST", "/v1/wallet/charges", &charge, json!({"amount": 1_000})).await.0, 201);
+        let key = new_key();
+        let pay = [("queue-token", token.as_str()), ("idempotency-key", &key)];
+        let (status, paid) =
+            self.ask("POST", "/v1/payments", &pay, json!({"reservation_id": held["id"]})).await;
+        assert_eq!((status, &paid["status"]), (201, &json!("confirmed")), "{paid}");
+    }
+}
+
+/// Where an instance listens.
+fn address(url: &str) -> SocketAddr {
+    url.trim_start_matches("http://").parse().unwrap()
+}
+
+async fn plain(instance: &Instance) -> TcpStream {
+    TcpStream::connect(address(&instance.public)).await.unwrap()
+}
+
+async fn with(stores: &Stores, change: impl FnOnce(&mut ServeArgs)) -> Instance {
+    let mut args = stores.args();
+    change(&mut args);
+    Instance::start_with(&args).await
+}
+
+/// Everything up to the end, which must come.
+async fn to_end(mut stream: TcpStream) -> String {
+    let mut bytes = Vec::new();
+    // A reset is an end as well.
+    let _end = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("it is closed");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purchase_over_either_version() {
+    let world = World::start(1).await;
+    world.show(10, 1_000).await;
+    Line::one(plain(&world.instances[0]).await).await.buys(1).await;
+    Line::two(plain(&world.instances[0]).await).await.buys(2).await;
+    world.stores.at_rest().await;
+}
+
+async fn encrypted(
+    to: &str,
+    authority: &Authority,
+    protocol: Option<&[u8]>,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut config = usher::tls::client(Some(&authority.file)).unwrap();
+    config.alpn_protocols = protocol.map(<[u8]>::to_vec).into_iter().collect();
+    let stream = TcpStream::connect(address(to)).await.unwrap();
+    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purchase_over_tls_whose_certificate_is_renewed() {
+    let stores = Stores::new().await;
+    let dir = TempDir::new("it-listener").unwrap();
+    let (old, new) = (Authority::new(dir.path(), "old"), Authority::new(dir.path(), "new"));
+    let files = old.sign(dir.path(), "listener", &["localhost"]);
+    let path = |path: &std::path::Path| Some(path.to_str().unwrap().to_owned());
+    let instance = with(&stores, |args| {
+        args.listen.tls_cert_file = path(&files.chain);
+        args.listen.tls_key_file = path(&files.key);
+        // What is looked for has nothing to do with how busy the machine is.
+        args.http.idle_timeout_seconds = Some("3600".into());
+        args.http.header_timeout_ms = Some("60000".into());
+    })
+    .await;
+    let admin = Api::new(vec![[instance.admin.clone(), instance.admin.clone()]]);
+    admin.put(&format!("/admin/queues/{SHOW}"), &json!({"interval_ms": 100})).await.expect(200);
+    let concert = crate::support::world::show(10, 1_000);
+    admin.put(&format!("/admin/concerts/{SHOW}"), &concert).await.expect(200);
+
+    let to = instance.public.as_str();
+    for path in [format!("/v1/queues/{SHOW}"), format!("/v1/concerts/{SHOW}")] {
+        eventually("the sale is known", || async {
+            let mut line = Line::one(encrypted(to, &old, None).await.ok()?).await;
+            (line.ask("GET", &path, &[], Value::Null).await.0 == 200).then_some(())
+        })
+        .await;
+    }
+    Line::two(encrypted(to, &old, Some(b"h2")).await.unwrap()).await.buys(1).await;
+    Line::one(encrypted(to, &old, Some(b"http/1.1")).await.unwrap()).await.buys(2).await;
+    // Without ALPN the first bytes tell.
+    let mut kept = Line::one(encrypted(to, &old, None).await.unwrap()).await;
+    kept.buys(3).await;
+    Line::two(encrypted(to, &old, None).await.unwrap()).await.buys(4).await;
+    assert!(encrypted(to, &new, None).await.is_err(), "nobody else vouches for it");
+    // No TLS, no answer; and a handshake that breaks takes nobody with it.
+    let mut clear = plain(&instance).await;
+    clear.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    assert!(!to_end(clear).await.contains("HTTP/1.1 200"));
+
+    // Half written: what was stays.
+    std::fs::write(&files.chain, "half a certifi").unwrap();
+    new.sign(dir.path(), "listener", &["localhost"]);
+    eventually("the new certificate is shown", || async { encrypted(to, &new, None).await.ok() }).await;
+    assert!(encrypted(to, &old, None).await.is_err());
+    kept.buys(5).await;
+    Line::two(encrypted(to, &new, Some(b"h2")).await.unwrap()).await.buys(6).await;
+    instance.stop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_none_is_told_at_the_start() {
+    let stores = Stores::new().await;
+    let dir = TempDir::new("it-listener").unwrap();
+    let authority = Authority::new(dir.path(), "ours");
+    let (one, other) =
+        (authority.sign(dir.path(), "one", &["a"]), authority.sign(dir.path(), "other", &["a"]));
+    let empty = dir.path().join("empty");
+    std::fs::write(&empty, "").unwrap();
+    for (chain, key) in [(&one.chain, &other.key), (&empty, &one.key), (&one.chain, &empty)] {
+        let mut args = stores.args();
+        args.listen.tls_cert_file = chain.to_str().map(str::to_owned);
+        args.listen.tls_key_file = key.to_str().map(str::to_owned);
+        let outcome = Box::pin(App::build(Config::new(&args).unwrap(), Shutdown::new())).await;
+        let error = outcome.err().expect("it must not start").to_string();
+        assert!(error.starts_with("TLS: "), "{error}");
+    }
+}
+
+/// A client in the way of each stage: all are gone after a while, and meanwhile others are served.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_and_greedy_clients_are_let_go_and_others_served() {
+    let stores = Stores::new().await;
+    let instance = with(&stores, |args| {
+        args.http.header_timeout_ms = Some("1000".into());
+        args.http.idle_timeout_seconds = Some("4".into());
+        args.http.request_timeout_ms = Some("5000".into());
+    })
+    .await;
+    let send = async |bytes: &[u8]| {
+        let mut stream = plain(&instance).await;
+        stream.write_all(bytes).await.unwrap();
+        stream
+    };
+    let user = new_user();
+    let body = format!(
+        "POST /v1/wallet/charges HTTP/1.1\r\nHost: x\r\nUsher-User: {user}\r\nIdempotency-Key: k\r\n\
+         Content-Type: application/json\r\nContent-Length: 20\r\n\r\n{{\"am"
+    );
+    let many = format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: a\r\n".repeat(200));
+    let long = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "a".repeat(100_000));
+    let silent = send(b"").await;
+    let half = send(b"GET /healthz HTTP/1.1\r\nHo").await;
+    let slow_body = send(body.as_bytes()).await;
+    let many = send(many.as_bytes()).await;
+    let mut long_sent = plain(&instance).await;
+    // The server may hang up before it has all.
+    let _ = long_sent.write_all(long.as_bytes()).await;
+    let preface = send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+
+    let api = Api::new(vec![[instance.public.clone(), instance.admin.clone()]]);
+    api.get("/v1/wallet").user(&user).send().await.expect(200);
+    for (what, stream) in [("silent", silent), ("half", half), ("preface", preface)] {
+        let said = to_end(stream).await;
+        assert!(!said.contains("HTTP/1.1"), "{what}: {said}");
+    }
+    for stream in [many, long_sent] {
+        let said = to_end(stream).await;
+        assert!(said.is_empty() || said.starts_with("HTTP/1.1 431"), "{said}");
+    }
+    let said = to_end(slow_body).await;
+    assert!(said.starts_with("HTTP/1.1 503") && said.contains("overloaded"), "{said}");
+    assert_eq!(api.balance(&user).await, 0);
+    let metrics = api.keyless_admin_call(reqwest::Method::GET, "/metrics").send().await.expect_text(200);
+    assert!(metrics.contains("usher_connections "), "{metrics}");
+    instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_address_has_its_share_and_the_rest_is_told_at_once() {
+    let stores = Stores::new().await;
+    let instance = with(&stores, |args| args.http.max_connections_per_address = Some("3".into())).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut line = Line::one(plain(&instance).await).await;
+        assert_eq!(line.ask("GET", "/healthz", &[], Value::Null).await.0, 200);
+        held.push(line);
+    }
+    let mut fourth = plain(&instance).await;
+    let _ = fourth.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(to_end(fourth).await, "");
+    for line in &mut held {
+        assert_eq!(line.ask("GET", "/healthz", &[], Value::Null).await.0, 200);
+    }
+    held.pop();
+    eventually("a place is free again", || async {
+        let mut stream = plain(&instance).await;
+        let asked = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        (asked.is_ok() && to_end(stream).await.starts_with("HTTP/1.1 200")).then_some(())
+    })
+    .await;
+    let admin = Api::new(vec![[instance.public.clone(), instance.admin.clone()]]);
+    let metrics = admin.keyless_admin_call(reqwest::Method::GET, "/metrics").send().await.expect_text(200);
+    assert!(metrics.contains("usher_connections_refused_total{reason=\"address\"}"), "{metrics}");
+}

@@ -1,0 +1,183 @@
+//! Redis and MySQL behind TLS: whoever is vouched for is spoken to, and nobody else.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use usher::app::App;
+use usher::config::Config;
+use usher::config::args::ServeArgs;
+use usher::dev::{Durability, PrivateMysql, PrivateRedis, TempDir, free_port};
+use usher::shutdown::Shutdown;
+
+use crate::support::certs::{Authority, Files};
+use crate::support::cluster::free_port_with_bus;
+use crate::support::resp::{Reply, Resp};
+use crate::support::servers::{REDIS_USER, Several, with_users};
+use crate::support::{ELECTED, NIGHT, SHOW, Stores, World, eventually, new_key, within};
+
+const HERE: &[&str] = &["127.0.0.1", "localhost"];
+
+fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+/// Opens a port for TLS on the test's own Redis; none where its build has no TLS.
+async fn redis_tls(stores: &Stores, files: &Files, authority: &Authority) -> Option<u16> {
+    let mut redis = stores.redis().await;
+    let port = free_port().unwrap();
+    let set = [
+        "CONFIG",
+        "SET",
+        "tls-cert-file",
+        &text(&files.chain),
+        "tls-key-file",
+        &text(&files.key),
+        "tls-ca-cert-file",
+        &text(&authority.file),
+        "tls-auth-clients",
+        "no",
+        "tls-port",
+        &port.to_string(),
+    ]
+    .map(str::to_owned);
+    let answer = redis.try_ask(&set.each_ref().map(String::as_str)).await;
+    match answer {
+        Reply::Error(why) if why.contains("Unknown option") => None,
+        Reply::Error(why) => panic!("{why}"),
+        _ => Some(port),
+    }
+}
+
+async fn refused(args: &ServeArgs) -> String {
+    let config = Config::new(args).unwrap();
+    match Box::pin(App::build(config, Shutdown::new())).await {
+        Ok(_) => panic!("it must not start"),
+        Err(error) => error.to_string(),
+    }
+}
+
+async fn a_seat_is_sold(world: &World) {
+    world.show(10, 1_000).await;
+    let api = &world.api;
+    let guest = api.active_guest(SHOW).await;
+    api.charge(&guest.user, 1_000).await;
+    let reservation = api.held(&guest.token, NIGHT, &[1]).await;
+    api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sale_on_stores_behind_tls() {
+    let dir = TempDir::new("it-tls").unwrap();
+    let (ours, theirs) = (Authority::new(dir.path(), "ours"), Authority::new(dir.path(), "theirs"));
+    let good = ours.sign(dir.path(), "good", HERE);
+    let named = ours.sign(dir.path(), "named", &["localhost"]);
+    let more = [("--ssl-ca=", &ours.file), ("--ssl-cert=", &named.chain), ("--ssl-key=", &named.key)];
+    let more = more.map(|(name, path)| OsString::from(format!("{name}{}", text(path))));
+    let mysql = dir.path().join("mysql");
+    let mysql =
+        PrivateMysql::start_with(&mysql, Durability::Test, free_port().unwrap(), &more).await.unwrap();
+    let redis = PrivateRedis::start(with_users(&dir.path().join("redis"))).await.unwrap();
+    let stores = Stores::at(redis.port(), &mysql).await;
+    let by_address = stores.mysql_url.split('?').next().unwrap().to_owned();
+    let bare_mysql = by_address.replace("127.0.0.1", "localhost");
+
+    let args = |redis_url: String, redis_ca: Option<&Path>, mysql_url: String, mysql_ca: Option<&Path>| {
+        let mut args = stores.args();
+        args.stores.redis_url = Some(redis_url);
+        args.stores.redis_ca_file = redis_ca.map(text);
+        args.stores.mysql_url = Some(mysql_url);
+        args.stores.mysql_ca_file = mysql_ca.map(text);
+        args
+    };
+    // MySQL: one that another authority vouches for, and one whose certificate is for another name.
+    let wrong = args(stores.redis_url(), None, bare_mysql.clone(), Some(&theirs.file));
+    assert!(refused(&wrong).await.starts_with("MySQL: "));
+    let wrong = args(stores.redis_url(), None, by_address, Some(&ours.file));
+    assert!(refused(&wrong).await.starts_with("MySQL: "));
+
+    let Some(port) = redis_tls(&stores, &good, &ours).await else {
+        println!("this Redis is built without TLS, so only MySQL was tried");
+        return;
+    };
+    let redis = format!("rediss://{REDIS_USER}@127.0.0.1:{port}");
+    for ca in [None, Some(theirs.file.as_path())] {
+        let wrong = args(redis.clone(), ca, bare_mysql.clone(), Some(&ours.file));
+        assert!(refused(&wrong).await.starts_with("Redis: "), "{ca:?}");
+    }
+
+    let args = args(redis, Some(&ours.file), bare_mysql, Some(&ours.file));
+    let world = World::with_args(stores, &[args]).await;
+    a_seat_is_sold(&world).await;
+    let clients = world.stores.redis().await.ask(&["CLIENT", "LIST"]).await.text();
+    assert!(clients.contains(&format!("laddr=127.0.0.1:{port} ")), "{clients}");
+    world.stores.at_rest().await;
+}
+
+/// A node of a cluster whose nodes speak TLS with each other and with us, on a port of its own.
+async fn node(dir: &Path, files: &Files, authority: &Authority) -> Option<(PrivateRedis, u16)> {
+    let (chain, key, authority) = (text(&files.chain), text(&files.key), text(&authority.file));
+    for attempt in 0.. {
+        let (port, tls) = (free_port().unwrap(), free_port_with_bus());
+        let (place, tls_port) = (dir.join(format!("node-{tls}")), tls.to_string());
+        let more = ["--cluster-enabled", "yes", "--tls-port", &tls_port, "--tls-cluster", "yes"];
+        let files = ["--tls-cert-file", &chain, "--tls-key-file", &key, "--tls-ca-cert-file", &authority];
+        let more = [&more[..], &files[..], &["--tls-auth-clients", "no"]].concat();
+        match PrivateRedis::start_as(&place, port, &more).await {
+            Ok(redis) => return Some((redis, tls)),
+            Err(error) if error.to_string().contains("Bad directive") => return None,
+            // Another process may be quicker to take one of the ports.
+            Err(error) => assert!(attempt < 5, "{error}"),
+        }
+    }
+    None
+}
+
+/// The nodes tell each other's addresses, so what is told over TLS must be where TLS is spoken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sale_on_a_cluster_behind_tls() {
+    let dir = TempDir::new("it-tls").unwrap();
+    let (ours, theirs) = (Authority::new(dir.path(), "ours"), Authority::new(dir.path(), "theirs"));
+    let files = ours.sign(dir.path(), "node", HERE);
+    let mut nodes = Vec::new();
+    for _ in 0..2 {
+        let Some(node) = node(dir.path(), &files, &ours).await else {
+            println!("this Redis is built without TLS, so nothing was tried");
+            return;
+        };
+        nodes.push(node);
+    }
+    let bus = |tls: u16| (tls + 10_000).to_string();
+    let mut first = Resp::connect(nodes[0].0.port()).await;
+    first.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "8191"]).await;
+    let (second, second_tls) = (&nodes[1].0, nodes[1].1);
+    let mut other = Resp::connect(second.port()).await;
+    other.ask(&["CLUSTER", "SET-CONFIG-EPOCH", "2"]).await;
+    other.ask(&["CLUSTER", "ADDSLOTSRANGE", "8192", "16383"]).await;
+    first.ask(&["CLUSTER", "MEET", "127.0.0.1", &second_tls.to_string(), &bus(second_tls)]).await;
+    for (redis, _) in &nodes {
+        within(ELECTED, "the nodes know each other", || async {
+            let told = Resp::connect(redis.port()).await.ask(&["CLUSTER", "INFO"]).await.text();
+            (told.contains("cluster_state:ok") && told.contains("cluster_known_nodes:2")).then_some(())
+        })
+        .await;
+    }
+
+    // Only the first is named; the other is found.
+    let url = format!("rediss-cluster://127.0.0.1:{}", nodes[0].1);
+    let ports = nodes.iter().map(|(redis, _)| redis.port()).collect();
+    let stores = Stores::among(Several { url, ports, cluster: true }, None).await;
+    let mut args = stores.args();
+    args.stores.redis_ca_file = Some(text(&theirs.file));
+    assert!(refused(&args).await.starts_with("Redis: "));
+    args.stores.redis_ca_file = Some(text(&ours.file));
+    let world = World::with_args(stores, &[args]).await;
+    a_seat_is_sold(&world).await;
+    for (redis, tls) in &nodes {
+        eventually("every node is spoken to by TLS", || async {
+            let clients = Resp::connect(redis.port()).await.ask(&["CLIENT", "LIST"]).await.text();
+            clients.contains(&format!("laddr=127.0.0.1:{tls} ")).then_some(())
+        })
+        .await;
+    }
+    world.stores.at_rest().await;
+}

@@ -1,0 +1,44 @@
+//! An authority of the tests' own, and certificates of it for servers on this machine.
+
+use std::path::{Path, PathBuf};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+/// Signs certificates; its own stands in a file.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    /// Its certificate (PEM).
+    pub(crate) file: PathBuf,
+}
+
+/// The files of a server (PEM).
+#[derive(Debug, Clone)]
+pub(crate) struct Files {
+    pub(crate) chain: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+impl Authority {
+    /// A new one, whose certificate stands in `dir` under a name.
+    pub(crate) fn new(dir: &Path, name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, format!("the authority {name}"));
+        let key = KeyPair::generate().unwrap();
+        let file = dir.join(format!("{name}.pem"));
+        std::fs::write(&file, params.self_signed(&key).unwrap().pem()).unwrap();
+        Self { issuer: Issuer::new(params, key), file }
+    }
+
+    /// A server's certificate for these names or addresses, in `dir` under a name. Written over what stood there.
+    pub(crate) fn sign(&self, dir: &Path, name: &str, hosts: &[&str]) -> Files {
+        let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let params = CertificateParams::new(hosts).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let files =
+            Files { chain: dir.join(format!("{name}.cert.pem")), key: dir.join(format!("{name}.key.pem")) };
+        std::fs::write(&files.key, key.serialize_pem()).unwrap();
+        std::fs::write(&files.chain, params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
+        files
+    }
+}
