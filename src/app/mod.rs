@@ -129,6 +129,9 @@ pub enum Error {
     /// Some dead letters are refused again.
     #[error("{0} dead letters are refused again")]
     StillDead(u32),
+    /// There is no instance to look at.
+    #[error(transparent)]
+    Top(#[from] crate::top::Error),
     /// An audit found faults.
     #[error("the audit found faults")]
     Unsound,
@@ -290,6 +293,9 @@ impl App {
         shutdown: Shutdown,
         crowd: Option<dev::crowd::Crowd>,
     ) -> Result<Self, Error> {
+        // First, so that whoever is made below can stand its counters at zero.
+        let metrics = telemetry::install();
+        redis::Pressure::stand_counters();
         let keys: Vec<_> =
             config.token_keys.iter().map(|key| (key.kid.clone(), key.secret.clone())).collect();
         let (rooms, writer) =
@@ -304,7 +310,7 @@ impl App {
             &rooms,
             &config.admin_key,
             readiness,
-            telemetry::install(),
+            metrics,
             &config.http.requests,
             crowd,
         );
