@@ -38,6 +38,7 @@ mod payment;
 mod payment_faults;
 mod pressure;
 mod process;
+mod prometheus;
 mod queue;
 mod queue_model;
 mod races;
