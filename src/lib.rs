@@ -25,5 +25,6 @@ pub mod seats;
 pub mod shutdown;
 pub mod telemetry;
 pub mod time;
+pub mod top;
 pub mod wallet;
 pub mod web;

@@ -62,6 +62,7 @@ mod skew;
 mod streams;
 mod support;
 mod surface;
+mod top;
 mod waiting;
 mod windows;
 mod writer;
