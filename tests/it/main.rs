@@ -48,6 +48,7 @@ mod recovery_faults;
 mod recovery_line;
 mod recovery_orphans;
 mod recovery_size;
+mod reference;
 mod relay;
 mod repartition;
 mod reports;
