@@ -18,7 +18,8 @@ async fn balance(api: &Api, user: &str) -> i64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_dies_before_a_script_or_after_it() {
     let stores = Stores::new().await;
-    let healthy = Process::start(&stores).await.api();
+    let survivor = Process::start(&stores).await;
+    let healthy = survivor.api();
     for (edge, done) in [("before", 0), ("after", 10)] {
         let point = format!("wallet/charge.{edge}=1*off->return(kill)");
         let process = Process::start_failing(&stores, &point).await;
