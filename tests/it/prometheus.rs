@@ -27,7 +27,7 @@ fn folder() -> PathBuf {
 fn there_is(program: &str) -> bool {
     let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if found.is_err() {
-        println!("SKIPPED: there is no {program} on this machine");
+        eprintln!("SKIPPED: there is no {program} on this machine");
     }
     found.is_ok()
 }
