@@ -306,14 +306,7 @@ impl App {
         Metric::BuildInfo.gauge(&[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         let readiness = api::readiness(&rooms, shutdown.quiet_token().clone());
         let public = api::public(&rooms, callers, limits.clone(), readiness.clone(), &config.http.requests);
-        let admin = api::admin(
-            &rooms,
-            &config.admin_key,
-            readiness,
-            metrics,
-            &config.http.requests,
-            crowd,
-        );
+        let admin = api::admin(&rooms, &config.admin_key, readiness, metrics, &config.http.requests, crowd);
         let retirement = Retirement::default();
         Ok(Self { config, rooms, writer, limits, jwt, retirement, shutdown, public, admin })
     }
