@@ -9,11 +9,12 @@ use std::io::Write;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::app;
-use crate::config::args::{DevArgs, MigrateArgs, ServeArgs, StoreArgs};
+use crate::config::args::{DevArgs, MigrateArgs, ServeArgs, StoreArgs, TopArgs};
 use crate::config::dev::DevSettings;
 use crate::config::{BadSettings, Config, MigrateSettings, StoreSettings};
 use crate::ids::{ConcertId, QueueId};
 use crate::telemetry::log;
+use crate::top;
 
 /// Admission and booking for the minute when far more people come than there are seats.
 #[derive(Parser)]
@@ -83,6 +84,8 @@ enum Command {
         #[command(flatten)]
         mysql: MigrateArgs,
     },
+    /// Show an instance's queues, sales and writer in the terminal, every second until Ctrl-C
+    Top(TopArgs),
     /// The settings
     #[command(subcommand)]
     Config(Settings),
@@ -179,6 +182,8 @@ pub enum Job {
     RetryDeadLetters(Option<(u16, u64)>, MigrateSettings),
     /// `usher admin-log`
     AdminLog(u32, MigrateSettings),
+    /// `usher top`
+    Top(top::Settings),
     /// `usher config check`
     CheckConfig(Box<settings::Checked>),
     /// `usher keys rotate`
@@ -259,6 +264,7 @@ impl Command {
                 Job::RetryDeadLetters(only, MigrateSettings::new(&mysql)?)
             }
             Self::AdminLog { newest, mysql } => Job::AdminLog(newest, MigrateSettings::new(&mysql)?),
+            Self::Top(args) => Job::Top(crate::config::top(&args)?),
             Self::Config(Settings::Check { connect, serve }) => {
                 let grammar = Cli::command();
                 let grammar = grammar.find_subcommand("config").and_then(|it| it.find_subcommand("check"));
@@ -293,6 +299,7 @@ impl Job {
             Self::ListDeadLetters(settings) => app::list_dead_letters(&settings).await,
             Self::RetryDeadLetters(only, settings) => app::retry_dead_letters(&settings, only).await,
             Self::AdminLog(newest, settings) => app::print_admin_log(&settings, newest).await,
+            Self::Top(settings) => Ok(top::run(&settings).await?),
             Self::CheckConfig(checked) => checked.run().await,
             Self::RotateKeys(settings) => app::rotate_keys(&settings).await,
             Self::Openapi { admin } => {
@@ -364,6 +371,7 @@ mod tests {
             Ok(Job::RetryDeadLetters(Some((3, 4711)), _))
         ));
         assert!(job("usher dead-letters retry --only 3 --mysql-url mysql://h/d").is_err());
+        assert!(matches!(job("usher top --once"), Ok(Job::Top(top::Settings { once: true, .. }))));
         assert!(matches!(job("usher dev --log json --listen 127.0.0.1:0"), Ok(Job::Dev(_))));
         for bad in ["usher", "usher fly", "usher seed", "usher serve --colour red"] {
             assert!(job(bad).is_err(), "{bad}");

@@ -11,6 +11,7 @@ pub mod dev;
 mod http;
 mod secrets;
 mod stores;
+mod top;
 mod urls;
 
 use secrecy::SecretString;
@@ -19,6 +20,7 @@ pub use check::{BadSetting, BadSettings, flag};
 pub use http::HttpSettings;
 pub use secrets::TokenKey;
 pub use stores::{Ack, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings, Watermarks};
+pub use top::top;
 
 use crate::http::identity;
 use args::ServeArgs;

@@ -26,5 +26,6 @@ pub mod shutdown;
 pub mod telemetry;
 pub mod time;
 pub mod tls;
+pub mod top;
 pub mod wallet;
 pub mod web;

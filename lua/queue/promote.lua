@@ -4,8 +4,9 @@
 --
 -- KEYS: generation seq outbox q:settings q:waiting q:active q:admitted q:bucket q:used
 -- ARGV: generation, queue
--- Reply: {now, mode, waiting, active, promoted, no_shows, lapsed, admitted, version, wait}
+-- Reply: {now, mode, waiting, active, promoted, no_shows, lapsed, admitted, version, wait, newest, from, to}
 --   wait: milliseconds until a further call can let anybody in as things stand; 0 at once, −1 not foreseeable
+--   newest: the last score dealt to an arrival, 2^40 − 1 before the first; from, to: the lowest and highest score let in, or −1
 --   −2 the queue has no settings
 --
 -- uses: guard settings pace bucket slot outbox
@@ -19,6 +20,7 @@ if mode == 'open' then
   count = math.max(0, math.min(allowed, max_active - inside, line, LIMIT))
 end
 
+local from, to = '-1', '-1'
 local no_shows = 0
 for _, user in ipairs(lapsed) do
   if string.match(redis.call('HGET', admitted, user) or '', ' 0$') then
@@ -41,7 +43,8 @@ if count > 0 then
   redis.call('ZADD', active, unpack(slots))
   redis.call('HSET', admitted, unpack(scores))
   admit_count(count)
-  emit('promotion', { queue = ARGV[2], from = tonumber(front[2]), to = tonumber(front[#front]), count = count, at = now })
+  from, to = front[2], front[#front]
+  emit('promotion', { queue = ARGV[2], from = tonumber(from), to = tonumber(to), count = count, at = now })
   publish()
   line, inside, allowed = line - count, inside + count, allowed - count
 end
@@ -55,5 +58,7 @@ else
   local _, more_in = allowance()
   wait = more_in
 end
-local totals = redis.call('HGET', bucket, 'admitted') or '0'
-return { text(now), mode, line, inside, count, no_shows, #lapsed, totals, redis.call('HGET', settings, 'version') or '0', wait }
+local totals = redis.call('HMGET', bucket, 'admitted', 'joined')
+local newest = text(1099511627775 + tonumber(totals[2] or '0'))
+return { text(now), mode, line, inside, count, no_shows, #lapsed, totals[1] or '0', redis.call('HGET', settings, 'version') or '0', wait, newest,
+  from, to }

@@ -1,13 +1,14 @@
 #!lua
 -- Writes down which holds have lapsed. They lapsed by themselves when their moment came; this only tidies and tells the outbox.
 --
--- KEYS: generation seq outbox reservations q:holds q:owners
+-- KEYS: generation seq outbox reservations q:holds q:owners q:sales
 -- ARGV: generation, how many at most (≤ 256)
--- Reply: how many were written down
+-- Reply: {how many were written down, seats for sale, seats sold, reservations that are open}
 --
 -- uses: guard outbox reservation
 redis.call('HLEN', reservations)
 redis.call('HLEN', owners)
+local totals = redis.call('HMGET', sales, 'capacity', 'sold')
 local ids = redis.call('ZRANGEBYSCORE', holds, '-inf', text(now), 'LIMIT', 0, tonumber(ARGV[2]))
 for _, id in ipairs(ids) do
   local r = load(id)
@@ -18,4 +19,4 @@ for _, id in ipairs(ids) do
   end
 end
 publish()
-return #ids
+return { #ids, totals[1] or '0', totals[2] or '0', redis.call('ZCARD', holds) }

@@ -64,6 +64,7 @@ pub(super) fn start(
         sweeps.spawn(certificates.reread(stop.clone()));
     }
     sweeps.spawn(telemetry::upkeep(telemetry::install(), stop.clone()));
+    sweeps.spawn(telemetry::watch_runtime(stop.clone()));
     sweeps.spawn(pressure::watch(rooms.redis.clone(), watermarks, stop.clone()));
     sweeps.spawn(writer.nudge().watch(rooms.mysql.clone(), stop.clone()));
     sweeps.close();
@@ -95,6 +96,7 @@ async fn refresh(rooms: Rooms, stop: CancellationToken) {
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         Metric::MysqlPoolConnections.gauge(&[("state", "open")]).set(f64::from(rooms.mysql.size()));
         Metric::MysqlPoolConnections.gauge(&[("state", "idle")]).set(rooms.mysql.num_idle() as f64);
+        rooms.redis.count_connections();
         match definitions::version(&rooms.mysql).await {
             Ok(version) if seen == Some(version) => {}
             // The version is taken before the settings, so these are never older than it says.

@@ -136,6 +136,9 @@ pub enum Error {
     /// Some dead letters are refused again.
     #[error("{0} dead letters are refused again")]
     StillDead(u32),
+    /// There is no instance to look at.
+    #[error(transparent)]
+    Top(#[from] crate::top::Error),
     /// An audit found faults.
     #[error("the audit found faults")]
     Unsound,
@@ -299,6 +302,9 @@ impl App {
         shutdown: Shutdown,
         crowd: Option<dev::crowd::Crowd>,
     ) -> Result<Self, Error> {
+        // First, so that whoever is made below can stand its counters at zero.
+        let metrics = telemetry::install();
+        redis::Pressure::stand_counters();
         let keys: Vec<_> =
             config.token_keys.iter().map(|key| (key.kid.clone(), key.secret.clone())).collect();
         let (rooms, writer) =
@@ -322,14 +328,7 @@ impl App {
             readiness.clone(),
             &config.http.requests,
         );
-        let admin = api::admin(
-            &rooms,
-            &config.admin_key,
-            readiness,
-            telemetry::install(),
-            &config.http.requests,
-            crowd,
-        );
+        let admin = api::admin(&rooms, &config.admin_key, readiness, metrics, &config.http.requests, crowd);
         let retirement = Retirement::default();
         Ok(Self { config, rooms, writer, limits, jwt, certificates, retirement, shutdown, public, admin })
     }

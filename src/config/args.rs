@@ -68,6 +68,20 @@ pub struct MigrateArgs {
     pub partitions: Option<String>,
 }
 
+/// What `usher top` takes.
+#[derive(Args, Clone, Default)]
+pub struct TopArgs {
+    /// Where an admin listener is [default: http://127.0.0.1:8081]
+    #[arg(long, env = "USHER_ADMIN_URL", hide_env_values = true, value_name = "URL")]
+    pub admin_url: Option<String>,
+    /// Its key; without one modes, bounds and estimates are not shown
+    #[arg(long, env = "USHER_ADMIN_KEY", hide_env_values = true, value_name = "KEY")]
+    pub admin_key: Option<String>,
+    /// One screen of the last second, for scripts
+    #[arg(long)]
+    pub once: bool,
+}
+
 /// Where to listen.
 #[derive(Args, Clone, Default)]
 pub struct ListenArgs {

@@ -54,6 +54,10 @@ pub use uses::{Taken, Use};
 const MAX_WAITING: usize = 16_384;
 /// How often tombstones that were kept long enough are dropped.
 const TIDY: Duration = Duration::from_secs(30);
+/// How often the metrics are told how coupons stand.
+const TELL: Duration = Duration::from_secs(5);
+/// Coupons told in one turn; more would be as many calls of Redis.
+const TOLD: usize = 256;
 /// For how long an operator's list waits until MySQL has what was just issued.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// An issue is in MySQL for sure once its coupon ended so long ago, however wrong this machine's clock.
@@ -318,6 +322,8 @@ impl Coupons {
         let mut renewals = tokio::time::interval(winners::RENEW);
         renewals.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut tidy = tokio::time::interval(TIDY);
+        let mut tell = tokio::time::interval(TELL);
+        tell.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -326,6 +332,22 @@ impl Coupons {
                     self.make_sure().await;
                 }
                 _ = tidy.tick() => self.tidy().await,
+                _ = tell.tick() => self.tell().await,
+            }
+        }
+    }
+
+    /// Tells the metrics how the coupons stand that somebody has asked for. Where Redis is away the figures stay as they are.
+    #[expect(clippy::disallowed_methods, reason = "two days are more than clocks differ by")]
+    async fn tell(&self) {
+        let recent = chrono::Utc::now() - WRITTEN;
+        let coupons = self.known.load_full();
+        for coupon in coupons.values().filter(|coupon| coupon.issue_ends_at > recent).take(TOLD) {
+            let Ok(counts) = store::counts(&self.redis, &coupon.id).await else { continue };
+            let labels = [("coupon", coupon.id.as_str())];
+            Metric::CouponIssued.gauge(&labels).set(counts.issued as f64);
+            if let Some(quota) = coupon.total_quantity {
+                Metric::CouponQuota.gauge(&labels).set(quota as f64);
             }
         }
     }

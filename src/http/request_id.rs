@@ -1,4 +1,4 @@
-//! A name for each request, by which its answer and its log lines find each other.
+//! A name for each request, by which its answer and its log lines find each other, and the trace that it is part of.
 
 use axum::Router;
 use axum::extract::Request;
@@ -33,10 +33,25 @@ pub(super) fn span(id: &HeaderValue, request: &Request) -> Span {
     tracing::info_span!(
         "request",
         id = id.to_str().unwrap_or_default(),
+        trace_id = traced(request.headers()).unwrap_or_else(|| id.to_str().unwrap_or_default()),
         method = %request.method(),
         // The query may carry a queue token, so it stays out of the log.
         path = request.uri().path(),
     )
+}
+
+/// The trace of which the caller says that the request is part (`traceparent`, W3C Trace Context). Without one the request's own id takes its place:
+/// made here, it is as long and as random as a trace's.
+fn traced(headers: &HeaderMap) -> Option<&str> {
+    let mut parts = headers.get("traceparent")?.to_str().ok()?.split('-');
+    let mut part = |length: usize| {
+        let part = parts.next()?;
+        let hexadecimal = part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        (part.len() == length && hexadecimal).then_some(part)
+    };
+    let (version, trace, span, _flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
+    let named = |id: &str| id.bytes().any(|byte| byte != b'0');
+    (version != "ff" && named(trace) && named(span)).then_some(trace)
 }
 
 /// The caller's own id, where it is one that can go into a log unread.
@@ -59,6 +74,35 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(HEADER, id.parse().unwrap());
         headers
+    }
+
+    #[test]
+    fn a_trace_is_what_the_standard_says_it_is() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let parent = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("traceparent", text.parse().unwrap());
+            traced(&headers).map(str::to_owned)
+        };
+        assert_eq!(parent(&format!("00-{trace}-00f067aa0ba902b7-01")).unwrap(), trace);
+        assert_eq!(
+            parent(&format!("01-{trace}-00f067aa0ba902b7-01-more")).unwrap(),
+            trace,
+            "of a later version"
+        );
+        for bad in [
+            "",
+            "00",
+            &format!("00-{trace}"),
+            &format!("ff-{trace}-00f067aa0ba902b7-01"),
+            &format!("00-{trace}-0000000000000000-01"),
+            &format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)),
+            &format!("00-{}-00f067aa0ba902b7-01", trace.to_uppercase()),
+            &format!("00-{trace} forged=line-00f067aa0ba902b7-01"),
+        ] {
+            assert_eq!(parent(bad), None, "{bad:?}");
+        }
+        assert_eq!(traced(&HeaderMap::new()), None);
     }
 
     #[test]

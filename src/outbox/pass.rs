@@ -1,5 +1,7 @@
 //! One pass: one transaction that carries the outboxes of many partitions over, so that one commit serves them all.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use sqlx::mysql::MySqlPool;
 
@@ -32,6 +34,8 @@ pub(super) struct Pass {
     pub(super) newest: Option<DateTime<Utc>>,
     /// Rows written to each table.
     pub(super) rows: Vec<(&'static str, usize)>,
+    /// Lines written to wallets' ledgers, by kind.
+    pub(super) lines: BTreeMap<&'static str, u64>,
     /// Partitions that this pass held and found sound.
     pub(super) sound: Vec<Partition>,
     /// Partitions that can't go on, and why.
@@ -119,6 +123,9 @@ pub(super) async fn run(
         tx.rollback().await.map_err(mysql::Error::from)?;
     } else {
         pass.rows = sql::write(&mut tx, &batch).await?;
+        for line in &batch.lines {
+            *pass.lines.entry(line.entry.kind.as_str()).or_default() += 1;
+        }
         sql::advance(&mut tx, &moved).await?;
         failpoint!("writer.before_commit");
         tx.commit().await.map_err(mysql::Error::from)?;

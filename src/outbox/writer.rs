@@ -259,6 +259,9 @@ impl Writer {
         for (table, rows) in pass.rows {
             Metric::OutboxRowsTotal.counter(&[("table", table)]).increment(rows as u64);
         }
+        for (kind, lines) in pass.lines {
+            Metric::WalletEntriesTotal.counter(&[("kind", kind)]).increment(lines);
+        }
         Ok(true)
     }
 

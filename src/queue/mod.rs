@@ -8,6 +8,7 @@
 //! Settings are changed under the row lock of the definitions, laid in Redis before the commit, and laid again by whoever finds them missing.
 
 mod admin;
+mod arrivals;
 mod audit;
 mod dto;
 mod error;

@@ -4,13 +4,14 @@
 //! no more than one. The script says when a further call can help, and the scheduler sleeps until then.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::arrivals::Arrivals;
 use super::{Error, Queue, store};
 use crate::ids::QueueId;
 use crate::redis;
@@ -26,14 +27,17 @@ const PARALLEL: usize = 16;
 /// Runs until `stop`.
 pub async fn run(queue: Arc<Queue>, stop: CancellationToken) {
     let mut due: HashMap<QueueId, Instant> = HashMap::new();
+    let arrivals = Mutex::new(HashMap::new());
     loop {
         let now = Instant::now();
         let known = queue.ids();
         due.retain(|id, _| known.contains(id));
+        lock(&arrivals).retain(|id, _| known.contains(id));
         let ripe: Vec<QueueId> =
             known.into_iter().filter(|id| due.get(id).is_none_or(|at| *at <= now)).collect();
-        let queue = &queue;
-        let looks = futures::stream::iter(ripe).map(async |id| (id.clone(), look(queue, &id).await));
+        let (queue, arrivals) = (&queue, &arrivals);
+        let looks =
+            futures::stream::iter(ripe).map(async |id| (id.clone(), look(queue, &id, arrivals).await));
         let looked: Vec<_> = looks.buffer_unordered(PARALLEL).collect().await;
         let now = Instant::now();
         due.extend(looked.into_iter().map(|(id, pause)| (id, now + pause)));
@@ -45,8 +49,36 @@ pub async fn run(queue: Arc<Queue>, stop: CancellationToken) {
     }
 }
 
+/// When places were dealt, by queue.
+type AllArrivals = Mutex<HashMap<QueueId, Arrivals>>;
+
+fn lock(arrivals: &AllArrivals) -> MutexGuard<'_, HashMap<QueueId, Arrivals>> {
+    arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Counts those whom one call let in, and for how long each of them had waited.
+fn count_admitted(arrivals: &AllArrivals, id: &QueueId, done: &store::Promoted) {
+    let mut arrivals = lock(arrivals);
+    let arrivals = arrivals.entry(id.clone()).or_default();
+    arrivals.note(done.newest, done.now);
+    let Some((from, to)) = done.scores.filter(|_| done.promoted > 0) else { return };
+    let labels = [("queue", id.as_str())];
+    Metric::QueueAdmittedTotal.counter(&labels).increment(done.promoted);
+    let waited = Metric::QueueWaitSeconds.histogram(&labels);
+    // Who stood between the two is not told: as many as there are, at even distances.
+    let last = u128::from(done.promoted - 1).max(1);
+    for nth in 0..done.promoted {
+        let step = u128::from(to.saturating_sub(from)) * u128::from(nth) / last;
+        let score = from + u64::try_from(step).unwrap_or_default();
+        if let Some(waited_ms) = arrivals.waited(score, done.now) {
+            waited.record(waited_ms as f64 / 1_000.0);
+        }
+    }
+    arrivals.forget_before(to);
+}
+
 /// One look at one queue; gives the pause until the next.
-async fn look(queue: &Queue, id: &QueueId) -> Duration {
+async fn look(queue: &Queue, id: &QueueId, arrivals: &AllArrivals) -> Duration {
     match queue.promote(id).await {
         Ok(done) => {
             let labels = [("queue", id.as_str())];
@@ -54,6 +86,8 @@ async fn look(queue: &Queue, id: &QueueId) -> Duration {
             Metric::QueueActive.gauge(&labels).set(done.active as f64);
             Metric::QueuePromotedTotal.counter(&labels).increment(done.promoted);
             Metric::QueueNoShowsTotal.counter(&labels).increment(done.no_shows);
+            Metric::QueueAdmittedTotal.counter(&labels).increment(0);
+            count_admitted(arrivals, id, &done);
             done.wait_ms.map_or(LONGEST, Duration::from_millis).clamp(SHORTEST, LONGEST)
         }
         Err(Error::Redis(redis::Error::Recovering(_) | redis::Error::NoRoom(_))) => LONGEST,

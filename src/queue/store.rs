@@ -7,6 +7,7 @@ use crate::redis::{Args, Batch, Error, Place, Redis, Reply, Script, Words, scrip
 
 use super::settings::{Laid, Mode};
 use super::snapshot::{Line, Snapshot};
+use crate::telemetry::Metric;
 
 /// Where a user stands in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,12 @@ pub(super) struct Promoted {
     pub(super) version: u64,
     /// Milliseconds until a further call can let anybody in as things stand; `None` when that can't be foreseen.
     pub(super) wait_ms: Option<u64>,
+    /// Redis' clock, milliseconds since 1970.
+    pub(super) now: i64,
+    /// The last score that was dealt to an arrival.
+    pub(super) newest: u64,
+    /// The lowest and the highest score that was let in.
+    pub(super) scores: Option<(u64, u64)>,
 }
 
 fn mode(words: &mut Words) -> Result<Mode, Error> {
@@ -73,7 +80,24 @@ impl Batch for Join {
         words.int()?;
         let front = u64::try_from(words.int()?).ok();
         let (replies, mut untils) = (numbers(words.word()?)?, words.word()?.words()?);
-        replies.into_iter().map(|word| Ok((front, joined(word, &mut untils)?))).collect()
+        let answers: Vec<Self::Answer> = replies
+            .into_iter()
+            .map(|word| Ok((front, joined(word, &mut untils)?)))
+            .collect::<Result<_, Error>>()?;
+        count_admitted(queue, &answers);
+        Ok(answers)
+    }
+}
+
+/// Those who were let in at once did not wait.
+fn count_admitted(queue: &QueueId, answers: &[(Option<u64>, Joined)]) {
+    let at_once =
+        |joined: &Joined| matches!(joined, Joined::Placed { seen: Seen::Active { .. }, fresh: true, .. });
+    let admitted = answers.iter().filter(|(_, joined)| at_once(joined)).count();
+    if admitted > 0 {
+        let labels = [("queue", queue.as_str())];
+        Metric::QueueAdmittedTotal.counter(&labels).increment(admitted as u64);
+        Metric::QueueWaitSeconds.histogram(&labels).record_many(0.0, admitted);
     }
 }
 
@@ -204,13 +228,15 @@ pub(super) async fn promote(redis: &Redis, queue: &QueueId) -> Result<Promoted, 
     args.text(queue.as_str());
     let place = Place::queue(redis.keys(), queue);
     let mut words = redis.call(&scripts::QUEUE_PROMOTE, place, args).await?.words()?;
-    words.int()?;
+    let now = words.int()?;
     mode(&mut words)?;
     let (waiting, active, promoted, no_shows) =
         (words.count()?, words.count()?, words.count()?, words.count()?);
     let (_lapsed, _admitted, version) = (words.count()?, words.count()?, words.count()?);
     let wait_ms = u64::try_from(words.int()?).ok();
-    Ok(Promoted { waiting, active, promoted, no_shows, version, wait_ms })
+    let newest = words.count()?;
+    let scores = u64::try_from(words.int()?).ok().zip(u64::try_from(words.int()?).ok());
+    Ok(Promoted { waiting, active, promoted, no_shows, version, wait_ms, now, newest, scores })
 }
 
 /// `queue/configure`.

@@ -101,6 +101,7 @@ impl Redis {
         let answer = match answer.and_then(Reply::try_from) {
             Ok(Reply::Int(-1)) => {
                 tracing::error!(partition = %place.partition, "another generation stands in Redis; the partition stops serving");
+                Metric::GenerationsRefusedTotal.counter(&[]).increment(1);
                 self.0.generations.close(place.partition);
                 self.ask_for_verification();
                 Err(Error::Recovering(place.partition))
@@ -225,6 +226,11 @@ impl Redis {
     /// Whether the Redis that holds a partition is known to be the same as at a moment, which [`Redis::moment`] told then.
     pub fn is_unbroken(&self, partition: Partition, since: u64) -> bool {
         self.session(partition).is_some_and(|last| last <= since)
+    }
+
+    /// Tells the metrics of the connections.
+    pub fn count_connections(&self) {
+        self.servers().count_connections();
     }
 
     /// Closes the connections.

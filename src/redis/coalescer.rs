@@ -60,7 +60,9 @@ struct Waiter<B: Batch> {
 impl<B: Batch> Coalescer<B> {
     /// A coalescer in which at most `max_waiting` requests wait for one entity.
     pub fn new(batch: B, max_waiting: usize) -> Self {
-        Self { shared: Arc::new(Shared { batch, max_waiting, lanes: Mutex::new(HashMap::new()) }) }
+        let shared = Shared { batch, max_waiting, lanes: Mutex::new(HashMap::new()) };
+        Metric::CoalescerRefusedTotal.counter(&shared.labels()).increment(0);
+        Self { shared: Arc::new(shared) }
     }
 
     /// Sends a request with the next batch of its entity and waits for its answer.

@@ -94,6 +94,11 @@ impl Node {
         (0..self.clients.len()).map(nth).find(|client| client.is_connected()).unwrap_or_else(|| nth(0))
     }
 
+    /// All of its connections.
+    pub(super) fn clients(&self) -> &[Client] {
+        &self.clients
+    }
+
     /// Whether any connection stands.
     pub(super) fn answers(&self) -> bool {
         self.clients.iter().any(ClientLike::is_connected)

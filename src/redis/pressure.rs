@@ -41,6 +41,13 @@ const REFUSED: [(&str, Level); 4] = [
 pub struct Pressure(AtomicU8);
 
 impl Pressure {
+    /// Stands what counts refusals at zero, so that the first of them is seen as one.
+    pub fn stand_counters() {
+        for (name, _) in REFUSED {
+            Metric::ShedTotal.counter(&[("script", name)]).increment(0);
+        }
+    }
+
     /// The level that holds.
     pub fn level(&self) -> Level {
         Level::ALL[usize::from(self.0.load(Ordering::Relaxed))]

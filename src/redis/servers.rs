@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use fred::interfaces::ClientLike;
+use fred::interfaces::{ClientLike, MetricsInterface};
 use fred::types::config::Server;
 use fred::types::{ClusterHash, CustomCommand, Value};
 use futures::future::join_all;
@@ -21,6 +21,7 @@ use super::node::Node;
 use super::roll::{self, Roll};
 use super::{Error, Keys, Reply};
 use crate::partition::Partition;
+use crate::telemetry::Metric;
 
 /// How long whoever is asked for the owners may take.
 const TOLD_WITHIN: Duration = Duration::from_millis(500);
@@ -113,6 +114,20 @@ impl Servers {
     /// Waits until somebody wants it to be looked.
     pub(super) async fn woken(&self) {
         self.wake.notified().await;
+    }
+
+    /// Tells the metrics of the connections to those that hold something.
+    pub(super) fn count_connections(&self) {
+        let map = self.map();
+        let (mut open, mut down, mut waiting) = (0, 0, 0);
+        for client in map.nodes.iter().flat_map(|node| node.clients()) {
+            open += 1;
+            down += u32::from(!client.is_connected());
+            waiting += client.command_queue_len();
+        }
+        Metric::RedisConnections.gauge(&[("state", "open")]).set(open);
+        Metric::RedisConnections.gauge(&[("state", "down")]).set(down);
+        Metric::RedisCommandsWaiting.gauge(&[]).set(waiting as f64);
     }
 
     /// Looks who holds what now. Gives nothing when nothing has changed.

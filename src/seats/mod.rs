@@ -264,10 +264,16 @@ impl Seats {
             }
             for queue in self.queue.ids() {
                 match store::expire(&self.redis, &queue, SWEPT).await {
-                    Ok(0) | Err(redis::Error::Recovering(_)) => {}
-                    Ok(count) => {
-                        Metric::ReservationsExpiredTotal.counter(&[]).increment(count);
-                        self.nudge.poke();
+                    Err(redis::Error::Recovering(_)) => {}
+                    Ok(swept) => {
+                        let labels = [("queue", queue.as_str())];
+                        Metric::SeatsForSale.gauge(&labels).set(swept.for_sale as f64);
+                        Metric::SeatsSold.gauge(&labels).set(swept.sold as f64);
+                        Metric::ReservationsHeld.gauge(&labels).set(swept.held as f64);
+                        Metric::ReservationsExpiredTotal.counter(&[]).increment(swept.expired);
+                        if swept.expired > 0 {
+                            self.nudge.poke();
+                        }
                     }
                     Err(error) => tracing::warn!(%queue, %error, "sweeping lapsed holds"),
                 }

@@ -159,11 +159,27 @@ pub(super) async fn release(
 }
 
 /// `seats/expire`. Gives how many lapsed holds were written down.
-pub(super) async fn expire(redis: &Redis, queue: &QueueId, most: u32) -> Result<u64, Error> {
+pub(super) async fn expire(redis: &Redis, queue: &QueueId, most: u32) -> Result<Swept, Error> {
     let mut args = Args::new();
     args.int(most.into());
-    let count = redis.call(&scripts::SEATS_EXPIRE, Place::queue(redis.keys(), queue), args).await?.int()?;
-    Ok(u64::try_from(count).unwrap_or_default())
+    let place = Place::queue(redis.keys(), queue);
+    let mut words = redis.call(&scripts::SEATS_EXPIRE, place, args).await?.words()?;
+    let expired = words.count()?;
+    // Capacity and sold seats are counted in steps; what a fault has left below zero is shown as nothing.
+    let mut seats = || words.int().map(|seats| u64::try_from(seats).unwrap_or_default());
+    Ok(Swept { expired, for_sale: seats()?, sold: seats()?, held: seats()? })
+}
+
+/// What one sweep of a queue's holds came to.
+pub(super) struct Swept {
+    /// Holds that lapsed.
+    pub(super) expired: u64,
+    /// Seats of all the queue's concerts.
+    pub(super) for_sale: u64,
+    /// Those of them that are sold.
+    pub(super) sold: u64,
+    /// Reservations that are held or being paid.
+    pub(super) held: u64,
 }
 
 /// `seats/retire`. Goes on from a cursor ("0" begins).

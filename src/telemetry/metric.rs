@@ -26,6 +26,11 @@ const STORE: &[f64] =
 const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 /// Entries in one pass of the writer.
 const PASS: &[f64] = &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0];
+/// Seconds in line: from at once to some hours.
+const LINE: &[f64] =
+    &[1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0];
+/// Seconds by which a timer is late.
+const LATE: &[f64] = &[0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
 /// Seconds of laying a partition back.
 const RECOVERY: &[f64] = &[0.01, 0.05, 0.25, 1.0, 5.0, 15.0, 60.0, 300.0];
 /// For counters and gauges.
@@ -97,11 +102,17 @@ metrics! {
     QueueAdmittedTotal "usher_queue_admitted_total" Counter Count ["queue"] NONE "Users who became active, by joining or by promotion.";
     QueueNoShowsTotal "usher_queue_no_shows_total" Counter Count ["queue"] NONE "Promoted users who did not come in time.";
     QueuePromotedTotal "usher_queue_promoted_total" Counter Count ["queue"] NONE "Users moved from the line to the inside.";
+    QueueWaitSeconds "usher_queue_wait_seconds" Histogram Seconds ["queue"] LINE "Time from joining to being let in: 0 for those who were let in at once, else a quarter of a second too short at most. Who joined before the instance started, or stood in a lottery, is left out.";
+    SeatsForSale "usher_seats_for_sale" Gauge Count ["queue"] NONE "Seats of all dates of the queue's concerts, sold ones too.";
+    SeatsSold "usher_seats_sold" Gauge Count ["queue"] NONE "Seats of them that are sold.";
+    ReservationsHeld "usher_reservations_held" Gauge Count ["queue"] NONE "Holds that run, and payments under way.";
     HoldsTotal "usher_holds_total" Counter Count ["outcome"] NONE "Attempts to hold seats.";
     PaymentsTotal "usher_payments_total" Counter Count ["status"] NONE "Payments that reached an end.";
     PaymentsPendingOldestSeconds "usher_payments_pending_oldest_seconds" Gauge Seconds [] NONE "Age of the oldest payment without an end.";
     ReservationsExpiredTotal "usher_reservations_expired_total" Counter Count [] NONE "Holds that lapsed and were swept.";
     WalletEntriesTotal "usher_wallet_entries_total" Counter Count ["kind"] NONE "Lines written to wallets' ledgers.";
+    CouponQuota "usher_coupon_quota" Gauge Count ["coupon"] NONE "How many there are of a coupon; no series for one without a bound.";
+    CouponIssued "usher_coupon_issued" Gauge Count ["coupon"] NONE "How many of a coupon are issued.";
     CouponIssuesTotal "usher_coupon_issues_total" Counter Count ["outcome"] NONE "Requests for a coupon.";
     RewardClaimsTotal "usher_reward_claims_total" Counter Count ["outcome"] NONE "Attempts to claim a reward.";
     OutboxBacklogEntries "usher_outbox_backlog_entries" Gauge Count [] NONE "Outbox entries that MySQL does not have yet.";
@@ -122,10 +133,18 @@ metrics! {
     RecoveriesTotal "usher_recoveries_total" Counter Count [] NONE "Partitions that were laid back from MySQL.";
     RecoverySeconds "usher_recovery_seconds" Histogram Seconds [] RECOVERY "Time in which a partition was laid back.";
     OrphansSettledTotal "usher_orphans_settled_total" Counter Count ["kind"] NONE "What payments left behind in another partition, settled after a recovery.";
+    GenerationsRefusedTotal "usher_generations_refused_total" Counter Count [] NONE "Script calls that changed nothing, because Redis held another generation than was verified.";
+    RedisConnections "usher_redis_connections" Gauge Count ["state"] NONE "Connections to Redis that Usher keeps (open), and those of them that do not stand now (down).";
+    RedisCommandsWaiting "usher_redis_commands_waiting" Gauge Count [] NONE "Commands that wait to be sent to Redis.";
     RedisReconnectsTotal "usher_redis_reconnects_total" Counter Count [] NONE "Connections to Redis made again after a loss.";
     RedisPartitionsMovedTotal "usher_redis_partitions_moved_total" Counter Count [] NONE "Partitions that another Redis server holds than before.";
     RedisElsewhereTotal "usher_redis_elsewhere_total" Counter Count [] NONE "Commands that were asked again because the server did not hold the partition, or was away.";
-    MysqlPoolConnections "usher_mysql_pool_connections" Gauge Count ["state"] NONE "Connections to MySQL, idle and used.";
+    MysqlPoolConnections "usher_mysql_pool_connections" Gauge Count ["state"] NONE "Connections to MySQL: all that are open, and those of them that are idle.";
+    RuntimeWorkers "usher_runtime_workers" Gauge Count [] NONE "Threads on which tasks run.";
+    RuntimeTasks "usher_runtime_tasks" Gauge Count [] NONE "Tasks that are alive.";
+    RuntimeTasksWaiting "usher_runtime_tasks_waiting" Gauge Count [] NONE "Tasks that are ready and that no thread has taken yet.";
+    RuntimeBusyRatio "usher_runtime_busy_ratio" Gauge Count [] NONE "Share of the last second in which the threads were at work, 0 to 1.";
+    RuntimeLateSeconds "usher_runtime_late_seconds" Histogram Seconds [] LATE "By how much a timer was late: what any task waits for a thread.";
     BuildInfo "usher_build_info" Gauge Count ["version"] NONE "Always 1; the label says which version runs.";
 }
 
@@ -185,8 +204,23 @@ impl Metric {
                 Kind::Histogram => drop(metric.histogram(&[])),
             }
         }
+        for (metric, values) in KNOWN {
+            for value in *values {
+                metric.counter(&[(metric.labels()[0], value)]).increment(0);
+            }
+        }
     }
 }
+
+/// Counters of which the values of the label are known beforehand. A rate is right from the first event on where the series stood at zero before it.
+const KNOWN: &[(Metric, &[&str])] = &[
+    (Metric::HoldsTotal, &["held", "taken", "refused"]),
+    (Metric::PaymentsTotal, &["confirmed", "declined", "voided", "refunded"]),
+    (Metric::WalletEntriesTotal, &["charge", "use", "payment", "refund", "reward"]),
+    (Metric::CouponIssuesTotal, &["issued", "repeated", "sold_out", "not_started", "ended"]),
+    (Metric::RewardClaimsTotal, &["success", "already_claimed", "condition_not_met"]),
+    (Metric::OrphansSettledTotal, &["debit", "payment", "cancelled", "cancelling", "coupon"]),
+];
 
 #[cfg(test)]
 mod tests {
@@ -202,6 +236,14 @@ mod tests {
             assert_eq!(metric.buckets().is_empty(), metric.kind() != Kind::Histogram, "{name}");
             assert!(metric.buckets().is_sorted(), "{name}");
             assert!(metric.description().ends_with('.'), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_stands_at_zero_is_a_counter_with_one_label() {
+        for (metric, values) in KNOWN {
+            assert_eq!((metric.kind(), metric.labels().len()), (Kind::Counter, 1), "{}", metric.name());
+            assert!(!values.is_empty());
         }
     }
 

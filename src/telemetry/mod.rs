@@ -6,6 +6,7 @@
 
 pub mod log;
 mod metric;
+mod runtime;
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use metric::{Kind, Metric};
 pub use metrics_exporter_prometheus::PrometheusHandle;
+pub use runtime::watch_runtime;
 
 /// How often histograms are emptied into their buckets. Without that they keep every sample until the next scrape.
 const UPKEEP: Duration = Duration::from_secs(5);

@@ -4,21 +4,40 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use usher::telemetry::{Kind, Metric};
 
-/// Every panel of every dashboard, with the name of its file.
-fn panels() -> Vec<(String, Value)> {
+/// Every dashboard, by the name of its file.
+fn boards() -> Vec<(String, Value)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana/dashboards");
-    let mut panels = Vec::new();
+    let mut boards = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        let board: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-        assert_eq!(board["uid"], format!("usher-{name}"));
-        panels.extend(board["panels"].as_array().unwrap().iter().map(|panel| (name.clone(), panel.clone())));
+        boards.push((name, serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap()));
     }
-    panels
+    assert_eq!(boards.len(), 3);
+    boards
+}
+
+/// Every panel of every dashboard, with the name of its file.
+pub(crate) fn panels() -> Vec<(String, Value)> {
+    let panels = |(name, board): (String, Value)| {
+        let panels = board["panels"].as_array().unwrap().clone();
+        panels.into_iter().map(move |panel| (name.clone(), panel))
+    };
+    boards().into_iter().flat_map(panels).collect()
+}
+
+/// The expressions of a panel.
+pub(crate) fn expressions(panel: &Value) -> Vec<String> {
+    let targets = panel["targets"].as_array().unwrap();
+    targets.iter().map(|target| target["expr"].as_str().unwrap().to_owned()).collect()
+}
+
+/// What is matched between the braces of an expression, one text for each pair of them.
+fn matchers(expression: &str) -> impl Iterator<Item = &str> {
+    expression.split('{').skip(1).filter_map(|rest| rest.split('}').next())
 }
 
 /// The names of metrics and of labels that an expression uses.
@@ -28,7 +47,8 @@ fn names(expression: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     };
     let metrics = words(expression).into_iter().filter(|word| word.starts_with("usher_")).collect();
     let grouped = expression.split(" by (").skip(1).filter_map(|rest| rest.split(')').next());
-    let matched = expression.split('{').skip(1).filter_map(|rest| rest.split('=').next());
+    let matched =
+        matchers(expression).flat_map(|text| text.split(", ")).filter_map(|it| it.split('=').next());
     let labels = grouped.chain(matched).flat_map(words).filter(|word| !word.is_empty()).collect();
     (metrics, labels)
 }
@@ -56,7 +76,7 @@ fn every_panel_draws_metrics_and_labels_that_exist() {
                     metric(name).unwrap_or_else(|| panic!("{board}, {title}: {name} does not exist"));
                 for label in &labels {
                     let known = metric.labels().contains(&label.as_str())
-                        || ["le", "instance"].contains(&label.as_str());
+                        || ["le", "instance", "job"].contains(&label.as_str());
                     assert!(known, "{board}, {title}: {name} has no label {label}");
                 }
             }
@@ -64,21 +84,80 @@ fn every_panel_draws_metrics_and_labels_that_exist() {
     }
 }
 
+/// The rules that Grafana's own linter of dashboards has for the board as a whole.
 #[test]
-fn every_panel_says_what_it_shows_and_in_what_unit() {
+fn every_board_is_as_the_linter_wants_it() {
+    for (name, board) in boards() {
+        assert_eq!(board["uid"], format!("usher-{name}"));
+        assert_eq!(board["editable"], false, "{name}");
+        let list = board["templating"]["list"].as_array().unwrap();
+        let source = &list[0];
+        assert_eq!(
+            (&source["name"], &source["label"], &source["type"], &source["query"]),
+            (&json!("datasource"), &json!("Data source"), &json!("datasource"), &json!("prometheus")),
+            "{name}"
+        );
+        for (nth, (variable, label)) in [("job", "Job"), ("instance", "Instance")].into_iter().enumerate() {
+            let found = &list[nth + 1];
+            assert_eq!((&found["name"], &found["label"]), (&json!(variable), &json!(label)), "{name}");
+        }
+        for variable in &list[1..] {
+            let seen = ["type", "multi", "allValue", "refresh"].map(|key| variable[key].clone());
+            // 2: again when the time range changes.
+            assert_eq!(seen, [json!("query"), json!(true), json!(".+"), json!(2)], "{name}, {variable}");
+            assert_eq!(variable["datasource"]["uid"], "${datasource}", "{name}");
+        }
+        let mut ids: Vec<_> = board["panels"].as_array().unwrap().iter().map(|panel| &panel["id"]).collect();
+        let many = ids.len();
+        ids.sort_by_key(|id| id.as_u64());
+        ids.dedup();
+        assert_eq!(ids.len(), many, "{name}: two panels have one id");
+    }
+}
+
+/// And those for each panel.
+#[test]
+fn every_panel_is_as_the_linter_wants_it() {
     let panels = panels();
-    assert!(panels.len() > 30);
+    assert!(panels.len() > 50);
     for (board, panel) in panels {
         let title = panel["title"].as_str().unwrap();
         assert!(!title.is_empty() && !panel["description"].as_str().unwrap().is_empty(), "{board}, {title}");
         assert!(panel["fieldConfig"]["defaults"]["unit"].is_string(), "{board}, {title}");
         assert_eq!(panel["datasource"]["uid"], "${datasource}", "{board}, {title}");
-        let text = panel.to_string();
-        assert!(
-            !text.contains("rate(") || text.contains("[$__rate_interval]") || text.contains("[5m]"),
-            "{board}, {title}"
-        );
+        let all = expressions(&panel);
+        assert!(!all.is_empty(), "{board}, {title}");
+        for expression in all {
+            let place = format!("{board}, {title}: {expression}");
+            // Whatever is selected is selected by job and instance.
+            let selected = names_in_order(&expression).count();
+            let by_both = |text: &&str| text.starts_with(r#"job=~"$job", instance=~"$instance""#);
+            assert_eq!(matchers(&expression).filter(by_both).count(), selected, "{place}");
+            // Rates are over the interval that Grafana knows to hold enough samples.
+            for function in ["rate(", "irate("] {
+                for (at, _) in expression.match_indices(function) {
+                    let range = expression[at..].split('[').nth(1).and_then(|rest| rest.split(']').next());
+                    assert_eq!(range, Some("$__rate_interval"), "{place}");
+                }
+            }
+            // Nobody draws a bare counter.
+            for (at, _) in names_in_order(&expression).filter(|(_, name)| name.ends_with("_total")) {
+                let before = &expression[..at];
+                assert!(["rate(", "increase("].iter().any(|it| before.ends_with(it)), "{place}");
+            }
+            if expression.contains("histogram_quantile(") {
+                assert!(expression.contains("sum by (le") && expression.contains("_bucket{"), "{place}");
+            }
+        }
     }
+}
+
+/// Where each metric of an expression begins.
+fn names_in_order(expression: &str) -> impl Iterator<Item = (usize, &str)> {
+    expression.match_indices("usher_").map(|(at, _)| {
+        let name = expression[at..].split('{').next().unwrap();
+        (at, name)
+    })
 }
 
 /// What nobody draws is seen by nobody; the list is for those that are only counted for other tools.

@@ -183,3 +183,27 @@ async fn a_missing_schema_and_other_partitions_are_refused() {
     let (code, said) = serve(&Stores::new().await, "8").await;
     assert!(code == Some(1) && said.contains("USHER_PARTITIONS is 8") && said.contains('4'), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_is_found_in_the_log_by_its_trace() {
+    let stores = Stores::new().await;
+    let settings = [("USHER_LOG", "json".to_owned()), ("RUST_LOG", "usher=debug".to_owned())];
+    let process = Process::start_with(&stores, &settings).await;
+    let api = process.api();
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let traced = api.get("/v1/concerts").header("traceparent", &format!("00-{trace}-00f067aa0ba902b7-01"));
+    let traced = traced.send().await.header("x-request-id").unwrap().to_owned();
+    let forged = api.get("/v1/concerts").header("traceparent", "00-\"}, \"forged\": \"-00f067aa0ba902b7-01");
+    let forged = forged.send().await.header("x-request-id").unwrap().to_owned();
+    for (id, expected) in [(&traced, trace), (&forged, &forged)] {
+        eventually("its line is there", || async {
+            let log = process.log();
+            let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let line = lines.into_iter().find(|line| line["span"]["id"] == **id)?;
+            assert_eq!(line["span"]["trace_id"], expected, "{line}");
+            Some(())
+        })
+        .await;
+    }
+    assert!(!process.log().contains("forged"));
+}

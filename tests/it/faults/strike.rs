@@ -122,9 +122,13 @@ impl Fault {
         Self::PaymentsOverdue,
     ];
 
-    /// Whether Redis goes back in time: what it had told and MySQL not yet has may be gone.
+    /// Whether Redis goes back in time: what it had told and MySQL not yet has may be gone. A killed process may, too: with `appendfsync everysec` Redis puts off writing
+    /// for up to two seconds while the disk is busy with the fsync before, and answers all the same.
     pub(super) fn takes_back(self) -> bool {
-        matches!(self, Self::AofTailCut | Self::RedisEmptied | Self::OlderAof | Self::LaggingReplica)
+        matches!(
+            self,
+            Self::RedisKilled | Self::AofTailCut | Self::RedisEmptied | Self::OlderAof | Self::LaggingReplica
+        )
     }
 
     /// Strikes, waits a while, and ends it.
