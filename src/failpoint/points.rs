@@ -64,10 +64,14 @@ pub async fn reach(name: &str) {
     }
 }
 
+/// How long the signal may take to reach every thread. Whoever froze the process waits so long inside, or would go on for a moment on a busy machine.
+const FROZEN_WITHIN: Duration = Duration::from_millis(500);
+
 /// By the shell's own `kill`, since nothing else here speaks to the system.
 fn freeze() {
     let kill = format!("kill -STOP {}", std::process::id());
     if let Err(error) = std::process::Command::new("/bin/sh").args(["-c", &kill]).status() {
         panic!("{kill}: {error}");
     }
+    std::thread::sleep(FROZEN_WITHIN);
 }

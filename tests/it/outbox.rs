@@ -8,7 +8,7 @@ use usher::partition::Partitions;
 
 use crate::support::servers::PARTITIONS;
 use crate::support::{
-    Api, Instance, NIGHT, Process, SHOW, Stores, World, eventually, new_key, on_one_and_two,
+    Api, Instance, NIGHT, Process, SHOW, Stores, World, eventually, new_key, new_user, on_one_and_two,
 };
 
 on_one_and_two!(mysql_says_what_redis_says, scripts_may_be_flushed_at_any_time);
@@ -62,15 +62,15 @@ async fn scripts_may_be_flushed_at_any_time(world: World) {
     let done = AtomicBool::new(false);
     let flushing = async {
         let mut redis = world.stores.redis().await;
-        let script = usher::redis::scripts::ALL[0].sha1();
+        let somebody = new_user();
         while !done.load(Ordering::Relaxed) {
             redis.ask(&["SCRIPT", "FLUSH", "SYNC"]).await;
             // Whoever is faster than a verification keeps everybody out.
-            while !done.load(Ordering::Relaxed)
-                && redis.ask(&["SCRIPT", "EXISTS", script]).await.list().remove(0).int() == 0
-            {
-                tokio::time::sleep(std::time::Duration::from_millis(3)).await;
-            }
+            eventually("somebody is served", || async {
+                (world.api.charge_as(&somebody, 1, &new_key()).await.status == 201).then_some(())
+            })
+            .await;
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
     let booking = async {
@@ -114,7 +114,7 @@ async fn what_a_killed_process_left_in_the_outbox_is_written_by_the_next() {
     // With the checkpoints locked no writer can pass, so that everything is still in the outbox when the process dies.
     let mut lock = stores.mysql.begin().await.unwrap();
     sqlx::query("SELECT n FROM outbox_checkpoints FOR UPDATE").fetch_all(&mut *lock).await.unwrap();
-    let users: Vec<String> = (0..40).map(|_| crate::support::new_user()).collect();
+    let users: Vec<String> = (0..40).map(|_| new_user()).collect();
     join_all(users.iter().map(|user| api.charge(user, 700))).await;
     assert_eq!(
         stores.count("SELECT COUNT(*) FROM wallet_entries").await,
@@ -140,7 +140,7 @@ async fn an_emptied_redis_sells_nothing() {
     api.charge(&owner.user, 1_000).await;
     let reservation = api.held(&owner.token, NIGHT, &[1]).await;
     api.pay(&owner.token, &reservation, &new_key()).await.expect(201);
-    let (user, money) = (crate::support::new_user(), 5_000);
+    let (user, money) = (new_user(), 5_000);
     api.charge(&user, money).await;
     world.stores.audit().await;
 
@@ -150,7 +150,7 @@ async fn an_emptied_redis_sells_nothing() {
     world.stores.redis().await.ask(&["FLUSHALL"]).await;
     let refuse = async |api: &Api| {
         api.hold(&other.token, NIGHT, &[1]).await.problem(503, "recovering");
-        api.join(SHOW, &crate::support::new_user()).await.problem(503, "recovering");
+        api.join(SHOW, &new_user()).await.problem(503, "recovering");
         api.pay(&other.token, &reservation, &new_key()).await.problem(503, "recovering");
         api.charge_as(&owner.user, 1_000, &new_key()).await.problem(503, "recovering");
         api.get("/v1/wallet").user(&user).send().await.problem(503, "recovering");
@@ -179,7 +179,7 @@ async fn an_emptied_redis_sells_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_of_another_installation_is_not_ours() {
     let world = World::on(Stores::with_own_redis().await, 1).await;
-    let user = crate::support::new_user();
+    let user = new_user();
     world.api.charge(&user, 5_000).await;
     world.stores.audit().await;
     let mut redis = world.stores.redis().await;
