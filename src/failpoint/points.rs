@@ -54,7 +54,10 @@ pub async fn reach(name: &str) {
     tracing::warn!("fail point {name}: {action}");
     match action.split_once(' ').unwrap_or((&action, "")) {
         ("kill", "") => std::process::abort(),
-        ("stop", "") => freeze(),
+        ("stop", "") => {
+            freeze();
+            tokio::time::sleep(FROZEN_WITHIN).await;
+        }
         ("until", path) if !path.is_empty() => {
             while !std::path::Path::new(path).exists() {
                 tokio::time::sleep(LOOK).await;
@@ -73,5 +76,4 @@ fn freeze() {
     if let Err(error) = std::process::Command::new("/bin/sh").args(["-c", &kill]).status() {
         panic!("{kill}: {error}");
     }
-    std::thread::sleep(FROZEN_WITHIN);
 }

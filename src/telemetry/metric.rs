@@ -219,6 +219,9 @@ const KNOWN: &[(Metric, &[&str])] = &[
     (Metric::WalletEntriesTotal, &["charge", "use", "payment", "refund", "reward"]),
     (Metric::CouponIssuesTotal, &["issued", "repeated", "sold_out", "not_started", "ended"]),
     (Metric::RewardClaimsTotal, &["success", "already_claimed", "condition_not_met"]),
+    (Metric::ShedRequestsTotal, &["join", "poll", "book", "pay", "other"]),
+    (Metric::ChallengesTotal, &["missing", "passed", "failed", "unavailable"]),
+    (Metric::ConnectionsRefusedTotal, &["address", "tls"]),
     (Metric::OrphansSettledTotal, &["debit", "payment", "cancelled", "cancelling", "coupon"]),
 ];
 
