@@ -173,7 +173,8 @@ async fn bar(redis: &Redis, checkpoint: &Checkpoint) -> Result<(), redis::Error>
     let mut args = Args::new();
     args.text(&checkpoint.n.to_string()).text(&redis::bar(rand::random(), None));
     let place = Place::partition(checkpoint.partition);
-    redis.call_fenced(&scripts::RECOVERY_BAR, place, &known.to_string(), args, Vec::new()).await?;
+    let pinned = redis.pin(checkpoint.partition).await?;
+    pinned.call_fenced(&scripts::RECOVERY_BAR, place, &known.to_string(), args, Vec::new()).await?;
     tracing::error!(partition = %checkpoint.partition, checkpoint = checkpoint.n, "Redis is older than MySQL; the partition is barred");
     Ok(())
 }

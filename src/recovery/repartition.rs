@@ -108,9 +108,8 @@ impl Recovery {
     pub async fn drop_former(&self, present: Partitions) -> Result<u64, Error> {
         let mut dropped = 0;
         for partition in self.redis.keys().partitions().all().skip(usize::from(present.count())) {
-            let marks = self.redis.marks(&[partition]).await?[0];
             let Some(text) = self.redis.fence_text(partition).await? else { continue };
-            if matches!(marks.fence, Fence::Barred(_)) {
+            if matches!(Fence::read(&text), Fence::Barred(_)) {
                 let pinned = self.redis.pin(partition).await?;
                 dropped += pinned.clear(partition, &text).await?.ok_or(Error::Overtaken(partition))?;
             }

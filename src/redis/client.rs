@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fred::clients::Client;
 use fred::interfaces::{ClientLike, LuaInterface};
 use fred::types::Value;
 use secrecy::{ExposeSecret, SecretString};
@@ -156,33 +155,6 @@ impl Redis {
         }
     }
 
-    /// Calls a script of recovery under a fence that the caller names, whatever is verified; `more` keys follow those of its header. `None`: another fence
-    /// stands there, nothing was changed.
-    ///
-    /// # Errors
-    /// As in [`Error`].
-    pub async fn call_fenced(
-        &self,
-        script: &'static Script,
-        place: Place<'_>,
-        fence: &str,
-        args: Args,
-        more: Vec<String>,
-    ) -> Result<Option<Reply>, Error> {
-        let mut keys = self.0.keys.build_all(place, script);
-        keys.extend(more);
-        let args = args.seal(fence);
-        failpoint!("{}.before", script.name());
-        let answer = self
-            .on(place.partition, super::elsewhere::CALL, |client| {
-                let (keys, args) = (keys.clone(), args.values());
-                async move { fenced(&client, script, keys, args).await }
-            })
-            .await?;
-        failpoint!("{}.after", script.name());
-        unless_barred(answer)
-    }
-
     /// The names of keys and partitions.
     pub fn keys(&self) -> &Keys {
         &self.0.keys
@@ -258,28 +230,7 @@ impl Redis {
     }
 }
 
-/// A script of recovery, as text where it is not known: it does nothing unless the fence stands that its caller has put there.
-pub(super) async fn fenced(
-    client: &Client,
-    script: &'static Script,
-    keys: Vec<String>,
-    args: Vec<Value>,
-) -> Result<Value, fred::error::Error> {
-    match client.evalsha(script.sha1(), keys.clone(), args.clone()).await {
-        Err(error) if is_unknown_script(&error) => client.eval(script.body(), keys, args).await,
-        answer => answer,
-    }
-}
-
-/// What such a script has answered, or nothing where another fence stands.
-pub(super) fn unless_barred(answer: Value) -> Result<Option<Reply>, Error> {
-    match Reply::try_from(answer)? {
-        Reply::Int(-1) => Ok(None),
-        reply => Ok(Some(reply)),
-    }
-}
-
 /// Whether Redis does not know a script that is called by its SHA-1.
-fn is_unknown_script(error: &fred::error::Error) -> bool {
+pub(super) fn is_unknown_script(error: &fred::error::Error) -> bool {
     error.details().starts_with("NOSCRIPT")
 }

@@ -62,7 +62,8 @@ pub enum Fence {
 }
 
 impl Fence {
-    fn read(text: &str) -> Self {
+    /// What a text in place of a generation says; [`Fence::Foreign`] when it is not of any form that is known.
+    pub fn read(text: &str) -> Self {
         let words: Vec<&str> = text.split(' ').collect();
         match (words.as_slice(), text.parse()) {
             ([_], Ok(generation)) => Self::Open(generation),

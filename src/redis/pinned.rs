@@ -5,7 +5,7 @@ use fred::interfaces::{KeysInterface, LuaInterface};
 use fred::types::Value;
 use futures::future::{join_all, try_join_all};
 
-use super::client::{fenced, unless_barred};
+use super::client::is_unknown_script;
 use super::node::Node;
 use super::{Args, Error, Place, Redis, Reply, Script, scripts};
 use crate::failpoint::failpoint;
@@ -62,8 +62,8 @@ impl Redis {
 }
 
 impl Pinned {
-    /// Calls a script of recovery under a fence that the caller names; `more` keys follow those of its header. `None`: another fence stands there, nothing
-    /// was changed.
+    /// Calls a script of recovery under a fence that the caller names, whatever is verified; `more` keys follow those of its header. `None`: another fence stands
+    /// there, nothing was changed. Hence it may be sent as text where it is not known.
     ///
     /// # Errors
     /// When the Redis that was pinned does not answer, or does not hold the partition any more.
@@ -79,9 +79,16 @@ impl Pinned {
         keys.extend(more);
         let args = args.seal(fence);
         failpoint!("{}.before", script.name());
-        let answer = fenced(self.node.client(), script, keys, args.values()).await?;
+        let client = self.node.client();
+        let answer: Value = match client.evalsha(script.sha1(), keys.clone(), args.values()).await {
+            Err(error) if is_unknown_script(&error) => client.eval(script.body(), keys, args.values()).await,
+            answer => answer,
+        }?;
         failpoint!("{}.after", script.name());
-        unless_barred(answer)
+        match Reply::try_from(answer)? {
+            Reply::Int(-1) => Ok(None),
+            reply => Ok(Some(reply)),
+        }
     }
 
     /// Drops everything of a partition but its fence, in bounded steps, as long as that fence stands. Gives how many keys, or `None` when it does not.
