@@ -145,16 +145,17 @@ pub(super) fn shared_seats(log: &Log) -> Vec<String> {
     wrong
 }
 
-/// Histories that no order explains, and how many were too unclear to try.
-pub(super) fn histories(log: &Log) -> (Vec<String>, usize) {
+/// Histories that no order explains, and how many were too unclear to try. Of calls, those that `count`.
+pub(super) fn histories(log: &Log, count: impl Fn(&Call) -> bool) -> (Vec<String>, usize) {
     let (mut wrong, mut left_out) = (Vec::new(), 0);
     for (thing, calls) in log.calls.lock().unwrap().iter() {
+        let calls: Vec<_> = calls.iter().filter(|(_, call)| count(call)).cloned().collect();
         let unknown = calls.iter().filter(|(_, call)| call.end.is_none()).count();
         if unknown > UNKNOWN || calls.len() > CALLS {
             left_out += 1;
             continue;
         }
-        if !sound(*thing, calls) {
+        if !sound(*thing, &calls) {
             wrong.push(format!("no order of these calls makes {thing:?}: {calls:#?}"));
         }
     }

@@ -146,7 +146,7 @@ impl Round {
         }
         if taken_back.is_empty() {
             wrong.extend(check::shared_seats(log));
-            wrong.extend(check::histories(log).0);
+            wrong.extend(check::histories(log, |_| true).0);
             if wrong.is_empty() {
                 site.stores.audit().await;
             }
