@@ -2,9 +2,12 @@
 //!
 //! hyper has one timer for a request's headers, and it runs while a kept connection is idle too. Clients and load balancers keep
 //! connections for a minute, so that timer has to be long, and a client that sends a header a minute would hold its place by it.
-//! This wrapper tells the two apart: from the first byte of a request until hyper has its headers the short timer runs. Another
-//! runs while a write makes no progress: a client that does not read its answer is cut as well. (A body that no handler read counts as
+//! This wrapper tells the two apart: without a request the long limit holds, and from the first byte of one until hyper has its headers the short one.
+//! Another timer runs while a write makes no progress: a client that does not read its answer is cut as well. (A body that no handler read counts as
 //! the beginning of the next request; hyper mostly closes such a connection anyway.)
+//!
+//! Setting a timer takes a lock that all connections share, so a request that comes whole sets none: a limit is a moment that is noted, the timer behind it
+//! is only brought forward when it would be late, and moved on when it rang too early.
 
 use std::future::Future;
 use std::io;
@@ -15,7 +18,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// What the connection is waiting for. Written by the connection's own task only, so the order of accesses is the program's.
 #[derive(Clone, Default)]
@@ -44,16 +47,29 @@ impl Phase {
         self.answering();
     }
 
-    fn is(&self, phase: u8) -> bool {
-        self.0.load(Ordering::Relaxed) == phase
+    fn now(&self) -> u8 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
-/// A stream with a timer for headers and one for stalled writes.
+/// How slow a connection may be.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// From the first byte of a request to the last of its headers; also how long a write may make no progress.
+    pub(super) headers: Duration,
+    /// How long a connection may stand without a request.
+    pub(super) idle: Duration,
+}
+
+/// A stream with a timer for what is to come and one for stalled writes.
 pub(super) struct Watched<T> {
     stream: T,
     phase: Phase,
-    limit: Duration,
+    limits: Limits,
+    /// The phase that `due` belongs to; [`ANSWERING`] has no limit.
+    timed: u8,
+    /// When that phase must be over.
+    due: Instant,
     /// What was read to tell the version, and how much of it hyper has.
     ahead: Vec<u8>,
     taken: usize,
@@ -63,14 +79,15 @@ pub(super) struct Watched<T> {
 }
 
 impl<T> Watched<T> {
-    /// Headers must come within `limit` of their first byte, and every write must move within `limit`.
-    pub(super) fn new(stream: T, phase: Phase, limit: Duration) -> Self {
-        let timer = || Box::pin(tokio::time::sleep(limit));
-        let (ahead, taken) = (Vec::new(), 0);
-        Self { stream, phase, limit, ahead, taken, reading: timer(), writing: timer(), write_stalled: false }
+    /// A connection that is idle so far.
+    pub(super) fn new(stream: T, phase: Phase, limits: Limits) -> Self {
+        let due = Instant::now() + limits.idle;
+        let (ahead, taken, timed) = (Vec::new(), 0, IDLE);
+        let (reading, writing) = (Box::pin(sleep_until(due)), Box::pin(sleep_until(due)));
+        Self { stream, phase, limits, timed, due, ahead, taken, reading, writing, write_stalled: false }
     }
 
-    /// From here on the timer for headers rests.
+    /// From here on only the timer for writes runs.
     pub(super) fn multiplexed(&mut self) {
         self.phase.none();
     }
@@ -82,10 +99,28 @@ impl<T> Watched<T> {
             return outcome;
         }
         if !std::mem::replace(&mut self.write_stalled, true) {
-            self.writing.as_mut().reset(Instant::now() + self.limit);
+            self.writing.as_mut().reset(Instant::now() + self.limits.headers);
         }
         ready!(self.writing.as_mut().poll(cx));
         Poll::Ready(Err(timed_out("the client does not read its answer")))
+    }
+
+    /// Whether what is to come is late.
+    fn late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let phase = self.phase.now();
+        if std::mem::replace(&mut self.timed, phase) != phase {
+            self.due = Instant::now() + if phase == IDLE { self.limits.idle } else { self.limits.headers };
+        }
+        if self.reading.deadline() > self.due {
+            self.reading.as_mut().reset(self.due);
+        }
+        loop {
+            ready!(self.reading.as_mut().poll(cx));
+            if self.reading.deadline() >= self.due {
+                return Poll::Ready(());
+            }
+            self.reading.as_mut().reset(self.due);
+        }
     }
 }
 
@@ -127,16 +162,26 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         }
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before && self.phase.is(IDLE) {
-            self.phase.0.store(HEADERS, Ordering::Relaxed);
-            let deadline = Instant::now() + self.limit;
-            self.reading.as_mut().reset(deadline);
+        match self.phase.now() {
+            IDLE if buffer.filled().len() > before => {
+                // hyper reads again where this was not all of the headers, and then they are timed.
+                self.phase.0.store(HEADERS, Ordering::Relaxed);
+                self.timed = ANSWERING;
+                outcome
+            }
+            IDLE if outcome.is_pending() => {
+                ready!(self.late(cx));
+                Poll::Ready(Err(timed_out("no request came in time")))
+            }
+            // Bytes that trickle in are no excuse: the timer is looked at whether or not some came.
+            HEADERS if self.late(cx).is_ready() => {
+                Poll::Ready(Err(timed_out("the headers of a request did not come in time")))
+            }
+            phase => {
+                self.timed = phase;
+                outcome
+            }
         }
-        // Bytes that trickle in are no excuse: the timer is looked at whether or not some came.
-        if self.phase.is(HEADERS) && self.reading.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(timed_out("the headers of a request did not come in time")));
-        }
-        outcome
     }
 }
 

@@ -3,9 +3,11 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::task::LocalSet;
+use tokio::time::sleep;
 
 use crate::Failure;
 use crate::connection::Connection;
@@ -14,6 +16,9 @@ use crate::stack::Target;
 
 /// Connections by which people get in line.
 const DOORS: usize = 64;
+/// The answer to a join above a limit, and when it is asked again.
+const TOO_MANY: u16 = 429;
+const AGAIN: Duration = Duration::from_millis(100);
 /// Seats of the largest hall that Usher takes.
 pub(crate) const MOST_SEATS: usize = 100_000;
 
@@ -107,7 +112,12 @@ async fn posted(
                     return Ok(());
                 }
                 got.borrow_mut().1 += 1;
-                let status = door.send("POST", &path, &[("usher-user", &people.next())], "").await?;
+                let user = people.next();
+                let mut status = door.send("POST", &path, &[("usher-user", &user)], "").await?;
+                while status == TOO_MANY {
+                    sleep(AGAIN).await;
+                    status = door.send("POST", &path, &[("usher-user", &user)], "").await?;
+                }
                 match read(&door) {
                     Some(value) if status == wanted => got.borrow_mut().0.push(value),
                     _ => return Err(std::io::Error::other(format!("POST {path}: {status}"))),

@@ -23,7 +23,7 @@ use super::slots::Slot;
 use super::streams::{CONCURRENT, Moves, RESET_UNSEEN};
 use super::{Certificates, Settings};
 use crate::http::peer::Peer;
-use crate::http::stall::{Phase, Watched};
+use crate::http::stall::{Limits, Phase, Watched};
 use crate::telemetry::Metric;
 
 /// The longest request line and headers, in bytes.
@@ -82,12 +82,12 @@ impl Connection {
         let stream = shaken.map_err(|late| refused(late.into()))?.map_err(|error| refused(error.into()))?;
         match stream.get_ref().1.alpn_protocol() {
             Some(b"h2") => {
-                let stream = Watched::new(stream, Phase::default(), self.settings.header_timeout);
+                let stream = Watched::new(stream, Phase::default(), self.settings.limits());
                 Box::pin(self.http2(stream)).await
             }
             Some(_) => {
                 let phase = Phase::default();
-                let stream = Watched::new(stream, phase.clone(), self.settings.header_timeout);
+                let stream = Watched::new(stream, phase.clone(), self.settings.limits());
                 Box::pin(self.http1(stream, phase)).await
             }
             None => Box::pin(self.tell_version(stream)).await,
@@ -100,13 +100,11 @@ impl Connection {
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let phase = Phase::default();
-        let mut stream = Watched::new(stream, phase.clone(), self.settings.header_timeout);
-        let telling = timeout(self.settings.idle_timeout, stream.begins_http2());
-        let Some(told) = self.drain.run_until_cancelled(telling).await else { return Ok(()) };
-        match told {
-            Err(idle) => Err(idle.into()),
-            Ok(true) => Box::pin(self.http2(stream)).await,
-            Ok(false) => Box::pin(self.http1(stream, phase)).await,
+        let mut stream = Watched::new(stream, phase.clone(), self.settings.limits());
+        match self.drain.run_until_cancelled(stream.begins_http2()).await {
+            None => Ok(()),
+            Some(true) => Box::pin(self.http2(stream)).await,
+            Some(false) => Box::pin(self.http1(stream, phase)).await,
         }
     }
 
@@ -114,7 +112,7 @@ impl Connection {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { router, peer, settings, quiet, watcher, slot, .. } = self;
+        let Self { router, peer, quiet, watcher, slot, .. } = self;
         let service = service_fn(move |request: Request<Incoming>| {
             phase.answering();
             let (router, phase, quiet) = (router.clone(), phase.clone(), quiet.clone());
@@ -128,8 +126,6 @@ impl Connection {
             }
         });
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(settings.idle_timeout)
             .max_buf_size(BUFFER_BYTES)
             .max_header_size(HEADER_BYTES)
             .serve_connection(TokioIo::new(stream), service);
@@ -187,6 +183,12 @@ impl Connection {
         }
         drop(slot);
         Ok(())
+    }
+}
+
+impl Settings {
+    fn limits(&self) -> Limits {
+        Limits { headers: self.header_timeout, idle: self.idle_timeout }
     }
 }
 
