@@ -27,6 +27,8 @@ const WAITING: usize = 500;
 const POLLING: u32 = 64;
 /// Connections of a flood.
 const FLOODING: u32 = 256;
+/// The pause between two letters of one that dribbles.
+const DRIBBLE: Duration = Duration::from_secs(2);
 /// The longest latency that is told from others, in nanoseconds.
 const LONGEST_NS: u64 = 60_000_000_000;
 
@@ -136,10 +138,17 @@ async fn polls(stack: &Stack, queue: &str) -> Result<Scenario, Failure> {
     Ok(Scenario::Poll { path: format!("/v1/queues/{queue}/tokens/me"), tokens })
 }
 
-/// A connection that says nothing, or the next letter of a header now and then, and comes again when it is closed.
-async fn dribbles(address: SocketAddr, every: Option<Duration>, mut stop: watch::Receiver<bool>) -> u64 {
+/// A connection that says nothing, or the next letter of a header now and then, and comes again when it is closed. It begins after `delay`, as no two strangers
+/// keep time.
+async fn dribbles(
+    address: SocketAddr,
+    every: Option<Duration>,
+    delay: Duration,
+    mut stop: watch::Receiver<bool>,
+) -> u64 {
     let mut closed = 0;
     let standing = async {
+        sleep(delay).await;
         loop {
             let Ok(mut stream) = TcpStream::connect(address).await else {
                 sleep(Duration::from_millis(500)).await;
@@ -186,8 +195,9 @@ async fn measure(stack: &Stack, count: usize, per_second: f64, time: Duration) -
         let scenario = polls(stack, &format!("polls-{at}")).await?;
         let crowd = beside(move |stop| async move {
             let each = (0..bystanders).map(|at| {
-                let every = (at % 2 == 0).then(|| Duration::from_secs(2));
-                spawn_local(dribbles(address, every, stop.clone()))
+                let every = (at % 2 == 0).then_some(DRIBBLE);
+                let delay = DRIBBLE.mul_f64(at as f64 / bystanders as f64);
+                spawn_local(dribbles(address, every, delay, stop.clone()))
             });
             let mut closed = 0;
             for one in each.collect::<Vec<_>>() {
