@@ -63,6 +63,8 @@ pub async fn serve(
     certificates: Option<Arc<Certificates>>,
     shutdown: Shutdown,
 ) {
+    // Without it axum builds every route with its layers anew for each request, as `axum::serve` knows.
+    let router = router.with_state(());
     let slots = Slots::new(settings.max_connections, settings.max_per_address);
     let graceful = GracefulShutdown::new();
     let connections = TaskTracker::new();
