@@ -76,12 +76,12 @@ test-engines: prepare ## Runs tests/it on Redis 7.0 and 8.2, Valkey 9.1 and MySQ
 model: prepare ## Walks the line at random ten thousand times (about ten minutes).
 	USHER_MODEL_RUNS=10000 cargo test --locked --test it queue_model -- --nocapture
 
-# How `make test-web` comes to its binary; `:` takes the one that is there.
-WEB_BUILD ?= cargo build --locked
+# How `make test-web` and `make schemathesis` come to their binary; `:` takes the one that is there.
+BUILD ?= cargo build --locked
 
 test-web: ## Tests the pages in Debian's Chromium, and the client examples; installs it, Node.js, and three npm packages below tests/web; screenshots go to target/screenshots.
 	@scripts/prepare.sh browser
-	$(WEB_BUILD)
+	$(BUILD)
 	cd tests/web && npm ci --no-audit --no-fund --loglevel=error && USHER_BINARY=$(abspath $(CARGO_TARGET_DIR))/debug/usher npm test
 
 # How many rounds `make chaos` plays, from which seed on (by chance if empty), and how many at once.
@@ -89,7 +89,7 @@ CHAOS_ROUNDS ?= 200
 CHAOS_SEED ?=
 CHAOS_LANES ?= 1
 
-chaos: prepare ## Plays rounds of faults on real servers and processes (about six seconds each). CHAOS_ROUNDS, CHAOS_SEED, CHAOS_LANES.
+chaos: prepare ## Plays rounds of faults on real servers and processes (about ten seconds each), and a tenth as many on a cluster and behind Sentinels (a minute each). CHAOS_ROUNDS, CHAOS_SEED, CHAOS_LANES.
 	CHAOS_ROUNDS=$(CHAOS_ROUNDS) CHAOS_SEED=$(CHAOS_SEED) CHAOS_LANES=$(CHAOS_LANES) cargo test --locked --test it -- faults::chaos faults::failover::chaos --nocapture
 
 # Inputs of each target of `make fuzz`, and the seed (by chance if empty).
@@ -99,6 +99,9 @@ fuzz: ## Reads ten million spoiled tokens, ids, bodies, events and headers each 
 	CARGO_PROFILE_DEV_OPT_LEVEL=2 USHER_FUZZ_INPUTS=$(FUZZ_INPUTS) cargo test --locked --lib fuzz_tests -- --nocapture
 
 SCHEMATHESIS := $(CARGO_TARGET_DIR)/schemathesis
+# Seconds for each document, and a seed that asks the same in every run.
+SCHEMATHESIS_SECONDS ?= 40
+SCHEMATHESIS_SEED ?=
 
 $(SCHEMATHESIS)/installed: tests/schemathesis/requirements.txt
 	python3 -m venv $(SCHEMATHESIS)
@@ -106,8 +109,8 @@ $(SCHEMATHESIS)/installed: tests/schemathesis/requirements.txt
 	@touch $@
 
 schemathesis: prepare $(SCHEMATHESIS)/installed ## Asks a `usher dev` of its own whatever both OpenAPI documents allow and don't (about a minute and a half).
-	cargo build --locked
-	@USHER_LIMIT_USER_PER_SECOND=0 loadtest/beside-dev.sh $(CARGO_TARGET_DIR)/debug/usher tests/schemathesis/run.sh $(SCHEMATHESIS)/bin/schemathesis
+	$(BUILD)
+	@SCHEMATHESIS_SECONDS=$(SCHEMATHESIS_SECONDS) SCHEMATHESIS_SEED=$(SCHEMATHESIS_SEED) USHER_LIMIT_USER_PER_SECOND=0 loadtest/beside-dev.sh $(CARGO_TARGET_DIR)/debug/usher tests/schemathesis/run.sh $(SCHEMATHESIS)/bin/schemathesis
 
 clean-data: ## Removes the data that `make run` keeps between runs.
 	rm -rf .usher

@@ -33,6 +33,23 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// Nothing so far.
+    pub(crate) fn nothing() -> Result<Self, Failure> {
+        let latency = Histogram::new_with_max(LONGEST_NS, 2)?;
+        Ok(Self { elapsed: Duration::ZERO, latency, failures: BTreeMap::new(), exhausted: false })
+    }
+
+    /// Takes in a run that went on at the same time.
+    pub(crate) fn add(&mut self, other: Self) -> Result<(), Failure> {
+        self.elapsed = self.elapsed.max(other.elapsed);
+        self.latency.add(other.latency)?;
+        for (status, count) in other.failures {
+            *self.failures.entry(status).or_default() += count;
+        }
+        self.exhausted |= other.exhausted;
+        Ok(())
+    }
+
     /// Units that ended well.
     pub(crate) fn succeeded(&self) -> u64 {
         self.latency.len()
@@ -55,12 +72,7 @@ pub(crate) async fn run(
     for _ in 0..connections {
         opened.push(Connection::open(address).await?);
     }
-    let outcome = Rc::new(RefCell::new(Outcome {
-        elapsed: Duration::ZERO,
-        latency: Histogram::new_with_max(LONGEST_NS, 2)?,
-        failures: BTreeMap::new(),
-        exhausted: false,
-    }));
+    let outcome = Rc::new(RefCell::new(Outcome::nothing()?));
     let started = Instant::now();
     let local = LocalSet::new();
     for connection in opened {
@@ -106,12 +118,7 @@ mod tests {
 
     #[test]
     fn only_what_ended_well_counts() {
-        let mut outcome = Outcome {
-            elapsed: Duration::from_secs(2),
-            latency: Histogram::new_with_max(LONGEST_NS, 2).unwrap(),
-            failures: BTreeMap::new(),
-            exhausted: false,
-        };
+        let mut outcome = Outcome { elapsed: Duration::from_secs(2), ..Outcome::nothing().unwrap() };
         for ms in 1..=100 {
             record(&mut outcome, Ok(Done::Well), Duration::from_millis(ms));
         }
@@ -122,5 +129,14 @@ mod tests {
         let p99 = outcome.latency.value_at_quantile(0.99) as f64 / 1e6;
         assert!((98.0..=100.0).contains(&p99), "{p99}");
         assert!(!outcome.exhausted);
+
+        let mut both = Outcome::nothing().unwrap();
+        both.add(outcome).unwrap();
+        let mut shorter = Outcome { elapsed: Duration::from_secs(1), ..Outcome::nothing().unwrap() };
+        record(&mut shorter, Ok(Done::Well), Duration::from_millis(1));
+        record(&mut shorter, Ok(Done::Status(503)), Duration::from_millis(1));
+        both.add(shorter).unwrap();
+        assert_eq!((both.succeeded(), both.rate()), (101, 50.5));
+        assert_eq!(both.failures, BTreeMap::from([(0, 1), (503, 2)]));
     }
 }

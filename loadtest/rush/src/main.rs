@@ -16,6 +16,7 @@ mod memory;
 mod meter;
 mod open;
 mod prepare;
+mod primaries;
 mod redis;
 mod scale;
 mod scenario;
@@ -61,6 +62,8 @@ enum Command {
     Bystanders(Bystanders),
     /// A normal load beside ten times the joins that the service is told to take
     Flood(Flood),
+    /// Joins and coupons on a Redis Cluster of one, two and three primaries
+    Primaries(Primaries),
     /// Two builds of the service in turns; the exit code says whether the second is worse than the first
     Compare(Compare),
     /// How far from the order of arrival a line spread over lanes lets people in (a simulation)
@@ -150,6 +153,17 @@ struct Flood {
     seconds: f64,
 }
 
+/// What the clusters take.
+#[derive(Args)]
+struct Primaries {
+    /// Primaries of the clusters; each must divide twelve
+    #[arg(long, value_delimiter = ',', default_value = "1,2,3")]
+    primaries: Vec<usize>,
+    /// How long each is measured
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+}
+
 /// What the simulation takes.
 #[derive(Args)]
 struct Lanes {
@@ -219,6 +233,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             Command::Flood(it) => {
                 let time = Duration::try_from_secs_f64(it.seconds.clamp(0.1, 600.0))?;
                 bystanders::flood(it.capacity.clamp(1, 100_000), it.per_second.clamp(1.0, 1e6), time).await?;
+            }
+            Command::Primaries(it) => {
+                let time = Duration::try_from_secs_f64(it.seconds.clamp(0.1, 600.0))?;
+                primaries::run(&it.primaries, time).await?;
             }
             Command::Lanes(it) => lanes::run(it.users, &it.lanes)?,
             Command::Scale(scale) => scale::run(&scale.waiting).await?,

@@ -38,7 +38,7 @@ impl Reading {
         Ok(Self {
             cpu: Cpu {
                 service: cpu_us(stack.service_pid())?,
-                redis: cpu_us(stack.redis_pid())?,
+                redis: stack.redis_pids().map(cpu_us).sum::<io::Result<_>>()?,
                 mysql: cpu_us(stack.mysql_pid())?,
                 generator: cpu_us(std::process::id())?,
             },

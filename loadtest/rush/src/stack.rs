@@ -27,9 +27,10 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(crate) struct Stack {
     service: Child,
     bare: Child,
-    redis: PrivateRedis,
+    /// One, or the nodes of a cluster.
+    redis: Vec<PrivateRedis>,
     mysql: PrivateMysql,
-    _dir: TempDir,
+    _dirs: [TempDir; 2],
     service_pid: u32,
     /// Where the service is asked.
     pub(crate) target: Target,
@@ -66,14 +67,28 @@ impl Stack {
         usher: Option<PathBuf>,
         settings: &[(&str, String)],
     ) -> Result<Self, Failure> {
+        let dir = TempDir::new("rush-redis")?;
+        progress("starting Redis");
+        let redis = PrivateRedis::start(dir.path()).await?;
+        let url = redis.url();
+        Self::on(vec![redis], dir, url, usher, settings).await
+    }
+
+    /// The same on servers that run already with their data in `redis_dir`.
+    pub(crate) async fn on(
+        redis: Vec<PrivateRedis>,
+        redis_dir: TempDir,
+        redis_url: String,
+        usher: Option<PathBuf>,
+        settings: &[(&str, String)],
+    ) -> Result<Self, Failure> {
         let own = std::env::current_exe()?;
         let usher = usher.unwrap_or_else(|| own.with_file_name("usher"));
         if !usher.is_file() {
             return Err(format!("{} is missing: build the whole workspace", usher.display()).into());
         }
         let dir = TempDir::new("rush")?;
-        progress("starting Redis and MariaDB");
-        let redis = PrivateRedis::start(&dir.path().join("redis")).await?;
+        progress("starting MariaDB");
         let mysql = PrivateMysql::start(&dir.path().join("mysql"), Durability::Keep).await?;
         progress("starting the service");
         let admin_key = Uuid::new_v4().simple().to_string();
@@ -87,7 +102,7 @@ impl Stack {
             return Err("`usher migrate` failed".into());
         }
         let mut service = command("serve")
-            .env("USHER_REDIS_URL", redis.url())
+            .env("USHER_REDIS_URL", redis_url)
             .env("USHER_LISTEN", "127.0.0.1:0")
             .env("USHER_ADMIN_LISTEN", "127.0.0.1:0")
             .env("USHER_AUTH", "header")
@@ -108,7 +123,7 @@ impl Stack {
             bare,
             redis,
             mysql,
-            _dir: dir,
+            _dirs: [redis_dir, dir],
             service_pid,
             target: Target::new(public, admin, &admin_key),
             bare_addresses,
@@ -120,14 +135,14 @@ impl Stack {
         self.service_pid
     }
 
-    /// Redis' process.
-    pub(crate) fn redis_pid(&self) -> u32 {
-        self.redis.pid()
+    /// The processes of Redis.
+    pub(crate) fn redis_pids(&self) -> impl Iterator<Item = u32> {
+        self.redis.iter().map(PrivateRedis::pid)
     }
 
-    /// Redis' port.
+    /// The port of the first Redis.
     pub(crate) fn redis_port(&self) -> u16 {
-        self.redis.port()
+        self.redis[0].port()
     }
 
     /// MariaDB's process.
@@ -157,9 +172,10 @@ impl Stack {
         progress("stopping everything");
         self.service.kill().await?;
         self.bare.kill().await?;
-        let (redis, mysql) = tokio::join!(self.redis.stop(), self.mysql.stop());
-        redis?;
-        Ok(mysql?)
+        for redis in self.redis {
+            redis.stop().await?;
+        }
+        Ok(self.mysql.stop().await?)
     }
 }
 
