@@ -8,7 +8,7 @@ use sqlx::mysql::MySqlPoolOptions;
 use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
 
 use crate::recovery::{buyer, fair, replays, serves_again};
-use crate::support::{Api, Instance, NIGHT, SHOW, Stores, TempDir, World, new_key};
+use crate::support::{Api, Instance, NIGHT, SHOW, Stores, TempDir, World, new_key, skipped};
 
 /// The first of some programs that is on the `PATH`.
 fn program(names: &[&'static str]) -> Option<&'static str> {
@@ -43,8 +43,7 @@ fn dump(program: &str, stores: &Stores, into: &Path) {
 async fn a_dump_is_restored_into_another_database_and_redis_laid_back_from_it() {
     let tools = (program(&["mariadb-dump", "mysqldump"]), program(&["mariadb", "mysql"]));
     let (Some(dumper), Some(shell)) = tools else {
-        eprintln!("SKIPPED: neither mariadb-dump nor mysqldump is here (package mariadb-client)");
-        return;
+        return skipped("neither mariadb-dump nor mysqldump is here (package mariadb-client)");
     };
     let world = World::on(Stores::with_own_redis().await, 1).await;
     fair(&world, 40).await;

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use usher::dev::TempDir;
 
-use crate::support::{SHOW, World, eventually, new_user};
+use crate::support::{SHOW, World, eventually, new_user, skipped};
 
 /// A site that answers with the user it was told of.
 async fn site() -> u16 {
@@ -35,8 +35,7 @@ impl Drop for Nginx {
 async fn nginx_lets_the_active_through_and_sends_the_rest_to_wait() {
     let found = Command::new("nginx").arg("-v").stderr(Stdio::null()).status();
     let Ok(_) = found else {
-        println!("SKIPPED: there is no nginx on this machine");
-        return;
+        return skipped("there is no nginx on this machine");
     };
     let world = World::start(1).await;
     world.queue(SHOW, json!({"max_active": 1})).await;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use usher::dev::TempDir;
 
 use crate::dashboards::{expressions, panels};
-use crate::support::{NIGHT, Process, SHOW, Stores, World, eventually, new_key, new_user, within};
+use crate::support::{NIGHT, Process, SHOW, Stores, World, eventually, new_key, new_user, skipped, within};
 
 /// How long Prometheus may take until everything has data.
 const SEEN: Duration = Duration::from_secs(240);
@@ -27,7 +27,7 @@ fn folder() -> PathBuf {
 fn there_is(program: &str) -> bool {
     let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if found.is_err() {
-        eprintln!("SKIPPED: there is no {program} on this machine");
+        skipped(&format!("there is no {program} on this machine"));
     }
     found.is_ok()
 }

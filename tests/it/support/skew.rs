@@ -40,7 +40,7 @@ impl Skew {
         compiler.args(["-shared", "-fPIC", "-o"]).arg(&shim).arg(&source).stderr(Stdio::null());
         let made = cfg!(target_os = "linux") && compiler.status().is_ok_and(|status| status.success());
         if !made {
-            eprintln!("SKIPPED: clocks can be made wrong only on Linux with a C compiler");
+            super::skipped("clocks can be made wrong only on Linux with a C compiler");
             return None;
         }
         Some(Self { shim, _dir: dir })
