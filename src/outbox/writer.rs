@@ -40,8 +40,9 @@ const PARTITIONS: usize = 256;
 const ENTRIES: usize = 4096;
 const ENTRIES_EACH: usize = 256;
 
-/// Events that a pass aims at: a transaction of some tenths of a second.
-const EVENTS: usize = 8192;
+/// Events that a pass aims at: a transaction of some tenths of a second. They are shared out evenly, so a pass brings 512 of a partition that is hot while 63 others
+/// are hardly used; with a quarter of it the writer lagged four times as far behind a rush of purchases.
+const EVENTS: usize = 32_768;
 
 /// Brings the outboxes of all partitions to MySQL.
 pub struct Writer {

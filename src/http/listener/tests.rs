@@ -138,6 +138,27 @@ async fn an_idle_connection_may_stand_longer_than_slow_headers_but_not_for_ever(
 }
 
 #[tokio::test]
+async fn a_connection_that_is_used_outlives_the_idle_limit() {
+    let idle = 4 * SHORT;
+    let server = start(settings(LONG, idle)).await;
+    'anew: loop {
+        let mut stream = connect(&server, b"").await;
+        for _ in 0..10 {
+            let started = Instant::now();
+            let asked = stream.write_all(REQUEST).await.is_ok();
+            let answer = if asked { one_answer(&mut stream).await } else { String::new() };
+            tokio::time::sleep(SHORT).await;
+            // A machine that slept longer than the connection may stand says nothing about it.
+            if started.elapsed() > idle / 2 {
+                continue 'anew;
+            }
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
+        break;
+    }
+}
+
+#[tokio::test]
 async fn a_slow_body_is_not_taken_for_slow_headers() {
     let server = start(settings(SHORT, LONG)).await;
     let mut stream =
