@@ -37,7 +37,7 @@ Usher is serving.
 A tour: join the line, hold two seats, charge the wallet, pay, and see the token used up. Paste it into another terminal:
 
   U=$(cat /proc/sys/kernel/random/uuid 2>/dev/null || uuidgen | tr A-Z a-z); B=http://{public}/v1; c() {{ curl -sS -H "Usher-User: $U" -H "Queue-Token: ${{T:-}}" -H "Idempotency-Key: $RANDOM-$RANDOM" -H 'Content-Type: application/json' "$@"; echo; }}
-  T=$(curl -sS -X POST -H "Usher-User: $U" $B/queues/demo/tokens | sed 's/.*"token":"\([^"]*\)".*/\1/'); until c $B/queues/demo/tokens/me | tee /dev/stderr | grep -qE 'active|expired'; do sleep 1; done
+  T=$(curl -sS -X POST -H "Usher-User: $U" $B/queues/demo/tokens | sed 's/.*"token":"\([^"]*\)".*/\1/'); until c $B/queues/demo/tokens/me | tee /dev/stderr | grep -qE '"status":"(active|expired)"'; do sleep 1; done
   c $B/concerts/demo/schedules; c "$B/schedules/demo-1/seats?status=available"
   R=$(c -d '{{"schedule_id":"demo-1","quantity":2}}' $B/reservations/best | tee /dev/stderr | sed 's/^{{"id":"\([^"]*\)".*/\1/'); c -d '{{"amount":50000}}' $B/wallet/charges
   c -d "{{\"reservation_id\":\"$R\"}}" $B/payments; c $B/queues/demo/tokens/me
@@ -51,18 +51,36 @@ Ctrl-C stops everything that was started here. The data stays; `make clean-data`
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_tour_has_five_lines_and_names_the_right_places() {
-        let text = text(&Addresses {
+    fn example() -> String {
+        text(&Addresses {
             public: "127.0.0.1:8080".parse().unwrap(),
             admin: "127.0.0.1:8081".parse().unwrap(),
             admin_key: "key",
             redis_port: 6390,
             mysql_url: "mysql://u:p@127.0.0.1:3390/usher",
             crowd: 1500,
-        });
+        })
+    }
+
+    #[test]
+    fn the_tour_has_five_lines_and_names_the_right_places() {
+        let text = example();
         let tour = text.lines().filter(|line| line.starts_with("  ") && line.contains('$'));
         assert_eq!(tour.count(), 5);
         assert!(text.contains("B=http://127.0.0.1:8080/v1;"));
+    }
+
+    /// `grep` itself is asked, and a whole ticket: one that waits has an `active_until`, too.
+    #[test]
+    fn the_tour_waits_in_line_and_not_for_ever() {
+        let text = example();
+        let pattern = text.split("grep -qE '").nth(1).and_then(|rest| rest.split('\'').next()).unwrap();
+        for (status, goes_on) in [("waiting", false), ("active", true), ("expired", true)] {
+            let ticket = format!(r#"{{"token":"x","status":"{status}","position":3,"active_until":null}}"#);
+            let mut grep = std::process::Command::new("grep");
+            let mut grep = grep.args(["-qE", pattern]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+            std::io::Write::write_all(&mut grep.stdin.take().unwrap(), ticket.as_bytes()).unwrap();
+            assert_eq!(grep.wait().unwrap().success(), goes_on, "{status}");
+        }
     }
 }
