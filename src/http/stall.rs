@@ -177,10 +177,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
             HEADERS if self.late(cx).is_ready() => {
                 Poll::Ready(Err(timed_out("the headers of a request did not come in time")))
             }
-            phase => {
-                self.timed = phase;
-                outcome
-            }
+            _ => outcome,
         }
     }
 }

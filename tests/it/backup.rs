@@ -52,10 +52,11 @@ async fn a_dump_is_restored_into_another_database_and_redis_laid_back_from_it() 
     let (Some(dumper), Some(shell)) = tools else {
         return skipped("neither mariadb-dump nor mysqldump is here (package mariadb-client)");
     };
-    let world = World::on(Stores::with_own_redis().await, 1).await;
-    if !of_one_house(dumper, &world.stores).await {
+    let stores = Stores::with_own_redis().await;
+    if !of_one_house(dumper, &stores).await {
         return skipped(&format!("{dumper} makes no dumps of this server that it takes back"));
     }
+    let world = World::on(stores, 1).await;
     fair(&world, 40).await;
     let before = join_all((1..=6).map(|seat| buyer(&world.api, seat, seat % 3 == 0))).await;
     let facts = world.stores.audit().await;

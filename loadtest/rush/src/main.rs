@@ -212,14 +212,14 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     let work = async {
         match command {
             Command::Bench(bench) => {
-                let seconds = Duration::try_from_secs_f64(bench.seconds.clamp(0.1, 600.0))?;
+                let seconds = measured_for(bench.seconds)?;
                 bench::run(&bench.connections, seconds, &bench.only, bench.usher).await?;
             }
             Command::Compare(it) => {
                 let comparison = compare::Comparison {
                     builds: [it.a, it.b],
                     connections: it.connections,
-                    time: Duration::try_from_secs_f64(it.seconds.clamp(0.1, 600.0))?,
+                    time: measured_for(it.seconds)?,
                     rounds: usize::try_from(it.rounds)?,
                     margin: it.margin,
                     only: it.only,
@@ -227,15 +227,15 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
                 return compare::run(&comparison).await;
             }
             Command::Bystanders(it) => {
-                let time = Duration::try_from_secs_f64(it.seconds.clamp(0.1, 600.0))?;
+                let time = measured_for(it.seconds)?;
                 bystanders::run(it.connections, it.per_second.clamp(1.0, 1e6), time).await?;
             }
             Command::Flood(it) => {
-                let time = Duration::try_from_secs_f64(it.seconds.clamp(0.1, 600.0))?;
+                let time = measured_for(it.seconds)?;
                 bystanders::flood(it.capacity.clamp(1, 100_000), it.per_second.clamp(1.0, 1e6), time).await?;
             }
             Command::Primaries(it) => {
-                let time = Duration::try_from_secs_f64(it.seconds.clamp(0.1, 600.0))?;
+                let time = measured_for(it.seconds)?;
                 primaries::run(&it.primaries, time).await?;
             }
             Command::Lanes(it) => lanes::run(it.users, &it.lanes)?,
@@ -254,6 +254,11 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             _ = tokio::signal::ctrl_c() => Err("interrupted; everything was stopped".into()),
         }
     })
+}
+
+/// How long something is measured, within reason.
+fn measured_for(seconds: f64) -> Result<Duration, Failure> {
+    Ok(Duration::try_from_secs_f64(seconds.clamp(0.1, 600.0))?)
 }
 
 /// Says on standard error how far things are.

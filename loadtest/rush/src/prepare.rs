@@ -113,11 +113,12 @@ async fn posted(
                 }
                 got.borrow_mut().1 += 1;
                 let user = people.next();
-                let mut status = door.send("POST", &path, &[("usher-user", &user)], "").await?;
-                while status == TOO_MANY {
-                    sleep(AGAIN).await;
-                    status = door.send("POST", &path, &[("usher-user", &user)], "").await?;
-                }
+                let status = loop {
+                    match door.send("POST", &path, &[("usher-user", &user)], "").await? {
+                        TOO_MANY => sleep(AGAIN).await,
+                        status => break status,
+                    }
+                };
                 match read(&door) {
                     Some(value) if status == wanted => got.borrow_mut().0.push(value),
                     _ => return Err(std::io::Error::other(format!("POST {path}: {status}"))),

@@ -172,10 +172,10 @@ impl Stack {
         progress("stopping everything");
         self.service.kill().await?;
         self.bare.kill().await?;
-        for redis in self.redis {
-            redis.stop().await?;
-        }
-        Ok(self.mysql.stop().await?)
+        let redis = futures::future::try_join_all(self.redis.into_iter().map(PrivateRedis::stop));
+        let (redis, mysql) = tokio::join!(redis, self.mysql.stop());
+        redis?;
+        Ok(mysql?)
     }
 }
 
