@@ -59,13 +59,13 @@ fn token<'a>(headers: &'a HeaderMap, queue: &QueueId) -> Option<&'a str> {
     }
 }
 
-/// The token that the waiting page keeps in the queue's cookie.
 /// Reads the cookie of the queue `demo`, for `fuzz_tests`.
 #[cfg(test)]
 pub(crate) fn cookie_of(headers: &HeaderMap) -> Option<&str> {
     cookie(headers, &"demo".parse().ok()?)
 }
 
+/// The token that the waiting page keeps in the queue's cookie.
 pub(super) fn cookie<'a>(headers: &'a HeaderMap, queue: &QueueId) -> Option<&'a str> {
     let name = format!("usher-{queue}");
     let pairs = headers

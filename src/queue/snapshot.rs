@@ -25,7 +25,9 @@
 //! *b(a') + s − a' ≤ b(a) + s − a*, and *b(e') ≤ b(e)*; hence *p* falls here too, and *s − f + 1* falls as *f* rises. The tests below check both claims at random.
 //!
 //! Two instances may look at different moments. A snapshot in use is at most 250 ms old, its marks come from a look at most 500 ms before it, and users are
-//! asked to come back no sooner than after 900 ms; so each answer comes from a later look, and finer marks, than the one before.
+//! asked to come back no sooner than after 900 ms; so each answer comes from a later look, and finer marks, than the one before. The same holds for the
+//! word that a user is in: who is told so by one instance and asks another within 250 ms may hear once more that they wait; what admission opens (holds,
+//! payments, the gate) is Redis' word at once, on every instance.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};

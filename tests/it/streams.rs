@@ -51,7 +51,7 @@ async fn a_stream_follows_its_holder_to_the_end(world: World) {
     let ticket = stream.until(|ticket| ticket["status"] == "active").await;
     assert!(ticket["position"].is_null() && ticket["pass"].is_string(), "{ticket}");
     // To be told by the stream is to have shown up: the slot is theirs for `active_seconds`, not for `claim_seconds`.
-    assert_eq!(api.poll(SHOW, &third.token).await.expect(200)["active_until"], ticket["active_until"]);
+    assert_eq!(api.until_active(SHOW, &third).await["active_until"], ticket["active_until"]);
     leave(api, &third).await;
     let ticket = stream.until(|ticket| ticket["status"] == "expired").await;
     assert!(ticket["active_until"].is_null() && ticket["pass"].is_null(), "{ticket}");

@@ -120,10 +120,20 @@ impl Api {
     }
 
     /// Waits until a guest has been let in.
-    pub(crate) async fn until_active(&self, queue: &str, guest: &Guest) {
+    /// Returns the ticket that says so. Another instance may not know it yet: it answers from a look that may be a quarter of a second old.
+    pub(crate) async fn until_active(&self, queue: &str, guest: &Guest) -> Value {
         super::eventually("the guest is let in", || async {
             let ticket = self.poll(queue, &guest.token).await.expect(200);
-            (ticket["status"] == "active").then_some(())
+            (ticket["status"] == "active").then_some(ticket)
+        })
+        .await
+    }
+
+    /// Waits until a token that is of no use any more is refused; as with [`Api::until_active`], one instance may know it before the other.
+    pub(crate) async fn until_expired(&self, queue: &str, token: &str) {
+        super::eventually("the token is refused", || async {
+            let answer = self.poll(queue, token).await;
+            (answer.status != 200).then(|| answer.problem(410, "queue_token_expired"))
         })
         .await;
     }
