@@ -1,4 +1,4 @@
-//! What happens around every answer: its id and span, its count and time, panics, the timeout, the cache header.
+//! What happens around every answer: its id, in the answer and in the log, its count and time, panics, the timeout, the cache header.
 //!
 //! One service instead of a layer each. axum clones whatever stands below a layer for every request, and each layer made of a function boxes
 //! twice, so five of them cost more than most handlers do.
@@ -15,11 +15,11 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use tower::{Layer, Service};
-use tracing::Instrument;
 
 use super::problem::Problem;
 use super::requests::{InFlight, Requests};
 use super::{cache, request_id};
+use crate::telemetry::log;
 
 /// Wraps the routes of one router.
 #[derive(Clone)]
@@ -68,10 +68,10 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         let id = request_id::of(request.headers());
-        let span = request_id::span(&id, &request);
+        let told = request_id::told_in_log(&id, &request);
         let mut record = self.requests.begin(&request);
         let timeout = self.timeout;
-        // Nothing runs before the future is polled, in the span and behind the guard.
+        // Nothing runs before the future is polled, for the request and behind the guard.
         let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         let whole = async move {
             let mut response = match tokio::time::timeout(timeout, answer).await {
@@ -88,7 +88,7 @@ where
             response.headers_mut().insert(request_id::HEADER, id);
             Ok(response)
         };
-        Box::pin(whole.instrument(span))
+        Box::pin(log::answering(told, whole))
     }
 }
 

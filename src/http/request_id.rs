@@ -3,7 +3,8 @@
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use tracing::Span;
+
+use crate::telemetry::log;
 
 /// The header that carries it, in and out.
 pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -28,16 +29,10 @@ pub fn told(headers: &HeaderMap) -> Option<&str> {
     headers.get(HEADER).and_then(|id| id.to_str().ok())
 }
 
-/// The span of a request under its id.
-pub(super) fn span(id: &HeaderValue, request: &Request) -> Span {
-    tracing::info_span!(
-        "request",
-        id = id.to_str().unwrap_or_default(),
-        trace_id = traced(request.headers()).unwrap_or_else(|| id.to_str().unwrap_or_default()),
-        method = %request.method(),
-        // The query may carry a queue token, so it stays out of the log.
-        path = request.uri().path(),
-    )
+/// A request under its id, as its log lines tell it.
+pub(super) fn told_in_log(id: &HeaderValue, request: &Request) -> log::Request {
+    let trace_id = traced(request.headers()).and_then(|trace| HeaderValue::from_str(trace).ok());
+    log::Request { id: id.clone(), trace_id, method: request.method().clone(), uri: request.uri().clone() }
 }
 
 /// The trace of which the caller says that the request is part (`traceparent`, W3C Trace Context). Without one the request's own id takes its place:

@@ -1,7 +1,54 @@
 //! The log: lines for people or JSON for machines, on standard error, so that standard output stays a command's own.
+//!
+//! A line that is written while a request is answered says which. A span would write its fields for every request, though few requests have a line:
+//! that took 6 % of an instance's time (`loadtest/README.md`). So the request stands beside its task and is written with the line.
 
+use std::fmt;
+
+use axum::http::{HeaderValue, Method, Uri};
+use serde_json::json;
+use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::format::{DefaultFields, Json, JsonFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+tokio::task_local! { static ANSWERED: Request; }
+
+/// The request that lines belong to.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Its id.
+    pub id: HeaderValue,
+    /// The trace of which it is part; its own id where the caller told none.
+    pub trace_id: Option<HeaderValue>,
+    /// Its method.
+    pub method: Method,
+    /// Where it goes. Its query may carry a queue token, so only its path is written.
+    pub uri: Uri,
+}
+
+impl Request {
+    /// What a line says of it.
+    fn fields(&self) -> [(&'static str, &str); 4] {
+        fn text(id: &HeaderValue) -> &str {
+            id.to_str().unwrap_or_default()
+        }
+        [
+            ("id", text(&self.id)),
+            ("trace_id", text(self.trace_id.as_ref().unwrap_or(&self.id))),
+            ("method", self.method.as_str()),
+            ("path", self.uri.path()),
+        ]
+    }
+}
+
+/// What runs in it, and is dropped in it, writes lines that belong to the request.
+pub fn answering<F: Future>(request: Request, answer: F) -> impl Future<Output = F::Output> {
+    ANSWERED.scope(request, answer)
+}
 
 /// How a line looks (`USHER_LOG`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,15 +79,128 @@ pub fn init(format: Format, levels: Option<&str>) -> Result<(), Error> {
         .with_writer(std::io::stderr);
     // An error here means that a subscriber is set already: the first one wins.
     let _first_wins = match format {
-        Format::Text => lines.try_init(),
-        Format::Json => lines.json().flatten_event(true).try_init(),
+        Format::Text => lines.fmt_fields(Text(DefaultFields::new())).try_init(),
+        Format::Json => lines.fmt_fields(JsonFields::new()).event_format(object()).try_init(),
     };
     Ok(())
+}
+
+/// The format of lines that are objects.
+fn object() -> Object {
+    Object(tracing_subscriber::fmt::format().json().flatten_event(true))
+}
+
+/// An event's fields, and then the request's.
+struct Text(DefaultFields);
+
+impl<'writer> FormatFields<'writer> for Text {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
+        self.0.format_fields(writer.by_ref(), fields)?;
+        // Outside of a request there is nothing to say.
+        let written = ANSWERED.try_with(|request| {
+            request.fields().iter().try_for_each(|(name, value)| write!(writer, " {name}={value}"))
+        });
+        written.unwrap_or(Ok(()))
+    }
+}
+
+/// An object a line, with the request as its last member.
+struct Object(tracing_subscriber::fmt::format::Format<Json>);
+
+impl<S, N> FormatEvent<S, N> for Object
+where
+    S: Subscriber + for<'lookup> LookupSpan<'lookup>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let Ok(request) = ANSWERED.try_with(Request::clone) else {
+            return self.0.format_event(context, writer, event);
+        };
+        let mut line = String::new();
+        self.0.format_event(context, Writer::new(&mut line), event)?;
+        let fields: serde_json::Map<_, _> =
+            request.fields().map(|(name, value)| (name.to_owned(), json!(value))).into_iter().collect();
+        match line.trim_end().strip_suffix('}') {
+            Some(open) => writeln!(writer, "{open},\"request\":{}}}", json!(fields)),
+            None => writer.write_str(&line),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Written {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    fn request() -> Request {
+        Request {
+            id: HeaderValue::from_static("of-the-gateway"),
+            trace_id: None,
+            method: Method::GET,
+            uri: "/v1/queues/\"?token=secret".parse().unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_says_which_request_it_belongs_to() {
+        let written = Written::default();
+        let writer = written.clone();
+        let lines =
+            tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(move || writer.clone());
+        let text = lines.fmt_fields(Text(DefaultFields::new())).finish();
+        {
+            let _mine = tracing::subscriber::set_default(text);
+            answering(request(), async { tracing::info!(seats = 2, "held") }).await;
+            tracing::info!("between");
+        }
+        let target = module_path!();
+        let of = "id=of-the-gateway trace_id=of-the-gateway method=GET path=/v1/queues/\"";
+        assert_eq!(written.text(), format!(" INFO {target}: held seats=2 {of}\n INFO {target}: between\n"));
+    }
+
+    #[tokio::test]
+    async fn an_object_says_which_request_it_belongs_to() {
+        let written = Written::default();
+        let writer = written.clone();
+        let lines = tracing_subscriber::fmt().with_writer(move || writer.clone());
+        let lines = lines.fmt_fields(JsonFields::new()).event_format(object());
+        {
+            let _mine = tracing::subscriber::set_default(lines.finish());
+            answering(request(), async { tracing::info!(seats = 2, "held") }).await;
+            tracing::info!("between");
+        }
+        let lines: Vec<serde_json::Value> =
+            written.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let id = "of-the-gateway";
+        let request = json!({"id": id, "trace_id": id, "method": "GET", "path": "/v1/queues/\""});
+        assert_eq!((&lines[0]["seats"], &lines[0]["request"]), (&json!(2), &request));
+        assert_eq!((&lines[1]["message"], lines[1].get("request")), (&json!("between"), None));
+    }
 
     #[test]
     fn a_bad_filter_is_an_error_that_names_the_setting() {

@@ -199,8 +199,8 @@ async fn a_request_is_found_in_the_log_by_its_trace() {
         eventually("its line is there", || async {
             let log = process.log();
             let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let line = lines.into_iter().find(|line| line["span"]["id"] == **id)?;
-            assert_eq!(line["span"]["trace_id"], expected, "{line}");
+            let line = lines.into_iter().find(|line| line["request"]["id"] == **id)?;
+            assert_eq!(line["request"]["trace_id"], expected, "{line}");
             Some(())
         })
         .await;
