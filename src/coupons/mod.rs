@@ -298,7 +298,7 @@ impl Coupons {
     {
         match call().await {
             Err(redis::Error::NotLaid) => {
-                self.lay_missing(id).await?;
+                Box::pin(self.lay_missing(id)).await?;
                 Ok(call().await?)
             }
             other => Ok(other?),

@@ -193,3 +193,14 @@ impl From<Error> for Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::weight::{self, MOST, any};
+
+    #[test]
+    fn busy_handlers_are_light() {
+        assert!(weight::of(|| issue(any(), any(), any())) <= MOST);
+    }
+}

@@ -1,7 +1,7 @@
 //! The HTTP kit: everything between a socket and a room's handler. It knows no room and keeps no state but counters of rates.
 //!
 //! A connection enters through [`listener`], which bounds how many there are and how slowly they may speak. A request then passes
-//! the layers of [`layers`] in one fixed order: request id and span, metrics, panics, the timeout, cache headers, limits. Handlers
+//! the layers of [`layers`] in one fixed order: request id, metrics, panics, the timeout, cache headers, limits. Handlers
 //! take their input by the extractors of [`json`], [`query`], [`path`], [`identity`] and [`idempotency`], which all refuse with a
 //! [`problem::Problem`], the only form in which anything here says no.
 //!
@@ -34,6 +34,8 @@ pub mod secret;
 pub mod shedding;
 mod stall;
 mod stores;
+#[cfg(test)]
+pub(crate) mod weight;
 
 pub use json::{AnyBody, Json, JsonBytes};
 pub use problem::Problem;

@@ -104,7 +104,7 @@ fn dto(payments: &Payments, settlement: Settlement) -> PaymentDto {
         (status = 422, body = Problem, description = "`coupon_not_applicable`")), security(("queue_token" = [])))]
 async fn pay(
     State(payments): State<Arc<Payments>>,
-    Holder(claims): Holder,
+    Holder { claims, .. }: Holder,
     key: IdempotencyKey,
     OriginalUri(uri): OriginalUri,
     new: JsonBytes<NewPayment>,
@@ -172,4 +172,15 @@ impl From<Error> for Problem {
 #[cfg(test)]
 pub(crate) fn read_bodies(bytes: &[u8]) {
     crate::http::json::try_as::<NewPayment>(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::weight::{self, MOST, any};
+
+    #[test]
+    fn busy_handlers_are_light() {
+        assert!(weight::of(|| pay(any(), any(), any(), any(), any())) <= MOST);
+    }
 }

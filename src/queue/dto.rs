@@ -1,5 +1,6 @@
 //! What clients see of a queue and of a place in it.
 
+use axum::http::HeaderValue;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -101,14 +102,16 @@ enum TicketStatus {
     Expired,
 }
 
-pub(super) fn ticket(queue: &Queue, place: &Place) -> TicketDto {
+/// The ticket of a place, and of a holder who showed a token the same token, if the newest key signed it.
+pub(super) fn ticket(queue: &Queue, place: &Place, shown: Option<&HeaderValue>) -> TicketDto {
+    let shown = shown.and_then(|token| token.to_str().ok()).filter(|token| queue.signs_like(token));
     let (status, position, until) = match place.standing {
         Standing::Waiting { position } => (TicketStatus::Waiting, Some(position), None),
         Standing::Active { until } => (TicketStatus::Active, None, Some(until)),
         Standing::Expired => (TicketStatus::Expired, None, None),
     };
     TicketDto {
-        token: queue.sign(&place.claims),
+        token: shown.map_or_else(|| queue.sign(&place.claims), str::to_owned),
         queue_id: place.claims.queue.clone(),
         user_id: place.claims.user,
         status,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
 
 use super::{Claims, Queue};
 use crate::http::Problem;
@@ -18,7 +18,12 @@ pub const TOKEN_HEADER: &str = "queue-token";
 /// What the request's queue token says. Its signature holds; whether its place still does, Redis decides. Missing, malformed or forged:
 /// 401 `invalid_queue_token`; together with another user's identity: 403 `wrong_user`.
 #[derive(Debug, Clone)]
-pub struct Holder(pub Claims);
+pub struct Holder {
+    /// What it says.
+    pub claims: Claims,
+    /// The token as it was shown.
+    pub token: HeaderValue,
+}
 
 /// The user who calls, by identity or by queue token. Neither: 401 `unauthenticated`.
 #[derive(Debug, Clone, Copy)]
@@ -34,17 +39,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Holder {
             Problem::internal()
         })?;
         let mut tokens = parts.headers.get_all(TOKEN_HEADER).iter();
-        let claims = match (tokens.next().and_then(|token| token.to_str().ok()), tokens.next()) {
-            (Some(token), None) => queue.verify(token),
-            _ => None,
+        let (Some(token), None) = (tokens.next().cloned(), tokens.next()) else {
+            return Err(invalid_queue_token());
         };
+        let claims = token.to_str().ok().and_then(|token| queue.verify(token));
         let claims = claims.ok_or_else(invalid_queue_token)?;
         if user.is_some_and(|user| user != claims.user) {
             let detail = "The identity and the Queue-Token are of different users.";
             return Err(Problem::new(StatusCode::FORBIDDEN, "wrong_user", detail));
         }
         count_user(parts, claims.user)?;
-        Ok(Self(claims))
+        Ok(Self { claims, token })
     }
 }
 
@@ -53,7 +58,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Owner {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         if parts.headers.contains_key(TOKEN_HEADER) {
-            let Holder(claims) = Holder::from_request_parts(parts, state).await?;
+            let Holder { claims, .. } = Holder::from_request_parts(parts, state).await?;
             return Ok(Self(claims.user));
         }
         let MaybeUser(user) = MaybeUser::from_request_parts(parts, state).await?;

@@ -66,7 +66,7 @@ impl State {
                     let first = self.told.replace(told).is_none();
                     self.sent = Instant::now();
                     return Some((
-                        event(&ticket(&self.queue, &place), first),
+                        event(&ticket(&self.queue, &place, None), first),
                         place.standing == Standing::Expired,
                     ));
                 }

@@ -58,6 +58,11 @@ impl Signer {
         token
     }
 
+    /// Whether a token that [`Signer::verify`] takes is what [`Signer::sign`] gives for its place: whether the newest key signed it.
+    pub fn signs_like(&self, token: &str) -> bool {
+        token.split_once('.').is_some_and(|(kid, _)| kid == self.0[0].0)
+    }
+
     /// What a token says; `None` when it is malformed or none of the keys signed it. Compares in constant time.
     pub fn verify(&self, token: &str) -> Option<Claims> {
         if token.len() > MAX_LEN {
@@ -126,6 +131,7 @@ mod tests {
         assert_eq!(rotated.verify(&token), Some(claims()));
         assert_eq!(foreign.verify(&token), None);
         assert!(rotated.sign(&claims()).starts_with("b."));
+        assert_eq!((old.signs_like(&token), rotated.signs_like(&token)), (true, false));
         assert_eq!(old.verify(&rotated.sign(&claims())), None);
     }
 

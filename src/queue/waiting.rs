@@ -74,7 +74,7 @@ async fn kept(
 }
 
 fn answer(queue: &Queue, place: &Place) -> Response {
-    let ticket = ticket(queue, place);
+    let ticket = ticket(queue, place, None);
     let (queue, token) = (&place.claims.queue, ticket.token());
     let cookie =
         format!("usher-{queue}={token}; Path=/; Max-Age={KEPT_SECONDS}; Secure; HttpOnly; SameSite=Lax");

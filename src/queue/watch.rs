@@ -86,7 +86,7 @@ impl Queue {
                 return Ok(latest);
             }
         }
-        self.look(id, &watch).await
+        Box::pin(self.look(id, &watch)).await
     }
 
     /// Looks at the line, unless somebody else just did.
@@ -104,7 +104,8 @@ impl Queue {
         if !snapshot.is_older_than(score) {
             return Ok(snapshot);
         }
-        self.look_unless(id, &self.watches.of(id), |latest| !latest.is_older_than(score)).await
+        let watch = self.watches.of(id);
+        Box::pin(self.look_unless(id, &watch, |latest| !latest.is_older_than(score))).await
     }
 
     async fn look_unless(

@@ -126,7 +126,7 @@ impl Rewards {
             let terms = store::Terms { partition, reward: reward.clone() };
             let claimed = match self.claims.submit(terms, user).await {
                 Err(redis::Error::NotLaid) => {
-                    self.renew(&reward, partition).await?;
+                    Box::pin(self.renew(&reward, partition)).await?;
                     continue;
                 }
                 other => other?,

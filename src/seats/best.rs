@@ -57,7 +57,7 @@ impl Seats {
                 Search { date, id, user: claims.user, score: claims.score, quantity, from: START };
             let found = match self.search(&mut search, section).await {
                 Err(redis::Error::NotLaid) => {
-                    self.catalogue.renew(&search.date.concert).await?;
+                    Box::pin(self.catalogue.renew(&search.date.concert)).await?;
                     continue;
                 }
                 other => other?,

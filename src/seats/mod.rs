@@ -126,7 +126,7 @@ impl Seats {
             };
             let held = match self.holds.submit(store::Terms::of(&date), hold).await {
                 Err(redis::Error::NotLaid) => {
-                    self.catalogue.renew(&date.concert).await?;
+                    Box::pin(self.catalogue.renew(&date.concert)).await?;
                     continue;
                 }
                 other => other?,

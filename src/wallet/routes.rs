@@ -218,3 +218,15 @@ impl From<Error> for Problem {
 pub(crate) fn read_bodies(bytes: &[u8]) {
     crate::http::json::try_as::<NewEntry>(bytes);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::weight::{self, MOST, any};
+
+    #[test]
+    fn busy_handlers_are_light() {
+        assert!(weight::of(|| charge(any(), any(), any(), any(), any(), any())) <= MOST);
+        assert!(weight::of(|| use_up(any(), any(), any(), any(), any())) <= MOST);
+    }
+}
