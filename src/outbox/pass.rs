@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use sqlx::MySqlConnection;
 use sqlx::mysql::MySqlPool;
 
 use super::apply::{Batch, Fault};
@@ -89,13 +90,48 @@ pub(super) async fn run(
 ) -> Result<Pass, Failure> {
     failpoint!("writer.before_transaction");
     let mut tx = pool.begin().await.map_err(mysql::Error::from)?;
-    let locked = sql::lock(&mut tx, partitions).await?;
+    let Carried { pass, through, moved } = match carry(&mut tx, redis, partitions, bounds).await {
+        Ok(carried) => carried,
+        Err(failure) => {
+            // Now, not whenever the pool gets to it: until then the rows are locked, and our own next pass would take that for another
+            // writer's and leave the partitions to it. Where even this fails the connection is gone, and its locks with it.
+            if let Err(error) = tx.rollback().await {
+                tracing::debug!(%error, "rolling a failed pass back");
+            }
+            return Err(failure);
+        }
+    };
+    if moved.is_empty() {
+        tx.rollback().await.map_err(mysql::Error::from)?;
+    } else {
+        failpoint!("writer.before_commit");
+        tx.commit().await.map_err(mysql::Error::from)?;
+        failpoint!("writer.after_commit");
+        nudge.committed(moved);
+    }
+    trim(redis, &through).await;
+    failpoint!("writer.after_trim");
+    Ok(pass)
+}
+
+/// What a transaction has carried over, and may commit.
+struct Carried {
+    pass: Pass,
+    /// Up to where the outbox of each partition is in MySQL then.
+    through: Vec<(Partition, u64)>,
+    /// Of these the ones that were behind.
+    moved: Vec<(Partition, u64)>,
+}
+
+async fn carry(
+    tx: &mut MySqlConnection,
+    redis: &Redis,
+    partitions: &[Partition],
+    bounds: Bounds,
+) -> Result<Carried, Failure> {
+    let locked = sql::lock(tx, partitions).await?;
     let checkpoints = ours(redis, locked).await?;
     let after: Vec<_> = checkpoints.iter().map(|checkpoint| (checkpoint.partition, checkpoint.n)).collect();
-    if after.is_empty() {
-        tx.rollback().await.map_err(mysql::Error::from)?;
-        return Ok(Pass::default());
-    }
     // Read under the lock: what is read follows the checkpoint that this transaction will move.
     let mut outboxes = redis.outbox_read(&after, bounds.entries).await?;
     let read: Vec<_> = after.iter().map(|(partition, _)| *partition).collect();
@@ -119,23 +155,15 @@ pub(super) async fn run(
     batch.sort();
     let moved: Vec<_> =
         through.iter().zip(&after).filter(|(to, from)| to != from).map(|(to, _)| *to).collect();
-    if moved.is_empty() {
-        tx.rollback().await.map_err(mysql::Error::from)?;
-    } else {
-        pass.rows = sql::write(&mut tx, &batch).await?;
+    if !moved.is_empty() {
+        pass.rows = sql::write(tx, &batch).await?;
         for line in &batch.lines {
             *pass.lines.entry(line.entry.kind.as_str()).or_default() += 1;
         }
-        sql::advance(&mut tx, &moved).await?;
-        failpoint!("writer.before_commit");
-        tx.commit().await.map_err(mysql::Error::from)?;
-        failpoint!("writer.after_commit");
-        nudge.committed(moved);
+        sql::advance(tx, &moved).await?;
     }
     (pass.entries, pass.events, pass.newest) = (batch.entries, batch.events, batch.newest);
-    trim(redis, &through).await;
-    failpoint!("writer.after_trim");
-    Ok(pass)
+    Ok(Carried { pass, through, moved })
 }
 
 /// The checkpoints whose outbox is of their generation. Another installation's Redis, or one that was emptied, has nothing that MySQL may take: its
