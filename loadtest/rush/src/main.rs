@@ -8,6 +8,7 @@ mod bystanders;
 mod closed;
 mod compare;
 mod connection;
+mod forms;
 mod halls;
 mod issues;
 mod lanes;
@@ -56,6 +57,8 @@ enum Command {
     Issues(Issues),
     /// What holds and the map cost Redis a seat, in small halls and large ones
     Halls(Halls),
+    /// What the same work costs a script in two forms: command by command or in bulk, MessagePack or plain strings
+    Forms,
     #[command(flatten)]
     Crowd(open::Crowd),
     /// A normal load beside thousands of connections that are idle or dribble
@@ -242,6 +245,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             Command::Scale(scale) => scale::run(&scale.waiting).await?,
             Command::Issues(issues) => issues::run(&issues.issues).await?,
             Command::Halls(halls) => halls::run(&halls.seats).await?,
+            Command::Forms => forms::run().await?,
             Command::Crowd(crowd) => return open::run(crowd).await,
             Command::Worker => open::worker::run().await?,
             Command::Bare => {}
