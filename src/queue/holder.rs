@@ -21,7 +21,7 @@ pub const TOKEN_HEADER: &str = "queue-token";
 pub struct Holder {
     /// What it says.
     pub claims: Claims,
-    /// The token as it was shown.
+    /// The token as it was shown, which no log prints.
     pub token: HeaderValue,
 }
 
@@ -39,9 +39,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Holder {
             Problem::internal()
         })?;
         let mut tokens = parts.headers.get_all(TOKEN_HEADER).iter();
-        let (Some(token), None) = (tokens.next().cloned(), tokens.next()) else {
+        let (Some(mut token), None) = (tokens.next().cloned(), tokens.next()) else {
             return Err(invalid_queue_token());
         };
+        token.set_sensitive(true);
         let claims = token.to_str().ok().and_then(|token| queue.verify(token));
         let claims = claims.ok_or_else(invalid_queue_token)?;
         if user.is_some_and(|user| user != claims.user) {

@@ -17,8 +17,8 @@ use tracing_subscriber::registry::LookupSpan;
 
 tokio::task_local! { static ANSWERED: Request; }
 
-/// The request that lines belong to.
-#[derive(Debug, Clone)]
+/// The request that lines belong to. It can't be printed as a whole: the query of its URI may carry a queue token.
+#[derive(Clone)]
 pub struct Request {
     /// Its id.
     pub id: HeaderValue,
@@ -26,7 +26,7 @@ pub struct Request {
     pub trace_id: Option<HeaderValue>,
     /// Its method.
     pub method: Method,
-    /// Where it goes. Its query may carry a queue token, so only its path is written.
+    /// Where it goes, of which only the path is written.
     pub uri: Uri,
 }
 
