@@ -1,7 +1,7 @@
 //! How much room a handler takes while it answers: for tests that hold the busiest ones to a bound.
 //!
 //! A handler's future is allocated and moved for every request, with room for its rarest path. A call to Redis or a transaction of MySQL takes five to eight
-//! kilobytes, so such a path is boxed where it begins. Where it was not, a join took a seventh more of the processor (`loadtest/README.md`).
+//! kilobytes, so such a path is boxed where it begins. Where it was not, a join took a sixth more of the processor (`loadtest/README.md`).
 
 /// The most that a busy handler takes, in bytes.
 pub(crate) const MOST: usize = 2_048;
