@@ -15,7 +15,7 @@ fn main() -> io::Result<()> {
         all.push(write_script(&mut table, &path, &source)?);
     }
     let all: String = all.iter().map(|constant| format!("&{constant}, ")).collect();
-    writeln!(table, "/// Every script there is.\npub static ALL: &[&Script] = &[{all}];")
+    writeln!(table, "/// Every script there is.\npub static ALL: &[&LuaScript] = &[{all}];")
         .expect("a String takes it");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     fs::write(out.join("scripts.rs"), table)
@@ -39,18 +39,28 @@ fn scripts(root: &Path) -> io::Result<Vec<PathBuf>> {
 /// Writes one constant and gives its name.
 fn write_script(table: &mut String, path: &Path, source: &str) -> io::Result<String> {
     let stem = path.file_stem().and_then(|s| s.to_str()).expect("a script has a name");
-    let room = path.parent().and_then(Path::file_name).and_then(|s| s.to_str()).expect("a script has a room");
+    let room = path
+        .parent()
+        .and_then(Path::file_name)
+        .and_then(|s| s.to_str())
+        .expect("a script has a room");
     let shebang = source
         .lines()
         .next()
         .filter(|line| line.starts_with("#!lua"))
         .unwrap_or_else(|| missing(path, "#!lua"));
     let header = |tag: &str| {
-        let mut lines = source.lines().filter_map(|line| line.strip_prefix("-- ")?.strip_prefix(tag));
+        let mut lines =
+            source.lines().filter_map(|line| line.strip_prefix("-- ")?.strip_prefix(tag));
         lines.next().unwrap_or_else(|| missing(path, tag)).split_whitespace().collect::<Vec<_>>()
     };
     let keys = header("KEYS: ");
-    assert_eq!(keys.first(), Some(&"generation"), "{}: the first key is the generation", path.display());
+    assert_eq!(
+        keys.first(),
+        Some(&"generation"),
+        "{}: the first key is the generation",
+        path.display()
+    );
 
     let names: Vec<&str> = keys.iter().map(|key| key.rsplit(':').next().unwrap_or(key)).collect();
     let places: Vec<String> = (1..=keys.len()).map(|n| format!("KEYS[{n}]")).collect();
@@ -69,7 +79,7 @@ fn write_script(table: &mut String, path: &Path, source: &str) -> io::Result<Str
     writeln!(table, "/// `lua/{room}/{stem}.lua`: {about}").expect("a String takes it");
     writeln!(
         table,
-        "pub static {constant}: Script = Script::new({:?}, &{keys:?}, {body:?});",
+        "pub static {constant}: LuaScript = LuaScript::new({:?}, &{keys:?}, {body:?});",
         format!("{room}/{stem}")
     )
     .expect("a String takes it");

@@ -11,7 +11,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::app;
 use crate::config::args::{DevArgs, MigrateArgs, ServeArgs, StoreArgs, TopArgs};
 use crate::config::dev::DevSettings;
-use crate::config::{BadSettings, Config, MigrateSettings, StoreSettings};
+use crate::config::{InvalidSettings, MigrateSettings, StoreSettings, UsherConfig};
 use crate::ids::{ConcertId, QueueId};
 use crate::telemetry::log;
 use crate::top;
@@ -19,9 +19,9 @@ use crate::top;
 /// Admission and booking for the minute when far more people come than there are seats.
 #[derive(Parser)]
 #[command(name = "usher", version, arg_required_else_help = true)]
-pub struct Cli {
+pub struct CommandLine {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
     /// How the log looks: text or json; its levels are those of RUST_LOG
     #[arg(
         long,
@@ -38,7 +38,7 @@ pub struct Cli {
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum CliCommand {
     /// Serve on the given Redis and MySQL
     Serve(Box<ServeArgs>),
     /// Serve on private Redis and MySQL-compatible servers that are started for it, with demo data
@@ -47,12 +47,12 @@ enum Command {
     Migrate(MigrateArgs),
     /// Put data in
     #[command(subcommand)]
-    Seed(Seed),
+    Seed(SeedCommand),
     /// Check what was promised against what is there, over both stores
     #[command(args_conflicts_with_subcommands = true)]
     Audit {
         #[command(subcommand)]
-        of: Option<Audit>,
+        of: Option<AuditCommand>,
         #[command(flatten)]
         stores: Box<StoreArgs>,
     },
@@ -75,7 +75,7 @@ enum Command {
     Repartition(StoreArgs),
     /// Events that MySQL refused and that were put aside
     #[command(subcommand)]
-    DeadLetters(DeadLetters),
+    DeadLetters(DeadLettersCommand),
     /// Print who did what by the admin API
     AdminLog {
         /// How many of the newest lines
@@ -88,10 +88,10 @@ enum Command {
     Top(TopArgs),
     /// The settings
     #[command(subcommand)]
-    Config(Settings),
+    Config(ConfigCommand),
     /// The keys that sign passes
     #[command(subcommand)]
-    Keys(Keys),
+    Keys(KeysCommand),
     /// Print the OpenAPI document of the public listener
     Openapi {
         /// That of the admin listener instead
@@ -101,13 +101,13 @@ enum Command {
 }
 
 #[derive(Subcommand)]
-enum Seed {
+enum SeedCommand {
     /// A concert of fifty seats, its queue, a coupon and a reward
     Demo(StoreArgs),
 }
 
 #[derive(Subcommand)]
-enum Audit {
+enum AuditCommand {
     /// The order, the rate and the lottery of one line
     Queue {
         /// The queue
@@ -118,7 +118,7 @@ enum Audit {
 }
 
 #[derive(Subcommand)]
-enum DeadLetters {
+enum DeadLettersCommand {
     /// Print them
     List(MigrateArgs),
     /// Apply them again, once their cause is gone
@@ -132,13 +132,14 @@ enum DeadLetters {
 }
 
 fn letter(text: &str) -> Result<(u16, u64), String> {
-    let parts =
-        text.split_once(':').and_then(|(partition, n)| Some((partition.parse().ok()?, n.parse().ok()?)));
+    let parts = text
+        .split_once(':')
+        .and_then(|(partition, n)| Some((partition.parse().ok()?, n.parse().ok()?)));
     parts.ok_or_else(|| "must be a partition and a number, as in 3:4711".to_owned())
 }
 
 #[derive(Subcommand)]
-enum Settings {
+enum ConfigCommand {
     /// Print what `usher serve` would run on, without secrets, and everything that is wrong; starts nothing
     Check {
         /// Ask Redis and MySQL, too, whether they can be used
@@ -150,16 +151,16 @@ enum Settings {
 }
 
 #[derive(Subcommand)]
-enum Keys {
+enum KeysCommand {
     /// Make a new key: published at once, in use two minutes later
     Rotate(MigrateArgs),
 }
 
 /// A command with its settings checked.
 #[derive(Debug)]
-pub enum Job {
+pub enum PreparedCommand {
     /// `usher serve`
-    Serve(Box<Config>),
+    Serve(Box<UsherConfig>),
     /// `usher dev`
     Dev(Box<DevSettings>),
     /// `usher migrate`
@@ -183,9 +184,9 @@ pub enum Job {
     /// `usher admin-log`
     AdminLog(u32, MigrateSettings),
     /// `usher top`
-    Top(top::Settings),
+    Top(top::TopSettings),
     /// `usher config check`
-    CheckConfig(Box<settings::Checked>),
+    CheckConfig(Box<settings::SettingsCheck>),
     /// `usher keys rotate`
     RotateKeys(MigrateSettings),
     /// `usher openapi`
@@ -200,7 +201,7 @@ pub enum Job {
 pub enum Error {
     /// Settings are wrong.
     #[error(transparent)]
-    Settings(#[from] BadSettings),
+    Settings(#[from] InvalidSettings),
     /// The log's format is not known.
     #[error("USHER_LOG (--log): must be text or json")]
     LogFormat,
@@ -213,7 +214,7 @@ pub enum Error {
     FailPoints(#[from] crate::failpoint::Error),
 }
 
-impl Cli {
+impl CommandLine {
     /// Reads flags and environment; ends the process where they can't be read.
     pub fn read() -> Self {
         let matches = Self::command().get_matches();
@@ -226,17 +227,17 @@ impl Cli {
     ///
     /// # Errors
     /// Everything that is wrong with the settings, by their names.
-    pub fn prepare(self) -> Result<Job, Error> {
+    pub fn prepare(self) -> Result<PreparedCommand, Error> {
         let format = match self.log.trim() {
-            "" | "text" => log::Format::Text,
-            "json" => log::Format::Json,
+            "" | "text" => log::LogFormat::Text,
+            "json" => log::LogFormat::Json,
             _ => return Err(Error::LogFormat),
         };
         log::init(format, std::env::var("RUST_LOG").ok().as_deref())?;
         #[cfg(feature = "failpoints")]
-        crate::failpoint::arm(crate::redis::Script::names())?;
+        crate::failpoint::arm(crate::redis::LuaScript::names())?;
         let job = self.command.check(self.matches.as_ref())?;
-        if let Job::Serve(config) = &job {
+        if let PreparedCommand::Serve(config) = &job {
             for warning in &config.warnings {
                 tracing::warn!("{warning}");
             }
@@ -245,42 +246,62 @@ impl Cli {
     }
 }
 
-impl Command {
-    fn check(self, matches: Option<&ArgMatches>) -> Result<Job, BadSettings> {
+impl CliCommand {
+    fn check(self, matches: Option<&ArgMatches>) -> Result<PreparedCommand, InvalidSettings> {
         Ok(match self {
-            Self::Serve(args) => Job::Serve(Box::new(Config::new(&args)?)),
-            Self::Dev(args) => Job::Dev(Box::new(DevSettings::new(&args)?)),
-            Self::Migrate(args) => Job::Migrate(MigrateSettings::new(&args)?),
-            Self::Seed(Seed::Demo(args)) => Job::SeedDemo(StoreSettings::new(&args)?),
-            Self::Audit { of: None, stores } => Job::Audit(StoreSettings::new(&stores)?),
-            Self::Audit { of: Some(Audit::Queue { queue, stores }), .. } => {
-                Job::AuditQueue(queue, StoreSettings::new(&stores)?)
+            Self::Serve(args) => PreparedCommand::Serve(Box::new(UsherConfig::new(&args)?)),
+            Self::Dev(args) => PreparedCommand::Dev(Box::new(DevSettings::new(&args)?)),
+            Self::Migrate(args) => PreparedCommand::Migrate(MigrateSettings::new(&args)?),
+            Self::Seed(SeedCommand::Demo(args)) => {
+                PreparedCommand::SeedDemo(StoreSettings::new(&args)?)
             }
-            Self::Archive { concert, stores } => Job::Archive(concert, StoreSettings::new(&stores)?),
-            Self::Recover { partition, stores } => Job::Recover(partition, StoreSettings::new(&stores)?),
-            Self::Repartition(args) => Job::Repartition(StoreSettings::with_count(&args)?),
-            Self::DeadLetters(DeadLetters::List(args)) => Job::ListDeadLetters(MigrateSettings::new(&args)?),
-            Self::DeadLetters(DeadLetters::Retry { only, mysql }) => {
-                Job::RetryDeadLetters(only, MigrateSettings::new(&mysql)?)
+            Self::Audit { of: None, stores } => {
+                PreparedCommand::Audit(StoreSettings::new(&stores)?)
             }
-            Self::AdminLog { newest, mysql } => Job::AdminLog(newest, MigrateSettings::new(&mysql)?),
-            Self::Top(args) => Job::Top(crate::config::top(&args)?),
-            Self::Config(Settings::Check { connect, serve }) => {
-                let grammar = Cli::command();
-                let grammar = grammar.find_subcommand("config").and_then(|it| it.find_subcommand("check"));
-                let matches =
-                    matches.and_then(|it| it.subcommand()?.1.subcommand()).map(|(_, matches)| matches);
-                let outcome = Config::new(&serve).map(Box::new);
+            Self::Audit { of: Some(AuditCommand::Queue { queue, stores }), .. } => {
+                PreparedCommand::AuditQueue(queue, StoreSettings::new(&stores)?)
+            }
+            Self::Archive { concert, stores } => {
+                PreparedCommand::Archive(concert, StoreSettings::new(&stores)?)
+            }
+            Self::Recover { partition, stores } => {
+                PreparedCommand::Recover(partition, StoreSettings::new(&stores)?)
+            }
+            Self::Repartition(args) => {
+                PreparedCommand::Repartition(StoreSettings::with_count(&args)?)
+            }
+            Self::DeadLetters(DeadLettersCommand::List(args)) => {
+                PreparedCommand::ListDeadLetters(MigrateSettings::new(&args)?)
+            }
+            Self::DeadLetters(DeadLettersCommand::Retry { only, mysql }) => {
+                PreparedCommand::RetryDeadLetters(only, MigrateSettings::new(&mysql)?)
+            }
+            Self::AdminLog { newest, mysql } => {
+                PreparedCommand::AdminLog(newest, MigrateSettings::new(&mysql)?)
+            }
+            Self::Top(args) => PreparedCommand::Top(crate::config::top(&args)?),
+            Self::Config(ConfigCommand::Check { connect, serve }) => {
+                let grammar = CommandLine::command();
+                let grammar =
+                    grammar.find_subcommand("config").and_then(|it| it.find_subcommand("check"));
+                let matches = matches
+                    .and_then(|it| it.subcommand()?.1.subcommand())
+                    .map(|(_, matches)| matches);
+                let outcome = UsherConfig::new(&serve).map(Box::new);
                 let grammar = grammar.expect("the command that was read");
-                Job::CheckConfig(Box::new(settings::Checked::new(grammar, matches, outcome, connect)))
+                PreparedCommand::CheckConfig(Box::new(settings::SettingsCheck::new(
+                    grammar, matches, outcome, connect,
+                )))
             }
-            Self::Keys(Keys::Rotate(args)) => Job::RotateKeys(MigrateSettings::new(&args)?),
-            Self::Openapi { admin } => Job::Openapi { admin },
+            Self::Keys(KeysCommand::Rotate(args)) => {
+                PreparedCommand::RotateKeys(MigrateSettings::new(&args)?)
+            }
+            Self::Openapi { admin } => PreparedCommand::Openapi { admin },
         })
     }
 }
 
-impl Job {
+impl PreparedCommand {
     /// Runs the command to its end.
     ///
     /// # Errors
@@ -297,7 +318,9 @@ impl Job {
             Self::Recover(partition, stores) => app::recover(&stores, partition).await,
             Self::Repartition(stores) => sound(Box::pin(app::repartition(&stores)).await?),
             Self::ListDeadLetters(settings) => app::list_dead_letters(&settings).await,
-            Self::RetryDeadLetters(only, settings) => app::retry_dead_letters(&settings, only).await,
+            Self::RetryDeadLetters(only, settings) => {
+                app::retry_dead_letters(&settings, only).await
+            }
             Self::AdminLog(newest, settings) => app::print_admin_log(&settings, newest).await,
             Self::Top(settings) => Ok(top::run(&settings).await?),
             Self::CheckConfig(checked) => checked.run().await,
@@ -305,7 +328,8 @@ impl Job {
             Self::Openapi { admin } => {
                 let document = if admin { app::admin_document() } else { app::public_document() };
                 let text = document.to_pretty_json().map_err(std::io::Error::from);
-                text.and_then(|text| writeln!(std::io::stdout(), "{text}")).map_err(app::Error::Output)
+                text.and_then(|text| writeln!(std::io::stdout(), "{text}"))
+                    .map_err(app::Error::Output)
             }
         }
     }
@@ -321,18 +345,21 @@ mod tests {
     use crate::config::flag;
     use clap::CommandFactory;
 
-    fn job(line: &str) -> Result<Job, String> {
-        let cli = Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?;
+    fn job(line: &str) -> Result<PreparedCommand, String> {
+        let cli =
+            CommandLine::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?;
         cli.command.check(None).map_err(|error| error.to_string())
     }
 
     #[test]
     fn the_grammar_is_sound_and_every_flag_has_the_name_of_its_variable() {
-        let mut commands = vec![Cli::command()];
-        Cli::command().debug_assert();
+        let mut commands = vec![CommandLine::command()];
+        CommandLine::command().debug_assert();
         while let Some(command) = commands.pop() {
             for argument in command.get_arguments() {
-                let Some(variable) = argument.get_env().and_then(|name| name.to_str()) else { continue };
+                let Some(variable) = argument.get_env().and_then(|name| name.to_str()) else {
+                    continue;
+                };
                 assert_eq!(flag(variable), format!("--{}", argument.get_long().unwrap()));
                 assert!(argument.is_hide_env_values_set(), "{variable}: help must not show it");
             }
@@ -342,37 +369,53 @@ mod tests {
 
     #[test]
     fn commands_are_understood() {
-        assert!(matches!(job("usher openapi --admin"), Ok(Job::Openapi { admin: true })));
-        assert!(matches!(job("usher openapi"), Ok(Job::Openapi { admin: false })));
-        assert!(matches!(job("usher migrate --mysql-url mysql://h/d"), Ok(Job::Migrate(_))));
+        assert!(matches!(
+            job("usher openapi --admin"),
+            Ok(PreparedCommand::Openapi { admin: true })
+        ));
+        assert!(matches!(job("usher openapi"), Ok(PreparedCommand::Openapi { admin: false })));
+        assert!(matches!(
+            job("usher migrate --mysql-url mysql://h/d"),
+            Ok(PreparedCommand::Migrate(_))
+        ));
         assert!(matches!(
             job("usher seed demo --mysql-url mysql://h/d --redis-url redis://h"),
-            Ok(Job::SeedDemo(_))
+            Ok(PreparedCommand::SeedDemo(_))
         ));
         assert!(matches!(
             job("usher archive show --mysql-url mysql://h/d --redis-url redis://h"),
-            Ok(Job::Archive(..))
+            Ok(PreparedCommand::Archive(..))
         ));
-        let recover = job("usher recover --partition 7 --mysql-url mysql://h/d --redis-url redis://h");
-        assert!(matches!(recover, Ok(Job::Recover(Some(7), _))));
+        let recover =
+            job("usher recover --partition 7 --mysql-url mysql://h/d --redis-url redis://h");
+        assert!(matches!(recover, Ok(PreparedCommand::Recover(Some(7), _))));
         assert!(matches!(
             job("usher repartition --partitions 16 --mysql-url mysql://h/d --redis-url redis://h"),
-            Ok(Job::Repartition(stores)) if stores.partitions.count() == 16
+            Ok(PreparedCommand::Repartition(stores)) if stores.partitions.count() == 16
         ));
         let stores = "--mysql-url mysql://h/d --redis-url redis://h";
-        assert!(matches!(job(&format!("usher audit {stores}")), Ok(Job::Audit(_))));
-        assert!(matches!(job(&format!("usher audit queue show {stores}")), Ok(Job::AuditQueue(..))));
+        assert!(matches!(job(&format!("usher audit {stores}")), Ok(PreparedCommand::Audit(_))));
+        assert!(matches!(
+            job(&format!("usher audit queue show {stores}")),
+            Ok(PreparedCommand::AuditQueue(..))
+        ));
         assert!(matches!(
             job("usher dead-letters list --mysql-url mysql://h/d"),
-            Ok(Job::ListDeadLetters(_))
+            Ok(PreparedCommand::ListDeadLetters(_))
         ));
         assert!(matches!(
             job("usher dead-letters retry --only 3:4711 --mysql-url mysql://h/d"),
-            Ok(Job::RetryDeadLetters(Some((3, 4711)), _))
+            Ok(PreparedCommand::RetryDeadLetters(Some((3, 4711)), _))
         ));
         assert!(job("usher dead-letters retry --only 3 --mysql-url mysql://h/d").is_err());
-        assert!(matches!(job("usher top --once"), Ok(Job::Top(top::Settings { once: true, .. }))));
-        assert!(matches!(job("usher dev --log json --listen 127.0.0.1:0"), Ok(Job::Dev(_))));
+        assert!(matches!(
+            job("usher top --once"),
+            Ok(PreparedCommand::Top(top::TopSettings { once: true, .. }))
+        ));
+        assert!(matches!(
+            job("usher dev --log json --listen 127.0.0.1:0"),
+            Ok(PreparedCommand::Dev(_))
+        ));
         for bad in ["usher", "usher fly", "usher seed", "usher serve --colour red"] {
             assert!(job(bad).is_err(), "{bad}");
         }

@@ -2,7 +2,7 @@
 //!
 //! clap reads flags and the environment (flags win), [`args`] lists them; an empty value is one that was not given, as in
 //! `USHER_SERVICE_KEYS=` of a compose file. Everything that is wrong is reported at once, by the setting's name. Each room gets the
-//! struct that is its own; only `cli` and `app` see the whole [`Config`].
+//! struct that is its own; only `cli` and `app` see the whole [`UsherConfig`].
 
 pub mod args;
 mod bounds;
@@ -16,23 +16,25 @@ mod urls;
 
 use secrecy::SecretString;
 
-pub use check::{BadSetting, BadSettings, flag};
+pub use check::{InvalidSetting, InvalidSettings, flag};
 pub use http::HttpSettings;
 pub use secrets::TokenKey;
-pub use stores::{Ack, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings, Watermarks};
+pub use stores::{
+    AckSettings, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings, WatermarkSettings,
+};
 pub use top::top;
 
 use crate::http::identity;
 use args::ServeArgs;
-use check::Checker;
+use check::SettingsChecker;
 
 /// Everything `usher serve` runs on. Its `Debug` shows no secret.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct UsherConfig {
     /// Listeners and bounds.
     pub http: HttpSettings,
     /// How users are known.
-    pub identity: identity::Settings,
+    pub identity: identity::IdentitySettings,
     /// The key of the admin listener.
     pub admin_key: SecretString,
     /// What signs queue tokens: the first signs, all verify. Never empty.
@@ -43,13 +45,13 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
-impl Config {
+impl UsherConfig {
     /// Checks what `usher serve` was given.
     ///
     /// # Errors
     /// All settings that are wrong.
-    pub fn new(args: &ServeArgs) -> Result<Self, BadSettings> {
-        let mut check = Checker::default();
+    pub fn new(args: &ServeArgs) -> Result<Self, InvalidSettings> {
+        let mut check = SettingsChecker::default();
         let http = HttpSettings::read(&args.listen, &args.http, &mut check);
         let identity = secrets::identity(&args.secrets, &mut check);
         let admin_key = secrets::admin_key(&args.secrets, &mut check);
@@ -58,7 +60,8 @@ impl Config {
         let stores = StoreSettings::read(&args.stores, &mut check);
         match (http, admin_key, stores, check.finish()) {
             (Some(http), Some(admin_key), Some(stores), Ok(())) => {
-                let mut config = Self { http, identity, admin_key, token_keys, stores, warnings: Vec::new() };
+                let mut config =
+                    Self { http, identity, admin_key, token_keys, stores, warnings: Vec::new() };
                 config.warnings = config.second_looks();
                 Ok(config)
             }
@@ -112,9 +115,13 @@ mod tests {
                 jwt_key: text("7c9e6679-jwt-1d4b1f7c0a5be1d94b1f0"),
                 jwt_audience: None,
                 jwt_issuer: None,
-                service_keys: text("5ervice-key-one-2c7c0a5be1d94b1f, 5ervice-key-two-8a1fd0c3b5e74d2a"),
+                service_keys: text(
+                    "5ervice-key-one-2c7c0a5be1d94b1f, 5ervice-key-two-8a1fd0c3b5e74d2a",
+                ),
                 admin_key: text("0ff1ce-c2b7a9d84e5f6a1b3c8d7e9f0a"),
-                token_keys: text("k2:d41d8cd98f00b204e9800998ecf8427e,k1:7215ee9c7d9dc229d2921a40e899ec5f"),
+                token_keys: text(
+                    "k2:d41d8cd98f00b204e9800998ecf8427e,k1:7215ee9c7d9dc229d2921a40e899ec5f",
+                ),
             },
             stores: StoreArgs {
                 redis_url: text("redis://127.0.0.1:6379"),
@@ -126,7 +133,7 @@ mod tests {
 
     #[test]
     fn good_settings_are_taken_with_defaults() {
-        let config = Config::new(&good()).unwrap();
+        let config = UsherConfig::new(&good()).unwrap();
         assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(config.stores.partitions.count(), 64);
         assert_eq!(config.token_keys[0].kid, "k2");
@@ -137,16 +144,21 @@ mod tests {
 
     #[test]
     fn nothing_given_reports_everything_that_must_be() {
-        let bad = Config::new(&ServeArgs::default()).unwrap_err();
+        let bad = UsherConfig::new(&ServeArgs::default()).unwrap_err();
         let names: Vec<_> = bad.settings().iter().map(|bad| bad.setting).collect();
-        let needed =
-            ["USHER_AUTH", "USHER_ADMIN_KEY", "USHER_TOKEN_KEYS", "USHER_REDIS_URL", "USHER_MYSQL_URL"];
+        let needed = [
+            "USHER_AUTH",
+            "USHER_ADMIN_KEY",
+            "USHER_TOKEN_KEYS",
+            "USHER_REDIS_URL",
+            "USHER_MYSQL_URL",
+        ];
         assert_eq!(names, needed);
     }
 
     #[test]
     fn no_secret_is_shown() {
-        let shown = format!("{:?}", Config::new(&good()).unwrap());
+        let shown = format!("{:?}", UsherConfig::new(&good()).unwrap());
         for secret in ["hunter2", "0ff1ce", "5ervice", "d41d8c", "7215ee", "7c9e66"] {
             assert!(!shown.contains(secret), "{secret}: {shown}");
         }
@@ -167,7 +179,7 @@ mod tests {
                     _ => args.secrets.token_keys = Some(format!("k1:{shared}")),
                 }
             }
-            let bad = Config::new(&args).unwrap_err();
+            let bad = UsherConfig::new(&args).unwrap_err();
             assert!(bad.to_string().contains("must differ"), "{bad}");
             assert!(!bad.to_string().contains(shared), "{bad}");
         }
@@ -178,12 +190,12 @@ mod tests {
         let mut args = good();
         args.listen.listen = text("0.0.0.0:8080");
         args.http.drain_seconds = text("1");
-        let warnings = Config::new(&args).unwrap().warnings;
+        let warnings = UsherConfig::new(&args).unwrap().warnings;
         assert!(
             warnings[0].contains("USHER_AUTH") && warnings[1].contains("USHER_DRAIN_SECONDS"),
             "{warnings:?}"
         );
         args.secrets.auth = text("service-key,jwt");
-        assert_eq!(Config::new(&args).unwrap().warnings.len(), 1);
+        assert_eq!(UsherConfig::new(&args).unwrap().warnings.len(), 1);
     }
 }

@@ -1,6 +1,6 @@
 //! Whatever a stranger can send is read without a panic, and nothing is taken for what it is not.
 //!
-//! Each target takes valid samples, spoils them at random and reads them. `USHER_FUZZ_INPUTS` says how often (`make fuzz`: ten million), `USHER_FUZZ_SEED`
+//! Each target takes valid samples, spoils them at random and reads them. `USHER_FUZZ_INPUTS` says how often (`make fuzz`: ten million), `USHER_TEST_SEED`
 //! repeats a run. An input that makes a reader panic is printed.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
@@ -16,11 +16,11 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::http::idempotency::IdempotencyKey;
-use crate::http::identity::{Callers, Settings};
+use crate::http::identity::{IdentityResolver, IdentitySettings};
 use crate::http::jwt;
 use crate::ids::{CouponId, PaymentId, QueueId, UserId};
 use crate::outbox::event;
-use crate::queue::{Claims, Signer};
+use crate::queue::{Claims, TokenSigner};
 use crate::{catalogue, coupons, http, payment, queue, rewards, seats, wallet};
 
 const FEW: u64 = 20_000;
@@ -28,9 +28,9 @@ const FEW: u64 = 20_000;
 const LONGEST: usize = 2_000;
 
 /// Random numbers by splitmix64: fast, and the same again from the same seed.
-struct Dice(u64);
+struct SplitMixRng(u64);
 
-impl Dice {
+impl SplitMixRng {
     fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -68,7 +68,7 @@ const NASTY: [&[u8]; 14] = [
 ];
 
 /// One of the samples, spoiled in one to six places; one in a hundred stays whole.
-fn spoiled(dice: &mut Dice, samples: &[Vec<u8>]) -> Vec<u8> {
+fn spoiled(dice: &mut SplitMixRng, samples: &[Vec<u8>]) -> Vec<u8> {
     let mut input = samples[dice.below(samples.len())].clone();
     if dice.below(100) == 0 {
         return input;
@@ -99,14 +99,22 @@ fn spoiled(dice: &mut Dice, samples: &[Vec<u8>]) -> Vec<u8> {
 }
 
 fn fuzz(target: &str, samples: &[Vec<u8>], mut read: impl FnMut(&[u8])) {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
-    let seed = number("USHER_FUZZ_SEED").unwrap_or_else(rand::random);
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .filter(|text| !text.is_empty())
+            .map(|text| text.parse().expect("a number"))
+    };
+    let seed = number("USHER_TEST_SEED").unwrap_or_else(rand::random);
     let inputs = number("USHER_FUZZ_INPUTS").unwrap_or(FEW);
-    let mut dice = Dice(seed);
+    let mut dice = SplitMixRng(seed);
     for at in 0..inputs {
         let input = spoiled(&mut dice, samples);
         if catch_unwind(AssertUnwindSafe(|| read(&input))).is_err() {
-            panic!("{target}, seed {seed}, input {at}: {:?} {input:?}", String::from_utf8_lossy(&input));
+            panic!(
+                "{target}, seed {seed}, input {at}: {:?} {input:?}",
+                String::from_utf8_lossy(&input)
+            );
         }
     }
     println!("{target}: {inputs} inputs from the seed {seed}");
@@ -123,9 +131,12 @@ fn headers(name: HeaderName, value: &[u8]) -> Option<HeaderMap> {
 #[test]
 fn tokens_are_read_only_as_they_were_signed() {
     let key = |kid: &str, secret: &str| (kid.to_owned(), SecretString::from(secret));
-    let signer = Signer::new(&[key("k2", "the newer secret"), key("k1", "the older secret")]);
-    let claims =
-        |queue: &str, score| Claims { queue: queue.parse().unwrap(), user: Uuid::from_u128(7).into(), score };
+    let signer = TokenSigner::new(&[key("k2", "the newer secret"), key("k1", "the older secret")]);
+    let claims = |queue: &str, score| Claims {
+        queue: queue.parse().unwrap(),
+        user: Uuid::from_u128(7).into(),
+        score,
+    };
     let signed = [claims("demo", 1), claims("a", (1 << 53) - 1), claims(&"q".repeat(64), 1 << 40)];
     let samples: Vec<_> = signed.iter().map(|claims| signer.sign(claims).into_bytes()).collect();
     fuzz("tokens", &samples, |input| {
@@ -190,7 +201,7 @@ fn bodies_are_read_or_refused() {
         catalogue::read_bodies(input);
         coupons::read_bodies(input);
         rewards::read_bodies(input);
-        http::json::try_as::<queue::Settings>(input);
+        http::json::try_as::<queue::QueueSettings>(input);
     });
 }
 
@@ -207,13 +218,17 @@ fn events_are_decoded_or_refused() {
 fn headers_are_read_or_refused() {
     let user = Uuid::new_v4().to_string();
     let service = "5ervice-c2b7a9d84e5f6a1b3c8d7e9f0a";
-    let jwt = jwt::Settings {
-        source: jwt::Source::Secret("7c9e66790d1d4b1f7c0a5be1d94b1f0a".into()),
+    let jwt = jwt::JwtSettings {
+        source: jwt::JwtKeySource::Secret("7c9e66790d1d4b1f7c0a5be1d94b1f0a".into()),
         audience: None,
         issuer: None,
     };
-    let callers =
-        Callers::new(&Settings { header: true, service_keys: vec![service.into()], jwt: Some(jwt) }).unwrap();
+    let callers = IdentityResolver::new(&IdentitySettings {
+        header: true,
+        service_keys: vec![service.into()],
+        jwt: Some(jwt),
+    })
+    .unwrap();
     let samples = texts(&[
         &user,
         &format!("Bearer {service}"),

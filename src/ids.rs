@@ -13,11 +13,11 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::partition::Slot;
+use crate::partition::HashSlot;
 
 /// Why a text is not an identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BadId {
+pub enum InvalidId {
     /// Not of the form `[A-Za-z0-9_-]{1,64}`.
     #[error("must match [A-Za-z0-9_-]{{1,64}}")]
     Name,
@@ -26,9 +26,13 @@ pub enum BadId {
     Uuid,
 }
 
-fn check_name(text: &str) -> Result<(), BadId> {
+fn check_name(text: &str) -> Result<(), InvalidId> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-    if (1..=64).contains(&text.len()) && text.bytes().all(allowed) { Ok(()) } else { Err(BadId::Name) }
+    if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
+        Ok(())
+    } else {
+        Err(InvalidId::Name)
+    }
 }
 
 macro_rules! names {
@@ -45,14 +49,14 @@ macro_rules! names {
             }
 
             /// The slot that this name hashes to.
-            pub fn slot(&self) -> Slot {
-                Slot::of(self.0.as_bytes())
+            pub fn slot(&self) -> HashSlot {
+                HashSlot::of(self.0.as_bytes())
             }
         }
 
         impl FromStr for $name {
-            type Err = BadId;
-            fn from_str(text: &str) -> Result<Self, BadId> {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
                 check_name(text).map(|()| Self(text.into()))
             }
         }
@@ -122,13 +126,13 @@ macro_rules! uuids {
         }
 
         impl FromStr for $name {
-            type Err = BadId;
-            fn from_str(text: &str) -> Result<Self, BadId> {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
                 // The hyphenated form alone: `uuid` would read braces and URNs too, and one thing would have many names.
                 if text.len() != 36 {
-                    return Err(BadId::Uuid);
+                    return Err(InvalidId::Uuid);
                 }
-                text.parse().map(Self).map_err(|_| BadId::Uuid)
+                text.parse().map(Self).map_err(|_| InvalidId::Uuid)
             }
         }
 
@@ -201,9 +205,9 @@ uuids! {
 /// The digest of a request that bears an idempotency key: method, path and body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub struct Fingerprint(#[serde(deserialize_with = "sixteen_bytes")] [u8; 16]);
+pub struct RequestFingerprint(#[serde(deserialize_with = "sixteen_bytes")] [u8; 16]);
 
-impl Fingerprint {
+impl RequestFingerprint {
     /// The sixteen bytes.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
@@ -216,8 +220,8 @@ fn sixteen_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 16], D::Erro
 
 impl UserId {
     /// The slot of the user's wallet and idempotency keys.
-    pub fn slot(&self) -> Slot {
-        Slot::of(self.as_bytes())
+    pub fn slot(&self) -> HashSlot {
+        HashSlot::of(self.as_bytes())
     }
 }
 
@@ -225,12 +229,12 @@ macro_rules! slotted {
     ($($name:ident),*) => {$(
         impl $name {
             /// A new id that carries `slot`.
-            pub fn new(slot: Slot) -> Self {
+            pub fn new(slot: HashSlot) -> Self {
                 Self(slotted_uuid(slot))
             }
 
             /// The slot that the id carries.
-            pub fn slot(self) -> Slot {
+            pub fn slot(self) -> HashSlot {
                 slot_of(self.0)
             }
         }
@@ -242,7 +246,7 @@ slotted!(ReservationId, PaymentId, EntryId, IssueId, ClaimId);
 /// UUID version 8 (RFC 9562, 5.8): 48 bits of milliseconds so that indexes grow at their end, 12 bits of slot, 62 random bits.
 /// The time in it only orders; nothing reads it as a clock.
 #[expect(clippy::disallowed_methods, reason = "it only orders")]
-fn slotted_uuid(slot: Slot) -> Uuid {
+fn slotted_uuid(slot: HashSlot) -> Uuid {
     let mut bytes: [u8; 16] = rand::random();
     let millis = chrono::Utc::now().timestamp_millis().to_be_bytes();
     bytes[..6].copy_from_slice(&millis[2..]);
@@ -250,9 +254,9 @@ fn slotted_uuid(slot: Slot) -> Uuid {
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
-fn slot_of(uuid: Uuid) -> Slot {
+fn slot_of(uuid: Uuid) -> HashSlot {
     let bytes = uuid.as_bytes();
-    Slot::from_low_bits(u16::from_be_bytes([bytes[6], bytes[7]]))
+    HashSlot::from_low_bits(u16::from_be_bytes([bytes[6], bytes[7]]))
 }
 
 #[cfg(test)]
@@ -262,22 +266,24 @@ mod tests {
     #[test]
     fn names_refuse_what_could_change_a_key() {
         for bad in ["", "a b", "a{b", "a}b", "a:b", "a\0b", "ä", &"x".repeat(65)] {
-            assert_eq!(bad.parse::<QueueId>(), Err(BadId::Name), "{bad:?}");
+            assert_eq!(bad.parse::<QueueId>(), Err(InvalidId::Name), "{bad:?}");
         }
         assert_eq!("Demo_2026-a".parse::<QueueId>().unwrap().as_str(), "Demo_2026-a");
     }
 
     #[test]
     fn uuids_have_one_spelling() {
-        for bad in ["", "x", "{00000000-0000-4000-8000-000000000001}", "00000000000040008000000000000001"] {
-            assert_eq!(bad.parse::<UserId>(), Err(BadId::Uuid), "{bad:?}");
+        for bad in
+            ["", "x", "{00000000-0000-4000-8000-000000000001}", "00000000000040008000000000000001"]
+        {
+            assert_eq!(bad.parse::<UserId>(), Err(InvalidId::Uuid), "{bad:?}");
         }
     }
 
     #[test]
     fn a_service_id_carries_its_slot() {
         for slot in [0, 1, 17, 4095] {
-            let slot = Slot::from_low_bits(slot);
+            let slot = HashSlot::from_low_bits(slot);
             let id = ReservationId::new(slot);
             assert_eq!(id.slot(), slot);
             assert_eq!(id.uuid().get_version_num(), 8);

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use usher::cli::Cli;
+use usher::cli::CommandLine;
 
 // Many small allocations of many sizes, from all threads: measurably cheaper than the system's allocator.
 #[global_allocator]
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn std::error::Error>> {
-    let job = Cli::read().prepare()?;
+    let job = CommandLine::read().prepare()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     Ok(runtime.block_on(job.run())?)
 }

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 pub const MAX: i64 = 9_007_199_254_740_991;
 
 /// An amount or a balance, 0…[`MAX`], in the currency's minor unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, utoipa::ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, utoipa::ToSchema,
+)]
 #[schema(value_type = i64, minimum = 0, maximum = 9_007_199_254_740_991_i64)]
 pub struct Money(i64);
 
@@ -34,7 +36,8 @@ impl Money {
 impl<'de> Deserialize<'de> for Money {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let minor = i64::deserialize(from)?;
-        Self::new(minor).ok_or_else(|| serde::de::Error::custom(format_args!("must be from 0 to {MAX}")))
+        Self::new(minor)
+            .ok_or_else(|| serde::de::Error::custom(format_args!("must be from 0 to {MAX}")))
     }
 }
 
@@ -44,9 +47,17 @@ mod tests {
 
     #[test]
     fn only_integers_in_range_are_money() {
-        for bad in
-            ["-1", "12.5", "1e3", "\"12\"", "9007199254740992", "9223372036854775808", "0x10", "null", "true"]
-        {
+        for bad in [
+            "-1",
+            "12.5",
+            "1e3",
+            "\"12\"",
+            "9007199254740992",
+            "9223372036854775808",
+            "0x10",
+            "null",
+            "true",
+        ] {
             assert!(serde_json::from_str::<Money>(bad).is_err(), "{bad}");
         }
         assert_eq!(serde_json::from_str::<Money>("9007199254740991").unwrap().get(), MAX);

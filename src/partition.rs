@@ -10,9 +10,9 @@ pub const SLOTS: u16 = 4096;
 
 /// The fixed hash of an entity, 0…4095.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Slot(u16);
+pub struct HashSlot(u16);
 
-impl Slot {
+impl HashSlot {
     /// The slot of a name or a user: 64-bit FNV-1a (Fowler, Noll, Vo), folded. It must never change: ids in MySQL carry it.
     pub fn of(bytes: &[u8]) -> Self {
         let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -58,15 +58,15 @@ impl fmt::Debug for Partition {
 
 /// P, the count of partitions: 1…4096, chosen at the first migration and recorded in MySQL; 64 by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Partitions(u16);
+pub struct PartitionCount(u16);
 
-impl Default for Partitions {
+impl Default for PartitionCount {
     fn default() -> Self {
         Self(64)
     }
 }
 
-impl Partitions {
+impl PartitionCount {
     /// P partitions; `None` outside 1…4096.
     pub fn new(count: u16) -> Option<Self> {
         (1..=SLOTS).contains(&count).then_some(Self(count))
@@ -78,7 +78,7 @@ impl Partitions {
     }
 
     /// The partition that a slot is dealt to.
-    pub fn of(self, slot: Slot) -> Partition {
+    pub fn of(self, slot: HashSlot) -> Partition {
         Partition(slot.0 % self.0)
     }
 
@@ -99,24 +99,29 @@ mod tests {
 
     #[test]
     fn the_hash_is_frozen() {
-        assert_eq!(["", "a", "demo"].map(|name| Slot::of(name.as_bytes()).get()), [4033, 192, 2289]);
+        assert_eq!(
+            ["", "a", "demo"].map(|name| HashSlot::of(name.as_bytes()).get()),
+            [4033, 192, 2289]
+        );
     }
 
     #[test]
     fn slots_spread_over_partitions() {
-        let partitions = Partitions::new(64).unwrap();
+        let partitions = PartitionCount::new(64).unwrap();
         let mut counts = [0_u32; 64];
         for n in 0..64_000_u32 {
-            counts[usize::from(partitions.of(Slot::of(format!("concert-{n}").as_bytes())).get())] += 1;
+            counts[usize::from(
+                partitions.of(HashSlot::of(format!("concert-{n}").as_bytes())).get(),
+            )] += 1;
         }
         assert!(counts.iter().all(|&c| (800..1200).contains(&c)), "{counts:?}");
     }
 
     #[test]
     fn bounds_of_the_count() {
-        assert!(Partitions::new(0).is_none());
-        assert!(Partitions::new(4097).is_none());
-        assert_eq!(Partitions::new(4096).unwrap().all().count(), 4096);
-        assert!(Partitions::new(4).unwrap().nth(4).is_none());
+        assert!(PartitionCount::new(0).is_none());
+        assert!(PartitionCount::new(4097).is_none());
+        assert_eq!(PartitionCount::new(4096).unwrap().all().count(), 4096);
+        assert!(PartitionCount::new(4).unwrap().nth(4).is_none());
     }
 }

@@ -4,7 +4,7 @@
 //! - **drain**: listeners accept nothing more, requests in flight finish.
 //! - **stop**: background work ends after the step it is in, connections that still stand are cut.
 //!
-//! Stop comes as soon as the app says that everything has drained ([`Shutdown::stop`]) and at the deadline at the latest. A second
+//! Stop comes as soon as the app says that everything has drained ([`ShutdownSignal::stop`]) and at the deadline at the latest. A second
 //! signal moves the deadline to now.
 
 use std::future::Future;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The three moments of a shutdown. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Shutdown {
+pub struct ShutdownSignal {
     quiet: CancellationToken,
     drain: CancellationToken,
     stop: CancellationToken,
@@ -23,21 +23,21 @@ pub struct Shutdown {
 
 /// How long the phases last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timing {
+pub struct ShutdownTiming {
     /// From the signal until the listeners close.
     pub quiet: Duration,
     /// From the signal until everything is cut; not shorter than `quiet`.
     pub deadline: Duration,
 }
 
-impl Timing {
+impl ShutdownTiming {
     /// A deadline with a quiet time that fits it: a quarter of it, two seconds at most, which is what a load balancer needs to see it.
     pub fn within(deadline: Duration) -> Self {
         Self { quiet: (deadline / 4).min(Duration::from_secs(2)), deadline }
     }
 }
 
-impl Shutdown {
+impl ShutdownSignal {
     /// A shutdown that has not begun.
     pub fn new() -> Self {
         Self::default()
@@ -66,7 +66,11 @@ impl Shutdown {
     }
 
     /// Waits for the first event of `signals`, then walks through the phases. Ends when stop is reached, by whatever way.
-    pub async fn run<F: Future<Output = ()>>(&self, mut signals: impl FnMut() -> F, timing: Timing) {
+    pub async fn run<F: Future<Output = ()>>(
+        &self,
+        mut signals: impl FnMut() -> F,
+        timing: ShutdownTiming,
+    ) {
         if self.stop.run_until_cancelled(signals()).await.is_some() {
             tracing::info!(quiet = ?timing.quiet, deadline = ?timing.deadline, "shutting down");
             self.quiet.cancel();
@@ -111,8 +115,11 @@ mod tests {
     use super::*;
     use std::time::Instant;
 
-    fn timing(quiet: u64, deadline: u64) -> Timing {
-        Timing { quiet: Duration::from_millis(quiet), deadline: Duration::from_millis(deadline) }
+    fn timing(quiet: u64, deadline: u64) -> ShutdownTiming {
+        ShutdownTiming {
+            quiet: Duration::from_millis(quiet),
+            deadline: Duration::from_millis(deadline),
+        }
     }
 
     /// Gives the first signal at once and the second never.
@@ -129,7 +136,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_phases_come_in_order_and_end_at_the_deadline() {
-        let shutdown = Shutdown::new();
+        let shutdown = ShutdownSignal::new();
         let started = Instant::now();
         let observed = async {
             shutdown.quiet_token().cancelled().await;
@@ -144,7 +151,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_ends_early_once_everything_has_drained() {
-        let shutdown = Shutdown::new();
+        let shutdown = ShutdownSignal::new();
         let app = async {
             shutdown.drain_token().cancelled().await;
             shutdown.stop();
@@ -155,7 +162,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_second_signal_stops_at_once() {
-        let shutdown = Shutdown::new();
+        let shutdown = ShutdownSignal::new();
         let run = shutdown.run(|| std::future::ready(()), timing(600_000, 600_000));
         tokio::time::timeout(Duration::from_secs(10), run).await.unwrap();
         assert!(shutdown.drain_token().is_cancelled() && shutdown.stop_token().is_cancelled());
@@ -163,14 +170,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_app_that_ends_by_itself_needs_no_signal() {
-        let shutdown = Shutdown::new();
+        let shutdown = ShutdownSignal::new();
         shutdown.stop();
         shutdown.run(std::future::pending::<()>, timing(600_000, 600_000)).await;
     }
 
     #[test]
     fn the_quiet_time_is_bounded() {
-        assert_eq!(Timing::within(Duration::from_secs(20)).quiet, Duration::from_secs(2));
-        assert_eq!(Timing::within(Duration::from_secs(4)).quiet, Duration::from_secs(1));
+        assert_eq!(ShutdownTiming::within(Duration::from_secs(20)).quiet, Duration::from_secs(2));
+        assert_eq!(ShutdownTiming::within(Duration::from_secs(4)).quiet, Duration::from_secs(1));
     }
 }

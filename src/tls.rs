@@ -61,7 +61,8 @@ pub fn client(authorities: Option<&Path>) -> Result<ClientConfig, Error> {
             }
         }
     }
-    let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let config =
+        ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
@@ -71,14 +72,17 @@ pub fn client(authorities: Option<&Path>) -> Result<ClientConfig, Error> {
 /// When a file can't be read, or the key is not that of the certificate.
 pub fn server(chain: &Path, key: &Path, protocols: &[&[u8]]) -> Result<ServerConfig, Error> {
     let private = PrivateKeyDer::from_pem_file(key).map_err(Error::of(key))?;
-    let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let mut config = config.with_no_client_auth().with_single_cert(certificates(chain)?, private)?;
+    let config =
+        ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let mut config =
+        config.with_no_client_auth().with_single_cert(certificates(chain)?, private)?;
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(Error::of(path))?.collect();
+    let all: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).map_err(Error::of(path))?.collect();
     match all.map_err(Error::of(path))? {
         none if none.is_empty() => Err(Error::Empty(path.to_owned())),
         all => Ok(all),

@@ -31,14 +31,14 @@ const ASSETS: &[(&str, &str, &str)] = files![
     "api.js" "text/javascript; charset=utf-8",
     "booking.js" "text/javascript; charset=utf-8",
     "console.js" "text/javascript; charset=utf-8",
-    "crowd.js" "text/javascript; charset=utf-8",
-    "curve.js" "text/javascript; charset=utf-8",
+    "simulation.js" "text/javascript; charset=utf-8",
+    "chart.js" "text/javascript; charset=utf-8",
     "dom.js" "text/javascript; charset=utf-8",
-    "line.js" "text/javascript; charset=utf-8",
+    "queue.js" "text/javascript; charset=utf-8",
     "metrics.js" "text/javascript; charset=utf-8",
     "seatmap.js" "text/javascript; charset=utf-8",
     "waiting.js" "text/javascript; charset=utf-8",
-    "words.js" "text/javascript; charset=utf-8",
+    "messages.js" "text/javascript; charset=utf-8",
 ];
 
 /// The booking demo at `/` and the waiting page of every queue.
@@ -56,7 +56,8 @@ pub fn admin<S: Clone + Send + Sync + 'static>() -> Router<S> {
 fn assets<S: Clone + Send + Sync + 'static>() -> Router<S> {
     ASSETS.iter().fold(Router::new(), |router, &(name, kind, text)| {
         let text = Bytes::from_static(text.as_bytes());
-        let serve = move |headers: HeaderMap| std::future::ready(answer(&headers, kind, text.clone()));
+        let serve =
+            move |headers: HeaderMap| std::future::ready(answer(&headers, kind, text.clone()));
         router.route(&format!("/assets/{name}"), get(serve))
     })
 }
@@ -64,13 +65,16 @@ fn assets<S: Clone + Send + Sync + 'static>() -> Router<S> {
 /// A page in the visitor's language. The element `html` says which; the scripts read it there.
 fn page<S: Clone + Send + Sync + 'static>(english: &'static str) -> MethodRouter<S> {
     let pages = ["en", "ko"].map(|language| {
-        let text = english.replacen("<html lang=\"en\">", &format!("<html lang=\"{language}\">"), 1);
+        let text =
+            english.replacen("<html lang=\"en\">", &format!("<html lang=\"{language}\">"), 1);
         (language, Bytes::from(text))
     });
     get(move |headers: HeaderMap| {
         let (language, text) = &pages[usize::from(prefers_korean(&headers))];
         let head = [(CONTENT_LANGUAGE, *language), (VARY, "accept-language")];
-        std::future::ready((head, answer(&headers, "text/html; charset=utf-8", text.clone())).into_response())
+        std::future::ready(
+            (head, answer(&headers, "text/html; charset=utf-8", text.clone())).into_response(),
+        )
     })
 }
 
@@ -94,17 +98,22 @@ fn answer(headers: &HeaderMap, kind: &'static str, text: Bytes) -> Response {
 /// A validator that is the same on every instance of a build (RFC 9110, 8.8.3).
 fn tag(text: &[u8]) -> String {
     let digest = Sha256::digest(text);
-    format!("\"{:016x}\"", digest.iter().take(8).fold(0_u64, |all, &byte| (all << 8) | u64::from(byte)))
+    format!(
+        "\"{:016x}\"",
+        digest.iter().take(8).fold(0_u64, |all, &byte| (all << 8) | u64::from(byte))
+    )
 }
 
 /// Whether Accept-Language (RFC 9110, 12.5.4) puts Korean before English.
 fn prefers_korean(headers: &HeaderMap) -> bool {
-    let text = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let text =
+        headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let weight = |language: &str| {
         let mut best = 0.0_f32;
         for range in text.split(',') {
             let (range, parameters) = range.split_once(';').unwrap_or((range, ""));
-            let quality = parameters.trim().strip_prefix("q=").map_or(Some(1.0), |text| text.parse().ok());
+            let quality =
+                parameters.trim().strip_prefix("q=").map_or(Some(1.0), |text| text.parse().ok());
             let primary = range.trim().split('-').next().unwrap_or_default();
             if primary.eq_ignore_ascii_case(language) {
                 best = best.max(quality.unwrap_or(0.0));
@@ -141,7 +150,11 @@ mod tests {
             ("ko;q=x", "en"),
         ] {
             let (status, headers, page) = ask("/waiting/demo", ("accept-language", accept)).await;
-            assert_eq!((status, &headers["content-language"]), (200, &language.parse().unwrap()), "{accept}");
+            assert_eq!(
+                (status, &headers["content-language"]),
+                (200, &language.parse().unwrap()),
+                "{accept}"
+            );
             assert!(page.contains(&format!("<html lang=\"{language}\">")), "{accept}");
         }
     }
@@ -167,11 +180,14 @@ mod tests {
             for quoted in text.split('"').filter(|part| part.starts_with("/assets/")) {
                 assert_eq!(ask(quoted, ("x", "y")).await.0, 200, "{quoted}");
             }
-            for module in text.split("from \"./").skip(1).filter_map(|rest| rest.split('"').next()) {
+            for module in text.split("from \"./").skip(1).filter_map(|rest| rest.split('"').next())
+            {
                 assert!(ASSETS.iter().any(|asset| asset.0 == module), "{module}");
             }
             assert!(
-                !text.contains(" style=") && !text.contains("<script>") && !text.contains(" onclick="),
+                !text.contains(" style=")
+                    && !text.contains("<script>")
+                    && !text.contains(" onclick="),
                 "inline"
             );
             let elsewhere = text.replace("http://www.w3.org/2000/svg", "");

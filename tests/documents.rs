@@ -17,7 +17,11 @@ fn every_test_that_security_names_exists() {
     let named: Vec<_> = page.split('`').filter_map(|word| word.split_once(".rs: ")).collect();
     assert!(named.len() > 30, "{named:?}");
     for (file, test) in named {
-        let path = if file.starts_with("src/") { format!("{file}.rs") } else { format!("tests/{file}.rs") };
+        let path = if file.starts_with("src/") {
+            format!("{file}.rs")
+        } else {
+            format!("tests/{file}.rs")
+        };
         assert!(text(&path).contains(&format!("fn {test}(")), "{path} has no {test}");
     }
     for risk in 1..=10 {
@@ -51,8 +55,16 @@ fn every_dependency_has_its_reason() {
     let listed: BTreeSet<_> =
         rows.filter(|(_, reason)| reason.len() > 4).map(|(name, _)| name.to_owned()).collect();
     assert!(needed.len() > 40, "{needed:?}");
-    assert_eq!(needed.difference(&listed).collect::<Vec<_>>(), Vec::<&String>::new(), "have no reason");
-    assert_eq!(listed.difference(&needed).collect::<Vec<_>>(), Vec::<&String>::new(), "are not needed");
+    assert_eq!(
+        needed.difference(&listed).collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "have no reason"
+    );
+    assert_eq!(
+        listed.difference(&needed).collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "are not needed"
+    );
 }
 
 #[test]

@@ -57,7 +57,8 @@ fn code(source: &str) -> String {
 
 #[test]
 fn the_registry_is_the_folder() {
-    let registered: BTreeSet<_> = scripts::ALL.iter().map(|script| script.name().to_owned()).collect();
+    let registered: BTreeSet<_> =
+        scripts::ALL.iter().map(|script| script.name().to_owned()).collect();
     let there: BTreeSet<_> = script_sources().into_iter().map(|(name, _)| name).collect();
     assert!(there.len() > 20, "{there:?}");
     assert_eq!(registered, there);
@@ -72,7 +73,10 @@ fn every_header_has_the_form() {
         let header: Vec<&str> =
             lines[1..].iter().map_while(|line| line.strip_prefix("--")).map(str::trim).collect();
         let about = header.iter().take_while(|line| !line.is_empty()).last();
-        assert!(about.is_some_and(|line| line.ends_with('.')), "{name}: a sentence says what it does");
+        assert!(
+            about.is_some_and(|line| line.ends_with('.')),
+            "{name}: a sentence says what it does"
+        );
         let place = |tag: &str| {
             let at: Vec<_> = header
                 .iter()
@@ -86,7 +90,10 @@ fn every_header_has_the_form() {
         let order = ["KEYS:", "ARGV:", "Reply:", "uses:"].map(place);
         assert!(order.is_sorted(), "{name}: KEYS, ARGV, Reply, uses stand in this order");
         assert_eq!(order[3], header.len() - 1, "{name}: `uses:` ends the header");
-        assert!(header[order[1]].starts_with("ARGV: generation"), "{name}: the generation comes first");
+        assert!(
+            header[order[1]].starts_with("ARGV: generation"),
+            "{name}: the generation comes first"
+        );
         assert!(header[order[2]].len() > "Reply: ".len(), "{name}: the reply is told");
     }
 }
@@ -103,7 +110,11 @@ fn the_guard_comes_first_everywhere() {
         let body = script.body().splitn(3, '\n').nth(2).unwrap();
         let first = code(guard);
         let first = first.lines().find(|line| !line.trim().is_empty()).unwrap();
-        assert!(code(body).starts_with(first), "{}: the guard is the first that runs", script.name());
+        assert!(
+            code(body).starts_with(first),
+            "{}: the guard is the first that runs",
+            script.name()
+        );
     }
 }
 
@@ -112,14 +123,22 @@ fn every_library_tells_what_it_gives_and_is_used() {
     let used: BTreeSet<String> = script_sources()
         .iter()
         .filter_map(|(_, source)| source.lines().find_map(|line| line.strip_prefix("-- uses: ")))
-        .flat_map(|line| line.split_whitespace().map(|word| format!("lib/{word}")).collect::<Vec<_>>())
+        .flat_map(|line| {
+            line.split_whitespace().map(|word| format!("lib/{word}")).collect::<Vec<_>>()
+        })
         .collect();
-    let libraries: BTreeSet<String> =
-        sources().into_iter().map(|(name, _)| name).filter(|name| name.starts_with("lib/")).collect();
+    let libraries: BTreeSet<String> = sources()
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| name.starts_with("lib/"))
+        .collect();
     assert_eq!(used, libraries);
     for (name, source) in sources().into_iter().filter(|(name, _)| name.starts_with("lib/")) {
         assert!(source.starts_with("-- "), "{name}: it opens with what it is for");
-        assert!(source.lines().any(|line| line.starts_with("-- Gives: ")), "{name}: it tells what it gives");
+        assert!(
+            source.lines().any(|line| line.starts_with("-- Gives: ")),
+            "{name}: it tells what it gives"
+        );
     }
 }
 
@@ -129,12 +148,14 @@ fn every_script_is_called_from_one_place() {
     for path in files("src", "rs") {
         let text = fs::read_to_string(&path).unwrap();
         // Recovery lays what any room keeps, and settles by the rooms' own steps; its scripts are its own.
-        let recovery =
-            path.components().any(|part| part.as_os_str() == "recovery") || path.ends_with("pinned.rs");
+        let recovery = path.components().any(|part| part.as_os_str() == "recovery")
+            || path.ends_with("pinned.rs");
         let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
         for (at, _) in text.match_indices("scripts::") {
-            let name: String =
-                text[at + 9..].chars().take_while(|it| it.is_ascii_uppercase() || *it == '_').collect();
+            let name: String = text[at + 9..]
+                .chars()
+                .take_while(|it| it.is_ascii_uppercase() || *it == '_')
+                .collect();
             if name == "ALL" {
                 continue;
             }
@@ -142,7 +163,10 @@ fn every_script_is_called_from_one_place() {
                 assert!(path.ends_with("orphans_store.rs"), "{}: {name}", path.display());
             } else if !name.is_empty() {
                 assert_eq!(recovery, name.starts_with("RECOVERY_"), "{}: {name}", path.display());
-                places.entry(name).or_default().push(path.file_stem().unwrap().to_str().unwrap().to_owned());
+                places
+                    .entry(name)
+                    .or_default()
+                    .push(path.file_stem().unwrap().to_str().unwrap().to_owned());
             }
         }
     }
@@ -160,7 +184,9 @@ fn every_script_is_called_from_one_place() {
 fn keys_are_declared_and_work_is_bounded() {
     for (name, source) in sources() {
         let code = code(&source);
-        for word in ["KEYS[", "redis.pcall", "loadstring", "dofile", "math.random", "os.", "os.time"] {
+        for word in
+            ["KEYS[", "redis.pcall", "loadstring", "dofile", "math.random", "os.", "os.time"]
+        {
             // Recovery names a hash that it lays, and keys that it clears, behind those of the header.
             let behind = word == "KEYS[" && name.starts_with("recovery/");
             assert!(behind || !code.contains(word), "{name}: {word}");
@@ -170,8 +196,8 @@ fn keys_are_declared_and_work_is_bounded() {
             let words: Vec<&str> = call["redis.call(".len()..].split(',').map(str::trim).collect();
             let command = words[0].trim_matches(|it| "')\"".contains(it));
             for endless in [
-                "KEYS", "SCAN", "HGETALL", "HKEYS", "HVALS", "SMEMBERS", "FLUSHALL", "FLUSHDB", "SORT",
-                "EVAL",
+                "KEYS", "SCAN", "HGETALL", "HKEYS", "HVALS", "SMEMBERS", "FLUSHALL", "FLUSHDB",
+                "SORT", "EVAL",
             ] {
                 assert_ne!(command, endless, "{name}: unbounded or forbidden: {call}");
             }
@@ -183,7 +209,8 @@ fn keys_are_declared_and_work_is_bounded() {
             }
             if command != "TIME" {
                 // A name from the header, or one that a loop over such names gives.
-                let rest = words[1].trim_start_matches(|it: char| it.is_ascii_alphanumeric() || it == '_');
+                let rest =
+                    words[1].trim_start_matches(|it: char| it.is_ascii_alphanumeric() || it == '_');
                 let ends = rest.is_empty() || rest.starts_with([')', '[']);
                 let plain = rest.len() < words[1].len() && ends;
                 assert!(plain, "{name}: a key that is put together in the script: {call}");
@@ -197,21 +224,27 @@ fn keys_are_declared_and_work_is_bounded() {
 fn nothing_is_assigned_that_is_not_local() {
     for script in scripts::ALL {
         let (mut locals, mut inside) = (BTreeSet::new(), 0);
-        let names = |text: &str| text.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>();
+        let names =
+            |text: &str| text.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>();
         for line in code(script.body()).lines().map(str::trim) {
             let table_field = inside > 0;
             inside += line.matches('{').count() as i64 - line.matches('}').count() as i64;
-            if let Some((_, parameters)) = line.split_once("function").and_then(|it| it.1.split_once('(')) {
+            if let Some((_, parameters)) =
+                line.split_once("function").and_then(|it| it.1.split_once('('))
+            {
                 locals.extend(names(parameters.split(')').next().unwrap()));
             }
             if let Some(looped) = line.strip_prefix("for ") {
-                let looped = looped.split_once(" in ").or_else(|| looped.split_once(" = ")).unwrap().0;
+                let looped =
+                    looped.split_once(" in ").or_else(|| looped.split_once(" = ")).unwrap().0;
                 locals.extend(names(looped));
             } else if let Some(declared) = line.strip_prefix("local ") {
                 locals.extend(names(declared.split('=').next().unwrap()));
             } else if let Some((assigned, _)) = line.split_once(" = ")
                 && !table_field
-                && assigned.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ',' | ' '))
+                && assigned
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ',' | ' '))
             {
                 for name in names(assigned) {
                     // `_` stands in many a scope as something thrown away, and is nobody's to assign to.
@@ -237,8 +270,11 @@ fn the_clock_is_read_once_and_in_the_guard() {
 fn no_text_of_a_client_is_read_as_a_number() {
     for (name, source) in sources() {
         for (at, _) in source.match_indices("tonumber(") {
-            let argument: String = source[at + 9..].chars().take_while(|it| !")\n".contains(*it)).collect();
-            for text in ["user", "key", "fingerprint", "detail", "queue", "concert", "schedule", "reason"] {
+            let argument: String =
+                source[at + 9..].chars().take_while(|it| !")\n".contains(*it)).collect();
+            for text in
+                ["user", "key", "fingerprint", "detail", "queue", "concert", "schedule", "reason"]
+            {
                 let is_it = argument == text || argument.ends_with(&format!(".{text}"));
                 assert!(!is_it, "{name}: tonumber({argument})");
             }
@@ -249,12 +285,13 @@ fn no_text_of_a_client_is_read_as_a_number() {
 #[test]
 fn scripts_that_write_say_so_and_those_that_do_not_cannot() {
     const WRITES: [&str; 14] = [
-        "SET", "DEL", "HSET", "HDEL", "HINCRBY", "ZADD", "ZREM", "ZPOPMIN", "SADD", "SREM", "INCR", "INCRBY",
-        "XADD", "EXPIRE",
+        "SET", "DEL", "HSET", "HDEL", "HINCRBY", "ZADD", "ZREM", "ZPOPMIN", "SADD", "SREM", "INCR",
+        "INCRBY", "XADD", "EXPIRE",
     ];
     for (name, source) in script_sources() {
         let read_only = source.starts_with("#!lua flags=no-writes");
-        let writes = WRITES.iter().any(|command| source.contains(&format!("redis.call('{command}'")));
+        let writes =
+            WRITES.iter().any(|command| source.contains(&format!("redis.call('{command}'")));
         assert!(!(read_only && writes), "{name}: it says no-writes and writes");
     }
     // What changes durable state is told to the outbox: who uses it publishes, and nobody publishes twice.

@@ -21,8 +21,8 @@ const FLOOR: [&str; 5] = ["redis", "mysql", "outbox", "telemetry", "http"];
 fn may_name(module: &str) -> Option<Vec<&'static str>> {
     let floor_and = |rooms: &[&'static str]| Some([&FLOOR, rooms].concat());
     match module {
-        "lib" | "failpoint" | "shutdown" | "telemetry" | "dev" | "ids" | "money" | "partition" | "time"
-        | "tls" | "web" => Some(vec![]),
+        "lib" | "failpoint" | "shutdown" | "telemetry" | "dev" | "ids" | "money" | "partition"
+        | "time" | "tls" | "web" => Some(vec![]),
         "main" => Some(vec!["cli"]),
         "cli" => Some(vec!["app", "config", "failpoint", "redis", "telemetry", "top"]),
         // Knows the metrics' names, and an instance only from outside.
@@ -90,7 +90,8 @@ fn files(dirs: &[&str]) -> Vec<(String, String)> {
 
 /// The service's own Rust files.
 fn sources() -> Vec<(String, String)> {
-    let sources: Vec<_> = files(&["src"]).into_iter().filter(|(path, _)| path.ends_with(".rs")).collect();
+    let sources: Vec<_> =
+        files(&["src"]).into_iter().filter(|(path, _)| path.ends_with(".rs")).collect();
     assert!(sources.len() > 50);
     sources
 }
@@ -98,8 +99,13 @@ fn sources() -> Vec<(String, String)> {
 /// The same without their unit tests.
 fn service() -> Vec<(String, String)> {
     let is_test = |path: &str| path.ends_with("/tests.rs") || path.ends_with("_tests.rs");
-    let cut = |text: String| text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned();
-    sources().into_iter().filter(|(path, _)| !is_test(path)).map(|(path, text)| (path, cut(text))).collect()
+    let cut =
+        |text: String| text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned();
+    sources()
+        .into_iter()
+        .filter(|(path, _)| !is_test(path))
+        .map(|(path, text)| (path, cut(text)))
+        .collect()
 }
 
 /// `src/seats/store.rs` belongs to `seats`, `src/cli.rs` to `cli`.
@@ -142,7 +148,10 @@ fn named(text: &str) -> BTreeSet<String> {
 #[test]
 fn lists_of_imports_are_read() {
     let text = "use crate::{mysql::{self, pool}, queue, redis as r};\nuse crate::http::Json; usher::cli::x()";
-    assert_eq!(named(text).into_iter().collect::<Vec<_>>(), ["cli", "http", "mysql", "queue", "redis"]);
+    assert_eq!(
+        named(text).into_iter().collect::<Vec<_>>(),
+        ["cli", "http", "mysql", "queue", "redis"]
+    );
 }
 
 #[test]
@@ -153,8 +162,9 @@ fn arrows_run_one_way() {
             panic!("{path}: tests/tidy.rs does not know what `{module}` may name")
         };
         for other in named(&text) {
-            let fine =
-                other == module || EVERYBODYS.contains(&other.as_str()) || allowed.contains(&other.as_str());
+            let fine = other == module
+                || EVERYBODYS.contains(&other.as_str())
+                || allowed.contains(&other.as_str());
             // The library's own lines in the binary, and what a macro or a visibility names.
             let no_module = ["", "self"].contains(&other.as_str());
             assert!(fine || no_module, "{path}: `{module}` must not name `{other}`");
@@ -165,7 +175,8 @@ fn arrows_run_one_way() {
 #[test]
 fn one_room_speaks_to_redis() {
     for (path, text) in sources() {
-        let names = text.split(|it: char| !it.is_alphanumeric() && it != '_').any(|word| word == "fred");
+        let names =
+            text.split(|it: char| !it.is_alphanumeric() && it != '_').any(|word| word == "fred");
         assert!(!names || path.starts_with("src/redis/"), "{path} names fred");
         let calls = text.contains(".call(&scripts::") || text.contains("scripts::");
         let store = path.ends_with("store.rs") || path.starts_with("src/redis/");
@@ -201,7 +212,8 @@ fn domain_errors_know_no_http_and_rules_no_stores() {
             assert!(!text.contains("StatusCode") && !text.contains("Problem"), "{path} knows HTTP");
         }
         if path.ends_with("/rules.rs") {
-            for word in ["async ", "sqlx", "crate::redis", "crate::mysql", "StatusCode", "Problem"] {
+            for word in ["async ", "sqlx", "crate::redis", "crate::mysql", "StatusCode", "Problem"]
+            {
                 assert!(!text.contains(word), "{path}: rules are pure, and this has «{word}»");
             }
         }
@@ -278,8 +290,9 @@ fn nothing_is_left_undone_and_nothing_names_a_machine() {
             }
             for place in &paths {
                 // Homebrew's own place on Linux is the same on every machine.
-                let known =
-                    line.contains("/home/linuxbrew/") || path == "Dockerfile" || path == "docker-compose.yml";
+                let known = line.contains("/home/linuxbrew/")
+                    || path == "Dockerfile"
+                    || path == "docker-compose.yml";
                 assert!(known || !line.contains(place.as_str()), "{path}: {line}");
             }
         }
@@ -292,8 +305,13 @@ fn alerts_name_metrics_that_exist() {
     let rules = fs::read_to_string(root().join("grafana/prometheus/alerts.yml")).unwrap();
     let words = rules.split(|it: char| !(it.is_ascii_alphanumeric() || it == '_'));
     let named: BTreeSet<&str> = words.filter(|word| word.starts_with("usher_")).collect();
-    let known: BTreeSet<&str> = usher::telemetry::Metric::ALL.iter().map(|metric| metric.name()).collect();
-    assert!(named.len() > 4 && named.is_subset(&known), "{:?}", named.difference(&known).collect::<Vec<_>>());
+    let known: BTreeSet<&str> =
+        usher::telemetry::Metric::ALL.iter().map(|metric| metric.name()).collect();
+    assert!(
+        named.len() > 4 && named.is_subset(&known),
+        "{:?}",
+        named.difference(&known).collect::<Vec<_>>()
+    );
 }
 
 /// Who is paged at night looks for the alert's name.

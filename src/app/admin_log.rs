@@ -21,24 +21,24 @@ use utoipa_axum::routes;
 
 use super::Error;
 use crate::config::MigrateSettings;
-use crate::http::page::Limit;
-use crate::http::peer::Peer;
-use crate::http::query::Query;
+use crate::http::page::PageLimit;
+use crate::http::peer::PeerAddress;
+use crate::http::query::QueryParams;
 use crate::http::secret::key_id;
-use crate::http::{Json, Problem, request_id};
+use crate::http::{JsonBody, ProblemDetails, request_id};
 use crate::mysql;
-use crate::time::Millis;
+use crate::time::UnixMillis;
 
 /// The longest name that is kept; no object has a longer one.
 const LONGEST: usize = 64;
 
-struct Log {
+struct AdminLogState {
     mysql: MySqlPool,
     key_id: String,
 }
 
 /// What is known of a call before it is carried out.
-struct Line {
+struct PendingAction {
     peer: String,
     request_id: String,
     method: String,
@@ -52,19 +52,19 @@ pub(super) fn keep<S: Clone + Send + Sync + 'static>(
     mysql: MySqlPool,
     key: &SecretString,
 ) -> Router<S> {
-    let log = Arc::new(Log { mysql, key_id: key_id(key) });
+    let log = Arc::new(AdminLogState { mysql, key_id: key_id(key) });
     router.route_layer(from_fn_with_state(log, record))
 }
 
-async fn record(State(log): State<Arc<Log>>, request: Request, next: Next) -> Response {
+async fn record(State(log): State<Arc<AdminLogState>>, request: Request, next: Next) -> Response {
     if request.method().is_safe() {
         return next.run(request).await;
     }
-    let id = match log.begin(&Line::of(&request)).await {
+    let id = match log.begin(&PendingAction::of(&request)).await {
         Ok(id) => id,
         Err(error) => {
             tracing::error!(%error, "an admin call is refused: its line can't be written");
-            return Problem::from(mysql::Error::from(error)).into_response();
+            return ProblemDetails::from(mysql::Error::from(error)).into_response();
         }
     };
     let response = next.run(request).await;
@@ -74,8 +74,8 @@ async fn record(State(log): State<Arc<Log>>, request: Request, next: Next) -> Re
     response
 }
 
-impl Log {
-    async fn begin(&self, line: &Line) -> Result<u64, sqlx::Error> {
+impl AdminLogState {
+    async fn begin(&self, line: &PendingAction) -> Result<u64, sqlx::Error> {
         let insert = "INSERT INTO admin_actions (at, key_id, peer, request_id, method, route, object) \
                       VALUES (UTC_TIMESTAMP(3), ?, ?, ?, ?, ?, ?)";
         let done = sqlx::query(insert)
@@ -96,13 +96,15 @@ impl Log {
     }
 }
 
-impl Line {
+impl PendingAction {
     fn of(request: &Request) -> Self {
         let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-        let peer = request.extensions().get::<Peer>();
+        let peer = request.extensions().get::<PeerAddress>();
         Self {
-            peer: peer
-                .map_or_else(|| "unknown".to_owned(), |Peer(peer)| peer.ip().to_canonical().to_string()),
+            peer: peer.map_or_else(
+                || "unknown".to_owned(),
+                |PeerAddress(peer)| peer.ip().to_canonical().to_string(),
+            ),
             request_id: request_id::told(request.headers()).unwrap_or_default().to_owned(),
             method: request.method().as_str().chars().take(16).collect(),
             route: route.to_owned(),
@@ -121,7 +123,7 @@ fn object(route: &str, path: &str) -> Option<String> {
 }
 
 #[derive(FromRow)]
-struct Kept {
+struct RecordedActions {
     id: u64,
     at: DateTime<Utc>,
     key_id: String,
@@ -146,7 +148,7 @@ pub async fn print(settings: &MigrateSettings, newest: u32) -> Result<(), Error>
         let at = line.at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
         let status = line.status.map_or_else(|| "?".to_owned(), |status| status.to_string());
         let object = line.object.as_deref().unwrap_or("-");
-        let Kept { key_id, peer, request_id, method, route, .. } = line;
+        let RecordedActions { key_id, peer, request_id, method, route, .. } = line;
         writeln!(
             out,
             "{at}  {status:<3} {method} {route} {object}  from {peer}, key {key_id}, request {request_id}"
@@ -157,7 +159,11 @@ pub async fn print(settings: &MigrateSettings, newest: u32) -> Result<(), Error>
 }
 
 /// The newest lines older than the one of this id.
-async fn newest_before(pool: &MySqlPool, before: u64, most: u32) -> Result<Vec<Kept>, mysql::Error> {
+async fn newest_before(
+    pool: &MySqlPool,
+    before: u64,
+    most: u32,
+) -> Result<Vec<RecordedActions>, mysql::Error> {
     let select = "SELECT id, at, key_id, peer, request_id, method, route, object, status FROM admin_actions \
                   WHERE id < ? ORDER BY id DESC LIMIT ?";
     Ok(sqlx::query_as(select).bind(before).bind(most).fetch_all(pool).await?)
@@ -171,8 +177,8 @@ pub(super) fn router() -> OpenApiRouter<MySqlPool> {
 /// What somebody did by the admin API.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AdminAction)]
-struct ActionDto {
-    at: Millis,
+struct AdminActionDto {
+    at: UnixMillis,
     method: String,
     route: String,
     /// The name in the path, if the route has one.
@@ -188,8 +194,8 @@ struct ActionDto {
 /// A page of them, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AdminActions)]
-struct ActionsDto {
-    items: Vec<ActionDto>,
+struct AdminActionsDto {
+    items: Vec<AdminActionDto>,
     /// For `before`, when there is more.
     next: Option<String>,
 }
@@ -197,26 +203,29 @@ struct ActionsDto {
 /// Which page of the list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-struct Page {
+struct AdminActionsQuery {
     /// 1…500, 50 if left out.
     #[serde(default)]
-    limit: Limit,
+    limit: PageLimit,
     /// The `next` of the page before.
     #[param(value_type = Option<String>)]
     before: Option<u64>,
 }
 
 /// Who changed what by the admin API, newest first. Calls that only read leave no line.
-#[utoipa::path(get, path = "/admin/actions", tag = "admin", params(Page),
-    responses((status = 200, body = ActionsDto), (status = 422, body = Problem)), security(("admin" = [])))]
-async fn list(State(mysql): State<MySqlPool>, Query(page): Query<Page>) -> Result<Json<ActionsDto>, Problem> {
+#[utoipa::path(get, path = "/admin/actions", tag = "admin", params(AdminActionsQuery),
+    responses((status = 200, body = AdminActionsDto), (status = 422, body = ProblemDetails)), security(("admin" = [])))]
+async fn list(
+    State(mysql): State<MySqlPool>,
+    QueryParams(page): QueryParams<AdminActionsQuery>,
+) -> Result<JsonBody<AdminActionsDto>, ProblemDetails> {
     let limit = page.limit.get();
     let most = u32::try_from(limit).unwrap_or(u32::MAX).saturating_add(1);
     let mut lines = newest_before(&mysql, page.before.unwrap_or(u64::MAX), most).await?;
     let more = lines.len() > limit;
     lines.truncate(limit);
     let next = lines.last().filter(|_| more).map(|line| line.id.to_string());
-    let items = lines.into_iter().map(|line| ActionDto {
+    let items = lines.into_iter().map(|line| AdminActionDto {
         at: line.at.into(),
         method: line.method,
         route: line.route,
@@ -226,7 +235,7 @@ async fn list(State(mysql): State<MySqlPool>, Query(page): Query<Page>) -> Resul
         peer: line.peer,
         request_id: line.request_id,
     });
-    Ok(Json(ActionsDto { items: items.collect(), next }))
+    Ok(JsonBody(AdminActionsDto { items: items.collect(), next }))
 }
 
 #[cfg(test)]
@@ -237,7 +246,10 @@ mod tests {
     fn the_object_is_the_name_in_the_path() {
         let put = "/admin/queues/{queue}";
         assert_eq!(object(put, "/admin/queues/show").as_deref(), Some("show"));
-        assert_eq!(object("/admin/users/{user}/facts", "/admin/users/u-1/facts").as_deref(), Some("u-1"));
+        assert_eq!(
+            object("/admin/users/{user}/facts", "/admin/users/u-1/facts").as_deref(),
+            Some("u-1")
+        );
         assert_eq!(object("/admin/audit", "/admin/audit"), None);
         for bad in ["%00", "a b", &"x".repeat(65)] {
             assert_eq!(

@@ -11,14 +11,14 @@ use tower_http::cors::CorsLayer;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, Info, License, OpenApi, OpenApiBuilder, Paths};
 
-use super::{Rooms, admin_log, contract, crowd};
-use crate::dev::crowd::Crowd;
-use crate::http::challenge::Challenge;
-use crate::http::health::{self, Readiness};
-use crate::http::identity::{Callers, USER_HEADER};
-use crate::http::limits::{Kind, Limits};
-use crate::http::page::Limit;
-use crate::http::shedding::Shedding;
+use super::{DomainServices, admin_log, contract, crowd};
+use crate::dev::crowd::SimulatedUsers;
+use crate::http::challenge::ChallengeVerifier;
+use crate::http::health::{self, ReadinessChecks};
+use crate::http::identity::{IdentityResolver, USER_HEADER};
+use crate::http::limits::{RateLimits, RequestKind};
+use crate::http::page::PageLimit;
+use crate::http::shedding::LoadShedding;
 use crate::http::{admin as admin_key, layers, openapi, request_id};
 use crate::queue::TOKEN_HEADER;
 use crate::{catalogue, coupons, payment, queue, recovery, rewards, seats, wallet, web};
@@ -34,7 +34,11 @@ pub fn public_document() -> OpenApi {
         coupons::router().into_openapi(),
         rewards::router().into_openapi(),
     ];
-    document("Usher", "Admission and booking: a line, seats, a wallet, payments, coupons, rewards.", parts)
+    document(
+        "Usher",
+        "Admission and booking: a line, seats, a wallet, payments, coupons, rewards.",
+        parts,
+    )
 }
 
 /// The document of the admin listener.
@@ -52,35 +56,35 @@ pub fn admin_document() -> OpenApi {
 }
 
 /// What a route is for, as limits and shedding see it.
-pub(super) fn kind(method: &Method, route: &str) -> Kind {
+pub(super) fn kind(method: &Method, route: &str) -> RequestKind {
     match (method.as_str(), route) {
         ("GET", "/v1/queues/{queue}/tokens/me")
         | ("GET", "/v1/queues/{queue}/tokens/me/events")
         | ("GET", "/v1/queues/{queue}/check")
-        | ("GET", "/v1/queues/{queue}") => Kind::Poll,
-        ("POST", "/v1/queues/{queue}/tokens" | "/waiting/{queue}/place") => Kind::Join,
+        | ("GET", "/v1/queues/{queue}") => RequestKind::Poll,
+        ("POST", "/v1/queues/{queue}/tokens" | "/waiting/{queue}/place") => RequestKind::Join,
         ("POST", "/v1/reservations")
         | ("POST", "/v1/reservations/best")
         | ("GET", "/v1/schedules/{schedule}/seats")
-        | ("GET", "/v1/concerts/{concert}/schedules") => Kind::Book,
+        | ("GET", "/v1/concerts/{concert}/schedules") => RequestKind::Book,
         ("POST", "/v1/payments")
         | ("GET", "/v1/payments/{id}")
-        | ("POST", "/v1/reservations/{id}/cancel") => Kind::Pay,
-        _ => Kind::Other,
+        | ("POST", "/v1/reservations/{id}/cancel") => RequestKind::Pay,
+        _ => RequestKind::Other,
     }
 }
 
 /// Everything of the public listener.
 #[expect(clippy::too_many_arguments, reason = "each is one part of what stands around the rooms")]
 pub(super) fn public(
-    rooms: &Rooms,
-    callers: Arc<Callers>,
-    limits: Arc<Limits>,
-    shedding: Shedding,
-    challenge: Option<Arc<Challenge>>,
+    rooms: &DomainServices,
+    callers: Arc<IdentityResolver>,
+    limits: Arc<RateLimits>,
+    shedding: LoadShedding,
+    challenge: Option<Arc<ChallengeVerifier>>,
     cors: Option<CorsLayer>,
-    readiness: Arc<Readiness>,
-    bounds: &layers::Settings,
+    readiness: Arc<ReadinessChecks>,
+    bounds: &layers::RequestLimits,
 ) -> Router {
     let routes = Router::new()
         .merge(queue::router().with_state(rooms.queue.clone()))
@@ -98,18 +102,19 @@ pub(super) fn public(
         shedding,
         challenge,
     );
-    let open = web::public().merge(openapi::docs(public_document())).merge(health::router(readiness));
+    let open =
+        web::public().merge(openapi::docs(public_document())).merge(health::router(readiness));
     layers::whole(routes.merge(open), bounds, cors)
 }
 
 /// Everything of the admin listener. `/metrics` and health need no key. Only `usher dev` has a demo crowd.
 pub(super) fn admin(
-    rooms: &Rooms,
+    rooms: &DomainServices,
     key: &SecretString,
-    readiness: Arc<Readiness>,
+    readiness: Arc<ReadinessChecks>,
     metrics: PrometheusHandle,
-    bounds: &layers::Settings,
-    demo: Option<Crowd>,
+    bounds: &layers::RequestLimits,
+    demo: Option<SimulatedUsers>,
 ) -> Router {
     let routes = Router::new()
         .merge(queue::admin_router().with_state(rooms.queue.clone()))
@@ -129,9 +134,13 @@ pub(super) fn admin(
 }
 
 /// What must hold before an instance is given requests.
-pub(super) fn readiness(rooms: &Rooms, draining: CancellationToken) -> Arc<Readiness> {
-    let (redis, mysql, generations) = (rooms.redis.clone(), rooms.mysql.clone(), rooms.redis.clone());
-    let readiness = Readiness::new(draining)
+pub(super) fn readiness(
+    rooms: &DomainServices,
+    draining: CancellationToken,
+) -> Arc<ReadinessChecks> {
+    let (redis, mysql, generations) =
+        (rooms.redis.clone(), rooms.mysql.clone(), rooms.redis.clone());
+    let readiness = ReadinessChecks::new(draining)
         .check("redis", move || {
             let redis = redis.clone();
             async move { redis.ping().await.map_err(|_| "does not answer".to_owned()) }
@@ -156,7 +165,7 @@ pub(super) fn readiness(rooms: &Rooms, draining: CancellationToken) -> Arc<Readi
 fn document<const N: usize>(title: &str, about: &str, parts: [OpenApi; N]) -> OpenApi {
     let header = |name: &str| SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new(name)));
     let components = Components::builder()
-        .schema_from::<Limit>()
+        .schema_from::<PageLimit>()
         .security_scheme("user", header(USER_HEADER))
         .security_scheme("queue_token", header(TOKEN_HEADER))
         .security_scheme(
@@ -167,7 +176,8 @@ fn document<const N: usize>(title: &str, about: &str, parts: [OpenApi; N]) -> Op
     let mut info = Info::new(title, env!("CARGO_PKG_VERSION"));
     info.description = Some(about.to_owned());
     info.license = Some(License::new("Apache-2.0"));
-    let whole = OpenApiBuilder::new().info(info).paths(Paths::new()).components(Some(components)).build();
+    let whole =
+        OpenApiBuilder::new().info(info).paths(Paths::new()).components(Some(components)).build();
     contract::complete(parts.into_iter().fold(whole, OpenApi::merge_from))
 }
 
@@ -186,9 +196,14 @@ mod tests {
                 counts[kind(&method, path) as usize] += 1;
             }
         }
-        let of = |kind: Kind| counts[kind as usize];
+        let of = |kind: RequestKind| counts[kind as usize];
         assert_eq!(
-            (of(Kind::Join), of(Kind::Poll), of(Kind::Book), of(Kind::Pay)),
+            (
+                of(RequestKind::Join),
+                of(RequestKind::Poll),
+                of(RequestKind::Book),
+                of(RequestKind::Pay)
+            ),
             (1, 4, 4, 3),
             "{counts:?}"
         );

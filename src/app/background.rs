@@ -7,14 +7,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Rooms;
-use super::retire::{self, Retirement};
+use super::DomainServices;
+use super::retire::{self, PruneSchedule};
 use crate::http::jwt;
-use crate::http::limits::Limits;
+use crate::http::limits::RateLimits;
 use crate::http::listener;
 use crate::mysql::definitions;
-use crate::outbox::Writer;
-use crate::outbox::pressure::{self, Watermarks};
+use crate::outbox::OutboxWriter;
+use crate::outbox::pressure::{self, PressureWatermarks};
 use crate::telemetry::{self, Metric};
 use crate::{queue, recovery};
 
@@ -22,7 +22,7 @@ use crate::{queue, recovery};
 const REFRESH: Duration = Duration::from_millis(250);
 
 /// Everything that runs.
-pub(super) struct Background {
+pub(super) struct BackgroundTasks {
     sweeps: TaskTracker,
     stop_sweeps: CancellationToken,
     writer: JoinHandle<()>,
@@ -31,14 +31,14 @@ pub(super) struct Background {
 
 /// Starts the promoter, the sweeps, the refresher, the verifier and the writer.
 pub(super) fn start(
-    rooms: &Rooms,
-    writer: Writer,
-    limits: Arc<Limits>,
-    jwt: Option<Arc<jwt::Verifier>>,
-    certificates: Option<Arc<listener::Certificates>>,
-    retirement: Retirement,
-    watermarks: Watermarks,
-) -> Background {
+    rooms: &DomainServices,
+    writer: OutboxWriter,
+    limits: Arc<RateLimits>,
+    jwt: Option<Arc<jwt::JwtVerifier>>,
+    certificates: Option<Arc<listener::ServerCertificates>>,
+    retirement: PruneSchedule,
+    watermarks: PressureWatermarks,
+) -> BackgroundTasks {
     let (sweeps, stop) = (TaskTracker::new(), CancellationToken::new());
     let stop_writer = CancellationToken::new();
     sweeps.spawn(queue::run_promoter(rooms.queue.clone(), stop.clone()));
@@ -54,7 +54,8 @@ pub(super) fn start(
         writer.nudge(),
         stop.clone(),
     ));
-    let settling = recovery::Settling::new(rooms.redis.clone(), rooms.mysql.clone(), writer.nudge());
+    let settling =
+        recovery::StoreReconciler::new(rooms.redis.clone(), rooms.mysql.clone(), writer.nudge());
     sweeps.spawn(recovery::run_settling(settling, stop.clone()));
     sweeps.spawn(limits.tidy(stop.clone()));
     if let Some(jwt) = jwt {
@@ -68,7 +69,7 @@ pub(super) fn start(
     sweeps.spawn(pressure::watch(rooms.redis.clone(), watermarks, stop.clone()));
     sweeps.spawn(writer.nudge().watch(rooms.mysql.clone(), stop.clone()));
     sweeps.close();
-    Background {
+    BackgroundTasks {
         sweeps,
         stop_sweeps: stop,
         writer: tokio::spawn(writer.run(stop_writer.clone())),
@@ -76,7 +77,7 @@ pub(super) fn start(
     }
 }
 
-impl Background {
+impl BackgroundTasks {
     /// Ends the sweeps after the step they are in, then the writer after a last look at the outbox.
     pub(super) async fn stop(self) {
         self.stop_sweeps.cancel();
@@ -89,7 +90,7 @@ impl Background {
 }
 
 /// Reads the definitions again whenever their version has moved.
-async fn refresh(rooms: Rooms, stop: CancellationToken) {
+async fn refresh(rooms: DomainServices, stop: CancellationToken) {
     let mut seen = None;
     let mut ticks = tokio::time::interval(REFRESH);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -69,12 +69,18 @@ mod tests {
             references(&document, &mut named);
             assert!(named.len() > 10);
             for name in named {
-                assert!(document.pointer(name.trim_start_matches('#')).is_some(), "{name} is missing");
+                assert!(
+                    document.pointer(name.trim_start_matches('#')).is_some(),
+                    "{name} is missing"
+                );
             }
             for (path, item) in document["paths"].as_object().unwrap() {
-                for operation in item.as_object().unwrap().values().filter(|it| it["responses"].is_object()) {
+                for operation in
+                    item.as_object().unwrap().values().filter(|it| it["responses"].is_object())
+                {
                     for (status, response) in operation["responses"].as_object().unwrap() {
-                        let kinds: Vec<_> = response["content"].as_object().into_iter().flatten().collect();
+                        let kinds: Vec<_> =
+                            response["content"].as_object().into_iter().flatten().collect();
                         for (kind, content) in kinds {
                             let problem = content["schema"]["$ref"] == super::PROBLEM;
                             assert_eq!(kind == super::PROBLEM_TYPE, problem, "{path} {status}");

@@ -7,14 +7,14 @@ use axum::extract::State;
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
 
-use crate::dev::crowd::{Crowd, MOST_MINUTES, MOST_PEOPLE, PACES, Wish};
+use crate::dev::crowd::{MOST_MINUTES, MOST_PEOPLE, PACES, SimulatedUsers, SimulationSettings};
 use crate::http::problem::FieldError;
-use crate::http::{Json, Problem};
+use crate::http::{JsonBody, ProblemDetails};
 
 /// What operators ask for; a field left out takes its default.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WishDto {
+struct SimulationSettingsDto {
     people: u32,
     #[serde(default = "usual_pace")]
     pace_percent: u32,
@@ -23,16 +23,16 @@ struct WishDto {
 }
 
 fn usual_pace() -> u32 {
-    Wish::NOBODY.pace_percent
+    SimulationSettings::NOBODY.pace_percent
 }
 
 fn usual_minutes() -> u32 {
-    Wish::NOBODY.minutes
+    SimulationSettings::NOBODY.minutes
 }
 
 /// What it is like; the counts are of this process.
 #[derive(Debug, Serialize)]
-struct CrowdDto {
+struct SimulationStateDto {
     people: u32,
     pace_percent: u32,
     minutes: u32,
@@ -50,14 +50,14 @@ struct CrowdDto {
 }
 
 /// The controls.
-pub(super) fn router(crowd: Crowd) -> Router {
+pub(super) fn router(crowd: SimulatedUsers) -> Router {
     Router::new().route("/admin/dev/crowd", get(show).put(put)).with_state(crowd)
 }
 
-async fn show(State(crowd): State<Crowd>) -> Json<CrowdDto> {
+async fn show(State(crowd): State<SimulatedUsers>) -> JsonBody<SimulationStateDto> {
     let state = crowd.state();
     let counts = state.counts;
-    Json(CrowdDto {
+    JsonBody(SimulationStateDto {
         people: state.wish.people,
         pace_percent: state.wish.pace_percent,
         minutes: state.wish.minutes,
@@ -75,7 +75,10 @@ async fn show(State(crowd): State<Crowd>) -> Json<CrowdDto> {
     })
 }
 
-async fn put(state: State<Crowd>, Json(wish): Json<WishDto>) -> Result<Json<CrowdDto>, Problem> {
+async fn put(
+    state: State<SimulatedUsers>,
+    JsonBody(wish): JsonBody<SimulationSettingsDto>,
+) -> Result<JsonBody<SimulationStateDto>, ProblemDetails> {
     let fields = [
         ("people", wish.people, 0..=MOST_PEOPLE),
         ("pace_percent", wish.pace_percent, PACES),
@@ -89,9 +92,9 @@ async fn put(state: State<Crowd>, Json(wish): Json<WishDto>) -> Result<Json<Crow
         })
         .collect();
     if !errors.is_empty() {
-        return Err(Problem::invalid_request(errors));
+        return Err(ProblemDetails::invalid_request(errors));
     }
-    let WishDto { people, pace_percent, minutes } = wish;
-    state.wish(Wish { people, pace_percent, minutes });
+    let SimulationSettingsDto { people, pace_percent, minutes } = wish;
+    state.wish(SimulationSettings { people, pace_percent, minutes });
     Ok(show(state).await)
 }

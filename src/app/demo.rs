@@ -4,13 +4,13 @@
 
 use chrono::{TimeDelta, Utc};
 
-use super::{Error, Rooms};
-use crate::catalogue::{Concert, Schedule, Section};
+use super::{DomainServices, Error};
+use crate::catalogue::{Concert, ConcertSchedule, SeatSection};
 use crate::coupons::Coupon;
 use crate::ids::{CouponId, QueueId, RewardCode};
 use crate::money::Money;
-use crate::queue::Settings;
-use crate::rewards::{Condition, Gift, Op, Reward};
+use crate::queue::QueueSettings;
+use crate::rewards::{ComparisonOperator, Reward, RewardCondition, RewardKind};
 
 /// The name of the demo concert and its queue.
 pub(super) const CONCERT: &str = "demo";
@@ -22,23 +22,24 @@ pub(super) const COUPON: &str = "demo-coupon";
 pub(super) const REWARD: &str = "demo-reward";
 
 /// Puts in what is missing of the demo data; what is there stays as it is.
-pub(super) async fn seed(rooms: &Rooms) -> Result<(), Error> {
+pub(super) async fn seed(rooms: &DomainServices) -> Result<(), Error> {
     let (Ok(concert), Ok(schedule), Ok(queue)) =
         (CONCERT.parse(), SCHEDULE.parse(), CONCERT.parse::<QueueId>())
     else {
         return Ok(());
     };
     if rooms.queue.settings(&queue).is_none() {
-        let settings = Settings { promote_per_interval: 50, max_active: 200, ..Settings::default() };
+        let settings =
+            QueueSettings { promote_per_interval: 50, max_active: 200, ..QueueSettings::default() };
         rooms.queue.put(&queue, settings).await?;
     }
     if rooms.catalogue.concert(&concert).is_none() {
         let section = |name: &str, from, to, price| {
-            Some(Section { name: name.to_owned(), from, to, price: Money::new(price)? })
+            Some(SeatSection { name: name.to_owned(), from, to, price: Money::new(price)? })
         };
         let sections = [section("Front", 1, 10, 15_000), section("Back", 11, 50, 9_000)];
         let starts_at = Utc::now() + TimeDelta::days(30);
-        let schedule = Schedule {
+        let schedule = ConcertSchedule {
             id: schedule,
             starts_at,
             booking_opens_at: None,
@@ -63,7 +64,7 @@ pub(super) async fn seed(rooms: &Rooms) -> Result<(), Error> {
 }
 
 /// Five hundred coupons of 2,000 off.
-async fn seed_coupon(rooms: &Rooms) -> Result<(), Error> {
+async fn seed_coupon(rooms: &DomainServices) -> Result<(), Error> {
     let (Ok(id), Some(discount_amount), Some(min_available_amount)) =
         (COUPON.parse::<CouponId>(), Money::new(2_000), Money::new(5_000))
     else {
@@ -86,10 +87,16 @@ async fn seed_coupon(rooms: &Rooms) -> Result<(), Error> {
 }
 
 /// 500 points for whoever has bought a seat.
-async fn seed_reward(rooms: &Rooms) -> Result<(), Error> {
-    let (Ok(code), Some(amount)) = (REWARD.parse::<RewardCode>(), Money::new(500)) else { return Ok(()) };
+async fn seed_reward(rooms: &DomainServices) -> Result<(), Error> {
+    let (Ok(code), Some(amount)) = (REWARD.parse::<RewardCode>(), Money::new(500)) else {
+        return Ok(());
+    };
     if rooms.rewards.reward(&code).is_none() {
-        let condition = Condition { fact: "reservations_confirmed".to_owned(), op: Op::AtLeast, value: 1 };
+        let condition = RewardCondition {
+            fact: "reservations_confirmed".to_owned(),
+            op: ComparisonOperator::AtLeast,
+            value: 1,
+        };
         let reward = Reward {
             code,
             version: 0,
@@ -98,7 +105,7 @@ async fn seed_reward(rooms: &Rooms) -> Result<(), Error> {
             ends_at: Utc::now() + TimeDelta::days(30),
             active: true,
             conditions: vec![condition],
-            gift: Gift::Points { amount },
+            gift: RewardKind::Points { amount },
         };
         rooms.rewards.put(reward).await?;
     }

@@ -22,38 +22,38 @@ use sqlx::MySqlPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::catalogue::{self, Catalogue};
-use crate::config::{self, Config, StoreSettings};
-use crate::coupons::{self, Coupons};
+use crate::catalogue::{self, CatalogueService};
+use crate::config::{self, StoreSettings, UsherConfig};
+use crate::coupons::{self, CouponService};
 use crate::dev;
-use crate::http::challenge::Challenge;
+use crate::http::challenge::ChallengeVerifier;
 use crate::http::cors;
-use crate::http::identity::Callers;
+use crate::http::identity::IdentityResolver;
 use crate::http::jwt;
-use crate::http::limits::Limits;
+use crate::http::limits::RateLimits;
 use crate::http::listener;
-use crate::http::shedding::Shedding;
-use crate::idempotency::Idempotency;
+use crate::http::shedding::LoadShedding;
+use crate::idempotency::IdempotencyService;
 use crate::mysql::{self, migrate};
-use crate::outbox::pressure::{Marks, Watermarks};
-use crate::outbox::{AckSettings, Nudge, Writer};
-use crate::payment::{self, Payments};
-use crate::queue::{self, Queue, Signer};
+use crate::outbox::pressure::{PressureWatermarks, WatermarkPair};
+use crate::outbox::{DurabilitySettings, OutboxWriter, WriterHandle};
+use crate::payment::{self, PaymentService};
+use crate::queue::{self, QueueService, TokenSigner};
 use crate::recovery;
-use crate::redis::{self, Keys, Reach, Redis};
-use crate::rewards::{self, Rewards};
-use crate::seats::Seats;
-use crate::shutdown::Shutdown;
+use crate::redis::{self, KeyBuilder, RedisClient, ReplicationRequirement};
+use crate::rewards::{self, RewardService};
+use crate::seats::SeatService;
+use crate::shutdown::ShutdownSignal;
 use crate::telemetry::{self, Metric};
 use crate::tls;
-use crate::wallet::Wallet;
+use crate::wallet::WalletService;
 
 pub use admin_log::print as print_admin_log;
 pub use api::{admin_document, public_document};
 pub use dead_letters::{list as list_dead_letters, retry as retry_dead_letters};
 pub use recover::recover;
 pub use repartition::repartition;
-pub use retire::Retirement;
+pub use retire::PruneSchedule;
 pub use serve::{archive, audit, audit_queue, dev, migrate, rotate_keys, seed_demo, serve};
 
 /// Connections to MySQL of one instance: the writer's few, and what reads and definitions need beside it.
@@ -68,7 +68,7 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 pub enum Error {
     /// Settings are wrong.
     #[error(transparent)]
-    Settings(#[from] config::BadSettings),
+    Settings(#[from] config::InvalidSettings),
     /// Redis can't be used.
     #[error("Redis: {0}")]
     Redis(#[from] redis::Error),
@@ -88,7 +88,7 @@ pub enum Error {
     },
     /// The keys of users' JWTs can't be used.
     #[error("USHER_JWT_KEY: the file {0}")]
-    JwtKeys(#[from] jwt::BadKeys),
+    JwtKeys(#[from] jwt::InvalidJwtKeys),
     /// The partitions' fences can't be read.
     #[error(transparent)]
     Fences(#[from] recovery::Error),
@@ -154,60 +154,62 @@ pub enum Error {
 
 /// The rooms of one instance.
 #[derive(Clone)]
-pub(crate) struct Rooms {
-    pub(crate) redis: Redis,
+pub(crate) struct DomainServices {
+    pub(crate) redis: RedisClient,
     pub(crate) mysql: MySqlPool,
-    pub(crate) queue: Arc<Queue>,
-    pub(crate) catalogue: Arc<Catalogue>,
-    pub(crate) seats: Arc<Seats>,
-    pub(crate) wallet: Arc<Wallet>,
-    pub(crate) payments: Arc<Payments>,
-    pub(crate) coupons: Arc<Coupons>,
-    pub(crate) rewards: Arc<Rewards>,
+    pub(crate) queue: Arc<QueueService>,
+    pub(crate) catalogue: Arc<CatalogueService>,
+    pub(crate) seats: Arc<SeatService>,
+    pub(crate) wallet: Arc<WalletService>,
+    pub(crate) payments: Arc<PaymentService>,
+    pub(crate) coupons: Arc<CouponService>,
+    pub(crate) rewards: Arc<RewardService>,
 }
 
-impl Rooms {
+impl DomainServices {
     /// Connects to the stores, opens the partitions that may serve, and reads the definitions.
     async fn open(
         stores: &StoreSettings,
-        signer: Signer,
+        signer: TokenSigner,
         ending: CancellationToken,
-    ) -> Result<(Self, Writer), Error> {
+    ) -> Result<(Self, OutboxWriter), Error> {
         let (redis, mysql) = connect(stores).await?;
         recovery::verify(&redis, &mysql).await?.whole()?;
-        let writer = Writer::new(redis.clone(), mysql.clone(), stores.ack.into());
+        let writer = OutboxWriter::new(redis.clone(), mysql.clone(), stores.ack.into());
         let rooms = Self::furnish(redis, mysql, signer, ending, &writer.nudge());
         rooms.reload().await?;
         Ok((rooms, writer))
     }
 
     fn furnish(
-        redis: Redis,
+        redis: RedisClient,
         mysql: MySqlPool,
-        signer: Signer,
+        signer: TokenSigner,
         ending: CancellationToken,
-        nudge: &Nudge,
+        nudge: &WriterHandle,
     ) -> Self {
-        let queue = Arc::new(Queue::new(redis.clone(), mysql.clone(), signer, ending));
-        let catalogue = Arc::new(Catalogue::new(redis.clone(), mysql.clone(), queue.clone()));
-        let seats = Arc::new(Seats::new(
+        let queue = Arc::new(QueueService::new(redis.clone(), mysql.clone(), signer, ending));
+        let catalogue =
+            Arc::new(CatalogueService::new(redis.clone(), mysql.clone(), queue.clone()));
+        let seats = Arc::new(SeatService::new(
             redis.clone(),
             mysql.clone(),
             queue.clone(),
             catalogue.clone(),
             nudge.clone(),
         ));
-        let wallet = Arc::new(Wallet::new(redis.clone(), mysql.clone(), nudge.clone()));
-        let coupons = Arc::new(Coupons::new(redis.clone(), mysql.clone(), nudge.clone()));
-        let rewards = Arc::new(Rewards::new(redis.clone(), mysql.clone(), nudge.clone()));
-        let rooms = payment::Rooms {
+        let wallet = Arc::new(WalletService::new(redis.clone(), mysql.clone(), nudge.clone()));
+        let coupons = Arc::new(CouponService::new(redis.clone(), mysql.clone(), nudge.clone()));
+        let rewards = Arc::new(RewardService::new(redis.clone(), mysql.clone(), nudge.clone()));
+        let rooms = payment::PaymentDependencies {
             queue: queue.clone(),
             seats: seats.clone(),
             wallet: wallet.clone(),
             coupons: coupons.clone(),
-            idempotency: Arc::new(Idempotency::new(redis.clone())),
+            idempotency: Arc::new(IdempotencyService::new(redis.clone())),
         };
-        let payments = Arc::new(Payments::new(redis.clone(), mysql.clone(), rooms, nudge.clone()));
+        let payments =
+            Arc::new(PaymentService::new(redis.clone(), mysql.clone(), rooms, nudge.clone()));
         Self { redis, mysql, queue, catalogue, seats, wallet, payments, coupons, rewards }
     }
 
@@ -238,84 +240,100 @@ pub async fn reach(stores: &StoreSettings) -> Result<(), Error> {
     Ok(())
 }
 
-async fn connect(stores: &StoreSettings) -> Result<(Redis, MySqlPool), Error> {
+async fn connect(stores: &StoreSettings) -> Result<(RedisClient, MySqlPool), Error> {
     let mysql = mysql::connect(stores.mysql.url.expose_secret(), MYSQL_CONNECTIONS).await?;
     match migrate::partitions(&mysql).await? {
         None => return Err(Error::NotMigrated),
         Some(recorded) if recorded != stores.partitions => {
-            return Err(Error::Partitions { recorded: recorded.count(), asked: stores.partitions.count() });
+            return Err(Error::Partitions {
+                recorded: recorded.count(),
+                asked: stores.partitions.count(),
+            });
         }
         Some(_) => {}
     }
     Ok((connect_redis(stores).await?, mysql))
 }
 
-async fn connect_redis(stores: &StoreSettings) -> Result<Redis, Error> {
-    let keys = Keys::new(&stores.redis.key_prefix, stores.partitions);
-    let settings = redis::Settings {
+async fn connect_redis(stores: &StoreSettings) -> Result<RedisClient, Error> {
+    let keys = KeyBuilder::new(&stores.redis.key_prefix, stores.partitions);
+    let settings = redis::RedisClientSettings {
         url: stores.redis.url.clone(),
         ca_file: stores.redis.ca_file.clone(),
         command_timeout: COMMAND_TIMEOUT,
         may_forget: stores.redis.may_forget,
-        reach: Reach { replicas: stores.redis.wait_replicas, aof: stores.redis.wait_aof },
+        reach: ReplicationRequirement {
+            replicas: stores.redis.wait_replicas,
+            aof: stores.redis.wait_aof,
+        },
     };
-    Ok(Redis::connect(&settings, keys).await?)
+    Ok(RedisClient::connect(&settings, keys).await?)
 }
 
-impl From<config::Ack> for AckSettings {
-    fn from(ack: config::Ack) -> Self {
+impl From<config::DurabilitySettings> for DurabilitySettings {
+    fn from(ack: config::DurabilitySettings) -> Self {
         Self { durable: ack.durable, patience: ack.patience }
     }
 }
 
-fn watermarks(settings: &config::Watermarks) -> Watermarks {
-    let marks = |[warn, limit]: [u64; 2]| Marks { warn, limit };
-    Watermarks { backlog: marks(settings.backlog), memory: marks(settings.memory_percent) }
+fn watermarks(settings: &config::WatermarkSettings) -> PressureWatermarks {
+    let marks = |[warn, limit]: [u64; 2]| WatermarkPair { warn, limit };
+    PressureWatermarks { backlog: marks(settings.backlog), memory: marks(settings.memory_percent) }
 }
 
 /// One instance, built and not yet serving.
-pub struct App {
-    config: Config,
-    rooms: Rooms,
-    writer: Writer,
-    limits: Arc<Limits>,
-    jwt: Option<Arc<jwt::Verifier>>,
-    certificates: Option<Arc<listener::Certificates>>,
-    retirement: Retirement,
-    shutdown: Shutdown,
+pub struct UsherApp {
+    config: UsherConfig,
+    rooms: DomainServices,
+    writer: OutboxWriter,
+    limits: Arc<RateLimits>,
+    jwt: Option<Arc<jwt::JwtVerifier>>,
+    certificates: Option<Arc<listener::ServerCertificates>>,
+    retirement: PruneSchedule,
+    shutdown: ShutdownSignal,
     public: axum::Router,
     admin: axum::Router,
 }
 
-impl App {
+impl UsherApp {
     /// Builds an instance that ends with `shutdown`.
     ///
     /// # Errors
     /// When a store can't be reached or its data is not for this instance.
-    pub async fn build(config: Config, shutdown: Shutdown) -> Result<Self, Error> {
+    pub async fn build(config: UsherConfig, shutdown: ShutdownSignal) -> Result<Self, Error> {
         Self::build_beside(config, shutdown, None).await
     }
 
     /// The same with the demo crowd's controls on the admin listener.
     async fn build_beside(
-        config: Config,
-        shutdown: Shutdown,
-        crowd: Option<dev::crowd::Crowd>,
+        config: UsherConfig,
+        shutdown: ShutdownSignal,
+        crowd: Option<dev::crowd::SimulatedUsers>,
     ) -> Result<Self, Error> {
         // First, so that whoever is made below can stand its counters at zero.
         let metrics = telemetry::install();
-        redis::Pressure::stand_counters();
+        redis::MemoryPressure::stand_counters();
         let keys: Vec<_> =
             config.token_keys.iter().map(|key| (key.kid.clone(), key.secret.clone())).collect();
-        let (rooms, writer) =
-            Rooms::open(&config.stores, Signer::new(&keys), shutdown.drain_token().clone()).await?;
-        let callers = Arc::new(Callers::new(&config.identity)?);
+        let (rooms, writer) = DomainServices::open(
+            &config.stores,
+            TokenSigner::new(&keys),
+            shutdown.drain_token().clone(),
+        )
+        .await?;
+        let callers = Arc::new(IdentityResolver::new(&config.identity)?);
         let jwt = callers.jwt();
-        let limits = Arc::new(Limits::new(&config.http.limits, api::kind));
-        let challenge = config.http.challenge.clone().map(Challenge::new).transpose()?.map(Arc::new);
-        let shedding = Shedding::new(config.http.shed_in_flight, api::kind);
-        let certificates =
-            config.http.tls.clone().map(listener::Certificates::new).transpose()?.map(Arc::new);
+        let limits = Arc::new(RateLimits::new(&config.http.limits, api::kind));
+        let challenge =
+            config.http.challenge.clone().map(ChallengeVerifier::new).transpose()?.map(Arc::new);
+        let shedding = LoadShedding::new(config.http.shed_in_flight, api::kind);
+        let certificates = config
+            .http
+            .tls
+            .clone()
+            .map(listener::ServerCertificates::new)
+            .transpose()?
+            .map(Arc::new);
         Metric::BuildInfo.gauge(&[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         let readiness = api::readiness(&rooms, shutdown.quiet_token().clone());
         let public = api::public(
@@ -328,14 +346,26 @@ impl App {
             readiness.clone(),
             &config.http.requests,
         );
-        let admin = api::admin(&rooms, &config.admin_key, readiness, metrics, &config.http.requests, crowd);
-        let retirement = Retirement::default();
-        Ok(Self { config, rooms, writer, limits, jwt, certificates, retirement, shutdown, public, admin })
+        let admin =
+            api::admin(&rooms, &config.admin_key, readiness, metrics, &config.http.requests, crowd);
+        let retirement = PruneSchedule::default();
+        Ok(Self {
+            config,
+            rooms,
+            writer,
+            limits,
+            jwt,
+            certificates,
+            retirement,
+            shutdown,
+            public,
+            admin,
+        })
     }
 
     /// The same instance with other times at which what has ended leaves Redis.
     #[must_use]
-    pub fn retiring(mut self, retirement: Retirement) -> Self {
+    pub fn retiring(mut self, retirement: PruneSchedule) -> Self {
         self.retirement = retirement;
         self
     }
@@ -343,8 +373,11 @@ impl App {
     /// Serves until the shutdown is over: no more requests, every payment at its end, the outbox written as far as the deadline allows.
     pub async fn serve(self, public: TcpListener, admin: TcpListener) {
         let settings = self.config.http.listener;
-        let admin_settings =
-            listener::Settings { max_connections: ADMIN_CONNECTIONS, max_per_address: 0, ..settings };
+        let admin_settings = listener::ListenerSettings {
+            max_connections: ADMIN_CONNECTIONS,
+            max_per_address: 0,
+            ..settings
+        };
         let background = background::start(
             &self.rooms,
             self.writer,
@@ -356,7 +389,13 @@ impl App {
         );
         let listeners = async {
             tokio::join!(
-                listener::serve(public, self.public, settings, self.certificates, self.shutdown.clone()),
+                listener::serve(
+                    public,
+                    self.public,
+                    settings,
+                    self.certificates,
+                    self.shutdown.clone()
+                ),
                 listener::serve(admin, self.admin, admin_settings, None, self.shutdown.clone()),
             )
         };

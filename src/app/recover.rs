@@ -7,9 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Error, connect};
 use crate::config::StoreSettings;
-use crate::outbox::Writer;
+use crate::outbox::OutboxWriter;
 use crate::partition::Partition;
-use crate::recovery::{self, Outcome, Recovery, State};
+use crate::recovery::{self, FenceState, PartitionRecovery, RecoveryOutcome};
 
 /// How often, and how long apart, it is tried again what another instance is at.
 const TRIES: u32 = 120;
@@ -21,8 +21,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// When a store can't be reached, there is no such partition, or one does not serve in the end.
 pub async fn recover(stores: &StoreSettings, only: Option<u16>) -> Result<(), Error> {
     let (redis, mysql) = connect(stores).await?;
-    let writer = Writer::new(redis.clone(), mysql.clone(), stores.ack.into());
-    let recovery = Recovery::new(redis.clone(), mysql.clone(), writer.nudge());
+    let writer = OutboxWriter::new(redis.clone(), mysql.clone(), stores.ack.into());
+    let recovery = PartitionRecovery::new(redis.clone(), mysql.clone(), writer.nudge());
     recovery::verify(&redis, &mysql).await?.whole()?;
     let wanted = match only {
         Some(number) => vec![stores.partitions.nth(number).ok_or(Error::NoPartition(number))?],
@@ -31,13 +31,14 @@ pub async fn recover(stores: &StoreSettings, only: Option<u16>) -> Result<(), Er
     // What stands in the outbox of a partition that serves comes to MySQL first, by this writer if there is no other.
     let stop = CancellationToken::new();
     let writing = tokio::spawn(writer.run(stop.clone()));
-    let mut bar = Bar { all: wanted.len(), done: 0, rows: 0, live: std::io::stdout().is_terminal() };
+    let mut bar =
+        ProgressBar { all: wanted.len(), done: 0, rows: 0, live: std::io::stdout().is_terminal() };
     let mut failed = 0;
     for partition in wanted {
         match patiently(&recovery, partition, only.is_some()).await {
-            Ok(Outcome::Laid { rows, .. }) => bar.step(rows)?,
-            Ok(Outcome::Serves) => bar.step(0)?,
-            Ok(Outcome::Busy) => {
+            Ok(RecoveryOutcome::Laid { rows, .. }) => bar.step(rows)?,
+            Ok(RecoveryOutcome::Serves) => bar.step(0)?,
+            Ok(RecoveryOutcome::Busy) => {
                 failed += 1;
                 tracing::error!(%partition, "another instance is at it, and does not come to an end");
             }
@@ -57,36 +58,38 @@ pub async fn recover(stores: &StoreSettings, only: Option<u16>) -> Result<(), Er
     if failed == 0 { Ok(()) } else { Err(Error::NotRecovered(failed)) }
 }
 
-async fn not_serving(recovery: &Recovery) -> Result<Vec<Partition>, Error> {
+async fn not_serving(recovery: &PartitionRecovery) -> Result<Vec<Partition>, Error> {
     let states = recovery.states().await?;
-    let closed = |(_, state): &(Partition, State)| !matches!(state, State::Serves(_));
+    let closed = |(_, state): &(Partition, FenceState)| !matches!(state, FenceState::Serves(_));
     Ok(states.into_iter().filter(closed).map(|(partition, _)| partition).collect())
 }
 
 /// Waits for whoever is at it already, or was quicker in between.
 async fn patiently(
-    recovery: &Recovery,
+    recovery: &PartitionRecovery,
     partition: Partition,
     anyway: bool,
-) -> Result<Outcome, recovery::Error> {
+) -> Result<RecoveryOutcome, recovery::Error> {
     for _ in 0..TRIES {
         match recovery.recover(partition, anyway).await {
-            Ok(Outcome::Busy) | Err(recovery::Error::Overtaken(_)) => tokio::time::sleep(PAUSE).await,
+            Ok(RecoveryOutcome::Busy) | Err(recovery::Error::Overtaken(_)) => {
+                tokio::time::sleep(PAUSE).await
+            }
             outcome => return outcome,
         }
     }
-    Ok(Outcome::Busy)
+    Ok(RecoveryOutcome::Busy)
 }
 
 /// How far it is: one line that is written over on a terminal, else one line at the end.
-struct Bar {
+struct ProgressBar {
     all: usize,
     done: usize,
     rows: u64,
     live: bool,
 }
 
-impl Bar {
+impl ProgressBar {
     const WIDTH: usize = 40;
 
     fn step(&mut self, rows: u64) -> Result<(), Error> {
@@ -95,7 +98,10 @@ impl Bar {
         if self.live {
             let filled = self.done * Self::WIDTH / self.all.max(1);
             let (full, empty) = ("#".repeat(filled), " ".repeat(Self::WIDTH - filled));
-            let line = format!("\r[{full}{empty}] {}/{} partitions, {} rows", self.done, self.all, self.rows);
+            let line = format!(
+                "\r[{full}{empty}] {}/{} partitions, {} rows",
+                self.done, self.all, self.rows
+            );
             let mut out = std::io::stdout();
             out.write_all(line.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)?;
         }
@@ -103,7 +109,11 @@ impl Bar {
     }
 
     fn end(&self) -> Result<(), Error> {
-        let line = format!("{} of {} partitions serve again, {} rows laid", self.done, self.all, self.rows);
-        writeln!(std::io::stdout(), "{}{line}", if self.live { "\n" } else { "" }).map_err(Error::Output)
+        let line = format!(
+            "{} of {} partitions serve again, {} rows laid",
+            self.done, self.all, self.rows
+        );
+        writeln!(std::io::stdout(), "{}{line}", if self.live { "\n" } else { "" })
+            .map_err(Error::Output)
     }
 }

@@ -8,12 +8,12 @@ use secrecy::ExposeSecret;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Rooms, connect, connect_redis, recover, serve};
+use super::{DomainServices, Error, connect, connect_redis, recover, serve};
 use crate::config::StoreSettings;
 use crate::mysql::{self, migrate};
-use crate::partition::Partitions;
-use crate::queue::Signer;
-use crate::recovery::{Recovery, State};
+use crate::partition::PartitionCount;
+use crate::queue::TokenSigner;
+use crate::recovery::{FenceState, PartitionRecovery};
 
 /// How long connections of instances that were just stopped may take to go, and how often it is looked.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
@@ -29,7 +29,10 @@ pub async fn repartition(stores: &StoreSettings) -> Result<bool, Error> {
     let from = alone(stores).await?;
     let to = stores.partitions;
     if from == to {
-        say(&format!("the count is {to} already; what does not serve is laid back", to = to.count()))?;
+        say(&format!(
+            "the count is {to} already; what does not serve is laid back",
+            to = to.count()
+        ))?;
     } else {
         let former = StoreSettings { partitions: from, ..stores.clone() };
         Box::pin(change(&former, to)).await?;
@@ -43,11 +46,15 @@ pub async fn repartition(stores: &StoreSettings) -> Result<bool, Error> {
 /// Drops what partitions that there are no more have left in Redis.
 async fn drop_former(stores: &StoreSettings) -> Result<(), Error> {
     let mysql = mysql::connect(stores.mysql.url.expose_secret(), 1).await?;
-    let ever = Recovery::ever(&mysql).await?;
+    let ever = PartitionRecovery::ever(&mysql).await?;
     if let Some(ever) = ever.filter(|ever| ever.count() > stores.partitions.count()) {
         let all = StoreSettings { partitions: ever, ..stores.clone() };
         let redis = connect_redis(&all).await?;
-        let recovery = Recovery::new(redis.clone(), mysql.clone(), writer(&all, &redis, &mysql).nudge());
+        let recovery = PartitionRecovery::new(
+            redis.clone(),
+            mysql.clone(),
+            writer(&all, &redis, &mysql).nudge(),
+        );
         let dropped = recovery.drop_former(stores.partitions).await?;
         redis.close().await;
         say(&format!("{dropped} keys of former partitions dropped"))?;
@@ -58,14 +65,14 @@ async fn drop_former(stores: &StoreSettings) -> Result<(), Error> {
 
 fn writer(
     stores: &StoreSettings,
-    redis: &crate::redis::Redis,
+    redis: &crate::redis::RedisClient,
     mysql: &sqlx::MySqlPool,
-) -> crate::outbox::Writer {
-    crate::outbox::Writer::new(redis.clone(), mysql.clone(), stores.ack.into())
+) -> crate::outbox::OutboxWriter {
+    crate::outbox::OutboxWriter::new(redis.clone(), mysql.clone(), stores.ack.into())
 }
 
 /// Waits until nobody else is connected to the database, not for long, and gives the count that is recorded there.
-async fn alone(stores: &StoreSettings) -> Result<Partitions, Error> {
+async fn alone(stores: &StoreSettings) -> Result<PartitionCount, Error> {
     let pool = mysql::connect(stores.mysql.url.expose_secret(), 1).await?;
     let count = migrate::partitions(&pool).await?.ok_or(Error::NotMigrated)?;
     let mut connection = pool.acquire().await.map_err(mysql::Error::from)?;
@@ -86,20 +93,29 @@ async fn alone(stores: &StoreSettings) -> Result<Partitions, Error> {
 }
 
 /// From the audit before to the new count in MySQL.
-async fn change(former: &StoreSettings, to: Partitions) -> Result<(), Error> {
+async fn change(former: &StoreSettings, to: PartitionCount) -> Result<(), Error> {
     let from = former.partitions;
     say(&format!("from {} to {} partitions", from.count(), to.count()))?;
     let (redis, mysql) = connect(former).await?;
-    let recovery = Recovery::new(redis.clone(), mysql.clone(), writer(former, &redis, &mysql).nudge());
-    let whole =
-        recovery.states().await?.iter().all(|(_, state)| matches!(state, State::Serves(_) | State::Fresh));
+    let recovery = PartitionRecovery::new(
+        redis.clone(),
+        mysql.clone(),
+        writer(former, &redis, &mysql).nudge(),
+    );
+    let whole = recovery
+        .states()
+        .await?
+        .iter()
+        .all(|(_, state)| matches!(state, FenceState::Serves(_) | FenceState::Fresh));
     redis.close().await;
     mysql.close().await;
     if !whole {
         // A run before was cut off, or something is lost.
         Box::pin(recover(former, None)).await?;
     }
-    let (rooms, writer) = Box::pin(Rooms::open(former, Signer::new(&[]), CancellationToken::new())).await?;
+    let (rooms, writer) =
+        Box::pin(DomainServices::open(former, TokenSigner::new(&[]), CancellationToken::new()))
+            .await?;
     let (nudge, stop) = (writer.nudge(), CancellationToken::new());
     let writing = tokio::spawn(writer.run(stop.clone()));
     let stop_sweep = CancellationToken::new();
@@ -124,15 +140,20 @@ async fn change(former: &StoreSettings, to: Partitions) -> Result<(), Error> {
     say(&format!("MySQL says {} partitions now; laying them back", to.count()))
 }
 
-async fn bar_all(rooms: &Rooms, nudge: crate::outbox::Nudge, to: Partitions) -> Result<(), Error> {
-    let recovery = Recovery::new(rooms.redis.clone(), rooms.mysql.clone(), nudge);
+async fn bar_all(
+    rooms: &DomainServices,
+    nudge: crate::outbox::WriterHandle,
+    to: PartitionCount,
+) -> Result<(), Error> {
+    let recovery = PartitionRecovery::new(rooms.redis.clone(), rooms.mysql.clone(), nudge);
     let (all, done) = (rooms.redis.keys().partitions().count(), AtomicU16::new(0));
     let live = std::io::stdout().is_terminal();
     let barred = || {
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
         if live {
             // Nobody may be looking; that is no reason to stop.
-            let _ = write!(std::io::stdout(), "\r{done}/{all} partitions closed, everything in MySQL");
+            let _ =
+                write!(std::io::stdout(), "\r{done}/{all} partitions closed, everything in MySQL");
             let _ = std::io::stdout().flush();
         }
     };

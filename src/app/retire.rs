@@ -5,27 +5,27 @@ use std::time::Duration;
 use chrono::DateTime;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Rooms};
+use super::{DomainServices, Error};
 use crate::mysql::generation;
 use crate::redis;
 
 /// When what has ended leaves Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retirement {
+pub struct PruneSchedule {
     /// For so long after its end a reservation or a payment answers from Redis: as long as an idempotency key is kept.
     pub keep: Duration,
     /// How often everything is gone through.
     pub every: Duration,
 }
 
-impl Default for Retirement {
+impl Default for PruneSchedule {
     fn default() -> Self {
         Self { keep: Duration::from_secs(24 * 60 * 60), every: Duration::from_secs(10 * 60) }
     }
 }
 
 /// Runs until `stop`.
-pub(super) async fn run(rooms: Rooms, settings: Retirement, stop: CancellationToken) {
+pub(super) async fn run(rooms: DomainServices, settings: PruneSchedule, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(settings.every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
@@ -38,7 +38,7 @@ pub(super) async fn run(rooms: Rooms, settings: Retirement, stop: CancellationTo
 }
 
 /// Goes through everything once.
-async fn retire(rooms: &Rooms, keep: Duration) -> Result<u64, Error> {
+async fn retire(rooms: &DomainServices, keep: Duration) -> Result<u64, Error> {
     // The checkpoints first: what they say MySQL has, it has for good.
     let checkpoints = generation::load(&rooms.mysql, rooms.redis.keys().partitions()).await?;
     let (mut dropped, mut latest) = (0, 0);

@@ -6,33 +6,36 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
-use super::{App, Error, Rooms, demo};
+use super::{DomainServices, Error, UsherApp, demo};
 use crate::config::dev::{DevSecrets, DevSettings};
-use crate::config::{Ack, Config, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings, Watermarks};
-use crate::dev::banner::{self, Addresses};
-use crate::dev::crowd::{Crowd, Wish};
-use crate::dev::{Durability, PrivateMysql, PrivateRedis};
+use crate::config::{
+    AckSettings, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings, UsherConfig,
+    WatermarkSettings,
+};
+use crate::dev::banner::{self, DevAddresses};
+use crate::dev::crowd::{SimulatedUsers, SimulationSettings};
+use crate::dev::{MysqlDurability, PrivateMysql, PrivateRedis};
 use crate::http::descriptors;
 use crate::ids::{ConcertId, QueueId};
 use crate::mysql::{self, migrate};
-use crate::partition::Partitions;
-use crate::queue::{Queue, Signer};
+use crate::partition::PartitionCount;
+use crate::queue::{QueueService, TokenSigner};
 use crate::recovery;
-use crate::shutdown::{self, Shutdown};
+use crate::shutdown::{self, ShutdownSignal};
 
 /// `usher serve`: serves until a signal.
 ///
 /// # Errors
 /// When the instance can't be built or its listeners can't be opened.
-pub async fn serve(config: Config) -> Result<(), Error> {
-    run(config, Shutdown::new(), None, |_| {}).await
+pub async fn serve(config: UsherConfig) -> Result<(), Error> {
+    run(config, ShutdownSignal::new(), None, |_| {}).await
 }
 
 /// Builds an instance, opens its listeners, says so, lets the demo crowd come if there is one, and serves until the shutdown is over.
 async fn run(
-    mut config: Config,
-    shutdown: Shutdown,
-    crowd: Option<Crowd>,
+    mut config: UsherConfig,
+    shutdown: ShutdownSignal,
+    crowd: Option<SimulatedUsers>,
     serving: impl FnOnce([std::net::SocketAddr; 2]),
 ) -> Result<(), Error> {
     let signals = shutdown::signals().map_err(Error::Signals)?;
@@ -42,7 +45,7 @@ async fn run(
     let public = super::listen(config.http.listen).await?;
     let admin = super::listen(config.http.admin_listen).await?;
     let addresses = [&public, &admin].map(tokio::net::TcpListener::local_addr);
-    let app = App::build_beside(config, shutdown.clone(), crowd.clone()).await?;
+    let app = UsherApp::build_beside(config, shutdown.clone(), crowd.clone()).await?;
     if let [Ok(public), Ok(admin)] = addresses {
         tracing::info!(%public, %admin, "serving");
         serving([public, admin]);
@@ -65,7 +68,7 @@ pub async fn migrate(settings: &MigrateSettings) -> Result<(), Error> {
     migrate_at(settings.mysql.url.expose_secret(), settings.partitions).await
 }
 
-async fn migrate_at(url: &str, partitions: Partitions) -> Result<(), Error> {
+async fn migrate_at(url: &str, partitions: PartitionCount) -> Result<(), Error> {
     let pool = mysql::connect(url, 2).await?;
     migrate::migrate(&pool, partitions).await?;
     pool.close().await;
@@ -78,7 +81,7 @@ async fn migrate_at(url: &str, partitions: Partitions) -> Result<(), Error> {
 /// When MySQL can't be reached.
 pub async fn rotate_keys(settings: &MigrateSettings) -> Result<(), Error> {
     let pool = mysql::connect(settings.mysql.url.expose_secret(), 2).await?;
-    Queue::rotate_pass_keys(&pool).await?;
+    QueueService::rotate_pass_keys(&pool).await?;
     pool.close().await;
     Ok(())
 }
@@ -95,8 +98,8 @@ pub async fn audit(stores: &StoreSettings) -> Result<bool, Error> {
     let bar = std::io::stderr().is_terminal();
     let progress = |check: &'static str, seen: u64, about: u64| {
         if bar {
-            let done =
-                usize::try_from((20 * seen).checked_div(about).unwrap_or_default()).unwrap_or_default();
+            let done = usize::try_from((20 * seen).checked_div(about).unwrap_or_default())
+                .unwrap_or_default();
             // Nobody may be looking; that is no reason to stop.
             let _ = write!(
                 std::io::stderr(),
@@ -112,12 +115,17 @@ pub async fn audit(stores: &StoreSettings) -> Result<bool, Error> {
         let _ = writeln!(std::io::stderr());
     }
     let mut out = std::io::stdout();
-    let number = |number: Option<i64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    let number =
+        |number: Option<i64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     for check in &report.checks {
         let (word, redis, mysql) =
             (if check.ok { "ok" } else { "FAULT" }, number(check.redis), number(check.mysql));
-        writeln!(out, "{word:<5} {:<12} Redis {redis:>12}  MySQL {mysql:>12}  {}", check.name, check.detail)
-            .map_err(Error::Output)?;
+        writeln!(
+            out,
+            "{word:<5} {:<12} Redis {redis:>12}  MySQL {mysql:>12}  {}",
+            check.name, check.detail
+        )
+        .map_err(Error::Output)?;
     }
     writeln!(out, "{}", if report.consistent { "consistent" } else { "not consistent" })
         .map_err(Error::Output)?;
@@ -129,7 +137,8 @@ pub async fn audit(stores: &StoreSettings) -> Result<bool, Error> {
 /// # Errors
 /// When a store can't be reached, there is no such queue, or nothing can be written.
 pub async fn audit_queue(stores: &StoreSettings, queue: &QueueId) -> Result<bool, Error> {
-    let (rooms, _) = Rooms::open(stores, Signer::new(&[]), CancellationToken::new()).await?;
+    let (rooms, _) =
+        DomainServices::open(stores, TokenSigner::new(&[]), CancellationToken::new()).await?;
     let audit = rooms.queue.audit(queue).await?;
     rooms.close().await;
     let mut out = std::io::stdout();
@@ -141,7 +150,8 @@ pub async fn audit_queue(stores: &StoreSettings, queue: &QueueId) -> Result<bool
     for fault in &audit.faults {
         writeln!(out, "  fault: {fault}").map_err(Error::Output)?;
     }
-    writeln!(out, "{}", if audit.faults.is_empty() { "fair" } else { "not fair" }).map_err(Error::Output)?;
+    writeln!(out, "{}", if audit.faults.is_empty() { "fair" } else { "not fair" })
+        .map_err(Error::Output)?;
     Ok(audit.faults.is_empty())
 }
 
@@ -150,7 +160,8 @@ pub async fn audit_queue(stores: &StoreSettings, queue: &QueueId) -> Result<bool
 /// # Errors
 /// When a store can't be reached, or something of the sale is still under way.
 pub async fn archive(stores: &StoreSettings, concert: &ConcertId) -> Result<(), Error> {
-    let (rooms, writer) = Rooms::open(stores, Signer::new(&[]), CancellationToken::new()).await?;
+    let (rooms, writer) =
+        DomainServices::open(stores, TokenSigner::new(&[]), CancellationToken::new()).await?;
     // No instance may be running, and MySQL must have everything first.
     let stop = CancellationToken::new();
     let writer = tokio::spawn(writer.run(stop.clone()));
@@ -169,7 +180,8 @@ pub async fn archive(stores: &StoreSettings, concert: &ConcertId) -> Result<(), 
 /// When a store can't be reached.
 pub async fn seed_demo(stores: &StoreSettings) -> Result<(), Error> {
     // Nothing here signs or reads a token.
-    let (rooms, _) = Rooms::open(stores, Signer::new(&[]), CancellationToken::new()).await?;
+    let (rooms, _) =
+        DomainServices::open(stores, TokenSigner::new(&[]), CancellationToken::new()).await?;
     demo::seed(&rooms).await?;
     rooms.close().await;
     Ok(())
@@ -184,9 +196,13 @@ pub async fn dev(settings: DevSettings) -> Result<(), Error> {
     std::fs::create_dir_all(dir).map_err(Error::DataDir)?;
     let secrets = DevSecrets::load_or_make(dir).map_err(Error::DataDir)?;
     let mut redis = PrivateRedis::start(&dir.join("redis")).await?;
-    let mut mysql = PrivateMysql::start(&dir.join("mysql"), Durability::Keep).await?;
-    let servers = Servers { redis_url: redis.url(), redis_port: redis.port(), mysql_url: mysql.url() };
-    let shutdown = Shutdown::new();
+    let mut mysql = PrivateMysql::start(&dir.join("mysql"), MysqlDurability::Keep).await?;
+    let servers = PrivateServerUrls {
+        redis_url: redis.url(),
+        redis_port: redis.port(),
+        mysql_url: mysql.url(),
+    };
+    let shutdown = ShutdownSignal::new();
     let outcome = tokio::select! {
         outcome = dev_instance(&settings, &secrets, &servers, shutdown.clone()) => outcome,
         error = redis.ended() => Err(error.into()),
@@ -198,7 +214,7 @@ pub async fn dev(settings: DevSettings) -> Result<(), Error> {
 }
 
 /// Where the private servers are.
-struct Servers {
+struct PrivateServerUrls {
     redis_url: String,
     redis_port: u16,
     mysql_url: String,
@@ -207,22 +223,25 @@ struct Servers {
 async fn dev_instance(
     settings: &DevSettings,
     secrets: &DevSecrets,
-    servers: &Servers,
-    shutdown: Shutdown,
+    servers: &PrivateServerUrls,
+    shutdown: ShutdownSignal,
 ) -> Result<(), Error> {
     let stores = StoreSettings {
         redis: RedisSettings::of(servers.redis_url.clone().into()),
         mysql: MysqlSettings { url: servers.mysql_url.clone().into() },
-        partitions: Partitions::default(),
-        ack: Ack::default(),
-        watermarks: Watermarks::default(),
+        partitions: PartitionCount::default(),
+        ack: AckSettings::default(),
+        watermarks: WatermarkSettings::default(),
     };
     migrate_at(&servers.mysql_url, stores.partitions).await?;
     seed_demo(&stores).await?;
-    let config = Config::for_dev(settings, stores, secrets);
-    let crowd = Crowd::new(Wish { people: settings.crowd, ..Wish::NOBODY });
+    let config = UsherConfig::for_dev(settings, stores, secrets);
+    let crowd = SimulatedUsers::new(SimulationSettings {
+        people: settings.crowd,
+        ..SimulationSettings::NOBODY
+    });
     run(config, shutdown, Some(crowd), |[public, admin]| {
-        let text = banner::text(&Addresses {
+        let text = banner::text(&DevAddresses {
             public,
             admin,
             admin_key: secrets.admin_key_in_plain_text(),

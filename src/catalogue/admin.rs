@@ -10,20 +10,20 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::routes::ConcertDto;
-use super::{Catalogue, Concert, Schedule};
-use crate::http::path::NewPath;
-use crate::http::{Json, Problem};
+use super::{CatalogueService, Concert, ConcertSchedule};
+use crate::http::path::NewPathParams;
+use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::{ConcertId, QueueId};
 
 /// The operators' routes of the catalogue.
-pub fn router() -> OpenApiRouter<Arc<Catalogue>> {
+pub fn router() -> OpenApiRouter<Arc<CatalogueService>> {
     OpenApiRouter::new().routes(routes!(put))
 }
 
 /// A concert as an operator defines it.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewConcert {
+struct ConcertDefinition {
     /// 1–255 characters.
     title: String,
     /// The queue that admits to it; made when missing. Default: of the concert's id.
@@ -35,7 +35,7 @@ struct NewConcert {
     /// Confirmed reservations can be cancelled until here; null is until the show starts.
     cancel_until: Option<DateTime<Utc>>,
     /// The dates.
-    schedules: Vec<Schedule>,
+    schedules: Vec<ConcertSchedule>,
 }
 
 /// A concert with its dates.
@@ -43,20 +43,20 @@ struct NewConcert {
 struct AdminConcertDto {
     #[serde(flatten)]
     concert: ConcertDto,
-    schedules: Vec<Schedule>,
+    schedules: Vec<ConcertSchedule>,
 }
 
 /// Makes a concert or changes it.
 #[utoipa::path(put, path = "/admin/concerts/{concert}", tag = "catalogue", params(("concert" = ConcertId, Path)),
-    request_body = NewConcert,
-    responses((status = 200, body = AdminConcertDto), (status = 409, body = Problem, description = "`in_use`"),
-        (status = 422, body = Problem)), security(("admin" = [])))]
+    request_body = ConcertDefinition,
+    responses((status = 200, body = AdminConcertDto), (status = 409, body = ProblemDetails, description = "`in_use`"),
+        (status = 422, body = ProblemDetails)), security(("admin" = [])))]
 async fn put(
-    State(catalogue): State<Arc<Catalogue>>,
-    NewPath(id): NewPath<ConcertId>,
-    Json(new): Json<NewConcert>,
-) -> Result<Json<AdminConcertDto>, Problem> {
-    let own_queue = || id.as_str().parse().map_err(|_| Problem::internal());
+    State(catalogue): State<Arc<CatalogueService>>,
+    NewPathParams(id): NewPathParams<ConcertId>,
+    JsonBody(new): JsonBody<ConcertDefinition>,
+) -> Result<JsonBody<AdminConcertDto>, ProblemDetails> {
+    let own_queue = || id.as_str().parse().map_err(|_| ProblemDetails::internal());
     let concert = Concert {
         version: 0,
         title: new.title,
@@ -68,14 +68,16 @@ async fn put(
         schedules: new.schedules,
         id,
     };
-    let answer =
-        AdminConcertDto { concert: ConcertDto::from(&concert), schedules: concert.schedules.clone() };
+    let answer = AdminConcertDto {
+        concert: ConcertDto::from(&concert),
+        schedules: concert.schedules.clone(),
+    };
     catalogue.put(concert).await?;
-    Ok(Json(answer))
+    Ok(JsonBody(answer))
 }
 
 /// Reads bodies of the kinds that this room takes, for `fuzz_tests`.
 #[cfg(test)]
 pub(crate) fn read_bodies(bytes: &[u8]) {
-    crate::http::json::try_as::<NewConcert>(bytes);
+    crate::http::json::try_as::<ConcertDefinition>(bytes);
 }

@@ -11,7 +11,7 @@ use crate::money::Money;
 /// A run of seats with one name and one price.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Section {
+pub struct SeatSection {
     /// What the section is called, 1–64 characters.
     pub name: String,
     /// The first seat's number.
@@ -26,7 +26,7 @@ pub struct Section {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewSchedule)]
-pub struct Schedule {
+pub struct ConcertSchedule {
     /// Its name, unique over all concerts.
     pub id: ScheduleId,
     /// When the show starts.
@@ -38,7 +38,7 @@ pub struct Schedule {
     #[serde(default)]
     pub booking_closes_at: Option<DateTime<Utc>>,
     /// The sections, which cover the numbers 1…n without a gap.
-    pub sections: Vec<Section>,
+    pub sections: Vec<SeatSection>,
 }
 
 /// One concert.
@@ -61,37 +61,37 @@ pub struct Concert {
     /// Its sale is over, and Redis holds nothing of it any more.
     pub archived: bool,
     /// Its dates.
-    pub schedules: Vec<Schedule>,
+    pub schedules: Vec<ConcertSchedule>,
 }
 
 /// A date together with its concert.
 #[derive(Debug, Clone)]
-pub struct Date {
+pub struct ScheduledConcert {
     /// The concert.
     pub concert: Arc<Concert>,
     index: usize,
 }
 
-impl Date {
+impl ScheduledConcert {
     /// All dates of a concert, in order.
     pub fn all_of(concert: &Arc<Concert>) -> Vec<Self> {
         (0..concert.schedules.len()).map(|index| Self { concert: concert.clone(), index }).collect()
     }
 
     /// The date itself.
-    pub fn schedule(&self) -> &Schedule {
+    pub fn schedule(&self) -> &ConcertSchedule {
         &self.concert.schedules[self.index]
     }
 }
 
-impl Schedule {
+impl ConcertSchedule {
     /// How many seats there are; their numbers are 1…n.
     pub fn seats(&self) -> u32 {
         self.sections.iter().map(|section| section.to).max().unwrap_or(0)
     }
 
     /// The section of a seat, if there is such a seat.
-    pub fn section_of(&self, number: u32) -> Option<&Section> {
+    pub fn section_of(&self, number: u32) -> Option<&SeatSection> {
         self.sections.iter().find(|section| (section.from..=section.to).contains(&number))
     }
 }
@@ -99,7 +99,7 @@ impl Schedule {
 impl Concert {
     /// How many seats there are over all dates.
     pub fn seats(&self) -> u32 {
-        self.schedules.iter().map(Schedule::seats).sum()
+        self.schedules.iter().map(ConcertSchedule::seats).sum()
     }
 
     /// The version and the seats, as Redis is told them and a hold names them.

@@ -1,6 +1,6 @@
 //! The catalogue: concerts, their dates and their seats, as operators define them.
 //!
-//! MySQL keeps it (`concerts`, `schedules`); every instance holds a snapshot, which [`Catalogue::reload`] renews when the definitions' version has moved.
+//! MySQL keeps it (`concerts`, `schedules`); every instance holds a snapshot, which [`CatalogueService::reload`] renews when the definitions' version has moved.
 //! Redis is told only which version of a concert may be booked (`q:concerts`): a hold names the version it was made from, so an instance with an
 //! old snapshot can't sell a seat at an old price or one that is gone. Changes are made under the row lock of the definitions.
 
@@ -22,23 +22,23 @@ use tokio::sync::Mutex;
 
 use crate::ids::{ConcertId, ScheduleId};
 use crate::mysql::{self, definitions};
-use crate::queue::Queue;
-use crate::redis::Redis;
+use crate::queue::QueueService;
+use crate::redis::RedisClient;
 
 #[cfg(test)]
 pub(crate) use admin::read_bodies;
 pub use admin::router as admin_router;
-pub use concert::{Concert, Date, Schedule, Section};
+pub use concert::{Concert, ConcertSchedule, ScheduledConcert, SeatSection};
 pub use error::Error;
 pub use routes::router;
 pub use rules::Flaw;
 
 /// The façade of the room.
-pub struct Catalogue {
-    redis: Redis,
+pub struct CatalogueService {
+    redis: RedisClient,
     mysql: MySqlPool,
-    queue: Arc<Queue>,
-    known: ArcSwap<Snapshot>,
+    queue: Arc<QueueService>,
+    known: ArcSwap<CatalogueSnapshot>,
     reloading: Mutex<()>,
     /// Renewals so far, one at a time: a crowd that meets a changed concert asks MySQL once.
     renewals: Mutex<u64>,
@@ -46,14 +46,14 @@ pub struct Catalogue {
 }
 
 #[derive(Default)]
-struct Snapshot {
+struct CatalogueSnapshot {
     concerts: Vec<Arc<Concert>>,
-    dates: HashMap<ScheduleId, Date>,
+    dates: HashMap<ScheduleId, ScheduledConcert>,
 }
 
-impl Catalogue {
-    /// A catalogue in MySQL. Call [`Catalogue::reload`] before serving.
-    pub fn new(redis: Redis, mysql: MySqlPool, queue: Arc<Queue>) -> Self {
+impl CatalogueService {
+    /// A catalogue in MySQL. Call [`CatalogueService::reload`] before serving.
+    pub fn new(redis: RedisClient, mysql: MySqlPool, queue: Arc<QueueService>) -> Self {
         Self {
             redis,
             mysql,
@@ -76,7 +76,7 @@ impl Catalogue {
     }
 
     /// One date with its concert.
-    pub fn date(&self, id: &ScheduleId) -> Option<Date> {
+    pub fn date(&self, id: &ScheduleId) -> Option<ScheduledConcert> {
         self.known.load().dates.get(id).cloned()
     }
 
@@ -92,7 +92,10 @@ impl Catalogue {
         let (mut tx, version) = definitions::begin_change(&self.mysql).await?;
         concert.version = version;
         for (at, schedule) in concert.schedules.iter().enumerate() {
-            if sql::owner(&mut tx, &schedule.id).await?.is_some_and(|owner| owner != concert.id.as_str()) {
+            if sql::owner(&mut tx, &schedule.id)
+                .await?
+                .is_some_and(|owner| owner != concert.id.as_str())
+            {
                 let field = format!("schedules[{at}].id");
                 return Err(Error::Unsound(vec![(field, "belongs to another concert".into())]));
             }
@@ -134,9 +137,12 @@ impl Catalogue {
         let _turn = self.reloading.lock().await;
         let mut connection = self.mysql.acquire().await.map_err(mysql::Error::from)?;
         let concerts: Vec<_> = sql::all(&mut connection).await?.into_iter().map(Arc::new).collect();
-        let dates =
-            concerts.iter().flat_map(Date::all_of).map(|date| (date.schedule().id.clone(), date)).collect();
-        self.known.store(Arc::new(Snapshot { concerts, dates }));
+        let dates = concerts
+            .iter()
+            .flat_map(ScheduledConcert::all_of)
+            .map(|date| (date.schedule().id.clone(), date))
+            .collect();
+        self.known.store(Arc::new(CatalogueSnapshot { concerts, dates }));
         Ok(())
     }
 

@@ -9,16 +9,16 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Catalogue, Concert, Error};
-use crate::http::cache::SharedForASecond;
-use crate::http::path::Path;
+use super::{CatalogueService, Concert, Error};
+use crate::http::cache::CachedForOneSecond;
+use crate::http::path::PathParams;
 use crate::http::problem::FieldError;
-use crate::http::{Json, Problem};
+use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::{ConcertId, QueueId};
-use crate::time::Millis;
+use crate::time::UnixMillis;
 
 /// The routes of the catalogue.
-pub fn router() -> OpenApiRouter<Arc<Catalogue>> {
+pub fn router() -> OpenApiRouter<Arc<CatalogueService>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(show))
 }
 
@@ -31,7 +31,7 @@ pub(super) struct ConcertDto {
     queue_id: QueueId,
     hold_seconds: u32,
     max_seats_per_user: u32,
-    cancel_until: Option<Millis>,
+    cancel_until: Option<UnixMillis>,
 }
 
 impl From<&Concert> for ConcertDto {
@@ -42,7 +42,7 @@ impl From<&Concert> for ConcertDto {
             queue_id: concert.queue.clone(),
             hold_seconds: concert.hold_seconds,
             max_seats_per_user: concert.max_seats_per_user,
-            cancel_until: concert.cancel_until.map(Millis::from),
+            cancel_until: concert.cancel_until.map(UnixMillis::from),
         }
     }
 }
@@ -56,23 +56,25 @@ struct ConcertsDto {
 
 /// All concerts, and which queue admits to each.
 #[utoipa::path(get, path = "/v1/concerts", tag = "catalogue", responses((status = 200, body = ConcertsDto)))]
-async fn list(State(catalogue): State<Arc<Catalogue>>) -> SharedForASecond<Json<ConcertsDto>> {
+async fn list(
+    State(catalogue): State<Arc<CatalogueService>>,
+) -> CachedForOneSecond<JsonBody<ConcertsDto>> {
     let items = catalogue.concerts().iter().map(|concert| ConcertDto::from(&**concert)).collect();
-    SharedForASecond(Json(ConcertsDto { items, next: None }))
+    CachedForOneSecond(JsonBody(ConcertsDto { items, next: None }))
 }
 
 /// One concert.
 #[utoipa::path(get, path = "/v1/concerts/{concert}", tag = "catalogue", params(("concert" = ConcertId, Path)),
-    responses((status = 200, body = ConcertDto), (status = 404, body = Problem)))]
+    responses((status = 200, body = ConcertDto), (status = 404, body = ProblemDetails)))]
 async fn show(
-    State(catalogue): State<Arc<Catalogue>>,
-    Path(id): Path<ConcertId>,
-) -> Result<SharedForASecond<Json<ConcertDto>>, Problem> {
+    State(catalogue): State<Arc<CatalogueService>>,
+    PathParams(id): PathParams<ConcertId>,
+) -> Result<CachedForOneSecond<JsonBody<ConcertDto>>, ProblemDetails> {
     let concert = catalogue.concert(&id).ok_or(Error::NotFound)?;
-    Ok(SharedForASecond(Json(ConcertDto::from(&*concert))))
+    Ok(CachedForOneSecond(JsonBody(ConcertDto::from(&*concert))))
 }
 
-impl From<Error> for Problem {
+impl From<Error> for ProblemDetails {
     fn from(error: Error) -> Self {
         match error {
             Error::NotFound => Self::not_found(),
@@ -81,9 +83,11 @@ impl From<Error> for Problem {
                 "in_use",
                 "The change would take away a seat that is held or sold.",
             ),
-            Error::Archived => {
-                Self::new(StatusCode::CONFLICT, "in_use", "The sale is over and archived: it can't change.")
-            }
+            Error::Archived => Self::new(
+                StatusCode::CONFLICT,
+                "in_use",
+                "The sale is over and archived: it can't change.",
+            ),
             Error::Unsound(flaws) => Self::invalid_request(
                 flaws.into_iter().map(|(field, message)| FieldError { field, message }).collect(),
             ),

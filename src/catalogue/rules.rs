@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
-use super::concert::{Concert, Schedule};
+use super::concert::{Concert, ConcertSchedule};
 use crate::ids::ScheduleId;
 use crate::time::{MUST_BE_STORABLE, is_storable};
 
@@ -29,7 +29,11 @@ pub(super) fn flaws(concert: &Concert) -> Vec<Flaw> {
     };
     check(is_text(&concert.title, 255), "title", "must have 1 to 255 characters");
     check((1..=86_400).contains(&concert.hold_seconds), "hold_seconds", "must be from 1 to 86400");
-    check((1..=100).contains(&concert.max_seats_per_user), "max_seats_per_user", "must be from 1 to 100");
+    check(
+        (1..=100).contains(&concert.max_seats_per_user),
+        "max_seats_per_user",
+        "must be from 1 to 100",
+    );
     check(concert.cancel_until.is_none_or(is_storable), "cancel_until", MUST_BE_STORABLE);
     check(concert.schedules.len() <= MAX_SCHEDULES, "schedules", "must be at most 400");
     let ids: HashSet<_> = concert.schedules.iter().map(|schedule| &schedule.id).collect();
@@ -40,7 +44,11 @@ pub(super) fn flaws(concert: &Concert) -> Vec<Flaw> {
     flaws
 }
 
-fn schedule_flaws(schedule: &Schedule, path: &str, check: &mut impl FnMut(bool, &str, &str)) {
+fn schedule_flaws(
+    schedule: &ConcertSchedule,
+    path: &str,
+    check: &mut impl FnMut(bool, &str, &str),
+) {
     let times = [
         ("starts_at", Some(schedule.starts_at)),
         ("booking_opens_at", schedule.booking_opens_at),
@@ -50,9 +58,17 @@ fn schedule_flaws(schedule: &Schedule, path: &str, check: &mut impl FnMut(bool, 
         check(time.is_none_or(is_storable), &format!("{path}.{name}"), MUST_BE_STORABLE);
     }
     let sections = format!("{path}.sections");
-    check((1..=MAX_SECTIONS).contains(&schedule.sections.len()), &sections, "must be from 1 to 1000");
+    check(
+        (1..=MAX_SECTIONS).contains(&schedule.sections.len()),
+        &sections,
+        "must be from 1 to 1000",
+    );
     if let (Some(opens), Some(closes)) = (schedule.booking_opens_at, schedule.booking_closes_at) {
-        check(opens < closes, &format!("{path}.booking_closes_at"), "must be after booking_opens_at");
+        check(
+            opens < closes,
+            &format!("{path}.booking_closes_at"),
+            "must be after booking_opens_at",
+        );
     }
     let mut by_number: Vec<_> = schedule.sections.iter().collect();
     by_number.sort_by_key(|section| section.from);
@@ -78,7 +94,7 @@ fn is_text(text: &str, most: usize) -> bool {
 pub(super) fn removed(before: &Concert, after: &Concert) -> Vec<(ScheduleId, RangeInclusive<u32>)> {
     let kept = |id: &ScheduleId| {
         let same = after.schedules.iter().find(|schedule| schedule.id == *id);
-        if before.queue == after.queue { same.map_or(0, Schedule::seats) } else { 0 }
+        if before.queue == after.queue { same.map_or(0, ConcertSchedule::seats) } else { 0 }
     };
     let gone = before
         .schedules
@@ -92,16 +108,16 @@ pub(super) fn removed(before: &Concert, after: &Concert) -> Vec<(ScheduleId, Ran
 mod tests {
     use chrono::{TimeDelta, Utc};
 
-    use super::super::concert::Section;
+    use super::super::concert::SeatSection;
     use super::*;
     use crate::money::Money;
 
-    fn section(from: u32, to: u32) -> Section {
-        Section { name: "A".into(), from, to, price: Money::new(5_000).unwrap() }
+    fn section(from: u32, to: u32) -> SeatSection {
+        SeatSection { name: "A".into(), from, to, price: Money::new(5_000).unwrap() }
     }
 
-    fn concert(sections: Vec<Section>) -> Concert {
-        let schedule = Schedule {
+    fn concert(sections: Vec<SeatSection>) -> Concert {
+        let schedule = ConcertSchedule {
             id: "d1".parse().unwrap(),
             starts_at: Utc::now(),
             booking_opens_at: None,
@@ -135,7 +151,10 @@ mod tests {
             vec![section(1, u32::MAX)],
         ] {
             let found = flaws(&concert(bad.clone()));
-            assert!(found.iter().any(|(field, _)| field == "schedules[0].sections"), "{bad:?}: {found:?}");
+            assert!(
+                found.iter().any(|(field, _)| field == "schedules[0].sections"),
+                "{bad:?}: {found:?}"
+            );
         }
     }
 
@@ -171,7 +190,10 @@ mod tests {
         let before = concert(vec![section(1, 50)]);
         assert!(removed(&before, &before).is_empty());
         assert!(removed(&before, &concert(vec![section(1, 60)])).is_empty());
-        assert_eq!(removed(&before, &concert(vec![section(1, 40)])), [("d1".parse().unwrap(), 41..=50)]);
+        assert_eq!(
+            removed(&before, &concert(vec![section(1, 40)])),
+            [("d1".parse().unwrap(), 41..=50)]
+        );
         let gone = Concert { schedules: vec![], ..before.clone() };
         assert_eq!(removed(&before, &gone), [("d1".parse().unwrap(), 1..=50)]);
         let moved = Concert { queue: "other".parse().unwrap(), ..before.clone() };

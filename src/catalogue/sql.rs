@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 use sqlx::{FromRow, MySqlConnection};
 
-use super::concert::{Concert, Schedule, Section};
+use super::concert::{Concert, ConcertSchedule, SeatSection};
 use crate::ids::{ConcertId, ScheduleId};
 use crate::mysql;
 use crate::time::datetime;
@@ -30,7 +30,7 @@ struct ScheduleRow {
     starts_at: DateTime<Utc>,
     booking_opens_at: Option<DateTime<Utc>>,
     booking_closes_at: Option<DateTime<Utc>>,
-    sections: Json<Vec<Section>>,
+    sections: Json<Vec<SeatSection>>,
 }
 
 /// All concerts with their dates.
@@ -45,7 +45,7 @@ pub(super) async fn all(connection: &mut MySqlConnection) -> Result<Vec<Concert>
     )
     .fetch_all(connection)
     .await?;
-    let mut dates: HashMap<String, Vec<Schedule>> = HashMap::new();
+    let mut dates: HashMap<String, Vec<ConcertSchedule>> = HashMap::new();
     for row in schedules {
         let concert = row.concert_id.clone();
         if let Some(schedule) = read_schedule(row) {
@@ -56,7 +56,10 @@ pub(super) async fn all(connection: &mut MySqlConnection) -> Result<Vec<Concert>
 }
 
 /// Writes a concert and replaces its dates.
-pub(super) async fn put(connection: &mut MySqlConnection, concert: &Concert) -> Result<(), mysql::Error> {
+pub(super) async fn put(
+    connection: &mut MySqlConnection,
+    concert: &Concert,
+) -> Result<(), mysql::Error> {
     sqlx::query(
         "INSERT INTO concerts (id, version, title, queue_id, hold_seconds, max_seats_per_user, cancel_until) VALUES (?, ?, ?, ?, ?, ?, ?) \
          ON DUPLICATE KEY UPDATE version = VALUES(version), title = VALUES(title), queue_id = VALUES(queue_id), \
@@ -114,8 +117,8 @@ pub(super) async fn owner(
     Ok(sqlx::query_scalar(sql).bind(schedule.as_str()).fetch_optional(connection).await?)
 }
 
-fn read_schedule(row: ScheduleRow) -> Option<Schedule> {
-    Some(Schedule {
+fn read_schedule(row: ScheduleRow) -> Option<ConcertSchedule> {
+    Some(ConcertSchedule {
         id: row.id.parse().ok()?,
         starts_at: row.starts_at,
         booking_opens_at: row.booking_opens_at,
@@ -124,7 +127,10 @@ fn read_schedule(row: ScheduleRow) -> Option<Schedule> {
     })
 }
 
-fn read_concert(row: ConcertRow, dates: &mut HashMap<String, Vec<Schedule>>) -> Option<Concert> {
+fn read_concert(
+    row: ConcertRow,
+    dates: &mut HashMap<String, Vec<ConcertSchedule>>,
+) -> Option<Concert> {
     let id: ConcertId = row.id.parse().ok()?;
     Some(Concert {
         version: row.version,

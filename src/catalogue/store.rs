@@ -4,45 +4,49 @@ use std::ops::RangeInclusive;
 
 use super::concert::Concert;
 use crate::ids::{ConcertId, QueueId, ScheduleId};
-use crate::redis::{Args, Error, Place, Redis, scripts};
+use crate::redis::{Error, KeyScope, RedisClient, ScriptArgs, scripts};
 
 /// Numbers that one call looks at.
 const CHUNK: u32 = 1_000;
 
 /// `catalogue/lay`: this version of the concert may be booked.
-pub(super) async fn lay(redis: &Redis, concert: &Concert) -> Result<(), Error> {
+pub(super) async fn lay(redis: &RedisClient, concert: &Concert) -> Result<(), Error> {
     call_lay(redis, &concert.queue, &concert.id, concert.version, concert.seats()).await
 }
 
 /// `catalogue/lay`: nothing of the concert may be booked through this queue.
-pub(super) async fn take_out(redis: &Redis, queue: &QueueId, concert: &ConcertId) -> Result<(), Error> {
+pub(super) async fn take_out(
+    redis: &RedisClient,
+    queue: &QueueId,
+    concert: &ConcertId,
+) -> Result<(), Error> {
     call_lay(redis, queue, concert, 0, 0).await
 }
 
 async fn call_lay(
-    redis: &Redis,
+    redis: &RedisClient,
     queue: &QueueId,
     concert: &ConcertId,
     version: u64,
     seats: u32,
 ) -> Result<(), Error> {
-    let mut args = Args::new();
+    let mut args = ScriptArgs::new();
     args.text(concert.as_str()).text(&version.to_string()).int(seats.into());
-    redis.call(&scripts::CATALOGUE_LAY, Place::queue(redis.keys(), queue), args).await.map(drop)
+    redis.call(&scripts::CATALOGUE_LAY, KeyScope::queue(redis.keys(), queue), args).await.map(drop)
 }
 
 /// `catalogue/taken`: whether any seat of the range is held or sold.
 pub(super) async fn taken(
-    redis: &Redis,
+    redis: &RedisClient,
     queue: &QueueId,
     schedule: &ScheduleId,
     range: RangeInclusive<u32>,
 ) -> Result<bool, Error> {
-    let place = Place::schedule(redis.keys(), queue, schedule);
+    let place = KeyScope::schedule(redis.keys(), queue, schedule);
     let (mut first, last) = range.into_inner();
     while first <= last {
         let end = last.min(first + CHUNK - 1);
-        let mut args = Args::new();
+        let mut args = ScriptArgs::new();
         args.int(first.into()).int(end.into());
         if redis.call(&scripts::CATALOGUE_TAKEN, place, args).await?.int()? == 1 {
             return Ok(true);

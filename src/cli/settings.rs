@@ -9,25 +9,25 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
 use crate::app;
-use crate::config::{BadSettings, Config};
+use crate::config::{InvalidSettings, UsherConfig};
 
 /// How the name of a setting ends that holds a secret. A path to one is hidden, too: nothing is lost by that.
 const SECRETS: [&str; 6] = ["_KEY", "_KEYS", "_SECRET", "_SECRETS", "_PASSWORD", "_TOKEN"];
 
 /// What was found out about the settings.
 #[derive(Debug)]
-pub struct Checked {
+pub struct SettingsCheck {
     lines: Vec<String>,
-    outcome: Result<Box<Config>, BadSettings>,
+    outcome: Result<Box<UsherConfig>, InvalidSettings>,
     connect: bool,
 }
 
-impl Checked {
+impl SettingsCheck {
     /// `command` is the grammar, `matches` what was read by it.
     pub(super) fn new(
         command: &Command,
         matches: Option<&ArgMatches>,
-        outcome: Result<Box<Config>, BadSettings>,
+        outcome: Result<Box<UsherConfig>, InvalidSettings>,
         connect: bool,
     ) -> Self {
         Self { lines: lines(command, matches), outcome, connect }
@@ -66,7 +66,8 @@ fn lines(command: &Command, matches: Option<&ArgMatches>) -> Vec<String> {
         let default = help.split_once("[default: ").and_then(|(_, rest)| rest.split(']').next());
         Some(match (given.map(|value| value.trim()).filter(|value| !value.is_empty()), default) {
             (Some(value), _) => {
-                let from = if source == Some(ValueSource::CommandLine) { "flag" } else { "environment" };
+                let from =
+                    if source == Some(ValueSource::CommandLine) { "flag" } else { "environment" };
                 format!("{name} = {} ({from})", shown(name, value))
             }
             (None, Some(default)) => format!("{name} = {default} (default)"),
@@ -101,17 +102,18 @@ mod tests {
     use clap::CommandFactory;
 
     fn told(line: &str) -> Vec<String> {
-        let command = super::super::Cli::command();
+        let command = super::super::CommandLine::command();
         let matches = command.clone().try_get_matches_from(line.split(' ')).unwrap();
         let (_, config) = matches.subcommand().unwrap();
         let (_, check) = config.subcommand().unwrap();
-        let grammar = command.find_subcommand("config").and_then(|it| it.find_subcommand("check")).unwrap();
+        let grammar =
+            command.find_subcommand("config").and_then(|it| it.find_subcommand("check")).unwrap();
         lines(grammar, Some(check))
     }
 
     #[test]
     fn every_setting_of_serve_is_told() {
-        let command = super::super::Cli::command();
+        let command = super::super::CommandLine::command();
         let serve = command.find_subcommand("serve").unwrap();
         let names = serve.get_arguments().filter_map(|argument| argument.get_env()?.to_str());
         let told = told("usher config check --listen 127.0.0.1:1 --partitions 8");

@@ -38,10 +38,20 @@ pub struct StoreArgs {
     #[arg(long, env = "USHER_BACKLOG_LIMIT", hide_env_values = true, value_name = "COUNT")]
     pub backlog_limit: Option<String>,
     /// The same in percent of Redis' maxmemory: the warning, 1 to 100 [default: 70]
-    #[arg(long, env = "USHER_REDIS_MEMORY_WARN_PERCENT", hide_env_values = true, value_name = "PERCENT")]
+    #[arg(
+        long,
+        env = "USHER_REDIS_MEMORY_WARN_PERCENT",
+        hide_env_values = true,
+        value_name = "PERCENT"
+    )]
     pub redis_memory_warn_percent: Option<String>,
     /// The same in percent of Redis' maxmemory: the limit, 1 to 100 [default: 85]
-    #[arg(long, env = "USHER_REDIS_MEMORY_LIMIT_PERCENT", hide_env_values = true, value_name = "PERCENT")]
+    #[arg(
+        long,
+        env = "USHER_REDIS_MEMORY_LIMIT_PERCENT",
+        hide_env_values = true,
+        value_name = "PERCENT"
+    )]
     pub redis_memory_limit_percent: Option<String>,
     /// Replicas that must have a change before it is answered or brought to MySQL, 0 to 16 [default: 0]
     #[arg(long, env = "USHER_REDIS_WAIT_REPLICAS", hide_env_values = true, value_name = "COUNT")]
@@ -138,10 +148,20 @@ pub struct HttpArgs {
     #[arg(long, env = "USHER_LIMIT_USER_BURST", hide_env_values = true, value_name = "COUNT")]
     pub limit_user_burst: Option<String>,
     /// Requests per second of one address; 0 is off [default: 0]
-    #[arg(long, env = "USHER_LIMIT_ADDRESS_PER_SECOND", hide_env_values = true, value_name = "COUNT")]
+    #[arg(
+        long,
+        env = "USHER_LIMIT_ADDRESS_PER_SECOND",
+        hide_env_values = true,
+        value_name = "COUNT"
+    )]
     pub limit_address_per_second: Option<String>,
     /// Requests per second in all; 0 is off [default: 0]
-    #[arg(long, env = "USHER_LIMIT_GLOBAL_PER_SECOND", hide_env_values = true, value_name = "COUNT")]
+    #[arg(
+        long,
+        env = "USHER_LIMIT_GLOBAL_PER_SECOND",
+        hide_env_values = true,
+        value_name = "COUNT"
+    )]
     pub limit_global_per_second: Option<String>,
     /// Joins per second of one user, with a burst of four seconds' worth; 0 is off [default: as USHER_LIMIT_USER_PER_SECOND]
     #[arg(long, env = "USHER_LIMIT_JOIN_PER_SECOND", hide_env_values = true, value_name = "COUNT")]
@@ -156,7 +176,12 @@ pub struct HttpArgs {
     #[arg(long, env = "USHER_LIMIT_PAY_PER_SECOND", hide_env_values = true, value_name = "COUNT")]
     pub limit_pay_per_second: Option<String>,
     /// Joins per second in all; 0 is off [default: 0]
-    #[arg(long, env = "USHER_LIMIT_GLOBAL_JOINS_PER_SECOND", hide_env_values = true, value_name = "COUNT")]
+    #[arg(
+        long,
+        env = "USHER_LIMIT_GLOBAL_JOINS_PER_SECOND",
+        hide_env_values = true,
+        value_name = "COUNT"
+    )]
     pub limit_global_joins_per_second: Option<String>,
     /// Requests that are answered at once before all but payments are refused, joins from half of it on; 0 is off [default: 20000]
     #[arg(long, env = "USHER_SHED_IN_FLIGHT", hide_env_values = true, value_name = "COUNT")]
@@ -171,7 +196,12 @@ pub struct HttpArgs {
     #[arg(long, env = "USHER_CHALLENGE_SECRET", hide_env_values = true, value_name = "SECRET")]
     pub challenge_secret: Option<String>,
     /// How long that service may take, 100 to 30000 [default: 2000]
-    #[arg(long, env = "USHER_CHALLENGE_TIMEOUT_MS", hide_env_values = true, value_name = "MILLISECONDS")]
+    #[arg(
+        long,
+        env = "USHER_CHALLENGE_TIMEOUT_MS",
+        hide_env_values = true,
+        value_name = "MILLISECONDS"
+    )]
     pub challenge_timeout_ms: Option<String>,
     /// Whether joins go on when that service does not answer: true or false [default: false]
     #[arg(long, env = "USHER_CHALLENGE_FAIL_OPEN", hide_env_values = true, value_name = "BOOL")]
@@ -180,19 +210,39 @@ pub struct HttpArgs {
     #[arg(long, env = "USHER_MAX_CONNECTIONS", hide_env_values = true, value_name = "COUNT")]
     pub max_connections: Option<String>,
     /// The same from one address (of IPv6: one /64), 0 to 1000000; 0 is off. Not behind a proxy, which is one address for all [default: 0]
-    #[arg(long, env = "USHER_MAX_CONNECTIONS_PER_ADDRESS", hide_env_values = true, value_name = "COUNT")]
+    #[arg(
+        long,
+        env = "USHER_MAX_CONNECTIONS_PER_ADDRESS",
+        hide_env_values = true,
+        value_name = "COUNT"
+    )]
     pub max_connections_per_address: Option<String>,
     /// From the first byte of a request to its last header, for a TLS handshake, and for a write that moves nothing, 100 to 600000 [default: 10000]
-    #[arg(long, env = "USHER_HEADER_TIMEOUT_MS", hide_env_values = true, value_name = "MILLISECONDS")]
+    #[arg(
+        long,
+        env = "USHER_HEADER_TIMEOUT_MS",
+        hide_env_values = true,
+        value_name = "MILLISECONDS"
+    )]
     pub header_timeout_ms: Option<String>,
     /// How long a connection may stand without a request, 1 to 3600; longer than the load balancer in front keeps its own [default: 75]
-    #[arg(long, env = "USHER_IDLE_TIMEOUT_SECONDS", hide_env_values = true, value_name = "SECONDS")]
+    #[arg(
+        long,
+        env = "USHER_IDLE_TIMEOUT_SECONDS",
+        hide_env_values = true,
+        value_name = "SECONDS"
+    )]
     pub idle_timeout_seconds: Option<String>,
     /// From the signal to the end of a shutdown, 0 to 3600 [default: 20]
     #[arg(long, env = "USHER_DRAIN_SECONDS", hide_env_values = true, value_name = "SECONDS")]
     pub drain_seconds: Option<String>,
     /// The longest a request may take, 100 to 600000 [default: 10000]
-    #[arg(long, env = "USHER_REQUEST_TIMEOUT_MS", hide_env_values = true, value_name = "MILLISECONDS")]
+    #[arg(
+        long,
+        env = "USHER_REQUEST_TIMEOUT_MS",
+        hide_env_values = true,
+        value_name = "MILLISECONDS"
+    )]
     pub request_timeout_ms: Option<String>,
     /// The longest body, 1024 to 16777216 [default: 65536]
     #[arg(long, env = "USHER_BODY_LIMIT_BYTES", hide_env_values = true, value_name = "BYTES")]

@@ -5,64 +5,98 @@ use std::time::Duration;
 use axum::http::{HeaderValue, Uri};
 
 use super::args::{HttpArgs, ListenArgs};
-use super::check::{Checker, given};
+use super::check::{SettingsChecker, given};
 use crate::http::{challenge, cors, limits, listener};
 
 /// The highest rate or burst that can be set, in requests.
 const HIGHEST_RATE: u32 = 1_000_000;
 
-pub(super) fn read_files(listen: &ListenArgs, check: &mut Checker) -> Option<listener::Files> {
+pub(super) fn read_files(
+    listen: &ListenArgs,
+    check: &mut SettingsChecker,
+) -> Option<listener::CertificateFiles> {
     let (chain, key) = (listen.tls_cert_file.as_deref(), listen.tls_key_file.as_deref());
     match (given(chain), given(key)) {
-        (Some(_), None) => check.fail("USHER_TLS_KEY_FILE", "must be given with USHER_TLS_CERT_FILE"),
-        (None, Some(_)) => check.fail("USHER_TLS_CERT_FILE", "must be given with USHER_TLS_KEY_FILE"),
+        (Some(_), None) => {
+            check.fail("USHER_TLS_KEY_FILE", "must be given with USHER_TLS_CERT_FILE")
+        }
+        (None, Some(_)) => {
+            check.fail("USHER_TLS_CERT_FILE", "must be given with USHER_TLS_KEY_FILE")
+        }
         _ => {}
     }
     let files = (check.file("USHER_TLS_CERT_FILE", chain), check.file("USHER_TLS_KEY_FILE", key));
-    files.0.zip(files.1).map(|(chain, key)| listener::Files { chain, key })
+    files.0.zip(files.1).map(|(chain, key)| listener::CertificateFiles { chain, key })
 }
 
-pub(super) fn read_listener(http: &HttpArgs, check: &mut Checker) -> listener::Settings {
-    let usual = listener::Settings::default();
+pub(super) fn read_listener(
+    http: &HttpArgs,
+    check: &mut SettingsChecker,
+) -> listener::ListenerSettings {
+    let usual = listener::ListenerSettings::default();
     let connections = http.max_connections.as_deref();
     let per_address = http.max_connections_per_address.as_deref();
     let header = http.header_timeout_ms.as_deref();
     let idle = http.idle_timeout_seconds.as_deref();
-    listener::Settings {
+    listener::ListenerSettings {
         max_connections: check.number(
             "USHER_MAX_CONNECTIONS",
             connections,
             1..=1_000_000,
             usual.max_connections,
         ),
-        max_per_address: check.number("USHER_MAX_CONNECTIONS_PER_ADDRESS", per_address, 0..=1_000_000, 0),
+        max_per_address: check.number(
+            "USHER_MAX_CONNECTIONS_PER_ADDRESS",
+            per_address,
+            0..=1_000_000,
+            0,
+        ),
         header_timeout: Duration::from_millis(check.number(
             "USHER_HEADER_TIMEOUT_MS",
             header,
             100..=600_000,
             10_000,
         )),
-        idle_timeout: Duration::from_secs(check.number("USHER_IDLE_TIMEOUT_SECONDS", idle, 1..=3600, 75)),
+        idle_timeout: Duration::from_secs(check.number(
+            "USHER_IDLE_TIMEOUT_SECONDS",
+            idle,
+            1..=3600,
+            75,
+        )),
     }
 }
 
-pub(super) fn read_limits(http: &HttpArgs, check: &mut Checker) -> limits::Settings {
+pub(super) fn read_limits(
+    http: &HttpArgs,
+    check: &mut SettingsChecker,
+) -> limits::RateLimitSettings {
     let mut rate = |setting, value: &Option<String>, lowest, default| {
         check.number(setting, value.as_deref(), lowest..=HIGHEST_RATE, default)
     };
-    let mut own =
-        |setting, value: &Option<String>| given(value.as_deref()).map(|_| rate(setting, value, 0, 0));
+    let mut own = |setting, value: &Option<String>| {
+        given(value.as_deref()).map(|_| rate(setting, value, 0, 0))
+    };
     let kinds = [
         own("USHER_LIMIT_JOIN_PER_SECOND", &http.limit_join_per_second),
         own("USHER_LIMIT_POLL_PER_SECOND", &http.limit_poll_per_second),
         own("USHER_LIMIT_BOOK_PER_SECOND", &http.limit_book_per_second),
         own("USHER_LIMIT_PAY_PER_SECOND", &http.limit_pay_per_second),
     ];
-    limits::Settings {
+    limits::RateLimitSettings {
         user_per_second: rate("USHER_LIMIT_USER_PER_SECOND", &http.limit_user_per_second, 0, 100),
         user_burst: rate("USHER_LIMIT_USER_BURST", &http.limit_user_burst, 1, 400),
-        address_per_second: rate("USHER_LIMIT_ADDRESS_PER_SECOND", &http.limit_address_per_second, 0, 0),
-        global_per_second: rate("USHER_LIMIT_GLOBAL_PER_SECOND", &http.limit_global_per_second, 0, 0),
+        address_per_second: rate(
+            "USHER_LIMIT_ADDRESS_PER_SECOND",
+            &http.limit_address_per_second,
+            0,
+            0,
+        ),
+        global_per_second: rate(
+            "USHER_LIMIT_GLOBAL_PER_SECOND",
+            &http.limit_global_per_second,
+            0,
+            0,
+        ),
         joins_per_second: rate(
             "USHER_LIMIT_GLOBAL_JOINS_PER_SECOND",
             &http.limit_global_joins_per_second,
@@ -70,25 +104,36 @@ pub(super) fn read_limits(http: &HttpArgs, check: &mut Checker) -> limits::Setti
             0,
         ),
         kinds,
-        trusted_proxies: check.number("USHER_TRUSTED_PROXIES", http.trusted_proxies.as_deref(), 0..=16, 0),
+        trusted_proxies: check.number(
+            "USHER_TRUSTED_PROXIES",
+            http.trusted_proxies.as_deref(),
+            0..=16,
+            0,
+        ),
     }
 }
 
-pub(super) fn read_origins(http: &HttpArgs, check: &mut Checker) -> Vec<HeaderValue> {
+pub(super) fn read_origins(http: &HttpArgs, check: &mut SettingsChecker) -> Vec<HeaderValue> {
     let listed = given(http.cors_origins.as_deref()).unwrap_or_default().split(',').map(str::trim);
     let all: Vec<_> = listed.filter(|text| !text.is_empty()).map(cors::origin).collect();
     if all.contains(&None) {
-        let must =
-            "must be origins such as https://shop.example, comma-separated, without a path and without `*`";
+        let must = "must be origins such as https://shop.example, comma-separated, without a path and without `*`";
         check.fail("USHER_CORS_ORIGINS", must);
     }
     all.into_iter().flatten().collect()
 }
 
-pub(super) fn read_challenge(http: &HttpArgs, check: &mut Checker) -> Option<challenge::Settings> {
+pub(super) fn read_challenge(
+    http: &HttpArgs,
+    check: &mut SettingsChecker,
+) -> Option<challenge::ChallengeSettings> {
     let timeout = http.challenge_timeout_ms.as_deref();
-    let timeout =
-        Duration::from_millis(check.number("USHER_CHALLENGE_TIMEOUT_MS", timeout, 100..=30_000, 2_000));
+    let timeout = Duration::from_millis(check.number(
+        "USHER_CHALLENGE_TIMEOUT_MS",
+        timeout,
+        100..=30_000,
+        2_000,
+    ));
     let fail_open = check.flag("USHER_CHALLENGE_FAIL_OPEN", http.challenge_fail_open.as_deref());
     // Whose secrets these are makes them as long as they like.
     let secret = given(http.challenge_secret.as_deref());
@@ -99,7 +144,8 @@ pub(super) fn read_challenge(http: &HttpArgs, check: &mut Checker) -> Option<cha
         return None;
     };
     let url: Option<Uri> = url.parse().ok();
-    let http = |url: &Uri| matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some();
+    let http =
+        |url: &Uri| matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some();
     let url = url.filter(http);
     if url.is_none() {
         check.fail("USHER_CHALLENGE_URL", "must begin with https:// or http:// and name a host");
@@ -107,5 +153,5 @@ pub(super) fn read_challenge(http: &HttpArgs, check: &mut Checker) -> Option<cha
     if secret.is_none() {
         check.fail("USHER_CHALLENGE_SECRET", "must be given with USHER_CHALLENGE_URL");
     }
-    Some(challenge::Settings { url: url?, secret: secret?.into(), timeout, fail_open })
+    Some(challenge::ChallengeSettings { url: url?, secret: secret?.into(), timeout, fail_open })
 }

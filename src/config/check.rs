@@ -8,14 +8,14 @@ use std::str::FromStr;
 
 /// One setting that is wrong. The message never repeats the value: it may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadSetting {
+pub struct InvalidSetting {
     /// The environment variable.
     pub setting: &'static str,
     /// What is wrong with it.
     pub message: String,
 }
 
-impl fmt::Display for BadSetting {
+impl fmt::Display for InvalidSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}): {}", self.setting, flag(self.setting), self.message)
     }
@@ -23,23 +23,23 @@ impl fmt::Display for BadSetting {
 
 /// All settings that are wrong, in the order in which they were looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct BadSettings(Vec<BadSetting>);
+pub struct InvalidSettings(Vec<InvalidSetting>);
 
-impl BadSettings {
+impl InvalidSettings {
     /// Each of them.
-    pub fn settings(&self) -> &[BadSetting] {
+    pub fn settings(&self) -> &[InvalidSetting] {
         &self.0
     }
 }
 
-impl fmt::Display for BadSettings {
+impl fmt::Display for InvalidSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("some settings are wrong:")?;
         self.0.iter().try_for_each(|bad| write!(f, "\n  {bad}"))
     }
 }
 
-impl std::error::Error for BadSettings {}
+impl std::error::Error for InvalidSettings {}
 
 /// `USHER_ADMIN_KEY` is the flag `--admin-key`.
 pub fn flag(setting: &str) -> String {
@@ -48,19 +48,23 @@ pub fn flag(setting: &str) -> String {
 
 /// Collects what is wrong.
 #[derive(Default)]
-pub(super) struct Checker(Vec<BadSetting>);
+pub(super) struct SettingsChecker(Vec<InvalidSetting>);
 
-impl Checker {
+impl SettingsChecker {
     pub(super) fn fail(&mut self, setting: &'static str, message: impl Into<String>) {
-        self.0.push(BadSetting { setting, message: message.into() });
+        self.0.push(InvalidSetting { setting, message: message.into() });
     }
 
-    pub(super) fn finish(self) -> Result<(), BadSettings> {
-        if self.0.is_empty() { Ok(()) } else { Err(BadSettings(self.0)) }
+    pub(super) fn finish(self) -> Result<(), InvalidSettings> {
+        if self.0.is_empty() { Ok(()) } else { Err(InvalidSettings(self.0)) }
     }
 
     /// A setting that has no default.
-    pub(super) fn required<'a>(&mut self, setting: &'static str, value: Option<&'a str>) -> Option<&'a str> {
+    pub(super) fn required<'a>(
+        &mut self,
+        setting: &'static str,
+        value: Option<&'a str>,
+    ) -> Option<&'a str> {
         let value = given(value);
         if value.is_none() {
             self.fail(setting, "must be given");
@@ -83,7 +87,10 @@ impl Checker {
         match text.parse() {
             Ok(number) if range.contains(&number) => number,
             _ => {
-                self.fail(setting, format!("must be a number from {} to {}", range.start(), range.end()));
+                self.fail(
+                    setting,
+                    format!("must be a number from {} to {}", range.start(), range.end()),
+                );
                 default
             }
         }
@@ -133,24 +140,31 @@ mod tests {
 
     #[test]
     fn numbers_are_bounded_and_empty_is_the_default() {
-        let mut check = Checker::default();
+        let mut check = SettingsChecker::default();
         for (value, expected) in
             [(None, 64), (Some(""), 64), (Some(" "), 64), (Some("1"), 1), (Some(" 4096 "), 4096)]
         {
-            assert_eq!(check.number("USHER_PARTITIONS", value, 1..=4096, 64), expected, "{value:?}");
+            assert_eq!(
+                check.number("USHER_PARTITIONS", value, 1..=4096, 64),
+                expected,
+                "{value:?}"
+            );
         }
         check.finish().unwrap();
         for value in ["0", "4097", "-1", "x", "1.5", "99999999999999999999"] {
-            let mut check = Checker::default();
+            let mut check = SettingsChecker::default();
             check.number("USHER_PARTITIONS", Some(value), 1..=4096_u16, 64);
             let shown = check.finish().unwrap_err().settings()[0].to_string();
-            assert_eq!(shown, "USHER_PARTITIONS (--partitions): must be a number from 1 to 4096", "{value}");
+            assert_eq!(
+                shown, "USHER_PARTITIONS (--partitions): must be a number from 1 to 4096",
+                "{value}"
+            );
         }
     }
 
     #[test]
     fn everything_wrong_is_told_at_once() {
-        let mut check = Checker::default();
+        let mut check = SettingsChecker::default();
         check.required("USHER_REDIS_URL", None);
         check.required("USHER_ADMIN_KEY", Some(" "));
         let shown = check.finish().unwrap_err().to_string();

@@ -10,8 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::args::DevArgs;
-use super::check::{BadSettings, Checker, given};
-use super::{Config, HttpSettings, StoreSettings, TokenKey};
+use super::check::{InvalidSettings, SettingsChecker, given};
+use super::{HttpSettings, StoreSettings, TokenKey, UsherConfig};
 use crate::dev::crowd::MOST_PEOPLE;
 use crate::http::identity;
 
@@ -40,7 +40,7 @@ pub struct DevSecrets {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Stored {
+struct StoredSecrets {
     admin_key: String,
     token_secret: String,
 }
@@ -50,13 +50,13 @@ impl DevSettings {
     ///
     /// # Errors
     /// All settings that are wrong.
-    pub fn new(args: &DevArgs) -> Result<Self, BadSettings> {
-        let mut check = Checker::default();
+    pub fn new(args: &DevArgs) -> Result<Self, InvalidSettings> {
+        let mut check = SettingsChecker::default();
         let http = HttpSettings::read(&args.listen, &args.http, &mut check);
         let crowd = check.number("USHER_CROWD", args.crowd.as_deref(), 0..=MOST_PEOPLE, 0);
         check.finish()?;
         let data_dir = given(args.data_dir.as_deref()).unwrap_or(".usher").into();
-        http.map(|http| Self { http, data_dir, crowd }).ok_or_else(BadSettings::default)
+        http.map(|http| Self { http, data_dir, crowd }).ok_or_else(InvalidSettings::default)
     }
 }
 
@@ -68,9 +68,11 @@ impl DevSecrets {
     pub fn load_or_make(data_dir: &Path) -> io::Result<Self> {
         let path = data_dir.join(FILE);
         let stored = match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| named(&path, error.into()))?,
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|error| named(&path, error.into()))?
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let stored = Stored { admin_key: random(), token_secret: random() };
+                let stored = StoredSecrets { admin_key: random(), token_secret: random() };
                 write(&path, &stored).map_err(|error| named(&path, error))?;
                 stored
             }
@@ -88,12 +90,15 @@ impl DevSecrets {
     }
 }
 
-impl Config {
+impl UsherConfig {
     /// The settings of `usher dev`: users are known by the header alone.
     pub fn for_dev(dev: &DevSettings, stores: StoreSettings, secrets: &DevSecrets) -> Self {
         Self {
             http: dev.http.clone(),
-            identity: identity::Settings { header: true, ..identity::Settings::default() },
+            identity: identity::IdentitySettings {
+                header: true,
+                ..identity::IdentitySettings::default()
+            },
             admin_key: secrets.admin_key.clone(),
             token_keys: vec![secrets.token_key.clone()],
             stores,
@@ -109,7 +114,7 @@ fn random() -> String {
 }
 
 /// `create_new`: two that start at once don't overwrite each other's secrets, one of them fails and says so.
-fn write(path: &Path, stored: &Stored) -> io::Result<()> {
+fn write(path: &Path, stored: &StoredSecrets) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(&serde_json::to_vec_pretty(stored)?)
 }
@@ -124,9 +129,9 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     /// A directory that is gone when the test is over.
-    struct Directory(PathBuf);
+    struct TestDirectory(PathBuf);
 
-    impl Directory {
+    impl TestDirectory {
         fn new() -> Self {
             let path = std::env::temp_dir().join(format!("usher-{:032x}", rand::random::<u128>()));
             std::fs::create_dir(&path).unwrap();
@@ -134,7 +139,7 @@ mod tests {
         }
     }
 
-    impl Drop for Directory {
+    impl Drop for TestDirectory {
         fn drop(&mut self) {
             std::fs::remove_dir_all(&self.0).unwrap();
         }
@@ -142,7 +147,7 @@ mod tests {
 
     #[test]
     fn secrets_are_made_once_and_kept() {
-        let directory = Directory::new();
+        let directory = TestDirectory::new();
         let made = DevSecrets::load_or_make(&directory.0).unwrap();
         let kept = DevSecrets::load_or_make(&directory.0).unwrap();
         assert_eq!(made.admin_key_in_plain_text(), kept.admin_key_in_plain_text());
@@ -155,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_broken_file_is_an_error_that_names_it() {
-        let directory = Directory::new();
+        let directory = TestDirectory::new();
         std::fs::write(directory.0.join(FILE), "{").unwrap();
         let error = DevSecrets::load_or_make(&directory.0).unwrap_err();
         assert!(error.to_string().contains(FILE), "{error}");
@@ -173,12 +178,16 @@ mod tests {
     fn the_crowd_comes_when_it_is_asked_for() {
         let crowd = |count: &str| {
             let args = DevArgs { crowd: Some(count.to_owned()), ..DevArgs::default() };
-            DevSettings::new(&args).map(|settings| settings.crowd).map_err(|error| error.to_string())
+            DevSettings::new(&args)
+                .map(|settings| settings.crowd)
+                .map_err(|error| error.to_string())
         };
         assert_eq!(DevSettings::new(&DevArgs::default()).unwrap().crowd, 0);
         assert_eq!(crowd("5000"), Ok(5_000));
         assert!(
-            crowd("5001").unwrap_err().contains("USHER_CROWD (--crowd): must be a number from 0 to 5000")
+            crowd("5001")
+                .unwrap_err()
+                .contains("USHER_CROWD (--crowd): must be a number from 0 to 5000")
         );
     }
 }

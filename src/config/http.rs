@@ -7,9 +7,9 @@ use axum::http::HeaderValue;
 
 use super::args::{HttpArgs, ListenArgs};
 use super::bounds::{read_challenge, read_files, read_limits, read_listener, read_origins};
-use super::check::Checker;
+use super::check::SettingsChecker;
 use crate::http::{challenge, layers, limits, listener};
-use crate::shutdown::Timing;
+use crate::shutdown::ShutdownTiming;
 
 /// What both listeners run on.
 #[derive(Debug, Clone)]
@@ -19,45 +19,59 @@ pub struct HttpSettings {
     /// The admin listener.
     pub admin_listen: SocketAddr,
     /// What the public listener proves itself with, where it speaks TLS.
-    pub tls: Option<listener::Files>,
+    pub tls: Option<listener::CertificateFiles>,
     /// Bounds on connections.
-    pub listener: listener::Settings,
+    pub listener: listener::ListenerSettings,
     /// Bounds on one request.
-    pub requests: layers::Settings,
+    pub requests: layers::RequestLimits,
     /// Origins whose pages may call from a browser.
     pub cors: Vec<HeaderValue>,
     /// What is asked for at joins.
-    pub challenge: Option<challenge::Settings>,
+    pub challenge: Option<challenge::ChallengeSettings>,
     /// How many requests are answered at once before some are refused; 0 is off.
     pub shed_in_flight: usize,
     /// Bounds on callers.
-    pub limits: limits::Settings,
+    pub limits: limits::RateLimitSettings,
     /// How a shutdown goes.
-    pub shutdown: Timing,
+    pub shutdown: ShutdownTiming,
 }
 
 impl HttpSettings {
-    pub(super) fn read(listen: &ListenArgs, http: &HttpArgs, check: &mut Checker) -> Option<Self> {
+    pub(super) fn read(
+        listen: &ListenArgs,
+        http: &HttpArgs,
+        check: &mut SettingsChecker,
+    ) -> Option<Self> {
         let must = "must be an address and a port, such as 127.0.0.1:8080";
         let public = check.parsed("USHER_LISTEN", listen.listen.as_deref(), "127.0.0.1:8080", must);
-        let admin =
-            check.parsed("USHER_ADMIN_LISTEN", listen.admin_listen.as_deref(), "127.0.0.1:8081", must);
+        let admin = check.parsed(
+            "USHER_ADMIN_LISTEN",
+            listen.admin_listen.as_deref(),
+            "127.0.0.1:8081",
+            must,
+        );
         if let (Some(public), Some(admin)) = (public, admin)
             && collide(public, admin)
         {
             check.fail("USHER_ADMIN_LISTEN", "must not be where USHER_LISTEN is");
         }
-        let seconds = check.number("USHER_DRAIN_SECONDS", http.drain_seconds.as_deref(), 0..=3600, 20);
+        let seconds =
+            check.number("USHER_DRAIN_SECONDS", http.drain_seconds.as_deref(), 0..=3600, 20);
         let timeout = http.request_timeout_ms.as_deref();
         let body_limit = http.body_limit_bytes.as_deref();
-        let requests = layers::Settings {
+        let requests = layers::RequestLimits {
             request_timeout: Duration::from_millis(check.number(
                 "USHER_REQUEST_TIMEOUT_MS",
                 timeout,
                 100..=600_000,
                 10_000,
             )),
-            body_limit: check.number("USHER_BODY_LIMIT_BYTES", body_limit, 1024..=16 << 20, 64 << 10),
+            body_limit: check.number(
+                "USHER_BODY_LIMIT_BYTES",
+                body_limit,
+                1024..=16 << 20,
+                64 << 10,
+            ),
         };
         Some(Self {
             cors: read_origins(http, check),
@@ -74,14 +88,15 @@ impl HttpSettings {
             tls: read_files(listen, check),
             listener: read_listener(http, check),
             requests,
-            shutdown: Timing::within(Duration::from_secs(seconds)),
+            shutdown: ShutdownTiming::within(Duration::from_secs(seconds)),
         })
     }
 }
 
 /// Port 0 is any free port, so it never collides; an unspecified address takes its port on all of them.
 fn collide(one: SocketAddr, other: SocketAddr) -> bool {
-    let overlap = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    let overlap =
+        one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0 && one.port() == other.port() && overlap
 }
 
@@ -94,11 +109,12 @@ mod tests {
     }
 
     fn bad(listen: &ListenArgs, http: &HttpArgs) -> Vec<&'static str> {
-        let mut check = Checker::default();
+        let mut check = SettingsChecker::default();
         HttpSettings::read(listen, http, &mut check);
-        check
-            .finish()
-            .map_or_else(|bad| bad.settings().iter().map(|bad| bad.setting).collect(), |()| Vec::new())
+        check.finish().map_or_else(
+            |bad| bad.settings().iter().map(|bad| bad.setting).collect(),
+            |()| Vec::new(),
+        )
     }
 
     #[test]
@@ -112,8 +128,11 @@ mod tests {
             ("localhost:80", ":80", &["USHER_LISTEN", "USHER_ADMIN_LISTEN"]),
             ("80", "127.0.0.1:65536", &["USHER_LISTEN", "USHER_ADMIN_LISTEN"]),
         ] {
-            let args =
-                ListenArgs { listen: text(listen), admin_listen: text(admin), ..ListenArgs::default() };
+            let args = ListenArgs {
+                listen: text(listen),
+                admin_listen: text(admin),
+                ..ListenArgs::default()
+            };
             assert_eq!(bad(&args, &HttpArgs::default()), wrong, "{listen} {admin}");
         }
     }
@@ -167,9 +186,10 @@ mod tests {
         ] {
             assert_eq!(bad(&ListenArgs::default(), &with(url, secret)), wrong, "{url}");
         }
-        let mut check = Checker::default();
+        let mut check = SettingsChecker::default();
         let settings =
-            HttpSettings::read(&ListenArgs::default(), &with("http://x/", "0x123"), &mut check).unwrap();
+            HttpSettings::read(&ListenArgs::default(), &with("http://x/", "0x123"), &mut check)
+                .unwrap();
         assert_eq!(settings.cors, ["https://a.example", "http://localhost:3000"]);
         assert!(!format!("{settings:?}").contains("0x123"));
     }
@@ -195,8 +215,9 @@ mod tests {
 
     #[test]
     fn defaults_are_those_of_the_contract() {
-        let mut check = Checker::default();
-        let settings = HttpSettings::read(&ListenArgs::default(), &HttpArgs::default(), &mut check).unwrap();
+        let mut check = SettingsChecker::default();
+        let settings =
+            HttpSettings::read(&ListenArgs::default(), &HttpArgs::default(), &mut check).unwrap();
         check.finish().unwrap();
         assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(settings.admin_listen.to_string(), "127.0.0.1:8081");
@@ -205,7 +226,7 @@ mod tests {
         assert_eq!((settings.limits.kinds, settings.limits.joins_per_second), ([None; 4], 0));
         assert_eq!(settings.shed_in_flight, 20_000);
         assert_eq!((settings.limits.address_per_second, settings.limits.global_per_second), (0, 0));
-        assert_eq!(settings.listener, listener::Settings::default());
+        assert_eq!(settings.listener, listener::ListenerSettings::default());
         assert!(settings.tls.is_none());
         assert_eq!(settings.requests.body_limit, 65_536);
         assert_eq!(settings.requests.request_timeout, Duration::from_secs(10));

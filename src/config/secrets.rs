@@ -5,7 +5,7 @@ use std::path::Path;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::args::SecretArgs;
-use super::check::{Checker, given};
+use super::check::{SettingsChecker, given};
 use crate::http::{identity, jwt};
 
 /// The shortest secret, in characters.
@@ -65,7 +65,7 @@ pub struct TokenKey {
 }
 
 /// Checks one secret. What is wrong is said without a character of it.
-fn secret(setting: &'static str, text: &str, check: &mut Checker) -> Option<SecretString> {
+fn secret(setting: &'static str, text: &str, check: &mut SettingsChecker) -> Option<SecretString> {
     let wrong = if text.chars().count() < SHORTEST {
         format!("must have {SHORTEST} characters or more; `openssl rand -hex 32` makes a good one")
     } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -91,16 +91,18 @@ fn is_placeholder(text: &str) -> bool {
         || left.len() < LEAST_LEFT
 }
 
-pub(super) fn admin_key(args: &SecretArgs, check: &mut Checker) -> Option<SecretString> {
+pub(super) fn admin_key(args: &SecretArgs, check: &mut SettingsChecker) -> Option<SecretString> {
     let text = check.required("USHER_ADMIN_KEY", args.admin_key.as_deref())?;
     secret("USHER_ADMIN_KEY", text, check)
 }
 
-pub(super) fn token_keys(args: &SecretArgs, check: &mut Checker) -> Vec<TokenKey> {
+pub(super) fn token_keys(args: &SecretArgs, check: &mut SettingsChecker) -> Vec<TokenKey> {
     const SETTING: &str = "USHER_TOKEN_KEYS";
     let mut keys: Vec<TokenKey> = Vec::new();
-    for item in
-        check.required(SETTING, args.token_keys.as_deref()).into_iter().flat_map(|text| text.split(','))
+    for item in check
+        .required(SETTING, args.token_keys.as_deref())
+        .into_iter()
+        .flat_map(|text| text.split(','))
     {
         let Some((kid, text)) = item.trim().split_once(':') else {
             check.fail(SETTING, "must be kid:secret, comma-separated");
@@ -117,30 +119,43 @@ pub(super) fn token_keys(args: &SecretArgs, check: &mut Checker) -> Vec<TokenKey
     keys
 }
 
-pub(super) fn identity(args: &SecretArgs, check: &mut Checker) -> identity::Settings {
+pub(super) fn identity(
+    args: &SecretArgs,
+    check: &mut SettingsChecker,
+) -> identity::IdentitySettings {
     const SETTING: &str = "USHER_AUTH";
     let (mut header, mut by_service, mut by_jwt) = (false, false, false);
-    for mode in check.required(SETTING, args.auth.as_deref()).into_iter().flat_map(|text| text.split(',')) {
+    for mode in
+        check.required(SETTING, args.auth.as_deref()).into_iter().flat_map(|text| text.split(','))
+    {
         match mode.trim() {
             "header" => header = true,
             "service-key" => by_service = true,
             "jwt" => by_jwt = true,
-            _ => check.fail(SETTING, "must be a comma-separated list of `header`, `service-key` and `jwt`"),
+            _ => check.fail(
+                SETTING,
+                "must be a comma-separated list of `header`, `service-key` and `jwt`",
+            ),
         }
     }
     let on = |on: bool| given(args.auth.as_deref()).is_some().then_some(on);
-    let keys =
-        belongs(on(by_service), "service-key", "USHER_SERVICE_KEYS", args.service_keys.as_deref(), check);
+    let keys = belongs(
+        on(by_service),
+        "service-key",
+        "USHER_SERVICE_KEYS",
+        args.service_keys.as_deref(),
+        check,
+    );
     let service_keys = (keys.into_iter().flat_map(|text| text.split(',')))
         .filter_map(|text| secret("USHER_SERVICE_KEYS", text.trim(), check))
         .collect();
     let jwt_key = belongs(on(by_jwt), "jwt", "USHER_JWT_KEY", args.jwt_key.as_deref(), check);
-    let jwt = jwt_key.and_then(|text| jwt_source(text, check)).map(|source| jwt::Settings {
+    let jwt = jwt_key.and_then(|text| jwt_source(text, check)).map(|source| jwt::JwtSettings {
         source,
         audience: given(args.jwt_audience.as_deref()).map(str::to_owned),
         issuer: given(args.jwt_issuer.as_deref()).map(str::to_owned),
     });
-    identity::Settings { header, service_keys, jwt }
+    identity::IdentitySettings { header, service_keys, jwt }
 }
 
 /// A setting that is needed by a mode of `USHER_AUTH`, and has no meaning without it. `on` is `None` when no modes were given.
@@ -149,11 +164,13 @@ fn belongs<'a>(
     mode: &str,
     setting: &'static str,
     value: Option<&'a str>,
-    check: &mut Checker,
+    check: &mut SettingsChecker,
 ) -> Option<&'a str> {
     let value = given(value);
     match (on, value) {
-        (Some(true), None) => check.fail(setting, format!("must be given, for USHER_AUTH has `{mode}` on")),
+        (Some(true), None) => {
+            check.fail(setting, format!("must be given, for USHER_AUTH has `{mode}` on"))
+        }
         (Some(false), Some(_)) => {
             check.fail(setting, format!("is given, but USHER_AUTH does not have `{mode}` on"));
         }
@@ -163,14 +180,14 @@ fn belongs<'a>(
 }
 
 /// A path that exists is a JWKS file, and is read at once so that a broken one is found at start; all else is a secret.
-fn jwt_source(text: &str, check: &mut Checker) -> Option<jwt::Source> {
+fn jwt_source(text: &str, check: &mut SettingsChecker) -> Option<jwt::JwtKeySource> {
     const SETTING: &str = "USHER_JWT_KEY";
     let path = Path::new(text);
     if !path.exists() {
-        return secret(SETTING, text, check).map(jwt::Source::Secret);
+        return secret(SETTING, text, check).map(jwt::JwtKeySource::Secret);
     }
-    let source = jwt::Source::File(path.to_owned());
-    if let Err(error) = jwt::Keys::read(&source) {
+    let source = jwt::JwtKeySource::File(path.to_owned());
+    if let Err(error) = jwt::JwtKeySet::read(&source) {
         check.fail(SETTING, format!("the file {error}"));
         return None;
     }
@@ -179,25 +196,26 @@ fn jwt_source(text: &str, check: &mut Checker) -> Option<jwt::Source> {
 
 /// One secret in two roles would let the holder of the one play the other.
 pub(super) fn all_differ(
-    identity: &identity::Settings,
+    identity: &identity::IdentitySettings,
     admin_key: Option<&SecretString>,
     token_keys: &[TokenKey],
-    check: &mut Checker,
+    check: &mut SettingsChecker,
 ) {
     let admin = admin_key.map(|key| ("USHER_ADMIN_KEY", key));
     let service = identity.service_keys.iter().map(|key| ("USHER_SERVICE_KEYS", key));
     let token = token_keys.iter().map(|key| ("USHER_TOKEN_KEYS", &key.secret));
     let jwt = identity.jwt.as_ref().and_then(|jwt| match &jwt.source {
-        jwt::Source::Secret(secret) => Some(("USHER_JWT_KEY", secret)),
-        jwt::Source::File(_) => None,
+        jwt::JwtKeySource::Secret(secret) => Some(("USHER_JWT_KEY", secret)),
+        jwt::JwtKeySource::File(_) => None,
     });
     let mut seen: Vec<(&str, &str)> = Vec::new();
     for (setting, secret) in admin.into_iter().chain(service).chain(jwt).chain(token) {
         let secret = secret.expose_secret();
         match seen.iter().find(|(_, earlier)| *earlier == secret) {
-            Some((earlier, _)) => {
-                check.fail(setting, format!("must differ from every other secret ({earlier} has it too)"))
-            }
+            Some((earlier, _)) => check.fail(
+                setting,
+                format!("must differ from every other secret ({earlier} has it too)"),
+            ),
             None => seen.push((setting, secret)),
         }
     }
@@ -209,8 +227,8 @@ mod tests {
 
     const GOOD: &str = "d41d8cd98f00b204e9800998ecf8427e";
 
-    fn wrong(read: impl FnOnce(&SecretArgs, &mut Checker), args: &SecretArgs) -> String {
-        let mut check = Checker::default();
+    fn wrong(read: impl FnOnce(&SecretArgs, &mut SettingsChecker), args: &SecretArgs) -> String {
+        let mut check = SettingsChecker::default();
         read(args, &mut check);
         check.finish().map_or_else(|bad| bad.to_string(), |()| String::new())
     }
@@ -236,9 +254,11 @@ mod tests {
 
     #[test]
     fn secrets_that_were_made_are_taken() {
-        for good in
-            [GOOD, "usher-test-admin-key-0123456789abcdef", "pV3nq0Tt1m9Yx7bD/2Lw5KzS8uRcH4eJ6gFaQiN0o+M="]
-        {
+        for good in [
+            GOOD,
+            "usher-test-admin-key-0123456789abcdef",
+            "pV3nq0Tt1m9Yx7bD/2Lw5KzS8uRcH4eJ6gFaQiN0o+M=",
+        ] {
             assert_eq!(admin(good), "", "{good}");
         }
         for _ in 0..2000 {
@@ -278,7 +298,9 @@ mod tests {
     fn token_keys_have_names_of_their_own() {
         assert_eq!(tokens(&format!("k2:{GOOD}, k1:{}", GOOD.to_uppercase())), "");
         assert!(tokens(&format!("k1:{GOOD},k1:{GOOD}")).contains("the kid k1 is given twice"));
-        for bad in [&format!(":{GOOD}"), &format!("k-1:{GOOD}"), &format!("{}:{GOOD}", "k".repeat(17))] {
+        for bad in
+            [&format!(":{GOOD}"), &format!("k-1:{GOOD}"), &format!("{}:{GOOD}", "k".repeat(17))]
+        {
             assert!(tokens(bad).contains("[A-Za-z0-9]{1,16}"), "{bad}");
         }
         assert!(tokens(GOOD).contains("kid:secret"));

@@ -6,9 +6,9 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::args::{MigrateArgs, StoreArgs};
-use super::check::{BadSettings, Checker, given};
+use super::check::{InvalidSettings, SettingsChecker, given};
 use super::urls::{mysql_url, redis_url};
-use crate::partition::Partitions;
+use crate::partition::PartitionCount;
 
 /// Redis' settings.
 #[derive(Debug, Clone)]
@@ -31,7 +31,14 @@ impl RedisSettings {
     /// A Redis with everything else as it is when nothing is said.
     pub fn of(url: SecretString) -> Self {
         let key_prefix = "usher".to_owned();
-        Self { url, ca_file: None, key_prefix, wait_replicas: 0, wait_aof: false, may_forget: false }
+        Self {
+            url,
+            ca_file: None,
+            key_prefix,
+            wait_replicas: 0,
+            wait_aof: false,
+            may_forget: false,
+        }
     }
 }
 
@@ -50,23 +57,23 @@ pub struct StoreSettings {
     /// MySQL.
     pub mysql: MysqlSettings,
     /// P; must be what the first migration recorded.
-    pub partitions: Partitions,
+    pub partitions: PartitionCount,
     /// When a change is answered.
-    pub ack: Ack,
+    pub ack: AckSettings,
     /// When new work is refused.
-    pub watermarks: Watermarks,
+    pub watermarks: WatermarkSettings,
 }
 
 /// When new work is refused: from which warning to which limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Watermarks {
+pub struct WatermarkSettings {
     /// Entries that wait for MySQL.
     pub backlog: [u64; 2],
     /// Percent of Redis' `maxmemory` in use.
     pub memory_percent: [u64; 2],
 }
 
-impl Default for Watermarks {
+impl Default for WatermarkSettings {
     fn default() -> Self {
         Self { backlog: [100_000, 500_000], memory_percent: [70, 85] }
     }
@@ -74,14 +81,14 @@ impl Default for Watermarks {
 
 /// When a change is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ack {
+pub struct AckSettings {
     /// Once MySQL has it, rather than once Redis has it.
     pub durable: bool,
     /// How long that is waited for before the answer is 202.
     pub patience: Duration,
 }
 
-impl Default for Ack {
+impl Default for AckSettings {
     fn default() -> Self {
         Self { durable: false, patience: Duration::from_secs(3) }
     }
@@ -93,7 +100,7 @@ pub struct MigrateSettings {
     /// MySQL.
     pub mysql: MysqlSettings,
     /// P, recorded at the first migration.
-    pub partitions: Partitions,
+    pub partitions: PartitionCount,
 }
 
 impl StoreSettings {
@@ -101,26 +108,26 @@ impl StoreSettings {
     ///
     /// # Errors
     /// All settings that are wrong.
-    pub fn new(args: &StoreArgs) -> Result<Self, BadSettings> {
-        let mut check = Checker::default();
+    pub fn new(args: &StoreArgs) -> Result<Self, InvalidSettings> {
+        let mut check = SettingsChecker::default();
         let settings = Self::read(args, &mut check);
         check.finish()?;
-        settings.ok_or_else(BadSettings::default)
+        settings.ok_or_else(InvalidSettings::default)
     }
 
     /// The same for a command that makes USHER_PARTITIONS the count: it must be given.
     ///
     /// # Errors
     /// All settings that are wrong.
-    pub fn with_count(args: &StoreArgs) -> Result<Self, BadSettings> {
-        let mut check = Checker::default();
+    pub fn with_count(args: &StoreArgs) -> Result<Self, InvalidSettings> {
+        let mut check = SettingsChecker::default();
         check.required("USHER_PARTITIONS", args.partitions.as_deref());
         let settings = Self::read(args, &mut check);
         check.finish()?;
-        settings.ok_or_else(BadSettings::default)
+        settings.ok_or_else(InvalidSettings::default)
     }
 
-    pub(super) fn read(args: &StoreArgs, check: &mut Checker) -> Option<Self> {
+    pub(super) fn read(args: &StoreArgs, check: &mut SettingsChecker) -> Option<Self> {
         let redis_url = redis_url(args.redis_url.as_deref(), check);
         let mysql_url = mysql_url(args.mysql_url.as_deref(), args.mysql_ca_file.as_deref(), check);
         let ca_file = check.file("USHER_REDIS_CA_FILE", args.redis_ca_file.as_deref());
@@ -136,8 +143,9 @@ impl StoreSettings {
         let may_forget = check.flag("USHER_REDIS_MAY_FORGET", args.redis_may_forget.as_deref());
         let key_prefix = given(args.key_prefix.as_deref()).unwrap_or("usher").to_owned();
         // Neither a brace nor a colon: the prefix must not change which slot of a cluster a key is in.
-        let allowed =
-            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
+        let allowed = |byte: u8| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-'
+        };
         if key_prefix.len() > 32 || !key_prefix.bytes().all(allowed) {
             check.fail("USHER_KEY_PREFIX", "must match [a-z0-9_-]{1,32}");
         }
@@ -163,32 +171,33 @@ impl MigrateSettings {
     ///
     /// # Errors
     /// All settings that are wrong.
-    pub fn new(args: &MigrateArgs) -> Result<Self, BadSettings> {
-        let mut check = Checker::default();
+    pub fn new(args: &MigrateArgs) -> Result<Self, InvalidSettings> {
+        let mut check = SettingsChecker::default();
         let url = mysql_url(args.mysql_url.as_deref(), args.mysql_ca_file.as_deref(), &mut check);
         let partitions = partitions(args.partitions.as_deref(), &mut check);
         check.finish()?;
         url.zip(partitions)
             .map(|(url, partitions)| Self { mysql: MysqlSettings { url }, partitions })
-            .ok_or_else(BadSettings::default)
+            .ok_or_else(InvalidSettings::default)
     }
 }
 
-fn partitions(value: Option<&str>, check: &mut Checker) -> Option<Partitions> {
-    Partitions::new(check.number("USHER_PARTITIONS", value, 1..=4096, 64))
+fn partitions(value: Option<&str>, check: &mut SettingsChecker) -> Option<PartitionCount> {
+    PartitionCount::new(check.number("USHER_PARTITIONS", value, 1..=4096, 64))
 }
 
-fn watermarks(args: &StoreArgs, check: &mut Checker) -> Watermarks {
-    let Watermarks { backlog, memory_percent } = Watermarks::default();
-    let mut pair = |settings: [&'static str; 2], values: [&Option<String>; 2], most: u64, usual: [u64; 2]| {
-        let warn = check.number(settings[0], values[0].as_deref(), 1..=most, usual[0]);
-        let limit = check.number(settings[1], values[1].as_deref(), 1..=most, usual[1]);
-        if warn >= limit {
-            check.fail(settings[0], format!("must be below {}", settings[1]));
-        }
-        [warn, limit]
-    };
-    Watermarks {
+fn watermarks(args: &StoreArgs, check: &mut SettingsChecker) -> WatermarkSettings {
+    let WatermarkSettings { backlog, memory_percent } = WatermarkSettings::default();
+    let mut pair =
+        |settings: [&'static str; 2], values: [&Option<String>; 2], most: u64, usual: [u64; 2]| {
+            let warn = check.number(settings[0], values[0].as_deref(), 1..=most, usual[0]);
+            let limit = check.number(settings[1], values[1].as_deref(), 1..=most, usual[1]);
+            if warn >= limit {
+                check.fail(settings[0], format!("must be below {}", settings[1]));
+            }
+            [warn, limit]
+        };
+    WatermarkSettings {
         backlog: pair(
             ["USHER_BACKLOG_WARN", "USHER_BACKLOG_LIMIT"],
             [&args.backlog_warn, &args.backlog_limit],
@@ -204,7 +213,7 @@ fn watermarks(args: &StoreArgs, check: &mut Checker) -> Watermarks {
     }
 }
 
-fn ack(args: &StoreArgs, check: &mut Checker) -> Ack {
+fn ack(args: &StoreArgs, check: &mut SettingsChecker) -> AckSettings {
     let durable = match given(args.ack.as_deref()) {
         None | Some("accepted") => false,
         Some("durable") => true,
@@ -215,7 +224,7 @@ fn ack(args: &StoreArgs, check: &mut Checker) -> Ack {
     };
     let timeout = args.ack_timeout_ms.as_deref();
     let patience = check.number("USHER_ACK_TIMEOUT_MS", timeout, 10..=60_000, 3_000);
-    Ack { durable, patience: Duration::from_millis(patience) }
+    AckSettings { durable, patience: Duration::from_millis(patience) }
 }
 
 #[cfg(test)]
@@ -258,11 +267,12 @@ mod tests {
             };
             StoreSettings::new(&args).map(|settings| settings.ack)
         };
-        assert_eq!(ack("", "").unwrap(), Ack::default());
+        assert_eq!(ack("", "").unwrap(), AckSettings::default());
         let patience = Duration::from_millis(10);
-        assert_eq!(ack("durable", "10").unwrap(), Ack { durable: true, patience });
-        assert_eq!(ack("accepted", "10").unwrap(), Ack { durable: false, patience });
-        for (when, timeout, wrong) in [("Durable", "", "USHER_ACK"), ("durable", "9", "USHER_ACK_TIMEOUT_MS")]
+        assert_eq!(ack("durable", "10").unwrap(), AckSettings { durable: true, patience });
+        assert_eq!(ack("accepted", "10").unwrap(), AckSettings { durable: false, patience });
+        for (when, timeout, wrong) in
+            [("Durable", "", "USHER_ACK"), ("durable", "9", "USHER_ACK_TIMEOUT_MS")]
         {
             assert_eq!(ack(when, timeout).unwrap_err().settings()[0].setting, wrong);
         }
@@ -279,11 +289,17 @@ mod tests {
             change(&mut args);
             StoreSettings::new(&args).map_err(|bad| bad.settings()[0].setting)
         };
-        assert_eq!(with(|_| {}).unwrap().watermarks, Watermarks::default());
+        assert_eq!(with(|_| {}).unwrap().watermarks, WatermarkSettings::default());
         for (change, setting) in [
-            ((|args| args.backlog_warn = Some("500000".into())) as fn(&mut StoreArgs), "USHER_BACKLOG_WARN"),
+            (
+                (|args| args.backlog_warn = Some("500000".into())) as fn(&mut StoreArgs),
+                "USHER_BACKLOG_WARN",
+            ),
             (|args| args.backlog_limit = Some("100000".into()), "USHER_BACKLOG_WARN"),
-            (|args| args.redis_memory_limit_percent = Some("101".into()), "USHER_REDIS_MEMORY_LIMIT_PERCENT"),
+            (
+                |args| args.redis_memory_limit_percent = Some("101".into()),
+                "USHER_REDIS_MEMORY_LIMIT_PERCENT",
+            ),
             (|args| args.redis_ca_file = Some("no-such-file".into()), "USHER_REDIS_CA_FILE"),
             (|args| args.redis_ca_file = Some("Cargo.toml".into()), "USHER_REDIS_CA_FILE"),
             (|args| args.redis_may_forget = Some("yes".into()), "USHER_REDIS_MAY_FORGET"),
@@ -302,7 +318,8 @@ mod tests {
             partitions: Some("8".to_owned()),
         };
         assert_eq!(MigrateSettings::new(&args).unwrap().partitions.count(), 8);
-        args = MigrateArgs { mysql_url: None, mysql_ca_file: None, partitions: Some("0".to_owned()) };
+        args =
+            MigrateArgs { mysql_url: None, mysql_ca_file: None, partitions: Some("0".to_owned()) };
         assert_eq!(MigrateSettings::new(&args).unwrap_err().settings().len(), 2);
     }
 }

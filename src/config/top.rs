@@ -3,28 +3,39 @@
 use axum::http::Uri;
 
 use super::args::TopArgs;
-use super::check::{BadSettings, Checker, given};
+use super::check::{InvalidSettings, SettingsChecker, given};
 use crate::top;
 
 /// Checks what `usher top` was given.
 ///
 /// # Errors
 /// All settings that are wrong.
-pub fn top(args: &TopArgs) -> Result<top::Settings, BadSettings> {
-    let mut check = Checker::default();
-    let url = given(args.admin_url.as_deref()).unwrap_or("http://127.0.0.1:8081").trim_end_matches('/');
+pub fn top(args: &TopArgs) -> Result<top::TopSettings, InvalidSettings> {
+    let mut check = SettingsChecker::default();
+    let url =
+        given(args.admin_url.as_deref()).unwrap_or("http://127.0.0.1:8081").trim_end_matches('/');
     let sound = url.parse::<Uri>().is_ok_and(|uri| {
-        uri.scheme_str() == Some("http") && uri.host().is_some() && uri.path() == "/" && uri.query().is_none()
+        uri.scheme_str() == Some("http")
+            && uri.host().is_some()
+            && uri.path() == "/"
+            && uri.query().is_none()
     });
     if !sound {
-        check.fail("USHER_ADMIN_URL", "must be http://, a host and a port, such as http://127.0.0.1:8081");
+        check.fail(
+            "USHER_ADMIN_URL",
+            "must be http://, a host and a port, such as http://127.0.0.1:8081",
+        );
     }
     let key = given(args.admin_key.as_deref());
     if key.is_some_and(|key| !key.bytes().all(|byte| byte.is_ascii_graphic())) {
         check.fail("USHER_ADMIN_KEY", "must be visible ASCII");
     }
     check.finish()?;
-    Ok(top::Settings { url: url.to_owned(), key: key.map(|key| key.to_owned().into()), once: args.once })
+    Ok(top::TopSettings {
+        url: url.to_owned(),
+        key: key.map(|key| key.to_owned().into()),
+        once: args.once,
+    })
 }
 
 #[cfg(test)]
@@ -43,8 +54,13 @@ mod tests {
         let settings = read("http://[::1]:81/", "a-key").unwrap();
         assert_eq!(settings.url, "http://[::1]:81");
         assert!(settings.key.is_some() && !format!("{settings:?}").contains("a-key"));
-        for bad in ["127.0.0.1:8081", "https://host:1", "http://host:1/metrics", "http://host:1?x", "http://"]
-        {
+        for bad in [
+            "127.0.0.1:8081",
+            "https://host:1",
+            "http://host:1/metrics",
+            "http://host:1?x",
+            "http://",
+        ] {
             assert_eq!(read(bad, "").unwrap_err(), ["USHER_ADMIN_URL"], "{bad}");
         }
         assert_eq!(read("", "two words").unwrap_err(), ["USHER_ADMIN_KEY"]);

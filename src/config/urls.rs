@@ -2,13 +2,16 @@
 
 use secrecy::SecretString;
 
-use super::check::Checker;
-use crate::redis::Address;
+use super::check::SettingsChecker;
+use crate::redis::RedisAddress;
 
 /// The URL, and whether it asks for TLS.
-pub(super) fn redis_url(value: Option<&str>, check: &mut Checker) -> Option<(SecretString, bool)> {
+pub(super) fn redis_url(
+    value: Option<&str>,
+    check: &mut SettingsChecker,
+) -> Option<(SecretString, bool)> {
     let url = check.required("USHER_REDIS_URL", value)?;
-    match url.parse::<Address>() {
+    match url.parse::<RedisAddress>() {
         Ok(address) => Some((url.into(), address.is_encrypted())),
         Err(why) => {
             check.fail("USHER_REDIS_URL", why);
@@ -21,7 +24,7 @@ pub(super) fn redis_url(value: Option<&str>, check: &mut Checker) -> Option<(Sec
 pub(super) fn mysql_url(
     value: Option<&str>,
     ca_file: Option<&str>,
-    check: &mut Checker,
+    check: &mut SettingsChecker,
 ) -> Option<SecretString> {
     let url = bare_mysql_url(value, check)?;
     let Some(path) = check.file("USHER_MYSQL_CA_FILE", ca_file) else { return Some(url.into()) };
@@ -30,14 +33,16 @@ pub(super) fn mysql_url(
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match &*name {
             "ssl-mode" | "sslmode" => {
-                verified =
-                    Some(["verify_ca", "verify_identity"].contains(&value.to_ascii_lowercase().as_str()))
+                verified = Some(
+                    ["verify_ca", "verify_identity"].contains(&value.to_ascii_lowercase().as_str()),
+                )
             }
             "ssl-ca" | "sslca" => verified = Some(false),
             _ => {}
         }
     }
-    let mut query = form_urlencoded::Serializer::for_suffix(format!("{bare}?{query}"), bare.len() + 1);
+    let mut query =
+        form_urlencoded::Serializer::for_suffix(format!("{bare}?{query}"), bare.len() + 1);
     match verified {
         None => drop(query.append_pair("ssl-mode", "verify_identity")),
         Some(true) => {}
@@ -49,7 +54,7 @@ pub(super) fn mysql_url(
     Some(query.append_pair("ssl-ca", path.to_str()?).finish().into())
 }
 
-fn bare_mysql_url<'a>(value: Option<&'a str>, check: &mut Checker) -> Option<&'a str> {
+fn bare_mysql_url<'a>(value: Option<&'a str>, check: &mut SettingsChecker) -> Option<&'a str> {
     let url = check.required("USHER_MYSQL_URL", value)?;
     let Some(("mysql" | "mariadb", rest)) = url.split_once("://") else {
         check.fail("USHER_MYSQL_URL", "must begin with mysql:// or mariadb://");
@@ -73,10 +78,11 @@ mod tests {
     use super::*;
     use secrecy::ExposeSecret;
 
-    fn wrong(check: Checker) -> Vec<&'static str> {
-        check
-            .finish()
-            .map_or_else(|bad| bad.settings().iter().map(|bad| bad.setting).collect(), |()| Vec::new())
+    fn wrong(check: SettingsChecker) -> Vec<&'static str> {
+        check.finish().map_or_else(
+            |bad| bad.settings().iter().map(|bad| bad.setting).collect(),
+            |()| Vec::new(),
+        )
     }
 
     #[test]
@@ -96,7 +102,7 @@ mod tests {
             ("rediss://", false),
             ("redis:a", false),
         ] {
-            let mut check = Checker::default();
+            let mut check = SettingsChecker::default();
             assert_eq!(redis_url(Some(url), &mut check).is_some(), fine, "{url}");
             assert_eq!(wrong(check).is_empty(), fine, "{url}");
         }
@@ -111,7 +117,7 @@ mod tests {
             ("mysql://h/?x=/y", false),
             ("mysql:///d", false),
         ] {
-            let mut check = Checker::default();
+            let mut check = SettingsChecker::default();
             assert_eq!(mysql_url(Some(url), None, &mut check).is_some(), fine, "{url}");
             assert_eq!(wrong(check).is_empty(), fine, "{url}");
         }
@@ -121,7 +127,7 @@ mod tests {
     fn authorities_make_mysql_prove_its_name() {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
         let with = |query: &str, file: &str| {
-            let mut check = Checker::default();
+            let mut check = SettingsChecker::default();
             let url = mysql_url(Some(&format!("mysql://u:p@h/d{query}")), Some(file), &mut check);
             (url.map(|url| url.expose_secret().to_owned()).unwrap_or_default(), wrong(check))
         };
@@ -131,7 +137,10 @@ mod tests {
             "{url}"
         );
         let (url, bad) = with("?ssl-mode=VERIFY_CA&charset=utf8mb4", file);
-        assert!(url.contains("?ssl-mode=VERIFY_CA&charset=utf8mb4&ssl-ca=") && bad.is_empty(), "{url}");
+        assert!(
+            url.contains("?ssl-mode=VERIFY_CA&charset=utf8mb4&ssl-ca=") && bad.is_empty(),
+            "{url}"
+        );
         for (query, file) in [
             ("?ssl-mode=required", file),
             ("?ssl-mode=disabled", file),

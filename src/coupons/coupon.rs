@@ -28,7 +28,7 @@ pub struct Coupon {
 
 /// One coupon in one user's hands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Issue {
+pub struct CouponIssue {
     /// Its id.
     pub id: IssueId,
     /// Of which coupon.
@@ -43,7 +43,7 @@ pub struct Issue {
 
 /// How a coupon stands, by Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Counts {
+pub struct CouponCounts {
     /// Redis' clock, milliseconds since 1970.
     pub now: i64,
     /// How many are issued.

@@ -34,21 +34,21 @@ use sqlx::MySqlPool;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::page::{self, Cursor, Limit};
+use crate::http::page::{self, PageCursor, PageLimit};
 use crate::ids::{CouponId, UserId};
 use crate::mysql::{self, definitions};
-use crate::outbox::{self, Nudge};
-use crate::redis::{self, Coalescer, Redis};
+use crate::outbox::{self, WriterHandle};
+use crate::redis::{self, Coalescer, RedisClient};
 use crate::telemetry::Metric;
 
 #[cfg(test)]
 pub(crate) use admin::read_bodies;
 pub use admin::router as admin_router;
-pub use coupon::{Counts, Coupon, Issue};
+pub use coupon::{Coupon, CouponCounts, CouponIssue};
 pub use error::Error;
 pub use routes::router;
-pub use rules::{Flaw, Status};
-pub use uses::{Taken, Use};
+pub use rules::{CouponStatus, Flaw};
+pub use uses::{CouponRedemption, RedemptionOutcome};
 
 /// Requests that may wait for one coupon in one instance.
 const MAX_WAITING: usize = 16_384;
@@ -65,13 +65,13 @@ const WRITTEN: chrono::TimeDelta = chrono::TimeDelta::days(2);
 /// Coupons asked side by side for one user's issues.
 const PARALLEL: usize = 32;
 
-type Known = HashMap<CouponId, Arc<Coupon>>;
+type KnownCoupons = HashMap<CouponId, Arc<Coupon>>;
 
 /// A coupon in the hands of the one who asked for it.
 #[derive(Debug, Clone)]
-pub struct Given {
+pub struct IssuedCoupon {
     /// The issue.
-    pub issue: Issue,
+    pub issue: CouponIssue,
     /// Whether it is new.
     pub fresh: bool,
     /// Whether it is as durable as answers are set to be.
@@ -79,35 +79,35 @@ pub struct Given {
 }
 
 /// The façade of the room.
-pub struct Coupons {
-    redis: Redis,
+pub struct CouponService {
+    redis: RedisClient,
     mysql: MySqlPool,
-    nudge: Nudge,
-    known: ArcSwap<Known>,
+    nudge: WriterHandle,
+    known: ArcSwap<KnownCoupons>,
     /// One reading at a time: what was read first must not be kept last.
     reloading: Mutex<()>,
-    winners: Arc<winners::Winners>,
+    winners: Arc<winners::WinnersCache>,
     /// One laying at a time: a crowd that meets a coupon which is not laid asks MySQL once.
     laying: Mutex<()>,
     /// Coupons that changed and are not yet seen to be laid as they are in MySQL.
     unsure: Lock<HashSet<CouponId>>,
-    issues: Coalescer<store::Issues>,
-    mine: Coalescer<store::Mine>,
-    counts: Coalescer<store::Count>,
+    issues: Coalescer<store::IssueBatch>,
+    mine: Coalescer<store::OwnIssueBatch>,
+    counts: Coalescer<store::CouponCountsBatch>,
 }
 
-impl Coupons {
-    /// Coupons over Redis and MySQL; `nudge` wakes the writer. Call [`Coupons::reload`] before serving.
-    pub fn new(redis: Redis, mysql: MySqlPool, nudge: Nudge) -> Self {
+impl CouponService {
+    /// Coupons over Redis and MySQL; `nudge` wakes the writer. Call [`CouponService::reload`] before serving.
+    pub fn new(redis: RedisClient, mysql: MySqlPool, nudge: WriterHandle) -> Self {
         Self {
             known: ArcSwap::default(),
             reloading: Mutex::default(),
-            winners: Arc::new(winners::Winners::new(redis.clone())),
+            winners: Arc::new(winners::WinnersCache::new(redis.clone())),
             laying: Mutex::default(),
             unsure: Lock::default(),
-            issues: Coalescer::new(store::Issues(redis.clone()), MAX_WAITING),
-            mine: Coalescer::new(store::Mine(redis.clone()), MAX_WAITING),
-            counts: Coalescer::new(store::Count(redis.clone()), MAX_WAITING),
+            issues: Coalescer::new(store::IssueBatch(redis.clone()), MAX_WAITING),
+            mine: Coalescer::new(store::OwnIssueBatch(redis.clone()), MAX_WAITING),
+            counts: Coalescer::new(store::CouponCountsBatch(redis.clone()), MAX_WAITING),
             redis,
             mysql,
             nudge,
@@ -120,7 +120,7 @@ impl Coupons {
     }
 
     /// Gives the user a coupon, or the one that they have.
-    pub async fn issue(&self, id: &CouponId, user: UserId) -> Result<Given, Error> {
+    pub async fn issue(&self, id: &CouponId, user: UserId) -> Result<IssuedCoupon, Error> {
         if !self.known.load().contains_key(id) {
             return Err(Error::NotFound);
         }
@@ -131,26 +131,26 @@ impl Coupons {
         let follow = self.nudge.follow();
         let issued = self.with_settings(id, || self.issues.submit(id.clone(), user)).await?;
         let (word, outcome) = match issued {
-            store::Issued::Given { issue, fresh: true } => {
+            store::IssueOutcome::Given { issue, fresh: true } => {
                 self.nudge.poke();
                 ("issued", Ok((issue, true)))
             }
-            store::Issued::Given { issue, fresh: false } => ("repeated", Ok((issue, false))),
-            store::Issued::SoldOut => {
+            store::IssueOutcome::Given { issue, fresh: false } => ("repeated", Ok((issue, false))),
+            store::IssueOutcome::SoldOut => {
                 self.winners.learn(id);
                 ("sold_out", Err(Error::SoldOut))
             }
-            store::Issued::NotStarted => ("not_started", Err(Error::NotStarted)),
-            store::Issued::Ended => ("ended", Err(Error::Ended)),
+            store::IssueOutcome::NotStarted => ("not_started", Err(Error::NotStarted)),
+            store::IssueOutcome::Ended => ("ended", Err(Error::Ended)),
         };
         count(word);
         let (issue, fresh) = outcome?;
         let written = follow.written(&[self.redis.keys().partition(id.slot())]).await;
-        Ok(Given { issue, fresh, written })
+        Ok(IssuedCoupon { issue, fresh, written })
     }
 
     /// A coupon and how it stands.
-    pub async fn find(&self, id: &CouponId) -> Result<(Arc<Coupon>, Counts), Error> {
+    pub async fn find(&self, id: &CouponId) -> Result<(Arc<Coupon>, CouponCounts), Error> {
         let coupon = self.coupon(id).ok_or(Error::NotFound)?;
         let counts = self.with_settings(id, || self.counts.submit(id.clone(), ())).await?;
         Ok((coupon, counts))
@@ -161,9 +161,9 @@ impl Coupons {
     pub async fn issues_of(
         &self,
         user: UserId,
-        before: Cursor,
-        limit: Limit,
-    ) -> Result<(Vec<Issue>, Option<Cursor>), Error> {
+        before: PageCursor,
+        limit: PageLimit,
+    ) -> Result<(Vec<CouponIssue>, Option<PageCursor>), Error> {
         let recent = chrono::Utc::now() - WRITTEN;
         let coupons = self.known.load_full();
         let fresh: Vec<_> = coupons
@@ -173,14 +173,19 @@ impl Coupons {
             .collect();
         let asked = futures::stream::iter(fresh);
         // Redis first: what it gives up while it is asked, MySQL has at the later moment.
-        let fresh: Vec<Option<Issue>> = asked.buffer_unordered(PARALLEL).try_collect().await?;
+        let fresh: Vec<Option<CouponIssue>> =
+            asked.buffer_unordered(PARALLEL).try_collect().await?;
         let mut all: HashMap<_, _> = sql::of_user(&self.mysql, user, before, limit)
             .await?
             .into_iter()
             .map(|issue| (issue.id, issue))
             .collect();
         all.extend(
-            fresh.into_iter().flatten().filter(|issue| place(issue) < before).map(|issue| (issue.id, issue)),
+            fresh
+                .into_iter()
+                .flatten()
+                .filter(|issue| place(issue) < before)
+                .map(|issue| (issue.id, issue)),
         );
         let mut all: Vec<_> = all.into_values().collect();
         all.sort_unstable_by_key(|issue| std::cmp::Reverse(place(issue)));
@@ -191,9 +196,9 @@ impl Coupons {
     pub async fn issues(
         &self,
         id: &CouponId,
-        before: Cursor,
-        limit: Limit,
-    ) -> Result<(Vec<Issue>, Option<Cursor>), Error> {
+        before: PageCursor,
+        limit: PageLimit,
+    ) -> Result<(Vec<CouponIssue>, Option<PageCursor>), Error> {
         if self.coupon(id).is_none() {
             return Err(Error::NotFound);
         }
@@ -238,8 +243,8 @@ impl Coupons {
             first.total_quantity = before.total_quantity;
         }
         match store::lay(&self.redis, &first, winners::HOLD_MS).await? {
-            store::Laid::Done { .. } => Ok(()),
-            store::Laid::InUse { issued } => Err(Error::InUse(issued)),
+            store::CouponPublishOutcome::Done { .. } => Ok(()),
+            store::CouponPublishOutcome::InUse { issued } => Err(Error::InUse(issued)),
         }
     }
 
@@ -254,7 +259,8 @@ impl Coupons {
                 self.forget(&coupon.id);
             }
         }
-        let known = coupons.into_iter().map(|coupon| (coupon.id.clone(), Arc::new(coupon))).collect();
+        let known =
+            coupons.into_iter().map(|coupon| (coupon.id.clone(), Arc::new(coupon))).collect();
         self.known.store(Arc::new(known));
         Ok(())
     }
@@ -281,8 +287,8 @@ impl Coupons {
 
     async fn lay_committed(&self, coupon: Coupon) -> Result<u64, Error> {
         match store::lay(&self.redis, &coupon, winners::HOLD_MS).await? {
-            store::Laid::Done { known_in_ms } => Ok(known_in_ms),
-            store::Laid::InUse { issued } => {
+            store::CouponPublishOutcome::Done { known_in_ms } => Ok(known_in_ms),
+            store::CouponPublishOutcome::InUse { issued } => {
                 tracing::error!(coupon = %coupon.id, issued, quota = coupon.total_quantity, "more are issued than the quota");
                 let full = Coupon { total_quantity: Some(issued), ..coupon };
                 store::lay(&self.redis, &full, winners::HOLD_MS).await?;
@@ -305,7 +311,7 @@ impl Coupons {
         }
     }
 
-    /// As [`Coupons::lay`], but does not trouble MySQL when somebody else has laid them meanwhile.
+    /// As [`CouponService::lay`], but does not trouble MySQL when somebody else has laid them meanwhile.
     async fn lay_missing(&self, id: &CouponId) -> Result<(), Error> {
         {
             let _after_those_before = self.laying.lock().await;
@@ -353,7 +359,8 @@ impl Coupons {
     }
 
     async fn make_sure(&self) {
-        let unsure = std::mem::take(&mut *self.unsure.lock().unwrap_or_else(PoisonError::into_inner));
+        let unsure =
+            std::mem::take(&mut *self.unsure.lock().unwrap_or_else(PoisonError::into_inner));
         for id in unsure {
             let committed = self.coupon(&id).map(|coupon| coupon.version);
             let outcome = match store::counts(&self.redis, &id).await {
@@ -390,8 +397,8 @@ impl Coupons {
 }
 
 /// Where an issue stands in lists.
-fn place(issue: &Issue) -> Cursor {
-    Cursor { at: issue.issued_at, id: issue.id.uuid() }
+fn place(issue: &CouponIssue) -> PageCursor {
+    PageCursor { at: issue.issued_at, id: issue.id.uuid() }
 }
 
 fn count(outcome: &'static str) {

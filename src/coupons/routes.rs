@@ -9,21 +9,21 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::rules::{self, Status};
-use super::{Counts, Coupon, Coupons, Error, Issue};
-use crate::http::cache::SharedForASecond;
-use crate::http::identity::User;
-use crate::http::page::{Cursor, Limit};
-use crate::http::path::Path;
+use super::rules::{self, CouponStatus};
+use super::{Coupon, CouponCounts, CouponIssue, CouponService, Error};
+use crate::http::cache::CachedForOneSecond;
+use crate::http::identity::AuthenticatedUser;
+use crate::http::page::{PageCursor, PageLimit};
+use crate::http::path::PathParams;
 use crate::http::problem::FieldError;
-use crate::http::query::Query;
-use crate::http::{Json, Problem};
+use crate::http::query::QueryParams;
+use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::{CouponId, IssueId, UserId};
 use crate::money::Money;
-use crate::time::Millis;
+use crate::time::UnixMillis;
 
 /// The routes of coupons.
-pub fn router() -> OpenApiRouter<Arc<Coupons>> {
+pub fn router() -> OpenApiRouter<Arc<CouponService>> {
     OpenApiRouter::new().routes(routes!(mine)).routes(routes!(show)).routes(routes!(issue))
 }
 
@@ -31,7 +31,7 @@ pub fn router() -> OpenApiRouter<Arc<Coupons>> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = CouponType)]
-pub(super) enum Type {
+pub(super) enum CouponType {
     FirstComeFirstServed,
 }
 
@@ -41,24 +41,24 @@ pub(super) enum Type {
 pub(super) struct CouponDto {
     id: CouponId,
     title: String,
-    r#type: Type,
+    r#type: CouponType,
     /// Null is unlimited.
     total_quantity: Option<u64>,
     issued_quantity: u64,
     discount_amount: Money,
     /// The smallest payment that it can be used for.
     min_available_amount: Money,
-    issue_starts_at: Millis,
-    issue_ends_at: Millis,
-    status: Status,
+    issue_starts_at: UnixMillis,
+    issue_ends_at: UnixMillis,
+    status: CouponStatus,
 }
 
 impl CouponDto {
-    pub(super) fn new(coupon: &Coupon, counts: &Counts) -> Self {
+    pub(super) fn new(coupon: &Coupon, counts: &CouponCounts) -> Self {
         Self {
             id: coupon.id.clone(),
             title: coupon.title.clone(),
-            r#type: Type::FirstComeFirstServed,
+            r#type: CouponType::FirstComeFirstServed,
             total_quantity: coupon.total_quantity,
             issued_quantity: counts.issued,
             discount_amount: coupon.discount_amount,
@@ -73,23 +73,23 @@ impl CouponDto {
 /// One coupon in one user's hands.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = CouponIssue)]
-pub(super) struct IssueDto {
+pub(super) struct CouponIssueDto {
     id: IssueId,
     coupon_id: CouponId,
     user_id: UserId,
-    issued_at: Millis,
+    issued_at: UnixMillis,
     /// Null until a payment has used it.
-    used_at: Option<Millis>,
+    used_at: Option<UnixMillis>,
 }
 
-impl From<Issue> for IssueDto {
-    fn from(issue: Issue) -> Self {
+impl From<CouponIssue> for CouponIssueDto {
+    fn from(issue: CouponIssue) -> Self {
         Self {
             id: issue.id,
             coupon_id: issue.coupon,
             user_id: issue.user,
-            issued_at: Millis(issue.issued_at),
-            used_at: issue.used_at.map(Millis),
+            issued_at: UnixMillis(issue.issued_at),
+            used_at: issue.used_at.map(UnixMillis),
         }
     }
 }
@@ -97,81 +97,81 @@ impl From<Issue> for IssueDto {
 /// A page of issues, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = CouponIssues)]
-pub(super) struct IssuesDto {
-    items: Vec<IssueDto>,
+pub(super) struct CouponIssuesDto {
+    items: Vec<CouponIssueDto>,
     /// For `before`, when there is more.
     #[schema(value_type = Option<String>)]
-    next: Option<Cursor>,
+    next: Option<PageCursor>,
 }
 
-impl From<(Vec<Issue>, Option<Cursor>)> for IssuesDto {
-    fn from((items, next): (Vec<Issue>, Option<Cursor>)) -> Self {
-        Self { items: items.into_iter().map(IssueDto::from).collect(), next }
+impl From<(Vec<CouponIssue>, Option<PageCursor>)> for CouponIssuesDto {
+    fn from((items, next): (Vec<CouponIssue>, Option<PageCursor>)) -> Self {
+        Self { items: items.into_iter().map(CouponIssueDto::from).collect(), next }
     }
 }
 
 /// Which page of a list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Page {
+pub(super) struct CouponIssuesQuery {
     /// 1…500, 50 if left out.
     #[serde(default)]
-    pub(super) limit: Limit,
+    pub(super) limit: PageLimit,
     /// The `next` of the page before.
     #[param(value_type = Option<String>)]
-    pub(super) before: Option<Cursor>,
+    pub(super) before: Option<PageCursor>,
 }
 
-impl Page {
-    pub(super) fn before(&self) -> Cursor {
-        self.before.unwrap_or(Cursor::START)
+impl CouponIssuesQuery {
+    pub(super) fn before(&self) -> PageCursor {
+        self.before.unwrap_or(PageCursor::START)
     }
 }
 
 /// A coupon and how many are issued, one second old at most.
 #[utoipa::path(get, path = "/v1/coupons/{coupon}", tag = "coupon", params(("coupon" = CouponId, Path)),
-    responses((status = 200, body = CouponDto), (status = 404, body = Problem)))]
+    responses((status = 200, body = CouponDto), (status = 404, body = ProblemDetails)))]
 async fn show(
-    State(coupons): State<Arc<Coupons>>,
-    Path(id): Path<CouponId>,
-) -> Result<SharedForASecond<Json<CouponDto>>, Problem> {
+    State(coupons): State<Arc<CouponService>>,
+    PathParams(id): PathParams<CouponId>,
+) -> Result<CachedForOneSecond<JsonBody<CouponDto>>, ProblemDetails> {
     let (coupon, counts) = coupons.find(&id).await?;
-    Ok(SharedForASecond(Json(CouponDto::new(&coupon, &counts))))
+    Ok(CachedForOneSecond(JsonBody(CouponDto::new(&coupon, &counts))))
 }
 
 /// Gives the user a coupon, or the one that they have already.
 #[utoipa::path(post, path = "/v1/coupons/{coupon}/issues", tag = "coupon", params(("coupon" = CouponId, Path)),
-    responses((status = 201, body = IssueDto), (status = 200, body = IssueDto),
-        (status = 202, body = IssueDto, description = "Issued, and not yet known to be durable."), (status = 401, body = Problem),
-        (status = 403, body = Problem, description = "`not_started`, `ended`"), (status = 404, body = Problem),
-        (status = 409, body = Problem, description = "`sold_out`")), security(("user" = [])))]
+    responses((status = 201, body = CouponIssueDto), (status = 200, body = CouponIssueDto),
+        (status = 202, body = CouponIssueDto, description = "Issued, and not yet known to be durable."), (status = 401, body = ProblemDetails),
+        (status = 403, body = ProblemDetails, description = "`not_started`, `ended`"), (status = 404, body = ProblemDetails),
+        (status = 409, body = ProblemDetails, description = "`sold_out`")), security(("user" = [])))]
 async fn issue(
-    State(coupons): State<Arc<Coupons>>,
-    Path(id): Path<CouponId>,
-    User(user): User,
-) -> Result<(StatusCode, Json<IssueDto>), Problem> {
+    State(coupons): State<Arc<CouponService>>,
+    PathParams(id): PathParams<CouponId>,
+    AuthenticatedUser(user): AuthenticatedUser,
+) -> Result<(StatusCode, JsonBody<CouponIssueDto>), ProblemDetails> {
     let given = coupons.issue(&id, user).await?;
     let status = match (given.written, given.fresh) {
         (false, _) => StatusCode::ACCEPTED,
         (true, true) => StatusCode::CREATED,
         (true, false) => StatusCode::OK,
     };
-    Ok((status, Json(given.issue.into())))
+    Ok((status, JsonBody(given.issue.into())))
 }
 
 /// One's own issues, newest first.
-#[utoipa::path(get, path = "/v1/coupons/issues/mine", tag = "coupon", params(Page),
-    responses((status = 200, body = IssuesDto), (status = 401, body = Problem), (status = 422, body = Problem)),
+#[utoipa::path(get, path = "/v1/coupons/issues/mine", tag = "coupon", params(CouponIssuesQuery),
+    responses((status = 200, body = CouponIssuesDto), (status = 401, body = ProblemDetails), (status = 422, body = ProblemDetails)),
     security(("user" = [])))]
 async fn mine(
-    State(coupons): State<Arc<Coupons>>,
-    User(user): User,
-    Query(page): Query<Page>,
-) -> Result<Json<IssuesDto>, Problem> {
-    Ok(Json(coupons.issues_of(user, page.before(), page.limit).await?.into()))
+    State(coupons): State<Arc<CouponService>>,
+    AuthenticatedUser(user): AuthenticatedUser,
+    QueryParams(page): QueryParams<CouponIssuesQuery>,
+) -> Result<JsonBody<CouponIssuesDto>, ProblemDetails> {
+    Ok(JsonBody(coupons.issues_of(user, page.before(), page.limit).await?.into()))
 }
 
-impl From<Error> for Problem {
+impl From<Error> for ProblemDetails {
     fn from(error: Error) -> Self {
         let text = error.to_string();
         match error {

@@ -16,7 +16,7 @@ pub type Flaw = (&'static str, String);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = CouponStatus)]
-pub enum Status {
+pub enum CouponStatus {
     /// Issuing has not begun.
     Scheduled,
     /// Whoever asks first gets one.
@@ -28,15 +28,15 @@ pub enum Status {
 }
 
 /// How a coupon stands at `now` (milliseconds since 1970) with so many issued. A moment of the window belongs to what begins at it.
-pub(super) fn status(coupon: &Coupon, issued: u64, now: i64) -> Status {
+pub(super) fn status(coupon: &Coupon, issued: u64, now: i64) -> CouponStatus {
     if now >= coupon.issue_ends_at.timestamp_millis() {
-        Status::Ended
+        CouponStatus::Ended
     } else if now < coupon.issue_starts_at.timestamp_millis() {
-        Status::Scheduled
+        CouponStatus::Scheduled
     } else if coupon.total_quantity.is_some_and(|total| issued >= total) {
-        Status::SoldOut
+        CouponStatus::SoldOut
     } else {
-        Status::Open
+        CouponStatus::Open
     }
 }
 
@@ -49,7 +49,8 @@ pub(super) fn flaws(coupon: &Coupon) -> Vec<Flaw> {
         }
     };
     let title = &coupon.title;
-    let is_text = (1..=255).contains(&title.chars().count()) && !title.chars().any(char::is_control);
+    let is_text =
+        (1..=255).contains(&title.chars().count()) && !title.chars().any(char::is_control);
     check(is_text, "title", "must have 1 to 255 characters");
     let quantity = coupon.total_quantity.is_none_or(|total| (1..=MAX_QUANTITY).contains(&total));
     check(quantity, "total_quantity", "must be from 1 to 1000000000, or null for unlimited");
@@ -105,19 +106,19 @@ mod tests {
     fn a_moment_belongs_to_what_begins_at_it() {
         let coupon = coupon();
         for (now, issued, expected) in [
-            (999, 0, Status::Scheduled),
-            (999, 500, Status::Scheduled),
-            (1_000, 0, Status::Open),
-            (1_999, 499, Status::Open),
-            (1_999, 500, Status::SoldOut),
-            (1_999, 501, Status::SoldOut),
-            (2_000, 0, Status::Ended),
-            (2_000, 500, Status::Ended),
+            (999, 0, CouponStatus::Scheduled),
+            (999, 500, CouponStatus::Scheduled),
+            (1_000, 0, CouponStatus::Open),
+            (1_999, 499, CouponStatus::Open),
+            (1_999, 500, CouponStatus::SoldOut),
+            (1_999, 501, CouponStatus::SoldOut),
+            (2_000, 0, CouponStatus::Ended),
+            (2_000, 500, CouponStatus::Ended),
         ] {
             assert_eq!(status(&coupon, issued, now), expected, "{issued} at {now}");
         }
         let unlimited = Coupon { total_quantity: None, ..coupon };
-        assert_eq!(status(&unlimited, u64::MAX, 1_000), Status::Open);
+        assert_eq!(status(&unlimited, u64::MAX, 1_000), CouponStatus::Open);
     }
 
     #[test]
@@ -131,7 +132,10 @@ mod tests {
             let bad = Coupon { total_quantity: Some(total), ..good.clone() };
             assert_eq!(fields(&bad), ["total_quantity"]);
         }
-        assert_eq!(fields(&Coupon { discount_amount: Money::ZERO, ..good.clone() }), ["discount_amount"]);
+        assert_eq!(
+            fields(&Coupon { discount_amount: Money::ZERO, ..good.clone() }),
+            ["discount_amount"]
+        );
         let early = at(0) - TimeDelta::milliseconds(1);
         assert_eq!(fields(&Coupon { issue_starts_at: early, ..good.clone() }), ["issue_starts_at"]);
         let late = at(253_402_300_800_000);

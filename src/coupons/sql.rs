@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, MySqlConnection, MySqlPool};
 use uuid::Uuid;
 
-use super::coupon::{Coupon, Issue};
-use crate::http::page::{Cursor, Limit};
+use super::coupon::{Coupon, CouponIssue};
+use crate::http::page::{PageCursor, PageLimit};
 use crate::ids::{CouponId, UserId};
 use crate::money::Money;
 use crate::mysql;
@@ -50,7 +50,10 @@ pub(super) async fn one(
 }
 
 /// Writes a coupon.
-pub(super) async fn put(connection: &mut MySqlConnection, coupon: &Coupon) -> Result<(), mysql::Error> {
+pub(super) async fn put(
+    connection: &mut MySqlConnection,
+    coupon: &Coupon,
+) -> Result<(), mysql::Error> {
     sqlx::query(
         "INSERT INTO coupons (id, version, title, total_quantity, discount_amount, min_available_amount, issue_starts_at, \
          issue_ends_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE version = VALUES(version), \
@@ -72,7 +75,7 @@ pub(super) async fn put(connection: &mut MySqlConnection, coupon: &Coupon) -> Re
 }
 
 #[derive(FromRow)]
-struct IssueRow {
+struct CouponIssueRow {
     id: Uuid,
     coupon_id: String,
     user_id: Uuid,
@@ -84,9 +87,9 @@ struct IssueRow {
 pub(super) async fn of_user(
     pool: &MySqlPool,
     user: UserId,
-    before: Cursor,
-    limit: Limit,
-) -> Result<Vec<Issue>, mysql::Error> {
+    before: PageCursor,
+    limit: PageLimit,
+) -> Result<Vec<CouponIssue>, mysql::Error> {
     // The first comparison lets the index find the place; the second breaks ties within its millisecond.
     let rows = sqlx::query_as(
         "SELECT id, coupon_id, user_id, issued_at, used_at FROM coupon_issues \
@@ -99,9 +102,9 @@ pub(super) async fn of_user(
 pub(super) async fn of_coupon(
     pool: &MySqlPool,
     coupon: &CouponId,
-    before: Cursor,
-    limit: Limit,
-) -> Result<Vec<Issue>, mysql::Error> {
+    before: PageCursor,
+    limit: PageLimit,
+) -> Result<Vec<CouponIssue>, mysql::Error> {
     let rows = sqlx::query_as(
         "SELECT id, coupon_id, user_id, issued_at, used_at FROM coupon_issues \
          WHERE coupon_id = ? AND issued_at <= ? AND (issued_at < ? OR id < ?) ORDER BY issued_at DESC, id DESC LIMIT ?",
@@ -109,22 +112,23 @@ pub(super) async fn of_coupon(
     page(rows.bind(coupon.as_str().to_owned()), before, limit, pool).await
 }
 
-type IssueRows<'q> = sqlx::query::QueryAs<'q, sqlx::MySql, IssueRow, sqlx::mysql::MySqlArguments>;
+type CouponIssueRows<'q> =
+    sqlx::query::QueryAs<'q, sqlx::MySql, CouponIssueRow, sqlx::mysql::MySqlArguments>;
 
 async fn page(
-    rows: IssueRows<'_>,
-    before: Cursor,
-    limit: Limit,
+    rows: CouponIssueRows<'_>,
+    before: PageCursor,
+    limit: PageLimit,
     pool: &MySqlPool,
-) -> Result<Vec<Issue>, mysql::Error> {
+) -> Result<Vec<CouponIssue>, mysql::Error> {
     let at = datetime(DateTime::from_timestamp_millis(before.at).unwrap_or_default());
     let one_more = u64::try_from(limit.get() + 1).unwrap_or(u64::MAX);
     let rows = rows.bind(at).bind(at).bind(before.id).bind(one_more).fetch_all(pool).await?;
     Ok(rows.into_iter().filter_map(read_issue).collect())
 }
 
-fn read_issue(row: IssueRow) -> Option<Issue> {
-    Some(Issue {
+fn read_issue(row: CouponIssueRow) -> Option<CouponIssue> {
+    Some(CouponIssue {
         id: row.id.into(),
         coupon: row.coupon_id.parse().ok()?,
         user: row.user_id.into(),

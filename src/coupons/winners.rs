@@ -4,7 +4,7 @@
 //! from then on knows whom Redis would refuse. Winners themselves are still answered by Redis, which knows whether theirs is used.
 //!
 //! A copy must never refuse somebody who won elsewhere after the quota was raised. Two rules see to it. A copy holds for [`LEASE`] from before
-//! Redis last said that its edition of the settings still stands; [`Winners::renew`] asks ten times a second, while the copy is used.
+//! Redis last said that its edition of the settings still stands; [`WinnersCache::renew`] asks ten times a second, while the copy is used.
 //! And a quota that is raised while the coupon is sold out opens only [`HOLD_MS`] after it was laid, which is longer: whoever wins
 //! then, wins after every copy has run out. An instance that is cut off from Redis, or late, merely asks again.
 //! A lease ends with the window too, so that the answer turns to "ended" at the moment it should.
@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use super::coupon::Counts;
+use super::coupon::CouponCounts;
 use super::store;
 use crate::ids::{CouponId, UserId};
-use crate::redis::{self, Redis};
+use crate::redis::{self, RedisClient};
 
 /// How often copies in use are renewed.
 pub(super) const RENEW: Duration = Duration::from_millis(100);
@@ -35,16 +35,16 @@ const PAGE: u32 = 500;
 const IDLE: Duration = Duration::from_secs(60);
 
 /// The copies of one instance.
-pub(super) struct Winners {
-    redis: Redis,
+pub(super) struct WinnersCache {
+    redis: RedisClient,
     /// What the moments in copies count from.
     started: Instant,
-    copies: ArcSwap<HashMap<CouponId, Arc<Copy>>>,
+    copies: ArcSwap<HashMap<CouponId, Arc<WinnersCopy>>>,
     /// Coupons whose winners are being read.
     learning: Mutex<HashSet<CouponId>>,
 }
 
-struct Copy {
+struct WinnersCopy {
     edition: String,
     /// Sorted.
     users: Box<[UserId]>,
@@ -56,9 +56,14 @@ struct Copy {
     last_asked: AtomicU64,
 }
 
-impl Winners {
-    pub(super) fn new(redis: Redis) -> Self {
-        Self { redis, started: Instant::now(), copies: ArcSwap::default(), learning: Mutex::default() }
+impl WinnersCache {
+    pub(super) fn new(redis: RedisClient) -> Self {
+        Self {
+            redis,
+            started: Instant::now(),
+            copies: ArcSwap::default(),
+            learning: Mutex::default(),
+        }
     }
 
     /// Whether the coupon is known to be sold out, and the user is known not to have it.
@@ -106,7 +111,7 @@ impl Winners {
     }
 
     /// Answers whether the copy may be kept.
-    async fn renew_one(&self, coupon: &CouponId, copy: &Copy) -> bool {
+    async fn renew_one(&self, coupon: &CouponId, copy: &WinnersCopy) -> bool {
         let asked_at = self.now();
         match store::counts(&self.redis, coupon).await {
             Ok(counts) if holds(&counts, &copy.edition) => {
@@ -130,7 +135,8 @@ impl Winners {
         }
         let mut users = Vec::new();
         let (mut cursor, mut edition) = ("0".to_owned(), None);
-        let room = MOST.saturating_sub(self.copies.load().values().map(|copy| copy.users.len()).sum());
+        let room =
+            MOST.saturating_sub(self.copies.load().values().map(|copy| copy.users.len()).sum());
         loop {
             let asked_at = self.now();
             let page = store::winners(&self.redis, coupon, &cursor, PAGE).await?;
@@ -155,8 +161,8 @@ impl Winners {
         }
     }
 
-    fn keep(&self, coupon: &CouponId, users: Vec<UserId>, counts: &Counts, asked_at: u64) {
-        let copy = Arc::new(Copy {
+    fn keep(&self, coupon: &CouponId, users: Vec<UserId>, counts: &CouponCounts, asked_at: u64) {
+        let copy = Arc::new(WinnersCopy {
             edition: counts.edition.clone(),
             users: users.into(),
             until: AtomicU64::new(asked_at + lease(counts)),
@@ -170,7 +176,7 @@ impl Winners {
         });
     }
 
-    fn drop_copy(&self, coupon: &CouponId, copy: &Arc<Copy>) {
+    fn drop_copy(&self, coupon: &CouponId, copy: &Arc<WinnersCopy>) {
         self.copies.rcu(|copies| {
             let mut copies = HashMap::clone(copies);
             if copies.get(coupon).is_some_and(|known| Arc::ptr_eq(known, copy)) {
@@ -186,12 +192,12 @@ impl Winners {
 }
 
 /// Whether nobody can have won since the settings of that edition were laid and the coupon sold out.
-fn holds(counts: &Counts, edition: &str) -> bool {
+fn holds(counts: &CouponCounts, edition: &str) -> bool {
     counts.sold_out && counts.edition == edition && counts.now < counts.ends_at
 }
 
 /// Milliseconds for which what Redis just said may be relied on.
-fn lease(counts: &Counts) -> u64 {
+fn lease(counts: &CouponCounts) -> u64 {
     let until_end = u64::try_from(counts.ends_at - counts.now).unwrap_or(0);
     until_end.min(u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX))
 }
@@ -200,8 +206,8 @@ fn lease(counts: &Counts) -> u64 {
 mod tests {
     use super::*;
 
-    fn counts(now: i64, sold_out: bool) -> Counts {
-        Counts { now, issued: 5, edition: "a".into(), version: 1, ends_at: 10_000, sold_out }
+    fn counts(now: i64, sold_out: bool) -> CouponCounts {
+        CouponCounts { now, issued: 5, edition: "a".into(), version: 1, ends_at: 10_000, sold_out }
     }
 
     #[test]

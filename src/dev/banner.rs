@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 /// Where everything is.
-pub struct Addresses<'a> {
+pub struct DevAddresses<'a> {
     /// The public listener.
     pub public: SocketAddr,
     /// The admin listener.
@@ -19,8 +19,8 @@ pub struct Addresses<'a> {
 }
 
 /// The text. The tour uses nothing but curl and sed, so that it works wherever the service does.
-pub fn text(at: &Addresses<'_>) -> String {
-    let Addresses { public, admin, admin_key, redis_port, mysql_url, crowd } = at;
+pub fn text(at: &DevAddresses<'_>) -> String {
+    let DevAddresses { public, admin, admin_key, redis_port, mysql_url, crowd } = at;
     format!(
         r#"
 Usher is serving.
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     fn example() -> String {
-        text(&Addresses {
+        text(&DevAddresses {
             public: "127.0.0.1:8080".parse().unwrap(),
             admin: "127.0.0.1:8081".parse().unwrap(),
             admin_key: "key",
@@ -74,11 +74,14 @@ mod tests {
     #[test]
     fn the_tour_waits_in_line_and_not_for_ever() {
         let text = example();
-        let pattern = text.split("grep -qE '").nth(1).and_then(|rest| rest.split('\'').next()).unwrap();
+        let pattern =
+            text.split("grep -qE '").nth(1).and_then(|rest| rest.split('\'').next()).unwrap();
         for (status, goes_on) in [("waiting", false), ("active", true), ("expired", true)] {
-            let ticket = format!(r#"{{"token":"x","status":"{status}","position":3,"active_until":null}}"#);
+            let ticket =
+                format!(r#"{{"token":"x","status":"{status}","position":3,"active_until":null}}"#);
             let mut grep = std::process::Command::new("grep");
-            let mut grep = grep.args(["-qE", pattern]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+            let mut grep =
+                grep.args(["-qE", pattern]).stdin(std::process::Stdio::piped()).spawn().unwrap();
             std::io::Write::write_all(&mut grep.stdin.take().unwrap(), ticket.as_bytes()).unwrap();
             assert_eq!(grep.wait().unwrap().success(), goes_on, "{status}");
         }

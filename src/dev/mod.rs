@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-pub use mysql_server::{Durability, PrivateMysql};
+pub use mysql_server::{MysqlDurability, PrivateMysql};
 pub use other_server::PrivateServer;
 pub use redis_server::{PrivateRedis, redis_program};
 pub use temp_dir::TempDir;
@@ -59,7 +59,9 @@ const SERVER_DIRS: [&str; 8] = [
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The program is neither on the `PATH` nor in a usual place.
-    #[error("`{program}` is not installed: `make run` installs it (or install the package {package})")]
+    #[error(
+        "`{program}` is not installed: `make run` installs it (or install the package {package})"
+    )]
     Missing {
         /// The program that was looked for.
         program: &'static str,
@@ -151,7 +153,8 @@ impl Error {
 /// The first of `names` that is installed, on the `PATH` or where package managers put servers.
 fn find_program(names: &[&'static str], package: &'static str) -> Result<PathBuf, Error> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let dirs: Vec<PathBuf> = env::split_paths(&path).chain(SERVER_DIRS.map(PathBuf::from)).collect();
+    let dirs: Vec<PathBuf> =
+        env::split_paths(&path).chain(SERVER_DIRS.map(PathBuf::from)).collect();
     names
         .iter()
         .flat_map(|name| dirs.iter().map(move |dir| dir.join(name)))
@@ -194,8 +197,9 @@ pub fn free_port() -> Result<u16, Error> {
     let ports = || SERVER_PORTS.skip(first).chain(SERVER_PORTS.take(first));
     let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
     let new = ports().find(|port| free(port) && given.insert(*port));
-    new.or_else(|| ports().find(free))
-        .ok_or_else(|| Error::io("find a free port of", Path::new("127.0.0.1"))(ErrorKind::AddrInUse.into()))
+    new.or_else(|| ports().find(free)).ok_or_else(|| {
+        Error::io("find a free port of", Path::new("127.0.0.1"))(ErrorKind::AddrInUse.into())
+    })
 }
 
 /// Makes `dir` for its owner alone and gives its absolute path, because servers change their working directory.

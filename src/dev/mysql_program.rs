@@ -21,7 +21,8 @@ impl MysqlProgram {
     pub(super) async fn find() -> Result<Self, Error> {
         let chosen = (MYSQL_VARIABLE, std::env::var_os(MYSQL_VARIABLE));
         let path = choose_program(chosen, &["mariadbd", "mysqld"], PACKAGE)?;
-        let told = Command::new(&path).args(["--no-defaults", "--version"]).stdin(Stdio::null()).output();
+        let told =
+            Command::new(&path).args(["--no-defaults", "--version"]).stdin(Stdio::null()).output();
         let told = told.await.map_err(Error::io("run", &path))?;
         let is_mariadb = String::from_utf8_lossy(&told.stdout).contains("MariaDB");
         Ok(Self { path, is_mariadb })

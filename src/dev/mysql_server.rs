@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::mysql_program::MysqlProgram;
-use super::supervised::{Log, Supervised};
+use super::supervised::{ServerLog, SupervisedServer};
 use super::{Error, PORT_ATTEMPTS, free_port, private_dir};
 
 const SERVER: &str = "MariaDB";
@@ -31,7 +31,7 @@ const SOCKET_PATH_MAX: usize = 103;
 
 /// What a power cut may cost. Either way nothing is lost when only the process is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
+pub enum MysqlDurability {
     /// Every commit is synced to the disk, as in production.
     Keep,
     /// Nothing is synced and the files are small: for data that is thrown away.
@@ -40,7 +40,7 @@ pub enum Durability {
 
 /// A MariaDB of this process' own. Dropping it stops the server too, without waiting for it.
 pub struct PrivateMysql {
-    server: Supervised,
+    server: SupervisedServer,
     port: u16,
     password: String,
 }
@@ -52,7 +52,7 @@ impl PrivateMysql {
     /// # Errors
     /// [`Error::Missing`] without the server's programs, [`Error::InUse`] while another server runs on `dir`,
     /// [`Error::Ended`] or [`Error::NotReady`] when it doesn't come up.
-    pub async fn start(dir: &Path, durability: Durability) -> Result<Self, Error> {
+    pub async fn start(dir: &Path, durability: MysqlDurability) -> Result<Self, Error> {
         let mut attempt = 1;
         loop {
             match Self::start_on(dir, durability, free_port()?).await {
@@ -66,7 +66,11 @@ impl PrivateMysql {
     ///
     /// # Errors
     /// Those of [`Self::start`], and [`Error::PortTaken`].
-    pub async fn start_on(dir: &Path, durability: Durability, port: u16) -> Result<Self, Error> {
+    pub async fn start_on(
+        dir: &Path,
+        durability: MysqlDurability,
+        port: u16,
+    ) -> Result<Self, Error> {
         Self::start_with(dir, durability, port, &[]).await
     }
 
@@ -76,14 +80,14 @@ impl PrivateMysql {
     /// Those of [`Self::start_on`].
     pub async fn start_with(
         dir: &Path,
-        durability: Durability,
+        durability: MysqlDurability,
         port: u16,
         more: &[OsString],
     ) -> Result<Self, Error> {
         let program = MysqlProgram::find().await?;
-        let place = Place::new(private_dir(dir)?, durability, runs_as_root().await?);
+        let place = MysqlPaths::new(private_dir(dir)?, durability, runs_as_root().await?);
         private_dir(&place.tmp())?;
-        let log = Log::lock(SERVER, place.dir.join("mysql.log")).await?;
+        let log = ServerLog::lock(SERVER, place.dir.join("mysql.log")).await?;
         place.install(&program, &log).await?;
         let password = place.password()?;
         write_private(&place.dir.join("init.sql"), &INIT_SQL.replace("{password}", &password))?;
@@ -91,7 +95,8 @@ impl PrivateMysql {
         remove_if_there(&pid_file)?;
         let answers = |pid| answers(pid_file.clone(), port, pid);
         let arguments = [place.arguments(port), more.to_vec()].concat();
-        let server = Supervised::start(&log, program.path(), &arguments, port, answers).await?;
+        let server =
+            SupervisedServer::start(&log, program.path(), &arguments, port, answers).await?;
         let mysql = Self { server, port, password };
         if program.checks_first_login_by_tls() {
             mysql.log_in().await?;
@@ -107,14 +112,18 @@ impl PrivateMysql {
 
     /// The URL of another database on this server, which need not exist yet.
     pub fn url_of(&self, database: &str) -> String {
-        format!("mysql://usher:{}@127.0.0.1:{}/{database}?ssl-mode=disabled", self.password, self.port)
+        format!(
+            "mysql://usher:{}@127.0.0.1:{}/{database}?ssl-mode=disabled",
+            self.password, self.port
+        )
     }
 
     /// Logs in once, encrypted: a server that was just started wants to see the password itself, from then on it knows the user by its digest, and our
     /// URLs, which are not encrypted, will do.
     async fn log_in(&self) -> Result<(), Error> {
         let url = self.url().replace("ssl-mode=disabled", "ssl-mode=required");
-        let no_login = |cause: sqlx::Error| Error::NoLogin { server: SERVER, cause: cause.to_string() };
+        let no_login =
+            |cause: sqlx::Error| Error::NoLogin { server: SERVER, cause: cause.to_string() };
         let connection = MySqlConnection::connect(&url).await.map_err(no_login)?;
         connection.close().await.map_err(no_login)
     }
@@ -144,15 +153,15 @@ impl PrivateMysql {
 }
 
 /// Where a server keeps its things, and what follows from that for its arguments.
-struct Place {
+struct MysqlPaths {
     dir: PathBuf,
-    durability: Durability,
+    durability: MysqlDurability,
     as_root: bool,
     socket: PathBuf,
 }
 
-impl Place {
-    fn new(dir: PathBuf, durability: Durability, as_root: bool) -> Self {
+impl MysqlPaths {
+    fn new(dir: PathBuf, durability: MysqlDurability, as_root: bool) -> Self {
         let beside = dir.join("mysql.sock");
         // Nobody connects to the socket, but the server insists on one.
         let socket = if beside.as_os_str().len() <= SOCKET_PATH_MAX {
@@ -175,7 +184,7 @@ impl Place {
 
     /// Makes the system tables, once. They are made aside and moved, so that an interrupted try leaves nothing that
     /// looks finished.
-    async fn install(&self, program: &MysqlProgram, log: &Log) -> Result<(), Error> {
+    async fn install(&self, program: &MysqlProgram, log: &ServerLog) -> Result<(), Error> {
         let (data, unfinished) = (self.dir.join("data"), self.dir.join("data.new"));
         if data.exists() {
             return Ok(());
@@ -210,7 +219,9 @@ impl Place {
         let path = self.dir.join("password");
         match fs::read_to_string(&path) {
             Ok(password) if !password.is_empty() => Ok(password),
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(Error::io("read", &path)(cause)),
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("read", &path)(cause))
+            }
             Ok(_) | Err(_) => {
                 let password = Uuid::new_v4().simple().to_string();
                 write_private(&path, &password)?;
@@ -229,8 +240,8 @@ impl Place {
             args.push("--user=root".into());
         }
         let durability: &[&str] = match self.durability {
-            Durability::Keep => &["--innodb-flush-log-at-trx-commit=1"],
-            Durability::Test => &[
+            MysqlDurability::Keep => &["--innodb-flush-log-at-trx-commit=1"],
+            MysqlDurability::Test => &[
                 "--innodb-flush-log-at-trx-commit=0",
                 "--loose-innodb-log-file-size=32M",
                 "--loose-innodb-redo-log-capacity=32M",
@@ -280,7 +291,9 @@ fn write_private(path: &Path, text: &str) -> Result<(), Error> {
 
 fn remove_if_there(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path)(cause)),
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io("remove", path)(cause))
+        }
         _ => Ok(()),
     }
 }

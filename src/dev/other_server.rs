@@ -6,12 +6,12 @@ use std::path::Path;
 
 use tokio::net::TcpStream;
 
-use super::supervised::{Log, Supervised};
+use super::supervised::{ServerLog, SupervisedServer};
 use super::{Error, PORT_ATTEMPTS, free_port, private_dir};
 
 /// A server of this process' own. Dropping it stops the server too, without waiting for it.
 pub struct PrivateServer {
-    server: Supervised,
+    server: SupervisedServer,
     port: u16,
 }
 
@@ -31,9 +31,12 @@ impl PrivateServer {
         let mut attempt = 1;
         loop {
             let port = free_port()?;
-            let log = Log::lock(server, dir.join("server.log")).await?;
-            let answers = |_| async move { TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok() };
-            match Supervised::start(&log, program, &arguments(&dir, port), port, answers).await {
+            let log = ServerLog::lock(server, dir.join("server.log")).await?;
+            let answers =
+                |_| async move { TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok() };
+            match SupervisedServer::start(&log, program, &arguments(&dir, port), port, answers)
+                .await
+            {
                 Ok(server) => return Ok(Self { server, port }),
                 Err(Error::PortTaken { .. }) if attempt < PORT_ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
@@ -69,7 +72,8 @@ mod tests {
     async fn it_serves_on_the_port_that_it_is_given_and_stops() {
         let dir = TempDir::new("other").unwrap();
         // Any server will do; Redis is there.
-        let redis = super::super::find_program(&["redis-server", "valkey-server"], "redis-server").unwrap();
+        let redis =
+            super::super::find_program(&["redis-server", "valkey-server"], "redis-server").unwrap();
         let arguments = |dir: &Path, port: u16| {
             vec![
                 "--port".into(),

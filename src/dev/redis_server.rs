@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::supervised::{Log, Supervised};
+use super::supervised::{ServerLog, SupervisedServer};
 use super::{Error, PORT_ATTEMPTS, REDIS_VARIABLE, choose_program, free_port, private_dir};
 
 const SERVER: &str = "Redis";
@@ -20,7 +20,7 @@ const USERS: &str = "users.acl";
 
 /// A Redis of this process' own. Dropping it stops the server too, without waiting for it.
 pub struct PrivateRedis {
-    server: Supervised,
+    server: SupervisedServer,
     port: u16,
 }
 
@@ -56,10 +56,11 @@ impl PrivateRedis {
     pub async fn start_as(dir: &Path, port: u16, more: &[&str]) -> Result<Self, Error> {
         let program = redis_program()?;
         let dir = private_dir(dir)?;
-        let log = Log::lock(SERVER, dir.join("redis.log")).await?;
+        let log = ServerLog::lock(SERVER, dir.join("redis.log")).await?;
         let mut args = arguments(&dir, port);
         args.extend(more.iter().map(OsString::from));
-        let server = Supervised::start(&log, &program, &args, port, |pid| answers(port, pid)).await?;
+        let server =
+            SupervisedServer::start(&log, &program, &args, port, |pid| answers(port, pid)).await?;
         Ok(Self { server, port })
     }
 
@@ -98,7 +99,11 @@ impl PrivateRedis {
 /// [`Error::Missing`] when it is nowhere, [`Error::NoProgram`] when what the environment names can't be run.
 pub fn redis_program() -> Result<PathBuf, Error> {
     let chosen = (REDIS_VARIABLE, std::env::var_os(REDIS_VARIABLE));
-    choose_program(chosen, &["redis-server", "valkey-server"], "redis-server, or redis with Homebrew")
+    choose_program(
+        chosen,
+        &["redis-server", "valkey-server"],
+        "redis-server, or redis with Homebrew",
+    )
 }
 
 fn arguments(dir: &Path, port: u16) -> Vec<OsString> {
@@ -125,7 +130,9 @@ fn arguments(dir: &Path, port: u16) -> Vec<OsString> {
 /// its data.
 async fn answers(port: u16, pid: u32) -> bool {
     match timeout(Duration::from_secs(1), info(port)).await {
-        Ok(Ok(info)) => info.contains(&format!("\nprocess_id:{pid}\r\n")) && info.contains("\nloading:0\r\n"),
+        Ok(Ok(info)) => {
+            info.contains(&format!("\nprocess_id:{pid}\r\n")) && info.contains("\nloading:0\r\n")
+        }
         Ok(Err(_)) | Err(_) => false,
     }
 }

@@ -43,20 +43,28 @@ const LOG_LIMIT: u64 = 8 << 20;
 const TAIL_LINES: usize = 40;
 
 /// A server's log, locked.
-pub(super) struct Log {
+pub(super) struct ServerLog {
     server: &'static str,
     path: PathBuf,
     file: File,
 }
 
-impl Log {
+impl ServerLog {
     /// Opens the log of `server` and locks it, waiting a while for an earlier server to end.
     pub(super) async fn lock(server: &'static str, path: PathBuf) -> Result<Self, Error> {
         Self::lock_within(UNLOCKED_WITHIN, server, path).await
     }
 
-    async fn lock_within(bound: Duration, server: &'static str, path: PathBuf) -> Result<Self, Error> {
-        let file = File::options().create(true).append(true).open(&path).map_err(Error::io("open", &path))?;
+    async fn lock_within(
+        bound: Duration,
+        server: &'static str,
+        path: PathBuf,
+    ) -> Result<Self, Error> {
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(Error::io("open", &path))?;
         let deadline = Instant::now() + bound;
         loop {
             match file.try_lock() {
@@ -89,7 +97,7 @@ impl Log {
 }
 
 /// A running server.
-pub(super) struct Supervised {
+pub(super) struct SupervisedServer {
     server: &'static str,
     log: PathBuf,
     log_from: u64,
@@ -99,11 +107,11 @@ pub(super) struct Supervised {
     pid: u32,
 }
 
-impl Supervised {
+impl SupervisedServer {
     /// Starts `program`, which writes to `log` and is to listen on `port`, and waits until `answers` says yes to the
     /// server's process id.
     pub(super) async fn start<F: Future<Output = bool>>(
-        log: &Log,
+        log: &ServerLog,
         program: &Path,
         args: &[OsString],
         port: u16,
@@ -115,9 +123,12 @@ impl Supervised {
             let status = server.shell.try_wait().map_err(Error::io("wait for", program))?;
             if let Some(status) = status {
                 let error = log.ended(server.log_from, status);
-                let taken =
-                    matches!(&error, Error::Ended { tail, .. } if tail.contains("ddress already in use"));
-                return Err(if taken { Error::PortTaken { server: log.server, port } } else { error });
+                let taken = matches!(&error, Error::Ended { tail, .. } if tail.contains("ddress already in use"));
+                return Err(if taken {
+                    Error::PortTaken { server: log.server, port }
+                } else {
+                    error
+                });
             }
             if Instant::now() > deadline {
                 let (server, log) = (log.server, log.path.clone());
@@ -128,7 +139,7 @@ impl Supervised {
         Ok(server)
     }
 
-    async fn spawn(log: &Log, program: &Path, args: &[OsString]) -> Result<Self, Error> {
+    async fn spawn(log: &ServerLog, program: &Path, args: &[OsString]) -> Result<Self, Error> {
         let log_from = log.len()?;
         let mut shell = Command::new("/bin/sh")
             .args(["-c", SUPERVISE, "supervise", &GRACE_SECONDS.to_string()])
@@ -196,23 +207,29 @@ mod tests {
     async fn a_child_that_writes_the_log_holds_its_lock() {
         let dir = TempDir::new("log").unwrap();
         let path = dir.path().join("server.log");
-        let log = Log::lock("server", path.clone()).await.unwrap();
-        let mut child =
-            Command::new("cat").stdin(Stdio::piped()).stderr(log.output().unwrap()).spawn().unwrap();
+        let log = ServerLog::lock("server", path.clone()).await.unwrap();
+        let mut child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stderr(log.output().unwrap())
+            .spawn()
+            .unwrap();
         drop(log);
-        let refused = Log::lock_within(Duration::from_millis(50), "server", path.clone()).await;
+        let refused =
+            ServerLog::lock_within(Duration::from_millis(50), "server", path.clone()).await;
         assert!(matches!(refused, Err(Error::InUse { .. })));
 
         drop(child.stdin.take());
-        Log::lock("server", path).await.unwrap();
+        ServerLog::lock("server", path).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_server_that_ends_at_once_says_why() {
         let dir = TempDir::new("log").unwrap();
-        let log = Log::lock("server", dir.path().join("server.log")).await.unwrap();
+        let log = ServerLog::lock("server", dir.path().join("server.log")).await.unwrap();
         let args = ["-c", "echo said; exit 7"].map(OsString::from);
-        let outcome = Supervised::start(&log, Path::new("/bin/sh"), &args, 1, |_| async { false }).await;
+        let outcome =
+            SupervisedServer::start(&log, Path::new("/bin/sh"), &args, 1, |_| async { false })
+                .await;
         let error = outcome.err().unwrap().to_string();
         assert!(error.contains("exit status: 7") && error.contains("said"), "{error}");
     }

@@ -11,31 +11,38 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use secrecy::SecretString;
 
-use super::peer::Peer;
-use super::problem::Problem;
-use super::secret::{Bearer, Digest, bearer};
+use super::peer::PeerAddress;
+use super::problem::ProblemDetails;
+use super::secret::{BearerToken, KeyDigest, bearer};
 use crate::telemetry::PrometheusHandle;
 
 /// Puts the key in front of every route of `router`, which must have some.
-pub fn require_key<S: Clone + Send + Sync + 'static>(router: Router<S>, key: &SecretString) -> Router<S> {
-    router.route_layer(from_fn_with_state(Arc::new(Digest::of(key)), check))
+pub fn require_key<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    key: &SecretString,
+) -> Router<S> {
+    router.route_layer(from_fn_with_state(Arc::new(KeyDigest::of(key)), check))
 }
 
 /// `/metrics`, in Prometheus' text format.
 pub fn metrics<S: Clone + Send + Sync + 'static>(handle: PrometheusHandle) -> Router<S> {
     let page = move || {
-        std::future::ready(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render()))
+        std::future::ready((
+            [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+            handle.render(),
+        ))
     };
     Router::new().route("/metrics", get(page))
 }
 
-async fn check(State(key): State<Arc<Digest>>, request: Request, next: Next) -> Response {
+async fn check(State(key): State<Arc<KeyDigest>>, request: Request, next: Next) -> Response {
     match bearer(request.headers()) {
-        Bearer::Key(presented) if key.matches(presented) => next.run(request).await,
+        BearerToken::Key(presented) if key.matches(presented) => next.run(request).await,
         _ => {
-            let peer = request.extensions().get::<Peer>().map(|Peer(peer)| peer.ip());
+            let peer = request.extensions().get::<PeerAddress>().map(|PeerAddress(peer)| peer.ip());
             tracing::warn!(?peer, "a call without the admin key was refused");
-            let mut response = Problem::unauthenticated("This call needs the admin key.").into_response();
+            let mut response =
+                ProblemDetails::unauthenticated("This call needs the admin key.").into_response();
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             response
         }
@@ -72,9 +79,16 @@ mod tests {
     #[tokio::test]
     async fn metrics_need_no_key() {
         let app: Router = metrics(crate::telemetry::install());
-        let response =
-            app.oneshot(axum::http::Request::get("/metrics").body(Body::empty()).unwrap()).await.unwrap();
+        let response = app
+            .oneshot(axum::http::Request::get("/metrics").body(Body::empty()).unwrap())
+            .await
+            .unwrap();
         assert_eq!(response.status(), 200);
-        assert!(response.headers()[CONTENT_TYPE].to_str().unwrap().starts_with("text/plain; version=0.0.4"));
+        assert!(
+            response.headers()[CONTENT_TYPE]
+                .to_str()
+                .unwrap()
+                .starts_with("text/plain; version=0.0.4")
+        );
     }
 }

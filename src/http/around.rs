@@ -16,44 +16,44 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use tower::{Layer, Service};
 
-use super::problem::Problem;
-use super::requests::{InFlight, Requests};
+use super::problem::ProblemDetails;
+use super::requests::{InFlightRequests, RouteMetrics};
 use super::{cache, request_id};
 use crate::telemetry::log;
 
 /// Wraps the routes of one router.
 #[derive(Clone)]
-pub(super) struct Around {
+pub(super) struct RequestMiddleware {
     timeout: Duration,
-    in_flight: InFlight,
+    in_flight: InFlightRequests,
 }
 
-impl Around {
+impl RequestMiddleware {
     /// No answer takes longer than `timeout`: body included, up to the head of the answer. The handler is dropped where it stands then,
     /// so flows that must reach their end run in tasks of their own.
     pub(super) fn new(timeout: Duration) -> Self {
-        Self { timeout, in_flight: InFlight::default() }
+        Self { timeout, in_flight: InFlightRequests::default() }
     }
 }
 
-impl<S> Layer<S> for Around {
-    type Service = Answering<S>;
+impl<S> Layer<S> for RequestMiddleware {
+    type Service = RouteService<S>;
 
-    fn layer(&self, inner: S) -> Answering<S> {
-        let requests = Arc::new(Requests::new(self.in_flight.clone()));
-        Answering { inner, timeout: self.timeout, requests }
+    fn layer(&self, inner: S) -> RouteService<S> {
+        let requests = Arc::new(RouteMetrics::new(self.in_flight.clone()));
+        RouteService { inner, timeout: self.timeout, requests }
     }
 }
 
 /// Answers the requests of one route.
 #[derive(Clone)]
-pub(super) struct Answering<S> {
+pub(super) struct RouteService<S> {
     inner: S,
     timeout: Duration,
-    requests: Arc<Requests>,
+    requests: Arc<RouteMetrics>,
 }
 
-impl<S> Service<Request> for Answering<S>
+impl<S> Service<Request> for RouteService<S>
 where
     S: Service<Request, Response = Response, Error = Infallible>,
     S::Future: Send + 'static,
@@ -79,7 +79,7 @@ where
                 Ok(Err(panic)) => panicked(panic.as_ref()),
                 Err(_) => {
                     tracing::warn!(?timeout, "a request ran out of time");
-                    Problem::overloaded().into_response()
+                    ProblemDetails::overloaded().into_response()
                 }
             };
             cache::close(response.headers_mut());
@@ -96,5 +96,5 @@ fn panicked(panic: &(dyn Any + Send)) -> Response {
     let message = panic.downcast_ref::<String>().map(String::as_str);
     let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
     tracing::error!(message, "a handler panicked");
-    Problem::internal().into_response()
+    ProblemDetails::internal().into_response()
 }

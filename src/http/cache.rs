@@ -6,9 +6,9 @@ use axum::response::{IntoResponse, Response};
 
 /// Wraps an answer that is the same for everybody and may be kept for one second.
 #[derive(Debug, Clone)]
-pub struct SharedForASecond<T>(pub T);
+pub struct CachedForOneSecond<T>(pub T);
 
-impl<T: IntoResponse> IntoResponse for SharedForASecond<T> {
+impl<T: IntoResponse> IntoResponse for CachedForOneSecond<T> {
     fn into_response(self) -> Response {
         let mut response = self.0.into_response();
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=1"));

@@ -19,9 +19,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
-use super::identity::Callers;
-use super::limits::Limits;
-use super::problem::Problem;
+use super::identity::IdentityResolver;
+use super::limits::RateLimits;
+use super::problem::ProblemDetails;
 use crate::telemetry::Metric;
 use crate::tls;
 
@@ -37,7 +37,7 @@ const AT_ONCE: usize = 256;
 
 /// Who is asked.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ChallengeSettings {
     /// `https://…/siteverify`.
     pub url: Uri,
     /// What tells them who asks.
@@ -49,29 +49,31 @@ pub struct Settings {
 }
 
 /// Asks.
-pub struct Challenge {
-    settings: Settings,
+pub struct ChallengeVerifier {
+    settings: ChallengeSettings,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     row: Semaphore,
 }
 
 #[derive(Deserialize)]
-struct Verdict {
+struct ChallengeVerdict {
     success: bool,
 }
 
 /// Whoever made this request is none, as far as anybody can tell. Extracted after the user, whose limits come first.
 #[derive(Debug, Clone, Copy)]
-pub struct NoRobot;
+pub struct ChallengePassed;
 
-impl Challenge {
+impl ChallengeVerifier {
     /// Asks nobody yet.
     ///
     /// # Errors
     /// When TLS can't be set up.
-    pub fn new(settings: Settings) -> Result<Self, tls::Error> {
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls::client(None)?).https_or_http().enable_http1();
+    pub fn new(settings: ChallengeSettings) -> Result<Self, tls::Error> {
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls::client(None)?)
+            .https_or_http()
+            .enable_http1();
         let client = Client::builder(TokioExecutor::new()).build(connector.build());
         Ok(Self { settings, client, row: Semaphore::new(AT_ONCE) })
     }
@@ -80,12 +82,18 @@ impl Challenge {
     async fn ask(&self, token: &str, address: Option<String>) -> Option<bool> {
         let asked = async {
             let _place = self.row.acquire().await.ok()?;
-            let answer =
-                self.client.request(self.question(token, address)?).await.map_err(|error| error.to_string());
-            let answer = answer.inspect_err(|error| tracing::warn!(error, "the challenge's service")).ok()?;
+            let answer = self
+                .client
+                .request(self.question(token, address)?)
+                .await
+                .map_err(|error| error.to_string());
+            let answer = answer
+                .inspect_err(|error| tracing::warn!(error, "the challenge's service"))
+                .ok()?;
             let status = answer.status();
-            let body = Limited::new(answer.into_body(), ANSWER_BYTES).collect().await.ok()?.to_bytes();
-            let verdict = serde_json::from_slice::<Verdict>(&body).ok();
+            let body =
+                Limited::new(answer.into_body(), ANSWER_BYTES).collect().await.ok()?.to_bytes();
+            let verdict = serde_json::from_slice::<ChallengeVerdict>(&body).ok();
             if verdict.is_none() {
                 tracing::warn!(%status, "the challenge's service says nothing that is understood");
             }
@@ -97,7 +105,8 @@ impl Challenge {
 
     fn question(&self, token: &str, address: Option<String>) -> Option<Request<Full<Bytes>>> {
         let mut form = form_urlencoded::Serializer::new(String::new());
-        form.append_pair("secret", self.settings.secret.expose_secret()).append_pair("response", token);
+        form.append_pair("secret", self.settings.secret.expose_secret())
+            .append_pair("response", token);
         if let Some(address) = address {
             form.append_pair("remoteip", &address);
         }
@@ -108,29 +117,30 @@ impl Challenge {
     }
 
     /// Refuses whoever does not pass.
-    async fn check(&self, parts: &Parts) -> Result<(), Problem> {
+    async fn check(&self, parts: &Parts) -> Result<(), ProblemDetails> {
         let count = |outcome| Metric::ChallengesTotal.counter(&[("outcome", outcome)]).increment(1);
         let token = parts.headers.get(HEADER).and_then(|token| token.to_str().ok());
         let Some(token) = token.filter(|token| !token.is_empty() && token.len() <= LONGEST) else {
             count("missing");
-            return Err(Problem::forbidden(
+            return Err(ProblemDetails::forbidden(
                 "Joining needs the header Usher-Challenge, from the page's widget.",
             ));
         };
-        let limits = parts.extensions.get::<Arc<Limits>>();
-        let address = limits.and_then(|limits| limits.address_of(parts)).map(|address| address.to_string());
+        let limits = parts.extensions.get::<Arc<RateLimits>>();
+        let address =
+            limits.and_then(|limits| limits.address_of(parts)).map(|address| address.to_string());
         match self.ask(token, address).await {
             Some(true) => count("passed"),
             Some(false) => {
                 count("failed");
-                return Err(Problem::forbidden(
+                return Err(ProblemDetails::forbidden(
                     "The challenge was not passed, or its proof was used before.",
                 ));
             }
             None => {
                 count("unavailable");
                 if !self.settings.fail_open {
-                    return Err(Problem::overloaded().retry_after(2));
+                    return Err(ProblemDetails::overloaded().retry_after(2));
                 }
             }
         }
@@ -138,12 +148,14 @@ impl Challenge {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for NoRobot {
-    type Rejection = Problem;
+impl<S: Send + Sync> FromRequestParts<S> for ChallengePassed {
+    type Rejection = ProblemDetails;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let Some(challenge) = parts.extensions.get::<Arc<Challenge>>().cloned() else { return Ok(Self) };
-        let callers = parts.extensions.get::<Arc<Callers>>();
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemDetails> {
+        let Some(challenge) = parts.extensions.get::<Arc<ChallengeVerifier>>().cloned() else {
+            return Ok(Self);
+        };
+        let callers = parts.extensions.get::<Arc<IdentityResolver>>();
         let caller = callers.map(|callers| callers.identify(&parts.headers)).transpose()?.flatten();
         if !caller.is_some_and(|caller| caller.by_service) {
             challenge.check(parts).await?;

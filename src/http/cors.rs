@@ -49,9 +49,12 @@ mod tests {
 
     #[test]
     fn origins_are_whole_and_nothing_else() {
-        for good in
-            ["https://shop.example", "http://localhost:3000", "http://[::1]:80", "HTTPS://Shop.Example"]
-        {
+        for good in [
+            "https://shop.example",
+            "http://localhost:3000",
+            "http://[::1]:80",
+            "HTTPS://Shop.Example",
+        ] {
             assert!(origin(good).is_some(), "{good}");
         }
         for bad in [

@@ -17,7 +17,8 @@ pub fn room_for(connections: usize) -> usize {
     });
     match allowed {
         Ok(allowed) if allowed < wanted => {
-            let room = usize::try_from(allowed).unwrap_or(usize::MAX).saturating_sub(RESERVE).max(1);
+            let room =
+                usize::try_from(allowed).unwrap_or(usize::MAX).saturating_sub(RESERVE).max(1);
             tracing::warn!(
                 connections,
                 room,

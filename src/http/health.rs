@@ -14,18 +14,18 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::json::Json;
+use super::json::JsonBody;
 
 /// A check that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// An outcome is good for so long: however often anybody asks, the stores are asked a few times a second.
 const FRESH: Duration = Duration::from_millis(200);
 
-type Check = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+type ReadinessCheck = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 /// The outcome of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Outcome {
+pub struct CheckOutcome {
     /// What was looked at.
     #[schema(value_type = String, example = "redis")]
     name: &'static str,
@@ -37,19 +37,19 @@ pub struct Outcome {
 
 /// The body of `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Checks {
+pub struct ReadinessReport {
     /// One outcome for each check.
-    checks: Vec<Outcome>,
+    checks: Vec<CheckOutcome>,
 }
 
 /// The checks that make an instance ready.
-pub struct Readiness {
+pub struct ReadinessChecks {
     draining: CancellationToken,
-    checks: Vec<(&'static str, Check)>,
-    last: Mutex<Option<(Instant, Vec<Outcome>)>>,
+    checks: Vec<(&'static str, ReadinessCheck)>,
+    last: Mutex<Option<(Instant, Vec<CheckOutcome>)>>,
 }
 
-impl Readiness {
+impl ReadinessChecks {
     /// Ready as long as `draining` is not cancelled, until checks are added.
     pub fn new(draining: CancellationToken) -> Self {
         Self { draining, checks: Vec::new(), last: Mutex::default() }
@@ -57,7 +57,11 @@ impl Readiness {
 
     /// Adds a check; what it gives as its error is shown to whoever asks, so it must hold no secret.
     #[must_use]
-    pub fn check<F>(mut self, name: &'static str, check: impl Fn() -> F + Send + Sync + 'static) -> Self
+    pub fn check<F>(
+        mut self,
+        name: &'static str,
+        check: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self
     where
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
@@ -66,7 +70,7 @@ impl Readiness {
     }
 
     /// All outcomes, made anew unless they are fresh. Those who ask at once share one round of checks.
-    async fn outcomes(&self) -> Vec<Outcome> {
+    async fn outcomes(&self) -> Vec<CheckOutcome> {
         let mut last = self.last.lock().await;
         let mut outcomes = match &*last {
             Some((at, outcomes)) if at.elapsed() < FRESH => outcomes.clone(),
@@ -77,20 +81,24 @@ impl Readiness {
         };
         drop(last);
         if self.draining.is_cancelled() {
-            outcomes.push(Outcome { name: "draining", ok: false, detail: "shutting down".to_owned() });
+            outcomes.push(CheckOutcome {
+                name: "draining",
+                ok: false,
+                detail: "shutting down".to_owned(),
+            });
         }
         outcomes
     }
 }
 
-async fn run((name, check): &(&'static str, Check)) -> Outcome {
+async fn run((name, check): &(&'static str, ReadinessCheck)) -> CheckOutcome {
     let outcome = tokio::time::timeout(PATIENCE, check()).await;
     let detail = outcome.unwrap_or_else(|_| Err("no answer in time".to_owned())).err();
-    Outcome { name, ok: detail.is_none(), detail: detail.unwrap_or_default() }
+    CheckOutcome { name, ok: detail.is_none(), detail: detail.unwrap_or_default() }
 }
 
 /// `/healthz` and `/readyz`.
-pub fn router<S: Clone + Send + Sync + 'static>(readiness: Arc<Readiness>) -> Router<S> {
+pub fn router<S: Clone + Send + Sync + 'static>(readiness: Arc<ReadinessChecks>) -> Router<S> {
     Router::new().route("/healthz", get(alive)).route("/readyz", get(ready).with_state(readiness))
 }
 
@@ -98,12 +106,17 @@ async fn alive() -> &'static str {
     "ok"
 }
 
-async fn ready(State(readiness): State<Arc<Readiness>>) -> Response {
+async fn ready(State(readiness): State<Arc<ReadinessChecks>>) -> Response {
     let checks = readiness.outcomes().await;
     if checks.iter().all(|outcome| outcome.ok) {
-        Json(Checks { checks }).into_response()
+        JsonBody(ReadinessReport { checks }).into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], Json(Checks { checks })).into_response()
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            [(RETRY_AFTER, "1")],
+            JsonBody(ReadinessReport { checks }),
+        )
+            .into_response()
     }
 }
 
@@ -117,7 +130,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
     use tower::ServiceExt;
 
-    async fn ask(readiness: &Arc<Readiness>, path: &str) -> (u16, Value) {
+    async fn ask(readiness: &Arc<ReadinessChecks>, path: &str) -> (u16, Value) {
         let request = Request::get(path).body(Body::empty()).unwrap();
         let (status, headers, body) =
             read(router::<()>(readiness.clone()).oneshot(request).await.unwrap()).await;
@@ -127,14 +140,18 @@ mod tests {
 
     #[tokio::test]
     async fn ready_when_every_check_passes() {
-        let readiness = Readiness::new(CancellationToken::new()).check("redis", || async { Ok(()) });
+        let readiness =
+            ReadinessChecks::new(CancellationToken::new()).check("redis", || async { Ok(()) });
         let (status, body) = ask(&Arc::new(readiness), "/readyz").await;
-        assert_eq!((status, body), (200, json!({"checks": [{"name": "redis", "ok": true, "detail": ""}]})));
+        assert_eq!(
+            (status, body),
+            (200, json!({"checks": [{"name": "redis", "ok": true, "detail": ""}]}))
+        );
     }
 
     #[tokio::test]
     async fn one_failed_check_is_enough_and_health_does_not_care() {
-        let readiness = Readiness::new(CancellationToken::new())
+        let readiness = ReadinessChecks::new(CancellationToken::new())
             .check("redis", || async { Ok(()) })
             .check("mysql", || async { Err("refused".to_owned()) });
         let readiness = Arc::new(readiness);
@@ -148,15 +165,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_check_that_hangs_has_failed() {
-        let readiness =
-            Arc::new(Readiness::new(CancellationToken::new()).check("redis", std::future::pending));
+        let readiness = Arc::new(
+            ReadinessChecks::new(CancellationToken::new()).check("redis", std::future::pending),
+        );
         assert_eq!(ask(&readiness, "/readyz").await.1["checks"][0]["detail"], "no answer in time");
     }
 
     #[tokio::test]
     async fn draining_shows_at_once() {
         let draining = CancellationToken::new();
-        let readiness = Arc::new(Readiness::new(draining.clone()).check("redis", || async { Ok(()) }));
+        let readiness =
+            Arc::new(ReadinessChecks::new(draining.clone()).check("redis", || async { Ok(()) }));
         assert_eq!(ask(&readiness, "/readyz").await.0, 200);
         draining.cancel();
         let (status, body) = ask(&readiness, "/readyz").await;
@@ -167,10 +186,11 @@ mod tests {
     async fn many_questions_are_one_round_of_checks() {
         let rounds = Arc::new(AtomicU32::new(0));
         let counted = rounds.clone();
-        let readiness = Arc::new(Readiness::new(CancellationToken::new()).check("redis", move || {
-            counted.fetch_add(1, Ordering::Relaxed);
-            async { Ok(()) }
-        }));
+        let readiness =
+            Arc::new(ReadinessChecks::new(CancellationToken::new()).check("redis", move || {
+                counted.fetch_add(1, Ordering::Relaxed);
+                async { Ok(()) }
+            }));
         join_all((0..50).map(|_| ask(&readiness, "/readyz"))).await;
         assert!(rounds.load(Ordering::Relaxed) < 50);
     }

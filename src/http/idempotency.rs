@@ -5,7 +5,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, Method, StatusCode};
 use sha2::{Digest, Sha256};
 
-use super::problem::Problem;
+use super::problem::ProblemDetails;
 
 /// The header that carries the key.
 pub const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
@@ -25,19 +25,24 @@ impl IdempotencyKey {
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
-    type Rejection = Problem;
+    type Rejection = ProblemDetails;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemDetails> {
         let mut all = parts.headers.get_all(KEY_HEADER).iter();
         let Some(first) = all.next() else {
             let detail = "This call needs an Idempotency-Key.";
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "idempotency_key_required", detail));
+            return Err(ProblemDetails::new(
+                StatusCode::BAD_REQUEST,
+                "idempotency_key_required",
+                detail,
+            ));
         };
-        let visible =
-            |text: &&str| (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let visible = |text: &&str| {
+            (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+        };
         match first.to_str().ok().filter(visible) {
             Some(text) if all.next().is_none() => Ok(Self(text.to_owned())),
-            _ => Err(Problem::malformed_request(
+            _ => Err(ProblemDetails::malformed_request(
                 "Idempotency-Key must be 1 to 128 visible ASCII characters, given once.",
             )),
         }

@@ -12,8 +12,8 @@ use secrecy::SecretString;
 
 use super::jwt;
 use super::limits::count_user;
-use super::problem::Problem;
-use super::secret::{Bearer, Digest, bearer};
+use super::problem::ProblemDetails;
+use super::secret::{BearerToken, KeyDigest, bearer};
 use crate::ids::UserId;
 
 /// The header that names the user.
@@ -21,26 +21,26 @@ pub const USER_HEADER: &str = "usher-user";
 
 /// How users are known.
 #[derive(Debug, Clone, Default)]
-pub struct Settings {
+pub struct IdentitySettings {
     /// `Usher-User` is believed by itself.
     pub header: bool,
     /// `Usher-User` is believed beside one of these keys; empty is off.
     pub service_keys: Vec<SecretString>,
     /// JWTs are believed that these keys have signed.
-    pub jwt: Option<jwt::Settings>,
+    pub jwt: Option<jwt::JwtSettings>,
 }
 
 /// Knows callers. Shared by all requests.
 #[derive(Debug)]
-pub struct Callers {
+pub struct IdentityResolver {
     header: bool,
-    service_keys: Vec<Digest>,
-    jwt: Option<Arc<jwt::Verifier>>,
+    service_keys: Vec<KeyDigest>,
+    jwt: Option<Arc<jwt::JwtVerifier>>,
 }
 
 /// A user, and whether a trusted backend speaks for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Caller {
+pub struct CallerIdentity {
     /// The user.
     pub user: UserId,
     /// A service key vouches for the user.
@@ -49,20 +49,20 @@ pub struct Caller {
 
 /// The user who calls; 401 `unauthenticated` without one.
 #[derive(Debug, Clone, Copy)]
-pub struct User(pub UserId);
+pub struct AuthenticatedUser(pub UserId);
 
 /// The user who calls, if the request says. A wrong key or a broken name is still 401: a claim that does not hold is not silence.
 #[derive(Debug, Clone, Copy)]
-pub struct MaybeUser(pub Option<UserId>);
+pub struct OptionalUser(pub Option<UserId>);
 
-impl Callers {
+impl IdentityResolver {
     /// From the settings.
     ///
     /// # Errors
     /// When the JWKS file can't be read or used.
-    pub fn new(settings: &Settings) -> Result<Self, jwt::BadKeys> {
-        let jwt = settings.jwt.clone().map(jwt::Verifier::new).transpose()?.map(Arc::new);
-        let service_keys = settings.service_keys.iter().map(Digest::of).collect();
+    pub fn new(settings: &IdentitySettings) -> Result<Self, jwt::InvalidJwtKeys> {
+        let jwt = settings.jwt.clone().map(jwt::JwtVerifier::new).transpose()?.map(Arc::new);
+        let service_keys = settings.service_keys.iter().map(KeyDigest::of).collect();
         Ok(Self { header: settings.header, service_keys, jwt })
     }
 
@@ -77,7 +77,7 @@ impl Callers {
     }
 
     /// What checks JWTs, where they are on.
-    pub fn jwt(&self) -> Option<Arc<jwt::Verifier>> {
+    pub fn jwt(&self) -> Option<Arc<jwt::JwtVerifier>> {
         self.jwt.clone()
     }
 
@@ -85,34 +85,42 @@ impl Callers {
     ///
     /// # Errors
     /// 401 `unauthenticated` when what they say does not hold.
-    pub fn identify(&self, headers: &HeaderMap) -> Result<Option<Caller>, Problem> {
+    pub fn identify(&self, headers: &HeaderMap) -> Result<Option<CallerIdentity>, ProblemDetails> {
         let named = named_user(headers)?;
         let looked_at = !self.service_keys.is_empty() || self.jwt.is_some();
         match bearer(headers) {
-            Bearer::Unreadable if looked_at => {
-                Err(Problem::unauthenticated("Authorization must be `Bearer <key or token>`."))
-            }
-            Bearer::Key(key) if looked_at => self.vouched_for(key, named),
-            _ if named.is_some() && !self.header => {
-                Err(Problem::unauthenticated("Usher-User needs something beside it that vouches for it."))
-            }
-            _ => Ok(named.map(|user| Caller { user, by_service: false })),
+            BearerToken::Unreadable if looked_at => Err(ProblemDetails::unauthenticated(
+                "Authorization must be `Bearer <key or token>`.",
+            )),
+            BearerToken::Key(key) if looked_at => self.vouched_for(key, named),
+            _ if named.is_some() && !self.header => Err(ProblemDetails::unauthenticated(
+                "Usher-User needs something beside it that vouches for it.",
+            )),
+            _ => Ok(named.map(|user| CallerIdentity { user, by_service: false })),
         }
     }
 
     /// A service key vouches for the user that is named, a JWT for its own.
-    fn vouched_for(&self, presented: &str, named: Option<UserId>) -> Result<Option<Caller>, Problem> {
+    fn vouched_for(
+        &self,
+        presented: &str,
+        named: Option<UserId>,
+    ) -> Result<Option<CallerIdentity>, ProblemDetails> {
         if self.is_service_key(presented) {
-            return Ok(named.map(|user| Caller { user, by_service: true }));
+            return Ok(named.map(|user| CallerIdentity { user, by_service: true }));
         }
         let Some(jwt) = &self.jwt else {
-            return Err(Problem::unauthenticated("The service key is not known."));
+            return Err(ProblemDetails::unauthenticated("The service key is not known."));
         };
-        let user = jwt.user(presented).map_err(|refused| Problem::unauthenticated(refused.to_string()))?;
+        let user = jwt
+            .user(presented)
+            .map_err(|refused| ProblemDetails::unauthenticated(refused.to_string()))?;
         if named.is_some_and(|named| named != user) {
-            return Err(Problem::unauthenticated("Usher-User and the token's `sub` must be the same user."));
+            return Err(ProblemDetails::unauthenticated(
+                "Usher-User and the token's `sub` must be the same user.",
+            ));
         }
-        Ok(Some(Caller { user, by_service: false }))
+        Ok(Some(CallerIdentity { user, by_service: false }))
     }
 
     /// Every key is compared, so that the time doesn't tell which one was nearly right.
@@ -121,20 +129,20 @@ impl Callers {
     }
 }
 
-fn named_user(headers: &HeaderMap) -> Result<Option<UserId>, Problem> {
+fn named_user(headers: &HeaderMap) -> Result<Option<UserId>, ProblemDetails> {
     let mut all = headers.get_all(USER_HEADER).iter();
     let Some(first) = all.next() else { return Ok(None) };
     if all.next().is_some() {
-        return Err(Problem::unauthenticated("Usher-User must be given once."));
+        return Err(ProblemDetails::unauthenticated("Usher-User must be given once."));
     }
     let user = first.to_str().ok().and_then(|text| text.trim().parse().ok());
-    user.map(Some).ok_or_else(|| Problem::unauthenticated("Usher-User must be a UUID."))
+    user.map(Some).ok_or_else(|| ProblemDetails::unauthenticated("Usher-User must be a UUID."))
 }
 
-fn identify(parts: &mut Parts) -> Result<Option<Caller>, Problem> {
-    let callers = parts.extensions.get::<Arc<Callers>>().ok_or_else(|| {
+fn identify(parts: &mut Parts) -> Result<Option<CallerIdentity>, ProblemDetails> {
+    let callers = parts.extensions.get::<Arc<IdentityResolver>>().ok_or_else(|| {
         tracing::error!("the router lacks http::layers: nobody can be known");
-        Problem::internal()
+        ProblemDetails::internal()
     })?;
     let caller = callers.identify(&parts.headers)?;
     if let Some(caller) = caller {
@@ -143,41 +151,41 @@ fn identify(parts: &mut Parts) -> Result<Option<Caller>, Problem> {
     Ok(caller)
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Caller {
-    type Rejection = Problem;
+impl<S: Send + Sync> FromRequestParts<S> for CallerIdentity {
+    type Rejection = ProblemDetails;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        identify(parts)?.ok_or_else(|| Problem::unauthenticated("Usher-User is missing."))
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemDetails> {
+        identify(parts)?.ok_or_else(|| ProblemDetails::unauthenticated("Usher-User is missing."))
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for User {
-    type Rejection = Problem;
+impl<S: Send + Sync> FromRequestParts<S> for AuthenticatedUser {
+    type Rejection = ProblemDetails;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        Caller::from_request_parts(parts, state).await.map(|caller| Self(caller.user))
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ProblemDetails> {
+        CallerIdentity::from_request_parts(parts, state).await.map(|caller| Self(caller.user))
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for MaybeUser {
-    type Rejection = Problem;
+impl<S: Send + Sync> FromRequestParts<S> for OptionalUser {
+    type Rejection = ProblemDetails;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemDetails> {
         identify(parts).map(|caller| Self(caller.map(|caller| caller.user)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::limits::Limits;
+    use super::super::limits::RateLimits;
     use super::*;
 
     const USER: &str = "00000000-0000-4000-8000-000000000001";
     const KEY: &str = "service-key-of-a-booking-backend-1";
 
-    fn callers(header: bool, keys: &[&str]) -> Callers {
+    fn callers(header: bool, keys: &[&str]) -> IdentityResolver {
         let service_keys = keys.iter().map(|key| SecretString::from(*key)).collect();
-        Callers::new(&Settings { header, service_keys, jwt: None }).unwrap()
+        IdentityResolver::new(&IdentitySettings { header, service_keys, jwt: None }).unwrap()
     }
 
     fn headers(user: Option<&str>, authorization: Option<&str>) -> HeaderMap {
@@ -192,7 +200,7 @@ mod tests {
 
     /// `Some(by_service)`, `None` for nobody, or 401.
     fn outcome(
-        callers: &Callers,
+        callers: &IdentityResolver,
         user: Option<&str>,
         authorization: Option<&str>,
     ) -> Result<Option<bool>, u16> {
@@ -248,15 +256,24 @@ mod tests {
     #[tokio::test]
     async fn extractors_need_a_user_or_not() {
         let (mut parts, ()) = axum::http::Request::new(()).into_parts();
-        assert_eq!(User::from_request_parts(&mut parts, &()).await.unwrap_err().code(), "internal");
+        assert_eq!(
+            AuthenticatedUser::from_request_parts(&mut parts, &()).await.unwrap_err().code(),
+            "internal"
+        );
         parts.extensions.insert(Arc::new(callers(true, &[])));
-        parts.extensions.insert(Arc::new(Limits::off()));
-        assert_eq!(User::from_request_parts(&mut parts, &()).await.unwrap_err().code(), "unauthenticated");
-        assert!(MaybeUser::from_request_parts(&mut parts, &()).await.unwrap().0.is_none());
+        parts.extensions.insert(Arc::new(RateLimits::off()));
+        assert_eq!(
+            AuthenticatedUser::from_request_parts(&mut parts, &()).await.unwrap_err().code(),
+            "unauthenticated"
+        );
+        assert!(OptionalUser::from_request_parts(&mut parts, &()).await.unwrap().0.is_none());
         parts.headers = headers(Some(USER), None);
-        assert_eq!(User::from_request_parts(&mut parts, &()).await.unwrap().0.to_string(), USER);
-        assert!(MaybeUser::from_request_parts(&mut parts, &()).await.unwrap().0.is_some());
+        assert_eq!(
+            AuthenticatedUser::from_request_parts(&mut parts, &()).await.unwrap().0.to_string(),
+            USER
+        );
+        assert!(OptionalUser::from_request_parts(&mut parts, &()).await.unwrap().0.is_some());
         parts.headers = headers(Some("x"), None);
-        assert!(MaybeUser::from_request_parts(&mut parts, &()).await.is_err());
+        assert!(OptionalUser::from_request_parts(&mut parts, &()).await.is_err());
     }
 }

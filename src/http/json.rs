@@ -13,18 +13,18 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::problem::Problem;
+use super::problem::ProblemDetails;
 
 /// Most answers fit, a ticket among them, so that writing one asks for memory once.
 const USUAL_BYTES: usize = 512;
 
 /// A JSON body: extracted from a request, or given as a response.
 #[derive(Debug, Clone)]
-pub struct Json<T>(pub T);
+pub struct JsonBody<T>(pub T);
 
 /// A JSON body with the bytes it was read from, which idempotency fingerprints.
 #[derive(Debug, Clone)]
-pub struct JsonBytes<T> {
+pub struct JsonBodyWithBytes<T> {
     /// What the body says.
     pub value: T,
     /// How it says it.
@@ -33,28 +33,30 @@ pub struct JsonBytes<T> {
 
 /// A body of a call that asks for none, with its bytes as they came.
 #[derive(Debug, Clone)]
-pub struct AnyBody(pub Bytes);
+pub struct UncheckedBody(pub Bytes);
 
-impl<S: Send + Sync> FromRequest<S> for AnyBody {
-    type Rejection = Problem;
+impl<S: Send + Sync> FromRequest<S> for UncheckedBody {
+    type Rejection = ProblemDetails;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, ProblemDetails> {
         Bytes::from_request(request, state).await.map(Self).map_err(unreadable)
     }
 }
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
-    type Rejection = Problem;
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = ProblemDetails;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        JsonBytes::from_request(request, state).await.map(|JsonBytes { value, .. }| Self(value))
+    async fn from_request(request: Request, state: &S) -> Result<Self, ProblemDetails> {
+        JsonBodyWithBytes::from_request(request, state)
+            .await
+            .map(|JsonBodyWithBytes { value, .. }| Self(value))
     }
 }
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBytes<T> {
-    type Rejection = Problem;
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBodyWithBytes<T> {
+    type Rejection = ProblemDetails;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, ProblemDetails> {
         check_type(request.headers())?;
         let bytes = Bytes::from_request(request, state).await.map_err(unreadable)?;
         let value = parse(&bytes)?;
@@ -62,49 +64,53 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBytes<T> {
     }
 }
 
-impl<T: Serialize> IntoResponse for Json<T> {
+impl<T: Serialize> IntoResponse for JsonBody<T> {
     fn into_response(self) -> Response {
         let mut body = Vec::with_capacity(USUAL_BYTES);
         match serde_json::to_writer(&mut body, &self.0) {
-            Ok(()) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
+            Ok(()) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body)
+                .into_response(),
             Err(error) => {
                 tracing::error!(%error, "a response can't be written as JSON");
-                Problem::internal().into_response()
+                ProblemDetails::internal().into_response()
             }
         }
     }
 }
 
-fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
+fn check_type(headers: &HeaderMap) -> Result<(), ProblemDetails> {
     let essence = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
     let is_json = essence.is_some_and(|essence| {
-        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+        essence == "application/json"
+            || (essence.starts_with("application/") && essence.ends_with("+json"))
     });
     if !is_json {
-        return Err(Problem::unsupported_media_type("The body must be of the type application/json."));
+        return Err(ProblemDetails::unsupported_media_type(
+            "The body must be of the type application/json.",
+        ));
     }
     match headers.get(CONTENT_ENCODING) {
         Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
-            Err(Problem::unsupported_media_type("The body must not be compressed."))
+            Err(ProblemDetails::unsupported_media_type("The body must not be compressed."))
         }
         _ => Ok(()),
     }
 }
 
 /// A body that did not arrive: longer than the limit, or broken off.
-pub(super) fn unreadable(rejection: BytesRejection) -> Problem {
+pub(super) fn unreadable(rejection: BytesRejection) -> ProblemDetails {
     match rejection {
         BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
-            Problem::body_too_large()
+            ProblemDetails::body_too_large()
         }
-        _ => Problem::malformed_request("The body could not be read to its end."),
+        _ => ProblemDetails::malformed_request("The body could not be read to its end."),
     }
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ProblemDetails> {
     let fault = match read::<T>(bytes) {
         Ok(value) => return Ok(value),
         Err(fault) => fault,
@@ -113,7 +119,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     // is a question of its own.
     match serde_json::from_slice::<IgnoredAny>(bytes) {
         Ok(IgnoredAny) => Err(fault),
-        Err(error) => Err(Problem::malformed_request(format!("The body is not JSON: {error}."))),
+        Err(error) => {
+            Err(ProblemDetails::malformed_request(format!("The body is not JSON: {error}.")))
+        }
     }
 }
 
@@ -123,9 +131,9 @@ pub(crate) fn try_as<T: DeserializeOwned>(bytes: &[u8]) {
     let _ = parse::<T>(bytes);
 }
 
-fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ProblemDetails> {
     if bytes.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Problem::invalid_field("", "must be a JSON object"));
+        return Err(ProblemDetails::invalid_field("", "must be a JSON object"));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     serde_path_to_error::deserialize(&mut deserializer)
@@ -136,7 +144,7 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         .and_then(|value| deserializer.end().map(|()| value).map_err(|error| refusal("", &error)))
 }
 
-fn refusal(path: &str, error: &serde_json::Error) -> Problem {
+fn refusal(path: &str, error: &serde_json::Error) -> ProblemDetails {
     let text = error.to_string();
     let message = match text.rfind(" at line ") {
         _ if !error.is_data() => "is of a type that this field does not take",
@@ -145,7 +153,7 @@ fn refusal(path: &str, error: &serde_json::Error) -> Problem {
         None => &text,
     };
     let (field, message) = blame(path, message);
-    Problem::invalid_field(field, message)
+    ProblemDetails::invalid_field(field, message)
 }
 
 /// The path of the field that is at fault, and what to say of it. serde names a missing or repeated one only in its message, at the
@@ -153,8 +161,9 @@ fn refusal(path: &str, error: &serde_json::Error) -> Problem {
 pub(super) fn blame<'a>(path: &str, message: &'a str) -> (String, &'a str) {
     let path = if path == "." { "" } else { path };
     let kinds = [("missing field `", "must be given"), ("duplicate field `", "must be given once")];
-    let named =
-        kinds.iter().find_map(|(start, says)| Some((message.strip_prefix(start)?.split('`').next()?, *says)));
+    let named = kinds
+        .iter()
+        .find_map(|(start, says)| Some((message.strip_prefix(start)?.split('`').next()?, *says)));
     match named {
         Some((name, says)) if path.is_empty() => (name.to_owned(), says),
         Some((name, says)) => (format!("{path}.{name}"), says),
@@ -177,36 +186,37 @@ mod tests {
 
     #[derive(Debug, Serialize, Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Hold {
+    struct TestHold {
         schedule_id: String,
         seats: Vec<u32>,
-        inner: Option<Inner>,
+        inner: Option<TestInner>,
         #[serde(default)]
-        kind: Option<Kind>,
+        kind: Option<TestKind>,
     }
 
     #[derive(Debug, Serialize, Deserialize)]
-    enum Kind {
+    enum TestKind {
         Plain,
     }
 
     #[derive(Debug, Serialize, Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Inner {
+    struct TestInner {
         price: i64,
     }
 
     async fn send(content_type: Option<&str>, body: impl Into<Body>) -> (StatusCode, Value) {
-        let handler = |JsonBytes { value, bytes }: JsonBytes<Hold>| async move {
-            assert_eq!(serde_json::from_slice::<Hold>(&bytes).unwrap().seats, value.seats);
-            Json(value)
+        let handler = |JsonBodyWithBytes { value, bytes }: JsonBodyWithBytes<TestHold>| async move {
+            assert_eq!(serde_json::from_slice::<TestHold>(&bytes).unwrap().seats, value.seats);
+            JsonBody(value)
         };
         let app: Router = Router::new().route("/", post(handler)).layer(DefaultBodyLimit::max(200));
         let mut request = Request::post("/");
         if let Some(content_type) = content_type {
             request = request.header(CONTENT_TYPE, content_type);
         }
-        let (status, _, body) = read(app.oneshot(request.body(body.into()).unwrap()).await.unwrap()).await;
+        let (status, _, body) =
+            read(app.oneshot(request.body(body.into()).unwrap()).await.unwrap()).await;
         (status, body)
     }
 
@@ -215,7 +225,8 @@ mod tests {
         for content_type in
             ["application/json", "Application/JSON; charset=utf-8", "application/vnd.usher+json"]
         {
-            let (status, body) = send(Some(content_type), r#" {"schedule_id": "s", "seats": [1]} "#).await;
+            let (status, body) =
+                send(Some(content_type), r#" {"schedule_id": "s", "seats": [1]} "#).await;
             assert_eq!((status, &body["seats"]), (StatusCode::OK, &json!([1])), "{content_type}");
         }
     }

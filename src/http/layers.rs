@@ -12,16 +12,16 @@ use axum::middleware::from_fn_with_state;
 use axum::{Extension, Router};
 use tower_http::cors::CorsLayer;
 
-use super::around::Around;
-use super::challenge::Challenge;
-use super::identity::Callers;
-use super::limits::{self, Limits};
+use super::around::RequestMiddleware;
+use super::challenge::ChallengeVerifier;
+use super::identity::IdentityResolver;
+use super::limits::{self, RateLimits};
 use super::problem::{no_method, no_route};
-use super::shedding::Shedding;
+use super::shedding::LoadShedding;
 
 /// Bounds on one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
+pub struct RequestLimits {
     /// From the end of the request's headers to the head of the answer.
     pub request_timeout: Duration,
     /// The longest body, in bytes.
@@ -31,10 +31,10 @@ pub struct Settings {
 /// Gives rooms' routes what their extractors need, counts requests by address, and refuses some when there are too many.
 pub fn rooms<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
-    callers: Arc<Callers>,
-    limits: Arc<Limits>,
-    shedding: Shedding,
-    challenge: Option<Arc<Challenge>>,
+    callers: Arc<IdentityResolver>,
+    limits: Arc<RateLimits>,
+    shedding: LoadShedding,
+    challenge: Option<Arc<ChallengeVerifier>>,
 ) -> Router<S> {
     let router = match challenge {
         Some(challenge) => router.route_layer(Extension(challenge)),
@@ -51,7 +51,7 @@ pub fn rooms<S: Clone + Send + Sync + 'static>(
 /// Closes a listener's whole router: problems for unknown paths and methods, and the layers that every answer passes.
 pub fn whole<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
-    settings: &Settings,
+    settings: &RequestLimits,
     cors: Option<CorsLayer>,
 ) -> Router<S> {
     let router = router.fallback(no_route).method_not_allowed_fallback(no_method);
@@ -59,16 +59,19 @@ pub fn whole<S: Clone + Send + Sync + 'static>(
         Some(cors) => router.layer(cors),
         None => router,
     };
-    router.layer((Around::new(settings.request_timeout), DefaultBodyLimit::max(settings.body_limit)))
+    router.layer((
+        RequestMiddleware::new(settings.request_timeout),
+        DefaultBodyLimit::max(settings.body_limit),
+    ))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::cache::SharedForASecond;
-    use super::super::identity::{self, User};
-    use super::super::peer::Peer;
+    use super::super::cache::CachedForOneSecond;
+    use super::super::identity::{self, AuthenticatedUser};
+    use super::super::peer::PeerAddress;
     use super::super::problem::tests::read;
-    use super::super::{Json, limits as limit};
+    use super::super::{JsonBody, limits as limit};
     use super::*;
     use axum::body::{Body, Bytes};
     use axum::http::{HeaderMap, Request};
@@ -77,8 +80,12 @@ mod tests {
     use tower::ServiceExt;
 
     fn app() -> Router {
-        let callers = Callers::new(&identity::Settings { header: true, ..Default::default() }).unwrap();
-        let settings = limit::Settings {
+        let callers = IdentityResolver::new(&identity::IdentitySettings {
+            header: true,
+            ..Default::default()
+        })
+        .unwrap();
+        let settings = limit::RateLimitSettings {
             user_per_second: 1,
             user_burst: 2,
             kinds: [None; 4],
@@ -87,16 +94,23 @@ mod tests {
             joins_per_second: 0,
             trusted_proxies: 0,
         };
-        let limits = Limits::new(&settings, |_, _| limit::Kind::Other);
-        let shedding = Shedding::new(0, |_, _| limit::Kind::Other);
+        let limits = RateLimits::new(&settings, |_, _| limit::RequestKind::Other);
+        let shedding = LoadShedding::new(0, |_, _| limit::RequestKind::Other);
         let routes = Router::new()
-            .route("/v1/me", get(|User(user): User| async move { user.to_string() }))
-            .route("/v1/shared", get(|| async { SharedForASecond("x") }))
+            .route(
+                "/v1/me",
+                get(|AuthenticatedUser(user): AuthenticatedUser| async move { user.to_string() }),
+            )
+            .route("/v1/shared", get(|| async { CachedForOneSecond("x") }))
             .route("/v1/slow", get(std::future::pending::<()>))
             .route("/v1/panic", get(|| async { panic!("on purpose") as () }))
-            .route("/v1/body", post(|Json(value): Json<Value>| async move { Json(value) }));
+            .route(
+                "/v1/body",
+                post(|JsonBody(value): JsonBody<Value>| async move { JsonBody(value) }),
+            );
         let health = Router::new().route("/healthz", get(|| async {}));
-        let settings = Settings { request_timeout: Duration::from_millis(300), body_limit: 100 };
+        let settings =
+            RequestLimits { request_timeout: Duration::from_millis(300), body_limit: 100 };
         whole(
             rooms(routes, Arc::new(callers), Arc::new(limits), shedding, None).merge(health),
             &settings,
@@ -140,7 +154,10 @@ mod tests {
     async fn cache_headers_are_strict_unless_a_handler_says_otherwise() {
         let app = app();
         assert_eq!(ask(&app, get_request("/healthz")).await.1["cache-control"], "no-store");
-        assert_eq!(ask(&app, get_request("/v1/shared")).await.1["cache-control"], "public, max-age=1");
+        assert_eq!(
+            ask(&app, get_request("/v1/shared")).await.1["cache-control"],
+            "public, max-age=1"
+        );
     }
 
     #[tokio::test]
@@ -157,8 +174,10 @@ mod tests {
             (0..20).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(b"          "))),
         );
         for body in [Body::from(vec![b' '; 101]), Body::from_stream(chunks)] {
-            let request =
-                Request::post("/v1/body").header("content-type", "application/json").body(body).unwrap();
+            let request = Request::post("/v1/body")
+                .header("content-type", "application/json")
+                .body(body)
+                .unwrap();
             let (status, _, body) = ask(&app, request).await;
             assert_eq!((status, &body["code"]), (413, &"body_too_large".into()));
         }
@@ -179,7 +198,7 @@ mod tests {
 
         let from_peer = |path| {
             let mut request = get_request(path);
-            request.extensions_mut().insert(Peer("192.0.2.1:1".parse().unwrap()));
+            request.extensions_mut().insert(PeerAddress("192.0.2.1:1".parse().unwrap()));
             request
         };
         for (path, status) in [
@@ -199,11 +218,12 @@ mod tests {
         let routes = Router::new()
             .route("/counted/{id}", get(|| async {}))
             .route("/hung/{id}", get(std::future::pending::<()>));
-        let settings = Settings { request_timeout: Duration::from_secs(600), body_limit: 100 };
+        let settings = RequestLimits { request_timeout: Duration::from_secs(600), body_limit: 100 };
         let app: Router = whole(routes, &settings, None);
         ask(&app, get_request("/counted/17")).await;
         let hung =
-            tokio::time::timeout(Duration::from_millis(10), app.oneshot(get_request("/hung/17"))).await;
+            tokio::time::timeout(Duration::from_millis(10), app.oneshot(get_request("/hung/17")))
+                .await;
         assert!(hung.is_err());
         let text = metrics.render();
         for labels in [

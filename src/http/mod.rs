@@ -37,5 +37,5 @@ mod stores;
 #[cfg(test)]
 pub(crate) mod weight;
 
-pub use json::{AnyBody, Json, JsonBytes};
-pub use problem::Problem;
+pub use json::{JsonBody, JsonBodyWithBytes, UncheckedBody};
+pub use problem::ProblemDetails;

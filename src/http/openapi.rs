@@ -10,7 +10,8 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 /// `/openapi.json` alone, as the admin listener serves it.
 pub fn document<S: Clone + Send + Sync + 'static>(api: OpenApi) -> Router<S> {
     // Written once: the document is long and never changes.
-    let text = Bytes::from(serde_json::to_vec(&api).expect("the document is made of texts and lists"));
+    let text =
+        Bytes::from(serde_json::to_vec(&api).expect("the document is made of texts and lists"));
     let answer = move || std::future::ready(([(CONTENT_TYPE, "application/json")], text.clone()));
     Router::new().route("/openapi.json", get(answer))
 }

@@ -9,33 +9,35 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
-use super::problem::Problem;
+use super::problem::ProblemDetails;
 
 /// Path parameters of a public route, and of an admin's reading route: what can't be an id is 404.
 #[derive(Debug, Clone)]
-pub struct Path<T>(pub T);
+pub struct PathParams<T>(pub T);
 
 /// Path parameters of a route that makes what it names: what can't be an id is 422, with the parameter's name.
 #[derive(Debug, Clone)]
-pub struct NewPath<T>(pub T);
+pub struct NewPathParams<T>(pub T);
 
-impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
-    type Rejection = Problem;
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for PathParams<T> {
+    type Rejection = ProblemDetails;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ProblemDetails> {
         match axum::extract::Path::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
-            Err(rejection) => {
-                Err(if is_clients(&rejection) { Problem::not_found() } else { faulty(&rejection) })
-            }
+            Err(rejection) => Err(if is_clients(&rejection) {
+                ProblemDetails::not_found()
+            } else {
+                faulty(&rejection)
+            }),
         }
     }
 }
 
-impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for NewPath<T> {
-    type Rejection = Problem;
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for NewPathParams<T> {
+    type Rejection = ProblemDetails;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ProblemDetails> {
         let rejection = match axum::extract::Path::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(value)) => return Ok(Self(value)),
             Err(rejection) => rejection,
@@ -49,13 +51,15 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for NewPath
                 ErrorKind::ParseErrorAtKey { key, expected_type, .. } => {
                     (Some(key), format!("must be {expected_type}"))
                 }
-                ErrorKind::InvalidUtf8InPathParam { key } => (Some(key), "must be UTF-8".to_owned()),
+                ErrorKind::InvalidUtf8InPathParam { key } => {
+                    (Some(key), "must be UTF-8".to_owned())
+                }
                 ErrorKind::Message(message) => (None, message),
                 other => (None, other.to_string()),
             },
             other => (None, other.to_string()),
         };
-        Err(Problem::invalid_field(
+        Err(ProblemDetails::invalid_field(
             match field {
                 Some(field) => field,
                 None => only_parameter(parts, state).await,
@@ -83,9 +87,9 @@ fn is_clients(rejection: &PathRejection) -> bool {
     }
 }
 
-fn faulty(rejection: &PathRejection) -> Problem {
+fn faulty(rejection: &PathRejection) -> ProblemDetails {
     tracing::error!(error = %rejection, "a route's parameters do not fit its handler");
-    Problem::internal()
+    ProblemDetails::internal()
 }
 
 #[cfg(test)]
@@ -101,14 +105,25 @@ mod tests {
 
     async fn ask(path: &str) -> (u16, serde_json::Value) {
         let app: Router = Router::new()
-            .route("/queues/{queue}", get(|Path(queue): Path<QueueId>| async move { queue.to_string() }))
-            .route("/reservations/{id}", get(|Path(id): Path<ReservationId>| async move { id.to_string() }))
+            .route(
+                "/queues/{queue}",
+                get(|PathParams(queue): PathParams<QueueId>| async move { queue.to_string() }),
+            )
+            .route(
+                "/reservations/{id}",
+                get(|PathParams(id): PathParams<ReservationId>| async move { id.to_string() }),
+            )
             .route(
                 "/admin/queues/{queue}",
-                get(|NewPath(queue): NewPath<QueueId>| async move { queue.to_string() }),
+                get(
+                    |NewPathParams(queue): NewPathParams<QueueId>| async move { queue.to_string() },
+                ),
             )
-            .route("/admin/both/{queue}/{user}", get(|NewPath(_): NewPath<(QueueId, UserId)>| async {}))
-            .route("/wrong/{a}/{b}", get(|Path(_): Path<QueueId>| async {}));
+            .route(
+                "/admin/both/{queue}/{user}",
+                get(|NewPathParams(_): NewPathParams<(QueueId, UserId)>| async {}),
+            )
+            .route("/wrong/{a}/{b}", get(|PathParams(_): PathParams<QueueId>| async {}));
         let (status, _, body) =
             read(app.oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap()).await;
         (status.as_u16(), body)
@@ -123,8 +138,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_an_id_is_not_found() {
-        for path in ["/queues/a%20b", "/queues/%ff", "/queues/%7Bp1%7D", "/reservations/x", "/reservations/1"]
-        {
+        for path in [
+            "/queues/a%20b",
+            "/queues/%ff",
+            "/queues/%7Bp1%7D",
+            "/reservations/x",
+            "/reservations/1",
+        ] {
             let (status, body) = ask(path).await;
             assert_eq!((status, &body["code"]), (404, &"not_found".into()), "{path}");
         }
@@ -139,7 +159,11 @@ mod tests {
             ("/admin/both/a/1", "path"),
         ] {
             let (status, body) = ask(path).await;
-            assert_eq!((status, &body["errors"][0]["field"]), (422, &field.into()), "{path}: {body}");
+            assert_eq!(
+                (status, &body["errors"][0]["field"]),
+                (422, &field.into()),
+                "{path}: {body}"
+            );
         }
     }
 

@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 
 /// The other end of the connection, as the listener saw it. In the extensions of every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer(pub SocketAddr);
+pub struct PeerAddress(pub SocketAddr);
 
 /// The client's address, seen through `trusted` proxies of our own.
 ///

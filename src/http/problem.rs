@@ -16,7 +16,7 @@ const LONGEST_TEXT: usize = 300;
 
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
-pub struct Problem {
+pub struct ProblemDetails {
     /// A URN that ends in the code.
     #[serde(rename = "type", serialize_with = "as_urn")]
     #[schema(value_type = String, example = "urn:usher:problem:not_found")]
@@ -51,7 +51,7 @@ pub struct FieldError {
     pub message: String,
 }
 
-impl Problem {
+impl ProblemDetails {
     /// A problem with a code of one of API.md's tables.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         Self {
@@ -75,7 +75,10 @@ impl Problem {
     /// Adds a member. The standard ones can't be overwritten: `name` must not be one of them.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Serialize) -> Self {
-        debug_assert!(!["type", "title", "status", "detail", "code", "instance"].contains(&name), "{name}");
+        debug_assert!(
+            !["type", "title", "status", "detail", "code", "instance"].contains(&name),
+            "{name}"
+        );
         match serde_json::to_value(value) {
             Ok(value) => drop(self.extra.insert(name, value)),
             Err(error) => {
@@ -145,12 +148,16 @@ impl Problem {
             [only] => format!("{}: {}", only.field, only.message),
             _ => "Some fields are not valid.".to_owned(),
         };
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail).with("errors", errors)
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail)
+            .with("errors", errors)
     }
 
     /// 422 for one field.
     pub fn invalid_field(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::invalid_request(vec![FieldError { field: field.into(), message: shortened(message.into()) }])
+        Self::invalid_request(vec![FieldError {
+            field: field.into(),
+            message: shortened(message.into()),
+        }])
     }
 
     /// 429: too many requests; try again after so many seconds.
@@ -170,8 +177,12 @@ impl Problem {
 
     /// 503: the state of this thing is being laid back.
     pub fn recovering() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "recovering", "The state of this is being restored.")
-            .retry_after(5)
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "recovering",
+            "The state of this is being restored.",
+        )
+        .retry_after(5)
     }
 
     /// 503: Redis or MySQL does not answer.
@@ -190,7 +201,7 @@ impl Problem {
     }
 }
 
-impl IntoResponse for Problem {
+impl IntoResponse for ProblemDetails {
     fn into_response(self) -> Response {
         let retry_after = match self.status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
@@ -212,13 +223,13 @@ impl IntoResponse for Problem {
 }
 
 /// The answer to a path that no route has.
-pub(super) async fn no_route() -> Problem {
-    Problem::not_found()
+pub(super) async fn no_route() -> ProblemDetails {
+    ProblemDetails::not_found()
 }
 
 /// The answer to a method that a route does not have; the router adds `Allow`.
-pub(super) async fn no_method() -> Problem {
-    Problem::method_not_allowed()
+pub(super) async fn no_method() -> ProblemDetails {
+    ProblemDetails::method_not_allowed()
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -266,8 +277,8 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn a_problem_has_the_members_of_the_rfc_and_its_own() {
-        let problem =
-            Problem::new(StatusCode::CONFLICT, "seat_taken", "Seat 13 is taken.").with("seats", [13]);
+        let problem = ProblemDetails::new(StatusCode::CONFLICT, "seat_taken", "Seat 13 is taken.")
+            .with("seats", [13]);
         let (status, headers, body) = read(problem.into_response()).await;
         assert_eq!(status, 409);
         assert_eq!(headers[CONTENT_TYPE], MEDIA_TYPE);
@@ -283,10 +294,14 @@ pub(super) mod tests {
     #[tokio::test]
     async fn every_429_and_503_says_when_to_come_back() {
         let cases = [
-            (Problem::rate_limited(7), "7"),
-            (Problem::overloaded(), "1"),
-            (Problem::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", "").retry_after(0), "1"),
-            (Problem::new(StatusCode::FORBIDDEN, "not_admitted", "").retry_after(3), "3"),
+            (ProblemDetails::rate_limited(7), "7"),
+            (ProblemDetails::overloaded(), "1"),
+            (
+                ProblemDetails::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", "")
+                    .retry_after(0),
+                "1",
+            ),
+            (ProblemDetails::new(StatusCode::FORBIDDEN, "not_admitted", "").retry_after(3), "3"),
         ];
         for (problem, seconds) in cases {
             assert_eq!(problem.into_response().headers()[RETRY_AFTER], seconds);
@@ -295,23 +310,31 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_echoed_is_cut_and_printable() {
-        let problem = Problem::malformed_request(format!("a\nb{}", "ä".repeat(1000)));
+        let problem = ProblemDetails::malformed_request(format!("a\nb{}", "ä".repeat(1000)));
         assert!(problem.detail.starts_with("a b"));
         assert_eq!(problem.detail.chars().count(), LONGEST_TEXT + 1);
     }
 
     #[test]
     fn one_wrong_field_is_named_in_the_detail() {
-        assert_eq!(Problem::invalid_field("amount", "must be positive").detail, "amount: must be positive");
+        assert_eq!(
+            ProblemDetails::invalid_field("amount", "must be positive").detail,
+            "amount: must be positive"
+        );
     }
 
     #[test]
     fn the_contract_shows_the_members_and_allows_more() {
         use utoipa::PartialSchema;
-        let schema = serde_json::to_value(Problem::schema()).unwrap().to_string();
-        for member in
-            ["\"type\"", "\"title\"", "\"status\"", "\"detail\"", "\"code\"", "additionalProperties"]
-        {
+        let schema = serde_json::to_value(ProblemDetails::schema()).unwrap().to_string();
+        for member in [
+            "\"type\"",
+            "\"title\"",
+            "\"status\"",
+            "\"detail\"",
+            "\"code\"",
+            "additionalProperties",
+        ] {
             assert!(schema.contains(member), "{member}: {schema}");
         }
         assert!(!schema.contains("retry_after"), "{schema}");

@@ -5,22 +5,22 @@ use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::json::blame;
-use super::problem::Problem;
+use super::problem::ProblemDetails;
 
 /// Parameters of the query string; a wrong one is 422 with its name.
 #[derive(Debug, Clone)]
-pub struct Query<T>(pub T);
+pub struct QueryParams<T>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
-    type Rejection = Problem;
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryParams<T> {
+    type Rejection = ProblemDetails;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemDetails> {
         let query = parts.uri.query().unwrap_or_default();
         let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
         serde_path_to_error::deserialize(pairs).map(Self).map_err(|error| {
             let (path, message) = (error.path().to_string(), error.inner().to_string());
             let (field, message) = blame(&path, &message);
-            Problem::invalid_field(field, message)
+            ProblemDetails::invalid_field(field, message)
         })
     }
 }
@@ -33,14 +33,14 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Page {
+    struct TestQuery {
         limit: Option<u16>,
         before: Option<String>,
     }
 
-    async fn page(query: &str) -> Result<Page, Problem> {
+    async fn page(query: &str) -> Result<TestQuery, ProblemDetails> {
         let (mut parts, ()) = Request::get(format!("/x{query}")).body(()).unwrap().into_parts();
-        Query::from_request_parts(&mut parts, &()).await.map(|Query(page)| page)
+        QueryParams::from_request_parts(&mut parts, &()).await.map(|QueryParams(page)| page)
     }
 
     #[tokio::test]

@@ -30,9 +30,14 @@ pub fn told(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// A request under its id, as its log lines tell it.
-pub(super) fn told_in_log(id: &HeaderValue, request: &Request) -> log::Request {
+pub(super) fn told_in_log(id: &HeaderValue, request: &Request) -> log::LoggedRequest {
     let trace_id = traced(request.headers()).and_then(|trace| HeaderValue::from_str(trace).ok());
-    log::Request { id: id.clone(), trace_id, method: request.method().clone(), uri: request.uri().clone() }
+    log::LoggedRequest {
+        id: id.clone(),
+        trace_id,
+        method: request.method().clone(),
+        uri: request.uri().clone(),
+    }
 }
 
 /// The trace of which the caller says that the request is part (`traceparent`, W3C Trace Context). Without one the request's own id takes its place:

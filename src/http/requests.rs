@@ -17,23 +17,23 @@ const HUNG_UP: &str = "499";
 
 /// How many requests of a router are being answered. Looked up at the first of them, when there is a recorder.
 #[derive(Clone, Default)]
-pub(super) struct InFlight(Arc<OnceLock<Gauge>>);
+pub(super) struct InFlightRequests(Arc<OnceLock<Gauge>>);
 
-impl InFlight {
+impl InFlightRequests {
     fn gauge(&self) -> &Gauge {
         self.0.get_or_init(|| Metric::HttpInFlight.gauge(&[]))
     }
 }
 
 /// The requests of one route.
-pub(super) struct Requests {
-    in_flight: InFlight,
-    known: ArcSwap<Vec<Series>>,
+pub(super) struct RouteMetrics {
+    in_flight: InFlightRequests,
+    known: ArcSwap<Vec<OutcomeMetrics>>,
 }
 
 /// The handles for one outcome. There are as many as a route has methods and statuses.
 #[derive(Clone)]
-struct Series {
+struct OutcomeMetrics {
     route: Option<MatchedPath>,
     method: &'static str,
     status: Option<StatusCode>,
@@ -41,16 +41,16 @@ struct Series {
     seconds: Histogram,
 }
 
-impl Requests {
+impl RouteMetrics {
     /// None so far.
-    pub(super) fn new(in_flight: InFlight) -> Self {
+    pub(super) fn new(in_flight: InFlightRequests) -> Self {
         Self { in_flight, known: ArcSwap::default() }
     }
 
     /// One more.
-    pub(super) fn begin(self: &Arc<Self>, request: &Request) -> Record {
+    pub(super) fn begin(self: &Arc<Self>, request: &Request) -> RequestRecord {
         self.in_flight.gauge().increment(1.0);
-        Record {
+        RequestRecord {
             requests: self.clone(),
             // The route, not the path: paths have as many values as there are ids.
             route: request.extensions().get().cloned(),
@@ -62,21 +62,21 @@ impl Requests {
 }
 
 /// Recorded when it is dropped, so that a request whose client hangs up is counted too.
-pub(super) struct Record {
-    requests: Arc<Requests>,
+pub(super) struct RequestRecord {
+    requests: Arc<RouteMetrics>,
     route: Option<MatchedPath>,
     method: &'static str,
     started: Instant,
     status: Option<StatusCode>,
 }
 
-impl Record {
+impl RequestRecord {
     /// What the client is told.
     pub(super) fn answered(&mut self, status: StatusCode) {
         self.status = Some(status);
     }
 
-    fn is_of(&self, series: &Series) -> bool {
+    fn is_of(&self, series: &OutcomeMetrics) -> bool {
         series.status == self.status
             && series.method == self.method
             && route(series.route.as_ref()) == route(self.route.as_ref())
@@ -90,7 +90,7 @@ impl Record {
         }
         let (route, status) = (route(self.route.as_ref()), status(self.status.as_ref()));
         let labels = [("route", route), ("method", self.method), ("status", status)];
-        let series = Series {
+        let series = OutcomeMetrics {
             route: self.route.clone(),
             method: self.method,
             status: self.status,
@@ -102,13 +102,13 @@ impl Record {
         self.requests.known.rcu(|known| [known.as_slice(), std::slice::from_ref(&series)].concat());
     }
 
-    fn count_under(&self, series: &Series) {
+    fn count_under(&self, series: &OutcomeMetrics) {
         series.answered.increment(1);
         series.seconds.record(self.started.elapsed());
     }
 }
 
-impl Drop for Record {
+impl Drop for RequestRecord {
     fn drop(&mut self) {
         self.requests.in_flight.gauge().decrement(1.0);
         self.count();
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn an_outcome_is_looked_up_once() {
-        let requests = Arc::new(Requests::new(InFlight::default()));
+        let requests = Arc::new(RouteMetrics::new(InFlightRequests::default()));
         for code in [StatusCode::OK, StatusCode::OK, StatusCode::NOT_FOUND, StatusCode::OK] {
             requests.begin(&Request::default()).answered(code);
         }

@@ -8,9 +8,9 @@ use subtle::ConstantTimeEq;
 
 /// The SHA-256 of a key. Digests have one length, so comparing them tells nothing about the key's.
 #[derive(Clone)]
-pub struct Digest([u8; 32]);
+pub struct KeyDigest([u8; 32]);
 
-impl Digest {
+impl KeyDigest {
     /// The digest of a configured key.
     pub fn of(key: &SecretString) -> Self {
         Self(Sha256::digest(key.expose_secret().as_bytes()).into())
@@ -23,7 +23,7 @@ impl Digest {
     }
 }
 
-impl std::fmt::Debug for Digest {
+impl std::fmt::Debug for KeyDigest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Digest(…)")
     }
@@ -32,13 +32,13 @@ impl std::fmt::Debug for Digest {
 /// What tells a key from others in a log and gives nothing of it away: eight hexadecimal digits of the SHA-256 of its SHA-256. Keys are long and random, so
 /// nobody finds one by trying.
 pub fn key_id(key: &SecretString) -> String {
-    let twice = Sha256::digest(Digest::of(key).0);
+    let twice = Sha256::digest(KeyDigest::of(key).0);
     twice[..4].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What `Authorization` holds.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Bearer<'a> {
+pub enum BearerToken<'a> {
     /// The header is missing.
     Missing,
     /// There are several, another scheme, or no text.
@@ -48,15 +48,15 @@ pub enum Bearer<'a> {
 }
 
 /// Reads `Authorization: Bearer <key>`.
-pub fn bearer(headers: &HeaderMap) -> Bearer<'_> {
+pub fn bearer(headers: &HeaderMap) -> BearerToken<'_> {
     let mut all = headers.get_all(AUTHORIZATION).iter();
-    let Some(first) = all.next() else { return Bearer::Missing };
+    let Some(first) = all.next() else { return BearerToken::Missing };
     let parts = first.to_str().ok().and_then(|text| text.split_once(' '));
     match parts {
         Some((scheme, key)) if all.next().is_none() && scheme.eq_ignore_ascii_case("bearer") => {
-            Bearer::Key(key.trim())
+            BearerToken::Key(key.trim())
         }
-        _ => Bearer::Unreadable,
+        _ => BearerToken::Unreadable,
     }
 }
 
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn only_the_key_itself_matches() {
-        let digest = Digest::of(&SecretString::from("k".repeat(32)));
+        let digest = KeyDigest::of(&SecretString::from("k".repeat(32)));
         assert!(digest.matches(&"k".repeat(32)));
         assert!(!digest.matches(&"k".repeat(31)));
         assert!(!digest.matches(""));
@@ -91,11 +91,11 @@ mod tests {
             }
             headers
         };
-        assert_eq!(bearer(&with(&[])), Bearer::Missing);
-        assert_eq!(bearer(&with(&["Bearer abc"])), Bearer::Key("abc"));
-        assert_eq!(bearer(&with(&["bearer  abc"])), Bearer::Key("abc"));
+        assert_eq!(bearer(&with(&[])), BearerToken::Missing);
+        assert_eq!(bearer(&with(&["Bearer abc"])), BearerToken::Key("abc"));
+        assert_eq!(bearer(&with(&["bearer  abc"])), BearerToken::Key("abc"));
         for bad in [&["Basic abc"][..], &["abc"], &["Bearer"], &["Bearer a", "Bearer a"]] {
-            assert_eq!(bearer(&with(bad)), Bearer::Unreadable, "{bad:?}");
+            assert_eq!(bearer(&with(bad)), BearerToken::Unreadable, "{bad:?}");
         }
     }
 }

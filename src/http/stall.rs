@@ -22,7 +22,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// What the connection is waiting for. Written by the connection's own task only, so the order of accesses is the program's.
 #[derive(Clone, Default)]
-pub(super) struct Phase(Arc<AtomicU8>);
+pub(super) struct ConnectionPhase(Arc<AtomicU8>);
 
 /// What a client of HTTP/2 says first (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -31,7 +31,7 @@ const IDLE: u8 = 0;
 const HEADERS: u8 = 1;
 const ANSWERING: u8 = 2;
 
-impl Phase {
+impl ConnectionPhase {
     /// hyper has the headers of a request.
     pub(super) fn answering(&self) {
         self.0.store(ANSWERING, Ordering::Relaxed);
@@ -54,7 +54,7 @@ impl Phase {
 
 /// How slow a connection may be.
 #[derive(Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct ConnectionTimeouts {
     /// From the first byte of a request to the last of its headers; also how long a write may make no progress.
     pub(super) headers: Duration,
     /// How long a connection may stand without a request.
@@ -62,10 +62,10 @@ pub(super) struct Limits {
 }
 
 /// A stream with a timer for what is to come and one for stalled writes.
-pub(super) struct Watched<T> {
+pub(super) struct TimedStream<T> {
     stream: T,
-    phase: Phase,
-    limits: Limits,
+    phase: ConnectionPhase,
+    limits: ConnectionTimeouts,
     /// The phase that `due` belongs to; [`ANSWERING`] has no limit.
     timed: u8,
     /// When that phase must be over.
@@ -78,13 +78,24 @@ pub(super) struct Watched<T> {
     write_stalled: bool,
 }
 
-impl<T> Watched<T> {
+impl<T> TimedStream<T> {
     /// A connection that is idle so far.
-    pub(super) fn new(stream: T, phase: Phase, limits: Limits) -> Self {
+    pub(super) fn new(stream: T, phase: ConnectionPhase, limits: ConnectionTimeouts) -> Self {
         let due = Instant::now() + limits.idle;
         let (ahead, taken, timed) = (Vec::new(), 0, IDLE);
         let (reading, writing) = (Box::pin(sleep_until(due)), Box::pin(sleep_until(due)));
-        Self { stream, phase, limits, timed, due, ahead, taken, reading, writing, write_stalled: false }
+        Self {
+            stream,
+            phase,
+            limits,
+            timed,
+            due,
+            ahead,
+            taken,
+            reading,
+            writing,
+            write_stalled: false,
+        }
     }
 
     /// From here on only the timer for writes runs.
@@ -93,7 +104,11 @@ impl<T> Watched<T> {
     }
 
     /// What a write that came to `outcome` means: progress, waiting, or too long a wait.
-    fn written<R>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+    fn written<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        outcome: Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
         if outcome.is_ready() {
             self.write_stalled = false;
             return outcome;
@@ -109,7 +124,8 @@ impl<T> Watched<T> {
     fn late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let phase = self.phase.now();
         if std::mem::replace(&mut self.timed, phase) != phase {
-            self.due = Instant::now() + if phase == IDLE { self.limits.idle } else { self.limits.headers };
+            self.due =
+                Instant::now() + if phase == IDLE { self.limits.idle } else { self.limits.headers };
         }
         if self.reading.deadline() > self.due {
             self.reading.as_mut().reset(self.due);
@@ -124,7 +140,7 @@ impl<T> Watched<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> Watched<T> {
+impl<T: AsyncRead + Unpin> TimedStream<T> {
     /// Whether what comes begins as HTTP/2 does. What was read stays to be read. A connection that breaks or is too slow meanwhile begins as HTTP/1.1, which
     /// finds out by itself.
     pub(super) async fn begins_http2(&mut self) -> bool {
@@ -148,7 +164,7 @@ fn timed_out(why: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, why)
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for TimedStream<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -182,8 +198,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for TimedStream<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.written(cx, outcome)
     }

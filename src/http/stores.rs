@@ -1,9 +1,9 @@
 //! How failures of the stores are told to a client.
 
-use super::problem::Problem;
+use super::problem::ProblemDetails;
 use crate::{mysql, redis};
 
-impl From<redis::Error> for Problem {
+impl From<redis::Error> for ProblemDetails {
     fn from(error: redis::Error) -> Self {
         match error {
             redis::Error::Overloaded => Self::overloaded(),
@@ -21,7 +21,7 @@ impl From<redis::Error> for Problem {
     }
 }
 
-impl From<mysql::Error> for Problem {
+impl From<mysql::Error> for ProblemDetails {
     fn from(error: mysql::Error) -> Self {
         tracing::warn!(%error, "a request found MySQL unavailable");
         Self::store_unavailable()

@@ -7,16 +7,16 @@
 mod store;
 
 use crate::ids::UserId;
-use crate::redis::{Coalescer, Error, Redis};
+use crate::redis::{Coalescer, Error, RedisClient};
 
-pub use store::Bound;
+pub use store::BindOutcome;
 
 /// Requests that may wait for one partition in one instance.
 const MAX_WAITING: usize = 16_384;
 
 /// A request under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keyed {
+pub struct KeyedRequest {
     /// Whose key it is.
     pub user: UserId,
     /// The key, 1–128 visible ASCII characters.
@@ -26,25 +26,25 @@ pub struct Keyed {
 }
 
 /// The façade of the room.
-pub struct Idempotency {
-    redis: Redis,
-    bind: Coalescer<store::Bind>,
+pub struct IdempotencyService {
+    redis: RedisClient,
+    bind: Coalescer<store::BindBatch>,
 }
 
-impl Idempotency {
+impl IdempotencyService {
     /// Keys in Redis.
-    pub fn new(redis: Redis) -> Self {
-        Self { bind: Coalescer::new(store::Bind(redis.clone()), MAX_WAITING), redis }
+    pub fn new(redis: RedisClient) -> Self {
+        Self { bind: Coalescer::new(store::BindBatch(redis.clone()), MAX_WAITING), redis }
     }
 
     /// Binds a key to the thing its request is about to make, or tells what it was bound to before.
-    pub async fn bind(&self, keyed: Keyed, thing: [u8; 16]) -> Result<Bound, Error> {
+    pub async fn bind(&self, keyed: KeyedRequest, thing: [u8; 16]) -> Result<BindOutcome, Error> {
         let partition = self.redis.keys().partition(keyed.user.slot());
-        self.bind.submit(partition, store::Binding { keyed, thing }).await
+        self.bind.submit(partition, store::KeyBinding { keyed, thing }).await
     }
 
     /// Frees a key whose request made nothing and never can.
-    pub async fn release(&self, keyed: &Keyed, thing: [u8; 16]) -> Result<(), Error> {
+    pub async fn release(&self, keyed: &KeyedRequest, thing: [u8; 16]) -> Result<(), Error> {
         store::release(&self.redis, keyed, thing).await
     }
 }

@@ -1,18 +1,20 @@
 //! The scripts of idempotency keys.
 
-use super::Keyed;
+use super::KeyedRequest;
 use crate::partition::Partition;
-use crate::redis::{Args, Batch, Error, Place, Redis, Reply, Script, scripts};
+use crate::redis::{
+    BatchOperation, Error, KeyScope, LuaScript, RedisClient, ScriptArgs, ScriptReply, scripts,
+};
 
 /// A key and the thing that its request makes.
-pub(super) struct Binding {
-    pub(super) keyed: Keyed,
+pub(super) struct KeyBinding {
+    pub(super) keyed: KeyedRequest,
     pub(super) thing: [u8; 16],
 }
 
 /// What a key is bound to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bound {
+pub enum BindOutcome {
     /// To the thing of this request, now.
     Now,
     /// To another thing, by the same request before.
@@ -22,45 +24,57 @@ pub enum Bound {
 }
 
 /// `idempotency/bind`.
-pub(super) struct Bind(pub(super) Redis);
+pub(super) struct BindBatch(pub(super) RedisClient);
 
-impl Batch for Bind {
+impl BatchOperation for BindBatch {
     type Entity = Partition;
-    type Request = Binding;
-    type Answer = Bound;
+    type Request = KeyBinding;
+    type Answer = BindOutcome;
 
-    fn script(&self) -> &'static Script {
+    fn script(&self) -> &'static LuaScript {
         &scripts::IDEMPOTENCY_BIND
     }
 
-    async fn call(&self, partition: &Partition, bindings: &[Binding]) -> Result<Vec<Bound>, Error> {
-        let mut args = Args::new();
-        for Binding { keyed, thing } in bindings {
-            args.bytes(keyed.user.as_bytes()).text(&keyed.key).bytes(&keyed.fingerprint).bytes(thing);
+    async fn call(
+        &self,
+        partition: &Partition,
+        bindings: &[KeyBinding],
+    ) -> Result<Vec<BindOutcome>, Error> {
+        let mut args = ScriptArgs::new();
+        for KeyBinding { keyed, thing } in bindings {
+            args.bytes(keyed.user.as_bytes())
+                .text(&keyed.key)
+                .bytes(&keyed.fingerprint)
+                .bytes(thing);
         }
-        let words = self.0.call(self.script(), Place::partition(*partition), args).await?.words()?;
+        let words =
+            self.0.call(self.script(), KeyScope::partition(*partition), args).await?.words()?;
         words.rest().map(bound).collect()
     }
 }
 
-fn bound(reply: Reply) -> Result<Bound, Error> {
+fn bound(reply: ScriptReply) -> Result<BindOutcome, Error> {
     let mut words = reply.words()?;
     Ok(match words.int()? {
-        1 => Bound::Now,
-        2 => Bound::Before(sixteen(words.word()?)?),
-        _ => Bound::Elsewhere,
+        1 => BindOutcome::Now,
+        2 => BindOutcome::Before(sixteen(words.word()?)?),
+        _ => BindOutcome::Elsewhere,
     })
 }
 
-fn sixteen(word: Reply) -> Result<[u8; 16], Error> {
+fn sixteen(word: ScriptReply) -> Result<[u8; 16], Error> {
     let bytes = word.bytes()?;
     bytes.as_ref().try_into().map_err(|_| Error::Protocol("wanted sixteen bytes".into()))
 }
 
 /// `idempotency/release`.
-pub(super) async fn release(redis: &Redis, keyed: &Keyed, thing: [u8; 16]) -> Result<(), Error> {
-    let mut args = Args::new();
+pub(super) async fn release(
+    redis: &RedisClient,
+    keyed: &KeyedRequest,
+    thing: [u8; 16],
+) -> Result<(), Error> {
+    let mut args = ScriptArgs::new();
     args.bytes(keyed.user.as_bytes()).text(&keyed.key).bytes(&thing);
-    let place = Place::partition(redis.keys().partition(keyed.user.slot()));
+    let place = KeyScope::partition(redis.keys().partition(keyed.user.slot()));
     redis.call(&scripts::IDEMPOTENCY_RELEASE, place, args).await.map(drop)
 }

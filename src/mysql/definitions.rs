@@ -14,8 +14,9 @@ use super::Error;
 /// # Errors
 /// [`Error::NotMigrated`], or [`Error::Sql`] from the database.
 pub async fn version(pool: &MySqlPool) -> Result<u64, Error> {
-    let version =
-        sqlx::query_scalar("SELECT version FROM definitions WHERE id = 1").fetch_optional(pool).await?;
+    let version = sqlx::query_scalar("SELECT version FROM definitions WHERE id = 1")
+        .fetch_optional(pool)
+        .await?;
     version.ok_or(Error::NotMigrated("definitions"))
 }
 
@@ -27,7 +28,10 @@ pub async fn version(pool: &MySqlPool) -> Result<u64, Error> {
 pub async fn begin_change(pool: &MySqlPool) -> Result<(Transaction<'static, MySql>, u64), Error> {
     let mut tx = pool.begin().await?;
     let version = locked(&mut tx).await? + 1;
-    sqlx::query("UPDATE definitions SET version = ? WHERE id = 1").bind(version).execute(&mut *tx).await?;
+    sqlx::query("UPDATE definitions SET version = ? WHERE id = 1")
+        .bind(version)
+        .execute(&mut *tx)
+        .await?;
     Ok((tx, version))
 }
 

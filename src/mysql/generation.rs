@@ -6,7 +6,7 @@ use sqlx::mysql::MySqlPool;
 use sqlx::{MySqlConnection, QueryBuilder};
 
 use super::Error;
-use crate::partition::{Partition, Partitions};
+use crate::partition::{Partition, PartitionCount};
 
 /// What MySQL knows of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +24,12 @@ pub struct Checkpoint {
 /// # Errors
 /// [`Error::NotMigrated`] when a partition has none; [`Error::OtherPartitions`] when there are more, because the count was changed under a
 /// running instance; [`Error::Sql`] from the database.
-pub async fn load(pool: &MySqlPool, partitions: Partitions) -> Result<Vec<Checkpoint>, Error> {
-    let rows: Vec<(u16, u64, Option<u64>)> =
-        sqlx::query_as("SELECT partition_id, n, generation FROM outbox_checkpoints ORDER BY partition_id")
-            .fetch_all(pool)
-            .await?;
+pub async fn load(pool: &MySqlPool, partitions: PartitionCount) -> Result<Vec<Checkpoint>, Error> {
+    let rows: Vec<(u16, u64, Option<u64>)> = sqlx::query_as(
+        "SELECT partition_id, n, generation FROM outbox_checkpoints ORDER BY partition_id",
+    )
+    .fetch_all(pool)
+    .await?;
     all(rows, partitions)
 }
 
@@ -36,13 +37,18 @@ pub async fn load(pool: &MySqlPool, partitions: Partitions) -> Result<Vec<Checkp
 ///
 /// # Errors
 /// Those of [`load`].
-pub async fn lock_all(tx: &mut MySqlConnection, partitions: Partitions) -> Result<Vec<Checkpoint>, Error> {
-    let select =
-        "SELECT partition_id, n, generation FROM outbox_checkpoints ORDER BY partition_id FOR UPDATE";
+pub async fn lock_all(
+    tx: &mut MySqlConnection,
+    partitions: PartitionCount,
+) -> Result<Vec<Checkpoint>, Error> {
+    let select = "SELECT partition_id, n, generation FROM outbox_checkpoints ORDER BY partition_id FOR UPDATE";
     all(sqlx::query_as(select).fetch_all(tx).await?, partitions)
 }
 
-fn all(rows: Vec<(u16, u64, Option<u64>)>, partitions: Partitions) -> Result<Vec<Checkpoint>, Error> {
+fn all(
+    rows: Vec<(u16, u64, Option<u64>)>,
+    partitions: PartitionCount,
+) -> Result<Vec<Checkpoint>, Error> {
     let found = rows.len();
     let known = rows.into_iter().filter_map(|(number, n, generation)| {
         partitions.nth(number).map(|partition| Checkpoint { partition, n, generation })
@@ -104,12 +110,16 @@ pub async fn load_settled(pool: &MySqlPool, of: &[Partition]) -> Result<Vec<Chec
 ///
 /// # Errors
 /// [`Error::NotMigrated`] when the partition has none; [`Error::Sql`] from the database.
-pub async fn lock_checkpoint(tx: &mut MySqlConnection, partition: Partition) -> Result<Checkpoint, Error> {
-    let row: Option<(u64, Option<u64>)> =
-        sqlx::query_as("SELECT n, generation FROM outbox_checkpoints WHERE partition_id = ? FOR UPDATE")
-            .bind(partition.get())
-            .fetch_optional(tx)
-            .await?;
+pub async fn lock_checkpoint(
+    tx: &mut MySqlConnection,
+    partition: Partition,
+) -> Result<Checkpoint, Error> {
+    let row: Option<(u64, Option<u64>)> = sqlx::query_as(
+        "SELECT n, generation FROM outbox_checkpoints WHERE partition_id = ? FOR UPDATE",
+    )
+    .bind(partition.get())
+    .fetch_optional(tx)
+    .await?;
     let (n, generation) = row.ok_or(Error::NotMigrated("a row of outbox_checkpoints"))?;
     Ok(Checkpoint { partition, n, generation })
 }
@@ -123,9 +133,12 @@ pub async fn set_generation(
     partition: Partition,
     generation: u64,
 ) -> Result<(), Error> {
-    let update =
-        "UPDATE outbox_checkpoints SET generation = ?, updated_at = UTC_TIMESTAMP(3) WHERE partition_id = ?";
+    let update = "UPDATE outbox_checkpoints SET generation = ?, updated_at = UTC_TIMESTAMP(3) WHERE partition_id = ?";
     let done = sqlx::query(update).bind(generation).bind(partition.get()).execute(tx).await?;
     // The driver asks the server for rows found, not rows changed, so setting the same generation again counts as one too.
-    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotMigrated("a row of outbox_checkpoints")) }
+    if done.rows_affected() == 1 {
+        Ok(())
+    } else {
+        Err(Error::NotMigrated("a row of outbox_checkpoints"))
+    }
 }

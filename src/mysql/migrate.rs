@@ -10,7 +10,7 @@ use sqlx::mysql::MySqlPool;
 use sqlx::{Connection, MySqlConnection};
 
 use super::error::{Error, is_missing_table};
-use crate::partition::Partitions;
+use crate::partition::PartitionCount;
 
 static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     let mut migrator = sqlx::migrate!("./migrations");
@@ -31,7 +31,7 @@ const CHECKPOINTS: usize = 1024;
 /// # Errors
 /// [`Error::OtherPartitions`] when the database was laid out for another P; [`Error::MigrationBusy`] when another
 /// migrator ran for more than a minute; [`Error::Migration`] and [`Error::Sql`] from the database.
-pub async fn migrate(pool: &MySqlPool, partitions: Partitions) -> Result<(), Error> {
+pub async fn migrate(pool: &MySqlPool, partitions: PartitionCount) -> Result<(), Error> {
     // Not given back to the pool: closing the connection is what frees the lock, also when this future is dropped half-way.
     let mut connection = pool.acquire().await?.detach();
     let held: Option<i64> = sqlx::query_scalar(LOCK).fetch_one(&mut connection).await?;
@@ -50,11 +50,12 @@ pub async fn migrate(pool: &MySqlPool, partitions: Partitions) -> Result<(), Err
 ///
 /// # Errors
 /// [`Error::Sql`] from the database.
-pub async fn partitions(pool: &MySqlPool) -> Result<Option<Partitions>, Error> {
-    let count =
-        sqlx::query_scalar::<_, u16>("SELECT partitions FROM usher WHERE id = 1").fetch_optional(pool).await;
+pub async fn partitions(pool: &MySqlPool) -> Result<Option<PartitionCount>, Error> {
+    let count = sqlx::query_scalar::<_, u16>("SELECT partitions FROM usher WHERE id = 1")
+        .fetch_optional(pool)
+        .await;
     match count {
-        Ok(count) => Ok(count.and_then(Partitions::new)),
+        Ok(count) => Ok(count.and_then(PartitionCount::new)),
         Err(error) if is_missing_table(&error) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -63,18 +64,22 @@ pub async fn partitions(pool: &MySqlPool) -> Result<Option<Partitions>, Error> {
 /// A migrator that was killed leaves its file marked as begun, and the driver would refuse to go on for ever. Under our lock nobody is
 /// at work on it, and every file can be run again, so it is simply run again.
 async fn forget_unfinished(connection: &mut MySqlConnection) -> Result<(), Error> {
-    match sqlx::query("DELETE FROM _sqlx_migrations WHERE success = FALSE").execute(connection).await {
+    match sqlx::query("DELETE FROM _sqlx_migrations WHERE success = FALSE")
+        .execute(connection)
+        .await
+    {
         Err(error) if !is_missing_table(&error) => Err(error.into()),
         _ => Ok(()),
     }
 }
 
-async fn record(connection: &mut MySqlConnection, partitions: Partitions) -> Result<(), Error> {
+async fn record(connection: &mut MySqlConnection, partitions: PartitionCount) -> Result<(), Error> {
     let asked = partitions.count();
     let mut tx = connection.begin().await?;
-    let recorded: Option<u16> = sqlx::query_scalar("SELECT partitions FROM usher WHERE id = 1 FOR UPDATE")
-        .fetch_optional(&mut *tx)
-        .await?;
+    let recorded: Option<u16> =
+        sqlx::query_scalar("SELECT partitions FROM usher WHERE id = 1 FOR UPDATE")
+            .fetch_optional(&mut *tx)
+            .await?;
     match recorded {
         Some(recorded) if recorded == asked => return Ok(tx.rollback().await?),
         Some(recorded) => return Err(Error::OtherPartitions { recorded, asked }),
@@ -89,11 +94,16 @@ async fn record(connection: &mut MySqlConnection, partitions: Partitions) -> Res
     Ok(tx.commit().await?)
 }
 
-async fn lay_checkpoints(tx: &mut MySqlConnection, partitions: Partitions, n: u64) -> Result<(), Error> {
+async fn lay_checkpoints(
+    tx: &mut MySqlConnection,
+    partitions: PartitionCount,
+    n: u64,
+) -> Result<(), Error> {
     let all: Vec<u16> = (0..partitions.count()).collect();
     for some in all.chunks(CHECKPOINTS) {
-        let mut insert =
-            sqlx::QueryBuilder::new("INSERT INTO outbox_checkpoints (partition_id, n, updated_at) ");
+        let mut insert = sqlx::QueryBuilder::new(
+            "INSERT INTO outbox_checkpoints (partition_id, n, updated_at) ",
+        );
         insert.push_values(some, |mut row, partition| {
             row.push_bind(*partition).push_bind(n).push("UTC_TIMESTAMP(3)");
         });
@@ -106,7 +116,11 @@ async fn lay_checkpoints(tx: &mut MySqlConnection, partitions: Partitions, n: u6
 ///
 /// # Errors
 /// [`Error::OtherPartitions`] when they differ, [`Error::Sql`] from the database.
-pub async fn check_count(tx: &mut MySqlConnection, partitions: Partitions, lock: bool) -> Result<(), Error> {
+pub async fn check_count(
+    tx: &mut MySqlConnection,
+    partitions: PartitionCount,
+    lock: bool,
+) -> Result<(), Error> {
     let select = match lock {
         true => "SELECT partitions FROM usher WHERE id = 1 FOR UPDATE",
         false => "SELECT partitions FROM usher WHERE id = 1",
@@ -122,10 +136,17 @@ pub async fn check_count(tx: &mut MySqlConnection, partitions: Partitions, lock:
 ///
 /// # Errors
 /// [`Error::Sql`] from the database.
-pub async fn lay_out(tx: &mut MySqlConnection, partitions: Partitions, n: u64) -> Result<(), Error> {
+pub async fn lay_out(
+    tx: &mut MySqlConnection,
+    partitions: PartitionCount,
+    n: u64,
+) -> Result<(), Error> {
     sqlx::query("DELETE FROM outbox_checkpoints").execute(&mut *tx).await?;
     lay_checkpoints(tx, partitions, n).await?;
-    sqlx::query("UPDATE usher SET partitions = ? WHERE id = 1").bind(partitions.count()).execute(tx).await?;
+    sqlx::query("UPDATE usher SET partitions = ? WHERE id = 1")
+        .bind(partitions.count())
+        .execute(tx)
+        .await?;
     Ok(())
 }
 
@@ -134,7 +155,6 @@ pub async fn lay_out(tx: &mut MySqlConnection, partitions: Partitions, n: u64) -
 /// # Errors
 /// [`Error::Sql`] from the database.
 pub async fn others_connected(connection: &mut MySqlConnection) -> Result<i64, Error> {
-    let count =
-        "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()";
+    let count = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()";
     Ok(sqlx::query_scalar(count).fetch_one(connection).await?)
 }

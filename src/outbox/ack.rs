@@ -19,8 +19,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::mysql::generation;
-use crate::partition::{Partition, Partitions};
-use crate::redis::{Marks, Redis};
+use crate::partition::{Partition, PartitionCount};
+use crate::redis::{FenceMarks, RedisClient};
 
 /// How often MySQL is asked while somebody waits: less often than this instance's writer commits, which tells without being asked.
 const LOOK: Duration = Duration::from_millis(20);
@@ -29,7 +29,7 @@ const REST: Duration = Duration::from_millis(250);
 
 /// What the answers of an instance wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Settings {
+pub struct DurabilitySettings {
     /// Whether they wait for MySQL at all.
     pub durable: bool,
     /// For so long at most.
@@ -38,38 +38,48 @@ pub struct Settings {
 
 /// Who waits, and what is known of MySQL.
 #[derive(Debug)]
-pub(super) struct Ack {
+pub(super) struct DurabilityTracker {
     patience: Duration,
     /// The checkpoints as far as this instance has heard of them, by partition.
     committed: Vec<AtomicU64>,
     /// Who has come since the watcher last looked.
-    newcomers: Mutex<Vec<Waiter>>,
+    newcomers: Mutex<Vec<DurabilityWaiter>>,
     news: Notify,
 }
 
 #[derive(Debug)]
-struct Waiter {
+struct DurabilityWaiter {
     partitions: Vec<Partition>,
     /// How many doubts of Redis there had been when the waiter's call began.
     since: u64,
     /// What the partitions showed once the waiter's call was over.
-    marks: BTreeMap<Partition, Marks>,
+    marks: BTreeMap<Partition, FenceMarks>,
     ear: oneshot::Sender<bool>,
 }
 
-impl Ack {
-    pub(super) fn new(partitions: Partitions, patience: Duration) -> Self {
+impl DurabilityTracker {
+    pub(super) fn new(partitions: PartitionCount, patience: Duration) -> Self {
         let committed = partitions.all().map(|_| AtomicU64::new(0)).collect();
         Self { patience, committed, newcomers: Mutex::default(), news: Notify::new() }
     }
 
     /// Waits until MySQL has what the partitions' outboxes hold now, in the session in which the call was made. Answers whether it is known to.
-    pub(super) async fn written(&self, redis: &Redis, since: u64, partitions: &[Partition]) -> bool {
+    pub(super) async fn written(
+        &self,
+        redis: &RedisClient,
+        since: u64,
+        partitions: &[Partition],
+    ) -> bool {
         if !partitions.iter().all(|partition| redis.is_unbroken(*partition, since)) {
             return false;
         }
         let (ear, heard) = oneshot::channel();
-        let waiter = Waiter { partitions: partitions.to_vec(), since, marks: BTreeMap::new(), ear };
+        let waiter = DurabilityWaiter {
+            partitions: partitions.to_vec(),
+            since,
+            marks: BTreeMap::new(),
+            ear,
+        };
         self.newcomers.lock().unwrap_or_else(PoisonError::into_inner).push(waiter);
         self.news.notify_one();
         matches!(timeout(self.patience, heard).await, Ok(Ok(true)))
@@ -88,13 +98,18 @@ impl Ack {
         self.committed[usize::from(partition.get())].load(Ordering::Acquire) >= n
     }
 
-    fn reached(&self, waiter: &Waiter) -> bool {
+    fn reached(&self, waiter: &DurabilityWaiter) -> bool {
         waiter.marks.iter().all(|(partition, marks)| self.has(*partition, marks.seq))
     }
 
     /// Serves those who wait, until `stop`.
-    pub(super) async fn watch(self: Arc<Self>, redis: Redis, mysql: MySqlPool, stop: CancellationToken) {
-        let mut waiting: Vec<Waiter> = Vec::new();
+    pub(super) async fn watch(
+        self: Arc<Self>,
+        redis: RedisClient,
+        mysql: MySqlPool,
+        stop: CancellationToken,
+    ) {
+        let mut waiting: Vec<DurabilityWaiter> = Vec::new();
         let mut look = Instant::now();
         loop {
             tokio::select! {
@@ -117,19 +132,20 @@ impl Ack {
     }
 
     /// Learns what those who have come wait for. Those whom Redis does not answer hear nothing, and give up.
-    async fn welcome(&self, redis: &Redis) -> Vec<Waiter> {
+    async fn welcome(&self, redis: &RedisClient) -> Vec<DurabilityWaiter> {
         let mut newcomers =
             std::mem::take(&mut *self.newcomers.lock().unwrap_or_else(PoisonError::into_inner));
         let marks = read_marks(redis, &newcomers).await;
         newcomers.retain_mut(|waiter| {
-            waiter.marks = waiter.partitions.iter().filter_map(|at| Some((*at, *marks.get(at)?))).collect();
+            waiter.marks =
+                waiter.partitions.iter().filter_map(|at| Some((*at, *marks.get(at)?))).collect();
             waiter.marks.len() == waiter.partitions.iter().collect::<BTreeSet<_>>().len()
         });
         newcomers
     }
 
     /// Asks MySQL for the checkpoints. Answers whether it told.
-    async fn ask(&self, redis: &Redis, mysql: &MySqlPool) -> bool {
+    async fn ask(&self, redis: &RedisClient, mysql: &MySqlPool) -> bool {
         match generation::load(mysql, redis.keys().partitions()).await {
             Ok(checkpoints) => {
                 for checkpoint in checkpoints {
@@ -147,7 +163,10 @@ impl Ack {
 }
 
 /// What the partitions of some waiters show now, as far as they can be read.
-async fn read_marks(redis: &Redis, waiters: &[Waiter]) -> BTreeMap<Partition, Marks> {
+async fn read_marks(
+    redis: &RedisClient,
+    waiters: &[DurabilityWaiter],
+) -> BTreeMap<Partition, FenceMarks> {
     let mut partitions: Vec<Partition> =
         waiters.iter().flat_map(|waiter| waiter.partitions.iter().copied()).collect();
     partitions.sort_unstable();
@@ -161,14 +180,15 @@ async fn read_marks(redis: &Redis, waiters: &[Waiter]) -> BTreeMap<Partition, Ma
 }
 
 /// Tells waiters whose checkpoints are passed, as far as Redis is still the one that numbered their events.
-async fn answer(redis: &Redis, done: Vec<Waiter>) {
+async fn answer(redis: &RedisClient, done: Vec<DurabilityWaiter>) {
     if done.is_empty() {
         return;
     }
     let now = read_marks(redis, &done).await;
     for waiter in done {
-        let same = |(partition, before): (&Partition, &Marks)| {
-            now.get(partition).is_some_and(|after| after.fence == before.fence && after.seq >= before.seq)
+        let same = |(partition, before): (&Partition, &FenceMarks)| {
+            now.get(partition)
+                .is_some_and(|after| after.fence == before.fence && after.seq >= before.seq)
         };
         let unbroken = waiter.partitions.iter().all(|at| redis.is_unbroken(*at, waiter.since));
         let known = unbroken && waiter.marks.iter().all(same);

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::event::{
-    self, Claim, DecodeError, Event, Facts, IssueUse, Issues, Payment, Promotion, Reservation,
-    ReservationStatus, WalletEntry,
+    self, CouponIssuesEvent, CouponRedemptionEvent, EventDecodeError, LedgerEntryEvent,
+    OutboxEvent, PaymentEvent, PromotionEvent, ReservationEvent, ReservationEventStatus,
+    RewardClaimEvent, UserFactsEvent,
 };
 use crate::ids::{CouponId, IssueId, PaymentId, ReservationId, ScheduleId, UserId};
 use crate::money::Money;
@@ -25,13 +26,13 @@ const POSITIONS: u64 = 256;
 
 /// Why a partition can't go on.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum ApplyError {
     /// Entries are missing, so what follows must not be applied.
     #[error("a gap in the outbox: entry {expected} should come next, but {found} does")]
     Gap { expected: u64, found: u64 },
     /// The entry isn't of a schema that this release knows.
     #[error("outbox entry {n}: {error}")]
-    Unreadable { n: u64, error: DecodeError },
+    Unreadable { n: u64, error: EventDecodeError },
     /// A ledger line would share its position with one of the next entry.
     #[error("outbox entry {n}: its event {index} has no position in the ledger")]
     Position { n: u64, index: usize },
@@ -44,35 +45,35 @@ pub(super) enum Fault {
 }
 
 /// What stands in a wallet.
-pub(super) struct Wallet {
+pub(super) struct WalletState {
     pub(super) balance: Money,
     pub(super) at: DateTime<Utc>,
 }
 
 /// A ledger line and its place in its partition's history.
-pub(super) struct Line {
+pub(super) struct LedgerRow {
     pub(super) position: i64,
-    pub(super) entry: WalletEntry,
+    pub(super) entry: LedgerEntryEvent,
 }
 
 /// A promotion and its place in the outbox.
-pub(super) struct Run {
+pub(super) struct PromotionRow {
     pub(super) partition: Partition,
     pub(super) n: u64,
     pub(super) idx: u16,
-    pub(super) promotion: Promotion,
+    pub(super) promotion: PromotionEvent,
 }
 
 /// A seat of a reservation.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Seat<'a> {
+pub(super) struct SeatRow<'a> {
     pub(super) schedule: &'a ScheduleId,
     pub(super) number: u32,
     pub(super) reservation: ReservationId,
 }
 
 /// A coupon in a user's hands.
-pub(super) struct Issue<'a> {
+pub(super) struct IssueState<'a> {
     pub(super) id: IssueId,
     pub(super) coupon: &'a CouponId,
     pub(super) user: UserId,
@@ -81,16 +82,16 @@ pub(super) struct Issue<'a> {
 
 /// What one transaction brings to MySQL.
 #[derive(Default)]
-pub(super) struct Batch {
-    pub(super) reservations: BTreeMap<ReservationId, Reservation>,
-    pub(super) payments: BTreeMap<PaymentId, Payment>,
-    pub(super) wallets: BTreeMap<UserId, Wallet>,
-    pub(super) lines: Vec<Line>,
-    pub(super) runs: Vec<Run>,
-    pub(super) issues: Vec<Issues>,
-    pub(super) uses: BTreeMap<IssueId, IssueUse>,
-    pub(super) claims: Vec<Claim>,
-    pub(super) facts: BTreeMap<UserId, Facts>,
+pub(super) struct FlushBatch {
+    pub(super) reservations: BTreeMap<ReservationId, ReservationEvent>,
+    pub(super) payments: BTreeMap<PaymentId, PaymentEvent>,
+    pub(super) wallets: BTreeMap<UserId, WalletState>,
+    pub(super) lines: Vec<LedgerRow>,
+    pub(super) runs: Vec<PromotionRow>,
+    pub(super) issues: Vec<CouponIssuesEvent>,
+    pub(super) uses: BTreeMap<IssueId, CouponRedemptionEvent>,
+    pub(super) claims: Vec<RewardClaimEvent>,
+    pub(super) facts: BTreeMap<UserId, UserFactsEvent>,
     /// Outbox entries taken in.
     pub(super) entries: usize,
     /// Events in them.
@@ -99,20 +100,20 @@ pub(super) struct Batch {
     pub(super) newest: Option<DateTime<Utc>>,
 }
 
-impl Fault {
+impl ApplyError {
     /// Whether the entry itself is at fault, and will be for ever. A newer release may read what this one can't.
     pub(super) fn is_poison(&self) -> bool {
         match self {
-            Self::Unreadable { error, .. } => !matches!(error, DecodeError::Version(_)),
+            Self::Unreadable { error, .. } => !matches!(error, EventDecodeError::Version(_)),
             Self::Position { .. } => true,
             Self::Gap { .. } | Self::Refused(_) | Self::Outbox(_) => false,
         }
     }
 }
 
-impl Batch {
+impl FlushBatch {
     /// Some events of one entry.
-    pub(super) fn of(partition: Partition, n: u64, events: Vec<(u16, i64, Event)>) -> Self {
+    pub(super) fn of(partition: Partition, n: u64, events: Vec<(u16, i64, OutboxEvent)>) -> Self {
         let mut batch = Self::default();
         batch.fold(partition, n, events);
         batch.sort();
@@ -125,9 +126,9 @@ impl Batch {
     pub(super) fn take(
         &mut self,
         from: &Checkpoint,
-        entries: &[redis::Entry],
+        entries: &[redis::OutboxEntry],
         share: usize,
-    ) -> (u64, Option<Fault>) {
+    ) -> (u64, Option<ApplyError>) {
         let mut through = from.n;
         let before = self.events;
         for entry in entries {
@@ -143,29 +144,32 @@ impl Batch {
         (through, None)
     }
 
-    fn fold(&mut self, partition: Partition, n: u64, events: Vec<(u16, i64, Event)>) {
+    fn fold(&mut self, partition: Partition, n: u64, events: Vec<(u16, i64, OutboxEvent)>) {
         self.entries += 1;
         self.events += events.iter().map(|(_, _, event)| event.count()).sum::<usize>();
         for (idx, position, event) in events {
             self.newest = self.newest.max(Some(event.at()));
             match event {
-                Event::Entry(entry) => {
-                    self.wallets.insert(entry.user, Wallet { balance: entry.balance, at: entry.at });
-                    self.lines.push(Line { position, entry });
+                OutboxEvent::Entry(entry) => {
+                    self.wallets
+                        .insert(entry.user, WalletState { balance: entry.balance, at: entry.at });
+                    self.lines.push(LedgerRow { position, entry });
                 }
-                Event::Reservation(reservation) => {
+                OutboxEvent::Reservation(reservation) => {
                     self.reservations.insert(reservation.id, reservation);
                 }
-                Event::Payment(payment) => {
+                OutboxEvent::Payment(payment) => {
                     self.payments.insert(payment.id, payment);
                 }
-                Event::Promotion(promotion) => self.runs.push(Run { partition, n, idx, promotion }),
-                Event::Issues(issues) => self.issues.push(issues),
-                Event::Use(issue_use) => {
+                OutboxEvent::Promotion(promotion) => {
+                    self.runs.push(PromotionRow { partition, n, idx, promotion })
+                }
+                OutboxEvent::Issues(issues) => self.issues.push(issues),
+                OutboxEvent::Use(issue_use) => {
                     self.uses.insert(issue_use.id, issue_use);
                 }
-                Event::Claim(claim) => self.claims.push(claim),
-                Event::Facts(facts) => {
+                OutboxEvent::Claim(claim) => self.claims.push(claim),
+                OutboxEvent::Facts(facts) => {
                     self.facts.insert(facts.user, facts);
                 }
             }
@@ -180,21 +184,30 @@ impl Batch {
     }
 
     /// The issues, in the order of their primary key.
-    pub(super) fn issues(&self) -> Vec<Issue<'_>> {
+    pub(super) fn issues(&self) -> Vec<IssueState<'_>> {
         let mut all = Vec::new();
-        for Issues { coupon, issued_at, pairs } in &self.issues {
-            all.extend(pairs.iter().map(|&(user, id)| Issue { id, coupon, user, issued_at: *issued_at }));
+        for CouponIssuesEvent { coupon, issued_at, pairs } in &self.issues {
+            all.extend(pairs.iter().map(|&(user, id)| IssueState {
+                id,
+                coupon,
+                user,
+                issued_at: *issued_at,
+            }));
         }
         all.sort_unstable_by_key(|issue| issue.id);
         all
     }
 
     /// The seats of the reservations that ended this batch in that status, in the order of the seats' primary key.
-    pub(super) fn seats(&self, status: ReservationStatus) -> Vec<Seat<'_>> {
+    pub(super) fn seats(&self, status: ReservationEventStatus) -> Vec<SeatRow<'_>> {
         let those = self.reservations.values().filter(|reservation| reservation.status == status);
         let mut seats: Vec<_> = those
             .flat_map(|r| {
-                r.seats.iter().map(|&number| Seat { schedule: &r.schedule, number, reservation: r.id })
+                r.seats.iter().map(|&number| SeatRow {
+                    schedule: &r.schedule,
+                    number,
+                    reservation: r.id,
+                })
             })
             .collect();
         seats.sort_unstable();
@@ -203,17 +216,23 @@ impl Batch {
 }
 
 /// The entry's events with their index and position. All or nothing: an entry that is half sound must not be half folded.
-pub(super) fn read(expected: u64, entry: &redis::Entry) -> Result<Vec<(u16, i64, Event)>, Fault> {
+pub(super) fn read(
+    expected: u64,
+    entry: &redis::OutboxEntry,
+) -> Result<Vec<(u16, i64, OutboxEvent)>, ApplyError> {
     let n = entry.n;
     if n != expected {
-        return Err(Fault::Gap { expected, found: n });
+        return Err(ApplyError::Gap { expected, found: n });
     }
-    let events =
-        event::decode(&entry.version, &entry.payload).map_err(|error| Fault::Unreadable { n, error })?;
+    let events = event::decode(&entry.version, &entry.payload)
+        .map_err(|error| ApplyError::Unreadable { n, error })?;
     let places = events.into_iter().enumerate().map(|(index, event)| {
         let idx = u16::try_from(index).ok();
-        let position = position(n, index).or_else(|| (!matches!(event, Event::Entry(_))).then_some(0));
-        idx.zip(position).map(|(idx, position)| (idx, position, event)).ok_or(Fault::Position { n, index })
+        let position =
+            position(n, index).or_else(|| (!matches!(event, OutboxEvent::Entry(_))).then_some(0));
+        idx.zip(position)
+            .map(|(idx, position)| (idx, position, event))
+            .ok_or(ApplyError::Position { n, index })
     });
     places.collect()
 }

@@ -3,24 +3,26 @@
 use chrono::DateTime;
 
 use super::*;
-use crate::partition::Partitions;
+use crate::partition::PartitionCount;
 
 fn checkpoint(n: u64) -> Checkpoint {
-    let partition = Partitions::new(64).and_then(|partitions| partitions.nth(3)).unwrap();
+    let partition = PartitionCount::new(64).and_then(|partitions| partitions.nth(3)).unwrap();
     Checkpoint { partition, n, generation: None }
 }
 
 /// An entry of `events` promotions, by hand: a one-entry map and array each would do, were it not for the schema.
-fn entry(n: u64, events: u8) -> redis::Entry {
+fn entry(n: u64, events: u8) -> redis::OutboxEntry {
     let mut payload = vec![0xdc, 0, events];
     for _ in 0..events {
-        payload.extend(b"\x92\xa9promotion\x85\xa5queue\xa1q\xa4from\x01\xa2to\x02\xa5count\x02\xa2at\x07");
+        payload.extend(
+            b"\x92\xa9promotion\x85\xa5queue\xa1q\xa4from\x01\xa2to\x02\xa5count\x02\xa2at\x07",
+        );
     }
-    redis::Entry { n, version: "v1".into(), payload: payload.into() }
+    redis::OutboxEntry { n, version: "v1".into(), payload: payload.into() }
 }
 
-fn wallet_entry(index: u8, balance: i64) -> Event {
-    Event::Entry(WalletEntry {
+fn wallet_entry(index: u8, balance: i64) -> OutboxEvent {
+    OutboxEvent::Entry(LedgerEntryEvent {
         id: uuid::Uuid::from_bytes([255 - index; 16]).into(),
         user: uuid::Uuid::from_bytes([7; 16]).into(),
         kind: event::EntryKind::Charge,
@@ -34,8 +36,8 @@ fn wallet_entry(index: u8, balance: i64) -> Event {
     })
 }
 
-fn reservation(id: u8, seats: &[u32], status: ReservationStatus) -> Event {
-    Event::Reservation(Reservation {
+fn reservation(id: u8, seats: &[u32], status: ReservationEventStatus) -> OutboxEvent {
+    OutboxEvent::Reservation(ReservationEvent {
         id: uuid::Uuid::from_bytes([id; 16]).into(),
         user: uuid::Uuid::from_bytes([7; 16]).into(),
         queue: "q".parse().unwrap(),
@@ -52,44 +54,48 @@ fn reservation(id: u8, seats: &[u32], status: ReservationStatus) -> Event {
     })
 }
 
-fn folded(events: Vec<Event>) -> Batch {
-    let events = events.into_iter().zip(0_u8..).map(|(event, idx)| (idx.into(), idx.into(), event)).collect();
-    Batch::of(checkpoint(0).partition, 1, events)
+fn folded(events: Vec<OutboxEvent>) -> FlushBatch {
+    let events = events
+        .into_iter()
+        .zip(0_u8..)
+        .map(|(event, idx)| (idx.into(), idx.into(), event))
+        .collect();
+    FlushBatch::of(checkpoint(0).partition, 1, events)
 }
 
 #[test]
 fn entries_are_taken_in_sequence_and_up_to_a_share() {
     let entries = [entry(6, 2), entry(7, 2), entry(8, 2)];
-    let mut batch = Batch::default();
+    let mut batch = FlushBatch::default();
     assert!(matches!(batch.take(&checkpoint(5), &entries, 100), (8, None)));
     assert_eq!((batch.entries, batch.events, batch.runs.len()), (3, 6, 6));
     assert_eq!((batch.runs[3].n, batch.runs[3].idx), (7, 1));
-    assert!(matches!(Batch::default().take(&checkpoint(5), &entries, 3), (7, None)));
+    assert!(matches!(FlushBatch::default().take(&checkpoint(5), &entries, 3), (7, None)));
     // One entry at least, or a big one would never be written.
-    assert!(matches!(Batch::default().take(&checkpoint(5), &entries, 0), (6, None)));
-    assert!(matches!(Batch::default().take(&checkpoint(8), &[], 1), (8, None)));
+    assert!(matches!(FlushBatch::default().take(&checkpoint(5), &entries, 0), (6, None)));
+    assert!(matches!(FlushBatch::default().take(&checkpoint(8), &[], 1), (8, None)));
 }
 
 #[test]
 fn what_stands_before_a_gap_is_taken() {
-    let mut batch = Batch::default();
+    let mut batch = FlushBatch::default();
     let (n, fault) = batch.take(&checkpoint(5), &[entry(6, 1), entry(8, 1)], 100);
-    assert!(matches!((n, fault), (6, Some(Fault::Gap { expected: 7, found: 8 }))));
+    assert!(matches!((n, fault), (6, Some(ApplyError::Gap { expected: 7, found: 8 }))));
     assert_eq!(batch.entries, 1);
     // An entry that comes a second time is as wrong as one that is missing.
     for first in [1, 5, 7] {
-        let (n, fault) = Batch::default().take(&checkpoint(5), &[entry(first, 1)], 100);
-        assert!(matches!((n, fault), (5, Some(Fault::Gap { expected: 6, .. }))));
+        let (n, fault) = FlushBatch::default().take(&checkpoint(5), &[entry(first, 1)], 100);
+        assert!(matches!((n, fault), (5, Some(ApplyError::Gap { expected: 6, .. }))));
     }
 }
 
 #[test]
 fn what_stands_before_an_unreadable_entry_is_taken() {
-    let bad = redis::Entry { payload: vec![0xc1].into(), ..entry(7, 1) };
-    let newer = redis::Entry { version: "v9".into(), ..entry(7, 1) };
+    let bad = redis::OutboxEntry { payload: vec![0xc1].into(), ..entry(7, 1) };
+    let newer = redis::OutboxEntry { version: "v9".into(), ..entry(7, 1) };
     for seventh in [bad, newer] {
-        let (n, fault) = Batch::default().take(&checkpoint(5), &[entry(6, 1), seventh], 100);
-        assert!(matches!((n, fault), (6, Some(Fault::Unreadable { n: 7, .. }))));
+        let (n, fault) = FlushBatch::default().take(&checkpoint(5), &[entry(6, 1), seventh], 100);
+        assert!(matches!((n, fault), (6, Some(ApplyError::Unreadable { n: 7, .. }))));
     }
 }
 
@@ -105,7 +111,7 @@ fn the_last_state_counts_and_every_line() {
 
 #[test]
 fn a_seat_given_back_and_sold_again_has_one_owner() {
-    use ReservationStatus::{Cancelled, Confirmed, Released};
+    use ReservationEventStatus::{Cancelled, Confirmed, Released};
     let batch = folded(vec![
         reservation(1, &[12, 3], Confirmed),
         reservation(1, &[12, 3], Cancelled),

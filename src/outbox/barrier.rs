@@ -8,10 +8,10 @@ use std::time::Duration;
 use sqlx::mysql::MySqlPool;
 use tokio::time::{Instant, sleep};
 
-use super::Nudge;
+use super::WriterHandle;
 use crate::mysql::{self, generation};
 use crate::partition::Partition;
-use crate::redis::{self, Redis};
+use crate::redis::{self, RedisClient};
 
 /// The first and the longest pause between two looks.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
@@ -32,9 +32,9 @@ pub enum Error {
 /// # Errors
 /// When a store does not answer.
 pub async fn written(
-    redis: &Redis,
+    redis: &RedisClient,
     mysql: &MySqlPool,
-    nudge: &Nudge,
+    nudge: &WriterHandle,
     partitions: &[Partition],
     patience: Duration,
 ) -> Result<bool, Error> {
@@ -44,7 +44,9 @@ pub async fn written(
     loop {
         let checkpoints = generation::load(mysql, redis.keys().partitions()).await?;
         let reached = |partition: &Partition, seq: u64| {
-            checkpoints.iter().any(|checkpoint| checkpoint.partition == *partition && checkpoint.n >= seq)
+            checkpoints
+                .iter()
+                .any(|checkpoint| checkpoint.partition == *partition && checkpoint.n >= seq)
         };
         if partitions.iter().zip(&marks).all(|(partition, marks)| reached(partition, marks.seq)) {
             return Ok(true);

@@ -12,14 +12,14 @@ use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 use sqlx::{Connection, MySqlConnection, MySqlPool};
 
-use super::apply::{self, Batch, Fault};
-use super::event::Event;
-use super::nudge::Nudge;
-use super::pass::Failure;
+use super::apply::{self, ApplyError, FlushBatch};
+use super::event::OutboxEvent;
+use super::nudge::WriterHandle;
+use super::pass::FlushFailure;
 use super::sql;
 use crate::mysql::Error;
-use crate::partition::{Partition, Partitions};
-use crate::redis::{self, Redis};
+use crate::partition::{Partition, PartitionCount};
+use crate::redis::{self, RedisClient};
 use crate::telemetry::Metric;
 
 /// An entry of which something was put aside.
@@ -44,7 +44,7 @@ pub struct DeadLetter {
 
 /// What came of trying again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Retried {
+pub struct RetryOutcome {
     /// Letters that are gone now.
     pub applied: u32,
     /// Letters that stay.
@@ -53,14 +53,15 @@ pub struct Retried {
 
 /// Carries the one entry after a partition's checkpoint over, event by event, and puts aside what is refused. Answers whether the checkpoint moved.
 pub(super) async fn bury(
-    redis: &Redis,
+    redis: &RedisClient,
     pool: &MySqlPool,
-    nudge: &Nudge,
+    nudge: &WriterHandle,
     partition: Partition,
-) -> Result<bool, Failure> {
+) -> Result<bool, FlushFailure> {
     let mut tx = pool.begin().await.map_err(Error::from)?;
     let Some(checkpoint) = sql::lock(&mut tx, &[partition]).await?.pop() else { return Ok(false) };
-    let entries = redis.outbox_read(&[(partition, checkpoint.n)], 1).await?.pop().unwrap_or_default();
+    let entries =
+        redis.outbox_read(&[(partition, checkpoint.n)], 1).await?.pop().unwrap_or_default();
     redis.reads_are_safe(&[partition]).await?;
     let Some(entry) = entries.first() else { return Ok(false) };
     match apply::read(checkpoint.n + 1, entry) {
@@ -89,12 +90,12 @@ async fn one_by_one(
     tx: &mut MySqlConnection,
     partition: Partition,
     n: u64,
-    events: Vec<(u16, i64, Event)>,
+    events: Vec<(u16, i64, OutboxEvent)>,
 ) -> Result<Vec<(u16, String)>, Error> {
     let mut refused = Vec::new();
     for event in events {
         let place = event.0;
-        let batch = Batch::of(partition, n, vec![event]);
+        let batch = FlushBatch::of(partition, n, vec![event]);
         if let Some(cause) = try_write(tx, &batch).await? {
             refused.push((place, cause));
         }
@@ -103,7 +104,7 @@ async fn one_by_one(
 }
 
 /// Writes a batch within the transaction, all of it or nothing. Answers what is said against it.
-async fn try_write(tx: &mut MySqlConnection, batch: &Batch) -> Result<Option<String>, Error> {
+async fn try_write(tx: &mut MySqlConnection, batch: &FlushBatch) -> Result<Option<String>, Error> {
     let mut savepoint = tx.begin().await?;
     match sql::write(&mut savepoint, batch).await {
         Ok(_) => {
@@ -121,7 +122,7 @@ async fn try_write(tx: &mut MySqlConnection, batch: &Batch) -> Result<Option<Str
 async fn put_aside(
     tx: &mut MySqlConnection,
     partition: Partition,
-    entry: &redis::Entry,
+    entry: &redis::OutboxEntry,
     places: Option<Vec<u16>>,
     cause: &str,
 ) -> Result<(), Error> {
@@ -157,10 +158,10 @@ pub async fn list(pool: &MySqlPool) -> Result<Vec<DeadLetter>, Error> {
 /// From the database. What was applied before that is gone from the letters.
 pub async fn retry(
     pool: &MySqlPool,
-    partitions: Partitions,
+    partitions: PartitionCount,
     only: Option<(u16, u64)>,
-) -> Result<Retried, Error> {
-    let mut retried = Retried::default();
+) -> Result<RetryOutcome, Error> {
+    let mut retried = RetryOutcome::default();
     for letter in list(pool).await? {
         if only.is_some_and(|only| only != (letter.partition, letter.n)) {
             continue;
@@ -173,11 +174,18 @@ pub async fn retry(
     Ok(retried)
 }
 
-async fn retry_one(pool: &MySqlPool, partitions: Partitions, letter: &DeadLetter) -> Result<bool, Error> {
+async fn retry_one(
+    pool: &MySqlPool,
+    partitions: PartitionCount,
+    letter: &DeadLetter,
+) -> Result<bool, Error> {
     let mut tx = pool.begin().await?;
     let locked = "SELECT n FROM dead_letters WHERE partition_id = ? AND n = ? FOR UPDATE";
-    let still_there: Option<(u64,)> =
-        sqlx::query_as(locked).bind(letter.partition).bind(letter.n).fetch_optional(&mut *tx).await?;
+    let still_there: Option<(u64,)> = sqlx::query_as(locked)
+        .bind(letter.partition)
+        .bind(letter.n)
+        .fetch_optional(&mut *tx)
+        .await?;
     let (Some(_), Some(partition)) = (still_there, partitions.nth(letter.partition)) else {
         return Ok(false);
     };
@@ -201,9 +209,9 @@ async fn retry_one(pool: &MySqlPool, partitions: Partitions, letter: &DeadLetter
 }
 
 /// The events of a letter that were refused.
-fn read(letter: &DeadLetter) -> Result<Vec<(u16, i64, Event)>, Fault> {
+fn read(letter: &DeadLetter) -> Result<Vec<(u16, i64, OutboxEvent)>, ApplyError> {
     let (n, version) = (letter.n, letter.version.clone());
-    let entry = redis::Entry { n, version, payload: letter.payload.clone().into() };
+    let entry = redis::OutboxEntry { n, version, payload: letter.payload.clone().into() };
     let mut events = apply::read(n, &entry)?;
     if let Some(Json(places)) = &letter.events {
         events.retain(|(place, ..)| places.contains(place));
@@ -216,13 +224,13 @@ async fn again(
     tx: &mut MySqlConnection,
     partition: Partition,
     n: u64,
-    events: Vec<(u16, i64, Event)>,
+    events: Vec<(u16, i64, OutboxEvent)>,
 ) -> Result<Vec<(u16, String)>, Error> {
     let mut refused = Vec::new();
     for (place, position, event) in events {
         let outdated = is_outdated(tx, position, &event).await?;
-        let ledger = matches!(event, Event::Entry(_));
-        let mut batch = Batch::of(partition, n, vec![(place, position, event)]);
+        let ledger = matches!(event, OutboxEvent::Entry(_));
+        let mut batch = FlushBatch::of(partition, n, vec![(place, position, event)]);
         if outdated && ledger {
             // The line is missing all the same.
             batch.wallets.clear();
@@ -237,25 +245,29 @@ async fn again(
 }
 
 /// Whether MySQL has a newer state of what the event is about.
-async fn is_outdated(tx: &mut MySqlConnection, position: i64, event: &Event) -> Result<bool, Error> {
+async fn is_outdated(
+    tx: &mut MySqlConnection,
+    position: i64,
+    event: &OutboxEvent,
+) -> Result<bool, Error> {
     let query = match event {
-        Event::Entry(line) => {
+        OutboxEvent::Entry(line) => {
             let newer = "SELECT 1 FROM wallet_entries WHERE user_id = ? AND position > ? LIMIT 1";
             sqlx::query(newer).bind(line.user.uuid()).bind(position)
         }
-        Event::Reservation(reservation) => {
+        OutboxEvent::Reservation(reservation) => {
             let newer = "SELECT 1 FROM reservations WHERE id = ? AND updated_at > ? FOR UPDATE";
             sqlx::query(newer).bind(reservation.id.uuid()).bind(reservation.at)
         }
-        Event::Payment(payment) => {
+        OutboxEvent::Payment(payment) => {
             let newer = "SELECT 1 FROM payments WHERE id = ? AND (attempt > ? OR settled_at > ?) FOR UPDATE";
             sqlx::query(newer).bind(payment.id.uuid()).bind(payment.attempt).bind(payment.at)
         }
-        Event::Use(used) => {
+        OutboxEvent::Use(used) => {
             let newer = "SELECT 1 FROM coupon_issues WHERE id = ? AND payment_id <> ? FOR UPDATE";
             sqlx::query(newer).bind(used.id.uuid()).bind(used.payment.map(|payment| payment.uuid()))
         }
-        Event::Facts(facts) => {
+        OutboxEvent::Facts(facts) => {
             let newer = "SELECT 1 FROM user_facts WHERE user_id = ? AND updated_at > ? FOR UPDATE";
             sqlx::query(newer).bind(facts.user.uuid()).bind(facts.at)
         }
@@ -271,6 +283,12 @@ async fn note(
     cause: &str,
 ) -> Result<(), Error> {
     let update = "UPDATE dead_letters SET events = ?, cause = ? WHERE partition_id = ? AND n = ?";
-    sqlx::query(update).bind(places).bind(cause).bind(letter.partition).bind(letter.n).execute(tx).await?;
+    sqlx::query(update)
+        .bind(places)
+        .bind(cause)
+        .bind(letter.partition)
+        .bind(letter.n)
+        .execute(tx)
+        .await?;
     Ok(())
 }

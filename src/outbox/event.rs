@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::lua;
 use crate::ids::{
-    ClaimId, ConcertId, CouponId, EntryId, Fingerprint, IssueId, PaymentId, QueueId, ReservationId,
-    RewardCode, ScheduleId, UserId,
+    ClaimId, ConcertId, CouponId, EntryId, IssueId, PaymentId, QueueId, RequestFingerprint,
+    ReservationId, RewardCode, ScheduleId, UserId,
 };
 use crate::money::Money;
 
@@ -20,26 +20,26 @@ pub const VERSION: &str = "v1";
 /// One durable fact.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "kind", content = "body", rename_all = "lowercase")]
-pub enum Event {
+pub enum OutboxEvent {
     /// A line was added to a wallet's ledger.
-    Entry(WalletEntry),
+    Entry(LedgerEntryEvent),
     /// A reservation reached a state worth keeping.
-    Reservation(Reservation),
+    Reservation(ReservationEvent),
     /// A payment reached one of its ends.
-    Payment(Payment),
+    Payment(PaymentEvent),
     /// A run of users was let in.
-    Promotion(Promotion),
+    Promotion(PromotionEvent),
     /// A coupon was issued to some users.
-    Issues(Issues),
+    Issues(CouponIssuesEvent),
     /// An issue was used, or given back.
-    Use(IssueUse),
+    Use(CouponRedemptionEvent),
     /// A reward was claimed, with or without success.
-    Claim(Claim),
+    Claim(RewardClaimEvent),
     /// A user's facts were set.
-    Facts(Facts),
+    Facts(UserFactsEvent),
 }
 
-impl Event {
+impl OutboxEvent {
     /// When it happened, by Redis' clock.
     pub fn at(&self) -> DateTime<Utc> {
         match self {
@@ -66,7 +66,7 @@ impl Event {
 /// A line of a wallet's ledger.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct WalletEntry {
+pub struct LedgerEntryEvent {
     /// The entry.
     pub id: EntryId,
     /// Whose wallet.
@@ -83,7 +83,7 @@ pub struct WalletEntry {
     /// The idempotency key of the request that moved the money.
     pub key: Option<String>,
     /// The digest of that request.
-    pub fingerprint: Option<Fingerprint>,
+    pub fingerprint: Option<RequestFingerprint>,
     /// The payment that moved the money.
     pub payment: Option<PaymentId>,
     /// Which of its attempts; none where a confirmed payment was given back.
@@ -93,7 +93,7 @@ pub struct WalletEntry {
 /// A reservation as it stands after the event.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Reservation {
+pub struct ReservationEvent {
     /// The reservation.
     pub id: ReservationId,
     /// Whose.
@@ -113,7 +113,7 @@ pub struct Reservation {
     /// The sum of the seats' prices.
     pub amount: Money,
     /// What became of it.
-    pub status: ReservationStatus,
+    pub status: ReservationEventStatus,
     /// When the hold ends, or would have ended.
     #[serde(deserialize_with = "lua::millis")]
     pub held_until: DateTime<Utc>,
@@ -130,7 +130,7 @@ pub struct Reservation {
 /// A payment as it stands after the event.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Payment {
+pub struct PaymentEvent {
     /// The payment.
     pub id: PaymentId,
     /// What it pays for.
@@ -144,7 +144,7 @@ pub struct Payment {
     /// What a coupon takes off it.
     pub discount: Money,
     /// The end that it reached.
-    pub status: PaymentStatus,
+    pub status: PaymentEventStatus,
     /// Why it was declined or voided, as a word.
     pub reason: Option<String>,
     /// Which attempt this was, from 1.
@@ -158,11 +158,11 @@ pub struct Payment {
     /// The idempotency key of the request that began it.
     pub key: Option<String>,
     /// The digest of that request.
-    pub fingerprint: Option<Fingerprint>,
+    pub fingerprint: Option<RequestFingerprint>,
     /// The idempotency key of the request that cancelled it.
     pub cancel_key: Option<String>,
     /// The digest of that request.
-    pub cancel_fingerprint: Option<Fingerprint>,
+    pub cancel_fingerprint: Option<RequestFingerprint>,
     /// When the payment began.
     #[serde(deserialize_with = "lua::millis")]
     pub created_at: DateTime<Utc>,
@@ -174,7 +174,7 @@ pub struct Payment {
 /// A run of users that one promotion let in.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Promotion {
+pub struct PromotionEvent {
     /// Into which queue.
     pub queue: QueueId,
     /// The score of the first.
@@ -191,7 +191,7 @@ pub struct Promotion {
 /// A coupon in the hands of all to whom one call gave it: a rush makes hundreds at once, so each costs thirty-two bytes and no more.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Issues {
+pub struct CouponIssuesEvent {
     /// Which coupon.
     pub coupon: CouponId,
     /// When, by Redis' clock.
@@ -205,7 +205,7 @@ pub struct Issues {
 /// An issue after a payment used it, or gave it back.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct IssueUse {
+pub struct CouponRedemptionEvent {
     /// The issue.
     pub id: IssueId,
     /// Of which coupon.
@@ -228,7 +228,7 @@ pub struct IssueUse {
 /// An attempt to claim a reward.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Claim {
+pub struct RewardClaimEvent {
     /// The attempt.
     pub id: ClaimId,
     /// Which reward.
@@ -247,7 +247,7 @@ pub struct Claim {
 /// What is known of a user, as a whole.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Facts {
+pub struct UserFactsEvent {
     /// The user.
     pub user: UserId,
     /// JSON text, `{fact: integer}`.
@@ -301,7 +301,7 @@ words! {
     }
 
     /// What became of a hold.
-    ReservationStatus {
+    ReservationEventStatus {
         /// Paid; the seats are owned.
         Confirmed = "confirmed",
         /// Given up by its holder.
@@ -313,7 +313,7 @@ words! {
     }
 
     /// The ends of a payment.
-    PaymentStatus {
+    PaymentEventStatus {
         /// Debited, and the seats are sold.
         Confirmed = "confirmed",
         /// Refused by the wallet or a rule.
@@ -327,7 +327,7 @@ words! {
 
 /// Why an entry can't be read.
 #[derive(Debug, thiserror::Error)]
-pub enum DecodeError {
+pub enum EventDecodeError {
     /// Written by a newer release.
     #[error("schema version {0:?} is not known to this release")]
     Version(String),
@@ -342,10 +342,10 @@ pub enum DecodeError {
 /// The events of one outbox entry, in order. `version` is the name of the entry's field.
 ///
 /// # Errors
-/// [`DecodeError`] for an unknown version and for anything that isn't exactly of the schema.
-pub fn decode(version: &str, payload: &[u8]) -> Result<Vec<Event>, DecodeError> {
+/// [`EventDecodeError`] for an unknown version and for anything that isn't exactly of the schema.
+pub fn decode(version: &str, payload: &[u8]) -> Result<Vec<OutboxEvent>, EventDecodeError> {
     if version != VERSION {
-        return Err(DecodeError::Version(version.to_owned()));
+        return Err(EventDecodeError::Version(version.to_owned()));
     }
     let mut reader = rmp_serde::Deserializer::new(payload);
     // An event nests three deep; what nests deeper isn't one and shall not use up the stack.
@@ -353,7 +353,7 @@ pub fn decode(version: &str, payload: &[u8]) -> Result<Vec<Event>, DecodeError> 
     let events = lua::list(&mut reader)?;
     match reader.get_ref().len() {
         0 => Ok(events),
-        more => Err(DecodeError::Trailing(more)),
+        more => Err(EventDecodeError::Trailing(more)),
     }
 }
 

@@ -6,9 +6,9 @@ use super::*;
 
 /// A packer of only what cmsgpack emits: every string as `str`, integers in their shortest form.
 #[derive(Default)]
-struct Lua(Vec<u8>);
+struct LuaPacker(Vec<u8>);
 
-impl Lua {
+impl LuaPacker {
     fn array(mut self, len: u8) -> Self {
         self.0.push(0x90 | len);
         self
@@ -51,7 +51,7 @@ impl Lua {
         self
     }
 
-    fn decode(&self) -> Result<Vec<Event>, DecodeError> {
+    fn decode(&self) -> Result<Vec<OutboxEvent>, EventDecodeError> {
         decode(VERSION, &self.0)
     }
 }
@@ -62,7 +62,7 @@ const ID: [u8; 16] = [0xff; 16];
 /// Sixteen bytes that happen to be text.
 const USER: &[u8; 16] = b"abcdefghijklmnop";
 
-fn entry(lua: Lua) -> Lua {
+fn entry(lua: LuaPacker) -> LuaPacker {
     let lua = lua.array(2).str("entry").map(6).str("id").str(ID).str("user").str(USER);
     lua.str("kind")
         .str("charge")
@@ -74,65 +74,106 @@ fn entry(lua: Lua) -> Lua {
         .int(AT)
 }
 
-fn reservation(lua: Lua, seats: impl FnOnce(Lua) -> Lua) -> Lua {
-    let lua =
-        lua.array(2).str("reservation").map(12).str("id").str(ID).str("user").str(USER).str("queue").str("q");
+fn reservation(lua: LuaPacker, seats: impl FnOnce(LuaPacker) -> LuaPacker) -> LuaPacker {
+    let lua = lua
+        .array(2)
+        .str("reservation")
+        .map(12)
+        .str("id")
+        .str(ID)
+        .str("user")
+        .str(USER)
+        .str("queue")
+        .str("q");
     let lua = seats(lua.str("concert").str("c").str("schedule").str("s").str("seats"));
-    let lua = lua.str("detail").str(r#"[{"number":12,"section":"가","price":100}]"#).str("amount").int(100);
+    let lua = lua
+        .str("detail")
+        .str(r#"[{"number":12,"section":"가","price":100}]"#)
+        .str("amount")
+        .int(100);
     let lua = lua.str("status").str("confirmed").str("held_until").int(AT + 300_000);
     lua.str("created_at").int(AT - 1).str("at").int(AT)
 }
 
-fn payment(lua: Lua, optional: bool) -> Lua {
+fn payment(lua: LuaPacker, optional: bool) -> LuaPacker {
     let lua = lua.array(2).str("payment").map(if optional { 12 } else { 10 });
-    let lua = lua.str("id").str(ID).str("reservation").str(USER).str("user").str(USER).str("queue").str("q");
-    let lua =
-        lua.str("amount").int(100).str("discount").int(0).str("status").str("declined").str("attempt").int(2);
+    let lua = lua
+        .str("id")
+        .str(ID)
+        .str("reservation")
+        .str(USER)
+        .str("user")
+        .str(USER)
+        .str("queue")
+        .str("q");
+    let lua = lua
+        .str("amount")
+        .int(100)
+        .str("discount")
+        .int(0)
+        .str("status")
+        .str("declined")
+        .str("attempt")
+        .int(2);
     let lua = if optional { lua.str("reason").nil().str("balance_after").int(7) } else { lua };
     lua.str("created_at").int(AT).str("at").int(AT)
 }
 
-fn promotion(lua: Lua, count: impl FnOnce(Lua) -> Lua) -> Lua {
+fn promotion(lua: LuaPacker, count: impl FnOnce(LuaPacker) -> LuaPacker) -> LuaPacker {
     let lua = lua.array(2).str("promotion").map(5).str("queue").str("q").str("from").int(1 << 40);
     count(lua.str("to").int((1 << 40) + 9).str("count")).str("at").int(AT)
 }
 
-fn issues(lua: Lua, pairs: impl AsRef<[u8]>) -> Lua {
+fn issues(lua: LuaPacker, pairs: impl AsRef<[u8]>) -> LuaPacker {
     let lua = lua.array(2).str("issues").map(3).str("coupon").str("c").str("issued_at").int(AT);
     lua.str("pairs").str(pairs)
 }
 
 /// Lua leaves out what is nil, so a given-back issue has neither moment nor payment.
-fn issue_use(lua: Lua, used: bool) -> Lua {
-    let lua = lua.array(2).str("use").map(if used { 7 } else { 5 }).str("id").str(ID).str("coupon").str("c");
+fn issue_use(lua: LuaPacker, used: bool) -> LuaPacker {
+    let lua = lua
+        .array(2)
+        .str("use")
+        .map(if used { 7 } else { 5 })
+        .str("id")
+        .str(ID)
+        .str("coupon")
+        .str("c");
     let lua = lua.str("user").str(USER).str("issued_at").int(AT);
     let lua = if used { lua.str("used_at").int(AT + 1).str("payment").str(ID) } else { lua };
     lua.str("at").int(AT + 2)
 }
 
-fn claim(lua: Lua, failed: bool) -> Lua {
+fn claim(lua: LuaPacker, failed: bool) -> LuaPacker {
+    let lua = lua
+        .array(2)
+        .str("claim")
+        .map(if failed { 6 } else { 5 })
+        .str("id")
+        .str(ID)
+        .str("reward")
+        .str("r");
     let lua =
-        lua.array(2).str("claim").map(if failed { 6 } else { 5 }).str("id").str(ID).str("reward").str("r");
-    let lua = lua.str("user").str(USER).str("status").str(if failed { "failed" } else { "success" });
+        lua.str("user").str(USER).str("status").str(if failed { "failed" } else { "success" });
     let lua = if failed { lua.str("reason").str("ended") } else { lua };
     lua.str("at").int(AT)
 }
 
-fn facts(lua: Lua, text: &str) -> Lua {
+fn facts(lua: LuaPacker, text: &str) -> LuaPacker {
     lua.array(2).str("facts").map(3).str("user").str(USER).str("facts").str(text).str("at").int(AT)
 }
 
 /// Payloads of every kind of event, for `fuzz_tests`.
 pub(crate) fn samples() -> Vec<Vec<u8>> {
     [
-        entry(Lua::default().array(1)),
-        reservation(Lua::default().array(1), |lua| lua.array(2).int(12).int(200)),
-        payment(payment(Lua::default().array(2), true), false),
-        promotion(Lua::default().array(1), |lua| lua.int(10)),
-        issues(Lua::default().array(1), [*USER, ID].concat()),
-        issue_use(issue_use(Lua::default().array(2), true), false),
-        claim(claim(Lua::default().array(2), true), false),
-        facts(Lua::default().array(1), r#"{"login_days":7}"#),
+        entry(LuaPacker::default().array(1)),
+        reservation(LuaPacker::default().array(1), |lua| lua.array(2).int(12).int(200)),
+        payment(payment(LuaPacker::default().array(2), true), false),
+        promotion(LuaPacker::default().array(1), |lua| lua.int(10)),
+        issues(LuaPacker::default().array(1), [*USER, ID].concat()),
+        issue_use(issue_use(LuaPacker::default().array(2), true), false),
+        claim(claim(LuaPacker::default().array(2), true), false),
+        facts(LuaPacker::default().array(1), r#"{"login_days":7}"#),
     ]
     .into_iter()
     .map(|lua| lua.0)
@@ -141,22 +182,25 @@ pub(crate) fn samples() -> Vec<Vec<u8>> {
 
 #[test]
 fn coupons_and_rewards() {
-    let lua =
-        issue_use(issue_use(issues(Lua::default().array(6), [*USER, ID, ID, *USER].concat()), true), false);
+    let lua = issue_use(
+        issue_use(issues(LuaPacker::default().array(6), [*USER, ID, ID, *USER].concat()), true),
+        false,
+    );
     let events = facts(claim(claim(lua, false), true), r#"{"login_days":7}"#).decode().unwrap();
     let [
-        Event::Issues(issued),
-        Event::Use(used),
-        Event::Use(given_back),
-        Event::Claim(success),
-        Event::Claim(failure),
-        Event::Facts(facts),
+        OutboxEvent::Issues(issued),
+        OutboxEvent::Use(used),
+        OutboxEvent::Use(given_back),
+        OutboxEvent::Claim(success),
+        OutboxEvent::Claim(failure),
+        OutboxEvent::Facts(facts),
     ] = events.as_slice()
     else {
         panic!("{events:?}");
     };
     assert_eq!((issued.coupon.as_str(), issued.issued_at), ("c", used.issued_at));
-    let pairs: Vec<_> = issued.pairs.iter().map(|(user, id)| (*user.as_bytes(), *id.as_bytes())).collect();
+    let pairs: Vec<_> =
+        issued.pairs.iter().map(|(user, id)| (*user.as_bytes(), *id.as_bytes())).collect();
     assert_eq!(pairs, [(*USER, ID), (ID, *USER)]);
     assert_eq!((events[0].count(), events[1].count()), (2, 1));
     assert_eq!(used.used_at.map(|at| at.timestamp_millis()), Some(AT + 1));
@@ -170,29 +214,35 @@ fn coupons_and_rewards() {
 #[test]
 fn issues_are_whole_pairs() {
     let text = *b"abcdefghijklmnopABCDEFGHIJKLMNOP";
-    assert!(issues(Lua::default().array(1), text).decode().is_ok(), "what happens to be UTF-8");
+    assert!(
+        issues(LuaPacker::default().array(1), text).decode().is_ok(),
+        "what happens to be UTF-8"
+    );
     for bad in [0, 1, 16, 31, 33, 48] {
-        assert!(issues(Lua::default().array(1), vec![b'a'; bad]).decode().is_err(), "{bad} bytes");
+        assert!(
+            issues(LuaPacker::default().array(1), vec![b'a'; bad]).decode().is_err(),
+            "{bad} bytes"
+        );
     }
 }
 
 #[test]
 fn facts_are_an_object() {
     for bad in ["", "[]", "7", "{"] {
-        assert!(facts(Lua::default().array(1), bad).decode().is_err(), "{bad}");
+        assert!(facts(LuaPacker::default().array(1), bad).decode().is_err(), "{bad}");
     }
 }
 
 #[test]
 fn all_kinds_in_their_order() {
-    let lua = Lua::default().array(4);
+    let lua = LuaPacker::default().array(4);
     let lua = reservation(payment(entry(lua), true), |lua| lua.array(2).int(12).int(200));
     let events = promotion(lua, |lua| lua.int(10)).decode().unwrap();
     let [
-        Event::Entry(entry),
-        Event::Payment(payment),
-        Event::Reservation(reservation),
-        Event::Promotion(promotion),
+        OutboxEvent::Entry(entry),
+        OutboxEvent::Payment(payment),
+        OutboxEvent::Reservation(reservation),
+        OutboxEvent::Promotion(promotion),
     ] = events.as_slice()
     else {
         panic!("{events:?}");
@@ -203,9 +253,18 @@ fn all_kinds_in_their_order() {
         (EntryKind::Charge, 500, crate::money::MAX)
     );
     assert_eq!(entry.at.timestamp_millis(), AT);
-    assert_eq!((payment.reason.as_deref(), payment.balance_after, payment.attempt), (None, Money::new(7), 2));
-    assert_eq!((payment.status, payment.reservation.as_bytes()), (PaymentStatus::Declined, USER));
-    assert_eq!((reservation.seats.as_slice(), reservation.status.as_str()), (&[12, 200][..], "confirmed"));
+    assert_eq!(
+        (payment.reason.as_deref(), payment.balance_after, payment.attempt),
+        (None, Money::new(7), 2)
+    );
+    assert_eq!(
+        (payment.status, payment.reservation.as_bytes()),
+        (PaymentEventStatus::Declined, USER)
+    );
+    assert_eq!(
+        (reservation.seats.as_slice(), reservation.status.as_str()),
+        (&[12, 200][..], "confirmed")
+    );
     assert!(reservation.detail.contains('가'));
     assert_eq!((promotion.from, promotion.to, promotion.count), (1 << 40, (1 << 40) + 9, 10));
 }
@@ -227,51 +286,63 @@ const PACKED_BY_REDIS: &str = "\
 
 #[test]
 fn what_redis_packs_is_read() {
-    let digits = PACKED_BY_REDIS.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+    let digits =
+        PACKED_BY_REDIS.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
     let payload: Vec<u8> = digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
     let events = decode(VERSION, &payload).unwrap();
     let [
-        Event::Entry(entry),
-        Event::Reservation(reservation),
-        Event::Payment(payment),
-        Event::Promotion(promotion),
+        OutboxEvent::Entry(entry),
+        OutboxEvent::Reservation(reservation),
+        OutboxEvent::Payment(payment),
+        OutboxEvent::Promotion(promotion),
     ] = events.as_slice()
     else {
         panic!("{events:?}");
     };
     assert_eq!((entry.amount.get(), entry.balance.get()), (crate::money::MAX, 15));
-    assert_eq!((reservation.status, reservation.seats.as_slice()), (ReservationStatus::Released, &[][..]));
-    assert_eq!((payment.status, payment.reason.as_deref()), (PaymentStatus::Voided, None));
+    assert_eq!(
+        (reservation.status, reservation.seats.as_slice()),
+        (ReservationEventStatus::Released, &[][..])
+    );
+    assert_eq!((payment.status, payment.reason.as_deref()), (PaymentEventStatus::Voided, None));
     assert_eq!((promotion.to - promotion.from, promotion.at.timestamp_millis()), (7, AT));
 }
 
 #[test]
 fn absent_is_nil() {
-    let events = payment(Lua::default().array(1), false).decode().unwrap();
-    assert!(matches!(&events[..], [Event::Payment(Payment { reason: None, balance_after: None, .. })]));
+    let events = payment(LuaPacker::default().array(1), false).decode().unwrap();
+    assert!(matches!(
+        &events[..],
+        [OutboxEvent::Payment(PaymentEvent { reason: None, balance_after: None, .. })]
+    ));
 }
 
 #[test]
 fn an_empty_table_is_an_empty_list_either_way() {
-    assert_eq!(Lua::default().array(0).decode().unwrap(), []);
-    assert_eq!(Lua::default().map(0).decode().unwrap(), []);
-    for seats in [Lua::array as fn(Lua, u8) -> Lua, Lua::map] {
-        let events = reservation(Lua::default().array(1), |lua| seats(lua, 0)).decode().unwrap();
-        assert!(matches!(&events[..], [Event::Reservation(Reservation { seats, .. })] if seats.is_empty()));
+    assert_eq!(LuaPacker::default().array(0).decode().unwrap(), []);
+    assert_eq!(LuaPacker::default().map(0).decode().unwrap(), []);
+    for seats in [LuaPacker::array as fn(LuaPacker, u8) -> LuaPacker, LuaPacker::map] {
+        let events =
+            reservation(LuaPacker::default().array(1), |lua| seats(lua, 0)).decode().unwrap();
+        assert!(
+            matches!(&events[..], [OutboxEvent::Reservation(ReservationEvent { seats, .. })] if seats.is_empty())
+        );
     }
 }
 
 #[test]
 fn anything_else_is_refused() {
-    let one = || Lua::default().array(1);
-    assert!(matches!(decode("v2", &entry(one()).0), Err(DecodeError::Version(version)) if version == "v2"));
-    assert!(matches!(entry(one()).int(1).decode(), Err(DecodeError::Trailing(1))));
+    let one = || LuaPacker::default().array(1);
+    assert!(
+        matches!(decode("v2", &entry(one()).0), Err(EventDecodeError::Version(version)) if version == "v2")
+    );
+    assert!(matches!(entry(one()).int(1).decode(), Err(EventDecodeError::Trailing(1))));
     let bad = [
         one().array(2).str("unheard-of").map(0),
         one().array(3).str("promotion").map(0).int(1),
         one().int(1),
         one(),
-        Lua::default().map(1).str("a").int(1),
+        LuaPacker::default().map(1).str("a").int(1),
         promotion(one(), |lua| lua.int(-1)),
         promotion(one(), |lua| lua.int(1 << 33)),
         promotion(one(), |lua| lua.double(1.0)),
@@ -304,7 +375,7 @@ proptest! {
 
     #[test]
     fn no_damage_panics(at in 0_usize..400, byte: u8, cut in 0_usize..400) {
-        let lua = reservation(payment(entry(Lua::default().array(3)), true), |lua| lua.array(1).int(12));
+        let lua = reservation(payment(entry(LuaPacker::default().array(3)), true), |lua| lua.array(1).int(12));
         let mut bytes = lua.0;
         let at = at % bytes.len();
         bytes[at] = byte;

@@ -15,13 +15,15 @@ const LAST_MILLISECOND: i64 = 253_402_300_799_999;
 const RESERVED: usize = 256;
 
 /// A list. Lua has one kind of table, so an empty one may have been packed as a map.
-pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
-    from.deserialize_any(List(PhantomData))
+pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Vec<T>, D::Error> {
+    from.deserialize_any(LuaList(PhantomData))
 }
 
-struct List<T>(PhantomData<T>);
+struct LuaList<T>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
+impl<'de, T: Deserialize<'de>> Visitor<'de> for LuaList<T> {
     type Value = Vec<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,16 +49,20 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
 /// A time: milliseconds since 1970, not after the year 9999.
 pub(super) fn millis<'de, D: Deserializer<'de>>(from: D) -> Result<DateTime<Utc>, D::Error> {
     let millis = i64::deserialize(from)?;
-    let time = (0..=LAST_MILLISECOND).contains(&millis).then(|| DateTime::from_timestamp_millis(millis));
-    time.flatten()
-        .ok_or_else(|| de::Error::custom(format_args!("{millis} ms is not a time from 1970 to 9999")))
+    let time =
+        (0..=LAST_MILLISECOND).contains(&millis).then(|| DateTime::from_timestamp_millis(millis));
+    time.flatten().ok_or_else(|| {
+        de::Error::custom(format_args!("{millis} ms is not a time from 1970 to 9999"))
+    })
 }
 
 /// A time that may be missing.
-pub(super) fn maybe_millis<'de, D: Deserializer<'de>>(from: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+pub(super) fn maybe_millis<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<DateTime<Utc>>, D::Error> {
     #[derive(serde::Deserialize)]
-    struct Time(#[serde(deserialize_with = "millis")] DateTime<Utc>);
-    Ok(Option::<Time>::deserialize(from)?.map(|Time(time)| time))
+    struct LuaTime(#[serde(deserialize_with = "millis")] DateTime<Utc>);
+    Ok(Option::<LuaTime>::deserialize(from)?.map(|LuaTime(time)| time))
 }
 
 /// Pairs of ids, written one after the other.
@@ -65,12 +71,12 @@ where
     A: From<Uuid>,
     B: From<Uuid>,
 {
-    from.deserialize_bytes(Pairs(PhantomData))
+    from.deserialize_bytes(LuaPairs(PhantomData))
 }
 
-struct Pairs<A, B>(PhantomData<(A, B)>);
+struct LuaPairs<A, B>(PhantomData<(A, B)>);
 
-impl<A: From<Uuid>, B: From<Uuid>> Visitor<'_> for Pairs<A, B> {
+impl<A: From<Uuid>, B: From<Uuid>> Visitor<'_> for LuaPairs<A, B> {
     type Value = Vec<(A, B)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -98,7 +104,9 @@ pub(super) fn json_object<'de, D: Deserializer<'de>>(from: D) -> Result<String, 
     let text = String::deserialize(from)?;
     match serde_json::from_str::<HashMap<String, IgnoredAny>>(&text) {
         Ok(_) => Ok(text),
-        Err(error) => Err(de::Error::custom(format_args!("the text is not a JSON object: {error}"))),
+        Err(error) => {
+            Err(de::Error::custom(format_args!("the text is not a JSON object: {error}")))
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The outbox: every durable fact on its way from Redis to MySQL.
 //!
 //! Each partition has a stream in Redis. A script that changes durable state appends one entry in the same step, numbered by the
-//! partition's sequence `n` without a gap, so neither can exist without the other. The [`Writer`] carries entries over: it locks the
+//! partition's sequence `n` without a gap, so neither can exist without the other. The [`OutboxWriter`] carries entries over: it locks the
 //! partition's row in `outbox_checkpoints`, reads what stands after it, applies the events as multi-row statements, moves the
 //! checkpoint and commits; only then are the entries trimmed. MySQL holds the offset, so a crash at any point repeats nothing and
 //! loses nothing, and the row lock keeps any number of writers apart.
@@ -34,7 +34,7 @@ mod sql;
 pub mod tail;
 pub mod writer;
 
-pub use ack::Settings as AckSettings;
+pub use ack::DurabilitySettings;
 pub use barrier::{Error as BehindError, written};
-pub use nudge::{Follow, Nudge};
-pub use writer::Writer;
+pub use nudge::{DurabilityWait, WriterHandle};
+pub use writer::OutboxWriter;

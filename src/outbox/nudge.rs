@@ -6,30 +6,32 @@ use sqlx::MySqlPool;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::ack::{Ack, Settings};
+use super::ack::{DurabilitySettings, DurabilityTracker};
 use crate::partition::Partition;
-use crate::redis::Redis;
+use crate::redis::RedisClient;
 
 /// Tells the writer that a script has just emitted events, so that it needn't wait for its next look. Cheap to clone and to poke; pokes
 /// during a pass add up to one.
 #[derive(Debug, Clone)]
-pub struct Nudge {
+pub struct WriterHandle {
     writer: Arc<Notify>,
-    redis: Redis,
-    ack: Option<Arc<Ack>>,
+    redis: RedisClient,
+    ack: Option<Arc<DurabilityTracker>>,
 }
 
 /// What a call that may change something holds from before it until its answer.
 #[derive(Debug)]
-pub struct Follow {
-    nudge: Nudge,
+pub struct DurabilityWait {
+    nudge: WriterHandle,
     since: u64,
 }
 
-impl Nudge {
-    pub(super) fn new(redis: Redis, settings: Settings) -> Self {
+impl WriterHandle {
+    pub(super) fn new(redis: RedisClient, settings: DurabilitySettings) -> Self {
         let partitions = redis.keys().partitions();
-        let ack = settings.durable.then(|| Arc::new(Ack::new(partitions, settings.patience)));
+        let ack = settings
+            .durable
+            .then(|| Arc::new(DurabilityTracker::new(partitions, settings.patience)));
         Self { writer: Arc::default(), redis, ack }
     }
 
@@ -44,8 +46,8 @@ impl Nudge {
     }
 
     /// To be called before the first script of a call.
-    pub fn follow(&self) -> Follow {
-        Follow { nudge: self.clone(), since: self.redis.moment() }
+    pub fn follow(&self) -> DurabilityWait {
+        DurabilityWait { nudge: self.clone(), since: self.redis.moment() }
     }
 
     /// Serves those who follow, until `stop`.
@@ -66,7 +68,7 @@ impl Nudge {
     }
 }
 
-impl Follow {
+impl DurabilityWait {
     /// Whether the answer may be given as final: at once where answers don't wait for MySQL, else once MySQL has what the partitions' outboxes hold
     /// now. `false` when that is not known within the time that is set: what was done stands, and will be in MySQL.
     pub async fn written(&self, partitions: &[Partition]) -> bool {

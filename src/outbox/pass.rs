@@ -6,18 +6,18 @@ use chrono::{DateTime, Utc};
 use sqlx::MySqlConnection;
 use sqlx::mysql::MySqlPool;
 
-use super::apply::{Batch, Fault};
-use super::nudge::Nudge;
+use super::apply::{ApplyError, FlushBatch};
+use super::nudge::WriterHandle;
 use super::sql;
 use crate::failpoint::failpoint;
 use crate::mysql;
 use crate::mysql::generation::Checkpoint;
 use crate::partition::Partition;
-use crate::redis::{self, Marks, Redis};
+use crate::redis::{self, FenceMarks, RedisClient};
 
 /// How much one pass takes on.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub(super) struct FlushLimits {
     /// Entries read from each partition.
     pub(super) entries: u32,
     /// Events after which a partition's turn ends.
@@ -26,7 +26,7 @@ pub(super) struct Bounds {
 
 /// What a pass has done.
 #[derive(Default)]
-pub(super) struct Pass {
+pub(super) struct FlushSummary {
     /// Outbox entries applied.
     pub(super) entries: usize,
     /// Events in them.
@@ -40,19 +40,19 @@ pub(super) struct Pass {
     /// Partitions that this pass held and found sound.
     pub(super) sound: Vec<Partition>,
     /// Partitions that can't go on, and why.
-    pub(super) faults: Vec<(Partition, Fault)>,
+    pub(super) faults: Vec<(Partition, ApplyError)>,
 }
 
 /// Why a pass has done nothing.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum FlushFailure {
     #[error(transparent)]
     Mysql(#[from] mysql::Error),
     #[error(transparent)]
     Redis(#[from] redis::Error),
 }
 
-impl Failure {
+impl FlushFailure {
     /// Whether the same pass may succeed when it is repeated; else something in a partition stands in its way.
     pub(super) fn is_transient(&self) -> bool {
         match self {
@@ -62,18 +62,18 @@ impl Failure {
     }
 }
 
-impl Failure {
+impl FlushFailure {
     /// Whether some row is refused for what it says.
     pub(super) fn blames_a_row(&self) -> bool {
         matches!(self, Self::Mysql(error) if error.blames_a_row())
     }
 }
 
-impl From<Failure> for Fault {
-    fn from(failure: Failure) -> Self {
+impl From<FlushFailure> for ApplyError {
+    fn from(failure: FlushFailure) -> Self {
         match failure {
-            Failure::Mysql(error) => Self::Refused(error),
-            Failure::Redis(error) => Self::Outbox(error),
+            FlushFailure::Mysql(error) => Self::Refused(error),
+            FlushFailure::Redis(error) => Self::Outbox(error),
         }
     }
 }
@@ -82,25 +82,26 @@ impl From<Failure> for Fault {
 /// when this future is dropped, nothing was written, or all of it with its checkpoints (a commit whose reply was lost): either
 /// way the pass can be repeated.
 pub(super) async fn run(
-    redis: &Redis,
+    redis: &RedisClient,
     pool: &MySqlPool,
-    nudge: &Nudge,
+    nudge: &WriterHandle,
     partitions: &[Partition],
-    bounds: Bounds,
-) -> Result<Pass, Failure> {
+    bounds: FlushLimits,
+) -> Result<FlushSummary, FlushFailure> {
     failpoint!("writer.before_transaction");
     let mut tx = pool.begin().await.map_err(mysql::Error::from)?;
-    let Carried { pass, through, moved } = match carry(&mut tx, redis, partitions, bounds).await {
-        Ok(carried) => carried,
-        Err(failure) => {
-            // Now, not whenever the pool gets to it: until then the rows are locked, and our own next pass would take that for another
-            // writer's and leave the partitions to it. Where even this fails the connection is gone, and its locks with it.
-            if let Err(error) = tx.rollback().await {
-                tracing::debug!(%error, "rolling a failed pass back");
+    let FlushedTransaction { pass, through, moved } =
+        match carry(&mut tx, redis, partitions, bounds).await {
+            Ok(carried) => carried,
+            Err(failure) => {
+                // Now, not whenever the pool gets to it: until then the rows are locked, and our own next pass would take that for another
+                // writer's and leave the partitions to it. Where even this fails the connection is gone, and its locks with it.
+                if let Err(error) = tx.rollback().await {
+                    tracing::debug!(%error, "rolling a failed pass back");
+                }
+                return Err(failure);
             }
-            return Err(failure);
-        }
-    };
+        };
     if moved.is_empty() {
         tx.rollback().await.map_err(mysql::Error::from)?;
     } else {
@@ -115,8 +116,8 @@ pub(super) async fn run(
 }
 
 /// What a transaction has carried over, and may commit.
-struct Carried {
-    pass: Pass,
+struct FlushedTransaction {
+    pass: FlushSummary,
     /// Up to where the outbox of each partition is in MySQL then.
     through: Vec<(Partition, u64)>,
     /// Of these the ones that were behind.
@@ -125,13 +126,14 @@ struct Carried {
 
 async fn carry(
     tx: &mut MySqlConnection,
-    redis: &Redis,
+    redis: &RedisClient,
     partitions: &[Partition],
-    bounds: Bounds,
-) -> Result<Carried, Failure> {
+    bounds: FlushLimits,
+) -> Result<FlushedTransaction, FlushFailure> {
     let locked = sql::lock(tx, partitions).await?;
     let checkpoints = ours(redis, locked).await?;
-    let after: Vec<_> = checkpoints.iter().map(|checkpoint| (checkpoint.partition, checkpoint.n)).collect();
+    let after: Vec<_> =
+        checkpoints.iter().map(|checkpoint| (checkpoint.partition, checkpoint.n)).collect();
     // Read under the lock: what is read follows the checkpoint that this transaction will move.
     let mut outboxes = redis.outbox_read(&after, bounds.entries).await?;
     let read: Vec<_> = after.iter().map(|(partition, _)| *partition).collect();
@@ -141,8 +143,8 @@ async fn carry(
             entries.clear();
         }
     }
-    let mut batch = Batch::default();
-    let mut pass = Pass::default();
+    let mut batch = FlushBatch::default();
+    let mut pass = FlushSummary::default();
     let mut through = Vec::with_capacity(checkpoints.len());
     for (checkpoint, entries) in checkpoints.iter().zip(&outboxes) {
         let (n, fault) = batch.take(checkpoint, entries, bounds.events);
@@ -163,15 +165,18 @@ async fn carry(
         sql::advance(tx, &moved).await?;
     }
     (pass.entries, pass.events, pass.newest) = (batch.entries, batch.events, batch.newest);
-    Ok(Carried { pass, through, moved })
+    Ok(FlushedTransaction { pass, through, moved })
 }
 
 /// The checkpoints whose outbox is of their generation. Another installation's Redis, or one that was emptied, has nothing that MySQL may take: its
 /// numbers mean something else. The fence moves only under the row lock that is held here.
-async fn ours(redis: &Redis, checkpoints: Vec<Checkpoint>) -> Result<Vec<Checkpoint>, Failure> {
+async fn ours(
+    redis: &RedisClient,
+    checkpoints: Vec<Checkpoint>,
+) -> Result<Vec<Checkpoint>, FlushFailure> {
     let partitions: Vec<_> = checkpoints.iter().map(|checkpoint| checkpoint.partition).collect();
     let marks = redis.marks(&partitions).await?;
-    let ours = |(checkpoint, marks): &(Checkpoint, Marks)| {
+    let ours = |(checkpoint, marks): &(Checkpoint, FenceMarks)| {
         checkpoint.generation.is_some() && checkpoint.generation == marks.fence.outbox_of()
     };
     Ok(checkpoints.into_iter().zip(marks).filter(ours).map(|(checkpoint, _)| checkpoint).collect())
@@ -179,7 +184,7 @@ async fn ours(redis: &Redis, checkpoints: Vec<Checkpoint>) -> Result<Vec<Checkpo
 
 /// Trims what MySQL has, also where nothing moved: a writer that died between commit and trim has left its entries behind. A trim that
 /// fails is no failure of the pass, since the next one trims the same.
-async fn trim(redis: &Redis, through: &[(Partition, u64)]) {
+async fn trim(redis: &RedisClient, through: &[(Partition, u64)]) {
     if let Err(error) = redis.outbox_trim(through).await {
         tracing::warn!(%error, "outbox entries that MySQL has could not be trimmed yet");
     }

@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::partition::Partition;
-use crate::redis::{Error, Level, Memory, Redis};
+use crate::redis::{Error, PressureLevel, RedisClient, RedisMemoryInfo};
 use crate::telemetry::Metric;
 
 /// How often both are looked at.
@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Two marks of one measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Marks {
+pub struct WatermarkPair {
     /// From here on somebody is told.
     pub warn: u64,
     /// From here on nobody is let in and nothing is held.
@@ -27,24 +27,24 @@ pub struct Marks {
 
 /// The marks of both measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Watermarks {
+pub struct PressureWatermarks {
     /// Entries in all outboxes.
-    pub backlog: Marks,
+    pub backlog: WatermarkPair,
     /// Percent of Redis' `maxmemory`; without that bound there is nothing to measure.
-    pub memory: Marks,
+    pub memory: WatermarkPair,
 }
 
 /// The levels to which the measures have come.
 #[derive(Debug, Clone, Copy, Default)]
-struct Levels {
-    backlog: Level,
-    memory: Level,
+struct PressureLevels {
+    backlog: PressureLevel,
+    memory: PressureLevel,
 }
 
 /// Looks at both until `stop`.
-pub async fn watch(redis: Redis, marks: Watermarks, stop: CancellationToken) {
+pub async fn watch(redis: RedisClient, marks: PressureWatermarks, stop: CancellationToken) {
     let partitions: Vec<_> = redis.keys().partitions().all().collect();
-    let mut levels = Levels::default();
+    let mut levels = PressureLevels::default();
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
@@ -76,20 +76,27 @@ pub async fn watch(redis: Redis, marks: Watermarks, stop: CancellationToken) {
     }
 }
 
-async fn measure(redis: &Redis, partitions: &[Partition]) -> Result<(u64, Memory), Error> {
+async fn measure(
+    redis: &RedisClient,
+    partitions: &[Partition],
+) -> Result<(u64, RedisMemoryInfo), Error> {
     let lengths = redis.outbox_lengths(partitions).await?;
     Ok((lengths.iter().sum(), redis.memory().await?))
 }
 
 /// The highest level whose mark is reached; one that holds already is left at four fifths of its mark.
-fn judge(before: Level, value: u64, marks: Marks) -> Level {
+fn judge(before: PressureLevel, value: u64, marks: WatermarkPair) -> PressureLevel {
     let halfway = marks.warn + (marks.limit - marks.warn) / 2;
-    let reached = |(level, mark): &(Level, u64)| {
+    let reached = |(level, mark): &(PressureLevel, u64)| {
         let mark = if before >= *level { mark * 4 / 5 } else { *mark };
         value >= mark.max(1)
     };
-    let steps = [(Level::Holds, marks.limit), (Level::Joins, halfway), (Level::Warned, marks.warn)];
-    steps.iter().find(|step| reached(step)).map_or(Level::Calm, |(level, _)| *level)
+    let steps = [
+        (PressureLevel::Holds, marks.limit),
+        (PressureLevel::Joins, halfway),
+        (PressureLevel::Warned, marks.warn),
+    ];
+    steps.iter().find(|step| reached(step)).map_or(PressureLevel::Calm, |(level, _)| *level)
 }
 
 #[cfg(test)]
@@ -98,24 +105,24 @@ mod tests {
 
     #[test]
     fn levels_are_reached_at_their_marks_and_left_below_them() {
-        let marks = Marks { warn: 100, limit: 200 };
-        let mut level = Level::Calm;
+        let marks = WatermarkPair { warn: 100, limit: 200 };
+        let mut level = PressureLevel::Calm;
         for (value, expected) in [
-            (99, Level::Calm),
-            (100, Level::Warned),
-            (149, Level::Warned),
-            (150, Level::Joins),
-            (200, Level::Holds),
+            (99, PressureLevel::Calm),
+            (100, PressureLevel::Warned),
+            (149, PressureLevel::Warned),
+            (150, PressureLevel::Joins),
+            (200, PressureLevel::Holds),
             // 160, 120 and 80 are four fifths.
-            (160, Level::Holds),
-            (159, Level::Joins),
-            (199, Level::Joins),
-            (120, Level::Joins),
-            (119, Level::Warned),
-            (80, Level::Warned),
-            (79, Level::Calm),
-            (1_000_000, Level::Holds),
-            (0, Level::Calm),
+            (160, PressureLevel::Holds),
+            (159, PressureLevel::Joins),
+            (199, PressureLevel::Joins),
+            (120, PressureLevel::Joins),
+            (119, PressureLevel::Warned),
+            (80, PressureLevel::Warned),
+            (79, PressureLevel::Calm),
+            (1_000_000, PressureLevel::Holds),
+            (0, PressureLevel::Calm),
         ] {
             level = judge(level, value, marks);
             assert_eq!(level, expected, "{value}");

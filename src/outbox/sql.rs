@@ -8,9 +8,12 @@ use sqlx::mysql::MySql;
 use sqlx::query_builder::Separated;
 use sqlx::{MySqlConnection, QueryBuilder};
 
-use super::apply::{Batch, Issue, Line, Run, Seat, Wallet};
-use super::event::{Claim, Facts, IssueUse, Payment, Reservation, ReservationStatus};
-use crate::ids::{CouponId, Fingerprint, IssueId, PaymentId, UserId};
+use super::apply::{FlushBatch, IssueState, LedgerRow, PromotionRow, SeatRow, WalletState};
+use super::event::{
+    CouponRedemptionEvent, PaymentEvent, ReservationEvent, ReservationEventStatus,
+    RewardClaimEvent, UserFactsEvent,
+};
+use crate::ids::{CouponId, IssueId, PaymentId, RequestFingerprint, UserId};
 use crate::mysql::Error;
 use crate::mysql::generation::Checkpoint;
 use crate::partition::Partition;
@@ -19,7 +22,7 @@ use crate::partition::Partition;
 const SIZES: [usize; 4] = [1024, 128, 16, 1];
 
 /// One row's values, filled in by a function per table.
-type Values<'a> = Separated<'a, MySql, &'static str>;
+type RowValues<'a> = Separated<'a, MySql, &'static str>;
 
 /// Locks the checkpoints of those partitions that no other writer is at work on, in one order for all.
 pub(super) async fn lock(
@@ -28,7 +31,8 @@ pub(super) async fn lock(
 ) -> Result<Vec<Checkpoint>, Error> {
     let Some(last) = partitions.last() else { return Ok(Vec::new()) };
     // Naming a partition twice is harmless, so the list is filled up to a fixed size instead of being split.
-    let size = SIZES.into_iter().rev().find(|size| *size >= partitions.len()).unwrap_or(partitions.len());
+    let size =
+        SIZES.into_iter().rev().find(|size| *size >= partitions.len()).unwrap_or(partitions.len());
     let mut select = QueryBuilder::new(
         "SELECT partition_id, n, generation FROM outbox_checkpoints WHERE partition_id IN (",
     );
@@ -46,7 +50,10 @@ pub(super) async fn lock(
 }
 
 /// Moves checkpoints that the transaction has locked.
-pub(super) async fn advance(tx: &mut MySqlConnection, through: &[(Partition, u64)]) -> Result<(), Error> {
+pub(super) async fn advance(
+    tx: &mut MySqlConnection,
+    through: &[(Partition, u64)],
+) -> Result<(), Error> {
     let head = "INSERT INTO outbox_checkpoints (partition_id, n, updated_at) ";
     let tail = " ON DUPLICATE KEY UPDATE n = VALUES(n), updated_at = VALUES(updated_at)";
     insert(tx, head, tail, through, |row, (partition, n)| {
@@ -58,13 +65,13 @@ pub(super) async fn advance(tx: &mut MySqlConnection, through: &[(Partition, u64
 /// Applies a batch. Answers how many rows went to each table.
 pub(super) async fn write(
     tx: &mut MySqlConnection,
-    batch: &Batch,
+    batch: &FlushBatch,
 ) -> Result<Vec<(&'static str, usize)>, Error> {
     let reservations: Vec<_> = batch.reservations.values().collect();
     let payments: Vec<_> = batch.payments.values().collect();
     let wallets: Vec<_> = batch.wallets.iter().collect();
-    let freed = batch.seats(ReservationStatus::Cancelled);
-    let sold = batch.seats(ReservationStatus::Confirmed);
+    let freed = batch.seats(ReservationEventStatus::Cancelled);
+    let sold = batch.seats(ReservationEventStatus::Confirmed);
     write_reservations(tx, &reservations).await?;
     // Freed before sold: a seat that was given back may have been sold again within the batch.
     free_seats(tx, &freed).await?;
@@ -94,14 +101,19 @@ pub(super) async fn write(
     ])
 }
 
-async fn write_reservations(tx: &mut MySqlConnection, rows: &[&Reservation]) -> Result<(), Error> {
+async fn write_reservations(
+    tx: &mut MySqlConnection,
+    rows: &[&ReservationEvent],
+) -> Result<(), Error> {
     let head = "INSERT INTO reservations (id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, held_until, \
                 created_at, updated_at, score) ";
     let tail = " ON DUPLICATE KEY UPDATE seats = VALUES(seats), amount = VALUES(amount), status = VALUES(status), \
                 held_until = VALUES(held_until), updated_at = VALUES(updated_at)";
     insert(tx, head, tail, rows, |row, r| {
         row.push_bind(r.id.uuid()).push_bind(r.user.uuid()).push_bind(r.queue.as_str());
-        row.push_bind(r.concert.as_str()).push_bind(r.schedule.as_str()).push_bind(r.detail.as_str());
+        row.push_bind(r.concert.as_str())
+            .push_bind(r.schedule.as_str())
+            .push_bind(r.detail.as_str());
         row.push_bind(r.amount.get()).push_bind(r.status.as_str()).push_bind(r.held_until);
         row.push_bind(r.created_at).push_bind(r.at).push_bind(r.score);
     })
@@ -109,14 +121,15 @@ async fn write_reservations(tx: &mut MySqlConnection, rows: &[&Reservation]) -> 
 }
 
 /// By reservation too: a seat that has found another owner since must stay theirs.
-async fn free_seats(tx: &mut MySqlConnection, seats: &[Seat<'_>]) -> Result<(), Error> {
+async fn free_seats(tx: &mut MySqlConnection, seats: &[SeatRow<'_>]) -> Result<(), Error> {
     for some in sized(seats) {
         let mut delete = QueryBuilder::new("DELETE FROM reservation_seats WHERE ");
         let mut any = delete.separated(" OR ");
         for seat in some {
             any.push("(schedule_id = ").push_bind_unseparated(seat.schedule.as_str());
             any.push_unseparated(" AND seat_number = ").push_bind_unseparated(seat.number);
-            any.push_unseparated(" AND reservation_id = ").push_bind_unseparated(seat.reservation.uuid());
+            any.push_unseparated(" AND reservation_id = ")
+                .push_bind_unseparated(seat.reservation.uuid());
             any.push_unseparated(")");
         }
         delete.build().execute(&mut *tx).await?;
@@ -125,15 +138,17 @@ async fn free_seats(tx: &mut MySqlConnection, seats: &[Seat<'_>]) -> Result<(), 
 }
 
 /// A plain insert: a second owner of a seat must fail the transaction.
-async fn sell_seats(tx: &mut MySqlConnection, seats: &[Seat<'_>]) -> Result<(), Error> {
+async fn sell_seats(tx: &mut MySqlConnection, seats: &[SeatRow<'_>]) -> Result<(), Error> {
     let head = "INSERT INTO reservation_seats (schedule_id, seat_number, reservation_id) ";
     insert(tx, head, "", seats, |row, seat| {
-        row.push_bind(seat.schedule.as_str()).push_bind(seat.number).push_bind(seat.reservation.uuid());
+        row.push_bind(seat.schedule.as_str())
+            .push_bind(seat.number)
+            .push_bind(seat.reservation.uuid());
     })
     .await
 }
 
-async fn write_payments(tx: &mut MySqlConnection, rows: &[&Payment]) -> Result<(), Error> {
+async fn write_payments(tx: &mut MySqlConnection, rows: &[&PaymentEvent]) -> Result<(), Error> {
     let head = "INSERT INTO payments (id, reservation_id, user_id, queue_id, amount, discount, status, reason, attempt, \
                 balance_after, coupon_id, coupon_issue_id, created_at, settled_at, user_slot, idempotency_key, fingerprint, cancel_key, \
                 cancel_fingerprint) ";
@@ -147,7 +162,8 @@ async fn write_payments(tx: &mut MySqlConnection, rows: &[&Payment]) -> Result<(
         row.push_bind(p.queue.as_str()).push_bind(p.amount.get()).push_bind(p.discount.get());
         row.push_bind(p.status.as_str()).push_bind(p.reason.as_deref()).push_bind(p.attempt);
         row.push_bind(p.balance_after.map(|balance| balance.get()));
-        row.push_bind(p.coupon.as_ref().map(CouponId::as_str)).push_bind(p.issue.map(IssueId::uuid));
+        row.push_bind(p.coupon.as_ref().map(CouponId::as_str))
+            .push_bind(p.issue.map(IssueId::uuid));
         row.push_bind(p.created_at).push_bind(p.at).push_bind(p.user.slot().get());
         row.push_bind(p.key.as_deref()).push_bind(bytes(p.fingerprint.as_ref()));
         row.push_bind(p.cancel_key.as_deref()).push_bind(bytes(p.cancel_fingerprint.as_ref()));
@@ -155,9 +171,13 @@ async fn write_payments(tx: &mut MySqlConnection, rows: &[&Payment]) -> Result<(
     .await
 }
 
-async fn write_wallets(tx: &mut MySqlConnection, rows: &[(&UserId, &Wallet)]) -> Result<(), Error> {
+async fn write_wallets(
+    tx: &mut MySqlConnection,
+    rows: &[(&UserId, &WalletState)],
+) -> Result<(), Error> {
     let head = "INSERT INTO wallets (user_id, slot, balance, updated_at) ";
-    let tail = " ON DUPLICATE KEY UPDATE balance = VALUES(balance), updated_at = VALUES(updated_at)";
+    let tail =
+        " ON DUPLICATE KEY UPDATE balance = VALUES(balance), updated_at = VALUES(updated_at)";
     insert(tx, head, tail, rows, |row, (user, wallet)| {
         row.push_bind(user.uuid()).push_bind(user.slot().get());
         row.push_bind(wallet.balance.get()).push_bind(wallet.at);
@@ -165,23 +185,29 @@ async fn write_wallets(tx: &mut MySqlConnection, rows: &[(&UserId, &Wallet)]) ->
     .await
 }
 
-async fn write_lines(tx: &mut MySqlConnection, lines: &[Line]) -> Result<(), Error> {
+async fn write_lines(tx: &mut MySqlConnection, lines: &[LedgerRow]) -> Result<(), Error> {
     let head = "INSERT INTO wallet_entries (id, user_id, position, kind, amount, balance, created_at, payment_id, attempt, \
                 idempotency_key, fingerprint) ";
-    insert(tx, head, "", lines, |row, Line { position, entry }| {
+    insert(tx, head, "", lines, |row, LedgerRow { position, entry }| {
         row.push_bind(entry.id.uuid()).push_bind(entry.user.uuid()).push_bind(*position);
-        row.push_bind(entry.kind.as_str()).push_bind(entry.amount.get()).push_bind(entry.balance.get());
-        row.push_bind(entry.at).push_bind(entry.payment.map(PaymentId::uuid)).push_bind(entry.attempt);
+        row.push_bind(entry.kind.as_str())
+            .push_bind(entry.amount.get())
+            .push_bind(entry.balance.get());
+        row.push_bind(entry.at)
+            .push_bind(entry.payment.map(PaymentId::uuid))
+            .push_bind(entry.attempt);
         row.push_bind(entry.key.as_deref()).push_bind(bytes(entry.fingerprint.as_ref()));
     })
     .await
 }
 
-async fn write_runs(tx: &mut MySqlConnection, runs: &[Run]) -> Result<(), Error> {
-    let head =
-        "INSERT INTO promotions (partition_id, n, idx, queue_id, from_score, to_score, count, promoted_at) ";
-    insert(tx, head, "", runs, |row, Run { partition, n, idx, promotion }| {
-        row.push_bind(partition.get()).push_bind(*n).push_bind(*idx).push_bind(promotion.queue.as_str());
+async fn write_runs(tx: &mut MySqlConnection, runs: &[PromotionRow]) -> Result<(), Error> {
+    let head = "INSERT INTO promotions (partition_id, n, idx, queue_id, from_score, to_score, count, promoted_at) ";
+    insert(tx, head, "", runs, |row, PromotionRow { partition, n, idx, promotion }| {
+        row.push_bind(partition.get())
+            .push_bind(*n)
+            .push_bind(*idx)
+            .push_bind(promotion.queue.as_str());
         row.push_bind(promotion.from)
             .push_bind(promotion.to)
             .push_bind(promotion.count)
@@ -191,7 +217,7 @@ async fn write_runs(tx: &mut MySqlConnection, runs: &[Run]) -> Result<(), Error>
 }
 
 /// A plain insert: a second issue of one coupon to one user must fail the transaction.
-async fn write_issues(tx: &mut MySqlConnection, rows: &[Issue<'_>]) -> Result<(), Error> {
+async fn write_issues(tx: &mut MySqlConnection, rows: &[IssueState<'_>]) -> Result<(), Error> {
     let head = "INSERT INTO coupon_issues (id, coupon_id, user_id, issued_at) ";
     insert(tx, head, "", rows, |row, issue| {
         row.push_bind(issue.id.uuid()).push_bind(issue.coupon.as_str());
@@ -200,9 +226,14 @@ async fn write_issues(tx: &mut MySqlConnection, rows: &[Issue<'_>]) -> Result<()
     .await
 }
 
-async fn write_uses(tx: &mut MySqlConnection, rows: &[&IssueUse]) -> Result<(), Error> {
-    let head = "INSERT INTO coupon_issues (id, coupon_id, user_id, issued_at, used_at, payment_id) ";
-    let tail = " ON DUPLICATE KEY UPDATE used_at = VALUES(used_at), payment_id = VALUES(payment_id)";
+async fn write_uses(
+    tx: &mut MySqlConnection,
+    rows: &[&CouponRedemptionEvent],
+) -> Result<(), Error> {
+    let head =
+        "INSERT INTO coupon_issues (id, coupon_id, user_id, issued_at, used_at, payment_id) ";
+    let tail =
+        " ON DUPLICATE KEY UPDATE used_at = VALUES(used_at), payment_id = VALUES(payment_id)";
     insert(tx, head, tail, rows, |row, u| {
         row.push_bind(u.id.uuid()).push_bind(u.coupon.as_str()).push_bind(u.user.uuid());
         row.push_bind(u.issued_at).push_bind(u.used_at).push_bind(u.payment.map(PaymentId::uuid));
@@ -210,16 +241,18 @@ async fn write_uses(tx: &mut MySqlConnection, rows: &[&IssueUse]) -> Result<(), 
     .await
 }
 
-async fn write_claims(tx: &mut MySqlConnection, rows: &[Claim]) -> Result<(), Error> {
+async fn write_claims(tx: &mut MySqlConnection, rows: &[RewardClaimEvent]) -> Result<(), Error> {
     let head = "INSERT INTO reward_claims (id, code, user_id, status, reason, claimed_at) ";
     insert(tx, head, "", rows, |row, claim| {
-        row.push_bind(claim.id.uuid()).push_bind(claim.reward.as_str()).push_bind(claim.user.uuid());
+        row.push_bind(claim.id.uuid())
+            .push_bind(claim.reward.as_str())
+            .push_bind(claim.user.uuid());
         row.push_bind(claim.status.as_str()).push_bind(claim.reason.as_deref()).push_bind(claim.at);
     })
     .await
 }
 
-async fn write_facts(tx: &mut MySqlConnection, rows: &[&Facts]) -> Result<(), Error> {
+async fn write_facts(tx: &mut MySqlConnection, rows: &[&UserFactsEvent]) -> Result<(), Error> {
     let head = "INSERT INTO user_facts (user_id, slot, facts, updated_at) ";
     let tail = " ON DUPLICATE KEY UPDATE facts = VALUES(facts), updated_at = VALUES(updated_at)";
     insert(tx, head, tail, rows, |row, known| {
@@ -229,7 +262,7 @@ async fn write_facts(tx: &mut MySqlConnection, rows: &[&Facts]) -> Result<(), Er
     .await
 }
 
-fn bytes(fingerprint: Option<&Fingerprint>) -> Option<&[u8]> {
+fn bytes(fingerprint: Option<&RequestFingerprint>) -> Option<&[u8]> {
     fingerprint.map(|fingerprint| fingerprint.as_bytes().as_slice())
 }
 
@@ -238,7 +271,7 @@ async fn insert<T>(
     head: &'static str,
     tail: &'static str,
     rows: &[T],
-    fill: fn(&mut Values<'_>, &T),
+    fill: fn(&mut RowValues<'_>, &T),
 ) -> Result<(), Error> {
     for some in sized(rows) {
         let mut statement = QueryBuilder::new(head);

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use sqlx::MySqlPool;
 
-use super::Nudge;
-use super::event::{self, Event};
+use super::WriterHandle;
+use super::event::{self, OutboxEvent};
 use crate::mysql::{self, generation};
 use crate::partition::Partition;
-use crate::redis::{self, Redis};
+use crate::redis::{self, RedisClient};
 
 /// Entries read at once, and how many reads one look takes at most. Beyond that MySQL is far behind, and the reader is asked to come back.
 const ENTRIES: u32 = 512;
@@ -33,18 +33,18 @@ pub enum Error {
 }
 
 /// An event with its position in its partition's history: `n` × 256 + its place in the entry.
-pub type Positioned = (i64, Event);
+pub type PositionedEvent = (i64, OutboxEvent);
 
 /// The events of a partition after its checkpoint, oldest first.
 ///
 /// # Errors
 /// [`redis::Error::Overloaded`] while MySQL is too far behind.
 pub async fn tail(
-    redis: &Redis,
+    redis: &RedisClient,
     mysql: &MySqlPool,
-    nudge: &Nudge,
+    nudge: &WriterHandle,
     partition: Partition,
-) -> Result<Vec<Positioned>, Error> {
+) -> Result<Vec<PositionedEvent>, Error> {
     for _ in 0..LOOKS {
         let checkpoint = generation::checkpoint(mysql, partition).await?;
         if let Some(events) = after(redis, partition, checkpoint.n).await? {
@@ -61,16 +61,17 @@ pub async fn tail(
 /// # Errors
 /// [`redis::Error::Overloaded`] while MySQL is too far behind.
 pub async fn tails(
-    redis: &Redis,
+    redis: &RedisClient,
     mysql: &MySqlPool,
-    nudge: &Nudge,
+    nudge: &WriterHandle,
     partitions: &[Partition],
-) -> Result<Vec<Positioned>, Error> {
+) -> Result<Vec<PositionedEvent>, Error> {
     let checkpoints = generation::load(mysql, redis.keys().partitions()).await?;
     let marks = redis.marks(partitions).await?;
     let mut events = Vec::new();
     for (partition, marks) in partitions.iter().zip(marks) {
-        let written = checkpoints.iter().any(|known| known.partition == *partition && known.n >= marks.seq);
+        let written =
+            checkpoints.iter().any(|known| known.partition == *partition && known.n >= marks.seq);
         if !written {
             events.extend(tail(redis, mysql, nudge, *partition).await?);
         }
@@ -79,12 +80,17 @@ pub async fn tails(
 }
 
 /// The events after entry `n`; `None` when there is a hole, or too much to read.
-async fn after(redis: &Redis, partition: Partition, n: u64) -> Result<Option<Vec<Positioned>>, Error> {
+async fn after(
+    redis: &RedisClient,
+    partition: Partition,
+    n: u64,
+) -> Result<Option<Vec<PositionedEvent>>, Error> {
     // An outbox that is empty now is only known to have been so when nothing was numbered beyond the checkpoint.
     let newest = redis.marks(&[partition]).await?.first().map_or(0, |marks| marks.seq);
     let (mut through, mut events) = (n, Vec::new());
     for _ in 0..READS {
-        let entries = redis.outbox_read(&[(partition, through)], ENTRIES).await?.pop().unwrap_or_default();
+        let entries =
+            redis.outbox_read(&[(partition, through)], ENTRIES).await?.pop().unwrap_or_default();
         for entry in &entries {
             if entry.n != through + 1 {
                 return Ok(None);

@@ -12,13 +12,13 @@ use sqlx::mysql::MySqlPool;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::ack::Settings;
-use super::apply::Fault;
+use super::ack::DurabilitySettings;
+use super::apply::ApplyError;
 use super::dead_letters;
-use super::nudge::Nudge;
-use super::pass::{self, Bounds, Failure, Pass};
+use super::nudge::WriterHandle;
+use super::pass::{self, FlushFailure, FlushLimits, FlushSummary};
 use crate::partition::Partition;
-use crate::redis::Redis;
+use crate::redis::RedisClient;
 use crate::telemetry::Metric;
 
 /// How often the outboxes are looked at without a nudge: entries of other instances, of sweeps, and left-overs of a crash.
@@ -45,12 +45,12 @@ const ENTRIES_EACH: usize = 256;
 const EVENTS: usize = 32_768;
 
 /// Brings the outboxes of all partitions to MySQL.
-pub struct Writer {
-    redis: Redis,
+pub struct OutboxWriter {
+    redis: RedisClient,
     pool: MySqlPool,
     partitions: Vec<Partition>,
-    nudge: Nudge,
-    halted: BTreeMap<Partition, Halt>,
+    nudge: WriterHandle,
+    halted: BTreeMap<Partition, WriterHalt>,
     /// Events that an entry held in the last pass: how many entries to read for the next.
     events_each: usize,
     /// When nothing was left last.
@@ -59,16 +59,16 @@ pub struct Writer {
     newest: Option<DateTime<Utc>>,
 }
 
-struct Halt {
+struct WriterHalt {
     reason: String,
     until: Instant,
 }
 
-impl Writer {
+impl OutboxWriter {
     /// A writer for all partitions. It does nothing until it runs.
-    pub fn new(redis: Redis, pool: MySqlPool, ack: Settings) -> Self {
+    pub fn new(redis: RedisClient, pool: MySqlPool, ack: DurabilitySettings) -> Self {
         Self {
-            nudge: Nudge::new(redis.clone(), ack),
+            nudge: WriterHandle::new(redis.clone(), ack),
             partitions: redis.keys().partitions().all().collect(),
             redis,
             pool,
@@ -81,7 +81,7 @@ impl Writer {
     }
 
     /// The handle by which stores wake this writer.
-    pub fn nudge(&self) -> Nudge {
+    pub fn nudge(&self) -> WriterHandle {
         self.nudge.clone()
     }
 
@@ -134,7 +134,7 @@ impl Writer {
     }
 
     /// One look at all outboxes and a pass for each group that has something. Answers whether anything was written.
-    async fn round(&mut self) -> Result<bool, Failure> {
+    async fn round(&mut self) -> Result<bool, FlushFailure> {
         let lengths = self.redis.outbox_lengths(&self.partitions).await?;
         self.measure(lengths.iter().sum());
         let waiting = self.partitions.iter().zip(lengths).filter(|(_, length)| *length > 0);
@@ -155,7 +155,7 @@ impl Writer {
 
     /// A pass over a group. When something in it can't be applied, a pass for each partition, so that one doesn't stop the others; and
     /// one that still can't go on is narrowed down to the entry that is at fault.
-    async fn carry(&mut self, group: &[Partition]) -> Result<bool, Failure> {
+    async fn carry(&mut self, group: &[Partition]) -> Result<bool, FlushFailure> {
         let outcome = self.pass(group, self.bounds(group.len())).await;
         if !stuck(&outcome) {
             return self.settle(group, outcome).await;
@@ -175,16 +175,16 @@ impl Writer {
 
     /// Passes over half as much each time one fails, until it is one entry that fails: that is carried over event by event, and what is refused put
     /// aside. An entry that fails for another reason than what its rows say stops the partition.
-    async fn narrow(&mut self, partition: Partition) -> Result<bool, Failure> {
+    async fn narrow(&mut self, partition: Partition) -> Result<bool, FlushFailure> {
         let (mut entries, mut progress) = (self.bounds(1).entries / 2, false);
         for _ in 0..ENTRIES_EACH {
-            let bounds = Bounds { entries: entries.max(1), events: EVENTS };
+            let bounds = FlushLimits { entries: entries.max(1), events: EVENTS };
             let outcome = self.pass(&[partition], bounds).await;
             if stuck(&outcome) && entries > 1 {
                 entries /= 2;
                 continue;
             }
-            if outcome.as_ref().is_err_and(Failure::blames_a_row) {
+            if outcome.as_ref().is_err_and(FlushFailure::blames_a_row) {
                 return Ok(self.bury(partition).await? || progress);
             }
             if !self.settle(&[partition], outcome).await? {
@@ -195,7 +195,7 @@ impl Writer {
         Ok(progress)
     }
 
-    async fn bury(&mut self, partition: Partition) -> Result<bool, Failure> {
+    async fn bury(&mut self, partition: Partition) -> Result<bool, FlushFailure> {
         let moved = dead_letters::bury(&self.redis, &self.pool, &self.nudge, partition).await?;
         self.count_dead_letters().await;
         Ok(moved)
@@ -204,21 +204,25 @@ impl Writer {
     /// How many letters wait for somebody. Not worth a failure of the writer.
     async fn count_dead_letters(&self) {
         match dead_letters::count(&self.pool).await {
-            Ok(count) => {
-                Metric::OutboxDeadLetters.gauge(&[]).set(to_f64(usize::try_from(count).unwrap_or(0)))
-            }
+            Ok(count) => Metric::OutboxDeadLetters
+                .gauge(&[])
+                .set(to_f64(usize::try_from(count).unwrap_or(0))),
             Err(error) => tracing::debug!(%error, "counting the dead letters"),
         }
     }
 
     /// As many entries as last time held the events that a pass aims at, shared out evenly.
-    fn bounds(&self, partitions: usize) -> Bounds {
+    fn bounds(&self, partitions: usize) -> FlushLimits {
         let entries = (EVENTS / self.events_each.max(1)).min(ENTRIES) / partitions;
         let entries = u32::try_from(entries.clamp(1, ENTRIES_EACH)).unwrap_or(1);
-        Bounds { entries, events: EVENTS.div_ceil(partitions) }
+        FlushLimits { entries, events: EVENTS.div_ceil(partitions) }
     }
 
-    async fn pass(&self, group: &[Partition], bounds: Bounds) -> Result<Pass, Failure> {
+    async fn pass(
+        &self,
+        group: &[Partition],
+        bounds: FlushLimits,
+    ) -> Result<FlushSummary, FlushFailure> {
         let started = Instant::now();
         let pass = pass::run(&self.redis, &self.pool, &self.nudge, group, bounds).await?;
         if pass.entries > 0 {
@@ -228,7 +232,11 @@ impl Writer {
     }
 
     /// Takes note of what a pass came to. Answers whether it wrote anything.
-    async fn settle(&mut self, group: &[Partition], outcome: Result<Pass, Failure>) -> Result<bool, Failure> {
+    async fn settle(
+        &mut self,
+        group: &[Partition],
+        outcome: Result<FlushSummary, FlushFailure>,
+    ) -> Result<bool, FlushFailure> {
         let pass = match (outcome, group) {
             (Ok(pass), _) => pass,
             (Err(failure), [partition]) if !failure.is_transient() => {
@@ -267,12 +275,12 @@ impl Writer {
     }
 
     /// Stops a partition. Said once for each reason; a partition found as it was only rests again.
-    fn halt(&mut self, partition: Partition, fault: &Fault) {
+    fn halt(&mut self, partition: Partition, fault: &ApplyError) {
         let reason = fault.to_string();
         if self.halted.get(&partition).is_none_or(|halt| halt.reason != reason) {
             tracing::error!(%partition, %reason, "a partition's outbox is stopped; its facts stay in Redis until this is repaired");
         }
-        self.halted.insert(partition, Halt { reason, until: Instant::now() + REST });
+        self.halted.insert(partition, WriterHalt { reason, until: Instant::now() + REST });
         Metric::OutboxHaltedPartitions.gauge(&[]).set(to_f64(self.halted.len()));
     }
 
@@ -285,15 +293,20 @@ impl Writer {
         }
         let waited = self.caught_up.elapsed();
         let behind = self.newest.and_then(|newest| (Utc::now() - newest).to_std().ok());
-        let lag =
-            if backlog == 0 { Duration::ZERO } else { behind.map_or(waited, |behind| behind.min(waited)) };
-        Metric::OutboxBacklogEntries.gauge(&[]).set(to_f64(usize::try_from(backlog).unwrap_or(usize::MAX)));
+        let lag = if backlog == 0 {
+            Duration::ZERO
+        } else {
+            behind.map_or(waited, |behind| behind.min(waited))
+        };
+        Metric::OutboxBacklogEntries
+            .gauge(&[])
+            .set(to_f64(usize::try_from(backlog).unwrap_or(usize::MAX)));
         Metric::OutboxLagSeconds.gauge(&[]).set(lag.as_secs_f64());
     }
 }
 
 /// Whether the same pass would fail again and again.
-fn stuck(outcome: &Result<Pass, Failure>) -> bool {
+fn stuck(outcome: &Result<FlushSummary, FlushFailure>) -> bool {
     outcome.as_ref().is_err_and(|failure| !failure.is_transient())
 }
 

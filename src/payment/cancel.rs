@@ -10,16 +10,16 @@
 
 use std::sync::Arc;
 
-use super::record::{Payment, State};
-use super::{Error, Payments, cancel_store as store, discount, sql};
-use crate::idempotency::{Bound, Keyed};
+use super::record::{Payment, PaymentState};
+use super::{Error, PaymentService, cancel_store as store, discount, sql};
+use crate::idempotency::{BindOutcome, KeyedRequest};
 use crate::ids::ReservationId;
 use crate::redis;
-use crate::seats::{Reservation, Status};
+use crate::seats::{Reservation, ReservationStatus};
 
 /// A reservation that is cancelled, or will be.
 #[derive(Debug)]
-pub(super) struct Cancelling {
+pub(super) struct PaymentCancellation {
     /// Redis' clock.
     pub(super) now: i64,
     /// As it stands.
@@ -32,19 +32,23 @@ pub(super) struct Cancelling {
     pub(super) written: bool,
 }
 
-impl Cancelling {
+impl PaymentCancellation {
     /// Whether it has come to its end.
     pub(super) fn is_done(&self) -> bool {
-        self.reservation.status == Status::Cancelled
+        self.reservation.status == ReservationStatus::Cancelled
     }
 }
 
 /// Cancels a reservation, from the key to its end, or as far as the stores answer.
-pub(super) async fn cancel(on: Arc<Payments>, id: ReservationId, keyed: Keyed) -> Result<Cancelling, Error> {
+pub(super) async fn cancel(
+    on: Arc<PaymentService>,
+    id: ReservationId,
+    keyed: KeyedRequest,
+) -> Result<PaymentCancellation, Error> {
     let replayed = match on.idempotency.bind(keyed.clone(), *id.as_bytes()).await? {
-        Bound::Now => false,
-        Bound::Before(_) => true,
-        Bound::Elsewhere => return Err(Error::KeyReused),
+        BindOutcome::Now => false,
+        BindOutcome::Before(_) => true,
+        BindOutcome::Elsewhere => return Err(Error::KeyReused),
     };
     let outcome = step_by_step(&on, id, &keyed, replayed).await;
     if let Err(Error::NotFound | Error::NotCancellable | Error::CancellationClosed) = outcome {
@@ -54,16 +58,21 @@ pub(super) async fn cancel(on: Arc<Payments>, id: ReservationId, keyed: Keyed) -
 }
 
 async fn step_by_step(
-    on: &Payments,
+    on: &PaymentService,
     id: ReservationId,
-    keyed: &Keyed,
+    keyed: &KeyedRequest,
     replayed: bool,
-) -> Result<Cancelling, Error> {
-    let answer =
-        |now, reservation, payment| Cancelling { now, reservation, payment, replayed, written: true };
+) -> Result<PaymentCancellation, Error> {
+    let answer = |now, reservation, payment| PaymentCancellation {
+        now,
+        reservation,
+        payment,
+        replayed,
+        written: true,
+    };
     let (now, reservation) = on.seats.find(id, keyed.user).await?;
     match begin_cancel(on, &reservation, keyed).await? {
-        store::Begun::Pending(now, payment, reservation) => {
+        store::BeginCancelOutcome::Pending(now, payment, reservation) => {
             let done = finish(on, &payment, &reservation).await;
             let (now, reservation) = done.unwrap_or_else(|error| {
                 tracing::warn!(payment = %payment.id, %error, "a cancelling is left to the sweep");
@@ -72,26 +81,34 @@ async fn step_by_step(
             Ok(answer(now, reservation, Some(payment)))
         }
         // Cancelled by this very request before, or by its twin a moment ago.
-        store::Begun::Cancelled(now, payment, reservation) => Ok(answer(now, reservation, payment)),
-        store::Begun::NotKept if replayed && reservation.status == Status::Cancelled => {
+        store::BeginCancelOutcome::Cancelled(now, payment, reservation) => {
+            Ok(answer(now, reservation, payment))
+        }
+        store::BeginCancelOutcome::NotKept
+            if replayed && reservation.status == ReservationStatus::Cancelled =>
+        {
             Ok(answer(now, reservation, None))
         }
-        store::Begun::NotBought | store::Begun::NotKept => Err(Error::NotCancellable),
-        store::Begun::TooLate => Err(Error::CancellationClosed),
+        store::BeginCancelOutcome::NotBought | store::BeginCancelOutcome::NotKept => {
+            Err(Error::NotCancellable)
+        }
+        store::BeginCancelOutcome::TooLate => Err(Error::CancellationClosed),
     }
 }
 
 /// Step 1, the commit point. Of what Redis keeps no more MySQL tells what was bought.
 async fn begin_cancel(
-    on: &Payments,
+    on: &PaymentService,
     reservation: &Reservation,
-    keyed: &Keyed,
-) -> Result<store::Begun, Error> {
+    keyed: &KeyedRequest,
+) -> Result<store::BeginCancelOutcome, Error> {
     let closes = on.seats.cancel_until(reservation).unwrap_or(0);
     match store::begin_cancel(&on.redis, reservation, closes, keyed, None).await? {
-        store::Begun::NotKept if reservation.status == Status::Confirmed => {
+        store::BeginCancelOutcome::NotKept
+            if reservation.status == ReservationStatus::Confirmed =>
+        {
             let Some(payment) = sql::confirmed_of(&on.mysql, reservation.id).await? else {
-                return Ok(store::Begun::NotKept);
+                return Ok(store::BeginCancelOutcome::NotKept);
             };
             Ok(store::begin_cancel(&on.redis, reservation, closes, keyed, Some(&payment)).await?)
         }
@@ -101,7 +118,7 @@ async fn begin_cancel(
 
 /// Steps 2 and 3.
 async fn finish(
-    on: &Payments,
+    on: &PaymentService,
     payment: &Payment,
     reservation: &Reservation,
 ) -> Result<(i64, Reservation), redis::Error> {
@@ -115,7 +132,7 @@ async fn finish(
 }
 
 /// Step 2: everything that the payment took goes back here, each thing under an op of its own.
-async fn give_back(on: &Payments, payment: &Payment) -> Result<(), redis::Error> {
+async fn give_back(on: &PaymentService, payment: &Payment) -> Result<(), redis::Error> {
     discount::give_back(on, payment).await?;
     let attempt = (payment.id, payment.attempt);
     if on.wallet.give_back(payment.user, attempt, payment.created_at, payment.to_pay()).await? {
@@ -126,11 +143,14 @@ async fn give_back(on: &Payments, payment: &Payment) -> Result<(), redis::Error>
 }
 
 /// Drives an overdue cancelling to its end.
-pub(super) async fn resume(on: &Payments, payment: &Payment) -> Result<Payment, redis::Error> {
+pub(super) async fn resume(
+    on: &PaymentService,
+    payment: &Payment,
+) -> Result<Payment, redis::Error> {
     let partition = on.redis.keys().partition(payment.id.slot());
     let gone = || redis::Error::Protocol("a cancelling that began is gone".into());
     let (payment, reservation) = on.read.submit(partition, payment.id).await?.ok_or_else(gone)?;
-    if payment.state == State::Refunding {
+    if payment.state == PaymentState::Refunding {
         finish(on, &payment, &reservation.ok_or_else(gone)?).await?;
     }
     Ok(payment)

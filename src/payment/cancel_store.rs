@@ -1,9 +1,9 @@
 //! The scripts of cancelling, one function each.
 
 use super::record::Payment;
-use crate::idempotency::Keyed;
+use crate::idempotency::KeyedRequest;
 use crate::ids::CouponId;
-use crate::redis::{Args, Error, Place, Redis, Words, scripts};
+use crate::redis::{Error, KeyScope, RedisClient, ReplyReader, ScriptArgs, scripts};
 use crate::seats::Reservation;
 
 /// A cancelling is due after so long; then the sweep takes it up. Many times what its steps take.
@@ -11,7 +11,7 @@ const DUE_MS: i64 = 5_000;
 
 /// What came of beginning to cancel.
 #[derive(Debug)]
-pub(super) enum Begun {
+pub(super) enum BeginCancelOutcome {
     /// Being cancelled, begun now or before. With Redis' clock, as in the next.
     Pending(i64, Payment, Reservation),
     /// Cancelled before, under the same key.
@@ -24,13 +24,13 @@ pub(super) enum Begun {
 
 /// `payment/begin_cancel`. `payment` is what bought it, where Redis keeps it no more.
 pub(super) async fn begin_cancel(
-    redis: &Redis,
+    redis: &RedisClient,
     reservation: &Reservation,
     closes_at: i64,
-    keyed: &Keyed,
+    keyed: &KeyedRequest,
     payment: Option<&Payment>,
-) -> Result<Begun, Error> {
-    let mut args = Args::new();
+) -> Result<BeginCancelOutcome, Error> {
+    let mut args = ScriptArgs::new();
     args.int(DUE_MS)
         .bytes(reservation.id.as_bytes())
         .bytes(reservation.user.as_bytes())
@@ -44,21 +44,25 @@ pub(super) async fn begin_cancel(
     Ok(match words.int()? {
         1 => {
             let (payment, reservation) = (words.record()?, words.record()?);
-            Begun::Pending(words.int()?, payment, reservation)
+            BeginCancelOutcome::Pending(words.int()?, payment, reservation)
         }
         2 => {
             let (payment, reservation) = (words.word()?.record()?, words.record()?);
-            Begun::Cancelled(words.int()?, payment, reservation)
+            BeginCancelOutcome::Cancelled(words.int()?, payment, reservation)
         }
-        3 | 6 => Begun::NotBought,
-        4 => Begun::TooLate,
-        _ => Begun::NotKept,
+        3 | 6 => BeginCancelOutcome::NotBought,
+        4 => BeginCancelOutcome::TooLate,
+        _ => BeginCancelOutcome::NotKept,
     })
 }
 
-fn lay_back(args: &mut Args, reservation: &Reservation, payment: &Payment) -> Result<(), Error> {
-    let detail =
-        serde_json::to_string(&reservation.seats).map_err(|error| Error::Protocol(error.to_string()))?;
+fn lay_back(
+    args: &mut ScriptArgs,
+    reservation: &Reservation,
+    payment: &Payment,
+) -> Result<(), Error> {
+    let detail = serde_json::to_string(&reservation.seats)
+        .map_err(|error| Error::Protocol(error.to_string()))?;
     args.text(reservation.queue.as_str()).text(reservation.concert.as_str());
     args.text(reservation.schedule.as_str()).text(&detail).int(reservation.amount.get());
     args.int(reservation.held_until).int(reservation.created_at);
@@ -75,11 +79,11 @@ fn lay_back(args: &mut Args, reservation: &Reservation, payment: &Payment) -> Re
 
 /// `payment/cancelled`. Answers Redis' clock, the payment and the reservation as they stand after the call.
 pub(super) async fn cancelled(
-    redis: &Redis,
+    redis: &RedisClient,
     payment: &Payment,
     reservation: &Reservation,
 ) -> Result<Option<(i64, Payment, Reservation)>, Error> {
-    let mut args = Args::new();
+    let mut args = ScriptArgs::new();
     args.bytes(payment.id.as_bytes());
     let mut words = call(redis, &scripts::PAYMENT_CANCELLED, reservation, args).await?;
     if words.int()? == 3 {
@@ -90,11 +94,11 @@ pub(super) async fn cancelled(
 }
 
 async fn call(
-    redis: &Redis,
-    script: &'static crate::redis::Script,
+    redis: &RedisClient,
+    script: &'static crate::redis::LuaScript,
     reservation: &Reservation,
-    args: Args,
-) -> Result<Words, Error> {
-    let place = Place::schedule(redis.keys(), &reservation.queue, &reservation.schedule);
+    args: ScriptArgs,
+) -> Result<ReplyReader, Error> {
+    let place = KeyScope::schedule(redis.keys(), &reservation.queue, &reservation.schedule);
     redis.call(script, place, args).await?.words()
 }

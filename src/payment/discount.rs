@@ -4,15 +4,15 @@
 //! that whoever goes on with it knows what to give back or to use up. The discount is fixed by the take, which answers every repeat alike, and
 //! comes into the record with the confirmation. `tests/model` takes `take`, `settle` and `give_back` (there `give_back_issue`) in every order. A confirmed payment stays on the sweep's list until its coupon is marked as used.
 
-use super::record::{Payment, State};
-use super::{Payments, store};
-use crate::coupons::{Error, Taken, Use};
+use super::record::{Payment, PaymentState};
+use super::{PaymentService, store};
+use crate::coupons::{CouponRedemption, Error, RedemptionOutcome};
 use crate::money::Money;
 use crate::redis;
 
 /// The issue in this attempt, if there is one.
-fn used(payment: &Payment) -> Option<Use> {
-    Some(Use {
+fn used(payment: &Payment) -> Option<CouponRedemption> {
+    Some(CouponRedemption {
         coupon: payment.coupon.clone()?,
         issue: payment.issue?,
         user: payment.user,
@@ -22,21 +22,24 @@ fn used(payment: &Payment) -> Option<Use> {
 }
 
 /// Before the debit: fixes the discount, and keeps every other payment from the issue. Without an issue there is no discount.
-pub(super) async fn take(on: &Payments, payment: &Payment) -> Result<Taken, redis::Error> {
+pub(super) async fn take(
+    on: &PaymentService,
+    payment: &Payment,
+) -> Result<RedemptionOutcome, redis::Error> {
     if payment.issue.is_none() {
-        return Ok(Taken::Done(Money::ZERO));
+        return Ok(RedemptionOutcome::Done(Money::ZERO));
     }
-    let Some(used) = used(payment) else { return Ok(Taken::NotApplicable) };
+    let Some(used) = used(payment) else { return Ok(RedemptionOutcome::NotApplicable) };
     match on.coupons.take(&used, payment.amount).await {
         Ok(taken) => Ok(taken),
-        Err(Error::NotFound) => Ok(Taken::NotApplicable),
+        Err(Error::NotFound) => Ok(RedemptionOutcome::NotApplicable),
         Err(Error::Redis(error)) => Err(error),
         Err(error) => Err(redis::Error::Unavailable(error.to_string())),
     }
 }
 
 /// Before an attempt ends as turned back, or a confirmed payment as refunded: the issue is unused again.
-pub(super) async fn give_back(on: &Payments, payment: &Payment) -> Result<(), redis::Error> {
+pub(super) async fn give_back(on: &PaymentService, payment: &Payment) -> Result<(), redis::Error> {
     match used(payment) {
         Some(used) => on.coupons.give_back(&used).await,
         None => Ok(()),
@@ -44,8 +47,8 @@ pub(super) async fn give_back(on: &Payments, payment: &Payment) -> Result<(), re
 }
 
 /// After the commit point: marks the issue as used. Does nothing for a payment that is not confirmed.
-pub(super) async fn settle(on: &Payments, payment: &Payment) -> Result<(), redis::Error> {
-    if payment.state != State::Confirmed {
+pub(super) async fn settle(on: &PaymentService, payment: &Payment) -> Result<(), redis::Error> {
+    if payment.state != PaymentState::Confirmed {
         return Ok(());
     }
     let Some(used) = used(payment) else { return Ok(()) };

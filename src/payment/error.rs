@@ -37,7 +37,7 @@ pub enum Error {
     KeyReused,
     /// The outcome is not known yet; it will be one of the final ones.
     #[error("the outcome is not known yet")]
-    Unfinished(Box<super::Settlement>),
+    Unfinished(Box<super::PaymentWithReservation>),
     /// The reservation could not be read.
     #[error(transparent)]
     Seats(seats::Error),

@@ -18,43 +18,43 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::record::{Payment, State};
+use super::record::{Payment, PaymentState};
 use super::rules::{INSUFFICIENT, NOT_APPLICABLE, OVERDUE};
-use super::{Error, Order, Payments, Settlement, discount, store};
-use crate::coupons::Taken;
-use crate::idempotency::{Bound, Keyed};
+use super::{Error, PaymentOrder, PaymentService, PaymentWithReservation, discount, store};
+use crate::coupons::RedemptionOutcome;
+use crate::idempotency::{BindOutcome, KeyedRequest};
 use crate::ids::PaymentId;
 use crate::queue::Claims;
 use crate::redis;
-use crate::seats::{Reservation, Status};
-use crate::wallet::Debited;
+use crate::seats::{Reservation, ReservationStatus};
+use crate::wallet::DebitOutcome;
 
 /// Pays a reservation, from the key to an end, or as far as the stores answer. `begun` hears of the payment as soon as it is pending.
 pub(super) async fn pay(
-    on: Arc<Payments>,
+    on: Arc<PaymentService>,
     claims: Claims,
-    order: Order,
-    keyed: Keyed,
-    begun: oneshot::Sender<Settlement>,
-) -> Result<Settlement, Error> {
+    order: PaymentOrder,
+    keyed: KeyedRequest,
+    begun: oneshot::Sender<PaymentWithReservation>,
+) -> Result<PaymentWithReservation, Error> {
     let fresh = PaymentId::new(order.reservation.slot());
     let (payment, replayed) = match on.idempotency.bind(keyed.clone(), *fresh.as_bytes()).await? {
-        Bound::Now => (fresh, false),
-        Bound::Before(id) => (PaymentId::from_slice(&id).unwrap_or(fresh), true),
-        Bound::Elsewhere => return Err(Error::KeyReused),
+        BindOutcome::Now => (fresh, false),
+        BindOutcome::Before(id) => (PaymentId::from_slice(&id).unwrap_or(fresh), true),
+        BindOutcome::Elsewhere => return Err(Error::KeyReused),
     };
     match begin(&on, &claims, payment, order, &keyed).await {
         Ok((payment, reservation)) => {
-            let replayed = replayed && payment.state == State::Confirmed;
+            let replayed = replayed && payment.state == PaymentState::Confirmed;
             // Nobody may be listening any more; the flow goes on all the same.
-            let _ = begun.send(Settlement {
+            let _ = begun.send(PaymentWithReservation {
                 payment: payment.clone(),
                 reservation: reservation.clone(),
                 replayed,
                 written: true,
             });
             let (payment, reservation) = drive(&on, payment, reservation).await;
-            Ok(Settlement { payment, reservation, replayed, written: true })
+            Ok(PaymentWithReservation { payment, reservation, replayed, written: true })
         }
         Err(refusal) => {
             // What is not there, not the user's or lapsed stays so: the key made nothing and never can, so it may serve another request.
@@ -68,11 +68,11 @@ pub(super) async fn pay(
 
 /// Step 1. A pending attempt, or the end that was reached before.
 async fn begin(
-    on: &Payments,
+    on: &PaymentService,
     claims: &Claims,
     payment: PaymentId,
-    Order { reservation, issue }: Order,
-    keyed: &Keyed,
+    PaymentOrder { reservation, issue }: PaymentOrder,
+    keyed: &KeyedRequest,
 ) -> Result<(Payment, Reservation), Error> {
     let partition = |slot| on.redis.keys().partition(slot);
     if partition(reservation.slot()) != partition(claims.queue.slot()) {
@@ -84,19 +84,24 @@ async fn begin(
         Some(issue) => on.coupons.coupon_of(issue, claims.user).await?,
         None => None,
     };
-    let beginning =
-        store::Beginning { payment, reservation, user: claims.user, issue, coupon, keyed: keyed.clone() };
+    let beginning = store::BeginRequest {
+        payment,
+        reservation,
+        user: claims.user,
+        issue,
+        coupon,
+        keyed: keyed.clone(),
+    };
     match on.begin.submit(claims.queue.clone(), beginning).await? {
-        store::Begun::Pending(payment, reservation) | store::Begun::Past(payment, reservation) => {
-            Ok((payment, reservation))
-        }
-        store::Begun::HoldExpired => Err(Error::HoldExpired),
-        store::Begun::NotPayable => Err(Error::NotPayable),
-        store::Begun::WrongQueue => Err(Error::WrongQueue),
+        store::BeginOutcome::Pending(payment, reservation)
+        | store::BeginOutcome::Past(payment, reservation) => Ok((payment, reservation)),
+        store::BeginOutcome::HoldExpired => Err(Error::HoldExpired),
+        store::BeginOutcome::NotPayable => Err(Error::NotPayable),
+        store::BeginOutcome::WrongQueue => Err(Error::WrongQueue),
         // Redis keeps what has ended only for a while; MySQL says whose it was.
-        store::Begun::NotFound => {
+        store::BeginOutcome::NotFound => {
             let (now, reservation) = on.seats.find(reservation, claims.user).await?;
-            Err(if reservation.status_at(now) == Status::Expired {
+            Err(if reservation.status_at(now) == ReservationStatus::Expired {
                 Error::HoldExpired
             } else {
                 Error::NotPayable
@@ -106,11 +111,21 @@ async fn begin(
 }
 
 /// Steps 2 to 5, from wherever the payment stands. A step that gets no answer leaves the rest to the sweep.
-async fn drive(on: &Payments, payment: Payment, reservation: Reservation) -> (Payment, Reservation) {
+async fn drive(
+    on: &PaymentService,
+    payment: Payment,
+    reservation: Reservation,
+) -> (Payment, Reservation) {
     let outcome = match payment.state {
-        State::Pending => debit_and_confirm(on, &payment, &reservation).await,
-        State::Voiding => refund_and_end(on, &payment).await.map(|payment| (payment, reservation.clone())),
-        State::Confirmed | State::Declined | State::Voided | State::Refunding | State::Refunded => {
+        PaymentState::Pending => debit_and_confirm(on, &payment, &reservation).await,
+        PaymentState::Voiding => {
+            refund_and_end(on, &payment).await.map(|payment| (payment, reservation.clone()))
+        }
+        PaymentState::Confirmed
+        | PaymentState::Declined
+        | PaymentState::Voided
+        | PaymentState::Refunding
+        | PaymentState::Refunded => {
             return (payment, reservation);
         }
     };
@@ -122,33 +137,42 @@ async fn drive(on: &Payments, payment: Payment, reservation: Reservation) -> (Pa
 
 /// Steps 2 and 3.
 async fn debit_and_confirm(
-    on: &Payments,
+    on: &PaymentService,
     payment: &Payment,
     reservation: &Reservation,
 ) -> Result<(Payment, Reservation), redis::Error> {
-    let back =
-        async |reason| turn_back(on, payment, reason).await.map(|payment| (payment, reservation.clone()));
+    let back = async |reason| {
+        turn_back(on, payment, reason).await.map(|payment| (payment, reservation.clone()))
+    };
     let discount = match discount::take(on, payment).await? {
-        Taken::Done(discount) => discount,
-        Taken::NotApplicable => return back(NOT_APPLICABLE).await,
-        Taken::Tombstone => return back(OVERDUE).await,
+        RedemptionOutcome::Done(discount) => discount,
+        RedemptionOutcome::NotApplicable => return back(NOT_APPLICABLE).await,
+        RedemptionOutcome::Tombstone => return back(OVERDUE).await,
     };
     let to_pay = Payment { discount, ..payment.clone() }.to_pay();
-    let balance_after = match on.wallet.debit(payment.user, payment.id, payment.attempt, to_pay).await? {
-        Debited::Done(balance) => balance,
-        Debited::Insufficient => return back(INSUFFICIENT).await,
-        Debited::Tombstone => return back(OVERDUE).await,
+    let balance_after =
+        match on.wallet.debit(payment.user, payment.id, payment.attempt, to_pay).await? {
+            DebitOutcome::Done(balance) => balance,
+            DebitOutcome::Insufficient => return back(INSUFFICIENT).await,
+            DebitOutcome::Tombstone => return back(OVERDUE).await,
+        };
+    let hall = store::ConfirmScope {
+        queue: reservation.queue.clone(),
+        schedule: reservation.schedule.clone(),
     };
-    let hall = store::Hall { queue: reservation.queue.clone(), schedule: reservation.schedule.clone() };
     let (id, attempt) = (payment.id, payment.attempt);
-    let confirmation = store::Confirmation { payment: id, attempt, balance_after, discount };
+    let confirmation = store::ConfirmRequest { payment: id, attempt, balance_after, discount };
     let Some((payment, reservation)) = on.confirm.submit(hall, confirmation).await? else {
         return gone(on, payment).await.map(|payment| (payment, reservation.clone()));
     };
     on.nudge.poke();
     match payment.state {
-        State::Declined | State::Voided => gone(on, &payment).await.map(|payment| (payment, reservation)),
-        State::Voiding => refund_and_end(on, &payment).await.map(|payment| (payment, reservation)),
+        PaymentState::Declined | PaymentState::Voided => {
+            gone(on, &payment).await.map(|payment| (payment, reservation))
+        }
+        PaymentState::Voiding => {
+            refund_and_end(on, &payment).await.map(|payment| (payment, reservation))
+        }
         _ => {
             if let Err(error) = discount::settle(on, &payment).await {
                 tracing::warn!(payment = %payment.id, %error, "a paid coupon is left to the sweep");
@@ -159,32 +183,40 @@ async fn debit_and_confirm(
 }
 
 /// What began was lost with its partition, or came to an end of which the wallet lost its record. What was taken since then goes back.
-async fn gone(on: &Payments, payment: &Payment) -> Result<Payment, redis::Error> {
+async fn gone(on: &PaymentService, payment: &Payment) -> Result<Payment, redis::Error> {
     on.wallet.refund(payment.user, payment.id, payment.attempt).await?;
     discount::give_back(on, payment).await?;
     on.nudge.poke();
-    Ok(Payment { state: State::Voided, ..payment.clone() })
+    Ok(Payment { state: PaymentState::Voided, ..payment.clone() })
 }
 
 /// Drives an overdue payment to its end: turns it back, unless it is confirmed and only its coupon is not yet marked as used.
-pub(super) async fn finish(on: &Payments, payment: &Payment) -> Result<Payment, redis::Error> {
+pub(super) async fn finish(
+    on: &PaymentService,
+    payment: &Payment,
+) -> Result<Payment, redis::Error> {
     let payment = turn_back(on, payment, OVERDUE).await?;
     discount::settle(on, &payment).await?;
     Ok(payment)
 }
 
 /// Step 4, and with it the end. An attempt that was confirmed meanwhile stays confirmed.
-async fn turn_back(on: &Payments, payment: &Payment, reason: &str) -> Result<Payment, redis::Error> {
+async fn turn_back(
+    on: &PaymentService,
+    payment: &Payment,
+    reason: &str,
+) -> Result<Payment, redis::Error> {
     let after = store::void(&on.redis, payment, reason).await?;
-    let payment = after.ok_or_else(|| redis::Error::Protocol("a payment that began is gone".into()))?;
+    let payment =
+        after.ok_or_else(|| redis::Error::Protocol("a payment that began is gone".into()))?;
     match payment.state {
-        State::Voiding => refund_and_end(on, &payment).await,
+        PaymentState::Voiding => refund_and_end(on, &payment).await,
         _ => Ok(payment),
     }
 }
 
 /// Step 5: gives back what the attempt debited and took, then ends it.
-async fn refund_and_end(on: &Payments, payment: &Payment) -> Result<Payment, redis::Error> {
+async fn refund_and_end(on: &PaymentService, payment: &Payment) -> Result<Payment, redis::Error> {
     on.wallet.refund(payment.user, payment.id, payment.attempt).await?;
     discount::give_back(on, payment).await?;
     let after = store::voided(&on.redis, payment).await?;

@@ -24,19 +24,19 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::coupons::Coupons;
-use crate::idempotency::{Idempotency, Keyed};
+use crate::coupons::CouponService;
+use crate::idempotency::{IdempotencyService, KeyedRequest};
 use crate::ids::{IssueId, PaymentId, ReservationId, UserId};
-use crate::outbox::Nudge;
+use crate::outbox::WriterHandle;
 use crate::partition::Partition;
-use crate::queue::{Claims, Queue};
-use crate::redis::{self, Coalescer, Redis};
-use crate::seats::{Reservation, Seats};
+use crate::queue::{Claims, QueueService};
+use crate::redis::{self, Coalescer, RedisClient};
+use crate::seats::{Reservation, SeatService};
 use crate::telemetry::Metric;
-use crate::wallet::Wallet;
+use crate::wallet::WalletService;
 
 pub use error::Error;
-pub use record::{Payment, State};
+pub use record::{Payment, PaymentState};
 #[cfg(test)]
 pub(crate) use routes::read_bodies;
 pub use routes::router;
@@ -50,7 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A payment as it stands, with what it is for.
 #[derive(Debug, Clone)]
-pub struct Settlement {
+pub struct PaymentWithReservation {
     /// The payment.
     pub payment: Payment,
     /// Its reservation.
@@ -62,22 +62,22 @@ pub struct Settlement {
 }
 
 /// What payments are made with.
-pub struct Rooms {
+pub struct PaymentDependencies {
     /// Who stands in line.
-    pub queue: Arc<Queue>,
+    pub queue: Arc<QueueService>,
     /// What is paid for.
-    pub seats: Arc<Seats>,
+    pub seats: Arc<SeatService>,
     /// What is paid with.
-    pub wallet: Arc<Wallet>,
+    pub wallet: Arc<WalletService>,
     /// What makes it cheaper.
-    pub coupons: Arc<Coupons>,
+    pub coupons: Arc<CouponService>,
     /// Which requests were made before.
-    pub idempotency: Arc<Idempotency>,
+    pub idempotency: Arc<IdempotencyService>,
 }
 
 /// What is to be paid.
 #[derive(Debug, Clone, Copy)]
-pub struct Order {
+pub struct PaymentOrder {
     /// The reservation.
     pub reservation: ReservationId,
     /// The issue of a coupon to be used.
@@ -85,29 +85,34 @@ pub struct Order {
 }
 
 /// The façade of the room.
-pub struct Payments {
-    redis: Redis,
+pub struct PaymentService {
+    redis: RedisClient,
     mysql: MySqlPool,
-    queue: Arc<Queue>,
-    seats: Arc<Seats>,
-    wallet: Arc<Wallet>,
-    coupons: Arc<Coupons>,
-    idempotency: Arc<Idempotency>,
-    nudge: Nudge,
+    queue: Arc<QueueService>,
+    seats: Arc<SeatService>,
+    wallet: Arc<WalletService>,
+    coupons: Arc<CouponService>,
+    idempotency: Arc<IdempotencyService>,
+    nudge: WriterHandle,
     flows: TaskTracker,
-    begin: Coalescer<store::Begin>,
-    confirm: Coalescer<store::Confirm>,
-    read: Coalescer<store::Read>,
+    begin: Coalescer<store::BeginBatch>,
+    confirm: Coalescer<store::ConfirmBatch>,
+    read: Coalescer<store::PaymentReadBatch>,
 }
 
-impl Payments {
+impl PaymentService {
     /// Payments over the other rooms; `nudge` wakes the writer.
-    pub fn new(redis: Redis, mysql: MySqlPool, rooms: Rooms, nudge: Nudge) -> Self {
+    pub fn new(
+        redis: RedisClient,
+        mysql: MySqlPool,
+        rooms: PaymentDependencies,
+        nudge: WriterHandle,
+    ) -> Self {
         let due_ms = i64::try_from(DUE.as_millis()).unwrap_or(i64::MAX);
         Self {
-            begin: Coalescer::new(store::Begin { redis: redis.clone(), due_ms }, MAX_WAITING),
-            confirm: Coalescer::new(store::Confirm(redis.clone()), MAX_WAITING),
-            read: Coalescer::new(store::Read(redis.clone()), MAX_WAITING),
+            begin: Coalescer::new(store::BeginBatch { redis: redis.clone(), due_ms }, MAX_WAITING),
+            confirm: Coalescer::new(store::ConfirmBatch(redis.clone()), MAX_WAITING),
+            read: Coalescer::new(store::PaymentReadBatch(redis.clone()), MAX_WAITING),
             flows: TaskTracker::new(),
             redis,
             mysql,
@@ -127,17 +132,18 @@ impl Payments {
     pub async fn pay(
         self: &Arc<Self>,
         claims: Claims,
-        order: Order,
-        keyed: Keyed,
-    ) -> Result<Settlement, Error> {
+        order: PaymentOrder,
+        keyed: KeyedRequest,
+    ) -> Result<PaymentWithReservation, Error> {
         let follow = self.nudge.follow();
         let (begun, mut heard) = oneshot::channel();
         let flow = self.flows.spawn(flow::pay(self.clone(), claims, order, keyed, begun));
         let mut settlement = match tokio::time::timeout(PATIENCE, flow).await {
             Ok(Ok(settled)) => settled?,
             Ok(Err(_)) | Err(_) => {
-                let pending =
-                    heard.try_recv().map_err(|_| redis::Error::Unavailable("the payment goes on".into()))?;
+                let pending = heard
+                    .try_recv()
+                    .map_err(|_| redis::Error::Unavailable("the payment goes on".into()))?;
                 return Err(Error::Unfinished(Box::new(pending)));
             }
         };
@@ -145,26 +151,36 @@ impl Payments {
             count(&settlement.payment);
         }
         match rules::verdict(&settlement.payment) {
-            rules::Verdict::Paid => {
+            rules::PaymentVerdict::Paid => {
                 let Payment { reservation, user, issue, .. } = settlement.payment;
                 settlement.written = follow.written(&self.touched(reservation, user, issue)).await;
                 Ok(settlement)
             }
-            rules::Verdict::Insufficient => Err(Error::InsufficientBalance),
-            rules::Verdict::CouponNotApplicable => Err(Error::CouponNotApplicable),
-            rules::Verdict::TurnedBack => Err(Error::TurnedBack),
-            rules::Verdict::Unknown => Err(Error::Unfinished(Box::new(settlement))),
+            rules::PaymentVerdict::Insufficient => Err(Error::InsufficientBalance),
+            rules::PaymentVerdict::CouponNotApplicable => Err(Error::CouponNotApplicable),
+            rules::PaymentVerdict::TurnedBack => Err(Error::TurnedBack),
+            rules::PaymentVerdict::Unknown => Err(Error::Unfinished(Box::new(settlement))),
         }
     }
 
     /// The partitions in which the payment of a reservation leaves events: the queue's, the user's and the coupon's.
-    fn touched(&self, reservation: ReservationId, user: UserId, issue: Option<IssueId>) -> Vec<Partition> {
-        let slots = [reservation.slot(), user.slot()].into_iter().chain(issue.map(|issue| issue.slot()));
+    fn touched(
+        &self,
+        reservation: ReservationId,
+        user: UserId,
+        issue: Option<IssueId>,
+    ) -> Vec<Partition> {
+        let slots =
+            [reservation.slot(), user.slot()].into_iter().chain(issue.map(|issue| issue.slot()));
         slots.map(|slot| self.redis.keys().partition(slot)).collect()
     }
 
     /// Cancels a reservation that was bought. It runs in a task of its own, so a caller who hangs up changes nothing.
-    async fn cancel(self: &Arc<Self>, id: ReservationId, keyed: Keyed) -> Result<cancel::Cancelling, Error> {
+    async fn cancel(
+        self: &Arc<Self>,
+        id: ReservationId,
+        keyed: KeyedRequest,
+    ) -> Result<cancel::PaymentCancellation, Error> {
         let follow = self.nudge.follow();
         let flow = self.flows.spawn(cancel::cancel(self.clone(), id, keyed));
         let mut cancelling = match tokio::time::timeout(PATIENCE, flow).await {
@@ -182,7 +198,7 @@ impl Payments {
     }
 
     /// A payment of the user.
-    pub async fn find(&self, id: PaymentId, user: UserId) -> Result<Settlement, Error> {
+    pub async fn find(&self, id: PaymentId, user: UserId) -> Result<PaymentWithReservation, Error> {
         let partition = self.redis.keys().partition(id.slot());
         let (payment, reservation) = match self.read.submit(partition, id).await? {
             Some((payment, reservation)) => (payment, reservation),
@@ -195,8 +211,9 @@ impl Payments {
             Some(reservation) => reservation,
             None => self.seats.find(payment.reservation, user).await?.1,
         };
-        let written = self.nudge.has(partition, payment.n) || self.nudge.follow().written(&[partition]).await;
-        Ok(Settlement { payment, reservation, replayed: false, written })
+        let written =
+            self.nudge.has(partition, payment.n) || self.nudge.follow().written(&[partition]).await;
+        Ok(PaymentWithReservation { payment, reservation, replayed: false, written })
     }
 
     /// Drops a partition's payments that have ended, that MySQL has by its checkpoint, and that ended `keep` ago. Gives how many.
@@ -229,12 +246,12 @@ impl Payments {
 
 fn count(payment: &Payment) {
     let status = match payment.state {
-        State::Pending | State::Voiding => "pending",
-        State::Confirmed => "confirmed",
-        State::Refunding => "refunding",
-        State::Declined => "declined",
-        State::Voided => "voided",
-        State::Refunded => "refunded",
+        PaymentState::Pending | PaymentState::Voiding => "pending",
+        PaymentState::Confirmed => "confirmed",
+        PaymentState::Refunding => "refunding",
+        PaymentState::Declined => "declined",
+        PaymentState::Voided => "voided",
+        PaymentState::Refunded => "refunded",
     };
     Metric::PaymentsTotal.counter(&[("status", status)]).increment(1);
 }

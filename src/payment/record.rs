@@ -8,7 +8,7 @@ use crate::money::Money;
 /// Where a payment stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum PaymentState {
     /// The wallet is being debited, or may have been.
     Pending,
     /// Being turned back; it can't be confirmed any more.
@@ -37,7 +37,7 @@ pub struct Payment {
     /// The queue whose partition it lives in.
     pub queue: QueueId,
     /// Where it stands.
-    pub state: State,
+    pub state: PaymentState,
     /// Which attempt this is, from 1. Part of the op ids in the wallet.
     pub attempt: u32,
     /// The price of the seats.

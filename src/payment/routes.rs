@@ -10,20 +10,20 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::record::State as PaymentState;
-use super::{Error, Payments, Settlement};
+use super::record::PaymentState;
+use super::{Error, PaymentService, PaymentWithReservation};
 use crate::http::idempotency::{IdempotencyKey, REPLAYED_HEADER, fingerprint};
-use crate::http::path::Path;
-use crate::http::{Json, JsonBytes, Problem};
-use crate::idempotency::Keyed;
+use crate::http::path::PathParams;
+use crate::http::{JsonBody, JsonBodyWithBytes, ProblemDetails};
+use crate::idempotency::KeyedRequest;
 use crate::ids::{PaymentId, ReservationId};
 use crate::money::Money;
-use crate::queue::{Holder, Owner, wrong_queue};
-use crate::seats::Seat;
-use crate::time::Millis;
+use crate::queue::{RequestOwner, TokenHolder, wrong_queue};
+use crate::seats::ReservedSeat;
+use crate::time::UnixMillis;
 
 /// The routes of payments.
-pub fn router() -> OpenApiRouter<Arc<Payments>> {
+pub fn router() -> OpenApiRouter<Arc<PaymentService>> {
     OpenApiRouter::new()
         .routes(routes!(pay))
         .routes(routes!(show))
@@ -55,19 +55,19 @@ struct PaymentDto {
     id: PaymentId,
     reservation_id: ReservationId,
     concert_title: String,
-    starts_at: Option<Millis>,
-    seats: Vec<Seat>,
+    starts_at: Option<UnixMillis>,
+    seats: Vec<ReservedSeat>,
     amount: Money,
     discount: Money,
     paid: Money,
     status: PaymentStatus,
     balance_after: Option<Money>,
-    created_at: Millis,
-    settled_at: Option<Millis>,
+    created_at: UnixMillis,
+    settled_at: Option<UnixMillis>,
 }
 
-fn dto(payments: &Payments, settlement: Settlement) -> PaymentDto {
-    let Settlement { payment, reservation, written, .. } = settlement;
+fn dto(payments: &PaymentService, settlement: PaymentWithReservation) -> PaymentDto {
+    let PaymentWithReservation { payment, reservation, written, .. } = settlement;
     let (concert_title, starts_at) = payments.seats.title_and_start(&reservation);
     let status = match payment.state {
         _ if !written => PaymentStatus::Pending,
@@ -89,39 +89,44 @@ fn dto(payments: &Payments, settlement: Settlement) -> PaymentDto {
         paid: if was_paid { payment.to_pay() } else { Money::ZERO },
         status,
         balance_after: payment.balance_after,
-        created_at: Millis(payment.created_at),
-        settled_at: (status != PaymentStatus::Pending).then_some(Millis(payment.at)),
+        created_at: UnixMillis(payment.created_at),
+        settled_at: (status != PaymentStatus::Pending).then_some(UnixMillis(payment.at)),
     }
 }
 
 /// Pays for a held reservation.
 #[utoipa::path(post, path = "/v1/payments", tag = "payment", request_body = NewPayment, params(("Idempotency-Key" = String, Header)),
     responses((status = 201, body = PaymentDto), (status = 202, body = PaymentDto, description = "The outcome is not known yet, or not yet known to be durable."),
-        (status = 400, body = Problem), (status = 401, body = Problem),
-        (status = 402, body = Problem, description = "`insufficient_balance`"), (status = 403, body = Problem),
-        (status = 404, body = Problem), (status = 409, body = Problem, description = "`not_payable`"),
-        (status = 410, body = Problem, description = "`hold_expired`"),
-        (status = 422, body = Problem, description = "`coupon_not_applicable`")), security(("queue_token" = [])))]
+        (status = 400, body = ProblemDetails), (status = 401, body = ProblemDetails),
+        (status = 402, body = ProblemDetails, description = "`insufficient_balance`"), (status = 403, body = ProblemDetails),
+        (status = 404, body = ProblemDetails), (status = 409, body = ProblemDetails, description = "`not_payable`"),
+        (status = 410, body = ProblemDetails, description = "`hold_expired`"),
+        (status = 422, body = ProblemDetails, description = "`coupon_not_applicable`")), security(("queue_token" = [])))]
 async fn pay(
-    State(payments): State<Arc<Payments>>,
-    Holder { claims, .. }: Holder,
+    State(payments): State<Arc<PaymentService>>,
+    TokenHolder { claims, .. }: TokenHolder,
     key: IdempotencyKey,
     OriginalUri(uri): OriginalUri,
-    new: JsonBytes<NewPayment>,
-) -> Result<Response, Problem> {
-    let reservation = new.value.reservation_id.parse().map_err(|_| Problem::not_found())?;
-    let issue =
-        new.value.coupon_issue_id.map(|id| id.parse().map_err(|_| Error::CouponNotApplicable)).transpose()?;
+    new: JsonBodyWithBytes<NewPayment>,
+) -> Result<Response, ProblemDetails> {
+    let reservation = new.value.reservation_id.parse().map_err(|_| ProblemDetails::not_found())?;
+    let issue = new
+        .value
+        .coupon_issue_id
+        .map(|id| id.parse().map_err(|_| Error::CouponNotApplicable))
+        .transpose()?;
     let fingerprint = fingerprint(&Method::POST, uri.path(), &new.bytes);
-    let keyed = Keyed { user: claims.user, key: key.as_str().to_owned(), fingerprint };
-    match payments.pay(claims, super::Order { reservation, issue }, keyed).await {
+    let keyed = KeyedRequest { user: claims.user, key: key.as_str().to_owned(), fingerprint };
+    match payments.pay(claims, super::PaymentOrder { reservation, issue }, keyed).await {
         Ok(settlement) => {
-            let status = if settlement.written { StatusCode::CREATED } else { StatusCode::ACCEPTED };
+            let status =
+                if settlement.written { StatusCode::CREATED } else { StatusCode::ACCEPTED };
             let replayed = settlement.replayed.then_some((REPLAYED_HEADER, "true"));
-            Ok((status, AppendHeaders(replayed), Json(dto(&payments, settlement))).into_response())
+            Ok((status, AppendHeaders(replayed), JsonBody(dto(&payments, settlement)))
+                .into_response())
         }
         Err(Error::Unfinished(settlement)) => {
-            Ok((StatusCode::ACCEPTED, Json(dto(&payments, *settlement))).into_response())
+            Ok((StatusCode::ACCEPTED, JsonBody(dto(&payments, *settlement))).into_response())
         }
         Err(error) => Err(error.into()),
     }
@@ -129,18 +134,18 @@ async fn pay(
 
 /// One's own payment.
 #[utoipa::path(get, path = "/v1/payments/{id}", tag = "payment", params(("id" = PaymentId, Path)),
-    responses((status = 200, body = PaymentDto), (status = 401, body = Problem), (status = 404, body = Problem)),
+    responses((status = 200, body = PaymentDto), (status = 401, body = ProblemDetails), (status = 404, body = ProblemDetails)),
     security(("user" = []), ("queue_token" = [])))]
 async fn show(
-    State(payments): State<Arc<Payments>>,
-    Path(id): Path<PaymentId>,
-    Owner(user): Owner,
-) -> Result<Json<PaymentDto>, Problem> {
+    State(payments): State<Arc<PaymentService>>,
+    PathParams(id): PathParams<PaymentId>,
+    RequestOwner(user): RequestOwner,
+) -> Result<JsonBody<PaymentDto>, ProblemDetails> {
     let settlement = payments.find(id, user).await?;
-    Ok(Json(dto(&payments, settlement)))
+    Ok(JsonBody(dto(&payments, settlement)))
 }
 
-impl From<Error> for Problem {
+impl From<Error> for ProblemDetails {
     fn from(error: Error) -> Self {
         let text = error.to_string();
         match error {
@@ -155,8 +160,12 @@ impl From<Error> for Problem {
             Error::HoldExpired => Self::new(StatusCode::GONE, "hold_expired", text),
             Error::NotPayable => Self::new(StatusCode::CONFLICT, "not_payable", text),
             Error::NotCancellable => Self::new(StatusCode::CONFLICT, "not_cancellable", text),
-            Error::CancellationClosed => Self::new(StatusCode::FORBIDDEN, "cancellation_closed", text),
-            Error::KeyReused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", text),
+            Error::CancellationClosed => {
+                Self::new(StatusCode::FORBIDDEN, "cancellation_closed", text)
+            }
+            Error::KeyReused => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", text)
+            }
             Error::TurnedBack | Error::Unfinished(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", text)
             }

@@ -1,17 +1,17 @@
 //! Pure decisions about payments: what an end means to the one who pays.
 
-use super::record::{Payment, State};
+use super::record::{Payment, PaymentState};
 
-/// The word under which [`State::Declined`] is reached; `lua/payment/voided.lua` knows it too.
+/// The word under which [`PaymentState::Declined`] is reached; `lua/payment/voided.lua` knows it too.
 pub(super) const INSUFFICIENT: &str = "insufficient_balance";
-/// Another word for [`State::Declined`].
+/// Another word for [`PaymentState::Declined`].
 pub(super) const NOT_APPLICABLE: &str = "coupon_not_applicable";
 /// The word under which a sweep turns a payment back.
 pub(super) const OVERDUE: &str = "overdue";
 
 /// What the payer is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum PaymentVerdict {
     /// Paid.
     Paid,
     /// The balance did not suffice.
@@ -25,13 +25,17 @@ pub(super) enum Verdict {
 }
 
 /// What a payment's state means to the one who pays.
-pub(super) fn verdict(payment: &Payment) -> Verdict {
+pub(super) fn verdict(payment: &Payment) -> PaymentVerdict {
     match payment.state {
-        State::Confirmed | State::Refunding | State::Refunded => Verdict::Paid,
-        State::Declined if payment.reason.as_deref() == Some(NOT_APPLICABLE) => Verdict::CouponNotApplicable,
-        State::Declined => Verdict::Insufficient,
-        State::Voided => Verdict::TurnedBack,
-        State::Pending | State::Voiding => Verdict::Unknown,
+        PaymentState::Confirmed | PaymentState::Refunding | PaymentState::Refunded => {
+            PaymentVerdict::Paid
+        }
+        PaymentState::Declined if payment.reason.as_deref() == Some(NOT_APPLICABLE) => {
+            PaymentVerdict::CouponNotApplicable
+        }
+        PaymentState::Declined => PaymentVerdict::Insufficient,
+        PaymentState::Voided => PaymentVerdict::TurnedBack,
+        PaymentState::Pending | PaymentState::Voiding => PaymentVerdict::Unknown,
     }
 }
 
@@ -40,10 +44,10 @@ mod tests {
     use super::*;
     use crate::ids::{PaymentId, ReservationId};
     use crate::money::Money;
-    use crate::partition::Slot;
+    use crate::partition::HashSlot;
 
-    fn payment(state: State) -> Payment {
-        let slot = Slot::from_low_bits(1);
+    fn payment(state: PaymentState) -> Payment {
+        let slot = HashSlot::from_low_bits(1);
         Payment {
             id: PaymentId::new(slot),
             reservation: ReservationId::new(slot),
@@ -66,13 +70,13 @@ mod tests {
     #[test]
     fn only_an_end_is_told_as_one() {
         for (state, expected) in [
-            (State::Pending, Verdict::Unknown),
-            (State::Voiding, Verdict::Unknown),
-            (State::Confirmed, Verdict::Paid),
-            (State::Refunding, Verdict::Paid),
-            (State::Refunded, Verdict::Paid),
-            (State::Declined, Verdict::Insufficient),
-            (State::Voided, Verdict::TurnedBack),
+            (PaymentState::Pending, PaymentVerdict::Unknown),
+            (PaymentState::Voiding, PaymentVerdict::Unknown),
+            (PaymentState::Confirmed, PaymentVerdict::Paid),
+            (PaymentState::Refunding, PaymentVerdict::Paid),
+            (PaymentState::Refunded, PaymentVerdict::Paid),
+            (PaymentState::Declined, PaymentVerdict::Insufficient),
+            (PaymentState::Voided, PaymentVerdict::TurnedBack),
         ] {
             assert_eq!(verdict(&payment(state)), expected, "{state:?}");
         }
@@ -80,13 +84,16 @@ mod tests {
 
     #[test]
     fn why_it_was_declined_is_told() {
-        let declined = |reason: &str| Payment { reason: Some(reason.into()), ..payment(State::Declined) };
-        assert_eq!(verdict(&declined(INSUFFICIENT)), Verdict::Insufficient);
-        assert_eq!(verdict(&declined(NOT_APPLICABLE)), Verdict::CouponNotApplicable);
+        let declined = |reason: &str| Payment {
+            reason: Some(reason.into()),
+            ..payment(PaymentState::Declined)
+        };
+        assert_eq!(verdict(&declined(INSUFFICIENT)), PaymentVerdict::Insufficient);
+        assert_eq!(verdict(&declined(NOT_APPLICABLE)), PaymentVerdict::CouponNotApplicable);
     }
 
     #[test]
     fn a_discount_is_not_debited() {
-        assert_eq!(payment(State::Pending).to_pay().get(), 7_000);
+        assert_eq!(payment(PaymentState::Pending).to_pay().get(), 7_000);
     }
 }

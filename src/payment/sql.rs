@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, MySqlPool};
 use uuid::Uuid;
 
-use super::record::{Payment, State};
+use super::record::{Payment, PaymentState};
 use crate::ids::{PaymentId, ReservationId};
 use crate::money::Money;
 use crate::mysql;
@@ -74,6 +74,6 @@ fn read(row: Row) -> Option<Payment> {
     })
 }
 
-fn state(word: &str) -> Option<State> {
+fn state(word: &str) -> Option<PaymentState> {
     serde_json::from_value(serde_json::Value::String(word.to_owned())).ok()
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-use super::record::State;
-use super::{Payments, cancel, flow, store};
+use super::record::PaymentState;
+use super::{PaymentService, cancel, flow, store};
 use crate::ids::QueueId;
 use crate::redis;
 use crate::telemetry::Metric;
@@ -21,7 +21,7 @@ const LEASE_MS: i64 = 5_000;
 const PARALLEL: usize = 16;
 
 /// Runs until `stop`.
-pub(super) async fn run(payments: &Payments, stop: CancellationToken) {
+pub(super) async fn run(payments: &PaymentService, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(EVERY);
     loop {
         tokio::select! {
@@ -42,11 +42,11 @@ pub(super) async fn run(payments: &Payments, stop: CancellationToken) {
 }
 
 /// Gives for how many milliseconds the oldest payment of the queue has been without an end.
-async fn sweep(payments: &Payments, queue: &QueueId) -> Result<u64, redis::Error> {
+async fn sweep(payments: &PaymentService, queue: &QueueId) -> Result<u64, redis::Error> {
     let (oldest_ms, overdue) = store::overdue(&payments.redis, queue, TAKEN, LEASE_MS).await?;
     let driven = futures::stream::iter(overdue).map(async |payment| {
         let outcome = match payment.state {
-            State::Refunding => cancel::resume(payments, &payment).await,
+            PaymentState::Refunding => cancel::resume(payments, &payment).await,
             _ => flow::finish(payments, &payment).await,
         };
         match outcome {

@@ -12,12 +12,12 @@ const MOST: usize = 4_096;
 
 /// The arrivals in one line.
 #[derive(Debug, Default)]
-pub(super) struct Arrivals {
+pub(super) struct ArrivalTimes {
     /// The newest score at a moment, milliseconds of Redis' clock; both only grow.
     looks: VecDeque<(u64, i64)>,
 }
 
-impl Arrivals {
+impl ArrivalTimes {
     /// Notes which score was the newest at a moment.
     pub(super) fn note(&mut self, newest: u64, now: i64) {
         match self.looks.back() {
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_place_was_dealt_before_the_look_that_told_it() {
-        let mut arrivals = Arrivals::default();
+        let mut arrivals = ArrivalTimes::default();
         assert_eq!(arrivals.waited(ARRIVALS, 0), None);
         for (newest, now) in [(9, 1_000), (9, 2_000), (19, 3_000), (29, 4_000)] {
             arrivals.note(ARRIVALS + newest, now);
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn nothing_is_known_of_a_line_that_went_back() {
-        let mut arrivals = Arrivals::default();
+        let mut arrivals = ArrivalTimes::default();
         arrivals.note(ARRIVALS + 9, 1_000);
         arrivals.note(ARRIVALS + 19, 2_000);
         arrivals.note(ARRIVALS + 12, 3_000);
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn what_has_passed_is_forgotten_and_the_rest_bounded() {
-        let mut arrivals = Arrivals::default();
+        let mut arrivals = ArrivalTimes::default();
         for n in 0..20_000_u32 {
             arrivals.note(ARRIVALS + u64::from(n), i64::from(n) * 250);
         }

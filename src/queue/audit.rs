@@ -6,14 +6,14 @@
 
 use sha2::{Digest, Sha256};
 
-use super::sql::{self, Promotion};
-use super::{Error, Queue, store};
+use super::sql::{self, StoredPromotion};
+use super::{Error, QueueService, store};
 use crate::ids::{QueueId, UserId};
 use crate::mysql;
 
 /// What an audit found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Audit {
+pub struct QueueAuditReport {
     /// Promotions looked at.
     pub promotions: u64,
     /// Users let in by them.
@@ -29,16 +29,17 @@ const MOST_FAULTS: usize = 20;
 /// Members that one reading of a line gives.
 const CHUNK: i64 = 500;
 
-impl Queue {
+impl QueueService {
     /// Checks the order and the rate of all promotions in MySQL, and the places of the lottery in Redis. The rate is held against the settings of now, so
     /// audit before they are changed; what is not yet in MySQL is not looked at.
-    pub async fn audit(&self, id: &QueueId) -> Result<Audit, Error> {
+    pub async fn audit(&self, id: &QueueId) -> Result<QueueAuditReport, Error> {
         let laid = self.settings(id).ok_or(Error::NotFound)?;
         let mut connection = self.mysql.acquire().await.map_err(mysql::Error::from)?;
         let promotions = sql::promotions(&mut connection, id).await?;
         let partition = self.redis().keys().partition(id.slot());
         let losses = sql::losses(&mut connection, partition).await?;
-        let limit = (i64::from(laid.settings.interval_ms), u64::from(laid.settings.promote_per_interval));
+        let limit =
+            (i64::from(laid.settings.interval_ms), u64::from(laid.settings.promote_per_interval));
         let mut audit = judge(&promotions, &losses, limit);
         let mut from = 0;
         loop {
@@ -47,9 +48,9 @@ impl Queue {
                 if *score < super::snapshot::ARRIVALS {
                     audit.derived += 1;
                     if lottery_score(&laid.seed, *user) != *score {
-                        audit
-                            .faults
-                            .push(format!("user {user} stands at {score}, which the seed does not give"));
+                        audit.faults.push(format!(
+                            "user {user} stands at {score}, which the seed does not give"
+                        ));
                     }
                 }
             }
@@ -76,7 +77,11 @@ pub(super) fn seed_hash(seed: &str) -> String {
 
 /// Promotions in the order in which they were made, against `limit`: milliseconds, and how many in any such span. After a loss the line stands up again from its
 /// tokens, also from those of users who were inside, so order is held between two losses.
-fn judge(promotions: &[Promotion], losses: &[i64], (interval, most): (i64, u64)) -> Audit {
+fn judge(
+    promotions: &[StoredPromotion],
+    losses: &[i64],
+    (interval, most): (i64, u64),
+) -> QueueAuditReport {
     let mut faults = Vec::new();
     let (mut last, mut oldest, mut in_span, mut losses) = (-1, 0, 0, losses.iter().peekable());
     for promotion in promotions {
@@ -93,19 +98,22 @@ fn judge(promotions: &[Promotion], losses: &[i64], (interval, most): (i64, u64))
             oldest += 1;
         }
         if in_span > most {
-            faults.push(format!("{in_span} were let in within {interval} ms before {}", promotion.at));
+            faults.push(format!(
+                "{in_span} were let in within {interval} ms before {}",
+                promotion.at
+            ));
         }
     }
     let admitted = promotions.iter().map(|promotion| u64::from(promotion.count)).sum();
-    Audit { promotions: promotions.len() as u64, admitted, derived: 0, faults }
+    QueueAuditReport { promotions: promotions.len() as u64, admitted, derived: 0, faults }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn promotion(from: i64, to: i64, count: u32, at: i64) -> Promotion {
-        Promotion { from, to, count, at }
+    fn promotion(from: i64, to: i64, count: u32, at: i64) -> StoredPromotion {
+        StoredPromotion { from, to, count, at }
     }
 
     #[test]
@@ -118,10 +126,15 @@ mod tests {
     #[test]
     fn order_and_rate_are_faults() {
         assert_eq!(
-            judge(&[promotion(6, 9, 3, 0), promotion(1, 5, 5, 5_000)], &[], (1_000, 8)).faults.len(),
+            judge(&[promotion(6, 9, 3, 0), promotion(1, 5, 5, 5_000)], &[], (1_000, 8))
+                .faults
+                .len(),
             1
         );
-        assert_eq!(judge(&[promotion(1, 5, 5, 0), promotion(6, 9, 4, 999)], &[], (1_000, 8)).faults.len(), 1);
+        assert_eq!(
+            judge(&[promotion(1, 5, 5, 0), promotion(6, 9, 4, 999)], &[], (1_000, 8)).faults.len(),
+            1
+        );
         assert_eq!(judge(&[promotion(1, 9, 9, 0)], &[], (1_000, 8)).faults.len(), 1);
     }
 

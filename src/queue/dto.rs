@@ -4,22 +4,22 @@ use axum::http::HeaderValue;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::settings::{Laid, Mode, Order};
-use super::{Place, Queue, Snapshot, Standing, rules};
+use super::settings::{PublishedQueue, QueueMode, QueueOrder};
+use super::{AdmissionState, QueueService, Snapshot, Ticket, rules};
 use crate::ids::{QueueId, UserId};
-use crate::time::Millis;
+use crate::time::UnixMillis;
 
 /// A queue as everybody may see it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct QueueDto {
     queue_id: QueueId,
-    mode: Mode,
+    mode: QueueMode,
     waiting: u64,
     active: u64,
     max_active: u32,
     admitted_total: u64,
-    opens_at: Option<Millis>,
-    closes_at: Option<Millis>,
+    opens_at: Option<UnixMillis>,
+    closes_at: Option<UnixMillis>,
     estimated_wait_seconds: Option<u64>,
     sold_out: bool,
     /// Only where places are dealt by lottery.
@@ -38,7 +38,7 @@ struct LotteryDto {
 }
 
 impl QueueDto {
-    pub(super) fn new(queue_id: QueueId, laid: &Laid, snapshot: &Snapshot) -> Self {
+    pub(super) fn new(queue_id: QueueId, laid: &PublishedQueue, snapshot: &Snapshot) -> Self {
         let (settings, line) = (&laid.settings, &snapshot.line);
         let behind = line.waiting + 1;
         Self {
@@ -48,11 +48,11 @@ impl QueueDto {
             active: line.active,
             max_active: settings.max_active,
             admitted_total: snapshot.admitted,
-            opens_at: settings.opens_at.map(Millis::from),
-            closes_at: settings.closes_at.map(Millis::from),
+            opens_at: settings.opens_at.map(UnixMillis::from),
+            closes_at: settings.closes_at.map(UnixMillis::from),
             estimated_wait_seconds: rules::estimated_wait_seconds(behind, line, settings),
             sold_out: line.sold_out,
-            lottery: (settings.order == Order::Lottery).then(|| LotteryDto {
+            lottery: (settings.order == QueueOrder::Lottery).then(|| LotteryDto {
                 seed_sha256: super::audit::seed_hash(&laid.seed),
                 seed: settings
                     .opens_at
@@ -81,7 +81,7 @@ pub(super) struct TicketDto {
     /// When to ask again.
     poll_after_ms: u64,
     /// Null unless active.
-    active_until: Option<Millis>,
+    active_until: Option<UnixMillis>,
     /// A JWT for other backends; null unless active.
     pass: Option<String>,
     /// Every seat of the queue's concerts is sold.
@@ -103,12 +103,16 @@ enum TicketStatus {
 }
 
 /// The ticket of a place, and of a holder who showed a token the same token, if the newest key signed it.
-pub(super) fn ticket(queue: &Queue, place: &Place, shown: Option<&HeaderValue>) -> TicketDto {
+pub(super) fn ticket(
+    queue: &QueueService,
+    place: &Ticket,
+    shown: Option<&HeaderValue>,
+) -> TicketDto {
     let shown = shown.and_then(|token| token.to_str().ok()).filter(|token| queue.signs_like(token));
     let (status, position, until) = match place.standing {
-        Standing::Waiting { position } => (TicketStatus::Waiting, Some(position), None),
-        Standing::Active { until } => (TicketStatus::Active, None, Some(until)),
-        Standing::Expired => (TicketStatus::Expired, None, None),
+        AdmissionState::Waiting { position } => (TicketStatus::Waiting, Some(position), None),
+        AdmissionState::Active { until } => (TicketStatus::Active, None, Some(until)),
+        AdmissionState::Expired => (TicketStatus::Expired, None, None),
     };
     TicketDto {
         token: shown.map_or_else(|| queue.sign(&place.claims), str::to_owned),
@@ -119,7 +123,7 @@ pub(super) fn ticket(queue: &Queue, place: &Place, shown: Option<&HeaderValue>) 
         waiting: place.line.waiting,
         estimated_wait_seconds: place.estimated_wait_seconds,
         poll_after_ms: place.poll_after_ms(rand::random_range(-1.0..=1.0)),
-        active_until: until.map(Millis),
+        active_until: until.map(UnixMillis),
         pass: until.and_then(|until| queue.pass(place, until)),
         sold_out: place.line.sold_out,
     }

@@ -8,9 +8,9 @@ use axum::http::header::{COOKIE, LOCATION};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-use super::{Error, Queue, TOKEN_HEADER};
-use crate::http::Problem;
-use crate::http::path::Path;
+use super::{Error, QueueService, TOKEN_HEADER};
+use crate::http::ProblemDetails;
+use crate::http::path::PathParams;
 use crate::ids::QueueId;
 
 /// Where proxies say which page was asked for: Traefik and Caddy, then nginx by our example.
@@ -19,21 +19,24 @@ const ASKED_FOR: [&str; 2] = ["x-forwarded-uri", "x-original-uri"];
 /// Whether the holder of the cookie `usher-{queue}` or of a Queue-Token may pass. If not, where to wait.
 #[utoipa::path(get, path = "/v1/queues/{queue}/check", tag = "queue", params(("queue" = QueueId, Path)),
     responses((status = 204, description = "Active; the user is in `Usher-User`."),
-        (status = 401, body = Problem, description = "Not active; `Location` is the waiting page."), (status = 404, body = Problem)),
+        (status = 401, body = ProblemDetails, description = "Not active; `Location` is the waiting page."), (status = 404, body = ProblemDetails)),
     security(("queue_token" = [])))]
 pub(super) async fn check(
-    State(queue): State<Arc<Queue>>,
-    Path(id): Path<QueueId>,
+    State(queue): State<Arc<QueueService>>,
+    PathParams(id): PathParams<QueueId>,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
+) -> Result<Response, ProblemDetails> {
     queue.settings(&id).ok_or(Error::NotFound)?;
-    let claims =
-        token(&headers, &id).and_then(|token| queue.verify(token)).filter(|claims| claims.queue == id);
+    let claims = token(&headers, &id)
+        .and_then(|token| queue.verify(token))
+        .filter(|claims| claims.queue == id);
     let Some(claims) = claims else { return Ok(wait(&id, &headers)) };
     match queue.require_active(&claims).await {
         Ok(()) => {
-            let user = HeaderValue::try_from(claims.user.to_string()).map_err(|_| Problem::internal())?;
-            Ok((StatusCode::NO_CONTENT, [(HeaderName::from_static("usher-user"), user)]).into_response())
+            let user = HeaderValue::try_from(claims.user.to_string())
+                .map_err(|_| ProblemDetails::internal())?;
+            Ok((StatusCode::NO_CONTENT, [(HeaderName::from_static("usher-user"), user)])
+                .into_response())
         }
         Err(Error::NotAdmitted { .. } | Error::TokenExpired) => Ok(wait(&id, &headers)),
         Err(error) => Err(error.into()),
@@ -44,7 +47,8 @@ fn wait(queue: &QueueId, headers: &HeaderMap) -> Response {
     let asked = ASKED_FOR.iter().find_map(|name| headers.get(*name)?.to_str().ok());
     let back = asked.filter(|path| is_same_origin(path)).unwrap_or("/");
     let back: String = form_urlencoded::byte_serialize(back.as_bytes()).collect();
-    let problem = Problem::new(StatusCode::UNAUTHORIZED, "not_admitted", "Wait in line first.");
+    let problem =
+        ProblemDetails::new(StatusCode::UNAUTHORIZED, "not_admitted", "Wait in line first.");
     match HeaderValue::try_from(format!("/waiting/{queue}?return={back}")) {
         Ok(location) => ([(LOCATION, location)], problem).into_response(),
         Err(_) => problem.into_response(),
@@ -73,7 +77,10 @@ pub(super) fn cookie<'a>(headers: &'a HeaderMap, queue: &QueueId) -> Option<&'a 
         .iter()
         .filter_map(|cookies| cookies.to_str().ok())
         .flat_map(|all| all.split(';'));
-    pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
+    pairs
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value)
 }
 
 /// A path of this very site: no scheme, no host, nothing that a browser would read as one.
@@ -93,8 +100,15 @@ mod tests {
         for good in ["/", "/seats", "/a?b=c#d", "/a//b"] {
             assert!(is_same_origin(good), "{good}");
         }
-        for bad in ["", "seats", "//evil.example", "/\\evil.example", "https://evil.example", "/a\nb", "/a b"]
-        {
+        for bad in [
+            "",
+            "seats",
+            "//evil.example",
+            "/\\evil.example",
+            "https://evil.example",
+            "/a\nb",
+            "/a b",
+        ] {
             assert!(!is_same_origin(bad), "{bad:?}");
         }
     }

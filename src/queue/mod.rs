@@ -39,60 +39,60 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ids::{QueueId, UserId};
 use crate::mysql::{self, definitions};
-use crate::redis::{self, Coalescer, Redis};
+use crate::redis::{self, Coalescer, RedisClient};
 
-use pass::PassKeys;
-use store::Seen;
-use watch::Watches;
+use pass::AdmissionJwtKeys;
+use store::MembershipState;
+use watch::SnapshotCache;
 
 pub use admin::router as admin_router;
-pub use audit::Audit;
+pub use audit::QueueAuditReport;
 pub use error::Error;
 #[cfg(test)]
 pub(crate) use gate::cookie_of;
-pub use holder::{Holder, Owner, TOKEN_HEADER};
+pub use holder::{RequestOwner, TOKEN_HEADER, TokenHolder};
 pub use promote::run as run_promoter;
 pub use routes::{router, wrong_queue};
 pub use rules::Flaw;
-pub use settings::{Laid, Mode, Order, Settings};
-pub use snapshot::{Line, Snapshot};
-pub use ticket::{Claims, Signer};
+pub use settings::{PublishedQueue, QueueMode, QueueOrder, QueueSettings};
+pub use snapshot::{QueueState, Snapshot};
+pub use ticket::{Claims, TokenSigner};
 pub use waiting::router as waiting_router;
 
 /// Requests that may wait for one queue in one instance. At two microseconds each the last of them waits some tens of milliseconds.
 const MAX_WAITING: usize = 16_384;
 
 /// The façade of the room.
-pub struct Queue {
-    redis: Redis,
+pub struct QueueService {
+    redis: RedisClient,
     mysql: MySqlPool,
-    signer: Signer,
-    known: ArcSwap<HashMap<QueueId, Arc<Laid>>>,
+    signer: TokenSigner,
+    known: ArcSwap<HashMap<QueueId, Arc<PublishedQueue>>>,
     reloading: Mutex<()>,
-    join: Coalescer<store::Join>,
-    poll: Coalescer<store::Poll>,
-    leave: Coalescer<store::Leave>,
-    watches: Watches,
+    join: Coalescer<store::JoinBatch>,
+    poll: Coalescer<store::PollBatch>,
+    leave: Coalescer<store::LeaveBatch>,
+    watches: SnapshotCache,
     ending: CancellationToken,
-    passes: ArcSwap<PassKeys>,
+    passes: ArcSwap<AdmissionJwtKeys>,
 }
 
 /// Where the holder of a token stands, and how the line looks around them.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct Ticket {
     /// Who and where.
     pub claims: Claims,
     /// Waiting, active or expired.
-    pub standing: Standing,
+    pub standing: AdmissionState,
     /// The line.
-    pub line: Line,
+    pub line: QueueState,
     /// Seconds until let in, when known.
     pub estimated_wait_seconds: Option<u64>,
 }
 
 /// Where a user stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum AdmissionState {
     /// In line, at a 1-based position.
     Waiting {
         /// The position.
@@ -107,17 +107,22 @@ pub enum Standing {
     Expired,
 }
 
-impl Queue {
-    /// A line over Redis and MySQL, whose tokens `signer` signs and whose streams end with `ending`. Call [`Queue::reload`] before serving.
-    pub fn new(redis: Redis, mysql: MySqlPool, signer: Signer, ending: CancellationToken) -> Self {
+impl QueueService {
+    /// A line over Redis and MySQL, whose tokens `signer` signs and whose streams end with `ending`. Call [`QueueService::reload`] before serving.
+    pub fn new(
+        redis: RedisClient,
+        mysql: MySqlPool,
+        signer: TokenSigner,
+        ending: CancellationToken,
+    ) -> Self {
         Self {
             signer,
             known: ArcSwap::default(),
             reloading: Mutex::new(()),
-            join: Coalescer::new(store::Join(redis.clone()), MAX_WAITING),
-            poll: Coalescer::new(store::Poll(redis.clone()), MAX_WAITING),
-            leave: Coalescer::new(store::Leave(redis.clone()), MAX_WAITING),
-            watches: Watches::default(),
+            join: Coalescer::new(store::JoinBatch(redis.clone()), MAX_WAITING),
+            poll: Coalescer::new(store::PollBatch(redis.clone()), MAX_WAITING),
+            leave: Coalescer::new(store::LeaveBatch(redis.clone()), MAX_WAITING),
+            watches: SnapshotCache::default(),
             ending,
             passes: ArcSwap::default(),
             redis,
@@ -126,44 +131,49 @@ impl Queue {
     }
 
     /// Puts a user in line, or says where they stand already. The flag says whether the place is new.
-    pub async fn join(self: &Arc<Self>, queue: &QueueId, user: UserId) -> Result<(Place, bool), Error> {
+    pub async fn join(
+        self: &Arc<Self>,
+        queue: &QueueId,
+        user: UserId,
+    ) -> Result<(Ticket, bool), Error> {
         let settings = self.settings(queue).ok_or(Error::NotFound)?;
-        let (front, joined) = self.with_settings(queue, || self.join.submit(queue.clone(), user)).await?;
+        let (front, joined) =
+            self.with_settings(queue, || self.join.submit(queue.clone(), user)).await?;
         match joined {
-            store::Joined::Placed { score, seen, fresh } => {
+            store::JoinOutcome::Placed { score, seen, fresh } => {
                 let snapshot = self.snapshot(queue).await?;
                 let claims = Claims { queue: queue.clone(), user, score };
                 Ok((place(claims, seen, &snapshot, front, &settings.settings), fresh))
             }
-            store::Joined::Closed => Err(Error::Closed),
-            store::Joined::Full => Err(Error::Full),
+            store::JoinOutcome::Closed => Err(Error::Closed),
+            store::JoinOutcome::Full => Err(Error::Full),
         }
     }
 
     /// Where the holder of a token stands: from memory while they wait, from Redis once the front has come to them. A promoted user who asks has shown up.
-    pub async fn poll(self: &Arc<Self>, claims: &Claims) -> Result<Place, Error> {
+    pub async fn poll(self: &Arc<Self>, claims: &Claims) -> Result<Ticket, Error> {
         self.settings(&claims.queue).ok_or(Error::NotFound)?;
         self.stand(claims, &*self.snapshot_knowing(&claims.queue, claims.score).await?).await
     }
 
     /// Where the holder of a token stands, given a snapshot.
-    async fn stand(&self, claims: &Claims, snapshot: &Snapshot) -> Result<Place, Error> {
+    async fn stand(&self, claims: &Claims, snapshot: &Snapshot) -> Result<Ticket, Error> {
         let settings = self.settings(&claims.queue).ok_or(Error::NotFound)?;
         let seen = self.seen(claims, snapshot).await?;
         Ok(place(claims.clone(), seen, snapshot, None, &settings.settings))
     }
 
-    async fn seen(&self, claims: &Claims, snapshot: &Snapshot) -> Result<Seen, Error> {
+    async fn seen(&self, claims: &Claims, snapshot: &Snapshot) -> Result<MembershipState, Error> {
         if !snapshot.is_in_line(claims.score) {
             self.ask(claims).await
         } else if self.watches.of(&claims.queue).is_given_up(claims.score) {
-            Ok(Seen::Expired)
+            Ok(MembershipState::Expired)
         } else {
-            Ok(Seen::Waiting)
+            Ok(MembershipState::Waiting)
         }
     }
 
-    async fn ask(&self, claims: &Claims) -> Result<Seen, Error> {
+    async fn ask(&self, claims: &Claims) -> Result<MembershipState, Error> {
         let request = (claims.user, claims.score);
         self.with_settings(&claims.queue, || self.poll.submit(claims.queue.clone(), request)).await
     }
@@ -175,11 +185,11 @@ impl Queue {
     pub async fn require_active(self: &Arc<Self>, claims: &Claims) -> Result<(), Error> {
         self.settings(&claims.queue).ok_or(Error::NotFound)?;
         match self.ask(claims).await? {
-            Seen::Active { .. } => Ok(()),
-            Seen::Waiting => {
-                Err(Error::NotAdmitted { poll_after_ms: self.poll(claims).await?.poll_after_ms(0.0) })
-            }
-            Seen::Expired => Err(Error::TokenExpired),
+            MembershipState::Active { .. } => Ok(()),
+            MembershipState::Waiting => Err(Error::NotAdmitted {
+                poll_after_ms: self.poll(claims).await?.poll_after_ms(0.0),
+            }),
+            MembershipState::Expired => Err(Error::TokenExpired),
         }
     }
 
@@ -194,13 +204,16 @@ impl Queue {
     }
 
     /// The settings of a queue and the line as everybody may see it.
-    pub async fn overview(self: &Arc<Self>, queue: &QueueId) -> Result<(Arc<Laid>, Arc<Snapshot>), Error> {
+    pub async fn overview(
+        self: &Arc<Self>,
+        queue: &QueueId,
+    ) -> Result<(Arc<PublishedQueue>, Arc<Snapshot>), Error> {
         let settings = self.settings(queue).ok_or(Error::NotFound)?;
         Ok((settings, self.snapshot(queue).await?))
     }
 
     /// The pass of an active user, `until` a moment in milliseconds since 1970.
-    fn pass(&self, place: &Place, until: i64) -> Option<String> {
+    fn pass(&self, place: &Ticket, until: i64) -> Option<String> {
         self.passes.load().pass(&place.claims, place.line.now, until)
     }
 
@@ -222,7 +235,7 @@ impl Queue {
         self.signer.sign(claims)
     }
 
-    /// Whether [`Queue::sign`] would give a token that holds as it is.
+    /// Whether [`QueueService::sign`] would give a token that holds as it is.
     fn signs_like(&self, token: &str) -> bool {
         self.signer.signs_like(token)
     }
@@ -233,7 +246,7 @@ impl Queue {
     }
 
     /// The settings of a queue, if there is one.
-    pub fn settings(&self, queue: &QueueId) -> Option<Arc<Laid>> {
+    pub fn settings(&self, queue: &QueueId) -> Option<Arc<PublishedQueue>> {
         self.known.load().get(queue).cloned()
     }
 
@@ -248,7 +261,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`Error::Unsound`] with every field that is not; then nothing has changed.
-    pub async fn put(&self, queue: &QueueId, settings: Settings) -> Result<(), Error> {
+    pub async fn put(&self, queue: &QueueId, settings: QueueSettings) -> Result<(), Error> {
         let flaws = rules::flaws(&settings);
         if !flaws.is_empty() {
             return Err(Error::Unsound(flaws));
@@ -257,10 +270,12 @@ impl Queue {
         let now = sql::now(&mut tx).await?;
         let seed = match sql::one(&mut tx, queue).await? {
             // A seed that is public deals no further opening.
-            Some(before) if before.settings.opens_at.is_none_or(|opened| opened > now) => before.seed,
+            Some(before) if before.settings.opens_at.is_none_or(|opened| opened > now) => {
+                before.seed
+            }
             _ => new_seed(),
         };
-        let laid = Laid { settings, version, seed };
+        let laid = PublishedQueue { settings, version, seed };
         sql::put(&mut tx, queue, &laid).await?;
         store::configure(&self.redis, queue, &laid).await?;
         tx.commit().await.map_err(mysql::Error::from)?;
@@ -268,9 +283,15 @@ impl Queue {
     }
 
     /// Makes a queue with default settings within a change that is under way, unless it is there. Whoever needs it lays it.
-    pub async fn ensure(&self, tx: &mut MySqlConnection, version: u64, queue: &QueueId) -> Result<(), Error> {
+    pub async fn ensure(
+        &self,
+        tx: &mut MySqlConnection,
+        version: u64,
+        queue: &QueueId,
+    ) -> Result<(), Error> {
         if sql::one(tx, queue).await?.is_none() {
-            let laid = Laid { settings: Settings::default(), version, seed: new_seed() };
+            let laid =
+                PublishedQueue { settings: QueueSettings::default(), version, seed: new_seed() };
             sql::put(tx, queue, &laid).await?;
         }
         Ok(())
@@ -281,18 +302,21 @@ impl Queue {
         // One after the other, so that what was read first is not stored last.
         let _turn = self.reloading.lock().await;
         let mut connection = self.mysql.acquire().await.map_err(mysql::Error::from)?;
-        let known =
-            sql::all(&mut connection).await?.into_iter().map(|(id, laid)| (id, Arc::new(laid))).collect();
+        let known = sql::all(&mut connection)
+            .await?
+            .into_iter()
+            .map(|(id, laid)| (id, Arc::new(laid)))
+            .collect();
         self.known.store(Arc::new(known));
         self.watches.forget();
-        let mut keys = PassKeys::new(&sql::pass_keys(&mut connection).await?);
+        let mut keys = AdmissionJwtKeys::new(&sql::pass_keys(&mut connection).await?);
         if keys.is_empty() {
             drop(connection);
             let (mut tx, _) = definitions::lock(&self.mysql).await?;
             if sql::pass_keys(&mut tx).await?.is_empty() {
                 sql::add_pass_key(&mut tx).await?;
             }
-            keys = PassKeys::new(&sql::pass_keys(&mut tx).await?);
+            keys = AdmissionJwtKeys::new(&sql::pass_keys(&mut tx).await?);
             tx.commit().await.map_err(mysql::Error::from)?;
         }
         self.passes.store(Arc::new(keys));
@@ -327,38 +351,48 @@ impl Queue {
         &self.ending
     }
 
-    fn redis(&self) -> &Redis {
+    fn redis(&self) -> &RedisClient {
         &self.redis
     }
 }
 
-impl Place {
+impl Ticket {
     /// When to ask again, in milliseconds. `jitter` is from −1 to 1.
     pub fn poll_after_ms(&self, jitter: f64) -> u64 {
         let after = match self.standing {
-            Standing::Waiting { .. } => rules::poll_after(self.estimated_wait_seconds, jitter),
-            Standing::Active { .. } | Standing::Expired => rules::poll_after(None, jitter),
+            AdmissionState::Waiting { .. } => {
+                rules::poll_after(self.estimated_wait_seconds, jitter)
+            }
+            AdmissionState::Active { .. } | AdmissionState::Expired => {
+                rules::poll_after(None, jitter)
+            }
         };
         u64::try_from(after.as_millis()).unwrap_or(u64::MAX)
     }
 }
 
-fn place(claims: Claims, seen: Seen, snapshot: &Snapshot, front: Option<u64>, settings: &Settings) -> Place {
+fn place(
+    claims: Claims,
+    seen: MembershipState,
+    snapshot: &Snapshot,
+    front: Option<u64>,
+    settings: &QueueSettings,
+) -> Ticket {
     let (standing, estimated_wait_seconds) = match seen {
-        Seen::Waiting => {
+        MembershipState::Waiting => {
             let position = snapshot.position(claims.score, front);
             let wait = rules::estimated_wait_seconds(position, &snapshot.line, settings);
-            (Standing::Waiting { position }, wait)
+            (AdmissionState::Waiting { position }, wait)
         }
-        Seen::Active { until } => (Standing::Active { until }, None),
-        Seen::Expired => (Standing::Expired, None),
+        MembershipState::Active { until } => (AdmissionState::Active { until }, None),
+        MembershipState::Expired => (AdmissionState::Expired, None),
     };
     let mut line = snapshot.line.clone();
-    if let Standing::Waiting { position } = standing {
+    if let AdmissionState::Waiting { position } = standing {
         // Who has just joined is not yet counted.
         line.waiting = line.waiting.max(position);
     }
-    Place { claims, standing, line, estimated_wait_seconds }
+    Ticket { claims, standing, line, estimated_wait_seconds }
 }
 
 fn new_seed() -> String {

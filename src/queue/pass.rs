@@ -20,7 +20,7 @@ use crate::ids::{QueueId, UserId};
 const REMEMBERED: usize = 4_096;
 
 /// A key as MySQL keeps it.
-pub(super) struct StoredKey {
+pub(super) struct StoredPassKey {
     pub(super) kid: String,
     /// PKCS #8.
     pub(super) pkcs8: Vec<u8>,
@@ -30,21 +30,21 @@ pub(super) struct StoredKey {
 
 /// The keys of this moment.
 #[derive(Default)]
-pub(super) struct PassKeys {
+pub(super) struct AdmissionJwtKeys {
     /// Newest first.
     keys: Vec<(String, Ed25519KeyPair)>,
     signing: usize,
-    recent: Mutex<Recent>,
+    recent: Mutex<RecentPasses>,
 }
 
 /// The passes signed last, by user, queue and second of their end. What was not asked for while as many others were is forgotten.
 #[derive(Default)]
-struct Recent {
+struct RecentPasses {
     newer: HashMap<(UserId, QueueId, i64), String>,
     older: HashMap<(UserId, QueueId, i64), String>,
 }
 
-impl Recent {
+impl RecentPasses {
     fn get(&self, whose: &(UserId, QueueId, i64)) -> Option<String> {
         self.newer.get(whose).or_else(|| self.older.get(whose)).cloned()
     }
@@ -58,17 +58,20 @@ impl Recent {
 }
 
 /// Makes a key.
-pub(super) fn make() -> Option<StoredKey> {
+pub(super) fn make() -> Option<StoredPassKey> {
     let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).ok()?;
     let kid = format!("{:016x}", rand::random::<u64>());
-    Some(StoredKey { kid, pkcs8: pkcs8.as_ref().to_vec(), ripe: false })
+    Some(StoredPassKey { kid, pkcs8: pkcs8.as_ref().to_vec(), ripe: false })
 }
 
-impl PassKeys {
+impl AdmissionJwtKeys {
     /// From the stored keys, newest first. The newest that is ripe signs; before any is, the oldest.
-    pub(super) fn new(stored: &[StoredKey]) -> Self {
-        let pair = |key: &StoredKey| Some((key.kid.clone(), Ed25519KeyPair::from_pkcs8(&key.pkcs8).ok()?));
-        let signing = stored.iter().position(|key| key.ripe).unwrap_or(stored.len().saturating_sub(1));
+    pub(super) fn new(stored: &[StoredPassKey]) -> Self {
+        let pair = |key: &StoredPassKey| {
+            Some((key.kid.clone(), Ed25519KeyPair::from_pkcs8(&key.pkcs8).ok()?))
+        };
+        let signing =
+            stored.iter().position(|key| key.ripe).unwrap_or(stored.len().saturating_sub(1));
         Self { keys: stored.iter().filter_map(pair).collect(), signing, recent: Mutex::default() }
     }
 
@@ -92,7 +95,8 @@ impl PassKeys {
         let (kid, key) = self.keys.get(self.signing)?;
         let header = json!({"alg": "EdDSA", "typ": "JWT", "kid": kid});
         let body = json!({"aud": claims.queue, "sub": claims.user, "iat": now / 1_000, "exp": until / 1_000});
-        let mut token = format!("{}.{}", BASE64.encode(header.to_string()), BASE64.encode(body.to_string()));
+        let mut token =
+            format!("{}.{}", BASE64.encode(header.to_string()), BASE64.encode(body.to_string()));
         let signature = key.sign(token.as_bytes());
         token.push('.');
         BASE64.encode_string(signature.as_ref(), &mut token);
@@ -120,30 +124,35 @@ mod tests {
     }
 
     /// As another backend would: key by kid from the set, signature over the first two parts.
-    fn verified(keys: &PassKeys, pass: &str) -> serde_json::Value {
+    fn verified(keys: &AdmissionJwtKeys, pass: &str) -> serde_json::Value {
         let (signed, signature) = pass.rsplit_once('.').unwrap();
         let (header, body) = signed.split_once('.').unwrap();
         let json = |part: &str| -> serde_json::Value {
             serde_json::from_slice(&BASE64.decode(part).unwrap()).unwrap()
         };
         let set = keys.jwks();
-        let key =
-            set["keys"].as_array().unwrap().iter().find(|key| key["kid"] == json(header)["kid"]).unwrap();
-        let public = UnparsedPublicKey::new(&ED25519, BASE64.decode(key["x"].as_str().unwrap()).unwrap());
+        let key = set["keys"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|key| key["kid"] == json(header)["kid"])
+            .unwrap();
+        let public =
+            UnparsedPublicKey::new(&ED25519, BASE64.decode(key["x"].as_str().unwrap()).unwrap());
         public.verify(signed.as_bytes(), &BASE64.decode(signature).unwrap()).unwrap();
         json(body)
     }
 
     #[test]
     fn a_pass_is_checked_with_the_published_key_alone() {
-        let keys = PassKeys::new(&[make().unwrap()]);
+        let keys = AdmissionJwtKeys::new(&[make().unwrap()]);
         let body = verified(&keys, &keys.pass(&claims(), 5_000, 65_999).unwrap());
         assert_eq!(body, json!({"aud": "demo", "sub": claims().user, "iat": 5, "exp": 65}));
     }
 
     #[test]
     fn a_pass_is_signed_once_for_each_slot() {
-        let keys = PassKeys::new(&[make().unwrap()]);
+        let keys = AdmissionJwtKeys::new(&[make().unwrap()]);
         let pass = |user: u128, until| {
             let claims = Claims { user: uuid::Uuid::from_u128(user).into(), ..claims() };
             keys.pass(&claims, until - 1_000, until).unwrap()
@@ -159,9 +168,9 @@ mod tests {
 
     #[test]
     fn a_new_key_is_published_before_it_signs() {
-        let (new, old) = (make().unwrap(), StoredKey { ripe: true, ..make().unwrap() });
+        let (new, old) = (make().unwrap(), StoredPassKey { ripe: true, ..make().unwrap() });
         let kid = old.kid.clone();
-        let keys = PassKeys::new(&[new, old]);
+        let keys = AdmissionJwtKeys::new(&[new, old]);
         assert_eq!(keys.jwks()["keys"].as_array().unwrap().len(), 2);
         let pass = keys.pass(&claims(), 0, 1_000).unwrap();
         let header = BASE64.decode(pass.split('.').next().unwrap()).unwrap();

@@ -11,8 +11,8 @@ use futures::StreamExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::arrivals::Arrivals;
-use super::{Error, Queue, store};
+use super::arrivals::ArrivalTimes;
+use super::{Error, QueueService, store};
 use crate::ids::QueueId;
 use crate::redis;
 use crate::telemetry::Metric;
@@ -25,7 +25,7 @@ const SHORTEST: Duration = Duration::from_millis(5);
 const PARALLEL: usize = 16;
 
 /// Runs until `stop`.
-pub async fn run(queue: Arc<Queue>, stop: CancellationToken) {
+pub async fn run(queue: Arc<QueueService>, stop: CancellationToken) {
     let mut due: HashMap<QueueId, Instant> = HashMap::new();
     let arrivals = Mutex::new(HashMap::new());
     loop {
@@ -36,8 +36,8 @@ pub async fn run(queue: Arc<Queue>, stop: CancellationToken) {
         let ripe: Vec<QueueId> =
             known.into_iter().filter(|id| due.get(id).is_none_or(|at| *at <= now)).collect();
         let (queue, arrivals) = (&queue, &arrivals);
-        let looks =
-            futures::stream::iter(ripe).map(async |id| (id.clone(), look(queue, &id, arrivals).await));
+        let looks = futures::stream::iter(ripe)
+            .map(async |id| (id.clone(), look(queue, &id, arrivals).await));
         let looked: Vec<_> = looks.buffer_unordered(PARALLEL).collect().await;
         let now = Instant::now();
         due.extend(looked.into_iter().map(|(id, pause)| (id, now + pause)));
@@ -50,14 +50,14 @@ pub async fn run(queue: Arc<Queue>, stop: CancellationToken) {
 }
 
 /// When places were dealt, by queue.
-type AllArrivals = Mutex<HashMap<QueueId, Arrivals>>;
+type ArrivalsByQueue = Mutex<HashMap<QueueId, ArrivalTimes>>;
 
-fn lock(arrivals: &AllArrivals) -> MutexGuard<'_, HashMap<QueueId, Arrivals>> {
+fn lock(arrivals: &ArrivalsByQueue) -> MutexGuard<'_, HashMap<QueueId, ArrivalTimes>> {
     arrivals.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Counts those whom one call let in, and for how long each of them had waited.
-fn count_admitted(arrivals: &AllArrivals, id: &QueueId, done: &store::Promoted) {
+fn count_admitted(arrivals: &ArrivalsByQueue, id: &QueueId, done: &store::PromoteOutcome) {
     let mut arrivals = lock(arrivals);
     let arrivals = arrivals.entry(id.clone()).or_default();
     arrivals.note(done.newest, done.now);
@@ -78,7 +78,7 @@ fn count_admitted(arrivals: &AllArrivals, id: &QueueId, done: &store::Promoted) 
 }
 
 /// One look at one queue; gives the pause until the next.
-async fn look(queue: &Queue, id: &QueueId, arrivals: &AllArrivals) -> Duration {
+async fn look(queue: &QueueService, id: &QueueId, arrivals: &ArrivalsByQueue) -> Duration {
     match queue.promote(id).await {
         Ok(done) => {
             let labels = [("queue", id.as_str())];
@@ -98,10 +98,10 @@ async fn look(queue: &Queue, id: &QueueId, arrivals: &AllArrivals) -> Duration {
     }
 }
 
-impl Queue {
+impl QueueService {
     /// Lets in whom the bucket allows. Lays the settings anew when Redis holds others than this instance knows: a change whose commit failed
     /// after it was laid is undone here.
-    async fn promote(&self, id: &QueueId) -> Result<store::Promoted, Error> {
+    async fn promote(&self, id: &QueueId) -> Result<store::PromoteOutcome, Error> {
         let done = self.with_settings(id, || store::promote(self.redis(), id)).await?;
         if self.settings(id).is_some_and(|known| known.version != done.version) {
             self.lay(id).await?;

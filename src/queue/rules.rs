@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::settings::{Mode, Order, Settings};
-use super::snapshot::Line;
+use super::settings::{QueueMode, QueueOrder, QueueSettings};
+use super::snapshot::QueueState;
 use crate::time::{MUST_BE_STORABLE, is_storable};
 
 /// The span over which admissions are counted for the estimate, in seconds. `lua/lib/bucket.lua` keeps it.
@@ -17,7 +17,7 @@ const FAR: f64 = 10_000.0;
 pub type Flaw = (&'static str, String);
 
 /// Checks settings against their ranges and against each other.
-pub(super) fn flaws(settings: &Settings) -> Vec<Flaw> {
+pub(super) fn flaws(settings: &QueueSettings) -> Vec<Flaw> {
     let mut flaws = Vec::new();
     let mut range = |field, value: u32, from: u32, to: u32| {
         if !(from..=to).contains(&value) {
@@ -55,7 +55,10 @@ pub(super) fn flaws(settings: &Settings) -> Vec<Flaw> {
         }
         _ => {}
     }
-    if settings.order == Order::Lottery && settings.opens_at.is_none() && settings.mode != Mode::Prequeue {
+    if settings.order == QueueOrder::Lottery
+        && settings.opens_at.is_none()
+        && settings.mode != QueueMode::Prequeue
+    {
         flaws.push(("order", "lottery needs opens_at: places are dealt before the opening".into()));
     }
     flaws
@@ -65,12 +68,17 @@ pub(super) fn flaws(settings: &Settings) -> Vec<Flaw> {
 ///
 /// The pace is the best that was measured over 30 seconds since the settings last changed, and never faster than they allow. Since that only grows and a
 /// position only falls, an estimate never goes up while the settings stand still; when the line slows down, it stops falling.
-pub(super) fn estimated_wait_seconds(position: u64, line: &Line, settings: &Settings) -> Option<u64> {
-    if line.mode != Mode::Open || line.recent == 0 {
+pub(super) fn estimated_wait_seconds(
+    position: u64,
+    line: &QueueState,
+    settings: &QueueSettings,
+) -> Option<u64> {
+    if line.mode != QueueMode::Open || line.recent == 0 {
         return None;
     }
     let measured = line.peak.max(line.recent) as f64 / RATE_WINDOW_SECONDS;
-    let allowed = f64::from(settings.promote_per_interval) * 1_000.0 / f64::from(settings.interval_ms);
+    let allowed =
+        f64::from(settings.promote_per_interval) * 1_000.0 / f64::from(settings.interval_ms);
     let seconds = (position as f64 / measured.min(allowed)).ceil();
     #[expect(
         clippy::cast_possible_truncation,
@@ -95,25 +103,25 @@ mod tests {
 
     use super::*;
 
-    fn fields(settings: &Settings) -> Vec<&'static str> {
+    fn fields(settings: &QueueSettings) -> Vec<&'static str> {
         flaws(settings).into_iter().map(|(field, _)| field).collect()
     }
 
     #[test]
     fn the_defaults_are_sound() {
-        assert!(flaws(&Settings::default()).is_empty());
+        assert!(flaws(&QueueSettings::default()).is_empty());
     }
 
     #[test]
     fn every_range_has_two_ends() {
-        let zero = Settings {
+        let zero = QueueSettings {
             promote_per_interval: 0,
             interval_ms: 99,
             max_active: 0,
             active_seconds: 0,
             claim_seconds: 0,
             max_waiting: Some(0),
-            ..Settings::default()
+            ..QueueSettings::default()
         };
         let all = [
             "promote_per_interval",
@@ -124,14 +132,14 @@ mod tests {
             "max_waiting",
         ];
         assert_eq!(fields(&zero), all);
-        let huge = Settings {
+        let huge = QueueSettings {
             promote_per_interval: u32::MAX,
             interval_ms: u32::MAX,
             max_active: u32::MAX,
             active_seconds: u32::MAX,
             claim_seconds: u32::MAX,
             max_waiting: Some(u32::MAX),
-            ..Settings::default()
+            ..QueueSettings::default()
         };
         assert_eq!(fields(&huge), all);
     }
@@ -140,7 +148,8 @@ mod tests {
     fn times_stand_in_order() {
         let now = DateTime::<Utc>::UNIX_EPOCH + TimeDelta::days(20_000);
         let hour = TimeDelta::hours(1);
-        let mut settings = Settings { opens_at: Some(now), closes_at: Some(now), ..Settings::default() };
+        let mut settings =
+            QueueSettings { opens_at: Some(now), closes_at: Some(now), ..QueueSettings::default() };
         assert_eq!(fields(&settings), ["closes_at"]);
         settings.closes_at = Some(now + hour);
         settings.prequeue_starts_at = Some(now);
@@ -149,26 +158,31 @@ mod tests {
         assert!(fields(&settings).is_empty());
         settings.opens_at = None;
         assert_eq!(fields(&settings), ["prequeue_starts_at"]);
-        let lottery = Settings { order: Order::Lottery, ..Settings::default() };
+        let lottery = QueueSettings { order: QueueOrder::Lottery, ..QueueSettings::default() };
         assert_eq!(fields(&lottery), ["order"]);
     }
 
-    fn line(mode: Mode, recent: u64, peak: u64) -> Line {
-        Line { now: 0, mode, waiting: 100, active: 0, recent, peak, sold_out: false }
+    fn line(mode: QueueMode, recent: u64, peak: u64) -> QueueState {
+        QueueState { now: 0, mode, waiting: 100, active: 0, recent, peak, sold_out: false }
     }
 
     #[test]
     fn a_wait_is_known_only_while_people_are_let_in() {
-        let settings = Settings { promote_per_interval: 10, interval_ms: 1_000, ..Settings::default() };
-        let wait = |mode, recent, peak| estimated_wait_seconds(100, &line(mode, recent, peak), &settings);
-        assert_eq!(wait(Mode::Open, 0, 300), None);
-        assert_eq!(wait(Mode::Paused, 300, 300), None);
-        assert_eq!(wait(Mode::Open, 300, 300), Some(10));
-        assert_eq!(wait(Mode::Open, 30, 30), Some(100));
+        let settings = QueueSettings {
+            promote_per_interval: 10,
+            interval_ms: 1_000,
+            ..QueueSettings::default()
+        };
+        let wait =
+            |mode, recent, peak| estimated_wait_seconds(100, &line(mode, recent, peak), &settings);
+        assert_eq!(wait(QueueMode::Open, 0, 300), None);
+        assert_eq!(wait(QueueMode::Paused, 300, 300), None);
+        assert_eq!(wait(QueueMode::Open, 300, 300), Some(10));
+        assert_eq!(wait(QueueMode::Open, 30, 30), Some(100));
         // A line that slows down does not make those who wait wait longer than they were told.
-        assert_eq!(wait(Mode::Open, 30, 300), Some(10));
+        assert_eq!(wait(QueueMode::Open, 30, 300), Some(10));
         // A burst in the window does not promise more than the settings allow.
-        assert_eq!(wait(Mode::Open, 3_000, 3_000), Some(10));
+        assert_eq!(wait(QueueMode::Open, 3_000, 3_000), Some(10));
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::redis::Args;
+use crate::redis::ScriptArgs;
 
 /// What a queue does with those who come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = QueueMode)]
-pub enum Mode {
+pub enum QueueMode {
     /// Joins and promotions go on.
     Open,
     /// Joins go on, nobody is promoted.
@@ -20,7 +20,7 @@ pub enum Mode {
     Closed,
 }
 
-impl Mode {
+impl QueueMode {
     /// The word that the API, MySQL and the scripts use.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -43,14 +43,14 @@ impl Mode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = QueueOrder)]
-pub enum Order {
+pub enum QueueOrder {
     /// By arrival.
     Fifo,
     /// At random, from a seed that is fixed before the opening.
     Lottery,
 }
 
-impl Order {
+impl QueueOrder {
     /// The word that the API, MySQL and the scripts use.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -69,9 +69,9 @@ impl Order {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schema(as = QueueSettings)]
-pub struct Settings {
+pub struct QueueSettings {
     /// What the operator asks for; the mode that holds also follows the times below.
-    pub mode: Mode,
+    pub mode: QueueMode,
     /// At most so many are let in within any interval, 1…1,000,000.
     pub promote_per_interval: u32,
     /// The interval in milliseconds, 100…3,600,000.
@@ -91,15 +91,15 @@ pub struct Settings {
     /// Joins stand in the pre-queue from here on; null is at once.
     pub prequeue_starts_at: Option<DateTime<Utc>>,
     /// How places in the pre-queue are dealt.
-    pub order: Order,
+    pub order: QueueOrder,
     /// After Redis lost its state nobody is let in for so long, and whoever shows a token from before takes the old place again, 0…3,600.
     pub restore_seconds: u32,
 }
 
-impl Default for Settings {
+impl Default for QueueSettings {
     fn default() -> Self {
         Self {
-            mode: Mode::Open,
+            mode: QueueMode::Open,
             promote_per_interval: 100,
             interval_ms: 1_000,
             max_active: 1_000,
@@ -109,7 +109,7 @@ impl Default for Settings {
             opens_at: None,
             closes_at: None,
             prequeue_starts_at: None,
-            order: Order::Fifo,
+            order: QueueOrder::Fifo,
             restore_seconds: 30,
         }
     }
@@ -117,21 +117,21 @@ impl Default for Settings {
 
 /// Settings as MySQL keeps them: with the version of the definitions that wrote them, and the seed of the lottery.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Laid {
+pub struct PublishedQueue {
     /// The settings.
-    pub settings: Settings,
+    pub settings: QueueSettings,
     /// The definitions' version at their last change.
     pub version: u64,
     /// 32 hexadecimal digits from which the lottery's scores are derived. Secret until the opening.
     pub seed: String,
 }
 
-impl Laid {
+impl PublishedQueue {
     /// The fields that `lua/lib/settings.lua` reads.
-    pub(super) fn to_args(&self) -> Args {
+    pub(super) fn to_args(&self) -> ScriptArgs {
         let settings = &self.settings;
         let millis = |time: Option<DateTime<Utc>>| time.map(|time| time.timestamp_millis());
-        let mut args = Args::new();
+        let mut args = ScriptArgs::new();
         args.text(&self.version.to_string());
         args.text("mode").text(settings.mode.as_str());
         args.text("per_interval").int(settings.promote_per_interval.into());

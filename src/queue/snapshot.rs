@@ -32,7 +32,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::settings::Mode;
+use super::settings::QueueMode;
 
 /// Younger than this a snapshot is used as it is.
 pub(super) const FRESH: Duration = Duration::from_millis(100);
@@ -47,11 +47,11 @@ const MOST_MARKS: usize = 900;
 
 /// How the line looks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
+pub struct QueueState {
     /// Redis' clock, milliseconds since 1970.
     pub now: i64,
     /// The mode that holds.
-    pub mode: Mode,
+    pub mode: QueueMode,
     /// How many wait.
     pub waiting: u64,
     /// How many are active.
@@ -69,7 +69,7 @@ pub struct Line {
 pub struct Snapshot {
     pub(super) taken: Instant,
     /// The counts.
-    pub line: Line,
+    pub line: QueueState,
     /// How many were let in so far.
     pub admitted: u64,
     /// The lowest score in line.
@@ -105,7 +105,13 @@ impl Snapshot {
         let start = after.checked_sub(1).map(|at| self.marks[at]);
         let from_start = start.map(|(mark, before)| before + (score - mark) + 1);
         let from_front = front.max(self.front).map(|front| score.saturating_sub(front) + 1);
-        from_start.into_iter().chain(end).chain(from_front).min().unwrap_or(self.line.waiting).max(1)
+        from_start
+            .into_iter()
+            .chain(end)
+            .chain(from_front)
+            .min()
+            .unwrap_or(self.line.waiting)
+            .max(1)
     }
 }
 
@@ -135,13 +141,13 @@ fn least(score: u64) -> u64 {
 
 /// Places that were given up and that the front has not passed yet.
 #[derive(Debug, Default)]
-pub(super) struct GivenUp {
+pub(super) struct VacatedScores {
     pub(super) scores: HashSet<u64>,
     /// Up to where `q:left` was read.
     pub(super) cursor: Option<String>,
 }
 
-impl GivenUp {
+impl VacatedScores {
     /// Adds some, and forgets those that the front has passed.
     pub(super) fn add(&mut self, scores: impl IntoIterator<Item = u64>, front: Option<u64>) {
         self.scores.extend(scores);
@@ -159,15 +165,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::rules::estimated_wait_seconds;
-    use super::super::settings::Settings;
+    use super::super::settings::QueueSettings;
     use super::*;
 
     fn snapshot(line: &BTreeSet<u64>, marked_by: u64, newest: u64) -> Snapshot {
         let before = |score: u64| line.range(..score).count() as u64;
         let marks = marks(marked_by, newest).into_iter().map(|mark| (mark, before(mark))).collect();
-        let counts = Line {
+        let counts = QueueState {
             now: 0,
-            mode: Mode::Open,
+            mode: QueueMode::Open,
             waiting: line.len() as u64,
             active: 0,
             recent: 0,
@@ -200,7 +206,10 @@ mod tests {
             for pair in marks.windows(2) {
                 let length = pair[1] - pair[0];
                 assert!(length.is_power_of_two() && pair[0] % length == 0, "{pair:?}");
-                assert!(length <= least(pair[0]).max(pair[0].saturating_sub(front) / 16), "{pair:?}");
+                assert!(
+                    length <= least(pair[0]).max(pair[0].saturating_sub(front) / 16),
+                    "{pair:?}"
+                );
             }
         }
     }
@@ -215,17 +224,17 @@ mod tests {
     }
 
     #[derive(Debug, Clone)]
-    enum Step {
+    enum RankStep {
         Join(u16),
         Leave(prop::sample::Index),
         Promote(u8),
     }
 
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
+    fn steps() -> impl Strategy<Value = Vec<RankStep>> {
         let step = prop_oneof![
-            2 => (1_u16..400).prop_map(Step::Join),
-            3 => any::<prop::sample::Index>().prop_map(Step::Leave),
-            2 => any::<u8>().prop_map(Step::Promote),
+            2 => (1_u16..400).prop_map(RankStep::Join),
+            3 => any::<prop::sample::Index>().prop_map(RankStep::Leave),
+            2 => any::<u8>().prop_map(RankStep::Promote),
         ];
         prop::collection::vec(step, 1..60)
     }
@@ -242,7 +251,7 @@ mod tests {
             paces in prop::collection::vec(0_u64..600, 60),
             promote_per_interval in 1_u32..50,
         ) {
-            let settings = Settings { promote_per_interval, ..Settings::default() };
+            let settings = QueueSettings { promote_per_interval, ..QueueSettings::default() };
             let mut waits = std::collections::HashMap::new();
             let mut peak = 0;
             let mut line: BTreeSet<u64> = lottery;
@@ -251,13 +260,13 @@ mod tests {
             let mut front_before = line.first().copied().unwrap_or(ARRIVALS);
             for (step, recent) in steps.into_iter().zip(paces) {
                 match step {
-                    Step::Join(count) => {
+                    RankStep::Join(count) => {
                         for _ in 0..count {
                             next += 1;
                             line.insert(next);
                         }
                     }
-                    Step::Leave(index) => {
+                    RankStep::Leave(index) => {
                         // Whole runs leave, so that gaps grow wide.
                         let scores: Vec<u64> = line.iter().copied().collect();
                         if !scores.is_empty() {
@@ -267,7 +276,7 @@ mod tests {
                             }
                         }
                     }
-                    Step::Promote(count) => {
+                    RankStep::Promote(count) => {
                         for _ in 0..count {
                             line.pop_first();
                         }

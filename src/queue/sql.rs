@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, MySqlConnection};
 
-use super::pass::{self, StoredKey};
-use super::settings::{Laid, Mode, Order, Settings};
+use super::pass::{self, StoredPassKey};
+use super::settings::{PublishedQueue, QueueMode, QueueOrder, QueueSettings};
 use crate::ids::QueueId;
 use crate::mysql;
 use crate::partition::Partition;
@@ -33,7 +33,9 @@ const COLUMNS: &str = "id, version, mode, promote_per_interval, interval_ms, max
      max_waiting, opens_at, closes_at, prequeue_starts_at, placement, seed, restore_seconds";
 
 /// All queues.
-pub(super) async fn all(connection: &mut MySqlConnection) -> Result<Vec<(QueueId, Laid)>, mysql::Error> {
+pub(super) async fn all(
+    connection: &mut MySqlConnection,
+) -> Result<Vec<(QueueId, PublishedQueue)>, mysql::Error> {
     let sql = format!("SELECT {COLUMNS} FROM queues ORDER BY id");
     let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(connection).await?;
     Ok(rows.into_iter().filter_map(read).collect())
@@ -43,10 +45,12 @@ pub(super) async fn all(connection: &mut MySqlConnection) -> Result<Vec<(QueueId
 pub(super) async fn one(
     connection: &mut MySqlConnection,
     queue: &QueueId,
-) -> Result<Option<Laid>, mysql::Error> {
+) -> Result<Option<PublishedQueue>, mysql::Error> {
     let sql = format!("SELECT {COLUMNS} FROM queues WHERE id = ?");
-    let row: Option<Row> =
-        sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(queue.as_str()).fetch_optional(connection).await?;
+    let row: Option<Row> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        .bind(queue.as_str())
+        .fetch_optional(connection)
+        .await?;
     Ok(row.and_then(read).map(|(_, laid)| laid))
 }
 
@@ -54,12 +58,15 @@ pub(super) async fn one(
 pub(super) async fn put(
     connection: &mut MySqlConnection,
     queue: &QueueId,
-    laid: &Laid,
+    laid: &PublishedQueue,
 ) -> Result<(), mysql::Error> {
     let settings = &laid.settings;
     let marks = ["?"; 15].join(", ");
-    let updates =
-        COLUMNS.split(", ").filter(|c| *c != "id").map(|c| format!("{c} = VALUES({c})")).collect::<Vec<_>>();
+    let updates = COLUMNS
+        .split(", ")
+        .filter(|c| *c != "id")
+        .map(|c| format!("{c} = VALUES({c})"))
+        .collect::<Vec<_>>();
     let sql = format!(
         "INSERT INTO queues ({COLUMNS}) VALUES ({marks}) ON DUPLICATE KEY UPDATE {}",
         updates.join(", ")
@@ -85,9 +92,9 @@ pub(super) async fn put(
     Ok(())
 }
 
-fn read(row: Row) -> Option<(QueueId, Laid)> {
-    let settings = Settings {
-        mode: Mode::from_word(&row.mode)?,
+fn read(row: Row) -> Option<(QueueId, PublishedQueue)> {
+    let settings = QueueSettings {
+        mode: QueueMode::from_word(&row.mode)?,
         promote_per_interval: row.promote_per_interval,
         interval_ms: row.interval_ms,
         max_active: row.max_active,
@@ -97,21 +104,23 @@ fn read(row: Row) -> Option<(QueueId, Laid)> {
         opens_at: row.opens_at,
         closes_at: row.closes_at,
         prequeue_starts_at: row.prequeue_starts_at,
-        order: Order::from_word(&row.placement)?,
+        order: QueueOrder::from_word(&row.placement)?,
         restore_seconds: row.restore_seconds,
     };
-    Some((row.id.parse().ok()?, Laid { settings, version: row.version, seed: row.seed }))
+    Some((row.id.parse().ok()?, PublishedQueue { settings, version: row.version, seed: row.seed }))
 }
 
 /// The keys of passes that are published, newest first.
-pub(super) async fn pass_keys(connection: &mut MySqlConnection) -> Result<Vec<StoredKey>, mysql::Error> {
+pub(super) async fn pass_keys(
+    connection: &mut MySqlConnection,
+) -> Result<Vec<StoredPassKey>, mysql::Error> {
     let rows: Vec<(String, Vec<u8>, bool)> = sqlx::query_as(
         "SELECT kid, pkcs8, created_at <= UTC_TIMESTAMP(3) - INTERVAL 2 MINUTE FROM pass_keys \
          WHERE retired_at IS NULL OR retired_at > UTC_TIMESTAMP(3) - INTERVAL 2 DAY ORDER BY created_at DESC, kid",
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(|(kid, pkcs8, ripe)| StoredKey { kid, pkcs8, ripe }).collect())
+    Ok(rows.into_iter().map(|(kid, pkcs8, ripe)| StoredPassKey { kid, pkcs8, ripe }).collect())
 }
 
 /// Adds a key for passes and retires the others.
@@ -130,7 +139,7 @@ pub(super) async fn add_pass_key(connection: &mut MySqlConnection) -> Result<(),
 
 /// One promotion as MySQL keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Promotion {
+pub(super) struct StoredPromotion {
     pub(super) from: i64,
     pub(super) to: i64,
     pub(super) count: u32,
@@ -142,14 +151,14 @@ pub(super) struct Promotion {
 pub(super) async fn promotions(
     connection: &mut MySqlConnection,
     queue: &QueueId,
-) -> Result<Vec<Promotion>, mysql::Error> {
+) -> Result<Vec<StoredPromotion>, mysql::Error> {
     let rows: Vec<(i64, i64, u32, DateTime<Utc>)> = sqlx::query_as(
         "SELECT from_score, to_score, count, promoted_at FROM promotions WHERE queue_id = ? ORDER BY n, partition_id, idx",
     )
     .bind(queue.as_str())
     .fetch_all(connection)
     .await?;
-    let promotion = |(from, to, count, at): (i64, i64, u32, DateTime<Utc>)| Promotion {
+    let promotion = |(from, to, count, at): (i64, i64, u32, DateTime<Utc>)| StoredPromotion {
         from,
         to,
         count,
@@ -163,8 +172,7 @@ pub(super) async fn losses(
     connection: &mut MySqlConnection,
     partition: Partition,
 ) -> Result<Vec<i64>, mysql::Error> {
-    let list =
-        "SELECT began_at FROM recoveries WHERE partition_id = ? AND laid_at IS NOT NULL ORDER BY began_at";
+    let list = "SELECT began_at FROM recoveries WHERE partition_id = ? AND laid_at IS NOT NULL ORDER BY began_at";
     let rows: Vec<DateTime<Utc>> =
         sqlx::query_scalar(list).bind(partition.get()).fetch_all(connection).await?;
     Ok(rows.into_iter().map(|at| at.timestamp_millis()).collect())
@@ -172,5 +180,7 @@ pub(super) async fn losses(
 
 /// MySQL's clock.
 pub(super) async fn now(connection: &mut MySqlConnection) -> Result<DateTime<Utc>, mysql::Error> {
-    Ok(sqlx::query_scalar("SELECT CAST(UTC_TIMESTAMP(3) AS DATETIME(3))").fetch_one(connection).await?)
+    Ok(sqlx::query_scalar("SELECT CAST(UTC_TIMESTAMP(3) AS DATETIME(3))")
+        .fetch_one(connection)
+        .await?)
 }

@@ -3,15 +3,18 @@
 use std::time::Instant;
 
 use crate::ids::{QueueId, UserId};
-use crate::redis::{Args, Batch, Error, Place, Redis, Reply, Script, Words, scripts};
+use crate::redis::{
+    BatchOperation, Error, KeyScope, LuaScript, RedisClient, ReplyReader, ScriptArgs, ScriptReply,
+    scripts,
+};
 
-use super::settings::{Laid, Mode};
-use super::snapshot::{Line, Snapshot};
+use super::settings::{PublishedQueue, QueueMode};
+use super::snapshot::{QueueState, Snapshot};
 use crate::telemetry::Metric;
 
 /// Where a user stands in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(super) enum MembershipState {
     /// In line.
     Waiting,
     /// Let in until a moment, milliseconds since 1970.
@@ -22,11 +25,11 @@ pub(super) enum Seen {
 
 /// What came of joining.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Joined {
+pub(super) enum JoinOutcome {
     /// The user has a place; `fresh` when this call gave it.
     Placed {
         score: u64,
-        seen: Seen,
+        seen: MembershipState,
         fresh: bool,
     },
     Closed,
@@ -35,7 +38,7 @@ pub(super) enum Joined {
 
 /// What one promotion did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Promoted {
+pub(super) struct PromoteOutcome {
     pub(super) waiting: u64,
     pub(super) active: u64,
     pub(super) promoted: u64,
@@ -51,32 +54,35 @@ pub(super) struct Promoted {
     pub(super) scores: Option<(u64, u64)>,
 }
 
-fn mode(words: &mut Words) -> Result<Mode, Error> {
+fn mode(words: &mut ReplyReader) -> Result<QueueMode, Error> {
     let word = words.text()?;
-    Mode::from_word(&word).ok_or_else(|| Error::Protocol(format!("mode {word}")))
+    QueueMode::from_word(&word).ok_or_else(|| Error::Protocol(format!("mode {word}")))
 }
 
 /// `queue/join`.
-pub(super) struct Join(pub(super) Redis);
+pub(super) struct JoinBatch(pub(super) RedisClient);
 
-impl Batch for Join {
+impl BatchOperation for JoinBatch {
     type Entity = QueueId;
     type Request = UserId;
     /// With the front of the line right after the call.
-    type Answer = (Option<u64>, Joined);
+    type Answer = (Option<u64>, JoinOutcome);
 
-    fn script(&self) -> &'static Script {
+    fn script(&self) -> &'static LuaScript {
         &scripts::QUEUE_JOIN
     }
 
     async fn call(&self, queue: &QueueId, users: &[UserId]) -> Result<Vec<Self::Answer>, Error> {
-        let mut args = Args::new();
+        let mut args = ScriptArgs::new();
         args.text(queue.as_str());
         for user in users {
             args.bytes(user.as_bytes());
         }
-        let mut words =
-            self.0.call(self.script(), Place::queue(self.0.keys(), queue), args).await?.words()?;
+        let mut words = self
+            .0
+            .call(self.script(), KeyScope::queue(self.0.keys(), queue), args)
+            .await?
+            .words()?;
         words.int()?;
         let front = u64::try_from(words.int()?).ok();
         let (replies, mut untils) = (numbers(words.word()?)?, words.word()?.words()?);
@@ -90,9 +96,13 @@ impl Batch for Join {
 }
 
 /// Those who were let in at once did not wait.
-fn count_admitted(queue: &QueueId, answers: &[(Option<u64>, Joined)]) {
-    let at_once =
-        |joined: &Joined| matches!(joined, Joined::Placed { seen: Seen::Active { .. }, fresh: true, .. });
+fn count_admitted(queue: &QueueId, answers: &[(Option<u64>, JoinOutcome)]) {
+    let at_once = |joined: &JoinOutcome| {
+        matches!(
+            joined,
+            JoinOutcome::Placed { seen: MembershipState::Active { .. }, fresh: true, .. }
+        )
+    };
     let admitted = answers.iter().filter(|(_, joined)| at_once(joined)).count();
     if admitted > 0 {
         let labels = [("queue", queue.as_str())];
@@ -102,77 +112,81 @@ fn count_admitted(queue: &QueueId, answers: &[(Option<u64>, Joined)]) {
 }
 
 /// Reads 8 × score + state; `untils` are the ends of the slots of all active users, in order.
-fn joined(word: u64, untils: &mut Words) -> Result<Joined, Error> {
+fn joined(word: u64, untils: &mut ReplyReader) -> Result<JoinOutcome, Error> {
     let (score, state) = (word >> 3, word & 7);
     let seen = match state {
-        1 | 2 => Seen::Waiting,
-        3 | 4 => Seen::Active { until: untils.int()? },
-        5 => return Ok(Joined::Closed),
-        6 => return Ok(Joined::Full),
+        1 | 2 => MembershipState::Waiting,
+        3 | 4 => MembershipState::Active { until: untils.int()? },
+        5 => return Ok(JoinOutcome::Closed),
+        6 => return Ok(JoinOutcome::Full),
         other => return Err(Error::Protocol(format!("state {other}"))),
     };
-    Ok(Joined::Placed { score, seen, fresh: matches!(state, 1 | 3) })
+    Ok(JoinOutcome::Placed { score, seen, fresh: matches!(state, 1 | 3) })
 }
 
 /// `queue/poll`.
-pub(super) struct Poll(pub(super) Redis);
+pub(super) struct PollBatch(pub(super) RedisClient);
 
-impl Batch for Poll {
+impl BatchOperation for PollBatch {
     type Entity = QueueId;
     type Request = (UserId, u64);
-    type Answer = Seen;
+    type Answer = MembershipState;
 
-    fn script(&self) -> &'static Script {
+    fn script(&self) -> &'static LuaScript {
         &scripts::QUEUE_POLL
     }
 
-    async fn call(&self, queue: &QueueId, holders: &[(UserId, u64)]) -> Result<Vec<Seen>, Error> {
-        let place = Place::queue(self.0.keys(), queue);
+    async fn call(
+        &self,
+        queue: &QueueId,
+        holders: &[(UserId, u64)],
+    ) -> Result<Vec<MembershipState>, Error> {
+        let place = KeyScope::queue(self.0.keys(), queue);
         let mut words = self.0.call(self.script(), place, holders_args(holders)).await?.words()?;
         words.int()?;
         words.rest().map(seen).collect()
     }
 }
 
-fn holders_args(holders: &[(UserId, u64)]) -> Args {
-    let mut args = Args::new();
+fn holders_args(holders: &[(UserId, u64)]) -> ScriptArgs {
+    let mut args = ScriptArgs::new();
     for (user, score) in holders {
         args.bytes(user.as_bytes()).text(&score.to_string());
     }
     args
 }
 
-fn seen(reply: Reply) -> Result<Seen, Error> {
+fn seen(reply: ScriptReply) -> Result<MembershipState, Error> {
     let mut words = reply.words()?;
     Ok(match words.int()? {
-        1 => Seen::Waiting,
-        2 => Seen::Active { until: words.int()? },
-        3 => Seen::Expired,
+        1 => MembershipState::Waiting,
+        2 => MembershipState::Active { until: words.int()? },
+        3 => MembershipState::Expired,
         other => return Err(Error::Protocol(format!("state {other}"))),
     })
 }
 
 /// `queue/leave`. The answer says whether there was a place or slot to give up.
-pub(super) struct Leave(pub(super) Redis);
+pub(super) struct LeaveBatch(pub(super) RedisClient);
 
-impl Batch for Leave {
+impl BatchOperation for LeaveBatch {
     type Entity = QueueId;
     type Request = (UserId, u64);
     type Answer = bool;
 
-    fn script(&self) -> &'static Script {
+    fn script(&self) -> &'static LuaScript {
         &scripts::QUEUE_LEAVE
     }
 
     async fn call(&self, queue: &QueueId, holders: &[(UserId, u64)]) -> Result<Vec<bool>, Error> {
-        let place = Place::queue(self.0.keys(), queue);
+        let place = KeyScope::queue(self.0.keys(), queue);
         let words = self.0.call(self.script(), place, holders_args(holders)).await?.words()?;
         words.rest().map(|state| Ok(state.int()? == 1)).collect()
     }
 }
 
 /// What one look at a line gave.
-pub(super) struct Look {
+pub(super) struct SnapshotReading {
     pub(super) snapshot: Snapshot,
     pub(super) cursor: String,
     pub(super) given_up: Vec<u64>,
@@ -180,20 +194,22 @@ pub(super) struct Look {
 
 /// `queue/snapshot`. Places given up after `cursor` are told, and how many stand before each of `marks`.
 pub(super) async fn snapshot(
-    redis: &Redis,
+    redis: &RedisClient,
     queue: &QueueId,
     cursor: &str,
     marks: &[u64],
-) -> Result<Look, Error> {
-    let mut args = Args::new();
+) -> Result<SnapshotReading, Error> {
+    let mut args = ScriptArgs::new();
     args.text(cursor);
     for mark in marks {
         args.text(&mark.to_string());
     }
     let taken = Instant::now();
-    let mut words =
-        redis.call(&scripts::QUEUE_SNAPSHOT, Place::queue(redis.keys(), queue), args).await?.words()?;
-    let line = Line {
+    let mut words = redis
+        .call(&scripts::QUEUE_SNAPSHOT, KeyScope::queue(redis.keys(), queue), args)
+        .await?
+        .words()?;
+    let line = QueueState {
         now: words.int()?,
         mode: mode(&mut words)?,
         waiting: words.count()?,
@@ -209,24 +225,25 @@ pub(super) async fn snapshot(
     let before = numbers(words.word()?)?;
     let marks = marks.iter().copied().zip(before).collect();
     let asks_below = words.count()?;
-    Ok(Look {
+    Ok(SnapshotReading {
         snapshot: Snapshot { taken, line, admitted, front, newest, marks, asks_below },
         cursor,
         given_up,
     })
 }
 
-fn numbers(reply: Reply) -> Result<Vec<u64>, Error> {
-    let number =
-        |word: Reply| u64::try_from(word.int()?).map_err(|_| Error::Protocol("a score below zero".into()));
+fn numbers(reply: ScriptReply) -> Result<Vec<u64>, Error> {
+    let number = |word: ScriptReply| {
+        u64::try_from(word.int()?).map_err(|_| Error::Protocol("a score below zero".into()))
+    };
     reply.words()?.rest().map(number).collect()
 }
 
 /// `queue/promote`.
-pub(super) async fn promote(redis: &Redis, queue: &QueueId) -> Result<Promoted, Error> {
-    let mut args = Args::new();
+pub(super) async fn promote(redis: &RedisClient, queue: &QueueId) -> Result<PromoteOutcome, Error> {
+    let mut args = ScriptArgs::new();
     args.text(queue.as_str());
-    let place = Place::queue(redis.keys(), queue);
+    let place = KeyScope::queue(redis.keys(), queue);
     let mut words = redis.call(&scripts::QUEUE_PROMOTE, place, args).await?.words()?;
     let now = words.int()?;
     mode(&mut words)?;
@@ -236,32 +253,49 @@ pub(super) async fn promote(redis: &Redis, queue: &QueueId) -> Result<Promoted, 
     let wait_ms = u64::try_from(words.int()?).ok();
     let newest = words.count()?;
     let scores = u64::try_from(words.int()?).ok().zip(u64::try_from(words.int()?).ok());
-    Ok(Promoted { waiting, active, promoted, no_shows, version, wait_ms, now, newest, scores })
+    Ok(PromoteOutcome {
+        waiting,
+        active,
+        promoted,
+        no_shows,
+        version,
+        wait_ms,
+        now,
+        newest,
+        scores,
+    })
 }
 
 /// `queue/configure`.
-pub(super) async fn configure(redis: &Redis, queue: &QueueId, laid: &Laid) -> Result<(), Error> {
-    let place = Place::queue(redis.keys(), queue);
+pub(super) async fn configure(
+    redis: &RedisClient,
+    queue: &QueueId,
+    laid: &PublishedQueue,
+) -> Result<(), Error> {
+    let place = KeyScope::queue(redis.keys(), queue);
     redis.call(&scripts::QUEUE_CONFIGURE, place, laid.to_args()).await.map(drop)
 }
 
 /// `queue/members`. Users in line with their scores, from a 0-based position on.
 pub(super) async fn members(
-    redis: &Redis,
+    redis: &RedisClient,
     queue: &QueueId,
     first: i64,
     most: i64,
 ) -> Result<Vec<(UserId, u64)>, Error> {
-    let mut args = Args::new();
+    let mut args = ScriptArgs::new();
     args.int(first).int(most);
-    let words =
-        redis.call(&scripts::QUEUE_MEMBERS, Place::queue(redis.keys(), queue), args).await?.words()?;
+    let words = redis
+        .call(&scripts::QUEUE_MEMBERS, KeyScope::queue(redis.keys(), queue), args)
+        .await?
+        .words()?;
     let mut words = words.rest();
     let mut members = Vec::new();
     while let (Some(user), Some(score)) = (words.next(), words.next()) {
-        let user =
-            UserId::from_slice(&user.bytes()?).ok_or_else(|| Error::Protocol("wanted a user".into()))?;
-        let score = u64::try_from(score.int()?).map_err(|_| Error::Protocol("a score below zero".into()))?;
+        let user = UserId::from_slice(&user.bytes()?)
+            .ok_or_else(|| Error::Protocol("wanted a user".into()))?;
+        let score = u64::try_from(score.int()?)
+            .map_err(|_| Error::Protocol("a score below zero".into()))?;
         members.push((user, score));
     }
     Ok(members)

@@ -12,7 +12,7 @@ use axum::response::sse::{Event, Sse};
 use tokio::sync::watch;
 
 use super::dto::{TicketDto, ticket};
-use super::{Claims, Error, Place, Queue, Snapshot, Standing};
+use super::{AdmissionState, Claims, Error, QueueService, Snapshot, Ticket};
 
 /// A line that says nothing, so that nothing in between takes the connection for dead.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -24,26 +24,37 @@ const HEADERS: [(&str, &str); 2] = [("cache-control", "no-store"), ("x-accel-buf
 const RETRY_MS: std::ops::Range<u64> = 2_000..6_000;
 
 /// The part of a ticket whose change is worth an event.
-type Told = (Standing, Option<u64>, bool);
+type SentTicket = (AdmissionState, Option<u64>, bool);
 
-struct State {
-    queue: Arc<Queue>,
+struct StreamState {
+    queue: Arc<QueueService>,
     claims: Claims,
     /// For the first ticket: one that knows the place, which a tick of half a second ago may not.
     first: Option<Arc<Snapshot>>,
     ticks: watch::Receiver<Arc<Snapshot>>,
-    told: Option<Told>,
+    told: Option<SentTicket>,
     sent: Instant,
     asked: Instant,
 }
 
 /// The stream of one client: the ticket at once and whenever it changes, until it has expired or the service ends.
-pub(super) async fn events(queue: Arc<Queue>, claims: Claims) -> Result<impl IntoResponse, Error> {
+pub(super) async fn events(
+    queue: Arc<QueueService>,
+    claims: Claims,
+) -> Result<impl IntoResponse, Error> {
     queue.settings(&claims.queue).ok_or(Error::NotFound)?;
     let snapshot = queue.snapshot_knowing(&claims.queue, claims.score).await?;
     let ticks = queue.ticks(&claims.queue, snapshot.clone());
     let now = Instant::now();
-    let state = State { queue, claims, first: Some(snapshot), ticks, told: None, sent: now, asked: now };
+    let state = StreamState {
+        queue,
+        claims,
+        first: Some(snapshot),
+        ticks,
+        told: None,
+        sent: now,
+        asked: now,
+    };
     let events = futures::stream::unfold(Some(state), async |state| {
         let mut state = state?;
         let (event, last) = state.next().await?;
@@ -52,7 +63,7 @@ pub(super) async fn events(queue: Arc<Queue>, claims: Claims) -> Result<impl Int
     Ok((HEADERS, Sse::new(events)))
 }
 
-impl State {
+impl StreamState {
     /// The next event, and whether it is the last. `None` when the service ends.
     async fn next(&mut self) -> Option<(Event, bool)> {
         let ending = self.queue.ending().clone();
@@ -67,7 +78,7 @@ impl State {
                     self.sent = Instant::now();
                     return Some((
                         event(&ticket(&self.queue, &place, None), first),
-                        place.standing == Standing::Expired,
+                        place.standing == AdmissionState::Expired,
                     ));
                 }
             } else if self.told.is_none() {
@@ -81,10 +92,10 @@ impl State {
     }
 
     /// Where the user stands; `None` when there is nothing new to ask for, or the stores did not answer.
-    async fn look(&mut self) -> Option<Place> {
+    async fn look(&mut self) -> Option<Ticket> {
         let tick = self.ticks.borrow_and_update().clone();
         let snapshot = self.first.take().unwrap_or(tick);
-        if let Some((Standing::Active { until }, ..)) = self.told
+        if let Some((AdmissionState::Active { until }, ..)) = self.told
             && snapshot.line.now < until
             && self.asked.elapsed() < SLOT_CHECK
         {

@@ -29,9 +29,9 @@ pub struct Claims {
 }
 
 /// The keys that sign and check tokens, newest first. The newest signs, all of them check.
-pub struct Signer(Vec<(String, Hmac<Sha256>)>);
+pub struct TokenSigner(Vec<(String, Hmac<Sha256>)>);
 
-impl Signer {
+impl TokenSigner {
     /// From pairs of key id and secret, newest first.
     pub fn new(keys: &[(String, SecretString)]) -> Self {
         let keyed = |(kid, secret): &(String, SecretString)| {
@@ -58,7 +58,7 @@ impl Signer {
         token
     }
 
-    /// Whether a token that [`Signer::verify`] takes is what [`Signer::sign`] gives for its place: whether the newest key signed it.
+    /// Whether a token that [`TokenSigner::verify`] takes is what [`TokenSigner::sign`] gives for its place: whether the newest key signed it.
     pub fn signs_like(&self, token: &str) -> bool {
         token.split_once('.').is_some_and(|(kid, _)| kid == self.0[0].0)
     }
@@ -102,12 +102,16 @@ mod tests {
     }
 
     fn claims() -> Claims {
-        Claims { queue: "demo".parse().unwrap(), user: Uuid::from_u128(7).into(), score: (1 << 40) + 5 }
+        Claims {
+            queue: "demo".parse().unwrap(),
+            user: Uuid::from_u128(7).into(),
+            score: (1 << 40) + 5,
+        }
     }
 
     #[test]
     fn a_place_has_one_token() {
-        let signer = Signer::new(&[key("a", "first secret")]);
+        let signer = TokenSigner::new(&[key("a", "first secret")]);
         let token = signer.sign(&claims());
         assert_eq!(token, signer.sign(&claims()));
         assert_eq!(signer.verify(&token), Some(claims()));
@@ -115,7 +119,7 @@ mod tests {
 
     #[test]
     fn the_longest_token_is_still_read() {
-        let signer = Signer::new(&[key("k234567890123456", "first secret")]);
+        let signer = TokenSigner::new(&[key("k234567890123456", "first secret")]);
         let claims = Claims { queue: "q".repeat(64).parse().unwrap(), ..claims() };
         let token = signer.sign(&claims);
         assert!(token.len() <= MAX_LEN, "{}", token.len());
@@ -124,9 +128,9 @@ mod tests {
 
     #[test]
     fn an_older_key_still_checks_and_a_foreign_one_does_not() {
-        let old = Signer::new(&[key("a", "first secret")]);
-        let rotated = Signer::new(&[key("b", "second secret"), key("a", "first secret")]);
-        let foreign = Signer::new(&[key("a", "another secret")]);
+        let old = TokenSigner::new(&[key("a", "first secret")]);
+        let rotated = TokenSigner::new(&[key("b", "second secret"), key("a", "first secret")]);
+        let foreign = TokenSigner::new(&[key("a", "another secret")]);
         let token = old.sign(&claims());
         assert_eq!(rotated.verify(&token), Some(claims()));
         assert_eq!(foreign.verify(&token), None);
@@ -137,7 +141,7 @@ mod tests {
 
     #[test]
     fn the_mac_covers_every_character() {
-        let signer = Signer::new(&[key("a", "first secret"), key("b", "first secret")]);
+        let signer = TokenSigner::new(&[key("a", "first secret"), key("b", "first secret")]);
         let token = signer.sign(&claims());
         for at in 0..token.len() {
             let mut forged = token.clone().into_bytes();
@@ -154,8 +158,8 @@ mod tests {
         #[test]
         fn a_token_with_one_bit_flipped_is_none(queue in "[A-Za-z0-9_-]{1,64}", user: u128, score in 0..1_u64 << 53, old: bool) {
             let (first, second) = (key("k1", "first secret"), key("k2", "second secret"));
-            let signer = Signer::new(&[second.clone(), first.clone()]);
-            let signs = Signer::new(&[if old { first } else { second }]);
+            let signer = TokenSigner::new(&[second.clone(), first.clone()]);
+            let signs = TokenSigner::new(&[if old { first } else { second }]);
             let claims = Claims { queue: queue.parse().unwrap(), user: Uuid::from_u128(user).into(), score };
             let token = signs.sign(&claims);
             prop_assert_eq!(signer.verify(&token), Some(claims));
@@ -169,7 +173,7 @@ mod tests {
 
         #[test]
         fn no_text_makes_it_panic(token in "\\PC{0,200}") {
-            prop_assert_eq!(Signer::new(&[key("a", "first secret")]).verify(&token), None);
+            prop_assert_eq!(TokenSigner::new(&[key("a", "first secret")]).verify(&token), None);
         }
     }
 }

@@ -15,40 +15,41 @@ use uuid::Uuid;
 
 use super::dto::ticket;
 use super::gate::cookie;
-use super::{Error, Place, Queue, Standing};
-use crate::http::challenge::NoRobot;
-use crate::http::identity::{Callers, MaybeUser};
-use crate::http::path::Path;
-use crate::http::{Json, Problem};
+use super::{AdmissionState, Error, QueueService, Ticket};
+use crate::http::challenge::ChallengePassed;
+use crate::http::identity::{IdentityResolver, OptionalUser};
+use crate::http::path::PathParams;
+use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::{QueueId, UserId};
 
 /// How long a browser keeps the cookie, in seconds: longer than any wait.
 const KEPT_SECONDS: u32 = 86_400;
 
 /// The route of the page. It is no part of the contract: clients join by `POST /v1/queues/{queue}/tokens`.
-pub fn router() -> Router<Arc<Queue>> {
+pub fn router() -> Router<Arc<QueueService>> {
     Router::new().route("/waiting/{queue}/place", post(place))
 }
 
 /// The place of the cookie while it stands, else a new one.
 async fn place(
-    State(queue): State<Arc<Queue>>,
-    Extension(callers): Extension<Arc<Callers>>,
-    Path(id): Path<QueueId>,
-    MaybeUser(user): MaybeUser,
+    State(queue): State<Arc<QueueService>>,
+    Extension(callers): Extension<Arc<IdentityResolver>>,
+    PathParams(id): PathParams<QueueId>,
+    OptionalUser(user): OptionalUser,
     request: Request,
-) -> Result<Response, Problem> {
+) -> Result<Response, ProblemDetails> {
     if !is_of_our_page(request.headers()) {
-        return Err(Problem::forbidden("Only the waiting page itself may ask."));
+        return Err(ProblemDetails::forbidden("Only the waiting page itself may ask."));
     }
     queue.settings(&id).ok_or(Error::NotFound)?;
     if let Some(place) = kept(&queue, &id, user, request.headers()).await? {
         return Ok(answer(&queue, &place));
     }
     let (mut parts, _) = request.into_parts();
-    NoRobot::from_request_parts(&mut parts, &()).await?;
+    ChallengePassed::from_request_parts(&mut parts, &()).await?;
     let guest = || callers.take_guests().then(|| UserId::from(Uuid::new_v4()));
-    let user = user.or_else(guest).ok_or_else(|| Problem::unauthenticated("Sign in first."))?;
+    let user =
+        user.or_else(guest).ok_or_else(|| ProblemDetails::unauthenticated("Sign in first."))?;
     Ok(answer(&queue, &queue.join(&id, user).await?.0))
 }
 
@@ -59,24 +60,26 @@ fn is_of_our_page(headers: &HeaderMap) -> bool {
 }
 
 async fn kept(
-    queue: &Arc<Queue>,
+    queue: &Arc<QueueService>,
     id: &QueueId,
     user: Option<UserId>,
     headers: &HeaderMap,
-) -> Result<Option<Place>, Error> {
-    let claims =
-        cookie(headers, id).and_then(|token| queue.verify(token)).filter(|claims| claims.queue == *id);
+) -> Result<Option<Ticket>, Error> {
+    let claims = cookie(headers, id)
+        .and_then(|token| queue.verify(token))
+        .filter(|claims| claims.queue == *id);
     let Some(claims) = claims.filter(|claims| user.is_none_or(|user| user == claims.user)) else {
         return Ok(None);
     };
     let place = queue.poll(&claims).await?;
-    Ok((place.standing != Standing::Expired).then_some(place))
+    Ok((place.standing != AdmissionState::Expired).then_some(place))
 }
 
-fn answer(queue: &Queue, place: &Place) -> Response {
+fn answer(queue: &QueueService, place: &Ticket) -> Response {
     let ticket = ticket(queue, place, None);
     let (queue, token) = (&place.claims.queue, ticket.token());
-    let cookie =
-        format!("usher-{queue}={token}; Path=/; Max-Age={KEPT_SECONDS}; Secure; HttpOnly; SameSite=Lax");
-    (StatusCode::OK, [(SET_COOKIE, cookie)], Json(ticket)).into_response()
+    let cookie = format!(
+        "usher-{queue}={token}; Path=/; Max-Age={KEPT_SECONDS}; Secure; HttpOnly; SameSite=Lax"
+    );
+    (StatusCode::OK, [(SET_COOKIE, cookie)], JsonBody(ticket)).into_response()
 }

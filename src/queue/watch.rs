@@ -11,8 +11,8 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
-use super::snapshot::{FRESH, GivenUp, STALE, Snapshot, marks};
-use super::{Error, Queue, store};
+use super::snapshot::{FRESH, STALE, Snapshot, VacatedScores, marks};
+use super::{Error, QueueService, store};
 use crate::ids::QueueId;
 
 /// How often streams look for changes.
@@ -24,10 +24,10 @@ const LOOKS: u32 = 200;
 
 /// The snapshots of all queues.
 #[derive(Default)]
-pub(super) struct Watches(Mutex<HashMap<QueueId, Arc<Watch>>>);
+pub(super) struct SnapshotCache(Mutex<HashMap<QueueId, Arc<CachedSnapshot>>>);
 
-impl Watches {
-    pub(super) fn of(&self, queue: &QueueId) -> Arc<Watch> {
+impl SnapshotCache {
+    pub(super) fn of(&self, queue: &QueueId) -> Arc<CachedSnapshot> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(watch) = all.get(queue) {
             return watch.clone();
@@ -45,17 +45,17 @@ impl Watches {
 
 /// The snapshot of one queue.
 #[derive(Default)]
-pub(super) struct Watch {
+pub(super) struct CachedSnapshot {
     latest: ArcSwapOption<Snapshot>,
     /// Held during a look, so that there is one at a time.
     /// It guards the front and the newest score of the look before, from which the next look's marks are made.
     looking: tokio::sync::Mutex<Option<(u64, u64)>>,
     renewing: AtomicBool,
-    given_up: Mutex<GivenUp>,
+    given_up: Mutex<VacatedScores>,
     ticks: Mutex<Option<watch::Sender<Arc<Snapshot>>>>,
 }
 
-impl Watch {
+impl CachedSnapshot {
     /// Whether a place was given up, as far as is known here.
     pub(super) fn is_given_up(&self, score: u64) -> bool {
         self.given_up.lock().unwrap_or_else(PoisonError::into_inner).scores.contains(&score)
@@ -67,7 +67,7 @@ impl Watch {
     }
 }
 
-impl Queue {
+impl QueueService {
     /// A snapshot that is at most 250 ms old.
     pub(super) async fn snapshot(self: &Arc<Self>, id: &QueueId) -> Result<Arc<Snapshot>, Error> {
         let watch = self.watches.of(id);
@@ -90,7 +90,7 @@ impl Queue {
     }
 
     /// Looks at the line, unless somebody else just did.
-    async fn look(&self, id: &QueueId, watch: &Watch) -> Result<Arc<Snapshot>, Error> {
+    async fn look(&self, id: &QueueId, watch: &CachedSnapshot) -> Result<Arc<Snapshot>, Error> {
         self.look_unless(id, watch, |latest| latest.age() < FRESH).await
     }
 
@@ -111,7 +111,7 @@ impl Queue {
     async fn look_unless(
         &self,
         id: &QueueId,
-        watch: &Watch,
+        watch: &CachedSnapshot,
         will_do: impl Fn(&Snapshot) -> bool,
     ) -> Result<Arc<Snapshot>, Error> {
         let mut marked = watch.looking.lock().await;
@@ -131,14 +131,16 @@ impl Queue {
     async fn look_once(
         &self,
         id: &QueueId,
-        watch: &Watch,
+        watch: &CachedSnapshot,
         marked: &mut Option<(u64, u64)>,
     ) -> Result<Snapshot, Error> {
         let scores = marked.map_or_else(Vec::new, |(front, newest)| marks(front, newest));
-        let mut cursor = watch.given_up.lock().unwrap_or_else(PoisonError::into_inner).cursor.clone();
+        let mut cursor =
+            watch.given_up.lock().unwrap_or_else(PoisonError::into_inner).cursor.clone();
         for _ in 0..LOOKS {
             let from = cursor.as_deref().unwrap_or("0-0");
-            let look = self.with_settings(id, || store::snapshot(self.redis(), id, from, &scores)).await?;
+            let look =
+                self.with_settings(id, || store::snapshot(self.redis(), id, from, &scores)).await?;
             let more = look.given_up.len() >= 1_000;
             let mut given_up = watch.given_up.lock().unwrap_or_else(PoisonError::into_inner);
             given_up.add(look.given_up, look.snapshot.front);
@@ -172,7 +174,7 @@ impl Queue {
     }
 }
 
-async fn tick(queue: Arc<Queue>, id: QueueId, watch: Arc<Watch>) {
+async fn tick(queue: Arc<QueueService>, id: QueueId, watch: Arc<CachedSnapshot>) {
     let mut ticks = tokio::time::interval(TICK);
     loop {
         ticks.tick().await;

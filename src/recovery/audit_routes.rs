@@ -8,19 +8,19 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Error;
-use super::audit::{self, Report};
-use crate::http::{Json, Problem};
-use crate::redis::Redis;
+use super::audit::{self, AuditReport};
+use crate::http::{JsonBody, ProblemDetails};
+use crate::redis::RedisClient;
 
 /// How long the call waits for what is under way. A request is cut off at its timeout, so whoever has millions of rows uses the command.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// The operators' route of the audit.
-pub fn router() -> OpenApiRouter<(Redis, MySqlPool)> {
+pub fn router() -> OpenApiRouter<(RedisClient, MySqlPool)> {
     OpenApiRouter::new().routes(routes!(post))
 }
 
-impl From<Error> for Problem {
+impl From<Error> for ProblemDetails {
     fn from(error: Error) -> Self {
         match error {
             Error::Redis(error) => error.into(),
@@ -34,8 +34,10 @@ impl From<Error> for Problem {
 }
 
 /// Checks everything that is promised over Redis and MySQL. For much data use the command `usher audit`, which no timeout cuts off.
-#[utoipa::path(post, path = "/admin/audit", tag = "audit", responses((status = 200, body = Report), (status = 503, body = Problem)),
+#[utoipa::path(post, path = "/admin/audit", tag = "audit", responses((status = 200, body = AuditReport), (status = 503, body = ProblemDetails)),
     security(("admin" = [])))]
-async fn post(State((redis, mysql)): State<(Redis, MySqlPool)>) -> Result<Json<Report>, Problem> {
-    Ok(Json(audit::audit(&redis, &mysql, PATIENCE, &|_, _, _| ()).await?))
+async fn post(
+    State((redis, mysql)): State<(RedisClient, MySqlPool)>,
+) -> Result<JsonBody<AuditReport>, ProblemDetails> {
+    Ok(JsonBody(audit::audit(&redis, &mysql, PATIENCE, &|_, _, _| ()).await?))
 }

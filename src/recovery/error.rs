@@ -16,7 +16,9 @@ pub enum Error {
     #[error("somebody else has barred partition {0}")]
     Overtaken(Partition),
     /// What stands in the partition's outbox does not come to MySQL, so laying it back would lose it.
-    #[error("the outbox of partition {0} is not being written to MySQL; nothing of it is thrown away")]
+    #[error(
+        "the outbox of partition {0} is not being written to MySQL; nothing of it is thrown away"
+    )]
     Undrained(Partition),
     /// Events that MySQL refused are kept by the numbers of their partitions.
     #[error("{0} dead letters are kept: apply them first (`usher dead-letters retry`)")]

@@ -26,7 +26,7 @@ mod sql;
 
 pub use audit_routes::router as audit_router;
 pub use error::Error;
-pub use open::{State, Verified, verify};
-pub use orphans::{Settled, Settling, run as run_settling};
-pub use recover::{Outcome, Recovery};
+pub use open::{FenceState, VerificationOutcome, verify};
+pub use orphans::{ReconcileSummary, StoreReconciler, run as run_settling};
+pub use recover::{PartitionRecovery, RecoveryOutcome};
 pub use run::run_verifier;

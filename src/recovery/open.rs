@@ -14,12 +14,14 @@ use super::{Error, sql};
 use crate::mysql::generation::{self, Checkpoint};
 use crate::mysql::{self};
 use crate::partition::Partition;
-use crate::redis::{self, Args, Fence, Marks, Pinned, Place, Redis, scripts};
+use crate::redis::{
+    self, FenceMarks, FenceReading, KeyScope, PinnedConnection, RedisClient, ScriptArgs, scripts,
+};
 use crate::telemetry::Metric;
 
 /// What the two fences of a partition say together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum FenceState {
     /// They agree; the partition serves under this generation.
     Serves(u64),
     /// Neither store has ever seen the partition.
@@ -35,30 +37,34 @@ pub enum State {
 }
 
 /// What the fences say.
-pub(super) fn judge(checkpoint: &Checkpoint, marks: Marks) -> State {
+pub(super) fn judge(checkpoint: &Checkpoint, marks: FenceMarks) -> FenceState {
     match (checkpoint.generation, marks.fence) {
-        (Some(known), Fence::Open(found)) if known == found && marks.seq >= checkpoint.n => {
-            State::Serves(known)
+        (Some(known), FenceReading::Open(found)) if known == found && marks.seq >= checkpoint.n => {
+            FenceState::Serves(known)
         }
-        (Some(known), Fence::Open(found)) if known == found => State::Older,
+        (Some(known), FenceReading::Open(found)) if known == found => FenceState::Older,
         // A first generation that reached Redis but not MySQL was never served under; it is written anew.
-        (None, Fence::Absent | Fence::Open(_)) if checkpoint.n == 0 && marks.seq == 0 => State::Fresh,
-        (_, Fence::Absent | Fence::Barred(_)) => State::Lost,
-        (_, Fence::Open(found)) => State::Other(found),
-        (_, Fence::Foreign) => State::Foreign,
+        (None, FenceReading::Absent | FenceReading::Open(_))
+            if checkpoint.n == 0 && marks.seq == 0 =>
+        {
+            FenceState::Fresh
+        }
+        (_, FenceReading::Absent | FenceReading::Barred(_)) => FenceState::Lost,
+        (_, FenceReading::Open(found)) => FenceState::Other(found),
+        (_, FenceReading::Foreign) => FenceState::Foreign,
     }
 }
 
 /// What a verification came to.
 #[derive(Debug, Default)]
-pub struct Verified {
+pub struct VerificationOutcome {
     /// Partitions that can be laid back without anybody being asked: what is another installation's is left alone.
     pub lost: Vec<Partition>,
     /// Why some partitions could not be looked at, if so. They are trusted no more than before.
     pub unknown: Option<Error>,
 }
 
-impl Verified {
+impl VerificationOutcome {
     /// Takes it only if every partition was looked at.
     ///
     /// # Errors
@@ -73,7 +79,7 @@ impl Verified {
 ///
 /// # Errors
 /// When MySQL does not answer; then Redis is trusted no more than before.
-pub async fn verify(redis: &Redis, mysql: &MySqlPool) -> Result<Verified, Error> {
+pub async fn verify(redis: &RedisClient, mysql: &MySqlPool) -> Result<VerificationOutcome, Error> {
     // In this order: what changes hands from here on is in doubt again by a later count, and a Redis that is replaced after it was pinned does not get its scripts,
     // whatever was read of it.
     let doubts = redis.doubts();
@@ -84,7 +90,7 @@ pub async fn verify(redis: &Redis, mysql: &MySqlPool) -> Result<Verified, Error>
     let all: Vec<_> = partitions.all().collect();
     let mut marks = redis.marks_each(&all).await;
     let in_doubt = checkpoints.iter().zip(&marks).filter(|(of, marks)| {
-        let serves = |marks: &Marks| matches!(judge(of, *marks), State::Serves(_));
+        let serves = |marks: &FenceMarks| matches!(judge(of, *marks), FenceState::Serves(_));
         !redis.is_trusted(of.partition) && marks.as_ref().is_ok_and(serves)
     });
     let in_doubt: Vec<_> = in_doubt.map(|(of, _)| of.partition).collect();
@@ -94,11 +100,11 @@ pub async fn verify(redis: &Redis, mysql: &MySqlPool) -> Result<Verified, Error>
         }
         marks = redis.marks_each(&all).await;
     }
-    let mut verified = Verified::default();
+    let mut verified = VerificationOutcome::default();
     let (mut known, mut foreign) = (BTreeMap::new(), 0_usize);
     for (checkpoint, marks) in checkpoints.iter().zip(marks) {
         let state = match marks.map(|marks| judge(checkpoint, marks)) {
-            Ok(State::Older) => bar(redis, checkpoint).await.map(|()| State::Older),
+            Ok(FenceState::Older) => bar(redis, checkpoint).await.map(|()| FenceState::Older),
             state => state,
         };
         match state {
@@ -113,7 +119,7 @@ pub async fn verify(redis: &Redis, mysql: &MySqlPool) -> Result<Verified, Error>
             verified.unknown = Some(error);
         }
     }
-    let ours = if known.values().any(|state| matches!(state, State::Other(_))) {
+    let ours = if known.values().any(|state| matches!(state, FenceState::Other(_))) {
         sql::generations(mysql).await?
     } else {
         HashSet::new()
@@ -122,14 +128,16 @@ pub async fn verify(redis: &Redis, mysql: &MySqlPool) -> Result<Verified, Error>
         let partition = checkpoint.partition;
         let Some(state) = known.get(&partition).copied() else { continue };
         let serves = match state {
-            State::Serves(generation) => Some(generation),
-            State::Fresh => open_fresh(redis, mysql, checkpoint).await?,
+            FenceState::Serves(generation) => Some(generation),
+            FenceState::Fresh => open_fresh(redis, mysql, checkpoint).await?,
             _ => None,
         };
         match (serves, state) {
             (Some(generation), _) => redis.generations().open(partition, generation),
-            (None, State::Other(found)) if !ours.contains(&(partition.get(), found)) => foreign += 1,
-            (None, State::Foreign) => foreign += 1,
+            (None, FenceState::Other(found)) if !ours.contains(&(partition.get(), found)) => {
+                foreign += 1
+            }
+            (None, FenceState::Foreign) => foreign += 1,
             (None, _) => verified.lost.push(partition),
         }
         if serves.is_none() {
@@ -151,16 +159,16 @@ pub async fn verify(redis: &Redis, mysql: &MySqlPool) -> Result<Verified, Error>
 /// Makes the scripts known to a server of which something is in doubt, provided that everything it holds was looked at. One that serves on without having known them
 /// may lack some of what MySQL did not have yet, and a payment between two partitions half of its steps.
 async fn prepare(
-    pinned: Result<Pinned, redis::Error>,
+    pinned: Result<PinnedConnection, redis::Error>,
     partitions: &[Partition],
-    known: &BTreeMap<Partition, State>,
+    known: &BTreeMap<Partition, FenceState>,
     mysql: &MySqlPool,
 ) -> Result<(), Error> {
     let pinned = pinned?;
     if let Some(unknown) = partitions.iter().find(|partition| !known.contains_key(partition)) {
         return Err(redis::Error::Recovering(*unknown).into());
     }
-    let serves = |partition| matches!(known.get(partition), Some(State::Serves(_)));
+    let serves = |partition| matches!(known.get(partition), Some(FenceState::Serves(_)));
     if partitions.iter().any(serves) && !pinned.knows_scripts().await? {
         sql::unsettle(mysql).await?;
     }
@@ -168,11 +176,11 @@ async fn prepare(
 }
 
 /// Bars a partition that is older than its checkpoint, unless it is not any more.
-async fn bar(redis: &Redis, checkpoint: &Checkpoint) -> Result<(), redis::Error> {
+async fn bar(redis: &RedisClient, checkpoint: &Checkpoint) -> Result<(), redis::Error> {
     let Some(known) = checkpoint.generation else { return Ok(()) };
-    let mut args = Args::new();
+    let mut args = ScriptArgs::new();
     args.text(&checkpoint.n.to_string()).text(&redis::bar(rand::random(), None));
-    let place = Place::partition(checkpoint.partition);
+    let place = KeyScope::partition(checkpoint.partition);
     let pinned = redis.pin(checkpoint.partition).await?;
     pinned.call_fenced(&scripts::RECOVERY_BAR, place, &known.to_string(), args, Vec::new()).await?;
     tracing::error!(partition = %checkpoint.partition, checkpoint = checkpoint.n, "Redis is older than MySQL; the partition is barred");
@@ -180,13 +188,17 @@ async fn bar(redis: &Redis, checkpoint: &Checkpoint) -> Result<(), redis::Error>
 }
 
 /// Gives a fresh partition its first generation, in Redis before the commit in MySQL. Of several instances one does it, under the row's lock.
-async fn open_fresh(redis: &Redis, mysql: &MySqlPool, seen: &Checkpoint) -> Result<Option<u64>, Error> {
+async fn open_fresh(
+    redis: &RedisClient,
+    mysql: &MySqlPool,
+    seen: &Checkpoint,
+) -> Result<Option<u64>, Error> {
     let mut tx = mysql.begin().await.map_err(mysql::Error::from)?;
     let locked = generation::lock_checkpoint(&mut tx, seen.partition).await?;
     let marks = redis.marks(&[seen.partition]).await?;
     let generation = match judge(&locked, marks[0]) {
-        State::Serves(generation) => Some(generation),
-        State::Fresh => {
+        FenceState::Serves(generation) => Some(generation),
+        FenceState::Fresh => {
             let first = new_generation();
             redis.write_fence(seen.partition, &first.to_string()).await?;
             generation::set_generation(&mut tx, seen.partition, first).await?;
@@ -206,28 +218,28 @@ pub(super) fn new_generation() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::partition::Partitions;
+    use crate::partition::PartitionCount;
 
     #[test]
     fn only_agreeing_fences_serve() {
-        let partition = Partitions::new(1).unwrap().nth(0).unwrap();
+        let partition = PartitionCount::new(1).unwrap().nth(0).unwrap();
         let checkpoint = |generation, n| Checkpoint { partition, n, generation };
-        let marks = |fence, seq| Marks { fence, seq };
-        let (absent, open) = (Fence::Absent, Fence::Open);
+        let marks = |fence, seq| FenceMarks { fence, seq };
+        let (absent, open) = (FenceReading::Absent, FenceReading::Open);
         for (checkpoint, marks, expected) in [
-            (checkpoint(None, 0), marks(absent, 0), State::Fresh),
-            (checkpoint(None, 0), marks(open(1), 0), State::Fresh),
-            (checkpoint(None, 0), marks(open(1), 7), State::Other(1)),
-            (checkpoint(Some(1), 5), marks(open(1), 5), State::Serves(1)),
-            (checkpoint(Some(1), 5), marks(open(1), 9), State::Serves(1)),
+            (checkpoint(None, 0), marks(absent, 0), FenceState::Fresh),
+            (checkpoint(None, 0), marks(open(1), 0), FenceState::Fresh),
+            (checkpoint(None, 0), marks(open(1), 7), FenceState::Other(1)),
+            (checkpoint(Some(1), 5), marks(open(1), 5), FenceState::Serves(1)),
+            (checkpoint(Some(1), 5), marks(open(1), 9), FenceState::Serves(1)),
             // Redis came back empty, older, or under another generation.
-            (checkpoint(Some(1), 0), marks(absent, 0), State::Lost),
-            (checkpoint(Some(1), 5), marks(open(1), 4), State::Older),
-            (checkpoint(Some(2), 5), marks(open(1), 5), State::Other(1)),
+            (checkpoint(Some(1), 0), marks(absent, 0), FenceState::Lost),
+            (checkpoint(Some(1), 5), marks(open(1), 4), FenceState::Older),
+            (checkpoint(Some(2), 5), marks(open(1), 5), FenceState::Other(1)),
             // A recovery is at work, or was cut off, whatever stands behind its bar.
-            (checkpoint(Some(1), 5), marks(Fence::Barred(Some(1)), 9), State::Lost),
-            (checkpoint(None, 0), marks(Fence::Barred(None), 0), State::Lost),
-            (checkpoint(Some(1), 5), marks(Fence::Foreign, 5), State::Foreign),
+            (checkpoint(Some(1), 5), marks(FenceReading::Barred(Some(1)), 9), FenceState::Lost),
+            (checkpoint(None, 0), marks(FenceReading::Barred(None), 0), FenceState::Lost),
+            (checkpoint(Some(1), 5), marks(FenceReading::Foreign, 5), FenceState::Foreign),
         ] {
             assert_eq!(judge(&checkpoint, marks), expected, "{checkpoint:?} {marks:?}");
         }

@@ -31,8 +31,8 @@ use uuid::Uuid;
 use super::rehydrate::debit;
 use super::{Error, orphans_sql as sql, orphans_store as store};
 use crate::ids::{CouponId, IssueId, PaymentId, UserId};
-use crate::outbox::Nudge;
-use crate::redis::{self, Redis};
+use crate::outbox::WriterHandle;
+use crate::redis::{self, RedisClient};
 use crate::telemetry::Metric;
 
 /// How often it is looked for recoveries that are not settled.
@@ -46,7 +46,7 @@ const BACK: TimeDelta = TimeDelta::minutes(10);
 
 /// What a round did.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Settled {
+pub struct ReconcileSummary {
     /// What was brought to its end.
     pub settled: u64,
     /// What has to wait for a partition that does not serve.
@@ -55,32 +55,36 @@ pub struct Settled {
 
 /// Settles orphans.
 #[derive(Debug, Clone)]
-pub struct Settling {
-    redis: Redis,
+pub struct StoreReconciler {
+    redis: RedisClient,
     mysql: MySqlPool,
-    nudge: Nudge,
+    nudge: WriterHandle,
     /// The recovery of which a first round was made.
     seen: Option<DateTime<Utc>>,
 }
 
 /// Runs until `stop`; does nothing while every recovery is settled.
-pub async fn run(mut settling: Settling, stop: CancellationToken) {
+pub async fn run(mut settling: StoreReconciler, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         match stop.run_until_cancelled(Box::pin(settling.round())).await {
-            None | Some(Ok(Settled { settled: 0, .. })) => {}
-            Some(Ok(Settled { settled, waits })) => {
-                tracing::warn!(settled, waits, "what payments left behind in another partition was settled");
+            None | Some(Ok(ReconcileSummary { settled: 0, .. })) => {}
+            Some(Ok(ReconcileSummary { settled, waits })) => {
+                tracing::warn!(
+                    settled,
+                    waits,
+                    "what payments left behind in another partition was settled"
+                );
             }
             Some(Err(error)) => tracing::warn!(%error, "settling what a recovery left behind"),
         }
     }
 }
 
-impl Settling {
+impl StoreReconciler {
     /// Over both stores; `nudge` wakes a writer.
-    pub fn new(redis: Redis, mysql: MySqlPool, nudge: Nudge) -> Self {
+    pub fn new(redis: RedisClient, mysql: MySqlPool, nudge: WriterHandle) -> Self {
         Self { redis, mysql, nudge, seen: None }
     }
 
@@ -88,10 +92,16 @@ impl Settling {
     ///
     /// # Errors
     /// When a store does not answer; then the next round goes on.
-    pub async fn round(&mut self) -> Result<Settled, Error> {
-        let Some(open) = sql::unsettled(&self.mysql).await? else { return Ok(Settled::default()) };
-        let since = if self.seen == Some(open.newest) { open.oldest - BACK } else { open.oldest - FAR_BACK };
-        let mut done = Settled::default();
+    pub async fn round(&mut self) -> Result<ReconcileSummary, Error> {
+        let Some(open) = sql::unsettled(&self.mysql).await? else {
+            return Ok(ReconcileSummary::default());
+        };
+        let since = if self.seen == Some(open.newest) {
+            open.oldest - BACK
+        } else {
+            open.oldest - FAR_BACK
+        };
+        let mut done = ReconcileSummary::default();
         self.debits_without_payment(since, &mut done).await?;
         self.payments_without_debit(since, &mut done).await?;
         self.cancelled_without_money(since, &mut done).await?;
@@ -100,13 +110,17 @@ impl Settling {
         self.takes_without_payment(&mut done).await?;
         self.nudge.poke();
         self.seen = Some(open.newest);
-        if done == Settled::default() && open.now - open.newest > GRACE {
+        if done == ReconcileSummary::default() && open.now - open.newest > GRACE {
             sql::settle(&self.mysql, open.newest).await?;
         }
         Ok(done)
     }
 
-    async fn debits_without_payment(&self, since: DateTime<Utc>, done: &mut Settled) -> Result<(), Error> {
+    async fn debits_without_payment(
+        &self,
+        since: DateTime<Utc>,
+        done: &mut ReconcileSummary,
+    ) -> Result<(), Error> {
         for debit in sql::debits_without_payment(&self.mysql, since).await? {
             let (payment, user) = (PaymentId::from(debit.payment_id), UserId::from(debit.user_id));
             let stands = async {
@@ -123,24 +137,36 @@ impl Settling {
         Ok(())
     }
 
-    async fn payments_without_debit(&self, since: DateTime<Utc>, done: &mut Settled) -> Result<(), Error> {
+    async fn payments_without_debit(
+        &self,
+        since: DateTime<Utc>,
+        done: &mut ReconcileSummary,
+    ) -> Result<(), Error> {
         for paid in sql::payments_without_debit(&self.mysql, since).await? {
             let user = UserId::from(paid.user_id);
-            let mut args = redis::Args::new();
+            let mut args = redis::ScriptArgs::new();
             debit(&mut args, (paid.id, paid.attempt), user, paid.amount, None);
             count("payment", store::redebit(&self.redis, user, args).await, done)?;
         }
         Ok(())
     }
 
-    async fn cancelled_without_money(&self, since: DateTime<Utc>, done: &mut Settled) -> Result<(), Error> {
+    async fn cancelled_without_money(
+        &self,
+        since: DateTime<Utc>,
+        done: &mut ReconcileSummary,
+    ) -> Result<(), Error> {
         for paid in sql::cancelled_without_money(&self.mysql, since).await? {
             count("cancelled", store::give_back(&self.redis, &paid).await, done)?;
         }
         Ok(())
     }
 
-    async fn money_without_cancelling(&self, since: DateTime<Utc>, done: &mut Settled) -> Result<(), Error> {
+    async fn money_without_cancelling(
+        &self,
+        since: DateTime<Utc>,
+        done: &mut ReconcileSummary,
+    ) -> Result<(), Error> {
         for (payment, queue) in sql::money_without_cancelling(&self.mysql, since).await? {
             let queue = queue.parse().map_err(|_| Error::Row("payments", queue))?;
             count("cancelling", store::recancel(&self.redis, &queue, payment.into()).await, done)?;
@@ -148,19 +174,27 @@ impl Settling {
         Ok(())
     }
 
-    async fn uses_without_payment(&self, since: DateTime<Utc>, done: &mut Settled) -> Result<(), Error> {
+    async fn uses_without_payment(
+        &self,
+        since: DateTime<Utc>,
+        done: &mut ReconcileSummary,
+    ) -> Result<(), Error> {
         for used in sql::uses_without_payment(&self.mysql, since).await? {
-            let coupon: CouponId =
-                used.coupon_id.parse().map_err(|_| Error::Row("coupon_issues", used.coupon_id.clone()))?;
+            let coupon: CouponId = used
+                .coupon_id
+                .parse()
+                .map_err(|_| Error::Row("coupon_issues", used.coupon_id.clone()))?;
             let owner = Some((UserId::from(used.user_id), used.issued_at.timestamp_millis()));
             self.free(&coupon, used.id.into(), used.payment_id.into(), owner, done).await?;
         }
         Ok(())
     }
 
-    async fn takes_without_payment(&self, done: &mut Settled) -> Result<(), Error> {
-        let names: Vec<String> =
-            sqlx::query_scalar("SELECT id FROM coupons ORDER BY id").fetch(&self.mysql).try_collect().await?;
+    async fn takes_without_payment(&self, done: &mut ReconcileSummary) -> Result<(), Error> {
+        let names: Vec<String> = sqlx::query_scalar("SELECT id FROM coupons ORDER BY id")
+            .fetch(&self.mysql)
+            .try_collect()
+            .await?;
         for name in names {
             let coupon: CouponId = name.parse().map_err(|_| Error::Row("coupons", name.clone()))?;
             let mut cursor = Some("0".to_owned());
@@ -185,7 +219,7 @@ impl Settling {
         issue: IssueId,
         payment: PaymentId,
         owner: Option<(UserId, i64)>,
-        done: &mut Settled,
+        done: &mut ReconcileSummary,
     ) -> Result<(), Error> {
         let outcome = match store::state(&self.redis, payment).await {
             Ok(state) if state.is_over() && sql::is_free(&self.mysql, payment).await? => {
@@ -199,7 +233,11 @@ impl Settling {
 }
 
 /// Takes note of what one step did. A partition that does not serve is no failure: it is looked at again.
-fn count(kind: &'static str, outcome: Result<bool, redis::Error>, done: &mut Settled) -> Result<(), Error> {
+fn count(
+    kind: &'static str,
+    outcome: Result<bool, redis::Error>,
+    done: &mut ReconcileSummary,
+) -> Result<(), Error> {
     match outcome {
         Ok(true) => {
             done.settled += 1;

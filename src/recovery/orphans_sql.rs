@@ -9,7 +9,7 @@ use crate::ids::PaymentId;
 use crate::mysql::Error;
 
 /// Recoveries that are not settled.
-pub(super) struct Unsettled {
+pub(super) struct PendingReconciliations {
     /// When the first of them began.
     pub(super) oldest: DateTime<Utc>,
     /// When the last of them was done.
@@ -19,13 +19,13 @@ pub(super) struct Unsettled {
 }
 
 /// The recoveries that are not settled, if there are any.
-pub(super) async fn unsettled(pool: &MySqlPool) -> Result<Option<Unsettled>, Error> {
+pub(super) async fn unsettled(pool: &MySqlPool) -> Result<Option<PendingReconciliations>, Error> {
     let (oldest, newest, now): (Option<DateTime<Utc>>, Option<DateTime<Utc>>, DateTime<Utc>) = sqlx::query_as(
         "SELECT MIN(began_at), MAX(laid_at), CAST(UTC_TIMESTAMP(3) AS DATETIME(3)) FROM recoveries WHERE settled_at IS NULL",
     )
     .fetch_one(pool)
     .await?;
-    Ok(oldest.zip(newest).map(|(oldest, newest)| Unsettled { oldest, newest, now }))
+    Ok(oldest.zip(newest).map(|(oldest, newest)| PendingReconciliations { oldest, newest, now }))
 }
 
 /// Says that what was laid by a moment is settled.
@@ -41,7 +41,7 @@ pub(super) async fn settle(pool: &MySqlPool, laid: DateTime<Utc>) -> Result<(), 
 
 /// A debit without a payment that stands.
 #[derive(FromRow)]
-pub(super) struct Debit {
+pub(super) struct UnmatchedDebit {
     pub(super) payment_id: Uuid,
     pub(super) attempt: u32,
     pub(super) user_id: Uuid,
@@ -52,7 +52,7 @@ pub(super) struct Debit {
 pub(super) async fn debits_without_payment(
     pool: &MySqlPool,
     since: DateTime<Utc>,
-) -> Result<Vec<Debit>, Error> {
+) -> Result<Vec<UnmatchedDebit>, Error> {
     let list = "SELECT e.payment_id, e.attempt, e.user_id, p.id IS NOT NULL AND p.attempt >= e.attempt AS ended_otherwise \
                 FROM wallet_entries e LEFT JOIN payments p ON p.id = e.payment_id \
                 WHERE e.id >= ? AND e.kind = 'payment' AND e.attempt IS NOT NULL \
@@ -64,7 +64,7 @@ pub(super) async fn debits_without_payment(
 
 /// What a payment took, or should have.
 #[derive(FromRow)]
-pub(super) struct Paid {
+pub(super) struct PaidAmounts {
     pub(super) id: Uuid,
     pub(super) attempt: u32,
     pub(super) user_id: Uuid,
@@ -75,7 +75,7 @@ pub(super) struct Paid {
 pub(super) async fn payments_without_debit(
     pool: &MySqlPool,
     since: DateTime<Utc>,
-) -> Result<Vec<Paid>, Error> {
+) -> Result<Vec<PaidAmounts>, Error> {
     let list = "SELECT p.id, p.attempt, p.user_id, CAST(p.amount - p.discount AS SIGNED) AS amount, p.created_at FROM payments p \
                 WHERE p.settled_at > ? AND p.user_slot IS NOT NULL AND p.status IN ('confirmed', 'refunded') AND p.amount > p.discount \
                 AND NOT EXISTS (SELECT 1 FROM wallet_entries e WHERE e.payment_id = p.id AND e.attempt = p.attempt)";
@@ -85,7 +85,7 @@ pub(super) async fn payments_without_debit(
 pub(super) async fn cancelled_without_money(
     pool: &MySqlPool,
     since: DateTime<Utc>,
-) -> Result<Vec<Paid>, Error> {
+) -> Result<Vec<PaidAmounts>, Error> {
     let list = "SELECT p.id, p.attempt, p.user_id, CAST(p.amount - p.discount AS SIGNED) AS amount, p.created_at FROM payments p \
                 WHERE p.settled_at > ? AND p.user_slot IS NOT NULL AND p.status = 'refunded' AND p.amount > p.discount \
                 AND NOT EXISTS (SELECT 1 FROM wallet_entries e WHERE e.payment_id = p.id AND e.attempt IS NULL)";
@@ -104,7 +104,7 @@ pub(super) async fn money_without_cancelling(
 
 /// An issue that is used by a payment which MySQL does not have as confirmed.
 #[derive(FromRow)]
-pub(super) struct Used {
+pub(super) struct UnmatchedRedemption {
     pub(super) id: Uuid,
     pub(super) coupon_id: String,
     pub(super) user_id: Uuid,
@@ -112,7 +112,10 @@ pub(super) struct Used {
     pub(super) payment_id: Uuid,
 }
 
-pub(super) async fn uses_without_payment(pool: &MySqlPool, since: DateTime<Utc>) -> Result<Vec<Used>, Error> {
+pub(super) async fn uses_without_payment(
+    pool: &MySqlPool,
+    since: DateTime<Utc>,
+) -> Result<Vec<UnmatchedRedemption>, Error> {
     let list = "SELECT i.id, i.coupon_id, i.user_id, i.issued_at, i.payment_id FROM coupon_issues i \
                 LEFT JOIN payments p ON p.id = i.payment_id AND p.status = 'confirmed' \
                 WHERE i.used_at > ? AND i.payment_id IS NOT NULL AND p.id IS NULL";

@@ -1,19 +1,19 @@
 //! The scripts by which orphans are settled, one function each. They run under the partition's generation like any other.
 
-use super::orphans_sql::Paid;
+use super::orphans_sql::PaidAmounts;
 use crate::ids::{CouponId, EntryId, IssueId, PaymentId, QueueId, UserId};
 use crate::money;
-use crate::redis::{Args, Error, Place, Redis, scripts};
+use crate::redis::{Error, KeyScope, RedisClient, ScriptArgs, scripts};
 
 /// What Redis says of a payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct State {
+pub(super) struct RedisPaymentState {
     attempt: u32,
     /// Empty when there is no such payment.
     word: String,
 }
 
-impl State {
+impl RedisPaymentState {
     /// Whether what an attempt took is rightly taken: it is under way or was paid. One that was paid and cancelled gives it back under the cancelling's own op,
     /// and would give it back twice.
     pub(super) fn stands(&self, attempt: u32) -> bool {
@@ -27,65 +27,83 @@ impl State {
 }
 
 /// `recovery/state`.
-pub(super) async fn state(redis: &Redis, payment: PaymentId) -> Result<State, Error> {
-    let mut args = Args::new();
+pub(super) async fn state(
+    redis: &RedisClient,
+    payment: PaymentId,
+) -> Result<RedisPaymentState, Error> {
+    let mut args = ScriptArgs::new();
     args.bytes(payment.as_bytes());
-    let place = Place::partition(redis.keys().partition(payment.slot()));
+    let place = KeyScope::partition(redis.keys().partition(payment.slot()));
     let mut words = redis.call(&scripts::RECOVERY_STATE, place, args).await?.words()?;
     let attempt = u32::try_from(words.int()?).unwrap_or(0);
-    Ok(State { attempt, word: words.text()? })
+    Ok(RedisPaymentState { attempt, word: words.text()? })
 }
 
 /// `wallet/refund`. Whether money was given back.
 pub(super) async fn refund(
-    redis: &Redis,
+    redis: &RedisClient,
     user: UserId,
     payment: PaymentId,
     attempt: u32,
 ) -> Result<bool, Error> {
     let op = [payment.as_bytes().as_slice(), attempt.to_string().as_bytes()].concat();
-    let mut args = Args::new();
-    args.int(money::MAX).bytes(user.as_bytes()).bytes(&op).bytes(EntryId::new(user.slot()).as_bytes());
-    let place = Place::partition(redis.keys().partition(user.slot()));
+    let mut args = ScriptArgs::new();
+    args.int(money::MAX)
+        .bytes(user.as_bytes())
+        .bytes(&op)
+        .bytes(EntryId::new(user.slot()).as_bytes());
+    let place = KeyScope::partition(redis.keys().partition(user.slot()));
     let mut words = redis.call(&scripts::WALLET_REFUND, place, args).await?.words()?;
     Ok(words.word()?.words()?.int()? > 0)
 }
 
 /// `wallet/give_back`. Whether the money is back; it can't tell whether it was given back now or before.
-pub(super) async fn give_back(redis: &Redis, paid: &Paid) -> Result<bool, Error> {
+pub(super) async fn give_back(redis: &RedisClient, paid: &PaidAmounts) -> Result<bool, Error> {
     const GIVEN: i64 = 1;
     let user = UserId::from(paid.user_id);
     let op = |word: &str| [paid.id.as_bytes().as_slice(), word.as_bytes()].concat();
-    let mut args = Args::new();
+    let mut args = ScriptArgs::new();
     args.int(money::MAX).bytes(user.as_bytes()).bytes(&op("c"));
     args.bytes(EntryId::new(user.slot()).as_bytes()).int(paid.amount);
     args.bytes(&op(&paid.attempt.to_string())).int(paid.created_at.timestamp_millis());
-    let place = Place::partition(redis.keys().partition(user.slot()));
+    let place = KeyScope::partition(redis.keys().partition(user.slot()));
     Ok(redis.call(&scripts::WALLET_GIVE_BACK, place, args).await?.words()?.int()? == GIVEN)
 }
 
 /// `recovery/redebit`, under the generation. Whether money was debited.
-pub(super) async fn redebit(redis: &Redis, user: UserId, args: Args) -> Result<bool, Error> {
-    let place = Place::partition(redis.keys().partition(user.slot()));
+pub(super) async fn redebit(
+    redis: &RedisClient,
+    user: UserId,
+    args: ScriptArgs,
+) -> Result<bool, Error> {
+    let place = KeyScope::partition(redis.keys().partition(user.slot()));
     Ok(redis.call(&scripts::RECOVERY_REDEBIT, place, args).await?.int()? == 1)
 }
 
 /// `recovery/recancel`. Whether the cancelling goes on now.
-pub(super) async fn recancel(redis: &Redis, queue: &QueueId, payment: PaymentId) -> Result<bool, Error> {
-    let mut args = Args::new();
+pub(super) async fn recancel(
+    redis: &RedisClient,
+    queue: &QueueId,
+    payment: PaymentId,
+) -> Result<bool, Error> {
+    let mut args = ScriptArgs::new();
     args.bytes(payment.as_bytes());
-    Ok(redis.call(&scripts::RECOVERY_RECANCEL, Place::queue(redis.keys(), queue), args).await?.int()? == 1)
+    Ok(redis
+        .call(&scripts::RECOVERY_RECANCEL, KeyScope::queue(redis.keys(), queue), args)
+        .await?
+        .int()?
+        == 1)
 }
 
 /// `recovery/taken`. Goes on from a cursor ("0" begins): issues that a payment has taken and not used, with that payment.
 pub(super) async fn taken(
-    redis: &Redis,
+    redis: &RedisClient,
     coupon: &CouponId,
     cursor: &str,
 ) -> Result<(Option<String>, Vec<(IssueId, PaymentId)>), Error> {
-    let mut args = Args::new();
+    let mut args = ScriptArgs::new();
     args.text(cursor);
-    let place = Place::coupon(redis.keys(), coupon);
+    let place = KeyScope::coupon(redis.keys(), coupon);
     let mut words = redis.call(&scripts::RECOVERY_TAKEN, place, args).await?.words()?;
     let next = Some(words.text()?).filter(|cursor| cursor != "0");
     let mut taken = Vec::new();
@@ -99,16 +117,16 @@ pub(super) async fn taken(
 
 /// `recovery/free_use`. Whether the issue was the payment's until now. `owner`: whose it is and since when, where MySQL has it as used.
 pub(super) async fn free_use(
-    redis: &Redis,
+    redis: &RedisClient,
     coupon: &CouponId,
     issue: IssueId,
     payment: PaymentId,
     owner: Option<(UserId, i64)>,
 ) -> Result<bool, Error> {
-    let mut args = Args::new();
+    let mut args = ScriptArgs::new();
     args.text(coupon.as_str()).bytes(issue.as_bytes()).bytes(payment.as_bytes());
     args.bytes(owner.as_ref().map_or(&[], |(user, _)| user.as_bytes()));
     args.maybe_int(owner.map(|(_, issued_at)| issued_at));
-    let place = Place::coupon(redis.keys(), coupon);
+    let place = KeyScope::coupon(redis.keys(), coupon);
     Ok(redis.call(&scripts::RECOVERY_FREE_USE, place, args).await?.int()? == 1)
 }

@@ -27,14 +27,14 @@ use std::time::Duration;
 use sqlx::MySqlPool;
 use tokio::time::{Instant, sleep};
 
-use super::open::{State, judge, new_generation};
-use super::rehydrate::{self, Hand};
+use super::open::{FenceState, judge, new_generation};
+use super::rehydrate::{self, FencedWriter};
 use super::{Error, sql};
 use crate::failpoint::failpoint;
 use crate::mysql::{generation, migrate};
-use crate::outbox::{self, Nudge};
+use crate::outbox::{self, WriterHandle};
 use crate::partition::Partition;
-use crate::redis::{self, Args, Pinned, Place, Redis, scripts};
+use crate::redis::{self, KeyScope, PinnedConnection, RedisClient, ScriptArgs, scripts};
 use crate::telemetry::Metric;
 
 /// How long the outbox behind a bar may take to come to MySQL, and how often it is looked at.
@@ -45,7 +45,7 @@ const OTHERS: Duration = Duration::from_secs(5);
 
 /// What came of a recovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RecoveryOutcome {
     /// The partition serves again.
     Laid {
         /// Rows that were laid.
@@ -61,15 +61,15 @@ pub enum Outcome {
 
 /// Lays partitions back.
 #[derive(Debug, Clone)]
-pub struct Recovery {
-    pub(super) redis: Redis,
+pub struct PartitionRecovery {
+    pub(super) redis: RedisClient,
     pub(super) mysql: MySqlPool,
-    nudge: Nudge,
+    nudge: WriterHandle,
 }
 
-impl Recovery {
+impl PartitionRecovery {
     /// Over both stores; `nudge` wakes a writer.
-    pub fn new(redis: Redis, mysql: MySqlPool, nudge: Nudge) -> Self {
+    pub fn new(redis: RedisClient, mysql: MySqlPool, nudge: WriterHandle) -> Self {
         Self { redis, mysql, nudge }
     }
 
@@ -77,46 +77,63 @@ impl Recovery {
     ///
     /// # Errors
     /// When a store does not answer.
-    pub async fn states(&self) -> Result<Vec<(Partition, State)>, Error> {
+    pub async fn states(&self) -> Result<Vec<(Partition, FenceState)>, Error> {
         let partitions: Vec<_> = self.redis.keys().partitions().all().collect();
         let checkpoints = generation::load(&self.mysql, self.redis.keys().partitions()).await?;
         let marks = self.redis.marks(&partitions).await?;
         let told = checkpoints.iter().zip(marks);
-        Ok(told.map(|(checkpoint, marks)| (checkpoint.partition, judge(checkpoint, marks))).collect())
+        Ok(told
+            .map(|(checkpoint, marks)| (checkpoint.partition, judge(checkpoint, marks)))
+            .collect())
     }
 
     /// Lays a partition back; `anyway` also one that could serve.
     ///
     /// # Errors
     /// When a store fails, or what is there must not be thrown away. Then the partition stays closed, and it can be begun anew.
-    pub async fn recover(&self, partition: Partition, anyway: bool) -> Result<Outcome, Error> {
+    pub async fn recover(
+        &self,
+        partition: Partition,
+        anyway: bool,
+    ) -> Result<RecoveryOutcome, Error> {
         let started = Instant::now();
-        let Some((token, next)) = self.bar(partition, anyway).await? else { return Ok(Outcome::Serves) };
+        let Some((token, next)) = self.bar(partition, anyway).await? else {
+            return Ok(RecoveryOutcome::Serves);
+        };
         if token == 0 {
-            return Ok(Outcome::Busy);
+            return Ok(RecoveryOutcome::Busy);
         }
         self.drain(partition).await?;
-        let Some(rows) = self.lay(partition, token, next).await? else { return Ok(Outcome::Busy) };
+        let Some(rows) = self.lay(partition, token, next).await? else {
+            return Ok(RecoveryOutcome::Busy);
+        };
         let took = started.elapsed();
         Metric::RecoveriesTotal.counter(&[]).increment(1);
         Metric::RecoverySeconds.histogram(&[]).record(took);
         tracing::info!(%partition, rows, ?took, "a partition was laid back from MySQL and serves again");
-        Ok(Outcome::Laid { rows, took })
+        Ok(RecoveryOutcome::Laid { rows, took })
     }
 
     /// Bars the partition. Gives the bar's token and the generation to come; a token of 0 when another is at it, nothing when it serves.
-    pub(super) async fn bar(&self, partition: Partition, anyway: bool) -> Result<Option<(u64, u64)>, Error> {
+    pub(super) async fn bar(
+        &self,
+        partition: Partition,
+        anyway: bool,
+    ) -> Result<Option<(u64, u64)>, Error> {
         let mut tx = self.mysql.begin().await?;
-        let Some(checkpoint) = sql::lock(&mut tx, partition).await? else { return Ok(Some((0, 0))) };
+        let Some(checkpoint) = sql::lock(&mut tx, partition).await? else {
+            return Ok(Some((0, 0)));
+        };
         // Under the lock: whoever changes the count holds all of them.
         migrate::check_count(&mut tx, self.redis.keys().partitions(), false).await?;
         let marks = self.redis.marks(&[partition]).await?[0];
-        if let (State::Serves(generation), false) = (judge(&checkpoint, marks), anyway) {
+        if let (FenceState::Serves(generation), false) = (judge(&checkpoint, marks), anyway) {
             self.redis.generations().open(partition, generation);
             return Ok(None);
         }
         self.redis.generations().close(partition);
-        let ours = checkpoint.generation.is_some() && marks.fence.outbox_of() == checkpoint.generation;
+        let ours =
+            checkpoint.generation.is_some() && marks.fence.outbox_of() == checkpoint.generation;
         let drains = checkpoint.generation.filter(|_| ours && marks.seq > checkpoint.n);
         let (token, next) = (rand::random_range(1..=u64::MAX), new_generation());
         self.redis.write_fence(partition, &redis::bar(token, drains)).await?;
@@ -165,7 +182,8 @@ impl Recovery {
         let cleared = pinned.clear(partition, &bar).await?.ok_or(Error::Overtaken(partition))?;
         tracing::info!(%partition, cleared, checkpoint = checkpoint.n, "laying a partition back from MySQL");
         let times = sql::times(&mut tx, partition).await?;
-        let mut hand = Hand::new((&self.redis, &pinned), partition, checkpoint.n, bar.clone(), times);
+        let mut hand =
+            FencedWriter::new((&self.redis, &pinned), partition, checkpoint.n, bar.clone(), times);
         rehydrate::all(&mut hand, &mut tx).await?;
         sql::laid(&mut tx, partition, next).await?;
         generation::set_generation(&mut tx, partition, next).await?;
@@ -183,12 +201,14 @@ impl Recovery {
         let states = self.states().await?;
         let serving: Vec<_> = states
             .into_iter()
-            .filter(|(_, state)| matches!(state, State::Serves(_)))
+            .filter(|(_, state)| matches!(state, FenceState::Serves(_)))
             .map(|(partition, _)| partition)
             .collect();
         match outbox::written(&self.redis, &self.mysql, &self.nudge, &serving, OTHERS).await {
             Ok(true) => {}
-            Ok(false) => tracing::warn!("MySQL is behind; what it does not have yet is settled afterwards"),
+            Ok(false) => {
+                tracing::warn!("MySQL is behind; what it does not have yet is settled afterwards")
+            }
             Err(outbox::BehindError::Redis(error)) => return Err(error.into()),
             Err(outbox::BehindError::Mysql(error)) => return Err(error.into()),
         }
@@ -198,13 +218,13 @@ impl Recovery {
 
 /// Puts a fence in place of another. `false` when that one does not stand there.
 pub(super) async fn fence(
-    pinned: &Pinned,
+    pinned: &PinnedConnection,
     partition: Partition,
     was: &str,
     then: &str,
 ) -> Result<bool, Error> {
-    let mut args = Args::new();
+    let mut args = ScriptArgs::new();
     args.text(then);
-    let place = Place::partition(partition);
+    let place = KeyScope::partition(partition);
     Ok(pinned.call_fenced(&scripts::RECOVERY_FENCE, place, was, args, Vec::new()).await?.is_some())
 }

@@ -23,25 +23,29 @@ use std::time::Duration;
 use sqlx::MySqlPool;
 use tokio::time::sleep;
 
-use super::recover::{Recovery, fence};
+use super::recover::{PartitionRecovery, fence};
 use super::{Error, sql};
 use crate::failpoint::failpoint;
 use crate::mysql;
 use crate::mysql::generation::{self, Checkpoint};
-use crate::partition::{Partition, Partitions};
-use crate::redis::{self, Fence};
+use crate::partition::{Partition, PartitionCount};
+use crate::redis::{self, FenceReading};
 
 /// How often, and how long apart, it is tried to lock a partition that a writer is at work on.
 const TRIES: u32 = 30;
 const PAUSE: Duration = Duration::from_millis(100);
 
-impl Recovery {
+impl PartitionRecovery {
     /// Bars every partition, waits until MySQL has what stood behind the bars, and makes `to` the count. A writer must be running. `barred` hears of each partition.
     ///
     /// # Errors
     /// [`Error::DeadLetters`] while some are kept, for they are known by their partitions; [`Error::Overtaken`] when somebody else works on a partition;
     /// and when a store fails. Then the count is as it was.
-    pub async fn repartition(&self, to: Partitions, barred: &(dyn Fn() + Sync)) -> Result<(), Error> {
+    pub async fn repartition(
+        &self,
+        to: PartitionCount,
+        barred: &(dyn Fn() + Sync),
+    ) -> Result<(), Error> {
         let from = self.redis.keys().partitions();
         let letters = sql::dead_letters(&self.mysql).await?;
         if letters > 0 {
@@ -88,7 +92,8 @@ impl Recovery {
         let partition = checkpoint.partition;
         let pinned = self.redis.pin(partition).await?;
         let bar = redis::bar(token, None);
-        let ours = fence(&pinned, partition, &redis::bar(token, checkpoint.generation), &bar).await?
+        let ours = fence(&pinned, partition, &redis::bar(token, checkpoint.generation), &bar)
+            .await?
             || fence(&pinned, partition, &bar, &bar).await?;
         if !ours {
             return Err(Error::Overtaken(partition));
@@ -101,17 +106,18 @@ impl Recovery {
     }
 
     /// Drops what partitions beyond the present count have left in Redis, all but their bars. Gives how many keys. The client must know as many partitions as there
-    /// ever were ([`Recovery::ever`]).
+    /// ever were ([`PartitionRecovery::ever`]).
     ///
     /// # Errors
     /// When a store does not answer.
-    pub async fn drop_former(&self, present: Partitions) -> Result<u64, Error> {
+    pub async fn drop_former(&self, present: PartitionCount) -> Result<u64, Error> {
         let mut dropped = 0;
         for partition in self.redis.keys().partitions().all().skip(usize::from(present.count())) {
             let Some(text) = self.redis.fence_text(partition).await? else { continue };
-            if matches!(Fence::read(&text), Fence::Barred(_)) {
+            if matches!(FenceReading::read(&text), FenceReading::Barred(_)) {
                 let pinned = self.redis.pin(partition).await?;
-                dropped += pinned.clear(partition, &text).await?.ok_or(Error::Overtaken(partition))?;
+                dropped +=
+                    pinned.clear(partition, &text).await?.ok_or(Error::Overtaken(partition))?;
             }
         }
         Ok(dropped)
@@ -121,7 +127,7 @@ impl Recovery {
     ///
     /// # Errors
     /// When MySQL does not answer.
-    pub async fn ever(mysql: &MySqlPool) -> Result<Option<Partitions>, Error> {
-        Ok(sql::most_partitions(mysql).await?.and_then(Partitions::new))
+    pub async fn ever(mysql: &MySqlPool) -> Result<Option<PartitionCount>, Error> {
+        Ok(sql::most_partitions(mysql).await?.and_then(PartitionCount::new))
     }
 }

@@ -8,10 +8,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Outcome, Recovery, Verified, verify};
-use crate::outbox::Nudge;
+use super::{PartitionRecovery, RecoveryOutcome, VerificationOutcome, verify};
+use crate::outbox::WriterHandle;
 use crate::partition::Partition;
-use crate::redis::Redis;
+use crate::redis::RedisClient;
 
 /// How often closed partitions are looked at again: another instance may have laid them back.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -23,7 +23,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PARALLEL: usize = 2;
 
 /// Verifies whenever what was verified is in doubt, as long as a partition is closed, and now and then; and lays lost ones back. Runs until `stop`.
-pub async fn run_verifier(redis: Redis, mysql: MySqlPool, nudge: Nudge, stop: CancellationToken) {
+pub async fn run_verifier(
+    redis: RedisClient,
+    mysql: MySqlPool,
+    nudge: WriterHandle,
+    stop: CancellationToken,
+) {
     let mut again = tokio::time::interval(AGAIN);
     again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut laying: Option<JoinHandle<()>> = None;
@@ -40,9 +45,10 @@ pub async fn run_verifier(redis: Redis, mysql: MySqlPool, nudge: Nudge, stop: Ca
         }
         verified = Instant::now();
         match verify(&redis, &mysql).await {
-            Ok(Verified { lost, unknown }) => {
+            Ok(VerificationOutcome { lost, unknown }) => {
                 if !lost.is_empty() && laying.as_ref().is_none_or(JoinHandle::is_finished) {
-                    let recovery = Recovery::new(redis.clone(), mysql.clone(), nudge.clone());
+                    let recovery =
+                        PartitionRecovery::new(redis.clone(), mysql.clone(), nudge.clone());
                     laying = Some(tokio::spawn(lay_back(recovery, lost)));
                 }
                 if let Some(error) = unknown {
@@ -65,10 +71,10 @@ pub async fn run_verifier(redis: Redis, mysql: MySqlPool, nudge: Nudge, stop: Ca
     }
 }
 
-async fn lay_back(recovery: Recovery, lost: Vec<Partition>) {
+async fn lay_back(recovery: PartitionRecovery, lost: Vec<Partition>) {
     futures::stream::iter(lost)
         .for_each_concurrent(PARALLEL, async |partition| match recovery.recover(partition, false).await {
-            Ok(Outcome::Laid { .. } | Outcome::Serves | Outcome::Busy) => {}
+            Ok(RecoveryOutcome::Laid { .. } | RecoveryOutcome::Serves | RecoveryOutcome::Busy) => {}
             Err(error) => {
                 tracing::error!(%partition, %error, "a partition could not be laid back; it is tried again")
             }

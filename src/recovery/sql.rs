@@ -8,7 +8,7 @@ use sqlx::{MySqlConnection, MySqlExecutor, MySqlPool};
 
 use crate::mysql;
 use crate::mysql::generation::Checkpoint;
-use crate::partition::{Partition, Partitions};
+use crate::partition::{Partition, PartitionCount};
 
 /// Every generation that any partition has had since it was first laid back.
 pub(super) async fn generations(pool: &MySqlPool) -> Result<HashSet<(u16, u64)>, mysql::Error> {
@@ -67,7 +67,10 @@ pub(super) async fn unsettle(pool: &MySqlPool) -> Result<(), mysql::Error> {
 }
 
 /// How often a partition was laid back, this time included.
-pub(super) async fn times(tx: &mut MySqlConnection, partition: Partition) -> Result<u64, mysql::Error> {
+pub(super) async fn times(
+    tx: &mut MySqlConnection,
+    partition: Partition,
+) -> Result<u64, mysql::Error> {
     let count: i64 = sqlx::query_scalar(
         "SELECT COUNT(*) + 1 FROM recoveries WHERE partition_id = ? AND laid_at IS NOT NULL",
     )
@@ -107,8 +110,8 @@ pub(super) async fn most_partitions(pool: &MySqlPool) -> Result<Option<u16>, mys
 /// numbers agree by the greatest divisor that the two counts share.
 pub(super) async fn inherit(
     tx: &mut MySqlConnection,
-    from: Partitions,
-    to: Partitions,
+    from: PartitionCount,
+    to: PartitionCount,
 ) -> Result<(), mysql::Error> {
     let laid: Vec<(u16, DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(
         "SELECT partition_id, began_at, laid_at FROM recoveries WHERE laid_at IS NOT NULL AND partition_id < ?",
@@ -118,7 +121,8 @@ pub(super) async fn inherit(
     .await?;
     let shared = greatest_divisor(from.count(), to.count());
     for (old, began_at, laid_at) in laid {
-        let fed = to.all().map(Partition::get).filter(|new| *new != old && new % shared == old % shared);
+        let fed =
+            to.all().map(Partition::get).filter(|new| *new != old && new % shared == old % shared);
         for new in fed {
             // Nobody ever has this generation: it only stands for the time.
             let insert = "INSERT INTO recoveries (partition_id, generation, began_at, laid_at, settled_at) VALUES (?, ?, ?, ?, ?)";

@@ -19,7 +19,7 @@ use crate::tls;
 
 /// What answers at the address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum RedisLayout {
     /// One Redis.
     One,
     /// Sentinels, who know which Redis is the primary of this service.
@@ -27,7 +27,7 @@ pub(super) enum Kind {
         /// The name under which they watch it.
         service: String,
         /// How they are spoken to, when they want to know.
-        credentials: Credentials,
+        credentials: RedisCredentials,
     },
     /// Some nodes of a cluster.
     Cluster,
@@ -35,12 +35,12 @@ pub(super) enum Kind {
 
 /// A user and a password, if any.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub(super) struct Credentials {
+pub(super) struct RedisCredentials {
     pub(super) username: Option<String>,
     pub(super) password: Option<String>,
 }
 
-impl std::fmt::Debug for Credentials {
+impl std::fmt::Debug for RedisCredentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Credentials")
     }
@@ -48,16 +48,16 @@ impl std::fmt::Debug for Credentials {
 
 /// Where Redis is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
-    pub(super) kind: Kind,
+pub struct RedisAddress {
+    pub(super) kind: RedisLayout,
     pub(super) hosts: Vec<Server>,
-    pub(super) credentials: Credentials,
+    pub(super) credentials: RedisCredentials,
     database: Option<u8>,
     encrypted: bool,
     tls: Option<TlsConfig>,
 }
 
-impl Address {
+impl RedisAddress {
     /// The same, where TLS is spoken trusting the authorities in a file (PEM), or Mozilla's without one. The name that the address has for a server is
     /// the one that its certificate must have; of a cluster and behind Sentinels it is what they call each other.
     ///
@@ -86,7 +86,7 @@ impl Address {
     pub(super) fn config_with(
         &self,
         server: Server,
-        credentials: &Credentials,
+        credentials: &RedisCredentials,
         database: Option<u8>,
     ) -> Config {
         Config {
@@ -101,7 +101,7 @@ impl Address {
     }
 }
 
-impl FromStr for Address {
+impl FromStr for RedisAddress {
     /// What is wrong, to be read after the setting's name.
     type Err = &'static str;
 
@@ -121,18 +121,27 @@ impl FromStr for Address {
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (credentials, authority) = match authority.rsplit_once('@') {
             Some((credentials, authority)) => (read_credentials(credentials), authority),
-            None => (Credentials::default(), authority),
+            None => (RedisCredentials::default(), authority),
         };
-        let mut hosts =
-            authority.split(',').map(|host| read_host(host, port)).collect::<Result<Vec<_>, _>>()?;
-        let mut service = Some(path).filter(|_| scheme == "redis-sentinel").map(decoded).unwrap_or_default();
-        let mut sentinels = Credentials::default();
+        let mut hosts = authority
+            .split(',')
+            .map(|host| read_host(host, port))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut service =
+            Some(path).filter(|_| scheme == "redis-sentinel").map(decoded).unwrap_or_default();
+        let mut sentinels = RedisCredentials::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match (scheme, name.as_ref()) {
-                ("redis-sentinel" | "redis-cluster", "node") => hosts.push(read_host(&value, port)?),
+                ("redis-sentinel" | "redis-cluster", "node") => {
+                    hosts.push(read_host(&value, port)?)
+                }
                 ("redis-sentinel", "sentinelServiceName") => service = value.into_owned(),
-                ("redis-sentinel", "sentinelUsername") => sentinels.username = Some(value.into_owned()),
-                ("redis-sentinel", "sentinelPassword") => sentinels.password = Some(value.into_owned()),
+                ("redis-sentinel", "sentinelUsername") => {
+                    sentinels.username = Some(value.into_owned())
+                }
+                ("redis-sentinel", "sentinelPassword") => {
+                    sentinels.password = Some(value.into_owned())
+                }
                 _ => return Err("has a parameter after its ? that is not known"),
             }
         }
@@ -142,19 +151,23 @@ impl FromStr for Address {
         let mut database = None;
         let kind = match scheme {
             "redis-sentinel" if service.is_empty() => {
-                return Err("must name the service: redis-sentinel://host:26379,host:26379/service");
+                return Err(
+                    "must name the service: redis-sentinel://host:26379,host:26379/service",
+                );
             }
-            "redis-sentinel" => Kind::Sentinel { service, credentials: sentinels },
+            "redis-sentinel" => RedisLayout::Sentinel { service, credentials: sentinels },
             "redis-cluster" if !path.is_empty() => {
                 return Err("names a database, which a cluster has none of");
             }
-            "redis-cluster" => Kind::Cluster,
+            "redis-cluster" => RedisLayout::Cluster,
             _ => {
                 if !path.is_empty() {
-                    database =
-                        Some(path.parse().map_err(|_| "must end in the number of a database, or nothing")?);
+                    database = Some(
+                        path.parse()
+                            .map_err(|_| "must end in the number of a database, or nothing")?,
+                    );
                 }
-                Kind::One
+                RedisLayout::One
             }
         };
         Ok(Self { kind, hosts, credentials, database, encrypted, tls: None })
@@ -176,40 +189,56 @@ fn read_host(text: &str, port: u16) -> Result<Server, &'static str> {
     Ok(Server::new(host, port))
 }
 
-fn read_credentials(text: &str) -> Credentials {
+fn read_credentials(text: &str) -> RedisCredentials {
     let some = |text: &str| Some(decoded(text)).filter(|text| !text.is_empty());
     match text.split_once(':') {
-        Some((username, password)) => Credentials { username: some(username), password: some(password) },
-        None => Credentials { username: some(text), password: None },
+        Some((username, password)) => {
+            RedisCredentials { username: some(username), password: some(password) }
+        }
+        None => RedisCredentials { username: some(text), password: None },
     }
 }
 
 /// Without percent signs. A form's own signs mean themselves here.
 fn decoded(text: &str) -> String {
     let escaped = text.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
-    form_urlencoded::parse(escaped.as_bytes()).next().map(|(text, _)| text.into_owned()).unwrap_or_default()
+    form_urlencoded::parse(escaped.as_bytes())
+        .next()
+        .map(|(text, _)| text.into_owned())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn hosts(address: &Address) -> Vec<String> {
+    fn hosts(address: &RedisAddress) -> Vec<String> {
         address.hosts.iter().map(|server| format!("{}:{}", server.host, server.port)).collect()
     }
 
     #[test]
     fn every_form_is_read() {
-        let one: Address = "redis://us%40er:p%3A+=&w@h:1/3".parse().unwrap();
-        assert_eq!((&one.kind, hosts(&one), one.database), (&Kind::One, vec!["h:1".to_owned()], Some(3)));
+        let one: RedisAddress = "redis://us%40er:p%3A+=&w@h:1/3".parse().unwrap();
+        assert_eq!(
+            (&one.kind, hosts(&one), one.database),
+            (&RedisLayout::One, vec!["h:1".to_owned()], Some(3))
+        );
         assert_eq!(one.credentials.username.as_deref(), Some("us@er"));
         assert_eq!(one.credentials.password.as_deref(), Some("p:+=&w"));
-        let plain: Address = "redis://:secret@[::1]".parse().unwrap();
-        assert_eq!((hosts(&plain), plain.credentials.username.clone()), (vec!["::1:6379".to_owned()], None));
-        let cluster: Address = "redis-cluster://a,b:2?node=c:3".parse().unwrap();
-        assert_eq!((&cluster.kind, hosts(&cluster).join(" ")), (&Kind::Cluster, "a:6379 b:2 c:3".into()));
-        for (url, encrypted) in [("redis://h", false), ("rediss://h", true), ("rediss-cluster://h", true)] {
-            let address: Address = url.parse().unwrap();
+        let plain: RedisAddress = "redis://:secret@[::1]".parse().unwrap();
+        assert_eq!(
+            (hosts(&plain), plain.credentials.username.clone()),
+            (vec!["::1:6379".to_owned()], None)
+        );
+        let cluster: RedisAddress = "redis-cluster://a,b:2?node=c:3".parse().unwrap();
+        assert_eq!(
+            (&cluster.kind, hosts(&cluster).join(" ")),
+            (&RedisLayout::Cluster, "a:6379 b:2 c:3".into())
+        );
+        for (url, encrypted) in
+            [("redis://h", false), ("rediss://h", true), ("rediss-cluster://h", true)]
+        {
+            let address: RedisAddress = url.parse().unwrap();
             let server = address.hosts[0].clone();
             let address = address.trusting(None).unwrap();
             assert_eq!(
@@ -221,10 +250,13 @@ mod tests {
             "redis-sentinel://a,b:2/main?sentinelPassword=x",
             "redis-sentinel://a?node=b:2&sentinelServiceName=main&sentinelPassword=x",
         ] {
-            let sentinels: Address = url.parse().unwrap();
+            let sentinels: RedisAddress = url.parse().unwrap();
             assert_eq!(hosts(&sentinels).join(" "), "a:26379 b:2");
-            let credentials = Credentials { username: None, password: Some("x".into()) };
-            assert_eq!(sentinels.kind, Kind::Sentinel { service: "main".into(), credentials });
+            let credentials = RedisCredentials { username: None, password: Some("x".into()) };
+            assert_eq!(
+                sentinels.kind,
+                RedisLayout::Sentinel { service: "main".into(), credentials }
+            );
         }
     }
 
@@ -245,7 +277,7 @@ mod tests {
             ("redis-sentinel://h", "must name the service"),
             ("redis-cluster://h?tls=1", "not known"),
         ] {
-            let wrong = url.parse::<Address>().unwrap_err();
+            let wrong = url.parse::<RedisAddress>().unwrap_err();
             assert!(wrong.contains(said), "{url}: {wrong}");
         }
     }

@@ -11,13 +11,13 @@ use super::Error;
 /// Arguments in the order of the script's `ARGV:` line. All of them stand in one buffer, so a call for hundreds of requests allocates no
 /// more often than a call for one.
 #[derive(Debug, Default, Clone)]
-pub struct Args {
+pub struct ScriptArgs {
     buffer: Vec<u8>,
     /// Where each argument ends.
     ends: Vec<usize>,
 }
 
-impl Args {
+impl ScriptArgs {
     /// No arguments yet.
     pub fn new() -> Self {
         Self::default()
@@ -64,24 +64,25 @@ impl Args {
 
     /// Adds a MessagePack map. Lua's `cmsgpack` knows texts and numbers, but no bytes.
     pub fn map<T: Serialize>(&mut self, map: &T) -> Result<&mut Self, Error> {
-        let packed = rmp_serde::to_vec_named(map).map_err(|error| Error::Protocol(error.to_string()))?;
+        let packed =
+            rmp_serde::to_vec_named(map).map_err(|error| Error::Protocol(error.to_string()))?;
         Ok(self.bytes(&packed))
     }
 
     /// With the fence under which they are meant in front.
-    pub(super) fn seal(self, fence: &str) -> Sealed {
-        Sealed { fence: fence.to_owned(), buffer: self.buffer.into(), ends: self.ends }
+    pub(super) fn seal(self, fence: &str) -> FencedArgs {
+        FencedArgs { fence: fence.to_owned(), buffer: self.buffer.into(), ends: self.ends }
     }
 }
 
 /// Arguments under a fence, ready to be sent, and sent again to a Redis that did not know the script.
-pub(super) struct Sealed {
+pub(super) struct FencedArgs {
     fence: String,
     buffer: Bytes,
     ends: Vec<usize>,
 }
 
-impl Sealed {
+impl FencedArgs {
     pub(super) fn values(&self) -> Vec<Value> {
         let mut values = Vec::with_capacity(self.ends.len() + 1);
         values.push(Value::String(self.fence.as_str().into()));
@@ -100,7 +101,7 @@ mod tests {
 
     #[test]
     fn arguments_come_out_as_they_were_put_in() {
-        let mut args = Args::new();
+        let mut args = ScriptArgs::new();
         args.text("demo").int(-7).maybe_int(None).bytes(&[0, 255]).maybe_int(Some(1 << 53));
         let sealed = args.seal("4");
         let bytes = |values: Vec<Value>| -> Vec<Bytes> {

@@ -8,20 +8,23 @@ use fred::interfaces::{ClientLike, LuaInterface};
 use fred::types::Value;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::address::Address;
-use super::args::Sealed;
-use super::elsewhere::Search;
-use super::node::Node;
-use super::servers::Servers;
-use super::trust::Trust;
-use super::{Args, Error, Generations, Keys, Place, Pressure, Reach, Reply, Script};
+use super::address::RedisAddress;
+use super::args::FencedArgs;
+use super::elsewhere::RedirectSearch;
+use super::node::RedisNode;
+use super::servers::ServerTopology;
+use super::trust::VerificationTracker;
+use super::{
+    Error, KeyBuilder, KeyScope, LuaScript, MemoryPressure, PartitionEpochs,
+    ReplicationRequirement, ScriptArgs, ScriptReply,
+};
 use crate::failpoint::failpoint;
 use crate::partition::Partition;
 use crate::telemetry::Metric;
 
 /// How Redis is reached.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct RedisClientSettings {
     /// `redis://`, `redis-sentinel://` or `redis-cluster://`; with TLS `rediss…`.
     pub url: SecretString,
     /// The authorities (PEM) that vouch for a Redis behind TLS; without a file Mozilla's.
@@ -31,31 +34,31 @@ pub struct Settings {
     /// Serves on a Redis that may forget, too.
     pub may_forget: bool,
     /// What a write must have reached before it is answered.
-    pub reach: Reach,
+    pub reach: ReplicationRequirement,
 }
 
 /// The client. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Redis(pub(super) Arc<Inner>);
+pub struct RedisClient(pub(super) Arc<RedisClientInner>);
 
 #[derive(Debug)]
-pub(super) struct Inner {
-    servers: Arc<Servers>,
-    keys: Keys,
-    generations: Generations,
-    trust: Trust,
-    pressure: Pressure,
+pub(super) struct RedisClientInner {
+    servers: Arc<ServerTopology>,
+    keys: KeyBuilder,
+    generations: PartitionEpochs,
+    trust: VerificationTracker,
+    pressure: MemoryPressure,
     may_forget: bool,
-    reach: Reach,
+    reach: ReplicationRequirement,
 }
 
-impl Redis {
+impl RedisClient {
     /// Connects to every server that holds a partition, and refuses one that may forget, unless that is allowed.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the address is wrong, somebody who is needed does not answer, or a Redis is not as it must be.
-    pub async fn connect(settings: &Settings, keys: Keys) -> Result<Self, Error> {
-        let address: Address = settings
+    pub async fn connect(settings: &RedisClientSettings, keys: KeyBuilder) -> Result<Self, Error> {
+        let address: RedisAddress = settings
             .url
             .expose_secret()
             .parse()
@@ -63,18 +66,20 @@ impl Redis {
         let address = address
             .trusting(settings.ca_file.as_deref())
             .map_err(|wrong| Error::Unavailable(format!("USHER_REDIS_CA_FILE: {wrong}")))?;
-        let redis = Self(Arc::new(Inner {
-            servers: Arc::new(Servers::new(address, settings.command_timeout, &keys)),
-            generations: Generations::new(keys.partitions()),
-            trust: Trust::new(keys.partitions()),
+        let redis = Self(Arc::new(RedisClientInner {
+            servers: Arc::new(ServerTopology::new(address, settings.command_timeout, &keys)),
+            generations: PartitionEpochs::new(keys.partitions()),
+            trust: VerificationTracker::new(keys.partitions()),
             keys,
-            pressure: Pressure::default(),
+            pressure: MemoryPressure::default(),
             may_forget: settings.may_forget,
             reach: settings.reach,
         }));
         redis.look_around().await?;
         if let Some(lost) = redis.keys().partitions().all().find(|at| redis.owner(*at).is_none()) {
-            return Err(Error::Unavailable(format!("no node of the cluster holds the slot of {lost}")));
+            return Err(Error::Unavailable(format!(
+                "no node of the cluster holds the slot of {lost}"
+            )));
         }
         redis.follow_the_owners();
         Ok(redis)
@@ -85,9 +90,15 @@ impl Redis {
     /// # Errors
     /// [`Error::Recovering`] when the partition does not serve, [`Error::NotLaid`] when the script misses settings, [`Error::NoRoom`] when it is refused
     /// for now; else as in [`Error`].
-    pub async fn call(&self, script: &'static Script, place: Place<'_>, args: Args) -> Result<Reply, Error> {
+    pub async fn call(
+        &self,
+        script: &'static LuaScript,
+        place: KeyScope<'_>,
+        args: ScriptArgs,
+    ) -> Result<ScriptReply, Error> {
         self.0.trust.wait(place.partition).await?;
-        let generation = self.0.generations.get(place.partition).ok_or(Error::Recovering(place.partition))?;
+        let generation =
+            self.0.generations.get(place.partition).ok_or(Error::Recovering(place.partition))?;
         if self.0.pressure.refuses(script) {
             return Err(Error::NoRoom("too much waits for MySQL"));
         }
@@ -99,15 +110,15 @@ impl Redis {
         let answer = Box::pin(self.run(script, place, generation, &args)).await;
         failpoint!("{}.after", script.name());
         Metric::ScriptSeconds.histogram(&labels).record(started.elapsed());
-        let answer = match answer.and_then(Reply::try_from) {
-            Ok(Reply::Int(-1)) => {
+        let answer = match answer.and_then(ScriptReply::try_from) {
+            Ok(ScriptReply::Int(-1)) => {
                 tracing::error!(partition = %place.partition, "another generation stands in Redis; the partition stops serving");
                 Metric::GenerationsRefusedTotal.counter(&[]).increment(1);
                 self.0.generations.close(place.partition);
                 self.ask_for_verification();
                 Err(Error::Recovering(place.partition))
             }
-            Ok(Reply::Int(-2)) => Err(Error::NotLaid),
+            Ok(ScriptReply::Int(-2)) => Err(Error::NotLaid),
             other => other,
         };
         let outcome = if answer.is_ok() { "ok" } else { "error" };
@@ -120,14 +131,14 @@ impl Redis {
     /// script wrote has reached what it must when this returns.
     async fn run(
         &self,
-        script: &'static Script,
-        place: Place<'_>,
+        script: &'static LuaScript,
+        place: KeyScope<'_>,
         generation: u64,
-        args: &Sealed,
+        args: &FencedArgs,
     ) -> Result<Value, Error> {
         let partition = place.partition;
         let keys = || self.0.keys.build_all(place, script);
-        let mut search = Search::within(super::elsewhere::CALL);
+        let mut search = RedirectSearch::within(super::elsewhere::CALL);
         loop {
             // First the owner, then the doubt: an owner that is new was in doubt before it could be seen here.
             let owner = self.owner(partition);
@@ -136,7 +147,9 @@ impl Redis {
                 return Err(Error::Recovering(partition));
             }
             let Some(node) = owner.filter(|node| self.is_worth_asking(node)) else {
-                search.go_on(self, Error::Unavailable("whoever holds the partition is away".into())).await?;
+                search
+                    .go_on(self, Error::Unavailable("whoever holds the partition is away".into()))
+                    .await?;
                 continue;
             };
             let (client, session) = (node.client(), self.session(partition));
@@ -158,21 +171,21 @@ impl Redis {
     }
 
     /// The names of keys and partitions.
-    pub fn keys(&self) -> &Keys {
+    pub fn keys(&self) -> &KeyBuilder {
         &self.0.keys
     }
 
     /// What is refused while the stores can't keep up.
-    pub fn pressure(&self) -> &Pressure {
+    pub fn pressure(&self) -> &MemoryPressure {
         &self.0.pressure
     }
 
-    pub(super) fn reach(&self) -> Reach {
+    pub(super) fn reach(&self) -> ReplicationRequirement {
         self.0.reach
     }
 
     /// Which partitions serve, and under which generation.
-    pub fn generations(&self) -> &Generations {
+    pub fn generations(&self) -> &PartitionEpochs {
         &self.0.generations
     }
 
@@ -197,7 +210,7 @@ impl Redis {
         up.then(|| self.0.trust.last(partition))
     }
 
-    /// Whether the Redis that holds a partition is known to be the same as at a moment, which [`Redis::moment`] told then.
+    /// Whether the Redis that holds a partition is known to be the same as at a moment, which [`RedisClient::moment`] told then.
     pub fn is_unbroken(&self, partition: Partition, since: u64) -> bool {
         self.session(partition).is_some_and(|last| last <= since)
     }
@@ -214,16 +227,16 @@ impl Redis {
         }
     }
 
-    pub(super) fn trust_in(&self) -> &Trust {
+    pub(super) fn trust_in(&self) -> &VerificationTracker {
         &self.0.trust
     }
 
-    pub(super) fn servers(&self) -> &Arc<Servers> {
+    pub(super) fn servers(&self) -> &Arc<ServerTopology> {
         &self.0.servers
     }
 
     /// The server that holds a partition, as far as is known.
-    pub(super) fn owner(&self, partition: Partition) -> Option<Arc<Node>> {
+    pub(super) fn owner(&self, partition: Partition) -> Option<Arc<RedisNode>> {
         self.0.servers.map().owner(partition).cloned()
     }
 

@@ -12,14 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::{Error, Script};
+use super::{Error, LuaScript};
 use crate::telemetry::Metric;
 
 /// Requests in one call, at most. Keeps a script well below a millisecond and its arguments within Lua's `unpack`.
 pub const MAX_BATCH: usize = 256;
 
 /// One batched operation: how a call is made for some requests of one entity.
-pub trait Batch: Send + Sync + 'static {
+pub trait BatchOperation: Send + Sync + 'static {
     /// What the requests of a call have in common.
     type Entity: Hash + Eq + Clone + Send + Sync + 'static;
     /// One request.
@@ -28,7 +28,7 @@ pub trait Batch: Send + Sync + 'static {
     type Answer: Send + 'static;
 
     /// The script, by whose name the metrics go.
-    fn script(&self) -> &'static Script;
+    fn script(&self) -> &'static LuaScript;
 
     /// Makes one call; the answers come in the order of the requests.
     fn call(
@@ -38,29 +38,29 @@ pub trait Batch: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Self::Answer>, Error>> + Send;
 }
 
-/// Feeds one [`Batch`].
-pub struct Coalescer<B: Batch> {
-    shared: Arc<Shared<B>>,
+/// Feeds one [`BatchOperation`].
+pub struct Coalescer<B: BatchOperation> {
+    shared: Arc<CoalescerShared<B>>,
 }
 
-struct Shared<B: Batch> {
+struct CoalescerShared<B: BatchOperation> {
     batch: B,
     max_waiting: usize,
-    lanes: Mutex<Lanes<B>>,
+    lanes: Mutex<EntityLanes<B>>,
 }
 
 /// An entity has a lane exactly while a driver works for it.
-type Lanes<B> = HashMap<<B as Batch>::Entity, VecDeque<Waiter<B>>>;
+type EntityLanes<B> = HashMap<<B as BatchOperation>::Entity, VecDeque<BatchWaiter<B>>>;
 
-struct Waiter<B: Batch> {
+struct BatchWaiter<B: BatchOperation> {
     request: B::Request,
     answer: oneshot::Sender<Result<B::Answer, Error>>,
 }
 
-impl<B: Batch> Coalescer<B> {
+impl<B: BatchOperation> Coalescer<B> {
     /// A coalescer in which at most `max_waiting` requests wait for one entity.
     pub fn new(batch: B, max_waiting: usize) -> Self {
-        let shared = Shared { batch, max_waiting, lanes: Mutex::new(HashMap::new()) };
+        let shared = CoalescerShared { batch, max_waiting, lanes: Mutex::new(HashMap::new()) };
         Metric::CoalescerRefusedTotal.counter(&shared.labels()).increment(0);
         Self { shared: Arc::new(shared) }
     }
@@ -71,7 +71,7 @@ impl<B: Batch> Coalescer<B> {
     /// [`Error::Overloaded`] when too many wait already; else what the call gave.
     pub async fn submit(&self, entity: B::Entity, request: B::Request) -> Result<B::Answer, Error> {
         let (answer, answered) = oneshot::channel();
-        let waiter = Waiter { request, answer };
+        let waiter = BatchWaiter { request, answer };
         let idle = {
             let mut lanes = self.shared.lanes();
             match lanes.get_mut(&entity) {
@@ -96,8 +96,8 @@ impl<B: Batch> Coalescer<B> {
     }
 }
 
-impl<B: Batch> Shared<B> {
-    fn lanes(&self) -> MutexGuard<'_, Lanes<B>> {
+impl<B: BatchOperation> CoalescerShared<B> {
+    fn lanes(&self) -> MutexGuard<'_, EntityLanes<B>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -106,7 +106,7 @@ impl<B: Batch> Shared<B> {
     }
 
     /// The next batch of an entity; closes its lane when nobody waits.
-    fn take(&self, entity: &B::Entity) -> Vec<Waiter<B>> {
+    fn take(&self, entity: &B::Entity) -> Vec<BatchWaiter<B>> {
         let mut lanes = self.lanes();
         match lanes.get_mut(entity) {
             Some(lane) if !lane.is_empty() => {
@@ -123,9 +123,9 @@ impl<B: Batch> Shared<B> {
 }
 
 /// Removes the lane of a driver that panicked, so that its entity is not stuck and its waiters are told.
-struct LaneGuard<'a, B: Batch>(&'a Shared<B>, &'a B::Entity);
+struct LaneGuard<'a, B: BatchOperation>(&'a CoalescerShared<B>, &'a B::Entity);
 
-impl<B: Batch> Drop for LaneGuard<'_, B> {
+impl<B: BatchOperation> Drop for LaneGuard<'_, B> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.lanes().remove(self.1);
@@ -133,7 +133,7 @@ impl<B: Batch> Drop for LaneGuard<'_, B> {
     }
 }
 
-async fn drive<B: Batch>(shared: Arc<Shared<B>>, entity: B::Entity) {
+async fn drive<B: BatchOperation>(shared: Arc<CoalescerShared<B>>, entity: B::Entity) {
     let _guard = LaneGuard(&shared, &entity);
     loop {
         // Whoever is ready to ask in this turn of the runtime goes along: where requests spread over many entities, that halves the calls.
@@ -142,7 +142,8 @@ async fn drive<B: Batch>(shared: Arc<Shared<B>>, entity: B::Entity) {
         if waiters.is_empty() {
             return;
         }
-        let (requests, ears): (Vec<_>, Vec<_>) = waiters.into_iter().map(|w| (w.request, w.answer)).unzip();
+        let (requests, ears): (Vec<_>, Vec<_>) =
+            waiters.into_iter().map(|w| (w.request, w.answer)).unzip();
         Metric::CoalescerBatchSize.histogram(&shared.labels()).record(requests.len() as f64);
         let in_flight = Metric::CoalescerInFlight.gauge(&shared.labels());
         in_flight.increment(1.0);
@@ -161,7 +162,9 @@ fn tell<A>(ears: Vec<oneshot::Sender<Result<A, Error>>>, answers: Result<Vec<A>,
             }
             return;
         }
-        Ok(answers) => Error::Protocol(format!("{} answers to {} requests", answers.len(), ears.len())),
+        Ok(answers) => {
+            Error::Protocol(format!("{} answers to {} requests", answers.len(), ears.len()))
+        }
         Err(error) => error,
     };
     for ear in ears {
@@ -179,18 +182,18 @@ mod tests {
     use crate::redis::scripts;
 
     /// Doubles numbers; each call needs a permit, and the sizes of the batches are kept.
-    struct Double {
+    struct DoublingBatch {
         permits: Arc<Semaphore>,
         sizes: Arc<Mutex<Vec<usize>>>,
         panics: AtomicUsize,
     }
 
-    impl Batch for Double {
+    impl BatchOperation for DoublingBatch {
         type Entity = &'static str;
         type Request = u64;
         type Answer = u64;
 
-        fn script(&self) -> &'static Script {
+        fn script(&self) -> &'static LuaScript {
             &scripts::QUEUE_JOIN
         }
 
@@ -201,22 +204,32 @@ mod tests {
             if requests.contains(&13) {
                 return Err(Error::Unavailable("thirteen".into()));
             }
-            assert!(!requests.contains(&666) || self.panics.fetch_add(1, Ordering::SeqCst) > 0, "a defect");
+            assert!(
+                !requests.contains(&666) || self.panics.fetch_add(1, Ordering::SeqCst) > 0,
+                "a defect"
+            );
             Ok(requests.iter().map(|n| n * 2).collect())
         }
     }
 
-    type Parts = (Arc<Coalescer<Double>>, Arc<Semaphore>, Arc<Mutex<Vec<usize>>>);
+    type CoalescerParts = (Arc<Coalescer<DoublingBatch>>, Arc<Semaphore>, Arc<Mutex<Vec<usize>>>);
 
-    fn double(max_waiting: usize) -> Parts {
+    fn double(max_waiting: usize) -> CoalescerParts {
         let permits = Arc::new(Semaphore::new(0));
         let sizes = Arc::new(Mutex::new(Vec::new()));
-        let batch = Double { permits: permits.clone(), sizes: sizes.clone(), panics: AtomicUsize::new(0) };
+        let batch = DoublingBatch {
+            permits: permits.clone(),
+            sizes: sizes.clone(),
+            panics: AtomicUsize::new(0),
+        };
         (Arc::new(Coalescer::new(batch, max_waiting)), permits, sizes)
     }
 
     /// Submits and lets the coalescer run until the request waits or is in flight.
-    async fn spawn(on: &Arc<Coalescer<Double>>, n: u64) -> tokio::task::JoinHandle<Result<u64, Error>> {
+    async fn spawn(
+        on: &Arc<Coalescer<DoublingBatch>>,
+        n: u64,
+    ) -> tokio::task::JoinHandle<Result<u64, Error>> {
         let on = on.clone();
         let task = tokio::spawn(async move { on.submit("a", n).await });
         tokio::task::yield_now().await;
@@ -254,7 +267,8 @@ mod tests {
     #[tokio::test]
     async fn a_full_lane_refuses_and_sends_nothing() {
         let (coalescer, permits, _) = double(2);
-        let waiting = [spawn(&coalescer, 1).await, spawn(&coalescer, 2).await, spawn(&coalescer, 3).await];
+        let waiting =
+            [spawn(&coalescer, 1).await, spawn(&coalescer, 2).await, spawn(&coalescer, 3).await];
         assert_eq!(coalescer.submit("a", 4).await, Err(Error::Overloaded));
         permits.add_permits(2);
         for task in waiting {

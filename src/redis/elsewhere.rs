@@ -11,9 +11,9 @@ use fred::clients::Client;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::sleep;
 
-use super::client::Inner;
-use super::node::Node;
-use super::{Error, Redis};
+use super::client::RedisClientInner;
+use super::node::RedisNode;
+use super::{Error, RedisClient};
 use crate::partition::Partition;
 use crate::telemetry::Metric;
 
@@ -30,18 +30,18 @@ const OVER: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(25);
 
 /// A bounded search.
-pub(super) struct Search {
+pub(super) struct RedirectSearch {
     until: Instant,
     pause: Duration,
 }
 
-impl Search {
+impl RedirectSearch {
     pub(super) fn within(patience: Duration) -> Self {
         Self { until: Instant::now() + patience, pause: PAUSES.0 }
     }
 
     /// Has somebody look who holds what, and waits a little; or gives up with the cause.
-    pub(super) async fn go_on(&mut self, redis: &Redis, cause: Error) -> Result<(), Error> {
+    pub(super) async fn go_on(&mut self, redis: &RedisClient, cause: Error) -> Result<(), Error> {
         redis.servers().wake();
         self.pause(cause).await?;
         Metric::RedisElsewhereTotal.counter(&[]).increment(1);
@@ -59,15 +59,17 @@ impl Search {
     }
 }
 
-impl Redis {
+impl RedisClient {
     /// Whether an answer says that nothing was run because the partition is held elsewhere, or by nobody for now.
     pub(super) fn is_elsewhere(&self, error: &fred::error::Error) -> bool {
-        const WORDS: [&str; 6] = ["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "MASTERDOWN"];
-        self.servers().may_move() && WORDS.iter().any(|word| error.details().split(' ').next() == Some(*word))
+        const WORDS: [&str; 6] =
+            ["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "MASTERDOWN"];
+        self.servers().may_move()
+            && WORDS.iter().any(|word| error.details().split(' ').next() == Some(*word))
     }
 
     /// Whether a command should be sent to a server: not where another may soon take its place. One that has no substitute is waited for.
-    pub(super) fn is_worth_asking(&self, node: &Arc<Node>) -> bool {
+    pub(super) fn is_worth_asking(&self, node: &Arc<RedisNode>) -> bool {
         node.answers() || !self.servers().may_move()
     }
 
@@ -81,7 +83,7 @@ impl Redis {
     where
         F: Future<Output = Result<T, fred::error::Error>>,
     {
-        let mut search = Search::within(patience);
+        let mut search = RedirectSearch::within(patience);
         loop {
             let cause = match self.owner(partition).filter(|node| self.is_worth_asking(node)) {
                 None => Error::Unavailable("whoever holds the partition is away".into()),
@@ -95,7 +97,7 @@ impl Redis {
     }
 
     /// Says that what was verified of a server may not hold any more.
-    pub(super) fn doubt(&self, node: &Arc<Node>) {
+    pub(super) fn doubt(&self, node: &Arc<RedisNode>) {
         self.trust_in().doubt(&self.servers().map().held_by(node, self.keys()));
     }
 
@@ -137,7 +139,7 @@ impl Redis {
     }
 
     /// Raises a doubt whenever a connection was made again, until the server is let go.
-    fn doubt_reconnections(&self, node: &Arc<Node>) {
+    fn doubt_reconnections(&self, node: &Arc<RedisNode>) {
         let mut reconnections = node.reconnections();
         let (inner, node) = (Arc::downgrade(&self.0), Arc::downgrade(node));
         tokio::spawn(async move {
@@ -157,6 +159,6 @@ impl Redis {
     }
 }
 
-fn upgrade(inner: &Weak<Inner>) -> Option<Redis> {
-    inner.upgrade().map(Redis)
+fn upgrade(inner: &Weak<RedisClientInner>) -> Option<RedisClient> {
+    inner.upgrade().map(RedisClient)
 }

@@ -33,7 +33,10 @@ impl From<fred::error::Error> for Error {
             // Said before a script runs.
             _ if error.details().starts_with("OOM") => Self::NoRoom("Redis has no memory left"),
             // A script that failed on its own account says ERR; states of the server (LOADING, READONLY, OOM, MISCONF, …) pass.
-            ErrorKind::Unknown | ErrorKind::InvalidArgument | ErrorKind::Parse | ErrorKind::Protocol
+            ErrorKind::Unknown
+            | ErrorKind::InvalidArgument
+            | ErrorKind::Parse
+            | ErrorKind::Protocol
                 if error.details().contains("ERR") || error.details().starts_with("WRONGTYPE") =>
             {
                 Self::Protocol(error.to_string())

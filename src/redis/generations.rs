@@ -11,15 +11,15 @@ use fred::interfaces::KeysInterface;
 use futures::future::{join_all, try_join_all};
 
 use super::elsewhere::{LOOK, NOT};
-use super::{Error, Redis};
-use crate::partition::{Partition, Partitions};
+use super::{Error, RedisClient};
+use crate::partition::{Partition, PartitionCount};
 
 /// The generation of every partition that this instance may serve. Zero, which no partition ever has, stands for none.
 #[derive(Debug)]
-pub struct Generations(Vec<AtomicU64>);
+pub struct PartitionEpochs(Vec<AtomicU64>);
 
-impl Generations {
-    pub(super) fn new(partitions: Partitions) -> Self {
+impl PartitionEpochs {
+    pub(super) fn new(partitions: PartitionCount) -> Self {
         Self(partitions.all().map(|_| AtomicU64::new(0)).collect())
     }
 
@@ -49,7 +49,7 @@ impl Generations {
 
 /// What stands where a partition's generation should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fence {
+pub enum FenceReading {
     /// Nothing: Redis is empty, or has never seen the partition.
     Absent,
     /// A generation.
@@ -61,8 +61,8 @@ pub enum Fence {
     Foreign,
 }
 
-impl Fence {
-    /// What a text in place of a generation says; [`Fence::Foreign`] when it is not of any form that is known.
+impl FenceReading {
+    /// What a text in place of a generation says; [`FenceReading::Foreign`] when it is not of any form that is known.
     pub fn read(text: &str) -> Self {
         let words: Vec<&str> = text.split(' ').collect();
         match (words.as_slice(), text.parse()) {
@@ -102,28 +102,32 @@ pub fn bar(token: u64, drains: Option<u64>) -> String {
 
 /// What Redis holds of a partition's fence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Marks {
+pub struct FenceMarks {
     /// The generation, or what stands in its place.
-    pub fence: Fence,
+    pub fence: FenceReading,
     /// The number of the newest outbox entry; 0 before the first.
     pub seq: u64,
 }
 
-impl Redis {
+impl RedisClient {
     /// Reads the fences of some partitions.
     ///
     /// # Errors
     /// When any of them can't be read.
-    pub async fn marks(&self, partitions: &[Partition]) -> Result<Vec<Marks>, Error> {
+    pub async fn marks(&self, partitions: &[Partition]) -> Result<Vec<FenceMarks>, Error> {
         try_join_all(partitions.iter().map(|partition| self.marks_of(*partition, LOOK))).await
     }
 
     /// Reads the fences of some partitions, each for itself: one server that is away hides its own partitions alone.
-    pub async fn marks_each(&self, partitions: &[Partition]) -> Vec<Result<Marks, Error>> {
+    pub async fn marks_each(&self, partitions: &[Partition]) -> Vec<Result<FenceMarks, Error>> {
         join_all(partitions.iter().map(|partition| self.marks_of(*partition, NOT))).await
     }
 
-    async fn marks_of(&self, partition: Partition, patience: Duration) -> Result<Marks, Error> {
+    async fn marks_of(
+        &self,
+        partition: Partition,
+        patience: Duration,
+    ) -> Result<FenceMarks, Error> {
         let key = |name| self.keys().of_partition(partition, name);
         let read = |client: Client| {
             let (generation, seq) = (key("generation"), key("seq"));
@@ -134,8 +138,8 @@ impl Redis {
             }
         };
         let (generation, seq) = self.on(partition, patience, read).await?;
-        let fence = generation.map_or(Fence::Absent, |text| Fence::read(&text));
-        Ok(Marks { fence, seq: seq.unwrap_or(0) })
+        let fence = generation.map_or(FenceReading::Absent, |text| FenceReading::read(&text));
+        Ok(FenceMarks { fence, seq: seq.unwrap_or(0) })
     }
 
     /// What stands where a partition's generation should, as it is.
@@ -167,11 +171,13 @@ mod tests {
 
     #[test]
     fn a_fence_is_read_as_it_was_written() {
-        assert_eq!(Fence::read("4503599627370496"), Fence::Open(1 << 52));
-        assert_eq!(Fence::read(&bar(7, Some(5))), Fence::Barred(Some(5)));
-        assert_eq!(Fence::read(&bar(u64::MAX, None)), Fence::Barred(None));
-        for other in ["", "x", "-1", "1.5", "barred", "barred 7", "barred 7 x", "barred 7 1 2", "1 2"] {
-            assert_eq!(Fence::read(other), Fence::Foreign, "{other:?}");
+        assert_eq!(FenceReading::read("4503599627370496"), FenceReading::Open(1 << 52));
+        assert_eq!(FenceReading::read(&bar(7, Some(5))), FenceReading::Barred(Some(5)));
+        assert_eq!(FenceReading::read(&bar(u64::MAX, None)), FenceReading::Barred(None));
+        for other in
+            ["", "x", "-1", "1.5", "barred", "barred 7", "barred 7 x", "barred 7 1 2", "1 2"]
+        {
+            assert_eq!(FenceReading::read(other), FenceReading::Foreign, "{other:?}");
         }
     }
 }

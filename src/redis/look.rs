@@ -8,7 +8,7 @@ use fred::interfaces::ClientLike;
 use fred::types::{ClusterHash, CustomCommand, Value};
 
 use super::elsewhere::LOOK;
-use super::{Error, Redis, Reply};
+use super::{Error, RedisClient, ScriptReply};
 use crate::partition::Partition;
 
 /// Elements that Redis is asked to look at in one part of a walk.
@@ -16,7 +16,7 @@ const COUNT: i64 = 500;
 
 /// One part of a walk through a hash or a sorted set. An element may come twice, and what changes meanwhile may be missed.
 #[derive(Debug)]
-pub struct Part {
+pub struct ScanPage {
     /// Where the walk goes on; `None` when all was seen.
     pub next: Option<String>,
     /// Fields with their values, or members with their scores.
@@ -25,7 +25,7 @@ pub struct Part {
 
 /// The ends of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ends {
+pub struct StreamEnds {
     /// The number of its first entry.
     pub first: u64,
     /// The number of its last entry.
@@ -34,14 +34,14 @@ pub struct Ends {
     pub count: u64,
 }
 
-impl Redis {
+impl RedisClient {
     /// A part of a partition's hash, from the cursor of the part before, or from `None` to begin with.
     pub async fn hash_part(
         &self,
         partition: Partition,
         name: &str,
         from: Option<String>,
-    ) -> Result<Part, Error> {
+    ) -> Result<ScanPage, Error> {
         self.part("HSCAN", partition, name, from).await
     }
 
@@ -51,7 +51,7 @@ impl Redis {
         partition: Partition,
         name: &str,
         from: Option<String>,
-    ) -> Result<Part, Error> {
+    ) -> Result<ScanPage, Error> {
         self.part("ZSCAN", partition, name, from).await
     }
 
@@ -81,12 +81,17 @@ impl Redis {
     }
 
     /// How many members of a sorted set have a score above one.
-    pub async fn zset_above(&self, partition: Partition, name: &str, score: i64) -> Result<u64, Error> {
+    pub async fn zset_above(
+        &self,
+        partition: Partition,
+        name: &str,
+        score: i64,
+    ) -> Result<u64, Error> {
         self.count("ZCOUNT", partition, name, &[format!("({score}"), "+inf".to_owned()]).await
     }
 
     /// The ends of a partition's outbox; `None` when it is empty.
-    pub async fn outbox_ends(&self, partition: Partition) -> Result<Option<Ends>, Error> {
+    pub async fn outbox_ends(&self, partition: Partition) -> Result<Option<StreamEnds>, Error> {
         let end = async |command, [from, to]: [&str; 2]| -> Result<Option<u64>, Error> {
             let args = [from, to, "COUNT", "1"].map(Value::from).to_vec();
             let mut entries = self.ask(command, partition, "outbox", args).await?.words()?;
@@ -99,7 +104,7 @@ impl Redis {
         let first = end("XRANGE", ["-", "+"]).await?;
         let count = self.count("XLEN", partition, "outbox", &[]).await?;
         let last = end("XREVRANGE", ["+", "-"]).await?;
-        Ok(first.zip(last).map(|(first, last)| Ends { first, last, count }))
+        Ok(first.zip(last).map(|(first, last)| StreamEnds { first, last, count }))
     }
 
     /// The clock of the Redis that holds a partition, milliseconds since 1970.
@@ -109,7 +114,7 @@ impl Redis {
             client.custom::<Value, _>(time, Vec::<Value>::new()).await
         };
         let reply = self.on(partition, LOOK, read).await?;
-        let mut words = Reply::try_from(reply)?.words()?;
+        let mut words = ScriptReply::try_from(reply)?.words()?;
         Ok(words.int()? * 1_000 + words.int()? / 1_000)
     }
 
@@ -119,7 +124,7 @@ impl Redis {
         partition: Partition,
         name: &str,
         from: Option<String>,
-    ) -> Result<Part, Error> {
+    ) -> Result<ScanPage, Error> {
         let from = from.unwrap_or_else(|| "0".to_owned());
         let args = vec![from.into(), "COUNT".into(), COUNT.into()];
         let mut words = self.ask(command, partition, name, args).await?.words()?;
@@ -129,7 +134,7 @@ impl Redis {
         while !flat.is_empty() {
             pairs.push((flat.word()?.bytes()?, flat.word()?.bytes()?));
         }
-        Ok(Part { next, pairs })
+        Ok(ScanPage { next, pairs })
     }
 
     async fn several(
@@ -144,7 +149,7 @@ impl Redis {
             let args = some.iter().cloned().map(Value::Bytes).collect();
             for word in self.ask(command, partition, name, args).await?.words()?.rest() {
                 values.push(match word {
-                    Reply::Nil => None,
+                    ScriptReply::Nil => None,
                     word => Some(word.bytes()?),
                 });
             }
@@ -170,7 +175,7 @@ impl Redis {
         partition: Partition,
         name: &str,
         args: Vec<Value>,
-    ) -> Result<Reply, Error> {
+    ) -> Result<ScriptReply, Error> {
         let mut all = vec![Value::from(self.keys().of_partition(partition, name))];
         all.extend(args);
         let read = |client: Client| {
@@ -178,6 +183,6 @@ impl Redis {
                 (CustomCommand::new_static(command, ClusterHash::FirstKey, false), all.clone());
             async move { client.custom::<Value, _>(command, all).await }
         };
-        Reply::try_from(self.on(partition, LOOK, read).await?)
+        ScriptReply::try_from(self.on(partition, LOOK, read).await?)
     }
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, EventInterface};
 use fred::types::config::{
-    Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, Server, TcpConfig, UnresponsiveConfig,
+    Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, Server, TcpConfig,
+    UnresponsiveConfig,
 };
 use fred::types::{Builder, ConnectHandle};
 use tokio::sync::broadcast;
@@ -26,14 +27,14 @@ const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// One server. Its connections end with it.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(super) struct RedisNode {
     server: Server,
     clients: Vec<Client>,
     tasks: Vec<ConnectHandle>,
     turn: AtomicUsize,
 }
 
-impl Node {
+impl RedisNode {
     /// Connects to one server that holds data.
     pub(super) async fn connect(config: Config, timeout: Duration) -> Result<Self, Error> {
         Self::connect_by(config, timeout, CONNECTIONS, true).await
@@ -49,7 +50,12 @@ impl Node {
         Self::connect_by(config, timeout, 1, false).await
     }
 
-    async fn connect_by(config: Config, timeout: Duration, many: usize, again: bool) -> Result<Self, Error> {
+    async fn connect_by(
+        config: Config,
+        timeout: Duration,
+        many: usize,
+        again: bool,
+    ) -> Result<Self, Error> {
         let server = config.server.hosts().pop().unwrap_or_else(|| Server::new("", 0));
         let mut builder = Builder::from_config(config);
         builder.set_performance_config(PerformanceConfig {
@@ -73,7 +79,8 @@ impl Node {
             builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 2_000, 2));
         }
         // As it grows, what was made of it ends with it.
-        let mut node = Self { server, clients: Vec::new(), tasks: Vec::new(), turn: AtomicUsize::new(0) };
+        let mut node =
+            Self { server, clients: Vec::new(), tasks: Vec::new(), turn: AtomicUsize::new(0) };
         for _ in 0..many {
             let client = builder.build()?;
             node.tasks.push(client.init().await?);
@@ -91,7 +98,10 @@ impl Node {
     pub(super) fn client(&self) -> &Client {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let nth = |step: usize| &self.clients[(turn + step) % self.clients.len()];
-        (0..self.clients.len()).map(nth).find(|client| client.is_connected()).unwrap_or_else(|| nth(0))
+        (0..self.clients.len())
+            .map(nth)
+            .find(|client| client.is_connected())
+            .unwrap_or_else(|| nth(0))
     }
 
     /// All of its connections.
@@ -124,7 +134,7 @@ impl Node {
     }
 }
 
-impl Drop for Node {
+impl Drop for RedisNode {
     /// Whoever still waits for an answer hears that there is none.
     fn drop(&mut self) {
         for task in &self.tasks {

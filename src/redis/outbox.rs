@@ -9,12 +9,12 @@ use fred::types::Value;
 use futures::future::{join_all, try_join_all};
 
 use super::elsewhere::NOT;
-use super::{Error, Redis};
+use super::{Error, RedisClient};
 use crate::partition::Partition;
 
 /// One entry of a partition's outbox: all events of one script call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct OutboxEntry {
     /// Its number in the partition's sequence; the stream id is `n-0`.
     pub n: u64,
     /// The version of the event schema, the name of the entry's one field.
@@ -23,15 +23,15 @@ pub struct Entry {
     pub payload: Bytes,
 }
 
-type RawEntry = (String, HashMap<String, Value>);
+type RawOutboxEntry = (String, HashMap<String, Value>);
 
-impl Redis {
+impl RedisClient {
     /// Reads up to `count` entries after the given number of each partition's outbox, in order.
     pub async fn outbox_read(
         &self,
         after: &[(Partition, u64)],
         count: u32,
-    ) -> Result<Vec<Vec<Entry>>, Error> {
+    ) -> Result<Vec<Vec<OutboxEntry>>, Error> {
         let reads = after.iter().map(|&(partition, n)| async move {
             let key = self.keys().of_partition(partition, "outbox");
             let start = format!("{}-0", n + 1);
@@ -39,7 +39,7 @@ impl Redis {
                 let (key, start) = (key.clone(), start.clone());
                 async move { client.xrange_values(key, start, "+", Some(u64::from(count))).await }
             };
-            let raw: Vec<RawEntry> = self.on(partition, NOT, read).await?;
+            let raw: Vec<RawOutboxEntry> = self.on(partition, NOT, read).await?;
             raw.into_iter().map(entry).collect::<Result<Vec<_>, Error>>()
         });
         try_join_all(reads).await
@@ -51,7 +51,9 @@ impl Redis {
             let key = self.keys().of_partition(partition, "outbox");
             let trim = |client: Client| {
                 let key = key.clone();
-                async move { client.xtrim::<(), _, _>(key, ("MINID", "=", format!("{}-0", n + 1))).await }
+                async move {
+                    client.xtrim::<(), _, _>(key, ("MINID", "=", format!("{}-0", n + 1))).await
+                }
             };
             self.on(partition, NOT, trim).await
         });
@@ -79,7 +81,7 @@ impl Redis {
     }
 }
 
-fn entry((id, fields): RawEntry) -> Result<Entry, Error> {
+fn entry((id, fields): RawOutboxEntry) -> Result<OutboxEntry, Error> {
     let n = id.strip_suffix("-0").and_then(|n| n.parse().ok());
     let mut fields = fields.into_iter();
     match (n, fields.next(), fields.next()) {
@@ -87,7 +89,7 @@ fn entry((id, fields): RawEntry) -> Result<Entry, Error> {
             let payload = value
                 .into_bytes()
                 .ok_or_else(|| Error::Protocol(format!("outbox entry {id} holds no bytes")))?;
-            Ok(Entry { n, version, payload })
+            Ok(OutboxEntry { n, version, payload })
         }
         _ => Err(Error::Protocol(format!("outbox entry {id} is not of the agreed form"))),
     }

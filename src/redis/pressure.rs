@@ -5,13 +5,13 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::Script;
+use super::LuaScript;
 use crate::telemetry::Metric;
 
 /// How much is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[repr(u8)]
-pub enum Level {
+pub enum PressureLevel {
     /// Nothing.
     #[default]
     Calm,
@@ -23,24 +23,24 @@ pub enum Level {
     Holds,
 }
 
-impl Level {
+impl PressureLevel {
     /// All of them, in order.
     pub const ALL: [Self; 4] = [Self::Calm, Self::Warned, Self::Joins, Self::Holds];
 }
 
 /// The scripts that are refused, and from which level on.
-const REFUSED: [(&str, Level); 4] = [
-    ("queue/join", Level::Joins),
-    ("queue/promote", Level::Holds),
-    ("seats/hold", Level::Holds),
-    ("seats/best", Level::Holds),
+const REFUSED: [(&str, PressureLevel); 4] = [
+    ("queue/join", PressureLevel::Joins),
+    ("queue/promote", PressureLevel::Holds),
+    ("seats/hold", PressureLevel::Holds),
+    ("seats/best", PressureLevel::Holds),
 ];
 
 /// The level that holds in this instance.
 #[derive(Debug, Default)]
-pub struct Pressure(AtomicU8);
+pub struct MemoryPressure(AtomicU8);
 
-impl Pressure {
+impl MemoryPressure {
     /// Stands what counts refusals at zero, so that the first of them is seen as one.
     pub fn stand_counters() {
         for (name, _) in REFUSED {
@@ -49,19 +49,19 @@ impl Pressure {
     }
 
     /// The level that holds.
-    pub fn level(&self) -> Level {
-        Level::ALL[usize::from(self.0.load(Ordering::Relaxed))]
+    pub fn level(&self) -> PressureLevel {
+        PressureLevel::ALL[usize::from(self.0.load(Ordering::Relaxed))]
     }
 
     /// Sets the level.
-    pub fn set(&self, level: Level) {
+    pub fn set(&self, level: PressureLevel) {
         self.0.store(level as u8, Ordering::Relaxed);
     }
 
     /// Whether a script is not to be called now.
-    pub(super) fn refuses(&self, script: &Script) -> bool {
+    pub(super) fn refuses(&self, script: &LuaScript) -> bool {
         let level = self.level();
-        let refused = level >= Level::Joins
+        let refused = level >= PressureLevel::Joins
             && REFUSED.iter().any(|(name, from)| *name == script.name() && level >= *from);
         if refused {
             Metric::ShedTotal.counter(&[("script", script.name())]).increment(1);
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn joins_go_first_and_what_pays_never() {
-        let pressure = Pressure::default();
+        let pressure = MemoryPressure::default();
         let refused = |level| {
             pressure.set(level);
             assert_eq!(pressure.level(), level);
@@ -89,8 +89,13 @@ mod tests {
                 .map(|(name, _)| name)
                 .collect::<Vec<_>>()
         };
-        assert!(refused(Level::Calm).is_empty() && refused(Level::Warned).is_empty());
-        assert_eq!(refused(Level::Joins), ["queue/join"]);
-        assert_eq!(refused(Level::Holds), ["queue/join", "queue/promote", "seats/best", "seats/hold"]);
+        assert!(
+            refused(PressureLevel::Calm).is_empty() && refused(PressureLevel::Warned).is_empty()
+        );
+        assert_eq!(refused(PressureLevel::Joins), ["queue/join"]);
+        assert_eq!(
+            refused(PressureLevel::Holds),
+            ["queue/join", "queue/promote", "seats/best", "seats/hold"]
+        );
     }
 }

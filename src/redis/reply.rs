@@ -8,7 +8,7 @@ use super::Error;
 
 /// One word of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
+pub enum ScriptReply {
     /// A whole number.
     Int(i64),
     /// Text or raw bytes.
@@ -16,14 +16,14 @@ pub enum Reply {
     /// Nothing (Lua's `false`).
     Nil,
     /// A list of words.
-    List(Vec<Reply>),
+    List(Vec<ScriptReply>),
 }
 
-impl Reply {
+impl ScriptReply {
     /// The words of a list.
-    pub fn words(self) -> Result<Words, Error> {
+    pub fn words(self) -> Result<ReplyReader, Error> {
         match self {
-            Self::List(words) => Ok(Words(words.into_iter())),
+            Self::List(words) => Ok(ReplyReader(words.into_iter())),
             other => Err(unexpected("a list", &other)),
         }
     }
@@ -32,7 +32,9 @@ impl Reply {
     pub fn int(self) -> Result<i64, Error> {
         match &self {
             Self::Int(number) => Some(*number),
-            Self::Bytes(bytes) => std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()),
+            Self::Bytes(bytes) => {
+                std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok())
+            }
             _ => None,
         }
         .ok_or_else(|| unexpected("a whole number", &self))
@@ -61,11 +63,11 @@ impl Reply {
 
 /// The words of an answer that are still to be read.
 #[derive(Debug)]
-pub struct Words(std::vec::IntoIter<Reply>);
+pub struct ReplyReader(std::vec::IntoIter<ScriptReply>);
 
-impl Words {
+impl ReplyReader {
     /// The next word; an error when the answer is shorter than agreed.
-    pub fn word(&mut self) -> Result<Reply, Error> {
+    pub fn word(&mut self) -> Result<ScriptReply, Error> {
         self.0.next().ok_or_else(|| Error::Protocol("the answer is too short".into()))
     }
 
@@ -96,16 +98,16 @@ impl Words {
     }
 
     /// All words that are left.
-    pub fn rest(self) -> impl ExactSizeIterator<Item = Reply> {
+    pub fn rest(self) -> impl ExactSizeIterator<Item = ScriptReply> {
         self.0
     }
 }
 
-fn unexpected(wanted: &str, got: &Reply) -> Error {
+fn unexpected(wanted: &str, got: &ScriptReply) -> Error {
     Error::Protocol(format!("wanted {wanted}, got {got:?}"))
 }
 
-impl TryFrom<Value> for Reply {
+impl TryFrom<Value> for ScriptReply {
     type Error = Error;
 
     fn try_from(value: Value) -> Result<Self, Error> {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Error, Reply};
+use super::{Error, ScriptReply};
 
 /// One part of a walk through a hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retired {
+pub struct EndedPage {
     /// Redis' clock.
     pub now: i64,
     /// Where the walk goes on; `None` when all was seen.
@@ -15,9 +15,9 @@ pub struct Retired {
     pub dropped: u64,
 }
 
-impl Retired {
+impl EndedPage {
     /// Reads `{now, next cursor, dropped}`.
-    pub fn read(reply: Reply) -> Result<Self, Error> {
+    pub fn read(reply: ScriptReply) -> Result<Self, Error> {
         let mut words = reply.words()?;
         let now = words.int()?;
         let next = Some(words.text()?).filter(|cursor| cursor != "0");

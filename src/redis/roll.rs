@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use fred::types::config::Server;
 
-use super::{Error, Reply};
+use super::{Error, ScriptReply};
 
 /// Who owns some slots, by the newest of all elections that anybody knows of.
 #[derive(Debug)]
-pub(super) struct Roll {
+pub(super) struct SlotOwners {
     /// By the slots' numbers: the election, and the owner that came out of it.
     slots: BTreeMap<u16, Option<(u64, Server)>>,
 }
 
-impl Roll {
+impl SlotOwners {
     /// Of these slots nothing is known yet.
     pub(super) fn of(slots: &[u16]) -> Self {
         Self { slots: slots.iter().map(|slot| (*slot, None)).collect() }
@@ -24,9 +24,12 @@ impl Roll {
     pub(super) fn add(&mut self, (said_by, lines): &(Server, String)) {
         for line in lines.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
-            let [_, address, flags, _, _, _, epoch, _, slots @ ..] = words.as_slice() else { continue };
+            let [_, address, flags, _, _, _, epoch, _, slots @ ..] = words.as_slice() else {
+                continue;
+            };
             let is = |flag| flags.split(',').any(|it| it == flag);
-            let (Ok(epoch), Some(server)) = (epoch.parse::<u64>(), read_address(address, said_by)) else {
+            let (Ok(epoch), Some(server)) = (epoch.parse::<u64>(), read_address(address, said_by))
+            else {
                 continue;
             };
             if !is("master") || is("noaddr") || is("handshake") {
@@ -73,7 +76,7 @@ fn read_address(address: &str, said_by: &Server) -> Option<Server> {
 }
 
 /// What a Sentinel answers to `SENTINEL MASTER`: pairs of names and values. Gives the election and the primary.
-pub(super) fn read_primary(reply: Reply) -> Result<(u64, Server), Error> {
+pub(super) fn read_primary(reply: ScriptReply) -> Result<(u64, Server), Error> {
     let mut words = reply.words()?;
     let (mut host, mut port, mut epoch) = (None, None, None);
     while !words.is_empty() {
@@ -110,16 +113,17 @@ mod tests {
             "a 10.0.0.1:1@10001 slave c 0 0 7 connected\nc 10.0.0.3:3@10003 myself,master - 0 0 7 connected 0-4 6-9\nb 10.0.0.2:2@10002 master - 0 0 8 connected 5 10 12-13\nd :0@0 master,noaddr - 0 0 9 connected 0-13\n",
         );
         for order in [[&asleep, &awake], [&awake, &asleep]] {
-            let mut roll = Roll::of(&[0, 5, 11, 13]);
+            let mut roll = SlotOwners::of(&[0, 5, 11, 13]);
             assert!(roll.is_empty());
             order.into_iter().for_each(|told| roll.add(told));
-            let owner = |slot| roll.owner(slot).map(|server| format!("{}:{}", server.host, server.port));
+            let owner =
+                |slot| roll.owner(slot).map(|server| format!("{}:{}", server.host, server.port));
             assert_eq!(owner(0).as_deref(), Some("10.0.0.3:3"));
             assert_eq!(owner(5).as_deref(), Some("10.0.0.2:2"));
             assert_eq!(owner(13).as_deref(), Some("10.0.0.2:2"));
             assert_eq!(owner(11), None);
         }
-        let mut alone = Roll::of(&[3]);
+        let mut alone = SlotOwners::of(&[3]);
         alone.add(&asleep);
         assert_eq!(
             alone.owner(3),
@@ -131,9 +135,22 @@ mod tests {
     #[test]
     fn a_sentinel_names_a_primary() {
         let words = |words: &[&str]| {
-            Reply::List(words.iter().map(|word| Reply::Bytes((*word).to_owned().into())).collect())
+            ScriptReply::List(
+                words.iter().map(|word| ScriptReply::Bytes((*word).to_owned().into())).collect(),
+            )
         };
-        let told = words(&["name", "main", "ip", "h", "port", "7", "flags", "master", "config-epoch", "3"]);
+        let told = words(&[
+            "name",
+            "main",
+            "ip",
+            "h",
+            "port",
+            "7",
+            "flags",
+            "master",
+            "config-epoch",
+            "3",
+        ]);
         assert_eq!(read_primary(told).unwrap(), (3, Server::new("h", 7)));
         assert!(read_primary(words(&["name", "main"])).is_err());
     }

@@ -5,8 +5,8 @@ use fred::interfaces::{ClientLike, KeysInterface, ServerInterface};
 use fred::types::{ClusterHash, CustomCommand, InfoKind, Value};
 use futures::future::join_all;
 
-use super::node::Node;
-use super::{Error, Redis};
+use super::node::RedisNode;
+use super::{Error, RedisClient};
 use crate::partition::Partition;
 
 /// How long a write may take to reach what it must, in milliseconds; well below the time that a command may take.
@@ -14,7 +14,7 @@ const REACH_MS: i64 = 1_000;
 
 /// What a write must have reached before it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Reach {
+pub struct ReplicationRequirement {
     /// So many replicas.
     pub replicas: u32,
     /// The append-only file of the primary, on its disk; and of so many replicas.
@@ -23,37 +23,43 @@ pub struct Reach {
 
 /// What a Redis says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memory {
+pub struct RedisMemoryInfo {
     /// Bytes in use.
     pub used: u64,
     /// The most that it may use; 0 is no bound.
     pub max: u64,
 }
 
-impl Memory {
+impl RedisMemoryInfo {
     /// Percent in use; 0 without a bound.
     pub fn share(self) -> u64 {
         (self.used * 100).checked_div(self.max).unwrap_or(0)
     }
 }
 
-impl Redis {
+impl RedisClient {
     /// Refuses a server that may forget: one that evicts (a lost seat is a seat sold twice) or keeps no append-only file. And one that lacks what
     /// writes are to reach, or is part of a cluster that is not asked as one.
-    pub(super) async fn refuse_unsafe(&self, node: &Node) -> Result<(), Error> {
+    pub(super) async fn refuse_unsafe(&self, node: &RedisNode) -> Result<(), Error> {
         let client = node.client();
         // One section at a time, as 6.2 knows it.
         let mut info = String::new();
-        for section in [InfoKind::Memory, InfoKind::Persistence, InfoKind::Replication, InfoKind::Cluster] {
+        for section in
+            [InfoKind::Memory, InfoKind::Persistence, InfoKind::Replication, InfoKind::Cluster]
+        {
             info.push_str(&client.info::<String>(Some(section)).await?);
         }
         let server = node.server();
         if field(&info, "cluster_enabled") == Some("1") && !self.servers().is_cluster() {
-            let why = format!("{server} is a node of a cluster: USHER_REDIS_URL must be redis-cluster://…");
+            let why = format!(
+                "{server} is a node of a cluster: USHER_REDIS_URL must be redis-cluster://…"
+            );
             return Err(Error::Unavailable(why));
         }
         let mut flaws = Vec::new();
-        if let Some(policy) = field(&info, "maxmemory_policy").filter(|policy| *policy != "noeviction") {
+        if let Some(policy) =
+            field(&info, "maxmemory_policy").filter(|policy| *policy != "noeviction")
+        {
             flaws.push(format!("maxmemory-policy is {policy}; Usher needs noeviction"));
         }
         if field(&info, "aof_enabled") == Some("0") {
@@ -65,7 +71,9 @@ impl Redis {
             }
         } else if !flaws.is_empty() {
             let flaws = flaws.join("; ");
-            return Err(Error::Unavailable(format!("{flaws} (USHER_REDIS_MAY_FORGET=true allows it)")));
+            return Err(Error::Unavailable(format!(
+                "{flaws} (USHER_REDIS_MAY_FORGET=true allows it)"
+            )));
         }
         // Only told where the setting is not 0.
         let guarded = field(&info, "min_slaves_good_slaves").is_some() || self.reach().replicas > 0;
@@ -76,10 +84,10 @@ impl Redis {
             );
         }
         if self.reach().aof {
-            let info: Vec<Value> = custom(client, "COMMAND", vec!["INFO".into(), "WAITAOF".into()]).await?;
+            let info: Vec<Value> =
+                custom(client, "COMMAND", vec!["INFO".into(), "WAITAOF".into()]).await?;
             if info.iter().all(Value::is_null) {
-                let why =
-                    "USHER_REDIS_WAIT_AOF needs WAITAOF, which Redis has from 7.2 on and this one lacks";
+                let why = "USHER_REDIS_WAIT_AOF needs WAITAOF, which Redis has from 7.2 on and this one lacks";
                 return Err(Error::Unavailable(why.into()));
             }
         }
@@ -90,19 +98,20 @@ impl Redis {
     ///
     /// # Errors
     /// When none of them tells.
-    pub async fn memory(&self) -> Result<Memory, Error> {
+    pub async fn memory(&self) -> Result<RedisMemoryInfo, Error> {
         let map = self.servers().map();
         let told = join_all(map.nodes().iter().map(|node| async move {
             if !self.is_worth_asking(node) {
                 return Err(Error::Unavailable(format!("{} is away", node.server())));
             }
             let info: String = node.client().info(Some(InfoKind::Memory)).await?;
-            let number = |name| field(&info, name).and_then(|number| number.parse().ok()).unwrap_or(0);
-            Ok(Memory { used: number("used_memory"), max: number("maxmemory") })
+            let number =
+                |name| field(&info, name).and_then(|number| number.parse().ok()).unwrap_or(0);
+            Ok(RedisMemoryInfo { used: number("used_memory"), max: number("maxmemory") })
         }))
         .await;
         let mut why = Error::Unavailable("no server is known".into());
-        let mut fullest: Option<Memory> = None;
+        let mut fullest: Option<RedisMemoryInfo> = None;
         for told in told {
             match told {
                 Ok(memory) if fullest.is_none_or(|known| memory.share() > known.share()) => {
@@ -165,7 +174,9 @@ impl Redis {
             let Some(first) = held.first().copied() else { return Ok(held) };
             let (client, session) = (node.client(), self.session(first));
             let key = self.keys().of_partition(first, "reached");
-            client.set::<(), _, _>(key, rand::random::<u32>().to_string(), None, None, false).await?;
+            client
+                .set::<(), _, _>(key, rand::random::<u32>().to_string(), None, None, false)
+                .await?;
             self.reached(client, first, session).await?;
             Ok::<_, Error>(held)
         });
@@ -184,7 +195,7 @@ impl Redis {
 
     /// Whether writes must reach anything at all.
     pub(super) fn waits(&self) -> bool {
-        self.reach() != Reach::default()
+        self.reach() != ReplicationRequirement::default()
     }
 }
 

@@ -4,14 +4,14 @@ use std::sync::OnceLock;
 
 /// One Lua script: one operation on the keys that its header names.
 #[derive(Debug)]
-pub struct Script {
+pub struct LuaScript {
     name: &'static str,
     keys: &'static [&'static str],
     body: &'static str,
     sha1: OnceLock<String>,
 }
 
-impl Script {
+impl LuaScript {
     const fn new(name: &'static str, keys: &'static [&'static str], body: &'static str) -> Self {
         Self { name, keys, body, sha1: OnceLock::new() }
     }
@@ -50,7 +50,7 @@ impl Script {
 
 /// Every script, by room and verb.
 pub mod scripts {
-    use super::Script;
+    use super::LuaScript;
 
     include!(concat!(env!("OUT_DIR"), "/scripts.rs"));
 }

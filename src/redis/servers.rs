@@ -16,10 +16,10 @@ use futures::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::address::{Address, Kind};
-use super::node::Node;
-use super::roll::{self, Roll};
-use super::{Error, Keys, Reply};
+use super::address::{RedisAddress, RedisLayout};
+use super::node::RedisNode;
+use super::roll::{self, SlotOwners};
+use super::{Error, KeyBuilder, ScriptReply};
 use crate::partition::Partition;
 use crate::telemetry::Metric;
 
@@ -28,57 +28,60 @@ const TOLD_WITHIN: Duration = Duration::from_millis(500);
 
 /// Who holds what, at one moment.
 #[derive(Debug, Default)]
-pub(super) struct Map {
-    owners: Vec<Option<Arc<Node>>>,
-    nodes: Vec<Arc<Node>>,
+pub(super) struct SlotTable {
+    owners: Vec<Option<Arc<RedisNode>>>,
+    nodes: Vec<Arc<RedisNode>>,
 }
 
-impl Map {
+impl SlotTable {
     /// The server that holds a partition.
-    pub(super) fn owner(&self, partition: Partition) -> Option<&Arc<Node>> {
+    pub(super) fn owner(&self, partition: Partition) -> Option<&Arc<RedisNode>> {
         self.owners.get(usize::from(partition.get()))?.as_ref()
     }
 
     /// All servers that hold something.
-    pub(super) fn nodes(&self) -> &[Arc<Node>] {
+    pub(super) fn nodes(&self) -> &[Arc<RedisNode>] {
         &self.nodes
     }
 
     /// The partitions of a server.
-    pub(super) fn held_by(&self, node: &Arc<Node>, keys: &Keys) -> Vec<Partition> {
+    pub(super) fn held_by(&self, node: &Arc<RedisNode>, keys: &KeyBuilder) -> Vec<Partition> {
         keys.partitions()
             .all()
-            .filter(|partition| self.owner(*partition).is_some_and(|owner| Arc::ptr_eq(owner, node)))
+            .filter(|partition| {
+                self.owner(*partition).is_some_and(|owner| Arc::ptr_eq(owner, node))
+            })
             .collect()
     }
 }
 
 /// The servers.
 #[derive(Debug)]
-pub(super) struct Servers {
-    address: Address,
+pub(super) struct ServerTopology {
+    address: RedisAddress,
     timeout: Duration,
     partitions: Vec<Partition>,
     /// The number of each partition's slot in a cluster.
     slots: Vec<u16>,
-    map: ArcSwap<Map>,
+    map: ArcSwap<SlotTable>,
     /// Whoever knows the primary, by their place among the address' hosts.
-    sentinels: tokio::sync::Mutex<Vec<Option<Arc<Node>>>>,
+    sentinels: tokio::sync::Mutex<Vec<Option<Arc<RedisNode>>>>,
     wake: Notify,
 }
 
 /// A map that is not seen yet.
-pub(super) struct Change {
-    map: Map,
+pub(super) struct TopologyChange {
+    map: SlotTable,
     /// Partitions that another server holds than before.
     pub(super) moved: Vec<Partition>,
     /// Servers that were not known before.
-    pub(super) new: Vec<Arc<Node>>,
+    pub(super) new: Vec<Arc<RedisNode>>,
 }
 
-impl Servers {
-    pub(super) fn new(address: Address, timeout: Duration, keys: &Keys) -> Self {
-        let slot = |partition| fred::util::redis_keyslot(keys.of_partition(partition, "").as_bytes());
+impl ServerTopology {
+    pub(super) fn new(address: RedisAddress, timeout: Duration, keys: &KeyBuilder) -> Self {
+        let slot =
+            |partition| fred::util::redis_keyslot(keys.of_partition(partition, "").as_bytes());
         let sentinels = vec![None; address.hosts.len()];
         Self {
             address,
@@ -92,18 +95,18 @@ impl Servers {
     }
 
     /// Who holds what.
-    pub(super) fn map(&self) -> Arc<Map> {
+    pub(super) fn map(&self) -> Arc<SlotTable> {
         self.map.load_full()
     }
 
     /// Whether what it holds can come to be held by another server.
     pub(super) fn may_move(&self) -> bool {
-        self.address.kind != Kind::One
+        self.address.kind != RedisLayout::One
     }
 
     /// Whether this is a cluster.
     pub(super) fn is_cluster(&self) -> bool {
-        self.address.kind == Kind::Cluster
+        self.address.kind == RedisLayout::Cluster
     }
 
     /// Has somebody look.
@@ -134,16 +137,17 @@ impl Servers {
     ///
     /// # Errors
     /// When nobody tells, or a server that holds something can't be reached.
-    pub(super) async fn look(&self) -> Result<Option<Change>, Error> {
+    pub(super) async fn look(&self) -> Result<Option<TopologyChange>, Error> {
         let before = self.map();
         let owners = self.owners(&before).await?;
-        let server_of = |node: &Option<Arc<Node>>| node.as_ref().map(|node| node.server().clone());
+        let server_of =
+            |node: &Option<Arc<RedisNode>>| node.as_ref().map(|node| node.server().clone());
         let unchanged = before.owners.len() == owners.len()
             && before.owners.iter().zip(&owners).all(|(before, now)| server_of(before) == *now);
         if unchanged {
             return Ok(None);
         }
-        let mut nodes: HashMap<Server, Arc<Node>> =
+        let mut nodes: HashMap<Server, Arc<RedisNode>> =
             before.nodes.iter().map(|node| (node.server().clone(), node.clone())).collect();
         let mut new = Vec::new();
         let mut held = Vec::with_capacity(owners.len());
@@ -160,34 +164,42 @@ impl Servers {
             held.push(nodes.get(&server).cloned());
         }
         let moved = self.moved(&before, &held);
-        let used = |node: &Arc<Node>| held.iter().flatten().any(|owner| Arc::ptr_eq(owner, node));
+        let used =
+            |node: &Arc<RedisNode>| held.iter().flatten().any(|owner| Arc::ptr_eq(owner, node));
         let nodes = nodes.into_values().filter(used).collect();
-        Ok(Some(Change { map: Map { owners: held, nodes }, moved, new }))
+        Ok(Some(TopologyChange { map: SlotTable { owners: held, nodes }, moved, new }))
     }
 
     /// The partitions that another server holds than before.
-    fn moved(&self, before: &Map, held: &[Option<Arc<Node>>]) -> Vec<Partition> {
-        let same =
-            |(partition, now): &(&Partition, &Option<Arc<Node>>)| match (before.owner(**partition), now) {
-                (Some(before), Some(now)) => Arc::ptr_eq(before, now),
-                (before, now) => before.is_none() && now.is_none(),
-            };
-        self.partitions.iter().zip(held).filter(|pair| !same(pair)).map(|(partition, _)| *partition).collect()
+    fn moved(&self, before: &SlotTable, held: &[Option<Arc<RedisNode>>]) -> Vec<Partition> {
+        let same = |(partition, now): &(&Partition, &Option<Arc<RedisNode>>)| match (
+            before.owner(**partition),
+            now,
+        ) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        self.partitions
+            .iter()
+            .zip(held)
+            .filter(|pair| !same(pair))
+            .map(|(partition, _)| *partition)
+            .collect()
     }
 
     /// Lets everybody see a map. Servers that hold nothing any more are let go.
-    pub(super) fn publish(&self, change: Change) {
+    pub(super) fn publish(&self, change: TopologyChange) {
         self.map.store(Arc::new(change.map));
     }
 
     /// A connection to a server that is not made again.
-    pub(super) async fn reach_once(&self, server: &Server) -> Result<Node, Error> {
-        Node::connect_once(self.address.config(server.clone()), self.timeout).await
+    pub(super) async fn reach_once(&self, server: &Server) -> Result<RedisNode, Error> {
+        RedisNode::connect_once(self.address.config(server.clone()), self.timeout).await
     }
 
-    async fn reach(&self, server: &Server) -> Result<Node, Error> {
-        let node = Node::connect(self.address.config(server.clone()), self.timeout).await?;
-        if let Kind::Sentinel { .. } = self.address.kind {
+    async fn reach(&self, server: &Server) -> Result<RedisNode, Error> {
+        let node = RedisNode::connect(self.address.config(server.clone()), self.timeout).await?;
+        if let RedisLayout::Sentinel { .. } = self.address.kind {
             // One that was named just before it was demoted, or is not promoted yet.
             let role = ask(&node, "ROLE", &[]).await?.words()?.text()?;
             if role != "master" {
@@ -197,14 +209,14 @@ impl Servers {
         Ok(node)
     }
 
-    async fn owners(&self, before: &Map) -> Result<Vec<Option<Server>>, Error> {
+    async fn owners(&self, before: &SlotTable) -> Result<Vec<Option<Server>>, Error> {
         match &self.address.kind {
-            Kind::One => Ok(vec![self.address.hosts.first().cloned(); self.slots.len()]),
-            Kind::Sentinel { service, .. } => {
+            RedisLayout::One => Ok(vec![self.address.hosts.first().cloned(); self.slots.len()]),
+            RedisLayout::Sentinel { service, .. } => {
                 let primary = self.primary(service).await?;
                 Ok(vec![Some(primary); self.slots.len()])
             }
-            Kind::Cluster => {
+            RedisLayout::Cluster => {
                 let roll = self.roll(before).await?;
                 Ok(self.slots.iter().map(|slot| roll.owner(*slot).cloned()).collect())
             }
@@ -212,8 +224,8 @@ impl Servers {
     }
 
     /// What the nodes that answer say of the cluster; before any is known, those of the address.
-    async fn roll(&self, before: &Map) -> Result<Roll, Error> {
-        let mut roll = Roll::of(&self.slots);
+    async fn roll(&self, before: &SlotTable) -> Result<SlotOwners, Error> {
+        let mut roll = SlotOwners::of(&self.slots);
         let known: Vec<_> = before.nodes.iter().filter(|node| node.answers()).cloned().collect();
         let told = join_all(known.iter().map(|node| tell_of_cluster(node))).await;
         told.into_iter().flatten().for_each(|told| roll.add(&told));
@@ -232,7 +244,7 @@ impl Servers {
     /// Asks a node that is not kept.
     async fn passing(&self, server: &Server) -> Result<(Server, String), Error> {
         let config = self.address.config(server.clone());
-        let node = timeout(TOLD_WITHIN * 2, Node::connect_once(config, TOLD_WITHIN)).await;
+        let node = timeout(TOLD_WITHIN * 2, RedisNode::connect_once(config, TOLD_WITHIN)).await;
         let node = node.map_err(|_| Error::Unavailable(format!("{server} does not answer")))??;
         tell_of_cluster(&node).await
     }
@@ -240,8 +252,10 @@ impl Servers {
     /// The primary that the Sentinels name.
     async fn primary(&self, service: &str) -> Result<Server, Error> {
         let mut sentinels = self.sentinels.lock().await;
-        let asked =
-            sentinels.iter_mut().zip(&self.address.hosts).map(|(slot, host)| self.named(slot, host, service));
+        let asked = sentinels
+            .iter_mut()
+            .zip(&self.address.hosts)
+            .map(|(slot, host)| self.named(slot, host, service));
         let mut best: Option<(u64, Server)> = None;
         let mut why = Error::Unavailable("no Sentinel answers".into());
         for told in join_all(asked).await {
@@ -259,20 +273,22 @@ impl Servers {
     /// Whom one Sentinel names, and by which election.
     async fn named(
         &self,
-        slot: &mut Option<Arc<Node>>,
+        slot: &mut Option<Arc<RedisNode>>,
         host: &Server,
         service: &str,
     ) -> Result<(u64, Server), Error> {
         let node = match slot {
             Some(node) => node.clone(),
             None => {
-                let Kind::Sentinel { credentials, .. } = &self.address.kind else {
+                let RedisLayout::Sentinel { credentials, .. } = &self.address.kind else {
                     return Err(Error::Unavailable("no Sentinels are named".into()));
                 };
                 let config = self.address.config_with(host.clone(), credentials, None);
-                let node = timeout(TOLD_WITHIN, Node::connect_to_ask(config, TOLD_WITHIN)).await;
                 let node =
-                    node.map_err(|_| Error::Unavailable(format!("the Sentinel {host} does not answer")))??;
+                    timeout(TOLD_WITHIN, RedisNode::connect_to_ask(config, TOLD_WITHIN)).await;
+                let node = node.map_err(|_| {
+                    Error::Unavailable(format!("the Sentinel {host} does not answer"))
+                })??;
                 slot.insert(Arc::new(node)).clone()
             }
         };
@@ -283,16 +299,17 @@ impl Servers {
     }
 }
 
-async fn tell_of_cluster(node: &Node) -> Result<(Server, String), Error> {
+async fn tell_of_cluster(node: &RedisNode) -> Result<(Server, String), Error> {
     let text = String::from_utf8(ask(node, "CLUSTER", &["NODES"]).await?.bytes()?.into());
     let text = text.map_err(|_| Error::Protocol("CLUSTER NODES is not UTF-8".into()))?;
     Ok((node.server().clone(), text))
 }
 
-async fn ask(node: &Node, command: &'static str, args: &[&str]) -> Result<Reply, Error> {
+async fn ask(node: &RedisNode, command: &'static str, args: &[&str]) -> Result<ScriptReply, Error> {
     let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
     let args: Vec<Value> = args.iter().copied().map(Value::from).collect();
     let answer = timeout(TOLD_WITHIN, node.client().custom::<Value, _>(command, args)).await;
-    let answer = answer.map_err(|_| Error::Unavailable(format!("{} does not answer", node.server())))?;
-    Reply::try_from(answer?)
+    let answer =
+        answer.map_err(|_| Error::Unavailable(format!("{} does not answer", node.server())))?;
+    ScriptReply::try_from(answer?)
 }

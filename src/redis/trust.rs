@@ -13,37 +13,38 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use super::{Error, Redis};
-use crate::partition::{Partition, Partitions};
+use super::{Error, RedisClient};
+use crate::partition::{Partition, PartitionCount};
 
 /// How long a call waits for a verification that is under way.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Doubts, and up to which of them each partition was verified.
 #[derive(Debug)]
-pub(super) struct Trust {
+pub(super) struct VerificationTracker {
     /// How many doubts there were, of whatever.
     doubts: AtomicU64,
-    of: Vec<Doubt>,
+    of: Vec<PartitionVerification>,
     changed: watch::Sender<()>,
     wake: Notify,
 }
 
 /// One partition's last doubt, and the last that is settled.
 #[derive(Debug)]
-struct Doubt {
+struct PartitionVerification {
     raised: AtomicU64,
     settled: AtomicU64,
 }
 
-impl Trust {
-    pub(super) fn new(partitions: Partitions) -> Self {
-        let first = |_| Doubt { raised: AtomicU64::new(1), settled: AtomicU64::new(0) };
+impl VerificationTracker {
+    pub(super) fn new(partitions: PartitionCount) -> Self {
+        let first =
+            |_| PartitionVerification { raised: AtomicU64::new(1), settled: AtomicU64::new(0) };
         let of = partitions.all().map(first).collect();
         Self { doubts: AtomicU64::new(1), of, changed: watch::Sender::new(()), wake: Notify::new() }
     }
 
-    fn of(&self, partition: Partition) -> &Doubt {
+    fn of(&self, partition: Partition) -> &PartitionVerification {
         &self.of[usize::from(partition.get())]
     }
 
@@ -79,7 +80,7 @@ impl Trust {
     }
 }
 
-impl Redis {
+impl RedisClient {
     /// Asks for a verification without holding calls up.
     pub fn ask_for_verification(&self) {
         self.trust_in().wake.notify_one();
@@ -90,7 +91,7 @@ impl Redis {
         self.trust_in().is_whole(partition)
     }
 
-    /// How many doubts there were. Whoever verifies takes the count first and gives it to [`Redis::trust`].
+    /// How many doubts there were. Whoever verifies takes the count first and gives it to [`RedisClient::trust`].
     pub fn doubts(&self) -> u64 {
         self.trust_in().doubts.load(Ordering::Acquire)
     }

@@ -10,24 +10,24 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::routes::{RewardDto, Status};
-use super::{Claim, Condition, Error, Facts, Gift, Reward, Rewards};
-use crate::http::page::{Cursor, Limit};
-use crate::http::path::{NewPath, Path};
-use crate::http::query::Query;
-use crate::http::{Json, Problem};
+use super::routes::{AttemptStatus, RewardDto};
+use super::{Error, Reward, RewardClaim, RewardCondition, RewardKind, RewardService, UserFacts};
+use crate::http::page::{PageCursor, PageLimit};
+use crate::http::path::{NewPathParams, PathParams};
+use crate::http::query::QueryParams;
+use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::{ClaimId, RewardCode, UserId};
-use crate::time::Millis;
+use crate::time::UnixMillis;
 
 /// The operators' routes of rewards.
-pub fn router() -> OpenApiRouter<Arc<Rewards>> {
+pub fn router() -> OpenApiRouter<Arc<RewardService>> {
     OpenApiRouter::new().routes(routes!(put)).routes(routes!(claims)).routes(routes!(set_facts))
 }
 
 /// A reward as an operator defines it.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewReward {
+struct RewardDefinition {
     /// If given, the code of the path.
     code: Option<RewardCode>,
     /// 1–255 characters.
@@ -41,9 +41,9 @@ struct NewReward {
     active: bool,
     /// All of these must hold; default none.
     #[serde(default)]
-    conditions: Vec<Condition>,
+    conditions: Vec<RewardCondition>,
     /// What it gives.
-    reward: Gift,
+    reward: RewardKind,
 }
 
 fn yes() -> bool {
@@ -53,24 +53,24 @@ fn yes() -> bool {
 /// An attempt to claim a reward.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AdminClaim)]
-struct ClaimDto {
+struct AdminClaimDto {
     id: ClaimId,
     code: RewardCode,
     user_id: UserId,
-    status: Status,
+    status: AttemptStatus,
     reason: Option<String>,
-    claimed_at: Millis,
+    claimed_at: UnixMillis,
 }
 
-impl ClaimDto {
-    fn new(code: &RewardCode, claim: Claim) -> Self {
+impl AdminClaimDto {
+    fn new(code: &RewardCode, claim: RewardClaim) -> Self {
         Self {
             id: claim.id,
             code: code.clone(),
             user_id: claim.user,
-            status: Status::of(&claim),
+            status: AttemptStatus::of(&claim),
             reason: claim.reason,
-            claimed_at: Millis(claim.claimed_at),
+            claimed_at: UnixMillis(claim.claimed_at),
         }
     }
 }
@@ -78,44 +78,44 @@ impl ClaimDto {
 /// A page of attempts, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AdminClaims)]
-struct ClaimsDto {
-    items: Vec<ClaimDto>,
+struct AdminClaimsDto {
+    items: Vec<AdminClaimDto>,
     /// For `before`, when there is more.
     #[schema(value_type = Option<String>)]
-    next: Option<Cursor>,
+    next: Option<PageCursor>,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct AdminClaimsQuery {
     /// Only attempts that went so.
-    status: Option<Status>,
+    status: Option<AttemptStatus>,
     /// 1…500, 50 if left out.
     #[serde(default)]
-    limit: Limit,
+    limit: PageLimit,
     /// The `next` of the page before.
     #[param(value_type = Option<String>)]
-    before: Option<Cursor>,
+    before: Option<PageCursor>,
 }
 
 /// What operators said of a user.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = UserFacts)]
-struct FactsDto {
+struct UserFactsDto {
     user_id: UserId,
-    facts: Facts,
+    facts: UserFacts,
 }
 
 /// Makes a reward or changes it. Who has claimed it has it for good.
-#[utoipa::path(put, path = "/admin/rewards/{code}", tag = "reward", params(("code" = RewardCode, Path)), request_body = NewReward,
-    responses((status = 200, body = RewardDto), (status = 422, body = Problem)), security(("admin" = [])))]
+#[utoipa::path(put, path = "/admin/rewards/{code}", tag = "reward", params(("code" = RewardCode, Path)), request_body = RewardDefinition,
+    responses((status = 200, body = RewardDto), (status = 422, body = ProblemDetails)), security(("admin" = [])))]
 async fn put(
-    State(rewards): State<Arc<Rewards>>,
-    NewPath(code): NewPath<RewardCode>,
-    Json(new): Json<NewReward>,
-) -> Result<Json<RewardDto>, Problem> {
+    State(rewards): State<Arc<RewardService>>,
+    NewPathParams(code): NewPathParams<RewardCode>,
+    JsonBody(new): JsonBody<RewardDefinition>,
+) -> Result<JsonBody<RewardDto>, ProblemDetails> {
     if new.code.is_some_and(|other| other != code) {
-        return Err(Problem::invalid_field("code", "must be the code of the path"));
+        return Err(ProblemDetails::invalid_field("code", "must be the code of the path"));
     }
     let reward = Reward {
         code: code.clone(),
@@ -129,43 +129,43 @@ async fn put(
     };
     rewards.put(reward).await?;
     let reward = rewards.reward(&code).ok_or(Error::NotFound)?;
-    Ok(Json(RewardDto::from(reward.as_ref())))
+    Ok(JsonBody(RewardDto::from(reward.as_ref())))
 }
 
 /// Attempts to claim a reward, newest first.
-#[utoipa::path(get, path = "/admin/rewards/{code}/claims", tag = "reward", params(("code" = RewardCode, Path), Wanted),
-    responses((status = 200, body = ClaimsDto), (status = 404, body = Problem), (status = 422, body = Problem)),
+#[utoipa::path(get, path = "/admin/rewards/{code}/claims", tag = "reward", params(("code" = RewardCode, Path), AdminClaimsQuery),
+    responses((status = 200, body = AdminClaimsDto), (status = 404, body = ProblemDetails), (status = 422, body = ProblemDetails)),
     security(("admin" = [])))]
 async fn claims(
-    State(rewards): State<Arc<Rewards>>,
-    Path(code): Path<RewardCode>,
-    Query(wanted): Query<Wanted>,
-) -> Result<Json<ClaimsDto>, Problem> {
-    let success = wanted.status.map(|status| status == Status::Success);
-    let before = wanted.before.unwrap_or(Cursor::START);
+    State(rewards): State<Arc<RewardService>>,
+    PathParams(code): PathParams<RewardCode>,
+    QueryParams(wanted): QueryParams<AdminClaimsQuery>,
+) -> Result<JsonBody<AdminClaimsDto>, ProblemDetails> {
+    let success = wanted.status.map(|status| status == AttemptStatus::Success);
+    let before = wanted.before.unwrap_or(PageCursor::START);
     let (claims, next) = rewards.history(&code, None, success, (before, wanted.limit)).await?;
-    let items = claims.into_iter().map(|claim| ClaimDto::new(&code, claim)).collect();
-    Ok(Json(ClaimsDto { items, next }))
+    let items = claims.into_iter().map(|claim| AdminClaimDto::new(&code, claim)).collect();
+    Ok(JsonBody(AdminClaimsDto { items, next }))
 }
 
 /// Says what is known of a user, in place of all that was said before. `paid_total` and `reservations_confirmed` are the service's own.
 #[utoipa::path(put, path = "/admin/users/{user}/facts", tag = "reward", params(("user" = UserId, Path)),
     request_body(content = std::collections::HashMap<String, i64>, example = json!({"login_days": 7})),
-    responses((status = 200, body = FactsDto), (status = 202, body = FactsDto, description = "Done, and not yet known to be durable."),
-        (status = 422, body = Problem)), security(("admin" = [])))]
+    responses((status = 200, body = UserFactsDto), (status = 202, body = UserFactsDto, description = "Done, and not yet known to be durable."),
+        (status = 422, body = ProblemDetails)), security(("admin" = [])))]
 async fn set_facts(
-    State(rewards): State<Arc<Rewards>>,
-    NewPath(user): NewPath<UserId>,
-    Json(facts): Json<Facts>,
-) -> Result<(StatusCode, Json<FactsDto>), Problem> {
+    State(rewards): State<Arc<RewardService>>,
+    NewPathParams(user): NewPathParams<UserId>,
+    JsonBody(facts): JsonBody<UserFacts>,
+) -> Result<(StatusCode, JsonBody<UserFactsDto>), ProblemDetails> {
     let written = rewards.set_facts(user, &facts).await?;
     let status = if written { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((status, Json(FactsDto { user_id: user, facts })))
+    Ok((status, JsonBody(UserFactsDto { user_id: user, facts })))
 }
 
 /// Reads bodies of the kinds that this room takes, for `fuzz_tests`.
 #[cfg(test)]
 pub(crate) fn read_bodies(bytes: &[u8]) {
-    crate::http::json::try_as::<NewReward>(bytes);
-    crate::http::json::try_as::<Facts>(bytes);
+    crate::http::json::try_as::<RewardDefinition>(bytes);
+    crate::http::json::try_as::<UserFacts>(bytes);
 }

@@ -1,6 +1,6 @@
 //! What a reward refuses.
 
-use super::reward::Condition;
+use super::reward::RewardCondition;
 use crate::{mysql, outbox, redis};
 
 /// Why a call about rewards was refused.
@@ -23,7 +23,7 @@ pub enum Error {
     Ended,
     /// These conditions do not hold.
     #[error("not every condition holds for the user")]
-    ConditionNotMet(Vec<Condition>),
+    ConditionNotMet(Vec<RewardCondition>),
     /// The wallet can't hold the points.
     #[error("the balance would be above the largest a wallet holds")]
     BalanceLimitExceeded,

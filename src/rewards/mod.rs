@@ -29,19 +29,19 @@ use futures::StreamExt;
 use sqlx::MySqlPool;
 use tokio::sync::Mutex;
 
-use crate::http::page::{self, Cursor, Limit};
+use crate::http::page::{self, PageCursor, PageLimit};
 use crate::ids::{RewardCode, UserId};
 use crate::mysql::{self, definitions};
-use crate::outbox::{self, Nudge};
+use crate::outbox::{self, WriterHandle};
 use crate::partition::Partition;
-use crate::redis::{self, Coalescer, Redis};
+use crate::redis::{self, Coalescer, RedisClient};
 use crate::telemetry::Metric;
 
 #[cfg(test)]
 pub(crate) use admin::read_bodies;
 pub use admin::router as admin_router;
 pub use error::Error;
-pub use reward::{Claim, Condition, Facts, Gift, Op, Reward};
+pub use reward::{ComparisonOperator, Reward, RewardClaim, RewardCondition, RewardKind, UserFacts};
 pub use routes::router;
 pub use rules::Flaw;
 
@@ -55,37 +55,37 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const PARALLEL: usize = 32;
 
 /// The façade of the room.
-pub struct Rewards {
-    redis: Redis,
+pub struct RewardService {
+    redis: RedisClient,
     mysql: MySqlPool,
-    nudge: Nudge,
+    nudge: WriterHandle,
     known: ArcSwap<HashMap<RewardCode, Arc<Reward>>>,
     /// One reading at a time: what was read first must not be kept last.
     reloading: Mutex<()>,
     /// One renewal at a time: a crowd that meets a changed reward asks MySQL once.
     renewing: Mutex<()>,
-    claims: Coalescer<store::Claims>,
+    claims: Coalescer<store::ClaimBatch>,
 }
 
 /// A claim that was granted.
 #[derive(Debug, Clone)]
-pub struct Granted {
+pub struct GrantedClaim {
     /// The line of the history.
-    pub claim: Claim,
+    pub claim: RewardClaim,
     /// What was claimed, as it stood.
     pub reward: Arc<Reward>,
     /// Whether it is as durable as answers are set to be.
     pub written: bool,
 }
 
-impl Rewards {
-    /// Rewards over Redis and MySQL; `nudge` wakes the writer. Call [`Rewards::reload`] before serving.
-    pub fn new(redis: Redis, mysql: MySqlPool, nudge: Nudge) -> Self {
+impl RewardService {
+    /// Rewards over Redis and MySQL; `nudge` wakes the writer. Call [`RewardService::reload`] before serving.
+    pub fn new(redis: RedisClient, mysql: MySqlPool, nudge: WriterHandle) -> Self {
         Self {
             known: ArcSwap::default(),
             reloading: Mutex::default(),
             renewing: Mutex::default(),
-            claims: Coalescer::new(store::Claims(redis.clone()), MAX_WAITING),
+            claims: Coalescer::new(store::ClaimBatch(redis.clone()), MAX_WAITING),
             redis,
             mysql,
             nudge,
@@ -98,7 +98,7 @@ impl Rewards {
     }
 
     /// Claims a reward for the user.
-    pub async fn claim(&self, code: &RewardCode, user: UserId) -> Result<Granted, Error> {
+    pub async fn claim(&self, code: &RewardCode, user: UserId) -> Result<GrantedClaim, Error> {
         let follow = self.nudge.follow();
         let outcome = self.try_claim(code, user).await;
         let word = match &outcome {
@@ -116,14 +116,18 @@ impl Rewards {
         self.nudge.poke();
         let (claim, reward) = outcome?;
         let written = follow.written(&[self.redis.keys().partition(user.slot())]).await;
-        Ok(Granted { claim, reward, written })
+        Ok(GrantedClaim { claim, reward, written })
     }
 
-    async fn try_claim(&self, code: &RewardCode, user: UserId) -> Result<(Claim, Arc<Reward>), Error> {
+    async fn try_claim(
+        &self,
+        code: &RewardCode,
+        user: UserId,
+    ) -> Result<(RewardClaim, Arc<Reward>), Error> {
         let partition = self.redis.keys().partition(user.slot());
         for _ in 0..TRIES {
             let reward = self.reward(code).ok_or(Error::NotFound)?;
-            let terms = store::Terms { partition, reward: reward.clone() };
+            let terms = store::ClaimTerms { partition, reward: reward.clone() };
             let claimed = match self.claims.submit(terms, user).await {
                 Err(redis::Error::NotLaid) => {
                     Box::pin(self.renew(&reward, partition)).await?;
@@ -132,18 +136,22 @@ impl Rewards {
                 other => other?,
             };
             return match claimed {
-                store::Claimed::Done { id, at } => {
-                    let claim = Claim { id, user, success: true, reason: None, claimed_at: at };
+                store::ClaimOutcome::Done { id, at } => {
+                    let claim =
+                        RewardClaim { id, user, success: true, reason: None, claimed_at: at };
                     Ok((claim, reward))
                 }
-                store::Claimed::Already => Err(Error::AlreadyClaimed),
-                store::Claimed::Inactive => Err(Error::Inactive),
-                store::Claimed::NotStarted => Err(Error::NotStarted),
-                store::Claimed::Ended => Err(Error::Ended),
-                store::Claimed::Unmet(indexes) => Err(Error::ConditionNotMet(
-                    indexes.into_iter().filter_map(|at| reward.conditions.get(at).cloned()).collect(),
+                store::ClaimOutcome::Already => Err(Error::AlreadyClaimed),
+                store::ClaimOutcome::Inactive => Err(Error::Inactive),
+                store::ClaimOutcome::NotStarted => Err(Error::NotStarted),
+                store::ClaimOutcome::Ended => Err(Error::Ended),
+                store::ClaimOutcome::Unmet(indexes) => Err(Error::ConditionNotMet(
+                    indexes
+                        .into_iter()
+                        .filter_map(|at| reward.conditions.get(at).cloned())
+                        .collect(),
                 )),
-                store::Claimed::AboveLimit => Err(Error::BalanceLimitExceeded),
+                store::ClaimOutcome::AboveLimit => Err(Error::BalanceLimitExceeded),
             };
         }
         Err(redis::Error::NotLaid.into())
@@ -155,8 +163,8 @@ impl Rewards {
         code: &RewardCode,
         user: Option<UserId>,
         success: Option<bool>,
-        (before, limit): (Cursor, Limit),
-    ) -> Result<(Vec<Claim>, Option<Cursor>), Error> {
+        (before, limit): (PageCursor, PageLimit),
+    ) -> Result<(Vec<RewardClaim>, Option<PageCursor>), Error> {
         if self.reward(code).is_none() {
             return Err(Error::NotFound);
         }
@@ -166,8 +174,10 @@ impl Rewards {
             None => keys.partitions().all().collect(),
         };
         outbox::written(&self.redis, &self.mysql, &self.nudge, &partitions, PATIENCE).await?;
-        let claims = sql::claims(&self.mysql, code, &sql::Wanted { user, success, before, limit }).await?;
-        let place = |claim: &Claim| Cursor { at: claim.claimed_at, id: claim.id.uuid() };
+        let claims =
+            sql::claims(&self.mysql, code, &sql::ClaimFilter { user, success, before, limit })
+                .await?;
+        let place = |claim: &RewardClaim| PageCursor { at: claim.claimed_at, id: claim.id.uuid() };
         Ok(page::cut(claims, limit, place))
     }
 
@@ -175,12 +185,13 @@ impl Rewards {
     ///
     /// # Errors
     /// [`Error::Unsound`] with every fact that may not be set; then nothing has changed.
-    pub async fn set_facts(&self, user: UserId, facts: &Facts) -> Result<bool, Error> {
+    pub async fn set_facts(&self, user: UserId, facts: &UserFacts) -> Result<bool, Error> {
         let flaws = rules::fact_flaws(facts);
         if !flaws.is_empty() {
             return Err(Error::Unsound(flaws));
         }
-        let text = serde_json::to_string(facts).map_err(|e| redis::Error::Protocol(e.to_string()))?;
+        let text =
+            serde_json::to_string(facts).map_err(|e| redis::Error::Protocol(e.to_string()))?;
         let follow = self.nudge.follow();
         store::set_facts(&self.redis, user, &text).await?;
         self.nudge.poke();
@@ -218,7 +229,9 @@ impl Rewards {
     ) -> Vec<(Partition, Result<(), redis::Error>)> {
         let mut lays = Vec::with_capacity(partitions.len());
         for partition in partitions {
-            lays.push(async move { (partition, store::lay(&self.redis, partition, code, version).await) });
+            lays.push(async move {
+                (partition, store::lay(&self.redis, partition, code, version).await)
+            });
         }
         futures::stream::iter(lays).buffer_unordered(PARALLEL).collect().await
     }
@@ -228,7 +241,8 @@ impl Rewards {
         let _one_at_a_time = self.reloading.lock().await;
         let mut connection = self.mysql.acquire().await.map_err(mysql::Error::from)?;
         let rewards = sql::all(&mut connection).await?;
-        let known = rewards.into_iter().map(|reward| (reward.code.clone(), Arc::new(reward))).collect();
+        let known =
+            rewards.into_iter().map(|reward| (reward.code.clone(), Arc::new(reward))).collect();
         self.known.store(Arc::new(known));
         Ok(())
     }

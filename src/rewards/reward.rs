@@ -10,11 +10,11 @@ use crate::ids::{ClaimId, RewardCode, UserId};
 use crate::money::Money;
 
 /// What is known of a user: a whole number under each name, 0 under every other.
-pub type Facts = BTreeMap<String, i64>;
+pub type UserFacts = BTreeMap<String, i64>;
 
 /// How a condition compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub enum Op {
+pub enum ComparisonOperator {
     /// At least.
     #[serde(rename = ">=")]
     AtLeast,
@@ -29,7 +29,7 @@ pub enum Op {
     Other,
 }
 
-impl Op {
+impl ComparisonOperator {
     /// The word that the API, MySQL and the script use.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -45,11 +45,11 @@ impl Op {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = RewardCondition)]
-pub struct Condition {
+pub struct RewardCondition {
     /// The fact's name, `[A-Za-z0-9_-]{1,64}`. `paid_total` and `reservations_confirmed` are kept by Usher.
     pub fact: String,
     /// How it compares.
-    pub op: Op,
+    pub op: ComparisonOperator,
     /// With what.
     pub value: i64,
 }
@@ -58,7 +58,7 @@ pub struct Condition {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 #[schema(as = RewardKind)]
-pub enum Gift {
+pub enum RewardKind {
     /// Money in the wallet.
     Points {
         /// How much, at least 1.
@@ -66,7 +66,7 @@ pub enum Gift {
     },
 }
 
-impl Gift {
+impl RewardKind {
     /// What it puts in the wallet.
     pub fn points(&self) -> Money {
         match self {
@@ -91,14 +91,14 @@ pub struct Reward {
     /// Whether it can be claimed at all.
     pub active: bool,
     /// All of these must hold.
-    pub conditions: Vec<Condition>,
+    pub conditions: Vec<RewardCondition>,
     /// What it gives.
-    pub gift: Gift,
+    pub gift: RewardKind,
 }
 
 /// A line of a user's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
+pub struct RewardClaim {
     /// Its id.
     pub id: ClaimId,
     /// Whose.

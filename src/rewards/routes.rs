@@ -9,19 +9,19 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Claim, Condition, Error, Gift, Reward, Rewards};
-use crate::http::cache::SharedForASecond;
-use crate::http::identity::User;
-use crate::http::page::{Cursor, Limit};
-use crate::http::path::Path;
+use super::{Error, Reward, RewardClaim, RewardCondition, RewardKind, RewardService};
+use crate::http::cache::CachedForOneSecond;
+use crate::http::identity::AuthenticatedUser;
+use crate::http::page::{PageCursor, PageLimit};
+use crate::http::path::PathParams;
 use crate::http::problem::FieldError;
-use crate::http::query::Query;
-use crate::http::{Json, Problem};
+use crate::http::query::QueryParams;
+use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::{ClaimId, RewardCode, UserId};
-use crate::time::Millis;
+use crate::time::UnixMillis;
 
 /// The routes of rewards.
-pub fn router() -> OpenApiRouter<Arc<Rewards>> {
+pub fn router() -> OpenApiRouter<Arc<RewardService>> {
     OpenApiRouter::new().routes(routes!(show)).routes(routes!(claim)).routes(routes!(mine))
 }
 
@@ -31,11 +31,11 @@ pub fn router() -> OpenApiRouter<Arc<Rewards>> {
 pub(super) struct RewardDto {
     code: RewardCode,
     title: String,
-    starts_at: Millis,
-    ends_at: Millis,
+    starts_at: UnixMillis,
+    ends_at: UnixMillis,
     active: bool,
-    conditions: Vec<Condition>,
-    reward: Gift,
+    conditions: Vec<RewardCondition>,
+    reward: RewardKind,
 }
 
 impl From<&Reward> for RewardDto {
@@ -56,13 +56,13 @@ impl From<&Reward> for RewardDto {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = ClaimStatus)]
-pub(super) enum Status {
+pub(super) enum AttemptStatus {
     Success,
     Failed,
 }
 
-impl Status {
-    pub(super) fn of(claim: &Claim) -> Self {
+impl AttemptStatus {
+    pub(super) fn of(claim: &RewardClaim) -> Self {
         if claim.success { Self::Success } else { Self::Failed }
     }
 }
@@ -84,8 +84,8 @@ struct GrantedDto {
     code: RewardCode,
     user_id: UserId,
     status: GrantedStatus,
-    reward: Gift,
-    claimed_at: Millis,
+    reward: RewardKind,
+    claimed_at: UnixMillis,
 }
 
 /// An attempt to claim a reward.
@@ -93,10 +93,10 @@ struct GrantedDto {
 #[schema(as = ClaimAttempt)]
 struct AttemptDto {
     id: ClaimId,
-    status: Status,
+    status: AttemptStatus,
     /// Null for a success, else the `code` of the refusal.
     reason: Option<String>,
-    claimed_at: Millis,
+    claimed_at: UnixMillis,
 }
 
 /// A page of attempts, newest first.
@@ -106,43 +106,43 @@ struct AttemptsDto {
     items: Vec<AttemptDto>,
     /// For `before`, when there is more.
     #[schema(value_type = Option<String>)]
-    next: Option<Cursor>,
+    next: Option<PageCursor>,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-struct Page {
+struct AttemptsQuery {
     /// 1…500, 50 if left out.
     #[serde(default)]
-    limit: Limit,
+    limit: PageLimit,
     /// The `next` of the page before.
     #[param(value_type = Option<String>)]
-    before: Option<Cursor>,
+    before: Option<PageCursor>,
 }
 
 /// A reward, one second old at most.
 #[utoipa::path(get, path = "/v1/rewards/{code}", tag = "reward", params(("code" = RewardCode, Path)),
-    responses((status = 200, body = RewardDto), (status = 404, body = Problem)))]
+    responses((status = 200, body = RewardDto), (status = 404, body = ProblemDetails)))]
 async fn show(
-    State(rewards): State<Arc<Rewards>>,
-    Path(code): Path<RewardCode>,
-) -> Result<SharedForASecond<Json<RewardDto>>, Problem> {
+    State(rewards): State<Arc<RewardService>>,
+    PathParams(code): PathParams<RewardCode>,
+) -> Result<CachedForOneSecond<JsonBody<RewardDto>>, ProblemDetails> {
     let reward = rewards.reward(&code).ok_or(Error::NotFound)?;
-    Ok(SharedForASecond(Json(RewardDto::from(reward.as_ref()))))
+    Ok(CachedForOneSecond(JsonBody(RewardDto::from(reward.as_ref()))))
 }
 
 /// Claims a reward. Points are in the wallet when this answers.
 #[utoipa::path(post, path = "/v1/rewards/{code}/claims", tag = "reward", params(("code" = RewardCode, Path)),
     responses((status = 201, body = GrantedDto), (status = 202, body = GrantedDto, description = "Granted, and not yet known to be durable."),
-        (status = 401, body = Problem),
-        (status = 403, body = Problem, description = "`not_started`, `ended`, `inactive`, `condition_not_met` with `unmet`"),
-        (status = 404, body = Problem), (status = 409, body = Problem, description = "`already_claimed`"),
-        (status = 422, body = Problem, description = "`balance_limit_exceeded`")), security(("user" = [])))]
+        (status = 401, body = ProblemDetails),
+        (status = 403, body = ProblemDetails, description = "`not_started`, `ended`, `inactive`, `condition_not_met` with `unmet`"),
+        (status = 404, body = ProblemDetails), (status = 409, body = ProblemDetails, description = "`already_claimed`"),
+        (status = 422, body = ProblemDetails, description = "`balance_limit_exceeded`")), security(("user" = [])))]
 async fn claim(
-    State(rewards): State<Arc<Rewards>>,
-    Path(code): Path<RewardCode>,
-    User(user): User,
-) -> Result<(StatusCode, Json<GrantedDto>), Problem> {
+    State(rewards): State<Arc<RewardService>>,
+    PathParams(code): PathParams<RewardCode>,
+    AuthenticatedUser(user): AuthenticatedUser,
+) -> Result<(StatusCode, JsonBody<GrantedDto>), ProblemDetails> {
     let granted = rewards.claim(&code, user).await?;
     let (answer, status) = if granted.written {
         (StatusCode::CREATED, GrantedStatus::Success)
@@ -155,36 +155,36 @@ async fn claim(
         user_id: user,
         status,
         reward: granted.reward.gift.clone(),
-        claimed_at: Millis(granted.claim.claimed_at),
+        claimed_at: UnixMillis(granted.claim.claimed_at),
     };
-    Ok((answer, Json(body)))
+    Ok((answer, JsonBody(body)))
 }
 
 /// One's own attempts, refused ones too, newest first.
-#[utoipa::path(get, path = "/v1/rewards/{code}/claims/mine", tag = "reward", params(("code" = RewardCode, Path), Page),
-    responses((status = 200, body = AttemptsDto), (status = 401, body = Problem), (status = 404, body = Problem),
-        (status = 422, body = Problem)), security(("user" = [])))]
+#[utoipa::path(get, path = "/v1/rewards/{code}/claims/mine", tag = "reward", params(("code" = RewardCode, Path), AttemptsQuery),
+    responses((status = 200, body = AttemptsDto), (status = 401, body = ProblemDetails), (status = 404, body = ProblemDetails),
+        (status = 422, body = ProblemDetails)), security(("user" = [])))]
 async fn mine(
-    State(rewards): State<Arc<Rewards>>,
-    Path(code): Path<RewardCode>,
-    User(user): User,
-    Query(page): Query<Page>,
-) -> Result<Json<AttemptsDto>, Problem> {
-    let before = page.before.unwrap_or(Cursor::START);
+    State(rewards): State<Arc<RewardService>>,
+    PathParams(code): PathParams<RewardCode>,
+    AuthenticatedUser(user): AuthenticatedUser,
+    QueryParams(page): QueryParams<AttemptsQuery>,
+) -> Result<JsonBody<AttemptsDto>, ProblemDetails> {
+    let before = page.before.unwrap_or(PageCursor::START);
     let (claims, next) = rewards.history(&code, Some(user), None, (before, page.limit)).await?;
     let items = claims
         .into_iter()
         .map(|claim| AttemptDto {
             id: claim.id,
-            status: Status::of(&claim),
+            status: AttemptStatus::of(&claim),
             reason: claim.reason,
-            claimed_at: Millis(claim.claimed_at),
+            claimed_at: UnixMillis(claim.claimed_at),
         })
         .collect();
-    Ok(Json(AttemptsDto { items, next }))
+    Ok(JsonBody(AttemptsDto { items, next }))
 }
 
-impl From<Error> for Problem {
+impl From<Error> for ProblemDetails {
     fn from(error: Error) -> Self {
         let text = error.to_string();
         let forbidden = |code| Self::new(StatusCode::FORBIDDEN, code, text.clone());

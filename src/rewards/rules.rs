@@ -1,6 +1,6 @@
 //! Pure decisions about rewards: which are sound, and which facts an operator may set.
 
-use super::reward::{Facts, Reward};
+use super::reward::{Reward, UserFacts};
 use crate::money::{self, Money};
 use crate::time::{MUST_BE_STORABLE, is_storable};
 
@@ -23,12 +23,17 @@ pub(super) fn flaws(reward: &Reward) -> Vec<Flaw> {
         }
     };
     let title = &reward.title;
-    let is_text = (1..=255).contains(&title.chars().count()) && !title.chars().any(char::is_control);
+    let is_text =
+        (1..=255).contains(&title.chars().count()) && !title.chars().any(char::is_control);
     check(is_text, "title", "must have 1 to 255 characters");
     let (starts, ends) = (reward.starts_at, reward.ends_at);
     check(is_storable(starts), "starts_at", MUST_BE_STORABLE);
     check(is_storable(ends), "ends_at", MUST_BE_STORABLE);
-    check(starts.timestamp_millis() < ends.timestamp_millis(), "ends_at", "must be after starts_at");
+    check(
+        starts.timestamp_millis() < ends.timestamp_millis(),
+        "ends_at",
+        "must be after starts_at",
+    );
     check(reward.conditions.len() <= MAX_CONDITIONS, "conditions", "must be at most 20");
     for (at, condition) in reward.conditions.iter().enumerate() {
         check(is_name(&condition.fact), &format!("conditions[{at}].fact"), NOT_A_NAME);
@@ -39,7 +44,7 @@ pub(super) fn flaws(reward: &Reward) -> Vec<Flaw> {
 }
 
 /// Checks facts that an operator sets.
-pub(super) fn fact_flaws(facts: &Facts) -> Vec<Flaw> {
+pub(super) fn fact_flaws(facts: &UserFacts) -> Vec<Flaw> {
     let mut flaws = Vec::new();
     if facts.len() > MAX_FACTS {
         flaws.push((String::new(), "must be at most 100 facts".to_owned()));
@@ -76,7 +81,7 @@ fn is_exact(number: i64) -> bool {
 mod tests {
     use chrono::DateTime;
 
-    use super::super::reward::{Condition, Gift, Op};
+    use super::super::reward::{ComparisonOperator, RewardCondition, RewardKind};
     use super::*;
 
     fn reward() -> Reward {
@@ -92,12 +97,12 @@ mod tests {
         }
     }
 
-    fn condition(fact: &str, value: i64) -> Condition {
-        Condition { fact: fact.into(), op: Op::AtLeast, value }
+    fn condition(fact: &str, value: i64) -> RewardCondition {
+        RewardCondition { fact: fact.into(), op: ComparisonOperator::AtLeast, value }
     }
 
-    fn points(amount: i64) -> Gift {
-        Gift::Points { amount: Money::new(amount).unwrap() }
+    fn points(amount: i64) -> RewardKind {
+        RewardKind::Points { amount: Money::new(amount).unwrap() }
     }
 
     fn fields(reward: &Reward) -> Vec<String> {
@@ -118,17 +123,27 @@ mod tests {
         assert_eq!(fields(&Reward { gift: points(0), ..good.clone() }), ["reward.amount"]);
         let many = vec![condition("a", 1); 21];
         assert_eq!(fields(&Reward { conditions: many, ..good.clone() }), ["conditions"]);
-        let bad = vec![condition("a b", 1), condition("a", money::MAX + 1), condition("", -money::MAX - 1)];
+        let bad = vec![
+            condition("a b", 1),
+            condition("a", money::MAX + 1),
+            condition("", -money::MAX - 1),
+        ];
         assert_eq!(
             fields(&Reward { conditions: bad, ..good }),
-            ["conditions[0].fact", "conditions[1].value", "conditions[2].fact", "conditions[2].value"]
+            [
+                "conditions[0].fact",
+                "conditions[1].value",
+                "conditions[2].fact",
+                "conditions[2].value"
+            ]
         );
     }
 
     #[test]
     fn kept_facts_are_not_set_by_operators() {
         let facts = |pairs: &[(&str, i64)]| {
-            let facts: Facts = pairs.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+            let facts: UserFacts =
+                pairs.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
             fact_flaws(&facts).into_iter().map(|(field, _)| field).collect::<Vec<_>>()
         };
         assert!(facts(&[("login_days", 7), ("debt", -5), ("most", money::MAX)]).is_empty());
@@ -140,7 +155,12 @@ mod tests {
 
     #[test]
     fn operators_are_spelt_alike_everywhere() {
-        for op in [Op::AtLeast, Op::AtMost, Op::Exactly, Op::Other] {
+        for op in [
+            ComparisonOperator::AtLeast,
+            ComparisonOperator::AtMost,
+            ComparisonOperator::Exactly,
+            ComparisonOperator::Other,
+        ] {
             assert_eq!(serde_json::to_value(op).unwrap(), op.as_str());
         }
     }

@@ -5,8 +5,8 @@ use sqlx::types::Json;
 use sqlx::{FromRow, MySqlConnection, MySqlPool};
 use uuid::Uuid;
 
-use super::reward::{Claim, Condition, Gift, Reward};
-use crate::http::page::{Cursor, Limit};
+use super::reward::{Reward, RewardClaim, RewardCondition, RewardKind};
+use crate::http::page::{PageCursor, PageLimit};
 use crate::ids::{RewardCode, UserId};
 use crate::mysql;
 use crate::time::datetime;
@@ -19,8 +19,8 @@ struct Row {
     starts_at: DateTime<Utc>,
     ends_at: DateTime<Utc>,
     active: bool,
-    conditions: Json<Vec<Condition>>,
-    reward: Json<Gift>,
+    conditions: Json<Vec<RewardCondition>>,
+    reward: Json<RewardKind>,
 }
 
 /// All rewards.
@@ -43,7 +43,10 @@ pub(super) async fn version(
 }
 
 /// Writes a reward.
-pub(super) async fn put(connection: &mut MySqlConnection, reward: &Reward) -> Result<(), mysql::Error> {
+pub(super) async fn put(
+    connection: &mut MySqlConnection,
+    reward: &Reward,
+) -> Result<(), mysql::Error> {
     sqlx::query(
         "INSERT INTO rewards (code, version, title, starts_at, ends_at, active, conditions, reward) VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
          ON DUPLICATE KEY UPDATE version = VALUES(version), title = VALUES(title), starts_at = VALUES(starts_at), \
@@ -63,7 +66,7 @@ pub(super) async fn put(connection: &mut MySqlConnection, reward: &Reward) -> Re
 }
 
 #[derive(FromRow)]
-struct ClaimRow {
+struct RewardClaimRow {
     id: Uuid,
     user_id: Uuid,
     status: String,
@@ -72,19 +75,19 @@ struct ClaimRow {
 }
 
 /// Which lines of the history.
-pub(super) struct Wanted {
+pub(super) struct ClaimFilter {
     pub(super) user: Option<UserId>,
     pub(super) success: Option<bool>,
-    pub(super) before: Cursor,
-    pub(super) limit: Limit,
+    pub(super) before: PageCursor,
+    pub(super) limit: PageLimit,
 }
 
 /// Attempts to claim a reward, newest first, one more than the page has.
 pub(super) async fn claims(
     pool: &MySqlPool,
     code: &RewardCode,
-    wanted: &Wanted,
-) -> Result<Vec<Claim>, mysql::Error> {
+    wanted: &ClaimFilter,
+) -> Result<Vec<RewardClaim>, mysql::Error> {
     let at = datetime(DateTime::from_timestamp_millis(wanted.before.at).unwrap_or_default());
     let mut select = sqlx::QueryBuilder::new(
         "SELECT id, user_id, status, reason, claimed_at FROM reward_claims WHERE code = ",
@@ -98,14 +101,17 @@ pub(super) async fn claims(
     }
     // The first comparison lets the index find the place; the second breaks ties within its millisecond.
     select.push(" AND claimed_at <= ").push_bind(at).push(" AND (claimed_at < ").push_bind(at);
-    select.push(" OR id < ").push_bind(wanted.before.id).push(") ORDER BY claimed_at DESC, id DESC LIMIT ");
+    select
+        .push(" OR id < ")
+        .push_bind(wanted.before.id)
+        .push(") ORDER BY claimed_at DESC, id DESC LIMIT ");
     select.push_bind(u64::try_from(wanted.limit.get() + 1).unwrap_or(u64::MAX));
-    let rows: Vec<ClaimRow> = select.build_query_as().fetch_all(pool).await?;
+    let rows: Vec<RewardClaimRow> = select.build_query_as().fetch_all(pool).await?;
     Ok(rows.into_iter().map(read_claim).collect())
 }
 
-fn read_claim(row: ClaimRow) -> Claim {
-    Claim {
+fn read_claim(row: RewardClaimRow) -> RewardClaim {
+    RewardClaim {
         id: row.id.into(),
         user: row.user_id.into(),
         success: row.status == "success",

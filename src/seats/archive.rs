@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::{Instant, sleep};
 
-use super::{Error, Seats, archive_store as store, sql};
+use super::{Error, SeatService, archive_store as store, sql};
 use crate::catalogue::{self, Concert};
 use crate::ids::ConcertId;
 use crate::mysql::generation;
@@ -21,7 +21,7 @@ const AFTER_CLOSING: TimeDelta = TimeDelta::days(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
 
-impl Seats {
+impl SeatService {
     /// Ends the sale of a concert for good and clears it out of Redis.
     ///
     /// # Errors
@@ -29,7 +29,9 @@ impl Seats {
     pub async fn archive(&self, id: &ConcertId) -> Result<(), Error> {
         let concert = self.catalogue.concert(id).ok_or(Error::NotFound)?;
         if !concert.archived {
-            self.catalogue.archive(id, async |concert: &Concert| self.is_settled(concert).await).await?;
+            self.catalogue
+                .archive(id, async |concert: &Concert| self.is_settled(concert).await)
+                .await?;
         }
         self.forget(&concert).await
     }
@@ -38,10 +40,12 @@ impl Seats {
     pub async fn archive_due(&self, now: DateTime<Utc>) -> Result<Vec<ConcertId>, Error> {
         let mut archived = Vec::new();
         for concert in self.catalogue.concerts() {
-            let closed = self.queue.settings(&concert.queue).and_then(|laid| laid.settings.closes_at);
+            let closed =
+                self.queue.settings(&concert.queue).and_then(|laid| laid.settings.closes_at);
             let over = closed.is_some_and(|closed| closed + AFTER_CLOSING <= now);
             let mut starts = concert.schedules.iter().map(|schedule| schedule.starts_at);
-            let cancellable = starts.any(|starts_at| concert.cancel_until.unwrap_or(starts_at) > now);
+            let cancellable =
+                starts.any(|starts_at| concert.cancel_until.unwrap_or(starts_at) > now);
             if over && !cancellable && !concert.archived {
                 match self.archive(&concert.id).await {
                     Ok(()) => archived.push(concert.id.clone()),
@@ -93,8 +97,9 @@ impl Seats {
         while let Some(at) = cursor {
             cursor = store::forget_counts(&self.redis, concert, &at).await?.next;
         }
-        let shared =
-            |other: &Concert| other.queue == concert.queue && !other.archived && other.id != concert.id;
+        let shared = |other: &Concert| {
+            other.queue == concert.queue && !other.archived && other.id != concert.id
+        };
         if !self.catalogue.concerts().iter().any(|other| shared(other)) {
             store::forget_queue(&self.redis, &concert.queue).await?;
         }

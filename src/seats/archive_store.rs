@@ -3,57 +3,63 @@
 use crate::catalogue::Concert;
 use crate::ids::{ConcertId, QueueId, ScheduleId};
 use crate::partition::Partition;
-use crate::redis::{Args, Error, Place, Redis, Retired, scripts};
+use crate::redis::{EndedPage, Error, KeyScope, RedisClient, ScriptArgs, scripts};
 
-fn args(cursor: &str, concert: &ConcertId) -> Args {
-    let mut args = Args::new();
+fn args(cursor: &str, concert: &ConcertId) -> ScriptArgs {
+    let mut args = ScriptArgs::new();
     args.text(cursor).text(concert.as_str());
     args
 }
 
 /// `seats/running`. Goes on from a cursor ("0" begins); what is "dropped" here is how many are running.
 pub(super) async fn running(
-    redis: &Redis,
+    redis: &RedisClient,
     partition: Partition,
     cursor: &str,
     concert: &ConcertId,
-) -> Result<Retired, Error> {
-    let place = Place::partition(partition);
-    Retired::read(redis.call(&scripts::SEATS_RUNNING, place, args(cursor, concert)).await?)
+) -> Result<EndedPage, Error> {
+    let place = KeyScope::partition(partition);
+    EndedPage::read(redis.call(&scripts::SEATS_RUNNING, place, args(cursor, concert)).await?)
 }
 
 /// `seats/forget`. Goes on from a cursor ("0" begins).
 pub(super) async fn forget(
-    redis: &Redis,
+    redis: &RedisClient,
     partition: Partition,
     cursor: &str,
     concert: &ConcertId,
-) -> Result<Retired, Error> {
-    let place = Place::partition(partition);
-    Retired::read(redis.call(&scripts::SEATS_FORGET, place, args(cursor, concert)).await?)
+) -> Result<EndedPage, Error> {
+    let place = KeyScope::partition(partition);
+    EndedPage::read(redis.call(&scripts::SEATS_FORGET, place, args(cursor, concert)).await?)
 }
 
 /// `seats/forget_counts`. Goes on from a cursor ("0" begins).
-pub(super) async fn forget_counts(redis: &Redis, concert: &Concert, cursor: &str) -> Result<Retired, Error> {
-    let place = Place::queue(redis.keys(), &concert.queue);
-    Retired::read(redis.call(&scripts::SEATS_FORGET_COUNTS, place, args(cursor, &concert.id)).await?)
+pub(super) async fn forget_counts(
+    redis: &RedisClient,
+    concert: &Concert,
+    cursor: &str,
+) -> Result<EndedPage, Error> {
+    let place = KeyScope::queue(redis.keys(), &concert.queue);
+    EndedPage::read(
+        redis.call(&scripts::SEATS_FORGET_COUNTS, place, args(cursor, &concert.id)).await?,
+    )
 }
 
 /// `seats/forget_seats`.
 pub(super) async fn forget_seats(
-    redis: &Redis,
+    redis: &RedisClient,
     queue: &QueueId,
     schedule: &ScheduleId,
     sold: usize,
 ) -> Result<(), Error> {
-    let mut args = Args::new();
+    let mut args = ScriptArgs::new();
     args.int(i64::try_from(sold).unwrap_or(i64::MAX));
-    let place = Place::schedule(redis.keys(), queue, schedule);
+    let place = KeyScope::schedule(redis.keys(), queue, schedule);
     redis.call(&scripts::SEATS_FORGET_SEATS, place, args).await.map(drop)
 }
 
 /// `seats/forget_queue`.
-pub(super) async fn forget_queue(redis: &Redis, queue: &QueueId) -> Result<(), Error> {
-    let place = Place::queue(redis.keys(), queue);
-    redis.call(&scripts::SEATS_FORGET_QUEUE, place, Args::new()).await.map(drop)
+pub(super) async fn forget_queue(redis: &RedisClient, queue: &QueueId) -> Result<(), Error> {
+    let place = KeyScope::queue(redis.keys(), queue);
+    redis.call(&scripts::SEATS_FORGET_QUEUE, place, ScriptArgs::new()).await.map(drop)
 }

@@ -5,21 +5,21 @@
 //! is all but sold out costs some 25 calls for up to 256 searches. Between two calls seats may come free behind a search: it then misses them, as
 //! if it had been made a moment earlier.
 
-use crate::catalogue::Section;
+use crate::catalogue::SeatSection;
 use crate::ids::{ReservationId, ScheduleId};
 use crate::money::Money;
 use crate::queue::Claims;
 use crate::redis;
 
-use super::best_store::{Found, START, Search, sections};
-use super::reservation::{Reservation, Seat, Status};
-use super::store::Terms;
-use super::{Error, Seats, TRIES};
+use super::best_store::{BestSearch, BestSearchOutcome, START, sections};
+use super::reservation::{Reservation, ReservationStatus, ReservedSeat};
+use super::store::HoldTerms;
+use super::{Error, SeatService, TRIES};
 
 /// Calls that one search may take: a schedule has at most 100,000 seats, and a call in which others used up the looking may bring it no further.
 const CALLS: u32 = 1_000;
 
-impl Seats {
+impl SeatService {
     /// Holds the best adjacent seats.
     pub async fn hold_best(
         &self,
@@ -53,8 +53,14 @@ impl Seats {
                 return Err(Error::LimitExceeded(max_seats));
             }
             let id = ReservationId::new(claims.queue.slot());
-            let mut search =
-                Search { date, id, user: claims.user, score: claims.score, quantity, from: START };
+            let mut search = BestSearch {
+                date,
+                id,
+                user: claims.user,
+                score: claims.score,
+                quantity,
+                from: START,
+            };
             let found = match self.search(&mut search, section).await {
                 Err(redis::Error::NotLaid) => {
                     Box::pin(self.catalogue.renew(&search.date.concert)).await?;
@@ -63,30 +69,38 @@ impl Seats {
                 other => other?,
             };
             return match found {
-                Found::Held { now, held_until, section: place, first } => {
+                BestSearchOutcome::Held { now, held_until, section: place, first } => {
                     let chosen = sections(&search.date, section);
-                    let chosen = usize::try_from(place).ok().and_then(|place| chosen.get(place - 1));
-                    let chosen = chosen
-                        .ok_or_else(|| redis::Error::Protocol("a section that was not named".into()))?;
+                    let chosen =
+                        usize::try_from(place).ok().and_then(|place| chosen.get(place - 1));
+                    let chosen = chosen.ok_or_else(|| {
+                        redis::Error::Protocol("a section that was not named".into())
+                    })?;
                     held(claims, &search, chosen, first, (now, held_until))
                 }
-                Found::LimitExceeded => Err(Error::LimitExceeded(max_seats)),
-                Found::NotOpen => Err(Error::BookingNotOpen),
-                Found::Waiting => Err(crate::queue::Error::NotAdmitted { poll_after_ms: 1_000 }.into()),
-                Found::SlotGone => Err(crate::queue::Error::TokenExpired.into()),
-                Found::NotEnough => Err(Error::NotEnough),
-                Found::GoOn(_) => Err(redis::Error::Overloaded.into()),
+                BestSearchOutcome::LimitExceeded => Err(Error::LimitExceeded(max_seats)),
+                BestSearchOutcome::NotOpen => Err(Error::BookingNotOpen),
+                BestSearchOutcome::Waiting => {
+                    Err(crate::queue::Error::NotAdmitted { poll_after_ms: 1_000 }.into())
+                }
+                BestSearchOutcome::SlotGone => Err(crate::queue::Error::TokenExpired.into()),
+                BestSearchOutcome::NotEnough => Err(Error::NotEnough),
+                BestSearchOutcome::GoOn(_) => Err(redis::Error::Overloaded.into()),
             };
         }
         Err(redis::Error::NotLaid.into())
     }
 
     /// One call after another, until the search is done.
-    async fn search(&self, search: &mut Search, section: Option<&str>) -> Result<Found, redis::Error> {
-        let entity = (Terms::of(&search.date), section.map(str::to_owned));
+    async fn search(
+        &self,
+        search: &mut BestSearch,
+        section: Option<&str>,
+    ) -> Result<BestSearchOutcome, redis::Error> {
+        let entity = (HoldTerms::of(&search.date), section.map(str::to_owned));
         for _ in 0..CALLS {
             match self.best.submit(entity.clone(), search.clone()).await? {
-                Found::GoOn(from) => search.from = from,
+                BestSearchOutcome::GoOn(from) => search.from = from,
                 done => return Ok(done),
             }
         }
@@ -96,12 +110,13 @@ impl Seats {
 
 fn held(
     claims: &Claims,
-    search: &Search,
-    section: &Section,
+    search: &BestSearch,
+    section: &SeatSection,
     first: u32,
     (now, held_until): (i64, i64),
 ) -> Result<Reservation, Error> {
-    let seat = |number| Seat { number, section: section.name.clone(), price: section.price };
+    let seat =
+        |number| ReservedSeat { number, section: section.name.clone(), price: section.price };
     let amount = Money::new(section.price.get() * i64::from(search.quantity))
         .ok_or_else(|| Error::Unsound("quantity", "costs more than an amount holds".into()))?;
     Ok(Reservation {
@@ -112,7 +127,7 @@ fn held(
         schedule: search.date.schedule().id.clone(),
         seats: (first..first + search.quantity).map(seat).collect(),
         amount,
-        status: Status::Held,
+        status: ReservationStatus::Held,
         held_until,
         created_at: now,
     })

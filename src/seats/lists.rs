@@ -7,11 +7,11 @@ use std::collections::HashMap;
 
 use futures::{StreamExt, TryStreamExt};
 
-use super::reservation::{Reservation, Status};
-use super::{Error, Seats, sql};
-use crate::http::page::{self, Cursor, Limit};
+use super::reservation::{Reservation, ReservationStatus};
+use super::{Error, SeatService, sql};
+use crate::http::page::{self, PageCursor, PageLimit};
 use crate::ids::{ConcertId, QueueId, UserId};
-use crate::outbox::event::{self, Event, ReservationStatus};
+use crate::outbox::event::{self, OutboxEvent, ReservationEventStatus};
 use crate::outbox::tail;
 use crate::partition::Partition;
 
@@ -19,20 +19,26 @@ use crate::partition::Partition;
 const PARALLEL: usize = 32;
 
 /// A reservation, and when it came to where it stands; 0 while it runs.
-pub(super) type Dated = (i64, Reservation);
+pub(super) type DatedReservation = (i64, Reservation);
 
 /// A page of reservations, Redis' clock, and where the next page begins.
-pub(super) type Page = (i64, Vec<Reservation>, Option<Cursor>);
+pub(super) type ReservationPage = (i64, Vec<Reservation>, Option<PageCursor>);
 
-impl Seats {
+impl SeatService {
     /// A user's reservations.
-    pub(super) async fn mine(&self, user: UserId, limit: Limit, before: Cursor) -> Result<Page, Error> {
+    pub(super) async fn mine(
+        &self,
+        user: UserId,
+        limit: PageLimit,
+        before: PageCursor,
+    ) -> Result<ReservationPage, Error> {
         let queues = self.queue.ids();
         let asked = queues.iter().cloned().map(|queue| self.open.submit(queue, user));
         let open: Vec<(i64, Vec<Reservation>)> =
             futures::stream::iter(asked).buffer_unordered(PARALLEL).try_collect().await?;
         let now = open.iter().map(|(now, _)| *now).max().unwrap_or(0);
-        let running = open.into_iter().flat_map(|(_, open)| open).map(|reservation| (0, reservation));
+        let running =
+            open.into_iter().flat_map(|(_, open)| open).map(|reservation| (0, reservation));
         let unwritten = self.unwritten(&queues, |event| event.user == user).await?;
         let written = sql::of_user(&self.mysql, user, before, limit.get() + 1).await?;
         let all = running.chain(unwritten).chain(written);
@@ -44,9 +50,9 @@ impl Seats {
     pub(super) async fn of_concert(
         &self,
         concert: &ConcertId,
-        limit: Limit,
-        before: Cursor,
-    ) -> Result<Page, Error> {
+        limit: PageLimit,
+        before: PageCursor,
+    ) -> Result<ReservationPage, Error> {
         let queue = self.catalogue.concert(concert).ok_or(Error::NotFound)?.queue.clone();
         let unwritten = self.unwritten(&[queue], |event| event.concert == *concert).await?;
         let written = sql::of_concert(&self.mysql, concert, before, limit.get() + 1).await?;
@@ -57,27 +63,27 @@ impl Seats {
     async fn unwritten(
         &self,
         queues: &[QueueId],
-        wanted: impl Fn(&event::Reservation) -> bool,
-    ) -> Result<Vec<Dated>, Error> {
+        wanted: impl Fn(&event::ReservationEvent) -> bool,
+    ) -> Result<Vec<DatedReservation>, Error> {
         let mut partitions: Vec<Partition> =
             queues.iter().map(|queue| self.redis.keys().partition(queue.slot())).collect();
         partitions.sort_unstable();
         partitions.dedup();
         let tails = tail::tails(&self.redis, &self.mysql, &self.nudge, &partitions).await?;
         let found = tails.into_iter().filter_map(|(_, event)| match event {
-            Event::Reservation(event) if wanted(&event) => dated(event),
+            OutboxEvent::Reservation(event) if wanted(&event) => dated(event),
             _ => None,
         });
         Ok(found.collect())
     }
 }
 
-fn dated(event: event::Reservation) -> Option<Dated> {
+fn dated(event: event::ReservationEvent) -> Option<DatedReservation> {
     let status = match event.status {
-        ReservationStatus::Confirmed => Status::Confirmed,
-        ReservationStatus::Released => Status::Released,
-        ReservationStatus::Expired => Status::Expired,
-        ReservationStatus::Cancelled => Status::Cancelled,
+        ReservationEventStatus::Confirmed => ReservationStatus::Confirmed,
+        ReservationEventStatus::Released => ReservationStatus::Released,
+        ReservationEventStatus::Expired => ReservationStatus::Expired,
+        ReservationEventStatus::Cancelled => ReservationStatus::Cancelled,
     };
     let reservation = Reservation {
         id: event.id,
@@ -94,16 +100,16 @@ fn dated(event: event::Reservation) -> Option<Dated> {
     Some((event.at.timestamp_millis(), reservation))
 }
 
-fn place(reservation: &Reservation) -> Cursor {
-    Cursor { at: reservation.created_at, id: reservation.id.uuid() }
+fn place(reservation: &Reservation) -> PageCursor {
+    PageCursor { at: reservation.created_at, id: reservation.id.uuid() }
 }
 
 /// Each reservation once, as the latest has it, newest first.
 fn merge(
-    all: impl Iterator<Item = Dated>,
-    limit: Limit,
-    before: Cursor,
-) -> (Vec<Reservation>, Option<Cursor>) {
+    all: impl Iterator<Item = DatedReservation>,
+    limit: PageLimit,
+    before: PageCursor,
+) -> (Vec<Reservation>, Option<PageCursor>) {
     let mut latest = HashMap::new();
     for (at, reservation) in all.filter(|(_, reservation)| place(reservation) < before) {
         let known = latest.entry(reservation.id).or_insert_with(|| (at, reservation.clone()));
@@ -111,7 +117,8 @@ fn merge(
             *known = (at, reservation);
         }
     }
-    let mut items: Vec<Reservation> = latest.into_values().map(|(_, reservation)| reservation).collect();
+    let mut items: Vec<Reservation> =
+        latest.into_values().map(|(_, reservation)| reservation).collect();
     items.sort_unstable_by_key(|reservation| std::cmp::Reverse(place(reservation)));
     page::cut(items, limit, place)
 }

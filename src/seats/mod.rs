@@ -25,17 +25,17 @@ use std::time::{Duration, Instant};
 use sqlx::MySqlPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::catalogue::{Catalogue, Date};
+use crate::catalogue::{CatalogueService, ScheduledConcert};
 use crate::ids::{ConcertId, ReservationId, ScheduleId, UserId};
-use crate::outbox::Nudge;
-use crate::queue::{Claims, Queue};
-use crate::redis::{self, Coalescer, Redis};
+use crate::outbox::WriterHandle;
+use crate::queue::{Claims, QueueService};
+use crate::redis::{self, Coalescer, RedisClient};
 use crate::telemetry::Metric;
-use crate::time::Millis;
+use crate::time::UnixMillis;
 
 pub use error::Error;
 pub use list_routes::admin_router;
-pub use reservation::{Reservation, Seat, Status};
+pub use reservation::{Reservation, ReservationStatus, ReservedSeat};
 #[cfg(test)]
 pub(crate) use routes::read_bodies;
 pub use routes::{ReservationDto, router};
@@ -50,36 +50,36 @@ const SWEPT: u32 = 256;
 const TRIES: u32 = 3;
 
 /// The façade of the room.
-pub struct Seats {
-    redis: Redis,
+pub struct SeatService {
+    redis: RedisClient,
     mysql: MySqlPool,
-    queue: Arc<Queue>,
-    catalogue: Arc<Catalogue>,
-    nudge: Nudge,
-    holds: Coalescer<store::Holds>,
-    best: Coalescer<best_store::Best>,
-    read: Coalescer<store::Read>,
-    open: Coalescer<store::Open>,
-    map: Coalescer<store::Map>,
-    views: view::Views,
+    queue: Arc<QueueService>,
+    catalogue: Arc<CatalogueService>,
+    nudge: WriterHandle,
+    holds: Coalescer<store::HoldBatch>,
+    best: Coalescer<best_store::BestSearchBatch>,
+    read: Coalescer<store::ReservationReadBatch>,
+    open: Coalescer<store::OpenReservationsBatch>,
+    map: Coalescer<store::SeatMapBatch>,
+    views: view::SeatMapCache,
 }
 
-impl Seats {
+impl SeatService {
     /// Seats in Redis; `nudge` wakes the writer.
     pub fn new(
-        redis: Redis,
+        redis: RedisClient,
         mysql: MySqlPool,
-        queue: Arc<Queue>,
-        catalogue: Arc<Catalogue>,
-        nudge: Nudge,
+        queue: Arc<QueueService>,
+        catalogue: Arc<CatalogueService>,
+        nudge: WriterHandle,
     ) -> Self {
         Self {
-            holds: Coalescer::new(store::Holds(redis.clone()), MAX_WAITING),
-            best: Coalescer::new(best_store::Best(redis.clone()), MAX_WAITING),
-            read: Coalescer::new(store::Read(redis.clone()), MAX_WAITING),
-            open: Coalescer::new(store::Open(redis.clone()), MAX_WAITING),
-            map: Coalescer::new(store::Map(redis.clone()), MAX_WAITING),
-            views: view::Views::default(),
+            holds: Coalescer::new(store::HoldBatch(redis.clone()), MAX_WAITING),
+            best: Coalescer::new(best_store::BestSearchBatch(redis.clone()), MAX_WAITING),
+            read: Coalescer::new(store::ReservationReadBatch(redis.clone()), MAX_WAITING),
+            open: Coalescer::new(store::OpenReservationsBatch(redis.clone()), MAX_WAITING),
+            map: Coalescer::new(store::SeatMapBatch(redis.clone()), MAX_WAITING),
+            views: view::SeatMapCache::default(),
             redis,
             mysql,
             queue,
@@ -109,12 +109,14 @@ impl Seats {
         for _ in 0..TRIES {
             let date = self.bookable(claims, schedule)?;
             let max_seats = date.concert.max_seats_per_user;
-            let (seats, amount) =
-                rules::choose(date.schedule(), numbers, max_seats).map_err(|refusal| match refusal {
-                    rules::Refusal::Unsound(why) => Error::Unsound("seats", why),
-                    rules::Refusal::Limit => Error::LimitExceeded(max_seats),
-                })?;
-            let detail = serde_json::to_string(&seats).map_err(|e| redis::Error::Protocol(e.to_string()))?;
+            let (seats, amount) = rules::choose(date.schedule(), numbers, max_seats).map_err(
+                |refusal| match refusal {
+                    rules::SeatRefusal::Unsound(why) => Error::Unsound("seats", why),
+                    rules::SeatRefusal::Limit => Error::LimitExceeded(max_seats),
+                },
+            )?;
+            let detail =
+                serde_json::to_string(&seats).map_err(|e| redis::Error::Protocol(e.to_string()))?;
             let id = ReservationId::new(claims.queue.slot());
             let hold = store::Hold {
                 id,
@@ -124,7 +126,7 @@ impl Seats {
                 detail,
                 numbers: numbers.to_vec(),
             };
-            let held = match self.holds.submit(store::Terms::of(&date), hold).await {
+            let held = match self.holds.submit(store::HoldTerms::of(&date), hold).await {
                 Err(redis::Error::NotLaid) => {
                     Box::pin(self.catalogue.renew(&date.concert)).await?;
                     continue;
@@ -132,7 +134,7 @@ impl Seats {
                 other => other?,
             };
             return match held {
-                store::Held::Done { now, held_until } => Ok(Reservation {
+                store::HoldOutcome::Done { now, held_until } => Ok(Reservation {
                     id,
                     user: claims.user,
                     queue: claims.queue.clone(),
@@ -140,28 +142,30 @@ impl Seats {
                     schedule: schedule.clone(),
                     seats,
                     amount,
-                    status: Status::Held,
+                    status: ReservationStatus::Held,
                     held_until,
                     created_at: now,
                 }),
-                store::Held::Taken(numbers) => Err(Error::Taken(numbers)),
-                store::Held::LimitExceeded => Err(Error::LimitExceeded(max_seats)),
-                store::Held::NotOpen => Err(Error::BookingNotOpen),
-                store::Held::Waiting => Err(crate::queue::Error::NotAdmitted { poll_after_ms: 1_000 }.into()),
-                store::Held::SlotGone => Err(crate::queue::Error::TokenExpired.into()),
+                store::HoldOutcome::Taken(numbers) => Err(Error::Taken(numbers)),
+                store::HoldOutcome::LimitExceeded => Err(Error::LimitExceeded(max_seats)),
+                store::HoldOutcome::NotOpen => Err(Error::BookingNotOpen),
+                store::HoldOutcome::Waiting => {
+                    Err(crate::queue::Error::NotAdmitted { poll_after_ms: 1_000 }.into())
+                }
+                store::HoldOutcome::SlotGone => Err(crate::queue::Error::TokenExpired.into()),
             };
         }
         Err(redis::Error::NotLaid.into())
     }
 
     /// A date of a concert that the token's queue admits to.
-    fn date(&self, claims: &Claims, schedule: &ScheduleId) -> Result<Date, Error> {
+    fn date(&self, claims: &Claims, schedule: &ScheduleId) -> Result<ScheduledConcert, Error> {
         let date = self.catalogue.date(schedule).ok_or(Error::NotFound)?;
         if date.concert.queue == claims.queue { Ok(date) } else { Err(Error::WrongQueue) }
     }
 
     /// The same, as long as its sale is not over for good.
-    fn bookable(&self, claims: &Claims, schedule: &ScheduleId) -> Result<Date, Error> {
+    fn bookable(&self, claims: &Claims, schedule: &ScheduleId) -> Result<ScheduledConcert, Error> {
         let date = self.date(claims, schedule)?;
         if date.concert.archived { Err(Error::BookingNotOpen) } else { Ok(date) }
     }
@@ -170,14 +174,14 @@ impl Seats {
     pub async fn release(&self, id: ReservationId, user: UserId) -> Result<(), Error> {
         let (_, reservation) = self.find(id, user).await?;
         match store::release(&self.redis, &reservation, user).await? {
-            store::Released::Done => {
+            store::ReleaseOutcome::Done => {
                 self.nudge.poke();
                 Ok(())
             }
-            store::Released::NotReleasable => Err(Error::NotReleasable),
+            store::ReleaseOutcome::NotReleasable => Err(Error::NotReleasable),
             // Redis keeps it no more, so it has ended, and MySQL knows how.
-            store::Released::NotFound => match reservation.status {
-                Status::Released | Status::Expired => Ok(()),
+            store::ReleaseOutcome::NotFound => match reservation.status {
+                ReservationStatus::Released | ReservationStatus::Expired => Ok(()),
                 _ => Err(Error::NotReleasable),
             },
         }
@@ -198,17 +202,25 @@ impl Seats {
     }
 
     /// The dates of a concert, for an active holder of its queue's token.
-    async fn dates(&self, claims: &Claims, concert: &ConcertId) -> Result<Vec<Date>, Error> {
+    async fn dates(
+        &self,
+        claims: &Claims,
+        concert: &ConcertId,
+    ) -> Result<Vec<ScheduledConcert>, Error> {
         let concert = self.catalogue.concert(concert).ok_or(Error::NotFound)?;
         if concert.queue != claims.queue {
             return Err(Error::WrongQueue);
         }
         self.queue.require_active(claims).await?;
-        Ok(Date::all_of(&concert))
+        Ok(ScheduledConcert::all_of(&concert))
     }
 
     /// One date, for an active holder of its queue's token.
-    async fn admitted_date(&self, claims: &Claims, schedule: &ScheduleId) -> Result<Date, Error> {
+    async fn admitted_date(
+        &self,
+        claims: &Claims,
+        schedule: &ScheduleId,
+    ) -> Result<ScheduledConcert, Error> {
         let date = self.date(claims, schedule)?;
         self.queue.require_active(claims).await?;
         Ok(date)
@@ -216,13 +228,14 @@ impl Seats {
 
     /// Until when a bought reservation can be cancelled, milliseconds since 1970; `None` when its date is gone.
     pub fn cancel_until(&self, reservation: &Reservation) -> Option<i64> {
-        let date = self.catalogue.date(&reservation.schedule).filter(|date| !date.concert.archived)?;
+        let date =
+            self.catalogue.date(&reservation.schedule).filter(|date| !date.concert.archived)?;
         let until = date.concert.cancel_until.unwrap_or(date.schedule().starts_at);
         Some(until.timestamp_millis())
     }
 
     /// The title of a reservation's concert and when its show starts. Empty for a concert that is gone.
-    pub fn title_and_start(&self, reservation: &Reservation) -> (String, Option<Millis>) {
+    pub fn title_and_start(&self, reservation: &Reservation) -> (String, Option<UnixMillis>) {
         let title = self
             .catalogue
             .concert(&reservation.concert)
@@ -233,9 +246,12 @@ impl Seats {
     }
 
     /// Which seats of a date are not available; for a crowd as of a moment ago.
-    async fn taken(&self, date: &Date) -> Result<Arc<Vec<store::Taken>>, Error> {
+    async fn taken(
+        &self,
+        date: &ScheduledConcert,
+    ) -> Result<Arc<Vec<store::UnavailableSeat>>, Error> {
         let schedule = date.schedule();
-        let hall = store::Hall {
+        let hall = store::SeatMapScope {
             queue: date.concert.queue.clone(),
             schedule: schedule.id.clone(),
             seats: schedule.seats(),
@@ -246,7 +262,10 @@ impl Seats {
         }
         let taken = if date.concert.archived {
             let sold = sql::sold(&self.mysql, &hall.schedule).await?;
-            sold.into_iter().map(|number| store::Taken { number, sold: true }).collect::<Vec<_>>().into()
+            sold.into_iter()
+                .map(|number| store::UnavailableSeat { number, sold: true })
+                .collect::<Vec<_>>()
+                .into()
         } else {
             self.map.submit(hall.clone(), ()).await?
         };

@@ -9,7 +9,7 @@ use crate::money::Money;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = ReservationStatus)]
-pub enum Status {
+pub enum ReservationStatus {
     /// The seats are the user's until `held_until`.
     Held,
     /// A payment is under way.
@@ -28,7 +28,7 @@ pub enum Status {
 /// A seat of a reservation, at the price at which it was held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = ReservedSeat)]
-pub struct Seat {
+pub struct ReservedSeat {
     /// Its number.
     pub number: u32,
     /// Its section.
@@ -52,11 +52,11 @@ pub struct Reservation {
     pub schedule: ScheduleId,
     /// The seats; the scripts carry them as one JSON text.
     #[serde(rename = "detail", deserialize_with = "seats_from_text")]
-    pub seats: Vec<Seat>,
+    pub seats: Vec<ReservedSeat>,
     /// What all the seats cost.
     pub amount: Money,
     /// Where it stands as written; see [`Reservation::status_at`].
-    pub status: Status,
+    pub status: ReservationStatus,
     /// When the hold lapses, milliseconds since 1970.
     pub held_until: i64,
     /// When it was made, milliseconds since 1970.
@@ -65,12 +65,18 @@ pub struct Reservation {
 
 impl Reservation {
     /// Where it stands at a moment: a hold has lapsed when its moment has come, whether or not a sweep has written it down.
-    pub fn status_at(&self, now: i64) -> Status {
-        if self.status == Status::Held && self.held_until <= now { Status::Expired } else { self.status }
+    pub fn status_at(&self, now: i64) -> ReservationStatus {
+        if self.status == ReservationStatus::Held && self.held_until <= now {
+            ReservationStatus::Expired
+        } else {
+            self.status
+        }
     }
 }
 
-fn seats_from_text<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Seat>, D::Error> {
+fn seats_from_text<'de, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<Vec<ReservedSeat>, D::Error> {
     let text = String::deserialize(from)?;
     serde_json::from_str(&text).map_err(serde::de::Error::custom)
 }

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use super::{Seats, store};
-use crate::catalogue::Date;
+use super::{SeatService, store};
+use crate::catalogue::ScheduledConcert;
 use crate::partition::Partition;
 use crate::redis;
 
-impl Seats {
+impl SeatService {
     /// Drops a partition's reservations that have ended, that MySQL has by its checkpoint, and that ended `keep` ago. Gives how many, and Redis' clock.
     pub async fn retire(
         &self,
@@ -28,8 +28,12 @@ impl Seats {
     /// Drops the marks of lapsed holds of all concerts that are on. Gives how many.
     pub async fn clear(&self) -> Result<u64, redis::Error> {
         let mut dropped = 0;
-        for date in
-            self.catalogue.concerts().iter().filter(|concert| !concert.archived).flat_map(Date::all_of)
+        for date in self
+            .catalogue
+            .concerts()
+            .iter()
+            .filter(|concert| !concert.archived)
+            .flat_map(ScheduledConcert::all_of)
         {
             let mut cursor = "0".to_owned();
             loop {

@@ -9,19 +9,19 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::reservation::{Reservation, Seat, Status};
-use super::{Error, Seats};
-use crate::catalogue::Date;
-use crate::http::path::Path;
-use crate::http::query::Query;
-use crate::http::{Json, Problem};
+use super::reservation::{Reservation, ReservationStatus, ReservedSeat};
+use super::{Error, SeatService};
+use crate::catalogue::ScheduledConcert;
+use crate::http::path::PathParams;
+use crate::http::query::QueryParams;
+use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::{ConcertId, ReservationId, ScheduleId};
 use crate::money::Money;
-use crate::queue::{Holder, Owner, wrong_queue};
-use crate::time::Millis;
+use crate::queue::{RequestOwner, TokenHolder, wrong_queue};
+use crate::time::UnixMillis;
 
 /// The routes of the seats.
-pub fn router() -> OpenApiRouter<Arc<Seats>> {
+pub fn router() -> OpenApiRouter<Arc<SeatService>> {
     OpenApiRouter::new()
         .routes(routes!(schedules))
         .routes(routes!(seat_map))
@@ -36,9 +36,9 @@ pub fn router() -> OpenApiRouter<Arc<Seats>> {
 struct ScheduleDto {
     id: ScheduleId,
     concert_id: ConcertId,
-    starts_at: Millis,
-    booking_opens_at: Option<Millis>,
-    booking_closes_at: Option<Millis>,
+    starts_at: UnixMillis,
+    booking_opens_at: Option<UnixMillis>,
+    booking_closes_at: Option<UnixMillis>,
     total_seats: u32,
     available_seats: u32,
 }
@@ -109,15 +109,15 @@ pub struct ReservationDto {
     schedule_id: ScheduleId,
     concert_id: ConcertId,
     concert_title: String,
-    starts_at: Option<Millis>,
-    seats: Vec<Seat>,
+    starts_at: Option<UnixMillis>,
+    seats: Vec<ReservedSeat>,
     amount: Money,
-    status: Status,
-    held_until: Millis,
-    created_at: Millis,
+    status: ReservationStatus,
+    held_until: UnixMillis,
+    created_at: UnixMillis,
 }
 
-impl Seats {
+impl SeatService {
     /// A reservation with its concert's title and date.
     pub fn dto(&self, reservation: Reservation, now: i64) -> ReservationDto {
         let (concert_title, starts_at) = self.title_and_start(&reservation);
@@ -130,36 +130,36 @@ impl Seats {
             starts_at,
             seats: reservation.seats,
             amount: reservation.amount,
-            held_until: Millis(reservation.held_until),
-            created_at: Millis(reservation.created_at),
+            held_until: UnixMillis(reservation.held_until),
+            created_at: UnixMillis(reservation.created_at),
         }
     }
 }
 
 /// The bookable dates of a concert.
 #[utoipa::path(get, path = "/v1/concerts/{concert}/schedules", tag = "catalogue", params(("concert" = ConcertId, Path)),
-    responses((status = 200, body = SchedulesDto), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 404, body = Problem), (status = 410, body = Problem)), security(("queue_token" = [])))]
+    responses((status = 200, body = SchedulesDto), (status = 401, body = ProblemDetails), (status = 403, body = ProblemDetails),
+        (status = 404, body = ProblemDetails), (status = 410, body = ProblemDetails)), security(("queue_token" = [])))]
 async fn schedules(
-    State(seats): State<Arc<Seats>>,
-    Path(id): Path<ConcertId>,
-    Holder { claims, .. }: Holder,
-) -> Result<Json<SchedulesDto>, Problem> {
+    State(seats): State<Arc<SeatService>>,
+    PathParams(id): PathParams<ConcertId>,
+    TokenHolder { claims, .. }: TokenHolder,
+) -> Result<JsonBody<SchedulesDto>, ProblemDetails> {
     let dates = seats.dates(&claims, &id).await?;
     let reads = dates.iter().map(async |date| schedule_dto(date, seats.taken(date).await?.len()));
     let items = futures::future::try_join_all(reads).await?;
-    Ok(Json(SchedulesDto { items }))
+    Ok(JsonBody(SchedulesDto { items }))
 }
 
-fn schedule_dto(date: &Date, taken: usize) -> Result<ScheduleDto, Error> {
+fn schedule_dto(date: &ScheduledConcert, taken: usize) -> Result<ScheduleDto, Error> {
     let schedule = date.schedule();
     let total_seats = schedule.seats();
     Ok(ScheduleDto {
         id: schedule.id.clone(),
         concert_id: date.concert.id.clone(),
         starts_at: schedule.starts_at.into(),
-        booking_opens_at: schedule.booking_opens_at.map(Millis::from),
-        booking_closes_at: schedule.booking_closes_at.map(Millis::from),
+        booking_opens_at: schedule.booking_opens_at.map(UnixMillis::from),
+        booking_closes_at: schedule.booking_closes_at.map(UnixMillis::from),
         total_seats,
         available_seats: total_seats.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX)),
     })
@@ -167,14 +167,14 @@ fn schedule_dto(date: &Date, taken: usize) -> Result<ScheduleDto, Error> {
 
 /// The seats of a date, by number.
 #[utoipa::path(get, path = "/v1/schedules/{schedule}/seats", tag = "catalogue", params(("schedule" = ScheduleId, Path), SeatFilter),
-    responses((status = 200, body = SeatMapDto), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 404, body = Problem), (status = 410, body = Problem), (status = 422, body = Problem)), security(("queue_token" = [])))]
+    responses((status = 200, body = SeatMapDto), (status = 401, body = ProblemDetails), (status = 403, body = ProblemDetails),
+        (status = 404, body = ProblemDetails), (status = 410, body = ProblemDetails), (status = 422, body = ProblemDetails)), security(("queue_token" = [])))]
 async fn seat_map(
-    State(seats): State<Arc<Seats>>,
-    Path(id): Path<ScheduleId>,
-    Holder { claims, .. }: Holder,
-    Query(filter): Query<SeatFilter>,
-) -> Result<Json<SeatMapDto>, Problem> {
+    State(seats): State<Arc<SeatService>>,
+    PathParams(id): PathParams<ScheduleId>,
+    TokenHolder { claims, .. }: TokenHolder,
+    QueryParams(filter): QueryParams<SeatFilter>,
+) -> Result<JsonBody<SeatMapDto>, ProblemDetails> {
     let date = seats.admitted_date(&claims, &id).await?;
     let taken = seats.taken(&date).await?;
     let mut taken = taken.iter().peekable();
@@ -187,70 +187,75 @@ async fn seat_map(
         };
         let wanted = filter.status.is_none_or(|wanted| wanted == status);
         if let Some(section) = date.schedule().section_of(number).filter(|_| wanted) {
-            items.push(SeatDto { number, section: section.name.clone(), price: section.price, status });
+            items.push(SeatDto {
+                number,
+                section: section.name.clone(),
+                price: section.price,
+                status,
+            });
         }
     }
-    Ok(Json(SeatMapDto { schedule_id: id, items }))
+    Ok(JsonBody(SeatMapDto { schedule_id: id, items }))
 }
 
 /// Holds all the seats or none.
 #[utoipa::path(post, path = "/v1/reservations", tag = "reservation", request_body = NewReservation,
-    responses((status = 201, body = ReservationDto), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 404, body = Problem), (status = 409, body = Problem, description = "`seat_taken` with `seats`"),
-        (status = 410, body = Problem), (status = 422, body = Problem)), security(("queue_token" = [])))]
+    responses((status = 201, body = ReservationDto), (status = 401, body = ProblemDetails), (status = 403, body = ProblemDetails),
+        (status = 404, body = ProblemDetails), (status = 409, body = ProblemDetails, description = "`seat_taken` with `seats`"),
+        (status = 410, body = ProblemDetails), (status = 422, body = ProblemDetails)), security(("queue_token" = [])))]
 async fn hold(
-    State(seats): State<Arc<Seats>>,
-    Holder { claims, .. }: Holder,
-    Json(new): Json<NewReservation>,
-) -> Result<(StatusCode, Json<ReservationDto>), Problem> {
+    State(seats): State<Arc<SeatService>>,
+    TokenHolder { claims, .. }: TokenHolder,
+    JsonBody(new): JsonBody<NewReservation>,
+) -> Result<(StatusCode, JsonBody<ReservationDto>), ProblemDetails> {
     let reservation = seats.hold(&claims, &new.schedule_id, &new.seats).await?;
     let now = reservation.created_at;
-    Ok((StatusCode::CREATED, Json(seats.dto(reservation, now))))
+    Ok((StatusCode::CREATED, JsonBody(seats.dto(reservation, now))))
 }
 
 /// Holds the best seats side by side: in the earliest section that has them, leaving no single seat alone where that can be avoided, the lowest numbers.
 #[utoipa::path(post, path = "/v1/reservations/best", tag = "reservation", request_body = BestReservation,
-    responses((status = 201, body = ReservationDto), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 404, body = Problem), (status = 409, body = Problem, description = "`not_enough_seats`"),
-        (status = 410, body = Problem), (status = 422, body = Problem)), security(("queue_token" = [])))]
+    responses((status = 201, body = ReservationDto), (status = 401, body = ProblemDetails), (status = 403, body = ProblemDetails),
+        (status = 404, body = ProblemDetails), (status = 409, body = ProblemDetails, description = "`not_enough_seats`"),
+        (status = 410, body = ProblemDetails), (status = 422, body = ProblemDetails)), security(("queue_token" = [])))]
 async fn hold_best(
-    State(seats): State<Arc<Seats>>,
-    Holder { claims, .. }: Holder,
-    Json(new): Json<BestReservation>,
-) -> Result<(StatusCode, Json<ReservationDto>), Problem> {
+    State(seats): State<Arc<SeatService>>,
+    TokenHolder { claims, .. }: TokenHolder,
+    JsonBody(new): JsonBody<BestReservation>,
+) -> Result<(StatusCode, JsonBody<ReservationDto>), ProblemDetails> {
     let section = new.section.as_deref();
     let reservation = seats.hold_best(&claims, &new.schedule_id, new.quantity, section).await?;
     let now = reservation.created_at;
-    Ok((StatusCode::CREATED, Json(seats.dto(reservation, now))))
+    Ok((StatusCode::CREATED, JsonBody(seats.dto(reservation, now))))
 }
 
 /// One's own reservation.
 #[utoipa::path(get, path = "/v1/reservations/{id}", tag = "reservation", params(("id" = ReservationId, Path)),
-    responses((status = 200, body = ReservationDto), (status = 401, body = Problem), (status = 404, body = Problem)),
+    responses((status = 200, body = ReservationDto), (status = 401, body = ProblemDetails), (status = 404, body = ProblemDetails)),
     security(("user" = []), ("queue_token" = [])))]
 async fn show(
-    State(seats): State<Arc<Seats>>,
-    Path(id): Path<ReservationId>,
-    Owner(user): Owner,
-) -> Result<Json<ReservationDto>, Problem> {
+    State(seats): State<Arc<SeatService>>,
+    PathParams(id): PathParams<ReservationId>,
+    RequestOwner(user): RequestOwner,
+) -> Result<JsonBody<ReservationDto>, ProblemDetails> {
     let (now, reservation) = seats.find(id, user).await?;
-    Ok(Json(seats.dto(reservation, now)))
+    Ok(JsonBody(seats.dto(reservation, now)))
 }
 
 /// Gives a hold back at once.
 #[utoipa::path(delete, path = "/v1/reservations/{id}", tag = "reservation", params(("id" = ReservationId, Path)),
-    responses((status = 204), (status = 401, body = Problem), (status = 404, body = Problem),
-        (status = 409, body = Problem, description = "`not_releasable`")), security(("user" = []), ("queue_token" = [])))]
+    responses((status = 204), (status = 401, body = ProblemDetails), (status = 404, body = ProblemDetails),
+        (status = 409, body = ProblemDetails, description = "`not_releasable`")), security(("user" = []), ("queue_token" = [])))]
 async fn release(
-    State(seats): State<Arc<Seats>>,
-    Path(id): Path<ReservationId>,
-    Owner(user): Owner,
-) -> Result<StatusCode, Problem> {
+    State(seats): State<Arc<SeatService>>,
+    PathParams(id): PathParams<ReservationId>,
+    RequestOwner(user): RequestOwner,
+) -> Result<StatusCode, ProblemDetails> {
     seats.release(id, user).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-impl From<Error> for Problem {
+impl From<Error> for ProblemDetails {
     fn from(error: Error) -> Self {
         let text = error.to_string();
         match error {
@@ -258,7 +263,9 @@ impl From<Error> for Problem {
             Error::WrongQueue => wrong_queue(),
             Error::Unsound(field, why) => Self::invalid_field(field, why),
             Error::NotEnough => Self::new(StatusCode::CONFLICT, "not_enough_seats", text),
-            Error::Taken(seats) => Self::new(StatusCode::CONFLICT, "seat_taken", text).with("seats", seats),
+            Error::Taken(seats) => {
+                Self::new(StatusCode::CONFLICT, "seat_taken", text).with("seats", seats)
+            }
             Error::LimitExceeded(most) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "seat_limit_exceeded", text)
                     .with("max_seats_per_user", most)

@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use super::reservation::Seat;
-use crate::catalogue::Schedule;
+use super::reservation::ReservedSeat;
+use crate::catalogue::ConcertSchedule;
 use crate::money::Money;
 
 /// Why a choice of seats is refused before anybody is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum SeatRefusal {
     /// Empty, repeated or unknown numbers.
     Unsound(String),
     /// More than a user may have.
@@ -17,29 +17,29 @@ pub(super) enum Refusal {
 
 /// Checks a choice of seats against its schedule; gives the seats with their prices, and the amount.
 pub(super) fn choose(
-    schedule: &Schedule,
+    schedule: &ConcertSchedule,
     numbers: &[u32],
     max_seats: u32,
-) -> Result<(Vec<Seat>, Money), Refusal> {
+) -> Result<(Vec<ReservedSeat>, Money), SeatRefusal> {
     if numbers.is_empty() {
-        return Err(Refusal::Unsound("must name at least one seat".into()));
+        return Err(SeatRefusal::Unsound("must name at least one seat".into()));
     }
     let mut seen = HashSet::new();
     if let Some(number) = numbers.iter().find(|number| !seen.insert(**number)) {
-        return Err(Refusal::Unsound(format!("names seat {number} twice")));
+        return Err(SeatRefusal::Unsound(format!("names seat {number} twice")));
     }
     let mut seats = Vec::new();
     let mut amount = Money::ZERO;
     for &number in numbers {
         let Some(section) = schedule.section_of(number) else {
-            return Err(Refusal::Unsound(format!("names seat {number}, which is not there")));
+            return Err(SeatRefusal::Unsound(format!("names seat {number}, which is not there")));
         };
         amount = amount
             .plus(section.price)
-            .ok_or_else(|| Refusal::Unsound("costs more than an amount holds".into()))?;
-        seats.push(Seat { number, section: section.name.clone(), price: section.price });
+            .ok_or_else(|| SeatRefusal::Unsound("costs more than an amount holds".into()))?;
+        seats.push(ReservedSeat { number, section: section.name.clone(), price: section.price });
     }
-    if numbers.len() > max_seats as usize { Err(Refusal::Limit) } else { Ok((seats, amount)) }
+    if numbers.len() > max_seats as usize { Err(SeatRefusal::Limit) } else { Ok((seats, amount)) }
 }
 
 #[cfg(test)]
@@ -48,17 +48,17 @@ mod tests {
     use chrono::Utc;
 
     use super::*;
-    use crate::catalogue::Section;
+    use crate::catalogue::SeatSection;
     use crate::money;
 
-    fn schedule(price: i64) -> Schedule {
-        let section = |name: &str, from, to, price| Section {
+    fn schedule(price: i64) -> ConcertSchedule {
+        let section = |name: &str, from, to, price| SeatSection {
             name: name.into(),
             from,
             to,
             price: Money::new(price).unwrap(),
         };
-        Schedule {
+        ConcertSchedule {
             id: "d1".parse().unwrap(),
             starts_at: Utc::now(),
             booking_opens_at: None,
@@ -71,7 +71,10 @@ mod tests {
     fn a_choice_costs_the_sum_of_its_seats() {
         let (seats, amount) = choose(&schedule(5_000), &[11, 10], 4).unwrap();
         assert_eq!(amount.get(), 12_000);
-        assert_eq!(seats[0], Seat { number: 11, section: "B".into(), price: Money::new(5_000).unwrap() });
+        assert_eq!(
+            seats[0],
+            ReservedSeat { number: 11, section: "B".into(), price: Money::new(5_000).unwrap() }
+        );
     }
 
     #[test]
@@ -83,17 +86,17 @@ mod tests {
             (vec![51], "seat 51, which is not there"),
         ] {
             match choose(&schedule(1), &numbers, 4) {
-                Err(Refusal::Unsound(text)) => assert!(text.contains(why), "{text}"),
+                Err(SeatRefusal::Unsound(text)) => assert!(text.contains(why), "{text}"),
                 other => panic!("{numbers:?}: {other:?}"),
             }
         }
         let dear = choose(&schedule(money::MAX), &[11, 12], 4);
-        assert!(matches!(dear, Err(Refusal::Unsound(_))), "{dear:?}");
+        assert!(matches!(dear, Err(SeatRefusal::Unsound(_))), "{dear:?}");
     }
 
     #[test]
     fn the_limit_is_the_last_seat_allowed() {
         assert!(choose(&schedule(1), &[1, 2, 3, 4], 4).is_ok());
-        assert_eq!(choose(&schedule(1), &[1, 2, 3, 4, 5], 4), Err(Refusal::Limit));
+        assert_eq!(choose(&schedule(1), &[1, 2, 3, 4, 5], 4), Err(SeatRefusal::Limit));
     }
 }

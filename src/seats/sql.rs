@@ -7,9 +7,9 @@ use sqlx::types::Json;
 use sqlx::{FromRow, MySqlPool};
 use uuid::Uuid;
 
-use super::lists::Dated;
-use super::reservation::{Reservation, Seat, Status};
-use crate::http::page::Cursor;
+use super::lists::DatedReservation;
+use super::reservation::{Reservation, ReservationStatus, ReservedSeat};
+use crate::http::page::PageCursor;
 use crate::ids::{ConcertId, ReservationId, ScheduleId, UserId};
 use crate::money::Money;
 use crate::mysql;
@@ -21,7 +21,7 @@ struct Row {
     queue_id: String,
     concert_id: String,
     schedule_id: String,
-    seats: Json<Vec<Seat>>,
+    seats: Json<Vec<ReservedSeat>>,
     amount: i64,
     status: String,
     held_until: DateTime<Utc>,
@@ -30,7 +30,10 @@ struct Row {
 }
 
 /// One reservation.
-pub(super) async fn one(pool: &MySqlPool, id: ReservationId) -> Result<Option<Reservation>, mysql::Error> {
+pub(super) async fn one(
+    pool: &MySqlPool,
+    id: ReservationId,
+) -> Result<Option<Reservation>, mysql::Error> {
     let row: Option<Row> = sqlx::query_as(
         "SELECT id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, held_until, created_at, updated_at \
          FROM reservations WHERE id = ?",
@@ -42,8 +45,12 @@ pub(super) async fn one(pool: &MySqlPool, id: ReservationId) -> Result<Option<Re
 }
 
 /// The seats of a schedule that are sold, in order.
-pub(super) async fn sold(pool: &MySqlPool, schedule: &ScheduleId) -> Result<Vec<u32>, mysql::Error> {
-    let list = "SELECT seat_number FROM reservation_seats WHERE schedule_id = ? ORDER BY seat_number";
+pub(super) async fn sold(
+    pool: &MySqlPool,
+    schedule: &ScheduleId,
+) -> Result<Vec<u32>, mysql::Error> {
+    let list =
+        "SELECT seat_number FROM reservation_seats WHERE schedule_id = ? ORDER BY seat_number";
     Ok(sqlx::query_scalar(list).bind(schedule.as_str()).fetch_all(pool).await?)
 }
 
@@ -51,9 +58,9 @@ pub(super) async fn sold(pool: &MySqlPool, schedule: &ScheduleId) -> Result<Vec<
 pub(super) async fn of_user(
     pool: &MySqlPool,
     user: UserId,
-    before: Cursor,
+    before: PageCursor,
     most: usize,
-) -> Result<Vec<Dated>, mysql::Error> {
+) -> Result<Vec<DatedReservation>, mysql::Error> {
     let list = sqlx::query_as(
         "SELECT id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, held_until, created_at, updated_at \
          FROM reservations WHERE user_id = ? AND created_at <= ? AND (created_at < ? OR id < ?) \
@@ -66,9 +73,9 @@ pub(super) async fn of_user(
 pub(super) async fn of_concert(
     pool: &MySqlPool,
     concert: &ConcertId,
-    before: Cursor,
+    before: PageCursor,
     most: usize,
-) -> Result<Vec<Dated>, mysql::Error> {
+) -> Result<Vec<DatedReservation>, mysql::Error> {
     let list = sqlx::query_as(
         "SELECT id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, held_until, created_at, updated_at \
          FROM reservations WHERE concert_id = ? AND created_at <= ? AND (created_at < ? OR id < ?) \
@@ -80,9 +87,9 @@ pub(super) async fn of_concert(
 async fn page<'q>(
     pool: &MySqlPool,
     list: QueryAs<'q, MySql, Row, MySqlArguments>,
-    before: Cursor,
+    before: PageCursor,
     most: usize,
-) -> Result<Vec<Dated>, mysql::Error> {
+) -> Result<Vec<DatedReservation>, mysql::Error> {
     // As a moment without a zone: a bound TIMESTAMP ends in 2038.
     let at = DateTime::from_timestamp_millis(before.at).unwrap_or_default().naive_utc();
     let list = list.bind(at).bind(at).bind(before.id).bind(u64::try_from(most).unwrap_or(u64::MAX));
@@ -109,6 +116,6 @@ fn read(row: Row) -> Option<Reservation> {
     })
 }
 
-fn status(word: &str) -> Option<Status> {
+fn status(word: &str) -> Option<ReservationStatus> {
     serde_json::from_value(serde_json::Value::String(word.to_owned())).ok()
 }

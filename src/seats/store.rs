@@ -5,18 +5,21 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::reservation::Reservation;
-use crate::catalogue::Date;
+use crate::catalogue::ScheduledConcert;
 use crate::ids::{ConcertId, QueueId, ReservationId, ScheduleId, UserId};
 use crate::money::Money;
 use crate::partition::Partition;
-use crate::redis::{Args, Batch, Error, Keys, Place, Redis, Reply, Retired, Script, millis, scripts};
+use crate::redis::{
+    BatchOperation, EndedPage, Error, KeyBuilder, KeyScope, LuaScript, RedisClient, ScriptArgs,
+    ScriptReply, millis, scripts,
+};
 
 /// Numbers that one call of the map looks at.
 const CHUNK: u32 = 1_000;
 
 /// What all holds of a batch have in common: one schedule, on the terms of one version of its concert.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Terms {
+pub(super) struct HoldTerms {
     queue: QueueId,
     concert: ConcertId,
     schedule: ScheduleId,
@@ -27,8 +30,8 @@ pub(super) struct Terms {
     max_seats: u32,
 }
 
-impl Terms {
-    pub(super) fn of(date: &Date) -> Self {
+impl HoldTerms {
+    pub(super) fn of(date: &ScheduledConcert) -> Self {
         let (concert, schedule) = (&date.concert, date.schedule());
         Self {
             queue: concert.queue.clone(),
@@ -43,16 +46,16 @@ impl Terms {
     }
 
     /// What `lib/hold` reads.
-    pub(super) fn args(&self) -> Args {
-        let mut args = Args::new();
+    pub(super) fn args(&self) -> ScriptArgs {
+        let mut args = ScriptArgs::new();
         args.text(self.queue.as_str()).text(self.concert.as_str()).text(self.schedule.as_str());
         args.text(&self.laid).maybe_int(self.opens_at).maybe_int(self.closes_at);
         args.int(self.hold_ms).int(self.max_seats.into());
         args
     }
 
-    pub(super) fn place(&self, keys: &Keys) -> Place<'_> {
-        Place::schedule(keys, &self.queue, &self.schedule)
+    pub(super) fn place(&self, keys: &KeyBuilder) -> KeyScope<'_> {
+        KeyScope::schedule(keys, &self.queue, &self.schedule)
     }
 }
 
@@ -69,7 +72,7 @@ pub(super) struct Hold {
 
 /// What a hold's record has for itself, as `lib/hold` joins it.
 #[derive(Serialize)]
-struct Own<'a> {
+struct HoldFields<'a> {
     seats: &'a [u32],
     detail: &'a str,
     amount: Money,
@@ -78,7 +81,7 @@ struct Own<'a> {
 
 /// What came of a hold.
 #[derive(Debug)]
-pub(super) enum Held {
+pub(super) enum HoldOutcome {
     Done { now: i64, held_until: i64 },
     Taken(Vec<u32>),
     LimitExceeded,
@@ -88,22 +91,27 @@ pub(super) enum Held {
 }
 
 /// `seats/hold`.
-pub(super) struct Holds(pub(super) Redis);
+pub(super) struct HoldBatch(pub(super) RedisClient);
 
-impl Batch for Holds {
-    type Entity = Terms;
+impl BatchOperation for HoldBatch {
+    type Entity = HoldTerms;
     type Request = Hold;
-    type Answer = Held;
+    type Answer = HoldOutcome;
 
-    fn script(&self) -> &'static Script {
+    fn script(&self) -> &'static LuaScript {
         &scripts::SEATS_HOLD
     }
 
-    async fn call(&self, terms: &Terms, holds: &[Hold]) -> Result<Vec<Held>, Error> {
+    async fn call(&self, terms: &HoldTerms, holds: &[Hold]) -> Result<Vec<HoldOutcome>, Error> {
         let mut args = terms.args();
         for hold in holds {
             let score = hold.score.to_string();
-            let own = Own { seats: &hold.numbers, detail: &hold.detail, amount: hold.amount, score: &score };
+            let own = HoldFields {
+                seats: &hold.numbers,
+                detail: &hold.detail,
+                amount: hold.amount,
+                score: &score,
+            };
             args.bytes(hold.id.as_bytes()).bytes(hold.user.as_bytes()).text(&score).map(&own)?;
             args.int(i64::try_from(hold.numbers.len()).unwrap_or(i64::MAX));
             for number in &hold.numbers {
@@ -117,25 +125,25 @@ impl Batch for Holds {
     }
 }
 
-fn held(now: i64, reply: Reply) -> Result<Held, Error> {
+fn held(now: i64, reply: ScriptReply) -> Result<HoldOutcome, Error> {
     let mut words = reply.words()?;
     Ok(match words.int()? {
-        1 => Held::Done { now, held_until: words.int()? },
-        2 => Held::Taken(words.rest().map(seat_number).collect::<Result<_, _>>()?),
-        3 => Held::LimitExceeded,
-        4 => Held::NotOpen,
-        5 => Held::Waiting,
-        _ => Held::SlotGone,
+        1 => HoldOutcome::Done { now, held_until: words.int()? },
+        2 => HoldOutcome::Taken(words.rest().map(seat_number).collect::<Result<_, _>>()?),
+        3 => HoldOutcome::LimitExceeded,
+        4 => HoldOutcome::NotOpen,
+        5 => HoldOutcome::Waiting,
+        _ => HoldOutcome::SlotGone,
     })
 }
 
-pub(super) fn seat_number(word: Reply) -> Result<u32, Error> {
+pub(super) fn seat_number(word: ScriptReply) -> Result<u32, Error> {
     u32::try_from(word.int()?).map_err(|_| Error::Protocol("not a seat's number".into()))
 }
 
 /// What came of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Released {
+pub(super) enum ReleaseOutcome {
     Done,
     NotReleasable,
     NotFound,
@@ -143,35 +151,39 @@ pub(super) enum Released {
 
 /// `seats/release`.
 pub(super) async fn release(
-    redis: &Redis,
+    redis: &RedisClient,
     reservation: &Reservation,
     user: UserId,
-) -> Result<Released, Error> {
-    let mut args = Args::new();
+) -> Result<ReleaseOutcome, Error> {
+    let mut args = ScriptArgs::new();
     args.bytes(reservation.id.as_bytes()).bytes(user.as_bytes());
-    let place = Place::schedule(redis.keys(), &reservation.queue, &reservation.schedule);
+    let place = KeyScope::schedule(redis.keys(), &reservation.queue, &reservation.schedule);
     let mut words = redis.call(&scripts::SEATS_RELEASE, place, args).await?.words()?;
     Ok(match words.int()? {
-        1 => Released::Done,
-        2 => Released::NotReleasable,
-        _ => Released::NotFound,
+        1 => ReleaseOutcome::Done,
+        2 => ReleaseOutcome::NotReleasable,
+        _ => ReleaseOutcome::NotFound,
     })
 }
 
 /// `seats/expire`. Gives how many lapsed holds were written down.
-pub(super) async fn expire(redis: &Redis, queue: &QueueId, most: u32) -> Result<Swept, Error> {
-    let mut args = Args::new();
+pub(super) async fn expire(
+    redis: &RedisClient,
+    queue: &QueueId,
+    most: u32,
+) -> Result<SweepOutcome, Error> {
+    let mut args = ScriptArgs::new();
     args.int(most.into());
-    let place = Place::queue(redis.keys(), queue);
+    let place = KeyScope::queue(redis.keys(), queue);
     let mut words = redis.call(&scripts::SEATS_EXPIRE, place, args).await?.words()?;
     let expired = words.count()?;
     // Capacity and sold seats are counted in steps; what a fault has left below zero is shown as nothing.
     let mut seats = || words.int().map(|seats| u64::try_from(seats).unwrap_or_default());
-    Ok(Swept { expired, for_sale: seats()?, sold: seats()?, held: seats()? })
+    Ok(SweepOutcome { expired, for_sale: seats()?, sold: seats()?, held: seats()? })
 }
 
 /// What one sweep of a queue's holds came to.
-pub(super) struct Swept {
+pub(super) struct SweepOutcome {
     /// Holds that lapsed.
     pub(super) expired: u64,
     /// Seats of all the queue's concerts.
@@ -184,71 +196,77 @@ pub(super) struct Swept {
 
 /// `seats/retire`. Goes on from a cursor ("0" begins).
 pub(super) async fn retire(
-    redis: &Redis,
+    redis: &RedisClient,
     partition: Partition,
     cursor: &str,
     checkpoint: u64,
     keep: Duration,
-) -> Result<Retired, Error> {
-    let mut args = Args::new();
+) -> Result<EndedPage, Error> {
+    let mut args = ScriptArgs::new();
     args.text(cursor).text(&checkpoint.to_string()).int(millis(keep));
-    Retired::read(redis.call(&scripts::SEATS_RETIRE, Place::partition(partition), args).await?)
+    EndedPage::read(redis.call(&scripts::SEATS_RETIRE, KeyScope::partition(partition), args).await?)
 }
 
 /// `seats/clear`. Goes on from a cursor ("0" begins).
 pub(super) async fn clear(
-    redis: &Redis,
+    redis: &RedisClient,
     queue: &QueueId,
     schedule: &ScheduleId,
     cursor: &str,
-) -> Result<Retired, Error> {
-    let mut args = Args::new();
+) -> Result<EndedPage, Error> {
+    let mut args = ScriptArgs::new();
     args.text(cursor);
-    let place = Place::schedule(redis.keys(), queue, schedule);
-    Retired::read(redis.call(&scripts::SEATS_CLEAR, place, args).await?)
+    let place = KeyScope::schedule(redis.keys(), queue, schedule);
+    EndedPage::read(redis.call(&scripts::SEATS_CLEAR, place, args).await?)
 }
 
 /// `seats/read`. Answers Redis' clock and the reservation, if Redis has it.
-pub(super) struct Read(pub(super) Redis);
+pub(super) struct ReservationReadBatch(pub(super) RedisClient);
 
-impl Batch for Read {
+impl BatchOperation for ReservationReadBatch {
     type Entity = Partition;
     type Request = ReservationId;
     type Answer = (i64, Option<Reservation>);
 
-    fn script(&self) -> &'static Script {
+    fn script(&self) -> &'static LuaScript {
         &scripts::SEATS_READ
     }
 
-    async fn call(&self, partition: &Partition, ids: &[ReservationId]) -> Result<Vec<Self::Answer>, Error> {
-        let mut args = Args::new();
+    async fn call(
+        &self,
+        partition: &Partition,
+        ids: &[ReservationId],
+    ) -> Result<Vec<Self::Answer>, Error> {
+        let mut args = ScriptArgs::new();
         args.each(ids.iter().map(|id| id.as_bytes()));
-        let mut words = self.0.call(self.script(), Place::partition(*partition), args).await?.words()?;
+        let mut words =
+            self.0.call(self.script(), KeyScope::partition(*partition), args).await?.words()?;
         let now = words.int()?;
         words.rest().map(|reply| Ok((now, reply.record()?))).collect()
     }
 }
 
 /// `seats/mine`. Answers Redis' clock and a user's reservations that have not come to an end, or whose lapse is not written down yet.
-pub(super) struct Open(pub(super) Redis);
+pub(super) struct OpenReservationsBatch(pub(super) RedisClient);
 
-impl Batch for Open {
+impl BatchOperation for OpenReservationsBatch {
     type Entity = QueueId;
     type Request = UserId;
     type Answer = (i64, Vec<Reservation>);
 
-    fn script(&self) -> &'static Script {
+    fn script(&self) -> &'static LuaScript {
         &scripts::SEATS_MINE
     }
 
     async fn call(&self, queue: &QueueId, users: &[UserId]) -> Result<Vec<Self::Answer>, Error> {
-        let mut args = Args::new();
+        let mut args = ScriptArgs::new();
         args.each(users.iter().map(|user| user.as_bytes()));
-        let place = Place::queue(self.0.keys(), queue);
+        let place = KeyScope::queue(self.0.keys(), queue);
         let mut words = self.0.call(self.script(), place, args).await?.words()?;
         let now = words.int()?;
-        let open = |reply: Reply| {
-            let records = reply.words()?.rest().map(Reply::record).collect::<Result<Vec<_>, _>>()?;
+        let open = |reply: ScriptReply| {
+            let records =
+                reply.words()?.rest().map(ScriptReply::record).collect::<Result<Vec<_>, _>>()?;
             Ok((now, records.into_iter().flatten().collect()))
         };
         words.rest().map(open).collect()
@@ -257,42 +275,45 @@ impl Batch for Open {
 
 /// A seat that is not available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Taken {
+pub(super) struct UnavailableSeat {
     pub(super) number: u32,
     pub(super) sold: bool,
 }
 
 /// The whole of a schedule's seats: which queue, which schedule, how many.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Hall {
+pub(super) struct SeatMapScope {
     pub(super) queue: QueueId,
     pub(super) schedule: ScheduleId,
     pub(super) seats: u32,
 }
 
 /// `seats/map`. One reading answers everybody who asks meanwhile.
-pub(super) struct Map(pub(super) Redis);
+pub(super) struct SeatMapBatch(pub(super) RedisClient);
 
-impl Batch for Map {
-    type Entity = Hall;
+impl BatchOperation for SeatMapBatch {
+    type Entity = SeatMapScope;
     type Request = ();
-    type Answer = std::sync::Arc<Vec<Taken>>;
+    type Answer = std::sync::Arc<Vec<UnavailableSeat>>;
 
-    fn script(&self) -> &'static Script {
+    fn script(&self) -> &'static LuaScript {
         &scripts::SEATS_MAP
     }
 
-    async fn call(&self, hall: &Hall, asked: &[()]) -> Result<Vec<Self::Answer>, Error> {
-        let place = Place::schedule(self.0.keys(), &hall.queue, &hall.schedule);
+    async fn call(&self, hall: &SeatMapScope, asked: &[()]) -> Result<Vec<Self::Answer>, Error> {
+        let place = KeyScope::schedule(self.0.keys(), &hall.queue, &hall.schedule);
         let mut taken = Vec::new();
         let mut first = 1;
         while first <= hall.seats {
             let last = hall.seats.min(first + CHUNK - 1);
-            let mut args = Args::new();
+            let mut args = ScriptArgs::new();
             args.int(first.into()).int(last.into());
             let mut words = self.0.call(self.script(), place, args).await?.words()?.rest();
             while let (Some(number), Some(state)) = (words.next(), words.next()) {
-                taken.push(Taken { number: seat_number(number)?, sold: state.int()? == 2 });
+                taken.push(UnavailableSeat {
+                    number: seat_number(number)?,
+                    sold: state.int()? == 2,
+                });
             }
             first = last + 1;
         }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::store::{Hall, Taken};
+use super::store::{SeatMapScope, UnavailableSeat};
 
 /// A map older than this is read anew by the first who asks; the others see the one before meanwhile.
 const FRESH: Duration = Duration::from_millis(100);
@@ -19,25 +19,25 @@ const QUIET: u32 = 8;
 const FORGOTTEN: Duration = Duration::from_secs(5);
 
 /// The seats that are not available.
-type Map = Arc<Vec<Taken>>;
+type UnavailableSeats = Arc<Vec<UnavailableSeat>>;
 
 /// The maps of all dates that are being looked at.
 #[derive(Default)]
-pub(super) struct Views(Mutex<HashMap<Hall, View>>);
+pub(super) struct SeatMapCache(Mutex<HashMap<SeatMapScope, CachedSeatMap>>);
 
-struct View {
+struct CachedSeatMap {
     since: Instant,
     looks: u32,
     looks_before: u32,
-    seen: Option<(Instant, Map)>,
+    seen: Option<(Instant, UnavailableSeats)>,
     renewing: Option<Instant>,
 }
 
-impl Views {
+impl SeatMapCache {
     /// The map, if this look may be answered from memory. Whoever gets none reads it from Redis and [keeps](Self::keep) it.
-    pub(super) fn look(&self, hall: &Hall, now: Instant) -> Option<Map> {
+    pub(super) fn look(&self, hall: &SeatMapScope, now: Instant) -> Option<UnavailableSeats> {
         let mut views = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let view = views.entry(hall.clone()).or_insert_with(|| View::new(now));
+        let view = views.entry(hall.clone()).or_insert_with(|| CachedSeatMap::new(now));
         view.count(now);
         if view.looks + view.looks_before <= QUIET {
             return None;
@@ -54,7 +54,7 @@ impl Views {
     }
 
     /// Remembers a map that was asked of Redis at a moment.
-    pub(super) fn keep(&self, hall: &Hall, asked_at: Instant, map: &Map) {
+    pub(super) fn keep(&self, hall: &SeatMapScope, asked_at: Instant, map: &UnavailableSeats) {
         let mut views = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(view) = views.get_mut(hall)
             && view.seen.as_ref().is_none_or(|(at, _)| *at < asked_at)
@@ -66,7 +66,7 @@ impl Views {
     }
 }
 
-impl View {
+impl CachedSeatMap {
     fn new(now: Instant) -> Self {
         Self { since: now, looks: 0, looks_before: 0, seen: None, renewing: None }
     }
@@ -85,12 +85,12 @@ impl View {
 mod tests {
     use super::*;
 
-    fn hall() -> Hall {
-        Hall { queue: "q".parse().unwrap(), schedule: "s".parse().unwrap(), seats: 9 }
+    fn hall() -> SeatMapScope {
+        SeatMapScope { queue: "q".parse().unwrap(), schedule: "s".parse().unwrap(), seats: 9 }
     }
 
     /// Looks for `millis` milliseconds with so many looks each; gives how often Redis was read and how old the oldest answer was.
-    fn crowd(views: &Views, start: Instant, millis: u64, looks: u32) -> (u32, Duration) {
+    fn crowd(views: &SeatMapCache, start: Instant, millis: u64, looks: u32) -> (u32, Duration) {
         let (mut reads, mut oldest, mut made) = (0, Duration::ZERO, HashMap::new());
         for at in 0..millis {
             let now = start + Duration::from_millis(at);
@@ -98,7 +98,7 @@ mod tests {
                 match views.look(&hall(), now) {
                     Some(map) => oldest = oldest.max(now - made[&Arc::as_ptr(&map)]),
                     None => {
-                        let map = Map::default();
+                        let map = UnavailableSeats::default();
                         made.insert(Arc::as_ptr(&map), now);
                         views.keep(&hall(), now, &map);
                         std::mem::forget(map);
@@ -112,14 +112,14 @@ mod tests {
 
     #[test]
     fn a_crowd_costs_a_read_an_interval() {
-        let (reads, oldest) = crowd(&Views::default(), Instant::now(), 1_000, 50);
+        let (reads, oldest) = crowd(&SeatMapCache::default(), Instant::now(), 1_000, 50);
         assert!(reads <= 10 + QUIET, "{reads}");
         assert!(oldest < OLDEST, "{oldest:?}");
     }
 
     #[test]
     fn a_few_always_see_it_as_it_is() {
-        let (views, start) = (Views::default(), Instant::now());
+        let (views, start) = (SeatMapCache::default(), Instant::now());
         for at in 0..20 {
             assert!(views.look(&hall(), start + Duration::from_millis(50 * at)).is_none());
         }
@@ -127,23 +127,26 @@ mod tests {
 
     #[test]
     fn others_see_the_old_map_while_one_renews_it_but_not_for_ever() {
-        let (views, start) = (Views::default(), Instant::now());
+        let (views, start) = (SeatMapCache::default(), Instant::now());
         crowd(&views, start, 100, 20);
         let later = |millis| start + Duration::from_millis(millis);
         let mut looks = (0..20).map(|_| views.look(&hall(), later(199)).is_some());
         assert_eq!(looks.find(|seen| !seen), Some(false), "one renews");
-        assert!((0..20).all(|_| views.look(&hall(), later(199)).is_some()), "the others wait for none");
+        assert!(
+            (0..20).all(|_| views.look(&hall(), later(199)).is_some()),
+            "the others wait for none"
+        );
         assert!(views.look(&hall(), later(400)).is_none());
     }
 
     #[test]
     fn what_nobody_asks_for_is_forgotten() {
-        let (views, start) = (Views::default(), Instant::now());
+        let (views, start) = (SeatMapCache::default(), Instant::now());
         crowd(&views, start, 100, 20);
-        let other = Hall { schedule: "t".parse().unwrap(), ..hall() };
+        let other = SeatMapScope { schedule: "t".parse().unwrap(), ..hall() };
         let later = start + Duration::from_secs(10);
         views.look(&other, later);
-        views.keep(&other, later, &Map::default());
+        views.keep(&other, later, &UnavailableSeats::default());
         assert_eq!(views.0.lock().unwrap().len(), 1);
     }
 }

@@ -15,11 +15,11 @@ use tracing_subscriber::fmt::format::{DefaultFields, Json, JsonFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-tokio::task_local! { static ANSWERED: Request; }
+tokio::task_local! { static ANSWERED: LoggedRequest; }
 
 /// The request that lines belong to. It can't be printed as a whole: the query of its URI may carry a queue token.
 #[derive(Clone)]
-pub struct Request {
+pub struct LoggedRequest {
     /// Its id.
     pub id: HeaderValue,
     /// The trace of which it is part; its own id where the caller told none.
@@ -30,7 +30,7 @@ pub struct Request {
     pub uri: Uri,
 }
 
-impl Request {
+impl LoggedRequest {
     /// What a line says of it.
     fn fields(&self) -> [(&'static str, &str); 4] {
         fn text(id: &HeaderValue) -> &str {
@@ -46,13 +46,13 @@ impl Request {
 }
 
 /// What runs in it, and is dropped in it, writes lines that belong to the request.
-pub fn answering<F: Future>(request: Request, answer: F) -> impl Future<Output = F::Output> {
+pub fn answering<F: Future>(request: LoggedRequest, answer: F) -> impl Future<Output = F::Output> {
     ANSWERED.scope(request, answer)
 }
 
 /// How a line looks (`USHER_LOG`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Format {
+pub enum LogFormat {
     /// One line of text an event.
     #[default]
     Text,
@@ -72,29 +72,33 @@ pub enum Error {
 ///
 /// # Errors
 /// When `levels` can't be read.
-pub fn init(format: Format, levels: Option<&str>) -> Result<(), Error> {
+pub fn init(format: LogFormat, levels: Option<&str>) -> Result<(), Error> {
     let levels = levels.filter(|levels| !levels.trim().is_empty()).unwrap_or("info");
     let lines = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::builder().parse(levels)?)
         .with_writer(std::io::stderr);
     // An error here means that a subscriber is set already: the first one wins.
     let _first_wins = match format {
-        Format::Text => lines.fmt_fields(Text(DefaultFields::new())).try_init(),
-        Format::Json => lines.fmt_fields(JsonFields::new()).event_format(object()).try_init(),
+        LogFormat::Text => lines.fmt_fields(TextFormat(DefaultFields::new())).try_init(),
+        LogFormat::Json => lines.fmt_fields(JsonFields::new()).event_format(object()).try_init(),
     };
     Ok(())
 }
 
 /// The format of lines that are objects.
-fn object() -> Object {
-    Object(tracing_subscriber::fmt::format().json().flatten_event(true))
+fn object() -> JsonFormat {
+    JsonFormat(tracing_subscriber::fmt::format().json().flatten_event(true))
 }
 
 /// An event's fields, and then the request's.
-struct Text(DefaultFields);
+struct TextFormat(DefaultFields);
 
-impl<'writer> FormatFields<'writer> for Text {
-    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
+impl<'writer> FormatFields<'writer> for TextFormat {
+    fn format_fields<R: RecordFields>(
+        &self,
+        mut writer: Writer<'writer>,
+        fields: R,
+    ) -> fmt::Result {
         self.0.format_fields(writer.by_ref(), fields)?;
         // Outside of a request there is nothing to say.
         let written = ANSWERED.try_with(|request| {
@@ -105,9 +109,9 @@ impl<'writer> FormatFields<'writer> for Text {
 }
 
 /// An object a line, with the request as its last member.
-struct Object(tracing_subscriber::fmt::format::Format<Json>);
+struct JsonFormat(tracing_subscriber::fmt::format::Format<Json>);
 
-impl<S, N> FormatEvent<S, N> for Object
+impl<S, N> FormatEvent<S, N> for JsonFormat
 where
     S: Subscriber + for<'lookup> LookupSpan<'lookup>,
     N: for<'writer> FormatFields<'writer> + 'static,
@@ -118,13 +122,16 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let Ok(request) = ANSWERED.try_with(Request::clone) else {
+        let Ok(request) = ANSWERED.try_with(LoggedRequest::clone) else {
             return self.0.format_event(context, writer, event);
         };
         let mut line = String::new();
         self.0.format_event(context, Writer::new(&mut line), event)?;
-        let fields: serde_json::Map<_, _> =
-            request.fields().map(|(name, value)| (name.to_owned(), json!(value))).into_iter().collect();
+        let fields: serde_json::Map<_, _> = request
+            .fields()
+            .map(|(name, value)| (name.to_owned(), json!(value)))
+            .into_iter()
+            .collect();
         match line.trim_end().strip_suffix('}') {
             Some(open) => writeln!(writer, "{open},\"request\":{}}}", json!(fields)),
             None => writer.write_str(&line),
@@ -139,9 +146,9 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
+    struct FieldWriter(Arc<Mutex<Vec<u8>>>);
 
-    impl io::Write for Written {
+    impl io::Write for FieldWriter {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }
@@ -151,14 +158,14 @@ mod tests {
         }
     }
 
-    impl Written {
+    impl FieldWriter {
         fn text(&self) -> String {
             String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
         }
     }
 
-    fn request() -> Request {
-        Request {
+    fn request() -> LoggedRequest {
+        LoggedRequest {
             id: HeaderValue::from_static("of-the-gateway"),
             trace_id: None,
             method: Method::GET,
@@ -168,11 +175,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_says_which_request_it_belongs_to() {
-        let written = Written::default();
+        let written = FieldWriter::default();
         let writer = written.clone();
-        let lines =
-            tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(move || writer.clone());
-        let text = lines.fmt_fields(Text(DefaultFields::new())).finish();
+        let lines = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .without_time()
+            .with_writer(move || writer.clone());
+        let text = lines.fmt_fields(TextFormat(DefaultFields::new())).finish();
         {
             let _mine = tracing::subscriber::set_default(text);
             answering(request(), async { tracing::info!(seats = 2, "held") }).await;
@@ -180,12 +189,15 @@ mod tests {
         }
         let target = module_path!();
         let of = "id=of-the-gateway trace_id=of-the-gateway method=GET path=/v1/queues/\"";
-        assert_eq!(written.text(), format!(" INFO {target}: held seats=2 {of}\n INFO {target}: between\n"));
+        assert_eq!(
+            written.text(),
+            format!(" INFO {target}: held seats=2 {of}\n INFO {target}: between\n")
+        );
     }
 
     #[tokio::test]
     async fn an_object_says_which_request_it_belongs_to() {
-        let written = Written::default();
+        let written = FieldWriter::default();
         let writer = written.clone();
         let lines = tracing_subscriber::fmt().with_writer(move || writer.clone());
         let lines = lines.fmt_fields(JsonFields::new()).event_format(object());
@@ -204,13 +216,13 @@ mod tests {
 
     #[test]
     fn a_bad_filter_is_an_error_that_names_the_setting() {
-        let error = init(Format::Text, Some("usher=loud")).unwrap_err();
+        let error = init(LogFormat::Text, Some("usher=loud")).unwrap_err();
         assert!(error.to_string().starts_with("RUST_LOG: "), "{error}");
     }
 
     #[test]
     fn starting_twice_is_harmless() {
-        init(Format::Json, None).unwrap();
-        init(Format::Text, Some(" ")).unwrap();
+        init(LogFormat::Json, None).unwrap();
+        init(LogFormat::Text, Some(" ")).unwrap();
     }
 }

@@ -7,7 +7,7 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, U
 
 /// What a metric does with a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only grows.
     Counter,
     /// Goes up and down.
@@ -54,8 +54,8 @@ macro_rules! metrics {
             }
 
             /// Counter, gauge or histogram.
-            pub const fn kind(self) -> Kind {
-                match self { $(Self::$variant => Kind::$kind,)* }
+            pub const fn kind(self) -> MetricKind {
+                match self { $(Self::$variant => MetricKind::$kind,)* }
             }
 
             /// The unit of its numbers.
@@ -133,7 +133,7 @@ metrics! {
     RecoveriesTotal "usher_recoveries_total" Counter Count [] NONE "Partitions that were laid back from MySQL.";
     RecoverySeconds "usher_recovery_seconds" Histogram Seconds [] RECOVERY "Time in which a partition was laid back.";
     OrphansSettledTotal "usher_orphans_settled_total" Counter Count ["kind"] NONE "What payments left behind in another partition, settled after a recovery.";
-    GenerationsRefusedTotal "usher_generations_refused_total" Counter Count [] NONE "Script calls that changed nothing, because Redis held another generation than was verified.";
+    GenerationsRefusedTotal "usher_generations_refused_total" Counter Count [] NONE "LuaScript calls that changed nothing, because Redis held another generation than was verified.";
     RedisConnections "usher_redis_connections" Gauge Count ["state"] NONE "Connections to Redis that Usher keeps (open), and those of them that do not stand now (down).";
     RedisCommandsWaiting "usher_redis_commands_waiting" Gauge Count [] NONE "Commands that wait to be sent to Redis.";
     RedisReconnectsTotal "usher_redis_reconnects_total" Counter Count [] NONE "Connections to Redis made again after a loss.";
@@ -154,19 +154,19 @@ const METADATA: Metadata<'static> = Metadata::new("usher", Level::INFO, Some("us
 impl Metric {
     /// The counter with these labels. Take it once and keep it where the path is hot: each call looks it up by its labels.
     pub fn counter(self, labels: &[(&'static str, &str)]) -> Counter {
-        debug_assert_eq!(self.kind(), Kind::Counter, "{}", self.name());
+        debug_assert_eq!(self.kind(), MetricKind::Counter, "{}", self.name());
         metrics::with_recorder(|recorder| recorder.register_counter(&self.key(labels), &METADATA))
     }
 
     /// The gauge with these labels.
     pub fn gauge(self, labels: &[(&'static str, &str)]) -> Gauge {
-        debug_assert_eq!(self.kind(), Kind::Gauge, "{}", self.name());
+        debug_assert_eq!(self.kind(), MetricKind::Gauge, "{}", self.name());
         metrics::with_recorder(|recorder| recorder.register_gauge(&self.key(labels), &METADATA))
     }
 
     /// The histogram with these labels.
     pub fn histogram(self, labels: &[(&'static str, &str)]) -> Histogram {
-        debug_assert_eq!(self.kind(), Kind::Histogram, "{}", self.name());
+        debug_assert_eq!(self.kind(), MetricKind::Histogram, "{}", self.name());
         metrics::with_recorder(|recorder| recorder.register_histogram(&self.key(labels), &METADATA))
     }
 
@@ -191,17 +191,23 @@ impl Metric {
             for metric in Self::ALL.iter().copied() {
                 let (name, unit) = (KeyName::from_const_str(metric.name()), Some(metric.unit()));
                 match metric.kind() {
-                    Kind::Counter => recorder.describe_counter(name, unit, metric.description().into()),
-                    Kind::Gauge => recorder.describe_gauge(name, unit, metric.description().into()),
-                    Kind::Histogram => recorder.describe_histogram(name, unit, metric.description().into()),
+                    MetricKind::Counter => {
+                        recorder.describe_counter(name, unit, metric.description().into())
+                    }
+                    MetricKind::Gauge => {
+                        recorder.describe_gauge(name, unit, metric.description().into())
+                    }
+                    MetricKind::Histogram => {
+                        recorder.describe_histogram(name, unit, metric.description().into())
+                    }
                 }
             }
         });
         for metric in Self::ALL.iter().copied().filter(|metric| metric.labels().is_empty()) {
             match metric.kind() {
-                Kind::Counter => metric.counter(&[]).increment(0),
-                Kind::Gauge => metric.gauge(&[]).set(0.0),
-                Kind::Histogram => drop(metric.histogram(&[])),
+                MetricKind::Counter => metric.counter(&[]).increment(0),
+                MetricKind::Gauge => metric.gauge(&[]).set(0.0),
+                MetricKind::Histogram => drop(metric.histogram(&[])),
             }
         }
         for (metric, values) in KNOWN {
@@ -234,9 +240,13 @@ mod tests {
         for metric in Metric::ALL.iter().copied() {
             let name = metric.name();
             assert!(name.starts_with("usher_"), "{name}");
-            assert_eq!(name.ends_with("_total"), metric.kind() == Kind::Counter, "{name}");
+            assert_eq!(name.ends_with("_total"), metric.kind() == MetricKind::Counter, "{name}");
             assert_eq!(name.ends_with("_seconds"), metric.unit() == Unit::Seconds, "{name}");
-            assert_eq!(metric.buckets().is_empty(), metric.kind() != Kind::Histogram, "{name}");
+            assert_eq!(
+                metric.buckets().is_empty(),
+                metric.kind() != MetricKind::Histogram,
+                "{name}"
+            );
             assert!(metric.buckets().is_sorted(), "{name}");
             assert!(metric.description().ends_with('.'), "{name}");
         }
@@ -245,14 +255,20 @@ mod tests {
     #[test]
     fn what_stands_at_zero_is_a_counter_with_one_label() {
         for (metric, values) in KNOWN {
-            assert_eq!((metric.kind(), metric.labels().len()), (Kind::Counter, 1), "{}", metric.name());
+            assert_eq!(
+                (metric.kind(), metric.labels().len()),
+                (MetricKind::Counter, 1),
+                "{}",
+                metric.name()
+            );
             assert!(!values.is_empty());
         }
     }
 
     #[test]
     fn names_are_unique() {
-        let names: std::collections::BTreeSet<_> = Metric::ALL.iter().map(|metric| metric.name()).collect();
+        let names: std::collections::BTreeSet<_> =
+            Metric::ALL.iter().map(|metric| metric.name()).collect();
         assert_eq!(names.len(), Metric::ALL.len());
     }
 }

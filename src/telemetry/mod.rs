@@ -14,7 +14,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tokio_util::sync::CancellationToken;
 
-pub use metric::{Kind, Metric};
+pub use metric::{Metric, MetricKind};
 pub use metrics_exporter_prometheus::PrometheusHandle;
 pub use runtime::watch_runtime;
 
@@ -29,7 +29,9 @@ pub fn install() -> PrometheusHandle {
             let recorder = builder().build_recorder();
             let handle = recorder.handle();
             if metrics::set_global_recorder(recorder).is_err() {
-                tracing::error!("another metrics recorder is installed already: /metrics stays empty");
+                tracing::error!(
+                    "another metrics recorder is installed already: /metrics stays empty"
+                );
             }
             Metric::describe_all();
             handle
@@ -77,13 +79,14 @@ mod tests {
         let recorder = builder().build_recorder();
         let handle = recorder.handle();
         metrics::with_local_recorder(&recorder, || {
-            for metric in Metric::ALL.iter().filter(|metric| metric.kind() == Kind::Histogram) {
+            for metric in Metric::ALL.iter().filter(|metric| metric.kind() == MetricKind::Histogram)
+            {
                 let labels: Vec<_> = metric.labels().iter().map(|label| (*label, "x")).collect();
                 metric.histogram(&labels).record(0.003);
             }
         });
         let text = handle.render();
-        for metric in Metric::ALL.iter().filter(|metric| metric.kind() == Kind::Histogram) {
+        for metric in Metric::ALL.iter().filter(|metric| metric.kind() == MetricKind::Histogram) {
             assert!(
                 text.contains(&format!("# TYPE {} histogram", metric.name())),
                 "{}: {text}",

@@ -43,7 +43,11 @@ pub(super) fn bytes(number: f64) -> String {
             (number, unit) = (number / 1024.0, next);
         }
     }
-    if number < 10.0 && unit != "B" { format!("{number:.1} {unit}") } else { format!("{number:.0} {unit}") }
+    if number < 10.0 && unit != "B" {
+        format!("{number:.1} {unit}")
+    } else {
+        format!("{number:.0} {unit}")
+    }
 }
 
 #[cfg(test)]
@@ -56,8 +60,12 @@ mod tests {
             (count(0.0), count(999.0), count(1_234_567.0)),
             ("0".into(), "999".into(), "1,234,567".into())
         );
-        assert_eq!((rate(0.04), rate(99.94), rate(12_345.6)), ("0.0".into(), "99.9".into(), "12,346".into()));
-        let times = [0.0, 0.000_85, 0.012, 3.21, 250.0, 7_500.0, f64::INFINITY].map(|it| time(Some(it)));
+        assert_eq!(
+            (rate(0.04), rate(99.94), rate(12_345.6)),
+            ("0.0".into(), "99.9".into(), "12,346".into())
+        );
+        let times =
+            [0.0, 0.000_85, 0.012, 3.21, 250.0, 7_500.0, f64::INFINITY].map(|it| time(Some(it)));
         assert_eq!(times, ["0 s", "850 µs", "12 ms", "3.2 s", "4m10s", "2h05m", "long"]);
         assert_eq!(time(None), "-");
         assert_eq!([512.0, 524_288.0, 1_610_612_736.0].map(bytes), ["512 B", "512 KiB", "1.5 GiB"]);

@@ -20,8 +20,8 @@ use hyper_util::rt::TokioExecutor;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{sleep, timeout};
 
-use scrape::Scrape;
-use view::Line;
+use scrape::MetricScrape;
+use view::QueueSummary;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ const REST: &str = "\x1b[K\n";
 
 /// What `usher top` looks at.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct TopSettings {
     /// Where an admin listener is, as `http://host:port`.
     pub url: String,
     /// Its key; without one the figures alone are shown.
@@ -59,7 +59,9 @@ pub enum Error {
         why: String,
     },
     /// The key is not the instance's.
-    #[error("{0} refuses the key: USHER_ADMIN_KEY (--admin-key) must be the instance's own, or be left out")]
+    #[error(
+        "{0} refuses the key: USHER_ADMIN_KEY (--admin-key) must be the instance's own, or be left out"
+    )]
     Refused(String),
     /// Something answers that is no instance.
     #[error("{0} answers, but not as the admin listener of an instance of Usher: {1}")]
@@ -73,9 +75,11 @@ pub enum Error {
 ///
 /// # Errors
 /// When the first look fails, or nothing can be written.
-pub async fn run(settings: &Settings) -> Result<(), Error> {
-    let looker =
-        Looker { settings, client: Client::builder(TokioExecutor::new()).build(HttpConnector::new()) };
+pub async fn run(settings: &TopSettings) -> Result<(), Error> {
+    let looker = TopClient {
+        settings,
+        client: Client::builder(TokioExecutor::new()).build(HttpConnector::new()),
+    };
     let mut before = looker.look().await?.0;
     sleep(EVERY).await;
     let mut out = std::io::stdout();
@@ -121,22 +125,23 @@ fn draw(out: &mut impl Write, screen: &str, redraw: bool) -> std::io::Result<()>
 }
 
 /// Asks one admin listener.
-struct Looker<'a> {
-    settings: &'a Settings,
+struct TopClient<'a> {
+    settings: &'a TopSettings,
     client: Client<HttpConnector, Empty<Bytes>>,
 }
 
-impl Looker<'_> {
+impl TopClient<'_> {
     /// The figures, and with a key the lines.
-    async fn look(&self) -> Result<(Scrape, Option<Vec<Line>>), Error> {
+    async fn look(&self) -> Result<(MetricScrape, Option<Vec<QueueSummary>>), Error> {
         let figures = self.get("/metrics", None).await?;
-        let scrape = Scrape::read(&String::from_utf8_lossy(&figures));
+        let scrape = MetricScrape::read(&String::from_utf8_lossy(&figures));
         if !scrape.is_usher() {
             return Err(self.stranger("/metrics names no version of it"));
         }
         let Some(key) = &self.settings.key else { return Ok((scrape, None)) };
         let queues = self.get("/admin/queues", Some(key)).await?;
-        let lines = Line::read_all(&queues).map_err(|error| self.stranger(&error.to_string()))?;
+        let lines =
+            QueueSummary::read_all(&queues).map_err(|error| self.stranger(&error.to_string()))?;
         Ok((scrape, Some(lines)))
     }
 
@@ -149,14 +154,17 @@ impl Looker<'_> {
     }
 
     async fn get(&self, path: &str, key: Option<&SecretString>) -> Result<Bytes, Error> {
-        let uri: Uri = format!("{}{path}", self.settings.url).parse().map_err(|error| self.silent(error))?;
+        let uri: Uri =
+            format!("{}{path}", self.settings.url).parse().map_err(|error| self.silent(error))?;
         let mut request = Request::get(uri);
         if let Some(key) = key {
             request = request.header(AUTHORIZATION, format!("Bearer {}", key.expose_secret()));
         }
-        let request = request.body(Empty::new()).map_err(|_| Error::Refused(self.settings.url.clone()))?;
+        let request =
+            request.body(Empty::new()).map_err(|_| Error::Refused(self.settings.url.clone()))?;
         let answer = timeout(PATIENCE, async {
-            let answer = self.client.request(request).await.map_err(|error| self.silent(deepest(&error)))?;
+            let answer =
+                self.client.request(request).await.map_err(|error| self.silent(deepest(&error)))?;
             match answer.status() {
                 StatusCode::OK => {}
                 StatusCode::UNAUTHORIZED => return Err(Error::Refused(self.settings.url.clone())),

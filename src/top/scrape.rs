@@ -7,13 +7,13 @@ use crate::telemetry::Metric;
 
 /// One line with a value.
 #[derive(Debug, Clone, PartialEq)]
-struct Sample {
+struct MetricSample {
     name: String,
     labels: Vec<(String, String)>,
     value: f64,
 }
 
-impl Sample {
+impl MetricSample {
     fn label(&self, name: &str) -> Option<&str> {
         self.labels.iter().find(|(label, _)| label == name).map(|(_, value)| value.as_str())
     }
@@ -21,12 +21,12 @@ impl Sample {
 
 /// What was exposed at one moment.
 #[derive(Debug, Clone)]
-pub(super) struct Scrape {
+pub(super) struct MetricScrape {
     at: Instant,
-    samples: Vec<Sample>,
+    samples: Vec<MetricSample>,
 }
 
-impl Scrape {
+impl MetricScrape {
     /// Reads a whole page; lines that are none of ours are left out.
     pub(super) fn read(text: &str) -> Self {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
@@ -55,12 +55,17 @@ impl Scrape {
 
     /// What of a metric has such a value of a label, together.
     pub(super) fn sum_of(&self, metric: Metric, label: &str, value: &str) -> f64 {
-        self.of(metric).filter(|sample| sample.label(label) == Some(value)).map(|sample| sample.value).sum()
+        self.of(metric)
+            .filter(|sample| sample.label(label) == Some(value))
+            .map(|sample| sample.value)
+            .sum()
     }
 
     /// All of a metric whose label begins like this, together.
     pub(super) fn sum_like(&self, metric: Metric, label: &str, start: &str) -> f64 {
-        let like = |sample: &&Sample| sample.label(label).is_some_and(|value| value.starts_with(start));
+        let like = |sample: &&MetricSample| {
+            sample.label(label).is_some_and(|value| value.starts_with(start))
+        };
         self.of(metric).filter(like).map(|sample| sample.value).sum()
     }
 
@@ -85,11 +90,13 @@ impl Scrape {
         let name = format!("{}_bucket", metric.name());
         let buckets = |scrape: &Self| {
             let mut buckets: BTreeMap<u64, f64> = BTreeMap::new();
-            let fit = |sample: &&Sample| {
-                sample.name == name && fits.is_none_or(|(label, value)| sample.label(label) == Some(value))
+            let fit = |sample: &&MetricSample| {
+                sample.name == name
+                    && fits.is_none_or(|(label, value)| sample.label(label) == Some(value))
             };
             for sample in scrape.samples.iter().filter(fit) {
-                let bound: f64 = sample.label("le").and_then(|le| le.parse().ok()).unwrap_or(f64::INFINITY);
+                let bound: f64 =
+                    sample.label("le").and_then(|le| le.parse().ok()).unwrap_or(f64::INFINITY);
                 // Bounds are not negative, so their bits are in their order.
                 *buckets.entry(bound.to_bits()).or_default() += sample.value;
             }
@@ -97,8 +104,11 @@ impl Scrape {
         };
         let (then, now) = (buckets(before), buckets(self));
         let since = |bound: &u64, count: &f64| count - then.get(bound).unwrap_or(&0.0);
-        let all =
-            now.iter().next_back().map(|(bound, count)| since(bound, count)).filter(|all| *all > 0.0)?;
+        let all = now
+            .iter()
+            .next_back()
+            .map(|(bound, count)| since(bound, count))
+            .filter(|all| *all > 0.0)?;
         let found = now.iter().find(|(bound, count)| since(bound, count) >= quantile * all);
         found.map(|(bound, _)| f64::from_bits(*bound))
     }
@@ -107,21 +117,29 @@ impl Scrape {
     pub(super) fn count_and_sum(&self, metric: Metric) -> (f64, f64) {
         let total = |end: &str| {
             let name = format!("{}{end}", metric.name());
-            self.samples.iter().filter(|sample| sample.name == name).map(|sample| sample.value).sum()
+            self.samples
+                .iter()
+                .filter(|sample| sample.name == name)
+                .map(|sample| sample.value)
+                .sum()
         };
         (total("_count"), total("_sum"))
     }
 
-    fn of(&self, metric: Metric) -> impl Iterator<Item = &Sample> {
+    fn of(&self, metric: Metric) -> impl Iterator<Item = &MetricSample> {
         self.samples.iter().filter(move |sample| sample.name == metric.name())
     }
 }
 
 /// `name value` or `name{label="text",…} value`.
-fn sample(line: &str) -> Option<Sample> {
+fn sample(line: &str) -> Option<MetricSample> {
     let Some((name, rest)) = line.split_once('{') else {
         let (name, value) = line.split_once(' ')?;
-        return Some(Sample { name: name.to_owned(), labels: Vec::new(), value: value.trim().parse().ok()? });
+        return Some(MetricSample {
+            name: name.to_owned(),
+            labels: Vec::new(),
+            value: value.trim().parse().ok()?,
+        });
     };
     let (mut labels, mut rest) = (Vec::new(), rest);
     while !rest.starts_with('}') {
@@ -131,7 +149,7 @@ fn sample(line: &str) -> Option<Sample> {
         rest = after;
     }
     let value = rest[1..].trim().parse().ok()?;
-    Some(Sample { name: name.to_owned(), labels, value })
+    Some(MetricSample { name: name.to_owned(), labels, value })
 }
 
 /// A text up to its quote, and what follows that.
@@ -168,9 +186,12 @@ mod tests {
     fn quantiles_are_of_what_came_since() {
         let name = Metric::HttpRequestSeconds.name();
         let page = |counts: [u32; 3]| {
-            let line =
-                |(le, count): (&str, u32)| format!("{name}_bucket{{route=\"/\",le=\"{le}\"}} {count}\n");
-            Scrape::read(&["0.1", "0.5", "+Inf"].into_iter().zip(counts).map(line).collect::<String>())
+            let line = |(le, count): (&str, u32)| {
+                format!("{name}_bucket{{route=\"/\",le=\"{le}\"}} {count}\n")
+            };
+            MetricScrape::read(
+                &["0.1", "0.5", "+Inf"].into_iter().zip(counts).map(line).collect::<String>(),
+            )
         };
         let quantile =
             |before, now, q| page(now).quantile(&page(before), Metric::HttpRequestSeconds, None, q);

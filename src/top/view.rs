@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::figures::{bytes, count, rate, time};
-use super::scrape::Scrape;
+use super::scrape::MetricScrape;
 use crate::telemetry::Metric;
 
 /// The width that every terminal has.
@@ -13,7 +13,7 @@ const MOST: usize = 12;
 
 /// A line as the admin API tells it.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Line {
+pub(super) struct QueueSummary {
     queue_id: String,
     mode: String,
     waiting: u64,
@@ -22,27 +22,27 @@ pub(super) struct Line {
     estimated_wait_seconds: Option<u64>,
 }
 
-impl Line {
+impl QueueSummary {
     /// Reads the answer of `/admin/queues`.
     pub(super) fn read_all(text: &[u8]) -> Result<Vec<Self>, serde_json::Error> {
         #[derive(Deserialize)]
-        struct Lines {
-            items: Vec<Line>,
+        struct ScreenLines {
+            items: Vec<QueueSummary>,
         }
-        serde_json::from_slice::<Lines>(text).map(|lines| lines.items)
+        serde_json::from_slice::<ScreenLines>(text).map(|lines| lines.items)
     }
 }
 
 /// Two looks and what lies between them.
-struct Between<'a> {
-    before: &'a Scrape,
-    now: &'a Scrape,
+struct ScrapeInterval<'a> {
+    before: &'a MetricScrape,
+    now: &'a MetricScrape,
     seconds: f64,
 }
 
-impl Between<'_> {
+impl ScrapeInterval<'_> {
     /// A second of a counter, all of it or with such a label.
-    fn rate(&self, of: impl Fn(&Scrape) -> f64) -> f64 {
+    fn rate(&self, of: impl Fn(&MetricScrape) -> f64) -> f64 {
         ((of(self.now) - of(self.before)) / self.seconds).max(0.0)
     }
 
@@ -63,8 +63,13 @@ impl Between<'_> {
 }
 
 /// The whole screen. Every line ends with a line feed and is no longer than 80 columns.
-pub(super) fn screen(url: &str, before: &Scrape, now: &Scrape, lines: Option<&[Line]>) -> String {
-    let between = Between { before, now, seconds: now.seconds_since(before) };
+pub(super) fn screen(
+    url: &str,
+    before: &MetricScrape,
+    now: &MetricScrape,
+    lines: Option<&[QueueSummary]>,
+) -> String {
+    let between = ScrapeInterval { before, now, seconds: now.seconds_since(before) };
     let mut rows = vec![format!("Usher {} at {url}", now.version())];
     rows.extend(service(&between));
     rows.push(String::new());
@@ -76,7 +81,7 @@ pub(super) fn screen(url: &str, before: &Scrape, now: &Scrape, lines: Option<&[L
     rows.iter().map(|row| row.chars().take(WIDTH).chain(['\n']).collect::<String>()).collect()
 }
 
-fn service(between: &Between<'_>) -> Vec<String> {
+fn service(between: &ScrapeInterval<'_>) -> Vec<String> {
     let now = between.now;
     let errors = between.rate(|scrape| scrape.sum_like(Metric::HttpRequestsTotal, "status", "5"));
     let p99 = |metric| time(now.quantile(between.before, metric, None, 0.99));
@@ -98,14 +103,17 @@ fn service(between: &Between<'_>) -> Vec<String> {
     ]
 }
 
-fn queues(between: &Between<'_>, lines: Option<&[Line]>) -> Vec<String> {
+fn queues(between: &ScrapeInterval<'_>, lines: Option<&[QueueSummary]>) -> Vec<String> {
     let now = between.now;
     let row = |cells: [&str; 8]| {
         let [queue, mode, waiting, active, most, admitted, wait, sold] = cells;
         let queue: String = queue.chars().take(16).collect();
-        format!("{queue:<16} {mode:<8} {waiting:>9} {active:>7} {most:>7} {admitted:>7} {wait:>7} {sold:>12}")
+        format!(
+            "{queue:<16} {mode:<8} {waiting:>9} {active:>7} {most:>7} {admitted:>7} {wait:>7} {sold:>12}"
+        )
     };
-    let mut rows = vec![row(["QUEUE", "MODE", "WAITING", "ACTIVE", "MOST", "IN/S", "WAIT", "SEATS SOLD"])];
+    let mut rows =
+        vec![row(["QUEUE", "MODE", "WAITING", "ACTIVE", "MOST", "IN/S", "WAIT", "SEATS SOLD"])];
     let ids = match lines {
         Some(lines) => lines.iter().map(|line| line.queue_id.clone()).collect(),
         None => now.values(Metric::QueueWaiting, "queue"),
@@ -140,13 +148,14 @@ fn queues(between: &Between<'_>, lines: Option<&[Line]>) -> Vec<String> {
     }
     if lines.is_none() {
         rows.push(
-            "without USHER_ADMIN_KEY (--admin-key) modes, bounds and estimates are not shown".to_owned(),
+            "without USHER_ADMIN_KEY (--admin-key) modes, bounds and estimates are not shown"
+                .to_owned(),
         );
     }
     rows
 }
 
-fn sale(between: &Between<'_>) -> Vec<String> {
+fn sale(between: &ScrapeInterval<'_>) -> Vec<String> {
     let now = between.now;
     let row = |name: &str, metric: Metric, label: &'static str, values: &[&str]| {
         let cell = |value: &&str| {
@@ -178,7 +187,7 @@ fn sale(between: &Between<'_>) -> Vec<String> {
     rows
 }
 
-fn writer(between: &Between<'_>) -> Vec<String> {
+fn writer(between: &ScrapeInterval<'_>) -> Vec<String> {
     let now = between.now;
     let sum = |metric| count(now.sum(metric));
     let level = match now.sum(Metric::PressureLevel) {
@@ -224,10 +233,12 @@ fn writer(between: &Between<'_>) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn page(admitted: u32) -> Scrape {
+    fn page(admitted: u32) -> MetricScrape {
         let long = "q".repeat(64);
-        let line = |metric: Metric, labels: &str, value: &str| format!("{}{labels} {value}\n", metric.name());
-        Scrape::read(
+        let line = |metric: Metric, labels: &str, value: &str| {
+            format!("{}{labels} {value}\n", metric.name())
+        };
+        MetricScrape::read(
             &[
                 line(Metric::BuildInfo, "{version=\"9.9.9\"}", "1"),
                 line(Metric::QueueWaiting, "{queue=\"show\"}", "123456"),
@@ -246,12 +257,15 @@ mod tests {
     fn the_screen_fits_and_says_what_matters() {
         let lines = r#"{"items": [{"queue_id": "show", "mode": "paused", "waiting": 123456, "active": 500, "max_active": 1000,
             "estimated_wait_seconds": 250, "settings": {}}]}"#;
-        let lines = Line::read_all(lines.as_bytes()).unwrap();
+        let lines = QueueSummary::read_all(lines.as_bytes()).unwrap();
         for lines in [None, Some(lines.as_slice())] {
             let text = screen("http://127.0.0.1:8081", &page(0), &page(1), lines);
             assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
             let row = text.lines().find(|line| line.starts_with("show ")).unwrap();
-            assert!(row.contains("123,456") && row.contains("500") && row.ends_with("12/50"), "{row}");
+            assert!(
+                row.contains("123,456") && row.contains("500") && row.ends_with("12/50"),
+                "{row}"
+            );
             assert_eq!(
                 row.contains("paused") && row.contains("4m10s") && row.contains("1,000"),
                 lines.is_some()

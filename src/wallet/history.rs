@@ -2,36 +2,38 @@
 
 use std::collections::BTreeMap;
 
-use super::{Entry, Error, Wallet, sql};
+use super::{Error, LedgerEntry, WalletService, sql};
 use crate::ids::UserId;
-use crate::outbox::event::{EntryKind, Event, WalletEntry};
+use crate::outbox::event::{EntryKind, LedgerEntryEvent, OutboxEvent};
 use crate::outbox::tail;
 
 /// A line with its place in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Line {
+pub struct PositionedLedgerEntry {
     /// Its position in its partition's history; grows with time.
     pub position: i64,
     /// Which way the amount went.
     pub kind: EntryKind,
     /// The line.
-    pub entry: Entry,
+    pub entry: LedgerEntry,
 }
 
-impl Wallet {
+impl WalletService {
     /// Up to `limit` lines before a position, newest first, and whether there are more.
     pub async fn entries(
         &self,
         user: UserId,
         before: Option<i64>,
         limit: usize,
-    ) -> Result<(Vec<Line>, bool), Error> {
+    ) -> Result<(Vec<PositionedLedgerEntry>, bool), Error> {
         let partition = self.redis.keys().partition(user.slot());
         let before = before.unwrap_or(i64::MAX);
         // The tail first: what leaves it afterwards is in MySQL by then.
         let tail = tail::tail(&self.redis, &self.mysql, &self.nudge, partition).await?;
         let unwritten = tail.into_iter().filter_map(|(position, event)| match event {
-            Event::Entry(entry) if entry.user == user && position < before => Some(line(position, &entry)),
+            OutboxEvent::Entry(entry) if entry.user == user && position < before => {
+                Some(line(position, &entry))
+            }
             _ => None,
         });
         let written = sql::before(&self.mysql, user, before, limit + 1).await?;
@@ -39,15 +41,20 @@ impl Wallet {
     }
 }
 
-fn line(position: i64, entry: &WalletEntry) -> Line {
-    let WalletEntry { id, kind, amount, balance, at, .. } = entry;
-    let entry = Entry { id: *id, amount: *amount, balance: *balance, at: at.timestamp_millis() };
-    Line { position, kind: *kind, entry }
+fn line(position: i64, entry: &LedgerEntryEvent) -> PositionedLedgerEntry {
+    let LedgerEntryEvent { id, kind, amount, balance, at, .. } = entry;
+    let entry =
+        LedgerEntry { id: *id, amount: *amount, balance: *balance, at: at.timestamp_millis() };
+    PositionedLedgerEntry { position, kind: *kind, entry }
 }
 
 /// One line for each position, the newest `limit`, and whether there are more.
-fn merge(lines: impl Iterator<Item = Line>, limit: usize) -> (Vec<Line>, bool) {
-    let by_position: BTreeMap<i64, Line> = lines.map(|line| (line.position, line)).collect();
+fn merge(
+    lines: impl Iterator<Item = PositionedLedgerEntry>,
+    limit: usize,
+) -> (Vec<PositionedLedgerEntry>, bool) {
+    let by_position: BTreeMap<i64, PositionedLedgerEntry> =
+        lines.map(|line| (line.position, line)).collect();
     let more = by_position.len() > limit;
     (by_position.into_values().rev().take(limit).collect(), more)
 }
@@ -57,15 +64,15 @@ mod tests {
     use super::*;
     use crate::ids::EntryId;
     use crate::money::Money;
-    use crate::partition::Slot;
+    use crate::partition::HashSlot;
 
     #[test]
     fn a_line_that_is_in_both_stores_is_there_once() {
-        let line = |position| Line {
+        let line = |position| PositionedLedgerEntry {
             position,
             kind: EntryKind::Charge,
-            entry: Entry {
-                id: EntryId::new(Slot::from_low_bits(1)),
+            entry: LedgerEntry {
+                id: EntryId::new(HashSlot::from_low_bits(1)),
                 amount: Money::ZERO,
                 balance: Money::ZERO,
                 at: 0,

@@ -19,19 +19,19 @@ use std::time::Duration;
 use sqlx::MySqlPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::idempotency::Keyed;
+use crate::idempotency::KeyedRequest;
 use crate::ids::{EntryId, PaymentId, UserId};
 use crate::money::Money;
-use crate::outbox::{Follow, Nudge};
+use crate::outbox::{DurabilityWait, WriterHandle};
 use crate::partition::Partition;
-use crate::redis::{self, Coalescer, Redis};
+use crate::redis::{self, Coalescer, RedisClient};
 
 pub use error::Error;
-pub use history::Line;
+pub use history::PositionedLedgerEntry;
 #[cfg(test)]
 pub(crate) use routes::read_bodies;
 pub use routes::router;
-pub use store::{Debited, Entry};
+pub use store::{DebitOutcome, LedgerEntry};
 
 /// Requests that may wait for one partition in one instance.
 const MAX_WAITING: usize = 16_384;
@@ -40,9 +40,9 @@ const TIDY: Duration = Duration::from_secs(30);
 
 /// What came of a charge or a use.
 #[derive(Debug, Clone, Copy)]
-pub struct Answer {
+pub struct MovementAnswer {
     /// The line of the ledger.
-    pub entry: Entry,
+    pub entry: LedgerEntry,
     /// Whether it is the first answer given again.
     pub replayed: bool,
     /// Whether it is as durable as answers are set to be.
@@ -50,24 +50,24 @@ pub struct Answer {
 }
 
 /// The façade of the room.
-pub struct Wallet {
-    redis: Redis,
+pub struct WalletService {
+    redis: RedisClient,
     mysql: MySqlPool,
-    nudge: Nudge,
-    charge: Coalescer<store::Charge>,
-    uses: Coalescer<store::Use>,
-    debits: Coalescer<store::Debits>,
-    balance: Coalescer<store::Balance>,
+    nudge: WriterHandle,
+    charge: Coalescer<store::ChargeBatch>,
+    uses: Coalescer<store::UseBatch>,
+    debits: Coalescer<store::DebitBatch>,
+    balance: Coalescer<store::BalanceBatch>,
 }
 
-impl Wallet {
+impl WalletService {
     /// Wallets in Redis, their ledger in MySQL; `nudge` wakes the writer.
-    pub fn new(redis: Redis, mysql: MySqlPool, nudge: Nudge) -> Self {
+    pub fn new(redis: RedisClient, mysql: MySqlPool, nudge: WriterHandle) -> Self {
         Self {
-            charge: Coalescer::new(store::Charge(redis.clone()), MAX_WAITING),
-            uses: Coalescer::new(store::Use(redis.clone()), MAX_WAITING),
-            debits: Coalescer::new(store::Debits(redis.clone()), MAX_WAITING),
-            balance: Coalescer::new(store::Balance(redis.clone()), MAX_WAITING),
+            charge: Coalescer::new(store::ChargeBatch(redis.clone()), MAX_WAITING),
+            uses: Coalescer::new(store::UseBatch(redis.clone()), MAX_WAITING),
+            debits: Coalescer::new(store::DebitBatch(redis.clone()), MAX_WAITING),
+            balance: Coalescer::new(store::BalanceBatch(redis.clone()), MAX_WAITING),
             redis,
             mysql,
             nudge,
@@ -80,7 +80,11 @@ impl Wallet {
     }
 
     /// Puts money in, once per key.
-    pub async fn charge(&self, keyed: Keyed, amount: Money) -> Result<Answer, Error> {
+    pub async fn charge(
+        &self,
+        keyed: KeyedRequest,
+        amount: Money,
+    ) -> Result<MovementAnswer, Error> {
         let partition = self.redis.keys().partition(keyed.user.slot());
         let follow = self.nudge.follow();
         let moved = self.charge.submit(partition, movement(keyed, amount)).await?;
@@ -88,7 +92,11 @@ impl Wallet {
     }
 
     /// Takes money out, once per key.
-    pub async fn use_up(&self, keyed: Keyed, amount: Money) -> Result<Answer, Error> {
+    pub async fn use_up(
+        &self,
+        keyed: KeyedRequest,
+        amount: Money,
+    ) -> Result<MovementAnswer, Error> {
         let partition = self.redis.keys().partition(keyed.user.slot());
         let follow = self.nudge.follow();
         let moved = self.uses.submit(partition, movement(keyed, amount)).await?;
@@ -97,21 +105,21 @@ impl Wallet {
 
     async fn settle(
         &self,
-        moved: store::Moved,
+        moved: store::MovementOutcome,
         refusal: Error,
-        follow: &Follow,
+        follow: &DurabilityWait,
         partition: Partition,
-    ) -> Result<Answer, Error> {
+    ) -> Result<MovementAnswer, Error> {
         let (entry, replayed) = match moved {
-            store::Moved::Done(entry) => {
+            store::MovementOutcome::Done(entry) => {
                 self.nudge.poke();
                 (entry, false)
             }
-            store::Moved::Replayed(entry) => (entry, true),
-            store::Moved::KeyReused => return Err(Error::KeyReused),
-            store::Moved::Refused => return Err(refusal),
+            store::MovementOutcome::Replayed(entry) => (entry, true),
+            store::MovementOutcome::KeyReused => return Err(Error::KeyReused),
+            store::MovementOutcome::Refused => return Err(refusal),
         };
-        Ok(Answer { entry, replayed, written: follow.written(&[partition]).await })
+        Ok(MovementAnswer { entry, replayed, written: follow.written(&[partition]).await })
     }
 
     /// Takes a payment's amount, once per attempt.
@@ -121,9 +129,9 @@ impl Wallet {
         payment: PaymentId,
         attempt: u32,
         amount: Money,
-    ) -> Result<Debited, redis::Error> {
+    ) -> Result<DebitOutcome, redis::Error> {
         let partition = self.redis.keys().partition(user.slot());
-        self.debits.submit(partition, store::Debit { user, payment, attempt, amount }).await
+        self.debits.submit(partition, store::DebitRequest { user, payment, attempt, amount }).await
     }
 
     /// Gives back what an attempt debited, if it did, and makes sure that it never will again.
@@ -166,7 +174,7 @@ impl Wallet {
     }
 }
 
-fn movement(keyed: Keyed, amount: Money) -> store::Movement {
+fn movement(keyed: KeyedRequest, amount: Money) -> store::WalletMovement {
     let entry = EntryId::new(keyed.user.slot());
-    store::Movement { keyed, entry, amount }
+    store::WalletMovement { keyed, entry, amount }
 }

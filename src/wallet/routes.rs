@@ -10,20 +10,20 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Answer, Entry, Error, Wallet};
+use super::{Error, LedgerEntry, MovementAnswer, WalletService};
 use crate::http::idempotency::{IdempotencyKey, REPLAYED_HEADER, fingerprint};
-use crate::http::identity::{Caller, Callers, User};
-use crate::http::page::Limit;
-use crate::http::query::Query;
-use crate::http::{Json, JsonBytes, Problem};
-use crate::idempotency::Keyed;
+use crate::http::identity::{AuthenticatedUser, CallerIdentity, IdentityResolver};
+use crate::http::page::PageLimit;
+use crate::http::query::QueryParams;
+use crate::http::{JsonBody, JsonBodyWithBytes, ProblemDetails};
+use crate::idempotency::KeyedRequest;
 use crate::ids::{EntryId, UserId};
 use crate::money::{self, Money};
 use crate::outbox::event::EntryKind;
-use crate::time::Millis;
+use crate::time::UnixMillis;
 
 /// The routes of the wallet.
-pub fn router() -> OpenApiRouter<Arc<Wallet>> {
+pub fn router() -> OpenApiRouter<Arc<WalletService>> {
     OpenApiRouter::new()
         .routes(routes!(show))
         .routes(routes!(charge))
@@ -41,25 +41,27 @@ struct WalletDto {
 /// A positive amount.
 #[derive(Debug, Clone, Copy, ToSchema)]
 #[schema(value_type = i64, minimum = 1, maximum = 9_007_199_254_740_991_i64)]
-struct Amount(Money);
+struct PositiveAmount(Money);
 
-impl<'de> Deserialize<'de> for Amount {
+impl<'de> Deserialize<'de> for PositiveAmount {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let minor = i64::deserialize(from)?;
         let amount = Money::new(minor).filter(|amount| *amount > Money::ZERO).map(Self);
-        amount.ok_or_else(|| serde::de::Error::custom(format_args!("must be from 1 to {}", money::MAX)))
+        amount.ok_or_else(|| {
+            serde::de::Error::custom(format_args!("must be from 1 to {}", money::MAX))
+        })
     }
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewEntry {
-    amount: Amount,
+struct NewLedgerEntry {
+    amount: PositiveAmount,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum Kind {
+enum LedgerEntryKind {
     Charge,
     Use,
     Payment,
@@ -67,7 +69,7 @@ enum Kind {
     Reward,
 }
 
-impl From<EntryKind> for Kind {
+impl From<EntryKind> for LedgerEntryKind {
     fn from(kind: EntryKind) -> Self {
         match kind {
             EntryKind::Charge => Self::Charge,
@@ -81,40 +83,41 @@ impl From<EntryKind> for Kind {
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = WalletEntry)]
-struct EntryDto {
+struct LedgerEntryDto {
     id: EntryId,
-    kind: Kind,
+    kind: LedgerEntryKind,
     amount: Money,
     balance: Money,
-    created_at: Millis,
+    created_at: UnixMillis,
 }
 
-type Created = (StatusCode, AppendHeaders<Option<(HeaderName, &'static str)>>, Json<EntryDto>);
+type CreatedEntry =
+    (StatusCode, AppendHeaders<Option<(HeaderName, &'static str)>>, JsonBody<LedgerEntryDto>);
 
-fn created(kind: Kind, answer: Answer) -> Created {
-    let Entry { id, amount, balance, at } = answer.entry;
+fn created(kind: LedgerEntryKind, answer: MovementAnswer) -> CreatedEntry {
+    let LedgerEntry { id, amount, balance, at } = answer.entry;
     let status = if answer.written { StatusCode::CREATED } else { StatusCode::ACCEPTED };
     let replayed = answer.replayed.then_some((REPLAYED_HEADER, "true"));
-    let body = EntryDto { id, kind, amount, balance, created_at: Millis(at) };
-    (status, AppendHeaders(replayed), Json(body))
+    let body = LedgerEntryDto { id, kind, amount, balance, created_at: UnixMillis(at) };
+    (status, AppendHeaders(replayed), JsonBody(body))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-struct Page {
+struct LedgerQuery {
     /// How many lines, 1–500; 50 if left out.
     #[serde(default)]
-    limit: Limit,
+    limit: PageLimit,
     /// The `next` of the page before.
     #[param(value_type = Option<String>)]
-    before: Option<Before>,
+    before: Option<LedgerCursor>,
 }
 
 /// The position of the last line of the page before.
 #[derive(Debug, Clone, Copy)]
-struct Before(i64);
+struct LedgerCursor(i64);
 
-impl<'de> Deserialize<'de> for Before {
+impl<'de> Deserialize<'de> for LedgerCursor {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         let position = text.parse().ok().filter(|position| *position >= 0).map(Self);
@@ -124,79 +127,87 @@ impl<'de> Deserialize<'de> for Before {
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = WalletEntries)]
-struct EntriesDto {
-    items: Vec<EntryDto>,
+struct LedgerEntriesDto {
+    items: Vec<LedgerEntryDto>,
     next: Option<String>,
 }
 
 /// The ledger, newest first.
-#[utoipa::path(get, path = "/v1/wallet/entries", tag = "wallet", params(Page),
-    responses((status = 200, body = EntriesDto), (status = 401, body = Problem), (status = 422, body = Problem)), security(("user" = [])))]
+#[utoipa::path(get, path = "/v1/wallet/entries", tag = "wallet", params(LedgerQuery),
+    responses((status = 200, body = LedgerEntriesDto), (status = 401, body = ProblemDetails), (status = 422, body = ProblemDetails)), security(("user" = [])))]
 async fn entries(
-    State(wallet): State<Arc<Wallet>>,
-    User(user): User,
-    Query(page): Query<Page>,
-) -> Result<Json<EntriesDto>, Problem> {
-    let (lines, more) = wallet.entries(user, page.before.map(|before| before.0), page.limit.get()).await?;
+    State(wallet): State<Arc<WalletService>>,
+    AuthenticatedUser(user): AuthenticatedUser,
+    QueryParams(page): QueryParams<LedgerQuery>,
+) -> Result<JsonBody<LedgerEntriesDto>, ProblemDetails> {
+    let (lines, more) =
+        wallet.entries(user, page.before.map(|before| before.0), page.limit.get()).await?;
     let next = lines.last().filter(|_| more).map(|line| line.position.to_string());
     let items = lines.into_iter().map(|line| {
-        let Entry { id, amount, balance, at } = line.entry;
-        EntryDto { id, kind: line.kind.into(), amount, balance, created_at: Millis(at) }
+        let LedgerEntry { id, amount, balance, at } = line.entry;
+        LedgerEntryDto { id, kind: line.kind.into(), amount, balance, created_at: UnixMillis(at) }
     });
-    Ok(Json(EntriesDto { items: items.collect(), next }))
+    Ok(JsonBody(LedgerEntriesDto { items: items.collect(), next }))
 }
 
 /// The balance; 0 for a user never seen.
 #[utoipa::path(get, path = "/v1/wallet", tag = "wallet",
-    responses((status = 200, body = WalletDto), (status = 401, body = Problem)), security(("user" = [])))]
-async fn show(State(wallet): State<Arc<Wallet>>, User(user_id): User) -> Result<Json<WalletDto>, Problem> {
+    responses((status = 200, body = WalletDto), (status = 401, body = ProblemDetails)), security(("user" = [])))]
+async fn show(
+    State(wallet): State<Arc<WalletService>>,
+    AuthenticatedUser(user_id): AuthenticatedUser,
+) -> Result<JsonBody<WalletDto>, ProblemDetails> {
     let balance = wallet.balance(user_id).await?;
-    Ok(Json(WalletDto { user_id, balance }))
+    Ok(JsonBody(WalletDto { user_id, balance }))
 }
 
 /// Puts money in. Where service keys or JWTs are on, only a service may: users don't credit themselves.
-#[utoipa::path(post, path = "/v1/wallet/charges", tag = "wallet", request_body = NewEntry, params(("Idempotency-Key" = String, Header)),
-    responses((status = 201, body = EntryDto), (status = 202, body = EntryDto, description = "Done, and not yet known to be durable."),
-        (status = 400, body = Problem), (status = 401, body = Problem),
-        (status = 403, body = Problem, description = "`forbidden`"),
-        (status = 422, body = Problem, description = "`balance_limit_exceeded`, `idempotency_key_reused`")), security(("user" = [])))]
+#[utoipa::path(post, path = "/v1/wallet/charges", tag = "wallet", request_body = NewLedgerEntry, params(("Idempotency-Key" = String, Header)),
+    responses((status = 201, body = LedgerEntryDto), (status = 202, body = LedgerEntryDto, description = "Done, and not yet known to be durable."),
+        (status = 400, body = ProblemDetails), (status = 401, body = ProblemDetails),
+        (status = 403, body = ProblemDetails, description = "`forbidden`"),
+        (status = 422, body = ProblemDetails, description = "`balance_limit_exceeded`, `idempotency_key_reused`")), security(("user" = [])))]
 async fn charge(
-    State(wallet): State<Arc<Wallet>>,
-    axum::Extension(callers): axum::Extension<Arc<Callers>>,
-    caller: Caller,
+    State(wallet): State<Arc<WalletService>>,
+    axum::Extension(callers): axum::Extension<Arc<IdentityResolver>>,
+    caller: CallerIdentity,
     key: IdempotencyKey,
     OriginalUri(uri): OriginalUri,
-    new: JsonBytes<NewEntry>,
-) -> Result<Created, Problem> {
+    new: JsonBodyWithBytes<NewLedgerEntry>,
+) -> Result<CreatedEntry, ProblemDetails> {
     if callers.only_services_charge() && !caller.by_service {
-        return Err(Problem::forbidden("A charge needs a service key."));
+        return Err(ProblemDetails::forbidden("A charge needs a service key."));
     }
     let keyed = keyed(caller.user, &key, uri.path(), &new.bytes);
     let charged = wallet.charge(keyed, new.value.amount.0).await?;
-    Ok(created(Kind::Charge, charged))
+    Ok(created(LedgerEntryKind::Charge, charged))
 }
 
 /// Takes money out.
-#[utoipa::path(post, path = "/v1/wallet/uses", tag = "wallet", request_body = NewEntry, params(("Idempotency-Key" = String, Header)),
-    responses((status = 201, body = EntryDto), (status = 202, body = EntryDto, description = "Done, and not yet known to be durable."),
-        (status = 400, body = Problem), (status = 401, body = Problem),
-        (status = 402, body = Problem, description = "`insufficient_balance`"), (status = 422, body = Problem)), security(("user" = [])))]
+#[utoipa::path(post, path = "/v1/wallet/uses", tag = "wallet", request_body = NewLedgerEntry, params(("Idempotency-Key" = String, Header)),
+    responses((status = 201, body = LedgerEntryDto), (status = 202, body = LedgerEntryDto, description = "Done, and not yet known to be durable."),
+        (status = 400, body = ProblemDetails), (status = 401, body = ProblemDetails),
+        (status = 402, body = ProblemDetails, description = "`insufficient_balance`"), (status = 422, body = ProblemDetails)), security(("user" = [])))]
 async fn use_up(
-    State(wallet): State<Arc<Wallet>>,
-    User(user): User,
+    State(wallet): State<Arc<WalletService>>,
+    AuthenticatedUser(user): AuthenticatedUser,
     key: IdempotencyKey,
     OriginalUri(uri): OriginalUri,
-    new: JsonBytes<NewEntry>,
-) -> Result<Created, Problem> {
+    new: JsonBodyWithBytes<NewLedgerEntry>,
+) -> Result<CreatedEntry, ProblemDetails> {
     let used = wallet.use_up(keyed(user, &key, uri.path(), &new.bytes), new.value.amount.0).await?;
-    Ok(created(Kind::Use, used))
+    Ok(created(LedgerEntryKind::Use, used))
 }
 
-fn keyed(user: UserId, key: &IdempotencyKey, path: &str, body: &[u8]) -> Keyed {
-    Keyed { user, key: key.as_str().to_owned(), fingerprint: fingerprint(&Method::POST, path, body) }
+fn keyed(user: UserId, key: &IdempotencyKey, path: &str, body: &[u8]) -> KeyedRequest {
+    KeyedRequest {
+        user,
+        key: key.as_str().to_owned(),
+        fingerprint: fingerprint(&Method::POST, path, body),
+    }
 }
 
-impl From<Error> for Problem {
+impl From<Error> for ProblemDetails {
     fn from(error: Error) -> Self {
         let text = error.to_string();
         match error {
@@ -206,7 +217,9 @@ impl From<Error> for Problem {
             Error::BalanceLimitExceeded => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "balance_limit_exceeded", text)
             }
-            Error::KeyReused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", text),
+            Error::KeyReused => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", text)
+            }
             Error::Redis(error) => error.into(),
             Error::Mysql(error) => error.into(),
         }
@@ -216,7 +229,7 @@ impl From<Error> for Problem {
 /// Reads bodies of the kinds that this room takes, for `fuzz_tests`.
 #[cfg(test)]
 pub(crate) fn read_bodies(bytes: &[u8]) {
-    crate::http::json::try_as::<NewEntry>(bytes);
+    crate::http::json::try_as::<NewLedgerEntry>(bytes);
 }
 
 #[cfg(test)]

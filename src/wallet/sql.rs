@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, MySqlPool};
 use uuid::Uuid;
 
-use super::{Entry, Line};
+use super::{LedgerEntry, PositionedLedgerEntry};
 use crate::ids::UserId;
 use crate::money::Money;
 use crate::mysql;
@@ -26,7 +26,7 @@ pub(super) async fn before(
     user: UserId,
     position: i64,
     most: usize,
-) -> Result<Vec<Line>, mysql::Error> {
+) -> Result<Vec<PositionedLedgerEntry>, mysql::Error> {
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT id, position, kind, amount, balance, created_at FROM wallet_entries \
          WHERE user_id = ? AND position < ? ORDER BY position DESC LIMIT ?",
@@ -39,14 +39,14 @@ pub(super) async fn before(
     Ok(rows.into_iter().filter_map(read).collect())
 }
 
-fn read(row: Row) -> Option<Line> {
-    let entry = Entry {
+fn read(row: Row) -> Option<PositionedLedgerEntry> {
+    let entry = LedgerEntry {
         id: row.id.into(),
         amount: Money::new(row.amount)?,
         balance: Money::new(row.balance)?,
         at: row.created_at.timestamp_millis(),
     };
-    Some(Line { position: row.position, kind: kind(&row.kind)?, entry })
+    Some(PositionedLedgerEntry { position: row.position, kind: kind(&row.kind)?, entry })
 }
 
 fn kind(word: &str) -> Option<EntryKind> {

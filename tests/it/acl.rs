@@ -33,8 +33,9 @@ async fn the_file_grants_what_is_used_and_nothing_else() {
             continue;
         }
         let text = std::fs::read_to_string(&path).unwrap();
-        let words =
-            text.split('\'').filter(|word| word.len() > 2 && word.bytes().all(|it| it.is_ascii_uppercase()));
+        let words = text
+            .split('\'')
+            .filter(|word| word.len() > 2 && word.bytes().all(|it| it.is_ascii_uppercase()));
         for word in words.collect::<BTreeSet<_>>() {
             // An option such as LIMIT is no command.
             if redis.ask(&["COMMAND", "INFO", word]).await != Reply::List(vec![Reply::Nil]) {
@@ -126,7 +127,13 @@ async fn nothing_that_usher_does_is_refused() {
     let issue = api.post("/v1/coupons/off/issues").user(&guest.user).send().await.expect(201);
     let reservation = api.held(&guest.token, NIGHT, &[1, 2]).await;
     let body = json!({"reservation_id": reservation, "coupon_issue_id": issue["id"]});
-    api.post("/v1/payments").token(&guest.token).key(&new_key()).json(&body).send().await.expect(201);
+    api.post("/v1/payments")
+        .token(&guest.token)
+        .key(&new_key())
+        .json(&body)
+        .send()
+        .await
+        .expect(201);
     let cancel = format!("/v1/reservations/{reservation}/cancel");
     api.post(&cancel).user(&guest.user).key(&new_key()).send().await.expect(200);
     stores.at_rest().await;

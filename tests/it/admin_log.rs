@@ -18,7 +18,8 @@ async fn lines(stores: &Stores) -> Vec<(String, String, Option<String>, Option<u
 async fn every_change_has_its_line_and_no_line_tells_more_than_it_must() {
     let world = World::start(1).await;
     let (api, stores) = (&world.api, &world.stores);
-    let put = |path: &str| api.admin_call(Method::PUT, path).header("x-request-id", "of-the-operator");
+    let put =
+        |path: &str| api.admin_call(Method::PUT, path).header("x-request-id", "of-the-operator");
     put("/admin/queues/show").json(&fast_queue()).send().await.expect(200);
     put("/admin/queues/show")
         .json(&json!({"mode": "canary-of-a-body"}))
@@ -27,8 +28,8 @@ async fn every_change_has_its_line_and_no_line_tells_more_than_it_must() {
         .problem(422, "invalid_request");
     put("/admin/queues/%7Bp1%7D").json(&fast_queue()).send().await.problem(422, "invalid_request");
     let user = new_user();
-    let facts =
-        put(&format!("/admin/users/{user}/facts?x=canary-of-a-query")).json(&json!({"login_days": 7}));
+    let facts = put(&format!("/admin/users/{user}/facts?x=canary-of-a-query"))
+        .json(&json!({"login_days": 7}));
     facts.send().await;
     api.admin_call(Method::POST, "/admin/audit").send().await.expect(200);
     // Who only reads leaves no line, nor does who may not come in.
@@ -60,10 +61,15 @@ async fn every_change_has_its_line_and_no_line_tells_more_than_it_must() {
     let second = page(format!("?limit=3&before={next}")).send().await.expect(200);
     assert_eq!(second["next"], json!(null));
     let told = [&first, &second].map(|page| page["items"].as_array().unwrap().clone()).concat();
-    let told: Vec<_> =
-        told.iter().rev().map(|it| (&it["method"], &it["route"], &it["object"], &it["status"])).collect();
-    let kept: Vec<_> =
-        seen.iter().map(|(method, route, object, status)| json!([method, route, object, status])).collect();
+    let told: Vec<_> = told
+        .iter()
+        .rev()
+        .map(|it| (&it["method"], &it["route"], &it["object"], &it["status"]))
+        .collect();
+    let kept: Vec<_> = seen
+        .iter()
+        .map(|(method, route, object, status)| json!([method, route, object, status]))
+        .collect();
     assert_eq!(json!(told), json!(kept));
 
     let rows = sqlx::query("SELECT key_id, peer, request_id FROM admin_actions ORDER BY id")

@@ -24,7 +24,9 @@ struct Fault {
 async fn furnished() -> World {
     let world = World::start(1).await;
     let api = &world.api;
-    world.queue(SHOW, json!({"promote_per_interval": 5, "interval_ms": 1_000, "max_active": 3})).await;
+    world
+        .queue(SHOW, json!({"promote_per_interval": 5, "interval_ms": 1_000, "max_active": 3}))
+        .await;
     world.concert(SHOW, json!({"title": "The show", "schedules": [night(40, 1_000)]})).await;
     let mut spring = coupon(500, 1_000);
     spring["total_quantity"] = json!(2);
@@ -42,7 +44,8 @@ async fn furnished() -> World {
         if seat == 1 {
             body["coupon_issue_id"] = json!(issue(api, &guest.user).await);
         }
-        let paid = api.post("/v1/payments").token(&guest.token).key(&new_key()).json(&body).send().await;
+        let paid =
+            api.post("/v1/payments").token(&guest.token).key(&new_key()).json(&body).send().await;
         paid.expect(201);
         if seat == 2 {
             issue(api, &guest.user).await;
@@ -132,7 +135,11 @@ fn faults(stores: &Stores) -> Vec<Fault> {
             &["UPDATE wallets SET balance = balance + 5 LIMIT 1"],
             &["wallets", "ledgers", "money"],
         ),
-        mysql("a wallet is missing", &["DELETE FROM wallets LIMIT 1"], &["wallets", "ledgers", "money"]),
+        mysql(
+            "a wallet is missing",
+            &["DELETE FROM wallets LIMIT 1"],
+            &["wallets", "ledgers", "money"],
+        ),
         mysql(
             "an issue beyond the quota",
             &[
@@ -150,7 +157,11 @@ fn faults(stores: &Stores) -> Vec<Fault> {
             &["UPDATE reward_claims SET status = 'failed'"],
             &["rewards", "ledgers"],
         ),
-        mysql("facts that differ", &["UPDATE user_facts SET facts = '{\"login_days\": 8}'"], &["facts"]),
+        mysql(
+            "facts that differ",
+            &["UPDATE user_facts SET facts = '{\"login_days\": 8}'"],
+            &["facts"],
+        ),
         mysql(
             "a promotion out of order",
             &[
@@ -175,7 +186,11 @@ fn faults(stores: &Stores) -> Vec<Fault> {
         ),
         redis(
             "a free seat is sold",
-            (at, Some(seats.clone()), "redis.call('HSET', KEYS[1], 30, string.rep('x', 16) .. 's')"),
+            (
+                at,
+                Some(seats.clone()),
+                "redis.call('HSET', KEYS[1], 30, string.rep('x', 16) .. 's')",
+            ),
             &["seats"],
         ),
         redis(
@@ -228,7 +243,11 @@ fn faults(stores: &Stores) -> Vec<Fault> {
         ),
         redis(
             "more are inside than may be",
-            (at, queue("active"), "redis.call('ZADD', KEYS[1], 99999999999999, string.rep('x', 16))"),
+            (
+                at,
+                queue("active"),
+                "redis.call('ZADD', KEYS[1], 99999999999999, string.rep('x', 16))",
+            ),
             &["capacity", "places"],
         ),
         redis(
@@ -250,12 +269,20 @@ fn faults(stores: &Stores) -> Vec<Fault> {
             (0, Some("seq".to_owned()), "redis.call('INCR', KEYS[1])"),
             &["partitions"],
         ),
-        redis("an older Redis", (at, Some("seq".to_owned()), "redis.call('DECR', KEYS[1])"), &["partitions"]),
+        redis(
+            "an older Redis",
+            (at, Some("seq".to_owned()), "redis.call('DECR', KEYS[1])"),
+            &["partitions"],
+        ),
     ];
     for place in 0..PARTITIONS {
         faults.push(Fault {
             what: "a balance that MySQL does not know",
-            key: Some((place, "wallets".to_owned(), "redis.call('HSET', KEYS[1], string.rep('x', 16), '5')")),
+            key: Some((
+                place,
+                "wallets".to_owned(),
+                "redis.call('HSET', KEYS[1], string.rep('x', 16), '5')",
+            )),
             sql: &[],
             seen_by: &["wallets", "money"],
         });
@@ -298,12 +325,14 @@ async fn each_planted_fault_is_found() {
             assert!(done.rows_affected() > 0, "{}: {sql}", fault.what);
         }
         let seen = audit(&stores).await;
-        let expected: BTreeSet<String> = fault.seen_by.iter().map(|name| (*name).to_owned()).collect();
+        let expected: BTreeSet<String> =
+            fault.seen_by.iter().map(|name| (*name).to_owned()).collect();
         if seen != expected {
             failures.push(format!("{}: seen by {seen:?}, not by {expected:?}", fault.what));
         }
         if let Some((key, was_there)) = undo {
-            let undo: &[&str] = if was_there { &["COPY", "before", &key, "REPLACE"] } else { &["DEL", &key] };
+            let undo: &[&str] =
+                if was_there { &["COPY", "before", &key, "REPLACE"] } else { &["DEL", &key] };
             redis.ask(undo).await;
             redis.ask(&["DEL", "before"]).await;
         }
@@ -338,14 +367,19 @@ async fn the_command_says_what_it_found_by_its_exit_code() {
             .arg("audit")
             .env("USHER_REDIS_URL", stores.redis_url())
             .env("USHER_MYSQL_URL", &stores.mysql_url);
-        command.env("USHER_PARTITIONS", PARTITIONS.to_string()).env("USHER_KEY_PREFIX", &stores.prefix);
+        command
+            .env("USHER_PARTITIONS", PARTITIONS.to_string())
+            .env("USHER_KEY_PREFIX", &stores.prefix);
         let output = command.output().await.unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
     let (code, said) = run().await;
     assert_eq!(code, Some(0), "{said}");
     assert!(said.ends_with("\nconsistent\n") && said.contains("after a drain"), "{said}");
-    sqlx::query("UPDATE wallets SET balance = balance + 5 LIMIT 1").execute(&stores.mysql).await.unwrap();
+    sqlx::query("UPDATE wallets SET balance = balance + 5 LIMIT 1")
+        .execute(&stores.mysql)
+        .await
+        .unwrap();
     let (code, said) = run().await;
     assert_eq!(code, Some(1), "{said}");
     assert!(said.ends_with("\nnot consistent\n") && said.contains("FAULT wallets"), "{said}");
@@ -373,9 +407,11 @@ async fn an_audit_beside_a_rush_finds_nothing() {
     let auditing = async {
         let mut wrong = Vec::new();
         for _ in 0..4 {
-            let answer = api.admin_call(reqwest::Method::POST, "/admin/audit").send().await.expect(200);
+            let answer =
+                api.admin_call(reqwest::Method::POST, "/admin/audit").send().await.expect(200);
             let checks = answer["checks"].as_array().unwrap();
-            let faults: Vec<_> = checks.iter().filter(|check| check["ok"] != true).cloned().collect();
+            let faults: Vec<_> =
+                checks.iter().filter(|check| check["ok"] != true).cloned().collect();
             assert_eq!(answer["consistent"], faults.is_empty(), "{answer}");
             wrong.extend(faults);
         }

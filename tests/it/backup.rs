@@ -13,7 +13,12 @@ use crate::support::{Api, Instance, NIGHT, SHOW, Stores, TempDir, World, new_key
 /// The first of some programs that is on the `PATH`.
 fn program(names: &[&'static str]) -> Option<&'static str> {
     let there = |name: &&'static str| {
-        Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+        Command::new(name)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok()
     };
     names.iter().copied().find(there)
 }
@@ -21,7 +26,8 @@ fn program(names: &[&'static str]) -> Option<&'static str> {
 /// Whether a program that makes dumps and the server are of one house: MariaDB's spells columns out that MySQL computes by itself.
 async fn of_one_house(program: &str, stores: &Stores) -> bool {
     let told = Command::new(program).arg("--version").output().unwrap().stdout;
-    let server: String = sqlx::query_scalar("SELECT VERSION()").fetch_one(&stores.mysql).await.unwrap();
+    let server: String =
+        sqlx::query_scalar("SELECT VERSION()").fetch_one(&stores.mysql).await.unwrap();
     server.contains("MariaDB") == String::from_utf8_lossy(&told).contains("MariaDB")
 }
 
@@ -41,7 +47,13 @@ fn client(program: &str, stores: &Stores, database: &str) -> Command {
 fn dump(program: &str, stores: &Stores, into: &Path) {
     let mut command = client(program, stores, &stores.prefix);
     // One moment of all tables, without holding anybody up.
-    command.args(["--single-transaction", "--quick", "--skip-lock-tables", "--hex-blob", "--no-tablespaces"]);
+    command.args([
+        "--single-transaction",
+        "--quick",
+        "--skip-lock-tables",
+        "--hex-blob",
+        "--no-tablespaces",
+    ]);
     let done = command.stdout(std::fs::File::create(into).unwrap()).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
@@ -72,10 +84,13 @@ async fn a_dump_is_restored_into_another_database_and_redis_laid_back_from_it() 
     let mut connection = MySqlConnection::connect(&stores.mysql_url).await.unwrap();
     connection.execute(AssertSqlSafe(format!("CREATE DATABASE {copy}"))).await.unwrap();
     connection.close().await.unwrap();
-    let loaded = client(shell, &stores, &copy).stdin(std::fs::File::open(&file).unwrap()).output().unwrap();
+    let loaded =
+        client(shell, &stores, &copy).stdin(std::fs::File::open(&file).unwrap()).output().unwrap();
     assert!(loaded.status.success(), "{}", String::from_utf8_lossy(&loaded.stderr));
-    stores.mysql_url = stores.mysql_url.replace(&format!("/{}?", stores.prefix), &format!("/{copy}?"));
-    stores.mysql = MySqlPoolOptions::new().max_connections(4).connect_lazy(&stores.mysql_url).unwrap();
+    stores.mysql_url =
+        stores.mysql_url.replace(&format!("/{}?", stores.prefix), &format!("/{copy}?"));
+    stores.mysql =
+        MySqlPoolOptions::new().max_connections(4).connect_lazy(&stores.mysql_url).unwrap();
     // Redis is newer than the dump, so it is emptied: nothing may be sold that MySQL does not know.
     stores.redis().await.ask(&["FLUSHALL"]).await;
     let recovered = crate::recovery::recover(&stores, &[]).await;

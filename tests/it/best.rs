@@ -34,11 +34,15 @@ fn pair() -> Value {
 async fn hall(world: &World, sections: &[(&str, u32, u32, i64)]) {
     let sections: Vec<_> = sections
         .iter()
-        .map(|(name, from, to, price)| json!({"name": name, "from": from, "to": to, "price": price}))
+        .map(
+            |(name, from, to, price)| json!({"name": name, "from": from, "to": to, "price": price}),
+        )
         .collect();
     let night = json!({"id": NIGHT, "starts_at": "2100-01-01T19:00:00.000Z", "sections": sections});
     world.queue(SHOW, fast_queue()).await;
-    world.concert(SHOW, json!({"title": "The show", "max_seats_per_user": 20, "schedules": [night]})).await;
+    world
+        .concert(SHOW, json!({"title": "The show", "max_seats_per_user": 20, "schedules": [night]}))
+        .await;
 }
 
 async fn the_best_seats_are_the_lowest_that_leave_nobody_alone(world: World) {
@@ -62,7 +66,11 @@ async fn the_best_seats_are_the_lowest_that_leave_nobody_alone(world: World) {
     // Two seats are left, but not side by side.
     best(api, &guest.token, &pair()).await.problem(409, "not_enough_seats");
     assert_eq!(
-        numbers(&best(api, &guest.token, &json!({"schedule_id": NIGHT, "quantity": 1})).await.expect(201)),
+        numbers(
+            &best(api, &guest.token, &json!({"schedule_id": NIGHT, "quantity": 1}))
+                .await
+                .expect(201)
+        ),
         [3]
     );
 }
@@ -103,7 +111,9 @@ async fn an_unsound_wish_changes_nothing(world: World) {
     }
     let many = json!({"schedule_id": NIGHT, "quantity": 21});
     best(api, &guest.token, &many).await.problem(422, "seat_limit_exceeded");
-    best(api, &guest.token, &json!({"schedule_id": "none", "quantity": 1})).await.problem(404, "not_found");
+    best(api, &guest.token, &json!({"schedule_id": "none", "quantity": 1}))
+        .await
+        .problem(404, "not_found");
     assert!(api.seats(&guest.token, NIGHT).await.iter().all(|status| status == "available"));
     best(api, "x", &pair()).await.problem(401, "invalid_queue_token");
 }
@@ -137,10 +147,14 @@ async fn a_large_hall_is_searched_to_its_end(world: World) {
     let api = &world.api;
     let guests = join_all((0..2).map(|_| api.active_guest(SHOW))).await;
     let wish = json!({"schedule_id": NIGHT, "quantity": 3, "section": "B"});
-    assert_eq!(numbers(&best(api, &guests[0].token, &wish).await.expect(201)), [9_991, 9_992, 9_993]);
+    assert_eq!(
+        numbers(&best(api, &guests[0].token, &wish).await.expect(201)),
+        [9_991, 9_992, 9_993]
+    );
     // Sell all of section A but one run of four, far behind: it is found, though it leaves a seat alone.
     let mut redis = world.stores.redis().await;
-    let key = redis.ask(&["KEYS", &format!("{}:*:s:{NIGHT}:seats", world.stores.prefix)]).await.list();
+    let key =
+        redis.ask(&["KEYS", &format!("{}:*:s:{NIGHT}:seats", world.stores.prefix)]).await.list();
     let key = key.into_iter().next().unwrap().text();
     for number in (1..=9_990).filter(|number| !(8_001..=8_004).contains(number)) {
         redis.ask(&["HSET", &key, &number.to_string(), "0123456789abcdefs"]).await;
@@ -162,7 +176,8 @@ async fn a_crowd_in_a_large_hall_gets_every_seat_once(world: World) {
     let guests = join_all((0..50).map(|_| api.active_guest(SHOW))).await;
     api.held(&guests[0].token, NIGHT, &[1]).await;
     let mut redis = world.stores.redis().await;
-    let key = redis.ask(&["KEYS", &format!("{}:*:s:{NIGHT}:seats", world.stores.prefix)]).await.list();
+    let key =
+        redis.ask(&["KEYS", &format!("{}:*:s:{NIGHT}:seats", world.stores.prefix)]).await.list();
     let key = key.into_iter().next().unwrap().text();
     for number in (1..=6_000).filter(|number| !(10..13).contains(&(number % 100))) {
         redis.ask(&["HSET", &key, &number.to_string(), "0123456789abcdefs"]).await;

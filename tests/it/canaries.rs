@@ -36,8 +36,9 @@ fn configured(stores: &Stores) -> Vec<String> {
         let userinfo = url.split_once("://").unwrap().1.split('@').next().unwrap();
         userinfo.split_once(':').unwrap().1.to_owned()
     };
-    let mut all =
-        [ADMIN_KEY, SERVICE_KEY, JWT_KEY, TOKEN_SECRET, OLD_TOKEN_SECRET].map(str::to_owned).to_vec();
+    let mut all = [ADMIN_KEY, SERVICE_KEY, JWT_KEY, TOKEN_SECRET, OLD_TOKEN_SECRET]
+        .map(str::to_owned)
+        .to_vec();
     all.extend([password(&stores.mysql_url), REDIS_USER.split_once(':').unwrap().1.to_owned()]);
     assert!(all.iter().all(|secret| secret.len() > 10), "{all:?}");
     all
@@ -54,8 +55,12 @@ fn jwt(user: &str) -> String {
 fn absent(canaries: &[String], place: &str, text: &str) {
     for canary in canaries {
         if let Some(at) = text.find(canary.as_str()) {
-            let (begin, end) = (text[..at].rfind('\n').map_or(0, |at| at + 1), text[at..].find('\n'));
-            panic!("{canary} is in {place}: {}", &text[begin..end.map_or(text.len(), |end| at + end)]);
+            let (begin, end) =
+                (text[..at].rfind('\n').map_or(0, |at| at + 1), text[at..].find('\n'));
+            panic!(
+                "{canary} is in {place}: {}",
+                &text[begin..end.map_or(text.len(), |end| at + end)]
+            );
         }
     }
 }
@@ -67,7 +72,8 @@ async fn no_secret_is_in_the_loudest_log_in_a_refusal_or_in_the_metrics() {
     for log in ["text", "json"] {
         let process = Process::start_with(&world.stores, &settings(log)).await;
         let canaries = speak(&process, configured(&world.stores)).await;
-        let metrics = process.api().keyless_admin_call(Method::GET, "/metrics").send().await.expect_text(200);
+        let metrics =
+            process.api().keyless_admin_call(Method::GET, "/metrics").send().await.expect_text(200);
         absent(&canaries, "the metrics", &metrics);
         eventually("the log is loud", async || process.log().contains("TRACE").then_some(())).await;
         process.terminate();
@@ -90,7 +96,11 @@ async fn speak(process: &Process, mut canaries: Vec<String>) -> Vec<String> {
     let join = api.post(&format!("/v1/queues/{SHOW}/tokens")).header("authorization", &bearer);
     let token = join.send().await.expect(201)["token"].as_str().unwrap().to_owned();
     let charge = |key: &str, bearer: &str, body: serde_json::Value| {
-        api.post("/v1/wallet/charges").header("authorization", bearer).user(&user).key(key).json(&body)
+        api.post("/v1/wallet/charges")
+            .header("authorization", bearer)
+            .user(&user)
+            .key(key)
+            .json(&body)
     };
     let by_service = format!("Bearer {SERVICE_KEY}");
     charge(&key, &by_service, json!({"amount": 5_000})).send().await.expect(201);
@@ -166,13 +176,16 @@ async fn no_secret_is_in_what_is_said_of_settings() {
     let usher = |args: &[&str], change: &[(&str, &str)]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_usher"));
         command.args(args).env_clear().envs(settings("text"));
-        command.env("USHER_REDIS_URL", stores.redis_url()).env("USHER_MYSQL_URL", &stores.mysql_url);
+        command
+            .env("USHER_REDIS_URL", stores.redis_url())
+            .env("USHER_MYSQL_URL", &stores.mysql_url);
         command
             .env("USHER_KEY_PREFIX", &stores.prefix)
             .env("USHER_PARTITIONS", "4")
             .env("USHER_ADMIN_KEY", ADMIN_KEY);
         let said = command.envs(change.iter().copied()).output().unwrap();
-        let text = [said.stdout, said.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        let text =
+            [said.stdout, said.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
         (said.status.code().unwrap(), text)
     };
     let (code, said) = usher(&["config", "check", "--connect"], &[]);

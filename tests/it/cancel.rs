@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 
 use crate::support::api::Guest;
 use crate::support::world::{fast_queue, night};
-use crate::support::{Answer, Api, NIGHT, SHOW, World, eventually, new_key, new_user, on_one_and_two};
+use crate::support::{
+    Answer, Api, NIGHT, SHOW, World, eventually, new_key, new_user, on_one_and_two,
+};
 
 on_one_and_two!(
     a_cancelled_reservation_gives_everything_back,
@@ -60,7 +62,10 @@ async fn a_cancelling_sent_again_gets_its_first_answer(world: World) {
     let first = cancel(api, &guest.user, &reservation, &key).await.expect(200);
     for _ in 0..3 {
         let again = cancel(api, &guest.user, &reservation, &key).await;
-        assert_eq!((again.expect(200), again.header("idempotency-replayed")), (first.clone(), Some("true")));
+        assert_eq!(
+            (again.expect(200), again.header("idempotency-replayed")),
+            (first.clone(), Some("true"))
+        );
     }
     cancel(api, &guest.user, &reservation, &new_key()).await.problem(409, "not_cancellable");
     // The key is this request's, and no other's.
@@ -105,7 +110,9 @@ async fn it_can_be_too_late_to_cancel(world: World) {
     ] {
         let mut date = night(9, 3_000);
         date["starts_at"] = json!(starts_at);
-        world.concert(SHOW, json!({"title": title, "cancel_until": until, "schedules": [date]})).await;
+        world
+            .concert(SHOW, json!({"title": title, "cancel_until": until, "schedules": [date]}))
+            .await;
         cancel(api, &guest.user, &reservation, &key).await.problem(403, "cancellation_closed");
     }
     assert_eq!(api.balance(&guest.user).await, 7_000);
@@ -118,7 +125,8 @@ async fn it_can_be_too_late_to_cancel(world: World) {
 
 async fn a_cancelled_seat_counts_no_more_and_is_sold_again(world: World) {
     world.queue(SHOW, fast_queue()).await;
-    let concert = json!({"title": "The show", "max_seats_per_user": 2, "schedules": [night(2, 3_000)]});
+    let concert =
+        json!({"title": "The show", "max_seats_per_user": 2, "schedules": [night(2, 3_000)]});
     world.concert(SHOW, concert).await;
     let api = &world.api;
     let (guest, reservation, _) = buyer(api, &[1, 2]).await;
@@ -136,7 +144,8 @@ async fn a_cancelled_seat_counts_no_more_and_is_sold_again(world: World) {
     state.await;
     // The same user may have two seats again.
     let ticket = api.join(SHOW, &guest.user).await.expect(201);
-    let again = Guest { user: guest.user.clone(), token: ticket["token"].as_str().unwrap().to_owned() };
+    let again =
+        Guest { user: guest.user.clone(), token: ticket["token"].as_str().unwrap().to_owned() };
     api.until_active(SHOW, &again).await;
     let second = api.held(&again.token, NIGHT, &[1, 2]).await;
     api.pay(&again.token, &second, &new_key()).await.expect(201);
@@ -182,11 +191,12 @@ async fn what_a_crash_left_behind_is_swept(world: World) {
         local r = cmsgpack.unpack(redis.call('HGET', KEYS[2], p.reservation)) r.status = 'cancelling'
         redis.call('HSET', KEYS[2], p.reservation, cmsgpack.pack(r))
         redis.call('ZADD', KEYS[3], 0, id) return 1";
-    let keys =
-        ["payments", "reservations", &format!("q:{SHOW}:due")].map(|name| world.stores.key(partition, name));
+    let keys = ["payments", "reservations", &format!("q:{SHOW}:due")]
+        .map(|name| world.stores.key(partition, name));
     redis.ask(&["EVAL", script, "3", &keys[0], &keys[1], &keys[2]]).await;
     eventually("the cancelling is driven to its end", || async {
-        let payment = api.get(&format!("/v1/payments/{id}")).user(&guest.user).send().await.expect(200);
+        let payment =
+            api.get(&format!("/v1/payments/{id}")).user(&guest.user).send().await.expect(200);
         (payment["status"] == "refunded").then_some(())
     })
     .await;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
-use usher::app::App;
-use usher::config::Config;
-use usher::shutdown::Shutdown;
+use usher::app::UsherApp;
+use usher::config::UsherConfig;
+use usher::shutdown::ShutdownSignal;
 
 use crate::support::{Cluster, NIGHT, SHOW, Stores, World, eventually, new_key, new_user};
 
@@ -19,7 +19,11 @@ async fn the_journey_and_the_giveaways_on_a_cluster() {
     // A node of a cluster is not a Redis of its own, and whoever says so is told what to say.
     let mut alone = args.clone();
     alone.stores.redis_url = Some(format!("redis://127.0.0.1:{}", cluster.ports[0]));
-    let refused = App::build(Config::new(&alone).unwrap(), Shutdown::new()).await.err().unwrap().to_string();
+    let refused = UsherApp::build(UsherConfig::new(&alone).unwrap(), ShutdownSignal::new())
+        .await
+        .err()
+        .unwrap()
+        .to_string();
     assert!(refused.contains("USHER_REDIS_URL must be redis-cluster://"), "{refused}");
 
     // Partitions stand on more than one primary, or this would show nothing.

@@ -15,10 +15,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
-use usher::app::App;
-use usher::config::Config;
+use usher::app::UsherApp;
+use usher::config::UsherConfig;
 use usher::config::args::ServeArgs;
-use usher::shutdown::Shutdown;
+use usher::shutdown::ShutdownSignal;
 
 use crate::support::certs::Authority;
 use crate::support::{
@@ -39,13 +39,20 @@ impl Line {
     }
 
     async fn two(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
-        let (send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        let (send, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         Self::Two(send)
     }
 
     /// Asks, and gives status and body.
-    async fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: Value) -> (u16, Value) {
+    async fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Value,
+    ) -> (u16, Value) {
         let uri = match self {
             Self::One(_) => path.to_owned(),
             Self::Two(_) => format!("https://localhost{path}"),
@@ -80,21 +87,28 @@ impl Line {
     async fn buys(&mut self, seat: u32) {
         let user = new_user();
         let joined = format!("/v1/queues/{SHOW}/tokens");
-        let (status, ticket) = self.ask("POST", &joined, &[("usher-user", &user)], Value::Null).await;
+        let (status, ticket) =
+            self.ask("POST", &joined, &[("usher-user", &user)], Value::Null).await;
         assert_eq!(status, 201, "{ticket}");
         let token = ticket["token"].as_str().unwrap().to_owned();
         let poll = format!("/v1/queues/{SHOW}/tokens/me");
         let deadline = std::time::Instant::now() + PATIENCE;
-        while self.ask("GET", &poll, &[("queue-token", &token)], Value::Null).await.1["status"] != "active" {
+        while self.ask("GET", &poll, &[("queue-token", &token)], Value::Null).await.1["status"]
+            != "active"
+        {
             assert!(std::time::Instant::now() < deadline);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let hold = json!({"schedule_id": NIGHT, "seats": [seat]});
-        let (status, held) = self.ask("POST", "/v1/reservations", &[("queue-token", &token)], hold).await;
+        let (status, held) =
+            self.ask("POST", "/v1/reservations", &[("queue-token", &token)], hold).await;
         assert_eq!(status, 201, "{held}");
         let key = new_key();
         let charge = [("usher-user", user.as_str()), ("idempotency-key", &key)];
-        assert_eq!(self.ask("POST", "/v1/wallet/charges", &charge, json!({"amount": 1_000})).await.0, 201);
+        assert_eq!(
+            self.ask("POST", "/v1/wallet/charges", &charge, json!({"amount": 1_000})).await.0,
+            201
+        );
         let key = new_key();
         let pay = [("queue-token", token.as_str()), ("idempotency-key", &key)];
         let (status, paid) =
@@ -122,7 +136,8 @@ async fn with(stores: &Stores, change: impl FnOnce(&mut ServeArgs)) -> Instance 
 async fn to_end(mut stream: TcpStream) -> String {
     let mut bytes = Vec::new();
     // A reset is an end as well.
-    let _end = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("it is closed");
+    let _end =
+        tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("it is closed");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -143,7 +158,9 @@ async fn encrypted(
     let mut config = usher::tls::client(Some(&authority.file)).unwrap();
     config.alpn_protocols = protocol.map(<[u8]>::to_vec).into_iter().collect();
     let stream = TcpStream::connect(address(to)).await.unwrap();
-    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream).await
+    TlsConnector::from(Arc::new(config))
+        .connect(ServerName::try_from("localhost").unwrap(), stream)
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -189,7 +206,8 @@ async fn a_purchase_over_tls_whose_certificate_is_renewed() {
     // Half written: what was stays.
     std::fs::write(&files.chain, "half a certifi").unwrap();
     new.sign(dir.path(), "listener", &["localhost"]);
-    eventually("the new certificate is shown", || async { encrypted(to, &new, None).await.ok() }).await;
+    eventually("the new certificate is shown", || async { encrypted(to, &new, None).await.ok() })
+        .await;
     assert!(encrypted(to, &old, None).await.is_err());
     kept.buys(5).await;
     Line::two(encrypted(to, &new, Some(b"h2")).await.unwrap()).await.buys(6).await;
@@ -209,7 +227,9 @@ async fn a_certificate_that_is_none_is_told_at_the_start() {
         let mut args = stores.args();
         args.listen.tls_cert_file = chain.to_str().map(str::to_owned);
         args.listen.tls_key_file = key.to_str().map(str::to_owned);
-        let outcome = Box::pin(App::build(Config::new(&args).unwrap(), Shutdown::new())).await;
+        let outcome =
+            Box::pin(UsherApp::build(UsherConfig::new(&args).unwrap(), ShutdownSignal::new()))
+                .await;
         let error = outcome.err().expect("it must not start").to_string();
         assert!(error.starts_with("TLS: "), "{error}");
     }
@@ -259,7 +279,8 @@ async fn slow_and_greedy_clients_are_let_go_and_others_served() {
     let said = to_end(slow_body).await;
     assert!(said.starts_with("HTTP/1.1 503") && said.contains("overloaded"), "{said}");
     assert_eq!(api.balance(&user).await, 0);
-    let metrics = api.keyless_admin_call(reqwest::Method::GET, "/metrics").send().await.expect_text(200);
+    let metrics =
+        api.keyless_admin_call(reqwest::Method::GET, "/metrics").send().await.expect_text(200);
     assert!(metrics.contains("usher_connections "), "{metrics}");
     instance.stop().await;
 }
@@ -267,7 +288,8 @@ async fn slow_and_greedy_clients_are_let_go_and_others_served() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_address_has_its_share_and_the_rest_is_told_at_once() {
     let stores = Stores::new().await;
-    let instance = with(&stores, |args| args.http.max_connections_per_address = Some("3".into())).await;
+    let instance =
+        with(&stores, |args| args.http.max_connections_per_address = Some("3".into())).await;
     let mut held = Vec::new();
     for _ in 0..3 {
         let mut line = Line::one(plain(&instance).await).await;
@@ -283,11 +305,14 @@ async fn one_address_has_its_share_and_the_rest_is_told_at_once() {
     held.pop();
     eventually("a place is free again", || async {
         let mut stream = plain(&instance).await;
-        let asked = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        let asked = stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .await;
         (asked.is_ok() && to_end(stream).await.starts_with("HTTP/1.1 200")).then_some(())
     })
     .await;
     let admin = Api::new(vec![[instance.public.clone(), instance.admin.clone()]]);
-    let metrics = admin.keyless_admin_call(reqwest::Method::GET, "/metrics").send().await.expect_text(200);
+    let metrics =
+        admin.keyless_admin_call(reqwest::Method::GET, "/metrics").send().await.expect_text(200);
     assert!(metrics.contains("usher_connections_refused_total{reason=\"address\"}"), "{metrics}");
 }

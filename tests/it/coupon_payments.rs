@@ -74,7 +74,8 @@ pub(crate) async fn audit(stores: &Stores) -> i64 {
     let matched = "SELECT COUNT(*) FROM coupon_issues i JOIN payments p ON p.id = i.payment_id AND p.coupon_issue_id = i.id \
          AND p.coupon_id = i.coupon_id AND p.user_id = i.user_id WHERE p.status = 'confirmed' AND i.used_at IS NOT NULL";
     assert_eq!(stores.count(matched).await, used, "used issues and the payments that used them");
-    let paid = "SELECT COUNT(*) FROM payments WHERE status = 'confirmed' AND coupon_issue_id IS NOT NULL";
+    let paid =
+        "SELECT COUNT(*) FROM payments WHERE status = 'confirmed' AND coupon_issue_id IS NOT NULL";
     assert_eq!(stores.count(paid).await, used, "payments with a coupon and used issues");
     let cheaper = "SELECT COUNT(*) FROM payments WHERE status = 'confirmed' AND discount > 0";
     assert_eq!(stores.count(cheaper).await, used, "discounts and used issues");
@@ -95,8 +96,10 @@ async fn a_coupon_makes_a_payment_cheaper_once(world: World) {
     let twins = join_all((0..10).map(|_| pay(api, &guest.token, &reservation, &issue, &key))).await;
     for twin in &twins {
         let payment = twin.expect(201);
-        let expected = (&json!(PRICE), &json!(OFF), &json!(PRICE - OFF), &json!(30_000 - PRICE + OFF));
-        let told = (&payment["amount"], &payment["discount"], &payment["paid"], &payment["balance_after"]);
+        let expected =
+            (&json!(PRICE), &json!(OFF), &json!(PRICE - OFF), &json!(30_000 - PRICE + OFF));
+        let told =
+            (&payment["amount"], &payment["discount"], &payment["paid"], &payment["balance_after"]);
         assert_eq!((told, &payment["status"]), (expected, &json!("confirmed")));
     }
     assert!(is_used(api, &guest.user).await);
@@ -110,7 +113,10 @@ async fn a_coupon_makes_a_payment_cheaper_once(world: World) {
     let full = api.pay(token, &other, &new_key()).await.expect(201);
     assert_eq!((&full["discount"], &full["paid"]), (&json!(0), &json!(PRICE)));
     assert_eq!(audit(&world.stores).await, 1);
-    let at = world.stores.count("SELECT TIMESTAMPDIFF(SECOND, issued_at, used_at) FROM coupon_issues").await;
+    let at = world
+        .stores
+        .count("SELECT TIMESTAMPDIFF(SECOND, issued_at, used_at) FROM coupon_issues")
+        .await;
     assert!((0..60).contains(&at), "{at}");
 }
 
@@ -129,7 +135,12 @@ async fn a_coupon_that_does_not_apply_leaves_everything_as_it_was(world: World) 
     }
     assert_eq!(api.balance(&guest.user).await, 30_000);
     assert!(!is_used(api, &guest.user).await && !is_used(api, &other.user).await);
-    let held = api.get(&format!("/v1/reservations/{reservation}")).user(&guest.user).send().await.expect(200);
+    let held = api
+        .get(&format!("/v1/reservations/{reservation}"))
+        .user(&guest.user)
+        .send()
+        .await
+        .expect(200);
     assert_eq!(held["status"], "held");
     // A cause that is gone: the same key again.
     let key = new_key();
@@ -146,7 +157,9 @@ async fn a_declined_payment_gives_its_coupon_back(world: World) {
     let (guest, issue, reservation) = shopper(&world, 1, PRICE - OFF - 1).await;
     let key = new_key();
     for _ in 0..3 {
-        pay(api, &guest.token, &reservation, &issue, &key).await.problem(402, "insufficient_balance");
+        pay(api, &guest.token, &reservation, &issue, &key)
+            .await
+            .problem(402, "insufficient_balance");
         assert!(!is_used(api, &guest.user).await);
     }
     assert_eq!(audit(&world.stores).await, 0);
@@ -220,9 +233,11 @@ async fn an_overdue_payment_gives_its_coupon_back(world: World) {
     let (guest, issue, reservation) = shopper(&world, 1, 30_000).await;
     // A wallet of the wrong type stops the flow between the take and the debit.
     let user: uuid::Uuid = guest.user.parse().expect("a user");
-    let partitions = usher::partition::Partitions::new(crate::support::servers::PARTITIONS).expect("few");
+    let partitions =
+        usher::partition::PartitionCount::new(crate::support::servers::PARTITIONS).expect("few");
     let partition = partitions.of(usher::ids::UserId::from(user).slot()).get();
-    let (ops, aside) = (world.stores.key(partition, "wallet_ops"), world.stores.key(partition, "aside"));
+    let (ops, aside) =
+        (world.stores.key(partition, "wallet_ops"), world.stores.key(partition, "aside"));
     let mut redis = world.stores.redis().await;
     redis.try_ask(&["RENAME", &ops, &aside]).await;
     redis.ask(&["SET", &ops, "x"]).await;
@@ -233,8 +248,7 @@ async fn an_overdue_payment_gives_its_coupon_back(world: World) {
     redis.try_ask(&["RENAME", &aside, &ops]).await;
     // Bring the due moment on.
     let due = world.stores.key(world.stores.partition_of(SHOW), &format!("q:{SHOW}:due"));
-    let now =
-        "for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZADD', KEYS[1], 0, id) end";
+    let now = "for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZADD', KEYS[1], 0, id) end";
     redis.try_ask(&["EVAL", now, "1", &due]).await;
     world.stores.at_rest().await;
     assert!(!is_used(api, &guest.user).await);
@@ -261,7 +275,8 @@ async fn a_cancelled_reservation_gives_its_coupon_back(world: World) {
     claim().await.problem(403, "condition_not_met");
     let key = new_key();
     for _ in 0..2 {
-        let cancel = api.post(&format!("/v1/reservations/{reservation}/cancel")).user(&guest.user).key(&key);
+        let cancel =
+            api.post(&format!("/v1/reservations/{reservation}/cancel")).user(&guest.user).key(&key);
         assert_eq!(cancel.send().await.expect(200)["status"], "cancelled");
     }
     assert!(!is_used(api, &guest.user).await);

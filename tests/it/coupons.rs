@@ -37,8 +37,9 @@ fn open(total: Value) -> Value {
 
 async fn put(world: &World, coupon: &Value) -> Value {
     let made = world.api.put(&format!("/admin/coupons/{COUPON}"), coupon).await.expect(200);
-    let same =
-        |body: &Value| ["title", "total_quantity", "issue_ends_at"].iter().all(|k| body[*k] == coupon[*k]);
+    let same = |body: &Value| {
+        ["title", "total_quantity", "issue_ends_at"].iter().all(|k| body[*k] == coupon[*k])
+    };
     world.everywhere(&format!("/v1/coupons/{COUPON}"), same).await;
     made
 }
@@ -62,7 +63,10 @@ async fn issued_in_redis(world: &World) -> BTreeMap<Vec<u8>, Vec<u8>> {
 
 async fn issued_in_mysql(world: &World) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let rows: Vec<(uuid::Uuid, uuid::Uuid)> =
-        sqlx::query_as("SELECT user_id, id FROM coupon_issues").fetch_all(&world.stores.mysql).await.unwrap();
+        sqlx::query_as("SELECT user_id, id FROM coupon_issues")
+            .fetch_all(&world.stores.mysql)
+            .await
+            .unwrap();
     rows.into_iter().map(|(user, id)| (user.as_bytes().to_vec(), id.as_bytes().to_vec())).collect()
 }
 
@@ -70,7 +74,8 @@ async fn issued_in_mysql(world: &World) -> BTreeMap<Vec<u8>, Vec<u8>> {
 async fn a_crowd_gets_exactly_the_quota(world: World) {
     put(&world, &open(json!(500))).await;
     let users: Vec<String> = (0..3_000).map(|_| new_user()).collect();
-    let asks: Vec<_> = (0..5_000).map(|n| ask(&world.api, &users[(n * 7 + n / 3_000) % 3_000])).collect();
+    let asks: Vec<_> =
+        (0..5_000).map(|n| ask(&world.api, &users[(n * 7 + n / 3_000) % 3_000])).collect();
     let mut issues = BTreeMap::<String, BTreeSet<String>>::new();
     let (mut made, mut repeated) = (0, 0);
     let mut answers = futures::stream::iter(asks).buffer_unordered(256);
@@ -103,7 +108,8 @@ async fn a_crowd_gets_exactly_the_quota(world: World) {
     // Everybody again, on every instance: winners get theirs, the others nothing.
     for at in 0..world.api.instances() {
         let api = world.api.only(at);
-        let again = futures::stream::iter(users.iter().map(|user| ask(&api, user))).buffer_unordered(128);
+        let again =
+            futures::stream::iter(users.iter().map(|user| ask(&api, user))).buffer_unordered(128);
         for (user, answer) in users.iter().zip(again.collect::<Vec<_>>().await) {
             let _ = user;
             match answer.status {
@@ -121,7 +127,10 @@ async fn a_crowd_gets_exactly_the_quota(world: World) {
     assert_eq!(coupon.header("cache-control"), Some("public, max-age=1"));
     let coupon = coupon.expect(200);
     assert_eq!((&coupon["status"], &coupon["issued_quantity"]), (&json!("sold_out"), &json!(500)));
-    assert_eq!((&coupon["id"], &coupon["type"]), (&json!(COUPON), &json!("first_come_first_served")));
+    assert_eq!(
+        (&coupon["id"], &coupon["type"]),
+        (&json!(COUPON), &json!("first_come_first_served"))
+    );
 }
 
 async fn a_winner_has_one_issue_for_ever(world: World) {
@@ -192,7 +201,10 @@ async fn the_window_follows_redis_clock(world: World) {
     }
     assert!(early > 0 && late > 0, "both edges were met");
     let floor = |time: DateTime<Utc>| time.timestamp_millis();
-    assert!(issued.iter().all(|at| floor(*at) >= floor(starts) && floor(*at) < floor(ends)), "{issued:?}");
+    assert!(
+        issued.iter().all(|at| floor(*at) >= floor(starts) && floor(*at) < floor(ends)),
+        "{issued:?}"
+    );
     let status = world.api.get(&format!("/v1/coupons/{COUPON}")).send().await.expect(200);
     assert_eq!(
         (&status["status"], status["issued_quantity"].as_u64()),
@@ -239,7 +251,9 @@ async fn a_raised_quota_holds_everywhere_at_once(world: World) {
                 match (&won, answer.status) {
                     (None, 201 | 200) => won = Some(answer.body["id"].clone()),
                     (None, _) => drop(answer.problem(409, "sold_out")),
-                    (Some(id), _) => assert_eq!(answer.expect(200)["id"], *id, "a winner stays one"),
+                    (Some(id), _) => {
+                        assert_eq!(answer.expect(200)["id"], *id, "a winner stays one")
+                    }
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -247,7 +261,11 @@ async fn a_raised_quota_holds_everywhere_at_once(world: World) {
         });
         let total = 3 + 20 * (round + 1);
         let raise = async {
-            world.api.put(&format!("/admin/coupons/{COUPON}"), &open(json!(total))).await.expect(200);
+            world
+                .api
+                .put(&format!("/admin/coupons/{COUPON}"), &open(json!(total)))
+                .await
+                .expect(200);
             // What is raised is open when the call returns, on each instance.
         };
         let (won, ()) = tokio::join!(join_all(asks), raise);
@@ -359,16 +377,29 @@ async fn bad_input_of_every_field_is_named() {
     let world = World::start(1).await;
     for (field, values) in [
         ("title", vec![json!(""), json!("x".repeat(256)), json!("a\nb"), json!(5), Value::Null]),
-        ("total_quantity", vec![json!(0), json!(-1), json!(1.5), json!("5"), json!(1_000_000_001_u64)]),
+        (
+            "total_quantity",
+            vec![json!(0), json!(-1), json!(1.5), json!("5"), json!(1_000_000_001_u64)],
+        ),
         (
             "discount_amount",
-            vec![json!(0), json!(-5), json!(1.5), json!("5"), json!(9_007_199_254_740_992_u64), Value::Null],
+            vec![
+                json!(0),
+                json!(-5),
+                json!(1.5),
+                json!("5"),
+                json!(9_007_199_254_740_992_u64),
+                Value::Null,
+            ],
         ),
         (
             "min_available_amount",
             vec![json!(-1), json!(1.5), json!("5"), json!(9_007_199_254_740_992_u64), Value::Null],
         ),
-        ("issue_starts_at", vec![json!("soon"), json!(5), Value::Null, json!("1969-12-31T23:59:59Z")]),
+        (
+            "issue_starts_at",
+            vec![json!("soon"), json!(5), Value::Null, json!("1969-12-31T23:59:59Z")],
+        ),
         (
             "issue_ends_at",
             vec![
@@ -401,13 +432,25 @@ async fn bad_input_of_every_field_is_named() {
     let user = new_user();
     for path in ["/v1/coupons/none", "/v1/coupons/a%20b", "/v1/coupons/%7Bp1%7D"] {
         world.api.get(path).send().await.problem(404, "not_found");
-        world.api.post(&format!("{path}/issues")).user(&user).send().await.problem(404, "not_found");
+        world
+            .api
+            .post(&format!("{path}/issues"))
+            .user(&user)
+            .send()
+            .await
+            .problem(404, "not_found");
     }
     put(&world, &open(json!(5))).await;
     let path = format!("/v1/coupons/{COUPON}/issues");
     world.api.post(&path).send().await.problem(401, "unauthenticated");
     world.api.get("/v1/coupons/issues/mine").send().await.problem(401, "unauthenticated");
-    world.api.get("/v1/coupons/issues/mine?limit=0").user(&user).send().await.problem(422, "invalid_request");
+    world
+        .api
+        .get("/v1/coupons/issues/mine?limit=0")
+        .user(&user)
+        .send()
+        .await
+        .problem(422, "invalid_request");
     assert_eq!(issued_in_redis(&world).await.len(), 0);
 }
 

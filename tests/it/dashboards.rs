@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use usher::telemetry::{Kind, Metric};
+use usher::telemetry::{Metric, MetricKind};
 
 /// Every dashboard, by the name of its file.
 fn boards() -> Vec<(String, Value)> {
@@ -47,8 +47,9 @@ fn names(expression: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     };
     let metrics = words(expression).into_iter().filter(|word| word.starts_with("usher_")).collect();
     let grouped = expression.split(" by (").skip(1).filter_map(|rest| rest.split(')').next());
-    let matched =
-        matchers(expression).flat_map(|text| text.split(", ")).filter_map(|it| it.split('=').next());
+    let matched = matchers(expression)
+        .flat_map(|text| text.split(", "))
+        .filter_map(|it| it.split('=').next());
     let labels = grouped.chain(matched).flat_map(words).filter(|word| !word.is_empty()).collect();
     (metrics, labels)
 }
@@ -56,9 +57,9 @@ fn names(expression: &str) -> (BTreeSet<String>, BTreeSet<String>) {
 /// The metric that a name of Prometheus belongs to: histograms have three names.
 fn metric(name: &str) -> Option<Metric> {
     Metric::ALL.iter().copied().find(|metric| match metric.kind() {
-        Kind::Histogram => {
-            ["_bucket", "_sum", "_count"].iter().any(|end| name == format!("{}{end}", metric.name()))
-        }
+        MetricKind::Histogram => ["_bucket", "_sum", "_count"]
+            .iter()
+            .any(|end| name == format!("{}{end}", metric.name())),
         _ => name == metric.name(),
     })
 }
@@ -72,8 +73,8 @@ fn every_panel_draws_metrics_and_labels_that_exist() {
             let (metrics, labels) = names(expression);
             assert!(!metrics.is_empty(), "{board}, {title}: {expression}");
             for name in &metrics {
-                let metric =
-                    metric(name).unwrap_or_else(|| panic!("{board}, {title}: {name} does not exist"));
+                let metric = metric(name)
+                    .unwrap_or_else(|| panic!("{board}, {title}: {name} does not exist"));
                 for label in &labels {
                     let known = metric.labels().contains(&label.as_str())
                         || ["le", "instance", "job"].contains(&label.as_str());
@@ -94,20 +95,36 @@ fn every_board_is_as_the_linter_wants_it() {
         let source = &list[0];
         assert_eq!(
             (&source["name"], &source["label"], &source["type"], &source["query"]),
-            (&json!("datasource"), &json!("Data source"), &json!("datasource"), &json!("prometheus")),
+            (
+                &json!("datasource"),
+                &json!("Data source"),
+                &json!("datasource"),
+                &json!("prometheus")
+            ),
             "{name}"
         );
-        for (nth, (variable, label)) in [("job", "Job"), ("instance", "Instance")].into_iter().enumerate() {
+        for (nth, (variable, label)) in
+            [("job", "Job"), ("instance", "Instance")].into_iter().enumerate()
+        {
             let found = &list[nth + 1];
-            assert_eq!((&found["name"], &found["label"]), (&json!(variable), &json!(label)), "{name}");
+            assert_eq!(
+                (&found["name"], &found["label"]),
+                (&json!(variable), &json!(label)),
+                "{name}"
+            );
         }
         for variable in &list[1..] {
             let seen = ["type", "multi", "allValue", "refresh"].map(|key| variable[key].clone());
             // 2: again when the time range changes.
-            assert_eq!(seen, [json!("query"), json!(true), json!(".+"), json!(2)], "{name}, {variable}");
+            assert_eq!(
+                seen,
+                [json!("query"), json!(true), json!(".+"), json!(2)],
+                "{name}, {variable}"
+            );
             assert_eq!(variable["datasource"]["uid"], "${datasource}", "{name}");
         }
-        let mut ids: Vec<_> = board["panels"].as_array().unwrap().iter().map(|panel| &panel["id"]).collect();
+        let mut ids: Vec<_> =
+            board["panels"].as_array().unwrap().iter().map(|panel| &panel["id"]).collect();
         let many = ids.len();
         ids.sort_by_key(|id| id.as_u64());
         ids.dedup();
@@ -122,7 +139,10 @@ fn every_panel_is_as_the_linter_wants_it() {
     assert!(panels.len() > 50);
     for (board, panel) in panels {
         let title = panel["title"].as_str().unwrap();
-        assert!(!title.is_empty() && !panel["description"].as_str().unwrap().is_empty(), "{board}, {title}");
+        assert!(
+            !title.is_empty() && !panel["description"].as_str().unwrap().is_empty(),
+            "{board}, {title}"
+        );
         assert!(panel["fieldConfig"]["defaults"]["unit"].is_string(), "{board}, {title}");
         assert_eq!(panel["datasource"]["uid"], "${datasource}", "{board}, {title}");
         let all = expressions(&panel);
@@ -136,17 +156,22 @@ fn every_panel_is_as_the_linter_wants_it() {
             // Rates are over the interval that Grafana knows to hold enough samples.
             for function in ["rate(", "irate("] {
                 for (at, _) in expression.match_indices(function) {
-                    let range = expression[at..].split('[').nth(1).and_then(|rest| rest.split(']').next());
+                    let range =
+                        expression[at..].split('[').nth(1).and_then(|rest| rest.split(']').next());
                     assert_eq!(range, Some("$__rate_interval"), "{place}");
                 }
             }
             // Nobody draws a bare counter.
-            for (at, _) in names_in_order(&expression).filter(|(_, name)| name.ends_with("_total")) {
+            for (at, _) in names_in_order(&expression).filter(|(_, name)| name.ends_with("_total"))
+            {
                 let before = &expression[..at];
                 assert!(["rate(", "increase("].iter().any(|it| before.ends_with(it)), "{place}");
             }
             if expression.contains("histogram_quantile(") {
-                assert!(expression.contains("sum by (le") && expression.contains("_bucket{"), "{place}");
+                assert!(
+                    expression.contains("sum by (le") && expression.contains("_bucket{"),
+                    "{place}"
+                );
             }
         }
     }
@@ -170,7 +195,14 @@ fn every_metric_is_drawn_somewhere() {
         .filter_map(|name| metric(&name))
         .map(|metric| metric.name().to_owned())
         .collect();
-    let missing: Vec<_> =
-        Metric::ALL.iter().map(|metric| metric.name()).filter(|name| !drawn.contains(*name)).collect();
-    assert_eq!(missing, ["usher_queue_promoted_total"], "admitted_total draws promotions and joins together");
+    let missing: Vec<_> = Metric::ALL
+        .iter()
+        .map(|metric| metric.name())
+        .filter(|name| !drawn.contains(*name))
+        .collect();
+    assert_eq!(
+        missing,
+        ["usher_queue_promoted_total"],
+        "admitted_total draws promotions and joins together"
+    );
 }

@@ -52,14 +52,21 @@ async fn what_a_constraint_refuses_is_put_aside_alone(world: World) {
         api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
     });
     futures::future::join_all(buyers).await;
-    eventually("the letter is put aside", || async { (letters(stores).await == 1).then_some(()) }).await;
+    eventually("the letter is put aside", || async { (letters(stores).await == 1).then_some(()) })
+        .await;
     stores.at_rest().await;
     // Of all that was confirmed with it, one event is missing.
     assert_eq!(stores.count("SELECT COUNT(*) FROM payments WHERE status = 'confirmed'").await, 9);
-    assert_eq!(stores.count("SELECT COUNT(*) FROM reservations WHERE status = 'confirmed'").await, 8);
+    assert_eq!(
+        stores.count("SELECT COUNT(*) FROM reservations WHERE status = 'confirmed'").await,
+        8
+    );
     assert_eq!(stores.count("SELECT COUNT(*) FROM wallet_entries").await, 18);
     let (listed, printed) = dead_letters(stores, &["list"]).await;
-    assert!(listed && printed.contains("events [") && printed.contains("Duplicate entry"), "{printed}");
+    assert!(
+        listed && printed.contains("events [") && printed.contains("Duplicate entry"),
+        "{printed}"
+    );
     assert!(printed.ends_with("1 dead letters\n"), "{printed}");
 
     let (retried, printed) = dead_letters(stores, &["retry"]).await;
@@ -68,8 +75,10 @@ async fn what_a_constraint_refuses_is_put_aside_alone(world: World) {
         .execute(&stores.mysql)
         .await
         .unwrap();
-    let place: (u16, u64) =
-        sqlx::query_as("SELECT partition_id, n FROM dead_letters").fetch_one(&stores.mysql).await.unwrap();
+    let place: (u16, u64) = sqlx::query_as("SELECT partition_id, n FROM dead_letters")
+        .fetch_one(&stores.mysql)
+        .await
+        .unwrap();
     let (_, printed) =
         dead_letters(stores, &["retry", "--only", &format!("{}:{}", place.0, place.1 + 1)]).await;
     assert_eq!(printed, "0 applied, 0 refused\n", "another one was named");
@@ -93,11 +102,11 @@ async fn what_can_not_be_read_is_put_aside(world: World) {
         }
     }
     let expected = i64::from(3 * PARTITIONS);
-    eventually("all are put aside", || async { (letters(stores).await == expected).then_some(()) }).await;
+    eventually("all are put aside", || async { (letters(stores).await == expected).then_some(()) })
+        .await;
     let facts = stores.audit().await;
     assert_eq!(facts.wallets.values().sum::<i64>(), 1_200);
-    let unread =
-        "SELECT COUNT(*) FROM dead_letters WHERE events IS NULL AND payload = 'not a word of MessagePack'";
+    let unread = "SELECT COUNT(*) FROM dead_letters WHERE events IS NULL AND payload = 'not a word of MessagePack'";
     assert_eq!(stores.count(unread).await, expected);
     let (retried, printed) = dead_letters(stores, &["retry"]).await;
     assert!(!retried && printed == format!("0 applied, {expected} refused\n"), "{printed}");
@@ -110,10 +119,14 @@ async fn what_has_changed_since_stays(world: World) {
     let refuse = "ALTER TABLE wallet_entries ADD CONSTRAINT no_600 CHECK (amount <> 600)";
     sqlx::query(refuse).execute(&stores.mysql).await.unwrap();
     api.charge(&user, 600).await;
-    eventually("the letter is put aside", || async { (letters(stores).await == 1).then_some(()) }).await;
+    eventually("the letter is put aside", || async { (letters(stores).await == 1).then_some(()) })
+        .await;
     api.charge(&user, 50).await;
     stores.at_rest().await;
-    sqlx::query("ALTER TABLE wallet_entries DROP CONSTRAINT no_600").execute(&stores.mysql).await.unwrap();
+    sqlx::query("ALTER TABLE wallet_entries DROP CONSTRAINT no_600")
+        .execute(&stores.mysql)
+        .await
+        .unwrap();
     let (retried, printed) = dead_letters(stores, &["retry"]).await;
     assert!(retried, "{printed}");
     let facts = stores.audit().await;
@@ -124,7 +137,7 @@ async fn what_has_changed_since_stays(world: World) {
 async fn a_gap_stops_its_partition(world: World) {
     let (api, stores) = (&world.api, &world.stores);
     let user = new_user();
-    let partition = usher::partition::Partitions::new(PARTITIONS)
+    let partition = usher::partition::PartitionCount::new(PARTITIONS)
         .unwrap()
         .of(user.parse::<usher::ids::UserId>().unwrap().slot())
         .get();
@@ -137,12 +150,16 @@ async fn a_gap_stops_its_partition(world: World) {
         let other = new_user();
         api.charge(&other, 10).await;
         tokio::time::sleep(std::time::Duration::from_millis(150)).await;
-        (stores.count("SELECT COUNT(*) FROM wallet_entries WHERE amount = 10").await >= 3).then_some(())
+        (stores.count("SELECT COUNT(*) FROM wallet_entries WHERE amount = 10").await >= 3)
+            .then_some(())
     });
     elsewhere.await;
     assert_eq!(stores.count("SELECT COUNT(*) FROM wallet_entries WHERE amount = 2").await, 0);
     assert_eq!(letters(stores).await, 0, "a gap is nobody's letter");
-    assert!(redis.ask(&["XLEN", &stores.key(partition, "outbox")]).await.int() > 0, "and nothing is trimmed");
+    assert!(
+        redis.ask(&["XLEN", &stores.key(partition, "outbox")]).await.int() > 0,
+        "and nothing is trimmed"
+    );
 }
 
 /// In a rolling upgrade over a schema change an old instance may meet entries of a new one: it leaves them where they are, and so nothing is lost.
@@ -152,7 +169,7 @@ async fn what_a_newer_release_wrote_is_kept_for_it(world: World) {
     api.charge(&user, 1).await;
     stores.audit().await;
     let slot = user.parse::<usher::ids::UserId>().unwrap().slot();
-    let partition = usher::partition::Partitions::new(PARTITIONS).unwrap().of(slot).get();
+    let partition = usher::partition::PartitionCount::new(PARTITIONS).unwrap().of(slot).get();
     let (mut redis, outbox) = (stores.redis().await, stores.key(partition, "outbox"));
     let n = redis.ask(&["INCR", &stores.key(partition, "seq")]).await.int();
     redis.ask(&["XADD", &outbox, &format!("{n}-0"), "v2", "whatever it will be"]).await;
@@ -160,7 +177,8 @@ async fn what_a_newer_release_wrote_is_kept_for_it(world: World) {
     api.charge(&user, 2).await;
     eventually("another partition is written", || async {
         api.charge(&new_user(), 10).await;
-        (stores.count("SELECT COUNT(*) FROM wallet_entries WHERE amount = 10").await >= 3).then_some(())
+        (stores.count("SELECT COUNT(*) FROM wallet_entries WHERE amount = 10").await >= 3)
+            .then_some(())
     })
     .await;
     assert_eq!(letters(stores).await, 0, "it is nobody's letter");

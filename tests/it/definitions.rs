@@ -55,7 +55,11 @@ async fn a_seat_that_is_free_can_be_taken_away(world: World) {
         Some(())
     })
     .await;
-    assert!(changed.elapsed() < std::time::Duration::from_secs(2), "it took {:?}", changed.elapsed());
+    assert!(
+        changed.elapsed() < std::time::Duration::from_secs(2),
+        "it took {:?}",
+        changed.elapsed()
+    );
     api.held(&guest.token, NIGHT, &[49]).await;
 }
 
@@ -87,9 +91,11 @@ async fn a_settings_change_is_shown(world: World) {
             queue["opens_at"] == "2100-01-01T00:00:00.000Z" && queue["mode"] == "prequeue"
         })
         .await;
-    let queue = world.api.admin_call(reqwest::Method::GET, "/admin/queues/show").send().await.expect(200);
+    let queue =
+        world.api.admin_call(reqwest::Method::GET, "/admin/queues/show").send().await.expect(200);
     let settings: &Value = &queue["settings"];
     assert_eq!((&settings["max_active"], &settings["claim_seconds"]), (&json!(7), &json!(60)));
-    let queues = world.api.admin_call(reqwest::Method::GET, "/admin/queues").send().await.expect(200);
+    let queues =
+        world.api.admin_call(reqwest::Method::GET, "/admin/queues").send().await.expect(200);
     assert_eq!(queues["items"].as_array().unwrap().len(), 1);
 }

@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use usher::config::args::ServeArgs;
 
-use crate::support::{Answer, Api, Instance, NIGHT, SHOW, Stores, World, eventually, new_key, new_user};
+use crate::support::{
+    Answer, Api, Instance, NIGHT, SHOW, Stores, World, eventually, new_key, new_user,
+};
 
 fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
@@ -36,7 +38,11 @@ fn refused(answers: &[Answer], status: u16, code: &str) -> usize {
     let refused: Vec<_> = answers.iter().filter(|answer| answer.status == status).collect();
     for answer in &refused {
         answer.problem(status, code);
-        assert!(answer.header("retry-after").is_some_and(|seconds| seconds.parse::<u32>().unwrap() >= 1));
+        assert!(
+            answer
+                .header("retry-after")
+                .is_some_and(|seconds| seconds.parse::<u32>().unwrap() >= 1)
+        );
     }
     refused.len()
 }
@@ -143,7 +149,9 @@ async fn when_too_much_is_being_answered_joins_go_first_and_payments_last() {
     relays.mysql.up();
     for answer in join_all(hanging.into_inner().unwrap()).await {
         let answer = answer.unwrap();
-        assert!([201, 202].contains(&answer.status) || answer.as_problem(503, "overloaded").is_ok());
+        assert!(
+            [201, 202].contains(&answer.status) || answer.as_problem(503, "overloaded").is_ok()
+        );
     }
     eventually("joins are taken again", || async {
         [200, 201].contains(&api.join(SHOW, &new_user()).await.status).then_some(())
@@ -162,7 +170,11 @@ const SECRET: &str = "0x1a2b";
 
 async fn verifier() -> Verifier {
     type Fields = std::collections::HashMap<String, String>;
-    async fn verify(State(asked): State<Arc<AtomicUsize>>, headers: HeaderMap, body: String) -> Json<Value> {
+    async fn verify(
+        State(asked): State<Arc<AtomicUsize>>,
+        headers: HeaderMap,
+        body: String,
+    ) -> Json<Value> {
         asked.fetch_add(1, Ordering::SeqCst);
         assert_eq!(headers["content-type"], "application/x-www-form-urlencoded");
         let fields: Fields = form_urlencoded::parse(body.as_bytes()).into_owned().collect();
@@ -183,7 +195,10 @@ async fn verifier() -> Verifier {
 }
 
 fn challenged(api: &Api, token: &str) -> impl Future<Output = Answer> {
-    api.post(&format!("/v1/queues/{SHOW}/tokens")).user(&new_user()).header("usher-challenge", token).send()
+    api.post(&format!("/v1/queues/{SHOW}/tokens"))
+        .user(&new_user())
+        .header("usher-challenge", token)
+        .send()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -216,7 +231,10 @@ async fn robots_stay_outside() {
     api.post(&format!("/waiting/{SHOW}/place")).send().await.problem(403, "forbidden");
     let told = metrics(api).await;
     for outcome in ["missing", "failed", "passed", "unavailable"] {
-        assert!(told.contains(&format!("usher_challenges_total{{outcome=\"{outcome}\"}}")), "{told}");
+        assert!(
+            told.contains(&format!("usher_challenges_total{{outcome=\"{outcome}\"}}")),
+            "{told}"
+        );
     }
 }
 
@@ -253,12 +271,15 @@ async fn pages_of_listed_origins_may_call_and_no_others() {
     let closed = Instance::start_with(&args).await;
     args.http.cors_origins = text(OURS);
     let open = Instance::start_with(&args).await;
-    let api = |instance: &Instance| Api::new(vec![[instance.public.clone(), instance.admin.clone()]]);
+    let api =
+        |instance: &Instance| Api::new(vec![[instance.public.clone(), instance.admin.clone()]]);
     let (closed, open) = (api(&closed), api(&open));
     let preflight = async |api: &Api, origin: &str| {
         let call = api.call(Method::OPTIONS, "/v1/payments").header("origin", origin);
         let call = call.header("access-control-request-method", "POST");
-        call.header("access-control-request-headers", "queue-token,idempotency-key,content-type").send().await
+        call.header("access-control-request-headers", "queue-token,idempotency-key,content-type")
+            .send()
+            .await
     };
     let allowed = preflight(&open, OURS).await;
     assert_eq!(allowed.header("access-control-allow-origin"), Some(OURS));
@@ -266,9 +287,14 @@ async fn pages_of_listed_origins_may_call_and_no_others() {
     assert!(headers.contains("queue-token") && headers.contains("idempotency-key"), "{headers}");
     assert_eq!(allowed.header("access-control-allow-credentials"), None);
     assert!(allowed.header("x-request-id").is_some());
-    for other in ["https://evil.example", "http://shop.example", "https://shop.example.evil.example", "null"]
+    for other in
+        ["https://evil.example", "http://shop.example", "https://shop.example.evil.example", "null"]
     {
-        assert_eq!(preflight(&open, other).await.header("access-control-allow-origin"), None, "{other}");
+        assert_eq!(
+            preflight(&open, other).await.header("access-control-allow-origin"),
+            None,
+            "{other}"
+        );
     }
     // Refusals can be read by the page, too: it wants to know when to come back.
     let refusal = open.get("/v1/wallet").header("origin", OURS).send().await;
@@ -281,7 +307,11 @@ async fn pages_of_listed_origins_may_call_and_no_others() {
     }
     assert_eq!(preflight(&closed, OURS).await.header("access-control-allow-origin"), None);
     let admin = open.admin_call(Method::GET, "/admin/queues").header("origin", OURS).send().await;
-    assert_eq!(admin.header("access-control-allow-origin"), None, "operators' pages are the console's own");
+    assert_eq!(
+        admin.header("access-control-allow-origin"),
+        None,
+        "operators' pages are the console's own"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

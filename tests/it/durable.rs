@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use sqlx::{MySql, Transaction};
 use usher::config::args::ServeArgs;
 
-use crate::support::{Answer, Api, Lose, NIGHT, Relays, SHOW, Stores, World, eventually, new_key, new_user};
+use crate::support::{
+    Answer, Api, Lose, NIGHT, Relays, SHOW, Stores, World, eventually, new_key, new_user,
+};
 
 /// What comes of every call that changes something durable, and how many rows of it MySQL has right after its answer.
 const CALLS: [(&str, u16, &str); 7] = [
@@ -45,7 +47,9 @@ impl Way {
             }
             "pay" => return api.pay(&self.token, &self.reservation, &self.keys[2]).await,
             "facts" => {
-                return api.put(&format!("/admin/users/{user}/facts"), &json!({"login_days": 7})).await;
+                return api
+                    .put(&format!("/admin/users/{user}/facts"), &json!({"login_days": 7}))
+                    .await;
             }
             "cancel" => format!("/v1/reservations/{}/cancel", self.reservation),
             "issue" => "/v1/coupons/spring/issues".to_owned(),
@@ -75,8 +79,7 @@ async fn furnished(world: World) -> World {
         times.as_object_mut().unwrap().extend(other.as_object().unwrap().clone());
         times
     };
-    let coupon =
-        json!({"title": "Spring", "total_quantity": 10, "discount_amount": 100, "min_available_amount": 100});
+    let coupon = json!({"title": "Spring", "total_quantity": 10, "discount_amount": 100, "min_available_amount": 100});
     let coupon = merged(times(["issue_starts_at", "issue_ends_at"]), coupon);
     world.api.put("/admin/coupons/spring", &coupon).await.expect(200);
     let reward = json!({"title": "Daily", "active": true, "conditions": [], "reward": {"kind": "points", "amount": 5}});
@@ -157,7 +160,10 @@ async fn what_is_late_is_202_and_final_when_asked_again() {
         answer.expect(if name == "issue" { 200 } else { 201 });
         assert_eq!(answer.header("idempotency-replayed").is_some(), replayed, "{name}");
     }
-    assert_eq!(world.api.get(&path).user(&way.user).send().await.expect(200)["status"], "confirmed");
+    assert_eq!(
+        world.api.get(&path).user(&way.user).send().await.expect(200)["status"],
+        "confirmed"
+    );
     let lock = hold_writers(&world.stores).await;
     way.call(&world.api, "cancel").await.expect(202);
     lock.rollback().await.unwrap();
@@ -184,7 +190,8 @@ async fn the_writer_may_be_on_the_other_instance() {
     assert!(relays.mysql.struck() > 0, "the first instance tried to write");
     // A crowd that waits is served by one who looks.
     let before = relays.mysql.requests();
-    join_all((0..400).map(async |_| mute.charge_as(&new_user(), 10, &new_key()).await.expect(201))).await;
+    join_all((0..400).map(async |_| mute.charge_as(&new_user(), 10, &new_key()).await.expect(201)))
+        .await;
     let asked = relays.mysql.requests() - before;
     assert!(asked < 200, "{asked} requests to MySQL for 400 charges");
 }
@@ -223,7 +230,8 @@ async fn who_has_lost_redis_while_waiting_does_not_know() {
     let lock = hold_writers(&world.stores).await;
     let (api, asked) = (world.api.clone(), (user.clone(), key.clone()));
     let waits = tokio::spawn(async move { api.charge_as(&asked.0, 700, &asked.1).await });
-    eventually("Redis has it", || async { (world.api.balance(&user).await == 700).then_some(()) }).await;
+    eventually("Redis has it", || async { (world.api.balance(&user).await == 700).then_some(()) })
+        .await;
     // Nothing tells when the numbers that are waited for were read; a cut before that would be a case of its own, with the same answer.
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     relays.redis.cut();

@@ -28,7 +28,8 @@ async fn a_ledger_tells_all_kinds_newest_first(world: World) {
     let guest = api.active_guest(SHOW).await;
     assert_eq!(page(api, &guest.user, "").await, json!({"items": [], "next": null}));
     api.charge(&guest.user, 10_000).await;
-    let used = api.post("/v1/wallet/uses").user(&guest.user).key(&new_key()).json(&json!({"amount": 500}));
+    let used =
+        api.post("/v1/wallet/uses").user(&guest.user).key(&new_key()).json(&json!({"amount": 500}));
     used.send().await.expect(201);
     let reservation = api.held(&guest.token, NIGHT, &[1]).await;
     api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
@@ -87,7 +88,9 @@ async fn nothing_is_missing_while_mysql_can_not_write(world: World) {
 async fn pages_are_sound_or_refused(world: World) {
     let api = &world.api;
     let user = new_user();
-    for query in ["?limit=0", "?limit=501", "?limit=x", "?before=x", "?before=-1", "?before=", "?page=2"] {
+    for query in
+        ["?limit=0", "?limit=501", "?limit=x", "?before=x", "?before=-1", "?before=", "?page=2"]
+    {
         let path = format!("/v1/wallet/entries{query}");
         api.get(&path).user(&user).send().await.problem(422, "invalid_request");
     }
@@ -113,7 +116,10 @@ async fn pages_are_sound_or_refused(world: World) {
         }
         let whole: BTreeSet<_> = seen.iter().copied().collect();
         assert_eq!(seen.len(), whole.len(), "no line twice");
-        assert!(seen.iter().rev().copied().eq(1..=i64::try_from(seen.len()).unwrap()), "no gap: {seen:?}");
+        assert!(
+            seen.iter().rev().copied().eq(1..=i64::try_from(seen.len()).unwrap()),
+            "no gap: {seen:?}"
+        );
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     writer.await.unwrap();

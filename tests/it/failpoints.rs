@@ -35,9 +35,11 @@ async fn a_process_dies_before_a_script_or_after_it() {
 async fn a_step_is_held_until_the_test_lets_it_go() {
     let (stores, dir) = (Stores::new().await, TempDir::new("it-failpoint").unwrap());
     let go = dir.path().join("go");
-    let process =
-        Process::start_failing(&stores, &format!("wallet/charge.before=1*return(until {})", go.display()))
-            .await;
+    let process = Process::start_failing(
+        &stores,
+        &format!("wallet/charge.before=1*return(until {})", go.display()),
+    )
+    .await;
     let (api, user) = (process.api(), new_user());
     let held = tokio::spawn({
         let (api, user) = (api.clone(), user.clone());

@@ -45,7 +45,10 @@ const ISSUE_EDGES: [Edge; 6] = [
 ];
 
 /// Walks all edges.
-async fn each<T, F: Future<Output = ()>>(edges: impl IntoIterator<Item = T>, walk: impl Fn(T) -> F) {
+async fn each<T, F: Future<Output = ()>>(
+    edges: impl IntoIterator<Item = T>,
+    walk: impl Fn(T) -> F,
+) {
     futures::stream::iter(edges).map(walk).buffer_unordered(AT_ONCE).collect::<()>().await;
 }
 
@@ -137,15 +140,17 @@ async fn a_coupon_is_issued_once_wherever_the_process_dies() {
         let mut two = coupon(1_000, 0);
         two["total_quantity"] = json!(2);
         let set_up = async |api: &Api| drop(api.put("/admin/coupons/off", &two).await.expect(200));
-        let ask =
-            async |api: &Api, user: &str| api.post("/v1/coupons/off/issues").user(user).try_send().await.ok();
+        let ask = async |api: &Api, user: &str| {
+            api.post("/v1/coupons/off/issues").user(user).try_send().await.ok()
+        };
         let first = die_at(edge, &stores, set_up, async |api| ask(api, &user).await).await;
         let rows = stores.count("SELECT COUNT(*) FROM coupon_issues").await;
         check_left_behind(edge, &stores, rows).await;
 
         let process = Process::start(&stores).await;
         let api = process.api();
-        let again = ask(&api, &user).await.expect("an answer").expect(if edge.done { 200 } else { 201 });
+        let again =
+            ask(&api, &user).await.expect("an answer").expect(if edge.done { 200 } else { 201 });
         if let Some(first) = first {
             assert_eq!(first.expect(201), again, "{}", edge.point);
         }
@@ -161,8 +166,14 @@ async fn a_coupon_is_issued_once_wherever_the_process_dies() {
 }
 
 /// The steps of a payment that is confirmed, or of one that the wallet refuses, up to its end.
-const FORTH: [&str; 6] =
-    ["payment/begin", "coupons/take", "wallet/debit", "payment/confirm", "coupons/settle", "payment/settled"];
+const FORTH: [&str; 6] = [
+    "payment/begin",
+    "coupons/take",
+    "wallet/debit",
+    "payment/confirm",
+    "coupons/settle",
+    "payment/settled",
+];
 const BACK: [&str; 7] = [
     "payment/begin",
     "coupons/take",

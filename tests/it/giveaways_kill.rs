@@ -17,13 +17,12 @@ fn address(process: &Process) -> [String; 2] {
     [process.public.clone(), process.admin.clone()]
 }
 
-/// 5,000 requests of 3,000 users for 500 coupons on two processes, one of which is killed on the way. `USHER_CROWD_SEEDS` says for how many seeds,
-/// `USHER_CROWD_SEED` from which one on.
+/// 5,000 requests of 3,000 users for 500 coupons on two processes, one of which is killed on the way.
+/// The first seed is `USHER_TEST_SEED`; `USHER_COUPON_RUNS` says how many runs follow (2 if unset).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_gets_exactly_the_quota_though_one_process_is_killed() {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
-    let first = number("USHER_CROWD_SEED").unwrap_or_else(|| rand::random::<u32>().into());
-    let seeds = number("USHER_CROWD_SEEDS").unwrap_or(2);
+    let seeds = std::env::var("USHER_COUPON_RUNS").map_or(2, |text| text.parse().unwrap());
+    let first = crate::support::test_seed();
     for seed in first..first + seeds {
         println!("seed {seed}");
         crowd(seed).await;
@@ -70,7 +69,10 @@ async fn crowd(seed: u64) {
         }
         match answer {
             Some(answer) if [200, 201].contains(&answer.status) => {
-                issues.entry(user).or_default().insert(answer.body["id"].as_str().expect("an id").into());
+                issues
+                    .entry(user)
+                    .or_default()
+                    .insert(answer.body["id"].as_str().expect("an id").into());
             }
             Some(answer) => drop(answer.problem(409, "sold_out")),
             None => lost.push(user),
@@ -86,7 +88,10 @@ async fn crowd(seed: u64) {
     while let Some((user, answer)) = again.next().await {
         match answer.status {
             200 | 201 => {
-                issues.entry(user).or_default().insert(answer.body["id"].as_str().expect("an id").into());
+                issues
+                    .entry(user)
+                    .or_default()
+                    .insert(answer.body["id"].as_str().expect("an id").into());
             }
             _ => drop(answer.problem(409, "sold_out")),
         }
@@ -95,10 +100,16 @@ async fn crowd(seed: u64) {
     assert!(issues.values().all(|ids| ids.len() == 1), "seed {seed}: one issue each");
     stores.at_rest().await;
     let rows: Vec<(uuid::Uuid, uuid::Uuid)> =
-        sqlx::query_as("SELECT user_id, id FROM coupon_issues").fetch_all(&stores.mysql).await.expect("rows");
-    let written: BTreeMap<_, _> = rows.iter().map(|(user, id)| (user.to_string(), id.to_string())).collect();
-    let told: BTreeMap<_, _> =
-        issues.into_iter().filter_map(|(user, ids)| Some((user, ids.into_iter().next()?))).collect();
+        sqlx::query_as("SELECT user_id, id FROM coupon_issues")
+            .fetch_all(&stores.mysql)
+            .await
+            .expect("rows");
+    let written: BTreeMap<_, _> =
+        rows.iter().map(|(user, id)| (user.to_string(), id.to_string())).collect();
+    let told: BTreeMap<_, _> = issues
+        .into_iter()
+        .filter_map(|(user, ids)| Some((user, ids.into_iter().next()?)))
+        .collect();
     assert_eq!((rows.len(), written), (500, told), "seed {seed}");
     let key = stores.key(stores.partition_of("off"), "c:off:issues");
     assert_eq!(stores.redis().await.ask(&["HLEN", &key]).await.int(), 500, "seed {seed}");
@@ -205,6 +216,9 @@ async fn a_reward_is_paid_exactly_once_though_the_process_is_killed() {
     stores.audit().await;
     let count = async |query| stores.count(query).await;
     assert_eq!(count("SELECT COUNT(*) FROM reward_claims WHERE status = 'success'").await, 300);
-    assert_eq!(count("SELECT COUNT(*) FROM wallet_entries WHERE kind = 'reward' AND amount = 70").await, 300);
+    assert_eq!(
+        count("SELECT COUNT(*) FROM wallet_entries WHERE kind = 'reward' AND amount = 70").await,
+        300
+    );
     assert_eq!(count("SELECT COUNT(*) FROM wallets WHERE balance = 70").await, 300);
 }

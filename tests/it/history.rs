@@ -132,17 +132,27 @@ impl Caller {
     ) -> Option<Answer> {
         let began = Instant::now();
         // Some callers don't wait for the answer: then what became of it is unknown.
-        let patience =
-            if self.random.random_bool(0.03) { Duration::from_millis(1) } else { Duration::from_secs(20) };
+        let patience = if self.random.random_bool(0.03) {
+            Duration::from_millis(1)
+        } else {
+            Duration::from_secs(20)
+        };
         let answer = timeout(patience, call).await.ok();
         let ended = Instant::now();
         for (thing, op) in about {
             let ret = answer.as_ref().and_then(|answer| read(answer, *thing));
             // Refused before it was about the thing at all.
-            if ret.is_none() && answer.as_ref().is_some_and(|answer| (400..500).contains(&answer.status)) {
+            if ret.is_none()
+                && answer.as_ref().is_some_and(|answer| (400..500).contains(&answer.status))
+            {
                 continue;
             }
-            self.log.push(Call { thing: *thing, op: op.clone(), began, end: ret.map(|ret| (ended, ret)) });
+            self.log.push(Call {
+                thing: *thing,
+                op: op.clone(),
+                began,
+                end: ret.map(|ret| (ended, ret)),
+            });
         }
         answer
     }
@@ -167,7 +177,8 @@ impl Caller {
                 self.call(&[(wallet, Op::Take(amount))], call, balance).await;
             }
             _ => {
-                self.call(&[(wallet, Op::Read)], api.get("/v1/wallet").user(&user).send(), balance).await;
+                self.call(&[(wallet, Op::Read)], api.get("/v1/wallet").user(&user).send(), balance)
+                    .await;
             }
         }
     }
@@ -260,12 +271,11 @@ pub(crate) fn check<S: SequentialSpec<Op = Op, Ret = Ret> + Clone>(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_seat_and_every_wallet_changes_by_one_call_at_a_time() {
-    let seed: u64 =
-        std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
-    eprintln!("SEED={seed}");
+    let seed = crate::support::test_seed();
     let world = World::start(2).await;
     world.queue(SHOW, fast_queue()).await;
-    let concert = json!({"title": "The show", "max_seats_per_user": 100, "schedules": [night(SEATS, PRICE)]});
+    let concert =
+        json!({"title": "The show", "max_seats_per_user": 100, "schedules": [night(SEATS, PRICE)]});
     world.concert(SHOW, concert).await;
     let mut tasks = Vec::new();
     for user in 0..3_usize {
@@ -287,7 +297,10 @@ async fn every_seat_and_every_wallet_changes_by_one_call_at_a_time() {
             Thing::Seat(_) => check(Seat::Free, calls),
             Thing::Wallet(_) => check(Wallet(0), calls),
         };
-        assert!(sound, "SEED={seed}: no order of these calls makes {thing:?}: {calls:#?}");
+        assert!(
+            sound,
+            "USHER_TEST_SEED={seed}: no order of these calls makes {thing:?}: {calls:#?}"
+        );
     }
     world.stores.audit().await;
 }
@@ -303,8 +316,10 @@ fn the_check_sees_a_seat_held_twice_and_a_lost_update() {
     assert!(!check(Seat::Free, &twice));
     let once = [call(0, Op::Hold(0), 0, 5, Ret::Done), call(1, Op::Hold(1), 3, 8, Ret::Refused)];
     assert!(check(Seat::Free, &once));
-    let stale = [call(0, Op::Hold(0), 0, 5, Ret::Done), call(1, Op::Read, 6, 8, Ret::Status("available"))];
+    let stale =
+        [call(0, Op::Hold(0), 0, 5, Ret::Done), call(1, Op::Read, 6, 8, Ret::Status("available"))];
     assert!(!check(Seat::Free, &stale));
-    let lost = [call(0, Op::Add(5), 0, 5, Ret::Balance(5)), call(1, Op::Add(7), 3, 8, Ret::Balance(7))];
+    let lost =
+        [call(0, Op::Add(5), 0, 5, Ret::Balance(5)), call(1, Op::Add(7), 3, 8, Ret::Balance(7))];
     assert!(!check(Wallet(0), &lost));
 }

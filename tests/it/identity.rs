@@ -26,7 +26,9 @@ impl Issuer {
 
     fn bearer(&self, user: &str, seconds: i64, audience: &str) -> String {
         let header = json!({"alg": "EdDSA", "kid": self.kid});
-        bearer(&header, &claims(user, seconds, audience), |message| self.pair.sign(message).as_ref().to_vec())
+        bearer(&header, &claims(user, seconds, audience), |message| {
+            self.pair.sign(message).as_ref().to_vec()
+        })
     }
 }
 
@@ -91,7 +93,9 @@ async fn a_jwt_is_its_users_and_keys_change_with_their_file() {
     let join = api.post(&format!("/v1/queues/{SHOW}/tokens")).header("authorization", &good);
     let token = join.send().await.expect(201)["token"].as_str().unwrap().to_owned();
     let poll = |bearer: String| {
-        api.get(&format!("/v1/queues/{SHOW}/tokens/me")).token(&token).header("authorization", &bearer)
+        api.get(&format!("/v1/queues/{SHOW}/tokens/me"))
+            .token(&token)
+            .header("authorization", &bearer)
     };
     poll(good.clone()).send().await.expect(200);
     poll(old.bearer(&other, 60, "usher")).send().await.problem(403, "wrong_user");
@@ -127,7 +131,8 @@ async fn every_source_at_once_and_every_kind_of_key() {
     let stores = Stores::new().await;
     let random = SystemRandom::new();
     let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
-    let p256 = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap();
+    let p256 = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random)
+        .unwrap();
     let point = p256.public_key().as_ref();
     let edwards = Issuer::new("e");
     let set = json!({"keys": [
@@ -154,15 +159,20 @@ async fn every_source_at_once_and_every_kind_of_key() {
         })
     };
     let by_rsa = format!("Bearer {BY_RSA}");
-    for (token, whose) in
-        [(edwards.bearer(&user, 600, "any"), &user[..]), (by_p256("p"), &user[..]), (by_rsa, USER_OF_RSA)]
-    {
+    for (token, whose) in [
+        (edwards.bearer(&user, 600, "any"), &user[..]),
+        (by_p256("p"), &user[..]),
+        (by_rsa, USER_OF_RSA),
+    ] {
         assert_eq!(wallet(&token).send().await.expect(200)["user_id"], whose);
         // Whoever says both must mean the same.
         wallet(&token).user(whose).send().await.expect(200);
         wallet(&token).user(&other).send().await.problem(401, "unauthenticated");
     }
-    assert_eq!(api.get("/v1/wallet").user(&other).send().await.expect(200)["user_id"], other.as_str());
+    assert_eq!(
+        api.get("/v1/wallet").user(&other).send().await.expect(200)["user_id"],
+        other.as_str()
+    );
     let service = format!("Bearer {SERVICE}");
     assert_eq!(wallet(&service).user(&other).send().await.expect(200)["user_id"], other.as_str());
     wallet(&service).send().await.problem(401, "unauthenticated");
@@ -194,10 +204,10 @@ async fn a_secret_signs_for_one_audience_and_issuer_and_a_time() {
     let api = Api::new(vec![[instance.public.clone(), instance.admin.clone()]]);
     let user = new_user();
     let header = json!({"alg": "HS256"});
-    let good =
-        json!({"sub": user, "exp": now() + 600, "nbf": now(), "aud": ["other", "usher"], "iss": ISSUER});
-    let status =
-        async |token: String| api.get("/v1/wallet").header("authorization", &token).send().await.status;
+    let good = json!({"sub": user, "exp": now() + 600, "nbf": now(), "aud": ["other", "usher"], "iss": ISSUER});
+    let status = async |token: String| {
+        api.get("/v1/wallet").header("authorization", &token).send().await.status
+    };
     assert_eq!(status(by_hmac(SECRET.as_bytes(), &header, &good)).await, 200);
     for (name, value) in [
         ("exp", json!(now() - 600)),
@@ -215,7 +225,11 @@ async fn a_secret_signs_for_one_audience_and_issuer_and_a_time() {
     }
     assert_eq!(status(by_hmac(b"another secret of the same kind!", &header, &good)).await, 401);
     for alg in ["none", "HS512", "RS256", "EdDSA"] {
-        assert_eq!(status(by_hmac(SECRET.as_bytes(), &json!({"alg": alg}), &good)).await, 401, "{alg}");
+        assert_eq!(
+            status(by_hmac(SECRET.as_bytes(), &json!({"alg": alg}), &good)).await,
+            401,
+            "{alg}"
+        );
     }
     instance.stop().await;
 }

@@ -30,7 +30,10 @@ async fn the_whole_journey(world: World) {
     assert_eq!(held["seats"][1], json!({"number": 13, "section": "A", "price": 7_000}));
     let reservation = held["id"].as_str().unwrap();
     let seats = api.seats(token, NIGHT).await;
-    assert_eq!((seats[10].as_str(), seats[11].as_str(), seats[12].as_str()), ("available", "held", "held"));
+    assert_eq!(
+        (seats[10].as_str(), seats[11].as_str(), seats[12].as_str()),
+        ("available", "held", "held")
+    );
 
     api.charge(&user, 20_000).await;
     let key = new_key();
@@ -42,16 +45,26 @@ async fn the_whole_journey(world: World) {
     assert_eq!(api.balance(&user).await, 6_000);
 
     // The slot is used up, so its token opens nothing more.
-    api.get("/v1/concerts/show/schedules").token(token).send().await.problem(410, "queue_token_expired");
+    api.get("/v1/concerts/show/schedules")
+        .token(token)
+        .send()
+        .await
+        .problem(410, "queue_token_expired");
     api.poll(SHOW, token).await.problem(410, "queue_token_expired");
     api.hold(token, NIGHT, &[14]).await.problem(410, "queue_token_expired");
 
     // The payment's row is there soon.
     let count = "SELECT COUNT(*) FROM payments WHERE status = 'confirmed' AND amount = 14000 AND balance_after = 6000";
-    eventually("the payment's row", || async { (world.stores.count(count).await == 1).then_some(()) }).await;
+    eventually("the payment's row", || async {
+        (world.stores.count(count).await == 1).then_some(())
+    })
+    .await;
     let facts = world.stores.audit().await;
     assert_eq!(facts.sold.len(), 2);
-    assert_eq!(facts.payments.values().next().unwrap().id.to_string(), payment["id"].as_str().unwrap());
+    assert_eq!(
+        facts.payments.values().next().unwrap().id.to_string(),
+        payment["id"].as_str().unwrap()
+    );
     assert_eq!(facts.reservations.values().next().unwrap().id.to_string(), reservation);
     assert_eq!(facts.wallets.values().collect::<Vec<_>>(), [&6_000]);
     assert_eq!(world.stores.count("SELECT COUNT(*) FROM wallet_entries").await, 2);
@@ -79,7 +92,12 @@ async fn what_was_bought_can_still_be_read(world: World) {
         let stranger = api.active_guest(SHOW).await;
         api.get(&path).token(&stranger.token).send().await.problem(404, "not_found");
         api.get(&path).user(&stranger.user).send().await.problem(404, "not_found");
-        api.get(&path).user(&stranger.user).token(&guest.token).send().await.problem(403, "wrong_user");
+        api.get(&path)
+            .user(&stranger.user)
+            .token(&guest.token)
+            .send()
+            .await
+            .problem(403, "wrong_user");
     }
 
     // A reply that was lost is given again, although the token is used up by then.

@@ -87,7 +87,11 @@ async fn nothing_was_lost(stores: &Stores, payers: &[Payer], answers: &[(usize, 
     assert_eq!(balances + confirmed * PRICE, i64::from(GUESTS) * CHARGED, "money is conserved");
     assert_eq!(facts.sold.len(), usize::try_from(confirmed).unwrap(), "a seat for each payment");
     let ends = facts.payments_that_are("confirmed") + facts.payments_that_are("voided");
-    assert_eq!(ends, facts.payments.len(), "every wallet could pay, so every payment is one of these");
+    assert_eq!(
+        ends,
+        facts.payments.len(),
+        "every wallet could pay, so every payment is one of these"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,7 +105,8 @@ async fn a_process_killed_in_the_middle_of_payments_loses_nothing() {
     let mut cut_off = 0;
     for share in [40, 10, 5] {
         let api = Api::new(vec![[process.public.clone(), process.admin.clone()]]);
-        let answers = pay_until(&api, &rest, rest.len() / share, async || process.kill().await).await;
+        let answers =
+            pay_until(&api, &rest, rest.len() / share, async || process.kill().await).await;
         let lost: Vec<usize> =
             answers.iter().filter(|(_, answer)| answer.is_none()).map(|(at, _)| *at).collect();
         lost_in_all += lost.len();
@@ -109,16 +114,21 @@ async fn a_process_killed_in_the_middle_of_payments_loses_nothing() {
         process = Process::start(&stores).await;
         let (mut again, mut done) = (Vec::new(), Vec::new());
         for (at, payer) in rest.into_iter().enumerate() {
-            let asks_again = lost.iter().position(|lost| *lost == at).is_some_and(|nth| nth % 4 != 0);
+            let asks_again =
+                lost.iter().position(|lost| *lost == at).is_some_and(|nth| nth % 4 != 0);
             if asks_again { again.push(payer) } else { done.push((at, payer)) }
         }
         for (at, payer) in done {
-            let answer = answers.iter().find(|(answered, _)| *answered == at).and_then(|(_, it)| it.clone());
+            let answer =
+                answers.iter().find(|(answered, _)| *answered == at).and_then(|(_, it)| it.clone());
             all.push((payer, answer));
         }
         rest = again;
     }
-    assert!(lost_in_all > 10 && cut_off > 0, "the kills hit nothing: {lost_in_all} lost, {cut_off} cut off");
+    assert!(
+        lost_in_all > 10 && cut_off > 0,
+        "the kills hit nothing: {lost_in_all} lost, {cut_off} cut off"
+    );
     let api = Api::new(vec![[process.public.clone(), process.admin.clone()]]);
     for (at, answer) in pay_until(&api, &rest, 0, async || {}).await {
         let answer = answer.expect("nobody is killed any more");
@@ -147,7 +157,8 @@ async fn one_of_two_processes_killed_in_the_middle_of_payments_loses_nothing() {
     .await;
 
     let mut answers = pay_until(&api, &payers, 30, async || victim.kill().await).await;
-    let lost: Vec<usize> = answers.iter().filter(|(_, answer)| answer.is_none()).map(|(at, _)| *at).collect();
+    let lost: Vec<usize> =
+        answers.iter().filter(|(_, answer)| answer.is_none()).map(|(at, _)| *at).collect();
     assert!(!lost.is_empty(), "the kill came too late to hit anything");
     // Half of those who heard nothing ask the survivor, which takes up what the other left.
     for at in lost.iter().step_by(2) {

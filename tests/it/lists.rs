@@ -79,7 +79,11 @@ async fn every_step_is_seen_at_once(world: World) {
         let reservation = held(api, &guest.token, NIGHT, &[seat]).await;
         let newest = async |status: &str| {
             let list = mine(api, &guest.user, "").await;
-            assert_eq!(list["items"].as_array().unwrap().len(), seat as usize, "none missing, none twice");
+            assert_eq!(
+                list["items"].as_array().unwrap().len(),
+                seat as usize,
+                "none missing, none twice"
+            );
             assert_eq!(
                 (&list["items"][0]["id"], &list["items"][0]["status"]),
                 (&json!(reservation), &json!(status))
@@ -90,7 +94,11 @@ async fn every_step_is_seen_at_once(world: World) {
             tokio::time::sleep(std::time::Duration::from_millis(1_020)).await;
             newest("expired").await;
         } else {
-            api.delete(&format!("/v1/reservations/{reservation}")).user(&guest.user).send().await.expect(204);
+            api.delete(&format!("/v1/reservations/{reservation}"))
+                .user(&guest.user)
+                .send()
+                .await
+                .expect(204);
             newest("released").await;
         }
     }
@@ -104,7 +112,11 @@ async fn own_reservations_come_in_pages(world: World) {
     for seat in 1..=11 {
         made.insert(0, held(api, &guest.token, NIGHT, &[seat]).await);
         if seat % 3 == 0 {
-            api.delete(&format!("/v1/reservations/{}", made[0])).user(&guest.user).send().await.expect(204);
+            api.delete(&format!("/v1/reservations/{}", made[0]))
+                .user(&guest.user)
+                .send()
+                .await
+                .expect(204);
         }
     }
     let (mut seen, mut next) = (Vec::new(), String::new());
@@ -132,7 +144,11 @@ async fn an_operator_pages_through_a_concert(world: World) {
         api.charge(&guest.user, 1_000).await;
         let reservation = held(api, &guest.token, NIGHT, &[seat]).await;
         if seat % 3 == 0 {
-            api.delete(&format!("/v1/reservations/{reservation}")).user(&guest.user).send().await.expect(204);
+            api.delete(&format!("/v1/reservations/{reservation}"))
+                .user(&guest.user)
+                .send()
+                .await
+                .expect(204);
         } else {
             api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
         }
@@ -148,8 +164,14 @@ async fn an_operator_pages_through_a_concert(world: World) {
         }
     }
     assert_eq!(seen, made);
-    assert_eq!(column(&admin_page(api, "?limit=3").await, "status"), ["released", "confirmed", "confirmed"]);
-    api.admin_call(Method::GET, "/admin/concerts/none/reservations").send().await.problem(404, "not_found");
+    assert_eq!(
+        column(&admin_page(api, "?limit=3").await, "status"),
+        ["released", "confirmed", "confirmed"]
+    );
+    api.admin_call(Method::GET, "/admin/concerts/none/reservations")
+        .send()
+        .await
+        .problem(404, "not_found");
     let path = format!("/admin/concerts/{SHOW}/reservations");
     api.keyless_admin_call(Method::GET, &path).send().await.problem(401, "unauthenticated");
 }

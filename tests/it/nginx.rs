@@ -15,7 +15,8 @@ use crate::support::{SHOW, World, eventually, new_user, skipped};
 async fn site() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let page = async |headers: HeaderMap| format!("hello {}", headers["usher-user"].to_str().unwrap());
+    let page =
+        async |headers: HeaderMap| format!("hello {}", headers["usher-user"].to_str().unwrap());
     let router = Router::new().route("/seats", get(page));
     tokio::spawn(async { axum::serve(listener, router).await });
     port
@@ -60,21 +61,30 @@ async fn nginx_lets_the_active_through_and_sends_the_rest_to_wait() {
     std::fs::write(dir.path().join("nginx.conf"), whole).unwrap();
     let config = dir.path().join("nginx.conf");
     let arguments = ["-p".as_ref(), dir.path().as_os_str(), "-c".as_ref(), config.as_os_str()];
-    let _nginx = Nginx(Command::new("nginx").args(arguments).stderr(Stdio::null()).spawn().unwrap());
+    let _nginx =
+        Nginx(Command::new("nginx").args(arguments).stderr(Stdio::null()).spawn().unwrap());
 
-    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let client =
+        reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let ask = async |cookie: String| {
         let request = client.get(format!("http://127.0.0.1:{port}/seats?a=b"));
         request.header("cookie", cookie).header("usher-user", new_user()).send().await
     };
-    let passed =
-        eventually("nginx answers", async || ask(format!("usher-{SHOW}={}", inside.token)).await.ok()).await;
+    let passed = eventually("nginx answers", async || {
+        ask(format!("usher-{SHOW}={}", inside.token)).await.ok()
+    })
+    .await;
     assert_eq!(passed.status(), 200);
     assert_eq!(passed.text().await.unwrap(), format!("hello {}", inside.user));
-    for cookie in [format!("usher-{SHOW}={}", outside.token), "usher-show=forged".to_owned(), String::new()] {
+    for cookie in
+        [format!("usher-{SHOW}={}", outside.token), "usher-show=forged".to_owned(), String::new()]
+    {
         let sent = ask(cookie).await.unwrap();
         assert_eq!(sent.status(), 302);
         let location = sent.headers()["location"].to_str().unwrap();
-        assert!(location.ends_with(&format!("/waiting/{SHOW}?return=%2Fseats%3Fa%3Db")), "{location}");
+        assert!(
+            location.ends_with(&format!("/waiting/{SHOW}?return=%2Fseats%3Fa%3Db")),
+            "{location}"
+        );
     }
 }

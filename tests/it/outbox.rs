@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::join_all;
 use usher::mysql::migrate::migrate;
-use usher::partition::Partitions;
+use usher::partition::PartitionCount;
 
 use crate::support::servers::PARTITIONS;
 use crate::support::{
-    Api, Instance, NIGHT, Process, SHOW, Stores, World, eventually, new_key, new_user, on_one_and_two,
+    Api, Instance, NIGHT, Process, SHOW, Stores, World, eventually, new_key, new_user,
+    on_one_and_two,
 };
 
 on_one_and_two!(mysql_says_what_redis_says, scripts_may_be_flushed_at_any_time);
@@ -21,7 +22,11 @@ async fn one_of_everything(api: &Api, seat: u32) {
     let uses = api.post("/v1/wallet/uses").user(&guest.user).key(&new_key());
     uses.json(&serde_json::json!({"amount": 500})).send().await.expect(201);
     let given_back = api.held(&guest.token, NIGHT, &[seat * 2 - 1]).await;
-    api.delete(&format!("/v1/reservations/{given_back}")).token(&guest.token).send().await.expect(204);
+    api.delete(&format!("/v1/reservations/{given_back}"))
+        .token(&guest.token)
+        .send()
+        .await
+        .expect(204);
     let reservation = api.held(&guest.token, NIGHT, &[seat * 2 - 1, seat * 2]).await;
     let key = new_key();
     // One that is pending on a busy machine is asked for again, by the same key.
@@ -41,7 +46,10 @@ async fn mysql_says_what_redis_says(world: World) {
     join_all((1..=60).map(|seat| one_of_everything(&world.api, seat))).await;
     let facts = world.stores.audit().await;
     assert_eq!(facts.wallets.len(), 60);
-    assert_eq!((facts.payments_that_are("confirmed"), facts.payments_that_are("declined")), (20, 40));
+    assert_eq!(
+        (facts.payments_that_are("confirmed"), facts.payments_that_are("declined")),
+        (20, 40)
+    );
     assert_eq!(facts.sold.len(), 40);
     let released = facts.reservations.values().filter(|it| it.status == "released").count();
     assert_eq!(released, 60);
@@ -79,7 +87,10 @@ async fn scripts_may_be_flushed_at_any_time(world: World) {
     };
     tokio::join!(flushing, booking);
     let facts = world.stores.audit().await;
-    assert_eq!((facts.payments_that_are("confirmed"), facts.payments_that_are("declined")), (10, 20));
+    assert_eq!(
+        (facts.payments_that_are("confirmed"), facts.payments_that_are("declined")),
+        (10, 20)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -193,15 +204,21 @@ async fn a_redis_of_another_installation_is_not_ours() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn migrations_at_once_are_one() {
     let stores = Stores::without_schema().await;
-    let partitions = Partitions::new(PARTITIONS).unwrap();
+    let partitions = PartitionCount::new(PARTITIONS).unwrap();
     let outcomes = join_all((0..4).map(|_| migrate(&stores.mysql, partitions))).await;
     for outcome in outcomes {
         outcome.unwrap();
     }
     migrate(&stores.mysql, partitions).await.unwrap();
-    assert_eq!(stores.count("SELECT COUNT(*) FROM outbox_checkpoints").await, i64::from(PARTITIONS));
-    assert_eq!(stores.count("SELECT COUNT(*) FROM _sqlx_migrations WHERE success = FALSE").await, 0);
-    let other = migrate(&stores.mysql, Partitions::new(PARTITIONS + 1).unwrap()).await;
+    assert_eq!(
+        stores.count("SELECT COUNT(*) FROM outbox_checkpoints").await,
+        i64::from(PARTITIONS)
+    );
+    assert_eq!(
+        stores.count("SELECT COUNT(*) FROM _sqlx_migrations WHERE success = FALSE").await,
+        0
+    );
+    let other = migrate(&stores.mysql, PartitionCount::new(PARTITIONS + 1).unwrap()).await;
     assert!(
         matches!(other, Err(usher::mysql::Error::OtherPartitions { recorded: PARTITIONS, .. })),
         "{other:?}"

@@ -27,7 +27,10 @@ async fn a_payment_sent_again_gets_its_first_answer(world: World) {
     }
     for _ in 0..3 {
         let again = api.pay(&guest.token, &reservation, &key).await;
-        assert_eq!((again.expect(201), again.header("idempotency-replayed")), (first.clone(), Some("true")));
+        assert_eq!(
+            (again.expect(201), again.header("idempotency-replayed")),
+            (first.clone(), Some("true"))
+        );
     }
     // Another key is another request, for what is sold already.
     api.pay(&guest.token, &reservation, &new_key()).await.problem(409, "not_payable");
@@ -46,7 +49,8 @@ async fn a_key_is_for_one_request(world: World) {
     // On another path.
     let reservation = api.held(&guest.token, NIGHT, &[1]).await;
     api.pay(&guest.token, &reservation, &key).await.problem(422, "idempotency_key_reused");
-    let uses = api.post("/v1/wallet/uses").user(&guest.user).key(&key).json(&json!({"amount": 10_000}));
+    let uses =
+        api.post("/v1/wallet/uses").user(&guest.user).key(&key).json(&json!({"amount": 10_000}));
     uses.send().await.problem(422, "idempotency_key_reused");
 
     // And the other way round, with another body as well.
@@ -59,7 +63,10 @@ async fn a_key_is_for_one_request(world: World) {
 
     // Another user's key of the same text is another key.
     api.charge_as(&guest_again.user, 3_000, &key).await.expect(201);
-    assert_eq!((api.balance(&guest.user).await, api.balance(&guest_again.user).await), (7_000, 3_000));
+    assert_eq!(
+        (api.balance(&guest.user).await, api.balance(&guest_again.user).await),
+        (7_000, 3_000)
+    );
     world.stores.audit().await;
 }
 
@@ -73,7 +80,12 @@ async fn a_declined_payment_can_be_paid_under_the_same_key(world: World) {
     for _ in 0..2 {
         api.pay(&guest.token, &reservation, &key).await.problem(402, "insufficient_balance");
     }
-    let held = api.get(&format!("/v1/reservations/{reservation}")).user(&guest.user).send().await.expect(200);
+    let held = api
+        .get(&format!("/v1/reservations/{reservation}"))
+        .user(&guest.user)
+        .send()
+        .await
+        .expect(200);
     assert_eq!(held["status"], "held", "the hold stays");
     assert_eq!(api.balance(&guest.user).await, 2_999);
     assert_eq!(world.stores.audit().await.payments_that_are("declined"), 1);

@@ -24,7 +24,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use usher::ids::UserId;
-use usher::partition::Partitions;
+use usher::partition::PartitionCount;
 use usher::redis::scripts;
 
 use crate::support::resp::Resp;
@@ -67,7 +67,7 @@ impl Broken {
 /// The partition of a user's wallet.
 fn partition_of_user(user: &str) -> u16 {
     let user: UserId = user.parse().unwrap();
-    Partitions::new(PARTITIONS).unwrap().of(user.slot()).get()
+    PartitionCount::new(PARTITIONS).unwrap().of(user.slot()).get()
 }
 
 /// The name of a key for one word of a script's `KEYS:` line.
@@ -120,9 +120,11 @@ async fn a_key_of_a_wrong_type_changes_nothing(world: World) {
             };
             let mut after = everything(&mut redis, stores).await;
             // A payment binds its key first; a key that made nothing means nothing.
-            let bound = |key: &str| script.name() == "payment/begin" && key.contains(":idempotency");
+            let bound =
+                |key: &str| script.name() == "payment/begin" && key.contains(":idempotency");
             after.retain(|key, _| !bound(key));
-            let before: BTreeMap<_, _> = before.into_iter().filter(|(key, _)| !bound(key)).collect();
+            let before: BTreeMap<_, _> =
+                before.into_iter().filter(|(key, _)| !bound(key)).collect();
             broken.mend(&mut redis).await;
             assert!(
                 answer.status >= 500 || waits(script.name(), word),
@@ -181,9 +183,11 @@ async fn a_confirmation_that_fails_leaves_no_debit(world: World) {
         assert_eq!(sale(&mut redis).await, before, "{word}");
         if seat == 1 {
             eventually("its age is a metric", || async {
-                let metrics = api.keyless_admin_call(Method::GET, "/metrics").send().await.expect_text(200);
+                let metrics =
+                    api.keyless_admin_call(Method::GET, "/metrics").send().await.expect_text(200);
                 let mut lines = metrics.lines();
-                let age = lines.find_map(|line| line.strip_prefix("usher_payments_pending_oldest_seconds "));
+                let age = lines
+                    .find_map(|line| line.strip_prefix("usher_payments_pending_oldest_seconds "));
                 age.and_then(|age| age.parse::<f64>().ok()).filter(|age| *age > 0.0)
             })
             .await;
@@ -194,7 +198,8 @@ async fn a_confirmation_that_fails_leaves_no_debit(world: World) {
         redis.ask(&["EVAL", now, "1", &due]).await;
         stores.at_rest().await;
         let id = pending.body["id"].as_str().unwrap();
-        let voided = api.get(&format!("/v1/payments/{id}")).user(&guest.user).send().await.expect(200);
+        let voided =
+            api.get(&format!("/v1/payments/{id}")).user(&guest.user).send().await.expect(200);
         assert_eq!(voided["status"], "voided", "{word}");
         assert_eq!(api.balance(&guest.user).await, 1_000, "given back");
         assert_eq!(api.pay(&guest.token, &held, &key).await.expect(201)["status"], "confirmed");
@@ -272,8 +277,9 @@ async fn a_debit_after_its_refund_is_refused() {
     let partition = partition_of_user(&user);
     redis.ask(&["SET", &stores.key(partition, "generation"), "1"]).await;
     redis.ask(&["HSET", &stores.key(partition, "wallets"), "user", "5000"]).await;
-    let mut call = async |script: &usher::redis::Script, args: &[&str]| {
-        let keys: Vec<String> = script.keys().iter().map(|word| key_of(&stores, partition, word)).collect();
+    let mut call = async |script: &usher::redis::LuaScript, args: &[&str]| {
+        let keys: Vec<String> =
+            script.keys().iter().map(|word| key_of(&stores, partition, word)).collect();
         let count = keys.len().to_string();
         let mut words = vec!["EVAL", script.body(), &count];
         words.extend(keys.iter().map(String::as_str));
@@ -284,18 +290,35 @@ async fn a_debit_after_its_refund_is_refused() {
     };
     let limit = "9007199254740991";
     // The first attempt is voided before its debit comes, the second after it.
-    assert_eq!(call(&scripts::WALLET_REFUND, &[limit, "user", "payment1", "entry-a"]).await, [0, 5_000]);
+    assert_eq!(
+        call(&scripts::WALLET_REFUND, &[limit, "user", "payment1", "entry-a"]).await,
+        [0, 5_000]
+    );
     assert_eq!(call(&scripts::WALLET_DEBIT, &["user", "payment1", "entry-b", "3000"]).await[0], 3);
-    assert_eq!(call(&scripts::WALLET_DEBIT, &["user", "payment2", "entry-c", "3000"]).await, [1, 2_000]);
-    assert_eq!(call(&scripts::WALLET_REFUND, &[limit, "user", "payment2", "entry-d"]).await, [3_000, 5_000]);
-    assert_eq!(call(&scripts::WALLET_REFUND, &[limit, "user", "payment2", "entry-e"]).await, [0, 5_000]);
+    assert_eq!(
+        call(&scripts::WALLET_DEBIT, &["user", "payment2", "entry-c", "3000"]).await,
+        [1, 2_000]
+    );
+    assert_eq!(
+        call(&scripts::WALLET_REFUND, &[limit, "user", "payment2", "entry-d"]).await,
+        [3_000, 5_000]
+    );
+    assert_eq!(
+        call(&scripts::WALLET_REFUND, &[limit, "user", "payment2", "entry-e"]).await,
+        [0, 5_000]
+    );
     assert_eq!(call(&scripts::WALLET_DEBIT, &["user", "payment2", "entry-f", "3000"]).await[0], 3);
 }
 
 /// From the moment of paying on the payment's own due time counts: nobody else gets the seat, and the payer does.
 async fn a_hold_that_lapses_while_it_is_paid_for_is_paid(world: World) {
     world.queue(SHOW, fast_queue()).await;
-    world.concert(SHOW, json!({"title": "brief", "hold_seconds": 1, "schedules": [night(10, 1_000)]})).await;
+    world
+        .concert(
+            SHOW,
+            json!({"title": "brief", "hold_seconds": 1, "schedules": [night(10, 1_000)]}),
+        )
+        .await;
     let (api, stores) = (&world.api, &world.stores);
     let (payer, other) = (api.active_guest(SHOW).await, api.active_guest(SHOW).await);
     api.charge(&payer.user, 1_000).await;
@@ -306,7 +329,8 @@ async fn a_hold_that_lapses_while_it_is_paid_for_is_paid(world: World) {
     let held = api.held(&payer.token, NIGHT, &[1]).await;
     let broken = Broken::new(&mut redis, ops).await;
     assert_eq!(api.pay(&payer.token, &held, &key).await.status, 202);
-    let lapses = api.get(&path(&held)).user(&payer.user).send().await.expect(200)["held_until"].clone();
+    let lapses =
+        api.get(&path(&held)).user(&payer.user).send().await.expect(200)["held_until"].clone();
     eventually("the hold has lapsed", || async {
         let later = api.held(&other.token, NIGHT, &[2]).await;
         let reservation = api.get(&path(&later)).user(&other.user).send().await.expect(200);

@@ -2,14 +2,15 @@
 
 use futures::future::join_all;
 use serde_json::json;
-use usher::app::App;
-use usher::config::Config;
+use usher::app::UsherApp;
+use usher::config::UsherConfig;
 use usher::config::args::ServeArgs;
 use usher::dev::{PrivateRedis, TempDir};
-use usher::shutdown::Shutdown;
+use usher::shutdown::ShutdownSignal;
 
 use crate::support::{
-    Api, Instance, NIGHT, Process, Relays, SHOW, Stores, World, eventually, new_key, new_user, signal,
+    Api, Instance, NIGHT, Process, Relays, SHOW, Stores, World, eventually, new_key, new_user,
+    signal,
 };
 
 fn text(number: u32) -> Option<String> {
@@ -24,7 +25,9 @@ async fn without_mysql_new_work_is_refused_and_what_is_held_is_paid() {
     (args.stores.backlog_warn, args.stores.backlog_limit) = (text(20), text(100));
     let world = World::with_args(stores, &[args.clone(), args]).await;
     world.show(20, 1_000).await;
-    world.queue("slow", json!({"promote_per_interval": 1, "interval_ms": 1_000, "max_active": 1})).await;
+    world
+        .queue("slow", json!({"promote_per_interval": 1, "interval_ms": 1_000, "max_active": 1}))
+        .await;
     let api = &world.api;
     let (payer, canceller, holder) =
         (api.active_guest(SHOW).await, api.active_guest(SHOW).await, api.active_guest(SHOW).await);
@@ -71,7 +74,8 @@ async fn without_mysql_new_work_is_refused_and_what_is_held_is_paid() {
     api.delete(&path).token(&inside.token).send().await.expect(204);
     api.pay(&payer.token, &held, &new_key()).await.expect(201);
     let cancel = format!("/v1/reservations/{bought}/cancel");
-    let cancelled = api.post(&cancel).user(&canceller.user).key(&new_key()).send().await.expect(200);
+    let cancelled =
+        api.post(&cancel).user(&canceller.user).key(&new_key()).send().await.expect(200);
     assert_eq!(cancelled["status"], "cancelled");
     assert_eq!(api.balance(&canceller.user).await, 1_000);
     assert_eq!(api.poll("slow", &waiting.token).await.expect(200)["status"], "waiting");
@@ -88,7 +92,10 @@ async fn without_mysql_new_work_is_refused_and_what_is_held_is_paid() {
     api.held(&holder.token, NIGHT, &[10]).await;
     let facts = world.stores.audit().await;
     assert_eq!((facts.payments_that_are("confirmed"), facts.payments_that_are("refunded")), (1, 1));
-    assert_eq!(world.stores.count("SELECT COUNT(*) FROM wallet_entries WHERE amount = 10").await, 110);
+    assert_eq!(
+        world.stores.count("SELECT COUNT(*) FROM wallet_entries WHERE amount = 10").await,
+        110
+    );
 }
 
 /// Leaves Redis no room for anything that is not allowed to take more.
@@ -169,7 +176,10 @@ async fn stores_at_rest_but_for_payments(stores: &Stores) {
 
 /// Why an instance does not start, if it doesn't.
 async fn refusal(args: &ServeArgs) -> Option<String> {
-    App::build(Config::new(args).unwrap(), Shutdown::new()).await.err().map(|error| error.to_string())
+    UsherApp::build(UsherConfig::new(args).unwrap(), ShutdownSignal::new())
+        .await
+        .err()
+        .map(|error| error.to_string())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -223,12 +233,16 @@ async fn what_no_replica_has_is_neither_answered_nor_written() {
     let other = new_user();
     api.charge_as(&other, 50, &key).await.problem(503, "store_unavailable");
     assert_eq!(api.balance(&other).await, 50, "the primary has it");
-    assert_eq!(world.stores.count("SELECT COUNT(*) FROM wallet_entries WHERE amount = 50").await, 0);
+    assert_eq!(
+        world.stores.count("SELECT COUNT(*) FROM wallet_entries WHERE amount = 50").await,
+        0
+    );
     signal("-CONT", replica.pid());
     // The same key tells what became of it.
     eventually("the replica has it", || async {
         let answer = api.charge_as(&other, 50, &key).await;
-        (answer.status == 201).then(|| assert_eq!(answer.header("idempotency-replayed"), Some("true")))
+        (answer.status == 201)
+            .then(|| assert_eq!(answer.header("idempotency-replayed"), Some("true")))
     })
     .await;
     let facts = world.stores.audit().await;

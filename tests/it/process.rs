@@ -32,13 +32,19 @@ async fn a_terminated_process_answers_what_it_took_and_ends_well() {
             let began = Instant::now();
             let outcome: Result<(), reqwest::Error> = async {
                 let user = new_user();
-                let ticket = api.post("/v1/queues/show/tokens").user(&user).try_send().await?.expect(201);
+                let ticket =
+                    api.post("/v1/queues/show/tokens").user(&user).try_send().await?.expect(201);
                 let token = ticket["token"].as_str().unwrap();
                 let charge = api.post("/v1/wallet/charges").user(&user).key(&new_key());
                 charge.json(&serde_json::json!({"amount": 1_000})).try_send().await?.expect(201);
                 let wish = serde_json::json!({"schedule_id": NIGHT, "seats": [seat]});
-                let held =
-                    api.post("/v1/reservations").token(token).json(&wish).try_send().await?.expect(201);
+                let held = api
+                    .post("/v1/reservations")
+                    .token(token)
+                    .json(&wish)
+                    .try_send()
+                    .await?
+                    .expect(201);
                 let id = held["id"].as_str().unwrap();
                 api.payment(token, id, &new_key()).try_send().await?.expect(201);
                 Ok(())
@@ -129,7 +135,12 @@ async fn the_document_is_printed_as_it_is_served() {
     let served = world.api.get("/openapi.json").send().await.expect(200);
     let printed = usher(&["openapi"]).await;
     assert_eq!(serde_json::from_slice::<Value>(&printed.stdout).unwrap(), served);
-    let served = world.api.keyless_admin_call(reqwest::Method::GET, "/openapi.json").send().await.expect(200);
+    let served = world
+        .api
+        .keyless_admin_call(reqwest::Method::GET, "/openapi.json")
+        .send()
+        .await
+        .expect(200);
     let printed = usher(&["openapi", "--admin"]).await;
     assert_eq!(serde_json::from_slice::<Value>(&printed.stdout).unwrap(), served);
 }
@@ -181,7 +192,10 @@ async fn a_missing_schema_and_other_partitions_are_refused() {
     let (code, said) = serve(&Stores::without_schema().await, "4").await;
     assert!(code == Some(1) && said.contains("usher migrate"), "{said}");
     let (code, said) = serve(&Stores::new().await, "8").await;
-    assert!(code == Some(1) && said.contains("USHER_PARTITIONS is 8") && said.contains('4'), "{said}");
+    assert!(
+        code == Some(1) && said.contains("USHER_PARTITIONS is 8") && said.contains('4'),
+        "{said}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -191,9 +205,11 @@ async fn a_request_is_found_in_the_log_by_its_trace() {
     let process = Process::start_with(&stores, &settings).await;
     let api = process.api();
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-    let traced = api.get("/v1/concerts").header("traceparent", &format!("00-{trace}-00f067aa0ba902b7-01"));
+    let traced =
+        api.get("/v1/concerts").header("traceparent", &format!("00-{trace}-00f067aa0ba902b7-01"));
     let traced = traced.send().await.header("x-request-id").unwrap().to_owned();
-    let forged = api.get("/v1/concerts").header("traceparent", "00-\"}, \"forged\": \"-00f067aa0ba902b7-01");
+    let forged =
+        api.get("/v1/concerts").header("traceparent", "00-\"}, \"forged\": \"-00f067aa0ba902b7-01");
     let forged = forged.send().await.header("x-request-id").unwrap().to_owned();
     for (id, expected) in [(&traced, trace), (&forged, &forged)] {
         eventually("its line is there", || async {

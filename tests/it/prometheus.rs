@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use usher::dev::TempDir;
 
 use crate::dashboards::{expressions, panels};
-use crate::support::{NIGHT, Process, SHOW, Stores, World, eventually, new_key, new_user, skipped, within};
+use crate::support::{
+    NIGHT, Process, SHOW, Stores, World, eventually, new_key, new_user, skipped, within,
+};
 
 /// How long Prometheus may take until everything has data.
 const SEEN: Duration = Duration::from_secs(240);
@@ -25,7 +27,8 @@ fn folder() -> PathBuf {
 }
 
 fn there_is(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let found =
+        Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if found.is_err() {
         skipped(&format!("there is no {program} on this machine"));
     }
@@ -54,8 +57,10 @@ fn following(file: &str, word: &str) -> Vec<String> {
 fn rules_are_sound_and_every_alert_fires_in_a_test() {
     let alerts: BTreeSet<String> = following("alerts.yml", "alert: ").into_iter().collect();
     assert!(alerts.len() > 10, "{alerts:?}");
-    let cases: BTreeSet<String> =
-        following("alerts.test.yml", "name: Usher").into_iter().map(|name| format!("Usher{name}")).collect();
+    let cases: BTreeSet<String> = following("alerts.test.yml", "name: Usher")
+        .into_iter()
+        .map(|name| format!("Usher{name}"))
+        .collect();
     assert_eq!(alerts, cases, "grafana/prometheus/alerts.test.yml has a case for each alert");
     // Each case tells one moment at which the alert is silent, and one at which it fires.
     let text = std::fs::read_to_string(folder().join("alerts.test.yml")).unwrap();
@@ -71,7 +76,8 @@ fn rules_are_sound_and_every_alert_fires_in_a_test() {
     }
     assert_eq!(following("alerts.yml", "severity: ").len(), many);
     let books: BTreeSet<String> = following("alerts.yml", "runbook_url: ").into_iter().collect();
-    let places = alerts.iter().map(|alert| format!("docs/operate.md#{}", alert.to_lowercase())).collect();
+    let places =
+        alerts.iter().map(|alert| format!("docs/operate.md#{}", alert.to_lowercase())).collect();
     assert_eq!(books, places, "each alert leads to its place in the operators' book");
     if there_is("promtool") {
         must_pass(&["check", "rules", "rules.yml", "alerts.yml"]);
@@ -129,7 +135,9 @@ impl Prometheus {
 
     /// Whether an expression gives at least one sample that is a number.
     async fn has_data(&self, expression: &str) -> bool {
-        let Some(data) = self.ask("/api/v1/query", &[("query", expression)]).await else { return false };
+        let Some(data) = self.ask("/api/v1/query", &[("query", expression)]).await else {
+            return false;
+        };
         let result = data["result"].as_array().cloned().unwrap_or_default();
         result.iter().any(|sample| sample["value"][1].as_str().is_some_and(|value| value != "NaN"))
     }
@@ -146,8 +154,10 @@ impl Drop for Prometheus {
 fn asked_by_panels() -> Vec<String> {
     let all = panels().into_iter().flat_map(|(_, panel)| expressions(&panel));
     let all = all.map(|it| it.replace("$__rate_interval", RATE_INTERVAL));
-    all.map(|it| ["$job", "$instance", "$queue"].iter().fold(it, |text, name| text.replace(name, ".+")))
-        .collect()
+    all.map(|it| {
+        ["$job", "$instance", "$queue"].iter().fold(it, |text, name| text.replace(name, ".+"))
+    })
+    .collect()
 }
 
 /// A comparison gives nothing while all is well: what is compared must be there.
@@ -159,15 +169,19 @@ fn compared(expression: &str) -> String {
 /// A process of its own, since what it counts belongs to the process, with something to sell.
 async fn lively() -> (World, Process) {
     let stores = Stores::new().await;
-    let limits =
-        [("USHER_LIMIT_USER_PER_SECOND", "1".to_owned()), ("USHER_LIMIT_USER_BURST", "100".to_owned())];
+    let limits = [
+        ("USHER_LIMIT_USER_PER_SECOND", "1".to_owned()),
+        ("USHER_LIMIT_USER_BURST", "100".to_owned()),
+    ];
     let process = Process::start_with(&stores, &limits).await;
     let world = World { stores, instances: Vec::new(), api: process.api() };
     crate::recovery::fair(&world, 100).await;
     let mut bounded = crate::coupon_payments::coupon(300, 0);
     bounded["total_quantity"] = json!(1_000);
     world.api.put("/admin/coupons/bounded", &bounded).await.expect(200);
-    world.queue("full", json!({"promote_per_interval": 1, "max_active": 1, "max_waiting": 1})).await;
+    world
+        .queue("full", json!({"promote_per_interval": 1, "max_active": 1, "max_waiting": 1}))
+        .await;
     (world, process)
 }
 
@@ -179,7 +193,9 @@ async fn load(world: &World, seat: u32) {
     if let Ok(held) = api.hold(&guest.token, NIGHT, &[seat]).await.as_held() {
         api.pay(&guest.token, &held, &new_key()).await;
     }
-    for path in ["/v1/coupons/spring/issues", "/v1/coupons/bounded/issues", "/v1/rewards/hello/claims"] {
+    for path in
+        ["/v1/coupons/spring/issues", "/v1/coupons/bounded/issues", "/v1/rewards/hello/claims"]
+    {
         api.post(path).user(&guest.user).send().await;
     }
     // A line that is full is a 503, and a user who asks too often hears 429.
@@ -199,7 +215,11 @@ trait AsHeld {
 
 impl AsHeld for crate::support::Answer {
     fn as_held(&self) -> Result<String, u16> {
-        self.body["id"].as_str().filter(|_| self.status == 201).map(str::to_owned).ok_or(self.status)
+        self.body["id"]
+            .as_str()
+            .filter(|_| self.status == 201)
+            .map(str::to_owned)
+            .ok_or(self.status)
     }
 }
 
@@ -265,8 +285,11 @@ async fn whatever_is_drawn_or_reckoned_has_data() {
     // The rules were reckoned by Prometheus itself, without an error.
     within(SEEN, "every rule is reckoned", || async {
         let groups = prometheus.ask("/api/v1/rules", &[]).await?;
-        let rules: Vec<_> =
-            groups["groups"].as_array()?.iter().flat_map(|it| it["rules"].as_array().unwrap()).collect();
+        let rules: Vec<_> = groups["groups"]
+            .as_array()?
+            .iter()
+            .flat_map(|it| it["rules"].as_array().unwrap())
+            .collect();
         let good = rules.iter().filter(|rule| rule["health"] == "ok").count();
         (rules.len() > 15 && good == rules.len()).then_some(())
     })

@@ -46,7 +46,10 @@ async fn the_line_moves_in_order(world: World) {
         let ticket = api.join(SHOW, &user).await.expect(201);
         assert_eq!((&ticket["status"], &ticket["position"]), (&json!("waiting"), &json!(place)));
         assert_eq!((&ticket["waiting"], &ticket["active_until"]), (&json!(place), &json!(null)));
-        assert!(ticket["poll_after_ms"].as_u64().is_some_and(|ms| (500..=11_000).contains(&ms)), "{ticket}");
+        assert!(
+            ticket["poll_after_ms"].as_u64().is_some_and(|ms| (500..=11_000).contains(&ms)),
+            "{ticket}"
+        );
         line.push(ticket["token"].as_str().unwrap().to_owned());
     }
     let mut inside = first.token;
@@ -67,7 +70,8 @@ async fn the_line_moves_in_order(world: World) {
 async fn no_more_are_active_than_may_be(world: World) {
     world.queue(SHOW, narrow(json!({"max_active": 25}))).await;
     let api = &world.api;
-    let tickets = join_all((0..300).map(async |_| api.join(SHOW, &new_user()).await.expect(201))).await;
+    let tickets =
+        join_all((0..300).map(async |_| api.join(SHOW, &new_user()).await.expect(201))).await;
     let active = tickets.iter().filter(|ticket| ticket["status"] == "active").count();
     assert!(active <= 25, "{active} were let in at once");
     eventually("the queue fills", || async {
@@ -78,11 +82,12 @@ async fn no_more_are_active_than_may_be(world: World) {
     })
     .await;
     // Nobody stands twice and no place is missing, once every instance has seen the last one let in.
-    let expected: BTreeMap<_, _> = [(None, 25)].into_iter().chain((1..=275).map(|n| (Some(n), 1))).collect();
+    let expected: BTreeMap<_, _> =
+        [(None, 25)].into_iter().chain((1..=275).map(|n| (Some(n), 1))).collect();
     eventually("each has a place of their own", || async {
-        let polls = tickets
-            .iter()
-            .map(async |ticket| api.poll(SHOW, ticket["token"].as_str().unwrap()).await.expect(200));
+        let polls = tickets.iter().map(async |ticket| {
+            api.poll(SHOW, ticket["token"].as_str().unwrap()).await.expect(200)
+        });
         let mut positions = BTreeMap::new();
         for ticket in join_all(polls).await {
             *positions.entry(ticket["position"].as_u64()).or_insert(0) += 1;
@@ -125,7 +130,11 @@ async fn no_more_are_let_in_an_interval_than_may_be(world: World) {
     for (nth, (from, to, count, at)) in promotions.iter().enumerate() {
         assert_eq!(to - from + 1, i64::from(*count), "a run of places: {promotions:?}");
         if nth > 0 {
-            assert_eq!(*from, promotions[nth - 1].1 + 1, "in the order of the line: {promotions:?}");
+            assert_eq!(
+                *from,
+                promotions[nth - 1].1 + 1,
+                "in the order of the line: {promotions:?}"
+            );
         }
         // Every window that begins with an admission.
         let window = promotions[nth..].iter().filter(|(.., later)| *later < at + 300);
@@ -148,7 +157,8 @@ async fn a_no_show_hands_the_slot_on(world: World) {
     // The second is let in, never shows up, and after a second the third has the slot.
     let ticket = api.until_active(SHOW, &next).await;
     api.until_expired(SHOW, &absent.token).await;
-    let until: chrono::DateTime<chrono::Utc> = ticket["active_until"].as_str().unwrap().parse().unwrap();
+    let until: chrono::DateTime<chrono::Utc> =
+        ticket["active_until"].as_str().unwrap().parse().unwrap();
     assert!(
         until > chrono::Utc::now() + chrono::TimeDelta::seconds(500),
         "who shows up has the slot for long"
@@ -252,7 +262,10 @@ async fn a_queue_that_opens_later(world: World) {
         assert_eq!((&queue["mode"], &queue["active"]), (&json!("prequeue"), &json!(0)));
     }
     api.until_active(SHOW, &guest).await;
-    assert!(chrono::Utc::now() + chrono::TimeDelta::milliseconds(50) >= opens, "nobody is let in before");
+    assert!(
+        chrono::Utc::now() + chrono::TimeDelta::milliseconds(50) >= opens,
+        "nobody is let in before"
+    );
     eventually("the mode is told", || async {
         let queue = api.get("/v1/queues/show").send().await.expect(200);
         (queue["mode"] == "open").then_some(())

@@ -14,14 +14,16 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio_util::sync::CancellationToken;
 use usher::ids::{QueueId, UserId};
-use usher::outbox::{AckSettings, Writer};
-use usher::partition::Partitions;
-use usher::queue::{Claims, Error, Queue, Settings, Signer, Standing, run_promoter};
-use usher::redis::{self, Keys, Redis};
+use usher::outbox::{DurabilitySettings, OutboxWriter};
+use usher::partition::PartitionCount;
+use usher::queue::{
+    AdmissionState, Claims, Error, QueueService, QueueSettings, TokenSigner, run_promoter,
+};
+use usher::redis::{self, KeyBuilder, RedisClient};
 
 use crate::support::servers::PARTITIONS;
 use crate::support::skew::Skew;
-use crate::support::{Stores, eventually};
+use crate::support::{Stores, eventually, test_seed};
 
 /// Instances of one run.
 const INSTANCES: usize = 4;
@@ -38,16 +40,16 @@ const AT_ONCE: usize = 96;
 /// Runs on the same instances. Their lines stay behind, and every instance goes on looking at them, so more of them would only slow each other down.
 const AT_A_TIME: usize = 400;
 
-pub(crate) async fn connect(stores: &Stores) -> Redis {
-    let keys = Keys::new(&stores.prefix, Partitions::new(PARTITIONS).unwrap());
-    let settings = redis::Settings {
+pub(crate) async fn connect(stores: &Stores) -> RedisClient {
+    let keys = KeyBuilder::new(&stores.prefix, PartitionCount::new(PARTITIONS).unwrap());
+    let settings = redis::RedisClientSettings {
         url: stores.redis_url().into(),
         ca_file: None,
         command_timeout: Duration::from_secs(20),
         may_forget: false,
-        reach: redis::Reach::default(),
+        reach: redis::ReplicationRequirement::default(),
     };
-    let redis = Redis::connect(&settings, keys).await.unwrap();
+    let redis = RedisClient::connect(&settings, keys).await.unwrap();
     usher::recovery::verify(&redis, &stores.mysql).await.unwrap();
     redis
 }
@@ -73,9 +75,9 @@ struct Run {
     seed: u64,
     id: QueueId,
     random: StdRng,
-    queues: Vec<Arc<Queue>>,
+    queues: Vec<Arc<QueueService>>,
     bounds: Bounds,
-    settings: Settings,
+    settings: QueueSettings,
     tokens: HashMap<UserId, Claims>,
     /// What users were told while waiting.
     told: HashMap<UserId, Vec<Told>>,
@@ -85,16 +87,16 @@ struct Run {
 }
 
 impl Run {
-    async fn new(seed: u64, queues: Vec<Arc<Queue>>) -> Self {
+    async fn new(seed: u64, queues: Vec<Arc<QueueService>>) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
-        let settings = Settings {
+        let settings = QueueSettings {
             promote_per_interval: random.random_range(1..5),
             interval_ms: random.random_range(100..250),
             max_active: random.random_range(1..8),
             active_seconds: 1,
             claim_seconds: 1,
             max_waiting: random.random_bool(0.2).then(|| random.random_range(1..20)),
-            ..Settings::default()
+            ..QueueSettings::default()
         };
         let bounds = Bounds {
             per_interval: settings.promote_per_interval.into(),
@@ -107,7 +109,18 @@ impl Run {
             queue.reload().await.unwrap();
         }
         let (tokens, told) = (HashMap::new(), HashMap::new());
-        Self { seed, id, random, queues, bounds, settings, tokens, told, changes: 0, changed: Instant::now() }
+        Self {
+            seed,
+            id,
+            random,
+            queues,
+            bounds,
+            settings,
+            tokens,
+            told,
+            changes: 0,
+            changed: Instant::now(),
+        }
     }
 
     async fn walk(mut self) -> (QueueId, u64, Bounds) {
@@ -127,7 +140,7 @@ impl Run {
         (self.id, self.seed, self.bounds)
     }
 
-    async fn join(&mut self, queue: &Arc<Queue>, user: UserId) {
+    async fn join(&mut self, queue: &Arc<QueueService>, user: UserId) {
         let (place, fresh) = match queue.join(&self.id, user).await {
             Ok(joined) => joined,
             Err(Error::Full) => return,
@@ -135,19 +148,25 @@ impl Run {
         };
         if !fresh {
             let known = self.tokens.get(&user).map(|claims| claims.score);
-            assert_eq!(known, Some(place.claims.score), "seed {}: {user} has two places", self.seed);
+            assert_eq!(
+                known,
+                Some(place.claims.score),
+                "seed {}: {user} has two places",
+                self.seed
+            );
         }
         self.tokens.insert(user, place.claims.clone());
         self.hear(user, &place);
     }
 
-    async fn poll(&mut self, queue: &Arc<Queue>, user: UserId) {
+    async fn poll(&mut self, queue: &Arc<QueueService>, user: UserId) {
         let Some(claims) = self.tokens.get(&user).cloned() else { return };
-        let place = queue.poll(&claims).await.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
+        let place =
+            queue.poll(&claims).await.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
         self.hear(user, &place);
     }
 
-    async fn leave(&mut self, queue: &Arc<Queue>, user: UserId) {
+    async fn leave(&mut self, queue: &Arc<QueueService>, user: UserId) {
         if let Some(claims) = self.tokens.get(&user) {
             match queue.leave(claims).await {
                 Ok(()) | Err(Error::TokenExpired) => {}
@@ -157,10 +176,11 @@ impl Run {
         }
     }
 
-    async fn change(&mut self, queue: &Arc<Queue>) {
+    async fn change(&mut self, queue: &Arc<QueueService>) {
         self.settings.promote_per_interval = self.random.random_range(1..5);
         self.settings.max_active = self.random.random_range(1..8);
-        self.bounds.per_interval = self.bounds.per_interval.max(self.settings.promote_per_interval.into());
+        self.bounds.per_interval =
+            self.bounds.per_interval.max(self.settings.promote_per_interval.into());
         self.bounds.max_active = self.bounds.max_active.max(self.settings.max_active.into());
         self.changes += 1;
         self.changed = Instant::now();
@@ -168,10 +188,14 @@ impl Run {
     }
 
     /// Holds what a user is told against what they were told before, and the line against its bounds.
-    fn hear(&mut self, user: UserId, place: &usher::queue::Place) {
+    fn hear(&mut self, user: UserId, place: &usher::queue::Ticket) {
         let Self { seed, bounds, changes, .. } = self;
-        assert!(place.line.active <= bounds.max_active, "seed {seed}: {:?} above {bounds:?}", place.line);
-        let Standing::Waiting { position } = place.standing else { return };
+        assert!(
+            place.line.active <= bounds.max_active,
+            "seed {seed}: {:?} above {bounds:?}",
+            place.line
+        );
+        let AdmissionState::Waiting { position } = place.standing else { return };
         let settled = self.changed.elapsed() >= SETTLED;
         let (score, wait) = (place.claims.score, place.estimated_wait_seconds.filter(|_| settled));
         let told = self.told.entry(user).or_default();
@@ -182,7 +206,8 @@ impl Run {
                 "seed {seed}: {user} was told {}, then {position}",
                 before.position
             );
-            if let (Some(then), Some(next), true) = (before.wait, wait, before.changes == *changes) {
+            if let (Some(then), Some(next), true) = (before.wait, wait, before.changes == *changes)
+            {
                 assert!(next <= then, "seed {seed}: {user} was told {then} s, then {next} s");
             }
         }
@@ -219,8 +244,12 @@ async fn check_promotions(stores: &Stores, (queue, seed, bounds): &(QueueId, u64
         let within = |other: &&(i64, i64, u32, chrono::NaiveDateTime)| {
             (row.3 - other.3).num_milliseconds() < bounds.interval_ms
         };
-        let let_in: u64 = rows[..=at].iter().rev().take_while(within).map(|row| u64::from(row.2)).sum();
-        assert!(let_in <= bounds.per_interval, "seed {seed}: {let_in} within an interval, {bounds:?}");
+        let let_in: u64 =
+            rows[..=at].iter().rev().take_while(within).map(|row| u64::from(row.2)).sum();
+        assert!(
+            let_in <= bounds.per_interval,
+            "seed {seed}: {let_in} within an interval, {bounds:?}"
+        );
     }
     rows.iter().map(|row| u64::from(row.2)).sum()
 }
@@ -228,10 +257,7 @@ async fn check_promotions(stores: &Stores, (queue, seed, bounds): &(QueueId, u64
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_line_keeps_its_promises_under_random_use() {
     let runs: u64 = std::env::var("USHER_MODEL_RUNS").ok().map_or(48, |runs| runs.parse().unwrap());
-    let first: u64 = std::env::var("USHER_MODEL_SEED")
-        .ok()
-        .map_or_else(rand::random::<u32>, |seed| seed.parse().unwrap())
-        .into();
+    let first = test_seed();
     println!("seeds {first} to {}", first + runs - 1);
     let mut let_in = 0;
     for nth in (0..runs).step_by(AT_A_TIME) {
@@ -254,14 +280,16 @@ async fn walk_some(first: u64, runs: u64) -> u64 {
     for nth in 0..INSTANCES {
         let key = ("k1".to_owned(), "d41d8cd98f00b204e9800998ecf8427e".to_owned().into());
         let redis = connect(&stores).await;
-        let queue = Queue::new(redis, stores.mysql.clone(), Signer::new(&[key]), stop.clone());
+        let queue =
+            QueueService::new(redis, stores.mysql.clone(), TokenSigner::new(&[key]), stop.clone());
         queues.push(Arc::new(queue));
         if nth >= skewed.len() {
             tokio::spawn(run_promoter(queues[nth].clone(), stop.clone()));
         }
     }
     let redis = connect(&stores).await;
-    let writer = Writer::new(redis.clone(), stores.mysql.clone(), AckSettings::default());
+    let writer =
+        OutboxWriter::new(redis.clone(), stores.mysql.clone(), DurabilitySettings::default());
     tokio::spawn(writer.run(stop.clone()));
 
     let walks = (first..first + runs).map(|seed| {

@@ -31,7 +31,11 @@ async fn try_for_a_seat(api: Api, seed: u64) -> bool {
         let id = held.expect(201)["id"].as_str().unwrap().to_owned();
         // Some give the first one back, some can't wait and press twice.
         if round == 0 && random.random_bool(0.2) {
-            api.delete(&format!("/v1/reservations/{id}")).user(&guest.user).send().await.expect(204);
+            api.delete(&format!("/v1/reservations/{id}"))
+                .user(&guest.user)
+                .send()
+                .await
+                .expect(204);
             continue;
         }
         let key = new_key();
@@ -48,11 +52,10 @@ async fn try_for_a_seat(api: Api, seed: u64) -> bool {
 async fn three_hundred_users_race_for_a_hundred_seats() {
     let world = World::start(2).await;
     world.show(100, 1_000).await;
-    let seed: u64 =
-        std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
-    eprintln!("SEED={seed}");
-    let users: Vec<_> =
-        (0..300).map(|n| tokio::spawn(try_for_a_seat(world.api.clone(), seed.wrapping_add(n)))).collect();
+    let seed = crate::support::test_seed();
+    let users: Vec<_> = (0..300)
+        .map(|n| tokio::spawn(try_for_a_seat(world.api.clone(), seed.wrapping_add(n))))
+        .collect();
     let mut seated = 0;
     for user in users {
         seated += usize::from(user.await.unwrap());

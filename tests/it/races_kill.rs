@@ -1,7 +1,7 @@
 //! More users than seats on two processes that are killed with -9 and started again, to the last seat.
 //!
-//! A seed deals who tries which seat, who gives one back, who presses twice, and after how many answers which process is killed. `SEED=n` begins with that
-//! seed, `SEEDS=n` goes through so many.
+//! A seed deals who tries which seat, who gives one back, who presses twice, and after how many answers which process is killed. The first seed is
+//! `USHER_TEST_SEED`; `USHER_RACE_RUNS` says how many runs follow (10 if unset).
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -73,7 +73,8 @@ impl Street {
         assert!([200, 201].contains(&ticket.status), "{ticket:?}");
         let token = ticket.body["token"].as_str().unwrap().to_owned();
         loop {
-            let place = self.must(|api| api.get(&format!("{join}/me")).token(&token)).await.expect(200);
+            let place =
+                self.must(|api| api.get(&format!("{join}/me")).token(&token)).await.expect(200);
             if place["status"] == "active" {
                 return Guest { user, token };
             }
@@ -82,7 +83,8 @@ impl Street {
 
     /// What the user holds, whether or not they heard of it.
     async fn held_by(&self, guest: &Guest) -> Option<String> {
-        let mine = self.must(|api| api.get("/v1/reservations/mine").user(&guest.user)).await.expect(200);
+        let mine =
+            self.must(|api| api.get("/v1/reservations/mine").user(&guest.user)).await.expect(200);
         let items = mine["items"].as_array().unwrap();
         let held = items.iter().find(|it| it["status"] == "held")?;
         Some(held["id"].as_str().unwrap().to_owned())
@@ -97,7 +99,8 @@ impl Street {
             } else {
                 ("/v1/reservations/best", json!({"schedule_id": NIGHT, "quantity": 1}))
             };
-            let Some(answer) = self.ask(|api| api.post(path).token(&guest.token).json(&wish)).await else {
+            let Some(answer) = self.ask(|api| api.post(path).token(&guest.token).json(&wish)).await
+            else {
                 continue;
             };
             match (answer.status, answer.body["code"].as_str()) {
@@ -119,9 +122,11 @@ impl Street {
         let guest = self.enter().await;
         let (charged, paid) = (new_key(), new_key());
         let money = json!({"amount": PRICE});
-        self.must(|api| api.post("/v1/wallet/charges").user(&guest.user).key(&charged).json(&money))
-            .await
-            .expect(201);
+        self.must(|api| {
+            api.post("/v1/wallet/charges").user(&guest.user).key(&charged).json(&money)
+        })
+        .await
+        .expect(201);
         let mut gives_back = random.random_bool(0.2);
         loop {
             let Some(id) = self.hold(&guest, &mut random).await else { return false };
@@ -131,7 +136,8 @@ impl Street {
                 continue;
             }
             let times = if random.random_bool(0.2) { 3 } else { 1 };
-            let presses = (0..times).map(|_| self.must(|api| api.payment(&guest.token, &id, &paid)));
+            let presses =
+                (0..times).map(|_| self.must(|api| api.payment(&guest.token, &id, &paid)));
             for answer in join_all(presses).await {
                 assert_eq!(answer.expect(201)["status"], "confirmed");
             }
@@ -141,7 +147,9 @@ impl Street {
 }
 
 fn doors(processes: &[Process]) -> Api {
-    Api::new(processes.iter().map(|process| [process.public.clone(), process.admin.clone()]).collect())
+    Api::new(
+        processes.iter().map(|process| [process.public.clone(), process.admin.clone()]).collect(),
+    )
 }
 
 /// Kills one process or both after so many answers, and starts it again, until everybody has left. Gives how often.
@@ -153,7 +161,8 @@ async fn kill_now_and_then(
 ) -> (u32, Vec<Process>) {
     let mut kills = 0;
     loop {
-        let strike = street.answers.load(Ordering::Relaxed) + random.random_range(ANSWERS / 2..=ANSWERS);
+        let strike =
+            street.answers.load(Ordering::Relaxed) + random.random_range(ANSWERS / 2..=ANSWERS);
         while street.answers.load(Ordering::Relaxed) < strike {
             if street.left.load(Ordering::Relaxed) {
                 return (kills, processes);
@@ -178,7 +187,8 @@ async fn race(seed: u64) -> u32 {
     let first = Process::start(&stores).await;
     let api = doors(std::slice::from_ref(&first));
     api.put("/admin/queues/show", &fast_queue()).await.expect(200);
-    let show = json!({"title": "The show", "max_seats_per_user": 1, "schedules": [night(SEATS, PRICE)]});
+    let show =
+        json!({"title": "The show", "max_seats_per_user": 1, "schedules": [night(SEATS, PRICE)]});
     api.put("/admin/concerts/show", &show).await.expect(200);
     let processes = vec![first, Process::start(&stores).await];
 
@@ -207,7 +217,7 @@ async fn race(seed: u64) -> u32 {
     let mut random = SmallRng::seed_from_u64(seed);
     let (kills, _processes) = kill_now_and_then(&street, &stores, processes, &mut random).await;
     let (seated, lost) = (visitors.await.unwrap(), street.lost.load(Ordering::Relaxed));
-    eprintln!("SEED={seed}: {kills} kills, {lost} answers lost");
+    eprintln!("USHER_TEST_SEED={seed}: {kills} kills, {lost} answers lost");
     assert!(kills > 0, "nobody was killed");
 
     let facts = stores.audit().await;
@@ -220,11 +230,10 @@ async fn race(seed: u64) -> u32 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_hundred_users_race_for_a_hundred_seats_while_processes_are_killed() {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let first = number("SEED").unwrap_or_else(rand::random);
+    let runs = std::env::var("USHER_RACE_RUNS").map_or(10, |text| text.parse().unwrap());
+    let first = crate::support::test_seed();
     let mut lost = 0;
-    for seed in (0..number("SEEDS").unwrap_or(10)).map(|n| first.wrapping_add(n)) {
-        eprintln!("SEED={seed}");
+    for seed in first..first + runs {
         lost += race(seed).await;
     }
     assert!(lost > 0, "the kills hit nothing");

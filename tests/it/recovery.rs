@@ -10,7 +10,9 @@ use crate::support::api::Guest;
 use crate::support::audit::Facts;
 use crate::support::resp::Reply;
 use crate::support::servers::PARTITIONS;
-use crate::support::{Answer, Api, Instance, NIGHT, SHOW, Stores, World, eventually, new_key, new_user};
+use crate::support::{
+    Answer, Api, Instance, NIGHT, SHOW, Stores, World, eventually, new_key, new_user,
+};
 
 const PRICE: i64 = 1_000;
 const COUPON: &str = "spring";
@@ -60,11 +62,16 @@ pub(crate) async fn buyer(api: &Api, seat: u32, with_coupon: bool) -> Buyer {
     let reservation = api.held(&guest.token, NIGHT, &[seat]).await;
     let mut body = json!({"reservation_id": reservation});
     if with_coupon {
-        let issue =
-            api.post(&format!("/v1/coupons/{COUPON}/issues")).user(&guest.user).send().await.expect(201);
+        let issue = api
+            .post(&format!("/v1/coupons/{COUPON}/issues"))
+            .user(&guest.user)
+            .send()
+            .await
+            .expect(201);
         body["coupon_issue_id"] = issue["id"].clone();
     }
-    let paid = api.post("/v1/payments").token(&guest.token).key(&pay).json(&body).send().await.expect(201);
+    let paid =
+        api.post("/v1/payments").token(&guest.token).key(&pay).json(&body).send().await.expect(201);
     Buyer { guest, reservation, charged: (charge, charged), used: (usage, used), paid: (pay, paid) }
 }
 
@@ -110,8 +117,18 @@ async fn durable(stores: &Stores) -> BTreeMap<String, Vec<String>> {
         let word = key.rsplit(':').next().unwrap();
         let packed = ["payments", "reservations", "idempotency", "uses"].contains(&word);
         if packed
-            || ["wallets", "wallet_ops", "tallies", "facts", "claims", "issues", "seats", "bought", "sales"]
-                .contains(&word)
+            || [
+                "wallets",
+                "wallet_ops",
+                "tallies",
+                "facts",
+                "claims",
+                "issues",
+                "seats",
+                "bought",
+                "sales",
+            ]
+            .contains(&word)
         {
             let mut fields = redis.hash(&key).await;
             // Nothing: a tally taken back, the tombstone of an attempt that took nothing. And what whoever books lays.
@@ -121,8 +138,9 @@ async fn durable(stores: &Stores) -> BTreeMap<String, Vec<String>> {
                 fields.values_mut().for_each(|value| value.retain(|byte| *byte != b' '));
             }
             let told = fields.into_iter();
-            let told =
-                told.map(|(field, value)| format!("{field:?} {:?}", if packed { vec![] } else { value }));
+            let told = told.map(|(field, value)| {
+                format!("{field:?} {:?}", if packed { vec![] } else { value })
+            });
             let told: Vec<_> = told.collect();
             if !told.is_empty() {
                 all.insert(key, told);
@@ -180,7 +198,9 @@ async fn an_emptied_redis_is_laid_back_as_it_was() {
     let hold = api.held(&poor.token, NIGHT, &[30]).await;
     api.pay(&poor.token, &hold, &new_key()).await.problem(402, "insufficient_balance");
     api.delete(&format!("/v1/reservations/{hold}")).token(&poor.token).send().await.expect(204);
-    api.put(&format!("/admin/users/{}/facts", poor.user), &json!({"login_days": 7})).await.expect(200);
+    api.put(&format!("/admin/users/{}/facts", poor.user), &json!({"login_days": 7}))
+        .await
+        .expect(200);
     let facts = world.stores.audit().await;
     let (before, had) = (durable(&world.stores).await, generations(&world.stores).await);
 
@@ -206,8 +226,10 @@ async fn rush(api: &Api, from: u32, to: u32) -> Vec<(u32, Option<Answer>)> {
     join_all((from..=to).map(async |seat| {
         let call = async {
             let joined = api.join(SHOW, &new_user()).await;
-            let (user, token) =
-                (joined.body["user_id"].as_str()?.to_owned(), joined.body["token"].as_str()?.to_owned());
+            let (user, token) = (
+                joined.body["user_id"].as_str()?.to_owned(),
+                joined.body["token"].as_str()?.to_owned(),
+            );
             let charged = api.charge_as(&user, 5_000, &new_key()).await;
             if charged.status != 201 {
                 return None;
@@ -232,7 +254,8 @@ async fn redis_is_emptied_again_and_again_under_load() {
     let (api, stores) = (&world.api, &world.stores);
     let load = join_all((0..8).map(async |round| {
         tokio::time::sleep(Duration::from_millis(round * 250)).await;
-        rush(api, u32::try_from(round).unwrap() * 40 + 1, u32::try_from(round).unwrap() * 40 + 40).await
+        rush(api, u32::try_from(round).unwrap() * 40 + 1, u32::try_from(round).unwrap() * 40 + 40)
+            .await
     }));
     let strikes = async {
         for _ in 0..3 {
@@ -249,7 +272,8 @@ async fn redis_is_emptied_again_and_again_under_load() {
 /// Waits until what crossed partitions is settled.
 pub(crate) async fn settled(stores: &Stores) {
     eventually("everything is settled", || async {
-        (stores.count("SELECT COUNT(*) FROM recoveries WHERE settled_at IS NULL").await == 0).then_some(())
+        (stores.count("SELECT COUNT(*) FROM recoveries WHERE settled_at IS NULL").await == 0)
+            .then_some(())
     })
     .await;
 }
@@ -267,15 +291,19 @@ async fn a_foreign_redis_is_left_alone_until_somebody_says_otherwise() {
         // It goes on where ours ended, as far as numbers tell.
         let next = redis.ask(&["INCR", &stores.key(partition, "seq")]).await.int();
         let add = "return redis.call('XADD', KEYS[1], ARGV[1], 'v1', cmsgpack.pack({}))";
-        redis.ask(&["EVAL", add, "1", &stores.key(partition, "outbox"), &format!("{next}-0")]).await;
+        redis
+            .ask(&["EVAL", add, "1", &stores.key(partition, "outbox"), &format!("{next}-0")])
+            .await;
     }
     let written = stores.count("SELECT CAST(SUM(n) AS SIGNED) FROM outbox_checkpoints").await;
     let before = redis.everything(&stores.prefix).await;
     let instance = Instance::start(&stores).await;
     let api = Api::new(vec![[instance.public.clone(), instance.admin.clone()]]);
     api.charge_as(&new_user(), 1, &new_key()).await.problem(503, "recovering");
-    eventually("readyz says so", || async { (api.get("/readyz").send().await.status == 503).then_some(()) })
-        .await;
+    eventually("readyz says so", || async {
+        (api.get("/readyz").send().await.status == 503).then_some(())
+    })
+    .await;
     assert_eq!(redis.everything(&stores.prefix).await, before);
     let now = stores.count("SELECT CAST(SUM(n) AS SIGNED) FROM outbox_checkpoints").await;
     assert_eq!(now, written, "MySQL takes nothing of another's outbox");
@@ -313,10 +341,9 @@ async fn a_partition_that_serves_is_laid_back_without_losing_what_mysql_lacks() 
     sqlx::query("SELECT n FROM outbox_checkpoints FOR UPDATE").fetch_all(&mut *lock).await.unwrap();
     let second = buyer(api, 2, true).await;
     let had = generations(stores).await;
-    let all = join_all(
-        (0..PARTITIONS)
-            .map(|partition| async move { recover(stores, &["--partition", &partition.to_string()]).await }),
-    );
+    let all = join_all((0..PARTITIONS).map(|partition| async move {
+        recover(stores, &["--partition", &partition.to_string()]).await
+    }));
     let release = async {
         tokio::time::sleep(Duration::from_millis(700)).await;
         lock.rollback().await.unwrap();
@@ -328,5 +355,8 @@ async fn a_partition_that_serves_is_laid_back_without_losing_what_mysql_lacks() 
     assert_eq!((facts.sold.len(), facts.payments_that_are("confirmed")), (2, 2));
     replays(api, &first).await;
     replays(api, &second).await;
-    assert!(!recover(stores, &["--partition", "4"]).await.status.success(), "there is no such partition");
+    assert!(
+        !recover(stores, &["--partition", "4"]).await.status.success(),
+        "there is no such partition"
+    );
 }

@@ -104,10 +104,16 @@ async fn others_serve_while_one_partition_is_lost() {
     let buyers = join_all((1..=8).map(|seat| buyer(api, seat, false))).await;
     let facts = stores.audit().await;
     let lost = (stores.partition_of(SHOW) + 1) % PARTITIONS;
-    let elsewhere =
-        || std::iter::repeat_with(new_user).find(|user| stores.partition_of_user(user) != lost).unwrap();
-    let there =
-        || std::iter::repeat_with(new_user).find(|user| stores.partition_of_user(user) == lost).unwrap();
+    let elsewhere = || {
+        std::iter::repeat_with(new_user)
+            .find(|user| stores.partition_of_user(user) != lost)
+            .unwrap()
+    };
+    let there = || {
+        std::iter::repeat_with(new_user)
+            .find(|user| stores.partition_of_user(user) == lost)
+            .unwrap()
+    };
 
     // As long as its checkpoint is locked nobody can lay it back.
     let mut lock = stores.mysql.begin().await.unwrap();
@@ -165,9 +171,11 @@ async fn a_writer_that_commits_late_is_waited_for_before_redis_is_trusted() {
 
     let gate = TempDir::new("it-gate").unwrap();
     let gate = gate.path().join("go");
-    let process =
-        Process::start_failing(&stores, &format!("writer.before_commit=return(until {})", gate.display()))
-            .await;
+    let process = Process::start_failing(
+        &stores,
+        &format!("writer.before_commit=return(until {})", gate.display()),
+    )
+    .await;
     let api = process.api();
     api.charge(&user, 5).await;
     process.reached("writer.before_commit").await;
@@ -251,8 +259,13 @@ async fn a_redis_that_is_replaced_while_it_is_looked_at_learns_no_scripts() {
     process.reached("recovery/bar.before").await;
     let mut redis = stores.redis().await;
     for name in ["wallet/charge", "wallet/balance", "queue/join"] {
-        let script = usher::redis::scripts::ALL.iter().find(|script| script.name() == name).unwrap();
-        assert_eq!(redis.ask(&["SCRIPT", "EXISTS", script.sha1()]).await.list().remove(0).int(), 0, "{name}");
+        let script =
+            usher::redis::scripts::ALL.iter().find(|script| script.name() == name).unwrap();
+        assert_eq!(
+            redis.ask(&["SCRIPT", "EXISTS", script.sha1()]).await.list().remove(0).int(),
+            0,
+            "{name}"
+        );
     }
     std::fs::write(&bar, "").unwrap();
     eventually("it serves again", || async {

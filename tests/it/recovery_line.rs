@@ -24,7 +24,10 @@ async fn status(api: &Api, guest: &Guest) -> String {
 async fn line(stores: &Stores) -> Vec<String> {
     let key = stores.key(stores.partition_of(SHOW), &format!("q:{SHOW}:waiting"));
     let members = stores.redis().await.ask(&["ZRANGE", &key, "0", "-1"]).await.list();
-    members.into_iter().map(|user| uuid::Uuid::from_slice(&user.bytes()).unwrap().to_string()).collect()
+    members
+        .into_iter()
+        .map(|user| uuid::Uuid::from_slice(&user.bytes()).unwrap().to_string())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,8 +49,10 @@ async fn a_line_stands_up_again_in_the_old_order() {
     for _ in 0..6 {
         guests.push(api.guest(SHOW).await);
     }
-    eventually("one more is let in", || async { (status(api, &guests[2]).await == "active").then_some(()) })
-        .await;
+    eventually("one more is let in", || async {
+        (status(api, &guests[2]).await == "active").then_some(())
+    })
+    .await;
     stores.audit().await;
 
     let had = generations(stores).await;
@@ -59,7 +64,11 @@ async fn a_line_stands_up_again_in_the_old_order() {
         assert_eq!(status(api, &guests[at]).await, "waiting", "nobody is let in meanwhile: {at}");
         assert_eq!(status(api, &guests[at]).await, "waiting");
     }
-    assert_eq!(status(api, &buyer).await, "expired", "a token that was used up does not get in twice");
+    assert_eq!(
+        status(api, &buyer).await,
+        "expired",
+        "a token that was used up does not get in twice"
+    );
     // Who has joined anew keeps one place, the better one.
     let ticket = api.join(SHOW, &guests[4].user).await.expect(201);
     assert_ne!(ticket["token"], guests[4].token.as_str());
@@ -79,14 +88,24 @@ async fn a_line_stands_up_again_in_the_old_order() {
     let bucket = stores.key(stores.partition_of(SHOW), &format!("q:{SHOW}:bucket"));
     stores.redis().await.ask(&["HSET", &bucket, "restore_until", "0"]).await;
     for guest in &guests[..3] {
-        eventually("the front is let in", || async { (status(api, guest).await == "active").then_some(()) })
-            .await;
+        eventually("the front is let in", || async {
+            (status(api, guest).await == "active").then_some(())
+        })
+        .await;
     }
     assert_eq!(status(api, &guests[3]).await, "waiting");
     assert_eq!(line(stores).await, expected[3..]);
     assert_eq!(status(api, &buyer).await, "expired");
     let audited = std::process::Command::new(env!("CARGO_BIN_EXE_usher"))
-        .args(["audit", "queue", SHOW, "--redis-url", &stores.redis_url(), "--mysql-url", &stores.mysql_url])
+        .args([
+            "audit",
+            "queue",
+            SHOW,
+            "--redis-url",
+            &stores.redis_url(),
+            "--mysql-url",
+            &stores.mysql_url,
+        ])
         .args([
             "--partitions",
             &crate::support::servers::PARTITIONS.to_string(),
@@ -116,5 +135,8 @@ async fn a_token_that_is_shown_too_late_has_lost_its_place() {
     .await;
     let fourth = api.guest(SHOW).await;
     assert_eq!(status(api, &fourth).await, "waiting");
-    assert_eq!((status(api, &first).await, status(api, &second).await), ("expired".into(), "expired".into()));
+    assert_eq!(
+        (status(api, &first).await, status(api, &second).await),
+        ("expired".into(), "expired".into())
+    );
 }

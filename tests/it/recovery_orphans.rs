@@ -1,13 +1,15 @@
 //! What crosses partitions, when one of them is lost in the middle: money, seats and coupons come to one end all the same.
 
 use serde_json::{Value, json};
-use usher::outbox::{AckSettings, Writer};
-use usher::recovery::Settling;
+use usher::outbox::{DurabilitySettings, OutboxWriter};
+use usher::recovery::StoreReconciler;
 
 use crate::queue_model::connect;
 use crate::recovery::{fair, generations, serves_again, settled};
 use crate::support::api::Guest;
-use crate::support::{Api, NIGHT, Process, SHOW, Stores, TempDir, World, eventually, new_key, new_user};
+use crate::support::{
+    Api, NIGHT, Process, SHOW, Stores, TempDir, World, eventually, new_key, new_user,
+};
 
 const CHARGED: i64 = 5_000;
 
@@ -52,16 +54,23 @@ async fn a_debit_whose_payment_was_lost_is_given_back_once() {
     let (api, stores) = (&world.api, &world.stores);
     let (guest, reservation) = payer(api, stores, 1).await;
     let process = Process::start_failing(stores, "payment/confirm.before=1*return(kill)").await;
-    assert!(process.api().payment(&guest.token, &reservation, &new_key()).try_send().await.is_err());
+    assert!(
+        process.api().payment(&guest.token, &reservation, &new_key()).try_send().await.is_err()
+    );
     rows(stores, DEBITS, 1).await;
     let (queue, had) = (stores.partition_of(SHOW), generations(stores).await);
     stores.lose(queue).await;
     laid_back(&world, queue, &had).await;
-    eventually("the money is back", || async { (api.balance(&guest.user).await == CHARGED).then_some(()) })
-        .await;
+    eventually("the money is back", || async {
+        (api.balance(&guest.user).await == CHARGED).then_some(())
+    })
+    .await;
     settled(stores).await;
     let facts = stores.audit().await;
-    assert_eq!((facts.sold.len(), facts.payments.len(), api.balance(&guest.user).await), (0, 0, CHARGED));
+    assert_eq!(
+        (facts.sold.len(), facts.payments.len(), api.balance(&guest.user).await),
+        (0, 0, CHARGED)
+    );
     assert_eq!(stores.count("SELECT COUNT(*) FROM wallet_entries WHERE kind = 'refund'").await, 1);
 }
 
@@ -71,13 +80,17 @@ async fn a_debit_whose_payment_was_lost_is_given_back_after_a_total_loss() {
     let (api, stores) = (&world.api, &world.stores);
     let (guest, reservation) = payer(api, stores, 1).await;
     let process = Process::start_failing(stores, "payment/confirm.before=1*return(kill)").await;
-    assert!(process.api().payment(&guest.token, &reservation, &new_key()).try_send().await.is_err());
+    assert!(
+        process.api().payment(&guest.token, &reservation, &new_key()).try_send().await.is_err()
+    );
     rows(stores, DEBITS, 1).await;
     let had = generations(stores).await;
     stores.redis().await.ask(&["FLUSHALL"]).await;
     crate::recovery::laid_back(&world, &had).await;
-    eventually("the money is back", || async { (api.balance(&guest.user).await == CHARGED).then_some(()) })
-        .await;
+    eventually("the money is back", || async {
+        (api.balance(&guest.user).await == CHARGED).then_some(())
+    })
+    .await;
     let facts = stores.audit().await;
     assert_eq!((facts.sold.len(), facts.payments.len()), (0, 0));
     // What is known of the user does not count it.
@@ -86,7 +99,11 @@ async fn a_debit_whose_payment_was_lost_is_given_back_after_a_total_loss() {
         ..guest
     };
     api.until_active(SHOW, &guest).await;
-    api.post("/v1/rewards/hello/claims").user(&guest.user).send().await.problem(403, "condition_not_met");
+    api.post("/v1/rewards/hello/claims")
+        .user(&guest.user)
+        .send()
+        .await
+        .problem(403, "condition_not_met");
 }
 
 /// Pays while nothing of the wallet's partition comes to MySQL, then loses that partition. With `money_too` the charge is lost with it.
@@ -117,11 +134,16 @@ async fn a_payment_stands_and_its_debit_is_lost(money_too: bool) {
     stores.lose(wallet).await;
     lock.rollback().await.unwrap();
     laid_back(&world, wallet, &had).await;
-    assert_eq!(json!(api.balance(&guest.user).await), paid["balance_after"], "debited before it serves");
+    assert_eq!(
+        json!(api.balance(&guest.user).await),
+        paid["balance_after"],
+        "debited before it serves"
+    );
     let facts = stores.audit().await;
     assert_eq!((facts.sold.len(), facts.payments_that_are("confirmed")), (1, 1));
-    let charges =
-        stores.count("SELECT CAST(SUM(amount) AS SIGNED) FROM wallet_entries WHERE kind = 'charge'").await;
+    let charges = stores
+        .count("SELECT CAST(SUM(amount) AS SIGNED) FROM wallet_entries WHERE kind = 'charge'")
+        .await;
     assert_eq!(charges, CHARGED);
     // What was laid is what the payment knows: it can be cancelled, and the money is back.
     let path = format!("/v1/reservations/{reservation}/cancel");
@@ -168,7 +190,9 @@ async fn a_coupon_in_a_lost_payment_is_unused_again() {
         let guest = Guest { token: ticket["token"].as_str().unwrap().to_owned(), ..guest };
         api.until_active(SHOW, &guest).await;
         let reservation = api.held(&guest.token, NIGHT, &[1]).await;
-        let paid = eventually("the coupon can be used", || pay_with(api, &guest, &reservation, &issue)).await;
+        let paid =
+            eventually("the coupon can be used", || pay_with(api, &guest, &reservation, &issue))
+                .await;
         assert_eq!((&paid["discount"], &paid["paid"]), (&json!(300), &json!(700)));
         settled(stores).await;
         stores.audit().await;
@@ -193,8 +217,12 @@ async fn a_cancelling_that_gave_the_money_back_goes_on() {
     stores.lose(queue).await;
     laid_back(&world, queue, &had).await;
     eventually("it is cancelled", || async {
-        let found =
-            api.get(&format!("/v1/reservations/{reservation}")).user(&guest.user).send().await.expect(200);
+        let found = api
+            .get(&format!("/v1/reservations/{reservation}"))
+            .user(&guest.user)
+            .send()
+            .await
+            .expect(200);
         (found["status"] == "cancelled").then_some(())
     })
     .await;
@@ -222,8 +250,10 @@ async fn what_was_cancelled_while_mysql_is_behind_is_given_back_once() {
     let began = "INSERT INTO recoveries (partition_id, generation, began_at, laid_at, settled_at) \
                  VALUES (0, 1, UTC_TIMESTAMP(3), UTC_TIMESTAMP(3), NULL)";
     sqlx::query(began).execute(&stores.mysql).await.unwrap();
-    let nudge = Writer::new(redis.clone(), stores.mysql.clone(), AckSettings::default()).nudge();
-    Settling::new(redis, stores.mysql.clone(), nudge).round().await.unwrap();
+    let nudge =
+        OutboxWriter::new(redis.clone(), stores.mysql.clone(), DurabilitySettings::default())
+            .nudge();
+    StoreReconciler::new(redis, stores.mysql.clone(), nudge).round().await.unwrap();
     assert_eq!(api.balance(&guest.user).await, CHARGED);
     lock.rollback().await.unwrap();
     settled(stores).await;

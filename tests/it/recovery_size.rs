@@ -43,9 +43,15 @@ async fn sell(stores: &Stores) {
                 "INSERT INTO reservations (id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, held_until, created_at, updated_at, score) ",
             );
             sql.push_values(some, |mut row, it| {
-                let seats = json!([{"number": it.seat, "section": "A", "price": PRICE}]).to_string();
-                row.push_bind(it.reservation).push_bind(it.user.uuid()).push_bind(it.queue.as_str());
-                row.push_bind(it.queue.as_str()).push_bind(&it.schedule).push_bind(seats).push_bind(PRICE);
+                let seats =
+                    json!([{"number": it.seat, "section": "A", "price": PRICE}]).to_string();
+                row.push_bind(it.reservation)
+                    .push_bind(it.user.uuid())
+                    .push_bind(it.queue.as_str());
+                row.push_bind(it.queue.as_str())
+                    .push_bind(&it.schedule)
+                    .push_bind(seats)
+                    .push_bind(PRICE);
                 row.push_bind("confirmed")
                     .push_bind(now)
                     .push_bind(now)
@@ -65,18 +71,26 @@ async fn sell(stores: &Stores) {
             );
             sql.push_values(some, |mut row, it| {
                 row.push_bind(it.payment).push_bind(it.reservation).push_bind(it.user.uuid());
-                row.push_bind(it.queue.as_str()).push_bind(PRICE).push_bind(0_i64).push_bind("confirmed");
+                row.push_bind(it.queue.as_str())
+                    .push_bind(PRICE)
+                    .push_bind(0_i64)
+                    .push_bind("confirmed");
                 row.push_bind(1)
                     .push_bind(PRICE)
                     .push_bind(now)
                     .push_bind(now)
                     .push_bind(it.user.slot().get());
-                row.push_bind(it.payment.simple().to_string()).push_bind(&it.payment.as_bytes()[..]);
+                row.push_bind(it.payment.simple().to_string())
+                    .push_bind(&it.payment.as_bytes()[..]);
             });
             sql.build().execute(&stores.mysql).await.unwrap();
-            let mut sql = QueryBuilder::new("INSERT INTO wallets (user_id, slot, balance, updated_at) ");
+            let mut sql =
+                QueryBuilder::new("INSERT INTO wallets (user_id, slot, balance, updated_at) ");
             sql.push_values(some, |mut row, it| {
-                row.push_bind(it.user.uuid()).push_bind(it.user.slot().get()).push_bind(PRICE).push_bind(now);
+                row.push_bind(it.user.uuid())
+                    .push_bind(it.user.slot().get())
+                    .push_bind(PRICE)
+                    .push_bind(now);
             });
             sql.build().execute(&stores.mysql).await.unwrap();
             let mut sql = QueryBuilder::new(
@@ -110,8 +124,7 @@ async fn a_hundred_thousand_reservations_are_laid_back_within_a_minute() {
         let sections = json!([{"name": "A", "from": 1, "to": SEATS, "price": PRICE}]);
         let id = format!("c{concert}");
         world.queue(&id, queue_without_window()).await;
-        let schedule =
-            json!({"id": format!("{id}-1"), "starts_at": "2100-01-01T19:00:00.000Z", "sections": sections});
+        let schedule = json!({"id": format!("{id}-1"), "starts_at": "2100-01-01T19:00:00.000Z", "sections": sections});
         world.concert(&id, json!({"title": id, "schedules": [schedule]})).await;
     }
     sell(&world.stores).await;
@@ -120,7 +133,10 @@ async fn a_hundred_thousand_reservations_are_laid_back_within_a_minute() {
     world.stores.redis().await.ask(&["FLUSHALL"]).await;
     eventually("it is laid back", || async {
         let has = generations(&world.stores).await;
-        has.iter().zip(&had).all(|(has, had)| has.parse::<u64>().is_ok() && has != had).then_some(())
+        has.iter()
+            .zip(&had)
+            .all(|(has, had)| has.parse::<u64>().is_ok() && has != had)
+            .then_some(())
     })
     .await;
     serves_again(api).await;

@@ -5,7 +5,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::support::resp::{Reply, Resp};
-use crate::support::{Api, Instance, Lose, Process, Relay, Relays, Stores, World, eventually, new_user};
+use crate::support::{
+    Api, Instance, Lose, Process, Relay, Relays, Stores, World, eventually, new_user,
+};
 
 /// Long enough for a reply that is on its way.
 const MOMENT: Duration = Duration::from_millis(300);

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use sqlx::mysql::MySqlPoolOptions;
-use usher::config::Ack;
-use usher::outbox::{AckSettings, Writer};
-use usher::partition::Partitions;
-use usher::recovery::Recovery;
-use usher::redis::{Keys, Reach, Redis, Settings};
+use usher::config::AckSettings;
+use usher::outbox::{DurabilitySettings, OutboxWriter};
+use usher::partition::PartitionCount;
+use usher::recovery::PartitionRecovery;
+use usher::redis::{KeyBuilder, RedisClient, RedisClientSettings, ReplicationRequirement};
 
 use crate::recovery::{Buyer, buyer, fair, replays, serves_again};
 use crate::support::servers::PARTITIONS;
@@ -25,7 +25,8 @@ async fn repartition(stores: &mut Stores, to: u16, failpoints: &str) -> Output {
     command.args(["repartition", "--partitions", &to.to_string(), "--key-prefix", &stores.prefix]);
     command.args(["--redis-url", &stores.redis_url(), "--mysql-url", &stores.mysql_url]);
     let done = command.env("FAILPOINTS", failpoints).output().await.unwrap();
-    stores.mysql = MySqlPoolOptions::new().max_connections(4).connect_lazy(&stores.mysql_url).unwrap();
+    stores.mysql =
+        MySqlPoolOptions::new().max_connections(4).connect_lazy(&stores.mysql_url).unwrap();
     done
 }
 
@@ -37,7 +38,11 @@ fn succeeded(done: &Output) {
     assert!(done.status.success(), "{}", said(done));
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
     // Where the count is changed it is audited before that as well.
-    assert_eq!(said.matches("\nconsistent\n").count(), 1 + usize::from(said.starts_with("from ")), "{said}");
+    assert_eq!(
+        said.matches("\nconsistent\n").count(),
+        1 + usize::from(said.starts_with("from ")),
+        "{said}"
+    );
 }
 
 /// An instance of some count of partitions.
@@ -74,7 +79,10 @@ async fn everything_is_as_it_was_under_another_count_and_back() {
 
     let done = repartition(&mut stores, OTHER, "").await;
     succeeded(&done);
-    assert_eq!(stores.count("SELECT CAST(partitions AS SIGNED) FROM usher").await, i64::from(OTHER));
+    assert_eq!(
+        stores.count("SELECT CAST(partitions AS SIGNED) FROM usher").await,
+        i64::from(OTHER)
+    );
     let (instance, api) = self::instance(&stores, OTHER).await;
     join_all(all.iter().map(|buyer| replays(&api, buyer))).await;
     sells(&api, 1, 20).await;
@@ -84,8 +92,11 @@ async fn everything_is_as_it_was_under_another_count_and_back() {
     instance.stop().await;
 
     // The setting of before is refused by its name, and everything comes back.
-    let old = usher::config::Config::new(&stores.args()).unwrap();
-    let refused = usher::app::App::build(old, usher::shutdown::Shutdown::new()).await.err().unwrap();
+    let old = usher::config::UsherConfig::new(&stores.args()).unwrap();
+    let refused = usher::app::UsherApp::build(old, usher::shutdown::ShutdownSignal::new())
+        .await
+        .err()
+        .unwrap();
     assert!(refused.to_string().contains("USHER_PARTITIONS"), "{refused}");
     let done = repartition(&mut stores, PARTITIONS, "").await;
     succeeded(&done);
@@ -115,7 +126,10 @@ async fn killed_anywhere_it_goes_on() {
     let mut stores = world.stop().await;
     for to in [OTHER, PARTITIONS] {
         for (point, count) in [
-            ("repartition.before_commit=1*return(kill)", if to == OTHER { PARTITIONS } else { OTHER }),
+            (
+                "repartition.before_commit=1*return(kill)",
+                if to == OTHER { PARTITIONS } else { OTHER },
+            ),
             ("repartition.after_commit=1*return(kill)", to),
             ("recovery.before_commit=2*off->1*return(kill)", to),
         ] {
@@ -139,21 +153,32 @@ async fn it_refuses_what_it_must_not_do() {
     buyers(&world.api, 1..=2).await;
     let mut stores = world.stores;
     let done = repartition(&mut stores, OTHER, "").await;
-    assert!(!done.status.success() && said(&done).contains("stop every instance"), "{}", said(&done));
+    assert!(
+        !done.status.success() && said(&done).contains("stop every instance"),
+        "{}",
+        said(&done)
+    );
     for instance in world.instances {
         instance.stop().await;
     }
     let letter = "INSERT INTO dead_letters (partition_id, n, version, payload, cause, buried_at) VALUES (0, 1, 'v1', '', 'x', UTC_TIMESTAMP(3))";
     sqlx::query(letter).execute(&stores.mysql).await.unwrap();
     let done = repartition(&mut stores, OTHER, "").await;
-    assert!(!done.status.success() && said(&done).contains("dead-letters retry"), "{}", said(&done));
+    assert!(
+        !done.status.success() && said(&done).contains("dead-letters retry"),
+        "{}",
+        said(&done)
+    );
     sqlx::query("DELETE FROM dead_letters").execute(&stores.mysql).await.unwrap();
     // A fault in the data: money that nobody charged.
     sqlx::query("UPDATE wallets SET balance = balance + 1").execute(&stores.mysql).await.unwrap();
     let done = repartition(&mut stores, OTHER, "").await;
     assert!(!done.status.success() && said(&done).contains("not consistent"), "{}", said(&done));
     sqlx::query("UPDATE wallets SET balance = balance - 1").execute(&stores.mysql).await.unwrap();
-    assert_eq!(stores.count("SELECT CAST(partitions AS SIGNED) FROM usher").await, i64::from(PARTITIONS));
+    assert_eq!(
+        stores.count("SELECT CAST(partitions AS SIGNED) FROM usher").await,
+        i64::from(PARTITIONS)
+    );
     let (instance, api) = instance(&stores, PARTITIONS).await;
     sells(&api, 1, 3).await;
     stores.audit().await;
@@ -167,23 +192,23 @@ async fn an_instance_that_was_forgotten_does_no_harm() {
     let all = buyers(&world.api, 1..=4).await;
     let facts = world.stores.audit().await;
     let stores = &world.stores;
-    let keys = Keys::new(&stores.prefix, Partitions::new(PARTITIONS).unwrap());
-    let settings = Settings {
+    let keys = KeyBuilder::new(&stores.prefix, PartitionCount::new(PARTITIONS).unwrap());
+    let settings = RedisClientSettings {
         url: stores.redis_url().into(),
         ca_file: None,
         command_timeout: Duration::from_secs(5),
         may_forget: false,
-        reach: Reach::default(),
+        reach: ReplicationRequirement::default(),
     };
-    let redis = Redis::connect(&settings, keys).await.unwrap();
-    let ack = Ack::default();
-    let ack = AckSettings { durable: ack.durable, patience: ack.patience };
-    let writer = Writer::new(redis.clone(), stores.mysql.clone(), ack);
-    let recovery = Recovery::new(redis.clone(), stores.mysql.clone(), writer.nudge());
+    let redis = RedisClient::connect(&settings, keys).await.unwrap();
+    let ack = AckSettings::default();
+    let ack = DurabilitySettings { durable: ack.durable, patience: ack.patience };
+    let writer = OutboxWriter::new(redis.clone(), stores.mysql.clone(), ack);
+    let recovery = PartitionRecovery::new(redis.clone(), stores.mysql.clone(), writer.nudge());
     // The instance lays back what is barred, and may be quicker; and while it is asked, it is at work.
     eventually("the count is changed under a running instance", || async {
         world.api.charge_as(&new_user(), 10, &new_key()).await;
-        recovery.repartition(Partitions::new(OTHER).unwrap(), &|| ()).await.ok()
+        recovery.repartition(PartitionCount::new(OTHER).unwrap(), &|| ()).await.ok()
     })
     .await;
     redis.close().await;

@@ -14,7 +14,9 @@ on_one_and_two!(
 );
 
 async fn a_hundred_token_requests_of_one_user_give_one_token(world: World) {
-    world.queue(SHOW, json!({"promote_per_interval": 1, "interval_ms": 3_600_000, "max_active": 1})).await;
+    world
+        .queue(SHOW, json!({"promote_per_interval": 1, "interval_ms": 3_600_000, "max_active": 1}))
+        .await;
     world.api.guest(SHOW).await;
     let user = new_user();
     let answers = join_all((0..100).map(|_| world.api.join(SHOW, &user))).await;
@@ -23,7 +25,10 @@ async fn a_hundred_token_requests_of_one_user_give_one_token(world: World) {
     assert_eq!((fresh, known), (1, 99));
     for answer in &answers {
         assert_eq!(answer.body["token"], answers[0].body["token"]);
-        assert_eq!((&answer.body["status"], &answer.body["position"]), (&json!("waiting"), &json!(1)));
+        assert_eq!(
+            (&answer.body["status"], &answer.body["position"]),
+            (&json!("waiting"), &json!(1))
+        );
     }
     eventually("the queue's state is told", || async {
         let queue = world.api.get("/v1/queues/show").send().await.expect(200);
@@ -33,7 +38,9 @@ async fn a_hundred_token_requests_of_one_user_give_one_token(world: World) {
 }
 
 async fn two_requests_of_each_of_a_hundred_users_give_one_token_each(world: World) {
-    world.queue(SHOW, json!({"promote_per_interval": 1, "interval_ms": 3_600_000, "max_active": 1})).await;
+    world
+        .queue(SHOW, json!({"promote_per_interval": 1, "interval_ms": 3_600_000, "max_active": 1}))
+        .await;
     world.api.guest(SHOW).await;
     // Side by side, so that both requests of an unknown user come in one call of the script.
     let users: Vec<_> = (0..100).flat_map(|_| vec![new_user(); 2]).collect();
@@ -48,7 +55,8 @@ async fn two_requests_of_each_of_a_hundred_users_give_one_token_each(world: Worl
 async fn two_hundred_users_on_one_seat_give_one_hold(world: World) {
     world.show(50, 1_000).await;
     let guests = join_all((0..200).map(|_| world.api.active_guest(SHOW))).await;
-    let answers = join_all(guests.iter().map(|guest| world.api.hold(&guest.token, NIGHT, &[7]))).await;
+    let answers =
+        join_all(guests.iter().map(|guest| world.api.hold(&guest.token, NIGHT, &[7]))).await;
     let mut held = 0;
     for answer in &answers {
         if answer.status == 201 {
@@ -75,7 +83,8 @@ async fn parallel_charges_add_up(world: World) {
     for twin in &twins {
         assert_eq!(twin.expect(201), first);
     }
-    let replayed = twins.iter().filter(|twin| twin.header("idempotency-replayed") == Some("true")).count();
+    let replayed =
+        twins.iter().filter(|twin| twin.header("idempotency-replayed") == Some("true")).count();
     assert_eq!(replayed, 19);
     assert_eq!(world.api.balance(&user).await, 15_700);
 
@@ -93,7 +102,8 @@ async fn a_payment_sent_twenty_times_debits_once(world: World) {
     // Twenty at once under one key and twenty more under keys of their own.
     let key = new_key();
     let twins = join_all((0..20).map(|_| api.pay(&guest.token, &reservation, &key)));
-    let others = join_all((0..20).map(async |_| api.pay(&guest.token, &reservation, &new_key()).await));
+    let others =
+        join_all((0..20).map(async |_| api.pay(&guest.token, &reservation, &new_key()).await));
     let (twins, others) = tokio::join!(twins, others);
     let paid: Vec<_> = twins.iter().chain(&others).filter(|answer| answer.status == 201).collect();
     assert!(!paid.is_empty(), "{twins:?} {others:?}");

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::json;
-use usher::app::Retirement;
-use usher::config::Config;
+use usher::app::PruneSchedule;
+use usher::config::UsherConfig;
 use usher::ids::ConcertId;
 
 use crate::support::world::{fast_queue, night};
@@ -15,7 +15,7 @@ use crate::support::{Api, Instance, NIGHT, SHOW, Stores, World, eventually, new_
 /// A world whose instances keep what has ended for no time at all.
 async fn world(instances: usize) -> World {
     let stores = Stores::new().await;
-    let retirement = Retirement { keep: Duration::ZERO, every: Duration::from_millis(100) };
+    let retirement = PruneSchedule { keep: Duration::ZERO, every: Duration::from_millis(100) };
     let mut started = Vec::new();
     for _ in 0..instances {
         started.push(Instance::start_retiring(&stores.args(), retirement).await);
@@ -72,7 +72,9 @@ async fn what_has_ended_leaves_redis_and_reads_from_mysql() {
                     .expect(204),
             ),
             1 => drop(
-                api.pay(&guest.token, &reservation, &new_key()).await.problem(402, "insufficient_balance"),
+                api.pay(&guest.token, &reservation, &new_key())
+                    .await
+                    .problem(402, "insufficient_balance"),
             ),
             _ => {}
         }
@@ -106,7 +108,8 @@ async fn what_has_ended_leaves_redis_and_reads_from_mysql() {
     join_all(cancels).await;
     eventually("Redis forgets the cancelled too", || async {
         let sizes = sizes(&world.stores).await;
-        let names = ["reservations", "payments", &format!("s:{NIGHT}:seats"), &format!("q:{SHOW}:bought")];
+        let names =
+            ["reservations", "payments", &format!("s:{NIGHT}:seats"), &format!("q:{SHOW}:bought")];
         names.iter().all(|name| !sizes.contains_key(&key(name))).then_some(())
     })
     .await;
@@ -129,7 +132,7 @@ async fn an_archived_sale_leaves_redis_as_it_was_before() {
     }
     let last = api.active_guest(SHOW).await;
     let held = api.held(&last.token, NIGHT, &[9]).await;
-    let config = Config::new(&world.stores.args()).unwrap();
+    let config = UsherConfig::new(&world.stores.args()).unwrap();
     let show: ConcertId = SHOW.parse().unwrap();
 
     // While somebody holds a seat the sale goes on.
@@ -156,8 +159,9 @@ async fn an_archived_sale_leaves_redis_as_it_was_before() {
             "tallies",
         ];
         let settings = format!("q:{SHOW}:settings");
-        let of_the_sale =
-            |key: &str| !rest.contains(&key.rsplit(':').next().unwrap()) && !key.ends_with(&settings);
+        let of_the_sale = |key: &str| {
+            !rest.contains(&key.rsplit(':').next().unwrap()) && !key.ends_with(&settings)
+        };
         new.iter().all(|key| !of_the_sale(key)).then_some(())
     })
     .await;
@@ -184,8 +188,12 @@ async fn an_archived_sale_leaves_redis_as_it_was_before() {
     let best = api.post("/v1/reservations/best").token(&guest.token).json(&wish).send().await;
     best.problem(403, "booking_not_open");
     let map = api.seats(&guest.token, NIGHT).await;
-    assert!(map[..5].iter().all(|it| it == "sold") && map[5..].iter().all(|it| it == "available"), "{map:?}");
-    let again = api.put(&format!("/admin/concerts/{SHOW}"), &crate::support::world::show(12, 1_000)).await;
+    assert!(
+        map[..5].iter().all(|it| it == "sold") && map[5..].iter().all(|it| it == "available"),
+        "{map:?}"
+    );
+    let again =
+        api.put(&format!("/admin/concerts/{SHOW}"), &crate::support::world::show(12, 1_000)).await;
     again.problem(409, "in_use");
     usher::app::archive(&config.stores, &show).await.unwrap();
 }

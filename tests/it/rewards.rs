@@ -74,8 +74,9 @@ async fn a_double_click_is_paid_once(world: World) {
     let lines = history(&world.api, &user).await;
     assert_eq!(lines.len(), 100);
     assert_eq!(lines.iter().filter(|line| line.0 == "success" && line.1.is_none()).count(), 1);
-    let refused =
-        |line: &&(String, Option<String>)| line.0 == "failed" && line.1.as_deref() == Some("already_claimed");
+    let refused = |line: &&(String, Option<String>)| {
+        line.0 == "failed" && line.1.as_deref() == Some("already_claimed")
+    };
     assert_eq!(lines.iter().filter(refused).count(), 99);
     world.stores.audit().await;
     let paid = world
@@ -90,7 +91,8 @@ async fn a_double_click_is_paid_once(world: World) {
 async fn redis_now(world: &World) -> DateTime<Utc> {
     let time = world.stores.redis().await.ask(&["TIME"]).await.list();
     let mut numbers = time.into_iter().map(|word| word.int());
-    let (seconds, micros) = (numbers.next().expect("seconds"), numbers.next().expect("microseconds"));
+    let (seconds, micros) =
+        (numbers.next().expect("seconds"), numbers.next().expect("microseconds"));
     DateTime::from_timestamp_millis(seconds * 1_000 + micros / 1_000).expect("a time")
 }
 
@@ -161,7 +163,10 @@ async fn conditions_look_at_every_fact(world: World) {
     assert_eq!(reasons.iter().filter(|reason| **reason == "condition_not_met").count(), 6);
     world.stores.audit().await;
     assert_eq!(
-        world.stores.count("SELECT CAST(JSON_EXTRACT(facts, '$.colour') AS SIGNED) FROM user_facts").await,
+        world
+            .stores
+            .count("SELECT CAST(JSON_EXTRACT(facts, '$.colour') AS SIGNED) FROM user_facts")
+            .await,
         5
     );
 }
@@ -192,7 +197,8 @@ async fn what_usher_knows_by_itself_counts(world: World) {
     }
     assert_eq!(claim(api, &user).await.problem(403, "condition_not_met")["unmet"], conditions);
     // A use is no payment.
-    let uses = api.post("/v1/wallet/uses").user(&user).key(&new_key()).json(&json!({"amount": 3_000}));
+    let uses =
+        api.post("/v1/wallet/uses").user(&user).key(&new_key()).json(&json!({"amount": 3_000}));
     uses.send().await.expect(201);
     claim(api, &user).await.problem(403, "condition_not_met");
     let (second, token) = guest(2).await;
@@ -209,7 +215,8 @@ async fn a_change_holds_everywhere_at_once(world: World) {
     off["active"] = json!(false);
     for _ in 0..5 {
         world.api.put(&format!("/admin/rewards/{REWARD}"), &open(json!([]))).await.expect(200);
-        let granted = join_all((0..20).map(async |_| claim(&world.api, &new_user()).await.status)).await;
+        let granted =
+            join_all((0..20).map(async |_| claim(&world.api, &new_user()).await.status)).await;
         assert!(granted.iter().all(|status| *status == 201), "{granted:?}");
         world.api.put(&format!("/admin/rewards/{REWARD}"), &off).await.expect(200);
         let refused = join_all((0..20).map(|n| {
@@ -245,7 +252,11 @@ async fn the_history_is_paged_newest_first(world: World) {
         tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     }
     let list = async |query: &str| {
-        world.api.admin_call(Method::GET, &format!("/admin/rewards/{REWARD}/claims{query}")).send().await
+        world
+            .api
+            .admin_call(Method::GET, &format!("/admin/rewards/{REWARD}/claims{query}"))
+            .send()
+            .await
     };
     let users_of = |page: &Value| {
         let items = page["items"].as_array().expect("a list").iter();
@@ -254,14 +265,19 @@ async fn the_history_is_paged_newest_first(world: World) {
     let mut expected: Vec<String> = users.clone();
     expected.reverse();
     let first = list("?limit=4").await.expect(200);
-    let rest = list(&format!("?limit=6&before={}", first["next"].as_str().expect("more"))).await.expect(200);
+    let rest = list(&format!("?limit=6&before={}", first["next"].as_str().expect("more")))
+        .await
+        .expect(200);
     assert_eq!([users_of(&first), users_of(&rest)].concat(), expected);
     assert_eq!(rest["next"], Value::Null);
     for (status, parity) in [("success", 1), ("failed", 0)] {
         let page = list(&format!("?status={status}")).await.expect(200);
-        let of_parity: Vec<_> = (0..10).rev().filter(|n| n % 2 == parity).map(|n| users[n].clone()).collect();
+        let of_parity: Vec<_> =
+            (0..10).rev().filter(|n| n % 2 == parity).map(|n| users[n].clone()).collect();
         assert_eq!(users_of(&page), of_parity);
-        assert!(page["items"].as_array().expect("a list").iter().all(|line| line["status"] == status));
+        assert!(
+            page["items"].as_array().expect("a list").iter().all(|line| line["status"] == status)
+        );
     }
     for bad in ["?status=open", "?limit=0", "?before=x", "?colour=red"] {
         list(bad).await.problem(422, "invalid_request");
@@ -275,14 +291,21 @@ async fn bad_input_of_every_field_is_named() {
     let path = format!("/admin/rewards/{REWARD}");
     for (field, values, blamed) in [
         ("title", vec![json!(""), json!("x".repeat(256)), json!(5), Value::Null], "title"),
-        ("starts_at", vec![json!("soon"), json!(5), Value::Null, json!("1969-12-31T23:59:59Z")], "starts_at"),
+        (
+            "starts_at",
+            vec![json!("soon"), json!(5), Value::Null, json!("1969-12-31T23:59:59Z")],
+            "starts_at",
+        ),
         ("ends_at", vec![json!("soon"), Value::Null, json!("2001-01-01T00:00:00Z")], "ends_at"),
         ("active", vec![json!("yes"), json!(1), Value::Null], "active"),
         ("code", vec![json!("other"), json!("a b")], "code"),
         ("conditions", vec![json!({}), Value::Null], "conditions"),
         (
             "conditions",
-            vec![json!([{"fact": "a b", "op": ">=", "value": 1}]), json!([{"op": ">=", "value": 1}])],
+            vec![
+                json!([{"fact": "a b", "op": ">=", "value": 1}]),
+                json!([{"op": ">=", "value": 1}]),
+            ],
             "conditions[0].fact",
         ),
         (
@@ -351,10 +374,16 @@ async fn bad_input_of_every_field_is_named() {
         api.post(&format!("{path}/claims")).user(&user).send().await.problem(404, "not_found");
         api.get(&format!("{path}/claims/mine")).user(&user).send().await.problem(404, "not_found");
     }
-    api.admin_call(Method::GET, "/admin/rewards/none/claims").send().await.problem(404, "not_found");
+    api.admin_call(Method::GET, "/admin/rewards/none/claims")
+        .send()
+        .await
+        .problem(404, "not_found");
     put(&world, &open(json!([]))).await;
     api.post(&format!("/v1/rewards/{REWARD}/claims")).send().await.problem(401, "unauthenticated");
-    api.get(&format!("/v1/rewards/{REWARD}/claims/mine")).send().await.problem(401, "unauthenticated");
+    api.get(&format!("/v1/rewards/{REWARD}/claims/mine"))
+        .send()
+        .await
+        .problem(401, "unauthenticated");
 }
 
 /// A wallet that can't hold the points refuses the claim, which then can be made once there is room.
@@ -365,7 +394,8 @@ async fn points_never_overflow_a_wallet() {
     let user = new_user();
     world.api.charge(&user, 9_007_199_254_740_991 - 499).await;
     claim(&world.api, &user).await.problem(422, "balance_limit_exceeded");
-    let uses = world.api.post("/v1/wallet/uses").user(&user).key(&new_key()).json(&json!({"amount": 1}));
+    let uses =
+        world.api.post("/v1/wallet/uses").user(&user).key(&new_key()).json(&json!({"amount": 1}));
     uses.send().await.expect(201);
     claim(&world.api, &user).await.expect(201);
     assert_eq!(world.api.balance(&user).await, 9_007_199_254_740_991);

@@ -37,10 +37,13 @@ impl Balancer {
         let place = &self.places[at];
         while !stop.load(Ordering::Relaxed) {
             let address = place.address.lock().unwrap().clone();
-            let asked = reqwest::Client::new().get(format!("{address}/readyz")).timeout(THINK).send().await;
+            let asked =
+                reqwest::Client::new().get(format!("{address}/readyz")).timeout(THINK).send().await;
             // Somebody may have moved in meanwhile.
             if *place.address.lock().unwrap() == address {
-                place.fit.store(asked.is_ok_and(|answer| answer.status() == 200), Ordering::Relaxed);
+                place
+                    .fit
+                    .store(asked.is_ok_and(|answer| answer.status() == 200), Ordering::Relaxed);
             }
             sleep(LOOK).await;
         }
@@ -50,7 +53,8 @@ impl Balancer {
     async fn turn(&self) -> String {
         loop {
             for _ in 0..self.places.len() {
-                let place = &self.places[self.next.fetch_add(1, Ordering::Relaxed) % self.places.len()];
+                let place =
+                    &self.places[self.next.fetch_add(1, Ordering::Relaxed) % self.places.len()];
                 if place.fit.load(Ordering::Relaxed) {
                     return place.address.lock().unwrap().clone();
                 }
@@ -76,10 +80,16 @@ impl Balancer {
             Ok(answer) => {
                 let status = answer.status();
                 let said = answer.text().await.unwrap_or_default();
-                self.failed.lock().unwrap().push(format!("{method} {path} at {address}: {status} {said}"));
+                self.failed
+                    .lock()
+                    .unwrap()
+                    .push(format!("{method} {path} at {address}: {status} {said}"));
             }
             Err(error) => {
-                self.failed.lock().unwrap().push(format!("{method} {path} at {address}: {error:?}"));
+                self.failed
+                    .lock()
+                    .unwrap()
+                    .push(format!("{method} {path} at {address}: {error:?}"));
             }
         }
     }
@@ -99,7 +109,8 @@ async fn three_instances_are_replaced_one_by_one_and_no_request_fails() {
     for process in &processes {
         let api = process.api();
         for path in ["/v1/queues/slow", "/v1/queues/show"] {
-            eventually(path, || async { (api.get(path).send().await.status == 200).then_some(()) }).await;
+            eventually(path, || async { (api.get(path).send().await.status == 200).then_some(()) })
+                .await;
         }
     }
     let (user, _inside) = (new_user(), api.guest("slow").await);
@@ -135,7 +146,8 @@ async fn three_instances_are_replaced_one_by_one_and_no_request_fails() {
                 match nth % 4 {
                     0 => {
                         let (user, key) = (new_user(), new_key());
-                        let who = [("usher-user", user.as_str()), ("idempotency-key", key.as_str())];
+                        let who =
+                            [("usher-user", user.as_str()), ("idempotency-key", key.as_str())];
                         let body = json!({"amount": 1});
                         balancer.ask(Method::POST, "/v1/wallet/charges", &who, Some(body)).await;
                     }
@@ -149,7 +161,9 @@ async fn three_instances_are_replaced_one_by_one_and_no_request_fails() {
                         balancer.ask(Method::GET, "/v1/queues/slow/tokens/me", &who, None).await;
                     }
                     _ => {
-                        balancer.ask(Method::GET, "/v1/wallet", &[("usher-user", user.as_str())], None).await
+                        balancer
+                            .ask(Method::GET, "/v1/wallet", &[("usher-user", user.as_str())], None)
+                            .await
                     }
                 }
             });
@@ -217,7 +231,8 @@ async fn what_one_instance_is_told_the_others_know() {
     let before = keys(&tell.get("/.well-known/jwks.json").send().await.expect(200));
     usher::app::rotate_keys(&usher::config::MigrateSettings {
         mysql: usher::config::MysqlSettings { url: world.stores.mysql_url.clone().into() },
-        partitions: usher::partition::Partitions::new(crate::support::servers::PARTITIONS).unwrap(),
+        partitions: usher::partition::PartitionCount::new(crate::support::servers::PARTITIONS)
+            .unwrap(),
     })
     .await
     .unwrap();

@@ -67,7 +67,12 @@ async fn crossing_wishes_never_share_a_seat(world: World) {
 
 async fn a_hold_lapses_at_its_moment(world: World) {
     world.queue(SHOW, fast_queue()).await;
-    world.concert(SHOW, json!({"title": "brief", "hold_seconds": 1, "schedules": [night(10, 1_000)]})).await;
+    world
+        .concert(
+            SHOW,
+            json!({"title": "brief", "hold_seconds": 1, "schedules": [night(10, 1_000)]}),
+        )
+        .await;
     let api = &world.api;
     let (first, second) = (api.active_guest(SHOW).await, api.active_guest(SHOW).await);
     api.charge(&first.user, 1_000).await;
@@ -81,15 +86,23 @@ async fn a_hold_lapses_at_its_moment(world: World) {
     let path = format!("/v1/reservations/{reservation}");
     let lapsed = api.get(&path).user(&first.user).send().await.expect(200);
     assert_eq!(lapsed["status"], "expired");
-    assert!(second_hold["created_at"].as_str() >= lapsed["held_until"].as_str(), "not a moment before");
+    assert!(
+        second_hold["created_at"].as_str() >= lapsed["held_until"].as_str(),
+        "not a moment before"
+    );
     api.pay(&first.token, &reservation, &new_key()).await.problem(410, "hold_expired");
     api.delete(&path).user(&first.user).send().await.expect(204);
     assert_eq!(api.balance(&first.user).await, 1_000);
-    assert_eq!(api.seats(&second.token, NIGHT).await[0], "held", "what had lapsed took nothing along");
+    assert_eq!(
+        api.seats(&second.token, NIGHT).await[0],
+        "held",
+        "what had lapsed took nothing along"
+    );
 
     // The sweep tells MySQL, once.
     eventually("the rows of both lapsed holds", || async {
-        (world.stores.count("SELECT COUNT(*) FROM reservations WHERE status = 'expired'").await == 2)
+        (world.stores.count("SELECT COUNT(*) FROM reservations WHERE status = 'expired'").await
+            == 2)
             .then_some(())
     })
     .await;
@@ -134,7 +147,9 @@ async fn the_limit_counts_what_is_held_and_what_is_bought(world: World) {
     // In parallel no more than the limit either.
     let other = api.active_guest(SHOW).await;
     let seats: Vec<u32> = (6..=10).collect();
-    let holds = join_all(seats.iter().map(async |seat| api.hold(&other.token, NIGHT, &[*seat]).await)).await;
+    let holds =
+        join_all(seats.iter().map(async |seat| api.hold(&other.token, NIGHT, &[*seat]).await))
+            .await;
     assert_eq!(holds.iter().filter(|answer| answer.status == 201).count(), 4);
 }
 
@@ -161,7 +176,8 @@ async fn booking_has_its_hours(world: World) {
 
 async fn early_opening(world: &World) -> chrono::DateTime<chrono::Utc> {
     let guest = world.api.active_guest(SHOW).await;
-    let dates = world.api.get("/v1/concerts/show/schedules").token(&guest.token).send().await.expect(200);
+    let dates =
+        world.api.get("/v1/concerts/show/schedules").token(&guest.token).send().await.expect(200);
     let items = dates["items"].as_array().unwrap();
     let date = items.iter().find(|date| date["id"] == NIGHT).unwrap();
     date["booking_opens_at"].as_str().unwrap().parse().unwrap()

@@ -19,9 +19,11 @@ impl Line {
     async fn change(&mut self, changes: Value) {
         self.settings.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         let told =
-            self.writes.put("/admin/queues/show", &self.settings).await.expect(200)["settings"].clone();
+            self.writes.put("/admin/queues/show", &self.settings).await.expect(200)["settings"]
+                .clone();
         eventually("the other instance knows the settings", || async {
-            let there = self.reads.admin_call(reqwest::Method::GET, "/admin/queues/show").send().await;
+            let there =
+                self.reads.admin_call(reqwest::Method::GET, "/admin/queues/show").send().await;
             (there.expect(200)["settings"] == told).then_some(())
         })
         .await;
@@ -49,7 +51,12 @@ impl Line {
     }
 
     async fn leave(&self, guest: &Guest) {
-        self.writes.delete("/v1/queues/show/tokens/me").token(&guest.token).send().await.expect(204);
+        self.writes
+            .delete("/v1/queues/show/tokens/me")
+            .token(&guest.token)
+            .send()
+            .await
+            .expect(204);
     }
 
     /// Everybody who waits stands where they stood: in the order of their coming, with the same token on both instances.
@@ -180,19 +187,23 @@ async fn an_estimate_does_not_go_up_when_the_pace_before_a_change_grows_old() {
     let bucket = world.stores.key(partition, "q:show:bucket");
     let mut redis = world.stores.redis().await;
     // As if six hundred had been let in twenty seconds ago: in a few seconds they no longer count for the last thirty.
-    let window =
-        async |redis: &mut crate::support::resp::Resp| redis.ask(&["TIME"]).await.list()[0].clone().int() / 5;
+    let window = async |redis: &mut crate::support::resp::Resp| {
+        redis.ask(&["TIME"]).await.list()[0].clone().int() / 5
+    };
     let then = window(&mut redis).await - 4;
     redis.ask(&["HSET", &bucket, &format!("w{}", then % 8), &format!("{then}:600")]).await;
     world.queue(SHOW, settings(61)).await;
-    let wait =
-        async |api: &Api| api.poll(SHOW, &last.token).await.expect(200)["estimated_wait_seconds"].as_u64();
+    let wait = async |api: &Api| {
+        api.poll(SHOW, &last.token).await.expect(200)["estimated_wait_seconds"].as_u64()
+    };
     // Twenty wait, and twenty are let in a second. Each instance knows it once its snapshot is newer than the change.
     let mut told = 0;
     for at in 0..world.api.instances() {
         let api = world.api.only(at);
-        told = told
-            .max(eventually("the pace is known", async || wait(&api).await.filter(|wait| *wait <= 2)).await);
+        told = told.max(
+            eventually("the pace is known", async || wait(&api).await.filter(|wait| *wait <= 2))
+                .await,
+        );
     }
     while window(&mut redis).await < then + 7 {
         let again = wait(&world.api).await.expect("it stays known");

@@ -49,14 +49,21 @@ async fn clocks_that_are_an_hour_off_change_nothing() {
     for api in &both {
         let state = api.get("/v1/queues/show").send().await.expect(200);
         if Utc::now() < opens {
-            assert_eq!((&state["mode"], &state["active"]), (&json!("prequeue"), &json!(0)), "{state}");
+            assert_eq!(
+                (&state["mode"], &state["active"]),
+                (&json!("prequeue"), &json!(0)),
+                "{state}"
+            );
             assert_eq!(state["lottery"]["seed"], json!(null));
         }
     }
     // Who asks shows up, so the first six keep their slots for ten minutes by Redis' clock.
     let inside = eventually("six are let in", || async {
-        let asked = guests.iter().map(async |guest| (guest, api.poll(SHOW, &guest.token).await.expect(200)));
-        let active = join_all(asked).await.into_iter().filter(|(_, ticket)| ticket["status"] == "active");
+        let asked = guests
+            .iter()
+            .map(async |guest| (guest, api.poll(SHOW, &guest.token).await.expect(200)));
+        let active =
+            join_all(asked).await.into_iter().filter(|(_, ticket)| ticket["status"] == "active");
         let inside: Vec<_> = active.collect();
         assert!(inside.len() <= 6);
         (inside.len() == 6).then_some(inside)
@@ -115,8 +122,9 @@ async fn clocks_that_are_an_hour_off_change_nothing() {
             .await
             .unwrap();
     for (nth, (_, at)) in promotions.iter().enumerate() {
-        let within =
-            promotions[nth..].iter().take_while(|(_, later)| (*later - *at).num_milliseconds() < 200);
+        let within = promotions[nth..]
+            .iter()
+            .take_while(|(_, later)| (*later - *at).num_milliseconds() < 200);
         assert!(within.map(|(count, _)| count).sum::<u32>() <= 2, "{promotions:?}");
         assert!(*at >= opens.naive_utc() - TimeDelta::milliseconds(1), "{promotions:?}");
     }

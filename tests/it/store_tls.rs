@@ -3,11 +3,11 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use usher::app::App;
-use usher::config::Config;
+use usher::app::UsherApp;
+use usher::config::UsherConfig;
 use usher::config::args::ServeArgs;
-use usher::dev::{Durability, PrivateMysql, PrivateRedis, TempDir, free_port};
-use usher::shutdown::Shutdown;
+use usher::dev::{MysqlDurability, PrivateMysql, PrivateRedis, TempDir, free_port};
+use usher::shutdown::ShutdownSignal;
 
 use crate::support::certs::{Authority, Files};
 use crate::support::cluster::free_port_with_bus;
@@ -45,8 +45,8 @@ async fn redis_tls(stores: &Stores, files: &Files, authority: &Authority) -> u16
 }
 
 async fn refused(args: &ServeArgs) -> String {
-    let config = Config::new(args).unwrap();
-    match Box::pin(App::build(config, Shutdown::new())).await {
+    let config = UsherConfig::new(args).unwrap();
+    match Box::pin(UsherApp::build(config, ShutdownSignal::new())).await {
         Ok(_) => panic!("it must not start"),
         Err(error) => error.to_string(),
     }
@@ -67,24 +67,28 @@ async fn a_sale_on_stores_behind_tls() {
     let (ours, theirs) = (Authority::new(dir.path(), "ours"), Authority::new(dir.path(), "theirs"));
     let good = ours.sign(dir.path(), "good", HERE);
     let named = ours.sign(dir.path(), "named", &["localhost"]);
-    let more = [("--ssl-ca=", &ours.file), ("--ssl-cert=", &named.chain), ("--ssl-key=", &named.key)];
+    let more =
+        [("--ssl-ca=", &ours.file), ("--ssl-cert=", &named.chain), ("--ssl-key=", &named.key)];
     let more = more.map(|(name, path)| OsString::from(format!("{name}{}", text(path))));
     let mysql = dir.path().join("mysql");
     let mysql =
-        PrivateMysql::start_with(&mysql, Durability::Test, free_port().unwrap(), &more).await.unwrap();
+        PrivateMysql::start_with(&mysql, MysqlDurability::Test, free_port().unwrap(), &more)
+            .await
+            .unwrap();
     let redis = PrivateRedis::start(with_users(&dir.path().join("redis"))).await.unwrap();
     let stores = Stores::at(redis.port(), &mysql).await;
     let by_address = stores.mysql_url.split('?').next().unwrap().to_owned();
     let bare_mysql = by_address.replace("127.0.0.1", "localhost");
 
-    let args = |redis_url: String, redis_ca: Option<&Path>, mysql_url: String, mysql_ca: Option<&Path>| {
-        let mut args = stores.args();
-        args.stores.redis_url = Some(redis_url);
-        args.stores.redis_ca_file = redis_ca.map(text);
-        args.stores.mysql_url = Some(mysql_url);
-        args.stores.mysql_ca_file = mysql_ca.map(text);
-        args
-    };
+    let args =
+        |redis_url: String, redis_ca: Option<&Path>, mysql_url: String, mysql_ca: Option<&Path>| {
+            let mut args = stores.args();
+            args.stores.redis_url = Some(redis_url);
+            args.stores.redis_ca_file = redis_ca.map(text);
+            args.stores.mysql_url = Some(mysql_url);
+            args.stores.mysql_ca_file = mysql_ca.map(text);
+            args
+        };
     // MySQL: one that another authority vouches for, and one whose certificate is for another name.
     let wrong = args(stores.redis_url(), None, bare_mysql.clone(), Some(&theirs.file));
     assert!(refused(&wrong).await.starts_with("MySQL: "));
@@ -116,7 +120,8 @@ async fn node(dir: &Path, files: &Files, authority: &Authority) -> Option<(Priva
         let (port, tls) = (free_port().unwrap(), free_port_with_bus());
         let (place, tls_port) = (dir.join(format!("node-{tls}")), tls.to_string());
         let more = ["--cluster-enabled", "yes", "--tls-port", &tls_port, "--tls-cluster", "yes"];
-        let files = ["--tls-cert-file", &chain, "--tls-key-file", &key, "--tls-ca-cert-file", &authority];
+        let files =
+            ["--tls-cert-file", &chain, "--tls-key-file", &key, "--tls-ca-cert-file", &authority];
         let more = [&more[..], &files[..], &["--tls-auth-clients", "no"]].concat();
         match PrivateRedis::start_as(&place, port, &more).await {
             Ok(redis) => return Some((redis, tls)),
@@ -158,7 +163,8 @@ async fn a_sale_on_a_cluster_behind_tls() {
     for (redis, _) in &nodes {
         within(ELECTED, "the nodes know each other", || async {
             let told = Resp::connect(redis.port()).await.ask(&["CLUSTER", "INFO"]).await.text();
-            (told.contains("cluster_state:ok") && told.contains("cluster_known_nodes:2")).then_some(())
+            (told.contains("cluster_state:ok") && told.contains("cluster_known_nodes:2"))
+                .then_some(())
         })
         .await;
     }

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use usher::http::descriptors;
 
 use crate::support::api::Guest;
-use crate::support::{Api, NIGHT, Process, SHOW, Said, Sse, Stores, World, new_key, on_one_and_two};
+use crate::support::{
+    Api, NIGHT, Process, SHOW, Said, Sse, Stores, World, new_key, on_one_and_two,
+};
 
 on_one_and_two!(
     a_stream_follows_its_holder_to_the_end,
@@ -39,10 +41,18 @@ async fn a_stream_follows_its_holder_to_the_end(world: World) {
     let inside = api.guest(SHOW).await;
     let (second, third) = (api.guest(SHOW).await, api.guest(SHOW).await);
     let mut stream = listen(api, &third).await;
-    let Said::Event { name, data, retry } = stream.next().await else { panic!("the ticket comes at once") };
-    assert_eq!((name.as_str(), &data["status"], &data["position"]), ("ticket", &json!("waiting"), &json!(2)));
+    let Said::Event { name, data, retry } = stream.next().await else {
+        panic!("the ticket comes at once")
+    };
+    assert_eq!(
+        (name.as_str(), &data["status"], &data["position"]),
+        ("ticket", &json!("waiting"), &json!(2))
+    );
     assert_eq!((&data["token"], &data["user_id"]), (&json!(third.token), &json!(third.user)));
-    assert!(retry.is_some_and(|ms| (2_000..6_000).contains(&ms)), "a crowd does not come back in step");
+    assert!(
+        retry.is_some_and(|ms| (2_000..6_000).contains(&ms)),
+        "a crowd does not come back in step"
+    );
 
     leave(api, &second).await;
     let ticket = stream.until(|ticket| ticket["position"] == 1).await;
@@ -170,7 +180,8 @@ async fn a_stream_beats_while_nothing_happens_and_ends_with_the_instance() {
 
 /// The calls of a script that a process has made, by its own count.
 async fn calls(api: &Api, script: &str) -> u64 {
-    let text = api.keyless_admin_call(reqwest::Method::GET, "/metrics").send().await.expect_text(200);
+    let text =
+        api.keyless_admin_call(reqwest::Method::GET, "/metrics").send().await.expect_text(200);
     let start = format!("usher_script_calls_total{{script=\"{script}\"");
     let counts = text.lines().filter(|line| line.starts_with(&start));
     counts.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
@@ -184,7 +195,8 @@ async fn many_streams_ask_redis_no_more_than_one() {
     let settings = json!({"promote_per_interval": 1, "interval_ms": 3_600_000, "max_active": 1});
     api.put("/admin/queues/show", &settings).await.expect(200);
     api.guest(SHOW).await;
-    let wanted = std::env::var("USHER_STREAMS").ok().map_or(2_000, |streams| streams.parse().unwrap());
+    let wanted =
+        std::env::var("USHER_STREAMS").ok().map_or(2_000, |streams| streams.parse().unwrap());
     let streams = descriptors::room_for(wanted).min(wanted);
     eprintln!("{streams} streams");
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -206,7 +218,10 @@ async fn many_streams_ask_redis_no_more_than_one() {
     // Two looks a second, at most twice each.
     let most = (began.elapsed().as_secs() + 1) * 4 + 2;
     let looks = after.1 - before.1;
-    assert!((1..=most).contains(&looks), "{looks} looks for {streams} streams, {most} expected at most");
+    assert!(
+        (1..=most).contains(&looks),
+        "{looks} looks for {streams} streams, {most} expected at most"
+    );
 
     // They are alive: when the first in line leaves, whoever stands behind hears it.
     open.sort_by_key(|(_, _, position)| *position);

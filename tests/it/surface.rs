@@ -18,7 +18,10 @@ async fn the_admin_listener_asks_for_its_key_and_shows_metrics_without() {
     api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
     world.stores.at_rest().await;
 
-    api.keyless_admin_call(Method::GET, "/admin/queues").send().await.problem(401, "unauthenticated");
+    api.keyless_admin_call(Method::GET, "/admin/queues")
+        .send()
+        .await
+        .problem(401, "unauthenticated");
     let metrics = api.keyless_admin_call(Method::GET, "/metrics").send().await.expect_text(200);
     for name in [
         "usher_http_requests_total",
@@ -112,7 +115,8 @@ async fn with_service_keys_only_a_service_may_charge() {
     })
     .await;
     let user = new_user();
-    let charge = || api.post("/v1/wallet/charges").user(&user).key(&new_key()).json(&json!({"amount": 100}));
+    let charge =
+        || api.post("/v1/wallet/charges").user(&user).key(&new_key()).json(&json!({"amount": 100}));
     charge().send().await.problem(403, "forbidden");
     charge().header("authorization", "Bearer wrong").send().await.problem(401, "unauthenticated");
     charge().header("authorization", "Basic eDp4").send().await.problem(401, "unauthenticated");
@@ -126,7 +130,8 @@ async fn with_service_keys_only_a_service_may_charge() {
     })
     .await;
     api.get("/v1/wallet").user(&user).send().await.problem(401, "unauthenticated");
-    let by_service = api.get("/v1/wallet").user(&user).header("authorization", &format!("Bearer {KEY}"));
+    let by_service =
+        api.get("/v1/wallet").user(&user).header("authorization", &format!("Bearer {KEY}"));
     assert_eq!(by_service.send().await.expect(200)["balance"], 100);
 }
 
@@ -142,7 +147,8 @@ async fn a_rotated_key_still_checks_the_tokens_that_it_signed() {
     .await;
     let ticket = api.poll(SHOW, &guest.token).await.expect(200);
     assert!(ticket["token"].as_str().unwrap().starts_with("k2."), "it is signed anew");
-    let (_retired, api) = with(&world.stores, |args| args.secrets.token_keys = Some(new.into())).await;
+    let (_retired, api) =
+        with(&world.stores, |args| args.secrets.token_keys = Some(new.into())).await;
     api.poll(SHOW, &guest.token).await.problem(401, "invalid_queue_token");
     api.poll(SHOW, ticket["token"].as_str().unwrap()).await.expect(200);
 }
@@ -153,7 +159,8 @@ async fn a_token_of_a_place_that_was_given_up_opens_nothing() {
     world.show(10, 1_000).await;
     let api = &world.api;
     let before = api.active_guest(SHOW).await;
-    let leave = |token: &str| api.delete(&format!("/v1/queues/{SHOW}/tokens/me")).token(token).send();
+    let leave =
+        |token: &str| api.delete(&format!("/v1/queues/{SHOW}/tokens/me")).token(token).send();
     leave(&before.token).await.expect(204);
     api.poll(SHOW, &before.token).await.problem(410, "queue_token_expired");
 

@@ -46,7 +46,9 @@ async fn queues_sales_and_writer_are_shown() {
     let api = process.api();
     api.put(&format!("/admin/queues/{SHOW}"), &fast_queue()).await.expect(200);
     api.put(&format!("/admin/concerts/{SHOW}"), &show(50, 1_000)).await.expect(200);
-    api.put("/admin/queues/still", &json!({"mode": "paused", "max_active": 7_654})).await.expect(200);
+    api.put("/admin/queues/still", &json!({"mode": "paused", "max_active": 7_654}))
+        .await
+        .expect(200);
     for _ in 0..3 {
         api.guest("still").await;
     }
@@ -57,7 +59,11 @@ async fn queues_sales_and_writer_are_shown() {
 
     // The sweep tells the seats twice a second, the promoter the line.
     let row = |screen: &str, name: &str| {
-        screen.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_default().to_owned()
+        screen
+            .lines()
+            .find(|line| line.starts_with(&format!("{name} ")))
+            .unwrap_or_default()
+            .to_owned()
     };
     let without_key = eventually("the sale is shown", || async {
         let screen = screen(&["--admin-url", &process.admin]).await;
@@ -68,11 +74,17 @@ async fn queues_sales_and_writer_are_shown() {
     assert!(without_key.contains("payments  confirmed 1 ("), "{without_key}");
     assert!(without_key.contains("holds     held 1 ("), "{without_key}");
     assert!(without_key.contains("dead letters 0, stopped partitions 0"), "{without_key}");
-    assert!(without_key.contains("--admin-key") && !without_key.contains("paused"), "{without_key}");
+    assert!(
+        without_key.contains("--admin-key") && !without_key.contains("paused"),
+        "{without_key}"
+    );
 
     let with_key = screen(&["--admin-url", &process.admin, "--admin-key", ADMIN_KEY]).await;
     let still = row(&with_key, "still");
-    assert!(still.contains("paused") && still.contains(" 3 ") && still.contains("7,654"), "{with_key}");
+    assert!(
+        still.contains("paused") && still.contains(" 3 ") && still.contains("7,654"),
+        "{with_key}"
+    );
     assert!(!with_key.contains("--admin-key"), "{with_key}");
     for screen in [&without_key, &with_key] {
         assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
@@ -86,7 +98,8 @@ async fn queues_sales_and_writer_are_shown() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut screens = 0;
     while screens < 3 {
-        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("a line").unwrap();
+        let line =
+            tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("a line").unwrap();
         screens += u32::from(line.expect("it goes on").starts_with("Usher "));
     }
     child.kill().await.unwrap();
@@ -94,7 +107,10 @@ async fn queues_sales_and_writer_are_shown() {
     // What is wrong is said by the setting's name.
     let wrong = "another-key-that-is-not-the-one-0";
     let refused = refusal(&["--admin-url", &process.admin, "--admin-key", wrong]).await;
-    assert!(refused.contains("USHER_ADMIN_KEY (--admin-key)") && !refused.contains(wrong), "{refused}");
+    assert!(
+        refused.contains("USHER_ADMIN_KEY (--admin-key)") && !refused.contains(wrong),
+        "{refused}"
+    );
     let stranger = refusal(&["--admin-url", &process.public]).await;
     assert!(stranger.contains("not as the admin listener"), "{stranger}");
     let nobody = format!("http://127.0.0.1:{}", usher::dev::free_port().unwrap());

@@ -44,7 +44,8 @@ async fn a_visitor_keeps_the_place_over_reloads() {
 
     // The same cookie opens the gate.
     eventually("the visitor is let in", async || {
-        let check = api.get(&format!("/v1/queues/{SHOW}/check")).header("cookie", &kept).send().await;
+        let check =
+            api.get(&format!("/v1/queues/{SHOW}/check")).header("cookie", &kept).send().await;
         (check.status == 204 && check.header("usher-user") == Some(visitor.as_str())).then_some(())
     })
     .await;
@@ -93,10 +94,16 @@ async fn each_listener_has_its_pages_and_no_other() {
     for path in ["/", "/waiting/show", "/assets/usher.css"] {
         let page = api.get(path).send().await;
         page.expect_text(200);
-        assert!(page.header("content-security-policy").unwrap().contains("default-src 'none'"), "{path}");
+        assert!(
+            page.header("content-security-policy").unwrap().contains("default-src 'none'"),
+            "{path}"
+        );
     }
     assert!(api.get("/").send().await.expect_text(200).contains("booking.js"));
     let console = api.keyless_admin_call(reqwest::Method::GET, "/").send().await.expect_text(200);
     assert!(console.contains("console.js"));
-    api.keyless_admin_call(reqwest::Method::GET, "/waiting/show").send().await.problem(404, "not_found");
+    api.keyless_admin_call(reqwest::Method::GET, "/waiting/show")
+        .send()
+        .await
+        .problem(404, "not_found");
 }

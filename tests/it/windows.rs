@@ -3,7 +3,7 @@
 
 use chrono::DateTime;
 use serde_json::json;
-use usher::redis::{Script, scripts};
+use usher::redis::{LuaScript, scripts};
 
 use crate::support::resp::Reply;
 use crate::support::{World, new_user};
@@ -20,7 +20,7 @@ const EDGES: [(i64, &str); 4] =
 async fn run_at(
     world: &World,
     at: i64,
-    script: &Script,
+    script: &LuaScript,
     key: impl Fn(&str) -> String,
     args: &[&str],
 ) -> Vec<Reply> {
@@ -65,7 +65,10 @@ async fn a_coupon_opens_and_ends_to_the_millisecond() {
         let request = "a-user-named-001another-issue-id";
         let reply = run_at(&world, now, &scripts::COUPONS_ISSUE, key, &["edge", request]).await;
         let words = reply[1].clone().list();
-        assert_eq!((words[0].clone().int(), words[1].clone().text()), (2, "an-issue-no-0001".to_owned()));
+        assert_eq!(
+            (words[0].clone().int(), words[1].clone().text()),
+            (2, "an-issue-no-0001".to_owned())
+        );
     }
     let shown = world.api.get("/v1/coupons/edge").send().await.expect(200);
     assert_eq!((&shown["status"], &shown["issued_quantity"]), (&json!("scheduled"), &json!(2)));
@@ -82,8 +85,11 @@ async fn a_reward_opens_and_ends_to_the_millisecond() {
     let (starts, ends) = (STARTS.to_string(), ENDS.to_string());
     for (at, (now, expected)) in (0..).zip(EDGES) {
         let terms = ["edge", &version, "1", &starts, &ends, "7", "9007199254740991", "0"];
-        let ids =
-            [format!("a-user-named-{at:03}"), format!("a-claim-no-{at:05}"), format!("an-entry-no-{at:04}")];
+        let ids = [
+            format!("a-user-named-{at:03}"),
+            format!("a-claim-no-{at:05}"),
+            format!("an-entry-no-{at:04}"),
+        ];
         let args: Vec<&str> = terms.into_iter().chain(ids.iter().map(String::as_str)).collect();
         let reply = run_at(&world, now, &scripts::REWARDS_CLAIM, key, &args).await;
         let state = match reply[1].clone().list()[0] {
@@ -95,5 +101,11 @@ async fn a_reward_opens_and_ends_to_the_millisecond() {
         assert_eq!((reply[0].clone().int(), state), (now, expected));
     }
     // By the clock that everybody else has, it has not begun.
-    world.api.post("/v1/rewards/edge/claims").user(&new_user()).send().await.problem(403, "not_started");
+    world
+        .api
+        .post("/v1/rewards/edge/claims")
+        .user(&new_user())
+        .send()
+        .await
+        .problem(403, "not_started");
 }

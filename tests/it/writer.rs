@@ -7,7 +7,8 @@ use crate::support::{Api, Lose, PATIENCE, Process, Relays, Stores, eventually, n
 
 /// One number of a process' metrics.
 async fn metric(process: &Process, name: &str) -> f64 {
-    let text = reqwest::get(format!("{}/metrics", process.admin)).await.unwrap().text().await.unwrap();
+    let text =
+        reqwest::get(format!("{}/metrics", process.admin)).await.unwrap().text().await.unwrap();
     let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
     line.and_then(|line| line.rsplit(' ').next()).map_or(0.0, |number| number.parse().unwrap())
 }
@@ -66,7 +67,10 @@ async fn a_deadlock_is_rolled_back_and_the_whole_batch_repeated() {
     let facts = stores.audit().await;
     assert_eq!(facts.wallets.values().copied().collect::<Vec<_>>(), [110, 110]);
     assert_eq!(stores.count("SELECT COUNT(*) FROM wallet_entries").await, 4);
-    assert!(metric(&process, "usher_outbox_retries_total").await >= 1.0, "the writer was the victim");
+    assert!(
+        metric(&process, "usher_outbox_retries_total").await >= 1.0,
+        "the writer was the victim"
+    );
     assert!(process.log().contains("Deadlock"), "{}", process.log());
 }
 
@@ -118,7 +122,8 @@ async fn a_commit_whose_reply_is_lost_is_neither_lost_nor_doubled() {
 async fn of_three_writers_two_may_die_at_the_worst_moments() {
     let stores = Stores::new().await;
     let survivor = Process::start(&stores).await;
-    let before = Process::start_failing(&stores, "writer.before_commit=3*off->1*return(kill)").await;
+    let before =
+        Process::start_failing(&stores, "writer.before_commit=3*off->1*return(kill)").await;
     let after = Process::start_failing(&stores, "writer.after_commit=3*off->1*return(kill)").await;
     let (api, users) = (survivor.api(), new_users(150));
     // The two who will die take requests until then: their writers are woken by them.

@@ -20,7 +20,8 @@ impl Walk {
             Property::always("money conserved", |walk, shop: &State| {
                 let rest = walk.at_rest(shop);
                 let paid = rest.payments.iter().filter(|p| p.state == Pay::Confirmed);
-                rest.balances.iter().sum::<i8>() + paid.map(|_| shop.play.cost()).sum::<i8>() == rest.charged
+                rest.balances.iter().sum::<i8>() + paid.map(|_| shop.play.cost()).sum::<i8>()
+                    == rest.charged
             }),
             Property::always("no balance below zero", |_, shop: &State| {
                 shop.balances.iter().all(|balance| *balance >= 0)
@@ -38,8 +39,11 @@ impl Walk {
                 (0..2).all(|seat| claims(seat) <= 1)
             }),
             Property::always("one effect per op id", |_, shop: &State| {
-                let once = |effects: &[[u8; 2]; 3]| effects.iter().flatten().all(|count| *count <= 1);
-                once(&shop.debits) && once(&shop.refunds) && shop.cancels.iter().all(|count| *count <= 1)
+                let once =
+                    |effects: &[[u8; 2]; 3]| effects.iter().flatten().all(|count| *count <= 1);
+                once(&shop.debits)
+                    && once(&shop.refunds)
+                    && shop.cancels.iter().all(|count| *count <= 1)
             }),
             Property::always("confirmed ⇔ debited ∧ seats sold", |walk, shop: &State| {
                 let paid_for = |shop: &Shop| {
@@ -53,10 +57,12 @@ impl Walk {
                     })
                 };
                 let sold_is_paid = shop.seats.iter().flatten().all(|mark| {
-                    let of_owner =
-                        PAYMENTS.into_iter().filter(|p| shop::reservation_of(*p) == mark.reservation);
-                    let paying = of_owner
-                        .filter(|p| matches!(shop.payments[*p].state, Pay::Confirmed | Pay::Refunding));
+                    let of_owner = PAYMENTS
+                        .into_iter()
+                        .filter(|p| shop::reservation_of(*p) == mark.reservation);
+                    let paying = of_owner.filter(|p| {
+                        matches!(shop.payments[*p].state, Pay::Confirmed | Pay::Refunding)
+                    });
                     !mark.sold || paying.count() == 1
                 });
                 let rest = walk.at_rest(shop);
@@ -70,21 +76,28 @@ impl Walk {
                 paid_for(shop) && sold_is_paid && debited_is_confirmed
             }),
             Property::always("each payment reaches exactly one end", |walk, shop: &State| {
-                let ended = |pay| matches!(pay, Pay::None | Pay::Confirmed | Pay::TurnedBack | Pay::Refunded);
+                let ended = |pay| {
+                    matches!(pay, Pay::None | Pay::Confirmed | Pay::TurnedBack | Pay::Refunded)
+                };
                 walk.at_rest(shop).payments.iter().all(|p| ended(p.state))
                     && shop.ends.iter().flatten().all(|count| *count <= 1)
             }),
-            Property::always("an issue is used by one confirmed payment or by none", |walk, shop: &State| {
-                let confirmed = |shop: &Shop| {
-                    let all = PAYMENTS.into_iter().filter(|p| shop.payments[*p].state == Pay::Confirmed);
-                    all.collect::<Vec<_>>()
-                };
-                let rest = walk.at_rest(shop);
-                let user = rest.issue.map(|it| (it.payment, it.used));
-                walk.play == Play::OneSeat
-                    || confirmed(shop).len() <= 1
-                        && user == confirmed(&rest).first().map(|payment| (*payment, true))
-            }),
+            Property::always(
+                "an issue is used by one confirmed payment or by none",
+                |walk, shop: &State| {
+                    let confirmed = |shop: &Shop| {
+                        let all = PAYMENTS
+                            .into_iter()
+                            .filter(|p| shop.payments[*p].state == Pay::Confirmed);
+                        all.collect::<Vec<_>>()
+                    };
+                    let rest = walk.at_rest(shop);
+                    let user = rest.issue.map(|it| (it.payment, it.used));
+                    walk.play == Play::OneSeat
+                        || confirmed(shop).len() <= 1
+                            && user == confirmed(&rest).first().map(|payment| (*payment, true))
+                },
+            ),
         ]
     }
 
@@ -95,11 +108,13 @@ impl Walk {
                 Property::sometimes(
                     "a coupon that was given back pays for another seat",
                     |_, shop: &State| {
-                        shop.payments[0].state == Pay::Refunded && shop.payments[2].state == Pay::Confirmed
+                        shop.payments[0].state == Pay::Refunded
+                            && shop.payments[2].state == Pay::Confirmed
                     },
                 ),
                 Property::sometimes("two payments ask for one coupon", |_, shop: &State| {
-                    shop.payments[0].state == Pay::Confirmed && shop.payments[2].state == Pay::TurnedBack
+                    shop.payments[0].state == Pay::Confirmed
+                        && shop.payments[2].state == Pay::TurnedBack
                 }),
             ];
         }
@@ -107,14 +122,19 @@ impl Walk {
             Property::sometimes("a further attempt is confirmed", |_, shop: &State| {
                 shop.payments.iter().any(|p| p.state == Pay::Confirmed && p.attempt == 2)
             }),
-            Property::sometimes("a hold lapses while it is paid for, and is sold", |_, shop: &State| {
-                shop.reservations.iter().any(|r| r.status == Res::Confirmed && r.lapsed)
-            }),
+            Property::sometimes(
+                "a hold lapses while it is paid for, and is sold",
+                |_, shop: &State| {
+                    shop.reservations.iter().any(|r| r.status == Res::Confirmed && r.lapsed)
+                },
+            ),
             Property::sometimes("a lapsed seat is sold to the other", |_, shop: &State| {
-                shop.reservations[0].status == Res::Ended && shop.reservations[1].status == Res::Confirmed
+                shop.reservations[0].status == Res::Ended
+                    && shop.reservations[1].status == Res::Confirmed
             }),
             Property::sometimes("a cancelled seat is sold again", |_, shop: &State| {
-                shop.reservations[0].status == Res::Cancelled && shop.reservations[1].status == Res::Confirmed
+                shop.reservations[0].status == Res::Cancelled
+                    && shop.reservations[1].status == Res::Confirmed
             }),
         ]
     }
@@ -133,7 +153,8 @@ fn every_promise_holds_in_every_state() {
 /// Takes a guard out and gives the promises that break.
 fn broken_without(guard: Guard) -> Vec<&'static str> {
     let walk = Walk { play: guard.play(), off: Some(guard) };
-    let checker = walk.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let checker =
+        walk.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let promises: Vec<_> = Walk::promises().iter().map(|promise| promise.name).collect();
     let mut broken = Vec::new();
     for (name, path) in checker.discoveries() {

@@ -67,7 +67,8 @@ impl Walk {
         let shop = &mut state.shop;
         let coupon = self.play == Play::OneCoupon;
         let voiding = |payment: Payment| answered && payment.state == Pay::Voiding;
-        let paid_by_coupon = |payment: Payment| answered && coupon && payment.state == Pay::Confirmed;
+        let paid_by_coupon =
+            |payment: Payment| answered && coupon && payment.state == Pay::Confirmed;
         match step {
             Step::Charge => shop.charge(),
             Step::Hold(user) => shop.hold(user, self.off),
@@ -78,7 +79,8 @@ impl Walk {
                 state.debit[p][attempt] |= shop.take(p, attempt, self.off) && answered;
             }
             Step::Debit(p, attempt) => {
-                state.confirm[p][attempt] |= shop.debit(p, attempt, self.off) == Debited::Done && answered;
+                state.confirm[p][attempt] |=
+                    shop.debit(p, attempt, self.off) == Debited::Done && answered;
             }
             Step::Confirm(p, attempt) => {
                 let payment = shop.confirm(p, attempt, self.off);

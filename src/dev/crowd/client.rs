@@ -25,20 +25,20 @@ const LONGEST: usize = 1 << 20;
 
 /// Calls one listener.
 #[derive(Clone)]
-pub(super) struct Client {
+pub(super) struct SimulatedClient {
     http: hyper_util::client::legacy::Client<HttpConnector, Body>,
     base: String,
     under_way: Arc<Semaphore>,
 }
 
 /// What was answered; status 0 is none.
-pub(super) struct Answer {
+pub(super) struct ClientResponse {
     pub(super) status: u16,
     pub(super) body: Value,
     later: Option<u64>,
 }
 
-impl Answer {
+impl ClientResponse {
     pub(super) fn code(&self) -> &str {
         self.body["code"].as_str().unwrap_or_default()
     }
@@ -49,15 +49,15 @@ impl Answer {
 }
 
 /// A call that is being written.
-pub(super) struct Call<'a> {
-    client: &'a Client,
+pub(super) struct ClientRequest<'a> {
+    client: &'a SimulatedClient,
     method: Method,
     path: String,
     headers: Vec<(&'static str, String)>,
     body: Option<Value>,
 }
 
-impl Client {
+impl SimulatedClient {
     pub(super) fn new(at: SocketAddr) -> Self {
         let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(AT_ONCE)
@@ -65,24 +65,24 @@ impl Client {
         Self { http, base: format!("http://{at}"), under_way: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
-    fn call(&self, method: Method, path: impl Into<String>) -> Call<'_> {
-        Call { client: self, method, path: path.into(), headers: Vec::new(), body: None }
+    fn call(&self, method: Method, path: impl Into<String>) -> ClientRequest<'_> {
+        ClientRequest { client: self, method, path: path.into(), headers: Vec::new(), body: None }
     }
 
-    pub(super) fn get(&self, path: impl Into<String>) -> Call<'_> {
+    pub(super) fn get(&self, path: impl Into<String>) -> ClientRequest<'_> {
         self.call(Method::GET, path)
     }
 
-    pub(super) fn post(&self, path: impl Into<String>) -> Call<'_> {
+    pub(super) fn post(&self, path: impl Into<String>) -> ClientRequest<'_> {
         self.call(Method::POST, path)
     }
 
-    pub(super) fn delete(&self, path: impl Into<String>) -> Call<'_> {
+    pub(super) fn delete(&self, path: impl Into<String>) -> ClientRequest<'_> {
         self.call(Method::DELETE, path)
     }
 }
 
-impl Call<'_> {
+impl ClientRequest<'_> {
     pub(super) fn user(self, user: &str) -> Self {
         self.header("usher-user", user)
     }
@@ -106,7 +106,7 @@ impl Call<'_> {
     }
 
     /// One answer. Refusals that ask for patience get it, a few times; so do answers that were lost, since every call can be repeated.
-    pub(super) async fn send(&self) -> Answer {
+    pub(super) async fn send(&self) -> ClientResponse {
         let mut left = TRIES;
         loop {
             let answer = self.once().await;
@@ -119,8 +119,8 @@ impl Call<'_> {
         }
     }
 
-    async fn once(&self) -> Answer {
-        let none = Answer { status: 0, body: Value::Null, later: None };
+    async fn once(&self) -> ClientResponse {
+        let none = ClientResponse { status: 0, body: Value::Null, later: None };
         let Ok(_turn) = self.client.under_way.acquire().await else { return none };
         let Ok(request) = self.request() else { return none };
         let work = async {
@@ -129,19 +129,28 @@ impl Call<'_> {
             let later = response.headers().get(RETRY_AFTER);
             let later = later.and_then(|value| value.to_str().ok()?.parse().ok());
             let bytes = to_bytes(Body::new(response.into_body()), LONGEST).await.ok()?;
-            Some(Answer { status, later, body: serde_json::from_slice(&bytes).unwrap_or_default() })
+            Some(ClientResponse {
+                status,
+                later,
+                body: serde_json::from_slice(&bytes).unwrap_or_default(),
+            })
         };
         tokio::time::timeout(PATIENCE, work).await.ok().flatten().unwrap_or(none)
     }
 
     fn request(&self) -> Result<Request<Body>, axum::http::Error> {
-        let builder: Builder =
-            Request::builder().method(&self.method).uri(format!("{}{}", self.client.base, self.path));
-        let builder =
-            self.headers.iter().fold(builder, |builder, (name, value)| builder.header(*name, value));
+        let builder: Builder = Request::builder()
+            .method(&self.method)
+            .uri(format!("{}{}", self.client.base, self.path));
+        let builder = self
+            .headers
+            .iter()
+            .fold(builder, |builder, (name, value)| builder.header(*name, value));
         match &self.body {
             None => builder.body(Body::empty()),
-            Some(body) => builder.header(CONTENT_TYPE, "application/json").body(Body::from(body.to_string())),
+            Some(body) => {
+                builder.header(CONTENT_TYPE, "application/json").body(Body::from(body.to_string()))
+            }
         }
     }
 }

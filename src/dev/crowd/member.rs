@@ -9,9 +9,9 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::client::{Answer, Client};
-use super::tally::{Here, add};
-use super::{BUYERS, Crowd, LEFT_FREE, Wish};
+use super::client::{ClientResponse, SimulatedClient};
+use super::tally::{PresenceGuard, add};
+use super::{BUYERS, LEFT_FREE, SimulatedUsers, SimulationSettings};
 
 /// The accounts of the crowd: this, and the number of the member.
 const FIRST_ACCOUNT: u128 = 0x7573_6865_7200_4000_8000_0000_0000_0000;
@@ -35,16 +35,16 @@ const WANTS: [u32; 2] = [90, 10];
 const CHANGES_MIND: u32 = 25;
 
 /// One of them.
-pub(super) struct Member {
+pub(super) struct SimulatedUser {
     number: u32,
     user: String,
-    crowd: Crowd,
-    client: Client,
-    wish: watch::Receiver<(Wish, Option<Instant>)>,
+    crowd: SimulatedUsers,
+    client: SimulatedClient,
+    wish: watch::Receiver<(SimulationSettings, Option<Instant>)>,
 }
 
 /// Seats that it holds or owns.
-struct Held {
+struct HeldSeats {
     reservation: String,
     /// Given back to the crowd when they are.
     _permits: OwnedSemaphorePermit,
@@ -58,8 +58,8 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-impl Member {
-    pub(super) fn new(number: u32, crowd: Crowd, client: Client) -> Self {
+impl SimulatedUser {
+    pub(super) fn new(number: u32, crowd: SimulatedUsers, client: SimulatedClient) -> Self {
         let user = Uuid::from_u128(FIRST_ACCOUNT | u128::from(number)).to_string();
         let wish = crowd.0.wish.subscribe();
         Self { number, user, crowd, client, wish }
@@ -98,7 +98,7 @@ impl Member {
     }
 
     /// An answer that was expected, or a mark that it was not. What the state of the sale explains is no failure.
-    fn taken(&self, answer: Answer) -> Option<Answer> {
+    fn taken(&self, answer: ClientResponse) -> Option<ClientResponse> {
         if answer.is_success() {
             return Some(answer);
         }
@@ -118,11 +118,11 @@ impl Member {
             return;
         }
         let Some(token) = self.wait(ticket.body).await else { return };
-        let inside = Here::new(&crowd.0.tally.inside);
+        let inside = PresenceGuard::new(&crowd.0.tally.inside);
         let bought = self.choose(&token).await;
         drop(inside);
         if let Some(bought) = bought {
-            let _owner = Here::new(&crowd.0.tally.owners);
+            let _owner = PresenceGuard::new(&crowd.0.tally.owners);
             self.sleep(OWNING).await;
             self.cancel(&bought.reservation).await;
         }
@@ -131,7 +131,7 @@ impl Member {
     /// Stands in line, polling when told to; the token once it is admitted.
     async fn wait(&mut self, mut ticket: Value) -> Option<String> {
         let crowd = self.crowd.clone();
-        let _waiting = Here::new(&crowd.0.tally.in_line);
+        let _waiting = PresenceGuard::new(&crowd.0.tally.in_line);
         let token = text(&ticket["token"]);
         if chance(GIVES_UP) {
             self.sleep(PATIENCE).await;
@@ -141,7 +141,10 @@ impl Member {
         while ticket["status"] == "waiting" {
             let until = Duration::from_millis(ticket["poll_after_ms"].as_u64().unwrap_or(1_000));
             let number = self.number;
-            drop(tokio::time::timeout(until, self.wish.wait_for(|(wish, _)| number >= wish.people)).await);
+            drop(
+                tokio::time::timeout(until, self.wish.wait_for(|(wish, _)| number >= wish.people))
+                    .await,
+            );
             if !self.wanted() {
                 self.leave(&token).await;
                 return None;
@@ -159,7 +162,7 @@ impl Member {
     }
 
     /// Inside: looks at the map, perhaps holds seats, perhaps pays for them. Gives what it has bought.
-    async fn choose(&mut self, token: &str) -> Option<Held> {
+    async fn choose(&mut self, token: &str) -> Option<HeldSeats> {
         self.sleep(LOOKING).await;
         let held = if self.wanted() && chance(WANTS[usize::from(self.number >= BUYERS)]) {
             self.hold(token).await
@@ -184,25 +187,35 @@ impl Member {
     }
 
     /// One or two seats that are free, unless too few are, or the crowd has enough.
-    async fn hold(&self, token: &str) -> Option<Held> {
-        let map = self.client.get("/v1/schedules/demo-1/seats?status=available").token(token).send().await;
+    async fn hold(&self, token: &str) -> Option<HeldSeats> {
+        let map = self
+            .client
+            .get("/v1/schedules/demo-1/seats?status=available")
+            .token(token)
+            .send()
+            .await;
         let map = self.taken(map)?;
-        let free: Vec<u64> =
-            map.body["items"].as_array()?.iter().filter_map(|seat| seat["number"].as_u64()).collect();
+        let free: Vec<u64> = map.body["items"]
+            .as_array()?
+            .iter()
+            .filter_map(|seat| seat["number"].as_u64())
+            .collect();
         let wish = rand::random_range(1..=2_usize);
         if free.len() < LEFT_FREE + wish {
             return None;
         }
-        let permits = self.crowd.0.seats.clone().try_acquire_many_owned(u32::try_from(wish).ok()?).ok()?;
+        let permits =
+            self.crowd.0.seats.clone().try_acquire_many_owned(u32::try_from(wish).ok()?).ok()?;
         let at = rand::random_range(0..=free.len() - wish);
         let body = json!({"schedule_id": "demo-1", "seats": &free[at..at + wish]});
-        let answer = self.taken(self.client.post("/v1/reservations").token(token).json(body).send().await)?;
+        let answer =
+            self.taken(self.client.post("/v1/reservations").token(token).json(body).send().await)?;
         add(&self.crowd.0.tally.held);
-        Some(Held { reservation: text(&answer.body["id"]), _permits: permits })
+        Some(HeldSeats { reservation: text(&answer.body["id"]), _permits: permits })
     }
 
     /// Pays, with a coupon where it has one; fills the wallet and tries again under the same key if it is short.
-    async fn pay(&self, token: &str, held: &Held) -> bool {
+    async fn pay(&self, token: &str, held: &HeldSeats) -> bool {
         let key = Uuid::new_v4().to_string();
         let mut body = json!({"reservation_id": &held.reservation});
         if let Some(issue) = self.coupon().await {
@@ -212,8 +225,11 @@ impl Member {
         let mut answer = pay.send().await;
         if answer.code() == "insufficient_balance" {
             let charge = self.client.post("/v1/wallet/charges").user(&self.user);
-            let charged =
-                charge.key(&Uuid::new_v4().to_string()).json(json!({"amount": CHARGE})).send().await;
+            let charged = charge
+                .key(&Uuid::new_v4().to_string())
+                .json(json!({"amount": CHARGE}))
+                .send()
+                .await;
             self.taken(charged);
             answer = pay.send().await;
         }
@@ -229,14 +245,16 @@ impl Member {
         if self.number % 2 == 1 {
             return None;
         }
-        let answer = self.client.post("/v1/coupons/demo-coupon/issues").user(&self.user).send().await;
+        let answer =
+            self.client.post("/v1/coupons/demo-coupon/issues").user(&self.user).send().await;
         let issue = self.taken(answer)?.body;
         issue["used_at"].is_null().then(|| text(&issue["id"]))
     }
 
     async fn cancel(&self, reservation: &str) {
         let path = format!("/v1/reservations/{reservation}/cancel");
-        let call = self.client.post(path).user(&self.user).key(&Uuid::new_v4().to_string()).send().await;
+        let call =
+            self.client.post(path).user(&self.user).key(&Uuid::new_v4().to_string()).send().await;
         if self.taken(call).is_some() {
             add(&self.crowd.0.tally.cancelled);
         }
@@ -251,7 +269,8 @@ impl Member {
             match reservation["status"].as_str() {
                 Some("confirmed") => self.cancel(&id).await,
                 Some("held") => {
-                    let release = self.client.delete(format!("/v1/reservations/{id}")).user(&self.user);
+                    let release =
+                        self.client.delete(format!("/v1/reservations/{id}")).user(&self.user);
                     self.taken(release.send().await);
                 }
                 _ => {}

@@ -24,10 +24,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use client::Client;
-use member::Member;
-pub use tally::Counts;
-use tally::Tally;
+use client::SimulatedClient;
+use member::SimulatedUser;
+pub use tally::SimulationCounts;
+use tally::SimulationTally;
 
 /// The largest crowd, in people.
 pub const MOST_PEOPLE: u32 = 5_000;
@@ -51,7 +51,7 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// How many there should be, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wish {
+pub struct SimulationSettings {
     /// At once; 0 sends all of them home.
     pub people: u32,
     /// In percent of the usual pace.
@@ -60,18 +60,18 @@ pub struct Wish {
     pub minutes: u32,
 }
 
-impl Wish {
+impl SimulationSettings {
     /// Nobody.
     pub const NOBODY: Self = Self { people: 0, pace_percent: 100, minutes: 15 };
 }
 
 /// A crowd, and how it is told what to be like. Clones are the same crowd.
 #[derive(Clone)]
-pub struct Crowd(Arc<Inner>);
+pub struct SimulatedUsers(Arc<SimulationInner>);
 
-struct Inner {
-    wish: watch::Sender<(Wish, Option<Instant>)>,
-    tally: Tally,
+struct SimulationInner {
+    wish: watch::Sender<(SimulationSettings, Option<Instant>)>,
+    tally: SimulationTally,
     seats: Arc<Semaphore>,
     /// Whether the line is short enough to get in.
     short: AtomicBool,
@@ -79,48 +79,49 @@ struct Inner {
 
 /// What a crowd is like at the moment.
 #[derive(Debug, Clone, Copy)]
-pub struct State {
+pub struct SimulationState {
     /// What was wished for, or nobody once its time is over.
-    pub wish: Wish,
+    pub wish: SimulationSettings,
     /// Until it goes home.
     pub left: Duration,
     /// What it does, and has done since the process started.
-    pub counts: Counts,
+    pub counts: SimulationCounts,
 }
 
-impl Crowd {
+impl SimulatedUsers {
     /// A crowd that is still at home; it comes when [`Self::run`] runs.
-    pub fn new(wish: Wish) -> Self {
-        Self(Arc::new(Inner {
+    pub fn new(wish: SimulationSettings) -> Self {
+        Self(Arc::new(SimulationInner {
             wish: watch::Sender::new((wish, ends(wish))),
-            tally: Tally::default(),
+            tally: SimulationTally::default(),
             seats: Arc::new(Semaphore::new(SEATS)),
             short: AtomicBool::new(true),
         }))
     }
 
     /// Changes what it should be like, and begins its time anew.
-    pub fn wish(&self, wish: Wish) {
+    pub fn wish(&self, wish: SimulationSettings) {
         self.wish_until(wish, ends(wish));
     }
 
-    fn wish_until(&self, wish: Wish, ends: Option<Instant>) {
+    fn wish_until(&self, wish: SimulationSettings, ends: Option<Instant>) {
         self.0.wish.send_replace((wish, ends));
     }
 
     /// What it is like at the moment.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> SimulationState {
         let (wish, ends) = *self.0.wish.borrow();
-        let left = ends.map_or(Duration::ZERO, |ends| ends.saturating_duration_since(Instant::now()));
-        State { wish, left, counts: self.0.tally.counts() }
+        let left =
+            ends.map_or(Duration::ZERO, |ends| ends.saturating_duration_since(Instant::now()));
+        SimulationState { wish, left, counts: self.0.tally.counts() }
     }
 
     /// Lets it call the listener at `public` until `stop`.
     pub async fn run(self, public: SocketAddr, stop: CancellationToken) {
-        stop.run_until_cancelled(self.come_and_go(Client::new(public), &stop)).await;
+        stop.run_until_cancelled(self.come_and_go(SimulatedClient::new(public), &stop)).await;
     }
 
-    async fn come_and_go(&self, client: Client, stop: &CancellationToken) {
+    async fn come_and_go(&self, client: SimulatedClient, stop: &CancellationToken) {
         let mut wishes = self.0.wish.subscribe();
         if wishes.wait_for(|(wish, _)| wish.people > 0).await.is_err() {
             return;
@@ -133,7 +134,7 @@ impl Crowd {
             // Whoever has come once stays a task, which sleeps while it is not wanted. Buyers come in any case: they may have something to give back.
             let wanted = wish.people.max(BUYERS);
             for number in known..wanted {
-                let member = Member::new(number, self.clone(), client.clone());
+                let member = SimulatedUser::new(number, self.clone(), client.clone());
                 people.spawn(stop.clone().run_until_cancelled_owned(member.live()));
             }
             known = known.max(wanted);
@@ -145,13 +146,13 @@ impl Crowd {
             };
             tokio::select! {
                 changed = wishes.changed() => if changed.is_err() { return },
-                () = over => drop(self.0.wish.send_replace((Wish { people: 0, ..wish }, None))),
+                () = over => drop(self.0.wish.send_replace((SimulationSettings { people: 0, ..wish }, None))),
             }
         }
     }
 
     /// Keeps an eye on the line.
-    async fn look(self, client: Client) {
+    async fn look(self, client: SimulatedClient) {
         loop {
             let answer = client.get("/v1/queues/demo").send().await;
             let line = &answer.body;
@@ -169,7 +170,7 @@ impl Crowd {
     }
 }
 
-fn ends(wish: Wish) -> Option<Instant> {
+fn ends(wish: SimulationSettings) -> Option<Instant> {
     (wish.people > 0).then(|| Instant::now() + Duration::from_secs(u64::from(wish.minutes) * 60))
 }
 
@@ -179,20 +180,25 @@ mod tests {
 
     #[tokio::test]
     async fn it_goes_home_by_itself() {
-        let crowd = Crowd::new(Wish::NOBODY);
+        let crowd = SimulatedUsers::new(SimulationSettings::NOBODY);
         assert_eq!(crowd.state().left, Duration::ZERO);
-        crowd.wish(Wish { people: 0, minutes: 2, ..Wish::NOBODY });
+        crowd.wish(SimulationSettings { people: 0, minutes: 2, ..SimulationSettings::NOBODY });
         assert_eq!(crowd.state().left, Duration::ZERO, "nobody has no time");
-        crowd.wish(Wish { people: 3, minutes: 2, ..Wish::NOBODY });
+        crowd.wish(SimulationSettings { people: 3, minutes: 2, ..SimulationSettings::NOBODY });
         assert!(crowd.state().left > Duration::from_secs(100));
         let soon = Instant::now() + Duration::from_millis(20);
-        crowd.wish_until(Wish { people: 3, ..Wish::NOBODY }, Some(soon));
+        crowd
+            .wish_until(SimulationSettings { people: 3, ..SimulationSettings::NOBODY }, Some(soon));
         let stop = CancellationToken::new();
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
         let running = tokio::spawn(crowd.clone().run(nowhere, stop.clone()));
         let mut wishes = crowd.0.wish.subscribe();
         wishes.wait_for(|(wish, _)| wish.people == 0).await.unwrap();
-        assert_eq!(crowd.state().wish.minutes, Wish::NOBODY.minutes, "the rest is kept for the next time");
+        assert_eq!(
+            crowd.state().wish.minutes,
+            SimulationSettings::NOBODY.minutes,
+            "the rest is kept for the next time"
+        );
         stop.cancel();
         running.await.unwrap();
     }

@@ -6,19 +6,19 @@ macro_rules! counts {
     ($($(#[doc = $about:literal])+ $name:ident)*) => {
         /// Numbers of people and of what they did.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-        pub struct Counts {
+        pub struct SimulationCounts {
             $($(#[doc = $about])+ pub $name: u64,)*
         }
 
         /// The same, being counted.
         #[derive(Debug, Default)]
-        pub(super) struct Tally {
+        pub(super) struct SimulationTally {
             $(pub(super) $name: AtomicU64,)*
         }
 
-        impl Tally {
-            pub(super) fn counts(&self) -> Counts {
-                Counts { $($name: self.$name.load(Ordering::Relaxed),)* }
+        impl SimulationTally {
+            pub(super) fn counts(&self) -> SimulationCounts {
+                SimulationCounts { $($name: self.$name.load(Ordering::Relaxed),)* }
             }
         }
     };
@@ -51,17 +51,17 @@ pub(super) fn add(count: &AtomicU64) {
     count.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Counts somebody as long as it lives.
-pub(super) struct Here<'a>(&'a AtomicU64);
+/// SimulationCounts somebody as long as it lives.
+pub(super) struct PresenceGuard<'a>(&'a AtomicU64);
 
-impl<'a> Here<'a> {
+impl<'a> PresenceGuard<'a> {
     pub(super) fn new(count: &'a AtomicU64) -> Self {
         add(count);
         Self(count)
     }
 }
 
-impl Drop for Here<'_> {
+impl Drop for PresenceGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

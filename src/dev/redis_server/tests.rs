@@ -50,8 +50,11 @@ async fn it_keeps_what_it_was_told_between_starts() {
 async fn it_persists_every_second_and_evicts_nothing() {
     let dir = TempDir::new("redis").unwrap();
     let redis = PrivateRedis::start(dir.path()).await.unwrap();
-    let settings = ask(&redis, "CONFIG GET appendonly appendfsync maxmemory-policy save bind").await;
-    for expected in ["appendonly\r\n$3\r\nyes", "everysec", "noeviction", "save\r\n$0\r\n", "127.0.0.1"] {
+    let settings =
+        ask(&redis, "CONFIG GET appendonly appendfsync maxmemory-policy save bind").await;
+    for expected in
+        ["appendonly\r\n$3\r\nyes", "everysec", "noeviction", "save\r\n$0\r\n", "127.0.0.1"]
+    {
         assert!(settings.contains(expected), "{expected} is not in {settings}");
     }
     redis.stop().await.unwrap();
@@ -116,6 +119,9 @@ async fn a_killed_owner_takes_its_server_along() {
     until("the end of the server", || !signal("-0", pid)).await;
 
     let redis = PrivateRedis::start(&dir.path().join("redis")).await.unwrap();
-    assert!(ask(&redis, "GET seat").await.contains("taken"), "the server ended without its last second");
+    assert!(
+        ask(&redis, "GET seat").await.contains("taken"),
+        "the server ended without its last second"
+    );
     redis.stop().await.unwrap();
 }

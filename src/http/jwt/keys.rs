@@ -7,14 +7,14 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 
-use super::Source;
+use super::JwtKeySource;
 
 /// The shortest modulus of an RSA key, in bytes (2,048 bits: RFC 7518, 3.3).
 const SHORTEST_MODULUS: usize = 256;
 
 /// Why keys can't be used. Says nothing of a key's content.
 #[derive(Debug, thiserror::Error)]
-pub enum BadKeys {
+pub enum InvalidJwtKeys {
     /// The file can't be read.
     #[error("can't be read: {0}")]
     Io(#[from] io::Error),
@@ -31,25 +31,25 @@ pub enum BadKeys {
 
 /// One key, with the one algorithm that it is for.
 #[derive(Clone)]
-pub struct Key {
+pub struct JwtKey {
     kid: Option<String>,
     algorithm: Algorithm,
     key: DecodingKey,
 }
 
 /// All keys of a source.
-pub struct Keys {
-    all: Vec<Key>,
+pub struct JwtKeySet {
+    all: Vec<JwtKey>,
     /// What they were read from, to see a change.
     text: Vec<u8>,
 }
 
 #[derive(Deserialize)]
-struct Set {
+struct JwksDocument {
     keys: Vec<Jwk>,
 }
 
-impl Key {
+impl JwtKey {
     /// The algorithm of this key's signatures.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
@@ -61,17 +61,20 @@ impl Key {
     }
 }
 
-impl Keys {
+impl JwtKeySet {
     /// From a source; a secret is one key without a name.
     ///
     /// # Errors
     /// When the file can't be read or used.
-    pub fn read(source: &Source) -> Result<Self, BadKeys> {
+    pub fn read(source: &JwtKeySource) -> Result<Self, InvalidJwtKeys> {
         match source {
-            Source::File(path) => Self::of_set(&std::fs::read(path)?),
-            Source::Secret(secret) => {
+            JwtKeySource::File(path) => Self::of_set(&std::fs::read(path)?),
+            JwtKeySource::Secret(secret) => {
                 let key = DecodingKey::from_secret(secret.expose_secret().as_bytes());
-                Ok(Self { all: vec![Key { kid: None, algorithm: Algorithm::HS256, key }], text: Vec::new() })
+                Ok(Self {
+                    all: vec![JwtKey { kid: None, algorithm: Algorithm::HS256, key }],
+                    text: Vec::new(),
+                })
             }
         }
     }
@@ -80,23 +83,25 @@ impl Keys {
     ///
     /// # Errors
     /// When it is not one, or a key of it for signatures can't be used.
-    pub fn of_set(text: &[u8]) -> Result<Self, BadKeys> {
-        let set: Set = serde_json::from_slice(text)?;
-        let all: Vec<Key> = (set.keys.iter().enumerate())
+    pub fn of_set(text: &[u8]) -> Result<Self, InvalidJwtKeys> {
+        let set: JwksDocument = serde_json::from_slice(text)?;
+        let all: Vec<JwtKey> = (set.keys.iter().enumerate())
             .filter(|(_, jwk)| !matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption)))
-            .map(|(n, jwk)| key(jwk).map_err(|why| BadKeys::Key(n, why)))
+            .map(|(n, jwk)| key(jwk).map_err(|why| InvalidJwtKeys::Key(n, why)))
             .collect::<Result<_, _>>()?;
         if all.is_empty() {
-            return Err(BadKeys::Empty);
+            return Err(InvalidJwtKeys::Empty);
         }
-        if let Some(n) = (1..all.len()).find(|&n| all[..n].iter().any(|other| other.kid == all[n].kid)) {
-            return Err(BadKeys::Key(n, "its `kid` is another's too, or both have none"));
+        if let Some(n) =
+            (1..all.len()).find(|&n| all[..n].iter().any(|other| other.kid == all[n].kid))
+        {
+            return Err(InvalidJwtKeys::Key(n, "its `kid` is another's too, or both have none"));
         }
         Ok(Self { all, text: text.to_vec() })
     }
 
     /// The key of this name. A token that names none is taken for the only key there is; a secret serves whatever the name.
-    pub fn named(&self, kid: Option<&str>) -> Option<&Key> {
+    pub fn named(&self, kid: Option<&str>) -> Option<&JwtKey> {
         match (self.all.as_slice(), kid) {
             ([only], None) => Some(only),
             ([only], Some(_)) if only.kid.is_none() => Some(only),
@@ -116,7 +121,7 @@ impl Keys {
     }
 }
 
-fn key(jwk: &Jwk) -> Result<Key, &'static str> {
+fn key(jwk: &Jwk) -> Result<JwtKey, &'static str> {
     let (algorithm, named) = match &jwk.algorithm {
         AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => {
             (Algorithm::EdDSA, KeyAlgorithm::EdDSA)
@@ -125,7 +130,9 @@ fn key(jwk: &Jwk) -> Result<Key, &'static str> {
             (Algorithm::ES256, KeyAlgorithm::ES256)
         }
         AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
-        AlgorithmParameters::OctetKey(_) => return Err("a secret does not belong into a JWKS file"),
+        AlgorithmParameters::OctetKey(_) => {
+            return Err("a secret does not belong into a JWKS file");
+        }
         _ => return Err("must be Ed25519 (EdDSA), P-256 (ES256) or RSA (RS256)"),
     };
     if jwk.common.key_algorithm.as_ref().is_some_and(|said| *said != named) {
@@ -141,5 +148,5 @@ fn key(jwk: &Jwk) -> Result<Key, &'static str> {
     if !right_size {
         return Err("is of the wrong size; RSA needs 2,048 bits or more");
     }
-    Ok(Key { kid: jwk.common.key_id.clone(), algorithm, key })
+    Ok(JwtKey { kid: jwk.common.key_id.clone(), algorithm, key })
 }

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::ids::UserId;
-pub use keys::{BadKeys, Keys};
+pub use keys::{InvalidJwtKeys, JwtKeySet};
 
 /// How far the issuer's clock may be from ours, in seconds.
 pub const LEEWAY_SECONDS: u64 = 30;
@@ -29,7 +29,7 @@ const LONGEST: usize = 8 << 10;
 
 /// Where the keys come from.
 #[derive(Debug, Clone)]
-pub enum Source {
+pub enum JwtKeySource {
     /// A secret that the issuer has too; HS256.
     Secret(SecretString),
     /// A JWKS file, read again when it changes.
@@ -38,9 +38,9 @@ pub enum Source {
 
 /// How tokens are checked.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct JwtSettings {
     /// The keys.
-    pub source: Source,
+    pub source: JwtKeySource,
     /// What `aud` must contain; `None` doesn't look at it.
     pub audience: Option<String>,
     /// What `iss` must be; `None` doesn't look at it.
@@ -49,7 +49,7 @@ pub struct Settings {
 
 /// Why a token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum JwtRejection {
     /// Not a JWT, or signed by no key of ours.
     #[error("The token is not one of an issuer that is trusted here.")]
     Unknown,
@@ -68,48 +68,48 @@ pub enum Refused {
 }
 
 /// Checks tokens. The keys may change while it does.
-pub struct Verifier {
-    settings: Settings,
-    keys: ArcSwap<Keys>,
+pub struct JwtVerifier {
+    settings: JwtSettings,
+    keys: ArcSwap<JwtKeySet>,
 }
 
-impl std::fmt::Debug for Verifier {
+impl std::fmt::Debug for JwtVerifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Verifier").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
 #[derive(Deserialize)]
-struct Claims {
+struct JwtClaims {
     sub: UserId,
 }
 
-impl Verifier {
+impl JwtVerifier {
     /// Reads the keys.
     ///
     /// # Errors
     /// When the file can't be read, or is not a JWKS of keys that can be used.
-    pub fn new(settings: Settings) -> Result<Self, BadKeys> {
+    pub fn new(settings: JwtSettings) -> Result<Self, InvalidJwtKeys> {
         verify::install();
-        let keys = ArcSwap::from_pointee(Keys::read(&settings.source)?);
+        let keys = ArcSwap::from_pointee(JwtKeySet::read(&settings.source)?);
         Ok(Self { settings, keys })
     }
 
     /// The user of a token.
     ///
     /// # Errors
-    /// [`Refused`], which tells nothing of the keys.
-    pub fn user(&self, token: &str) -> Result<UserId, Refused> {
+    /// [`JwtRejection`], which tells nothing of the keys.
+    pub fn user(&self, token: &str) -> Result<UserId, JwtRejection> {
         if token.len() > LONGEST {
-            return Err(Refused::Unknown);
+            return Err(JwtRejection::Unknown);
         }
-        let header = decode_header(token).map_err(|_| Refused::Unknown)?;
+        let header = decode_header(token).map_err(|_| JwtRejection::Unknown)?;
         if header.crit.is_some() {
-            return Err(Refused::Unknown);
+            return Err(JwtRejection::Unknown);
         }
         let keys = self.keys.load();
-        let key = keys.named(header.kid.as_deref()).ok_or(Refused::Unknown)?;
-        let token = decode::<Claims>(token, key.key(), &self.validation(key.algorithm()));
+        let key = keys.named(header.kid.as_deref()).ok_or(JwtRejection::Unknown)?;
+        let token = decode::<JwtClaims>(token, key.key(), &self.validation(key.algorithm()));
         token.map(|token| token.claims.sub).map_err(|error| refused(&error))
     }
 
@@ -134,13 +134,15 @@ impl Verifier {
     /// Reads the file again whenever it has changed, until `stop` is cancelled. One that can't be used leaves the keys as they are and is an
     /// error in the log, once: a slip of an editor must not lock everybody out.
     pub async fn reread(self: Arc<Self>, stop: CancellationToken) {
-        let Source::File(path) = &self.settings.source else { return };
+        let JwtKeySource::File(path) = &self.settings.source else { return };
         let mut refused = None;
         let mut ticks = tokio::time::interval(REREAD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            let read =
-                tokio::fs::read(path).await.map_err(BadKeys::from).and_then(|text| Keys::of_set(&text));
+            let read = tokio::fs::read(path)
+                .await
+                .map_err(InvalidJwtKeys::from)
+                .and_then(|text| JwtKeySet::of_set(&text));
             match read {
                 Ok(keys) if keys.same_as(&self.keys.load()) => refused = None,
                 Ok(keys) => {
@@ -160,17 +162,19 @@ impl Verifier {
     }
 }
 
-fn refused(error: &jsonwebtoken::errors::Error) -> Refused {
+fn refused(error: &jsonwebtoken::errors::Error) -> JwtRejection {
     use jsonwebtoken::errors::ErrorKind;
     match error.kind() {
-        ErrorKind::ExpiredSignature => Refused::Expired,
-        ErrorKind::ImmatureSignature => Refused::TooEarly,
-        ErrorKind::InvalidAudience | ErrorKind::InvalidIssuer => Refused::Foreign,
-        ErrorKind::MissingRequiredClaim(claim) if claim == "aud" || claim == "iss" => Refused::Foreign,
-        ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) | ErrorKind::Json(_) => {
-            Refused::Incomplete
+        ErrorKind::ExpiredSignature => JwtRejection::Expired,
+        ErrorKind::ImmatureSignature => JwtRejection::TooEarly,
+        ErrorKind::InvalidAudience | ErrorKind::InvalidIssuer => JwtRejection::Foreign,
+        ErrorKind::MissingRequiredClaim(claim) if claim == "aud" || claim == "iss" => {
+            JwtRejection::Foreign
         }
-        _ => Refused::Unknown,
+        ErrorKind::MissingRequiredClaim(_)
+        | ErrorKind::InvalidClaimFormat(_)
+        | ErrorKind::Json(_) => JwtRejection::Incomplete,
+        _ => JwtRejection::Unknown,
     }
 }
 

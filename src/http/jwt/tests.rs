@@ -34,14 +34,15 @@ fn by_secret(header: &Value, claims: &Value) -> String {
     signed(header, claims, |message| ring::hmac::sign(&key, message).as_ref().to_vec())
 }
 
-fn secret_verifier(audience: Option<&str>, issuer: Option<&str>) -> Verifier {
+fn secret_verifier(audience: Option<&str>, issuer: Option<&str>) -> JwtVerifier {
     let (audience, issuer) = (audience.map(str::to_owned), issuer.map(str::to_owned));
-    Verifier::new(Settings { source: Source::Secret(SECRET.into()), audience, issuer }).unwrap()
+    JwtVerifier::new(JwtSettings { source: JwtKeySource::Secret(SECRET.into()), audience, issuer })
+        .unwrap()
 }
 
-fn set_verifier(set: &Value) -> Verifier {
+fn set_verifier(set: &Value) -> JwtVerifier {
     let verifier = secret_verifier(None, None);
-    verifier.keys.store(Arc::new(Keys::of_set(set.to_string().as_bytes()).unwrap()));
+    verifier.keys.store(Arc::new(JwtKeySet::of_set(set.to_string().as_bytes()).unwrap()));
     verifier
 }
 
@@ -62,10 +63,17 @@ fn with(name: &str, value: Value) -> Value {
 #[test]
 fn a_good_token_names_its_user() {
     let verifier = secret_verifier(None, None);
-    for claims in
-        [good(), with("nbf", json!(now())), with("aud", json!("whatever")), with("more", json!([1]))]
-    {
-        assert_eq!(verifier.user(&by_secret(&hs256(), &claims)).unwrap().to_string(), USER, "{claims}");
+    for claims in [
+        good(),
+        with("nbf", json!(now())),
+        with("aud", json!("whatever")),
+        with("more", json!([1])),
+    ] {
+        assert_eq!(
+            verifier.user(&by_secret(&hs256(), &claims)).unwrap().to_string(),
+            USER,
+            "{claims}"
+        );
     }
 }
 
@@ -75,36 +83,39 @@ fn times_are_judged_with_leeway() {
     let user = |claims: Value| verifier.user(&by_secret(&hs256(), &claims)).map(drop);
     // Five seconds on either side of the edge, for the clock goes on while the test runs.
     assert_eq!(user(with("exp", json!(now() - LEEWAY_SECONDS + 5))), Ok(()));
-    assert_eq!(user(with("exp", json!(now() - LEEWAY_SECONDS - 5))), Err(Refused::Expired));
+    assert_eq!(user(with("exp", json!(now() - LEEWAY_SECONDS - 5))), Err(JwtRejection::Expired));
     assert_eq!(user(with("nbf", json!(now() + LEEWAY_SECONDS - 5))), Ok(()));
-    assert_eq!(user(with("nbf", json!(now() + LEEWAY_SECONDS + 60))), Err(Refused::TooEarly));
+    assert_eq!(user(with("nbf", json!(now() + LEEWAY_SECONDS + 60))), Err(JwtRejection::TooEarly));
 }
 
 #[test]
 fn what_a_token_must_say_it_must_say() {
     let verifier = secret_verifier(None, None);
     let user = |claims: Value| verifier.user(&by_secret(&hs256(), &claims)).map(drop);
-    assert_eq!(user(json!({"sub": USER})), Err(Refused::Incomplete));
-    assert_eq!(user(json!({"exp": now() + 60})), Err(Refused::Incomplete));
-    assert_eq!(user(with("exp", json!("tomorrow"))), Err(Refused::Incomplete));
+    assert_eq!(user(json!({"sub": USER})), Err(JwtRejection::Incomplete));
+    assert_eq!(user(json!({"exp": now() + 60})), Err(JwtRejection::Incomplete));
+    assert_eq!(user(with("exp", json!("tomorrow"))), Err(JwtRejection::Incomplete));
     for sub in [json!("x"), json!(7), json!(null), json!("00000000000040008000000000000001")] {
-        assert_eq!(user(with("sub", sub.clone())), Err(Refused::Incomplete), "{sub}");
+        assert_eq!(user(with("sub", sub.clone())), Err(JwtRejection::Incomplete), "{sub}");
     }
-    assert_eq!(user(json!([])), Err(Refused::Incomplete));
+    assert_eq!(user(json!([])), Err(JwtRejection::Incomplete));
 }
 
 #[test]
 fn audience_and_issuer_are_judged_where_they_are_set() {
     let verifier = secret_verifier(Some("usher"), Some("https://id.example"));
     let user = |aud: Value, iss: Value| {
-        verifier.user(&by_secret(&hs256(), &json!({"sub": USER, "exp": now() + 60, "aud": aud, "iss": iss})))
+        verifier.user(&by_secret(
+            &hs256(),
+            &json!({"sub": USER, "exp": now() + 60, "aud": aud, "iss": iss}),
+        ))
     };
     assert!(user(json!("usher"), json!("https://id.example")).is_ok());
     assert!(user(json!(["other", "usher"]), json!("https://id.example")).is_ok());
     for (aud, iss) in [("other", "https://id.example"), ("usher", "https://else.example")] {
-        assert_eq!(user(json!(aud), json!(iss)), Err(Refused::Foreign));
+        assert_eq!(user(json!(aud), json!(iss)), Err(JwtRejection::Foreign));
     }
-    assert_eq!(verifier.user(&by_secret(&hs256(), &good())), Err(Refused::Foreign));
+    assert_eq!(verifier.user(&by_secret(&hs256(), &good())), Err(JwtRejection::Foreign));
 }
 
 #[test]
@@ -112,16 +123,25 @@ fn a_token_can_not_choose_how_it_is_checked() {
     let verifier = secret_verifier(None, None);
     for alg in ["none", "None", "HS384", "HS512", "RS256", "ES256", "EdDSA"] {
         let header = json!({"alg": alg});
-        assert_eq!(verifier.user(&by_secret(&header, &good())), Err(Refused::Unknown), "{alg}");
-        assert_eq!(verifier.user(&signed(&header, &good(), |_| Vec::new())), Err(Refused::Unknown), "{alg}");
+        assert_eq!(
+            verifier.user(&by_secret(&header, &good())),
+            Err(JwtRejection::Unknown),
+            "{alg}"
+        );
+        assert_eq!(
+            verifier.user(&signed(&header, &good(), |_| Vec::new())),
+            Err(JwtRejection::Unknown),
+            "{alg}"
+        );
     }
     // The classic: a public key's text as the secret of a token that says HS256.
     let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
     let verifier = set_verifier(&json!({"keys": [ed25519("e", &pair)]}));
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, pair.public_key().as_ref());
     let header = json!({"alg": "HS256", "kid": "e"});
-    let token = signed(&header, &good(), |message| ring::hmac::sign(&key, message).as_ref().to_vec());
-    assert_eq!(verifier.user(&token), Err(Refused::Unknown));
+    let token =
+        signed(&header, &good(), |message| ring::hmac::sign(&key, message).as_ref().to_vec());
+    assert_eq!(verifier.user(&token), Err(JwtRejection::Unknown));
 }
 
 #[test]
@@ -141,7 +161,7 @@ fn tampered_and_broken_tokens_are_refused() {
         "a".repeat(LONGEST + 1),
         by_secret(&hs256(), &with("pad", json!("x".repeat(LONGEST)))),
     ] {
-        assert_eq!(verifier.user(&bad), Err(Refused::Unknown), "{bad:.60}");
+        assert_eq!(verifier.user(&bad), Err(JwtRejection::Unknown), "{bad:.60}");
     }
 }
 
@@ -158,7 +178,8 @@ fn each_kind_of_key_in_a_set_checks_its_own() {
     let random = SystemRandom::new();
     let edwards = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
     let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
-    let p256 = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap();
+    let p256 = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random)
+        .unwrap();
     let point = p256.public_key().as_ref();
     let (x, y) = (BASE64.encode(&point[1..33]), BASE64.encode(&point[33..]));
     let verifier = set_verifier(&json!({"keys": [
@@ -178,12 +199,16 @@ fn each_kind_of_key_in_a_set_checks_its_own() {
     for token in [by_edwards(json!("e")), by_p256("p"), BY_RSA.to_owned()] {
         assert_eq!(verifier.user(&token).unwrap().to_string(), USER);
     }
-    for token in [by_edwards(json!("p")), by_p256("e"), by_edwards(json!("unknown")), by_edwards(json!(null))]
-    {
-        assert_eq!(verifier.user(&token), Err(Refused::Unknown));
+    for token in [
+        by_edwards(json!("p")),
+        by_p256("e"),
+        by_edwards(json!("unknown")),
+        by_edwards(json!(null)),
+    ] {
+        assert_eq!(verifier.user(&token), Err(JwtRejection::Unknown));
     }
     let broken = BY_RSA.replace("eyJzdWIi", "eyJzdWJi");
-    assert_eq!(verifier.user(&broken), Err(Refused::Unknown));
+    assert_eq!(verifier.user(&broken), Err(JwtRejection::Unknown));
 }
 
 #[test]
@@ -195,7 +220,10 @@ fn a_set_that_can_not_be_trusted_is_refused() {
     nameless.as_object_mut().unwrap().remove("kid");
     for (set, why) in [
         (json!({"keys": []}), "no key for signatures"),
-        (json!({"keys": [{"kty": "RSA", "use": "enc", "n": "AQAB", "e": "AQAB"}]}), "no key for signatures"),
+        (
+            json!({"keys": [{"kty": "RSA", "use": "enc", "n": "AQAB", "e": "AQAB"}]}),
+            "no key for signatures",
+        ),
         (json!([]), "not a JWKS"),
         (json!({"keys": [{"kty": "oct", "k": "AAAA"}]}), "a secret does not belong"),
         (json!({"keys": [{"kty": "EC", "crv": "P-384", "x": "AA", "y": "AA"}]}), "must be Ed25519"),
@@ -205,7 +233,7 @@ fn a_set_that_can_not_be_trusted_is_refused() {
         (json!({"keys": [edwards, rsa("e")]}), "key 1: its `kid`"),
         (json!({"keys": [nameless, nameless]}), "key 1: its `kid`"),
     ] {
-        let error = Keys::of_set(set.to_string().as_bytes()).err().unwrap().to_string();
+        let error = JwtKeySet::of_set(set.to_string().as_bytes()).err().unwrap().to_string();
         assert!(error.contains(why), "{set}: {error}");
     }
 }

@@ -25,13 +25,13 @@ pub(super) fn install() {
     });
 }
 
-struct ByRing {
+struct RingVerifier {
     algorithm: Algorithm,
     key: DecodingKey,
 }
 
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>, Error> {
-    Ok(Box::new(ByRing { algorithm: *algorithm, key: key.clone() }))
+    Ok(Box::new(RingVerifier { algorithm: *algorithm, key: key.clone() }))
 }
 
 /// Usher signs passes by itself (`queue/pass.rs`), and nothing by this crate.
@@ -39,13 +39,13 @@ fn no_signer(_: &Algorithm, _: &EncodingKey) -> Result<Box<dyn JwtSigner>, Error
     Err(ErrorKind::UnsupportedAlgorithm.into())
 }
 
-impl JwtVerifier for ByRing {
+impl JwtVerifier for RingVerifier {
     fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 }
 
-impl Verifier<Vec<u8>> for ByRing {
+impl Verifier<Vec<u8>> for RingVerifier {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
         let outcome = match (self.algorithm, self.key.kind()) {
             (Algorithm::HS256, DecodingKeyKind::SecretOrDer(secret)) => {
@@ -56,8 +56,11 @@ impl Verifier<Vec<u8>> for ByRing {
                     .verify(message, signature)
             }
             (Algorithm::ES256, DecodingKeyKind::SecretOrDer(point)) => {
-                ring_signature::UnparsedPublicKey::new(&ring_signature::ECDSA_P256_SHA256_FIXED, point)
-                    .verify(message, signature)
+                ring_signature::UnparsedPublicKey::new(
+                    &ring_signature::ECDSA_P256_SHA256_FIXED,
+                    point,
+                )
+                .verify(message, signature)
             }
             (Algorithm::RS256, DecodingKeyKind::RsaModulusExponent { n, e }) => {
                 ring_signature::RsaPublicKeyComponents { n, e }.verify(

@@ -5,7 +5,7 @@ use axum::http::{Extensions, Method};
 
 /// What a request is for. Each has buckets of its own, so that whoever polls too often may still pay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum RequestKind {
     /// Asks for a place in line.
     Join,
     /// Asks how long yet.
@@ -18,7 +18,7 @@ pub enum Kind {
     Other,
 }
 
-impl Kind {
+impl RequestKind {
     /// All of them, in the order in which they are shed.
     pub const ALL: [Self; 5] = [Self::Join, Self::Poll, Self::Other, Self::Book, Self::Pay];
 
@@ -35,9 +35,15 @@ impl Kind {
 }
 
 /// Tells kinds by method and route. The kit knows no room, so the table is handed in.
-pub type Kinds = fn(&Method, &str) -> Kind;
+pub type RequestClassifier = fn(&Method, &str) -> RequestKind;
 
-/// The kind of a request that was routed; [`Kind::Other`] of one that was not.
-pub(in crate::http) fn kind_of(kinds: Kinds, method: &Method, extensions: &Extensions) -> Kind {
-    extensions.get::<MatchedPath>().map_or(Kind::Other, |route| kinds(method, route.as_str()))
+/// The kind of a request that was routed; [`RequestKind::Other`] of one that was not.
+pub(in crate::http) fn kind_of(
+    kinds: RequestClassifier,
+    method: &Method,
+    extensions: &Extensions,
+) -> RequestKind {
+    extensions
+        .get::<MatchedPath>()
+        .map_or(RequestKind::Other, |route| kinds(method, route.as_str()))
 }

@@ -21,14 +21,14 @@ use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, NotUntil, Quota, RateLimiter};
 use tokio_util::sync::CancellationToken;
 
-use super::peer::{Peer, client_address, network};
-use super::problem::Problem;
+use super::peer::{PeerAddress, client_address, network};
+use super::problem::ProblemDetails;
 use crate::ids::UserId;
 use crate::telemetry::Metric;
 
 pub(super) use kind::kind_of;
-pub use kind::{Kind, Kinds};
-use store::Bounded;
+pub use kind::{RequestClassifier, RequestKind};
+use store::BoundedBuckets;
 
 /// Callers of each sort who are remembered at once. Somebody who asks now and then is forgotten a moment later, so this many at once are a flood.
 const CALLERS: usize = 1 << 18;
@@ -40,7 +40,7 @@ const TIDY: Duration = Duration::from_secs(5);
 
 /// Requests per second; 0 is off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
+pub struct RateLimitSettings {
     /// Per user.
     pub user_per_second: u32,
     /// How many requests a user who was quiet may make at once, 1 or more.
@@ -57,33 +57,38 @@ pub struct Settings {
     pub trusted_proxies: u8,
 }
 
-type Keyed<K> = RateLimiter<K, Bounded<K>, DefaultClock>;
+type KeyedBuckets<K> = RateLimiter<K, BoundedBuckets<K>, DefaultClock>;
 
 /// The buckets.
-pub struct Limits {
-    /// By kind, in the order of [`Kind`].
-    users: [Option<Keyed<UserId>>; 5],
-    addresses: Option<Keyed<IpAddr>>,
+pub struct RateLimits {
+    /// By kind, in the order of [`RequestKind`].
+    users: [Option<KeyedBuckets<UserId>>; 5],
+    addresses: Option<KeyedBuckets<IpAddr>>,
     all: Option<DefaultDirectRateLimiter>,
     joins: Option<DefaultDirectRateLimiter>,
     trusted_proxies: u8,
     clock: DefaultClock,
-    kinds: Kinds,
+    kinds: RequestClassifier,
 }
 
 /// Marks a request whose user has been counted, so that identity and queue token together count once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Counted(UserId);
+struct UserCounted(UserId);
 
-impl Limits {
+impl RateLimits {
     /// Buckets of the given sizes; `kinds` says what a route is for.
-    pub fn new(settings: &Settings, kinds: Kinds) -> Self {
+    pub fn new(settings: &RateLimitSettings, kinds: RequestClassifier) -> Self {
         fn quota(per_second: u32, burst: u32) -> Option<Quota> {
             let per_second = NonZeroU32::new(per_second)?;
-            Some(Quota::per_second(per_second).allow_burst(NonZeroU32::new(burst).unwrap_or(per_second)))
+            Some(
+                Quota::per_second(per_second)
+                    .allow_burst(NonZeroU32::new(burst).unwrap_or(per_second)),
+            )
         }
-        fn keyed<K: Hash + Eq + Clone>(quota: Option<Quota>) -> Option<Keyed<K>> {
-            quota.map(|quota| RateLimiter::new(quota, Bounded::new(CALLERS), DefaultClock::default()))
+        fn keyed<K: Hash + Eq + Clone>(quota: Option<Quota>) -> Option<KeyedBuckets<K>> {
+            quota.map(|quota| {
+                RateLimiter::new(quota, BoundedBuckets::new(CALLERS), DefaultClock::default())
+            })
         }
         let [join, poll, book, pay] = settings.kinds;
         let users = [join, poll, book, pay, None].map(|own| {
@@ -105,7 +110,7 @@ impl Limits {
 
     /// No limit at all, for tests.
     pub fn off() -> Self {
-        let settings = Settings {
+        let settings = RateLimitSettings {
             user_per_second: 0,
             user_burst: 0,
             kinds: [None; 4],
@@ -114,7 +119,7 @@ impl Limits {
             joins_per_second: 0,
             trusted_proxies: 0,
         };
-        Self::new(&settings, |_, _| Kind::Other)
+        Self::new(&settings, |_, _| RequestKind::Other)
     }
 
     /// Whether requests are counted by address or overall.
@@ -124,7 +129,7 @@ impl Limits {
 
     /// Where a request comes from, seen through our own proxies. None without a connection, as in tests that call a router directly.
     pub(super) fn address_of(&self, parts: &Parts) -> Option<IpAddr> {
-        let Peer(peer) = parts.extensions.get()?;
+        let PeerAddress(peer) = parts.extensions.get()?;
         Some(client_address(*peer, &parts.headers, self.trusted_proxies))
     }
 
@@ -132,7 +137,7 @@ impl Limits {
     ///
     /// # Errors
     /// 429 `rate_limited` when the bucket is empty.
-    pub fn check_user(&self, user: UserId, kind: Kind) -> Result<(), Problem> {
+    pub fn check_user(&self, user: UserId, kind: RequestKind) -> Result<(), ProblemDetails> {
         self.users[kind as usize]
             .as_ref()
             .map_or(Ok(()), |users| users.check_key(&user))
@@ -143,7 +148,7 @@ impl Limits {
     ///
     /// # Errors
     /// 429 `rate_limited` when a bucket is empty.
-    pub fn check_address(&self, address: IpAddr, kind: Kind) -> Result<(), Problem> {
+    pub fn check_address(&self, address: IpAddr, kind: RequestKind) -> Result<(), ProblemDetails> {
         // The address first: one that is over its limit must not use up the others' share.
         let address = network(address);
         self.addresses
@@ -151,18 +156,23 @@ impl Limits {
             .map_or(Ok(()), |all| all.check_key(&address))
             .map_err(|until| self.refusal(&until, "address", kind))?;
         // Joins before the whole, of which a crowd at the door would else use up everything.
-        let joins = self.joins.as_ref().filter(|_| kind == Kind::Join);
+        let joins = self.joins.as_ref().filter(|_| kind == RequestKind::Join);
         for all in joins.into_iter().chain(&self.all) {
             all.check().map_err(|until| self.refusal(&until, "all", kind))?;
         }
         Ok(())
     }
 
-    fn refusal(&self, until: &NotUntil<<DefaultClock as Clock>::Instant>, by: &str, kind: Kind) -> Problem {
+    fn refusal(
+        &self,
+        until: &NotUntil<<DefaultClock as Clock>::Instant>,
+        by: &str,
+        kind: RequestKind,
+    ) -> ProblemDetails {
         Metric::RateLimitedTotal.counter(&[("by", by), ("kind", kind.name())]).increment(1);
         let wait = until.wait_time_from(self.clock.now());
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        Problem::rate_limited(u32::try_from(seconds).unwrap_or(u32::MAX))
+        ProblemDetails::rate_limited(u32::try_from(seconds).unwrap_or(u32::MAX))
     }
 
     /// Forgets the callers who are as good as new, every few seconds until `stop` is cancelled: memory follows the callers of the
@@ -176,7 +186,7 @@ impl Limits {
     }
 
     fn tidy_now(&self) {
-        fn forget<K: Hash + Eq + Clone>(limiter: &Keyed<K>) -> usize {
+        fn forget<K: Hash + Eq + Clone>(limiter: &KeyedBuckets<K>) -> usize {
             limiter.retain_recent();
             limiter.shrink_to_fit();
             limiter.len()
@@ -192,23 +202,27 @@ impl Limits {
 ///
 /// # Errors
 /// 429 `rate_limited`; 500 `internal` when the router lacks its layers.
-pub fn count_user(parts: &mut Parts, user: UserId) -> Result<(), Problem> {
-    if parts.extensions.get::<Counted>() == Some(&Counted(user)) {
+pub fn count_user(parts: &mut Parts, user: UserId) -> Result<(), ProblemDetails> {
+    if parts.extensions.get::<UserCounted>() == Some(&UserCounted(user)) {
         return Ok(());
     }
-    let limits = parts.extensions.get::<Arc<Limits>>().ok_or_else(|| {
+    let limits = parts.extensions.get::<Arc<RateLimits>>().ok_or_else(|| {
         tracing::error!("the router lacks http::layers: there are no limits");
-        Problem::internal()
+        ProblemDetails::internal()
     })?;
     limits.check_user(user, kind_of(limits.kinds, &parts.method, &parts.extensions))?;
-    parts.extensions.insert(Counted(user));
+    parts.extensions.insert(UserCounted(user));
     Ok(())
 }
 
 /// The middleware that counts addresses and the whole.
-pub(super) async fn by_address(State(limits): State<Arc<Limits>>, request: Request, next: Next) -> Response {
+pub(super) async fn by_address(
+    State(limits): State<Arc<RateLimits>>,
+    request: Request,
+    next: Next,
+) -> Response {
     // Without a peer (a test that calls the router directly) there is no address to count.
-    if let Some(Peer(peer)) = request.extensions().get() {
+    if let Some(PeerAddress(peer)) = request.extensions().get() {
         let address = client_address(*peer, request.headers(), limits.trusted_proxies);
         let kind = kind_of(limits.kinds, request.method(), request.extensions());
         if let Err(problem) = limits.check_address(address, kind) {
@@ -223,8 +237,8 @@ mod tests {
     use super::*;
     use uuid::Uuid;
 
-    fn limits(user: u32, burst: u32, address: u32, global: u32) -> Limits {
-        let settings = Settings {
+    fn limits(user: u32, burst: u32, address: u32, global: u32) -> RateLimits {
+        let settings = RateLimitSettings {
             user_per_second: user,
             user_burst: burst,
             kinds: [None, None, None, Some(5)],
@@ -233,7 +247,7 @@ mod tests {
             joins_per_second: 2,
             trusted_proxies: 0,
         };
-        Limits::new(&settings, |_, _| Kind::Other)
+        RateLimits::new(&settings, |_, _| RequestKind::Other)
     }
 
     fn user(n: u128) -> UserId {
@@ -244,41 +258,48 @@ mod tests {
     fn a_user_has_a_burst_and_others_are_not_concerned() {
         let limits = limits(1, 3, 0, 0);
         for _ in 0..3 {
-            limits.check_user(user(1), Kind::Other).unwrap();
+            limits.check_user(user(1), RequestKind::Other).unwrap();
         }
-        let problem = limits.check_user(user(1), Kind::Other).unwrap_err();
+        let problem = limits.check_user(user(1), RequestKind::Other).unwrap_err();
         assert_eq!(problem.code(), "rate_limited");
         assert_eq!(problem.into_response().headers()["retry-after"], "1");
-        limits.check_user(user(2), Kind::Other).unwrap();
+        limits.check_user(user(2), RequestKind::Other).unwrap();
     }
 
     #[test]
     fn a_kind_has_buckets_of_its_own() {
         let limits = limits(1, 3, 0, 0);
-        while limits.check_user(user(1), Kind::Poll).is_ok() {}
-        assert!(limits.check_user(user(1), Kind::Book).is_ok(), "whoever polls too often may book");
-        let paid = (0..100).filter(|_| limits.check_user(user(1), Kind::Pay).is_ok()).count();
+        while limits.check_user(user(1), RequestKind::Poll).is_ok() {}
+        assert!(
+            limits.check_user(user(1), RequestKind::Book).is_ok(),
+            "whoever polls too often may book"
+        );
+        let paid =
+            (0..100).filter(|_| limits.check_user(user(1), RequestKind::Pay).is_ok()).count();
         assert_eq!(paid, 20, "five a second, four seconds' worth at once");
         let from = |kind| limits.check_address("192.0.2.1".parse().unwrap(), kind).is_ok();
-        assert_eq!((0..9).filter(|_| from(Kind::Join)).count(), 2, "joins in all");
-        assert!(from(Kind::Poll));
+        assert_eq!((0..9).filter(|_| from(RequestKind::Join)).count(), 2, "joins in all");
+        assert!(from(RequestKind::Poll));
     }
 
     #[test]
     fn one_address_over_its_limit_leaves_the_others_their_share() {
         let limits = limits(0, 0, 2, 3);
         let (noisy, quiet) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        assert_eq!((0..9).filter(|_| limits.check_address(noisy, Kind::Other).is_ok()).count(), 2);
-        limits.check_address(quiet, Kind::Other).unwrap();
-        assert!(limits.check_address(quiet, Kind::Other).is_err(), "three overall");
+        assert_eq!(
+            (0..9).filter(|_| limits.check_address(noisy, RequestKind::Other).is_ok()).count(),
+            2
+        );
+        limits.check_address(quiet, RequestKind::Other).unwrap();
+        assert!(limits.check_address(quiet, RequestKind::Other).is_err(), "three overall");
     }
 
     #[test]
     fn off_is_off() {
-        let limits = Limits::off();
+        let limits = RateLimits::off();
         for _ in 0..10_000 {
-            limits.check_user(user(1), Kind::Other).unwrap();
-            limits.check_address("192.0.2.1".parse().unwrap(), Kind::Other).unwrap();
+            limits.check_user(user(1), RequestKind::Other).unwrap();
+            limits.check_address("192.0.2.1".parse().unwrap(), RequestKind::Other).unwrap();
         }
     }
 
@@ -286,9 +307,9 @@ mod tests {
     fn callers_are_forgotten() {
         let limits = limits(1_000_000, 1_000_000, 0, 0);
         for n in 0..1000 {
-            limits.check_user(user(n), Kind::Other).unwrap();
+            limits.check_user(user(n), RequestKind::Other).unwrap();
         }
-        let users = limits.users[Kind::Other as usize].as_ref().unwrap();
+        let users = limits.users[RequestKind::Other as usize].as_ref().unwrap();
         assert!(!users.is_empty());
         for _ in 0..1000 {
             limits.tidy_now();
@@ -306,6 +327,13 @@ mod tests {
         parts.extensions.insert(Arc::new(limits(1, 1, 0, 0)));
         count_user(&mut parts, user(1)).unwrap();
         count_user(&mut parts, user(1)).unwrap();
-        assert!(parts.extensions.get::<Arc<Limits>>().unwrap().check_user(user(1), Kind::Other).is_err());
+        assert!(
+            parts
+                .extensions
+                .get::<Arc<RateLimits>>()
+                .unwrap()
+                .check_user(user(1), RequestKind::Other)
+                .is_err()
+        );
     }
 }

@@ -17,13 +17,13 @@ const SHARDS: usize = 64;
 const SAMPLE: usize = 8;
 
 /// Buckets by key. What is kept of each is the moment at which it is full again.
-pub(super) struct Bounded<K> {
+pub(super) struct BoundedBuckets<K> {
     shards: Vec<Mutex<HashMap<K, Nanos>>>,
     hasher: RandomState,
     most: usize,
 }
 
-impl<K: Hash + Eq + Clone> Bounded<K> {
+impl<K: Hash + Eq + Clone> BoundedBuckets<K> {
     /// At most `most` buckets, give or take how evenly keys spread over the parts.
     pub(super) fn new(most: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
@@ -41,7 +41,7 @@ impl<K: Hash + Eq + Clone> Bounded<K> {
     }
 }
 
-impl<K: Hash + Eq + Clone> StateStore for Bounded<K> {
+impl<K: Hash + Eq + Clone> StateStore for BoundedBuckets<K> {
     type Key = K;
 
     fn measure_and_replace<T, F, E>(&self, key: &K, measure: F) -> Result<T, E>
@@ -56,8 +56,11 @@ impl<K: Hash + Eq + Clone> StateStore for Bounded<K> {
         }
         let (outcome, full) = measure(None)?;
         if shard.len() >= self.most {
-            let fullest =
-                shard.iter().take(SAMPLE).min_by_key(|(_, full)| **full).map(|(key, _)| key.clone());
+            let fullest = shard
+                .iter()
+                .take(SAMPLE)
+                .min_by_key(|(_, full)| **full)
+                .map(|(key, _)| key.clone());
             if let Some(fullest) = fullest {
                 shard.remove(&fullest);
             }
@@ -67,7 +70,7 @@ impl<K: Hash + Eq + Clone> StateStore for Bounded<K> {
     }
 }
 
-impl<K: Hash + Eq + Clone> ShrinkableKeyedStateStore<K> for Bounded<K> {
+impl<K: Hash + Eq + Clone> ShrinkableKeyedStateStore<K> for BoundedBuckets<K> {
     fn retain_recent(&self, drop_below: Nanos) {
         self.all().for_each(|mut shard| shard.retain(|_, full| *full > drop_below));
     }
@@ -97,16 +100,20 @@ mod tests {
     #[test]
     fn it_is_never_fuller_than_it_may_be_and_remembers_the_greedy() {
         let clock = FakeRelativeClock::default();
-        let quota = Quota::per_second(NonZeroU32::new(1).unwrap()).allow_burst(NonZeroU32::new(10).unwrap());
+        let quota = Quota::per_second(NonZeroU32::new(1).unwrap())
+            .allow_burst(NonZeroU32::new(10).unwrap());
         let limiter: RateLimiter<_, _, _, NoOpMiddleware<_>> =
-            RateLimiter::new(quota, Bounded::new(64 * 16), clock.clone());
+            RateLimiter::new(quota, BoundedBuckets::new(64 * 16), clock.clone());
         let greedy = u64::MAX;
         while limiter.check_key(&greedy).is_ok() {}
         for stranger in 0..100_000_u64 {
             limiter.check_key(&stranger).unwrap();
             assert!(stranger % 10_000 != 0 || limiter.len() <= 64 * 16);
         }
-        assert!(limiter.check_key(&greedy).is_err(), "a hundred thousand strangers buy nobody a new bucket");
+        assert!(
+            limiter.check_key(&greedy).is_err(),
+            "a hundred thousand strangers buy nobody a new bucket"
+        );
         clock.advance(Duration::from_secs(60));
         limiter.retain_recent();
         assert!(limiter.is_empty());

@@ -19,7 +19,7 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// A chain and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Files {
+pub struct CertificateFiles {
     /// The chain, the server's own certificate first (PEM).
     pub chain: PathBuf,
     /// The key (PEM).
@@ -27,17 +27,17 @@ pub struct Files {
 }
 
 /// What a listener proves itself with now.
-pub struct Certificates {
-    files: Files,
+pub struct ServerCertificates {
+    files: CertificateFiles,
     current: ArcSwap<ServerConfig>,
 }
 
-impl Certificates {
+impl ServerCertificates {
     /// Reads the files.
     ///
     /// # Errors
     /// When they can't be read or don't belong together.
-    pub fn new(files: Files) -> Result<Self, tls::Error> {
+    pub fn new(files: CertificateFiles) -> Result<Self, tls::Error> {
         let current = ArcSwap::from_pointee(tls::server(&files.chain, &files.key, &PROTOCOLS)?);
         Ok(Self { files, current })
     }

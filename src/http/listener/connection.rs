@@ -19,11 +19,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::slots::Slot;
-use super::streams::{CONCURRENT, Moves, RESET_UNSEEN};
-use super::{Certificates, Settings};
-use crate::http::peer::Peer;
-use crate::http::stall::{Limits, Phase, Watched};
+use super::slots::ConnectionPermit;
+use super::streams::{CONCURRENT, RESET_UNSEEN, StreamProgress};
+use super::{ListenerSettings, ServerCertificates};
+use crate::http::peer::PeerAddress;
+use crate::http::stall::{ConnectionPhase, ConnectionTimeouts, TimedStream};
 use crate::telemetry::Metric;
 
 /// The longest request line and headers, in bytes.
@@ -33,24 +33,24 @@ const HEADERS: usize = 100;
 /// What hyper reads ahead, and what it keeps of an answer that the client does not fetch yet, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-type Broken = Box<dyn std::error::Error + Send + Sync>;
+type ConnectionFailure = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a connection needs.
-pub(super) struct Connection {
+pub(super) struct ConnectionContext {
     pub(super) router: Router,
-    pub(super) peer: Peer,
-    pub(super) settings: Settings,
-    pub(super) certificates: Option<Arc<Certificates>>,
+    pub(super) peer: PeerAddress,
+    pub(super) settings: ListenerSettings,
+    pub(super) certificates: Option<Arc<ServerCertificates>>,
     /// From then on each answer says that it is the connection's last, so that no client is about to ask when the drain closes what is idle.
     pub(super) quiet: CancellationToken,
     pub(super) watcher: Watcher,
     pub(super) drain: CancellationToken,
     pub(super) cut: CancellationToken,
     /// Held as long as the connection stands.
-    pub(super) slot: Slot,
+    pub(super) slot: ConnectionPermit,
 }
 
-impl Connection {
+impl ConnectionContext {
     /// Serves it to its end.
     pub(super) async fn run(self, stream: TcpStream) {
         let (peer, cut) = (self.peer, self.cut.clone());
@@ -65,29 +65,35 @@ impl Connection {
     }
 
     /// Each stage is boxed, so that a connection that stands in one does not carry the room of all.
-    async fn shake_hands(self, stream: TcpStream) -> Result<(), Broken> {
+    async fn shake_hands(self, stream: TcpStream) -> Result<(), ConnectionFailure> {
         match self.certificates.clone() {
             None => Box::pin(self.tell_version(stream)).await,
             Some(certificates) => Box::pin(self.encrypt(&certificates, stream)).await,
         }
     }
 
-    async fn encrypt(self, certificates: &Certificates, stream: TcpStream) -> Result<(), Broken> {
+    async fn encrypt(
+        self,
+        certificates: &ServerCertificates,
+        stream: TcpStream,
+    ) -> Result<(), ConnectionFailure> {
         let shaking = timeout(self.settings.header_timeout, certificates.acceptor().accept(stream));
         let Some(shaken) = self.drain.run_until_cancelled(shaking).await else { return Ok(()) };
-        let refused = |error: Broken| {
+        let refused = |error: ConnectionFailure| {
             Metric::ConnectionsRefusedTotal.counter(&[("reason", "tls")]).increment(1);
             error
         };
-        let stream = shaken.map_err(|late| refused(late.into()))?.map_err(|error| refused(error.into()))?;
+        let stream =
+            shaken.map_err(|late| refused(late.into()))?.map_err(|error| refused(error.into()))?;
         match stream.get_ref().1.alpn_protocol() {
             Some(b"h2") => {
-                let stream = Watched::new(stream, Phase::default(), self.settings.limits());
+                let stream =
+                    TimedStream::new(stream, ConnectionPhase::default(), self.settings.limits());
                 Box::pin(self.http2(stream)).await
             }
             Some(_) => {
-                let phase = Phase::default();
-                let stream = Watched::new(stream, phase.clone(), self.settings.limits());
+                let phase = ConnectionPhase::default();
+                let stream = TimedStream::new(stream, phase.clone(), self.settings.limits());
                 Box::pin(self.http1(stream, phase)).await
             }
             None => Box::pin(self.tell_version(stream)).await,
@@ -95,12 +101,12 @@ impl Connection {
     }
 
     /// By what comes first: HTTP/2 has a preface that no request of HTTP/1.1 is like.
-    async fn tell_version<T>(self, stream: T) -> Result<(), Broken>
+    async fn tell_version<T>(self, stream: T) -> Result<(), ConnectionFailure>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let phase = Phase::default();
-        let mut stream = Watched::new(stream, phase.clone(), self.settings.limits());
+        let phase = ConnectionPhase::default();
+        let mut stream = TimedStream::new(stream, phase.clone(), self.settings.limits());
         match self.drain.run_until_cancelled(stream.begins_http2()).await {
             None => Ok(()),
             Some(true) => Box::pin(self.http2(stream)).await,
@@ -108,7 +114,11 @@ impl Connection {
         }
     }
 
-    async fn http1<T>(self, stream: Watched<T>, phase: Phase) -> Result<(), Broken>
+    async fn http1<T>(
+        self,
+        stream: TimedStream<T>,
+        phase: ConnectionPhase,
+    ) -> Result<(), ConnectionFailure>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -134,13 +144,13 @@ impl Connection {
         Ok(outcome?)
     }
 
-    async fn http2<T>(self, mut stream: Watched<T>) -> Result<(), Broken>
+    async fn http2<T>(self, mut stream: TimedStream<T>) -> Result<(), ConnectionFailure>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Self { router, peer, settings, drain, slot, .. } = self;
         stream.multiplexed();
-        let moves = Moves::new();
+        let moves = StreamProgress::new();
         let seen = moves.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let (router, asked) = (router.clone(), seen.asked());
@@ -186,13 +196,13 @@ impl Connection {
     }
 }
 
-impl Settings {
-    fn limits(&self) -> Limits {
-        Limits { headers: self.header_timeout, idle: self.idle_timeout }
+impl ListenerSettings {
+    fn limits(&self) -> ConnectionTimeouts {
+        ConnectionTimeouts { headers: self.header_timeout, idle: self.idle_timeout }
     }
 }
 
-fn prepared(request: Request<Incoming>, peer: Peer) -> Request<Body> {
+fn prepared(request: Request<Incoming>, peer: PeerAddress) -> Request<Body> {
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(peer);
     request

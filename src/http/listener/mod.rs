@@ -18,20 +18,20 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
-use super::peer::Peer;
-use crate::shutdown::Shutdown;
+use super::peer::PeerAddress;
+use crate::shutdown::ShutdownSignal;
 use crate::telemetry::Metric;
 
-pub use certificates::{Certificates, Files};
-use connection::Connection;
-use slots::Slots;
+pub use certificates::{CertificateFiles, ServerCertificates};
+use connection::ConnectionContext;
+use slots::ConnectionPermits;
 
 /// After a failed accept (no file descriptor is left, mostly) trying again at once would only burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Bounds on connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
+pub struct ListenerSettings {
     /// Connections that stand at once; further ones wait in the kernel's backlog.
     pub max_connections: usize,
     /// Connections that stand at once from one address (of IPv6, one /64); further ones are closed at once. 0 is off.
@@ -43,7 +43,7 @@ pub struct Settings {
     pub idle_timeout: Duration,
 }
 
-impl Default for Settings {
+impl Default for ListenerSettings {
     fn default() -> Self {
         Self {
             max_connections: 25_000,
@@ -59,13 +59,13 @@ impl Default for Settings {
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    settings: Settings,
-    certificates: Option<Arc<Certificates>>,
-    shutdown: Shutdown,
+    settings: ListenerSettings,
+    certificates: Option<Arc<ServerCertificates>>,
+    shutdown: ShutdownSignal,
 ) {
     // Without it axum builds every route with its layers anew for each request, as `axum::serve` knows.
     let router = router.with_state(());
-    let slots = Slots::new(settings.max_connections, settings.max_per_address);
+    let slots = ConnectionPermits::new(settings.max_connections, settings.max_per_address);
     let graceful = GracefulShutdown::new();
     let connections = TaskTracker::new();
     let refused = Metric::ConnectionsRefusedTotal.counter(&[("reason", "address")]);
@@ -78,9 +78,9 @@ pub async fn serve(
                         refused.increment(1);
                         continue;
                     };
-                    let connection = Connection {
+                    let connection = ConnectionContext {
                         router: router.clone(),
-                        peer: Peer(peer),
+                        peer: PeerAddress(peer),
                         settings,
                         quiet: shutdown.quiet_token().child_token(),
                         certificates: certificates.clone(),

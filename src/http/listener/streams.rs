@@ -23,7 +23,7 @@ pub(super) const RESET_UNSEEN: usize = 20;
 const TAKEN_BACK: u64 = 100;
 
 /// The moves of one connection.
-pub(super) struct Moves {
+pub(super) struct StreamProgress {
     began: Instant,
     /// When something moved, in milliseconds since it began.
     moved: AtomicU64,
@@ -35,7 +35,7 @@ pub(super) struct Moves {
     abused: Notify,
 }
 
-impl Moves {
+impl StreamProgress {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             began: Instant::now(),
@@ -53,11 +53,11 @@ impl Moves {
     }
 
     /// A request came. What is given is dropped when its answer has a head, or when the client has taken it back.
-    pub(super) fn asked(self: &Arc<Self>) -> Asked {
+    pub(super) fn asked(self: &Arc<Self>) -> PendingRequest {
         self.touch();
         self.asked.fetch_add(1, Ordering::Relaxed);
         self.answering.fetch_add(1, Ordering::Relaxed);
-        Asked { moves: self.clone(), answered: false }
+        PendingRequest { moves: self.clone(), answered: false }
     }
 
     /// Waits until the connection should go, and says why.
@@ -84,21 +84,21 @@ impl Moves {
 }
 
 /// A request that has no answer yet.
-pub(super) struct Asked {
-    moves: Arc<Moves>,
+pub(super) struct PendingRequest {
+    moves: Arc<StreamProgress>,
     answered: bool,
 }
 
-impl Asked {
+impl PendingRequest {
     /// The answer, whose every part counts as a move.
-    pub(super) fn answered(mut self, body: Body) -> Moving {
+    pub(super) fn answered(mut self, body: Body) -> ProgressBody {
         self.answered = true;
         self.moves.touch();
-        Moving { body, moves: self.moves.clone() }
+        ProgressBody { body, moves: self.moves.clone() }
     }
 }
 
-impl Drop for Asked {
+impl Drop for PendingRequest {
     fn drop(&mut self) {
         let moves = &self.moves;
         moves.answering.fetch_sub(1, Ordering::Relaxed);
@@ -113,12 +113,12 @@ impl Drop for Asked {
 }
 
 /// A body that tells when it is fetched.
-pub(super) struct Moving {
+pub(super) struct ProgressBody {
     body: Body,
-    moves: Arc<Moves>,
+    moves: Arc<StreamProgress>,
 }
 
-impl hyper::body::Body for Moving {
+impl hyper::body::Body for ProgressBody {
     type Data = Bytes;
     type Error = axum::Error;
 

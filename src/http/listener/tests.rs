@@ -17,13 +17,13 @@ const SHORT: Duration = Duration::from_millis(500);
 const LONG: Duration = Duration::from_secs(600);
 const REQUEST: &[u8] = b"GET /peer HTTP/1.1\r\nHost: x\r\n\r\n";
 
-fn settings(header_timeout: Duration, idle_timeout: Duration) -> Settings {
-    Settings { max_connections: 2, max_per_address: 0, header_timeout, idle_timeout }
+fn settings(header_timeout: Duration, idle_timeout: Duration) -> ListenerSettings {
+    ListenerSettings { max_connections: 2, max_per_address: 0, header_timeout, idle_timeout }
 }
 
-struct Server {
+struct TestServer {
     address: SocketAddr,
-    shutdown: Shutdown,
+    shutdown: ShutdownSignal,
     task: JoinHandle<()>,
     /// Lets `/held` answer.
     release: Arc<Notify>,
@@ -31,29 +31,35 @@ struct Server {
     reached: Arc<Notify>,
 }
 
-async fn start(settings: Settings) -> Server {
+async fn start(settings: ListenerSettings) -> TestServer {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (release, reached) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let held = (release.clone(), reached.clone());
-    let router = Router::new()
-        .route("/peer", get(|Extension(Peer(peer)): Extension<Peer>| async move { peer.to_string() }))
-        .route("/long", get(|| async { vec![b'x'; 64 << 20] }))
-        .route("/body", post(|body: String| async move { body }))
-        .route(
-            "/held",
-            get(move || async move {
-                held.1.notify_one();
-                held.0.notified().await;
-                "done"
-            }),
-        );
-    let shutdown = Shutdown::new();
+    let router =
+        Router::new()
+            .route(
+                "/peer",
+                get(|Extension(PeerAddress(peer)): Extension<PeerAddress>| async move {
+                    peer.to_string()
+                }),
+            )
+            .route("/long", get(|| async { vec![b'x'; 64 << 20] }))
+            .route("/body", post(|body: String| async move { body }))
+            .route(
+                "/held",
+                get(move || async move {
+                    held.1.notify_one();
+                    held.0.notified().await;
+                    "done"
+                }),
+            );
+    let shutdown = ShutdownSignal::new();
     let task = tokio::spawn(serve(listener, router, settings, None, shutdown.clone()));
-    Server { address, shutdown, task, release, reached }
+    TestServer { address, shutdown, task, release, reached }
 }
 
-async fn connect(server: &Server, bytes: &[u8]) -> TcpStream {
+async fn connect(server: &TestServer, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     stream
@@ -64,15 +70,18 @@ async fn to_end(mut stream: TcpStream) -> String {
     let mut bytes = Vec::new();
     let reading = stream.read_to_end(&mut bytes);
     // A reset is an end as well.
-    let _end = tokio::time::timeout(Duration::from_secs(60), reading).await.expect("the server closes");
+    let _end =
+        tokio::time::timeout(Duration::from_secs(60), reading).await.expect("the server closes");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// One answer of a connection that stays open.
 async fn one_answer(stream: &mut TcpStream) -> String {
     let mut bytes = vec![0; 4096];
-    let count =
-        tokio::time::timeout(Duration::from_secs(60), stream.read(&mut bytes)).await.unwrap().unwrap();
+    let count = tokio::time::timeout(Duration::from_secs(60), stream.read(&mut bytes))
+        .await
+        .unwrap()
+        .unwrap();
     String::from_utf8_lossy(&bytes[..count]).into_owned()
 }
 
@@ -170,7 +179,7 @@ async fn a_slow_body_is_not_taken_for_slow_headers() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_cut() {
-    let server = start(Settings { max_connections: 1, ..settings(SHORT, LONG) }).await;
+    let server = start(ListenerSettings { max_connections: 1, ..settings(SHORT, LONG) }).await;
     let stream = connect(&server, b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").await;
     // Its place is free for somebody else once it is cut.
     let mut other = connect(&server, REQUEST).await;
@@ -230,14 +239,16 @@ async fn the_deadline_cuts_what_does_not_finish() {
     assert_eq!(to_end(busy).await, "");
 }
 
-type Asking = hyper::client::conn::http2::SendRequest<http_body_util::Empty<bytes::Bytes>>;
+type RequestTask = hyper::client::conn::http2::SendRequest<http_body_util::Empty<bytes::Bytes>>;
 
 /// Speaks HTTP/2 from the first byte on. The second ends with the connection.
-async fn http2(server: &Server) -> (Asking, JoinHandle<Result<(), hyper::Error>>) {
+async fn http2(server: &TestServer) -> (RequestTask, JoinHandle<Result<(), hyper::Error>>) {
     let stream = TcpStream::connect(server.address).await.unwrap();
     let executor = hyper_util::rt::TokioExecutor::new();
     let (asking, connection) =
-        hyper::client::conn::http2::handshake(executor, hyper_util::rt::TokioIo::new(stream)).await.unwrap();
+        hyper::client::conn::http2::handshake(executor, hyper_util::rt::TokioIo::new(stream))
+            .await
+            .unwrap();
     (asking, tokio::spawn(connection))
 }
 
@@ -248,7 +259,8 @@ fn get_of(path: &str) -> hyper::Request<http_body_util::Empty<bytes::Bytes>> {
 /// A connection whose end must come.
 async fn ends(connection: JoinHandle<Result<(), hyper::Error>>) {
     // Told to go or cut: either is an end.
-    let _end = tokio::time::timeout(Duration::from_secs(60), connection).await.expect("the server closes");
+    let _end =
+        tokio::time::timeout(Duration::from_secs(60), connection).await.expect("the server closes");
 }
 
 #[tokio::test]
@@ -273,8 +285,10 @@ async fn http2_is_bounded_like_http1() {
     let (mut asking, _connection) = http2(&server).await;
     let mut many = get_of("/peer");
     for at in 0..200 {
-        many.headers_mut()
-            .insert(hyper::header::HeaderName::try_from(format!("a{at}")).unwrap(), "a".parse().unwrap());
+        many.headers_mut().insert(
+            hyper::header::HeaderName::try_from(format!("a{at}")).unwrap(),
+            "a".parse().unwrap(),
+        );
     }
     assert_eq!(asking.send_request(many).await.unwrap().status(), 431);
     let mut long = get_of("/peer");
@@ -311,7 +325,8 @@ async fn whoever_takes_back_what_it_asks_is_told_to_go() {
         if asking.ready().await.is_err() {
             break;
         }
-        let asked: Vec<_> = (0..CONCURRENT / 2).map(|_| asking.send_request(get_of("/held"))).collect();
+        let asked: Vec<_> =
+            (0..CONCURRENT / 2).map(|_| asking.send_request(get_of("/held"))).collect();
         // They are on their way before they are given up; or the server takes none any more, which is what is looked for.
         let _ = tokio::time::timeout(2 * SHORT, server.reached.notified()).await;
         drop(asked);
@@ -339,7 +354,9 @@ async fn draining_finishes_what_http2_has_in_flight() {
 
 #[tokio::test]
 async fn one_address_has_its_share_of_connections() {
-    let server = start(Settings { max_connections: 5, max_per_address: 1, ..settings(LONG, LONG) }).await;
+    let server =
+        start(ListenerSettings { max_connections: 5, max_per_address: 1, ..settings(LONG, LONG) })
+            .await;
     let mut first = connect(&server, REQUEST).await;
     one_answer(&mut first).await;
     let second = TcpStream::connect(server.address).await.unwrap();

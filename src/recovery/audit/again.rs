@@ -11,7 +11,7 @@ use super::Error;
 use crate::ids::QueueId;
 use crate::mysql::generation;
 use crate::partition::Partition;
-use crate::redis::Redis;
+use crate::redis::RedisClient;
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -21,12 +21,15 @@ fn millis(duration: Duration) -> u64 {
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// A look at some things: those that are wrong, with what is wrong about them.
-pub(super) trait Inspection<K>: Future<Output = Result<Vec<(K, String)>, Error>> + Send {}
+pub(super) trait AuditInspection<K>:
+    Future<Output = Result<Vec<(K, String)>, Error>> + Send
+{
+}
 
-impl<K, F: Future<Output = Result<Vec<(K, String)>, Error>> + Send> Inspection<K> for F {}
+impl<K, F: Future<Output = Result<Vec<(K, String)>, Error>> + Send> AuditInspection<K> for F {}
 
-pub(super) struct Again<'a> {
-    redis: &'a Redis,
+pub(super) struct Reinspection<'a> {
+    redis: &'a RedisClient,
     mysql: &'a MySqlPool,
     queues: Vec<QueueId>,
     patience: Duration,
@@ -34,9 +37,9 @@ pub(super) struct Again<'a> {
     spent: AtomicU64,
 }
 
-impl<'a> Again<'a> {
+impl<'a> Reinspection<'a> {
     pub(super) async fn new(
-        redis: &'a Redis,
+        redis: &'a RedisClient,
         mysql: &'a MySqlPool,
         patience: Duration,
     ) -> Result<Self, Error> {
@@ -62,7 +65,8 @@ impl<'a> Again<'a> {
         let partitions: Vec<_> = self.redis.keys().partitions().all().collect();
         let marks = self.redis.marks(&partitions).await?;
         let checkpoints = generation::load(self.mysql, self.redis.keys().partitions()).await?;
-        let written = checkpoints.iter().zip(&marks).all(|(checkpoint, marks)| checkpoint.n == marks.seq);
+        let written =
+            checkpoints.iter().zip(&marks).all(|(checkpoint, marks)| checkpoint.n == marks.seq);
         Ok(written.then(|| marks.iter().map(|marks| marks.seq).collect()))
     }
 
@@ -81,7 +85,7 @@ impl<'a> Again<'a> {
     }
 
     /// Inspects things, and those that look wrong again and again. Gives what stays wrong, in words.
-    pub(super) async fn judge<K: Clone + Ord, F: Inspection<K>>(
+    pub(super) async fn judge<K: Clone + Ord, F: AuditInspection<K>>(
         &self,
         ids: Vec<K>,
         inspect: &impl Fn(Vec<K>) -> F,

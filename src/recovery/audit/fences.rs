@@ -1,24 +1,31 @@
 //! What stands between the stores: generations, sequences, checkpoints and outboxes.
 
-use super::{Error, Scene, Tally};
+use super::{AuditContext, CheckTally, Error};
 use crate::mysql::generation;
 use crate::partition::Partition;
 
 /// The generation is one, MySQL is not ahead of Redis, and the outbox has all that follows the checkpoint.
-pub(super) async fn check(scene: &Scene<'_>) -> Result<Tally, Error> {
-    let mut tally =
-        Tally::new("partitions", "one generation, and an outbox without a gap from the checkpoint on");
+pub(super) async fn check(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+    let mut tally = CheckTally::new(
+        "partitions",
+        "one generation, and an outbox without a gap from the checkpoint on",
+    );
     let partitions: Vec<Partition> = scene.partitions().collect();
     tally.mysql(partitions.len());
     let marks = scene.redis.marks(&partitions).await?;
     tally.redis(marks.iter().filter(|marks| marks.fence.generation().is_some()).count() as u64);
     scene
-        .judge(&mut tally, partitions, &|some: Vec<Partition>| async move { inspect(scene, &some).await })
+        .judge(&mut tally, partitions, &|some: Vec<Partition>| async move {
+            inspect(scene, &some).await
+        })
         .await?;
     Ok(tally)
 }
 
-async fn inspect(scene: &Scene<'_>, some: &[Partition]) -> Result<Vec<(Partition, String)>, Error> {
+async fn inspect(
+    scene: &AuditContext<'_>,
+    some: &[Partition],
+) -> Result<Vec<(Partition, String)>, Error> {
     let mut faults = Vec::new();
     for &partition in some {
         // The outbox first and the checkpoint after it: what was trimmed in between is in MySQL.
@@ -36,15 +43,23 @@ async fn inspect(scene: &Scene<'_>, some: &[Partition]) -> Result<Vec<(Partition
         }
         match ends {
             None if checkpoint.n < marks.seq => {
-                wrong(format!("the outbox is empty, but MySQL is at {} of {}", checkpoint.n, marks.seq));
+                wrong(format!(
+                    "the outbox is empty, but MySQL is at {} of {}",
+                    checkpoint.n, marks.seq
+                ));
             }
             Some(ends) if ends.first > checkpoint.n + 1 => {
-                wrong(format!("MySQL is at {}, but the outbox begins at {}", checkpoint.n, ends.first));
+                wrong(format!(
+                    "MySQL is at {}, but the outbox begins at {}",
+                    checkpoint.n, ends.first
+                ));
             }
             Some(ends) if same && ends.last + 1 - ends.first != ends.count => {
                 wrong(format!("{ends:?} has a gap"))
             }
-            Some(ends) if ends.last < marks.seq => wrong(format!("{ends:?} ends before {}", marks.seq)),
+            Some(ends) if ends.last < marks.seq => {
+                wrong(format!("{ends:?} ends before {}", marks.seq))
+            }
             _ => {}
         }
         let seq = scene.redis.marks(&[partition]).await?[0].seq;

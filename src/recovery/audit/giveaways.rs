@@ -9,20 +9,20 @@ use sqlx::QueryBuilder;
 use uuid::Uuid;
 
 use super::money::{of_users, user_of, uuids};
-use super::{Error, Scene, Tally, list};
+use super::{AuditContext, CheckTally, Error, list};
 use crate::ids::{CouponId, PaymentId, UserId};
 
 /// What uses an issue, as the scripts pack it.
 #[derive(Deserialize)]
-struct Use {
+struct AuditedRedemption {
     payment: PaymentId,
     #[serde(default)]
     used_at: Option<i64>,
 }
 
 /// Every issue of every coupon.
-pub(super) async fn coupons(scene: &Scene<'_>) -> Result<Tally, Error> {
-    let mut tally = Tally::new(
+pub(super) async fn coupons(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+    let mut tally = CheckTally::new(
         "coupons",
         "issued to no more than the quota, one each, used by one confirmed payment, the same in both stores",
     );
@@ -30,7 +30,9 @@ pub(super) async fn coupons(scene: &Scene<'_>) -> Result<Tally, Error> {
         let partition = scene.redis.keys().partition(coupon.slot());
         let name = format!("c:{coupon}:issues");
         let inspect = |some: Vec<UserId>| async move { inspect_issues(scene, coupon, &some).await };
-        scene.walk_hash(&mut tally, (partition, &name), |field| UserId::from_slice(field), &inspect).await?;
+        scene
+            .walk_hash(&mut tally, (partition, &name), |field| UserId::from_slice(field), &inspect)
+            .await?;
         let (mut after, mut rows) = (Uuid::nil(), 0);
         loop {
             let page: Vec<Uuid> = sqlx::query_scalar(
@@ -49,7 +51,8 @@ pub(super) async fn coupons(scene: &Scene<'_>) -> Result<Tally, Error> {
         // A quota is never set below what is issued, so more than it were issued in spite of it.
         let here = scene.redis.hash_len(partition, &name).await?;
         let most = here.max(rows as u64);
-        if let Some(total) = total.filter(|total| i64::try_from(most).unwrap_or(i64::MAX) > *total) {
+        if let Some(total) = total.filter(|total| i64::try_from(most).unwrap_or(i64::MAX) > *total)
+        {
             tally.faults(vec![format!("{coupon}: {most} are issued of a quota of {total}")]);
         }
     }
@@ -57,15 +60,16 @@ pub(super) async fn coupons(scene: &Scene<'_>) -> Result<Tally, Error> {
 }
 
 /// An issue as MySQL has it: user, issue, whether it is used, by which payment, and what became of that payment.
-type IssueRow = (Uuid, Uuid, bool, Option<Uuid>, Option<String>, Option<Uuid>);
+type AuditedIssueRow = (Uuid, Uuid, bool, Option<Uuid>, Option<String>, Option<Uuid>);
 
 async fn inspect_issues(
-    scene: &Scene<'_>,
+    scene: &AuditContext<'_>,
     coupon: &CouponId,
     users: &[UserId],
 ) -> Result<Vec<(UserId, String)>, Error> {
     let partition = scene.redis.keys().partition(coupon.slot());
-    let fields: Vec<Bytes> = users.iter().map(|user| Bytes::copy_from_slice(user.as_bytes())).collect();
+    let fields: Vec<Bytes> =
+        users.iter().map(|user| Bytes::copy_from_slice(user.as_bytes())).collect();
     let issues = scene.redis.hash_fields(partition, &format!("c:{coupon}:issues"), &fields).await?;
     let here: Vec<Option<Uuid>> =
         issues.iter().map(|issue| Uuid::from_slice(issue.as_ref()?.get(..16)?).ok()).collect();
@@ -78,19 +82,22 @@ async fn inspect_issues(
     );
     query.push_bind(coupon.as_str()).push(" AND i.user_id IN (");
     list(query.separated(", "), &uuids(users));
-    let rows: Vec<IssueRow> =
+    let rows: Vec<AuditedIssueRow> =
         query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?;
-    let rows: BTreeMap<Uuid, IssueRow> = rows.into_iter().map(|row| (row.0, row)).collect();
+    let rows: BTreeMap<Uuid, AuditedIssueRow> = rows.into_iter().map(|row| (row.0, row)).collect();
     let mut faults = Vec::new();
     for ((user, here), taken) in users.iter().zip(here).zip(uses) {
         let row = rows.get(&user.uuid());
-        let mut wrong = |text: String| faults.push((*user, format!("the {coupon} of {user}: {text}")));
+        let mut wrong =
+            |text: String| faults.push((*user, format!("the {coupon} of {user}: {text}")));
         if here != row.map(|row| row.1) {
             wrong(format!("issue {here:?} in Redis, {:?} in MySQL", row.map(|row| row.1)));
         }
         let Some((_, id, used, by, status, issue)) = row else { continue };
-        let taken = taken.and_then(|packed| rmp_serde::from_slice::<Use>(&packed).ok());
-        let used_here = taken.filter(|taken| taken.used_at.is_some()).map(|taken| taken.payment.uuid());
+        let taken =
+            taken.and_then(|packed| rmp_serde::from_slice::<AuditedRedemption>(&packed).ok());
+        let used_here =
+            taken.filter(|taken| taken.used_at.is_some()).map(|taken| taken.payment.uuid());
         if used_here != by.filter(|_| *used) {
             wrong(format!("used by {used_here:?} in Redis, by {by:?} in MySQL"));
         }
@@ -102,8 +109,11 @@ async fn inspect_issues(
 }
 
 /// Every reward that was granted: once to each user, the same in both stores.
-pub(super) async fn rewards(scene: &Scene<'_>) -> Result<Tally, Error> {
-    let mut tally = Tally::new("rewards", "one granted claim of a user and reward, the same in both stores");
+pub(super) async fn rewards(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+    let mut tally = CheckTally::new(
+        "rewards",
+        "one granted claim of a user and reward, the same in both stores",
+    );
     let inspect = |some: Vec<(UserId, String)>| async move { inspect_claims(scene, &some).await };
     for partition in scene.partitions() {
         let claim = |field: &Bytes| {
@@ -130,7 +140,7 @@ pub(super) async fn rewards(scene: &Scene<'_>) -> Result<Tally, Error> {
 }
 
 async fn inspect_claims(
-    scene: &Scene<'_>,
+    scene: &AuditContext<'_>,
     claims: &[(UserId, String)],
 ) -> Result<Vec<((UserId, String), String)>, Error> {
     let place = |(user, code): &(UserId, String)| {
@@ -151,9 +161,13 @@ async fn inspect_claims(
     let mut faults = Vec::new();
     for (claim, here) in claims.iter().zip(here) {
         let here = here.and_then(|value| Uuid::from_slice(value.get(..16)?).ok());
-        let row = rows.iter().find(|row| row.0 == claim.0.uuid() && row.1 == claim.1).map(|row| row.2);
+        let row =
+            rows.iter().find(|row| row.0 == claim.0.uuid() && row.1 == claim.1).map(|row| row.2);
         if here != row {
-            let text = format!("the {} of {}: claim {here:?} in Redis, {row:?} in MySQL", claim.1, claim.0);
+            let text = format!(
+                "the {} of {}: claim {here:?} in Redis, {row:?} in MySQL",
+                claim.1, claim.0
+            );
             faults.push((claim.clone(), text));
         }
     }
@@ -161,12 +175,17 @@ async fn inspect_claims(
 }
 
 /// What operators said of users.
-pub(super) async fn facts(scene: &Scene<'_>) -> Result<Tally, Error> {
-    let mut tally = Tally::new("facts", "the same in both stores");
+pub(super) async fn facts(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+    let mut tally = CheckTally::new("facts", "the same in both stores");
     let inspect = |some: Vec<UserId>| async move { inspect_facts(scene, &some).await };
     for partition in scene.partitions() {
         scene
-            .walk_hash(&mut tally, (partition, "facts"), |field| user_of(scene, partition, field), &inspect)
+            .walk_hash(
+                &mut tally,
+                (partition, "facts"),
+                |field| user_of(scene, partition, field),
+                &inspect,
+            )
             .await?;
     }
     let select = "SELECT user_id FROM user_facts WHERE user_id > ? ORDER BY user_id LIMIT 500";
@@ -174,7 +193,10 @@ pub(super) async fn facts(scene: &Scene<'_>) -> Result<Tally, Error> {
     Ok(tally)
 }
 
-async fn inspect_facts(scene: &Scene<'_>, users: &[UserId]) -> Result<Vec<(UserId, String)>, Error> {
+async fn inspect_facts(
+    scene: &AuditContext<'_>,
+    users: &[UserId],
+) -> Result<Vec<(UserId, String)>, Error> {
     let here = scene.fields("facts", &of_users(scene, users)).await?;
     let mut query =
         QueryBuilder::new("SELECT user_id, CAST(facts AS CHAR) FROM user_facts WHERE user_id IN (");
@@ -182,14 +204,17 @@ async fn inspect_facts(scene: &Scene<'_>, users: &[UserId]) -> Result<Vec<(UserI
     let rows: Vec<(Uuid, String)> =
         query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?;
     // The servers spell JSON differently, and no facts are as good as none.
-    let read =
-        |text: &[u8]| serde_json::from_slice::<Value>(text).ok().filter(|it| *it != serde_json::json!({}));
+    let read = |text: &[u8]| {
+        serde_json::from_slice::<Value>(text).ok().filter(|it| *it != serde_json::json!({}))
+    };
     let mut faults = Vec::new();
     for (user, here) in users.iter().zip(here) {
         let here = here.as_deref().and_then(read);
-        let row = rows.iter().find(|row| row.0 == user.uuid()).and_then(|row| read(row.1.as_bytes()));
+        let row =
+            rows.iter().find(|row| row.0 == user.uuid()).and_then(|row| read(row.1.as_bytes()));
         if here != row {
-            faults.push((*user, format!("the facts of {user}: {here:?} in Redis, {row:?} in MySQL")));
+            faults
+                .push((*user, format!("the facts of {user}: {here:?} in Redis, {row:?} in MySQL")));
         }
     }
     Ok(faults)

@@ -35,10 +35,10 @@ use uuid::Uuid;
 
 use super::Error;
 use crate::ids::{CouponId, QueueId, ScheduleId};
-use crate::partition::{Partition, Slot};
-use crate::redis::Redis;
+use crate::partition::{HashSlot, Partition};
+use crate::redis::RedisClient;
 use crate::telemetry::Metric;
-use again::{Again, Inspection};
+use again::{AuditInspection, Reinspection};
 
 /// Rows of a page, and names of a list in a statement.
 const PAGE: usize = 500;
@@ -48,7 +48,7 @@ const TOLD: usize = 10;
 /// What one check found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[schema(as = AuditCheck)]
-pub struct Check {
+pub struct AuditCheck {
     /// What was checked.
     pub name: &'static str,
     /// Whether it holds.
@@ -64,27 +64,27 @@ pub struct Check {
 /// What an audit found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[schema(as = AuditReport)]
-pub struct Report {
+pub struct AuditReport {
     /// Whether every check holds.
     pub consistent: bool,
     /// All checks.
-    pub checks: Vec<Check>,
+    pub checks: Vec<AuditCheck>,
 }
 
 /// Hears which check is at work, how many rows and elements were seen so far, and about how many there are.
-pub type Progress<'a> = &'a (dyn Fn(&'static str, u64, u64) + Sync);
+pub type AuditProgress<'a> = &'a (dyn Fn(&'static str, u64, u64) + Sync);
 
 /// Checks everything. `patience` bounds how long the audit waits in all for things that are under way.
 ///
 /// # Errors
 /// When a store does not answer.
 pub async fn audit(
-    redis: &Redis,
+    redis: &RedisClient,
     mysql: &MySqlPool,
     patience: Duration,
-    progress: Progress<'_>,
-) -> Result<Report, Error> {
-    let scene = Scene::read(redis, mysql, patience, progress).await?;
+    progress: AuditProgress<'_>,
+) -> Result<AuditReport, Error> {
+    let scene = AuditContext::read(redis, mysql, patience, progress).await?;
     scene.again.rest().await?;
     let mut checks = vec![fences::check(&scene).await?];
     checks.extend(queues::check(&scene).await?);
@@ -97,12 +97,12 @@ pub async fn audit(
     checks.push(giveaways::coupons(&scene).await?);
     checks.push(giveaways::rewards(&scene).await?);
     checks.push(giveaways::facts(&scene).await?);
-    let checks: Vec<Check> = checks.into_iter().map(Tally::done).collect();
-    Ok(Report { consistent: checks.iter().all(|check| check.ok), checks })
+    let checks: Vec<AuditCheck> = checks.into_iter().map(CheckTally::done).collect();
+    Ok(AuditReport { consistent: checks.iter().all(|check| check.ok), checks })
 }
 
 /// A schedule and where its seats are.
-struct Hall {
+struct AuditedSchedule {
     queue: QueueId,
     schedule: ScheduleId,
     partition: Partition,
@@ -111,23 +111,23 @@ struct Hall {
 }
 
 /// What every check needs to know.
-struct Scene<'a> {
-    redis: &'a Redis,
+struct AuditContext<'a> {
+    redis: &'a RedisClient,
     mysql: &'a MySqlPool,
-    again: Again<'a>,
-    halls: Vec<Hall>,
+    again: Reinspection<'a>,
+    halls: Vec<AuditedSchedule>,
     coupons: Vec<(CouponId, Option<i64>)>,
     seen: std::sync::atomic::AtomicU64,
     about: u64,
-    progress: Progress<'a>,
+    progress: AuditProgress<'a>,
 }
 
-impl<'a> Scene<'a> {
+impl<'a> AuditContext<'a> {
     async fn read(
-        redis: &'a Redis,
+        redis: &'a RedisClient,
         mysql: &'a MySqlPool,
         patience: Duration,
-        progress: Progress<'a>,
+        progress: AuditProgress<'a>,
     ) -> Result<Self, Error> {
         let partition = |queue: &QueueId| redis.keys().partition(queue.slot());
         let schedules: Vec<(String, String, bool)> = sqlx::query_as(
@@ -137,7 +137,12 @@ impl<'a> Scene<'a> {
         .await?;
         let halls = schedules.into_iter().filter_map(|(schedule, queue, archived)| {
             let queue: QueueId = queue.parse().ok()?;
-            Some(Hall { schedule: schedule.parse().ok()?, partition: partition(&queue), archived, queue })
+            Some(AuditedSchedule {
+                schedule: schedule.parse().ok()?,
+                partition: partition(&queue),
+                archived,
+                queue,
+            })
         });
         let coupons: Vec<(String, Option<i64>)> =
             sqlx::query_as("SELECT id, CAST(total_quantity AS SIGNED) FROM coupons ORDER BY id")
@@ -153,7 +158,7 @@ impl<'a> Scene<'a> {
         Ok(Self {
             redis,
             mysql,
-            again: Again::new(redis, mysql, patience).await?,
+            again: Reinspection::new(redis, mysql, patience).await?,
             halls: halls.collect(),
             coupons: coupons.collect(),
             seen: std::sync::atomic::AtomicU64::new(0),
@@ -162,7 +167,7 @@ impl<'a> Scene<'a> {
         })
     }
 
-    fn partition(&self, slot: Slot) -> Partition {
+    fn partition(&self, slot: HashSlot) -> Partition {
         self.redis.keys().partition(slot)
     }
 
@@ -172,14 +177,15 @@ impl<'a> Scene<'a> {
 
     /// Says that some more was looked at.
     fn saw(&self, check: &'static str, rows: usize) {
-        let seen = self.seen.fetch_add(rows as u64, std::sync::atomic::Ordering::Relaxed) + rows as u64;
+        let seen =
+            self.seen.fetch_add(rows as u64, std::sync::atomic::Ordering::Relaxed) + rows as u64;
         (self.progress)(check, seen, self.about.max(seen));
     }
 
     /// Looks at some things, and at those that look wrong again.
-    async fn judge<K: Clone + Ord, F: Inspection<K>>(
+    async fn judge<K: Clone + Ord, F: AuditInspection<K>>(
         &self,
-        tally: &mut Tally,
+        tally: &mut CheckTally,
         ids: Vec<K>,
         inspect: &impl Fn(Vec<K>) -> F,
     ) -> Result<(), Error> {
@@ -191,9 +197,9 @@ impl<'a> Scene<'a> {
     }
 
     /// Looks at everything that stands in one hash of Redis, a part at a time.
-    async fn walk_hash<K: Clone + Ord, F: Inspection<K>>(
+    async fn walk_hash<K: Clone + Ord, F: AuditInspection<K>>(
         &self,
-        tally: &mut Tally,
+        tally: &mut CheckTally,
         (partition, name): (Partition, &str),
         id: impl Fn(&Bytes) -> Option<K>,
         inspect: &impl Fn(Vec<K>) -> F,
@@ -206,8 +212,9 @@ impl<'a> Scene<'a> {
             for (field, _) in &part.pairs {
                 match id(field) {
                     Some(id) => ids.push(id),
-                    None => tally
-                        .faults(vec![format!("{name} of {partition} has {field:?}, which is not of there")]),
+                    None => tally.faults(vec![format!(
+                        "{name} of {partition} has {field:?}, which is not of there"
+                    )]),
                 }
             }
             for some in ids.chunks(PAGE) {
@@ -221,9 +228,9 @@ impl<'a> Scene<'a> {
     }
 
     /// Looks at everything that `select` lists, a page at a time: ids after the one that each of its parameters takes, in their order.
-    async fn walk_table<K: Clone + Ord + From<Uuid>, F: Inspection<K>>(
+    async fn walk_table<K: Clone + Ord + From<Uuid>, F: AuditInspection<K>>(
         &self,
-        tally: &mut Tally,
+        tally: &mut CheckTally,
         select: &'static str,
         inspect: &impl Fn(Vec<K>) -> F,
     ) -> Result<(), Error> {
@@ -247,23 +254,29 @@ impl<'a> Scene<'a> {
         name: &str,
         ids: &[(Partition, Uuid)],
     ) -> Result<Vec<Option<Result<T, String>>>, Error> {
-        let read = |packed: Bytes| rmp_serde::from_slice(&packed).map_err(|error| error.to_string());
+        let read =
+            |packed: Bytes| rmp_serde::from_slice(&packed).map_err(|error| error.to_string());
         let fields: Vec<_> =
             ids.iter().map(|(at, id)| (*at, Bytes::copy_from_slice(id.as_bytes()))).collect();
         Ok(self.fields(name, &fields).await?.into_iter().map(|packed| packed.map(read)).collect())
     }
 
     /// Redis' clock: of several servers, that of whoever holds a slot. What it is compared with allows for more than they differ.
-    async fn clock(&self, slot: Option<Slot>) -> Result<i64, Error> {
-        let first = Slot::from_low_bits(0);
+    async fn clock(&self, slot: Option<HashSlot>) -> Result<i64, Error> {
+        let first = HashSlot::from_low_bits(0);
         Ok(self.redis.clock(self.partition(slot.unwrap_or(first))).await?)
     }
 
     /// Fields of a hash that every partition has.
-    async fn fields(&self, name: &str, fields: &[(Partition, Bytes)]) -> Result<Vec<Option<Bytes>>, Error> {
+    async fn fields(
+        &self,
+        name: &str,
+        fields: &[(Partition, Bytes)],
+    ) -> Result<Vec<Option<Bytes>>, Error> {
         let mut values = vec![None; fields.len()];
         for partition in self.partitions() {
-            let here: Vec<usize> = (0..fields.len()).filter(|at| fields[*at].0 == partition).collect();
+            let here: Vec<usize> =
+                (0..fields.len()).filter(|at| fields[*at].0 == partition).collect();
             if here.is_empty() {
                 continue;
             }
@@ -278,7 +291,7 @@ impl<'a> Scene<'a> {
 }
 
 /// What a check has come to so far.
-struct Tally {
+struct CheckTally {
     name: &'static str,
     redis: Option<i64>,
     mysql: Option<i64>,
@@ -287,7 +300,7 @@ struct Tally {
     told: Vec<String>,
 }
 
-impl Tally {
+impl CheckTally {
     fn new(name: &'static str, note: &str) -> Self {
         Self { name, redis: None, mysql: None, note: note.to_owned(), count: 0, told: Vec::new() }
     }
@@ -306,7 +319,7 @@ impl Tally {
         self.told.extend(faults.into_iter().take(room));
     }
 
-    fn done(self) -> Check {
+    fn done(self) -> AuditCheck {
         let mut detail = self.note;
         if self.count > 0 {
             detail.push_str(&format!("; {} wrong: {}", self.count, self.told.join("; ")));
@@ -316,7 +329,13 @@ impl Tally {
             }
         }
         Metric::AuditFaults.gauge(&[("check", self.name)]).set(self.count as f64);
-        Check { name: self.name, ok: self.count == 0, redis: self.redis, mysql: self.mysql, detail }
+        AuditCheck {
+            name: self.name,
+            ok: self.count == 0,
+            redis: self.redis,
+            mysql: self.mysql,
+            detail,
+        }
     }
 }
 

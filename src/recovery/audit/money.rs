@@ -6,17 +6,22 @@ use bytes::Bytes;
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use super::{Error, Scene, Tally, list};
+use super::{AuditContext, CheckTally, Error, list};
 use crate::ids::UserId;
-use crate::partition::{Partition, Slot};
+use crate::partition::{HashSlot, Partition};
 
 /// Every balance: the same in both stores, and not below nothing.
-pub(super) async fn wallets(scene: &Scene<'_>) -> Result<Tally, Error> {
-    let mut tally = Tally::new("wallets", "the same balance in both stores, none below 0");
+pub(super) async fn wallets(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+    let mut tally = CheckTally::new("wallets", "the same balance in both stores, none below 0");
     let inspect = |some: Vec<UserId>| async move { inspect_wallets(scene, &some).await };
     for partition in scene.partitions() {
         scene
-            .walk_hash(&mut tally, (partition, "wallets"), |field| user_of(scene, partition, field), &inspect)
+            .walk_hash(
+                &mut tally,
+                (partition, "wallets"),
+                |field| user_of(scene, partition, field),
+                &inspect,
+            )
             .await?;
     }
     let select = "SELECT user_id FROM wallets WHERE user_id > ? ORDER BY user_id LIMIT 500";
@@ -24,10 +29,14 @@ pub(super) async fn wallets(scene: &Scene<'_>) -> Result<Tally, Error> {
     Ok(tally)
 }
 
-async fn inspect_wallets(scene: &Scene<'_>, users: &[UserId]) -> Result<Vec<(UserId, String)>, Error> {
+async fn inspect_wallets(
+    scene: &AuditContext<'_>,
+    users: &[UserId],
+) -> Result<Vec<(UserId, String)>, Error> {
     let fields = of_users(scene, users);
     let here = scene.fields("wallets", &fields).await?;
-    let mut query = QueryBuilder::new("SELECT user_id, slot, balance FROM wallets WHERE user_id IN (");
+    let mut query =
+        QueryBuilder::new("SELECT user_id, slot, balance FROM wallets WHERE user_id IN (");
     list(query.separated(", "), &uuids(users));
     let rows: Vec<(Uuid, u16, i64)> =
         query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?;
@@ -42,9 +51,14 @@ async fn inspect_wallets(scene: &Scene<'_>, users: &[UserId]) -> Result<Vec<(Use
             let name = |told: Option<String>| told.unwrap_or_else(|| "nothing".to_owned());
             faults.push((
                 *user,
-                format!("the wallet of {user} holds {} in Redis, {} in MySQL", name(balance), name(told)),
+                format!(
+                    "the wallet of {user} holds {} in Redis, {} in MySQL",
+                    name(balance),
+                    name(told)
+                ),
             ));
-        } else if row.is_some_and(|row| row.1 < 0 || Slot::from_low_bits(row.0) != user.slot()) {
+        } else if row.is_some_and(|row| row.1 < 0 || HashSlot::from_low_bits(row.0) != user.slot())
+        {
             faults.push((*user, format!("the wallet of {user} is below 0 or in another slot")));
         }
     }
@@ -52,14 +66,19 @@ async fn inspect_wallets(scene: &Scene<'_>, users: &[UserId]) -> Result<Vec<(Use
 }
 
 /// What stands in a hash under the users' sixteen bytes.
-pub(super) fn of_users(scene: &Scene<'_>, users: &[UserId]) -> Vec<(Partition, Bytes)> {
-    let place =
-        |user: &UserId| (scene.redis.keys().partition(user.slot()), Bytes::copy_from_slice(user.as_bytes()));
+pub(super) fn of_users(scene: &AuditContext<'_>, users: &[UserId]) -> Vec<(Partition, Bytes)> {
+    let place = |user: &UserId| {
+        (scene.redis.keys().partition(user.slot()), Bytes::copy_from_slice(user.as_bytes()))
+    };
     users.iter().map(place).collect()
 }
 
 /// The user whose sixteen bytes stand in a hash of their partition.
-pub(super) fn user_of(scene: &Scene<'_>, partition: Partition, field: &[u8]) -> Option<UserId> {
+pub(super) fn user_of(
+    scene: &AuditContext<'_>,
+    partition: Partition,
+    field: &[u8],
+) -> Option<UserId> {
     UserId::from_slice(field).filter(|user| scene.partition(user.slot()) == partition)
 }
 
@@ -69,8 +88,8 @@ pub(super) fn uuids(users: &[UserId]) -> Vec<Uuid> {
 
 /// Every ledger: each line follows from the one before it, the last one is the balance, what went to payments is what the confirmed ones cost and what
 /// Redis has tallied for the conditions of rewards, and there is no more reward than claims.
-pub(super) async fn ledgers(scene: &Scene<'_>) -> Result<Tally, Error> {
-    let mut tally = Tally::new(
+pub(super) async fn ledgers(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+    let mut tally = CheckTally::new(
         "ledgers",
         "each user's lines add up to the balance; debits less refunds are what confirmed payments cost and what is tallied; a reward for each claim at most",
     );
@@ -84,7 +103,7 @@ pub(super) async fn ledgers(scene: &Scene<'_>) -> Result<Tally, Error> {
 }
 
 #[derive(sqlx::FromRow)]
-struct Ledger {
+struct LedgerRecord {
     user_id: Uuid,
     total: i64,
     spent: i64,
@@ -93,7 +112,10 @@ struct Ledger {
     rewards: i64,
 }
 
-async fn inspect_ledgers(scene: &Scene<'_>, users: &[UserId]) -> Result<Vec<(UserId, String)>, Error> {
+async fn inspect_ledgers(
+    scene: &AuditContext<'_>,
+    users: &[UserId],
+) -> Result<Vec<(UserId, String)>, Error> {
     let ids = uuids(users);
     let mut query = QueryBuilder::new(
         "SELECT user_id, CAST(SUM(change_) AS SIGNED) AS total, \
@@ -106,11 +128,13 @@ async fn inspect_ledgers(scene: &Scene<'_>, users: &[UserId]) -> Result<Vec<(Use
     );
     list(query.separated(", "), &ids);
     query.push(")) lines_ GROUP BY user_id");
-    let ledgers: Vec<Ledger> = query.build_query_as().persistent(false).fetch_all(scene.mysql).await?;
-    let ledgers: BTreeMap<Uuid, Ledger> =
+    let ledgers: Vec<LedgerRecord> =
+        query.build_query_as().persistent(false).fetch_all(scene.mysql).await?;
+    let ledgers: BTreeMap<Uuid, LedgerRecord> =
         ledgers.into_iter().map(|ledger| (ledger.user_id, ledger)).collect();
     let balances =
-        by_user(scene, &ids, "SELECT user_id, balance FROM wallets WHERE user_id IN (", ")").await?;
+        by_user(scene, &ids, "SELECT user_id, balance FROM wallets WHERE user_id IN (", ")")
+            .await?;
     let paid = by_user(
         scene,
         &ids,
@@ -139,9 +163,10 @@ async fn inspect_ledgers(scene: &Scene<'_>, users: &[UserId]) -> Result<Vec<(Use
     for (user, tallied) in users.iter().zip(tallies) {
         let of = |map: &BTreeMap<Uuid, i64>| map.get(&user.uuid()).copied().unwrap_or_default();
         let ledger = ledgers.get(&user.uuid());
-        let (total, spent, times, broken, rewards) =
-            ledger.map_or((0, 0, 0, 0, 0), |it| (it.total, it.spent, it.times, it.broken, it.rewards));
-        let mut wrong = |text: String| faults.push((*user, format!("the ledger of {user}: {text}")));
+        let (total, spent, times, broken, rewards) = ledger
+            .map_or((0, 0, 0, 0, 0), |it| (it.total, it.spent, it.times, it.broken, it.rewards));
+        let mut wrong =
+            |text: String| faults.push((*user, format!("the ledger of {user}: {text}")));
         if broken > 0 {
             wrong(format!("{broken} lines do not follow from the line before"));
         }
@@ -151,7 +176,8 @@ async fn inspect_ledgers(scene: &Scene<'_>, users: &[UserId]) -> Result<Vec<(Use
         if spent != of(&paid) {
             wrong(format!("{spent} went to payments, and the confirmed ones cost {}", of(&paid)));
         }
-        let tallied = tallied.map_or("0 0".into(), |text| String::from_utf8_lossy(&text).into_owned());
+        let tallied =
+            tallied.map_or("0 0".into(), |text| String::from_utf8_lossy(&text).into_owned());
         let tells = format!("{spent} {}", times + of(&free));
         if tallied != tells {
             wrong(format!("tells of «{tells}» spent and paid, and «{tallied}» is tallied"));
@@ -165,7 +191,7 @@ async fn inspect_ledgers(scene: &Scene<'_>, users: &[UserId]) -> Result<Vec<(Use
 
 /// One number for each of some users.
 async fn by_user(
-    scene: &Scene<'_>,
+    scene: &AuditContext<'_>,
     users: &[Uuid],
     head: &'static str,
     tail: &'static str,
@@ -178,7 +204,7 @@ async fn by_user(
 }
 
 #[derive(sqlx::FromRow)]
-struct Sums {
+struct WalletSums {
     balances: i64,
     charges: i64,
     uses: i64,
@@ -200,19 +226,22 @@ const SUMS: &str = "SELECT \
 
 /// Σ balances + Σ confirmed payments + Σ uses = Σ charges + Σ rewards. Debits of payments that are under way stand between the two sides, so it is
 /// exact only at rest.
-pub(super) async fn sums(scene: &Scene<'_>) -> Result<Tally, Error> {
-    let mut tally = Tally::new("money", "");
+pub(super) async fn sums(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+    let mut tally = CheckTally::new("money", "");
     scene.saw(tally.name, 1);
     let before = scene.again.rest().await?;
-    let sums: Sums = sqlx::query_as(SUMS).fetch_one(scene.mysql).await?;
+    let sums: WalletSums = sqlx::query_as(SUMS).fetch_one(scene.mysql).await?;
     let drained = before.is_some() && before == scene.again.still().await?;
     tally.mysql = Some(sums.balances);
     if drained {
         tally.redis = Some(balances_in_redis(scene).await?);
     }
-    let Sums { balances, charges, uses, rewards, debits, refunds, paid } = sums;
-    let cut =
-        if drained { "after a drain" } else { "at a consistent cut of MySQL while payments were under way" };
+    let WalletSums { balances, charges, uses, rewards, debits, refunds, paid } = sums;
+    let cut = if drained {
+        "after a drain"
+    } else {
+        "at a consistent cut of MySQL while payments were under way"
+    };
     tally.note = format!(
         "{cut}: balances {balances} + confirmed payments {paid} + uses {uses} = charges {charges} + rewards {rewards}; in motion {}",
         debits - refunds - paid
@@ -224,7 +253,10 @@ pub(super) async fn sums(scene: &Scene<'_>) -> Result<Tally, Error> {
         )]);
     }
     if drained && debits - refunds != paid {
-        tally.faults(vec![format!("{} were debited and not given back, and {paid} paid", debits - refunds)]);
+        tally.faults(vec![format!(
+            "{} were debited and not given back, and {paid} paid",
+            debits - refunds
+        )]);
     }
     if drained && tally.redis != tally.mysql && before == scene.again.still().await? {
         tally.faults(vec!["the sum of all balances differs between the stores".to_owned()]);
@@ -232,7 +264,7 @@ pub(super) async fn sums(scene: &Scene<'_>) -> Result<Tally, Error> {
     Ok(tally)
 }
 
-async fn balances_in_redis(scene: &Scene<'_>) -> Result<i64, Error> {
+async fn balances_in_redis(scene: &AuditContext<'_>) -> Result<i64, Error> {
     let mut sum = 0_i64;
     for partition in scene.partitions() {
         let (mut from, mut seen) = (None, std::collections::HashSet::new());

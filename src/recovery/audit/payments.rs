@@ -7,7 +7,7 @@ use serde::Deserialize;
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use super::{Error, Scene, Tally, list};
+use super::{AuditContext, CheckTally, Error, list};
 use crate::ids::{IssueId, PaymentId, ReservationId, UserId};
 
 /// For so long a payment may be without an end. The sweep takes it up after ten seconds, and again and again.
@@ -15,7 +15,7 @@ const AN_END_WITHIN_MS: i64 = 60_000;
 
 /// As the scripts pack it.
 #[derive(Deserialize)]
-struct Record {
+struct AuditedPayment {
     reservation: ReservationId,
     user: UserId,
     state: String,
@@ -47,15 +47,16 @@ struct Row {
 }
 
 /// Every payment.
-pub(super) async fn check(scene: &Scene<'_>) -> Result<Tally, Error> {
-    let mut tally = Tally::new(
+pub(super) async fn check(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+    let mut tally = CheckTally::new(
         "payments",
         "one end each, the same in both stores; confirmed where the reservation is, debited and not given back",
     );
     let inspect = |some: Vec<PaymentId>| async move { inspect(scene, &some).await };
     for partition in scene.partitions() {
-        let id =
-            |field: &Bytes| PaymentId::from_slice(field).filter(|id| scene.partition(id.slot()) == partition);
+        let id = |field: &Bytes| {
+            PaymentId::from_slice(field).filter(|id| scene.partition(id.slot()) == partition)
+        };
         scene.walk_hash(&mut tally, (partition, "payments"), id, &inspect).await?;
     }
     let select = "SELECT id FROM payments WHERE id > ? ORDER BY id LIMIT 500";
@@ -63,18 +64,23 @@ pub(super) async fn check(scene: &Scene<'_>) -> Result<Tally, Error> {
     Ok(tally)
 }
 
-async fn inspect(scene: &Scene<'_>, ids: &[PaymentId]) -> Result<Vec<(PaymentId, String)>, Error> {
+async fn inspect(
+    scene: &AuditContext<'_>,
+    ids: &[PaymentId],
+) -> Result<Vec<(PaymentId, String)>, Error> {
     let uuids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let keys = scene.redis.keys();
     let places: Vec<_> = ids.iter().map(|id| (keys.partition(id.slot()), id.uuid())).collect();
-    let records: Vec<Option<Result<Record, String>>> = scene.records("payments", &places).await?;
+    let records: Vec<Option<Result<AuditedPayment, String>>> =
+        scene.records("payments", &places).await?;
     let mut query = QueryBuilder::new(
         "SELECT p.id, p.reservation_id, p.user_id, p.amount, p.discount, p.status, p.attempt, p.balance_after, p.coupon_issue_id, \
          r.status AS reservation, r.user_id AS owner, i.payment_id AS used_by FROM payments p \
          LEFT JOIN reservations r ON r.id = p.reservation_id LEFT JOIN coupon_issues i ON i.id = p.coupon_issue_id WHERE p.id IN (",
     );
     list(query.separated(", "), &uuids);
-    let rows: Vec<Row> = query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?;
+    let rows: Vec<Row> =
+        query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?;
     let rows: BTreeMap<Uuid, Row> = rows.into_iter().map(|row| (row.id, row)).collect();
     // What the wallet knows of each attempt stands in the user's partition, for a week.
     let mut ops = Vec::new();
@@ -112,7 +118,7 @@ async fn inspect(scene: &Scene<'_>, ids: &[PaymentId]) -> Result<Vec<(PaymentId,
 }
 
 /// What the two stores tell differently.
-fn differ(record: &Record, row: Option<&Row>) -> Option<String> {
+fn differ(record: &AuditedPayment, row: Option<&Row>) -> Option<String> {
     let told = match record.state.as_str() {
         // An earlier attempt may have left a row.
         "pending" | "voiding" => return None,
@@ -123,7 +129,8 @@ fn differ(record: &Record, row: Option<&Row>) -> Option<String> {
     let same = told == row.status
         && record.reservation.uuid() == row.reservation_id
         && record.user.uuid() == row.user_id
-        && (record.amount, record.discount, record.attempt) == (row.amount, row.discount, row.attempt)
+        && (record.amount, record.discount, record.attempt)
+            == (row.amount, row.discount, row.attempt)
         && record.balance_after == row.balance_after
         && record.issue.map(IssueId::uuid) == row.coupon_issue_id;
     (!same).then(|| {
@@ -134,13 +141,17 @@ fn differ(record: &Record, row: Option<&Row>) -> Option<String> {
     })
 }
 
-impl Record {
+impl AuditedPayment {
     /// What its wallet or the clock says against it.
     fn at_odds(&self, op: Option<&[u8]>, now: i64) -> Option<String> {
         let debited = op.map(|op| op.starts_with(b"d"));
         match (self.state.as_str(), debited) {
-            ("confirmed", Some(false)) => Some("is confirmed, but its debit was given back".to_owned()),
-            ("declined" | "voided", Some(true)) => Some(format!("is {}, but its debit stands", self.state)),
+            ("confirmed", Some(false)) => {
+                Some("is confirmed, but its debit was given back".to_owned())
+            }
+            ("declined" | "voided", Some(true)) => {
+                Some(format!("is {}, but its debit stands", self.state))
+            }
             ("pending" | "voiding" | "refunding", _) if now - self.at > AN_END_WITHIN_MS => {
                 Some(format!("has been {} for {} s", self.state, (now - self.at) / 1_000))
             }

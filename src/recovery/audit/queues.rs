@@ -6,37 +6,39 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use super::{Error, Scene, Tally};
+use super::{AuditContext, CheckTally, Error};
 use crate::ids::QueueId;
 use crate::partition::Partition;
 
 /// All of it.
-pub(super) async fn check(scene: &Scene<'_>) -> Result<Vec<Tally>, Error> {
+pub(super) async fn check(scene: &AuditContext<'_>) -> Result<Vec<CheckTally>, Error> {
     let (places, last) = (places(scene).await?, promotions(scene).await?);
-    let mut capacity = Tally::new("capacity", "no more users inside than max_active");
-    let queues: Vec<_> = scene.again.queues().map(|(partition, queue)| (partition, queue.clone())).collect();
+    let mut capacity = CheckTally::new("capacity", "no more users inside than max_active");
+    let queues: Vec<_> =
+        scene.again.queues().map(|(partition, queue)| (partition, queue.clone())).collect();
     scene
-        .judge(
-            &mut capacity,
-            queues,
-            &|some: Vec<(Partition, QueueId)>| async move { inside(scene, &some).await },
-        )
+        .judge(&mut capacity, queues, &|some: Vec<(Partition, QueueId)>| async move {
+            inside(scene, &some).await
+        })
         .await?;
     Ok(vec![places, capacity, last])
 }
 
 /// Everybody who stands in line has no running slot, and every running slot has its record.
-async fn places(scene: &Scene<'_>) -> Result<Tally, Error> {
-    let mut tally = Tally::new("places", "nobody both waits and is active; every slot has its record");
+async fn places(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+    let mut tally =
+        CheckTally::new("places", "nobody both waits and is active; every slot has its record");
     for (partition, queue) in scene.again.queues() {
         for zset in ["waiting", "active"] {
             let mut from = None;
             loop {
-                let part = scene.redis.zset_part(partition, &format!("q:{queue}:{zset}"), from).await?;
+                let part =
+                    scene.redis.zset_part(partition, &format!("q:{queue}:{zset}"), from).await?;
                 let users: Vec<Bytes> = part.pairs.into_iter().map(|(user, _)| user).collect();
                 tally.redis(users.len() as u64);
-                let inspect =
-                    |some: Vec<Bytes>| async move { inspect_places(scene, partition, queue, &some).await };
+                let inspect = |some: Vec<Bytes>| async move {
+                    inspect_places(scene, partition, queue, &some).await
+                };
                 scene.judge(&mut tally, users, &inspect).await?;
                 from = part.next;
                 if from.is_none() {
@@ -49,7 +51,7 @@ async fn places(scene: &Scene<'_>) -> Result<Tally, Error> {
 }
 
 async fn inspect_places(
-    scene: &Scene<'_>,
+    scene: &AuditContext<'_>,
     partition: Partition,
     queue: &QueueId,
     users: &[Bytes],
@@ -62,7 +64,8 @@ async fn inspect_places(
     let mut faults = Vec::new();
     for (((user, waits), deadline), record) in users.iter().zip(waiting).zip(active).zip(records) {
         let runs = deadline.as_ref().is_some_and(|deadline| number(deadline) > now);
-        let name = uuid::Uuid::from_slice(user).map_or_else(|_| format!("{user:?}"), |id| id.to_string());
+        let name =
+            uuid::Uuid::from_slice(user).map_or_else(|_| format!("{user:?}"), |id| id.to_string());
         if waits.is_some() && runs {
             faults.push((user.clone(), format!("{name} both waits and is active in {queue}")));
         }
@@ -75,7 +78,7 @@ async fn inspect_places(
 
 /// Nobody is let in above `max_active`. A limit that was lowered below those who were inside is none of that: nobody was let in since.
 async fn inside(
-    scene: &Scene<'_>,
+    scene: &AuditContext<'_>,
     queues: &[(Partition, QueueId)],
 ) -> Result<Vec<((Partition, QueueId), String)>, Error> {
     let mut faults = Vec::new();
@@ -92,14 +95,21 @@ async fn inside(
         let let_in_since = newest > since(scene, *partition, queue).await?;
         if active > u64::from(most) && let_in_since {
             let place = (*partition, queue.clone());
-            faults.push((place, format!("{active} are active in {queue}, which has room for {most}")));
+            faults.push((
+                place,
+                format!("{active} are active in {queue}, which has room for {most}"),
+            ));
         }
     }
     Ok(faults)
 }
 
 /// The moment from which on the queue's settings of now hold.
-async fn since(scene: &Scene<'_>, partition: Partition, queue: &QueueId) -> Result<Option<i64>, Error> {
+async fn since(
+    scene: &AuditContext<'_>,
+    partition: Partition,
+    queue: &QueueId,
+) -> Result<Option<i64>, Error> {
     let field = [Bytes::from_static(b"since")];
     let found = scene.redis.hash_fields(partition, &format!("q:{queue}:bucket"), &field).await?;
     Ok(found.into_iter().next().flatten().map(|at| number(&at)))
@@ -107,7 +117,7 @@ async fn since(scene: &Scene<'_>, partition: Partition, queue: &QueueId) -> Resu
 
 /// Some users who were let in at once.
 #[derive(sqlx::FromRow)]
-struct Promotion {
+struct AuditedPromotion {
     n: u64,
     idx: u16,
     queue_id: String,
@@ -118,7 +128,7 @@ struct Promotion {
 }
 
 /// What is known of one line while its promotions go by.
-struct Line {
+struct QueueReplay {
     since: i64,
     interval: i64,
     most: i64,
@@ -128,9 +138,9 @@ struct Line {
     in_interval: i64,
 }
 
-impl Line {
+impl QueueReplay {
     /// The next promotion, and what is wrong with it. Under settings of before only the order is looked at; their limits are not known any more.
-    fn next(&mut self, it: &Promotion) -> Option<String> {
+    fn next(&mut self, it: &AuditedPromotion) -> Option<String> {
         let (from, to, count, at) =
             (it.from_score, it.to_score, i64::from(it.count), it.promoted_at.timestamp_millis());
         // Other settings may deal places anew (another lottery), and so does laying a lost line back.
@@ -138,28 +148,30 @@ impl Line {
         if same_settings && self.recent.is_empty() {
             self.last = -1;
         }
-        let wrong =
-            (from <= self.last || to < from).then(|| format!("{from}…{to} was let in after {}", self.last));
+        let wrong = (from <= self.last || to < from)
+            .then(|| format!("{from}…{to} was let in after {}", self.last));
         self.last = to;
         if !same_settings {
             return wrong;
         }
         self.recent.push_back((at, count));
         self.in_interval += count;
-        while let Some((_, gone)) = self.recent.front().copied().filter(|(old, _)| old + self.interval <= at)
+        while let Some((_, gone)) =
+            self.recent.front().copied().filter(|(old, _)| old + self.interval <= at)
         {
             self.recent.pop_front();
             self.in_interval -= gone;
         }
         let (many, most, interval) = (self.in_interval, self.most, self.interval);
-        wrong
-            .or_else(|| (many > most).then(|| format!("{many} within {interval} ms, and {most} are allowed")))
+        wrong.or_else(|| {
+            (many > most).then(|| format!("{many} within {interval} ms, and {most} are allowed"))
+        })
     }
 }
 
 /// Every promotion follows the one before it, and no interval let in more than the settings of its time allow, as far as they are known.
-async fn promotions(scene: &Scene<'_>) -> Result<Tally, Error> {
-    let mut tally = Tally::new(
+async fn promotions(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+    let mut tally = CheckTally::new(
         "promotions",
         "in score order, at most promote_per_interval in any interval since the settings last changed",
     );
@@ -169,18 +181,28 @@ async fn promotions(scene: &Scene<'_>) -> Result<Tally, Error> {
             .fetch_all(scene.mysql)
             .await?;
     for (partition, queue) in scene.again.queues() {
-        let Some((_, interval, most)) = settings.iter().find(|(id, ..)| id == queue.as_str()) else {
+        let Some((_, interval, most)) = settings.iter().find(|(id, ..)| id == queue.as_str())
+        else {
             continue;
         };
         let since = since(scene, partition, queue).await?.unwrap_or_default();
         let (interval, most) = (i64::from(*interval), i64::from(*most));
-        let line = Line { since, interval, most, last: -1, recent: VecDeque::new(), in_interval: 0 };
+        let line = QueueReplay {
+            since,
+            interval,
+            most,
+            last: -1,
+            recent: VecDeque::new(),
+            in_interval: 0,
+        };
         lines.insert(queue.as_str().to_owned(), line);
     }
     // Numbers go on when the count of partitions is changed, so a queue's promotions have the order of their numbers, in whichever partition it stood.
-    let ever: Option<u16> =
-        sqlx::query_scalar("SELECT MAX(partition_id) FROM promotions").fetch_one(scene.mysql).await?;
-    let mut walks: Vec<Walk> = ever.map_or(0..0, |last| 0..last + 1).map(Walk::new).collect();
+    let ever: Option<u16> = sqlx::query_scalar("SELECT MAX(partition_id) FROM promotions")
+        .fetch_one(scene.mysql)
+        .await?;
+    let mut walks: Vec<PromotionWalk> =
+        ever.map_or(0..0, |last| 0..last + 1).map(PromotionWalk::new).collect();
     let rows = (MOST_ROWS / walks.len().max(1)).clamp(20, 1000);
     let mut next = BinaryHeap::new();
     for (at, walk) in walks.iter_mut().enumerate() {
@@ -204,20 +226,25 @@ async fn promotions(scene: &Scene<'_>) -> Result<Tally, Error> {
 const MOST_ROWS: usize = 64_000;
 
 /// The promotions that were made in partitions of one number, in order, some at a time.
-struct Walk {
+struct PromotionWalk {
     partition: u16,
     last: (u64, u16),
-    page: VecDeque<Promotion>,
+    page: VecDeque<AuditedPromotion>,
 }
 
-impl Walk {
+impl PromotionWalk {
     fn new(partition: u16) -> Self {
         Self { partition, last: (0, 0), page: VecDeque::new() }
     }
 
-    async fn fill(&mut self, scene: &Scene<'_>, tally: &mut Tally, rows: usize) -> Result<(), Error> {
+    async fn fill(
+        &mut self,
+        scene: &AuditContext<'_>,
+        tally: &mut CheckTally,
+        rows: usize,
+    ) -> Result<(), Error> {
         let (n, idx) = self.last;
-        let page: Vec<Promotion> = sqlx::query_as(
+        let page: Vec<AuditedPromotion> = sqlx::query_as(
             "SELECT n, idx, queue_id, from_score, to_score, count, promoted_at FROM promotions \
              WHERE partition_id = ? AND (n > ? OR n = ? AND idx > ?) ORDER BY n, idx LIMIT ?",
         )
@@ -246,13 +273,28 @@ fn number(text: &Bytes) -> i64 {
 mod tests {
     use super::*;
 
-    fn line() -> Line {
-        Line { since: 0, interval: 1_000, most: 8, last: -1, recent: VecDeque::new(), in_interval: 0 }
+    fn line() -> QueueReplay {
+        QueueReplay {
+            since: 0,
+            interval: 1_000,
+            most: 8,
+            last: -1,
+            recent: VecDeque::new(),
+            in_interval: 0,
+        }
     }
 
-    fn let_in(from_score: i64, to_score: i64, count: u32, at: i64) -> Promotion {
+    fn let_in(from_score: i64, to_score: i64, count: u32, at: i64) -> AuditedPromotion {
         let promoted_at = DateTime::from_timestamp_millis(at).unwrap();
-        Promotion { n: 0, idx: 0, queue_id: String::new(), from_score, to_score, count, promoted_at }
+        AuditedPromotion {
+            n: 0,
+            idx: 0,
+            queue_id: String::new(),
+            from_score,
+            to_score,
+            count,
+            promoted_at,
+        }
     }
 
     #[test]
@@ -275,7 +317,7 @@ mod tests {
 
     #[test]
     fn settings_of_before_have_no_limit_that_is_known() {
-        let mut line = Line { since: 10_000, ..line() };
+        let mut line = QueueReplay { since: 10_000, ..line() };
         assert_eq!(line.next(&let_in(1, 100, 100, 0)), None);
         assert!(line.next(&let_in(50, 60, 1, 1)).is_some(), "but an order");
         assert_eq!(line.next(&let_in(5, 9, 5, 10_000)), None, "another lottery deals other places");

@@ -7,13 +7,13 @@ use serde::Deserialize;
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use super::{Error, Hall, PAGE, Scene, Tally, list};
+use super::{AuditContext, AuditedSchedule, CheckTally, Error, PAGE, list};
 use crate::ids::{QueueId, ReservationId, ScheduleId, UserId};
 use crate::partition::Partition;
 
 /// As the scripts pack it.
 #[derive(Deserialize)]
-struct Record {
+struct AuditedReservation {
     user: UserId,
     schedule: ScheduleId,
     seats: Vec<u32>,
@@ -37,10 +37,10 @@ impl Row {
     /// The numbers of its seats, in order.
     fn numbers(&self) -> Vec<u32> {
         #[derive(Deserialize)]
-        struct Seat {
+        struct AuditedSeat {
             number: u32,
         }
-        let seats: Vec<Seat> = serde_json::from_str(&self.seats).unwrap_or_default();
+        let seats: Vec<AuditedSeat> = serde_json::from_str(&self.seats).unwrap_or_default();
         let mut numbers: Vec<_> = seats.into_iter().map(|seat| seat.number).collect();
         numbers.sort_unstable();
         numbers
@@ -48,12 +48,13 @@ impl Row {
 }
 
 /// Every reservation: the same in both stores; a confirmed one owns its seats in both and was paid once.
-pub(super) async fn reservations(scene: &Scene<'_>) -> Result<Tally, Error> {
-    let mut tally = Tally::new(
+pub(super) async fn reservations(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+    let mut tally = CheckTally::new(
         "reservations",
         "the same in both stores; confirmed means paid once and in possession of every seat",
     );
-    let inspect = |some: Vec<ReservationId>| async move { inspect_reservations(scene, &some).await };
+    let inspect =
+        |some: Vec<ReservationId>| async move { inspect_reservations(scene, &some).await };
     for partition in scene.partitions() {
         let id = |field: &Bytes| {
             ReservationId::from_slice(field).filter(|id| scene.partition(id.slot()) == partition)
@@ -66,18 +67,20 @@ pub(super) async fn reservations(scene: &Scene<'_>) -> Result<Tally, Error> {
 }
 
 async fn inspect_reservations(
-    scene: &Scene<'_>,
+    scene: &AuditContext<'_>,
     ids: &[ReservationId],
 ) -> Result<Vec<(ReservationId, String)>, Error> {
     let uuids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let partition = |id: &ReservationId| scene.redis.keys().partition(id.slot());
     let places: Vec<_> = ids.iter().map(|id| (partition(id), id.uuid())).collect();
-    let records: Vec<Option<Result<Record, String>>> = scene.records("reservations", &places).await?;
+    let records: Vec<Option<Result<AuditedReservation, String>>> =
+        scene.records("reservations", &places).await?;
     let mut query = QueryBuilder::new(
         "SELECT id, user_id, schedule_id, CAST(seats AS CHAR) AS seats, amount, status FROM reservations WHERE id IN (",
     );
     list(query.separated(", "), &uuids);
-    let rows: Vec<Row> = query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?;
+    let rows: Vec<Row> =
+        query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?;
     let rows: BTreeMap<Uuid, Row> = rows.into_iter().map(|row| (row.id, row)).collect();
     let mut query = QueryBuilder::new(
         "SELECT reservation_id, user_id, amount FROM payments WHERE status = 'confirmed' AND reservation_id IN (",
@@ -115,10 +118,15 @@ async fn inspect_reservations(
             }
         }
         let Some(row) = row else { continue };
-        let payments: Vec<_> = paid.iter().filter(|(reservation, ..)| *reservation == id.uuid()).collect();
+        let payments: Vec<_> =
+            paid.iter().filter(|(reservation, ..)| *reservation == id.uuid()).collect();
         if row.status != "confirmed" {
             if !payments.is_empty() {
-                wrong(format!("is {}, but {} payments for it are confirmed", row.status, payments.len()));
+                wrong(format!(
+                    "is {}, but {} payments for it are confirmed",
+                    row.status,
+                    payments.len()
+                ));
             }
             continue;
         }
@@ -134,11 +142,14 @@ async fn inspect_reservations(
             wrong(format!("bought the seats {:?} and owns {owns:?}", row.numbers()));
         }
         // What is being cancelled may have let go of its seats while MySQL does not know it yet; then it is another record a moment later.
-        let archived =
-            scene.halls.iter().any(|hall| hall.archived && hall.schedule.as_str() == row.schedule_id);
+        let archived = scene
+            .halls
+            .iter()
+            .any(|hall| hall.archived && hall.schedule.as_str() == row.schedule_id);
         if let (false, Ok(schedule)) = (archived, row.schedule_id.parse::<ScheduleId>()) {
             let numbers = row.numbers();
-            for (number, mark) in numbers.iter().zip(marks(scene, partition(id), &schedule, &numbers).await?)
+            for (number, mark) in
+                numbers.iter().zip(marks(scene, partition(id), &schedule, &numbers).await?)
             {
                 if mark.as_deref() != Some(&[id.as_bytes().as_slice(), b"s"].concat()) {
                     wrong(format!("seat {number} is not sold to it in Redis"));
@@ -150,7 +161,7 @@ async fn inspect_reservations(
 }
 
 /// What the two stores tell differently.
-fn differ(record: &Record, row: Option<&Row>) -> Option<String> {
+fn differ(record: &AuditedReservation, row: Option<&Row>) -> Option<String> {
     let told = match record.status.as_str() {
         "held" | "paying" => None,
         "cancelling" => Some("confirmed"),
@@ -181,7 +192,7 @@ fn differ(record: &Record, row: Option<&Row>) -> Option<String> {
 
 /// Who owns the seats that some reservations have bought, by MySQL.
 async fn owned<'r>(
-    scene: &Scene<'_>,
+    scene: &AuditContext<'_>,
     bought: impl Iterator<Item = &'r Row>,
 ) -> Result<Vec<((String, u32), Uuid)>, Error> {
     let seats: Vec<(String, u32)> = bought
@@ -189,15 +200,20 @@ async fn owned<'r>(
         .collect();
     let mut owned = Vec::new();
     for some in seats.chunks(PAGE) {
-        owned.extend(owners_of(scene, some).await?.into_iter().map(|seat| ((seat.0, seat.1), seat.2)));
+        owned.extend(
+            owners_of(scene, some).await?.into_iter().map(|seat| ((seat.0, seat.1), seat.2)),
+        );
     }
     Ok(owned)
 }
 
 /// Seats that are sold, by MySQL: schedule, number, reservation, the reservation's status and its seats.
-type Sold = (String, u32, Uuid, Option<String>, Option<String>);
+type SoldSeats = (String, u32, Uuid, Option<String>, Option<String>);
 
-async fn owners_of(scene: &Scene<'_>, seats: &[(String, u32)]) -> Result<Vec<Sold>, Error> {
+async fn owners_of(
+    scene: &AuditContext<'_>,
+    seats: &[(String, u32)],
+) -> Result<Vec<SoldSeats>, Error> {
     if seats.is_empty() {
         return Ok(Vec::new());
     }
@@ -214,7 +230,7 @@ async fn owners_of(scene: &Scene<'_>, seats: &[(String, u32)]) -> Result<Vec<Sol
 }
 
 async fn marks(
-    scene: &Scene<'_>,
+    scene: &AuditContext<'_>,
     partition: Partition,
     schedule: &ScheduleId,
     numbers: &[u32],
@@ -224,8 +240,8 @@ async fn marks(
 }
 
 /// Every seat that is sold: to one reservation, the same in both stores, which is confirmed and names it.
-pub(super) async fn owners(scene: &Scene<'_>) -> Result<Tally, Error> {
-    let mut tally = Tally::new(
+pub(super) async fn owners(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+    let mut tally = CheckTally::new(
         "seats",
         "sold to one confirmed reservation that names the seat, the same in both stores, and as many as are counted; held by one that runs",
     );
@@ -264,11 +280,15 @@ pub(super) async fn owners(scene: &Scene<'_>) -> Result<Tally, Error> {
 }
 
 /// How many seats of a queue's concerts are sold, which Redis counts to tell when nothing is left.
-async fn inspect_sales(scene: &Scene<'_>, queues: &[QueueId]) -> Result<Vec<(QueueId, String)>, Error> {
+async fn inspect_sales(
+    scene: &AuditContext<'_>,
+    queues: &[QueueId],
+) -> Result<Vec<(QueueId, String)>, Error> {
     let mut faults = Vec::new();
     for queue in queues {
         let (sales, sold) = (format!("q:{queue}:sales"), [Bytes::from_static(b"sold")]);
-        let here = scene.redis.hash_fields(scene.partition(queue.slot()), &sales, &sold).await?.remove(0);
+        let here =
+            scene.redis.hash_fields(scene.partition(queue.slot()), &sales, &sold).await?.remove(0);
         let here = here.map_or("0".into(), |text| String::from_utf8_lossy(&text).into_owned());
         let rows: i64 = sqlx::query_scalar(
             "SELECT COUNT(*) FROM concerts c JOIN schedules d ON d.concert_id = c.id JOIN reservation_seats s ON s.schedule_id = d.id \
@@ -287,7 +307,11 @@ async fn inspect_sales(scene: &Scene<'_>, queues: &[QueueId]) -> Result<Vec<(Que
     Ok(faults)
 }
 
-async fn inspect_seats(scene: &Scene<'_>, hall: &Hall, numbers: &[u32]) -> Result<Vec<(u32, String)>, Error> {
+async fn inspect_seats(
+    scene: &AuditContext<'_>,
+    hall: &AuditedSchedule,
+    numbers: &[u32],
+) -> Result<Vec<(u32, String)>, Error> {
     let pairs: Vec<_> = numbers.iter().map(|number| (hall.schedule.to_string(), *number)).collect();
     let sold = owners_of(scene, &pairs).await?;
     let marks = marks(scene, hall.partition, &hall.schedule, numbers).await?;
@@ -297,16 +321,20 @@ async fn inspect_seats(scene: &Scene<'_>, hall: &Hall, numbers: &[u32]) -> Resul
         .map(|mark| {
             (
                 hall.partition,
-                mark.as_ref().and_then(|mark| Uuid::from_slice(mark.get(..16)?).ok()).unwrap_or_default(),
+                mark.as_ref()
+                    .and_then(|mark| Uuid::from_slice(mark.get(..16)?).ok())
+                    .unwrap_or_default(),
             )
         })
         .collect();
-    let holders: Vec<Option<Result<Record, String>>> = scene.records("reservations", &holders).await?;
+    let holders: Vec<Option<Result<AuditedReservation, String>>> =
+        scene.records("reservations", &holders).await?;
     let mut faults = Vec::new();
     for ((number, mark), holder) in numbers.iter().zip(marks).zip(holders) {
         let row = sold.iter().find(|row| row.1 == *number);
-        let mut wrong =
-            |text: String| faults.push((*number, format!("seat {number} of {}: {text}", hall.schedule)));
+        let mut wrong = |text: String| {
+            faults.push((*number, format!("seat {number} of {}: {text}", hall.schedule)))
+        };
         if let Some((schedule_id, _, id, status, seats)) = row {
             let owner = Row {
                 id: *id,
@@ -317,14 +345,24 @@ async fn inspect_seats(scene: &Scene<'_>, hall: &Hall, numbers: &[u32]) -> Resul
                 status: status.clone().unwrap_or_else(|| "missing".to_owned()),
             };
             if owner.status != "confirmed" || !owner.numbers().contains(number) {
-                wrong(format!("sold to {id}, which is {} and names {:?}", owner.status, owner.numbers()));
+                wrong(format!(
+                    "sold to {id}, which is {} and names {:?}",
+                    owner.status,
+                    owner.numbers()
+                ));
             }
         }
-        let in_redis = mark.as_ref().and_then(|mark| mark.strip_suffix(b"s").filter(|id| id.len() == 16));
+        let in_redis =
+            mark.as_ref().and_then(|mark| mark.strip_suffix(b"s").filter(|id| id.len() == 16));
         let in_redis = in_redis.and_then(|id| Uuid::from_slice(id).ok());
         if !hall.archived && in_redis != row.map(|row| row.2) {
-            let name = |id: Option<Uuid>| id.map_or_else(|| "nobody".to_owned(), |id| id.to_string());
-            wrong(format!("sold to {} in Redis, to {} in MySQL", name(in_redis), name(row.map(|row| row.2))));
+            let name =
+                |id: Option<Uuid>| id.map_or_else(|| "nobody".to_owned(), |id| id.to_string());
+            wrong(format!(
+                "sold to {} in Redis, to {} in MySQL",
+                name(in_redis),
+                name(row.map(|row| row.2))
+            ));
         }
         if let (Some(mark), None) = (&mark, in_redis) {
             let until: i64 = mark

@@ -6,11 +6,14 @@ use sqlx::MySqlConnection;
 use uuid::Uuid;
 
 use super::super::Error;
-use super::{Hand, Pile};
+use super::{FencedWriter, RowBuffer};
 use crate::ids::CouponId;
-use crate::redis::{Args, Place, scripts};
+use crate::redis::{KeyScope, ScriptArgs, scripts};
 
-pub(super) async fn lay(hand: &mut Hand<'_>, mysql: &mut MySqlConnection) -> Result<(), Error> {
+pub(super) async fn lay(
+    hand: &mut FencedWriter<'_>,
+    mysql: &mut MySqlConnection,
+) -> Result<(), Error> {
     let names: Vec<String> =
         sqlx::query_scalar("SELECT id FROM coupons ORDER BY id").fetch_all(&mut *mysql).await?;
     for name in names {
@@ -22,14 +25,19 @@ pub(super) async fn lay(hand: &mut Hand<'_>, mysql: &mut MySqlConnection) -> Res
     Ok(())
 }
 
-async fn lay_one(hand: &mut Hand<'_>, mysql: &mut MySqlConnection, coupon: &CouponId) -> Result<(), Error> {
-    let place = Place::coupon(hand.redis.keys(), coupon);
+async fn lay_one(
+    hand: &mut FencedWriter<'_>,
+    mysql: &mut MySqlConnection,
+    coupon: &CouponId,
+) -> Result<(), Error> {
+    let place = KeyScope::coupon(hand.redis.keys(), coupon);
     let list = "SELECT id, user_id, issued_at FROM coupon_issues WHERE coupon_id = ?";
     let mut rows = sqlx::query_as(list).bind(coupon.as_str()).fetch(&mut *mysql);
     let mut pile = hand.hash(place, "c:issues");
     while let Some((id, user, at)) = rows.try_next().await? {
         let (id, user, at): (Uuid, Uuid, DateTime<Utc>) = (id, user, at);
-        let value = [id.as_bytes().as_slice(), at.timestamp_millis().to_string().as_bytes()].concat();
+        let value =
+            [id.as_bytes().as_slice(), at.timestamp_millis().to_string().as_bytes()].concat();
         pile.add(hand, |args| {
             args.bytes(user.as_bytes()).bytes(&value);
         })
@@ -43,11 +51,11 @@ async fn lay_one(hand: &mut Hand<'_>, mysql: &mut MySqlConnection, coupon: &Coup
                 FROM coupon_issues i LEFT JOIN payments p ON p.id = i.payment_id \
                 WHERE i.coupon_id = ? AND i.used_at IS NOT NULL AND i.payment_id IS NOT NULL";
     let mut rows = sqlx::query_as(list).bind(coupon.as_str()).fetch(&mut *mysql);
-    let mut pile = Pile::new(&scripts::RECOVERY_LAY_USES, place, Args::new());
+    let mut pile = RowBuffer::new(&scripts::RECOVERY_LAY_USES, place, ScriptArgs::new());
     while let Some((issue, payment, attempt, discount, at)) = rows.try_next().await? {
         let (issue, payment, attempt): (Uuid, Uuid, i64) = (issue, payment, attempt);
         let (discount, at): (i64, DateTime<Utc>) = (discount, at);
-        let add = |args: &mut Args| {
+        let add = |args: &mut ScriptArgs| {
             args.bytes(issue.as_bytes()).bytes(payment.as_bytes()).int(attempt);
             args.int(discount).int(at.timestamp_millis());
         };

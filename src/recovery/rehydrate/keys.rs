@@ -8,11 +8,11 @@ use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 use uuid::Uuid;
 
 use super::super::Error;
-use super::{Hand, Pile, maybe_bytes};
-use crate::redis::{Args, scripts};
+use super::{FencedWriter, RowBuffer, maybe_bytes};
+use crate::redis::{ScriptArgs, scripts};
 
 #[derive(FromRow)]
-struct Moved {
+struct RestoredMovement {
     id: Uuid,
     user_id: Uuid,
     amount: i64,
@@ -23,7 +23,7 @@ struct Moved {
 }
 
 #[derive(FromRow)]
-struct Paid {
+struct RestoredPayment {
     id: Uuid,
     reservation_id: Uuid,
     user_id: Uuid,
@@ -35,7 +35,10 @@ struct Paid {
     cancel_fingerprint: Option<Vec<u8>>,
 }
 
-pub(super) async fn lay(hand: &mut Hand<'_>, mysql: &mut MySqlConnection) -> Result<(), Error> {
+pub(super) async fn lay(
+    hand: &mut FencedWriter<'_>,
+    mysql: &mut MySqlConnection,
+) -> Result<(), Error> {
     let slots = hand.slots();
     // An hour more than a key is kept; Redis' clock leaves out what is too old.
     let sql = format!(
@@ -43,11 +46,11 @@ pub(super) async fn lay(hand: &mut Hand<'_>, mysql: &mut MySqlConnection) -> Res
          FROM wallets w JOIN wallet_entries e ON e.user_id = w.user_id \
          WHERE w.slot IN ({slots}) AND e.idempotency_key IS NOT NULL AND e.created_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR"
     );
-    let mut pile = Pile::new(&scripts::RECOVERY_LAY_KEYS, hand.place(), Args::new());
+    let mut pile = RowBuffer::new(&scripts::RECOVERY_LAY_KEYS, hand.place(), ScriptArgs::new());
     let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
     while let Some(moved) = rows.try_next().await? {
-        let moved: Moved = moved;
-        let add = |args: &mut Args| {
+        let moved: RestoredMovement = moved;
+        let add = |args: &mut ScriptArgs| {
             args.bytes(moved.user_id.as_bytes()).text(&moved.idempotency_key);
             args.bytes(maybe_bytes(moved.fingerprint.as_ref())).bytes(moved.id.as_bytes());
             args.int(moved.amount).int(moved.balance).int(moved.created_at.timestamp_millis());
@@ -62,15 +65,17 @@ pub(super) async fn lay(hand: &mut Hand<'_>, mysql: &mut MySqlConnection) -> Res
     );
     let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
     while let Some(paid) = rows.try_next().await? {
-        let paid: Paid = paid;
+        let paid: RestoredPayment = paid;
         let keys = [
             (&paid.idempotency_key, &paid.fingerprint, paid.id, paid.created_at),
             (&paid.cancel_key, &paid.cancel_fingerprint, paid.reservation_id, paid.settled_at),
         ];
         for (key, fingerprint, thing, at) in keys {
             let Some(key) = key else { continue };
-            let add = |args: &mut Args| {
-                args.bytes(paid.user_id.as_bytes()).text(key).bytes(maybe_bytes(fingerprint.as_ref()));
+            let add = |args: &mut ScriptArgs| {
+                args.bytes(paid.user_id.as_bytes())
+                    .text(key)
+                    .bytes(maybe_bytes(fingerprint.as_ref()));
                 args.bytes(thing.as_bytes()).text("").text("").int(at.timestamp_millis());
             };
             pile.add(hand, add).await?;

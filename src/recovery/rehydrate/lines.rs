@@ -10,22 +10,29 @@ use sqlx::MySqlConnection;
 use uuid::Uuid;
 
 use super::super::Error;
-use super::{Hand, payments};
+use super::{FencedWriter, payments};
 use crate::ids::QueueId;
-use crate::redis::{Args, Place, scripts};
+use crate::redis::{KeyScope, ScriptArgs, scripts};
 
 /// Arrivals that each recovery takes as dealt: more than any line ever has, and few enough that half a million recoveries fit below 2^53.
 const ARRIVALS: u64 = 1 << 34;
 
-pub(super) async fn lay(hand: &mut Hand<'_>, mysql: &mut MySqlConnection) -> Result<(), Error> {
+pub(super) async fn lay(
+    hand: &mut FencedWriter<'_>,
+    mysql: &mut MySqlConnection,
+) -> Result<(), Error> {
     for queue in payments::queues(hand, mysql).await? {
         lay_one(hand, mysql, &queue).await?;
     }
     Ok(())
 }
 
-async fn lay_one(hand: &mut Hand<'_>, mysql: &mut MySqlConnection, queue: &QueueId) -> Result<(), Error> {
-    let place = Place::queue(hand.redis.keys(), queue);
+async fn lay_one(
+    hand: &mut FencedWriter<'_>,
+    mysql: &mut MySqlConnection,
+    queue: &QueueId,
+) -> Result<(), Error> {
+    let place = KeyScope::queue(hand.redis.keys(), queue);
     // By the newest promotion in place of a clock: no time passed for the line since Redis was lost.
     let (admitted, over, restore, per_interval): (i64, i64, u32, u32) = sqlx::query_as(
         "SELECT CAST(COALESCE((SELECT SUM(p.count) FROM promotions p WHERE p.queue_id = q.id), 0) AS SIGNED), \
@@ -53,8 +60,12 @@ async fn lay_one(hand: &mut Hand<'_>, mysql: &mut MySqlConnection, queue: &Queue
     drop(rows);
 
     let dealt = i64::try_from(hand.times * ARRIVALS).unwrap_or(i64::MAX);
-    let mut args = Args::new();
-    args.int(admitted).int(i64::from(restore) * 1_000).int(dealt).int(per_interval.into()).int(over);
+    let mut args = ScriptArgs::new();
+    args.int(admitted)
+        .int(i64::from(restore) * 1_000)
+        .int(dealt)
+        .int(per_interval.into())
+        .int(over);
     hand.call(&scripts::RECOVERY_LAY_LINE, place, args, Vec::new()).await?;
     Ok(())
 }

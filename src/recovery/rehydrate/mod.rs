@@ -25,15 +25,17 @@ use sqlx::MySqlConnection;
 
 use super::Error;
 use crate::partition::{Partition, SLOTS};
-use crate::redis::{Args, Pinned, Place, Redis, Reply, Script, scripts};
+use crate::redis::{
+    KeyScope, LuaScript, PinnedConnection, RedisClient, ScriptArgs, ScriptReply, scripts,
+};
 
 /// Rows in a script call.
 const CHUNK: usize = 250;
 
 /// What writes under a recovery's bar.
-pub(super) struct Hand<'a> {
-    pub(super) redis: &'a Redis,
-    pinned: &'a Pinned,
+pub(super) struct FencedWriter<'a> {
+    pub(super) redis: &'a RedisClient,
+    pinned: &'a PinnedConnection,
     pub(super) partition: Partition,
     /// The checkpoint up to which MySQL has everything.
     pub(super) n: u64,
@@ -43,10 +45,10 @@ pub(super) struct Hand<'a> {
     rows: u64,
 }
 
-impl<'a> Hand<'a> {
+impl<'a> FencedWriter<'a> {
     /// Writes by `pinned` alone, so that all it lays is in one Redis.
     pub(super) fn new(
-        (redis, pinned): (&'a Redis, &'a Pinned),
+        (redis, pinned): (&'a RedisClient, &'a PinnedConnection),
         partition: Partition,
         n: u64,
         bar: String,
@@ -61,8 +63,8 @@ impl<'a> Hand<'a> {
     }
 
     /// The partition itself.
-    fn place(&self) -> Place<'static> {
-        Place::partition(self.partition)
+    fn place(&self) -> KeyScope<'static> {
+        KeyScope::partition(self.partition)
     }
 
     /// The partition's slots, as a list for SQL. Numbers of our own, so they need no binding.
@@ -76,33 +78,34 @@ impl<'a> Hand<'a> {
     /// One script call under the bar.
     async fn call(
         &self,
-        script: &'static Script,
-        place: Place<'_>,
-        args: Args,
+        script: &'static LuaScript,
+        place: KeyScope<'_>,
+        args: ScriptArgs,
         more: Vec<String>,
-    ) -> Result<Reply, Error> {
+    ) -> Result<ScriptReply, Error> {
         let reply = self.pinned.call_fenced(script, place, &self.bar, args, more).await?;
         reply.ok_or(Error::Overtaken(self.partition))
     }
 
     /// A pile of fields for one hash.
-    fn hash<'p>(&self, place: Place<'p>, word: &str) -> Pile<'p> {
-        Pile::new(&scripts::RECOVERY_PUT, place, Args::new()).with_key(self.redis.key(place, word))
+    fn hash<'p>(&self, place: KeyScope<'p>, word: &str) -> RowBuffer<'p> {
+        RowBuffer::new(&scripts::RECOVERY_PUT, place, ScriptArgs::new())
+            .with_key(self.redis.key(place, word))
     }
 }
 
 /// Rows on their way into one script, some hundred at a time.
-struct Pile<'p> {
-    script: &'static Script,
-    place: Place<'p>,
+struct RowBuffer<'p> {
+    script: &'static LuaScript,
+    place: KeyScope<'p>,
     more: Vec<String>,
-    head: Args,
-    args: Args,
+    head: ScriptArgs,
+    args: ScriptArgs,
     rows: usize,
 }
 
-impl<'p> Pile<'p> {
-    fn new(script: &'static Script, place: Place<'p>, head: Args) -> Self {
+impl<'p> RowBuffer<'p> {
+    fn new(script: &'static LuaScript, place: KeyScope<'p>, head: ScriptArgs) -> Self {
         Self { script, place, more: Vec::new(), args: head.clone(), head, rows: 0 }
     }
 
@@ -113,14 +116,18 @@ impl<'p> Pile<'p> {
     }
 
     /// Takes a row's arguments, and writes the pile once it is high enough.
-    async fn add(&mut self, hand: &mut Hand<'_>, row: impl FnOnce(&mut Args)) -> Result<(), Error> {
+    async fn add(
+        &mut self,
+        hand: &mut FencedWriter<'_>,
+        row: impl FnOnce(&mut ScriptArgs),
+    ) -> Result<(), Error> {
         row(&mut self.args);
         self.rows += 1;
         if self.rows == CHUNK { self.write(hand).await } else { Ok(()) }
     }
 
     /// Writes what is left.
-    async fn write(&mut self, hand: &mut Hand<'_>) -> Result<(), Error> {
+    async fn write(&mut self, hand: &mut FencedWriter<'_>) -> Result<(), Error> {
         if self.rows > 0 {
             let args = std::mem::replace(&mut self.args, self.head.clone());
             hand.call(self.script, self.place, args, self.more.clone()).await?;
@@ -131,14 +138,17 @@ impl<'p> Pile<'p> {
 }
 
 /// Lays everything back, then sets the sequence to the checkpoint.
-pub(super) async fn all(hand: &mut Hand<'_>, mysql: &mut MySqlConnection) -> Result<(), Error> {
+pub(super) async fn all(
+    hand: &mut FencedWriter<'_>,
+    mysql: &mut MySqlConnection,
+) -> Result<(), Error> {
     wallets::lay(hand, mysql).await?;
     keys::lay(hand, mysql).await?;
     users::lay(hand, mysql).await?;
     coupons::lay(hand, mysql).await?;
     sales::lay(hand, mysql).await?;
     payments::lay(hand, mysql).await?;
-    let mut args = Args::new();
+    let mut args = ScriptArgs::new();
     args.text(&hand.n.to_string());
     hand.call(&scripts::RECOVERY_NUMBER, hand.place(), args, Vec::new()).await?;
     // These write events of their own, which follow the checkpoint.

@@ -6,9 +6,9 @@ use sqlx::{FromRow, MySqlConnection};
 use uuid::Uuid;
 
 use super::super::Error;
-use super::{Hand, Pile, maybe_bytes};
+use super::{FencedWriter, RowBuffer, maybe_bytes};
 use crate::ids::QueueId;
-use crate::redis::{Args, Place, scripts};
+use crate::redis::{KeyScope, ScriptArgs, scripts};
 
 #[derive(FromRow)]
 struct Row {
@@ -33,22 +33,35 @@ struct Row {
 }
 
 /// The queues of a partition.
-pub(super) async fn queues(hand: &Hand<'_>, mysql: &mut MySqlConnection) -> Result<Vec<QueueId>, Error> {
-    let names: Vec<String> = sqlx::query_scalar("SELECT id FROM queues ORDER BY id").fetch_all(mysql).await?;
-    let parsed: Result<Vec<QueueId>, Error> =
-        names.into_iter().map(|name| name.parse().map_err(|_| Error::Row("queues", name))).collect();
+pub(super) async fn queues(
+    hand: &FencedWriter<'_>,
+    mysql: &mut MySqlConnection,
+) -> Result<Vec<QueueId>, Error> {
+    let names: Vec<String> =
+        sqlx::query_scalar("SELECT id FROM queues ORDER BY id").fetch_all(mysql).await?;
+    let parsed: Result<Vec<QueueId>, Error> = names
+        .into_iter()
+        .map(|name| name.parse().map_err(|_| Error::Row("queues", name)))
+        .collect();
     let own = |queue: &QueueId| hand.redis.keys().partition(queue.slot()) == hand.partition;
     Ok(parsed?.into_iter().filter(own).collect())
 }
 
-pub(super) async fn lay(hand: &mut Hand<'_>, mysql: &mut MySqlConnection) -> Result<(), Error> {
+pub(super) async fn lay(
+    hand: &mut FencedWriter<'_>,
+    mysql: &mut MySqlConnection,
+) -> Result<(), Error> {
     for queue in queues(hand, mysql).await? {
         lay_one(hand, mysql, &queue).await?;
     }
     Ok(())
 }
 
-async fn lay_one(hand: &mut Hand<'_>, mysql: &mut MySqlConnection, queue: &QueueId) -> Result<(), Error> {
+async fn lay_one(
+    hand: &mut FencedWriter<'_>,
+    mysql: &mut MySqlConnection,
+    queue: &QueueId,
+) -> Result<(), Error> {
     // A confirmed payment whose coupon MySQL does not know to be used by it is due, so that the sweep marks it.
     let list = "SELECT p.id, p.reservation_id, p.user_id, p.amount, p.discount, p.status, p.reason, p.attempt, p.balance_after, p.coupon_id, \
                 p.coupon_issue_id, p.created_at, p.settled_at, p.idempotency_key, p.fingerprint, p.cancel_key, p.cancel_fingerprint, \
@@ -57,14 +70,17 @@ async fn lay_one(hand: &mut Hand<'_>, mysql: &mut MySqlConnection, queue: &Queue
                 FROM payments p LEFT JOIN reservations r ON r.id = p.reservation_id LEFT JOIN concerts c ON c.id = r.concert_id \
                 WHERE p.slot = ? AND p.queue_id = ? AND p.settled_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR AND c.archived_at IS NULL";
     let mut rows = sqlx::query_as(list).bind(queue.slot().get()).bind(queue.as_str()).fetch(mysql);
-    let mut head = Args::new();
+    let mut head = ScriptArgs::new();
     head.text(&hand.n.to_string());
-    let due = hand.redis.key(Place::queue(hand.redis.keys(), queue), "q:due");
-    let mut pile = Pile::new(&scripts::RECOVERY_LAY_PAYMENTS, hand.place(), head).with_key(due);
+    let due = hand.redis.key(KeyScope::queue(hand.redis.keys(), queue), "q:due");
+    let mut pile =
+        RowBuffer::new(&scripts::RECOVERY_LAY_PAYMENTS, hand.place(), head).with_key(due);
     while let Some(row) = rows.try_next().await? {
         let row: Row = row;
-        let add = |args: &mut Args| {
-            args.bytes(row.id.as_bytes()).bytes(row.reservation_id.as_bytes()).bytes(row.user_id.as_bytes());
+        let add = |args: &mut ScriptArgs| {
+            args.bytes(row.id.as_bytes())
+                .bytes(row.reservation_id.as_bytes())
+                .bytes(row.user_id.as_bytes());
             args.text(queue.as_str()).text(&row.status).int(row.attempt.into());
             args.int(row.amount).int(row.discount).text(row.reason.as_deref().unwrap_or(""));
             args.maybe_int(row.balance_after);

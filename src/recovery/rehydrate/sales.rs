@@ -6,9 +6,9 @@ use sqlx::{FromRow, MySqlConnection};
 use uuid::Uuid;
 
 use super::super::Error;
-use super::{Hand, Pile};
+use super::{FencedWriter, RowBuffer};
 use crate::ids::{QueueId, ScheduleId};
-use crate::redis::{Args, Place, scripts};
+use crate::redis::{KeyScope, ScriptArgs, scripts};
 
 #[derive(FromRow)]
 struct Row {
@@ -28,11 +28,14 @@ struct Row {
 }
 
 #[derive(serde::Deserialize)]
-struct Seat {
+struct RestoredSeat {
     number: i64,
 }
 
-pub(super) async fn lay(hand: &mut Hand<'_>, mysql: &mut MySqlConnection) -> Result<(), Error> {
+pub(super) async fn lay(
+    hand: &mut FencedWriter<'_>,
+    mysql: &mut MySqlConnection,
+) -> Result<(), Error> {
     let list = "SELECT id, queue_id FROM concerts WHERE archived_at IS NULL ORDER BY id";
     let concerts: Vec<(String, String)> = sqlx::query_as(list).fetch_all(&mut *mysql).await?;
     for (concert, queue) in concerts {
@@ -41,14 +44,16 @@ pub(super) async fn lay(hand: &mut Hand<'_>, mysql: &mut MySqlConnection) -> Res
             continue;
         }
         let list = "SELECT id FROM schedules WHERE concert_id = ? ORDER BY id";
-        let schedules: Vec<String> = sqlx::query_scalar(list).bind(&concert).fetch_all(&mut *mysql).await?;
+        let schedules: Vec<String> =
+            sqlx::query_scalar(list).bind(&concert).fetch_all(&mut *mysql).await?;
         let mut sold = 0;
         for name in schedules {
-            let schedule: ScheduleId = name.parse().map_err(|_| Error::Row("schedules", name.clone()))?;
+            let schedule: ScheduleId =
+                name.parse().map_err(|_| Error::Row("schedules", name.clone()))?;
             sold += lay_seats(hand, mysql, &queue, &schedule).await?;
         }
-        let place = Place::queue(hand.redis.keys(), &queue);
-        let mut args = Args::new();
+        let place = KeyScope::queue(hand.redis.keys(), &queue);
+        let mut args = ScriptArgs::new();
         args.int(sold);
         hand.call(&scripts::RECOVERY_LAY_SOLD, place, args, Vec::new()).await?;
         lay_bought(hand, mysql, &queue, &concert).await?;
@@ -59,14 +64,14 @@ pub(super) async fn lay(hand: &mut Hand<'_>, mysql: &mut MySqlConnection) -> Res
 
 /// Gives how many seats of the schedule are sold.
 async fn lay_seats(
-    hand: &mut Hand<'_>,
+    hand: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
     queue: &QueueId,
     schedule: &ScheduleId,
 ) -> Result<i64, Error> {
     let list = "SELECT seat_number, reservation_id FROM reservation_seats WHERE schedule_id = ?";
     let mut rows = sqlx::query_as(list).bind(schedule.as_str()).fetch(mysql);
-    let mut pile = hand.hash(Place::schedule(hand.redis.keys(), queue, schedule), "s:seats");
+    let mut pile = hand.hash(KeyScope::schedule(hand.redis.keys(), queue, schedule), "s:seats");
     let mut sold = 0;
     while let Some((number, reservation)) = rows.try_next().await? {
         let (number, reservation): (u32, Uuid) = (number, reservation);
@@ -82,7 +87,7 @@ async fn lay_seats(
 }
 
 async fn lay_bought(
-    hand: &mut Hand<'_>,
+    hand: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
     queue: &QueueId,
     concert: &str,
@@ -90,7 +95,7 @@ async fn lay_bought(
     let list = "SELECT r.user_id, COUNT(*) FROM schedules d JOIN reservation_seats s ON s.schedule_id = d.id \
                 JOIN reservations r ON r.id = s.reservation_id WHERE d.concert_id = ? GROUP BY r.user_id";
     let mut rows = sqlx::query_as(list).bind(concert).fetch(mysql);
-    let mut pile = hand.hash(Place::queue(hand.redis.keys(), queue), "q:bought");
+    let mut pile = hand.hash(KeyScope::queue(hand.redis.keys(), queue), "q:bought");
     while let Some((user, seats)) = rows.try_next().await? {
         let (user, seats): (Uuid, i64) = (user, seats);
         let field = [concert.as_bytes(), b":", user.as_bytes().as_slice()].concat();
@@ -104,7 +109,7 @@ async fn lay_bought(
 
 /// Reservations that ended within a day: as long as a replay may ask for them. A day more for those that were begun long before.
 async fn lay_reservations(
-    hand: &mut Hand<'_>,
+    hand: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
     concert: &str,
 ) -> Result<(), Error> {
@@ -113,15 +118,18 @@ async fn lay_reservations(
                 FROM reservations r LEFT JOIN payments p ON p.reservation_id = r.id AND p.status IN ('confirmed', 'refunded') \
                 WHERE r.concert_id = ? AND r.created_at > UTC_TIMESTAMP(3) - INTERVAL 49 HOUR AND r.updated_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR";
     let mut rows = sqlx::query_as(list).bind(concert).fetch(mysql);
-    let mut head = Args::new();
+    let mut head = ScriptArgs::new();
     head.text(&hand.n.to_string());
-    let mut pile = Pile::new(&scripts::RECOVERY_LAY_RESERVATIONS, hand.place(), head);
+    let mut pile = RowBuffer::new(&scripts::RECOVERY_LAY_RESERVATIONS, hand.place(), head);
     while let Some(row) = rows.try_next().await? {
         let row: Row = row;
-        let seats: Vec<Seat> = serde_json::from_str(&row.seats)
+        let seats: Vec<RestoredSeat> = serde_json::from_str(&row.seats)
             .map_err(|error| Error::Row("reservations", error.to_string()))?;
-        let add = |args: &mut Args| {
-            args.bytes(row.id.as_bytes()).bytes(row.user_id.as_bytes()).text(&row.queue_id).text(concert);
+        let add = |args: &mut ScriptArgs| {
+            args.bytes(row.id.as_bytes())
+                .bytes(row.user_id.as_bytes())
+                .text(&row.queue_id)
+                .text(concert);
             args.text(&row.schedule_id).text(&row.seats).int(row.amount).text(&row.status);
             args.int(row.held_until.timestamp_millis()).int(row.created_at.timestamp_millis());
             args.int(row.updated_at.timestamp_millis()).maybe_int(row.score);

@@ -6,9 +6,12 @@ use sqlx::{AssertSqlSafe, MySqlConnection};
 use uuid::Uuid;
 
 use super::super::Error;
-use super::Hand;
+use super::FencedWriter;
 
-pub(super) async fn lay(hand: &mut Hand<'_>, mysql: &mut MySqlConnection) -> Result<(), Error> {
+pub(super) async fn lay(
+    hand: &mut FencedWriter<'_>,
+    mysql: &mut MySqlConnection,
+) -> Result<(), Error> {
     let slots = hand.slots();
     let sql = format!(
         "SELECT user_id, CAST(facts AS CHAR) FROM user_facts WHERE slot IN ({slots}) AND JSON_LENGTH(facts) > 0"
@@ -53,7 +56,8 @@ pub(super) async fn lay(hand: &mut Hand<'_>, mysql: &mut MySqlConnection) -> Res
     while let Some((id, user, code, at)) = rows.try_next().await? {
         let (id, user, code, at): (Uuid, Uuid, String, DateTime<Utc>) = (id, user, code, at);
         let field = [user.as_bytes().as_slice(), code.as_bytes()].concat();
-        let value = [id.as_bytes().as_slice(), at.timestamp_millis().to_string().as_bytes()].concat();
+        let value =
+            [id.as_bytes().as_slice(), at.timestamp_millis().to_string().as_bytes()].concat();
         pile.add(hand, |args| {
             args.bytes(&field).bytes(&value);
         })

@@ -6,12 +6,12 @@ use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 use uuid::Uuid;
 
 use super::super::Error;
-use super::{Hand, Pile};
+use super::{FencedWriter, RowBuffer};
 use crate::ids::{EntryId, UserId};
-use crate::redis::{Args, scripts};
+use crate::redis::{ScriptArgs, scripts};
 
 #[derive(FromRow)]
-struct Op {
+struct RestoredOperation {
     payment_id: Uuid,
     attempt: Option<u32>,
     kind: String,
@@ -20,7 +20,10 @@ struct Op {
     created_at: DateTime<Utc>,
 }
 
-pub(super) async fn lay(hand: &mut Hand<'_>, mysql: &mut MySqlConnection) -> Result<(), Error> {
+pub(super) async fn lay(
+    hand: &mut FencedWriter<'_>,
+    mysql: &mut MySqlConnection,
+) -> Result<(), Error> {
     let slots = hand.slots();
     let sql = format!("SELECT user_id, balance FROM wallets WHERE slot IN ({slots})");
     let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
@@ -42,9 +45,9 @@ pub(super) async fn lay(hand: &mut Hand<'_>, mysql: &mut MySqlConnection) -> Res
          WHERE w.slot IN ({slots}) AND e.payment_id IS NOT NULL AND e.created_at > UTC_TIMESTAMP(3) - INTERVAL 8 DAY"
     );
     let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
-    let mut pile = Pile::new(&scripts::RECOVERY_LAY_OPS, hand.place(), Args::new());
+    let mut pile = RowBuffer::new(&scripts::RECOVERY_LAY_OPS, hand.place(), ScriptArgs::new());
     while let Some(op) = rows.try_next().await? {
-        let op: Op = op;
+        let op: RestoredOperation = op;
         let (name, value) = op.record();
         let at = op.created_at.timestamp_millis();
         pile.add(hand, |args| {
@@ -55,7 +58,7 @@ pub(super) async fn lay(hand: &mut Hand<'_>, mysql: &mut MySqlConnection) -> Res
     pile.write(hand).await
 }
 
-impl Op {
+impl RestoredOperation {
     /// Name and value, as `lua/lib/wallet_ops.lua` has them.
     fn record(&self) -> (Vec<u8>, String) {
         let word = self.attempt.map_or("c".to_owned(), |attempt| attempt.to_string());
@@ -72,7 +75,7 @@ impl Op {
 /// gone. The payment knows the balance right after its debit; where less is there than that needs, what filled the wallet was lost with the debit, and is
 /// laid as a charge. So a balance never falls below nothing, and the ledger adds up.
 pub(super) async fn debit_what_was_paid(
-    hand: &mut Hand<'_>,
+    hand: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<(), Error> {
     let sql = format!(
@@ -85,7 +88,7 @@ pub(super) async fn debit_what_was_paid(
     while let Some((payment, attempt, user, amount, after)) = rows.try_next().await? {
         let (payment, attempt, user): (Uuid, u32, Uuid) = (payment, attempt, user);
         let (amount, after): (i64, i64) = (amount, after);
-        let mut args = Args::new();
+        let mut args = ScriptArgs::new();
         debit(&mut args, (payment, attempt), user.into(), amount, Some(amount + after));
         let done = hand.call(&scripts::RECOVERY_REDEBIT, hand.place(), args, Vec::new()).await?;
         if done.int()? == 1 {
@@ -97,7 +100,7 @@ pub(super) async fn debit_what_was_paid(
 
 /// The arguments of `recovery/redebit`. `before`: the balance that there was before it, where it is known.
 pub(in super::super) fn debit(
-    args: &mut Args,
+    args: &mut ScriptArgs,
     (payment, attempt): (Uuid, u32),
     user: UserId,
     amount: i64,

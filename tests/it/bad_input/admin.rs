@@ -10,7 +10,8 @@ use crate::support::{NIGHT, SHOW};
 
 pub(super) fn rows(stage: &Stage) -> Vec<Row> {
     let api = &stage.api;
-    let reading = names("nowhere", |name| api.admin_call(Method::GET, &format!("/admin/queues/{name}")));
+    let reading =
+        names("nowhere", |name| api.admin_call(Method::GET, &format!("/admin/queues/{name}")));
     let mut rows = vec![
         Row::new(Method::GET, "/admin/queues", vec![keyless(stage, Method::GET, "/admin/queues")]),
         Row::new(Method::POST, "/admin/audit", vec![keyless(stage, Method::POST, "/admin/audit")]),
@@ -36,7 +37,9 @@ pub(super) fn rows(stage: &Stage) -> Vec<Row> {
         vec![
             keyless(stage, Method::GET, "/admin/concerts/show/reservations"),
             names("nowhere", of_concert),
-            pages(|query| api.admin_call(Method::GET, &format!("/admin/concerts/show/reservations{query}"))),
+            pages(|query| {
+                api.admin_call(Method::GET, &format!("/admin/concerts/show/reservations{query}"))
+            }),
         ],
     ));
     rows.push(queue(stage));
@@ -53,9 +56,15 @@ pub(super) fn keyless(stage: &Stage, method: Method, path: &str) -> Vec<Case> {
     vec![
         bad("no key", call()),
         bad("an empty key", call().header("authorization", "Bearer ")),
-        bad("a wrong key", call().header("authorization", "Bearer 0ff1ce-c2b7a9d84e5f6a1b3c8d7e9f0b")),
+        bad(
+            "a wrong key",
+            call().header("authorization", "Bearer 0ff1ce-c2b7a9d84e5f6a1b3c8d7e9f0b"),
+        ),
         bad("half a key", call().header("authorization", "Bearer 0ff1ce-c2b7a9d84e5f6a1b")),
-        bad("a key without its scheme", call().header("authorization", "0ff1ce-c2b7a9d84e5f6a1b3c8d7e9f0a")),
+        bad(
+            "a key without its scheme",
+            call().header("authorization", "0ff1ce-c2b7a9d84e5f6a1b3c8d7e9f0a"),
+        ),
         bad("a user", call().user(&stage.alice.user).token(&stage.alice.token)),
     ]
 }
@@ -71,7 +80,9 @@ fn queue(stage: &Stage) -> Row {
     });
     let mut groups = vec![
         keyless(stage, Method::PUT, path),
-        new_names("queue", |name| api.admin_call(Method::PUT, &format!("/admin/queues/{name}")).json(&good)),
+        new_names("queue", |name| {
+            api.admin_call(Method::PUT, &format!("/admin/queues/{name}")).json(&good)
+        }),
         bodies(&good, call),
     ];
     for (name, highest) in [
@@ -159,9 +170,12 @@ fn concert(stage: &Stage) -> Row {
         }],
     });
     let at = |at: &str, name: &str, bad: Vec<Value>| field(&good, at, name, bad, call);
-    let text =
-        |most: usize| vec![json!(""), json!("x".repeat(most + 1)), json!("a\nb"), json!(5), json!(null)];
-    let name = || vec![json!(""), json!("a b"), json!("{p1}"), json!("a:b"), json!("x".repeat(65)), json!(5)];
+    let text = |most: usize| {
+        vec![json!(""), json!("x".repeat(most + 1)), json!("a\nb"), json!(5), json!(null)]
+    };
+    let name = || {
+        vec![json!(""), json!("a b"), json!("{p1}"), json!("a:b"), json!("x".repeat(65)), json!(5)]
+    };
     let number = |highest: u64| {
         vec![json!(0), json!(highest + 1), json!(-1), json!(1.5), json!("5"), json!(1_u64 << 32)]
     };
@@ -192,18 +206,31 @@ fn concert(stage: &Stage) -> Row {
         at(
             "/schedules",
             "schedules",
-            vec![json!(null), json!({}), json!("night"), json!([good["schedules"][0], good["schedules"][0]])],
+            vec![
+                json!(null),
+                json!({}),
+                json!("night"),
+                json!([good["schedules"][0], good["schedules"][0]]),
+            ],
         ),
         at("/schedules/0", "schedules[0]", vec![json!(null), json!(5), json!("night")]),
         at("/schedules/0/id", "schedules[0].id", [name(), vec![json!("other-night")]].concat()),
-        at("/schedules/0/starts_at", "schedules[0].starts_at", [times(), vec![json!(null)]].concat()),
+        at(
+            "/schedules/0/starts_at",
+            "schedules[0].starts_at",
+            [times(), vec![json!(null)]].concat(),
+        ),
         at("/schedules/0/booking_opens_at", "schedules[0].booking_opens_at", times()),
         at("/schedules/0/booking_closes_at", "schedules[0].booking_closes_at", times()),
         at("/schedules/0/colour", "schedules[0].colour", vec![json!("red")]),
         missing(&good, "/schedules/0/id", "schedules[0].id", call),
         missing(&good, "/schedules/0/starts_at", "schedules[0].starts_at", call),
         missing(&good, "/schedules/0/sections", sections, call),
-        at("/schedules/0/sections", sections, vec![json!([]), json!(null), json!({}), gap(), overlap()]),
+        at(
+            "/schedules/0/sections",
+            sections,
+            vec![json!([]), json!(null), json!({}), gap(), overlap()],
+        ),
         at(&format!("{section}/name"), sections, text(64)[..3].to_vec()),
         at(&format!("{section}/name"), "schedules[0].sections[0].name", text(64)[3..].to_vec()),
         at(&format!("{section}/from"), sections, vec![json!(0), json!(2), json!(51)]),
@@ -243,7 +270,10 @@ fn in_use(good: &Value, call: impl Fn() -> Call) -> Vec<Case> {
     };
     let bad = |what: &str, call: Call| Case::new(what, call, 409, "in_use");
     vec![
-        bad("a smaller hall", changed(&|body| body["schedules"][0]["sections"][0]["to"] = json!(2))),
+        bad(
+            "a smaller hall",
+            changed(&|body| body["schedules"][0]["sections"][0]["to"] = json!(2)),
+        ),
         bad("no dates", changed(&|body| body["schedules"] = json!([]))),
         bad("another date", changed(&|body| body["schedules"][0]["id"] = json!("matinee"))),
         bad("another queue", changed(&|body| body["queue_id"] = json!("other"))),

@@ -30,7 +30,12 @@ impl Row {
 }
 
 impl Case {
-    pub(super) fn new(what: impl Into<String>, call: Call, status: u16, code: &'static str) -> Self {
+    pub(super) fn new(
+        what: impl Into<String>,
+        call: Call,
+        status: u16,
+        code: &'static str,
+    ) -> Self {
         Self { what: what.into(), call, status, code, field: None, headers: Vec::new() }
     }
 
@@ -134,7 +139,10 @@ pub(super) fn identities(call: impl Fn() -> Call) -> Vec<Case> {
         bad("no UUID", call().user("alice")),
         bad("an empty name", call().user("")),
         bad("a UUID in braces", call().user("{00000000-0000-4000-8000-000000000001}")),
-        bad("two users", call().user(&crate::support::new_user()).user(&crate::support::new_user())),
+        bad(
+            "two users",
+            call().user(&crate::support::new_user()).user(&crate::support::new_user()),
+        ),
     ]
 }
 
@@ -156,7 +164,12 @@ pub(super) fn tokens(stage: &Stage, call: impl Fn() -> Call) -> Vec<Case> {
         bad("a token of another key", call().token(&stage.foreign_token())),
         bad("a long token", call().token(&long[..4_000])),
         bad("two tokens", call().token(token).token(token)),
-        Case::new("another user's identity", call().token(token).user(&stage.bob.user), 403, "wrong_user"),
+        Case::new(
+            "another user's identity",
+            call().token(token).user(&stage.bob.user),
+            403,
+            "wrong_user",
+        ),
         Case::new("a broken identity", call().token(token).user("alice"), 401, "unauthenticated"),
     ]
 }
@@ -202,8 +215,9 @@ pub(super) fn ids(call: impl Fn(&str) -> Call) -> Vec<Case> {
 /// Pages of a list that there are not. `call` takes the query.
 pub(super) fn pages(call: impl Fn(&str) -> Call) -> Vec<Case> {
     let limits = ["0", "501", "-1", "1.5", "1e1", "ten", "", "99999999999999999999"];
-    let limits = limits
-        .map(|limit| Case::invalid(format!("the limit {limit}"), call(&format!("?limit={limit}")), "limit"));
+    let limits = limits.map(|limit| {
+        Case::invalid(format!("the limit {limit}"), call(&format!("?limit={limit}")), "limit")
+    });
     let befores = ["x", "-1", "%00", ""];
     let befores = befores.map(|before| {
         Case::invalid(format!("before {before}"), call(&format!("?before={before}")), "before")

@@ -36,7 +36,8 @@ fn pages(call: impl Fn(&str) -> Call) -> Vec<Case> {
 fn public(stage: &Stage) -> Vec<Row> {
     let (api, alice) = (&stage.api, stage.alice.user.as_str());
     let mut rows = Vec::new();
-    for (template, room) in [("/v1/coupons/{coupon}", "coupons"), ("/v1/rewards/{code}", "rewards")] {
+    for (template, room) in [("/v1/coupons/{coupon}", "coupons"), ("/v1/rewards/{code}", "rewards")]
+    {
         let unknown = names("nowhere", |name| api.get(&format!("/v1/{room}/{name}")));
         rows.push(Row::new(Method::GET, template, vec![unknown]));
     }
@@ -78,7 +79,15 @@ fn moments() -> Vec<Value> {
 }
 
 fn titles() -> Vec<Value> {
-    vec![json!(""), json!("x".repeat(256)), json!("a\u{0}b"), json!("a\nb"), json!(5), json!(null), json!([])]
+    vec![
+        json!(""),
+        json!("x".repeat(256)),
+        json!("a\u{0}b"),
+        json!("a\nb"),
+        json!(5),
+        json!(null),
+        json!([]),
+    ]
 }
 
 /// What no positive amount of money is.
@@ -135,10 +144,13 @@ fn reward(stage: &Stage) -> Row {
     let call = || api.admin_call(Method::PUT, path);
     let good = json!({"title": "Hello", "starts_at": STARTS, "ends_at": "2100-01-01T00:00:00Z", "active": true,
         "conditions": [{"fact": "login_days", "op": ">=", "value": 7}], "reward": {"kind": "points", "amount": 5}});
-    let condition = |member: &str| (format!("/conditions/0/{member}"), format!("conditions[0].{member}"));
+    let condition =
+        |member: &str| (format!("/conditions/0/{member}"), format!("conditions[0].{member}"));
     let mut groups = vec![
         keyless(stage, Method::PUT, path),
-        new_names("code", |name| api.admin_call(Method::PUT, &format!("/admin/rewards/{name}")).json(&good)),
+        new_names("code", |name| {
+            api.admin_call(Method::PUT, &format!("/admin/rewards/{name}")).json(&good)
+        }),
         bodies(&good, call),
         field(&good, "/title", "title", titles(), call),
         field(&good, "/starts_at", "starts_at", moments(), call),
@@ -146,7 +158,13 @@ fn reward(stage: &Stage) -> Row {
         field(&good, "/ends_at", "ends_at", vec![json!(STARTS)], call),
         field(&good, "/active", "active", vec![json!(1), json!("true"), json!(null)], call),
         field(&good, "/code", "code", vec![json!("bye"), json!("a b"), json!(5)], call),
-        field(&good, "/conditions", "conditions", vec![json!({}), json!(null), json!("none")], call),
+        field(
+            &good,
+            "/conditions",
+            "conditions",
+            vec![json!({}), json!(null), json!("none")],
+            call,
+        ),
         field(&good, "/reward", "reward", vec![json!(5), json!(null), json!("points")], call),
         field(&good, "/reward", "reward.kind", vec![json!({}), json!({"kind": "gold"})], call),
     ];
@@ -155,7 +173,16 @@ fn reward(stage: &Stage) -> Row {
     for (member, bad) in [
         ("fact", vec![json!(""), json!("a b"), json!("x".repeat(65)), json!(5), json!(null)]),
         ("op", vec![json!(">"), json!("="), json!(""), json!(5), json!(null)]),
-        ("value", vec![json!(1.5), json!("7"), json!(9_007_199_254_740_992_i64), json!("#1e2"), json!(null)]),
+        (
+            "value",
+            vec![
+                json!(1.5),
+                json!("7"),
+                json!(9_007_199_254_740_992_i64),
+                json!("#1e2"),
+                json!(null),
+            ],
+        ),
         ("colour", vec![json!("red")]),
     ] {
         let (at, name) = condition(member);
@@ -192,15 +219,21 @@ fn facts(stage: &Stage) -> Row {
         field(&good, "/login_days", "login_days", bad, call),
         ["x", "1", "%7Bp1%7D", "00000000000040008000000000000001"]
             .map(|user| {
-                let call = api.admin_call(Method::PUT, &format!("/admin/users/{user}/facts")).json(&good);
+                let call =
+                    api.admin_call(Method::PUT, &format!("/admin/users/{user}/facts")).json(&good);
                 Case::invalid(format!("the user {user}"), call, "user")
             })
             .into(),
     ];
     for name in ["paid_total", "reservations_confirmed", "a b", ""] {
-        groups.push(vec![Case::invalid(format!("the fact {name:?}"), call().json(&json!({name: 1})), name)]);
+        groups.push(vec![Case::invalid(
+            format!("the fact {name:?}"),
+            call().json(&json!({name: 1})),
+            name,
+        )]);
     }
-    let many: Value = (0..101).map(|n| (format!("f{n}"), json!(1))).collect::<serde_json::Map<_, _>>().into();
+    let many: Value =
+        (0..101).map(|n| (format!("f{n}"), json!(1))).collect::<serde_json::Map<_, _>>().into();
     groups.push(vec![Case::invalid("101 facts", call().json(&many), "")]);
     Row::new(Method::PUT, "/admin/users/{user}/facts", groups)
 }

@@ -42,7 +42,10 @@ async fn everything_wrong_is_refused_and_changes_nothing() {
         if before != after {
             for (key, value) in &after {
                 if before.get(key) != Some(value) {
-                    failures.push(format!("{place} changed {key} from {:?} to {value}", before.get(key)));
+                    failures.push(format!(
+                        "{place} changed {key} from {:?} to {value}",
+                        before.get(key)
+                    ));
                 }
             }
             for key in before.keys().filter(|key| !after.contains_key(*key)) {
@@ -61,7 +64,10 @@ async fn check(case: Case) -> Result<(), String> {
     let body = answer.as_problem(status, code).map_err(|wrong| format!("{wrong}; {seen}"))?;
     if let Some(field) = field {
         let errors = body["errors"].as_array().cloned().unwrap_or_default();
-        if !errors.iter().any(|error| error["field"] == field && error["message"].as_str() != Some("")) {
+        if !errors
+            .iter()
+            .any(|error| error["field"] == field && error["message"].as_str() != Some(""))
+        {
             return Err(format!("expected an error of the field {field:?}, got {seen}"));
         }
     }

@@ -20,7 +20,9 @@ fn payments(stage: &Stage) -> Vec<Row> {
     let good = json!({"reservation_id": stage.alices});
     let bare = || api.post("/v1/payments");
     let call = || bare().token(token).key(&new_key());
-    let of = |token: &str, id: &str| bare().token(token).key(&new_key()).json(&json!({"reservation_id": id}));
+    let of = |token: &str, id: &str| {
+        bare().token(token).key(&new_key()).json(&json!({"reservation_id": id}))
+    };
     let not_there = |what: &str, id: &str| Case::new(what, of(token, id), 404, "not_found");
     let paying = vec![
         tokens(stage, || bare().key(&new_key()).json(&good)),
@@ -42,7 +44,12 @@ fn payments(stage: &Stage) -> Vec<Row> {
             not_there("the id of a payment", &stage.carols_payment),
             not_there("somebody else's hold", &stage.bobs),
             not_there("what somebody else bought", &stage.carols),
-            Case::new("a waiting stranger", of(&stage.wendy.token, &stage.alices), 404, "not_found"),
+            Case::new(
+                "a waiting stranger",
+                of(&stage.wendy.token, &stage.alices),
+                404,
+                "not_found",
+            ),
             Case::new("of another queue", of(token, &stage.alices_elsewhere), 403, "wrong_queue"),
             Case::new(
                 "by a token of another queue",
@@ -50,7 +57,12 @@ fn payments(stage: &Stage) -> Vec<Row> {
                 403,
                 "wrong_queue",
             ),
-            Case::new("what is paid already", of(&stage.carol.token, &stage.carols), 409, "not_payable"),
+            Case::new(
+                "what is paid already",
+                of(&stage.carol.token, &stage.carols),
+                409,
+                "not_payable",
+            ),
         ],
     ];
     let show = |id: &str| api.get(&format!("/v1/payments/{id}"));
@@ -58,14 +70,23 @@ fn payments(stage: &Stage) -> Vec<Row> {
         strangers(stage, &stage.carols_payment, show),
         ids(|id| show(id).token(token)),
         ids(|id| show(id).user(&stage.alice.user)),
-        vec![Case::new("the id of a reservation", show(&stage.alices).token(token), 404, "not_found")],
+        vec![Case::new(
+            "the id of a reservation",
+            show(&stage.alices).token(token),
+            404,
+            "not_found",
+        )],
     ];
-    vec![Row::new(Method::POST, "/v1/payments", paying), Row::new(Method::GET, "/v1/payments/{id}", reading)]
+    vec![
+        Row::new(Method::POST, "/v1/payments", paying),
+        Row::new(Method::GET, "/v1/payments/{id}", reading),
+    ]
 }
 
 fn wallet(stage: &Stage) -> Vec<Row> {
     let api = &stage.api;
-    let mut rows = vec![Row::new(Method::GET, "/v1/wallet", vec![identities(|| api.get("/v1/wallet"))])];
+    let mut rows =
+        vec![Row::new(Method::GET, "/v1/wallet", vec![identities(|| api.get("/v1/wallet"))])];
     let user = &stage.alice.user;
     let entries = |query: &str| api.get(&format!("/v1/wallet/entries{query}"));
     let unnamed = identities(|| entries(""));
@@ -110,7 +131,9 @@ fn wallet(stage: &Stage) -> Vec<Row> {
             .map(|amount| raw(&format!("{{\"amount\": {amount}}}")))
             .map(|call| Case::new("no JSON number", call, 400, "malformed_request"));
         let beyond = match path {
-            "/v1/wallet/uses" => Case::new("more than there is", of(5_001), 402, "insufficient_balance"),
+            "/v1/wallet/uses" => {
+                Case::new("more than there is", of(5_001), 402, "insufficient_balance")
+            }
             _ => Case::new("more than fits", of((1 << 53) - 5_000), 422, "balance_limit_exceeded"),
         };
         rows.push(Row::new(

@@ -3,7 +3,9 @@
 use reqwest::Method;
 use serde_json::json;
 
-use super::cases::{Case, Row, bodies, field, identities, ids, keys, missing, names, pages, tokens};
+use super::cases::{
+    Case, Row, bodies, field, identities, ids, keys, missing, names, pages, tokens,
+};
 use super::stage::Stage;
 use crate::support::{NIGHT, new_key};
 
@@ -23,16 +25,26 @@ fn queue(stage: &Stage) -> Vec<Row> {
 
     let join = |name: &str| api.post(&format!("/v1/queues/{name}/tokens"));
     let unknown = names("nowhere", |name| join(name).user(&stage.bob.user));
-    let closed = Case::new("a closed queue", join("shut").user(&stage.bob.user), 403, "queue_closed");
+    let closed =
+        Case::new("a closed queue", join("shut").user(&stage.bob.user), 403, "queue_closed");
     let unnamed = identities(|| join("show"));
-    rows.push(Row::new(Method::POST, "/v1/queues/{queue}/tokens", vec![unknown, unnamed, vec![closed]]));
+    rows.push(Row::new(
+        Method::POST,
+        "/v1/queues/{queue}/tokens",
+        vec![unknown, unnamed, vec![closed]],
+    ));
 
     for method in [Method::GET, Method::DELETE] {
         let call = |name: &str| api.call(method.clone(), &format!("/v1/queues/{name}/tokens/me"));
         let token = &stage.alice.token;
-        let elsewhere = |name| Case::new("of another queue", call(name).token(token), 403, "wrong_queue");
-        let spent =
-            Case::new("a used-up token", call("show").token(&stage.carol.token), 410, "queue_token_expired");
+        let elsewhere =
+            |name| Case::new("of another queue", call(name).token(token), 403, "wrong_queue");
+        let spent = Case::new(
+            "a used-up token",
+            call("show").token(&stage.carol.token),
+            410,
+            "queue_token_expired",
+        );
         let cases = vec![elsewhere("other"), elsewhere("nowhere"), spent];
         let bad_names = names("%20", |name| call(name).token(token));
         let bad_tokens = tokens(stage, || call("show"));
@@ -45,22 +57,44 @@ fn queue(stage: &Stage) -> Vec<Row> {
     let stream = |name: &str| api.get(&format!("/v1/queues/{name}/tokens/me/events"));
     let (token, path) = (&stage.alice.token, "/v1/queues/show/tokens/me/events");
     let queries = vec![
-        Case::new("a forged token", api.get(&format!("{path}?token=x.y.z")), 401, "invalid_queue_token"),
-        Case::invalid("an unknown parameter", api.get(&format!("{path}?tokens=x")).token(token), "tokens"),
+        Case::new(
+            "a forged token",
+            api.get(&format!("{path}?token=x.y.z")),
+            401,
+            "invalid_queue_token",
+        ),
+        Case::invalid(
+            "an unknown parameter",
+            api.get(&format!("{path}?tokens=x")).token(token),
+            "tokens",
+        ),
         Case::new("of another queue", stream("other").token(token), 403, "wrong_queue"),
     ];
     let bad_tokens = tokens(stage, || stream("show"));
-    rows.push(Row::new(Method::GET, "/v1/queues/{queue}/tokens/me/events", vec![bad_tokens, queries]));
+    rows.push(Row::new(
+        Method::GET,
+        "/v1/queues/{queue}/tokens/me/events",
+        vec![bad_tokens, queries],
+    ));
 
     let check = |name: &str| api.get(&format!("/v1/queues/{name}/check"));
     let not_inside = vec![
         Case::new("no token", check("show"), 401, "not_admitted"),
-        Case::new("a forged token", check("show").token(&stage.foreign_token()), 401, "not_admitted"),
+        Case::new(
+            "a forged token",
+            check("show").token(&stage.foreign_token()),
+            401,
+            "not_admitted",
+        ),
         Case::new("of another queue", check("other").token(token), 401, "not_admitted"),
         Case::new("a used-up token", check("show").token(&stage.carol.token), 401, "not_admitted"),
         Case::new("a waiting user", check("show").token(&stage.wendy.token), 401, "not_admitted"),
     ];
-    rows.push(Row::new(Method::GET, "/v1/queues/{queue}/check", vec![names("nowhere", check), not_inside]));
+    rows.push(Row::new(
+        Method::GET,
+        "/v1/queues/{queue}/check",
+        vec![names("nowhere", check), not_inside],
+    ));
 
     let keys = api.post("/.well-known/jwks.json");
     let case = Case::new("another method", keys, 405, "method_not_allowed");
@@ -81,8 +115,9 @@ fn catalogue(stage: &Stage) -> Vec<Row> {
     ];
 
     let map = |name: &str| api.get(&format!("/v1/schedules/{name}/seats"));
-    let filtered =
-        |query: &str| api.get(&format!("/v1/schedules/{NIGHT}/seats?{query}")).token(&stage.alice.token);
+    let filtered = |query: &str| {
+        api.get(&format!("/v1/schedules/{NIGHT}/seats?{query}")).token(&stage.alice.token)
+    };
     let filters = vec![
         Case::invalid("an unknown status", filtered("status=reserved"), "status"),
         Case::invalid("an empty status", filtered("status="), "status"),
@@ -92,7 +127,11 @@ fn catalogue(stage: &Stage) -> Vec<Row> {
     let map_cases = vec![
         tokens(stage, || map(NIGHT)),
         names("nowhere", |name| map(name).token(&stage.alice.token)),
-        admission(stage, |token, name| map(name).token(token), [NIGHT, "other-night", "slow-night"]),
+        admission(
+            stage,
+            |token, name| map(name).token(token),
+            [NIGHT, "other-night", "slow-night"],
+        ),
         filters,
     ];
     vec![
@@ -127,8 +166,8 @@ fn reservations(stage: &Stage) -> Vec<Row> {
     let of = |token: &str, schedule: &str, seats: serde_json::Value| {
         tokenless().token(token).json(&json!({"schedule_id": schedule, "seats": seats}))
     };
-    let names =
-        ["nowhere", "show"].map(|name| Case::new(name, of(token, name, json!([1])), 404, "not_found"));
+    let names = ["nowhere", "show"]
+        .map(|name| Case::new(name, of(token, name, json!([1])), 404, "not_found"));
     let many: Vec<u32> = (1..=300).collect();
     let hold = vec![
         tokens(stage, || tokenless().json(&good)),
@@ -190,7 +229,12 @@ fn reservations(stage: &Stage) -> Vec<Row> {
         ),
         names.into(),
         vec![
-            Case::new("five seats", of(token, NIGHT, json!([5, 6, 7, 8, 9])), 422, "seat_limit_exceeded"),
+            Case::new(
+                "five seats",
+                of(token, NIGHT, json!([5, 6, 7, 8, 9])),
+                422,
+                "seat_limit_exceeded",
+            ),
             Case::new(
                 "four above one held",
                 of(token, NIGHT, json!([5, 6, 7, 8])),
@@ -213,11 +257,20 @@ fn reservations(stage: &Stage) -> Vec<Row> {
         let mut cases = strangers(stage, &stage.bobs, call);
         if method == Method::DELETE {
             let bought = call(&stage.carols);
-            cases.push(Case::new("what is bought", bought.user(&stage.carol.user), 409, "not_releasable"));
+            cases.push(Case::new(
+                "what is bought",
+                bought.user(&stage.carol.user),
+                409,
+                "not_releasable",
+            ));
         }
         let unknown = ids(|id| call(id).token(token));
         let unknown_to_user = ids(|id| call(id).user(&stage.alice.user));
-        rows.push(Row::new(method.clone(), "/v1/reservations/{id}", vec![cases, unknown, unknown_to_user]));
+        rows.push(Row::new(
+            method.clone(),
+            "/v1/reservations/{id}",
+            vec![cases, unknown, unknown_to_user],
+        ));
     }
     rows
 }
@@ -227,8 +280,15 @@ fn best(stage: &Stage) -> Row {
     let call = || bare().token(&stage.alice.token);
     let good = json!({"schedule_id": NIGHT, "quantity": 1, "section": "A"});
     let of = |body: serde_json::Value| call().json(&body);
-    let quantities =
-        [json!(0), json!(-1), json!(1.5), json!("1"), json!(null), json!("#1e0"), json!(4_294_967_296_u64)];
+    let quantities = [
+        json!(0),
+        json!(-1),
+        json!(1.5),
+        json!("1"),
+        json!(null),
+        json!("#1e0"),
+        json!(4_294_967_296_u64),
+    ];
     Row::new(
         Method::POST,
         "/v1/reservations/best",
@@ -239,7 +299,12 @@ fn best(stage: &Stage) -> Row {
             field(&good, "/quantity", "quantity", quantities.into(), call),
             field(&good, "/section", "section", vec![json!(5), json!([]), json!({})], call),
             vec![
-                Case::new("nowhere", of(json!({"schedule_id": "nowhere", "quantity": 1})), 404, "not_found"),
+                Case::new(
+                    "nowhere",
+                    of(json!({"schedule_id": "nowhere", "quantity": 1})),
+                    404,
+                    "not_found",
+                ),
                 Case::new(
                     "five",
                     of(json!({"schedule_id": NIGHT, "quantity": 5})),
@@ -294,7 +359,12 @@ pub(super) fn strangers(
         ),
         Case::new("nobody", call(id), 401, "unauthenticated"),
         Case::new("no UUID", call(id).user("alice"), 401, "unauthenticated"),
-        Case::new("a forged token", call(id).token(&stage.foreign_token()), 401, "invalid_queue_token"),
+        Case::new(
+            "a forged token",
+            call(id).token(&stage.foreign_token()),
+            401,
+            "invalid_queue_token",
+        ),
         Case::new("an empty token", call(id).token("").user(user), 401, "invalid_queue_token"),
         Case::new("two users", call(id).token(token).user(&stage.bob.user), 403, "wrong_user"),
     ]

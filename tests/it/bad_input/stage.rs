@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use reqwest::Method;
 use serde_json::json;
 use sqlx::AssertSqlSafe;
-use usher::queue::{Claims, Signer};
+use usher::queue::{Claims, TokenSigner};
 
 use super::cases::{Case, Row};
 use crate::support::api::Guest;
@@ -110,7 +110,7 @@ impl Stage {
     /// A token like Alice's, signed by a key of another installation.
     pub(super) fn foreign_token(&self) -> String {
         let secret = "7215ee9c7d9dc229d2921a40e899ec5f".to_owned().into();
-        Signer::new(&[("k1".to_owned(), secret)]).sign(&Claims {
+        TokenSigner::new(&[("k1".to_owned(), secret)]).sign(&Claims {
             queue: SHOW.parse().unwrap(),
             user: self.alice.user.parse().unwrap(),
             score: 1 << 40,

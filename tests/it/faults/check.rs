@@ -13,7 +13,9 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::site::Site;
-use super::workload::{COUPON, Fact, INTERVAL_MS, Log, MAX_ACTIVE, PER_INTERVAL, QUOTA, SHOW_QUEUE, Told};
+use super::workload::{
+    COUPON, Fact, INTERVAL_MS, Log, MAX_ACTIVE, PER_INTERVAL, QUOTA, SHOW_QUEUE, Told,
+};
 use crate::history::{self, Call, Thing};
 use crate::support::resp::Reply;
 
@@ -27,13 +29,15 @@ pub(super) async fn watch(site: &Site<'_>, stop: &AtomicBool, wrong: &Mutex<Vec<
     const SCRIPT: &str = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) \
         local inside = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.0f', now), '+inf') \
         for _, user in ipairs(inside) do if redis.call('ZSCORE', KEYS[2], user) then return 1000000 end end return #inside";
-    let key =
-        |name: &str| site.stores.key(site.stores.partition_of(SHOW_QUEUE), &format!("q:{SHOW_QUEUE}:{name}"));
+    let key = |name: &str| {
+        site.stores.key(site.stores.partition_of(SHOW_QUEUE), &format!("q:{SHOW_QUEUE}:{name}"))
+    };
     let mut command = String::from("*5\r\n");
     for word in ["EVAL", SCRIPT, "2", &key("active"), &key("waiting")] {
         command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
     }
-    let ports = site.stores.several.as_ref().map_or(vec![site.stores.redis_port], |it| it.ports.clone());
+    let ports =
+        site.stores.several.as_ref().map_or(vec![site.stores.redis_port], |it| it.ports.clone());
     let look = async |port: u16| {
         let mut redis = BufReader::new(TcpStream::connect(("127.0.0.1", port)).await.ok()?);
         redis.get_mut().write_all(command.as_bytes()).await.ok()?;
@@ -50,7 +54,9 @@ pub(super) async fn watch(site: &Site<'_>, stop: &AtomicBool, wrong: &Mutex<Vec<
         if let Ok(Some(inside)) = timeout(Duration::from_secs(1), look(*port)).await {
             looks += 1;
             match inside {
-                1_000_000 => wrong.lock().unwrap().push("somebody was active and waited".to_owned()),
+                1_000_000 => {
+                    wrong.lock().unwrap().push("somebody was active and waited".to_owned())
+                }
                 more if more > MAX_ACTIVE => {
                     wrong.lock().unwrap().push(format!("{more} were active of {MAX_ACTIVE}"));
                 }
@@ -75,7 +81,8 @@ pub(super) async fn lost(site: &Site<'_>, facts: &[Told]) -> Vec<Told> {
             .fetch_all(&mut *mysql)
             .await
             .unwrap();
-    let entries: BTreeMap<Uuid, _> = entries.into_iter().map(|row| (row.0, (row.1, row.2, row.3))).collect();
+    let entries: BTreeMap<Uuid, _> =
+        entries.into_iter().map(|row| (row.0, (row.1, row.2, row.3))).collect();
     let payments: Vec<(Uuid, Uuid, Uuid, String)> =
         sqlx::query_as("SELECT id, reservation_id, user_id, status FROM payments")
             .fetch_all(&mut *mysql)
@@ -86,8 +93,10 @@ pub(super) async fn lost(site: &Site<'_>, facts: &[Told]) -> Vec<Told> {
     let reservations: Vec<(Uuid, String)> =
         sqlx::query_as("SELECT id, status FROM reservations").fetch_all(&mut *mysql).await.unwrap();
     let reservations: BTreeMap<Uuid, String> = reservations.into_iter().collect();
-    let issues: Vec<(Uuid, Uuid)> =
-        sqlx::query_as("SELECT id, user_id FROM coupon_issues").fetch_all(&mut *mysql).await.unwrap();
+    let issues: Vec<(Uuid, Uuid)> = sqlx::query_as("SELECT id, user_id FROM coupon_issues")
+        .fetch_all(&mut *mysql)
+        .await
+        .unwrap();
     let issues: BTreeMap<Uuid, Uuid> = issues.into_iter().collect();
     let claims: Vec<(Uuid, Uuid)> =
         sqlx::query_as("SELECT id, user_id FROM reward_claims WHERE status = 'success'")
@@ -186,7 +195,8 @@ pub(super) async fn limits(site: &Site<'_>, in_order: bool) -> Vec<String> {
         }
         last = *to;
         let since = when.timestamp_millis() - INTERVAL_MS;
-        let within = promotions[..=at].iter().rev().take_while(|it| it.3.timestamp_millis() > since);
+        let within =
+            promotions[..=at].iter().rev().take_while(|it| it.3.timestamp_millis() > since);
         let many: i64 = within.map(|it| i64::from(it.2)).sum();
         if many > PER_INTERVAL {
             wrong.push(format!("{many} were let in within {INTERVAL_MS} ms, of {PER_INTERVAL}"));
@@ -203,7 +213,8 @@ pub(super) async fn limits(site: &Site<'_>, in_order: bool) -> Vec<String> {
         Reply::Int(issued) => usize::try_from(issued).unwrap(),
         other => panic!("{other:?}"),
     };
-    let rows = usize::try_from(site.stores.count("SELECT COUNT(*) FROM coupon_issues").await).unwrap();
+    let rows =
+        usize::try_from(site.stores.count("SELECT COUNT(*) FROM coupon_issues").await).unwrap();
     if issued.max(rows) > QUOTA {
         wrong.push(format!("{issued} and {rows} are issued of {QUOTA}"));
     }

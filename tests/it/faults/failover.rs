@@ -14,10 +14,10 @@ use tokio::time::{sleep, timeout};
 use super::site::{Lane, Site};
 use super::strike::Fault;
 use super::workload::{self, Log, SHOW_QUEUE};
-use super::{SETTLED_WITHIN, check, furnish, seed, settle, unsettled};
+use super::{SETTLED_WITHIN, check, furnish, settle, unsettled};
 use crate::history::{Call, Op, Ret};
 use crate::support::servers::PARTITIONS;
-use crate::support::{Cluster, Sentinels};
+use crate::support::{Cluster, Sentinels, test_seed};
 
 /// What people have heard by a moment.
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +82,7 @@ async fn play(
     }
     let all = heard(&log);
     let report = format!(
-        "CHAOS_SEED={seed} {name}: {} ok, {} unknown in all; in the {:.1} s of it {ok} ok and {unknown} unknown; {} facts",
+        "USHER_TEST_SEED={seed} {name}: {} ok, {} unknown in all; in the {:.1} s of it {ok} ok and {unknown} unknown; {} facts",
         all.ok,
         all.unknown,
         took.as_secs_f64(),
@@ -139,7 +139,7 @@ async fn slots_move_and_a_primary_dies_under_load() {
             heard(log).unknown - before.unknown
         );
     };
-    play("a cluster", seed(), site, strike).await;
+    play("a cluster", test_seed(), site, strike).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -165,7 +165,7 @@ async fn sentinels_replace_a_primary_that_dies_and_one_that_sleeps_under_load() 
         sentinels.are_whole().await;
         served_again(log, Instant::now()).await;
     };
-    play("Sentinels", seed(), site, strike).await;
+    play("Sentinels", test_seed(), site, strike).await;
 }
 
 /// What may happen beside a failover, to instances and to MySQL. Nothing that asks Redis itself: nobody may be the primary then.
@@ -182,7 +182,7 @@ const BESIDE: [Fault; 6] = [
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chaos_among_several() {
     let rounds = std::env::var("CHAOS_ROUNDS").map_or(0, |text| text.parse::<u64>().unwrap() / 10);
-    let first = seed();
+    let first = test_seed();
     for round in 0..rounds {
         let seed = first.wrapping_add(round);
         let lane = Lane::open().await;
@@ -235,7 +235,9 @@ async fn strike_a_cluster(cluster: &Cluster, site: &Site<'_>, log: &Log, random:
                 0 => {
                     for at in 0..PARTITIONS {
                         let key = site.stores.key(at, "generation");
-                        cluster.move_slot(&key, Duration::from_millis(draws.random_range(0..60))).await;
+                        cluster
+                            .move_slot(&key, Duration::from_millis(draws.random_range(0..60)))
+                            .await;
                     }
                 }
                 1 => {
@@ -256,7 +258,12 @@ async fn strike_a_cluster(cluster: &Cluster, site: &Site<'_>, log: &Log, random:
     served_again(log, Instant::now()).await;
 }
 
-async fn strike_behind_sentinels(sentinels: &Sentinels, site: &Site<'_>, log: &Log, random: &mut SmallRng) {
+async fn strike_behind_sentinels(
+    sentinels: &Sentinels,
+    site: &Site<'_>,
+    log: &Log,
+    random: &mut SmallRng,
+) {
     let mut draws = SmallRng::seed_from_u64(random.random());
     let blows = async {
         for _ in 0..draws.random_range(1..=2) {

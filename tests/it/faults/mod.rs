@@ -1,7 +1,7 @@
 //! Faults on purpose, on real processes: people book, pay and collect on two instances while servers are killed, frozen, cut off, filled up and taken
 //! back, and afterwards everything that was promised must hold.
 //!
-//! A round draws everything from its seed but the machine's own timing. `make chaos` runs many: `CHAOS_ROUNDS` of them from `CHAOS_SEED` on, in
+//! A round draws everything from its seed but the machine's own timing. `make chaos` runs many: `CHAOS_ROUNDS` of them from `USHER_TEST_SEED` on, in
 //! `CHAOS_LANES` at once, each lane with servers of its own; a round that fails prints its seed.
 
 mod check;
@@ -21,7 +21,7 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use crate::coupon_payments::coupon;
-use crate::support::{Api, NIGHT, SHOW, eventually};
+use crate::support::{Api, NIGHT, SHOW, eventually, test_seed};
 use site::{Lane, Site};
 use strike::Fault;
 use workload::{BRIEF, BRIEF_NIGHT, COUPON, Log, REWARD};
@@ -50,8 +50,10 @@ impl Round {
 
     async fn play(&self, lane: &Lane) -> String {
         let mut random = SmallRng::seed_from_u64(self.seed ^ 1);
-        let dir = lane.dir.path().join(format!("redis-{}-{}", self.seed, uuid::Uuid::new_v4().simple()));
-        let small = self.faults.contains(&Fault::DiskFull).then(|| SmallDisk::mount(&dir)).flatten();
+        let dir =
+            lane.dir.path().join(format!("redis-{}-{}", self.seed, uuid::Uuid::new_v4().simple()));
+        let small =
+            self.faults.contains(&Fault::DiskFull).then(|| SmallDisk::mount(&dir)).flatten();
         let site = Box::pin(Site::open(lane, dir.clone(), 2)).await;
         Box::pin(furnish(&site)).await;
         let log = Arc::new(Log::default());
@@ -97,14 +99,17 @@ impl Round {
         if settled {
             Box::pin(self.check(&site, &log, &ended, &mut wrong)).await;
         } else {
-            wrong.push(format!("nothing had settled after {SETTLED_WITHIN:?}: {}", unsettled(&site).await));
+            wrong.push(format!(
+                "nothing had settled after {SETTLED_WITHIN:?}: {}",
+                unsettled(&site).await
+            ));
         }
         if looks == 0 {
             wrong.push("nobody watched the line".to_owned());
         }
         let count = |counter: &std::sync::atomic::AtomicUsize| counter.load(Ordering::Relaxed);
         let report = format!(
-            "CHAOS_SEED={} {:?}: {} ok, {} refused, {} unknown, {} facts in {:.1} s",
+            "USHER_TEST_SEED={} {:?}: {} ok, {} refused, {} unknown, {} facts in {:.1} s",
             self.seed,
             self.faults,
             count(&log.ok),
@@ -182,13 +187,13 @@ impl Drop for SmallDisk {
 
 /// A show with a narrow entrance, one whose holds lapse at once, a coupon and a reward.
 async fn furnish(site: &Site<'_>) {
-    let api = Api::new(site.seats.iter().map(|seat| seat.address.read().unwrap().clone()).collect());
+    let api =
+        Api::new(site.seats.iter().map(|seat| seat.address.read().unwrap().clone()).collect());
     let queue = json!({"promote_per_interval": workload::PER_INTERVAL, "interval_ms": workload::INTERVAL_MS, "max_active": workload::MAX_ACTIVE,
         "active_seconds": 4, "claim_seconds": 2, "restore_seconds": 1});
     api.put(&format!("/admin/queues/{SHOW}"), &queue).await.expect(200);
     let date = |id: &str| json!({"id": id, "starts_at": "2100-01-01T19:00:00.000Z", "sections": [{"name": "A", "from": 1, "to": workload::SEATS, "price": workload::PRICE}]});
-    let show =
-        json!({"title": "The show", "queue_id": SHOW, "max_seats_per_user": 100, "schedules": [date(NIGHT)]});
+    let show = json!({"title": "The show", "queue_id": SHOW, "max_seats_per_user": 100, "schedules": [date(NIGHT)]});
     api.put(&format!("/admin/concerts/{SHOW}"), &show).await.expect(200);
     let brief = json!({"title": "Brief", "queue_id": SHOW, "max_seats_per_user": 100, "hold_seconds": 1, "schedules": [date(BRIEF_NIGHT)]});
     api.put(&format!("/admin/concerts/{BRIEF}"), &brief).await.expect(200);
@@ -206,7 +211,10 @@ async fn furnish(site: &Site<'_>) {
             format!("/v1/rewards/{REWARD}"),
         ] {
             let api = api.only(at);
-            eventually(&path, || async { (api.get(&path).send().await.status == 200).then_some(()) }).await;
+            eventually(&path, || async {
+                (api.get(&path).send().await.status == 200).then_some(())
+            })
+            .await;
         }
     }
 }
@@ -226,7 +234,10 @@ async fn unsettled(site: &Site<'_>) -> String {
         match http.get(url).timeout(Duration::from_secs(3)).send().await {
             Ok(answer) if answer.status() == 200 => {}
             Ok(answer) => {
-                return format!("an instance is not ready: {}", answer.text().await.unwrap_or_default());
+                return format!(
+                    "an instance is not ready: {}",
+                    answer.text().await.unwrap_or_default()
+                );
             }
             Err(error) => return format!("an instance does not answer: {error}"),
         }
@@ -241,7 +252,8 @@ async fn unsettled(site: &Site<'_>) -> String {
             return format!("the outbox of {partition} is not written");
         }
     }
-    let settling = "SELECT COUNT(*) FROM recoveries WHERE laid_at IS NOT NULL AND settled_at IS NULL";
+    let settling =
+        "SELECT COUNT(*) FROM recoveries WHERE laid_at IS NOT NULL AND settled_at IS NULL";
     match site.stores.count(settling).await {
         0 => String::new(),
         more => format!("what crossed partitions is not settled after {more} recoveries"),
@@ -253,17 +265,12 @@ macro_rules! one_fault_each {
     ($($name:ident: $fault:ident),* $(,)?) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
-            let seed = seed();
+            let seed = test_seed();
             let round = Round { seed, faults: vec![Fault::$fault], long: Duration::from_millis(2_500) };
             let lane = Lane::open().await;
             eprintln!("{}", Box::pin(round.play(&lane)).await);
         }
     )*};
-}
-
-fn seed() -> u64 {
-    let seed = std::env::var("CHAOS_SEED").ok().and_then(|seed| seed.parse().ok());
-    seed.unwrap_or_else(|| rand::random::<u32>().into())
 }
 
 one_fault_each! {
@@ -293,11 +300,12 @@ one_fault_each! {
     every_payment_is_overdue: PaymentsOverdue,
 }
 
-/// Rounds drawn by chance. One in the suite; `make chaos` says how many.
+/// Random rounds: one in `make test`, many in `make chaos`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chaos() {
-    let number = |name: &str, usual: u64| std::env::var(name).map_or(usual, |text| text.parse().unwrap());
-    let (first, rounds, lanes) = (seed(), number("CHAOS_ROUNDS", 1), number("CHAOS_LANES", 1));
+    let number =
+        |name: &str, usual: u64| std::env::var(name).map_or(usual, |text| text.parse().unwrap());
+    let (first, rounds, lanes) = (test_seed(), number("CHAOS_ROUNDS", 1), number("CHAOS_LANES", 1));
     let play = async |nth: u64| {
         let lane = Lane::open().await;
         for round in (nth..rounds).step_by(usize::try_from(lanes).unwrap()) {

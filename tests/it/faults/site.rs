@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::RwLock;
 
 use tokio::sync::Mutex;
-use usher::dev::{Durability, PrivateMysql, PrivateRedis, TempDir};
+use usher::dev::{MysqlDurability, PrivateMysql, PrivateRedis, TempDir};
 
 use crate::support::servers::Several;
 use crate::support::{Process, Relays, Stores, signal};
@@ -19,14 +19,17 @@ pub(super) struct Lane {
 impl Lane {
     pub(super) async fn open() -> Self {
         let dir = TempDir::new("it-faults").unwrap();
-        let mysql = PrivateMysql::start(&dir.path().join("mysql"), Durability::Keep).await.unwrap();
+        let mysql =
+            PrivateMysql::start(&dir.path().join("mysql"), MysqlDurability::Keep).await.unwrap();
         Self { mysql_port: mysql.port(), mysql: Mutex::new(Some(mysql)), dir }
     }
 
     /// Starts it again where it was.
     pub(super) async fn start_mysql(&self, mysql: &mut Option<PrivateMysql>) {
         let dir = self.dir.path().join("mysql");
-        *mysql = Some(PrivateMysql::start_on(&dir, Durability::Keep, self.mysql_port).await.unwrap());
+        *mysql = Some(
+            PrivateMysql::start_on(&dir, MysqlDurability::Keep, self.mysql_port).await.unwrap(),
+        );
     }
 }
 
@@ -58,15 +61,18 @@ pub(super) struct Site<'a> {
 impl<'a> Site<'a> {
     /// So many instances on an empty Redis in `redis_dir` and a new database of the lane's.
     pub(super) async fn open(lane: &'a Lane, redis_dir: PathBuf, instances: usize) -> Self {
-        let redis = PrivateRedis::start(crate::support::servers::with_users(&redis_dir)).await.unwrap();
+        let redis =
+            PrivateRedis::start(crate::support::servers::with_users(&redis_dir)).await.unwrap();
         let stores = Stores::at(redis.port(), lane.mysql.lock().await.as_ref().unwrap()).await;
         Self::furnished(lane, Some(redis), redis_dir, stores, Vec::new(), instances).await
     }
 
     /// So many instances on Redis servers that somebody else looks after, each of which has a replica, and a new database of the lane's.
     pub(super) async fn among(lane: &'a Lane, several: Several, instances: usize) -> Self {
-        let more =
-            vec![("USHER_REDIS_URL", several.url.clone()), ("USHER_REDIS_WAIT_REPLICAS", "1".to_owned())];
+        let more = vec![
+            ("USHER_REDIS_URL", several.url.clone()),
+            ("USHER_REDIS_WAIT_REPLICAS", "1".to_owned()),
+        ];
         let stores = Stores::among(several, lane.mysql.lock().await.as_ref()).await;
         Self::furnished(lane, None, PathBuf::new(), stores, more, instances).await
     }
@@ -90,8 +96,8 @@ impl<'a> Site<'a> {
             more,
             last_words: std::sync::Mutex::default(),
         };
-        let started =
-            (0..instances).map(async |at| Process::start_with(&site.stores, &site.settings(at)).await);
+        let started = (0..instances)
+            .map(async |at| Process::start_with(&site.stores, &site.settings(at)).await);
         for process in futures::future::join_all(started.collect::<Vec<_>>()).await {
             let address = RwLock::new([process.public.clone(), process.admin.clone()]);
             site.seats.push(Seat { process: Mutex::new(Some(process)), address });
@@ -127,7 +133,12 @@ impl<'a> Site<'a> {
     }
 
     /// Starts one that is to die at a fail point, perhaps before it is ready.
-    pub(super) async fn start_doomed(&self, at: usize, process: &mut Option<Process>, point: String) {
+    pub(super) async fn start_doomed(
+        &self,
+        at: usize,
+        process: &mut Option<Process>,
+        point: String,
+    ) {
         let settings = [self.settings(at), vec![("FAILPOINTS", point)]].concat();
         *process = Some(Process::spawn(&self.stores, &settings).await);
         self.moved(at, process);
@@ -135,22 +146,27 @@ impl<'a> Site<'a> {
 
     fn moved(&self, at: usize, process: &Option<Process>) {
         if let Some(process) = process {
-            *self.seats[at].address.write().unwrap() = [process.public.clone(), process.admin.clone()];
+            *self.seats[at].address.write().unwrap() =
+                [process.public.clone(), process.admin.clone()];
         }
     }
 
     /// Starts it again where it was, with whatever is in its directory now.
     pub(super) async fn start_redis(&self, redis: &mut Option<PrivateRedis>) {
-        *redis = Some(PrivateRedis::start_on(&self.redis_dir, self.stores.redis_port).await.unwrap());
+        *redis =
+            Some(PrivateRedis::start_on(&self.redis_dir, self.stores.redis_port).await.unwrap());
     }
 
     /// The append-only file that Redis writes to now.
     pub(super) fn aof(&self) -> PathBuf {
         let dir = self.redis_dir.join("appendonlydir");
-        let files = std::fs::read_dir(&dir).map(|files| files.map(|file| file.unwrap().path()).collect());
-        let mut files: Vec<PathBuf> = files.unwrap_or_else(|_| vec![self.redis_dir.join("appendonly.aof")]);
-        files
-            .retain(|file| file.to_string_lossy().ends_with(".incr.aof") || file.ends_with("appendonly.aof"));
+        let files =
+            std::fs::read_dir(&dir).map(|files| files.map(|file| file.unwrap().path()).collect());
+        let mut files: Vec<PathBuf> =
+            files.unwrap_or_else(|_| vec![self.redis_dir.join("appendonly.aof")]);
+        files.retain(|file| {
+            file.to_string_lossy().ends_with(".incr.aof") || file.ends_with("appendonly.aof")
+        });
         files.sort();
         files.pop().unwrap()
     }

@@ -127,7 +127,11 @@ impl Fault {
     pub(super) fn takes_back(self) -> bool {
         matches!(
             self,
-            Self::RedisKilled | Self::AofTailCut | Self::RedisEmptied | Self::OlderAof | Self::LaggingReplica
+            Self::RedisKilled
+                | Self::AofTailCut
+                | Self::RedisEmptied
+                | Self::OlderAof
+                | Self::LaggingReplica
         )
     }
 
@@ -206,10 +210,15 @@ impl Fault {
                 // Longer than the writer waits for a lock, now and then.
                 let mut tx = site.stores.mysql.begin().await.unwrap();
                 // The writer may win a deadlock over it; then nothing is locked, and it tries again.
-                while sqlx::query("SELECT user_id FROM wallets FOR UPDATE").execute(&mut *tx).await.is_err() {
+                while sqlx::query("SELECT user_id FROM wallets FOR UPDATE")
+                    .execute(&mut *tx)
+                    .await
+                    .is_err()
+                {
                     tx = site.stores.mysql.begin().await.unwrap();
                 }
-                let long = if random.random_bool(0.2) { Duration::from_secs(5) } else { Duration::ZERO };
+                let long =
+                    if random.random_bool(0.2) { Duration::from_secs(5) } else { Duration::ZERO };
                 sleep(pause + long).await;
                 tx.rollback().await.unwrap();
             }
@@ -236,7 +245,12 @@ impl Fault {
                 let aof = site.aof();
                 let length = std::fs::metadata(&aof).unwrap().len();
                 let cut = random.random_range(1..=20_000).min(length);
-                std::fs::File::options().write(true).open(&aof).unwrap().set_len(length - cut).unwrap();
+                std::fs::File::options()
+                    .write(true)
+                    .open(&aof)
+                    .unwrap()
+                    .set_len(length - cut)
+                    .unwrap();
                 site.start_redis(&mut redis).await;
             }
             Self::RedisEmptied => {
@@ -346,7 +360,8 @@ impl Fault {
         std::fs::create_dir(site.redis_dir.join("appendonlydir")).unwrap();
         for file in std::fs::read_dir(dir.join("appendonlydir")).unwrap() {
             let file = file.unwrap();
-            std::fs::copy(file.path(), site.redis_dir.join("appendonlydir").join(file.file_name())).unwrap();
+            std::fs::copy(file.path(), site.redis_dir.join("appendonlydir").join(file.file_name()))
+                .unwrap();
         }
         site.start_redis(redis).await;
     }

@@ -146,7 +146,11 @@ impl Person<'_> {
         };
         counter.fetch_add(1, Ordering::Relaxed);
         if let Some((status @ (500..=502 | 504..), body)) = &heard {
-            self.log.wrong.lock().unwrap().push(format!("{method} {path} was answered by {status} {body}"));
+            self.log
+                .wrong
+                .lock()
+                .unwrap()
+                .push(format!("{method} {path} was answered by {status} {body}"));
         }
         heard
     }
@@ -158,8 +162,8 @@ impl Person<'_> {
         all.push(("idempotency-key", &key));
         let began = Instant::now();
         let twins = if self.random.random_bool(0.25) { self.site.seats.len() } else { 0 };
-        let twins =
-            (0..twins).map(|at| tokio::spawn(answer(self.request(at, Method::POST, path, &all, body))));
+        let twins = (0..twins)
+            .map(|at| tokio::spawn(answer(self.request(at, Method::POST, path, &all, body))));
         let twins: Vec<_> = twins.collect();
         let heard = self.until_known(path, &all, body).await;
         let mut more = Vec::new();
@@ -182,7 +186,12 @@ impl Person<'_> {
         }
     }
 
-    async fn until_known(&mut self, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Heard {
+    async fn until_known(
+        &mut self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Heard {
         let mut heard = None;
         for _ in 0..12 {
             heard = self.call(Method::POST, path, headers, body).await;
@@ -250,7 +259,9 @@ impl Person<'_> {
         while self.going() && left > 0 {
             left -= 1;
             let (began, amount) = (Instant::now(), self.random.random_range(1..=900));
-            let told = |heard: Option<Result<i64, ()>>| heard.map(|it| it.map_or(Ret::Refused, Ret::Balance));
+            let told = |heard: Option<Result<i64, ()>>| {
+                heard.map(|it| it.map_or(Ret::Refused, Ret::Balance))
+            };
             match self.random.random_range(0..3) {
                 0 => {
                     let heard = self.entry("charge", amount).await;
@@ -262,9 +273,15 @@ impl Person<'_> {
                 }
                 _ => {
                     let user = self.user.clone();
-                    let heard = self.call(Method::GET, "/v1/wallet", &[("usher-user", &user)], None).await;
+                    let heard =
+                        self.call(Method::GET, "/v1/wallet", &[("usher-user", &user)], None).await;
                     if let Some((200, body)) = heard {
-                        self.note(thing, Op::Read, began, body["balance"].as_i64().map(Ret::Balance));
+                        self.note(
+                            thing,
+                            Op::Read,
+                            began,
+                            body["balance"].as_i64().map(Ret::Balance),
+                        );
                     }
                 }
             }
@@ -277,13 +294,15 @@ impl Person<'_> {
         while self.going() {
             let user = self.user.clone();
             let who = [("usher-user", user.as_str())];
-            let heard = self.call(Method::POST, &format!("/v1/coupons/{COUPON}/issues"), &who, None).await;
+            let heard =
+                self.call(Method::POST, &format!("/v1/coupons/{COUPON}/issues"), &who, None).await;
             if let Some((200 | 201, body)) = heard
                 && let Some(id) = body["id"].as_str()
             {
                 self.fact(Fact::Issue { id: id.to_owned(), user: user.clone() });
             }
-            let heard = self.call(Method::POST, &format!("/v1/rewards/{REWARD}/claims"), &who, None).await;
+            let heard =
+                self.call(Method::POST, &format!("/v1/rewards/{REWARD}/claims"), &who, None).await;
             if let Some((201, body)) = heard
                 && let Some(id) = body["id"].as_str()
             {
@@ -297,7 +316,8 @@ impl Person<'_> {
     async fn enter(&mut self) -> Option<String> {
         let user = self.user.clone();
         let path = format!("/v1/queues/{SHOW}/tokens");
-        let (status, ticket) = self.call(Method::POST, &path, &[("usher-user", &user)], None).await?;
+        let (status, ticket) =
+            self.call(Method::POST, &path, &[("usher-user", &user)], None).await?;
         if ![200, 201].contains(&status) {
             return None;
         }
@@ -305,8 +325,9 @@ impl Person<'_> {
         let mut active = ticket["status"] == "active";
         while self.going() && !active {
             self.rest(60).await;
-            let (status, ticket) =
-                self.call(Method::GET, &format!("{path}/me"), &[("queue-token", &token)], None).await?;
+            let (status, ticket) = self
+                .call(Method::GET, &format!("{path}/me"), &[("queue-token", &token)], None)
+                .await?;
             if status == 410 {
                 return None;
             }
@@ -347,7 +368,9 @@ impl Person<'_> {
         let (seat, me, user) = (Thing::Seat(number), self.number, self.user.clone());
         let began = Instant::now();
         let body = json!({"schedule_id": schedule, "seats": [number]});
-        let heard = self.call(Method::POST, "/v1/reservations", &[("queue-token", token)], Some(&body)).await;
+        let heard = self
+            .call(Method::POST, "/v1/reservations", &[("queue-token", token)], Some(&body))
+            .await;
         let ret = match &heard {
             Some((201, _)) => Some(Ret::Done),
             Some((409, _)) => Some(Ret::Refused),
@@ -441,7 +464,17 @@ pub(super) async fn live(site: &Site<'_>, log: Arc<Log>, stop: Arc<AtomicBool>, 
         number += 1;
         let random = SmallRng::seed_from_u64(seed.wrapping_add(number as u64));
         let (http, log, stop) = (http.clone(), log.clone(), stop.clone());
-        Person { site, http, log, stop, random, user, number, asked: Instant::now(), durable: false }
+        Person {
+            site,
+            http,
+            log,
+            stop,
+            random,
+            user,
+            number,
+            asked: Instant::now(),
+            durable: false,
+        }
     };
     let mut people: Vec<futures::future::BoxFuture<'_, ()>> = Vec::new();
     for _ in 0..BOOKERS {

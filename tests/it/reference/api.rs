@@ -25,7 +25,8 @@ pub(super) fn page() -> String {
     let mut schemas = BTreeMap::new();
     for (title, document) in documents {
         let document = serde_json::to_value(document).unwrap();
-        write!(page, "\n## {title}\n\n| call | who | takes | answers |\n|:--|:--|:--|:--|\n").unwrap();
+        write!(page, "\n## {title}\n\n| call | who | takes | answers |\n|:--|:--|:--|:--|\n")
+            .unwrap();
         for (path, item) in document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
                 page.push_str(&row(&method.to_uppercase(), path, operation));
@@ -65,8 +66,11 @@ fn row(method: &str, path: &str, operation: &Value) -> String {
     if !body.is_null() {
         takes.push(kind(body));
     }
-    let answers =
-        operation["responses"].as_object().unwrap().iter().filter(|(status, _)| *status != "default");
+    let answers = operation["responses"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(status, _)| *status != "default");
     let answers = answers.map(|(status, answer)| {
         let gives = answer["content"].as_object().and_then(|content| content.iter().next());
         let mut line = status.clone();
@@ -83,7 +87,11 @@ fn row(method: &str, path: &str, operation: &Value) -> String {
     });
     let answers = answers.collect::<Vec<_>>().join("; ");
     let about = cell(text(&operation["summary"]));
-    format!("| `{method} {path}`<br>{about} | {who} | {} | {} |\n", takes.join(", "), cell(&answers))
+    format!(
+        "| `{method} {path}`<br>{about} | {who} | {} | {} |\n",
+        takes.join(", "),
+        cell(&answers)
+    )
 }
 
 /// The type of a value, with a link where it has a name.
@@ -101,7 +109,11 @@ fn kind(schema: &Value) -> String {
         return format!("list of {}", kind(&schema["items"]));
     }
     if let Some(values) = schema["enum"].as_array() {
-        return values.iter().map(|value| format!("`{}`", text(value))).collect::<Vec<_>>().join(", ");
+        return values
+            .iter()
+            .map(|value| format!("`{}`", text(value)))
+            .collect::<Vec<_>>()
+            .join(", ");
     }
     let word = match &schema["type"] {
         Value::String(word) => word.as_str(),
@@ -120,7 +132,9 @@ fn may_lack(schema: &Value) -> bool {
     let lists_null =
         |words: &Value| words.as_array().is_some_and(|words| words.iter().any(|it| it == "null"));
     let option_null = |options: &Value| {
-        options.as_array().is_some_and(|options| options.iter().any(|option| option["type"] == "null"))
+        options
+            .as_array()
+            .is_some_and(|options| options.iter().any(|option| option["type"] == "null"))
     };
     lists_null(&schema["type"]) || option_null(&schema["oneOf"]) || option_null(&schema["anyOf"])
 }
@@ -157,8 +171,13 @@ fn section(name: &str, schema: &Value) -> String {
     for (field, schema) in fields {
         let mark = if may_lack(schema) || !required.contains(&field.as_str()) { "?" } else { "" };
         let about = cell(text(&schema["description"]));
-        writeln!(section, "| `{field}`{mark} | {}{} | {about} |", cell(&kind(schema)), cell(&bounds(schema)))
-            .unwrap();
+        writeln!(
+            section,
+            "| `{field}`{mark} | {}{} | {about} |",
+            cell(&kind(schema)),
+            cell(&bounds(schema))
+        )
+        .unwrap();
     }
     section
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use usher::telemetry::{Kind, Metric};
+use usher::telemetry::{Metric, MetricKind};
 
 use super::cell;
 
@@ -16,18 +16,21 @@ Dashboards: [grafana/dashboards](../../grafana/dashboards); rules: [grafana/prom
 
 pub(super) fn page() -> String {
     let mut page = INTRODUCTION.to_owned();
-    for (kind, title) in
-        [(Kind::Counter, "Counters"), (Kind::Gauge, "Gauges"), (Kind::Histogram, "Histograms")]
-    {
+    for (kind, title) in [
+        (MetricKind::Counter, "Counters"),
+        (MetricKind::Gauge, "Gauges"),
+        (MetricKind::Histogram, "Histograms"),
+    ] {
         write!(page, "\n## {title}\n\n| name | labels | |\n|:--|:--|:--|\n").unwrap();
         for metric in Metric::ALL.iter().copied().filter(|metric| metric.kind() == kind) {
             let labels: Vec<_> = metric.labels().iter().map(|label| format!("`{label}`")).collect();
             let mut about = metric.description().to_owned();
-            if kind == Kind::Histogram {
+            if kind == MetricKind::Histogram {
                 let buckets: Vec<_> = metric.buckets().iter().map(ToString::to_string).collect();
                 write!(about, " Up to {}.", buckets.join(", ")).unwrap();
             }
-            writeln!(page, "| `{}` | {} | {} |", metric.name(), labels.join(", "), cell(&about)).unwrap();
+            writeln!(page, "| `{}` | {} | {} |", metric.name(), labels.join(", "), cell(&about))
+                .unwrap();
         }
     }
     page

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use clap::{Arg, Command, CommandFactory};
-use usher::cli::Cli;
+use usher::cli::CommandLine;
 
 use super::cell;
 
@@ -39,7 +39,11 @@ fn help(argument: &Arg) -> (String, Option<String>) {
 }
 
 fn value(argument: &Arg) -> String {
-    argument.get_value_names().and_then(|names| names.first()).map(ToString::to_string).unwrap_or_default()
+    argument
+        .get_value_names()
+        .and_then(|names| names.first())
+        .map(ToString::to_string)
+        .unwrap_or_default()
 }
 
 /// `--flag VALUE` or `VALUE`, as a command takes it.
@@ -53,7 +57,7 @@ fn usage(argument: &Arg) -> String {
 }
 
 pub(super) fn page() -> String {
-    let root = Cli::command();
+    let root = CommandLine::command();
     let mut all = Vec::new();
     commands(&root, "usher", &mut all);
     let mut page = INTRODUCTION.to_owned();
@@ -64,18 +68,21 @@ pub(super) fn page() -> String {
     let mut known = Vec::new();
     let mut rows = |page: &mut String, command: &Command| {
         for argument in command.get_arguments() {
-            let Some(name) = variable(argument).filter(|name| !known.contains(&(*name).to_owned())) else {
+            let Some(name) = variable(argument).filter(|name| !known.contains(&(*name).to_owned()))
+            else {
                 continue;
             };
             known.push(name.to_owned());
             let (help, default) = help(argument);
             let default = default.map_or_else(|| "–".to_owned(), |default| format!("`{default}`"));
-            let (flag, value, help) = (argument.get_long().unwrap(), cell(&value(argument)), cell(&help));
+            let (flag, value, help) =
+                (argument.get_long().unwrap(), cell(&value(argument)), cell(&help));
             writeln!(page, "| `{name}`, `--{flag}` | {value} | {default} | {help} |").unwrap();
         }
     };
     rows(&mut page, serve);
-    write!(page, "\n## `usher dev`\n\nThe listeners and bounds of `usher serve`, and:\n{heads}").unwrap();
+    write!(page, "\n## `usher dev`\n\nThe listeners and bounds of `usher serve`, and:\n{heads}")
+        .unwrap();
     rows(&mut page, find("usher dev"));
     write!(page, "\n## Other commands, and all of them\n{heads}").unwrap();
     for (path, command) in &all {
@@ -84,24 +91,32 @@ pub(super) fn page() -> String {
         }
     }
     rows(&mut page, &root);
-    page.push_str("| `RUST_LOG` | FILTER | `info` | Levels of the log, as in `usher=debug,info` |\n");
+    page.push_str(
+        "| `RUST_LOG` | FILTER | `info` | Levels of the log, as in `usher=debug,info` |\n",
+    );
     page.push_str("\n## Commands\n\n| command | takes the settings | |\n|:--|:--|:--|\n");
     for (path, command) in &all {
-        let own: Vec<_> =
-            command.get_arguments().filter(|it| variable(it).is_none() && it.get_id() != "help").collect();
-        let line = own.iter().fold(path.clone(), |line, argument| format!("{line} {}", usage(argument)));
+        let own: Vec<_> = command
+            .get_arguments()
+            .filter(|it| variable(it).is_none() && it.get_id() != "help")
+            .collect();
+        let line =
+            own.iter().fold(path.clone(), |line, argument| format!("{line} {}", usage(argument)));
         let names: Vec<_> = command.get_arguments().filter_map(variable).collect();
         let settings = match names.as_slice() {
             [] => "none".to_owned(),
             names if names.len() < 4 => {
                 names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
             }
-            names if names.contains(&"USHER_DATA_DIR") => "listeners, bounds, `USHER_DATA_DIR`".to_owned(),
+            names if names.contains(&"USHER_DATA_DIR") => {
+                "listeners, bounds, `USHER_DATA_DIR`".to_owned()
+            }
             names if names.contains(&"USHER_LISTEN") => "all of `usher serve`".to_owned(),
             _ => "Redis and MySQL".to_owned(),
         };
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-        let own = own.iter().filter_map(|it| Some(format!("`--{}`: {}", it.get_long()?, it.get_help()?)));
+        let own =
+            own.iter().filter_map(|it| Some(format!("`--{}`: {}", it.get_long()?, it.get_help()?)));
         let about = own.fold(about, |about, own| format!("{about}. {own}"));
         writeln!(page, "| `{}` | {settings} | {} |", cell(&line), cell(&about)).unwrap();
     }

@@ -98,7 +98,9 @@ fn every_documented_route_has_a_row() {
     let routes = documented_routes();
     let bare: Vec<_> = routes.difference(&rows).collect();
     assert!(bare.is_empty(), "routes of which nobody says who may call them: {bare:?}");
-    let gone: Vec<_> =
-        rows.difference(&routes).filter(|(_, path)| !rows::UNDOCUMENTED.contains(&path.as_str())).collect();
+    let gone: Vec<_> = rows
+        .difference(&routes)
+        .filter(|(_, path)| !rows::UNDOCUMENTED.contains(&path.as_str()))
+        .collect();
     assert!(gone.is_empty(), "rows of routes that are neither documented nor known: {gone:?}");
 }

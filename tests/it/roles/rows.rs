@@ -57,9 +57,13 @@ impl Row {
     }
 
     /// What is sent beside the credentials.
-    fn sending(mut self, more: impl Fn(&Stage, &Case, Role, Call) -> Call + Send + Sync + 'static) -> Self {
+    fn sending(
+        mut self,
+        more: impl Fn(&Stage, &Case, Role, Call) -> Call + Send + Sync + 'static,
+    ) -> Self {
         let call = self.call;
-        self.call = Box::new(move |stage, case, role| more(stage, case, role, call(stage, case, role)));
+        self.call =
+            Box::new(move |stage, case, role| more(stage, case, role, call(stage, case, role)));
         self
     }
 
@@ -92,8 +96,9 @@ fn path(template: &str, case: &Case) -> String {
 
 fn row(method: Method, template: &'static str, token: bool, answers: [&'static str; 6]) -> Row {
     let called = method.clone();
-    let call: Ask =
-        Box::new(move |stage, case, role| stage.public(case, role, token, &called, &path(template, case)));
+    let call: Ask = Box::new(move |stage, case, role| {
+        stage.public(case, role, token, &called, &path(template, case))
+    });
     Row { method, template, note: "", needs: Needs::Held, call, answers }
 }
 
@@ -136,7 +141,8 @@ fn admin(method: Method, template: &'static str) -> Row {
             let path = match method {
                 Method::PUT => {
                     let place = template.find('{').unwrap();
-                    let own = if template.contains("{user}") { &case.user.user } else { &case.name };
+                    let own =
+                        if template.contains("{user}") { &case.user.user } else { &case.name };
                     let rest = template[place..].split_once('}').unwrap().1;
                     format!("{}{own}{rest}", &template[..place])
                 }
@@ -167,10 +173,15 @@ fn public() -> Vec<Row> {
         json!({"reservation_id": mine, "coupon_issue_id": case.issue})
     };
     let payment = |other| {
-        row(M::POST, "/v1/payments", true, [NO_TOKEN, "201", other, WRONG_USER, "201", UNKNOWN]).keyed()
+        row(M::POST, "/v1/payments", true, [NO_TOKEN, "201", other, WRONG_USER, "201", UNKNOWN])
+            .keyed()
     };
-    let mut check =
-        row(M::GET, "/v1/queues/{queue}/check", true, ["401 `not_admitted`", "204", "204", "", "204", "204"]);
+    let mut check = row(
+        M::GET,
+        "/v1/queues/{queue}/check",
+        true,
+        ["401 `not_admitted`", "204", "204", "", "204", "204"],
+    );
     check.answers[3] = "204";
     let mut charge = own(M::POST, "/v1/wallet/charges", "403 `forbidden`").keyed().json(amount);
     charge.answers[4] = "201";
@@ -196,7 +207,9 @@ fn public() -> Vec<Row> {
         owner_by_token(M::DELETE, "/v1/reservations/{id}", "204"),
         owner(M::POST, "/v1/reservations/{id}/cancel", "200").bought().keyed(),
         payment(NOT_FOUND).json(pays),
-        payment("422 `coupon_not_applicable`").json(pays_with_coupon).note_is("with the user's coupon"),
+        payment("422 `coupon_not_applicable`")
+            .json(pays_with_coupon)
+            .note_is("with the user's coupon"),
         owner(M::GET, "/v1/payments/{id}", "200").bought(),
         owner_by_token(M::GET, "/v1/payments/{id}", "200").bought(),
         own(M::GET, "/v1/wallet", "200"),
@@ -242,15 +255,17 @@ fn beside() -> Vec<Row> {
     let everybody = |template, asks_admin: bool, status: &'static str| {
         let mut row = open(template, status);
         if asks_admin {
-            row.call =
-                Box::new(move |stage, case, role| stage.admin(case, role, &M::GET, &path(template, case)));
+            row.call = Box::new(move |stage, case, role| {
+                stage.admin(case, role, &M::GET, &path(template, case))
+            });
             row.note = "(admin listener)";
         }
         row
     };
-    let mut rows: Vec<Row> = ["/", "/docs/", "/openapi.json", "/healthz", "/readyz", "/waiting/{queue}"]
-        .map(|template| everybody(template, false, "200"))
-        .into();
+    let mut rows: Vec<Row> =
+        ["/", "/docs/", "/openapi.json", "/healthz", "/readyz", "/waiting/{queue}"]
+            .map(|template| everybody(template, false, "200"))
+            .into();
     rows.push(own(M::POST, "/waiting/{queue}/place", "200"));
     rows.extend(
         ["/", "/openapi.json", "/healthz", "/readyz", "/metrics"]

@@ -84,7 +84,8 @@ pub(super) struct Case {
 impl Case {
     /// What nobody else may be told.
     pub(super) fn secrets(&self) -> impl Iterator<Item = &str> {
-        let all = [&self.user.user, &self.user.token, &self.reservation, &self.payment, &self.issue];
+        let all =
+            [&self.user.user, &self.user.token, &self.reservation, &self.payment, &self.issue];
         all.into_iter().map(String::as_str).filter(|secret| !secret.is_empty())
     }
 }
@@ -175,7 +176,14 @@ impl Stage {
     }
 
     /// A request to the public listener with what the role has to show. `token` tells whether a queue token is among it.
-    pub(super) fn public(&self, case: &Case, role: Role, token: bool, method: &Method, path: &str) -> Call {
+    pub(super) fn public(
+        &self,
+        case: &Case,
+        role: Role,
+        token: bool,
+        method: &Method,
+        path: &str,
+    ) -> Call {
         let call = identified(self.strict.call(method.clone(), path), case, role);
         match role {
             _ if !token => call,

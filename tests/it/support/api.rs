@@ -75,7 +75,8 @@ impl Api {
 
     /// A request to the admin listener, with its key.
     pub(crate) fn admin_call(&self, method: Method, path: &str) -> Call {
-        self.keyless_admin_call(method, path).header("authorization", &format!("Bearer {ADMIN_KEY}"))
+        self.keyless_admin_call(method, path)
+            .header("authorization", &format!("Bearer {ADMIN_KEY}"))
     }
 
     /// A request to the admin listener without the key.
@@ -162,7 +163,12 @@ impl Api {
 
     /// Puts money into a wallet under a key.
     pub(crate) async fn charge_as(&self, user: &str, amount: i64, key: &str) -> Answer {
-        self.post("/v1/wallet/charges").user(user).key(key).json(&json!({"amount": amount})).send().await
+        self.post("/v1/wallet/charges")
+            .user(user)
+            .key(key)
+            .json(&json!({"amount": amount}))
+            .send()
+            .await
     }
 
     /// What a wallet holds.
@@ -183,7 +189,12 @@ impl Api {
 
     /// The seats of a schedule as `[status of seat 1, …]`.
     pub(crate) async fn seats(&self, token: &str, schedule: &str) -> Vec<String> {
-        let map = self.get(&format!("/v1/schedules/{schedule}/seats")).token(token).send().await.expect(200);
+        let map = self
+            .get(&format!("/v1/schedules/{schedule}/seats"))
+            .token(token)
+            .send()
+            .await
+            .expect(200);
         let items = map["items"].as_array().unwrap();
         items.iter().map(|seat| seat["status"].as_str().unwrap().to_owned()).collect()
     }
@@ -228,7 +239,8 @@ impl Call {
     pub(crate) async fn send_head(self) -> Answer {
         let response = self.0.send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let kind = headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let kind =
+            headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let text = if kind.starts_with("text/event-stream") {
             String::new()
         } else {
@@ -253,7 +265,10 @@ impl Answer {
     #[track_caller]
     pub(crate) fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text);
-        assert!(self.headers.contains_key("x-request-id"), "every answer bears a request id: {self:?}");
+        assert!(
+            self.headers.contains_key("x-request-id"),
+            "every answer bears a request id: {self:?}"
+        );
         self.body.clone()
     }
 
@@ -281,12 +296,21 @@ impl Answer {
             (self.status == status, format!("the status is not {status}")),
             (self.body["code"] == code, format!("the code is not {code}")),
             (self.body["status"] == status, "the member `status` is another".into()),
-            (self.body["type"] == format!("urn:usher:problem:{code}"), "the type is another".into()),
+            (
+                self.body["type"] == format!("urn:usher:problem:{code}"),
+                "the type is another".into(),
+            ),
             (says_more("title") && says_more("detail"), "title or detail is missing".into()),
-            (self.header("content-type") == Some("application/problem+json"), "the media type".into()),
+            (
+                self.header("content-type") == Some("application/problem+json"),
+                "the media type".into(),
+            ),
             (self.header("cache-control") == Some("no-store"), "it may be cached".into()),
             (self.headers.contains_key("x-request-id"), "no request id".into()),
-            (retry_after.is_some_and(|s| s >= 1) || !matches!(status, 429 | 503), "no Retry-After".into()),
+            (
+                retry_after.is_some_and(|s| s >= 1) || !matches!(status, 429 | 503),
+                "no Retry-After".into(),
+            ),
         ] {
             if !holds {
                 return Err(what);

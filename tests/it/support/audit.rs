@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sqlx::FromRow;
-use usher::partition::Partitions;
+use usher::partition::PartitionCount;
 use usher::payment::Payment;
-use usher::recovery::audit::{Report, audit};
-use usher::redis::{Keys, Reach, Redis, Settings};
+use usher::recovery::audit::{AuditReport, audit};
+use usher::redis::{KeyBuilder, RedisClient, RedisClientSettings, ReplicationRequirement};
 use usher::seats::Reservation;
 use uuid::Uuid;
 
@@ -143,16 +143,16 @@ impl Stores {
     }
 
     /// What `usher audit` finds. It shares no code with this audit, so each holds the other to its word.
-    pub(crate) async fn audit_command(&self, patience: Duration) -> Report {
-        let keys = Keys::new(&self.prefix, Partitions::new(PARTITIONS).unwrap());
-        let settings = Settings {
+    pub(crate) async fn audit_command(&self, patience: Duration) -> AuditReport {
+        let keys = KeyBuilder::new(&self.prefix, PartitionCount::new(PARTITIONS).unwrap());
+        let settings = RedisClientSettings {
             ca_file: None,
             url: self.redis_url().into(),
             command_timeout: Duration::from_secs(5),
             may_forget: false,
-            reach: Reach::default(),
+            reach: ReplicationRequirement::default(),
         };
-        let redis = Redis::connect(&settings, keys).await.unwrap();
+        let redis = RedisClient::connect(&settings, keys).await.unwrap();
         let report = Box::pin(audit(&redis, &self.mysql, patience, &|_, _, _| ())).await.unwrap();
         redis.close().await;
         report
@@ -175,11 +175,12 @@ impl Stores {
             }
         }
         for reservation in facts.reservations.values().filter(|it| it.status == "confirmed") {
-            let seats: Vec<u32> = serde_json::from_str::<Vec<serde_json::Value>>(&reservation.seats)
-                .unwrap()
-                .iter()
-                .map(|seat| u32::try_from(seat["number"].as_u64().unwrap()).unwrap())
-                .collect();
+            let seats: Vec<u32> =
+                serde_json::from_str::<Vec<serde_json::Value>>(&reservation.seats)
+                    .unwrap()
+                    .iter()
+                    .map(|seat| u32::try_from(seat["number"].as_u64().unwrap()).unwrap())
+                    .collect();
             let mut owns = owned.remove(&reservation.id).unwrap_or_default();
             owns.sort_unstable();
             let mut seats = seats;
@@ -201,7 +202,8 @@ impl Stores {
         .fetch_all(&self.mysql)
         .await
         .unwrap();
-        let (mut balances, mut spent) = (BTreeMap::<Uuid, i64>::new(), BTreeMap::<Uuid, i64>::new());
+        let (mut balances, mut spent) =
+            (BTreeMap::<Uuid, i64>::new(), BTreeMap::<Uuid, i64>::new());
         for entry in &entries {
             let change = match entry.kind.as_str() {
                 "charge" | "refund" | "reward" => entry.amount,
@@ -233,7 +235,8 @@ impl Stores {
                 .fetch_all(&self.mysql)
                 .await
                 .unwrap();
-        let checkpoints: Vec<i64> = checkpoints.into_iter().map(|n| i64::try_from(n).unwrap()).collect();
+        let checkpoints: Vec<i64> =
+            checkpoints.into_iter().map(|n| i64::try_from(n).unwrap()).collect();
         if self.sequences().await != sequences {
             return None;
         }
@@ -266,7 +269,10 @@ impl Stores {
             for (number, value) in redis.hash(&key).await {
                 if &value[16..] == b"s" {
                     let number = String::from_utf8(number).unwrap().parse().unwrap();
-                    facts.sold.insert((schedule.clone(), number), Uuid::from_slice(&value[..16]).unwrap());
+                    facts.sold.insert(
+                        (schedule.clone(), number),
+                        Uuid::from_slice(&value[..16]).unwrap(),
+                    );
                 }
             }
         }
@@ -274,8 +280,10 @@ impl Stores {
     }
 
     async fn facts_of_mysql(&self) -> Facts {
-        let wallets: Vec<(Uuid, i64)> =
-            sqlx::query_as("SELECT user_id, balance FROM wallets").fetch_all(&self.mysql).await.unwrap();
+        let wallets: Vec<(Uuid, i64)> = sqlx::query_as("SELECT user_id, balance FROM wallets")
+            .fetch_all(&self.mysql)
+            .await
+            .unwrap();
         let payments: Vec<PaymentFact> = sqlx::query_as(
             "SELECT id, reservation_id, user_id, queue_id, amount, discount, status, attempt, balance_after FROM payments",
         )
@@ -288,11 +296,12 @@ impl Stores {
         .fetch_all(&self.mysql)
         .await
         .unwrap();
-        let sold: Vec<(String, u32, Uuid)> =
-            sqlx::query_as("SELECT schedule_id, seat_number, reservation_id FROM reservation_seats")
-                .fetch_all(&self.mysql)
-                .await
-                .unwrap();
+        let sold: Vec<(String, u32, Uuid)> = sqlx::query_as(
+            "SELECT schedule_id, seat_number, reservation_id FROM reservation_seats",
+        )
+        .fetch_all(&self.mysql)
+        .await
+        .unwrap();
         Facts {
             wallets: wallets.into_iter().collect(),
             payments: payments.into_iter().map(|payment| (payment.id, payment)).collect(),

@@ -35,8 +35,10 @@ impl Authority {
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let params = CertificateParams::new(hosts).unwrap();
         let key = KeyPair::generate().unwrap();
-        let files =
-            Files { chain: dir.join(format!("{name}.cert.pem")), key: dir.join(format!("{name}.key.pem")) };
+        let files = Files {
+            chain: dir.join(format!("{name}.cert.pem")),
+            key: dir.join(format!("{name}.key.pem")),
+        };
         std::fs::write(&files.key, key.serialize_pem()).unwrap();
         std::fs::write(&files.chain, params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
         files

@@ -127,7 +127,9 @@ impl Cluster {
     pub(crate) async fn owner_of(&self, key: &str) -> Member {
         let slot = self.slot_of(key).await;
         let owns = |it: &Member| {
-            it.primary && !it.failed && it.slots.iter().any(|(from, to)| (*from..=*to).contains(&slot))
+            it.primary
+                && !it.failed
+                && it.slots.iter().any(|(from, to)| (*from..=*to).contains(&slot))
         };
         self.members().await.into_iter().find(owns).expect("the slot has an owner")
     }
@@ -137,9 +139,11 @@ impl Cluster {
         let slot = self.slot_of(key).await.to_string();
         let from = self.owner_of(key).await;
         let all = self.members().await;
-        let others: Vec<_> = all.iter().filter(|it| it.primary && !it.failed && it.id != from.id).collect();
+        let others: Vec<_> =
+            all.iter().filter(|it| it.primary && !it.failed && it.id != from.id).collect();
         let to = others[rand::rng().random_range(0..others.len())];
-        let (mut source, mut target) = (Resp::connect(from.port).await, Resp::connect(to.port).await);
+        let (mut source, mut target) =
+            (Resp::connect(from.port).await, Resp::connect(to.port).await);
         target.ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from.id]).await;
         source.ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to.id]).await;
         loop {
@@ -154,8 +158,13 @@ impl Cluster {
             source.ask(&words).await;
             tokio::time::sleep(pause).await;
         }
-        for node in [to, &from].into_iter().chain(others.iter().copied().filter(|it| it.id != to.id)) {
-            Resp::connect(node.port).await.ask(&["CLUSTER", "SETSLOT", &slot, "NODE", &to.id]).await;
+        for node in
+            [to, &from].into_iter().chain(others.iter().copied().filter(|it| it.id != to.id))
+        {
+            Resp::connect(node.port)
+                .await
+                .ask(&["CLUSTER", "SETSLOT", &slot, "NODE", &to.id])
+                .await;
         }
     }
 
@@ -178,18 +187,17 @@ impl Cluster {
     pub(crate) async fn start_again(&self, port: u16) {
         let at = self.ports.iter().position(|it| *it == port).unwrap();
         let dir = self.dir.path().join(port.to_string());
-        *self.nodes[at].lock().await = Some(PrivateRedis::start_as(&dir, port, ARGUMENTS).await.unwrap());
+        *self.nodes[at].lock().await =
+            Some(PrivateRedis::start_as(&dir, port, ARGUMENTS).await.unwrap());
     }
 
     /// Waits until another node has taken a dead one's place.
     pub(crate) async fn replaced(&self, dead: &Member, key: &str) {
         within(ELECTED, "a replica is promoted", || async {
             let slot = self.slot_of(key).await;
-            let owner = self
-                .members()
-                .await
-                .into_iter()
-                .find(|it| it.primary && it.slots.iter().any(|(from, to)| (*from..=*to).contains(&slot)));
+            let owner = self.members().await.into_iter().find(|it| {
+                it.primary && it.slots.iter().any(|(from, to)| (*from..=*to).contains(&slot))
+            });
             owner.filter(|owner| owner.id != dead.id && !owner.failed).map(drop)
         })
         .await;
@@ -230,7 +238,15 @@ async fn members(port: u16) -> Vec<Member> {
             });
             Member {
                 id: words[0].to_owned(),
-                port: words[1].split('@').next().unwrap().rsplit(':').next().unwrap().parse().unwrap(),
+                port: words[1]
+                    .split('@')
+                    .next()
+                    .unwrap()
+                    .rsplit(':')
+                    .next()
+                    .unwrap()
+                    .parse()
+                    .unwrap(),
                 primary: has("master"),
                 failed: has("fail") || has("fail?"),
                 slots: slots.collect(),

@@ -1,10 +1,10 @@
 //! An instance in this process, on ports of its own.
 
 use tokio::task::JoinHandle;
-use usher::app::{App, Retirement};
-use usher::config::Config;
+use usher::app::{PruneSchedule, UsherApp};
+use usher::config::UsherConfig;
 use usher::config::args::ServeArgs;
-use usher::shutdown::Shutdown;
+use usher::shutdown::ShutdownSignal;
 
 use super::servers::Stores;
 
@@ -14,7 +14,7 @@ pub(crate) struct Instance {
     pub(crate) public: String,
     /// `http://127.0.0.1:…` of the admin listener.
     pub(crate) admin: String,
-    shutdown: Shutdown,
+    shutdown: ShutdownSignal,
     task: Option<JoinHandle<()>>,
 }
 
@@ -26,22 +26,25 @@ impl Instance {
 
     /// Serves with other settings.
     pub(crate) async fn start_with(args: &ServeArgs) -> Self {
-        Self::start_retiring(args, Retirement::default()).await
+        Self::start_retiring(args, PruneSchedule::default()).await
     }
 
     /// Serves with other times at which what has ended leaves Redis.
-    pub(crate) async fn start_retiring(args: &ServeArgs, retirement: Retirement) -> Self {
+    pub(crate) async fn start_retiring(args: &ServeArgs, retirement: PruneSchedule) -> Self {
         if let Ok(levels) = std::env::var("RUST_LOG") {
             // Somebody looks for something. Only the first instance of the run gets to set the log up.
-            let _ = usher::telemetry::log::init(usher::telemetry::log::Format::Text, Some(&levels));
+            let _ =
+                usher::telemetry::log::init(usher::telemetry::log::LogFormat::Text, Some(&levels));
         }
-        let config = Config::new(args).unwrap();
-        let shutdown = Shutdown::new();
-        let app = App::build(config, shutdown.clone()).await.unwrap().retiring(retirement);
+        let config = UsherConfig::new(args).unwrap();
+        let shutdown = ShutdownSignal::new();
+        let app = UsherApp::build(config, shutdown.clone()).await.unwrap().retiring(retirement);
         let any = "127.0.0.1:0".parse().unwrap();
         let public = usher::app::listen(any).await.unwrap();
         let admin = usher::app::listen(any).await.unwrap();
-        let url = |listener: &tokio::net::TcpListener| format!("http://{}", listener.local_addr().unwrap());
+        let url = |listener: &tokio::net::TcpListener| {
+            format!("http://{}", listener.local_addr().unwrap())
+        };
         Self {
             public: url(&public),
             admin: url(&admin),

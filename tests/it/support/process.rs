@@ -128,7 +128,8 @@ impl Process {
     /// Waits until it stands still.
     pub(crate) async fn frozen(&self) {
         // Linux without its tools has no `ps`, and others have no /proc.
-        let state = format!("cut -d ' ' -f 3 /proc/{0}/stat 2>/dev/null || ps -o state= -p {0}", self.pid);
+        let state =
+            format!("cut -d ' ' -f 3 /proc/{0}/stat 2>/dev/null || ps -o state= -p {0}", self.pid);
         eventually("the process stands still", || async {
             let output = Command::new("/bin/sh").args(["-c", &state]).output().await.unwrap();
             output.stdout.starts_with(b"T").then_some(())
@@ -153,7 +154,10 @@ impl Process {
 
     /// Waits for its end.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
-        tokio::time::timeout(super::PATIENCE, self.supervisor.wait()).await.expect("it ends").unwrap()
+        tokio::time::timeout(super::PATIENCE, self.supervisor.wait())
+            .await
+            .expect("it ends")
+            .unwrap()
     }
 
     /// Waits until it is ready, or has ended.

@@ -57,7 +57,8 @@ impl Relay {
     pub(crate) async fn to(server: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let fair = Weather { up: true, cuts: 0, frozen: false, swallowing: false, delay: Duration::ZERO };
+        let fair =
+            Weather { up: true, cuts: 0, frozen: false, swallowing: false, delay: Duration::ZERO };
         let weather = Arc::new(watch::Sender::new(fair));
         let strikes = Arc::<Mutex<Strikes>>::default();
         let (seen, shared) = (weather.clone(), strikes.clone());
@@ -240,8 +241,10 @@ pub(crate) struct Relays {
 impl Relays {
     /// In front of `stores`.
     pub(crate) async fn before(stores: &Stores) -> Self {
-        let (redis, mysql) = tokio::join!(Relay::to(stores.redis_port), Relay::to(stores.mysql_port));
-        let (redis_url, mysql_url) = (redis_url_at(redis.port()), stores.mysql_url_at(mysql.port()));
+        let (redis, mysql) =
+            tokio::join!(Relay::to(stores.redis_port), Relay::to(stores.mysql_port));
+        let (redis_url, mysql_url) =
+            (redis_url_at(redis.port()), stores.mysql_url_at(mysql.port()));
         Self { redis, mysql, redis_url, mysql_url }
     }
 
@@ -255,6 +258,9 @@ impl Relays {
 
     /// The same for a process of its own.
     pub(crate) fn env(&self) -> Vec<(&'static str, String)> {
-        vec![("USHER_REDIS_URL", self.redis_url.clone()), ("USHER_MYSQL_URL", self.mysql_url.clone())]
+        vec![
+            ("USHER_REDIS_URL", self.redis_url.clone()),
+            ("USHER_MYSQL_URL", self.mysql_url.clone()),
+        ]
     }
 }

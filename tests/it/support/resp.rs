@@ -145,7 +145,9 @@ impl Resp {
             let value = match kind.as_str() {
                 "string" => format!("{:?}", self.ask(&["GET", &key]).await),
                 "hash" => format!("{:?}", self.hash(&key).await),
-                "zset" => format!("{:?}", self.ask(&["ZRANGE", &key, "0", "-1", "WITHSCORES"]).await),
+                "zset" => {
+                    format!("{:?}", self.ask(&["ZRANGE", &key, "0", "-1", "WITHSCORES"]).await)
+                }
                 "stream" => format!("{:?}", self.ask(&["XLEN", &key]).await),
                 other => panic!("{key} is of the kind {other}, which this test can't read"),
             };

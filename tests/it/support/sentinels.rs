@@ -25,11 +25,16 @@ impl Sentinels {
     /// Starts all of them and waits until they know each other. `min_replicas` is `min-replicas-to-write` of whoever is the primary.
     pub(crate) async fn start(min_replicas: &'static str) -> Self {
         let dir = TempDir::new("it-sentinel").unwrap();
-        let mut site = Self { data: Vec::new(), ports: Vec::new(), sentinels: Vec::new(), dir, min_replicas };
+        let mut site =
+            Self { data: Vec::new(), ports: Vec::new(), sentinels: Vec::new(), dir, min_replicas };
         for _ in 0..2 {
             let mut tries = 0;
             let redis = loop {
-                let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+                let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+                    .unwrap()
+                    .local_addr()
+                    .unwrap()
+                    .port();
                 match site.start_data(port).await {
                     Ok(redis) => break redis,
                     Err(error) if tries > 5 => panic!("{error}"),
@@ -51,12 +56,16 @@ impl Sentinels {
                  sentinel failover-timeout {SERVICE} 5000\n"
             );
             let arguments = |dir: &std::path::Path, port: u16| {
-                std::fs::write(&file, format!("port {port}\nbind 127.0.0.1\ndir {}\n{text}", dir.display()))
-                    .unwrap();
+                std::fs::write(
+                    &file,
+                    format!("port {port}\nbind 127.0.0.1\ndir {}\n{text}", dir.display()),
+                )
+                .unwrap();
                 vec![file.clone().into(), "--sentinel".into()]
             };
             let program = redis_program().unwrap();
-            let sentinel = PrivateServer::start("Sentinel", &program, &place, arguments).await.unwrap();
+            let sentinel =
+                PrivateServer::start("Sentinel", &program, &place, arguments).await.unwrap();
             site.sentinels.push(sentinel);
         }
         site.are_whole().await;
@@ -65,13 +74,15 @@ impl Sentinels {
 
     async fn start_data(&self, port: u16) -> Result<PrivateRedis, usher::dev::Error> {
         let dir = self.dir.path().join(port.to_string());
-        let more = ["--min-replicas-to-write", self.min_replicas, "--repl-diskless-sync-delay", "0"];
+        let more =
+            ["--min-replicas-to-write", self.min_replicas, "--repl-diskless-sync-delay", "0"];
         PrivateRedis::start_as(&dir, port, &more).await
     }
 
     /// What instances need to know.
     pub(crate) fn several(&self) -> Several {
-        let hosts: Vec<_> = self.sentinels.iter().map(|it| format!("127.0.0.1:{}", it.port())).collect();
+        let hosts: Vec<_> =
+            self.sentinels.iter().map(|it| format!("127.0.0.1:{}", it.port())).collect();
         let url = format!("redis-sentinel://{}/{SERVICE}", hosts.join(","));
         Several { url, ports: self.ports.clone(), cluster: false }
     }
@@ -84,8 +95,9 @@ impl Sentinels {
                 let mut asked = Resp::connect(sentinel.port()).await;
                 let told = asked.ask(&["SENTINEL", "MASTER", SERVICE]).await.list();
                 let told: Vec<String> = told.into_iter().map(super::resp::Reply::text).collect();
-                let word =
-                    |name: &str| told.chunks(2).find(|pair| pair[0] == name).map(|pair| pair[1].clone());
+                let word = |name: &str| {
+                    told.chunks(2).find(|pair| pair[0] == name).map(|pair| pair[1].clone())
+                };
                 let knows = word("port")? == primary.to_string()
                     && word("flags")? == "master"
                     && word("num-slaves")? == "1"

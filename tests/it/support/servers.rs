@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 use usher::config::args::{HttpArgs, SecretArgs, ServeArgs, StoreArgs};
-use usher::dev::{Durability, PrivateMysql, PrivateRedis, TempDir};
+use usher::dev::{MysqlDurability, PrivateMysql, PrivateRedis, TempDir};
 use usher::mysql::migrate::migrate;
-use usher::partition::Partitions;
+use usher::partition::PartitionCount;
 
 use super::resp::Resp;
 
@@ -32,15 +32,18 @@ fn servers() -> &'static Servers {
     SERVERS.get_or_init(|| {
         let (ready, started) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let dir = TempDir::new("it").unwrap();
                 let (redis_dir, mysql_dir) = (dir.path().join("redis"), dir.path().join("mysql"));
                 let both = tokio::join!(
                     PrivateRedis::start(with_users(&redis_dir)),
-                    PrivateMysql::start(&mysql_dir, Durability::Test)
+                    PrivateMysql::start(&mysql_dir, MysqlDurability::Test)
                 );
-                ready.send(Servers { redis: both.0.unwrap(), mysql: both.1.unwrap(), _dir: dir }).unwrap();
+                ready
+                    .send(Servers { redis: both.0.unwrap(), mysql: both.1.unwrap(), _dir: dir })
+                    .unwrap();
                 std::future::pending::<()>().await;
             });
         });
@@ -80,14 +83,14 @@ impl Stores {
         let port = several.ports[0];
         let mut stores = Self::of(port, mysql.unwrap_or_else(|| &servers().mysql)).await;
         stores.several = Some(several);
-        migrate(&stores.mysql, Partitions::new(PARTITIONS).unwrap()).await.unwrap();
+        migrate(&stores.mysql, PartitionCount::new(PARTITIONS).unwrap()).await.unwrap();
         stores
     }
 
     /// A database and a prefix that nothing else uses.
     pub(crate) async fn new() -> Self {
         let stores = Self::empty(None).await;
-        migrate(&stores.mysql, Partitions::new(PARTITIONS).unwrap()).await.unwrap();
+        migrate(&stores.mysql, PartitionCount::new(PARTITIONS).unwrap()).await.unwrap();
         stores
     }
 
@@ -96,7 +99,7 @@ impl Stores {
         let dir = TempDir::new("it-redis").unwrap();
         let redis = PrivateRedis::start(with_users(dir.path())).await.unwrap();
         let stores = Self::empty(Some((redis, dir))).await;
-        migrate(&stores.mysql, Partitions::new(PARTITIONS).unwrap()).await.unwrap();
+        migrate(&stores.mysql, PartitionCount::new(PARTITIONS).unwrap()).await.unwrap();
         stores
     }
 
@@ -123,7 +126,7 @@ impl Stores {
     /// The partition of a user.
     pub(crate) fn partition_of_user(&self, user: &str) -> u16 {
         let user: usher::ids::UserId = user.parse().unwrap();
-        Partitions::new(PARTITIONS).unwrap().of(user.slot()).get()
+        PartitionCount::new(PARTITIONS).unwrap().of(user.slot()).get()
     }
 
     /// Takes a partition out of Redis.
@@ -139,7 +142,7 @@ impl Stores {
     /// On servers of the caller's own, which it may kill.
     pub(crate) async fn at(redis_port: u16, mysql: &PrivateMysql) -> Self {
         let stores = Self::of(redis_port, mysql).await;
-        migrate(&stores.mysql, Partitions::new(PARTITIONS).unwrap()).await.unwrap();
+        migrate(&stores.mysql, PartitionCount::new(PARTITIONS).unwrap()).await.unwrap();
         stores
     }
 
@@ -176,7 +179,9 @@ impl Stores {
 
     /// Where Redis is, as a URL.
     pub(crate) fn redis_url(&self) -> String {
-        self.several.as_ref().map_or_else(|| redis_url_at(self.redis_port), |several| several.url.clone())
+        self.several
+            .as_ref()
+            .map_or_else(|| redis_url_at(self.redis_port), |several| several.url.clone())
     }
 
     /// The test's own database behind another port.
@@ -200,7 +205,7 @@ impl Stores {
     /// The partition of a queue.
     pub(crate) fn partition_of(&self, queue: &str) -> u16 {
         let queue: usher::ids::QueueId = queue.parse().unwrap();
-        Partitions::new(PARTITIONS).unwrap().of(queue.slot()).get()
+        PartitionCount::new(PARTITIONS).unwrap().of(queue.slot()).get()
     }
 
     /// One number from MySQL.

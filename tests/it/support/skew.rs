@@ -38,7 +38,8 @@ impl Skew {
         std::fs::write(&source, SHIM).unwrap();
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-o"]).arg(&shim).arg(&source).stderr(Stdio::null());
-        let made = cfg!(target_os = "linux") && compiler.status().is_ok_and(|status| status.success());
+        let made =
+            cfg!(target_os = "linux") && compiler.status().is_ok_and(|status| status.success());
         if !made {
             super::skipped("clocks can be made wrong only on Linux with a C compiler");
             return None;
@@ -56,7 +57,8 @@ impl Skew {
         let process = Process::start_with(stores, &environment).await;
         let log = process.log();
         let line: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
-        let time: chrono::DateTime<chrono::Utc> = line["timestamp"].as_str().unwrap().parse().unwrap();
+        let time: chrono::DateTime<chrono::Utc> =
+            line["timestamp"].as_str().unwrap().parse().unwrap();
         let off = (time - chrono::Utc::now()).num_seconds() - seconds;
         assert!((-60..=60).contains(&off), "the clock of the process is not off: {line}");
         process

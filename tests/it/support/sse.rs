@@ -31,7 +31,11 @@ impl Sse {
     }
 
     /// The same by a client that others share.
-    pub(crate) async fn open_with(client: &reqwest::Client, url: &str, headers: &[(&str, &str)]) -> Self {
+    pub(crate) async fn open_with(
+        client: &reqwest::Client,
+        url: &str,
+        headers: &[(&str, &str)],
+    ) -> Self {
         let mut request = client.get(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -39,7 +43,10 @@ impl Sse {
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200, "{url}");
         let header = |name: &str| response.headers()[name].to_str().unwrap();
-        assert_eq!((header("content-type"), header("cache-control")), ("text/event-stream", "no-store"));
+        assert_eq!(
+            (header("content-type"), header("cache-control")),
+            ("text/event-stream", "no-store")
+        );
         assert_eq!(header("x-accel-buffering"), "no");
         Self { response, text: String::new() }
     }
@@ -53,7 +60,8 @@ impl Sse {
                 return said;
             }
             let chunk = tokio::time::timeout(PATIENCE, self.response.chunk());
-            match chunk.await.expect("the stream says something").expect("the stream ends properly") {
+            match chunk.await.expect("the stream says something").expect("the stream ends properly")
+            {
                 Some(bytes) => self.text.push_str(std::str::from_utf8(&bytes).unwrap()),
                 None => {
                     assert_eq!(self.text, "", "an end within an event");
