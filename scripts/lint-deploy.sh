@@ -1,7 +1,9 @@
 #!/bin/sh
-# Lints what deploys Usher, each file by a tool that knows its format: Dockerfile, docker-compose.yml, deploy/ and the configuration of Prometheus and Grafana.
-# The tools come from PyPI into a venv of their own, at the versions of deploy/requirements.txt. Where they can't be had, or a file is for a
-# program that is not here, that part is skipped, and a line that begins with SKIPPED says so. None of it starts a container.
+# Lints everything that deploys Usher: Dockerfile, docker-compose.yml, deploy/ and the configuration
+# of Prometheus and Grafana. Each file is checked by a tool that knows its format. The tools come
+# from PyPI into a private venv, at the versions in deploy/requirements.txt. If they cannot be
+# downloaded, or the program a file is for is not installed, that part is skipped and a line that
+# begins with SKIPPED says so. No container is started.
 set -eu
 cd "$(dirname "$0")/.."
 venv=${CARGO_TARGET_DIR:-target}/lint-deploy
@@ -18,48 +20,48 @@ install() {
 }
 
 unit() {
-    # Without a name of the machine's own: the program need not be installed here.
+    # systemd-analyze wants the program to exist, so the copy names one that does.
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     sed -e 's#/usr/local/bin/usher#/bin/true#' deploy/usher.service >"$work/usher.service"
-    told=$(systemd-analyze verify "$work/usher.service" 2>&1) || true
-    # What it says of other units is the machine's.
-    if echo "$told" | grep -F usher.service; then return 1; fi
-    # 0 is as closed as can be, 100 wide open; a plain service has 96.
-    systemd-analyze security --offline=true --threshold=20 --no-pager "$work/usher.service" >"$work/told" 2>&1 ||
-        { tail -n 20 "$work/told"; return 1; }
+    messages=$(systemd-analyze verify "$work/usher.service" 2>&1) || true
+    # Messages about other units concern this machine, not the file.
+    if echo "$messages" | grep -F usher.service; then return 1; fi
+    # The exposure level goes from 0 (locked down) to 100; a unit without any hardening has 96.
+    systemd-analyze security --offline=true --threshold=20 --no-pager "$work/usher.service" >"$work/report" 2>&1 ||
+        { tail -n 20 "$work/report"; return 1; }
 }
 
 if ! mkdir -p "$(dirname "$venv")" || ! install >"$venv.log" 2>&1; then
     tail -n 3 "$venv.log" || true
-    skipped "the linters can't be had here (python3 with venv, and PyPI)"
+    skipped "the linters cannot be installed here (they need python3 with venv, and PyPI)"
 else
     bin=$venv/bin
     "$bin/yamllint" --strict --config-file deploy/yamllint.yml docker-compose.yml deploy grafana/provisioning grafana/prometheus
     "$bin/hadolint" Dockerfile
-    # The Compose specification comes with the tool.
+    # The tool contains the Compose specification.
     "$bin/check-jsonschema" --quiet --builtin-schema vendor.compose-spec docker-compose.yml
-    # So do the schemas of Kubernetes; --strict refuses fields that it does not know.
+    # This tool contains the schemas of Kubernetes; --strict rejects unknown fields.
     for file in deploy/kubernetes/*.yaml; do
         case $file in */kustomization.yaml) continue ;; esac
         "$bin/kubernetes-validate" --quiet --strict "$file"
     done
     work=$(mktemp -d)
-    # Where the image includes it.
+    # The image includes the file inside `http`.
     echo "events {} http { include $PWD/deploy/nginx/compose.conf; }" >"$work/nginx.conf"
-    told=$("$bin/crossplane" parse --strict "$work/nginx.conf") || true
+    parsed=$("$bin/crossplane" parse --strict "$work/nginx.conf") || true
     rm -rf "$work"
-    case $told in
+    case $parsed in
         *'"status":"ok"'*) ;;
-        *) echo "deploy/nginx/compose.conf: $told" | cut -c 1-600; exit 1 ;;
+        *) echo "deploy/nginx/compose.conf: $parsed" | cut -c 1-600; exit 1 ;;
     esac
-    echo "lint-deploy: docker-compose.yml, Dockerfile, Kubernetes manifests, nginx and Prometheus configuration are sound"
+    echo "lint-deploy: docker-compose.yml, Dockerfile, Kubernetes manifests, nginx and Prometheus configuration are valid"
 fi
 
 if ! command -v systemd-analyze >/dev/null 2>&1; then
-    skipped "deploy/usher.service: no systemd-analyze here"
+    skipped "deploy/usher.service: systemd-analyze is not installed"
 elif unit; then
-    echo "lint-deploy: deploy/usher.service is sound"
+    echo "lint-deploy: deploy/usher.service is valid"
 else
     exit 1
 fi

