@@ -1,5 +1,6 @@
--- One counter over everything that operators set: queues, concerts, coupons, rewards. Each change locks this row and counts
--- it up, so changes stand in one order, and an instance sees that its snapshot is old by reading a single number.
+-- One version for everything that operators define: queues, concerts, coupons, rewards. Each change
+-- locks this row and increments it. So changes have a total order, and an instance detects that its
+-- snapshot is stale by reading one number.
 CREATE TABLE IF NOT EXISTS definitions (
     id      TINYINT UNSIGNED NOT NULL PRIMARY KEY,
     version BIGINT UNSIGNED  NOT NULL,

@@ -1,6 +1,7 @@
--- Settings of a queue, a column each, so that an operator can read and compare them; live counts are in Redis alone.
--- `version` is the definitions' version at which the row last changed. `placement` ("fifo" or "lottery") is `order` in the API;
--- that word is SQL's. `seed` deals the lottery's places; it is secret until the opening.
+-- Settings of a queue, one column each, so that operators can read and compare them. Live counts
+-- are only in Redis. `version` is the definitions' version at which the row last changed.
+-- `placement` ("fifo" or "lottery") is `order` in the API, which is a reserved word in SQL. `seed`
+-- determines the positions of the lottery and is secret until the queue opens.
 CREATE TABLE IF NOT EXISTS queues (
     id                   VARCHAR(64)     NOT NULL PRIMARY KEY,
     version              BIGINT UNSIGNED NOT NULL,

@@ -1,5 +1,6 @@
--- A concert and its dates. Both are few and read whole into every instance's snapshot, so no query searches them.
--- Of an archived concert Redis holds nothing any more: nothing of it can be booked, changed or cancelled, and its sold seats are told from here.
+-- A concert and its schedules. Both tables are small, and every instance reads them whole into its
+-- snapshot, so no query searches them. Redis holds nothing of an archived concert: it cannot be
+-- booked, changed or cancelled, and its sold seats are read from MySQL.
 CREATE TABLE IF NOT EXISTS concerts (
     id                 VARCHAR(64)     NOT NULL PRIMARY KEY,
     version            BIGINT UNSIGNED NOT NULL,
@@ -11,8 +12,9 @@ CREATE TABLE IF NOT EXISTS concerts (
     archived_at        DATETIME(3)     NULL
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- `sections` is the list that the operator sent, [{name, from, to, price}]: it is only ever read and replaced as a whole.
--- A schedule's id is unique over all concerts, because seats are asked for by it alone.
+-- `sections` is the list that the operator sent, [{name, from, to, price}]. It is always read and
+-- replaced as a whole. A schedule's id is unique across concerts, because routes name only the
+-- schedule.
 CREATE TABLE IF NOT EXISTS schedules (
     id                VARCHAR(64) NOT NULL PRIMARY KEY,
     concert_id        VARCHAR(64) NOT NULL,

@@ -1,4 +1,4 @@
--- Settings of a coupon. How many are issued is Redis' to count; `total_quantity` null is unlimited.
+-- Settings of a coupon. Redis counts the issues. `total_quantity` is null for an unlimited coupon.
 CREATE TABLE IF NOT EXISTS coupons (
     id                   VARCHAR(64)     NOT NULL PRIMARY KEY,
     version              BIGINT UNSIGNED NOT NULL,

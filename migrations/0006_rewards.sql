@@ -1,4 +1,5 @@
--- Settings of a once-per-user reward. Conditions and reward are judged by rules, never by SQL, so each is one document.
+-- Settings of a once-per-user reward. SQL never evaluates the conditions or the reward, so each is
+-- one JSON document.
 CREATE TABLE IF NOT EXISTS rewards (
     code       VARCHAR(64)     NOT NULL PRIMARY KEY,
     version    BIGINT UNSIGNED NOT NULL,

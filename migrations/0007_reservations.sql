@@ -1,7 +1,8 @@
--- The last settled state of each reservation. A running hold is Redis' alone: it ends within minutes, and its end is what
--- is worth keeping. `seats` keeps number, section and price as they were sold, whatever the operator changes later.
--- Ids grow with time, so rows append to the primary key. Lists go newest first by Redis' clock, not by the id's, which is
--- the clock of whichever instance made it.
+-- The last final state of each reservation. A running hold is only in Redis: it ends within
+-- minutes, and MySQL keeps how it ended. `seats` has number, section and price as they were sold,
+-- whatever the operator changes later. Ids grow with time, so rows append to the primary key. Lists
+-- are sorted by `created_at`, which is Redis' clock; the time in an id is the clock of the instance
+-- that made it.
 CREATE TABLE IF NOT EXISTS reservations (
     id          BINARY(16)  NOT NULL PRIMARY KEY,
     user_id     BINARY(16)  NOT NULL,
@@ -18,8 +19,9 @@ CREATE TABLE IF NOT EXISTS reservations (
     KEY reservations_of_concert (concert_id, created_at, id)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- Who owns a seat: confirmed reservations only. The primary key is the last line of defence of "no seat is sold twice": the
--- writer inserts plainly, so a second owner is an error that stops the partition and raises an alarm, never an overwrite.
+-- Sold seats and their reservations. The primary key is the last defence against selling a seat
+-- twice: the writer uses a plain INSERT, so a second owner is an error that goes to `dead_letters`
+-- and raises an alert, never an overwrite.
 CREATE TABLE IF NOT EXISTS reservation_seats (
     schedule_id    VARCHAR(64)  NOT NULL,
     seat_number    INT UNSIGNED NOT NULL,

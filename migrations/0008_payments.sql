@@ -1,5 +1,6 @@
--- The last end that each payment reached. A refused payment may be tried again under the same id with a higher `attempt`, and
--- a confirmed one refunded later, so the row is replaced by what came last. The coupon stays named after it was given back.
+-- The last final state of each payment. A refused payment can be tried again under the same id with
+-- a higher `attempt`, and a confirmed one can be refunded later; the row is then replaced. The
+-- coupon columns keep their values after the coupon was given back.
 CREATE TABLE IF NOT EXISTS payments (
     id              BINARY(16)   NOT NULL PRIMARY KEY,
     reservation_id  BINARY(16)   NOT NULL,

@@ -1,5 +1,6 @@
--- Balances as of the checkpoint. `slot` is the hash of the user (0…4095), so that one partition's wallets can be read back, or
--- compared with Redis, without reading everybody's; it outlives a change of P.
+-- Balances as of the checkpoint. `slot` is the hash slot of the user (0…4095). It selects the
+-- wallets of one partition for a restore or an audit, and it stays the same if the partition count
+-- changes.
 CREATE TABLE IF NOT EXISTS wallets (
     user_id    BINARY(16)        NOT NULL PRIMARY KEY,
     slot       SMALLINT UNSIGNED NOT NULL,
@@ -9,8 +10,9 @@ CREATE TABLE IF NOT EXISTS wallets (
     CONSTRAINT wallet_is_not_overdrawn CHECK (balance >= 0)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- The ledger. `position` is the entry's place in its partition's history (n × 256 + place in the outbox entry): two entries of one
--- millisecond still have an order, a list can be paged by it, and the same outbox entry applied twice would be refused.
+-- The ledger. `position` is the place of the ledger entry in its partition's history (n × 256 +
+-- index in the outbox entry). It orders entries of the same millisecond and is the cursor of lists,
+-- and its unique key refuses an outbox entry that is applied twice.
 CREATE TABLE IF NOT EXISTS wallet_entries (
     id         BINARY(16)  NOT NULL PRIMARY KEY,
     user_id    BINARY(16)  NOT NULL,

@@ -1,5 +1,5 @@
--- One row for each run of users that a promotion let in: who came in, as a range of scores, not a row per user. The key is the
--- event's place in the outbox, which nothing else has.
+-- One row for each group of users that were promoted together, as a range of scores instead of a
+-- row for each user. The primary key is the event's position in the outbox, which is unique.
 CREATE TABLE IF NOT EXISTS promotions (
     partition_id SMALLINT UNSIGNED NOT NULL,
     n            BIGINT UNSIGNED   NOT NULL,

@@ -1,5 +1,6 @@
--- The Ed25519 keys that sign passes, PKCS #8, newest last. Whoever reads this table can make passes; it holds nothing else worth having.
--- A key signs once it has been published for two minutes and until a newer one does; `retired_at` says since when it has not.
+-- The Ed25519 keys that sign passes, as PKCS #8, newest last. They are secret: with one of them an
+-- attacker can forge passes. A key signs from two minutes after its publication until a newer key
+-- signs; `retired_at` is when it stopped.
 CREATE TABLE IF NOT EXISTS pass_keys (
     kid        VARCHAR(16)    NOT NULL PRIMARY KEY,
     pkcs8      VARBINARY(255) NOT NULL,

@@ -1,5 +1,7 @@
--- Who has which coupon. The second key is the last line of defence of "one each": the writer inserts plainly, so a second issue is
--- an error that stops the partition and raises an alarm. A payment that uses the issue stands in `payment_id`, until it gives it back.
+-- Coupon issues. The key `coupon_issues_once` is the last defence of "one for each user": the
+-- writer uses a plain INSERT, so a second issue is an error that goes to `dead_letters` and raises
+-- an alert. `payment_id` is the payment that redeemed the issue, null after the payment gave it
+-- back.
 CREATE TABLE IF NOT EXISTS coupon_issues (
     id         BINARY(16)  NOT NULL PRIMARY KEY,
     coupon_id  VARCHAR(64) NOT NULL,

@@ -1,5 +1,6 @@
--- Every attempt to claim a reward, with the reason of those that failed. `once` is 1 for a success and null else, and nulls are never equal: a
--- second success of one user is an error that stops the partition, while failures may be many.
+-- Every attempt to claim a reward, with the reason if it failed. `once` is 1 for a success and null
+-- otherwise. Nulls are never equal, so the unique key permits many failures but one success per
+-- user; a second success is an error that goes to `dead_letters` and raises an alert.
 CREATE TABLE IF NOT EXISTS reward_claims (
     id         BINARY(16)  NOT NULL PRIMARY KEY,
     code       VARCHAR(64) NOT NULL,

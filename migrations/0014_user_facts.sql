@@ -1,4 +1,5 @@
--- What operators said of a user, as one document: conditions of rewards are judged in Redis, never by SQL. `slot` is as in `wallets`.
+-- Facts about a user that operators set, as one JSON document: the conditions of rewards are
+-- evaluated in Redis, never by SQL. `slot` is the hash slot, as in `wallets`.
 CREATE TABLE IF NOT EXISTS user_facts (
     user_id    BINARY(16)        NOT NULL PRIMARY KEY,
     slot       SMALLINT UNSIGNED NOT NULL,

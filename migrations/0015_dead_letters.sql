@@ -1,5 +1,6 @@
--- Outbox entries of which something could not be brought to MySQL. The line behind them went on, and Redis keeps them no more: what is here is all
--- there is. `events` are the places in the entry of those that were refused, null when the entry can't be read; `payload` is the whole entry.
+-- Outbox entries with events that MySQL refused. The writer continued behind them and trimmed them
+-- from Redis, so this is the only copy. `payload` is the whole entry. `events` are the indexes of
+-- the refused events in it, null if the entry cannot be decoded.
 CREATE TABLE IF NOT EXISTS dead_letters (
     partition_id SMALLINT UNSIGNED NOT NULL,
     n            BIGINT UNSIGNED   NOT NULL,

@@ -1,5 +1,6 @@
--- What was done by the admin API: a line before the call is carried out, its status once it has been. A line without a status belongs to a call that is under
--- way or whose end nobody knows. `key_id` tells keys apart and gives none away; `object` is the name in the path; bodies are not kept.
+-- The audit log of the admin API. A row is inserted before a call is executed, and its status is
+-- set afterwards. A null status means that the call is running or its result is unknown. `key_id`
+-- identifies the key without revealing it. `object` is the name in the path. Bodies are not stored.
 CREATE TABLE IF NOT EXISTS admin_actions (
     id         BIGINT UNSIGNED   NOT NULL AUTO_INCREMENT PRIMARY KEY,
     at         DATETIME(3)       NOT NULL,
