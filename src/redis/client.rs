@@ -10,10 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::address::RedisAddress;
 use super::args::FencedArgs;
-use super::elsewhere::RedirectSearch;
-use super::node::RedisNode;
-use super::servers::ServerTopology;
-use super::trust::VerificationTracker;
+use super::cluster::{self, RedirectSearch, RedisNode, ServerTopology};
+use super::fencing::VerificationTracker;
 use super::{
     Error, KeyBuilder, KeyScope, LuaScript, MemoryPressure, PartitionEpochs,
     ReplicationRequirement, ScriptArgs, ScriptReply,
@@ -138,7 +136,7 @@ impl RedisClient {
     ) -> Result<Value, Error> {
         let partition = place.partition;
         let keys = || self.0.keys.build_all(place, script);
-        let mut search = RedirectSearch::within(super::elsewhere::CALL);
+        let mut search = RedirectSearch::within(cluster::CALL);
         loop {
             // First the owner, then the doubt: an owner that is new was in doubt before it could be seen here.
             let owner = self.owner(partition);

@@ -5,38 +5,36 @@
 
 mod address;
 mod args;
-
 mod client;
+mod cluster;
 mod coalescer;
-mod elsewhere;
 mod error;
-mod generations;
+mod fencing;
 mod keys;
-mod look;
-mod node;
+mod memory;
 mod outbox;
-mod pinned;
+mod preflight;
 mod pressure;
+mod purge_page;
+mod replication;
 mod reply;
-mod retired;
-mod roll;
-mod safety;
+mod scan;
 mod script;
-mod servers;
-mod trust;
 
 pub use address::RedisAddress;
 pub use args::ScriptArgs;
 pub use client::{RedisClient, RedisClientSettings};
 pub use coalescer::{BatchOperation, Coalescer, MAX_BATCH};
 pub use error::Error;
-pub use generations::{FenceMarks, FenceReading, PartitionEpochs, bar};
+pub use fencing::{
+    FenceMarks, FenceReading, PartitionEpochs, PartitionHolder, PinnedConnection, bar,
+};
 pub use keys::{KeyBuilder, KeyScope};
-pub use look::{ScanPage, StreamEnds};
+pub use memory::RedisMemoryInfo;
 pub use outbox::OutboxEntry;
-pub use pinned::{PartitionHolder, PinnedConnection};
 pub use pressure::{MemoryPressure, PressureLevel};
+pub use purge_page::{EndedPage, millis};
+pub use replication::ReplicationRequirement;
 pub use reply::{ReplyReader, ScriptReply};
-pub use retired::{EndedPage, millis};
-pub use safety::{RedisMemoryInfo, ReplicationRequirement};
+pub use scan::{ScanPage, StreamEnds};
 pub use script::{LuaScript, scripts};

@@ -8,7 +8,7 @@ use fred::interfaces::StreamsInterface;
 use fred::types::Value;
 use futures::future::{join_all, try_join_all};
 
-use super::elsewhere::NOT;
+use super::cluster::NOT;
 use super::{Error, RedisClient};
 use crate::partition::Partition;
 

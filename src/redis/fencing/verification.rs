@@ -13,15 +13,15 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use super::{Error, RedisClient};
 use crate::partition::{Partition, PartitionCount};
+use crate::redis::{Error, RedisClient};
 
 /// How long a call waits for a verification that is under way.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Doubts, and up to which of them each partition was verified.
 #[derive(Debug)]
-pub(super) struct VerificationTracker {
+pub(in crate::redis) struct VerificationTracker {
     /// How many doubts there were, of whatever.
     doubts: AtomicU64,
     of: Vec<PartitionVerification>,
@@ -37,7 +37,7 @@ struct PartitionVerification {
 }
 
 impl VerificationTracker {
-    pub(super) fn new(partitions: PartitionCount) -> Self {
+    pub(in crate::redis) fn new(partitions: PartitionCount) -> Self {
         let first =
             |_| PartitionVerification { raised: AtomicU64::new(1), settled: AtomicU64::new(0) };
         let of = partitions.all().map(first).collect();
@@ -54,11 +54,11 @@ impl VerificationTracker {
     }
 
     /// The number of the last doubt of a partition.
-    pub(super) fn last(&self, partition: Partition) -> u64 {
+    pub(in crate::redis) fn last(&self, partition: Partition) -> u64 {
         self.of(partition).raised.load(Ordering::Acquire)
     }
 
-    pub(super) fn doubt(&self, partitions: &[Partition]) {
+    pub(in crate::redis) fn doubt(&self, partitions: &[Partition]) {
         let number = self.doubts.fetch_add(1, Ordering::AcqRel) + 1;
         for partition in partitions {
             self.of(*partition).raised.fetch_max(number, Ordering::AcqRel);
@@ -67,7 +67,7 @@ impl VerificationTracker {
     }
 
     /// Waits until a partition is in no doubt, not for ever.
-    pub(super) async fn wait(&self, partition: Partition) -> Result<(), Error> {
+    pub(in crate::redis) async fn wait(&self, partition: Partition) -> Result<(), Error> {
         if self.is_whole(partition) {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use fred::clients::Client;
 use fred::interfaces::ClientLike;
 use fred::types::{ClusterHash, CustomCommand, Value};
 
-use super::elsewhere::LOOK;
+use super::cluster::LOOK;
 use super::{Error, RedisClient, ScriptReply};
 use crate::partition::Partition;
 

@@ -10,16 +10,16 @@ use fred::clients::Client;
 use fred::interfaces::KeysInterface;
 use futures::future::{join_all, try_join_all};
 
-use super::elsewhere::{LOOK, NOT};
-use super::{Error, RedisClient};
 use crate::partition::{Partition, PartitionCount};
+use crate::redis::cluster::{LOOK, NOT};
+use crate::redis::{Error, RedisClient};
 
 /// The generation of every partition that this instance may serve. Zero, which no partition ever has, stands for none.
 #[derive(Debug)]
 pub struct PartitionEpochs(Vec<AtomicU64>);
 
 impl PartitionEpochs {
-    pub(super) fn new(partitions: PartitionCount) -> Self {
+    pub(in crate::redis) fn new(partitions: PartitionCount) -> Self {
         Self(partitions.all().map(|_| AtomicU64::new(0)).collect())
     }
 

@@ -11,17 +11,17 @@ use fred::clients::Client;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::sleep;
 
-use super::client::RedisClientInner;
 use super::node::RedisNode;
-use super::{Error, RedisClient};
 use crate::partition::Partition;
+use crate::redis::client::RedisClientInner;
+use crate::redis::{Error, RedisClient};
 use crate::telemetry::Metric;
 
 /// How long a call searches for whoever holds its partition, and how long what nobody waits for does.
-pub(super) const CALL: Duration = Duration::from_secs(2);
-pub(super) const LOOK: Duration = Duration::from_millis(500);
+pub(in crate::redis) const CALL: Duration = Duration::from_secs(2);
+pub(in crate::redis) const LOOK: Duration = Duration::from_millis(500);
 /// Not at all: whoever asks comes again by itself.
-pub(super) const NOT: Duration = Duration::ZERO;
+pub(in crate::redis) const NOT: Duration = Duration::ZERO;
 
 /// The first and the longest pause between two tries.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
@@ -30,18 +30,22 @@ const OVER: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(25);
 
 /// A bounded search.
-pub(super) struct RedirectSearch {
+pub(in crate::redis) struct RedirectSearch {
     until: Instant,
     pause: Duration,
 }
 
 impl RedirectSearch {
-    pub(super) fn within(patience: Duration) -> Self {
+    pub(in crate::redis) fn within(patience: Duration) -> Self {
         Self { until: Instant::now() + patience, pause: PAUSES.0 }
     }
 
     /// Has somebody look who holds what, and waits a little; or gives up with the cause.
-    pub(super) async fn go_on(&mut self, redis: &RedisClient, cause: Error) -> Result<(), Error> {
+    pub(in crate::redis) async fn go_on(
+        &mut self,
+        redis: &RedisClient,
+        cause: Error,
+    ) -> Result<(), Error> {
         redis.servers().wake();
         self.pause(cause).await?;
         Metric::RedisElsewhereTotal.counter(&[]).increment(1);
@@ -49,7 +53,7 @@ impl RedirectSearch {
     }
 
     /// Waits a little longer than the time before, or gives up with the cause.
-    pub(super) async fn pause(&mut self, cause: Error) -> Result<(), Error> {
+    pub(in crate::redis) async fn pause(&mut self, cause: Error) -> Result<(), Error> {
         if Instant::now() + self.pause > self.until {
             return Err(cause);
         }
@@ -61,7 +65,7 @@ impl RedirectSearch {
 
 impl RedisClient {
     /// Whether an answer says that nothing was run because the partition is held elsewhere, or by nobody for now.
-    pub(super) fn is_elsewhere(&self, error: &fred::error::Error) -> bool {
+    pub(in crate::redis) fn is_elsewhere(&self, error: &fred::error::Error) -> bool {
         const WORDS: [&str; 6] =
             ["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "MASTERDOWN"];
         self.servers().may_move()
@@ -69,12 +73,12 @@ impl RedisClient {
     }
 
     /// Whether a command should be sent to a server: not where another may soon take its place. One that has no substitute is waited for.
-    pub(super) fn is_worth_asking(&self, node: &Arc<RedisNode>) -> bool {
+    pub(in crate::redis) fn is_worth_asking(&self, node: &Arc<RedisNode>) -> bool {
         node.answers() || !self.servers().may_move()
     }
 
     /// Asks whoever holds a partition, also by asking again where nothing was run.
-    pub(super) async fn on<T, F>(
+    pub(in crate::redis) async fn on<T, F>(
         &self,
         partition: Partition,
         patience: Duration,
@@ -97,12 +101,12 @@ impl RedisClient {
     }
 
     /// Says that what was verified of a server may not hold any more.
-    pub(super) fn doubt(&self, node: &Arc<RedisNode>) {
+    pub(in crate::redis) fn doubt(&self, node: &Arc<RedisNode>) {
         self.trust_in().doubt(&self.servers().map().held_by(node, self.keys()));
     }
 
     /// Looks who holds what, and takes it over: a server that was not known is looked at first, and what has changed hands is in doubt before anybody sees it.
-    pub(super) async fn look_around(&self) -> Result<(), Error> {
+    pub(in crate::redis) async fn look_around(&self) -> Result<(), Error> {
         let Some(change) = self.servers().look().await? else { return Ok(()) };
         for node in &change.new {
             self.refuse_unsafe(node).await?;
@@ -119,7 +123,7 @@ impl RedisClient {
     }
 
     /// Looks again now and then, and when somebody has met a server that holds something no more. Until the client is dropped.
-    pub(super) fn follow_the_owners(&self) {
+    pub(in crate::redis) fn follow_the_owners(&self) {
         if !self.servers().may_move() {
             return;
         }

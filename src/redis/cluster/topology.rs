@@ -16,48 +16,19 @@ use futures::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::address::{RedisAddress, RedisLayout};
 use super::node::RedisNode;
-use super::roll::{self, SlotOwners};
-use super::{Error, KeyBuilder, ScriptReply};
+use super::slot_table::{self, SlotOwners, SlotTable};
 use crate::partition::Partition;
+use crate::redis::address::{RedisAddress, RedisLayout};
+use crate::redis::{Error, KeyBuilder, ScriptReply};
 use crate::telemetry::Metric;
 
 /// How long whoever is asked for the owners may take.
 const TOLD_WITHIN: Duration = Duration::from_millis(500);
 
-/// Who holds what, at one moment.
-#[derive(Debug, Default)]
-pub(super) struct SlotTable {
-    owners: Vec<Option<Arc<RedisNode>>>,
-    nodes: Vec<Arc<RedisNode>>,
-}
-
-impl SlotTable {
-    /// The server that holds a partition.
-    pub(super) fn owner(&self, partition: Partition) -> Option<&Arc<RedisNode>> {
-        self.owners.get(usize::from(partition.get()))?.as_ref()
-    }
-
-    /// All servers that hold something.
-    pub(super) fn nodes(&self) -> &[Arc<RedisNode>] {
-        &self.nodes
-    }
-
-    /// The partitions of a server.
-    pub(super) fn held_by(&self, node: &Arc<RedisNode>, keys: &KeyBuilder) -> Vec<Partition> {
-        keys.partitions()
-            .all()
-            .filter(|partition| {
-                self.owner(*partition).is_some_and(|owner| Arc::ptr_eq(owner, node))
-            })
-            .collect()
-    }
-}
-
 /// The servers.
 #[derive(Debug)]
-pub(super) struct ServerTopology {
+pub(in crate::redis) struct ServerTopology {
     address: RedisAddress,
     timeout: Duration,
     partitions: Vec<Partition>,
@@ -70,16 +41,20 @@ pub(super) struct ServerTopology {
 }
 
 /// A map that is not seen yet.
-pub(super) struct TopologyChange {
+pub(in crate::redis) struct TopologyChange {
     map: SlotTable,
     /// Partitions that another server holds than before.
-    pub(super) moved: Vec<Partition>,
+    pub(in crate::redis) moved: Vec<Partition>,
     /// Servers that were not known before.
-    pub(super) new: Vec<Arc<RedisNode>>,
+    pub(in crate::redis) new: Vec<Arc<RedisNode>>,
 }
 
 impl ServerTopology {
-    pub(super) fn new(address: RedisAddress, timeout: Duration, keys: &KeyBuilder) -> Self {
+    pub(in crate::redis) fn new(
+        address: RedisAddress,
+        timeout: Duration,
+        keys: &KeyBuilder,
+    ) -> Self {
         let slot =
             |partition| fred::util::redis_keyslot(keys.of_partition(partition, "").as_bytes());
         let sentinels = vec![None; address.hosts.len()];
@@ -95,35 +70,35 @@ impl ServerTopology {
     }
 
     /// Who holds what.
-    pub(super) fn map(&self) -> Arc<SlotTable> {
+    pub(in crate::redis) fn map(&self) -> Arc<SlotTable> {
         self.map.load_full()
     }
 
     /// Whether what it holds can come to be held by another server.
-    pub(super) fn may_move(&self) -> bool {
+    pub(in crate::redis) fn may_move(&self) -> bool {
         self.address.kind != RedisLayout::One
     }
 
     /// Whether this is a cluster.
-    pub(super) fn is_cluster(&self) -> bool {
+    pub(in crate::redis) fn is_cluster(&self) -> bool {
         self.address.kind == RedisLayout::Cluster
     }
 
     /// Has somebody look.
-    pub(super) fn wake(&self) {
+    pub(in crate::redis) fn wake(&self) {
         self.wake.notify_one();
     }
 
     /// Waits until somebody wants it to be looked.
-    pub(super) async fn woken(&self) {
+    pub(in crate::redis) async fn woken(&self) {
         self.wake.notified().await;
     }
 
     /// Tells the metrics of the connections to those that hold something.
-    pub(super) fn count_connections(&self) {
+    pub(in crate::redis) fn count_connections(&self) {
         let map = self.map();
         let (mut open, mut down, mut waiting) = (0, 0, 0);
-        for client in map.nodes.iter().flat_map(|node| node.clients()) {
+        for client in map.nodes().iter().flat_map(|node| node.clients()) {
             open += 1;
             down += u32::from(!client.is_connected());
             waiting += client.command_queue_len();
@@ -137,18 +112,18 @@ impl ServerTopology {
     ///
     /// # Errors
     /// When nobody tells, or a server that holds something can't be reached.
-    pub(super) async fn look(&self) -> Result<Option<TopologyChange>, Error> {
+    pub(in crate::redis) async fn look(&self) -> Result<Option<TopologyChange>, Error> {
         let before = self.map();
         let owners = self.owners(&before).await?;
         let server_of =
             |node: &Option<Arc<RedisNode>>| node.as_ref().map(|node| node.server().clone());
-        let unchanged = before.owners.len() == owners.len()
-            && before.owners.iter().zip(&owners).all(|(before, now)| server_of(before) == *now);
+        let unchanged = before.owners().len() == owners.len()
+            && before.owners().iter().zip(&owners).all(|(before, now)| server_of(before) == *now);
         if unchanged {
             return Ok(None);
         }
         let mut nodes: HashMap<Server, Arc<RedisNode>> =
-            before.nodes.iter().map(|node| (node.server().clone(), node.clone())).collect();
+            before.nodes().iter().map(|node| (node.server().clone(), node.clone())).collect();
         let mut new = Vec::new();
         let mut held = Vec::with_capacity(owners.len());
         for server in owners {
@@ -167,7 +142,7 @@ impl ServerTopology {
         let used =
             |node: &Arc<RedisNode>| held.iter().flatten().any(|owner| Arc::ptr_eq(owner, node));
         let nodes = nodes.into_values().filter(used).collect();
-        Ok(Some(TopologyChange { map: SlotTable { owners: held, nodes }, moved, new }))
+        Ok(Some(TopologyChange { map: SlotTable::new(held, nodes), moved, new }))
     }
 
     /// The partitions that another server holds than before.
@@ -188,12 +163,12 @@ impl ServerTopology {
     }
 
     /// Lets everybody see a map. Servers that hold nothing any more are let go.
-    pub(super) fn publish(&self, change: TopologyChange) {
+    pub(in crate::redis) fn publish(&self, change: TopologyChange) {
         self.map.store(Arc::new(change.map));
     }
 
     /// A connection to a server that is not made again.
-    pub(super) async fn reach_once(&self, server: &Server) -> Result<RedisNode, Error> {
+    pub(in crate::redis) async fn reach_once(&self, server: &Server) -> Result<RedisNode, Error> {
         RedisNode::connect_once(self.address.config(server.clone()), self.timeout).await
     }
 
@@ -226,7 +201,7 @@ impl ServerTopology {
     /// What the nodes that answer say of the cluster; before any is known, those of the address.
     async fn roll(&self, before: &SlotTable) -> Result<SlotOwners, Error> {
         let mut roll = SlotOwners::of(&self.slots);
-        let known: Vec<_> = before.nodes.iter().filter(|node| node.answers()).cloned().collect();
+        let known: Vec<_> = before.nodes().iter().filter(|node| node.answers()).cloned().collect();
         let told = join_all(known.iter().map(|node| tell_of_cluster(node))).await;
         told.into_iter().flatten().for_each(|told| roll.add(&told));
         let mut why = Error::Unavailable("no node of the cluster answers".into());
@@ -295,7 +270,7 @@ impl ServerTopology {
         if !node.answers() {
             return Err(Error::Unavailable(format!("the Sentinel {host} does not answer")));
         }
-        roll::read_primary(ask(&node, "SENTINEL", &["MASTER", service]).await?)
+        slot_table::read_primary(ask(&node, "SENTINEL", &["MASTER", service]).await?)
     }
 }
 

@@ -5,11 +5,11 @@ use fred::interfaces::{KeysInterface, LuaInterface};
 use fred::types::Value;
 use futures::future::{join_all, try_join_all};
 
-use super::client::is_unknown_script;
-use super::node::RedisNode;
-use super::{Error, KeyScope, LuaScript, RedisClient, ScriptArgs, ScriptReply, scripts};
 use crate::failpoint::failpoint;
 use crate::partition::Partition;
+use crate::redis::client::is_unknown_script;
+use crate::redis::cluster::RedisNode;
+use crate::redis::{Error, KeyScope, LuaScript, RedisClient, ScriptArgs, ScriptReply, scripts};
 
 /// Keys that Redis looks at in one step of a walk, and how many are dropped by one script.
 const LOOK: u32 = 1_000;

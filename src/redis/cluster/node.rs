@@ -16,7 +16,7 @@ use fred::types::config::{
 use fred::types::{Builder, ConnectHandle};
 use tokio::sync::broadcast;
 
-use super::Error;
+use crate::redis::Error;
 
 /// Pipelining is automatic, so two connections keep Redis' one core busy; a third only adds wake-ups.
 const CONNECTIONS: usize = 2;
@@ -27,7 +27,7 @@ const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// One server. Its connections end with it.
 #[derive(Debug)]
-pub(super) struct RedisNode {
+pub(in crate::redis) struct RedisNode {
     server: Server,
     clients: Vec<Client>,
     tasks: Vec<ConnectHandle>,
@@ -36,17 +36,26 @@ pub(super) struct RedisNode {
 
 impl RedisNode {
     /// Connects to one server that holds data.
-    pub(super) async fn connect(config: Config, timeout: Duration) -> Result<Self, Error> {
+    pub(in crate::redis) async fn connect(
+        config: Config,
+        timeout: Duration,
+    ) -> Result<Self, Error> {
         Self::connect_by(config, timeout, CONNECTIONS, true).await
     }
 
     /// Connects to one that is asked now and then.
-    pub(super) async fn connect_to_ask(config: Config, timeout: Duration) -> Result<Self, Error> {
+    pub(in crate::redis) async fn connect_to_ask(
+        config: Config,
+        timeout: Duration,
+    ) -> Result<Self, Error> {
         Self::connect_by(config, timeout, 1, true).await
     }
 
     /// Connects once: the connection is not made again when it ends.
-    pub(super) async fn connect_once(config: Config, timeout: Duration) -> Result<Self, Error> {
+    pub(in crate::redis) async fn connect_once(
+        config: Config,
+        timeout: Duration,
+    ) -> Result<Self, Error> {
         Self::connect_by(config, timeout, 1, false).await
     }
 
@@ -90,12 +99,12 @@ impl RedisNode {
     }
 
     /// Where it is.
-    pub(super) fn server(&self) -> &Server {
+    pub(in crate::redis) fn server(&self) -> &Server {
         &self.server
     }
 
     /// One of its connections: one that stands, if any does.
-    pub(super) fn client(&self) -> &Client {
+    pub(in crate::redis) fn client(&self) -> &Client {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let nth = |step: usize| &self.clients[(turn + step) % self.clients.len()];
         (0..self.clients.len())
@@ -105,27 +114,27 @@ impl RedisNode {
     }
 
     /// All of its connections.
-    pub(super) fn clients(&self) -> &[Client] {
+    pub(in crate::redis) fn clients(&self) -> &[Client] {
         &self.clients
     }
 
     /// Whether any connection stands.
-    pub(super) fn answers(&self) -> bool {
+    pub(in crate::redis) fn answers(&self) -> bool {
         self.clients.iter().any(ClientLike::is_connected)
     }
 
     /// Whether all connections stand.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(in crate::redis) fn is_whole(&self) -> bool {
         self.clients.iter().all(ClientLike::is_connected)
     }
 
     /// Tells of each connection that was made again.
-    pub(super) fn reconnections(&self) -> Vec<broadcast::Receiver<Server>> {
+    pub(in crate::redis) fn reconnections(&self) -> Vec<broadcast::Receiver<Server>> {
         self.clients.iter().map(EventInterface::reconnect_rx).collect()
     }
 
     /// Closes the connections.
-    pub(super) async fn close(&self) {
+    pub(in crate::redis) async fn close(&self) {
         for client in &self.clients {
             if let Err(error) = client.quit().await {
                 tracing::debug!(%error, "closing a connection to Redis");

@@ -1,27 +1,75 @@
 //! What nodes say of their cluster, and Sentinels of their service, put together.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use fred::types::config::Server;
 
-use super::{Error, ScriptReply};
+use super::node::RedisNode;
+use crate::partition::Partition;
+use crate::redis::{Error, KeyBuilder, ScriptReply};
+
+/// Who holds what, at one moment.
+#[derive(Debug, Default)]
+pub(in crate::redis) struct SlotTable {
+    owners: Vec<Option<Arc<RedisNode>>>,
+    nodes: Vec<Arc<RedisNode>>,
+}
+
+impl SlotTable {
+    pub(in crate::redis) fn new(
+        owners: Vec<Option<Arc<RedisNode>>>,
+        nodes: Vec<Arc<RedisNode>>,
+    ) -> Self {
+        Self { owners, nodes }
+    }
+
+    /// The owner of each partition, in order.
+    pub(in crate::redis) fn owners(&self) -> &[Option<Arc<RedisNode>>] {
+        &self.owners
+    }
+
+    /// The server that holds a partition.
+    pub(in crate::redis) fn owner(&self, partition: Partition) -> Option<&Arc<RedisNode>> {
+        self.owners.get(usize::from(partition.get()))?.as_ref()
+    }
+
+    /// All servers that hold something.
+    pub(in crate::redis) fn nodes(&self) -> &[Arc<RedisNode>] {
+        &self.nodes
+    }
+
+    /// The partitions of a server.
+    pub(in crate::redis) fn held_by(
+        &self,
+        node: &Arc<RedisNode>,
+        keys: &KeyBuilder,
+    ) -> Vec<Partition> {
+        keys.partitions()
+            .all()
+            .filter(|partition| {
+                self.owner(*partition).is_some_and(|owner| Arc::ptr_eq(owner, node))
+            })
+            .collect()
+    }
+}
 
 /// Who owns some slots, by the newest of all elections that anybody knows of.
 #[derive(Debug)]
-pub(super) struct SlotOwners {
+pub(in crate::redis) struct SlotOwners {
     /// By the slots' numbers: the election, and the owner that came out of it.
     slots: BTreeMap<u16, Option<(u64, Server)>>,
 }
 
 impl SlotOwners {
     /// Of these slots nothing is known yet.
-    pub(super) fn of(slots: &[u16]) -> Self {
+    pub(in crate::redis) fn of(slots: &[u16]) -> Self {
         Self { slots: slots.iter().map(|slot| (*slot, None)).collect() }
     }
 
     /// Takes in what a node answers to `CLUSTER NODES`:
     /// `id host:port@bus[,name] flags primary ping pong config-epoch link slots…`, a line a node.
-    pub(super) fn add(&mut self, (said_by, lines): &(Server, String)) {
+    pub(in crate::redis) fn add(&mut self, (said_by, lines): &(Server, String)) {
         for line in lines.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
             let [_, address, flags, _, _, _, epoch, _, slots @ ..] = words.as_slice() else {
@@ -57,12 +105,12 @@ impl SlotOwners {
     }
 
     /// The owner of a slot.
-    pub(super) fn owner(&self, slot: u16) -> Option<&Server> {
+    pub(in crate::redis) fn owner(&self, slot: u16) -> Option<&Server> {
         self.slots.get(&slot)?.as_ref().map(|(_, server)| server)
     }
 
     /// Whether nobody has told of any slot.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::redis) fn is_empty(&self) -> bool {
         self.slots.values().all(Option::is_none)
     }
 }
@@ -76,7 +124,7 @@ fn read_address(address: &str, said_by: &Server) -> Option<Server> {
 }
 
 /// What a Sentinel answers to `SENTINEL MASTER`: pairs of names and values. Gives the election and the primary.
-pub(super) fn read_primary(reply: ScriptReply) -> Result<(u64, Server), Error> {
+pub(in crate::redis) fn read_primary(reply: ScriptReply) -> Result<(u64, Server), Error> {
     let mut words = reply.words()?;
     let (mut host, mut port, mut epoch) = (None, None, None);
     while !words.is_empty() {

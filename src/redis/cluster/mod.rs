@@ -1,0 +1,18 @@
+//! Which server owns which partition, and the connections to those servers.
+//!
+//! - [`topology`]: asks Sentinels or cluster nodes for the owners. Start reading here.
+//! - [`slot_table`]: the owners as one immutable table, and the parsing of what nodes report.
+//! - [`redirect`]: what happens to a call when its partition moves (MOVED, ASK, READONLY).
+//! - [`node`]: the connections to one server.
+//!
+//! Invariant: a partition that changes its owner becomes unverified before the new owner is visible, so
+//! no call reaches a server that was not checked against MySQL (see `redis/fencing/`).
+
+mod node;
+mod redirect;
+mod slot_table;
+mod topology;
+
+pub(super) use node::RedisNode;
+pub(super) use redirect::{CALL, LOOK, NOT, RedirectSearch};
+pub(super) use topology::ServerTopology;
