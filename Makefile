@@ -45,13 +45,13 @@ soak: model races chaos fuzz ## Runs the random tests with new seeds, for a long
 MODEL_RUNS ?= 10000
 
 model: prepare ## Walks a queue at random on four instances, ten thousand times (MODEL_RUNS).
-	USHER_MODEL_RUNS=$(MODEL_RUNS) cargo test --locked --test it queue_model -- --nocapture
+	USHER_MODEL_RUNS=$(MODEL_RUNS) cargo test --locked --test it queue::model -- --nocapture
 
 # Runs of each race in `make races`.
 RACE_RUNS ?= 50
 
 races: prepare ## Races users for seats and coupons while processes are killed (RACE_RUNS).
-	USHER_RACE_RUNS=$(RACE_RUNS) USHER_COUPON_RUNS=$(RACE_RUNS) cargo test --locked --test it -- races_kill giveaways_kill --nocapture
+	USHER_RACE_RUNS=$(RACE_RUNS) USHER_COUPON_RUNS=$(RACE_RUNS) cargo test --locked --test it -- races_with_kill promotions_kill --nocapture
 
 # How many rounds `make chaos` plays, and how many at once.
 CHAOS_ROUNDS ?= 200

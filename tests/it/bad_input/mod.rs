@@ -4,7 +4,7 @@
 
 mod admin;
 mod cases;
-mod giveaways;
+mod promotions;
 mod money;
 mod public;
 mod stage;
@@ -20,7 +20,7 @@ fn rows(stage: &Stage) -> Vec<Row> {
     let mut rows = public::rows(stage);
     rows.extend(money::rows(stage));
     rows.extend(admin::rows(stage));
-    rows.extend(giveaways::rows(stage));
+    rows.extend(promotions::rows(stage));
     rows
 }
 

@@ -16,7 +16,7 @@ use super::site::Site;
 use super::workload::{
     COUPON, Fact, INTERVAL_MS, Log, MAX_ACTIVE, PER_INTERVAL, QUOTA, SHOW_QUEUE, Told,
 };
-use crate::history::{self, Call, Thing};
+use crate::faults::histories::{self, Call, Thing};
 use crate::support::resp::Reply;
 
 /// Calls of unknown outcome beyond which a history has too many orders to try. Such a thing is left out, and counted.

@@ -15,7 +15,7 @@ use super::site::{Lane, Site};
 use super::strike::Fault;
 use super::workload::{self, Log, SHOW_QUEUE};
 use super::{SETTLED_WITHIN, check, furnish, settle, unsettled};
-use crate::history::{Call, Op, Ret};
+use crate::faults::histories::{Call, Op, Ret};
 use crate::support::servers::PARTITIONS;
 use crate::support::{Cluster, Sentinels, test_seed};
 
@@ -117,13 +117,13 @@ async fn slots_move_and_a_primary_dies_under_load() {
     let strike = async |site: &Site<'_>, log: &Log, random: &mut SmallRng| {
         // Every partition moves, one of them twice, in the middle of everything.
         for at in 0..=PARTITIONS {
-            let key = site.stores.key(at % PARTITIONS, "generation");
+            let key = site.stores.key(at % PARTITIONS, "epoch");
             cluster.move_slot(&key, Duration::from_millis(random.random_range(0..30))).await;
         }
         let moved = heard(log);
         served_again(log, Instant::now()).await;
         // Whoever holds the line dies, and is replaced by its replica; then it comes back as the replica of that one.
-        let key = site.stores.key(site.stores.partition_of(SHOW_QUEUE), "generation");
+        let key = site.stores.key(site.stores.partition_of(SHOW_QUEUE), "epoch");
         let primary = cluster.owner_of(&key).await;
         let before = heard(log);
         let struck = Instant::now();
@@ -227,14 +227,14 @@ async fn strike_a_cluster(cluster: &Cluster, site: &Site<'_>, log: &Log, random:
     let mut draws = SmallRng::seed_from_u64(random.random());
     let blows = async {
         for _ in 0..draws.random_range(1..=3) {
-            let key = site.stores.key(draws.random_range(0..PARTITIONS), "generation");
+            let key = site.stores.key(draws.random_range(0..PARTITIONS), "epoch");
             let primary = cluster.owner_of(&key).await;
             let blow = draws.random_range(0..3);
             eprintln!("{}", ["slots move", "a primary dies", "a primary sleeps"][blow]);
             match blow {
                 0 => {
                     for at in 0..PARTITIONS {
-                        let key = site.stores.key(at, "generation");
+                        let key = site.stores.key(at, "epoch");
                         cluster
                             .move_slot(&key, Duration::from_millis(draws.random_range(0..60)))
                             .await;

@@ -5,7 +5,14 @@
 //! `CHAOS_LANES` at once, each lane with servers of its own; a round that fails prints its seed.
 
 mod check;
+mod clock_skew;
 mod failover;
+mod failpoints;
+pub(crate) mod histories;
+mod promotions_failpoints;
+mod promotions_kill;
+mod relay;
+mod sentinel;
 mod site;
 mod strike;
 mod workload;
@@ -20,7 +27,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use crate::coupon_payments::coupon;
+use crate::coupons::payments::coupon;
 use crate::support::{Api, NIGHT, SHOW, eventually, test_seed};
 use site::{Lane, Site};
 use strike::Fault;

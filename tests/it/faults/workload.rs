@@ -12,7 +12,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::site::{Site, is_durable};
-use crate::history::{Call, Op, Ret, Thing};
+use crate::faults::histories::{Call, Op, Ret, Thing};
 use crate::support::{NIGHT, SHOW, new_key};
 
 /// The queue of everything that is booked.

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::stage::{Case, Needs, Role, Stage, reward};
-use crate::coupon_payments::coupon;
+use crate::coupons::payments::coupon;
 use crate::support::api::Call;
 use crate::support::world::{fast_queue, night};
 use crate::support::{NIGHT, SHOW, new_key};

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::coupon_payments::coupon;
+use crate::coupons::payments::coupon;
 use crate::support::api::{Call, Guest};
 use crate::support::servers::ADMIN_KEY;
 use crate::support::{Api, NIGHT, SHOW, Stores, World, new_key};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::FromRow;
 use usher::partition::PartitionCount;
 use usher::payment::Payment;
-use usher::recovery::audit::{AuditReport, audit};
+use usher::audit::{AuditReport, audit};
 use usher::redis::{KeyBuilder, RedisClient, RedisClientSettings, ReplicationRequirement};
 use usher::seats::Reservation;
 use uuid::Uuid;

@@ -133,7 +133,7 @@ impl Stores {
     pub(crate) async fn lose(&self, partition: u16) {
         let mut redis = self.redis().await;
         // The fence first, as a partition that is half gone would never serve.
-        redis.ask(&["DEL", &self.key(partition, "generation")]).await;
+        redis.ask(&["DEL", &self.key(partition, "epoch")]).await;
         for key in redis.ask(&["KEYS", &self.key(partition, "*")]).await.list() {
             redis.ask(&["DEL", &key.text()]).await;
         }

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use sqlx::mysql::MySqlPoolOptions;
 use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
 
-use crate::recovery::{buyer, fair, replays, serves_again};
+use crate::recovery::restore::{buyer, fair, replays, serves_again};
 use crate::support::{Api, Instance, NIGHT, SHOW, Stores, TempDir, World, new_key, skipped};
 
 /// The first of some programs that is on the `PATH`.
@@ -93,7 +93,7 @@ async fn a_dump_is_restored_into_another_database_and_redis_laid_back_from_it() 
         MySqlPoolOptions::new().max_connections(4).connect_lazy(&stores.mysql_url).unwrap();
     // Redis is newer than the dump, so it is emptied: nothing may be sold that MySQL does not know.
     stores.redis().await.ask(&["FLUSHALL"]).await;
-    let recovered = crate::recovery::recover(&stores, &[]).await;
+    let recovered = crate::recovery::restore::recover(&stores, &[]).await;
     assert!(recovered.status.success(), "{recovered:?}");
 
     let instance = Instance::start(&stores).await;

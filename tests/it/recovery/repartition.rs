@@ -11,7 +11,7 @@ use usher::partition::PartitionCount;
 use usher::recovery::PartitionRecovery;
 use usher::redis::{KeyBuilder, RedisClient, RedisClientSettings, ReplicationRequirement};
 
-use crate::recovery::{Buyer, buyer, fair, replays, serves_again};
+use crate::recovery::restore::{Buyer, buyer, fair, replays, serves_again};
 use crate::support::servers::PARTITIONS;
 use crate::support::{Api, Instance, NIGHT, SHOW, Stores, World, eventually, new_key, new_user};
 

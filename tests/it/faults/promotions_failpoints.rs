@@ -4,7 +4,7 @@
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-use crate::coupon_payments::{audit, coupon, issue};
+use crate::coupons::payments::{audit, coupon, issue};
 use crate::support::world::{fast_queue, show};
 use crate::support::{Answer, Api, NIGHT, Process, SHOW, Stores, new_key, new_user};
 
@@ -168,20 +168,20 @@ async fn a_coupon_is_issued_once_wherever_the_process_dies() {
 /// The steps of a payment that is confirmed, or of one that the wallet refuses, up to its end.
 const FORTH: [&str; 6] = [
     "payment/begin",
-    "coupons/take",
+    "coupons/reserve",
     "wallet/debit",
     "payment/confirm",
-    "coupons/settle",
-    "payment/settled",
+    "coupons/redeem",
+    "payment/finish_redemption",
 ];
 const BACK: [&str; 7] = [
     "payment/begin",
-    "coupons/take",
+    "coupons/reserve",
     "wallet/debit",
     "payment/void",
     "wallet/refund",
-    "coupons/give_back",
-    "payment/voided",
+    "coupons/return_issue",
+    "payment/finish_void",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

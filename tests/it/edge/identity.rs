@@ -6,6 +6,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 
+use super::api_with;
 use crate::support::{Api, Instance, SHOW, Stores, World, eventually, new_key, new_user};
 
 /// An issuer of tokens with a key of its own.
@@ -232,4 +233,34 @@ async fn a_secret_signs_for_one_audience_and_issuer_and_a_time() {
         );
     }
     instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_service_keys_only_a_service_may_charge() {
+    const KEY: &str = "5ervice-c2b7a9d84e5f6a1b3c8d7e9f0a";
+    let stores = Stores::new().await;
+    let (_instance, api) = api_with(&stores, |args| {
+        args.secrets.auth = Some("header,service-key".into());
+        args.secrets.service_keys = Some(KEY.into());
+    })
+    .await;
+    let user = new_user();
+    let charge =
+        || api.post("/v1/wallet/charges").user(&user).key(&new_key()).json(&json!({"amount": 100}));
+    charge().send().await.problem(403, "forbidden");
+    charge().header("authorization", "Bearer wrong").send().await.problem(401, "unauthenticated");
+    charge().header("authorization", "Basic eDp4").send().await.problem(401, "unauthenticated");
+    assert_eq!(api.balance(&user).await, 0);
+    charge().header("authorization", &format!("Bearer {KEY}")).send().await.expect(201);
+    assert_eq!(api.balance(&user).await, 100);
+
+    let (_strict, api) = api_with(&stores, |args| {
+        args.secrets.auth = Some("service-key".into());
+        args.secrets.service_keys = Some(KEY.into());
+    })
+    .await;
+    api.get("/v1/wallet").user(&user).send().await.problem(401, "unauthenticated");
+    let by_service =
+        api.get("/v1/wallet").user(&user).header("authorization", &format!("Bearer {KEY}"));
+    assert_eq!(by_service.send().await.expect(200)["balance"], 100);
 }

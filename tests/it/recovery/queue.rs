@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::recovery::{generations, laid_back};
+use crate::recovery::restore::{generations, laid_back};
 use crate::support::api::Guest;
 use crate::support::world::show;
 use crate::support::{Api, NIGHT, SHOW, Stores, World, eventually, new_key};

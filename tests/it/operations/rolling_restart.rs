@@ -210,7 +210,7 @@ async fn three_instances_are_replaced_one_by_one_and_no_request_fails() {
 async fn what_one_instance_is_told_the_others_know() {
     let world = World::start(3).await;
     world.show(4, 1_000).await;
-    let mut coupon = crate::coupon_payments::coupon(300, 1_000);
+    let mut coupon = crate::coupons::payments::coupon(300, 1_000);
     world.api.put("/admin/coupons/off", &coupon).await.expect(200);
     world.everywhere("/v1/coupons/off", |_| true).await;
     let tell = world.api.only(0);

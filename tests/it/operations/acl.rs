@@ -5,12 +5,12 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::coupon_payments::coupon;
+use crate::coupons::payments::coupon;
 use crate::support::resp::{Reply, Resp};
 use crate::support::servers::REDIS_USER;
 use crate::support::{NIGHT, SHOW, Stores, World, eventually, new_key};
 
-const FILE: &str = include_str!("../../deploy/redis/users.acl");
+const FILE: &str = include_str!("../../../deploy/redis/users.acl");
 /// What the code asks for beside the scripts (`src/redis`), and what the driver does to connect.
 const BY_CODE: &str = "auth client|id ping quit info time wait command|info scan eval evalsha script|exists script|load get set xrange xrevrange xlen xtrim \
                        hlen hget hmget hscan zcard zcount zscan zmscore";

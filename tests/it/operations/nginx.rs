@@ -45,7 +45,7 @@ async fn nginx_lets_the_active_through_and_sends_the_rest_to_wait() {
 
     let dir = TempDir::new("nginx").unwrap();
     let (port, site) = (usher::dev::free_port().unwrap(), site().await);
-    let example = include_str!("../../docs/nginx.conf")
+    let example = include_str!("../../../docs/nginx.conf")
         .replace("127.0.0.1:8080", &usher)
         .replace("127.0.0.1:3000", &format!("127.0.0.1:{site}"))
         .replace("127.0.0.1:8000", &format!("127.0.0.1:{port}"))

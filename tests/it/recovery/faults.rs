@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 
-use crate::recovery::{buyer, fair, generations, replays, serves_again};
+use crate::recovery::restore::{buyer, fair, generations, replays, serves_again};
 use crate::support::servers::PARTITIONS;
 use crate::support::{
     Api, Instance, NIGHT, Process, SHOW, Stores, TempDir, World, eventually, new_key, new_user,
@@ -61,11 +61,11 @@ async fn a_redis_from_yesterday_sells_nothing_twice() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recovery_killed_anywhere_is_begun_anew() {
     for point in [
-        "recovery/fence.before=1*return(kill)",
+        "recovery/replace_fence.before=1*return(kill)",
         "recovery/clear.after=1*return(kill)",
-        "recovery/put.before=2*off->1*return(kill)",
-        "recovery/lay_payments.after=1*return(kill)",
-        "recovery/lay_line.after=1*return(kill)",
+        "recovery/restore_hash.before=2*off->1*return(kill)",
+        "recovery/restore_payments.after=1*return(kill)",
+        "recovery/restore_queue.after=1*return(kill)",
         // The new generation is in Redis, and MySQL does not have it.
         "recovery.before_commit=1*off->1*return(kill)",
     ] {
@@ -82,7 +82,7 @@ async fn a_recovery_killed_anywhere_is_begun_anew() {
         for partition in 0..PARTITIONS {
             redis.ask(&["HSET", &stores.key(partition, "wallets"), "0123456789abcdef", "7"]).await;
         }
-        let fences: Vec<String> = (0..PARTITIONS).map(|it| stores.key(it, "generation")).collect();
+        let fences: Vec<String> = (0..PARTITIONS).map(|it| stores.key(it, "epoch")).collect();
         let mut words = vec!["DEL"];
         words.extend(fences.iter().map(String::as_str));
         redis.ask(&words).await;
@@ -210,9 +210,9 @@ async fn a_redis_that_loses_what_was_just_laid_is_laid_back_anew() {
 
     let gate = TempDir::new("it-gate").unwrap();
     let gate = gate.path().join("go");
-    let point = format!("recovery/number.before=1*return(until {})", gate.display());
+    let point = format!("recovery/restore_sequence.before=1*return(until {})", gate.display());
     let process = Process::spawn(&stores, &[("FAILPOINTS", point)]).await;
-    process.reached("recovery/number.before").await;
+    process.reached("recovery/restore_sequence.before").await;
     // The bar stands and the wallets are laid. Redis dies, and its file ends after the bar.
     let cut = stores.saved();
     let wallets = format!("{}\r\n", stores.key(at, "wallets"));
@@ -243,7 +243,7 @@ async fn a_redis_that_is_replaced_while_it_is_looked_at_learns_no_scripts() {
     let gates = TempDir::new("it-gate").unwrap();
     let [load, bar] = ["load", "bar"].map(|name| gates.path().join(name));
     let points = format!(
-        "redis.load_scripts=1*off->1*return(until {});recovery/bar.before=1*return(until {})",
+        "redis.load_scripts=1*off->1*return(until {});recovery/fence_stale.before=1*return(until {})",
         load.display(),
         bar.display()
     );
@@ -256,7 +256,7 @@ async fn a_redis_that_is_replaced_while_it_is_looked_at_learns_no_scripts() {
     process.reached("redis.load_scripts").await;
     // What it had looked at is today's. Before it says so, yesterday's takes its place.
     stores.rolled_back(&yesterday, async || std::fs::write(&load, "").unwrap()).await;
-    process.reached("recovery/bar.before").await;
+    process.reached("recovery/fence_stale.before").await;
     let mut redis = stores.redis().await;
     for name in ["wallet/charge", "wallet/balance", "queue/join"] {
         let script =

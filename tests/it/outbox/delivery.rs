@@ -195,7 +195,7 @@ async fn a_redis_of_another_installation_is_not_ours() {
     world.stores.audit().await;
     let mut redis = world.stores.redis().await;
     for partition in 0..PARTITIONS {
-        redis.ask(&["SET", &world.stores.key(partition, "generation"), "4711"]).await;
+        redis.ask(&["SET", &world.stores.key(partition, "epoch"), "4711"]).await;
     }
     world.api.get("/v1/wallet").user(&user).send().await.problem(503, "recovering");
     world.api.charge_as(&user, 1, &new_key()).await.problem(503, "recovering");

@@ -101,7 +101,7 @@ async fn a_key_of_a_wrong_type_changes_nothing(world: World) {
         (&scripts::WALLET_USE, user),
     ] {
         // The fence is compared before anything else, and what is not laid is laid: neither is what this is about.
-        let laid = ["generation", "q:settings", "q:concerts"];
+        let laid = ["epoch", "q:settings", "q:concerts"];
         for word in script.keys().iter().filter(|word| !laid.contains(word)) {
             stores.at_rest().await;
             let broken = Broken::new(&mut redis, key_of(stores, partition, word)).await;
@@ -153,7 +153,7 @@ async fn a_confirmation_that_fails_leaves_no_debit(world: World) {
     let mut redis = stores.redis().await;
     let show = stores.partition_of(SHOW);
     // What `payment/begin` reads too would stop it before the debit.
-    let before_it = ["generation", "reservations", "payments", "q:due", "q:holds"];
+    let before_it = ["epoch", "reservations", "payments", "q:due", "q:holds"];
     let words: Vec<_> =
         scripts::PAYMENT_CONFIRM.keys().iter().filter(|word| !before_it.contains(word)).collect();
     for (seat, word) in (1..).zip(&words) {
@@ -275,7 +275,7 @@ async fn a_debit_after_its_refund_is_refused() {
     let mut redis = stores.redis().await;
     let user = new_user();
     let partition = partition_of_user(&user);
-    redis.ask(&["SET", &stores.key(partition, "generation"), "1"]).await;
+    redis.ask(&["SET", &stores.key(partition, "epoch"), "1"]).await;
     redis.ask(&["HSET", &stores.key(partition, "wallets"), "user", "5000"]).await;
     let mut call = async |script: &usher::redis::LuaScript, args: &[&str]| {
         let keys: Vec<String> =

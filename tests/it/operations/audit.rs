@@ -7,7 +7,7 @@ use serde_json::json;
 use sqlx::AssertSqlSafe;
 use tokio::process::Command;
 
-use crate::coupon_payments::{coupon, issue};
+use crate::coupons::payments::{coupon, issue};
 use crate::support::servers::{PARTITIONS, Stores};
 use crate::support::world::{night, show};
 use crate::support::{NIGHT, Process, SHOW, World, new_key};
@@ -261,7 +261,7 @@ fn faults(stores: &Stores) -> Vec<Fault> {
         ),
         redis(
             "another generation",
-            (0, Some("generation".to_owned()), "redis.call('SET', KEYS[1], 7)"),
+            (0, Some("epoch".to_owned()), "redis.call('SET', KEYS[1], 7)"),
             &["partitions"],
         ),
         redis(

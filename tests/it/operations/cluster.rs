@@ -29,14 +29,14 @@ async fn the_journey_and_the_giveaways_on_a_cluster() {
     // Partitions stand on more than one primary, or this would show nothing.
     let mut owners = std::collections::BTreeSet::new();
     for partition in 0..crate::support::servers::PARTITIONS {
-        owners.insert(cluster.owner_of(&stores.key(partition, "generation")).await.id);
+        owners.insert(cluster.owner_of(&stores.key(partition, "epoch")).await.id);
     }
     assert!(owners.len() > 1, "{owners:?}");
 
     let world = World::with_args(stores, &[args.clone(), args]).await;
     world.show(20, 1_000).await;
     let api = &world.api;
-    let mut coupon = crate::coupon_payments::coupon(300, 1_000);
+    let mut coupon = crate::coupons::payments::coupon(300, 1_000);
     coupon["total_quantity"] = json!(5);
     api.put("/admin/coupons/off", &coupon).await.expect(200);
     let reward = json!({"title": "Hello", "starts_at": "2020-01-01T00:00:00Z", "ends_at": "2100-01-01T00:00:00Z", "active": true,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use serde_json::{Value, json};
-use usher::http::descriptors;
+use usher::edge::file_descriptors;
 
 use crate::support::api::Guest;
 use crate::support::{
@@ -197,7 +197,7 @@ async fn many_streams_ask_redis_no_more_than_one() {
     api.guest(SHOW).await;
     let wanted =
         std::env::var("USHER_STREAMS").ok().map_or(2_000, |streams| streams.parse().unwrap());
-    let streams = descriptors::room_for(wanted).min(wanted);
+    let streams = file_descriptors::room_for(wanted).min(wanted);
     eprintln!("{streams} streams");
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let url = format!("{}{EVENTS}", process.public);

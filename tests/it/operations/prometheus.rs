@@ -12,7 +12,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use usher::dev::TempDir;
 
-use crate::dashboards::{expressions, panels};
+use crate::operations::dashboards::{expressions, panels};
 use crate::support::{
     NIGHT, Process, SHOW, Stores, World, eventually, new_key, new_user, skipped, within,
 };
@@ -175,8 +175,8 @@ async fn lively() -> (World, Process) {
     ];
     let process = Process::start_with(&stores, &limits).await;
     let world = World { stores, instances: Vec::new(), api: process.api() };
-    crate::recovery::fair(&world, 100).await;
-    let mut bounded = crate::coupon_payments::coupon(300, 0);
+    crate::recovery::restore::fair(&world, 100).await;
+    let mut bounded = crate::coupons::payments::coupon(300, 0);
     bounded["total_quantity"] = json!(1_000);
     world.api.put("/admin/coupons/bounded", &bounded).await.expect(200);
     world

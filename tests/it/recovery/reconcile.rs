@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use usher::outbox::{DurabilitySettings, OutboxWriter};
 use usher::recovery::StoreReconciler;
 
-use crate::queue_model::connect;
-use crate::recovery::{fair, generations, serves_again, settled};
+use crate::queue::model::connect;
+use crate::recovery::restore::{fair, generations, serves_again, settled};
 use crate::support::api::Guest;
 use crate::support::{
     Api, NIGHT, Process, SHOW, Stores, TempDir, World, eventually, new_key, new_user,
@@ -86,7 +86,7 @@ async fn a_debit_whose_payment_was_lost_is_given_back_after_a_total_loss() {
     rows(stores, DEBITS, 1).await;
     let had = generations(stores).await;
     stores.redis().await.ask(&["FLUSHALL"]).await;
-    crate::recovery::laid_back(&world, &had).await;
+    crate::recovery::restore::laid_back(&world, &had).await;
     eventually("the money is back", || async {
         (api.balance(&guest.user).await == CHARGED).then_some(())
     })
@@ -207,7 +207,7 @@ async fn a_cancelling_that_gave_the_money_back_goes_on() {
     let (guest, reservation) = payer(api, stores, 1).await;
     api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
     stores.audit().await;
-    let process = Process::start_failing(stores, "payment/cancelled.before=1*return(kill)").await;
+    let process = Process::start_failing(stores, "payment/finish_cancel.before=1*return(kill)").await;
     let path = format!("/v1/reservations/{reservation}/cancel");
     let key = new_key();
     let cancel = |api: &Api| api.post(&path).user(&guest.user).key(&key);
@@ -284,7 +284,7 @@ async fn what_was_never_debited_is_not_given_back() {
         let had = generations(stores).await;
         stores.redis().await.ask(&["FLUSHALL"]).await;
         lock.rollback().await.unwrap();
-        crate::recovery::laid_back(&world, &had).await;
+        crate::recovery::restore::laid_back(&world, &had).await;
         std::fs::write(&go, "").unwrap();
     };
     let (_unknown, ()) = tokio::join!(cancel, lost);

@@ -7,7 +7,7 @@ use sqlx::QueryBuilder;
 use usher::ids::{EntryId, PaymentId, QueueId, ReservationId, UserId};
 use uuid::Uuid;
 
-use crate::recovery::{generations, queue_without_window, serves_again};
+use crate::recovery::restore::{generations, queue_without_window, serves_again};
 use crate::support::{Stores, World, eventually, new_user};
 
 const CONCERTS: u32 = 10;

@@ -9,7 +9,7 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
-use crate::coupon_payments::{audit, coupon, issue};
+use crate::coupons::payments::{audit, coupon, issue};
 use crate::support::world::{fast_queue, show};
 use crate::support::{Api, NIGHT, Process, SHOW, Stores, eventually, new_key, new_user};
 

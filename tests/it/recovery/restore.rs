@@ -28,7 +28,7 @@ pub(crate) async fn fair(world: &World, seats: u32) {
     world.concert(SHOW, crate::support::world::show(seats, PRICE)).await;
     world
         .api
-        .put(&format!("/admin/coupons/{COUPON}"), &crate::coupon_payments::coupon(300, 0))
+        .put(&format!("/admin/coupons/{COUPON}"), &crate::coupons::payments::coupon(300, 0))
         .await
         .expect(200);
     world.everywhere(&format!("/v1/coupons/{COUPON}"), |_| true).await;
@@ -101,7 +101,7 @@ pub(crate) async fn generations(stores: &Stores) -> Vec<String> {
     let mut redis = stores.redis().await;
     let mut all = Vec::new();
     for partition in 0..PARTITIONS {
-        let found = redis.ask(&["GET", &stores.key(partition, "generation")]).await;
+        let found = redis.ask(&["GET", &stores.key(partition, "epoch")]).await;
         all.push(if found == Reply::Nil { String::new() } else { found.text() });
     }
     all
@@ -287,7 +287,7 @@ async fn a_foreign_redis_is_left_alone_until_somebody_says_otherwise() {
     let stores = world.stop().await;
     let mut redis = stores.redis().await;
     for partition in 0..PARTITIONS {
-        redis.ask(&["SET", &stores.key(partition, "generation"), "4711"]).await;
+        redis.ask(&["SET", &stores.key(partition, "epoch"), "4711"]).await;
         // It goes on where ours ended, as far as numbers tell.
         let next = redis.ask(&["INCR", &stores.key(partition, "seq")]).await.int();
         let add = "return redis.call('XADD', KEYS[1], ARGV[1], 'v1', cmsgpack.pack({}))";

@@ -1,0 +1,5 @@
+//! Coupons: issue, validity windows and use in payments.
+
+mod issue;
+pub(crate) mod payments;
+mod validity_windows;

@@ -1,0 +1,86 @@
+//! Headers for browsers: CORS for listed origins, and the policies of the pages.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::rate_limits::world;
+use crate::support::{SHOW, World, new_user};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_of_listed_origins_may_call_and_no_others() {
+    const OURS: &str = "https://shop.example";
+    let stores = Stores::new().await;
+    let mut args = stores.args();
+    let closed = Instance::start_with(&args).await;
+    args.http.cors_origins = text(OURS);
+    let open = Instance::start_with(&args).await;
+    let api =
+        |instance: &Instance| Api::new(vec![[instance.public.clone(), instance.admin.clone()]]);
+    let (closed, open) = (api(&closed), api(&open));
+    let preflight = async |api: &Api, origin: &str| {
+        let call = api.call(Method::OPTIONS, "/v1/payments").header("origin", origin);
+        let call = call.header("access-control-request-method", "POST");
+        call.header("access-control-request-headers", "queue-token,idempotency-key,content-type")
+            .send()
+            .await
+    };
+    let allowed = preflight(&open, OURS).await;
+    assert_eq!(allowed.header("access-control-allow-origin"), Some(OURS));
+    let headers = allowed.header("access-control-allow-headers").unwrap_or_default().to_owned();
+    assert!(headers.contains("queue-token") && headers.contains("idempotency-key"), "{headers}");
+    assert_eq!(allowed.header("access-control-allow-credentials"), None);
+    assert!(allowed.header("x-request-id").is_some());
+    for other in
+        ["https://evil.example", "http://shop.example", "https://shop.example.evil.example", "null"]
+    {
+        assert_eq!(
+            preflight(&open, other).await.header("access-control-allow-origin"),
+            None,
+            "{other}"
+        );
+    }
+    // Refusals can be read by the page, too: it wants to know when to come back.
+    let refusal = open.get("/v1/wallet").header("origin", OURS).send().await;
+    refusal.problem(401, "unauthenticated");
+    assert_eq!(refusal.header("access-control-allow-origin"), Some(OURS));
+    assert!(refusal.header("access-control-expose-headers").unwrap().contains("retry-after"));
+    for (api, origin) in [(&closed, OURS), (&open, "https://evil.example")] {
+        let answer = api.get("/v1/concerts").header("origin", origin).send().await;
+        assert_eq!(answer.header("access-control-allow-origin"), None);
+    }
+    assert_eq!(preflight(&closed, OURS).await.header("access-control-allow-origin"), None);
+    let admin = open.admin_call(Method::GET, "/admin/queues").header("origin", OURS).send().await;
+    assert_eq!(
+        admin.header("access-control-allow-origin"),
+        None,
+        "operators' pages are the console's own"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_keep_to_themselves() {
+    let world = world(|_| {}).await;
+    let api = &world.api;
+    for (page, admin) in [("/", false), ("/waiting/show", false), ("/", true)] {
+        let answer = match admin {
+            false => api.get(page).send().await,
+            true => api.keyless_admin_call(Method::GET, page).send().await,
+        };
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(
+            policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+            "{policy}"
+        );
+        assert!(!policy.contains("unsafe"), "{policy}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
+    }
+    // What is no page is not taken for one, either.
+    let wallet = api.get("/v1/wallet").user(&new_user()).send().await;
+    assert_eq!(wallet.header("x-content-type-options"), Some("nosniff"));
+    let place = api.post("/waiting/show/place").send().await;
+    let cookie = place.header("set-cookie").unwrap();
+    for word in ["usher-show=", "Secure", "HttpOnly", "SameSite=Lax", "Path=/"] {
+        assert!(cookie.contains(word), "{cookie}");
+    }
+}

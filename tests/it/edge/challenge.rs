@@ -1,0 +1,119 @@
+//! The challenge for robots: joins need a token that the verifier of the widget accepts.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::routing::post;
+use axum::{Json, Router};
+use futures::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use super::rate_limits::world;
+use crate::support::{Answer, Api, NIGHT, SHOW, new_key, new_user};
+
+/// A stand-in for the service of a widget.
+struct Verifier {
+    url: String,
+    asked: Arc<AtomicUsize>,
+}
+
+const SECRET: &str = "0x1a2b";
+
+async fn verifier() -> Verifier {
+    type Fields = std::collections::HashMap<String, String>;
+    async fn verify(
+        State(asked): State<Arc<AtomicUsize>>,
+        headers: HeaderMap,
+        body: String,
+    ) -> Json<Value> {
+        asked.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(headers["content-type"], "application/x-www-form-urlencoded");
+        let fields: Fields = form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+        assert_eq!((fields["secret"].as_str(), fields["remoteip"].as_str()), (SECRET, "127.0.0.1"));
+        match fields["response"].as_str() {
+            "never" => std::future::pending().await,
+            "nonsense" => Json(json!("yes")),
+            "huge" => Json(json!({"success": true, "padding": "x".repeat(100_000)})),
+            response => Json(json!({"success": response == "good & well"})),
+        }
+    }
+    let asked = Arc::new(AtomicUsize::new(0));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/siteverify", listener.local_addr().unwrap());
+    let router = Router::new().route("/siteverify", post(verify)).with_state(asked.clone());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    Verifier { url, asked }
+}
+
+fn challenged(api: &Api, token: &str) -> impl Future<Output = Answer> {
+    api.post(&format!("/v1/queues/{SHOW}/tokens"))
+        .user(&new_user())
+        .header("usher-challenge", token)
+        .send()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn robots_stay_outside() {
+    const KEY: &str = "5ervice-c2b7a9d84e5f6a1b3c8d7e9f0a";
+    let verifier = verifier().await;
+    let world = world(|args| {
+        args.http.challenge_url = Some(verifier.url.clone());
+        args.http.challenge_secret = text(SECRET);
+        args.http.challenge_timeout_ms = text("30000");
+        args.http.request_timeout_ms = text("60000");
+        args.secrets.auth = text("header,service-key");
+        args.secrets.service_keys = text(KEY);
+    })
+    .await;
+    let api = &world.api;
+    // Nobody is asked about what was not sent, nor about whoever has no name.
+    api.join(SHOW, &new_user()).await.problem(403, "forbidden");
+    api.post(&format!("/v1/queues/{SHOW}/tokens")).send().await.problem(401, "unauthenticated");
+    challenged(api, &"x".repeat(9_000)).await.problem(403, "forbidden");
+    assert_eq!(verifier.asked.load(Ordering::SeqCst), 0);
+    challenged(api, "bad").await.problem(403, "forbidden");
+    challenged(api, "good & well").await.expect(201);
+    for unclear in ["nonsense", "huge"] {
+        challenged(api, unclear).await.problem(503, "overloaded");
+    }
+    let backend = api.post(&format!("/v1/queues/{SHOW}/tokens")).user(&new_user());
+    backend.header("authorization", &format!("Bearer {KEY}")).send().await.expect(201);
+    // The page that joins for its visitor is held to it as well.
+    api.post(&format!("/waiting/{SHOW}/place")).send().await.problem(403, "forbidden");
+    let told = metrics(api).await;
+    for outcome in ["missing", "failed", "passed", "unavailable"] {
+        assert!(
+            told.contains(&format!("usher_challenges_total{{outcome=\"{outcome}\"}}")),
+            "{told}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_challenge_that_nobody_checks_may_be_waived() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let refuses = format!("http://{nobody}/siteverify");
+    let silent = verifier().await;
+    for (url, fail_open, joined) in
+        [(&refuses, "true", true), (&refuses, "false", false), (&silent.url, "false", false)]
+    {
+        let world = world(|args| {
+            args.http.challenge_url = Some(url.clone());
+            args.http.challenge_secret = text(SECRET);
+            args.http.challenge_timeout_ms = text("500");
+            args.http.challenge_fail_open = text(fail_open);
+        })
+        .await;
+        let answer = challenged(&world.api, "never").await;
+        if joined {
+            answer.expect(201);
+        } else {
+            answer.problem(503, "overloaded");
+        }
+        world.api.join(SHOW, &new_user()).await.problem(403, "forbidden");
+    }
+}

@@ -1,0 +1,174 @@
+//! Rate limits by user, by address and for all callers, and load shedding.
+
+use futures::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use usher::config::args::ServeArgs;
+
+use super::api_with;
+use crate::support::{
+    Answer, Api, Instance, NIGHT, SHOW, Stores, World, eventually, new_key, new_user,
+};
+
+fn text(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+pub(super) async fn world(change: impl FnOnce(&mut ServeArgs)) -> World {
+    let stores = Stores::new().await;
+    let mut args = stores.args();
+    change(&mut args);
+    let world = World::with_args(stores, &[args]).await;
+    world.show(50, 1_000).await;
+    world
+}
+
+async fn metrics(api: &Api) -> String {
+    api.keyless_admin_call(Method::GET, "/metrics").send().await.expect_text(200)
+}
+
+fn refused(answers: &[Answer], status: u16, code: &str) -> usize {
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.status == status).collect();
+    for answer in &refused {
+        answer.problem(status, code);
+        assert!(
+            answer
+                .header("retry-after")
+                .is_some_and(|seconds| seconds.parse::<u32>().unwrap() >= 1)
+        );
+    }
+    refused.len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_polls_too_often_may_still_hold_and_pay() {
+    let world = world(|args| args.http.limit_poll_per_second = text("1")).await;
+    let api = &world.api;
+    let guest = api.guest(SHOW).await;
+    api.charge(&guest.user, 1_000).await;
+    let answers = join_all((0..60).map(|_| api.poll(SHOW, &guest.token))).await;
+    assert!(refused(&answers, 429, "rate_limited") > 0, "{answers:?}");
+    let other = api.guest(SHOW).await;
+    api.poll(SHOW, &other.token).await.expect(200);
+    eventually("the guest is inside", || async {
+        (api.hold(&guest.token, NIGHT, &[1]).await.status == 201).then_some(())
+    })
+    .await;
+    let mine = api.get("/v1/reservations/mine").user(&guest.user).send().await.expect(200);
+    let held = mine["items"][0]["id"].as_str().unwrap();
+    api.pay(&guest.token, held, &new_key()).await.expect(201);
+    assert!(metrics(api).await.contains("usher_rate_limited_total{by=\"user\",kind=\"poll\"}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_who_asks_too_often_is_told_when_to_come_back() {
+    let stores = Stores::new().await;
+    let (_instance, api) = api_with(&stores, |args| {
+        args.http.limit_user_per_second = Some("1".into());
+        args.http.limit_user_burst = Some("5".into());
+    })
+    .await;
+    let (user, other) = (new_user(), new_user());
+    let answers = join_all((0..20).map(|_| api.get("/v1/wallet").user(&user).send())).await;
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.status != 200).collect();
+    assert!((13..=15).contains(&refused.len()), "{answers:?}");
+    for answer in refused {
+        answer.problem(429, "rate_limited");
+    }
+    api.get("/v1/wallet").user(&other).send().await.expect(200);
+    api.get("/healthz").send().await.expect_text(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joins_have_a_limit_in_all_and_an_address_is_known_behind_proxies() {
+    let world = world(|args| {
+        args.http.limit_global_joins_per_second = text("1");
+        args.http.limit_address_per_second = text("1");
+        args.http.trusted_proxies = text("1");
+    })
+    .await;
+    let api = &world.api;
+    // Each from elsewhere.
+    let join = |at: usize| {
+        let call = api.post(&format!("/v1/queues/{SHOW}/tokens")).user(&new_user());
+        call.header("x-forwarded-for", &format!("198.51.100.{at}")).send()
+    };
+    let answers = join_all((0..200).map(join)).await;
+    assert!(refused(&answers, 429, "rate_limited") > 0);
+    assert!(answers.iter().any(|answer| answer.status == 201));
+
+    // One address is refused, whatever the client itself wrote before the proxy's entry; others are not, whatever it wrote either.
+    let from = |lie: usize, address: &str| {
+        let forwarded = format!("203.0.113.{lie}, {address}");
+        api.get("/v1/concerts").header("x-forwarded-for", &forwarded).send()
+    };
+    let flood = join_all((0..200).map(|lie| from(lie, "192.0.2.7"))).await;
+    assert!(refused(&flood, 429, "rate_limited") > 0);
+    from(7, "192.0.2.8").await.expect(200);
+    // A host has a whole /64 of addresses to come from.
+    let flood = join_all((0..200).map(|at| from(7, &format!("2001:db8::{at:x}")))).await;
+    assert!(refused(&flood, 429, "rate_limited") > 0);
+    from(7, "2001:db8:0:1::1").await.expect(200);
+}
+
+/// A relay before MySQL would do as well; what hangs here are answers that wait for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_too_much_is_being_answered_joins_go_first_and_payments_last() {
+    let stores = Stores::new().await;
+    let relays = crate::support::Relays::before(&stores).await;
+    let mut args = relays.args(&stores);
+    args.http.shed_in_flight = text("16");
+    args.stores.ack = text("durable");
+    args.stores.ack_timeout_ms = text("25000");
+    let world = World::with_args(stores, &[args]).await;
+    world.show(50, 1_000).await;
+    let api = &world.api;
+    let guest = api.active_guest(SHOW).await;
+    let held = api.held(&guest.token, NIGHT, &[1]).await;
+    api.charge(&guest.user, 1_000).await;
+
+    // Answers that wait for MySQL, which is away, hold their places.
+    relays.mysql.down();
+    let hanging = Mutex::new(Vec::new());
+    let hang = || {
+        let (api, user) = (api.clone(), new_user());
+        let charge = async move { api.charge_as(&user, 10, &new_key()).await };
+        hanging.lock().unwrap().push(tokio::spawn(charge));
+    };
+    let joins_shed = async || api.join(SHOW, &new_user()).await.as_problem(503, "overloaded").ok();
+    (0..8).for_each(|_| hang());
+    eventually("joins are refused", joins_shed).await;
+    api.poll(SHOW, &guest.token).await.expect(200);
+    eventually("polls are refused", || async {
+        // One by one, as a poll that is let in may take the last place from a charge.
+        hang();
+        api.poll(SHOW, &guest.token).await.as_problem(503, "overloaded").ok()
+    })
+    .await;
+    // Whoever is inside may hold, and pay for what is held; health is no part of it.
+    let payment = format!("/v1/payments/{}", new_user());
+    let payment = api.get(&payment).token(&guest.token).send().await;
+    assert!(payment.as_problem(503, "overloaded").is_err(), "{payment:?}");
+    let seats = api.get(&format!("/v1/schedules/{NIGHT}/seats")).token(&guest.token).send().await;
+    seats.expect(200);
+    api.get("/healthz").send().await.expect_text(200);
+    let told = metrics(api).await;
+    for (kind, shed) in [("join", true), ("poll", true), ("book", false), ("pay", false)] {
+        let none = format!("usher_shed_requests_total{{kind=\"{kind}\"}} 0\n");
+        assert_eq!(!told.contains(&none), shed, "{kind}: {told}");
+    }
+
+    relays.mysql.up();
+    for answer in join_all(hanging.into_inner().unwrap()).await {
+        let answer = answer.unwrap();
+        assert!(
+            [201, 202].contains(&answer.status) || answer.as_problem(503, "overloaded").is_ok()
+        );
+    }
+    eventually("joins are taken again", || async {
+        [200, 201].contains(&api.join(SHOW, &new_user()).await.status).then_some(())
+    })
+    .await;
+    api.pay(&guest.token, &held, &new_key()).await.expect(201);
+}

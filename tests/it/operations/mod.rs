@@ -1,0 +1,17 @@
+//! What operators use: processes, metrics, dashboards, backups and commands.
+
+mod acl;
+mod admin_log;
+mod audit;
+mod backup;
+mod cluster;
+pub(crate) mod dashboards;
+mod nginx;
+mod process;
+mod prometheus;
+mod rolling_restart;
+mod script_fence;
+mod secret_redaction;
+mod simulated_users;
+mod store_tls;
+mod top;

@@ -1,0 +1,6 @@
+//! Payments: repeats, refusals, cancellations and faults.
+
+mod cancel;
+mod faults;
+mod kill;
+mod pay;

@@ -1,0 +1,8 @@
+//! Recovery: restore of Redis from MySQL, reconciliation and repartitioning.
+
+mod duration;
+mod faults;
+mod queue;
+mod reconcile;
+mod repartition;
+pub(crate) mod restore;

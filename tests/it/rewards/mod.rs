@@ -1,0 +1,3 @@
+//! Rewards: claims and their conditions.
+
+mod claim;

@@ -1,0 +1,9 @@
+//! Seats: holds, races, lists, changed definitions and archived sales.
+
+mod archive;
+mod best_adjacent;
+mod definition_changes;
+mod hold;
+mod races;
+mod races_with_kill;
+mod reservation_lists;

@@ -1,0 +1,3 @@
+//! Wallets: the ledger.
+
+mod ledger;
