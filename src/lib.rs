@@ -1,11 +1,13 @@
 //! Usher: admission and booking for the minute when far more people come than there are seats.
 
 pub mod app;
+pub mod audit;
 pub mod catalogue;
 pub mod cli;
 pub mod config;
 pub mod coupons;
 pub mod dev;
+pub mod edge;
 pub mod failpoint;
 #[cfg(test)]
 mod fuzz_tests;
@@ -23,6 +25,7 @@ pub mod redis;
 pub mod rewards;
 pub mod seats;
 pub mod shutdown;
+pub mod store_error;
 pub mod telemetry;
 pub mod time;
 pub mod tls;

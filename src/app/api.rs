@@ -13,13 +13,14 @@ use utoipa::openapi::{Components, Info, License, OpenApi, OpenApiBuilder, Paths}
 
 use super::{DomainServices, admin_log, contract, crowd};
 use crate::dev::crowd::SimulatedUsers;
-use crate::http::challenge::ChallengeVerifier;
-use crate::http::health::{self, ReadinessChecks};
+use crate::edge::challenge::ChallengeVerifier;
+use crate::edge::health::{self, ReadinessChecks};
 use crate::http::identity::{IdentityResolver, USER_HEADER};
-use crate::http::limits::{RateLimits, RequestKind};
+use crate::edge::limits::{RateLimits, RequestKind};
 use crate::http::page::PageLimit;
-use crate::http::shedding::LoadShedding;
-use crate::http::{admin as admin_key, layers, openapi, request_id};
+use crate::edge::shedding::LoadShedding;
+use crate::edge::{admin_key, layers};
+use crate::http::{openapi, request_id};
 use crate::queue::TOKEN_HEADER;
 use crate::{catalogue, coupons, payment, queue, recovery, rewards, seats, wallet, web};
 
@@ -49,7 +50,7 @@ pub fn admin_document() -> OpenApi {
         coupons::admin_router().into_openapi(),
         rewards::admin_router().into_openapi(),
         seats::admin_router().into_openapi(),
-        recovery::audit_router().into_openapi(),
+        crate::audit::router().into_openapi(),
         admin_log::router().into_openapi(),
     ];
     document("Usher, admin", "What operators set and see.", parts)
@@ -122,7 +123,7 @@ pub(super) fn admin(
         .merge(coupons::admin_router().with_state(rooms.coupons.clone()))
         .merge(rewards::admin_router().with_state(rooms.rewards.clone()))
         .merge(seats::admin_router().with_state(rooms.seats.clone()))
-        .merge(recovery::audit_router().with_state((rooms.redis.clone(), rooms.mysql.clone())))
+        .merge(crate::audit::router().with_state((rooms.redis.clone(), rooms.mysql.clone())))
         .merge(admin_log::router().with_state(rooms.mysql.clone()))
         .merge(demo.map(crowd::router).unwrap_or_default());
     let open = web::admin()

@@ -26,13 +26,13 @@ use crate::catalogue::{self, CatalogueService};
 use crate::config::{self, StoreSettings, UsherConfig};
 use crate::coupons::{self, CouponService};
 use crate::dev;
-use crate::http::challenge::ChallengeVerifier;
-use crate::http::cors;
+use crate::edge::challenge::ChallengeVerifier;
+use crate::edge::cors;
 use crate::http::identity::IdentityResolver;
 use crate::http::jwt;
-use crate::http::limits::RateLimits;
-use crate::http::listener;
-use crate::http::shedding::LoadShedding;
+use crate::edge::limits::RateLimits;
+use crate::edge::listener;
+use crate::edge::shedding::LoadShedding;
 use crate::idempotency::IdempotencyService;
 use crate::mysql::{self, migrate};
 use crate::outbox::pressure::{PressureWatermarks, WatermarkPair};
@@ -69,12 +69,8 @@ pub enum Error {
     /// Settings are wrong.
     #[error(transparent)]
     Settings(#[from] config::InvalidSettings),
-    /// Redis can't be used.
-    #[error("Redis: {0}")]
-    Redis(#[from] redis::Error),
-    /// MySQL can't be used.
-    #[error("MySQL: {0}")]
-    Mysql(#[from] mysql::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The schema is missing.
     #[error("MySQL holds no schema yet: run `usher migrate` first")]
     NotMigrated,
@@ -270,8 +266,8 @@ async fn connect_redis(stores: &StoreSettings) -> Result<RedisClient, Error> {
     Ok(RedisClient::connect(&settings, keys).await?)
 }
 
-impl From<config::DurabilitySettings> for DurabilitySettings {
-    fn from(ack: config::DurabilitySettings) -> Self {
+impl From<config::AckSettings> for DurabilitySettings {
+    fn from(ack: config::AckSettings) -> Self {
         Self { durable: ack.durable, patience: ack.patience }
     }
 }
@@ -324,8 +320,10 @@ impl UsherApp {
         let callers = Arc::new(IdentityResolver::new(&config.identity)?);
         let jwt = callers.jwt();
         let limits = Arc::new(RateLimits::new(&config.http.limits, api::kind));
-        let challenge =
-            config.http.challenge.clone().map(ChallengeVerifier::new).transpose()?.map(Arc::new);
+        let proxies = config.http.limits.trusted_proxies;
+        let challenge = config.http.challenge.clone();
+        let challenge = challenge.map(|settings| ChallengeVerifier::new(settings, proxies));
+        let challenge = challenge.transpose()?.map(Arc::new);
         let shedding = LoadShedding::new(config.http.shed_in_flight, api::kind);
         let certificates = config
             .http

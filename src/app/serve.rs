@@ -15,7 +15,7 @@ use crate::config::{
 use crate::dev::banner::{self, DevAddresses};
 use crate::dev::crowd::{SimulatedUsers, SimulationSettings};
 use crate::dev::{MysqlDurability, PrivateMysql, PrivateRedis};
-use crate::http::descriptors;
+use crate::edge::file_descriptors;
 use crate::ids::{ConcertId, QueueId};
 use crate::mysql::{self, migrate};
 use crate::partition::PartitionCount;
@@ -41,7 +41,7 @@ async fn run(
     let signals = shutdown::signals().map_err(Error::Signals)?;
     let timing = config.http.shutdown;
     let connections = &mut config.http.listener.max_connections;
-    *connections = descriptors::room_for(*connections);
+    *connections = file_descriptors::room_for(*connections);
     let public = super::listen(config.http.listen).await?;
     let admin = super::listen(config.http.admin_listen).await?;
     let addresses = [&public, &admin].map(tokio::net::TcpListener::local_addr);
@@ -108,7 +108,7 @@ pub async fn audit(stores: &StoreSettings) -> Result<bool, Error> {
             );
         }
     };
-    let report = recovery::audit::audit(&redis, &mysql, AUDIT_PATIENCE, &progress).await?;
+    let report = crate::audit::audit(&redis, &mysql, AUDIT_PATIENCE, &progress).await?;
     redis.close().await;
     mysql.close().await;
     if bar {

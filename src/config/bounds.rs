@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, Uri};
 
 use super::args::{HttpArgs, ListenArgs};
 use super::check::{SettingsChecker, given};
-use crate::http::{challenge, cors, limits, listener};
+use crate::edge::{challenge, cors, limits, listener};
 
 /// The highest rate or burst that can be set, in requests.
 const HIGHEST_RATE: u32 = 1_000_000;

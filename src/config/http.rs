@@ -8,7 +8,7 @@ use axum::http::HeaderValue;
 use super::args::{HttpArgs, ListenArgs};
 use super::bounds::{read_challenge, read_files, read_limits, read_listener, read_origins};
 use super::check::SettingsChecker;
-use crate::http::{challenge, layers, limits, listener};
+use crate::edge::{challenge, layers, limits, listener};
 use crate::shutdown::ShutdownTiming;
 
 /// What both listeners run on.

@@ -17,7 +17,7 @@ impl<T: IntoResponse> IntoResponse for CachedForOneSecond<T> {
 }
 
 /// Adds `no-store` where a handler said nothing, and that no browser may take an answer for something else than it says it is.
-pub(super) fn close(headers: &mut HeaderMap) {
+pub(crate) fn close(headers: &mut HeaderMap) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }

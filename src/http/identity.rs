@@ -11,9 +11,9 @@ use axum::http::request::Parts;
 use secrecy::SecretString;
 
 use super::jwt;
-use super::limits::count_user;
 use super::problem::ProblemDetails;
 use super::secret::{BearerToken, KeyDigest, bearer};
+use super::user_limit::count_user;
 use crate::ids::UserId;
 
 /// The header that names the user.
@@ -177,8 +177,16 @@ impl<S: Send + Sync> FromRequestParts<S> for OptionalUser {
 
 #[cfg(test)]
 mod tests {
-    use super::super::limits::RateLimits;
+    use super::super::user_limit::{UserRateLimit, UserRateLimiter};
     use super::*;
+
+    struct Unlimited;
+
+    impl UserRateLimiter for Unlimited {
+        fn check(&self, _: UserId, _: &Parts) -> Result<(), ProblemDetails> {
+            Ok(())
+        }
+    }
 
     const USER: &str = "00000000-0000-4000-8000-000000000001";
     const KEY: &str = "service-key-of-a-booking-backend-1";
@@ -261,7 +269,7 @@ mod tests {
             "internal"
         );
         parts.extensions.insert(Arc::new(callers(true, &[])));
-        parts.extensions.insert(Arc::new(RateLimits::off()));
+        parts.extensions.insert(UserRateLimit(Arc::new(Unlimited)));
         assert_eq!(
             AuthenticatedUser::from_request_parts(&mut parts, &()).await.unwrap_err().code(),
             "unauthenticated"

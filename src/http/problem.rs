@@ -223,12 +223,12 @@ impl IntoResponse for ProblemDetails {
 }
 
 /// The answer to a path that no route has.
-pub(super) async fn no_route() -> ProblemDetails {
+pub(crate) async fn no_route() -> ProblemDetails {
     ProblemDetails::not_found()
 }
 
 /// The answer to a method that a route does not have; the router adds `Allow`.
-pub(super) async fn no_method() -> ProblemDetails {
+pub(crate) async fn no_method() -> ProblemDetails {
     ProblemDetails::method_not_allowed()
 }
 
@@ -264,7 +264,7 @@ pub(super) fn shortened(text: String) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// The parts of a response that tests look at.

@@ -7,10 +7,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use crate::telemetry::log;
 
 /// The header that carries it, in and out.
-pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The caller's own id, or a new one.
-pub(super) fn of(headers: &HeaderMap) -> HeaderValue {
+pub(crate) fn of(headers: &HeaderMap) -> HeaderValue {
     given(headers).unwrap_or_else(made)
 }
 
@@ -30,7 +30,7 @@ pub fn told(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// A request under its id, as its log lines tell it.
-pub(super) fn told_in_log(id: &HeaderValue, request: &Request) -> log::LoggedRequest {
+pub(crate) fn told_in_log(id: &HeaderValue, request: &Request) -> log::LoggedRequest {
     let trace_id = traced(request.headers()).and_then(|trace| HeaderValue::from_str(trace).ok());
     log::LoggedRequest {
         id: id.clone(),

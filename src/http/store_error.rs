@@ -1,7 +1,17 @@
 //! How failures of the stores are told to a client.
 
 use super::problem::ProblemDetails;
+use crate::store_error::StoreError;
 use crate::{mysql, redis};
+
+impl From<StoreError> for ProblemDetails {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Redis(error) => error.into(),
+            StoreError::Mysql(error) => error.into(),
+        }
+    }
+}
 
 impl From<redis::Error> for ProblemDetails {
     fn from(error: redis::Error) -> Self {

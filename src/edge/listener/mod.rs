@@ -7,8 +7,8 @@
 
 mod certificates;
 mod connection;
-mod slots;
-mod streams;
+mod connection_permits;
+mod http2_streams;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +18,13 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
-use super::peer::PeerAddress;
+use crate::http::peer::PeerAddress;
 use crate::shutdown::ShutdownSignal;
 use crate::telemetry::Metric;
 
 pub use certificates::{CertificateFiles, ServerCertificates};
 use connection::ConnectionContext;
-use slots::ConnectionPermits;
+use connection_permits::ConnectionPermits;
 
 /// After a failed accept (no file descriptor is left, mostly) trying again at once would only burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -4,7 +4,7 @@
 //! kilobytes, so such a path is boxed where it begins. Where it was not, a join took a sixth more of the processor (`loadtest/README.md`).
 
 /// The most that a busy handler takes, in bytes.
-pub(crate) const MOST: usize = 2_048;
+pub(crate) const MAX_BYTES: usize = 2_048;
 
 /// What the future of a handler takes, in bytes. It is never made: the closure is there for its type.
 pub(crate) fn of<F: Future>(_handler: impl FnOnce() -> F) -> usize {

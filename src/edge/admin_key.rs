@@ -11,9 +11,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use secrecy::SecretString;
 
-use super::peer::PeerAddress;
-use super::problem::ProblemDetails;
-use super::secret::{BearerToken, KeyDigest, bearer};
+use crate::http::peer::PeerAddress;
+use crate::http::problem::ProblemDetails;
+use crate::http::secret::{BearerToken, KeyDigest, bearer};
 use crate::telemetry::PrometheusHandle;
 
 /// Puts the key in front of every route of `router`, which must have some.

@@ -16,9 +16,9 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use tower::{Layer, Service};
 
-use super::problem::ProblemDetails;
-use super::requests::{InFlightRequests, RouteMetrics};
-use super::{cache, request_id};
+use super::request_metrics::{InFlightRequests, RouteMetrics};
+use crate::http::problem::ProblemDetails;
+use crate::http::{cache, request_id};
 use crate::telemetry::log;
 
 /// Wraps the routes of one router.

@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::json::JsonBody;
+use crate::http::json::JsonBody;
 
 /// A check that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -122,8 +122,8 @@ async fn ready(State(readiness): State<Arc<ReadinessChecks>>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use super::super::problem::tests::read;
     use super::*;
+    use crate::http::problem::tests::read;
     use axum::body::Body;
     use axum::http::Request;
     use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 //! The listener over real sockets.
 
 use super::connection::HEADER_BYTES;
-use super::streams::CONCURRENT;
+use super::http2_streams::CONCURRENT;
 use super::*;
 use axum::extract::Extension;
 use axum::routing::{get, post};

@@ -16,7 +16,7 @@ use futures::future::Either;
 use tower::{Layer, Service};
 
 use super::limits::{RequestClassifier, RequestKind, kind_of};
-use super::problem::ProblemDetails;
+use crate::http::problem::ProblemDetails;
 use crate::telemetry::Metric;
 
 /// Counts the requests that are being answered.

@@ -4,8 +4,8 @@
 //! extractor that learns who it is, once a request and for each kind of request apart; addresses and the whole are counted by the layer, before any
 //! work is done. How many callers are remembered is bounded (`store`).
 
-mod kind;
-mod store;
+mod bounded_buckets;
+mod request_kind;
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -21,14 +21,15 @@ use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, NotUntil, Quota, RateLimiter};
 use tokio_util::sync::CancellationToken;
 
-use super::peer::{PeerAddress, client_address, network};
-use super::problem::ProblemDetails;
+use crate::http::peer::{PeerAddress, client_address, network};
+use crate::http::problem::ProblemDetails;
+use crate::http::user_limit::UserRateLimiter;
 use crate::ids::UserId;
 use crate::telemetry::Metric;
 
-pub(super) use kind::kind_of;
-pub use kind::{RequestClassifier, RequestKind};
-use store::BoundedBuckets;
+use bounded_buckets::BoundedBuckets;
+pub(super) use request_kind::kind_of;
+pub use request_kind::{RequestClassifier, RequestKind};
 
 /// Callers of each sort who are remembered at once. Somebody who asks now and then is forgotten a moment later, so this many at once are a flood.
 const CALLERS: usize = 1 << 18;
@@ -70,10 +71,6 @@ pub struct RateLimits {
     clock: DefaultClock,
     kinds: RequestClassifier,
 }
-
-/// Marks a request whose user has been counted, so that identity and queue token together count once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct UserCounted(UserId);
 
 impl RateLimits {
     /// Buckets of the given sizes; `kinds` says what a route is for.
@@ -125,12 +122,6 @@ impl RateLimits {
     /// Whether requests are counted by address or overall.
     pub(super) fn count_addresses(&self) -> bool {
         self.addresses.is_some() || self.all.is_some() || self.joins.is_some()
-    }
-
-    /// Where a request comes from, seen through our own proxies. None without a connection, as in tests that call a router directly.
-    pub(super) fn address_of(&self, parts: &Parts) -> Option<IpAddr> {
-        let PeerAddress(peer) = parts.extensions.get()?;
-        Some(client_address(*peer, &parts.headers, self.trusted_proxies))
     }
 
     /// Counts a request of this user.
@@ -198,21 +189,10 @@ impl RateLimits {
     }
 }
 
-/// Counts the user of this request, once however many extractors ask.
-///
-/// # Errors
-/// 429 `rate_limited`; 500 `internal` when the router lacks its layers.
-pub fn count_user(parts: &mut Parts, user: UserId) -> Result<(), ProblemDetails> {
-    if parts.extensions.get::<UserCounted>() == Some(&UserCounted(user)) {
-        return Ok(());
+impl UserRateLimiter for RateLimits {
+    fn check(&self, user: UserId, parts: &Parts) -> Result<(), ProblemDetails> {
+        self.check_user(user, kind_of(self.kinds, &parts.method, &parts.extensions))
     }
-    let limits = parts.extensions.get::<Arc<RateLimits>>().ok_or_else(|| {
-        tracing::error!("the router lacks http::layers: there are no limits");
-        ProblemDetails::internal()
-    })?;
-    limits.check_user(user, kind_of(limits.kinds, &parts.method, &parts.extensions))?;
-    parts.extensions.insert(UserCounted(user));
-    Ok(())
 }
 
 /// The middleware that counts addresses and the whole.

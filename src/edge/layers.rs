@@ -12,12 +12,13 @@ use axum::middleware::from_fn_with_state;
 use axum::{Extension, Router};
 use tower_http::cors::CorsLayer;
 
-use super::around::RequestMiddleware;
 use super::challenge::ChallengeVerifier;
-use super::identity::IdentityResolver;
 use super::limits::{self, RateLimits};
-use super::problem::{no_method, no_route};
+use super::middleware::RequestMiddleware;
 use super::shedding::LoadShedding;
+use crate::http::identity::IdentityResolver;
+use crate::http::problem::{no_method, no_route};
+use crate::http::user_limit::UserRateLimit;
 
 /// Bounds on one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +41,8 @@ pub fn rooms<S: Clone + Send + Sync + 'static>(
         Some(challenge) => router.route_layer(Extension(challenge)),
         None => router,
     };
-    let shared = (Extension(callers), Extension(limits.clone()));
+    let user_limit = UserRateLimit(limits.clone());
+    let shared = (Extension(callers), Extension(user_limit));
     if limits.count_addresses() {
         router.route_layer((shedding, from_fn_with_state(limits, limits::by_address), shared))
     } else {
@@ -67,12 +69,13 @@ pub fn whole<S: Clone + Send + Sync + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::cache::CachedForOneSecond;
-    use super::super::identity::{self, AuthenticatedUser};
-    use super::super::peer::PeerAddress;
-    use super::super::problem::tests::read;
-    use super::super::{JsonBody, limits as limit};
+    use super::super::limits as limit;
     use super::*;
+    use crate::http::JsonBody;
+    use crate::http::cache::CachedForOneSecond;
+    use crate::http::identity::{self, AuthenticatedUser};
+    use crate::http::peer::PeerAddress;
+    use crate::http::problem::tests::read;
     use axum::body::{Body, Bytes};
     use axum::http::{HeaderMap, Request};
     use axum::routing::{get, post};

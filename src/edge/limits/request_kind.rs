@@ -38,7 +38,7 @@ impl RequestKind {
 pub type RequestClassifier = fn(&Method, &str) -> RequestKind;
 
 /// The kind of a request that was routed; [`RequestKind::Other`] of one that was not.
-pub(in crate::http) fn kind_of(
+pub(in crate::edge) fn kind_of(
     kinds: RequestClassifier,
     method: &Method,
     extensions: &Extensions,

@@ -19,11 +19,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::slots::ConnectionPermit;
-use super::streams::{CONCURRENT, RESET_UNSEEN, StreamProgress};
+use super::connection_permits::ConnectionPermit;
+use super::http2_streams::{CONCURRENT, RESET_UNSEEN, StreamProgress};
 use super::{ListenerSettings, ServerCertificates};
+use crate::edge::connection_timeouts::{ConnectionPhase, ConnectionTimeouts, TimedStream};
 use crate::http::peer::PeerAddress;
-use crate::http::stall::{ConnectionPhase, ConnectionTimeouts, TimedStream};
 use crate::telemetry::Metric;
 
 /// The longest request line and headers, in bytes.
