@@ -1,5 +1,10 @@
 #!/usr/bin/env python3
-"""Buys two seats with Python's standard library. usage: buy.py [address]   (USHER_URL, http://127.0.0.1:8080)"""
+"""Buys two seats with Python's standard library.
+
+Usage: buy.py [address] (default: USHER_URL, then http://127.0.0.1:8080)
+
+clients/python is the typed client. This file shows the HTTP calls behind it.
+"""
 
 import json
 import os
@@ -10,28 +15,35 @@ import urllib.error
 import urllib.request
 import uuid
 
-BASE = (sys.argv[1] if len(sys.argv) > 1 else os.environ.get("USHER_URL", "http://127.0.0.1:8080")) + "/v1"
-TRIES = 8
+DEFAULT_URL = os.environ.get("USHER_URL", "http://127.0.0.1:8080")
+BASE_URL = (sys.argv[1] if len(sys.argv) > 1 else DEFAULT_URL) + "/v1"
+MAX_ATTEMPTS = 8
+RETRIED_STATUSES = (429, 500, 502, 503, 504)
 
 
-class Refused(Exception):
-    """The service said no. `code` is a stable word to branch on, `body` the whole problem (RFC 9457)."""
+class ProblemError(Exception):
+    """A response with an error status (RFC 9457). `code` is stable."""
 
-    def __init__(self, status, body):
-        super().__init__(f"{status} {body.get('code')}: {body.get('detail')}")
-        self.status, self.code, self.body = status, body.get("code"), body
+    def __init__(self, status, text):
+        try:
+            self.body = json.loads(text)
+        except ValueError:
+            # A proxy answered with its own page.
+            self.body = {}
+        self.status, self.code = status, self.body.get("code")
+        super().__init__(f"{status} {self.code}: {self.body.get('detail')}")
 
 
-class Usher:
-    """One user's calls."""
+class UsherClient:
+    """Calls the API as one user."""
 
     def __init__(self, user):
         self.user, self.token = user, None
 
     def call(self, method, path, body=None, key=None):
-        """Asks again after 429 and 503, as late as Retry-After says, and after an answer that was lost.
+        """Sends a request and retries it after a lost response or a temporary error.
 
-        That is harmless where the call can be repeated: every GET, joining, and all that carries a key.
+        Every retry sends the same idempotency key, so that the service runs the request once.
         """
         headers = {"Usher-User": self.user, "Content-Type": "application/json"}
         if self.token:
@@ -39,34 +51,39 @@ class Usher:
         if key:
             headers["Idempotency-Key"] = key
         data = None if body is None else json.dumps(body).encode()
-        for left in reversed(range(TRIES)):
-            request = urllib.request.Request(BASE + path, data, headers, method=method)
+        for attempts_left in reversed(range(MAX_ATTEMPTS)):
+            request = urllib.request.Request(BASE_URL + path, data, headers, method=method)
             try:
-                with urllib.request.urlopen(request, timeout=30) as answer:
-                    return json.load(answer)
-            except urllib.error.HTTPError as refusal:
-                if refusal.code not in (429, 503) or left == 0:
-                    raise Refused(refusal.code, json.load(refusal)) from None
-                wait = float(refusal.headers.get("Retry-After", 1))
-            except (urllib.error.URLError, TimeoutError, ConnectionError):
-                if left == 0:
+                with urllib.request.urlopen(request, timeout=30) as response:
+                    return json.load(response)
+            except urllib.error.HTTPError as error:
+                if error.code not in RETRIED_STATUSES or attempts_left == 0:
+                    raise ProblemError(error.code, error.read()) from None
+                delay = float(error.headers.get("Retry-After", 1))
+            except OSError:
+                if attempts_left == 0:
                     raise
-                wait = 1.0
-            # A little later each on their own, so that a crowd does not come back in one step.
-            time.sleep(wait * random.uniform(1, 1.3))
+                delay = 1.0
+            # Jitter prevents simultaneous retries of many clients.
+            time.sleep(delay * random.uniform(1, 1.3))
+
+    def post(self, path, body):
+        """Sends a POST with a new idempotency key."""
+        return self.call("POST", path, body, key=str(uuid.uuid4()))
 
     def enter(self, queue):
-        """Gets in line, or back to the place there already is, and waits to be let in."""
+        """Joins the queue, or finds the existing ticket, and waits for admission."""
         ticket = self.call("POST", f"/queues/{queue}/tokens")
         self.token = ticket["token"]
         while ticket["status"] == "waiting":
-            print(f"place {ticket['position']}, about {ticket['estimated_wait_seconds']} s", file=sys.stderr)
+            position, wait = ticket["position"], ticket["estimated_wait_seconds"]
+            print(f"position {position}, estimated wait {wait} s", file=sys.stderr)
             time.sleep(ticket["poll_after_ms"] / 1000)
             ticket = self.call("GET", f"/queues/{queue}/tokens/me")
 
     def pay(self, reservation):
-        """One key from the first try to the last: however often this is repeated, it debits once."""
-        payment = self.call("POST", "/payments", {"reservation_id": reservation["id"]}, key=str(uuid.uuid4()))
+        """Pays for a reservation from the wallet and waits for the result."""
+        payment = self.post("/payments", {"reservation_id": reservation["id"]})
         while payment["status"] == "pending":
             time.sleep(0.5)
             payment = self.call("GET", f"/payments/{payment['id']}")
@@ -74,15 +91,16 @@ class Usher:
 
 
 def main():
-    usher = Usher(str(uuid.uuid4()))
+    usher = UsherClient(str(uuid.uuid4()))
     usher.enter("demo")
     schedule = usher.call("GET", "/concerts/demo/schedules")["items"][0]
-    held = usher.call("POST", "/reservations/best", {"schedule_id": schedule["id"], "quantity": 2})
-    usher.call("POST", "/wallet/charges", {"amount": 50_000}, key=str(uuid.uuid4()))
+    held = usher.post("/reservations/best", {"schedule_id": schedule["id"], "quantity": 2})
+    usher.post("/wallet/charges", {"amount": 50_000})
     payment = usher.pay(held)
     if payment["status"] != "confirmed":
         sys.exit(f"not paid: {payment}")
-    print("bought:", ",".join(str(seat["number"]) for seat in held["seats"]), "for", payment["paid"])
+    seats = ",".join(str(seat["number"]) for seat in held["seats"])
+    print(f"bought: {seats} for {payment['paid']}")
 
 
 if __name__ == "__main__":

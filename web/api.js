@@ -1,8 +1,9 @@
-// Calls to the service. Every refusal becomes a Problem with the `code` of the contract.
+// HTTP calls to the service. A failed call throws a ProblemError with the `code` of the response.
 
-export class Problem extends Error {
+export class ProblemError extends Error {
+  // `status` is 0 when no response arrived.
   constructor(status, body, retryAfter) {
-    super(body?.detail ?? `HTTP ${status}`);
+    super(body?.detail ?? "");
     this.status = status;
     this.code = body?.code ?? "unreachable";
     this.body = body ?? {};
@@ -17,29 +18,33 @@ export async function call(method, path, { headers = {}, body } = {}) {
     request.body = JSON.stringify(body);
   }
   let response;
+  let text;
   try {
     response = await fetch(path, request);
+    text = await response.text();
   } catch {
-    throw new Problem(0, null, 2);
+    throw new ProblemError(0, null, 2);
   }
-  const text = await response.text();
   let value = null;
   try {
     value = text ? JSON.parse(text) : null;
   } catch {
-    // Something in between answered with a page of its own; the status says enough.
+    // A proxy answered with its own page. The status is enough.
   }
-  if (!response.ok) throw new Problem(response.status, value, response.headers.get("Retry-After"));
+  if (!response.ok) {
+    throw new ProblemError(response.status, value, response.headers.get("Retry-After"));
+  }
   return value;
 }
 
-// Random identifiers also where the page is not in a secure context, which `crypto.randomUUID` asks for.
-export function uuid() {
+// `crypto.randomUUID` exists only in secure contexts. This works over plain HTTP too.
+export function randomUuid() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   bytes[6] = (bytes[6] & 0x0f) | 0x40;
   bytes[8] = (bytes[8] & 0x3f) | 0x80;
   const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
+  const parts = [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20)];
+  return [...parts, hex.slice(20)].join("-");
 }
 
-export const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

@@ -1,341 +1,418 @@
-// The booking demo: concerts → line → seats → payment → ticket, as one user whom this browser makes up.
+// The booking demo: concerts, queue, seats, payment, ticket. The browser generates its own user.
 
-import { call, pause, Problem, uuid } from "./api.js";
-import { $, make, Note, say, show } from "./dom.js";
-import { follow, leave, state } from "./line.js";
+import { call, ProblemError, randomUuid, sleep } from "./api.js";
+import {
+  $, createElement, describeProblem, NoticeStack, setNotice, setText, showView,
+} from "./dom.js";
+import {
+  formatDateTime, formatDuration, formatMoney, formatNumber, formatTime, localizePage, message,
+} from "./messages.js";
+import { fetchQueueState, followTicket, leaveQueue } from "./queue.js";
 import { SeatMap } from "./seatmap.js";
-import { clock, duration, fill, moment, money, number, word } from "./words.js";
 
-// How often the map is looked at while seats are chosen.
-const MAP_MS = 1000;
-// What one press of the button puts into the wallet.
-const CHARGE = 50000;
-// The demo's coupon; without it the page has none to offer.
-const COUPON = "demo-coupon";
+const SEAT_REFRESH_MS = 1000;
+const STATE_REFRESH_MS = 5000;
+// The amount that one press of the charge button adds to the wallet.
+const CHARGE_AMOUNT = 50000;
+const BEST_SEATS_QUANTITY = 2;
+// The coupon that the demo data contains. The page offers no coupon if it does not exist.
+const DEMO_COUPON = "demo-coupon";
 
-const user = kept("usher-user", uuid);
-const visit = { concert: null, token: sessionStorage.getItem("usher-token"), reservation: null };
-let stop = new AbortController();
-const note = new Note("notice", ["connection", "line"]);
+const user = loadOrCreate("usher-user", randomUuid);
+const visit = {
+  concert: null,
+  token: sessionStorage.getItem("usher-token"),
+  reservation: null,
+  balance: 0,
+  paymentKey: null,
+  couponIssue: null,
+};
+let abort = new AbortController();
+let seatMap = null;
+const notice = new NoticeStack("notice", ["connection", "queue"]);
 
-fill();
-wire();
-start();
+localizePage();
+addListeners();
+showConcerts();
 
-function kept(name, made) {
-  const value = localStorage.getItem(name) ?? made();
+function loadOrCreate(name, create) {
+  const value = localStorage.getItem(name) ?? create();
   localStorage.setItem(name, value);
   return value;
 }
 
-function api(method, path, { body, key, token = true } = {}) {
+function callApi(method, path, { body, key, token = true } = {}) {
   const headers = { "Usher-User": user };
   if (token && visit.token) headers["Queue-Token"] = visit.token;
   if (key) headers["Idempotency-Key"] = key;
   return call(method, `/v1${path}`, { headers, body });
 }
 
-function wire() {
-  const safely = (id, work) => $(id).addEventListener("click", () => work().catch(failed));
-  safely("leave", async () => {
-    stop.abort();
-    await leave(visit.concert.queue_id, visit.token).catch(() => {});
-    over("line.expired");
-  });
-  safely("again", () => (visit.concert ? enter(visit.concert) : start()));
-  safely("another", start);
-  safely("hold", hold);
-  safely("best", best);
-  safely("do-pay", pay);
-  safely("charge", charge);
-  safely("release", release);
-  safely("cancel", cancel);
-  safely("coupon-get", takeCoupon);
-  $("schedule").addEventListener("change", () => seats().catch(failed));
-  $("coupon").addEventListener("change", price);
+function addListeners() {
+  const onClick = (id, action) => {
+    $(id).addEventListener("click", () => Promise.resolve(action()).catch(showError));
+  };
+  onClick("leave", leave);
+  onClick("again", () => (visit.concert ? joinQueue(visit.concert) : showConcerts()));
+  onClick("another", showConcerts);
+  onClick("hold", holdSelectedSeats);
+  onClick("best", holdBestSeats);
+  onClick("do-pay", pay);
+  onClick("charge", chargeWallet);
+  onClick("release", releaseSeats);
+  onClick("cancel", cancelBooking);
+  onClick("coupon-get", requestCoupon);
+  $("schedule").addEventListener("change", () => watchSeats().catch(showError));
+  $("coupon").addEventListener("change", showPrice);
 }
 
-async function start() {
+// Starts a new step: ends the loops of the previous one and returns the signal for the new one.
+function restartAbort() {
+  abort.abort();
+  abort = new AbortController();
+  return abort.signal;
+}
+
+async function showConcerts() {
   try {
     visit.reservation = null;
     const { items } = await call("GET", "/v1/concerts");
-    const cards = items.map(card);
-    $("concert-list").replaceChildren(...(cards.length ? cards : [make("p", {}, word("book.nothing"))]));
-    const last = items.find((concert) => concert.id === sessionStorage.getItem("usher-concert"));
-    if (last && visit.token) return await resume(last);
-    show("concerts");
+    const cards = items.map(concertCard);
+    if (cards.length === 0) cards.push(createElement("p", {}, message("booking.none")));
+    $("concert-list").replaceChildren(...cards);
+    const lastId = sessionStorage.getItem("usher-concert");
+    const lastConcert = items.find((concert) => concert.id === lastId);
+    if (lastConcert && visit.token) return await resume(lastConcert);
+    showView("concerts");
   } catch (problem) {
-    failed(problem);
+    showError(problem);
   }
 }
 
-// A concert, and how long its line is at the moment.
-function card(concert) {
-  const line = make("p", { class: "quiet" }, "\u00a0");
-  const button = make("button", { onclick: () => enter(concert).catch(failed) }, word("book.join"));
-  state(concert.queue_id).then((now) => {
-    const wait = now.estimated_wait_seconds;
-    if (now.mode === "paused") line.textContent = word("line.paused.short");
-    else if (now.waiting === 0) line.textContent = word("book.noline");
-    else line.textContent = word("book.inline", { n: number(now.waiting), wait: wait === null ? word("line.unknown") : duration(wait) });
-  }, () => {});
-  return make("article", { class: "card" }, make("h2", {}, concert.title), line, make("p", {}, button));
+function concertCard(concert) {
+  // The space keeps the height of the line until the queue's state has arrived.
+  const state = createElement("p", { class: "muted" }, "\u00a0");
+  const onclick = () => joinQueue(concert).catch(showError);
+  const button = createElement("button", { onclick }, message("booking.join"));
+  fetchQueueState(concert.queue_id).then(
+    (queue) => (state.textContent = describeQueue(queue)),
+    () => {},
+  );
+  const title = createElement("h2", {}, concert.title);
+  return createElement("article", { class: "card" }, title, state, createElement("p", {}, button));
 }
 
-// After a reload: back to a hold that still runs, else back in line at the same place.
+function describeQueue(queue) {
+  if (queue.mode === "paused") return message("queue.paused.short");
+  if (queue.waiting === 0) return message("booking.queue.empty");
+  const wait = describeWait(queue.estimated_wait_seconds);
+  return message("booking.queue", { n: formatNumber(queue.waiting), wait });
+}
+
+const describeWait = (seconds) =>
+  seconds === null ? message("queue.estimate.unknown") : formatDuration(seconds);
+
+// After a reload, returns to an open hold, or else to the same position in the queue.
 async function resume(concert) {
   visit.concert = concert;
-  const { items } = await api("GET", "/reservations/mine", { token: false });
-  const held = items.find((one) => one.status === "held" && one.concert_id === concert.id);
-  if (held) return toPay(held);
-  await enter(concert);
+  const { items } = await callApi("GET", "/reservations/mine", { token: false });
+  const isOpen = (item) => item.status === "held" && item.concert_id === concert.id;
+  const held = items.find(isOpen);
+  if (held) return showPayment(held);
+  await joinQueue(concert);
 }
 
-async function enter(concert) {
-  stop.abort();
-  stop = new AbortController();
+async function joinQueue(concert) {
+  const signal = restartAbort();
   visit.concert = concert;
   sessionStorage.setItem("usher-concert", concert.id);
   let ticket;
   try {
-    ticket = await api("POST", `/queues/${concert.queue_id}/tokens`, { token: false });
+    ticket = await callApi("POST", `/queues/${concert.queue_id}/tokens`, { token: false });
   } catch (problem) {
-    if (problem.code === "queue_closed") return over("line.closed");
-    if (problem.code === "unauthenticated") return over("line.signin", "book.header");
+    if (problem.code === "queue_closed") return showEnd("queue.closed");
+    if (problem.code === "unauthenticated") return showEnd("queue.signin", "booking.header");
     if (problem.code !== "queue_full") throw problem;
-    over("line.full");
-    await pause(Math.max(problem.retryAfterMs, 2000));
-    return enter(concert);
+    showEnd("queue.full");
+    await sleep(Math.max(problem.retryAfterMs, 2000));
+    return joinQueue(concert);
   }
-  look(stop.signal);
-  await follow(concert.queue_id, ticket, { told, lost, stop: stop.signal });
+  watchQueueState(signal);
+  await followTicket(concert.queue_id, ticket, { onTicket, onConnection, signal });
 }
 
-function told(ticket) {
+function onTicket(ticket) {
   visit.token = ticket.token;
   sessionStorage.setItem("usher-token", ticket.token);
-  if (ticket.status === "expired") return over("line.expired");
+  if (ticket.status === "expired") return showEnd("queue.expired");
   if (ticket.status === "active") {
-    stop.abort();
-    say("seats-until", word("line.until", { time: clock(ticket.active_until) }));
-    return inside().catch(failed);
+    abort.abort();
+    setText("seats-until", message("queue.until", { time: formatTime(ticket.active_until) }));
+    return showSeats().catch(showError);
   }
-  show("line");
-  say("position", ticket.position === 1 ? word("line.next") : number(ticket.position));
-  say("others", number(ticket.waiting));
-  say("wait", ticket.estimated_wait_seconds === null ? word("line.unknown") : duration(ticket.estimated_wait_seconds));
+  showView("queue");
+  const isNext = ticket.position === 1;
+  setText("position", isNext ? message("queue.next") : formatNumber(ticket.position));
+  setText("others", formatNumber(ticket.waiting));
+  setText("wait", describeWait(ticket.estimated_wait_seconds));
 }
 
-const lost = (gone) => note.set("connection", gone ? word("line.lost") : null);
-
-function notice(id, text) {
-  $(id).hidden = !text;
-  say(id, text ?? "");
+function onConnection(connected) {
+  notice.set("connection", connected ? null : message("queue.disconnected"));
 }
 
-async function look(signal) {
+async function watchQueueState(signal) {
   while (!signal.aborted) {
-    const now = await state(visit.concert.queue_id).catch(() => null);
+    const state = await fetchQueueState(visit.concert.queue_id).catch(() => null);
     if (signal.aborted) return;
-    if (now?.mode === "paused") note.set("line", word("line.paused"));
-    else if (now?.mode === "prequeue" && now.opens_at) note.set("line", word("line.before", { time: moment(now.opens_at) }));
-    else if (now?.sold_out) note.set("line", word("line.soldout"));
-    else if (now) note.set("line", null);
-    await pause(5000);
+    if (state) notice.set("queue", queueNotice(state));
+    await sleep(STATE_REFRESH_MS);
   }
 }
 
-let map = null;
-
-async function inside() {
-  const { items } = await api("GET", `/concerts/${visit.concert.id}/schedules`);
-  $("schedule").replaceChildren(...items.map((date) => make("option", { value: date.id }, moment(date.starts_at))));
-  const most = visit.concert.max_seats_per_user;
-  say("seats-how", word("book.seats.how", { n: most }));
-  say("best", word("book.best", { n: 2 }));
-  show("seats");
-  $("seats").focus();
-  await seats();
+function queueNotice(state) {
+  if (state.mode === "paused") return message("queue.paused");
+  if (state.mode === "prequeue" && state.opens_at) {
+    return message("queue.opens", { time: formatDateTime(state.opens_at) });
+  }
+  return state.sold_out ? message("queue.soldout") : null;
 }
 
-async function seats() {
-  stop.abort();
-  stop = new AbortController();
-  const signal = stop.signal;
+async function leave() {
+  abort.abort();
+  await leaveQueue(visit.concert.queue_id, visit.token).catch(() => {});
+  showEnd("queue.expired");
+}
+
+async function showSeats() {
+  const { items } = await callApi("GET", `/concerts/${visit.concert.id}/schedules`);
+  const option = ({ id, starts_at }) =>
+    createElement("option", { value: id }, formatDateTime(starts_at));
+  $("schedule").replaceChildren(...items.map(option));
+  setText("seats-help", message("booking.seats.help", { n: visit.concert.max_seats_per_user }));
+  setText("best", message("booking.best", { n: BEST_SEATS_QUANTITY }));
+  showView("seats");
+  $("seats").focus();
+  await watchSeats();
+}
+
+async function watchSeats() {
+  const signal = restartAbort();
   const schedule = $("schedule").value;
-  map = new SeatMap($("map"), visit.concert.max_seats_per_user, (chosen) => {
-    $("hold").disabled = chosen.size === 0;
-    say("hold", chosen.size ? word("book.hold", { n: chosen.size, amount: money(map?.price() ?? 0) }) : word("book.hold.none"));
-  });
+  seatMap = new SeatMap($("map"), visit.concert.max_seats_per_user, showSelection);
   while (!signal.aborted) {
     try {
-      const { items } = await api("GET", `/schedules/${schedule}/seats`);
+      const { items } = await callApi("GET", `/schedules/${schedule}/seats`);
       if (signal.aborted) return;
-      map.draw(items);
-      const free = items.filter((seat) => seat.status === "available").length;
-      say("left", word("book.left", { n: number(free), total: number(items.length) }));
+      seatMap.draw(items);
+      const available = items.filter((seat) => seat.status === "available").length;
+      const counts = { n: formatNumber(available), total: formatNumber(items.length) };
+      setText("available", message("booking.available", counts));
     } catch (problem) {
-      if (problem.code === "queue_token_expired") return over("line.expired");
-      if (!(problem instanceof Problem)) throw problem;
+      if (problem.code === "queue_token_expired") return showEnd("queue.expired");
+      if (!(problem instanceof ProblemError)) throw problem;
     }
-    await pause(MAP_MS);
+    await sleep(SEAT_REFRESH_MS);
   }
 }
 
-async function hold() {
-  await reserve("/reservations", { schedule_id: $("schedule").value, seats: [...map.chosen] });
+function showSelection(selected) {
+  $("hold").disabled = selected.size === 0;
+  const amount = formatMoney(seatMap?.totalPrice() ?? 0);
+  const text = selected.size
+    ? message("booking.hold", { n: selected.size, amount })
+    : message("booking.hold.none");
+  setText("hold", text);
 }
 
-async function best() {
-  await reserve("/reservations/best", { schedule_id: $("schedule").value, quantity: 2 });
+async function holdSelectedSeats() {
+  const body = { schedule_id: $("schedule").value, seats: [...seatMap.selected] };
+  await holdSeats("/reservations", body);
 }
 
-async function reserve(path, body) {
+async function holdBestSeats() {
+  const body = { schedule_id: $("schedule").value, quantity: BEST_SEATS_QUANTITY };
+  await holdSeats("/reservations/best", body);
+}
+
+async function holdSeats(path, body) {
   try {
-    notice("seats-note", null);
-    toPay(await api("POST", path, { body }));
+    setNotice("seats-note", null);
+    showPayment(await callApi("POST", path, { key: randomUuid(), body }));
   } catch (problem) {
-    if (problem.code === "seat_taken") return notice("seats-note", word("book.taken", { seats: problem.body.seats.join(", ") }));
-    if (problem.code === "not_enough_seats") return notice("seats-note", word("book.notenough"));
-    if (problem.code === "queue_token_expired") return over("line.expired");
-    notice("seats-note", problem.message);
+    if (problem.code === "queue_token_expired") return showEnd("queue.expired");
+    setNotice("seats-note", describeHoldProblem(problem));
   }
 }
 
-let issue = null;
+function describeHoldProblem(problem) {
+  if (problem.code === "seat_taken") {
+    return message("booking.taken", { seats: problem.body.seats.join(", ") });
+  }
+  if (problem.code === "not_enough_seats") return message("booking.notenough");
+  return describeProblem(problem);
+}
 
-function toPay(reservation) {
-  stop.abort();
-  stop = new AbortController();
-  map?.forget();
+function showPayment(reservation) {
+  const signal = restartAbort();
+  seatMap?.clearSelection();
   visit.reservation = reservation;
-  visit.key = uuid();
-  $("held-seats").replaceChildren(...lines(reservation));
-  say("charge", word("book.charge", { amount: money(CHARGE) }));
-  notice("pay-note", null);
-  show("pay");
+  visit.paymentKey = randomUuid();
+  $("held-seats").replaceChildren(...seatItems(reservation));
+  setText("charge", message("booking.charge", { amount: formatMoney(CHARGE_AMOUNT) }));
+  setNotice("pay-note", null);
+  showView("pay");
   $("pay").focus();
-  countdown(reservation, stop.signal);
-  balance().catch(failed);
-  coupons().catch(() => {});
+  runCountdown(reservation, signal);
+  loadBalance().catch(showError);
+  loadCoupon().catch(() => {});
 }
 
-const lines = (reservation) => reservation.seats.map((seat) => make("li", {}, make("strong", {}, String(seat.number)), ` ${seat.section} · ${money(seat.price)}`));
+function seatItems(reservation) {
+  return reservation.seats.map(({ number, section, price }) =>
+    createElement(
+      "li", {},
+      createElement("strong", {}, String(number)), ` ${section} · ${formatMoney(price)}`,
+    ));
+}
 
-async function countdown(reservation, signal) {
+async function runCountdown(reservation, signal) {
   while (!signal.aborted) {
-    const left = (new Date(reservation.held_until) - Date.now()) / 1000;
-    if (left <= 0) return over("book.lapsed");
-    const text = `${Math.floor(left / 60)}:${String(Math.floor(left % 60)).padStart(2, "0")}`;
-    say("held-for", word("book.heldfor", { time: text }));
-    await pause(500);
+    const seconds = (new Date(reservation.held_until) - Date.now()) / 1000;
+    if (seconds <= 0) return showEnd("booking.lapsed");
+    const rest = String(Math.floor(seconds % 60)).padStart(2, "0");
+    const time = `${Math.floor(seconds / 60)}:${rest}`;
+    setText("countdown", message("booking.countdown", { time }));
+    await sleep(500);
   }
 }
 
-async function balance() {
-  const wallet = await api("GET", "/wallet", { token: false });
+async function loadBalance() {
+  const wallet = await callApi("GET", "/wallet", { token: false });
   visit.balance = wallet.balance;
-  price();
+  showPrice();
 }
 
-function price() {
-  const off = $("coupon").checked && issue ? Math.min(issue.discount, visit.reservation.amount) : 0;
-  const due = visit.reservation.amount - off;
-  say("price", money(due));
-  say("balance", money(visit.balance));
-  say("do-pay", word("book.pay", { amount: money(due) }));
-  // What is to be done next stands out.
-  const short = visit.balance < due;
-  $("do-pay").disabled = short;
-  $("charge").className = short ? "" : "plain";
-  $("charge").hidden = !short;
+function showPrice() {
+  const { amount } = visit.reservation;
+  const usesCoupon = $("coupon").checked && visit.couponIssue;
+  const due = amount - (usesCoupon ? Math.min(visit.couponIssue.discount, amount) : 0);
+  setText("price", formatMoney(due));
+  setText("balance", formatMoney(visit.balance));
+  setText("do-pay", message("booking.pay", { amount: formatMoney(due) }));
+  // Exactly one of the two buttons is the next step, and it has the primary style.
+  const isShort = visit.balance < due;
+  $("do-pay").disabled = isShort;
+  $("charge").className = isShort ? "" : "secondary";
+  $("charge").hidden = !isShort;
 }
 
-async function coupons() {
-  const coupon = await call("GET", `/v1/coupons/${COUPON}`);
-  const { items } = await api("GET", "/coupons/issues/mine", { token: false });
-  const mine = items.find((one) => one.coupon_id === COUPON);
-  issue = mine && !mine.used_at && coupon.min_available_amount <= visit.reservation.amount ? { id: mine.id, discount: coupon.discount_amount } : null;
-  $("coupon-row").hidden = Boolean(mine?.used_at);
-  $("coupon-get").hidden = Boolean(mine);
-  $("coupon-use").hidden = !issue;
-  say("coupon-get", word("book.coupon.get", { n: number(coupon.total_quantity - coupon.issued_quantity) }));
-  say("coupon-text", word("book.coupon", { amount: money(coupon.discount_amount) }));
-  price();
+async function loadCoupon() {
+  const coupon = await call("GET", `/v1/coupons/${DEMO_COUPON}`);
+  const { items } = await callApi("GET", "/coupons/issues/mine", { token: false });
+  const issue = items.find((item) => item.coupon_id === DEMO_COUPON);
+  const isUsable =
+    issue && !issue.used_at && coupon.min_available_amount <= visit.reservation.amount;
+  visit.couponIssue = isUsable ? { id: issue.id, discount: coupon.discount_amount } : null;
+  $("coupon-row").hidden = Boolean(issue?.used_at);
+  $("coupon-get").hidden = Boolean(issue);
+  $("coupon-use").hidden = !visit.couponIssue;
+  const left = coupon.total_quantity - coupon.issued_quantity;
+  setText("coupon-get", message("booking.coupon.get", { n: formatNumber(left) }));
+  const amount = formatMoney(coupon.discount_amount);
+  setText("coupon-text", message("booking.coupon", { amount }));
+  showPrice();
 }
 
-async function takeCoupon() {
+async function requestCoupon() {
   try {
-    await api("POST", `/coupons/${COUPON}/issues`, { token: false });
-    await coupons();
-    $("coupon").checked = Boolean(issue);
-    price();
+    await callApi("POST", `/coupons/${DEMO_COUPON}/issues`, { token: false });
+    await loadCoupon();
+    $("coupon").checked = Boolean(visit.couponIssue);
+    showPrice();
   } catch (problem) {
-    notice("pay-note", problem.code === "sold_out" ? word("book.coupon.gone") : problem.message);
+    const isGone = problem.code === "sold_out";
+    setNotice("pay-note", isGone ? message("booking.coupon.gone") : describeProblem(problem));
   }
 }
 
-async function charge() {
-  await api("POST", "/wallet/charges", { token: false, key: uuid(), body: { amount: CHARGE } });
-  await balance();
+async function chargeWallet() {
+  const body = { amount: CHARGE_AMOUNT };
+  await callApi("POST", "/wallet/charges", { token: false, key: randomUuid(), body });
+  await loadBalance();
 }
 
-// One key until the outcome is known: pressing twice, or after a lost answer, pays once.
+// The idempotency key stays the same until the result is known. A second press, or a retry after a
+// lost response, pays once.
 async function pay() {
   $("do-pay").disabled = true;
   const body = { reservation_id: visit.reservation.id };
-  if ($("coupon").checked && issue) body.coupon_issue_id = issue.id;
+  if ($("coupon").checked && visit.couponIssue) body.coupon_issue_id = visit.couponIssue.id;
   try {
-    let payment = await api("POST", "/payments", { key: visit.key, body });
+    let payment = await callApi("POST", "/payments", { key: visit.paymentKey, body });
     while (payment.status === "pending") {
-      notice("pay-note", word("book.pending"));
-      await pause(500);
-      payment = await api("GET", `/payments/${payment.id}`);
+      setNotice("pay-note", message("booking.pending"));
+      await sleep(500);
+      payment = await callApi("GET", `/payments/${payment.id}`);
     }
-    if (payment.status !== "confirmed") throw new Problem(409, { code: payment.status, detail: payment.status });
-    visit.token = null;
-    sessionStorage.removeItem("usher-token");
-    stop.abort();
-    say("done-title", word("book.done"));
-    say("done-show", `${visit.reservation.concert_title} · ${moment(visit.reservation.starts_at)}`);
-    $("done-seats").replaceChildren(...lines(visit.reservation));
-    say("paid", money(payment.paid));
-    say("done-balance", money(payment.balance_after));
-    $("cancel").hidden = false;
-    show("done");
-    $("done").focus();
+    if (payment.status !== "confirmed") {
+      throw new ProblemError(409, { code: payment.status, detail: message("error.payment") });
+    }
+    showConfirmation(payment);
   } catch (problem) {
-    if (problem.code === "hold_expired") return over("book.lapsed");
-    if (problem.status >= 400) visit.key = uuid();
-    notice("pay-note", problem.code === "insufficient_balance" ? word("book.poor") : problem.message);
-    price();
+    if (problem.code === "hold_expired") return showEnd("booking.lapsed");
+    // A refusal is final for its key. Without a response the result is unknown and the key stays.
+    if (problem.status >= 400) visit.paymentKey = randomUuid();
+    const isShort = problem.code === "insufficient_balance";
+    setNotice("pay-note", isShort ? message("booking.insufficient") : describeProblem(problem));
+    showPrice();
   }
 }
 
-async function release() {
-  await api("DELETE", `/reservations/${visit.reservation.id}`);
+function showConfirmation(payment) {
+  const { reservation } = visit;
+  forgetToken();
+  abort.abort();
+  setText("done-title", message("booking.done"));
+  setText("done-show", `${reservation.concert_title} · ${formatDateTime(reservation.starts_at)}`);
+  $("done-seats").replaceChildren(...seatItems(reservation));
+  setText("paid", formatMoney(payment.paid));
+  setText("done-balance", formatMoney(payment.balance_after));
+  $("cancel").hidden = false;
+  showView("done");
+  $("done").focus();
+}
+
+async function releaseSeats() {
+  await callApi("DELETE", `/reservations/${visit.reservation.id}`);
   visit.reservation = null;
-  await enter(visit.concert);
+  await joinQueue(visit.concert);
 }
 
-async function cancel() {
-  await api("POST", `/reservations/${visit.reservation.id}/cancel`, { token: false, key: `cancel-${visit.reservation.id}` });
-  say("done-title", word("book.cancelled"));
+async function cancelBooking() {
+  const { id } = visit.reservation;
+  await callApi("POST", `/reservations/${id}/cancel`, { token: false, key: `cancel-${id}` });
+  setText("done-title", message("booking.cancelled"));
   $("cancel").hidden = true;
-  say("done-balance", money((await api("GET", "/wallet", { token: false })).balance));
+  const { balance } = await callApi("GET", "/wallet", { token: false });
+  setText("done-balance", formatMoney(balance));
 }
 
-function over(reason, detail) {
-  stop.abort();
+function forgetToken() {
   visit.token = null;
   sessionStorage.removeItem("usher-token");
-  say("reason", word(reason));
-  say("detail", detail ? word(detail) : "");
-  show("over");
 }
 
-function failed(problem) {
-  if (!(problem instanceof Problem)) throw problem;
-  over("line.lost", null);
-  say("reason", word("error", { detail: problem.message }));
+function showEnd(reason, detail) {
+  abort.abort();
+  forgetToken();
+  setText("reason", message(reason));
+  setText("detail", detail ? message(detail) : "");
+  showView("over");
+}
+
+function showError(problem) {
+  if (!(problem instanceof ProblemError)) throw problem;
+  showEnd("queue.disconnected");
+  setText("reason", message("error", { detail: describeProblem(problem) }));
 }

@@ -1,179 +1,229 @@
-// The operator's console: queues with their curves and controls, what is sold, the writer's lag, the audit.
+// The admin console: queues with charts and controls, sales, writer lag, audit.
 
-import { call, pause, Problem } from "./api.js";
-import { CrowdCard } from "./crowd.js";
-import { Curve } from "./curve.js";
-import { $, make, say, show } from "./dom.js";
-import { sum } from "./metrics.js";
-import { number } from "./words.js";
+import { call, ProblemError, sleep } from "./api.js";
+import { LineChart } from "./chart.js";
+import { $, createElement, describeProblem, setNotice, setText, showView } from "./dom.js";
+import { formatNumber } from "./messages.js";
+import { sumMetric } from "./metrics.js";
+import { SimulationCard } from "./simulation.js";
 
-const LOOK_MS = 1000;
-// The sliders' ends; a queue whose settings lie beyond keeps them until its slider is moved.
-const MOST = { promote_per_interval: 1000, max_active: 5000 };
-const NAMES = { promote_per_interval: "Let in per interval", max_active: "Active at most" };
+const REFRESH_MS = 1000;
+const RECENT_ACTIONS = 10;
+// `max` limits the slider only. A setting beyond it stays until the slider is moved.
+const SLIDERS = {
+  promote_per_interval: { label: "Admitted per interval", max: 1000 },
+  max_active: { label: "Maximum active users", max: 5000 },
+};
+const MODES = { open: "Open", paused: "Pause", closed: "Close" };
 
-let key = sessionStorage.getItem("usher-admin-key");
-const cards = new Map();
+let adminKey = sessionStorage.getItem("usher-admin-key");
+const queueCards = new Map();
+let shownActions = null;
+
+const callAdmin = (method, path, body) =>
+  call(method, `/admin${path}`, { headers: { Authorization: `Bearer ${adminKey}` }, body });
+
+const simulation = new SimulationCard(callAdmin);
 
 $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  key = $("key").value;
+  adminKey = $("key").value;
   run();
 });
-$("audit").addEventListener("click", () => audit());
-
-const admin = (method, path, body) => call(method, `/admin${path}`, { headers: { Authorization: `Bearer ${key}` }, body });
-
-const crowd = new CrowdCard(admin);
+$("audit").addEventListener("click", () => runAudit());
+if (adminKey) run();
 
 async function run() {
   for (;;) {
     try {
-      const { items } = await admin("GET", "/queues");
-      sessionStorage.setItem("usher-admin-key", key);
-      if ($("desk").hidden) show("desk");
-      notice(null);
-      for (const queue of items) card(queue).update(queue);
-      await crowd.update();
-      await actions();
-      service(await (await fetch("/metrics", { cache: "no-store" })).text());
+      const { items } = await callAdmin("GET", "/queues");
+      sessionStorage.setItem("usher-admin-key", adminKey);
+      if ($("dashboard").hidden) showView("dashboard");
+      setNotice("dashboard-note", null);
+      for (const queue of items) queueCard(queue).update(queue);
+      await simulation.update();
+      await updateActions();
+      const metrics = await fetch("/metrics", { cache: "no-store" });
+      showService(await metrics.text());
     } catch (problem) {
       if (problem.status === 401) {
         sessionStorage.removeItem("usher-admin-key");
-        say("key-note", "The key is not the right one.");
-        return show("door");
+        setText("key-note", "The admin key is not correct.");
+        return showView("sign-in");
       }
-      notice(`No answer: ${problem.message}`);
+      const detail = problem instanceof ProblemError ? describeProblem(problem) : problem.message;
+      setNotice("dashboard-note", `No update: ${detail}`);
     }
-    await pause(LOOK_MS);
+    await sleep(REFRESH_MS);
   }
 }
 
-function notice(text) {
-  $("desk-note").hidden = !text;
-  say("desk-note", text ?? "");
-}
-
-function service(metrics) {
+function showService(metrics) {
+  const sum = (name, labels) => sumMetric(metrics, name, labels);
   const facts = [
-    ["Seats sold", sum(metrics, "usher_seats_sold"), "", sum(metrics, "usher_seats_for_sale")],
-    ["Coupons issued", sum(metrics, "usher_coupon_issued"), "", sum(metrics, "usher_coupon_quota")],
-    ["Paid", sum(metrics, "usher_payments_total", { status: "confirmed" })],
-    ["Holds", sum(metrics, "usher_holds_total", { outcome: "held" })],
-    ["Not yet in MySQL", sum(metrics, "usher_outbox_backlog_entries")],
-    ["Writer's lag", sum(metrics, "usher_outbox_lag_seconds"), " s"],
-    ["Oldest open payment", sum(metrics, "usher_payments_pending_oldest_seconds"), " s"],
-    ["Partitions closed", sum(metrics, "usher_partitions_recovering")],
-    ["Partitions halted", sum(metrics, "usher_outbox_halted_partitions")],
+    ["Seats sold", sum("usher_seats_sold"), { total: sum("usher_seats_for_sale") }],
+    ["Coupons issued", sum("usher_coupon_issued"), { total: sum("usher_coupon_quota") }],
+    ["Payments confirmed", sum("usher_payments_total", { status: "confirmed" })],
+    ["Holds", sum("usher_holds_total", { outcome: "held" })],
+    ["Outbox backlog", sum("usher_outbox_backlog_entries")],
+    ["Writer lag", sum("usher_outbox_lag_seconds"), { unit: " s" }],
+    ["Oldest pending payment", sum("usher_payments_pending_oldest_seconds"), { unit: " s" }],
+    ["Recovering partitions", sum("usher_partitions_recovering")],
+    ["Halted partitions", sum("usher_outbox_halted_partitions")],
   ];
   $("service").replaceChildren(
-    ...facts.map(([name, value, unit = "", of = null]) => {
-      const text = value === null ? "–" : number(Math.round(value * 100) / 100) + unit + (of === null ? "" : ` of ${number(of)}`);
-      return make("div", {}, make("dt", {}, name), make("dd", {}, text));
-    }),
+    ...facts.map(([name, value, options]) => factElement(name, describeValue(value, options))),
   );
 }
 
-function card(queue) {
-  if (!cards.has(queue.queue_id)) {
-    const made = new QueueCard(queue);
-    cards.set(queue.queue_id, made);
-    $("queues").append(made.element);
+function describeValue(value, { unit = "", total = null } = {}) {
+  if (value === null) return "–";
+  const rounded = formatNumber(Math.round(value * 100) / 100);
+  return rounded + unit + (total === null ? "" : ` of ${formatNumber(total)}`);
+}
+
+function factElement(name, value) {
+  return createElement("div", {}, createElement("dt", {}, name), createElement("dd", {}, value));
+}
+
+function queueCard(queue) {
+  if (!queueCards.has(queue.queue_id)) {
+    const card = new QueueCard(queue);
+    queueCards.set(queue.queue_id, card);
+    $("queues").append(card.element);
   }
-  return cards.get(queue.queue_id);
+  return queueCards.get(queue.queue_id);
 }
 
 class QueueCard {
-  #curve = new Curve(["waiting", "active", "rate"]);
-  #facts = make("dl", { class: "facts" });
-  #note = make("p", { class: "bad", role: "alert" });
-  #modes = new Map();
+  #chart = new LineChart(["waiting", "active", "rate"]);
+  #facts = createElement("dl", { class: "facts" });
+  #note = createElement("p", { class: "bad", role: "alert" });
+  #modeButtons = new Map();
   #sliders = new Map();
-  // Sliders that are being moved: what the service says must not pull them back.
+  // Sliders in motion. A refresh must not move them.
   #moving = new Set();
-  #turn = Promise.resolve();
+  #pending = Promise.resolve();
   #id;
-  #before = null;
+  #previous = null;
 
   constructor(queue) {
     this.#id = queue.queue_id;
-    const modes = ["open", "paused", "closed"].map((mode) => {
-      const button = make("button", { class: "plain", onclick: () => this.#put({ mode }) }, { open: "Open", paused: "Pause", closed: "Close" }[mode]);
-      this.#modes.set(mode, button);
-      return button;
+    const buttons = Object.entries(MODES).map(([mode, label]) => this.#modeButton(mode, label));
+    const sliders = Object.entries(SLIDERS).map(([name, slider]) => this.#slider(name, slider));
+    this.element = createElement(
+      "section",
+      { class: "card", "aria-label": `Queue ${queue.queue_id}` },
+      createElement("h2", {}, queue.queue_id),
+      this.#chart.element,
+      this.#chart.legend,
+      this.#facts,
+      createElement("div", { class: "row" }, ...buttons),
+      ...sliders,
+      this.#note,
+    );
+  }
+
+  #modeButton(mode, label) {
+    const onclick = () => this.#change({ mode });
+    const button = createElement("button", { class: "secondary", onclick }, label);
+    this.#modeButtons.set(mode, button);
+    return button;
+  }
+
+  #slider(name, { label, max }) {
+    const value = createElement("span", {});
+    const range = createElement("input", {
+      type: "range",
+      min: 1,
+      max,
+      oninput: () => {
+        this.#moving.add(name);
+        value.textContent = formatNumber(range.value);
+      },
+      onchange: () => this.#change({ [name]: Number(range.value) }),
     });
-    const sliders = Object.keys(NAMES).map((name) => {
-      const value = make("span", {});
-      const range = make("input", { type: "range", min: 1, max: MOST[name], oninput: () => this.#move(name), onchange: () => this.#put({ [name]: Number(range.value) }) });
-      this.#sliders.set(name, { range, value });
-      return make("label", {}, `${NAMES[name]}: `, value, range);
-    });
-    this.element = make("section", { class: "card", "aria-label": `Queue ${queue.queue_id}` }, make("h2", {}, queue.queue_id), this.#curve.element, this.#curve.legend, this.#facts, make("div", { class: "row" }, ...modes), ...sliders, this.#note);
+    this.#sliders.set(name, { range, value });
+    return createElement("label", {}, `${label}: `, value, range);
   }
 
   update(queue) {
-    const now = performance.now();
-    const rate = this.#before ? ((queue.admitted_total - this.#before.total) * 1000) / (now - this.#before.at) : 0;
-    this.#before = { total: queue.admitted_total, at: now };
-    this.#curve.add({ waiting: queue.waiting, active: queue.active, rate });
-    const facts = [["Mode", queue.mode], ["Waiting", number(queue.waiting)], ["Active", `${number(queue.active)} of ${number(queue.max_active)}`], ["Let in", number(queue.admitted_total)], ["Let in a second", number(Math.round(rate))], ["Sold out", queue.sold_out ? "yes" : "no"]];
-    this.#facts.replaceChildren(...facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
-    for (const [mode, button] of this.#modes) button.setAttribute("aria-pressed", String(queue.settings.mode === mode));
+    const rate = this.#admissionRate(queue.admitted_total);
+    this.#chart.add({ waiting: queue.waiting, active: queue.active, rate });
+    const facts = [
+      ["Mode", queue.mode],
+      ["Waiting", formatNumber(queue.waiting)],
+      ["Active", `${formatNumber(queue.active)} of ${formatNumber(queue.max_active)}`],
+      ["Admitted", formatNumber(queue.admitted_total)],
+      ["Admitted per second", formatNumber(Math.round(rate))],
+      ["Sold out", queue.sold_out ? "yes" : "no"],
+    ];
+    this.#facts.replaceChildren(...facts.map(([name, value]) => factElement(name, value)));
+    for (const [mode, button] of this.#modeButtons) {
+      button.setAttribute("aria-pressed", String(queue.settings.mode === mode));
+    }
     for (const [name, { range, value }] of this.#sliders) {
       if (this.#moving.has(name)) continue;
       range.value = queue.settings[name];
-      value.textContent = number(queue.settings[name]);
+      value.textContent = formatNumber(queue.settings[name]);
     }
   }
 
-  #move(name) {
-    this.#moving.add(name);
-    const { range, value } = this.#sliders.get(name);
-    value.textContent = number(range.value);
+  // Users per second since the previous update.
+  #admissionRate(total) {
+    const at = performance.now();
+    const previous = this.#previous;
+    this.#previous = { total, at };
+    return previous ? ((total - previous.total) * 1000) / (at - previous.at) : 0;
   }
 
-  // One change after the other, each on top of what the service has by then: a PUT replaces all settings.
-  #put(change) {
-    this.#turn = this.#turn.then(async () => {
+  // A PUT replaces all settings. Changes run one at a time, each on the current settings.
+  #change(change) {
+    this.#pending = this.#pending.then(async () => {
       try {
-        const { settings } = await admin("GET", `/queues/${this.#id}`);
-        const queue = await admin("PUT", `/queues/${this.#id}`, { ...settings, ...change });
+        const { settings } = await callAdmin("GET", `/queues/${this.#id}`);
+        const queue = await callAdmin("PUT", `/queues/${this.#id}`, { ...settings, ...change });
         for (const name of Object.keys(change)) this.#moving.delete(name);
         this.#note.textContent = "";
         this.update(queue);
       } catch (problem) {
-        this.#note.textContent = problem.message;
+        this.#note.textContent = describeProblem(problem);
       }
     });
   }
 }
 
-// What operators did last; written anew only when there is something new.
-let newest = null;
+function tableRow(cells) {
+  return createElement("tr", {}, ...cells.map((cell) => createElement("td", {}, String(cell))));
+}
 
-async function actions() {
-  const { items } = await admin("GET", "/actions?limit=10");
-  const now = JSON.stringify(items);
-  if (now === newest) return;
-  newest = now;
-  const rows = items.map((it) => make("tr", {}, ...[new Date(it.at).toLocaleTimeString(), it.status ?? "?", `${it.method} ${it.route}`, it.object ?? "", it.peer].map((cell) => make("td", {}, String(cell)))));
+// The table is rebuilt only after a change, which keeps the reader's selection.
+async function updateActions() {
+  const { items } = await callAdmin("GET", `/actions?limit=${RECENT_ACTIONS}`);
+  const serialized = JSON.stringify(items);
+  if (serialized === shownActions) return;
+  shownActions = serialized;
+  const rows = items.map(({ at, status, method, route, object, peer }) => {
+    const time = new Date(at).toLocaleTimeString();
+    return tableRow([time, status ?? "?", `${method} ${route}`, object ?? "", peer]);
+  });
   $("actions").tBodies[0].replaceChildren(...rows);
 }
 
-async function audit() {
+async function runAudit() {
   $("audit").disabled = true;
   try {
-    const { checks } = await admin("POST", "/audit");
-    const rows = checks.map((check) =>
-      make("tr", {}, make("td", {}, check.name), make("td", { class: check.ok ? "good" : "bad" }, check.ok ? "holds" : "broken"), ...["redis", "mysql", "detail"].map((field) => make("td", {}, String(check[field] ?? "")))),
-    );
+    const { checks } = await callAdmin("POST", "/audit");
+    const rows = checks.map(({ name, ok, redis, mysql, detail }) => {
+      const row = tableRow([name, ok ? "ok" : "failed", redis ?? "", mysql ?? "", detail ?? ""]);
+      row.cells[1].className = ok ? "good" : "bad";
+      return row;
+    });
     $("checks").hidden = false;
     $("checks").tBodies[0].replaceChildren(...rows);
   } catch (problem) {
-    if (!(problem instanceof Problem)) throw problem;
-    notice(problem.status === 404 ? "This version has no audit." : problem.message);
+    if (!(problem instanceof ProblemError)) throw problem;
+    setNotice("dashboard-note", describeProblem(problem));
   }
   $("audit").disabled = false;
 }
-
-if (key) run();

@@ -1,48 +1,70 @@
-// The little of the page that all of them share.
+// DOM helpers shared by all pages.
+
+import { message } from "./messages.js";
 
 export const $ = (id) => document.getElementById(id);
 
-// Writes only what differs: a live region must not speak again because nothing changed.
-export function say(id, text) {
+// Writes only a changed text, because a screen reader announces every write to a live region.
+export function setText(id, text) {
   const element = $(id);
   if (element.textContent !== text) element.textContent = text;
 }
 
-// A note with more than one author: the first of them who has something to say is heard.
-export class Note {
+// Sets the text of an element and hides the element if the text is empty.
+export function setNotice(id, text) {
+  $(id).hidden = !text;
+  setText(id, text ?? "");
+}
+
+// A notice with several sources. It shows the text of the first source that has one.
+export class NoticeStack {
   #id;
   #texts;
 
-  constructor(id, authors) {
+  // `sources` are in descending order of priority.
+  constructor(id, sources) {
     this.#id = id;
-    this.#texts = new Map(authors.map((author) => [author, null]));
+    this.#texts = new Map(sources.map((source) => [source, null]));
   }
 
-  set(author, text) {
-    this.#texts.set(author, text);
-    const heard = [...this.#texts.values()].find(Boolean);
-    $(this.#id).hidden = !heard;
-    say(this.#id, heard ?? "");
+  set(source, text) {
+    this.#texts.set(source, text);
+    setNotice(this.#id, [...this.#texts.values()].find(Boolean));
   }
 }
 
-// Shows one of the sections and hides the others; moves the focus there when the visitor was in one that has gone.
-export function show(id) {
+// Shows one section and hides the others. If the focus was in a section that is now hidden, it
+// moves to the shown section.
+export function showView(id) {
   for (const section of document.querySelectorAll("[data-view]")) {
-    const wanted = section.id === id;
-    const had = !wanted && section.contains(document.activeElement);
-    section.hidden = !wanted;
-    if (had) $(id).focus();
+    const shown = section.id === id;
+    const hadFocus = !shown && section.contains(document.activeElement);
+    section.hidden = !shown;
+    if (hadFocus) $(id).focus();
   }
 }
 
-export function make(tag, attributes = {}, ...children) {
-  const svg = ["svg", "g", "rect", "text", "polyline", "title"].includes(tag);
-  const element = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+const SVG_TAGS = ["svg", "g", "rect", "text", "polyline", "title"];
+
+// Creates an HTML or SVG element. An attribute `on…` adds an event listener. Attributes that are
+// `false` or `null` are left out.
+export function createElement(tag, attributes = {}, ...children) {
+  const element = SVG_TAGS.includes(tag)
+    ? document.createElementNS("http://www.w3.org/2000/svg", tag)
+    : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (value !== false && value !== null) element.setAttribute(name, value === true ? "" : value);
+    else if (value !== false && value !== null) {
+      element.setAttribute(name, value === true ? "" : value);
+    }
   }
   element.append(...children);
   return element;
+}
+
+// A sentence for an error that a page does not handle in a specific way.
+export function describeProblem(problem) {
+  if (problem.status === 0) return message("error.network");
+  if (problem.status >= 500 || !problem.message) return message("error.server");
+  return problem.message;
 }

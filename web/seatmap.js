@@ -1,121 +1,156 @@
-// The seats of a date, in front of the stage, as SVG: a group of checkboxes that the arrow keys walk.
+// The seats of a schedule as SVG, in rows in front of the stage. Each seat is a checkbox. The arrow
+// keys move between the seats.
 
-import { make } from "./dom.js";
-import { money, word } from "./words.js";
+import { createElement } from "./dom.js";
+import { formatMoney, message } from "./messages.js";
 
-const SIZE = 34;
-const GAP = 6;
-const PER_ROW = 10;
-// Above the first row the stage, above each section its name.
-const STAGE = 34;
-const NAME = 24;
+const SEAT_SIZE = 34;
+const SEAT_GAP = 6;
+const SEATS_PER_ROW = 10;
+const STAGE_HEIGHT = 34;
+const SECTION_NAME_HEIGHT = 24;
 
 export class SeatMap {
   #parent;
-  #most;
-  #changed;
+  #limit;
+  #onChange;
   #groups = new Map();
   #seats = [];
-  chosen = new Set();
+  selected = new Set();
 
-  constructor(parent, most, changed) {
+  // `onChange(selected)` receives the set of selected seat numbers.
+  constructor(parent, limit, onChange) {
     this.#parent = parent;
-    this.#most = most;
-    this.#changed = changed;
+    this.#limit = limit;
+    this.#onChange = onChange;
   }
 
-  // Draws the seats; a second call with the same seats only changes what has changed.
+  // Draws the seats. A later call with the same number of seats updates the existing elements and
+  // keeps the focus.
   draw(seats) {
-    if (seats.length !== this.#seats.length) this.#lay(seats);
+    if (seats.length !== this.#seats.length) this.#build(seats);
     this.#seats = seats;
     for (const seat of seats) {
-      if (seat.status !== "available") this.chosen.delete(seat.number);
-      this.#paint(seat);
+      if (seat.status !== "available") this.selected.delete(seat.number);
+      this.#update(seat);
     }
-    this.#changed(this.chosen);
+    this.#onChange(this.selected);
   }
 
-  price() {
-    return this.#seats.filter((seat) => this.chosen.has(seat.number)).reduce((sum, seat) => sum + seat.price, 0);
+  totalPrice() {
+    const selected = this.#seats.filter((seat) => this.selected.has(seat.number));
+    return selected.reduce((sum, seat) => sum + seat.price, 0);
   }
 
-  forget() {
-    this.chosen.clear();
+  clearSelection() {
+    this.selected.clear();
   }
 
-  #lay(seats) {
+  #build(seats) {
     this.#groups.clear();
-    const width = PER_ROW * (SIZE + GAP) + GAP;
-    const svg = make("svg", { class: "seats", role: "group", "aria-label": word("book.seats") });
-    const middle = width / 2;
-    svg.append(
-      make("rect", { class: "stage", x: width / 6, y: 0, width: (width * 2) / 3, height: STAGE - 10, rx: 6, "aria-hidden": "true" }),
-      make("text", { class: "name onstage", x: middle, y: STAGE - 17, "aria-hidden": "true" }, word("book.stage")),
-    );
-    let y = STAGE - SIZE - GAP;
-    let column = PER_ROW;
+    const width = SEATS_PER_ROW * (SEAT_SIZE + SEAT_GAP) + SEAT_GAP;
+    const label = message("booking.seats");
+    const svg = createElement("svg", { class: "seats", role: "group", "aria-label": label });
+    svg.append(...stage(width));
+    let y = STAGE_HEIGHT - SEAT_SIZE - SEAT_GAP;
+    let column = SEATS_PER_ROW;
     let section = null;
-    seats.forEach((seat, n) => {
+    seats.forEach((seat, index) => {
+      // A new section starts with its name and a new row.
       if (seat.section !== section) {
         section = seat.section;
-        column = PER_ROW;
-        y += NAME;
-        const name = word("book.section", { name: section, price: money(seat.price) });
-        svg.append(make("text", { class: "name", x: middle, y: y + SIZE + GAP - 8, "aria-hidden": "true" }, name));
+        column = SEATS_PER_ROW;
+        y += SECTION_NAME_HEIGHT;
+        svg.append(sectionName(seat, width / 2, y + SEAT_SIZE + SEAT_GAP - 8));
       }
-      if (column === PER_ROW) {
+      if (column === SEATS_PER_ROW) {
         column = 0;
-        y += SIZE + GAP;
+        y += SEAT_SIZE + SEAT_GAP;
       }
-      const x = GAP + column * (SIZE + GAP);
+      const group = this.#seatElement(seat, index, SEAT_GAP + column * (SEAT_SIZE + SEAT_GAP), y);
       column += 1;
-      const label = make("text", { x: x + SIZE / 2, y: y + SIZE / 2 + 5, "aria-hidden": "true" }, String(seat.number));
-      const group = make(
-        "g",
-        { class: "seat", role: "checkbox", tabindex: n === 0 ? "0" : "-1", onclick: () => this.#toggle(seat.number), onkeydown: (event) => this.#key(event, n) },
-        make("rect", { x, y, width: SIZE, height: SIZE, rx: 8 }),
-        label,
-      );
       this.#groups.set(seat.number, group);
       svg.append(group);
     });
-    svg.setAttribute("viewBox", `0 0 ${width} ${y + SIZE + GAP}`);
+    svg.setAttribute("viewBox", `0 0 ${width} ${y + SEAT_SIZE + SEAT_GAP}`);
     this.#parent.replaceChildren(svg);
   }
 
-  #paint(seat) {
+  #seatElement(seat, index, x, y) {
+    const attributes = {
+      class: "seat",
+      role: "checkbox",
+      // One seat is in the tab order. The arrow keys reach the others.
+      tabindex: index === 0 ? "0" : "-1",
+      onclick: () => this.#toggle(seat.number),
+      onkeydown: (event) => this.#onKey(event, index),
+    };
+    const center = { x: x + SEAT_SIZE / 2, y: y + SEAT_SIZE / 2 + 5 };
+    return createElement(
+      "g",
+      attributes,
+      createElement("rect", { x, y, width: SEAT_SIZE, height: SEAT_SIZE, rx: 8 }),
+      createElement("text", { ...center, "aria-hidden": "true" }, String(seat.number)),
+    );
+  }
+
+  #update(seat) {
     const group = this.#groups.get(seat.number);
-    const mine = this.chosen.has(seat.number);
-    const status = { available: "free", held: "held", sold: "sold" }[seat.status];
-    const label = word("book.seat", { n: seat.number, section: seat.section, price: money(seat.price), status: word(`book.${mine ? "mine" : status}`) });
-    const now = `seat ${status}`;
-    if (group.getAttribute("class") !== now) group.setAttribute("class", now);
+    const isSelected = this.selected.has(seat.number);
+    const status = isSelected ? "selected" : seat.status;
+    const label = message("booking.seat", {
+      n: seat.number,
+      section: seat.section,
+      price: formatMoney(seat.price),
+      status: message(`booking.status.${status}`),
+    });
+    const className = `seat ${seat.status}`;
+    if (group.getAttribute("class") !== className) group.setAttribute("class", className);
     if (group.getAttribute("aria-label") !== label) group.setAttribute("aria-label", label);
-    group.setAttribute("aria-checked", String(mine));
+    group.setAttribute("aria-checked", String(isSelected));
     group.setAttribute("aria-disabled", String(seat.status !== "available"));
   }
 
-  #toggle(n) {
-    const seat = this.#seats.find((seat) => seat.number === n);
-    if (this.chosen.has(n)) this.chosen.delete(n);
-    else if (seat.status === "available" && this.chosen.size < this.#most) this.chosen.add(n);
-    this.#paint(seat);
-    this.#changed(this.chosen);
+  #toggle(number) {
+    const seat = this.#seats.find((item) => item.number === number);
+    if (this.selected.has(number)) this.selected.delete(number);
+    else if (seat.status === "available" && this.selected.size < this.#limit) {
+      this.selected.add(number);
+    }
+    this.#update(seat);
+    this.#onChange(this.selected);
   }
 
-  #key(event, n) {
-    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -PER_ROW, ArrowDown: PER_ROW }[event.key];
-    if (step !== undefined) {
-      const next = this.#seats[n + step];
-      if (!next) return;
+  #onKey(event, index) {
+    if (event.key === " " || event.key === "Enter") {
       event.preventDefault();
-      this.#groups.get(this.#seats[n].number).setAttribute("tabindex", "-1");
-      const group = this.#groups.get(next.number);
-      group.setAttribute("tabindex", "0");
-      group.focus();
-    } else if (event.key === " " || event.key === "Enter") {
-      event.preventDefault();
-      this.#toggle(this.#seats[n].number);
+      this.#toggle(this.#seats[index].number);
+      return;
     }
+    const steps = {
+      ArrowLeft: -1, ArrowRight: 1, ArrowUp: -SEATS_PER_ROW, ArrowDown: SEATS_PER_ROW,
+    };
+    const target = this.#seats[index + steps[event.key]];
+    if (!target) return;
+    event.preventDefault();
+    this.#groups.get(this.#seats[index].number).setAttribute("tabindex", "-1");
+    const group = this.#groups.get(target.number);
+    group.setAttribute("tabindex", "0");
+    group.focus();
   }
+}
+
+function stage(width) {
+  const hidden = { "aria-hidden": "true" };
+  const box = { x: width / 6, y: 0, width: (width * 2) / 3, height: STAGE_HEIGHT - 10, rx: 6 };
+  const label = { class: "name stage-name", x: width / 2, y: STAGE_HEIGHT - 17 };
+  return [
+    createElement("rect", { class: "stage", ...box, ...hidden }),
+    createElement("text", { ...label, ...hidden }, message("booking.stage")),
+  ];
+}
+
+function sectionName(seat, x, y) {
+  const text = message("booking.section", { name: seat.section, price: formatMoney(seat.price) });
+  return createElement("text", { class: "name", x, y, "aria-hidden": "true" }, text);
 }

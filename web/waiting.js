@@ -1,116 +1,131 @@
-// The waiting page: joins, shows the place, keeps it over reload and closed tab, and goes on by itself.
+// The waiting page. It joins the queue, shows the position and continues to the site after
+// admission. A cookie keeps the position across reloads and closed tabs.
 
-import { call, pause, Problem } from "./api.js";
-import { $, Note, say, show } from "./dom.js";
-import { follow, leave, state } from "./line.js";
-import { clock, duration, fill, moment, number, word } from "./words.js";
+import { call, ProblemError, sleep } from "./api.js";
+import { $, NoticeStack, setText, showView } from "./dom.js";
+import {
+  formatDateTime, formatDuration, formatNumber, formatTime, localizePage, message,
+} from "./messages.js";
+import { fetchQueueState, followTicket, leaveQueue } from "./queue.js";
 
 const queue = decodeURIComponent(location.pathname.split("/").pop());
-// How often the line's own state is looked at, for what a ticket does not say.
-const LOOK_MS = 5000;
-// Time to read that it's one's turn before the page goes on.
-const READ_MS = 1500;
+// The queue's state has facts that a ticket does not have: paused, opening time, sold out.
+const STATE_REFRESH_MS = 5000;
+// How long the visitor can read that it is their turn before the page continues.
+const REDIRECT_DELAY_MS = 1500;
+const SPOKEN_UPDATE_MS = 20000;
 
-let stop = new AbortController();
-let first = null;
-let sold = false;
-const note = new Note("notice", ["connection", "line"]);
-
-fill();
-$("leave").addEventListener("click", async () => {
-  stop.abort();
-  await leave(queue, token).catch(() => {});
-  over("line.expired");
-});
-$("again").addEventListener("click", () => enter());
+let abort = new AbortController();
 let token = null;
-enter();
+let startPosition = null;
+let soldOut = false;
+let lastSpoken = 0;
+const notice = new NoticeStack("notice", ["connection", "queue"]);
 
-async function enter() {
-  stop = new AbortController();
-  first = null;
+localizePage();
+$("leave").addEventListener("click", async () => {
+  abort.abort();
+  await leaveQueue(queue, token).catch(() => {});
+  showEnd("queue.expired");
+});
+$("again").addEventListener("click", () => join());
+join();
+
+async function join() {
+  abort = new AbortController();
+  startPosition = null;
   for (;;) {
     try {
       const ticket = await call("POST", `/waiting/${queue}/place`);
       token = ticket.token;
-      look(stop.signal);
-      return await follow(queue, ticket, { told, lost, stop: stop.signal });
+      watchQueueState(abort.signal);
+      return await followTicket(queue, ticket, { onTicket, onConnection, signal: abort.signal });
     } catch (problem) {
-      if (!(problem instanceof Problem)) throw problem;
-      if (problem.code === "queue_closed") return over("line.closed");
-      if (problem.code === "not_found") return over("line.missing");
-      if (problem.code === "unauthenticated") return over("line.signin", "line.signin.why");
-      over(problem.code === "queue_full" ? "line.full" : "line.lost");
-      await pause(Math.max(problem.retryAfterMs, 2000) * (1 + Math.random()));
+      if (!(problem instanceof ProblemError)) throw problem;
+      if (problem.code === "queue_closed") return showEnd("queue.closed");
+      if (problem.code === "not_found") return showEnd("queue.missing");
+      if (problem.code === "unauthenticated") return showEnd("queue.signin", "queue.signin.why");
+      showEnd(problem.code === "queue_full" ? "queue.full" : "queue.disconnected");
+      // Jitter spreads the retries of many visitors.
+      await sleep(Math.max(problem.retryAfterMs, 2000) * (1 + Math.random()));
     }
   }
 }
 
-function told(ticket) {
+function onTicket(ticket) {
   token = ticket.token;
-  sold = ticket.sold_out;
-  if (ticket.status === "active") return inside(ticket);
-  if (ticket.status === "expired") return over("line.expired");
-  first ??= remembered(ticket.position);
-  show("waiting");
-  say("position", ticket.position === 1 ? word("line.next") : number(ticket.position));
-  say("others", number(ticket.waiting));
-  const wait = ticket.estimated_wait_seconds;
-  say("wait", wait === null ? word("line.unknown") : duration(wait));
-  $("progress").value = first > 1 ? 1 - (ticket.position - 1) / first : 1;
-  document.title = `(${number(ticket.position)}) Usher`;
-  speak(`${word("line.ahead")}: ${number(ticket.position)}`);
+  soldOut = ticket.sold_out;
+  if (ticket.status === "active") return onAdmitted(ticket);
+  if (ticket.status === "expired") return showEnd("queue.expired");
+  startPosition ??= loadStartPosition(ticket.position);
+  showView("waiting");
+  const position = formatNumber(ticket.position);
+  setText("position", ticket.position === 1 ? message("queue.next") : position);
+  setText("others", formatNumber(ticket.waiting));
+  const seconds = ticket.estimated_wait_seconds;
+  setText("wait", seconds === null ? message("queue.estimate.unknown") : formatDuration(seconds));
+  $("progress").value = startPosition > 1 ? 1 - (ticket.position - 1) / startPosition : 1;
+  document.title = `(${position}) Usher`;
+  announce(`${message("queue.position")}: ${position}`);
 }
 
-// The place that progress is measured from outlives a reload.
-function remembered(position) {
+// Progress is relative to the first position. It survives a reload.
+function loadStartPosition(position) {
   const key = `usher-first-${queue}`;
-  const kept = Number(sessionStorage.getItem(key));
-  const value = kept >= position ? kept : position;
-  sessionStorage.setItem(key, value);
-  return value;
+  const stored = Number(sessionStorage.getItem(key));
+  const start = stored >= position ? stored : position;
+  sessionStorage.setItem(key, start);
+  return start;
 }
 
-// Screen readers hear the place every twenty seconds at most.
-let spoken = 0;
-function speak(text) {
-  if (Date.now() - spoken < 20000) return;
-  spoken = Date.now();
-  say("spoken", text);
+// Limits how often a screen reader announces the position.
+function announce(text) {
+  if (Date.now() - lastSpoken < SPOKEN_UPDATE_MS) return;
+  lastSpoken = Date.now();
+  setText("spoken", text);
 }
 
-function inside(ticket) {
-  stop.abort();
-  const back = new URL(new URLSearchParams(location.search).get("return") ?? "/", location.origin);
-  const target = back.origin === location.origin ? back.href : "/";
+function onAdmitted(ticket) {
+  abort.abort();
+  // Only an address on this site is a valid target.
+  const requested = new URLSearchParams(location.search).get("return") ?? "/";
+  const url = new URL(requested, location.origin);
+  const target = url.origin === location.origin ? url.href : "/";
   $("go").href = target;
-  say("until", word("line.until", { time: clock(ticket.active_until) }));
-  document.title = word("line.in");
-  show("inside");
-  $("inside").focus();
-  setTimeout(() => location.replace(target), READ_MS);
+  setText("until", message("queue.until", { time: formatTime(ticket.active_until) }));
+  document.title = message("queue.admitted");
+  showView("admitted");
+  $("admitted").focus();
+  setTimeout(() => location.replace(target), REDIRECT_DELAY_MS);
 }
 
-function over(reason, detail) {
-  stop.abort();
+function showEnd(reason, detail) {
+  abort.abort();
   sessionStorage.removeItem(`usher-first-${queue}`);
-  say("reason", word(reason));
-  say("detail", detail ? word(detail) : "");
-  $("again").hidden = !["line.expired", "line.closed"].includes(reason);
-  document.title = word(reason);
-  show("over");
+  setText("reason", message(reason));
+  setText("detail", detail ? message(detail) : "");
+  $("again").hidden = !["queue.expired", "queue.closed"].includes(reason);
+  document.title = message(reason);
+  showView("over");
 }
 
-const lost = (gone) => note.set("connection", gone ? word("line.lost") : null);
+function onConnection(connected) {
+  notice.set("connection", connected ? null : message("queue.disconnected"));
+}
 
-async function look(signal) {
+async function watchQueueState(signal) {
   while (!signal.aborted) {
-    const now = await state(queue).catch(() => null);
+    const state = await fetchQueueState(queue).catch(() => null);
     if (signal.aborted) return;
-    if (now?.mode === "paused") note.set("line", word("line.paused"));
-    else if (now?.mode === "prequeue" && now.opens_at) note.set("line", word("line.before", { time: moment(now.opens_at) }));
-    else if (sold) note.set("line", word("line.soldout"));
-    else if (now) note.set("line", null);
-    await pause(LOOK_MS);
+    if (state) notice.set("queue", describeState(state));
+    await sleep(STATE_REFRESH_MS);
   }
+}
+
+function describeState(state) {
+  if (state.mode === "paused") return message("queue.paused");
+  if (state.mode === "prequeue" && state.opens_at) {
+    return message("queue.opens", { time: formatDateTime(state.opens_at) });
+  }
+  return soldOut ? message("queue.soldout") : null;
 }

@@ -1,16 +1,17 @@
-// Every test in one process, on one `usher dev` and in one browser: starting those takes longer than most tests.
+// All tests run in one process, with one `usher dev` and one browser. Starting these takes longer
+// than most tests.
 
 import { mkdir } from "node:fs/promises";
 import { after, before } from "node:test";
-import { SHOTS, stage } from "./stage.mjs";
+import { fixture, SCREENSHOTS } from "./fixture.mjs";
 
 before(async () => {
-  await mkdir(SHOTS, { recursive: true });
-  await stage.open();
+  await mkdir(SCREENSHOTS, { recursive: true });
+  await fixture.start();
 });
-after(() => stage.close());
+after(() => fixture.stop());
 
 await import("./visitors.mjs");
-await import("./pictures.mjs");
-await import("./operators.mjs");
+await import("./views.mjs");
+await import("./console.mjs");
 await import("./examples.mjs");

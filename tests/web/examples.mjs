@@ -1,42 +1,56 @@
-// The client examples against a live service: each buys two seats by itself.
+// Runs the client examples against a live service. Each example buys two seats.
 
 import assert from "node:assert/strict";
 import { execFile, spawnSync } from "node:child_process";
 import { test } from "node:test";
 import { promisify } from "node:util";
-import { eventually, PATIENCE, stage } from "./stage.mjs";
+import { eventually, fixture, TIMEOUT_MS } from "./fixture.mjs";
 
 const run = promisify(execFile);
-const missing = (program) => (spawnSync(program, ["--version"]).error ? `${program} is not installed` : false);
 
-async function buys(program, args) {
-  await stage.open_doors();
-  const { stdout } = await run(program, args, { env: { ...process.env, USHER_URL: stage.public }, timeout: PATIENCE });
+// The reason to skip a test if a program is missing, or false.
+const skipWithout = (program) =>
+  spawnSync(program, ["--version"]).error ? `${program} is not installed` : false;
+
+function runExample(program, args) {
+  const env = { ...process.env, USHER_URL: fixture.publicUrl };
+  return run(program, args, { env, timeout: TIMEOUT_MS });
+}
+
+async function assertBuysTwoSeats(program, args) {
+  await fixture.openQueue();
+  const { stdout } = await runExample(program, args);
   assert.match(stdout, /^bought: \d+,\d+ for \d+\n$/);
 }
 
-test("curl buys two seats", { skip: missing("curl") }, () => buys("../../examples/buy.sh", []));
+test("the curl example buys two seats", { skip: skipWithout("curl") }, () =>
+  assertBuysTwoSeats("../../examples/buy.sh", []));
 
-test("Python buys two seats", { skip: missing("python3") }, () => buys("python3", ["../../examples/buy.py"]));
+test("the Python example buys two seats", { skip: skipWithout("python3") }, () =>
+  assertBuysTwoSeats("python3", ["../../examples/buy.py"]));
 
-test("TypeScript compiles strictly, and buys two seats", async () => {
-  await run("node_modules/.bin/tsc", ["--project", "../../examples"], { timeout: PATIENCE });
-  await buys(process.execPath, ["../../target/examples/buy.mjs"]);
+test("the TypeScript example compiles in strict mode and buys two seats", async () => {
+  await run("node_modules/.bin/tsc", ["--project", "../../examples"], { timeout: TIMEOUT_MS });
+  await assertBuysTwoSeats(process.execPath, ["../../target/examples/buy.mjs"]);
 });
 
-test("a backend checks a pass by itself", async () => {
-  await stage.open_doors();
+test("a backend verifies a pass with the published keys", async () => {
+  await fixture.openQueue();
   const user = crypto.randomUUID();
-  let ticket = await stage.api("POST", "/queues/demo/tokens", { user });
-  await eventually("somebody is let in", async () => {
-    ticket = await stage.api("GET", "/queues/demo/tokens/me", { token: ticket.token });
+  let ticket = await fixture.callApi("POST", "/queues/demo/tokens", { user });
+  await eventually("the user is admitted", async () => {
+    ticket = await fixture.callApi("GET", "/queues/demo/tokens/me", { token: ticket.token });
     return ticket.pass;
   });
-  const check = (queue, pass) => run(process.execPath, ["../../target/examples/pass.mjs", queue, pass], { env: { ...process.env, USHER_URL: stage.public }, timeout: PATIENCE });
-  assert.equal((await check("demo", ticket.pass)).stdout, `${user}\n`);
-  const [head, body, signature] = ticket.pass.split(".");
-  const forged = Buffer.from(body, "base64url").toString().replace(user, crypto.randomUUID());
-  for (const [queue, pass] of [["other", ticket.pass], ["demo", `${head}.${Buffer.from(forged).toString("base64url")}.${signature}`]]) {
-    await assert.rejects(check(queue, pass), /not admitted/);
+  const verify = (queue, pass) =>
+    runExample(process.execPath, ["../../target/examples/pass.mjs", queue, pass]);
+  assert.equal((await verify("demo", ticket.pass)).stdout, `${user}\n`);
+  const [header, body, signature] = ticket.pass.split(".");
+  const claims = Buffer.from(body, "base64url").toString();
+  const forgedClaims = claims.replace(user, crypto.randomUUID());
+  const forgedBody = Buffer.from(forgedClaims).toString("base64url");
+  const forged = `${header}.${forgedBody}.${signature}`;
+  for (const [queue, pass] of [["other", ticket.pass], ["demo", forged]]) {
+    await assert.rejects(verify(queue, pass), /not admitted/);
   }
 });
