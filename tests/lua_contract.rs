@@ -91,7 +91,7 @@ fn every_header_has_the_form() {
         assert!(order.is_sorted(), "{name}: KEYS, ARGV, Reply, uses stand in this order");
         assert_eq!(order[3], header.len() - 1, "{name}: `uses:` ends the header");
         assert!(
-            header[order[1]].starts_with("ARGV: generation"),
+            header[order[1]].starts_with("ARGV: epoch"),
             "{name}: the generation comes first"
         );
         assert!(header[order[2]].len() > "Reply: ".len(), "{name}: the reply is told");
@@ -106,7 +106,7 @@ fn the_guard_comes_first_everywhere() {
     }
     let guard = include_str!("../lua/lib/guard.lua");
     for script in scripts::ALL {
-        assert_eq!(script.keys()[0], "generation", "{}", script.name());
+        assert_eq!(script.keys()[0], "epoch", "{}", script.name());
         let body = script.body().splitn(3, '\n').nth(2).unwrap();
         let first = code(guard);
         let first = first.lines().find(|line| !line.trim().is_empty()).unwrap();
@@ -303,7 +303,7 @@ fn scripts_that_write_say_so_and_those_that_do_not_cannot() {
         assert!(publishes <= 1, "{name}: one entry for each call");
         if has_outbox {
             let keys = source.lines().find_map(|line| line.strip_prefix("-- KEYS: ")).unwrap();
-            assert!(keys.starts_with("generation seq outbox"), "{name}: {keys}");
+            assert!(keys.starts_with("epoch seq outbox"), "{name}: {keys}");
         }
     }
 }

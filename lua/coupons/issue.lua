@@ -1,13 +1,13 @@
 #!lua
 -- Issues a coupon to users: at most the quota, one each. A user who has one is told of it again, whatever the window and the quota say now.
 --
--- KEYS: generation seq outbox c:settings c:issues c:uses
--- ARGV: generation, coupon, the requests in one text: for each the sixteen bytes of the user and the sixteen of the issue
+-- KEYS: epoch seq outbox c:settings c:issues c:uses
+-- ARGV: epoch, coupon, the requests in one text: for each the sixteen bytes of the user and the sixteen of the issue
 -- Reply: {now, for each request: 1 issued now, 3 sold out, 4 not started, 5 ended, or {2, issue, issued_at, used_at}}
 --   2: issued before; used_at is empty unless it is used; −2 the coupon has no settings
+-- Codes: 1 ISSUED 2 KNOWN 3 SOLD_OUT 4 NOT_STARTED 5 ENDED
 --
--- uses: guard coupon outbox
-local ISSUED, KNOWN, SOLD_OUT, NOT_STARTED, ENDED = 1, 2, 3, 4, 5
+-- uses: constants guard coupon outbox
 local ID, REQUEST = 16, 32
 local requests, users = ARGV[3], {}
 for at = 1, #requests, REQUEST do

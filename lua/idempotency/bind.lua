@@ -1,12 +1,12 @@
 #!lua
 -- Binds a user's idempotency key to one request and to the thing that the request makes, or tells what it was bound to before.
 --
--- KEYS: generation idempotency idempotency_due
--- ARGV: generation, then for each request: user, key, fingerprint, thing
+-- KEYS: epoch idempotency idempotency_due
+-- ARGV: epoch, then for each request: user, key, fingerprint, thing
 -- Reply: {{state, thing}…}: 1 bound now; 2 bound before to the same request; 3 bound to another request
+-- Codes: 1 BOUND 2 KNOWN 3 REUSED
 --
--- uses: guard idempotency
-local BOUND, KNOWN, REUSED = 1, 2, 3
+-- uses: constants guard idempotency
 local replies = {}
 for i = 2, #ARGV, 4 do
   local user, key, fingerprint, thing = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]

@@ -1,11 +1,12 @@
 #!lua
 -- Frees keys whose request was refused: a refusal is not stored, so the key may be used again.
 --
--- KEYS: generation idempotency idempotency_due
--- ARGV: generation, then for each request: user, key, thing
+-- KEYS: epoch idempotency idempotency_due
+-- ARGV: epoch, then for each request: user, key, thing
 -- Reply: {state…}: 1 freed, 2 not bound to that thing
+-- Codes: 1 RELEASED 2 NOT_BOUND
 --
--- uses: guard idempotency
+-- uses: constants guard idempotency
 local replies = {}
 for i = 2, #ARGV, 3 do
   local record = recall(ARGV[i], ARGV[i + 1])
@@ -13,6 +14,6 @@ for i = 2, #ARGV, 3 do
   if bound then
     forget(ARGV[i], ARGV[i + 1])
   end
-  replies[#replies + 1] = bound and 1 or 2
+  replies[#replies + 1] = bound and RELEASED or NOT_BOUND
 end
 return replies

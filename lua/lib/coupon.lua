@@ -4,7 +4,7 @@
 -- Gives: edition, version, total, quota (what may be issued now), starts_at, ends_at, discount, min_amount, count. A coupon that is not laid ends the script with −2.
 local fields = redis.call('HMGET', settings, 'edition', 'total', 'starts_at', 'ends_at', 'discount', 'min_amount', 'held', 'held_until', 'version')
 if not fields[1] then
-  return -2
+  return NOT_PUBLISHED
 end
 local edition, version, total, quota = fields[1], fields[9], tonumber(fields[2]) or math.huge, nil
 local starts_at, ends_at = tonumber(fields[3]), tonumber(fields[4])

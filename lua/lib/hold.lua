@@ -3,13 +3,12 @@
 -- Another version of the concert than is laid here ends the script with −2.
 -- All requests of a call are read at once and written at once: meet(users) reads what stands of them, place() keeps what it writes, write() writes it. What is
 -- the same for all of them is made once: numbers become text slowly, and so do records.
--- Gives: HELD, TAKEN, LIMIT, NOT_OPEN, WAITING, EXPIRED; held_until (text); meet(users); refusal(user, score, count) → code or nil;
+-- Gives: HELD, TAKEN, LIMIT_EXCEEDED, NOT_OPEN, WAITING, EXPIRED; held_until (text); meet(users); refusal(user, score, count) → code or nil;
 -- place(id, user, score, own, numbers), where `own` is a MessagePack map of seats, detail, amount and score; write().
-local HELD, TAKEN, LIMIT, NOT_OPEN, WAITING, EXPIRED = 1, 2, 3, 4, 5, 6
 local queue, concert, schedule = ARGV[2], ARGV[3], ARGV[4]
 local opens, closes, hold_ms, max_seats = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 if redis.call('HGET', concerts, concert) ~= ARGV[5] then
-  return -2
+  return NOT_PUBLISHED
 end
 redis.call('ZCARD', active)
 redis.call('ZCARD', holds)
@@ -49,7 +48,7 @@ local function refusal(user, score, count)
     return NOT_OPEN
   end
   if owned[user] + count > max_seats then
-    return LIMIT
+    return LIMIT_EXCEEDED
   end
 end
 -- A record is joined from maps: up to fifteen fields are a byte that counts them and then the fields, one after the other. Before sixteen bytes stands 0xb0.

@@ -1,6 +1,6 @@
 -- Idempotency keys of a partition's users: field user .. key → {fingerprint, words…}, kept for 24 hours (`idempotency_due`).
 -- Gives: recall(user, key) → record or nil; remember(user, key, record); forget(user, key).
-local KEPT_UNTIL = now + 86400000
+local KEPT_UNTIL = now + IDEMPOTENCY_KEPT_MS
 redis.call('ZCARD', idempotency_due)
 local function recall(user, key)
   local packed = redis.call('HGET', idempotency, user .. key)

@@ -1,8 +1,8 @@
 -- Money that users move themselves, once per idempotency key. Uses outbox, idempotency, wallet.
 -- Five arguments a request: user, key, fingerprint, entry, amount.
+-- Codes: 1 MOVED 2 REPLAYED 3 REUSED 4 REFUSED
 -- Gives: move_all(first, kind, balance_after(balance, amount) → the balance after it, or nil if it may not be) → {{state, entry, amount, balance, at}…}:
 -- 1 moved; 2 moved before under this key; 3 the key belongs to another request; 4 it may not be. With 3 and 4 the state stands alone.
-local MOVED, REPLAYED, REUSED, REFUSED = 1, 2, 3, 4
 local function move_once(user, key, fingerprint, entry, kind, amount, balance_after)
   local record, balance = recall(user, key), balance_of(user)
   if record then

@@ -1,7 +1,7 @@
 -- Seats of a schedule: `seats` number → the sixteen bytes of its reservation, then the moment at which the hold lapses, or "s" once it is sold.
 -- Past that moment the seat is anybody's, unless its reservation is being paid.
+-- Codes: 1 HELD_SEAT 2 SOLD_SEAT
 -- Gives: seat_state(value) → nil (available), 1 (held) or 2 (sold).
-local HELD_SEAT, SOLD_SEAT = 1, 2
 local function seat_state(value)
   if not value then
     return nil

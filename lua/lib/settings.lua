@@ -4,7 +4,7 @@
 local fields = redis.call('HMGET', settings, 'mode', 'per_interval', 'interval_ms', 'max_active', 'active_ms', 'claim_ms',
   'max_waiting', 'opens_at', 'closes_at', 'prequeue_starts_at', 'placement', 'seed')
 if not fields[1] then
-  return -2
+  return NOT_PUBLISHED
 end
 local mode = fields[1]
 local per_interval, interval, max_active = tonumber(fields[2]), tonumber(fields[3]), tonumber(fields[4])

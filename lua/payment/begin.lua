@@ -2,14 +2,14 @@
 -- Begins to pay for a held reservation: held → paying, the payment is pending under a new attempt, and the moment by which it is due is noted.
 -- Two calls with one payment id join one attempt.
 --
--- KEYS: generation reservations payments q:holds q:due
--- ARGV: generation, queue, milliseconds until the payment is due, then for each request: payment, reservation, user,
+-- KEYS: epoch reservations payments q:holds q:due
+-- ARGV: epoch, queue, milliseconds until the payment is due, then for each request: payment, reservation, user,
 --   issue and coupon to be used (both empty: none; an issue without a coupon is one that no coupon has), idempotency key, its fingerprint
 -- Reply: {now, {state, payment record, reservation record}…}
 --   1 begun; 2 pending already, join it; 3 settled or being voided, see the record; 4 the hold has lapsed; 5 not payable; 6 not found, or somebody else's; 7 of another queue
+-- Codes: 1 BEGUN 2 JOINED 3 SETTLED 4 LAPSED 5 NOT_PAYABLE 6 NOT_FOUND 7 WRONG_QUEUE
 --
--- uses: guard reservation payment
-local BEGUN, JOINED, SETTLED, LAPSED, NOT_PAYABLE, NOT_FOUND, WRONG_QUEUE = 1, 2, 3, 4, 5, 6, 7
+-- uses: constants guard reservation payment
 redis.call('ZCARD', holds)
 redis.call('ZCARD', due)
 local due_at = text(now + tonumber(ARGV[3]))

@@ -3,16 +3,16 @@
 -- here on it will be cancelled, whatever crashes. What Redis keeps no more is laid back from what the caller read in MySQL; that may be old, so
 -- the seats must still bear the reservation's mark.
 --
--- KEYS: generation reservations payments q:due s:seats
--- ARGV: generation, milliseconds until the cancelling is due, reservation, user, closes at, idempotency key, its fingerprint,
+-- KEYS: epoch reservations payments q:due s:seats
+-- ARGV: epoch, milliseconds until the cancelling is due, reservation, user, closes at, idempotency key, its fingerprint,
 --   then, where Redis keeps it no more: queue, concert, schedule, detail, amount, held_until, created_at of the reservation,
 --   payment, attempt, amount, discount, balance after it, created_at, coupon and issue (both may be empty) of its payment, count, seat…
 -- Reply: {state, payment record, reservation record, now}
 --   1 begun, now or before; 2 cancelled before under this key; 3 not bought; 4 too late; 5 not kept here, call again with what MySQL has;
 --   6 cancelled before under another key
+-- Codes: 1 BEGUN 2 CANCELLED 3 NOT_BOUGHT 4 TOO_LATE 5 NOT_KEPT 6 UNDER_ANOTHER_KEY
 --
--- uses: guard reservation payment
-local BEGUN, CANCELLED, NOT_BOUGHT, TOO_LATE, NOT_KEPT, BY_ANOTHER = 1, 2, 3, 4, 5, 6
+-- uses: constants guard reservation payment
 local id, user, closes = ARGV[3], ARGV[4], tonumber(ARGV[5])
 redis.call('ZCARD', due)
 
@@ -61,7 +61,7 @@ if r.status == 'cancelling' then
   return answer(BEGUN, p, r)
 end
 if r.status == 'cancelled' then
-  return answer(r.key == ARGV[6] and CANCELLED or BY_ANOTHER, p, r)
+  return answer(r.key == ARGV[6] and CANCELLED or UNDER_ANOTHER_KEY, p, r)
 end
 if r.status ~= 'confirmed' or p.state ~= 'confirmed' then
   return answer(NOT_BOUGHT)

@@ -2,12 +2,12 @@
 -- The commit point: pending → confirmed. The seats are sold, and the slot under which they were held is used up.
 -- Compares and sets: an attempt that is being voided, or is not the current one, confirms nothing.
 --
--- KEYS: generation seq outbox reservations payments q:due q:owners q:bought q:active q:admitted q:holds q:sales s:seats
--- ARGV: generation, then for each request: payment, attempt, balance after the debit, discount
+-- KEYS: epoch seq outbox reservations payments q:due q:owners q:bought q:active q:admitted q:holds q:sales s:seats
+-- ARGV: epoch, then for each request: payment, attempt, balance after the debit, discount
 -- Reply: {{state, payment record, reservation record}…}: 1 confirmed, now or before; 2 not this attempt, see the record; 3 not found
+-- Codes: 1 CONFIRMED 2 REFUSED 3 NOT_FOUND
 --
--- uses: guard outbox reservation payment
-local CONFIRMED, REFUSED, NOT_FOUND = 1, 2, 3
+-- uses: constants guard outbox reservation payment
 redis.call('ZCARD', due)
 redis.call('ZCARD', holds)
 redis.call('HLEN', owners)

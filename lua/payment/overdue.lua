@@ -2,11 +2,11 @@
 -- Hands out payments that are past their due time and gives the caller a while to drive them to an end before the next one is asked.
 -- What is stuck is given such a while again and again, so it stands among the first; the oldest of those tells how long anything has been without an end.
 --
--- KEYS: generation payments q:due
--- ARGV: generation, how many at most (≤ 256), the while in milliseconds
+-- KEYS: epoch payments q:due
+-- ARGV: epoch, how many at most (≤ 256), the while in milliseconds
 -- Reply: {for how many milliseconds the oldest has been without an end, payment record…}
 --
--- uses: guard payment
+-- uses: constants guard payment
 local FIRST = 32
 local oldest = now
 for _, id in ipairs(redis.call('ZRANGE', due, 0, FIRST - 1)) do

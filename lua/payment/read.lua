@@ -1,11 +1,11 @@
 #!lua flags=no-writes
 -- Reads payments with their reservations as they stand now.
 --
--- KEYS: generation reservations payments
--- ARGV: generation, then for each request: payment
+-- KEYS: epoch reservations payments
+-- ARGV: epoch, then for each request: payment
 -- Reply: {now, {payment record, reservation record}…}; empty strings where there is none
 --
--- uses: guard payment
+-- uses: constants guard payment
 local replies = {}
 for i = 2, #ARGV do
   local p = load_payment(ARGV[i])

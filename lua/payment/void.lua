@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
 -- Turns a pending attempt back: pending → voiding. From here on it can't be confirmed, so its debit may be given back.
 --
--- KEYS: generation payments
--- ARGV: generation, then for each request: payment, attempt, reason ("insufficient_balance" and "coupon_not_applicable" end as declined, all else as voided)
+-- KEYS: epoch payments
+-- ARGV: epoch, then for each request: payment, attempt, reason ("insufficient_balance" and "coupon_not_applicable" end as declined, all else as voided)
 -- Reply: {{state, payment record}…}: 1 voiding, now or before; 2 not this attempt or past voiding, see the record; 3 not found
+-- Codes: 1 VOIDING 2 PAST 3 NOT_FOUND
 --
--- uses: guard payment
-local VOIDING, PAST, NOT_FOUND = 1, 2, 3
+-- uses: constants guard payment
 local replies = {}
 for i = 2, #ARGV, 3 do
   local p = load_payment(ARGV[i])

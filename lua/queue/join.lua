@@ -1,8 +1,8 @@
 #!lua
 -- Puts users in line, or lets them in at once while the line is empty and there is room. One place a user, however often they ask.
 --
--- KEYS: generation seq outbox q:settings q:waiting q:active q:admitted q:bucket
--- ARGV: generation, queue, then for each request: user
+-- KEYS: epoch seq outbox q:settings q:waiting q:active q:admitted q:bucket
+-- ARGV: epoch, queue, then for each request: user
 -- Reply: {now, front, {word…}, {until…}}
 --   front: the lowest score in line after the call, or −1
 --   word, one for each request: 8 × score + state. One number costs Redis a third of what a list of two costs; scores lie below 2^50.
@@ -10,14 +10,14 @@
 --   state 3 let in now, 4 was active already: until is the moment at which the slot lapses, one for each of these
 --   state 5 the queue is closed, 6 it is full: the score is 0
 --   −2 the queue has no settings
+-- Codes: 1 JOINED 2 WAITING 3 ADMITTED 4 ACTIVE 5 CLOSED 6 FULL
 --
--- uses: guard settings pace bucket slot outbox
-local JOINED, WAITS, ADMITTED, ACTIVE, CLOSED, FULL = 1, 2, 3, 4, 5, 6
-local AGAIN = { [JOINED] = WAITS, [ADMITTED] = ACTIVE }
+-- uses: constants guard settings admission_rate bucket active_slot outbox
+local AGAIN = { [JOINED] = WAITING, [ADMITTED] = ACTIVE }
 local line, inside = redis.call('ZCARD', waiting), active_count()
 local room = mode == 'open' and math.min(allowance(), max_active - inside) or 0
 -- Scores of arrivals are 2^40 and up; the sequence counts from 0.
-local newest = 1099511627775 + tonumber(redis.call('HGET', bucket, 'joined') or '0')
+local newest = FIRST_ARRIVAL_SCORE - 1 + tonumber(redis.call('HGET', bucket, 'joined') or '0')
 local dealt = newest
 local slots = redis.call('HLEN', admitted) > 0 and redis.call('HMGET', admitted, unpack(ARGV, 3)) or {}
 local places = redis.call('ZMSCORE', waiting, unpack(ARGV, 3))
@@ -40,7 +40,7 @@ local function join(user, slot, score)
     end
   end
   if score then
-    return WAITS, score
+    return WAITING, score
   end
   if mode == 'closed' then
     return CLOSED, 0

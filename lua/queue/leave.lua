@@ -2,12 +2,12 @@
 -- Gives up a place in line or an active slot, at once. While a line stands up again after a loss it is
 -- noted, so that the token can't stand up again. Places that were given up are told to the snapshots of all instances through `left`.
 --
--- KEYS: generation q:waiting q:active q:admitted q:left q:bucket q:used
--- ARGV: generation, then for each request: user, score
+-- KEYS: epoch q:waiting q:active q:admitted q:left q:bucket q:used
+-- ARGV: epoch, then for each request: user, score
 -- Reply: {state…}: 1 left, 2 had neither place nor slot under that score
+-- Codes: 1 LEFT 2 NOTHING
 --
--- uses: guard slot restore
-local LEFT, NOTHING = 1, 2
+-- uses: constants guard active_slot queue_restore
 redis.call('XLEN', left)
 local replies = {}
 for i = 2, #ARGV, 2 do

@@ -2,13 +2,13 @@
 -- Says where each holder of a queue token stands. A promoted user who asks has shown up: the slot is theirs from now on. After a loss the line stands up again
 -- from the tokens that are shown here.
 --
--- KEYS: generation q:settings q:waiting q:active q:admitted q:bucket q:used
--- ARGV: generation, then for each request: user, score
+-- KEYS: epoch q:settings q:waiting q:active q:admitted q:bucket q:used
+-- ARGV: epoch, then for each request: user, score
 -- Reply: {now, {state, until}…}: 1 waiting; 2 active: until is the moment at which the slot lapses; 3 neither
 --   −2 the queue has no settings
+-- Codes: 1 WAITING 2 ACTIVE 3 EXPIRED
 --
--- uses: guard settings slot restore
-local WAITING, ACTIVE, EXPIRED = 1, 2, 3
+-- uses: constants guard settings active_slot queue_restore
 local replies, users, scores = {}, {}, {}
 for i = 2, #ARGV, 2 do
   users[#users + 1], scores[#scores + 1] = ARGV[i], ARGV[i + 1]

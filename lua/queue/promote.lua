@@ -2,14 +2,14 @@
 -- Takes back lapsed slots and lets the front of the line in: at most `per_interval` an interval, never above `max_active`, in score order.
 -- Any instance may call it at any time; the bucket decides. At most 500 slots are taken back and 500 users let in a call.
 --
--- KEYS: generation seq outbox q:settings q:waiting q:active q:admitted q:bucket q:used
--- ARGV: generation, queue
+-- KEYS: epoch seq outbox q:settings q:waiting q:active q:admitted q:bucket q:used
+-- ARGV: epoch, queue
 -- Reply: {now, mode, waiting, active, promoted, no_shows, lapsed, admitted, version, wait, newest, from, to}
 --   wait: milliseconds until a further call can let anybody in as things stand; 0 at once, −1 not foreseeable
 --   newest: the last score dealt to an arrival, 2^40 − 1 before the first; from, to: the lowest and highest score let in, or −1
 --   −2 the queue has no settings
 --
--- uses: guard settings pace bucket slot outbox
+-- uses: constants guard settings admission_rate bucket active_slot outbox
 local LIMIT = 500
 redis.call('HLEN', admitted)
 local lapsed = redis.call('ZRANGEBYSCORE', active, '-inf', text(now), 'LIMIT', 0, LIMIT)
@@ -59,6 +59,6 @@ else
   wait = more_in
 end
 local totals = redis.call('HMGET', bucket, 'admitted', 'joined')
-local newest = text(1099511627775 + tonumber(totals[2] or '0'))
+local newest = text(FIRST_ARRIVAL_SCORE - 1 + tonumber(totals[2] or '0'))
 return { text(now), mode, line, inside, count, no_shows, #lapsed, totals[1] or '0', redis.call('HGET', settings, 'version') or '0', wait, newest,
   from, to }

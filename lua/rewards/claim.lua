@@ -2,20 +2,20 @@
 -- Claims a reward for users: once each, inside its window, if all conditions hold for the user's facts. A reward of points is in the wallet when this returns.
 -- Every attempt leaves a line of history, refused ones too.
 --
--- KEYS: generation seq outbox rewards claims facts tallies wallets
--- ARGV: generation, reward, version of it, active (1 or 0), starts at, ends at, points, largest balance,
+-- KEYS: epoch seq outbox rewards claims facts tallies wallets
+-- ARGV: epoch, reward, version of it, active (1 or 0), starts at, ends at, points, largest balance,
 --   number of conditions, then for each: fact, operator, value; then for each request: user, claim, entry
 -- Reply: {now, {state, index…}…}
 --   1 claimed now; 2 claimed before; 3 inactive; 4 not started; 5 ended; 6 the conditions at these indexes (from 1) do not hold; 7 above the largest balance
 --   −2 another version of the reward is laid here
+-- Codes: 1 CLAIMED 2 ALREADY 3 INACTIVE 4 NOT_STARTED 5 ENDED 6 UNMET 7 ABOVE_LIMIT
 --
--- uses: guard outbox wallet tally
-local CLAIMED, ALREADY, INACTIVE, NOT_STARTED, ENDED, UNMET, ABOVE_LIMIT = 1, 2, 3, 4, 5, 6, 7
+-- uses: constants guard outbox wallet paid_totals
 local REASONS = { false, 'already_claimed', 'inactive', 'not_started', 'ended', 'condition_not_met', 'balance_limit_exceeded' }
 local reward, active, starts_at, ends_at = ARGV[2], ARGV[4] == '1', tonumber(ARGV[5]), tonumber(ARGV[6])
 local points, largest = tonumber(ARGV[7]), tonumber(ARGV[8])
 if redis.call('HGET', rewards, reward) ~= ARGV[3] then
-  return -2
+  return NOT_PUBLISHED
 end
 redis.call('HLEN', claims)
 redis.call('HLEN', facts)

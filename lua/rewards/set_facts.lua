@@ -1,11 +1,11 @@
 #!lua
 -- Sets what is known of users, in place of all that was known before.
 --
--- KEYS: generation seq outbox facts
--- ARGV: generation, then for each request: user, facts (JSON text, {fact: integer})
+-- KEYS: epoch seq outbox facts
+-- ARGV: epoch, then for each request: user, facts (JSON text, {fact: integer})
 -- Reply: 1
 --
--- uses: guard outbox
+-- uses: constants guard outbox
 redis.call('HLEN', facts)
 for i = 2, #ARGV, 2 do
   if ARGV[i + 1] == '{}' then

@@ -5,17 +5,17 @@
 -- A call looks at no more than LOOKED_AT numbers (and what the last request needs to end its run), whatever the schedule's size. A request
 -- that is not done by then is told where to go on in another call. Requests of one call share what was read and how far was searched.
 --
--- KEYS: generation reservations q:settings q:active q:admitted q:waiting q:concerts q:holds q:owners q:bought s:seats
--- ARGV: generation, queue, concert, schedule, version and seats of the concert as laid, booking opens at, booking closes at (empty: never), hold_ms, max seats a user,
+-- KEYS: epoch reservations q:settings q:active q:admitted q:waiting q:concerts q:holds q:owners q:bought s:seats
+-- ARGV: epoch, queue, concert, schedule, version and seats of the concert as laid, booking opens at, booking closes at (empty: never), hold_ms, max seats a user,
 --   how many sections, for each of them: first number, last number, price, what follows a number in the JSON text of a seat;
 --   then for each request: reservation, user, score, quantity, and where to go on: section (from 1), number, the second best of that section or 0
 -- Reply: {now, {state, …}…}
 --   1 held: held_until, section, first number; 3 above the limit of a user; 4 booking is not open; 5 waiting; 6 the slot is gone; 7 not enough seats;
 --   8 go on at: section, number, second best
 --   −2 the queue has no settings, or another version of the concert is laid here
+-- Codes: 1 HELD 3 LIMIT_EXCEEDED 4 NOT_OPEN 5 WAITING 6 EXPIRED 7 NOT_ENOUGH 8 CONTINUE
 --
--- uses: guard settings reservation seat hold
-local NOT_ENOUGH, GO_ON = 7, 8
+-- uses: constants guard settings reservation seat hold
 local LOOKED_AT, CHUNK = 2048, 256
 
 local sections, at = {}, 11
@@ -102,7 +102,7 @@ local function best(id, user, score, count, index, number, second)
   first, index, number, second = choose(count, index, number, second)
   searched[count] = { index = index, number = number, second = second }
   if not first then
-    return { GO_ON, index, number, second }
+    return { CONTINUE, index, number, second }
   end
   if first == 0 then
     return { NOT_ENOUGH }

@@ -1,11 +1,11 @@
 #!lua
 -- Writes down which holds have lapsed. They lapsed by themselves when their moment came; this only tidies and tells the outbox.
 --
--- KEYS: generation seq outbox reservations q:holds q:owners q:sales
--- ARGV: generation, how many at most (≤ 256)
+-- KEYS: epoch seq outbox reservations q:holds q:owners q:sales
+-- ARGV: epoch, how many at most (≤ 256)
 -- Reply: {how many were written down, seats for sale, seats sold, reservations that are open}
 --
--- uses: guard outbox reservation
+-- uses: constants guard outbox reservation
 redis.call('HLEN', reservations)
 redis.call('HLEN', owners)
 local totals = redis.call('HMGET', sales, 'capacity', 'sold')

@@ -1,11 +1,11 @@
 #!lua flags=no-writes
 -- Tells which seats of a schedule are not available, for a range of at most 1,000 numbers.
 --
--- KEYS: generation reservations s:seats
--- ARGV: generation, first number, last number
+-- KEYS: epoch reservations s:seats
+-- ARGV: epoch, first number, last number
 -- Reply: {number, state, …}: 1 held, 2 sold; seats left out are available
 --
--- uses: guard seat
+-- uses: constants guard seat
 local numbers, reply = {}, {}
 for number = tonumber(ARGV[2]), tonumber(ARGV[3]) do
   numbers[#numbers + 1] = number

@@ -1,12 +1,12 @@
 #!lua
 -- Releases holds of one schedule: their seats are free at once, and a slot that only the hold kept open ends with it.
 --
--- KEYS: generation seq outbox reservations q:active q:admitted q:holds q:owners s:seats
--- ARGV: generation, then for each request: reservation, user
+-- KEYS: epoch seq outbox reservations q:active q:admitted q:holds q:owners s:seats
+-- ARGV: epoch, then for each request: reservation, user
 -- Reply: {state…}: 1 released, or it had ended before; 2 not releasable (paying or bought); 3 not found, or somebody else's
+-- Codes: 1 RELEASED 2 NOT_RELEASABLE 3 NOT_FOUND
 --
--- uses: guard outbox reservation
-local RELEASED, NOT_RELEASABLE, NOT_FOUND = 1, 2, 3
+-- uses: constants guard outbox reservation
 redis.call('ZCARD', active)
 redis.call('HLEN', admitted)
 redis.call('ZCARD', holds)

@@ -1,12 +1,12 @@
 #!lua
 -- Takes a payment's amount out of wallets, once per payment and attempt. A tombstone refuses a debit that comes after its refund.
 --
--- KEYS: generation seq outbox wallets wallet_ops wallet_ops_due tallies
--- ARGV: generation, then for each request: user, op (payment and attempt), entry, amount
+-- KEYS: epoch seq outbox wallets wallet_ops wallet_ops_due tallies
+-- ARGV: epoch, then for each request: user, op (payment and attempt), entry, amount
 -- Reply: {{state, balance}…}: 1 debited, now or before, with the balance right after it; 2 the balance does not suffice; 3 a tombstone stands
+-- Codes: 1 DEBITED 2 INSUFFICIENT 3 TOMBSTONE
 --
--- uses: guard outbox wallet wallet_ops tally
-local DEBITED, INSUFFICIENT, TOMBSTONE = 1, 2, 3
+-- uses: constants guard outbox wallet wallet_operations paid_totals
 redis.call('HLEN', tallies)
 local function debit(user, op, entry, amount)
   local known, _, after = op_of(op)

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- Gives back what a payment's attempt debited, once, and leaves a tombstone in any case, so that a late debit can't land.
 --
--- KEYS: generation seq outbox wallets wallet_ops wallet_ops_due tallies
--- ARGV: generation, largest balance, then for each request: user, op (payment and attempt), entry
+-- KEYS: epoch seq outbox wallets wallet_ops wallet_ops_due tallies
+-- ARGV: epoch, largest balance, then for each request: user, op (payment and attempt), entry
 -- Reply: {{amount given back by this call, balance}…}; an amount of −1 where the balance would be above the largest: it waits until there is room
 --
--- uses: guard outbox wallet wallet_ops tally
+-- uses: constants guard outbox wallet wallet_operations paid_totals
 redis.call('HLEN', tallies)
 local largest = tonumber(ARGV[2])
 local function refund(user, op, entry)

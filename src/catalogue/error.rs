@@ -1,6 +1,7 @@
 //! What the catalogue refuses.
 
-use crate::{mysql, queue, redis};
+use crate::queue;
+use crate::store_error::{StoreError, from_store_errors};
 
 /// Why a call to the catalogue was refused.
 #[derive(Debug, thiserror::Error)]
@@ -20,10 +21,8 @@ pub enum Error {
     /// The queue did not take a change.
     #[error(transparent)]
     Queue(#[from] queue::Error),
-    /// Redis did not answer.
     #[error(transparent)]
-    Redis(#[from] redis::Error),
-    /// MySQL did not answer.
-    #[error(transparent)]
-    Mysql(#[from] mysql::Error),
+    Store(#[from] StoreError),
 }
+
+from_store_errors!(Error);

@@ -92,8 +92,7 @@ impl From<Error> for ProblemDetails {
                 flaws.into_iter().map(|(field, message)| FieldError { field, message }).collect(),
             ),
             Error::Queue(error) => error.into(),
-            Error::Redis(error) => error.into(),
-            Error::Mysql(error) => error.into(),
+            Error::Store(error) => error.into(),
         }
     }
 }

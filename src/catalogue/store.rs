@@ -9,12 +9,12 @@ use crate::redis::{Error, KeyScope, RedisClient, ScriptArgs, scripts};
 /// Numbers that one call looks at.
 const CHUNK: u32 = 1_000;
 
-/// `catalogue/lay`: this version of the concert may be booked.
+/// `catalogue/publish`: this version of the concert may be booked.
 pub(super) async fn lay(redis: &RedisClient, concert: &Concert) -> Result<(), Error> {
     call_lay(redis, &concert.queue, &concert.id, concert.version, concert.seats()).await
 }
 
-/// `catalogue/lay`: nothing of the concert may be booked through this queue.
+/// `catalogue/publish`: nothing of the concert may be booked through this queue.
 pub(super) async fn take_out(
     redis: &RedisClient,
     queue: &QueueId,
@@ -32,10 +32,13 @@ async fn call_lay(
 ) -> Result<(), Error> {
     let mut args = ScriptArgs::new();
     args.text(concert.as_str()).text(&version.to_string()).int(seats.into());
-    redis.call(&scripts::CATALOGUE_LAY, KeyScope::queue(redis.keys(), queue), args).await.map(drop)
+    redis
+        .call(&scripts::CATALOGUE_PUBLISH, KeyScope::queue(redis.keys(), queue), args)
+        .await
+        .map(drop)
 }
 
-/// `catalogue/taken`: whether any seat of the range is held or sold.
+/// `catalogue/any_seat_in_use`: whether any seat of the range is held or sold.
 pub(super) async fn taken(
     redis: &RedisClient,
     queue: &QueueId,
@@ -48,7 +51,7 @@ pub(super) async fn taken(
         let end = last.min(first + CHUNK - 1);
         let mut args = ScriptArgs::new();
         args.int(first.into()).int(end.into());
-        if redis.call(&scripts::CATALOGUE_TAKEN, place, args).await?.int()? == 1 {
+        if redis.call(&scripts::CATALOGUE_ANY_SEAT_IN_USE, place, args).await?.flag()? {
             return Ok(true);
         }
         first = end + 1;

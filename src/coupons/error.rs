@@ -1,6 +1,6 @@
 //! What a coupon refuses.
 
-use crate::{mysql, outbox, redis};
+use crate::store_error::{StoreError, from_store_errors};
 
 /// Why a call about coupons was refused.
 #[derive(Debug, thiserror::Error)]
@@ -23,19 +23,8 @@ pub enum Error {
     /// More are issued than the quota would be.
     #[error("{0} are issued already, more than this quota")]
     InUse(u64),
-    /// Redis did not answer.
     #[error(transparent)]
-    Redis(#[from] redis::Error),
-    /// MySQL did not answer.
-    #[error(transparent)]
-    Mysql(#[from] mysql::Error),
+    Store(#[from] StoreError),
 }
 
-impl From<outbox::BehindError> for Error {
-    fn from(error: outbox::BehindError) -> Self {
-        match error {
-            outbox::BehindError::Redis(error) => error.into(),
-            outbox::BehindError::Mysql(error) => error.into(),
-        }
-    }
-}
+from_store_errors!(Error);

@@ -38,7 +38,7 @@ use crate::http::page::{self, PageCursor, PageLimit};
 use crate::ids::{CouponId, UserId};
 use crate::mysql::{self, definitions};
 use crate::outbox::{self, WriterHandle};
-use crate::redis::{self, Coalescer, RedisClient};
+use crate::redis::{self, Coalescer, RedisClient, ScriptCoalescer, ScriptOperation};
 use crate::telemetry::Metric;
 
 #[cfg(test)]
@@ -91,9 +91,9 @@ pub struct CouponService {
     laying: Mutex<()>,
     /// Coupons that changed and are not yet seen to be laid as they are in MySQL.
     unsure: Lock<HashSet<CouponId>>,
-    issues: Coalescer<store::IssueBatch>,
-    mine: Coalescer<store::OwnIssueBatch>,
-    counts: Coalescer<store::CouponCountsBatch>,
+    issues: ScriptCoalescer<store::IssueBatch>,
+    mine: ScriptCoalescer<store::OwnIssueBatch>,
+    counts: ScriptCoalescer<store::CouponCountsBatch>,
 }
 
 impl CouponService {
@@ -105,9 +105,12 @@ impl CouponService {
             winners: Arc::new(winners::WinnersCache::new(redis.clone())),
             laying: Mutex::default(),
             unsure: Lock::default(),
-            issues: Coalescer::new(store::IssueBatch(redis.clone()), MAX_WAITING),
-            mine: Coalescer::new(store::OwnIssueBatch(redis.clone()), MAX_WAITING),
-            counts: Coalescer::new(store::CouponCountsBatch(redis.clone()), MAX_WAITING),
+            issues: Coalescer::new(ScriptOperation::new(&redis, store::IssueBatch), MAX_WAITING),
+            mine: Coalescer::new(ScriptOperation::new(&redis, store::OwnIssueBatch), MAX_WAITING),
+            counts: Coalescer::new(
+                ScriptOperation::new(&redis, store::CouponCountsBatch),
+                MAX_WAITING,
+            ),
             redis,
             mysql,
             nudge,
@@ -129,7 +132,11 @@ impl CouponService {
             return Err(Error::SoldOut);
         }
         let follow = self.nudge.follow();
-        let issued = self.with_settings(id, || self.issues.submit(id.clone(), user)).await?;
+        let issued = self
+            .with_settings(id, || {
+                self.issues.submit(id.clone(), store::IssueRequest::new(id, user))
+            })
+            .await?;
         let (word, outcome) = match issued {
             store::IssueOutcome::Given { issue, fresh: true } => {
                 self.nudge.poke();

@@ -188,8 +188,7 @@ impl From<Error> for ProblemDetails {
             Error::InUse(issued) => {
                 Self::new(StatusCode::CONFLICT, "in_use", text).with("issued_quantity", issued)
             }
-            Error::Redis(error) => error.into(),
-            Error::Mysql(error) => error.into(),
+            Error::Store(error) => error.into(),
         }
     }
 }
@@ -197,10 +196,10 @@ impl From<Error> for ProblemDetails {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::weight::{self, MOST, any};
+    use crate::http::future_size::{self, MAX_BYTES, any};
 
     #[test]
     fn busy_handlers_are_light() {
-        assert!(weight::of(|| issue(any(), any(), any())) <= MOST);
+        assert!(future_size::of(|| issue(any(), any(), any())) <= MAX_BYTES);
     }
 }

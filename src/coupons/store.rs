@@ -5,9 +5,13 @@ use super::uses::{CouponRedemption, RedemptionOutcome};
 use crate::ids::{CouponId, IssueId, UserId};
 use crate::money::Money;
 use crate::partition::Partition;
+use crate::redis::codes::{
+    CouponsIssueCode, CouponsPublishCode, CouponsRedeemCode, CouponsReserveCode,
+    CouponsReturnIssueCode,
+};
 use crate::redis::{
-    BatchOperation, Error, KeyScope, LuaScript, RedisClient, ReplyReader, ScriptArgs, ScriptReply,
-    scripts,
+    BatchOperation, BatchScript, Error, KeyBuilder, KeyScope, LuaScript, RedisClient, ReplyReader,
+    ScriptArgs, ScriptOperation, ScriptReply, scripts,
 };
 
 /// What came of asking for a coupon.
@@ -23,69 +27,101 @@ pub(super) enum IssueOutcome {
     Ended,
 }
 
-/// `coupons/issue`.
-pub(super) struct IssueBatch(pub(super) RedisClient);
+/// A user who asks for a coupon, and the id that the issue gets if the user has none yet.
+pub(super) struct IssueRequest {
+    user: UserId,
+    issue: IssueId,
+}
 
-impl BatchOperation for IssueBatch {
+impl IssueRequest {
+    pub(super) fn new(coupon: &CouponId, user: UserId) -> Self {
+        Self { user, issue: IssueId::new(coupon.slot()) }
+    }
+}
+
+/// `coupons/issue`.
+pub(super) struct IssueBatch;
+
+impl BatchScript for IssueBatch {
     type Entity = CouponId;
-    type Request = UserId;
+    type Request = IssueRequest;
     type Answer = IssueOutcome;
 
     fn script(&self) -> &'static LuaScript {
         &scripts::COUPONS_ISSUE
     }
 
-    async fn call(&self, coupon: &CouponId, users: &[UserId]) -> Result<Vec<IssueOutcome>, Error> {
-        let ids: Vec<_> = users.iter().map(|_| IssueId::new(coupon.slot())).collect();
-        let requests: Vec<[u8; 16]> = users
-            .iter()
-            .zip(&ids)
-            .flat_map(|(user, id)| [*user.as_bytes(), *id.as_bytes()])
-            .collect();
-        let mut args = ScriptArgs::new();
-        args.text(coupon.as_str()).bytes(requests.as_flattened());
-        let place = KeyScope::coupon(self.0.keys(), coupon);
-        let mut words = self.0.call(self.script(), place, args).await?.words()?;
-        let now = words.int()?;
-        let asked = users.iter().zip(ids);
-        words
+    fn scope<'a>(&self, keys: &KeyBuilder, entity: &'a CouponId) -> KeyScope<'a> {
+        KeyScope::coupon(keys, entity)
+    }
+
+    fn write_args(
+        &self,
+        entity: &CouponId,
+        requests: &[IssueRequest],
+        args: &mut ScriptArgs,
+    ) -> Result<(), Error> {
+        let packed: Vec<[u8; 16]> =
+            requests.iter().flat_map(|it| [*it.user.as_bytes(), *it.issue.as_bytes()]).collect();
+        args.text(entity.as_str()).bytes(packed.as_flattened());
+        Ok(())
+    }
+
+    fn read_answers(
+        &self,
+        entity: &CouponId,
+        requests: &[IssueRequest],
+        mut reply: ReplyReader,
+    ) -> Result<Vec<IssueOutcome>, Error> {
+        let now = reply.int()?;
+        reply
             .rest()
-            .zip(asked)
-            .map(|(reply, (user, id))| issued(reply, coupon, *user, (id, now)))
+            .zip(requests)
+            .map(|(word, request)| issue_outcome(word, entity, request, now))
             .collect()
     }
 }
 
-/// What a request came to; `fresh` is the id that it offered, and the moment.
-fn issued(
+fn issue_outcome(
     reply: ScriptReply,
     coupon: &CouponId,
-    user: UserId,
-    fresh: (IssueId, i64),
+    request: &IssueRequest,
+    now: i64,
 ) -> Result<IssueOutcome, Error> {
-    let mut words = match reply {
-        ScriptReply::Int(1) => {
-            let issue = CouponIssue {
-                id: fresh.0,
-                coupon: coupon.clone(),
-                user,
-                issued_at: fresh.1,
-                used_at: None,
-            };
-            return Ok(IssueOutcome::Given { issue, fresh: true });
+    // A code that carries nothing comes as a plain number, the others as a list.
+    let (code, mut words) = match reply {
+        ScriptReply::List(_) => {
+            let mut words = reply.words()?;
+            (words.code()?, Some(words))
         }
-        ScriptReply::Int(3) => return Ok(IssueOutcome::SoldOut),
-        ScriptReply::Int(4) => return Ok(IssueOutcome::NotStarted),
-        ScriptReply::Int(5) => return Ok(IssueOutcome::Ended),
-        other => other.words()?,
+        code => (code.code()?, None),
     };
-    match words.int()? {
-        2 => Ok(IssueOutcome::Given { issue: issue(&mut words, coupon, user)?, fresh: false }),
-        other => Err(Error::Protocol(format!("state {other}"))),
-    }
+    Ok(match code {
+        CouponsIssueCode::Issued => IssueOutcome::Given {
+            issue: CouponIssue {
+                id: request.issue,
+                coupon: coupon.clone(),
+                user: request.user,
+                issued_at: now,
+                used_at: None,
+            },
+            fresh: true,
+        },
+        CouponsIssueCode::Known => {
+            let words = words.as_mut().ok_or_else(|| Error::Protocol("no issue".into()))?;
+            IssueOutcome::Given { issue: read_issue(words, coupon, request.user)?, fresh: false }
+        }
+        CouponsIssueCode::SoldOut => IssueOutcome::SoldOut,
+        CouponsIssueCode::NotStarted => IssueOutcome::NotStarted,
+        CouponsIssueCode::Ended => IssueOutcome::Ended,
+    })
 }
 
-fn issue(words: &mut ReplyReader, coupon: &CouponId, user: UserId) -> Result<CouponIssue, Error> {
+fn read_issue(
+    words: &mut ReplyReader,
+    coupon: &CouponId,
+    user: UserId,
+) -> Result<CouponIssue, Error> {
     let id = IssueId::from_slice(&words.word()?.bytes()?)
         .ok_or_else(|| Error::Protocol("wanted an issue's id".into()))?;
     let issued_at = words.int()?;
@@ -93,39 +129,54 @@ fn issue(words: &mut ReplyReader, coupon: &CouponId, user: UserId) -> Result<Cou
     Ok(CouponIssue { id, coupon: coupon.clone(), user, issued_at, used_at })
 }
 
-/// `coupons/mine`.
-pub(super) struct OwnIssueBatch(pub(super) RedisClient);
+/// `coupons/read_issues`.
+pub(super) struct OwnIssueBatch;
 
-impl BatchOperation for OwnIssueBatch {
+impl BatchScript for OwnIssueBatch {
     type Entity = CouponId;
     type Request = UserId;
     type Answer = Option<CouponIssue>;
 
     fn script(&self) -> &'static LuaScript {
-        &scripts::COUPONS_MINE
+        &scripts::COUPONS_READ_ISSUES
     }
 
-    async fn call(
+    fn scope<'a>(&self, keys: &KeyBuilder, entity: &'a CouponId) -> KeyScope<'a> {
+        KeyScope::coupon(keys, entity)
+    }
+
+    fn write_args(
         &self,
-        coupon: &CouponId,
-        users: &[UserId],
+        _: &CouponId,
+        requests: &[UserId],
+        args: &mut ScriptArgs,
+    ) -> Result<(), Error> {
+        args.each(requests.iter().map(|user| user.as_bytes()));
+        Ok(())
+    }
+
+    fn read_answers(
+        &self,
+        entity: &CouponId,
+        requests: &[UserId],
+        mut reply: ReplyReader,
     ) -> Result<Vec<Option<CouponIssue>>, Error> {
-        let mut args = ScriptArgs::new();
-        args.each(users.iter().map(|user| user.as_bytes()));
-        let place = KeyScope::coupon(self.0.keys(), coupon);
-        let words = self.0.call(self.script(), place, args).await?.words()?;
-        let one = |(reply, user): (ScriptReply, &UserId)| {
-            let mut words = reply.words()?;
-            if words.is_empty() { Ok(None) } else { issue(&mut words, coupon, *user).map(Some) }
+        let one = |(word, user): (ScriptReply, &UserId)| {
+            let mut words = word.words()?;
+            if words.is_empty() {
+                Ok(None)
+            } else {
+                read_issue(&mut words, entity, *user).map(Some)
+            }
         };
-        words.rest().zip(users).map(one).collect()
+        reply.rest().zip(requests).map(one).collect()
     }
 }
 
 /// `coupons/counts`. One call answers everybody who asks meanwhile.
-pub(super) struct CouponCountsBatch(pub(super) RedisClient);
+pub(super) struct CouponCountsBatch;
 
-impl BatchOperation for CouponCountsBatch {
+impl BatchScript for CouponCountsBatch {
     type Entity = CouponId;
     type Request = ();
     type Answer = CouponCounts;
@@ -134,17 +185,28 @@ impl BatchOperation for CouponCountsBatch {
         &scripts::COUPONS_COUNTS
     }
 
-    async fn call(&self, coupon: &CouponId, asked: &[()]) -> Result<Vec<CouponCounts>, Error> {
-        let place = KeyScope::coupon(self.0.keys(), coupon);
-        let counts =
-            read_counts(&mut self.0.call(self.script(), place, ScriptArgs::new()).await?.words()?)?;
-        Ok(vec![counts; asked.len()])
+    fn scope<'a>(&self, keys: &KeyBuilder, entity: &'a CouponId) -> KeyScope<'a> {
+        KeyScope::coupon(keys, entity)
+    }
+
+    fn write_args(&self, _: &CouponId, _: &[()], _: &mut ScriptArgs) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn read_answers(
+        &self,
+        _: &CouponId,
+        requests: &[()],
+        mut reply: ReplyReader,
+    ) -> Result<Vec<CouponCounts>, Error> {
+        let counts = read_counts(&mut reply)?;
+        Ok(vec![counts; requests.len()])
     }
 }
 
 /// [`CouponCountsBatch`] at once, beside the requests.
 pub(super) async fn counts(redis: &RedisClient, coupon: &CouponId) -> Result<CouponCounts, Error> {
-    let mut one = CouponCountsBatch(redis.clone()).call(coupon, &[()]).await?;
+    let mut one = ScriptOperation::new(redis, CouponCountsBatch).call(coupon, &[()]).await?;
     one.pop().ok_or_else(|| Error::Protocol("no counts".into()))
 }
 
@@ -155,7 +217,7 @@ fn read_counts(words: &mut ReplyReader) -> Result<CouponCounts, Error> {
         edition: words.text()?,
         version: words.count()?,
         ends_at: words.int()?,
-        sold_out: words.int()? == 1,
+        sold_out: words.flag()?,
     })
 }
 
@@ -167,7 +229,7 @@ pub(super) struct WinnersPage {
     pub(super) users: Vec<UserId>,
 }
 
-/// `coupons/winners`. `cursor` is "0" at first; a page has about `many` users, of whom some may come twice.
+/// `coupons/scan_holders`. `cursor` is "0" at first; a page has about `many` users, of whom some may come twice.
 pub(super) async fn winners(
     redis: &RedisClient,
     coupon: &CouponId,
@@ -177,7 +239,7 @@ pub(super) async fn winners(
     let mut args = ScriptArgs::new();
     args.text(cursor).int(many.into());
     let place = KeyScope::coupon(redis.keys(), coupon);
-    let mut words = redis.call(&scripts::COUPONS_WINNERS, place, args).await?.words()?;
+    let mut words = redis.call(&scripts::COUPONS_SCAN_HOLDERS, place, args).await?.words()?;
     let counts = read_counts(&mut words)?;
     let next = words.text()?;
     let user = |reply: ScriptReply| {
@@ -196,7 +258,7 @@ pub(super) enum CouponPublishOutcome {
     InUse { issued: u64 },
 }
 
-/// `coupons/lay`. `hold_ms` is for how long a quota that is raised while the coupon is sold out stays shut.
+/// `coupons/publish`. `hold_ms` is for how long a quota that is raised while the coupon is sold out stays shut.
 pub(super) async fn lay(
     redis: &RedisClient,
     coupon: &Coupon,
@@ -209,25 +271,26 @@ pub(super) async fn lay(
         .int(coupon.issue_ends_at.timestamp_millis());
     args.int(coupon.discount_amount.get()).int(coupon.min_available_amount.get()).int(hold_ms);
     let place = KeyScope::coupon(redis.keys(), &coupon.id);
-    let mut words = redis.call(&scripts::COUPONS_LAY, place, args).await?.words()?;
-    let (state, issued, known_in_ms) = (words.int()?, words.count()?, words.count()?);
-    Ok(if state == 1 {
-        CouponPublishOutcome::Done { known_in_ms }
-    } else {
-        CouponPublishOutcome::InUse { issued }
+    let mut words = redis.call(&scripts::COUPONS_PUBLISH, place, args).await?.words()?;
+    let (code, issued, known_in_ms) = (words.code()?, words.count()?, words.count()?);
+    Ok(match code {
+        CouponsPublishCode::Published => CouponPublishOutcome::Done { known_in_ms },
+        CouponsPublishCode::InUse => CouponPublishOutcome::InUse { issued },
     })
 }
 
-/// `coupons/tidy`. Gives how many tombstones were dropped.
+/// `coupons/purge_expired`. Gives how many tombstones were dropped.
 pub(super) async fn tidy(redis: &RedisClient, partition: Partition) -> Result<u64, Error> {
     let mut args = ScriptArgs::new();
     args.int(500);
-    let dropped =
-        redis.call(&scripts::COUPONS_TIDY, KeyScope::partition(partition), args).await?.int()?;
+    let dropped = redis
+        .call(&scripts::COUPONS_PURGE_EXPIRED, KeyScope::partition(partition), args)
+        .await?
+        .int()?;
     Ok(u64::try_from(dropped).unwrap_or_default())
 }
 
-/// `coupons/take`.
+/// `coupons/reserve`.
 pub(super) async fn take(
     redis: &RedisClient,
     used: &CouponRedemption,
@@ -237,11 +300,11 @@ pub(super) async fn take(
     args.int(amount.get());
     let place = KeyScope::coupon(redis.keys(), &used.coupon);
     let mut words =
-        redis.call(&scripts::COUPONS_TAKE, place, args).await?.words()?.word()?.words()?;
-    Ok(match words.int()? {
-        1 => RedemptionOutcome::Done(money(&mut words)?),
-        2 => RedemptionOutcome::NotApplicable,
-        _ => RedemptionOutcome::Tombstone,
+        redis.call(&scripts::COUPONS_RESERVE, place, args).await?.words()?.word()?.words()?;
+    Ok(match words.code()? {
+        CouponsReserveCode::Reserved => RedemptionOutcome::Done(money(&mut words)?),
+        CouponsReserveCode::NotApplicable => RedemptionOutcome::NotApplicable,
+        CouponsReserveCode::Tombstone => RedemptionOutcome::Tombstone,
     })
 }
 
@@ -250,7 +313,7 @@ fn money(words: &mut ReplyReader) -> Result<Money, Error> {
     Money::new(minor).ok_or_else(|| Error::Protocol(format!("{minor} is not an amount")))
 }
 
-/// `coupons/settle`. Says whether the issue was the user's and not another payment's.
+/// `coupons/redeem`. Says whether the issue was the user's and not another payment's.
 pub(super) async fn settle(
     redis: &RedisClient,
     used: &CouponRedemption,
@@ -261,16 +324,21 @@ pub(super) async fn settle(
     let mut args = attempt(args, used);
     args.int(discount.get());
     let place = KeyScope::coupon(redis.keys(), &used.coupon);
-    Ok(redis.call(&scripts::COUPONS_SETTLE, place, args).await?.words()?.int()? != 3)
+    let code = redis.call(&scripts::COUPONS_REDEEM, place, args).await?.words()?.code()?;
+    Ok(match code {
+        CouponsRedeemCode::Used | CouponsRedeemCode::GivenBack => true,
+        CouponsRedeemCode::NotTheirs => false,
+    })
 }
 
-/// `coupons/give_back`. Says whether this call gave it back.
+/// `coupons/return_issue`. Says whether this call gave it back.
 pub(super) async fn give_back(redis: &RedisClient, used: &CouponRedemption) -> Result<bool, Error> {
     let mut args = ScriptArgs::new();
     args.text(used.coupon.as_str());
     let place = KeyScope::coupon(redis.keys(), &used.coupon);
-    Ok(redis.call(&scripts::COUPONS_GIVE_BACK, place, attempt(args, used)).await?.words()?.int()?
-        == 1)
+    let mut reply =
+        redis.call(&scripts::COUPONS_RETURN_ISSUE, place, attempt(args, used)).await?.words()?;
+    Ok(reply.code::<CouponsReturnIssueCode>()? == CouponsReturnIssueCode::GivenBack)
 }
 
 fn attempt(mut args: ScriptArgs, used: &CouponRedemption) -> ScriptArgs {

@@ -7,7 +7,7 @@
 mod store;
 
 use crate::ids::UserId;
-use crate::redis::{Coalescer, Error, RedisClient};
+use crate::redis::{Coalescer, Error, RedisClient, ScriptCoalescer, ScriptOperation};
 
 pub use store::BindOutcome;
 
@@ -28,13 +28,16 @@ pub struct KeyedRequest {
 /// The façade of the room.
 pub struct IdempotencyService {
     redis: RedisClient,
-    bind: Coalescer<store::BindBatch>,
+    bind: ScriptCoalescer<store::BindBatch>,
 }
 
 impl IdempotencyService {
     /// Keys in Redis.
     pub fn new(redis: RedisClient) -> Self {
-        Self { bind: Coalescer::new(store::BindBatch(redis.clone()), MAX_WAITING), redis }
+        Self {
+            bind: Coalescer::new(ScriptOperation::new(&redis, store::BindBatch), MAX_WAITING),
+            redis,
+        }
     }
 
     /// Binds a key to the thing its request is about to make, or tells what it was bound to before.

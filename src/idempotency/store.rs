@@ -2,8 +2,10 @@
 
 use super::KeyedRequest;
 use crate::partition::Partition;
+use crate::redis::codes::IdempotencyBindCode;
 use crate::redis::{
-    BatchOperation, Error, KeyScope, LuaScript, RedisClient, ScriptArgs, ScriptReply, scripts,
+    BatchScript, Error, KeyBuilder, KeyScope, LuaScript, RedisClient, ReplyReader, ScriptArgs,
+    ScriptReply, scripts,
 };
 
 /// A key and the thing that its request makes.
@@ -24,9 +26,9 @@ pub enum BindOutcome {
 }
 
 /// `idempotency/bind`.
-pub(super) struct BindBatch(pub(super) RedisClient);
+pub(super) struct BindBatch;
 
-impl BatchOperation for BindBatch {
+impl BatchScript for BindBatch {
     type Entity = Partition;
     type Request = KeyBinding;
     type Answer = BindOutcome;
@@ -35,30 +37,41 @@ impl BatchOperation for BindBatch {
         &scripts::IDEMPOTENCY_BIND
     }
 
-    async fn call(
+    fn scope<'a>(&self, _: &KeyBuilder, entity: &'a Partition) -> KeyScope<'a> {
+        KeyScope::partition(*entity)
+    }
+
+    fn write_args(
         &self,
-        partition: &Partition,
-        bindings: &[KeyBinding],
-    ) -> Result<Vec<BindOutcome>, Error> {
-        let mut args = ScriptArgs::new();
-        for KeyBinding { keyed, thing } in bindings {
+        _: &Partition,
+        requests: &[KeyBinding],
+        args: &mut ScriptArgs,
+    ) -> Result<(), Error> {
+        for KeyBinding { keyed, thing } in requests {
             args.bytes(keyed.user.as_bytes())
                 .text(&keyed.key)
                 .bytes(&keyed.fingerprint)
                 .bytes(thing);
         }
-        let words =
-            self.0.call(self.script(), KeyScope::partition(*partition), args).await?.words()?;
-        words.rest().map(bound).collect()
+        Ok(())
+    }
+
+    fn read_answers(
+        &self,
+        _: &Partition,
+        _: &[KeyBinding],
+        mut reply: ReplyReader,
+    ) -> Result<Vec<BindOutcome>, Error> {
+        reply.rest().map(bind_outcome).collect()
     }
 }
 
-fn bound(reply: ScriptReply) -> Result<BindOutcome, Error> {
+fn bind_outcome(reply: ScriptReply) -> Result<BindOutcome, Error> {
     let mut words = reply.words()?;
-    Ok(match words.int()? {
-        1 => BindOutcome::Now,
-        2 => BindOutcome::Before(sixteen(words.word()?)?),
-        _ => BindOutcome::Elsewhere,
+    Ok(match words.code()? {
+        IdempotencyBindCode::Bound => BindOutcome::Now,
+        IdempotencyBindCode::Known => BindOutcome::Before(sixteen(words.word()?)?),
+        IdempotencyBindCode::Reused => BindOutcome::Elsewhere,
     })
 }
 

@@ -123,7 +123,7 @@ async fn finish(
     reservation: &Reservation,
 ) -> Result<(i64, Reservation), redis::Error> {
     give_back(on, payment).await?;
-    let (now, payment, reservation) = store::cancelled(&on.redis, payment, reservation)
+    let (now, payment, reservation) = store::finish_cancel(&on.redis, payment, reservation)
         .await?
         .ok_or_else(|| redis::Error::Protocol("a cancelling that began is gone".into()))?;
     on.nudge.poke();

@@ -3,6 +3,7 @@
 use super::record::Payment;
 use crate::idempotency::KeyedRequest;
 use crate::ids::CouponId;
+use crate::redis::codes::{PaymentBeginCancelCode, PaymentFinishCancelCode};
 use crate::redis::{Error, KeyScope, RedisClient, ReplyReader, ScriptArgs, scripts};
 use crate::seats::Reservation;
 
@@ -38,25 +39,27 @@ pub(super) async fn begin_cancel(
         .text(&keyed.key)
         .bytes(&keyed.fingerprint);
     if let Some(payment) = payment {
-        lay_back(&mut args, reservation, payment)?;
+        write_stored(&mut args, reservation, payment)?;
     }
     let mut words = call(redis, &scripts::PAYMENT_BEGIN_CANCEL, reservation, args).await?;
-    Ok(match words.int()? {
-        1 => {
+    Ok(match words.code()? {
+        PaymentBeginCancelCode::Begun => {
             let (payment, reservation) = (words.record()?, words.record()?);
             BeginCancelOutcome::Pending(words.int()?, payment, reservation)
         }
-        2 => {
+        PaymentBeginCancelCode::Cancelled => {
             let (payment, reservation) = (words.word()?.record()?, words.record()?);
             BeginCancelOutcome::Cancelled(words.int()?, payment, reservation)
         }
-        3 | 6 => BeginCancelOutcome::NotBought,
-        4 => BeginCancelOutcome::TooLate,
-        _ => BeginCancelOutcome::NotKept,
+        PaymentBeginCancelCode::NotBought | PaymentBeginCancelCode::UnderAnotherKey => {
+            BeginCancelOutcome::NotBought
+        }
+        PaymentBeginCancelCode::TooLate => BeginCancelOutcome::TooLate,
+        PaymentBeginCancelCode::NotKept => BeginCancelOutcome::NotKept,
     })
 }
 
-fn lay_back(
+fn write_stored(
     args: &mut ScriptArgs,
     reservation: &Reservation,
     payment: &Payment,
@@ -77,20 +80,22 @@ fn lay_back(
     Ok(())
 }
 
-/// `payment/cancelled`. Answers Redis' clock, the payment and the reservation as they stand after the call.
-pub(super) async fn cancelled(
+/// `payment/finish_cancel`. Answers Redis' clock, the payment and the reservation as they stand after the call.
+pub(super) async fn finish_cancel(
     redis: &RedisClient,
     payment: &Payment,
     reservation: &Reservation,
 ) -> Result<Option<(i64, Payment, Reservation)>, Error> {
     let mut args = ScriptArgs::new();
     args.bytes(payment.id.as_bytes());
-    let mut words = call(redis, &scripts::PAYMENT_CANCELLED, reservation, args).await?;
-    if words.int()? == 3 {
-        return Ok(None);
+    let mut words = call(redis, &scripts::PAYMENT_FINISH_CANCEL, reservation, args).await?;
+    match words.code()? {
+        PaymentFinishCancelCode::Cancelled | PaymentFinishCancelCode::NotCancelling => {
+            let (payment, reservation) = (words.record()?, words.record()?);
+            Ok(Some((words.int()?, payment, reservation)))
+        }
+        PaymentFinishCancelCode::NotFound => Ok(None),
     }
-    let (payment, reservation) = (words.record()?, words.record()?);
-    Ok(Some((words.int()?, payment, reservation)))
 }
 
 async fn call(

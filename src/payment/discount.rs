@@ -9,6 +9,7 @@ use super::{PaymentService, store};
 use crate::coupons::{CouponRedemption, Error, RedemptionOutcome};
 use crate::money::Money;
 use crate::redis;
+use crate::store_error::StoreError;
 
 /// The issue in this attempt, if there is one.
 fn used(payment: &Payment) -> Option<CouponRedemption> {
@@ -33,7 +34,7 @@ pub(super) async fn take(
     match on.coupons.take(&used, payment.amount).await {
         Ok(taken) => Ok(taken),
         Err(Error::NotFound) => Ok(RedemptionOutcome::NotApplicable),
-        Err(Error::Redis(error)) => Err(error),
+        Err(Error::Store(StoreError::Redis(error))) => Err(error),
         Err(error) => Err(redis::Error::Unavailable(error.to_string())),
     }
 }
@@ -53,5 +54,5 @@ pub(super) async fn settle(on: &PaymentService, payment: &Payment) -> Result<(),
     }
     let Some(used) = used(payment) else { return Ok(()) };
     on.coupons.settle(&used, payment.discount).await?;
-    store::settled(&on.redis, payment).await
+    store::finish_redemption(&on.redis, payment).await
 }

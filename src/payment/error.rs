@@ -1,6 +1,7 @@
 //! What a payment is refused for.
 
-use crate::{mysql, queue, redis, seats};
+use crate::store_error::{StoreError, from_store_errors};
+use crate::{queue, seats};
 
 /// Why a payment was refused. In each case but [`Error::Unfinished`] nothing was taken.
 #[derive(Debug, thiserror::Error)]
@@ -44,12 +45,8 @@ pub enum Error {
     /// The line did not answer.
     #[error(transparent)]
     Queue(#[from] queue::Error),
-    /// Redis did not answer.
     #[error(transparent)]
-    Redis(#[from] redis::Error),
-    /// MySQL did not answer.
-    #[error(transparent)]
-    Mysql(#[from] mysql::Error),
+    Store(#[from] StoreError),
 }
 
 impl From<seats::Error> for Error {
@@ -60,3 +57,5 @@ impl From<seats::Error> for Error {
         }
     }
 }
+
+from_store_errors!(Error);

@@ -219,7 +219,7 @@ async fn turn_back(
 async fn refund_and_end(on: &PaymentService, payment: &Payment) -> Result<Payment, redis::Error> {
     on.wallet.refund(payment.user, payment.id, payment.attempt).await?;
     discount::give_back(on, payment).await?;
-    let after = store::voided(&on.redis, payment).await?;
+    let after = store::finish_void(&on.redis, payment).await?;
     on.nudge.poke();
     after.ok_or_else(|| redis::Error::Protocol("a payment that began is gone".into()))
 }

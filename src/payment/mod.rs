@@ -30,7 +30,7 @@ use crate::ids::{IssueId, PaymentId, ReservationId, UserId};
 use crate::outbox::WriterHandle;
 use crate::partition::Partition;
 use crate::queue::{Claims, QueueService};
-use crate::redis::{self, Coalescer, RedisClient};
+use crate::redis::{self, Coalescer, RedisClient, ScriptCoalescer, ScriptOperation};
 use crate::seats::{Reservation, SeatService};
 use crate::telemetry::Metric;
 use crate::wallet::WalletService;
@@ -95,9 +95,9 @@ pub struct PaymentService {
     idempotency: Arc<IdempotencyService>,
     nudge: WriterHandle,
     flows: TaskTracker,
-    begin: Coalescer<store::BeginBatch>,
-    confirm: Coalescer<store::ConfirmBatch>,
-    read: Coalescer<store::PaymentReadBatch>,
+    begin: ScriptCoalescer<store::BeginBatch>,
+    confirm: ScriptCoalescer<store::ConfirmBatch>,
+    read: ScriptCoalescer<store::PaymentReadBatch>,
 }
 
 impl PaymentService {
@@ -110,9 +110,15 @@ impl PaymentService {
     ) -> Self {
         let due_ms = i64::try_from(DUE.as_millis()).unwrap_or(i64::MAX);
         Self {
-            begin: Coalescer::new(store::BeginBatch { redis: redis.clone(), due_ms }, MAX_WAITING),
-            confirm: Coalescer::new(store::ConfirmBatch(redis.clone()), MAX_WAITING),
-            read: Coalescer::new(store::PaymentReadBatch(redis.clone()), MAX_WAITING),
+            begin: Coalescer::new(
+                ScriptOperation::new(&redis, store::BeginBatch { due_ms }),
+                MAX_WAITING,
+            ),
+            confirm: Coalescer::new(ScriptOperation::new(&redis, store::ConfirmBatch), MAX_WAITING),
+            read: Coalescer::new(
+                ScriptOperation::new(&redis, store::PaymentReadBatch),
+                MAX_WAITING,
+            ),
             flows: TaskTracker::new(),
             redis,
             mysql,

@@ -171,8 +171,7 @@ impl From<Error> for ProblemDetails {
             }
             Error::Seats(error) => error.into(),
             Error::Queue(error) => error.into(),
-            Error::Redis(error) => error.into(),
-            Error::Mysql(error) => error.into(),
+            Error::Store(error) => error.into(),
         }
     }
 }
@@ -186,10 +185,10 @@ pub(crate) fn read_bodies(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::weight::{self, MOST, any};
+    use crate::http::future_size::{self, MAX_BYTES, any};
 
     #[test]
     fn busy_handlers_are_light() {
-        assert!(weight::of(|| pay(any(), any(), any(), any(), any())) <= MOST);
+        assert!(future_size::of(|| pay(any(), any(), any(), any(), any())) <= MAX_BYTES);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::record::{Payment, PaymentState};
 
-/// The word under which [`PaymentState::Declined`] is reached; `lua/payment/voided.lua` knows it too.
+/// The word under which [`PaymentState::Declined`] is reached; `lua/payment/finish_void.lua` knows it too.
 pub(super) const INSUFFICIENT: &str = "insufficient_balance";
 /// Another word for [`PaymentState::Declined`].
 pub(super) const NOT_APPLICABLE: &str = "coupon_not_applicable";

@@ -7,9 +7,12 @@ use crate::idempotency::KeyedRequest;
 use crate::ids::{CouponId, IssueId, PaymentId, QueueId, ReservationId, ScheduleId, UserId};
 use crate::money::Money;
 use crate::partition::Partition;
+use crate::redis::codes::{
+    PaymentBeginCode, PaymentConfirmCode, PaymentFinishVoidCode, PaymentVoidCode,
+};
 use crate::redis::{
-    BatchOperation, EndedPage, Error, KeyScope, LuaScript, RedisClient, ReplyReader, ScriptArgs,
-    ScriptReply, millis, scripts,
+    BatchScript, EndedPage, Error, KeyBuilder, KeyScope, LuaScript, RedisClient, ReplyReader,
+    ScriptArgs, ScriptReply, millis, scripts,
 };
 use crate::seats::Reservation;
 
@@ -38,12 +41,11 @@ pub(super) enum BeginOutcome {
 
 /// `payment/begin`.
 pub(super) struct BeginBatch {
-    pub(super) redis: RedisClient,
     /// Milliseconds until the sweep looks at the payment.
     pub(super) due_ms: i64,
 }
 
-impl BatchOperation for BeginBatch {
+impl BatchScript for BeginBatch {
     type Entity = QueueId;
     type Request = BeginRequest;
     type Answer = BeginOutcome;
@@ -52,36 +54,49 @@ impl BatchOperation for BeginBatch {
         &scripts::PAYMENT_BEGIN
     }
 
-    async fn call(
+    fn scope<'a>(&self, keys: &KeyBuilder, entity: &'a QueueId) -> KeyScope<'a> {
+        KeyScope::queue(keys, entity)
+    }
+
+    fn write_args(
         &self,
-        queue: &QueueId,
-        beginnings: &[BeginRequest],
-    ) -> Result<Vec<BeginOutcome>, Error> {
-        let mut args = ScriptArgs::new();
-        args.text(queue.as_str()).int(self.due_ms);
-        for beginning in beginnings {
-            args.bytes(beginning.payment.as_bytes()).bytes(beginning.reservation.as_bytes());
-            args.bytes(beginning.user.as_bytes());
-            args.bytes(beginning.issue.as_ref().map_or(&[], |issue| issue.as_bytes()));
-            args.text(beginning.coupon.as_ref().map_or("", CouponId::as_str));
-            args.text(&beginning.keyed.key).bytes(&beginning.keyed.fingerprint);
+        entity: &QueueId,
+        requests: &[BeginRequest],
+        args: &mut ScriptArgs,
+    ) -> Result<(), Error> {
+        args.text(entity.as_str()).int(self.due_ms);
+        for request in requests {
+            args.bytes(request.payment.as_bytes()).bytes(request.reservation.as_bytes());
+            args.bytes(request.user.as_bytes());
+            args.bytes(request.issue.as_ref().map_or(&[], |issue| issue.as_bytes()));
+            args.text(request.coupon.as_ref().map_or("", CouponId::as_str));
+            args.text(&request.keyed.key).bytes(&request.keyed.fingerprint);
         }
-        let place = KeyScope::queue(self.redis.keys(), queue);
-        let mut words = self.redis.call(self.script(), place, args).await?.words()?;
-        words.int()?;
-        words.rest().map(begun).collect()
+        Ok(())
+    }
+
+    fn read_answers(
+        &self,
+        _: &QueueId,
+        _: &[BeginRequest],
+        mut reply: ReplyReader,
+    ) -> Result<Vec<BeginOutcome>, Error> {
+        let _now = reply.int()?;
+        reply.rest().map(begin_outcome).collect()
     }
 }
 
-fn begun(reply: ScriptReply) -> Result<BeginOutcome, Error> {
+fn begin_outcome(reply: ScriptReply) -> Result<BeginOutcome, Error> {
     let mut words = reply.words()?;
-    Ok(match words.int()? {
-        1 | 2 => BeginOutcome::Pending(words.record()?, words.record()?),
-        3 => BeginOutcome::Past(words.record()?, words.record()?),
-        4 => BeginOutcome::HoldExpired,
-        5 => BeginOutcome::NotPayable,
-        6 => BeginOutcome::NotFound,
-        _ => BeginOutcome::WrongQueue,
+    Ok(match words.code()? {
+        PaymentBeginCode::Begun | PaymentBeginCode::Joined => {
+            BeginOutcome::Pending(words.record()?, words.record()?)
+        }
+        PaymentBeginCode::Settled => BeginOutcome::Past(words.record()?, words.record()?),
+        PaymentBeginCode::Lapsed => BeginOutcome::HoldExpired,
+        PaymentBeginCode::NotPayable => BeginOutcome::NotPayable,
+        PaymentBeginCode::NotFound => BeginOutcome::NotFound,
+        PaymentBeginCode::WrongQueue => BeginOutcome::WrongQueue,
     })
 }
 
@@ -101,9 +116,9 @@ pub(super) struct ConfirmScope {
 }
 
 /// `payment/confirm`. Answers the payment as it stands after the call, with its reservation.
-pub(super) struct ConfirmBatch(pub(super) RedisClient);
+pub(super) struct ConfirmBatch;
 
-impl BatchOperation for ConfirmBatch {
+impl BatchScript for ConfirmBatch {
     type Entity = ConfirmScope;
     type Request = ConfirmRequest;
     type Answer = Option<(Payment, Reservation)>;
@@ -112,31 +127,44 @@ impl BatchOperation for ConfirmBatch {
         &scripts::PAYMENT_CONFIRM
     }
 
-    async fn call(
+    fn scope<'a>(&self, keys: &KeyBuilder, entity: &'a ConfirmScope) -> KeyScope<'a> {
+        KeyScope::schedule(keys, &entity.queue, &entity.schedule)
+    }
+
+    fn write_args(
         &self,
-        hall: &ConfirmScope,
-        confirmations: &[ConfirmRequest],
-    ) -> Result<Vec<Self::Answer>, Error> {
-        let mut args = ScriptArgs::new();
-        for confirmation in confirmations {
-            args.bytes(confirmation.payment.as_bytes()).int(confirmation.attempt.into());
-            args.int(confirmation.balance_after.get()).int(confirmation.discount.get());
+        _: &ConfirmScope,
+        requests: &[ConfirmRequest],
+        args: &mut ScriptArgs,
+    ) -> Result<(), Error> {
+        for request in requests {
+            args.bytes(request.payment.as_bytes()).int(request.attempt.into());
+            args.int(request.balance_after.get()).int(request.discount.get());
         }
-        let place = KeyScope::schedule(self.0.keys(), &hall.queue, &hall.schedule);
-        let words = self.0.call(self.script(), place, args).await?.words()?;
-        words.rest().map(confirmed).collect()
+        Ok(())
+    }
+
+    fn read_answers(
+        &self,
+        _: &ConfirmScope,
+        _: &[ConfirmRequest],
+        mut reply: ReplyReader,
+    ) -> Result<Vec<Option<(Payment, Reservation)>>, Error> {
+        reply.rest().map(payment_after_confirm).collect()
     }
 }
 
-fn confirmed(reply: ScriptReply) -> Result<Option<(Payment, Reservation)>, Error> {
+fn payment_after_confirm(reply: ScriptReply) -> Result<Option<(Payment, Reservation)>, Error> {
     let mut words = reply.words()?;
-    Ok(match words.int()? {
-        1 | 2 => Some((words.record()?, words.record()?)),
-        _ => None,
+    Ok(match words.code()? {
+        PaymentConfirmCode::Confirmed | PaymentConfirmCode::Refused => {
+            Some((words.record()?, words.record()?))
+        }
+        PaymentConfirmCode::NotFound => None,
     })
 }
 
-/// `payment/void`. Answers the payment as it stands after the call.
+/// `payment/void`. Returns the payment after the call, `None` if Redis does not have it.
 pub(super) async fn void(
     redis: &RedisClient,
     payment: &Payment,
@@ -144,42 +172,43 @@ pub(super) async fn void(
 ) -> Result<Option<Payment>, Error> {
     let mut args = ScriptArgs::new();
     args.bytes(payment.id.as_bytes()).int(payment.attempt.into()).text(reason);
-    after(redis, &scripts::PAYMENT_VOID, payment, args).await
+    let scope = KeyScope::queue(redis.keys(), &payment.queue);
+    let mut replies = redis.call(&scripts::PAYMENT_VOID, scope, args).await?.words()?;
+    let mut words = replies.word()?.words()?;
+    match words.code()? {
+        PaymentVoidCode::Voiding | PaymentVoidCode::Past => words.record().map(Some),
+        PaymentVoidCode::NotFound => Ok(None),
+    }
 }
 
-/// `payment/voided`. Answers the payment as it stands after the call.
-pub(super) async fn voided(
+/// `payment/finish_void`. Returns the payment after the call, `None` if Redis does not have it.
+pub(super) async fn finish_void(
     redis: &RedisClient,
     payment: &Payment,
 ) -> Result<Option<Payment>, Error> {
     let mut args = ScriptArgs::new();
     args.bytes(payment.id.as_bytes()).int(payment.attempt.into());
-    after(redis, &scripts::PAYMENT_VOIDED, payment, args).await
+    let scope = KeyScope::queue(redis.keys(), &payment.queue);
+    let mut replies = redis.call(&scripts::PAYMENT_FINISH_VOID, scope, args).await?.words()?;
+    let mut words = replies.word()?.words()?;
+    match words.code()? {
+        PaymentFinishVoidCode::Ended | PaymentFinishVoidCode::AnotherAttempt => {
+            words.record().map(Some)
+        }
+        PaymentFinishVoidCode::NotFound => Ok(None),
+    }
 }
 
-async fn after(
-    redis: &RedisClient,
-    script: &'static LuaScript,
-    payment: &Payment,
-    args: ScriptArgs,
-) -> Result<Option<Payment>, Error> {
-    let words =
-        redis.call(script, KeyScope::queue(redis.keys(), &payment.queue), args).await?.words()?;
-    first(words)?.map(|mut words| words.record()).transpose()
-}
-
-/// The words of the one answer, unless it says that there is no such payment.
-fn first(mut words: ReplyReader) -> Result<Option<ReplyReader>, Error> {
-    let mut words = words.word()?.words()?;
-    Ok(if words.int()? == 3 { None } else { Some(words) })
-}
-
-/// `payment/settled`. The coupon of a confirmed payment is marked as used; the sweep needn't look at it any more.
-pub(super) async fn settled(redis: &RedisClient, payment: &Payment) -> Result<(), Error> {
+/// `payment/finish_redemption`. The coupon of a confirmed payment is marked as used; the sweep needn't look at it any more.
+pub(super) async fn finish_redemption(redis: &RedisClient, payment: &Payment) -> Result<(), Error> {
     let mut args = ScriptArgs::new();
     args.bytes(payment.id.as_bytes());
     redis
-        .call(&scripts::PAYMENT_SETTLED, KeyScope::queue(redis.keys(), &payment.queue), args)
+        .call(
+            &scripts::PAYMENT_FINISH_REDEMPTION,
+            KeyScope::queue(redis.keys(), &payment.queue),
+            args,
+        )
         .await
         .map(drop)
 }
@@ -204,7 +233,7 @@ pub(super) async fn overdue(
     Ok((oldest_ms, records?.into_iter().flatten().collect()))
 }
 
-/// `payment/retire`. Goes on from a cursor ("0" begins).
+/// `payment/prune`. Goes on from a cursor ("0" begins).
 pub(super) async fn retire(
     redis: &RedisClient,
     partition: Partition,
@@ -215,14 +244,14 @@ pub(super) async fn retire(
     let mut args = ScriptArgs::new();
     args.text(cursor).text(&checkpoint.to_string()).int(millis(keep));
     EndedPage::read(
-        redis.call(&scripts::PAYMENT_RETIRE, KeyScope::partition(partition), args).await?,
+        redis.call(&scripts::PAYMENT_PRUNE, KeyScope::partition(partition), args).await?,
     )
 }
 
 /// `payment/read`. Answers the payment with its reservation, if Redis has them.
-pub(super) struct PaymentReadBatch(pub(super) RedisClient);
+pub(super) struct PaymentReadBatch;
 
-impl BatchOperation for PaymentReadBatch {
+impl BatchScript for PaymentReadBatch {
     type Entity = Partition;
     type Request = PaymentId;
     type Answer = Option<(Payment, Option<Reservation>)>;
@@ -231,17 +260,28 @@ impl BatchOperation for PaymentReadBatch {
         &scripts::PAYMENT_READ
     }
 
-    async fn call(
+    fn scope<'a>(&self, _: &KeyBuilder, entity: &'a Partition) -> KeyScope<'a> {
+        KeyScope::partition(*entity)
+    }
+
+    fn write_args(
         &self,
-        partition: &Partition,
-        ids: &[PaymentId],
-    ) -> Result<Vec<Self::Answer>, Error> {
-        let mut args = ScriptArgs::new();
-        args.each(ids.iter().map(|id| id.as_bytes()));
-        let mut words =
-            self.0.call(self.script(), KeyScope::partition(*partition), args).await?.words()?;
-        words.int()?;
-        words.rest().map(pair).collect()
+        _: &Partition,
+        requests: &[PaymentId],
+        args: &mut ScriptArgs,
+    ) -> Result<(), Error> {
+        args.each(requests.iter().map(|id| id.as_bytes()));
+        Ok(())
+    }
+
+    fn read_answers(
+        &self,
+        _: &Partition,
+        _: &[PaymentId],
+        mut reply: ReplyReader,
+    ) -> Result<Vec<Option<(Payment, Option<Reservation>)>>, Error> {
+        let _now = reply.int()?;
+        reply.rest().map(pair).collect()
     }
 }
 

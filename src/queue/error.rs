@@ -1,6 +1,6 @@
 //! What the line refuses.
 
-use crate::{mysql, redis};
+use crate::store_error::{StoreError, from_store_errors};
 
 /// Why a call to the line was refused.
 #[derive(Debug, thiserror::Error)]
@@ -26,10 +26,8 @@ pub enum Error {
     /// Settings that contradict their ranges or each other.
     #[error("the settings are not sound")]
     Unsound(Vec<super::rules::Flaw>),
-    /// Redis did not answer.
     #[error(transparent)]
-    Redis(#[from] redis::Error),
-    /// MySQL did not answer.
-    #[error(transparent)]
-    Mysql(#[from] mysql::Error),
+    Store(#[from] StoreError),
 }
+
+from_store_errors!(Error);

@@ -9,7 +9,7 @@ use axum::http::{HeaderValue, StatusCode};
 use super::{Claims, QueueService};
 use crate::http::ProblemDetails;
 use crate::http::identity::OptionalUser;
-use crate::http::limits::count_user;
+use crate::http::user_limit::count_user;
 use crate::ids::UserId;
 
 /// The header that carries the token.

@@ -39,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ids::{QueueId, UserId};
 use crate::mysql::{self, definitions};
-use crate::redis::{self, Coalescer, RedisClient};
+use crate::redis::{self, Coalescer, RedisClient, ScriptCoalescer, ScriptOperation};
 
 use pass::AdmissionJwtKeys;
 use store::MembershipState;
@@ -69,9 +69,9 @@ pub struct QueueService {
     signer: TokenSigner,
     known: ArcSwap<HashMap<QueueId, Arc<PublishedQueue>>>,
     reloading: Mutex<()>,
-    join: Coalescer<store::JoinBatch>,
-    poll: Coalescer<store::PollBatch>,
-    leave: Coalescer<store::LeaveBatch>,
+    join: ScriptCoalescer<store::JoinBatch>,
+    poll: ScriptCoalescer<store::PollBatch>,
+    leave: ScriptCoalescer<store::LeaveBatch>,
     watches: SnapshotCache,
     ending: CancellationToken,
     passes: ArcSwap<AdmissionJwtKeys>,
@@ -119,9 +119,9 @@ impl QueueService {
             signer,
             known: ArcSwap::default(),
             reloading: Mutex::new(()),
-            join: Coalescer::new(store::JoinBatch(redis.clone()), MAX_WAITING),
-            poll: Coalescer::new(store::PollBatch(redis.clone()), MAX_WAITING),
-            leave: Coalescer::new(store::LeaveBatch(redis.clone()), MAX_WAITING),
+            join: Coalescer::new(ScriptOperation::new(&redis, store::JoinBatch), MAX_WAITING),
+            poll: Coalescer::new(ScriptOperation::new(&redis, store::PollBatch), MAX_WAITING),
+            leave: Coalescer::new(ScriptOperation::new(&redis, store::LeaveBatch), MAX_WAITING),
             watches: SnapshotCache::default(),
             ending,
             passes: ArcSwap::default(),

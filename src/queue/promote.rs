@@ -15,6 +15,7 @@ use super::arrivals::ArrivalTimes;
 use super::{Error, QueueService, store};
 use crate::ids::QueueId;
 use crate::redis;
+use crate::store_error::StoreError;
 use crate::telemetry::Metric;
 
 /// The longest sleep between two looks at a queue: how late a change of its settings is noticed at most.
@@ -90,7 +91,9 @@ async fn look(queue: &QueueService, id: &QueueId, arrivals: &ArrivalsByQueue) ->
             count_admitted(arrivals, id, &done);
             done.wait_ms.map_or(LONGEST, Duration::from_millis).clamp(SHORTEST, LONGEST)
         }
-        Err(Error::Redis(redis::Error::Recovering(_) | redis::Error::NoRoom(_))) => LONGEST,
+        Err(Error::Store(StoreError::Redis(
+            redis::Error::Recovering(_) | redis::Error::NoRoom(_),
+        ))) => LONGEST,
         Err(error) => {
             tracing::warn!(queue = %id, %error, "promoting");
             LONGEST

@@ -13,8 +13,8 @@ use utoipa_axum::routes;
 
 use super::dto::{QueueDto, TicketDto, ticket};
 use super::{AdmissionState, Claims, Error, QueueService, TOKEN_HEADER, TokenHolder};
+use crate::edge::challenge::ChallengePassed;
 use crate::http::cache::CachedForOneSecond;
-use crate::http::challenge::ChallengePassed;
 use crate::http::identity::AuthenticatedUser;
 use crate::http::path::PathParams;
 use crate::http::problem::FieldError;
@@ -167,8 +167,7 @@ impl From<Error> for ProblemDetails {
                     .map(|(field, message)| FieldError { field: field.into(), message })
                     .collect(),
             ),
-            Error::Redis(error) => error.into(),
-            Error::Mysql(error) => error.into(),
+            Error::Store(error) => error.into(),
         }
     }
 }
@@ -176,11 +175,11 @@ impl From<Error> for ProblemDetails {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::weight::{self, MOST, any};
+    use crate::http::future_size::{self, MAX_BYTES, any};
 
     #[test]
     fn busy_handlers_are_light() {
-        assert!(weight::of(|| poll(any(), any(), any())) <= MOST);
-        assert!(weight::of(|| join(any(), any(), any(), any())) <= MOST);
+        assert!(future_size::of(|| poll(any(), any(), any())) <= MAX_BYTES);
+        assert!(future_size::of(|| join(any(), any(), any(), any())) <= MAX_BYTES);
     }
 }

@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use crate::ids::{QueueId, UserId};
+use crate::redis::codes::{QueueJoinCode, QueueLeaveCode, QueuePollCode};
 use crate::redis::{
-    BatchOperation, Error, KeyScope, LuaScript, RedisClient, ReplyReader, ScriptArgs, ScriptReply,
-    scripts,
+    BatchScript, Error, KeyBuilder, KeyScope, LuaScript, RedisClient, ReplyReader, ScriptArgs,
+    ScriptReply, scripts,
 };
 
 use super::settings::{PublishedQueue, QueueMode};
@@ -60,37 +61,47 @@ fn mode(words: &mut ReplyReader) -> Result<QueueMode, Error> {
 }
 
 /// `queue/join`.
-pub(super) struct JoinBatch(pub(super) RedisClient);
+pub(super) struct JoinBatch;
 
-impl BatchOperation for JoinBatch {
+impl BatchScript for JoinBatch {
     type Entity = QueueId;
     type Request = UserId;
-    /// With the front of the line right after the call.
     type Answer = (Option<u64>, JoinOutcome);
 
     fn script(&self) -> &'static LuaScript {
         &scripts::QUEUE_JOIN
     }
 
-    async fn call(&self, queue: &QueueId, users: &[UserId]) -> Result<Vec<Self::Answer>, Error> {
-        let mut args = ScriptArgs::new();
-        args.text(queue.as_str());
-        for user in users {
-            args.bytes(user.as_bytes());
-        }
-        let mut words = self
-            .0
-            .call(self.script(), KeyScope::queue(self.0.keys(), queue), args)
-            .await?
-            .words()?;
-        words.int()?;
-        let front = u64::try_from(words.int()?).ok();
-        let (replies, mut untils) = (numbers(words.word()?)?, words.word()?.words()?);
-        let answers: Vec<Self::Answer> = replies
+    fn scope<'a>(&self, keys: &KeyBuilder, entity: &'a QueueId) -> KeyScope<'a> {
+        KeyScope::queue(keys, entity)
+    }
+
+    fn write_args(
+        &self,
+        entity: &QueueId,
+        requests: &[UserId],
+        args: &mut ScriptArgs,
+    ) -> Result<(), Error> {
+        args.text(entity.as_str());
+        args.each(requests.iter().map(|user| user.as_bytes()));
+        Ok(())
+    }
+
+    fn read_answers(
+        &self,
+        entity: &QueueId,
+        _: &[UserId],
+        mut reply: ReplyReader,
+    ) -> Result<Vec<(Option<u64>, JoinOutcome)>, Error> {
+        let _now = reply.int()?;
+        let front = u64::try_from(reply.int()?).ok();
+        let words = numbers(reply.word()?)?;
+        let mut slot_ends = reply.word()?.words()?;
+        let answers: Vec<Self::Answer> = words
             .into_iter()
-            .map(|word| Ok((front, joined(word, &mut untils)?)))
+            .map(|word| Ok((front, join_outcome(word, &mut slot_ends)?)))
             .collect::<Result<_, Error>>()?;
-        count_admitted(queue, &answers);
+        count_admitted(entity, &answers);
         Ok(answers)
     }
 }
@@ -111,23 +122,26 @@ fn count_admitted(queue: &QueueId, answers: &[(Option<u64>, JoinOutcome)]) {
     }
 }
 
-/// Reads 8 × score + state; `untils` are the ends of the slots of all active users, in order.
-fn joined(word: u64, untils: &mut ReplyReader) -> Result<JoinOutcome, Error> {
-    let (score, state) = (word >> 3, word & 7);
-    let seen = match state {
-        1 | 2 => MembershipState::Waiting,
-        3 | 4 => MembershipState::Active { until: untils.int()? },
-        5 => return Ok(JoinOutcome::Closed),
-        6 => return Ok(JoinOutcome::Full),
-        other => return Err(Error::Protocol(format!("state {other}"))),
+/// Reads 8 × score + code. `slot_ends` are the ends of the slots of all active users, in order.
+fn join_outcome(word: u64, slot_ends: &mut ReplyReader) -> Result<JoinOutcome, Error> {
+    let (score, code) = (word >> 3, (word & 7) as i64);
+    let code: QueueJoinCode = ScriptReply::Int(code).code()?;
+    let seen = match code {
+        QueueJoinCode::Joined | QueueJoinCode::Waiting => MembershipState::Waiting,
+        QueueJoinCode::Admitted | QueueJoinCode::Active => {
+            MembershipState::Active { until: slot_ends.int()? }
+        }
+        QueueJoinCode::Closed => return Ok(JoinOutcome::Closed),
+        QueueJoinCode::Full => return Ok(JoinOutcome::Full),
     };
-    Ok(JoinOutcome::Placed { score, seen, fresh: matches!(state, 1 | 3) })
+    let fresh = matches!(code, QueueJoinCode::Joined | QueueJoinCode::Admitted);
+    Ok(JoinOutcome::Placed { score, seen, fresh })
 }
 
 /// `queue/poll`.
-pub(super) struct PollBatch(pub(super) RedisClient);
+pub(super) struct PollBatch;
 
-impl BatchOperation for PollBatch {
+impl BatchScript for PollBatch {
     type Entity = QueueId;
     type Request = (UserId, u64);
     type Answer = MembershipState;
@@ -136,40 +150,50 @@ impl BatchOperation for PollBatch {
         &scripts::QUEUE_POLL
     }
 
-    async fn call(
+    fn scope<'a>(&self, keys: &KeyBuilder, entity: &'a QueueId) -> KeyScope<'a> {
+        KeyScope::queue(keys, entity)
+    }
+
+    fn write_args(
         &self,
-        queue: &QueueId,
-        holders: &[(UserId, u64)],
+        _: &QueueId,
+        requests: &[(UserId, u64)],
+        args: &mut ScriptArgs,
+    ) -> Result<(), Error> {
+        write_holders(requests, args);
+        Ok(())
+    }
+
+    fn read_answers(
+        &self,
+        _: &QueueId,
+        _: &[(UserId, u64)],
+        mut reply: ReplyReader,
     ) -> Result<Vec<MembershipState>, Error> {
-        let place = KeyScope::queue(self.0.keys(), queue);
-        let mut words = self.0.call(self.script(), place, holders_args(holders)).await?.words()?;
-        words.int()?;
-        words.rest().map(seen).collect()
+        let _now = reply.int()?;
+        reply.rest().map(membership_state).collect()
     }
 }
 
-fn holders_args(holders: &[(UserId, u64)]) -> ScriptArgs {
-    let mut args = ScriptArgs::new();
+fn write_holders(holders: &[(UserId, u64)], args: &mut ScriptArgs) {
     for (user, score) in holders {
         args.bytes(user.as_bytes()).text(&score.to_string());
     }
-    args
 }
 
-fn seen(reply: ScriptReply) -> Result<MembershipState, Error> {
+fn membership_state(reply: ScriptReply) -> Result<MembershipState, Error> {
     let mut words = reply.words()?;
-    Ok(match words.int()? {
-        1 => MembershipState::Waiting,
-        2 => MembershipState::Active { until: words.int()? },
-        3 => MembershipState::Expired,
-        other => return Err(Error::Protocol(format!("state {other}"))),
+    Ok(match words.code()? {
+        QueuePollCode::Waiting => MembershipState::Waiting,
+        QueuePollCode::Active => MembershipState::Active { until: words.int()? },
+        QueuePollCode::Expired => MembershipState::Expired,
     })
 }
 
 /// `queue/leave`. The answer says whether there was a place or slot to give up.
-pub(super) struct LeaveBatch(pub(super) RedisClient);
+pub(super) struct LeaveBatch;
 
-impl BatchOperation for LeaveBatch {
+impl BatchScript for LeaveBatch {
     type Entity = QueueId;
     type Request = (UserId, u64);
     type Answer = bool;
@@ -178,10 +202,30 @@ impl BatchOperation for LeaveBatch {
         &scripts::QUEUE_LEAVE
     }
 
-    async fn call(&self, queue: &QueueId, holders: &[(UserId, u64)]) -> Result<Vec<bool>, Error> {
-        let place = KeyScope::queue(self.0.keys(), queue);
-        let words = self.0.call(self.script(), place, holders_args(holders)).await?.words()?;
-        words.rest().map(|state| Ok(state.int()? == 1)).collect()
+    fn scope<'a>(&self, keys: &KeyBuilder, entity: &'a QueueId) -> KeyScope<'a> {
+        KeyScope::queue(keys, entity)
+    }
+
+    fn write_args(
+        &self,
+        _: &QueueId,
+        requests: &[(UserId, u64)],
+        args: &mut ScriptArgs,
+    ) -> Result<(), Error> {
+        write_holders(requests, args);
+        Ok(())
+    }
+
+    fn read_answers(
+        &self,
+        _: &QueueId,
+        _: &[(UserId, u64)],
+        mut reply: ReplyReader,
+    ) -> Result<Vec<bool>, Error> {
+        reply
+            .rest()
+            .map(|word| Ok(word.code::<QueueLeaveCode>()? == QueueLeaveCode::Left))
+            .collect()
     }
 }
 
@@ -216,7 +260,7 @@ pub(super) async fn snapshot(
         active: words.count()?,
         recent: words.count()?,
         peak: words.count()?,
-        sold_out: words.int()? == 1,
+        sold_out: words.flag()?,
     };
     let admitted = words.count()?;
     let (front, newest) = (u64::try_from(words.int()?).ok(), words.count()?);
@@ -266,17 +310,17 @@ pub(super) async fn promote(redis: &RedisClient, queue: &QueueId) -> Result<Prom
     })
 }
 
-/// `queue/configure`.
+/// `queue/publish`.
 pub(super) async fn configure(
     redis: &RedisClient,
     queue: &QueueId,
     laid: &PublishedQueue,
 ) -> Result<(), Error> {
     let place = KeyScope::queue(redis.keys(), queue);
-    redis.call(&scripts::QUEUE_CONFIGURE, place, laid.to_args()).await.map(drop)
+    redis.call(&scripts::QUEUE_PUBLISH, place, laid.to_args()).await.map(drop)
 }
 
-/// `queue/members`. Users in line with their scores, from a 0-based position on.
+/// `queue/list_waiting`. Users in line with their scores, from a 0-based position on.
 pub(super) async fn members(
     redis: &RedisClient,
     queue: &QueueId,
@@ -286,7 +330,7 @@ pub(super) async fn members(
     let mut args = ScriptArgs::new();
     args.int(first).int(most);
     let words = redis
-        .call(&scripts::QUEUE_MEMBERS, KeyScope::queue(redis.keys(), queue), args)
+        .call(&scripts::QUEUE_LIST_WAITING, KeyScope::queue(redis.keys(), queue), args)
         .await?
         .words()?;
     let mut words = words.rest();

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::dto::ticket;
 use super::gate::cookie;
 use super::{AdmissionState, Error, QueueService, Ticket};
-use crate::http::challenge::ChallengePassed;
+use crate::edge::challenge::ChallengePassed;
 use crate::http::identity::{IdentityResolver, OptionalUser};
 use crate::http::path::PathParams;
 use crate::http::{JsonBody, ProblemDetails};

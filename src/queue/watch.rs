@@ -153,7 +153,7 @@ impl QueueService {
                 return Ok(look.snapshot);
             }
         }
-        Err(Error::Redis(crate::redis::Error::Overloaded))
+        Err(crate::redis::Error::Overloaded.into())
     }
 
     /// Listens to a queue's snapshots, one each half second. The first listener starts the ticker, which ends after the last.

@@ -109,14 +109,14 @@ impl RedisClient {
         failpoint!("{}.after", script.name());
         Metric::ScriptSeconds.histogram(&labels).record(started.elapsed());
         let answer = match answer.and_then(ScriptReply::try_from) {
-            Ok(ScriptReply::Int(-1)) => {
+            Ok(ScriptReply::Int(super::constants::STALE_EPOCH)) => {
                 tracing::error!(partition = %place.partition, "another generation stands in Redis; the partition stops serving");
                 Metric::GenerationsRefusedTotal.counter(&[]).increment(1);
                 self.0.generations.close(place.partition);
                 self.ask_for_verification();
                 Err(Error::Recovering(place.partition))
             }
-            Ok(ScriptReply::Int(-2)) => Err(Error::NotLaid),
+            Ok(ScriptReply::Int(super::constants::NOT_PUBLISHED)) => Err(Error::NotLaid),
             other => other,
         };
         let outcome = if answer.is_ok() { "ok" } else { "error" };

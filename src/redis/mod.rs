@@ -5,6 +5,7 @@
 
 mod address;
 mod args;
+mod batch;
 mod client;
 mod cluster;
 mod coalescer;
@@ -23,6 +24,7 @@ mod script;
 
 pub use address::RedisAddress;
 pub use args::ScriptArgs;
+pub use batch::{BatchScript, ScriptCoalescer, ScriptOperation};
 pub use client::{RedisClient, RedisClientSettings};
 pub use coalescer::{BatchOperation, Coalescer, MAX_BATCH};
 pub use error::Error;
@@ -35,6 +37,6 @@ pub use outbox::OutboxEntry;
 pub use pressure::{MemoryPressure, PressureLevel};
 pub use purge_page::{EndedPage, millis};
 pub use replication::ReplicationRequirement;
-pub use reply::{ReplyReader, ScriptReply};
+pub use reply::{ReplyCode, ReplyReader, ScriptReply};
 pub use scan::{ScanPage, StreamEnds};
-pub use script::{LuaScript, scripts};
+pub use script::{LuaScript, codes, constants, scripts};

@@ -6,6 +6,16 @@ use serde::de::DeserializeOwned;
 
 use super::Error;
 
+/// The codes by which a script says what it did. `build.rs` implements it for each header that
+/// declares codes.
+pub trait ReplyCode: Sized {
+    /// The script or library that declares the codes.
+    const NAME: &'static str;
+
+    /// `None` for a number that the header does not declare.
+    fn from_code(code: i64) -> Option<Self>;
+}
+
 /// One word of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScriptReply {
@@ -38,6 +48,30 @@ impl ScriptReply {
             _ => None,
         }
         .ok_or_else(|| unexpected("a whole number", &self))
+    }
+
+    /// A flag: 1 is true, 0 is false.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] for anything else.
+    pub fn flag(self) -> Result<bool, Error> {
+        match self.int()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(Error::Protocol(format!("{other} is not a flag"))),
+        }
+    }
+
+    /// A reply code.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] for a code that the script's header does not declare: the service and the
+    /// script are of different versions, so the reply is never read as a business answer.
+    pub fn code<C: ReplyCode>(self) -> Result<C, Error> {
+        let code = self.int()?;
+        C::from_code(code).ok_or_else(|| {
+            Error::Protocol(format!("{} replied with the unknown code {code}", C::NAME))
+        })
     }
 
     /// Text or raw bytes.
@@ -74,6 +108,19 @@ impl ReplyReader {
     /// The next word as a whole number.
     pub fn int(&mut self) -> Result<i64, Error> {
         self.word()?.int()
+    }
+
+    /// The next word as a flag.
+    pub fn flag(&mut self) -> Result<bool, Error> {
+        self.word()?.flag()
+    }
+
+    /// The next word as a reply code.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] for an unknown code.
+    pub fn code<C: ReplyCode>(&mut self) -> Result<C, Error> {
+        self.word()?.code()
     }
 
     /// The next word as a count, ≥ 0.
@@ -121,5 +168,20 @@ impl TryFrom<Value> for ScriptReply {
             }
             other => return Err(Error::Protocol(format!("a word of kind {:?}", other.kind()))),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redis::codes::WalletDebitCode;
+
+    #[test]
+    fn unknown_code_is_a_protocol_error() {
+        assert_eq!(ScriptReply::Int(3).code(), Ok(WalletDebitCode::Tombstone));
+        for unknown in [-1, 0, 4] {
+            let error = ScriptReply::Int(unknown).code::<WalletDebitCode>();
+            assert!(matches!(error, Err(Error::Protocol(_))), "{unknown}: {error:?}");
+        }
     }
 }

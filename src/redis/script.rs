@@ -1,4 +1,4 @@
-//! The registry of scripts, composed at build time from `lua/`.
+//! The Lua scripts, their reply codes and constants, made from `lua/` by `build.rs`.
 
 use std::sync::OnceLock;
 
@@ -22,35 +22,47 @@ impl LuaScript {
         scripts::ALL.iter().map(|script| script.name)
     }
 
-    /// `room/verb`, as metrics label it.
+    /// `module/verb`, the value of the label `script` in metrics.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The words of the header's `KEYS:` line.
+    /// The keys that the header names, in order.
     pub fn keys(&self) -> &'static [&'static str] {
         self.keys
     }
 
-    /// Whether it may change anything.
+    /// True unless the script is flagged `no-writes`.
     pub(super) fn writes(&self) -> bool {
         !self.body.lines().next().is_some_and(|shebang| shebang.contains("no-writes"))
     }
 
-    /// The text that Redis gets.
+    /// The composed text, the argument of SCRIPT LOAD.
     pub fn body(&self) -> &'static str {
         self.body
     }
 
-    /// Its SHA-1 in hexadecimal digits, by which Redis knows it once it has seen the text.
+    /// The SHA-1 of the body in hexadecimal digits, the argument of EVALSHA.
     pub fn sha1(&self) -> &str {
         self.sha1.get_or_init(|| fred::util::sha1_hash(self.body))
     }
 }
 
-/// Every script, by room and verb.
+/// All scripts, named `<MODULE>_<VERB>`.
 pub mod scripts {
     use super::LuaScript;
 
     include!(concat!(env!("OUT_DIR"), "/scripts.rs"));
+}
+
+/// The reply codes that the headers of scripts and libraries declare, one enum for each header.
+pub mod codes {
+    use crate::redis::ReplyCode;
+
+    include!(concat!(env!("OUT_DIR"), "/codes.rs"));
+}
+
+/// The numbers of `lua/lib/constants.lua`, which scripts and service share.
+pub mod constants {
+    include!(concat!(env!("OUT_DIR"), "/constants.rs"));
 }

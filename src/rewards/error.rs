@@ -1,7 +1,7 @@
 //! What a reward refuses.
 
 use super::reward::RewardCondition;
-use crate::{mysql, outbox, redis};
+use crate::store_error::{StoreError, from_store_errors};
 
 /// Why a call about rewards was refused.
 #[derive(Debug, thiserror::Error)]
@@ -30,19 +30,8 @@ pub enum Error {
     /// A field is not sound, or contradicts another.
     #[error("some fields are not sound")]
     Unsound(Vec<super::rules::Flaw>),
-    /// Redis did not answer.
     #[error(transparent)]
-    Redis(#[from] redis::Error),
-    /// MySQL did not answer.
-    #[error(transparent)]
-    Mysql(#[from] mysql::Error),
+    Store(#[from] StoreError),
 }
 
-impl From<outbox::BehindError> for Error {
-    fn from(error: outbox::BehindError) -> Self {
-        match error {
-            outbox::BehindError::Redis(error) => error.into(),
-            outbox::BehindError::Mysql(error) => error.into(),
-        }
-    }
-}
+from_store_errors!(Error);

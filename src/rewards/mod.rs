@@ -34,7 +34,7 @@ use crate::ids::{RewardCode, UserId};
 use crate::mysql::{self, definitions};
 use crate::outbox::{self, WriterHandle};
 use crate::partition::Partition;
-use crate::redis::{self, Coalescer, RedisClient};
+use crate::redis::{self, Coalescer, RedisClient, ScriptCoalescer, ScriptOperation};
 use crate::telemetry::Metric;
 
 #[cfg(test)]
@@ -64,7 +64,7 @@ pub struct RewardService {
     reloading: Mutex<()>,
     /// One renewal at a time: a crowd that meets a changed reward asks MySQL once.
     renewing: Mutex<()>,
-    claims: Coalescer<store::ClaimBatch>,
+    claims: ScriptCoalescer<store::ClaimBatch>,
 }
 
 /// A claim that was granted.
@@ -85,7 +85,7 @@ impl RewardService {
             known: ArcSwap::default(),
             reloading: Mutex::default(),
             renewing: Mutex::default(),
-            claims: Coalescer::new(store::ClaimBatch(redis.clone()), MAX_WAITING),
+            claims: Coalescer::new(ScriptOperation::new(&redis, store::ClaimBatch), MAX_WAITING),
             redis,
             mysql,
             nudge,
@@ -128,7 +128,7 @@ impl RewardService {
         for _ in 0..TRIES {
             let reward = self.reward(code).ok_or(Error::NotFound)?;
             let terms = store::ClaimTerms { partition, reward: reward.clone() };
-            let claimed = match self.claims.submit(terms, user).await {
+            let claimed = match self.claims.submit(terms, store::ClaimRequest::new(user)).await {
                 Err(redis::Error::NotLaid) => {
                     Box::pin(self.renew(&reward, partition)).await?;
                     continue;

@@ -201,8 +201,7 @@ impl From<Error> for ProblemDetails {
             Error::Unsound(flaws) => Self::invalid_request(
                 flaws.into_iter().map(|(field, message)| FieldError { field, message }).collect(),
             ),
-            Error::Redis(error) => error.into(),
-            Error::Mysql(error) => error.into(),
+            Error::Store(error) => error.into(),
         }
     }
 }
@@ -210,10 +209,10 @@ impl From<Error> for ProblemDetails {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::weight::{self, MOST, any};
+    use crate::http::future_size::{self, MAX_BYTES, any};
 
     #[test]
     fn busy_handlers_are_light() {
-        assert!(weight::of(|| claim(any(), any(), any())) <= MOST);
+        assert!(future_size::of(|| claim(any(), any(), any())) <= MAX_BYTES);
     }
 }

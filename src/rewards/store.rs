@@ -7,8 +7,10 @@ use super::reward::Reward;
 use crate::ids::{ClaimId, EntryId, RewardCode, UserId};
 use crate::money;
 use crate::partition::Partition;
+use crate::redis::codes::RewardsClaimCode;
 use crate::redis::{
-    BatchOperation, Error, KeyScope, LuaScript, RedisClient, ScriptArgs, ScriptReply, scripts,
+    BatchScript, Error, KeyBuilder, KeyScope, LuaScript, RedisClient, ReplyReader, ScriptArgs,
+    ScriptReply, scripts,
 };
 
 /// What the claims of one call have in common: the partition of their users, and one version of one reward.
@@ -54,21 +56,41 @@ pub(super) enum ClaimOutcome {
     AboveLimit,
 }
 
-/// `rewards/claim`.
-pub(super) struct ClaimBatch(pub(super) RedisClient);
+/// A user who claims, and the id that the claim gets if it is granted.
+pub(super) struct ClaimRequest {
+    user: UserId,
+    claim: ClaimId,
+}
 
-impl BatchOperation for ClaimBatch {
+impl ClaimRequest {
+    pub(super) fn new(user: UserId) -> Self {
+        Self { user, claim: ClaimId::new(user.slot()) }
+    }
+}
+
+/// `rewards/claim`.
+pub(super) struct ClaimBatch;
+
+impl BatchScript for ClaimBatch {
     type Entity = ClaimTerms;
-    type Request = UserId;
+    type Request = ClaimRequest;
     type Answer = ClaimOutcome;
 
     fn script(&self) -> &'static LuaScript {
         &scripts::REWARDS_CLAIM
     }
 
-    async fn call(&self, terms: &ClaimTerms, users: &[UserId]) -> Result<Vec<ClaimOutcome>, Error> {
-        let reward = &terms.reward;
-        let mut args = ScriptArgs::new();
+    fn scope<'a>(&self, _: &KeyBuilder, entity: &'a ClaimTerms) -> KeyScope<'a> {
+        KeyScope::partition(entity.partition)
+    }
+
+    fn write_args(
+        &self,
+        entity: &ClaimTerms,
+        requests: &[ClaimRequest],
+        args: &mut ScriptArgs,
+    ) -> Result<(), Error> {
+        let reward = &entity.reward;
         args.text(reward.code.as_str()).text(&reward.version.to_string()).int(reward.active.into());
         args.int(reward.starts_at.timestamp_millis()).int(reward.ends_at.timestamp_millis());
         args.int(reward.gift.points().get()).int(money::MAX);
@@ -76,33 +98,40 @@ impl BatchOperation for ClaimBatch {
         for condition in &reward.conditions {
             args.text(&condition.fact).text(condition.op.as_str()).int(condition.value);
         }
-        let ids: Vec<_> = users.iter().map(|user| ClaimId::new(user.slot())).collect();
-        for (user, id) in users.iter().zip(&ids) {
-            args.bytes(user.as_bytes())
-                .bytes(id.as_bytes())
-                .bytes(EntryId::new(user.slot()).as_bytes());
+        for ClaimRequest { user, claim } in requests {
+            args.bytes(user.as_bytes()).bytes(claim.as_bytes());
+            args.bytes(EntryId::new(user.slot()).as_bytes());
         }
-        let mut words = self
-            .0
-            .call(self.script(), KeyScope::partition(terms.partition), args)
-            .await?
-            .words()?;
-        let at = words.int()?;
-        words.rest().zip(ids).map(|(reply, id)| claimed(reply, id, at)).collect()
+        Ok(())
+    }
+
+    fn read_answers(
+        &self,
+        _: &ClaimTerms,
+        requests: &[ClaimRequest],
+        mut reply: ReplyReader,
+    ) -> Result<Vec<ClaimOutcome>, Error> {
+        let at = reply.int()?;
+        reply
+            .rest()
+            .zip(requests)
+            .map(|(word, request)| claim_outcome(word, request.claim, at))
+            .collect()
     }
 }
 
-fn claimed(reply: ScriptReply, id: ClaimId, at: i64) -> Result<ClaimOutcome, Error> {
+fn claim_outcome(reply: ScriptReply, id: ClaimId, at: i64) -> Result<ClaimOutcome, Error> {
     let mut words = reply.words()?;
-    Ok(match words.int()? {
-        1 => ClaimOutcome::Done { id, at },
-        2 => ClaimOutcome::Already,
-        3 => ClaimOutcome::Inactive,
-        4 => ClaimOutcome::NotStarted,
-        5 => ClaimOutcome::Ended,
-        6 => ClaimOutcome::Unmet(words.rest().map(index).collect::<Result<_, _>>()?),
-        7 => ClaimOutcome::AboveLimit,
-        other => return Err(Error::Protocol(format!("state {other}"))),
+    Ok(match words.code()? {
+        RewardsClaimCode::Claimed => ClaimOutcome::Done { id, at },
+        RewardsClaimCode::Already => ClaimOutcome::Already,
+        RewardsClaimCode::Inactive => ClaimOutcome::Inactive,
+        RewardsClaimCode::NotStarted => ClaimOutcome::NotStarted,
+        RewardsClaimCode::Ended => ClaimOutcome::Ended,
+        RewardsClaimCode::Unmet => {
+            ClaimOutcome::Unmet(words.rest().map(index).collect::<Result<_, _>>()?)
+        }
+        RewardsClaimCode::AboveLimit => ClaimOutcome::AboveLimit,
     })
 }
 
@@ -112,7 +141,7 @@ fn index(word: ScriptReply) -> Result<usize, Error> {
     place.ok_or_else(|| Error::Protocol("a place below 1".into()))
 }
 
-/// `rewards/lay`.
+/// `rewards/publish`.
 pub(super) async fn lay(
     redis: &RedisClient,
     partition: Partition,
@@ -121,7 +150,7 @@ pub(super) async fn lay(
 ) -> Result<(), Error> {
     let mut args = ScriptArgs::new();
     args.text(code.as_str()).text(&version.to_string());
-    redis.call(&scripts::REWARDS_LAY, KeyScope::partition(partition), args).await.map(drop)
+    redis.call(&scripts::REWARDS_PUBLISH, KeyScope::partition(partition), args).await.map(drop)
 }
 
 /// `rewards/set_facts`. `facts` is JSON text.

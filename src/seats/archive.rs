@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::{Error, SeatService, archive_store as store, sql};
 use crate::catalogue::{self, Concert};
 use crate::ids::ConcertId;
-use crate::mysql::generation;
+use crate::mysql::checkpoint;
 
 /// By itself a sale is archived so long after its queue has closed.
 const AFTER_CLOSING: TimeDelta = TimeDelta::days(1);
@@ -72,7 +72,7 @@ impl SeatService {
         }
         let newest = self.redis.marks(&[partition]).await?.first().map_or(0, |marks| marks.seq);
         let deadline = Instant::now() + PATIENCE;
-        while generation::checkpoint(&self.mysql, partition).await?.n < newest {
+        while checkpoint::load(&self.mysql, partition).await?.n < newest {
             if Instant::now() >= deadline {
                 return Ok(false);
             }

@@ -11,7 +11,7 @@ fn args(cursor: &str, concert: &ConcertId) -> ScriptArgs {
     args
 }
 
-/// `seats/running`. Goes on from a cursor ("0" begins); what is "dropped" here is how many are running.
+/// `seats/count_running`. Goes on from a cursor ("0" begins); what is "dropped" here is how many are running.
 pub(super) async fn running(
     redis: &RedisClient,
     partition: Partition,
@@ -19,10 +19,10 @@ pub(super) async fn running(
     concert: &ConcertId,
 ) -> Result<EndedPage, Error> {
     let place = KeyScope::partition(partition);
-    EndedPage::read(redis.call(&scripts::SEATS_RUNNING, place, args(cursor, concert)).await?)
+    EndedPage::read(redis.call(&scripts::SEATS_COUNT_RUNNING, place, args(cursor, concert)).await?)
 }
 
-/// `seats/forget`. Goes on from a cursor ("0" begins).
+/// `seats/archive_reservations`. Goes on from a cursor ("0" begins).
 pub(super) async fn forget(
     redis: &RedisClient,
     partition: Partition,
@@ -30,10 +30,12 @@ pub(super) async fn forget(
     concert: &ConcertId,
 ) -> Result<EndedPage, Error> {
     let place = KeyScope::partition(partition);
-    EndedPage::read(redis.call(&scripts::SEATS_FORGET, place, args(cursor, concert)).await?)
+    EndedPage::read(
+        redis.call(&scripts::SEATS_ARCHIVE_RESERVATIONS, place, args(cursor, concert)).await?,
+    )
 }
 
-/// `seats/forget_counts`. Goes on from a cursor ("0" begins).
+/// `seats/archive_purchase_counts`. Goes on from a cursor ("0" begins).
 pub(super) async fn forget_counts(
     redis: &RedisClient,
     concert: &Concert,
@@ -41,11 +43,13 @@ pub(super) async fn forget_counts(
 ) -> Result<EndedPage, Error> {
     let place = KeyScope::queue(redis.keys(), &concert.queue);
     EndedPage::read(
-        redis.call(&scripts::SEATS_FORGET_COUNTS, place, args(cursor, &concert.id)).await?,
+        redis
+            .call(&scripts::SEATS_ARCHIVE_PURCHASE_COUNTS, place, args(cursor, &concert.id))
+            .await?,
     )
 }
 
-/// `seats/forget_seats`.
+/// `seats/archive_seats`.
 pub(super) async fn forget_seats(
     redis: &RedisClient,
     queue: &QueueId,
@@ -55,11 +59,11 @@ pub(super) async fn forget_seats(
     let mut args = ScriptArgs::new();
     args.int(i64::try_from(sold).unwrap_or(i64::MAX));
     let place = KeyScope::schedule(redis.keys(), queue, schedule);
-    redis.call(&scripts::SEATS_FORGET_SEATS, place, args).await.map(drop)
+    redis.call(&scripts::SEATS_ARCHIVE_SEATS, place, args).await.map(drop)
 }
 
-/// `seats/forget_queue`.
+/// `seats/archive_queue`.
 pub(super) async fn forget_queue(redis: &RedisClient, queue: &QueueId) -> Result<(), Error> {
     let place = KeyScope::queue(redis.keys(), queue);
-    redis.call(&scripts::SEATS_FORGET_QUEUE, place, ScriptArgs::new()).await.map(drop)
+    redis.call(&scripts::SEATS_ARCHIVE_QUEUE, place, ScriptArgs::new()).await.map(drop)
 }

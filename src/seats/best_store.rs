@@ -3,8 +3,10 @@
 use super::store::{HoldTerms, seat_number};
 use crate::catalogue::{ScheduledConcert, SeatSection};
 use crate::ids::{ReservationId, UserId};
+use crate::redis::codes::SeatsBestCode;
 use crate::redis::{
-    self, BatchOperation, LuaScript, RedisClient, ReplyReader, ScriptReply, scripts,
+    BatchScript, Error, KeyBuilder, KeyScope, LuaScript, ReplyReader, ScriptArgs, ScriptReply,
+    scripts,
 };
 
 /// Where a search goes on: section (from 1), number, and the second best of that section or 0. The script tells and reads it.
@@ -42,9 +44,9 @@ pub(super) enum BestSearchOutcome {
 }
 
 /// `seats/best`. Searches of a call have their date and the sections that they look at in common.
-pub(super) struct BestSearchBatch(pub(super) RedisClient);
+pub(super) struct BestSearchBatch;
 
-impl BatchOperation for BestSearchBatch {
+impl BatchScript for BestSearchBatch {
     type Entity = (HoldTerms, Option<String>);
     type Request = BestSearch;
     type Answer = BestSearchOutcome;
@@ -53,60 +55,76 @@ impl BatchOperation for BestSearchBatch {
         &scripts::SEATS_BEST
     }
 
-    async fn call(
+    fn scope<'a>(
         &self,
-        (terms, name): &Self::Entity,
-        searches: &[BestSearch],
-    ) -> Result<Vec<BestSearchOutcome>, redis::Error> {
-        let sections = searches.first().map(|search| sections(&search.date, name.as_deref()));
+        keys: &KeyBuilder,
+        entity: &'a (HoldTerms, Option<String>),
+    ) -> KeyScope<'a> {
+        entity.0.scope(keys)
+    }
+
+    fn write_args(
+        &self,
+        entity: &(HoldTerms, Option<String>),
+        requests: &[BestSearch],
+        args: &mut ScriptArgs,
+    ) -> Result<(), Error> {
+        let (terms, section) = entity;
+        let sections = requests.first().map(|search| sections(&search.date, section.as_deref()));
         let sections = sections.unwrap_or_default();
-        let mut args = terms.args();
+        terms.write_args(args);
         args.int(i64::try_from(sections.len()).unwrap_or(i64::MAX));
         for section in sections {
             args.int(section.from.into()).int(section.to.into()).int(section.price.get());
             args.text(&tail(section)?);
         }
-        for search in searches {
-            args.bytes(search.id.as_bytes())
-                .bytes(search.user.as_bytes())
-                .text(&search.score.to_string());
+        for search in requests {
+            args.bytes(search.id.as_bytes()).bytes(search.user.as_bytes());
+            args.text(&search.score.to_string());
             args.int(search.quantity.into()).int(search.from.section.into());
             args.int(search.from.number.into()).int(search.from.second.into());
         }
-        let mut words =
-            self.0.call(self.script(), terms.place(self.0.keys()), args).await?.words()?;
-        let now = words.int()?;
-        words.rest().map(|reply| found(now, reply)).collect()
+        Ok(())
+    }
+
+    fn read_answers(
+        &self,
+        _: &(HoldTerms, Option<String>),
+        _: &[BestSearch],
+        mut reply: ReplyReader,
+    ) -> Result<Vec<BestSearchOutcome>, Error> {
+        let now = reply.int()?;
+        reply.rest().map(|word| search_outcome(now, word)).collect()
     }
 }
 
 /// What follows its number in the JSON text of a seat; `lua/seats/best.lua` makes the same text of it as serde makes of a `Seat`.
-fn tail(section: &SeatSection) -> Result<String, redis::Error> {
-    let name = serde_json::to_string(&section.name)
-        .map_err(|error| redis::Error::Protocol(error.to_string()))?;
+fn tail(section: &SeatSection) -> Result<String, Error> {
+    let name =
+        serde_json::to_string(&section.name).map_err(|error| Error::Protocol(error.to_string()))?;
     Ok(format!(",\"section\":{name},\"price\":{}}}", section.price.get()))
 }
 
-fn found(now: i64, reply: ScriptReply) -> Result<BestSearchOutcome, redis::Error> {
+fn search_outcome(now: i64, reply: ScriptReply) -> Result<BestSearchOutcome, Error> {
     let mut words = reply.words()?;
     let number = |words: &mut ReplyReader| seat_number(words.word()?);
-    Ok(match words.int()? {
-        1 => BestSearchOutcome::Held {
+    Ok(match words.code()? {
+        SeatsBestCode::Held => BestSearchOutcome::Held {
             now,
             held_until: words.int()?,
             section: number(&mut words)?,
             first: number(&mut words)?,
         },
-        3 => BestSearchOutcome::LimitExceeded,
-        4 => BestSearchOutcome::NotOpen,
-        5 => BestSearchOutcome::Waiting,
-        7 => BestSearchOutcome::NotEnough,
-        8 => BestSearchOutcome::GoOn(BestSearchCursor {
+        SeatsBestCode::LimitExceeded => BestSearchOutcome::LimitExceeded,
+        SeatsBestCode::NotOpen => BestSearchOutcome::NotOpen,
+        SeatsBestCode::Waiting => BestSearchOutcome::Waiting,
+        SeatsBestCode::NotEnough => BestSearchOutcome::NotEnough,
+        SeatsBestCode::Continue => BestSearchOutcome::GoOn(BestSearchCursor {
             section: number(&mut words)?,
             number: number(&mut words)?,
             second: number(&mut words)?,
         }),
-        _ => BestSearchOutcome::SlotGone,
+        SeatsBestCode::Expired => BestSearchOutcome::SlotGone,
     })
 }
 

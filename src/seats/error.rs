@@ -1,6 +1,7 @@
 //! What the seats refuse.
 
-use crate::{catalogue, mysql, outbox::tail, queue, redis};
+use crate::store_error::{StoreError, from_store_errors};
+use crate::{catalogue, queue};
 
 /// Why a call about seats was refused.
 #[derive(Debug, thiserror::Error)]
@@ -35,19 +36,8 @@ pub enum Error {
     /// The catalogue could not be renewed.
     #[error(transparent)]
     Catalogue(#[from] catalogue::Error),
-    /// Redis did not answer.
     #[error(transparent)]
-    Redis(#[from] redis::Error),
-    /// MySQL did not answer.
-    #[error(transparent)]
-    Mysql(#[from] mysql::Error),
+    Store(#[from] StoreError),
 }
 
-impl From<tail::Error> for Error {
-    fn from(error: tail::Error) -> Self {
-        match error {
-            tail::Error::Redis(error) => Self::Redis(error),
-            tail::Error::Mysql(error) => Self::Mysql(error),
-        }
-    }
-}
+from_store_errors!(Error);

@@ -12,7 +12,7 @@ use super::{Error, SeatService, sql};
 use crate::http::page::{self, PageCursor, PageLimit};
 use crate::ids::{ConcertId, QueueId, UserId};
 use crate::outbox::event::{self, OutboxEvent, ReservationEventStatus};
-use crate::outbox::tail;
+use crate::outbox::pending_events;
 use crate::partition::Partition;
 
 /// Queues that are asked side by side.
@@ -69,7 +69,8 @@ impl SeatService {
             queues.iter().map(|queue| self.redis.keys().partition(queue.slot())).collect();
         partitions.sort_unstable();
         partitions.dedup();
-        let tails = tail::tails(&self.redis, &self.mysql, &self.nudge, &partitions).await?;
+        let tails =
+            pending_events::load_all(&self.redis, &self.mysql, &self.nudge, &partitions).await?;
         let found = tails.into_iter().filter_map(|(_, event)| match event {
             OutboxEvent::Reservation(event) if wanted(&event) => dated(event),
             _ => None,

@@ -29,7 +29,7 @@ use crate::catalogue::{CatalogueService, ScheduledConcert};
 use crate::ids::{ConcertId, ReservationId, ScheduleId, UserId};
 use crate::outbox::WriterHandle;
 use crate::queue::{Claims, QueueService};
-use crate::redis::{self, Coalescer, RedisClient};
+use crate::redis::{self, Coalescer, RedisClient, ScriptCoalescer, ScriptOperation};
 use crate::telemetry::Metric;
 use crate::time::UnixMillis;
 
@@ -56,10 +56,10 @@ pub struct SeatService {
     queue: Arc<QueueService>,
     catalogue: Arc<CatalogueService>,
     nudge: WriterHandle,
-    holds: Coalescer<store::HoldBatch>,
-    best: Coalescer<best_store::BestSearchBatch>,
-    read: Coalescer<store::ReservationReadBatch>,
-    open: Coalescer<store::OpenReservationsBatch>,
+    holds: ScriptCoalescer<store::HoldBatch>,
+    best: ScriptCoalescer<best_store::BestSearchBatch>,
+    read: ScriptCoalescer<store::ReservationReadBatch>,
+    open: ScriptCoalescer<store::OpenReservationsBatch>,
     map: Coalescer<store::SeatMapBatch>,
     views: view::SeatMapCache,
 }
@@ -74,10 +74,19 @@ impl SeatService {
         nudge: WriterHandle,
     ) -> Self {
         Self {
-            holds: Coalescer::new(store::HoldBatch(redis.clone()), MAX_WAITING),
-            best: Coalescer::new(best_store::BestSearchBatch(redis.clone()), MAX_WAITING),
-            read: Coalescer::new(store::ReservationReadBatch(redis.clone()), MAX_WAITING),
-            open: Coalescer::new(store::OpenReservationsBatch(redis.clone()), MAX_WAITING),
+            holds: Coalescer::new(ScriptOperation::new(&redis, store::HoldBatch), MAX_WAITING),
+            best: Coalescer::new(
+                ScriptOperation::new(&redis, best_store::BestSearchBatch),
+                MAX_WAITING,
+            ),
+            read: Coalescer::new(
+                ScriptOperation::new(&redis, store::ReservationReadBatch),
+                MAX_WAITING,
+            ),
+            open: Coalescer::new(
+                ScriptOperation::new(&redis, store::OpenReservationsBatch),
+                MAX_WAITING,
+            ),
             map: Coalescer::new(store::SeatMapBatch(redis.clone()), MAX_WAITING),
             views: view::SeatMapCache::default(),
             redis,

@@ -274,8 +274,7 @@ impl From<Error> for ProblemDetails {
             Error::NotReleasable => Self::new(StatusCode::CONFLICT, "not_releasable", text),
             Error::Queue(error) => error.into(),
             Error::Catalogue(error) => error.into(),
-            Error::Redis(error) => error.into(),
-            Error::Mysql(error) => error.into(),
+            Error::Store(error) => error.into(),
         }
     }
 }
@@ -290,11 +289,11 @@ pub(crate) fn read_bodies(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::weight::{self, MOST, any};
+    use crate::http::future_size::{self, MAX_BYTES, any};
 
     #[test]
     fn busy_handlers_are_light() {
-        assert!(weight::of(|| hold(any(), any(), any())) <= MOST);
-        assert!(weight::of(|| hold_best(any(), any(), any())) <= MOST);
+        assert!(future_size::of(|| hold(any(), any(), any())) <= MAX_BYTES);
+        assert!(future_size::of(|| hold_best(any(), any(), any())) <= MAX_BYTES);
     }
 }

@@ -9,9 +9,10 @@ use crate::catalogue::ScheduledConcert;
 use crate::ids::{ConcertId, QueueId, ReservationId, ScheduleId, UserId};
 use crate::money::Money;
 use crate::partition::Partition;
+use crate::redis::codes::{SeatCode, SeatsHoldCode, SeatsReleaseCode};
 use crate::redis::{
-    BatchOperation, EndedPage, Error, KeyBuilder, KeyScope, LuaScript, RedisClient, ScriptArgs,
-    ScriptReply, millis, scripts,
+    BatchOperation, BatchScript, EndedPage, Error, KeyBuilder, KeyScope, LuaScript, RedisClient,
+    ReplyReader, ScriptArgs, ScriptReply, millis, scripts,
 };
 
 /// Numbers that one call of the map looks at.
@@ -46,15 +47,13 @@ impl HoldTerms {
     }
 
     /// What `lib/hold` reads.
-    pub(super) fn args(&self) -> ScriptArgs {
-        let mut args = ScriptArgs::new();
+    pub(super) fn write_args(&self, args: &mut ScriptArgs) {
         args.text(self.queue.as_str()).text(self.concert.as_str()).text(self.schedule.as_str());
         args.text(&self.laid).maybe_int(self.opens_at).maybe_int(self.closes_at);
         args.int(self.hold_ms).int(self.max_seats.into());
-        args
     }
 
-    pub(super) fn place(&self, keys: &KeyBuilder) -> KeyScope<'_> {
+    pub(super) fn scope(&self, keys: &KeyBuilder) -> KeyScope<'_> {
         KeyScope::schedule(keys, &self.queue, &self.schedule)
     }
 }
@@ -91,9 +90,9 @@ pub(super) enum HoldOutcome {
 }
 
 /// `seats/hold`.
-pub(super) struct HoldBatch(pub(super) RedisClient);
+pub(super) struct HoldBatch;
 
-impl BatchOperation for HoldBatch {
+impl BatchScript for HoldBatch {
     type Entity = HoldTerms;
     type Request = Hold;
     type Answer = HoldOutcome;
@@ -102,9 +101,18 @@ impl BatchOperation for HoldBatch {
         &scripts::SEATS_HOLD
     }
 
-    async fn call(&self, terms: &HoldTerms, holds: &[Hold]) -> Result<Vec<HoldOutcome>, Error> {
-        let mut args = terms.args();
-        for hold in holds {
+    fn scope<'a>(&self, keys: &KeyBuilder, entity: &'a HoldTerms) -> KeyScope<'a> {
+        entity.scope(keys)
+    }
+
+    fn write_args(
+        &self,
+        entity: &HoldTerms,
+        requests: &[Hold],
+        args: &mut ScriptArgs,
+    ) -> Result<(), Error> {
+        entity.write_args(args);
+        for hold in requests {
             let score = hold.score.to_string();
             let own = HoldFields {
                 seats: &hold.numbers,
@@ -118,22 +126,31 @@ impl BatchOperation for HoldBatch {
                 args.int((*number).into());
             }
         }
-        let place = terms.place(self.0.keys());
-        let mut words = self.0.call(self.script(), place, args).await?.words()?;
-        let now = words.int()?;
-        words.rest().map(|reply| held(now, reply)).collect()
+        Ok(())
+    }
+
+    fn read_answers(
+        &self,
+        _: &HoldTerms,
+        _: &[Hold],
+        mut reply: ReplyReader,
+    ) -> Result<Vec<HoldOutcome>, Error> {
+        let now = reply.int()?;
+        reply.rest().map(|word| hold_outcome(now, word)).collect()
     }
 }
 
-fn held(now: i64, reply: ScriptReply) -> Result<HoldOutcome, Error> {
+fn hold_outcome(now: i64, reply: ScriptReply) -> Result<HoldOutcome, Error> {
     let mut words = reply.words()?;
-    Ok(match words.int()? {
-        1 => HoldOutcome::Done { now, held_until: words.int()? },
-        2 => HoldOutcome::Taken(words.rest().map(seat_number).collect::<Result<_, _>>()?),
-        3 => HoldOutcome::LimitExceeded,
-        4 => HoldOutcome::NotOpen,
-        5 => HoldOutcome::Waiting,
-        _ => HoldOutcome::SlotGone,
+    Ok(match words.code()? {
+        SeatsHoldCode::Held => HoldOutcome::Done { now, held_until: words.int()? },
+        SeatsHoldCode::Taken => {
+            HoldOutcome::Taken(words.rest().map(seat_number).collect::<Result<_, _>>()?)
+        }
+        SeatsHoldCode::LimitExceeded => HoldOutcome::LimitExceeded,
+        SeatsHoldCode::NotOpen => HoldOutcome::NotOpen,
+        SeatsHoldCode::Waiting => HoldOutcome::Waiting,
+        SeatsHoldCode::Expired => HoldOutcome::SlotGone,
     })
 }
 
@@ -159,10 +176,10 @@ pub(super) async fn release(
     args.bytes(reservation.id.as_bytes()).bytes(user.as_bytes());
     let place = KeyScope::schedule(redis.keys(), &reservation.queue, &reservation.schedule);
     let mut words = redis.call(&scripts::SEATS_RELEASE, place, args).await?.words()?;
-    Ok(match words.int()? {
-        1 => ReleaseOutcome::Done,
-        2 => ReleaseOutcome::NotReleasable,
-        _ => ReleaseOutcome::NotFound,
+    Ok(match words.code()? {
+        SeatsReleaseCode::Released => ReleaseOutcome::Done,
+        SeatsReleaseCode::NotReleasable => ReleaseOutcome::NotReleasable,
+        SeatsReleaseCode::NotFound => ReleaseOutcome::NotFound,
     })
 }
 
@@ -194,7 +211,7 @@ pub(super) struct SweepOutcome {
     pub(super) held: u64,
 }
 
-/// `seats/retire`. Goes on from a cursor ("0" begins).
+/// `seats/prune`. Goes on from a cursor ("0" begins).
 pub(super) async fn retire(
     redis: &RedisClient,
     partition: Partition,
@@ -204,10 +221,10 @@ pub(super) async fn retire(
 ) -> Result<EndedPage, Error> {
     let mut args = ScriptArgs::new();
     args.text(cursor).text(&checkpoint.to_string()).int(millis(keep));
-    EndedPage::read(redis.call(&scripts::SEATS_RETIRE, KeyScope::partition(partition), args).await?)
+    EndedPage::read(redis.call(&scripts::SEATS_PRUNE, KeyScope::partition(partition), args).await?)
 }
 
-/// `seats/clear`. Goes on from a cursor ("0" begins).
+/// `seats/purge_lapsed_marks`. Goes on from a cursor ("0" begins).
 pub(super) async fn clear(
     redis: &RedisClient,
     queue: &QueueId,
@@ -217,13 +234,13 @@ pub(super) async fn clear(
     let mut args = ScriptArgs::new();
     args.text(cursor);
     let place = KeyScope::schedule(redis.keys(), queue, schedule);
-    EndedPage::read(redis.call(&scripts::SEATS_CLEAR, place, args).await?)
+    EndedPage::read(redis.call(&scripts::SEATS_PURGE_LAPSED_MARKS, place, args).await?)
 }
 
 /// `seats/read`. Answers Redis' clock and the reservation, if Redis has it.
-pub(super) struct ReservationReadBatch(pub(super) RedisClient);
+pub(super) struct ReservationReadBatch;
 
-impl BatchOperation for ReservationReadBatch {
+impl BatchScript for ReservationReadBatch {
     type Entity = Partition;
     type Request = ReservationId;
     type Answer = (i64, Option<Reservation>);
@@ -232,44 +249,70 @@ impl BatchOperation for ReservationReadBatch {
         &scripts::SEATS_READ
     }
 
-    async fn call(
+    fn scope<'a>(&self, _: &KeyBuilder, entity: &'a Partition) -> KeyScope<'a> {
+        KeyScope::partition(*entity)
+    }
+
+    fn write_args(
         &self,
-        partition: &Partition,
-        ids: &[ReservationId],
-    ) -> Result<Vec<Self::Answer>, Error> {
-        let mut args = ScriptArgs::new();
-        args.each(ids.iter().map(|id| id.as_bytes()));
-        let mut words =
-            self.0.call(self.script(), KeyScope::partition(*partition), args).await?.words()?;
-        let now = words.int()?;
-        words.rest().map(|reply| Ok((now, reply.record()?))).collect()
+        _: &Partition,
+        requests: &[ReservationId],
+        args: &mut ScriptArgs,
+    ) -> Result<(), Error> {
+        args.each(requests.iter().map(|id| id.as_bytes()));
+        Ok(())
+    }
+
+    fn read_answers(
+        &self,
+        _: &Partition,
+        _: &[ReservationId],
+        mut reply: ReplyReader,
+    ) -> Result<Vec<(i64, Option<Reservation>)>, Error> {
+        let now = reply.int()?;
+        reply.rest().map(|word| Ok((now, word.record()?))).collect()
     }
 }
 
-/// `seats/mine`. Answers Redis' clock and a user's reservations that have not come to an end, or whose lapse is not written down yet.
-pub(super) struct OpenReservationsBatch(pub(super) RedisClient);
+/// `seats/list_open`. Answers Redis' clock and a user's reservations that have not come to an end, or whose lapse is not written down yet.
+pub(super) struct OpenReservationsBatch;
 
-impl BatchOperation for OpenReservationsBatch {
+impl BatchScript for OpenReservationsBatch {
     type Entity = QueueId;
     type Request = UserId;
     type Answer = (i64, Vec<Reservation>);
 
     fn script(&self) -> &'static LuaScript {
-        &scripts::SEATS_MINE
+        &scripts::SEATS_LIST_OPEN
     }
 
-    async fn call(&self, queue: &QueueId, users: &[UserId]) -> Result<Vec<Self::Answer>, Error> {
-        let mut args = ScriptArgs::new();
-        args.each(users.iter().map(|user| user.as_bytes()));
-        let place = KeyScope::queue(self.0.keys(), queue);
-        let mut words = self.0.call(self.script(), place, args).await?.words()?;
-        let now = words.int()?;
-        let open = |reply: ScriptReply| {
+    fn scope<'a>(&self, keys: &KeyBuilder, entity: &'a QueueId) -> KeyScope<'a> {
+        KeyScope::queue(keys, entity)
+    }
+
+    fn write_args(
+        &self,
+        _: &QueueId,
+        requests: &[UserId],
+        args: &mut ScriptArgs,
+    ) -> Result<(), Error> {
+        args.each(requests.iter().map(|user| user.as_bytes()));
+        Ok(())
+    }
+
+    fn read_answers(
+        &self,
+        _: &QueueId,
+        _: &[UserId],
+        mut reply: ReplyReader,
+    ) -> Result<Vec<(i64, Vec<Reservation>)>, Error> {
+        let now = reply.int()?;
+        let open = |word: ScriptReply| {
             let records =
-                reply.words()?.rest().map(ScriptReply::record).collect::<Result<Vec<_>, _>>()?;
+                word.words()?.rest().map(ScriptReply::record).collect::<Result<Vec<_>, _>>()?;
             Ok((now, records.into_iter().flatten().collect()))
         };
-        words.rest().map(open).collect()
+        reply.rest().map(open).collect()
     }
 }
 
@@ -312,7 +355,7 @@ impl BatchOperation for SeatMapBatch {
             while let (Some(number), Some(state)) = (words.next(), words.next()) {
                 taken.push(UnavailableSeat {
                     number: seat_number(number)?,
-                    sold: state.int()? == 2,
+                    sold: state.code::<SeatCode>()? == SeatCode::SoldSeat,
                 });
             }
             first = last + 1;

@@ -1,6 +1,6 @@
 //! What a wallet refuses.
 
-use crate::{mysql, outbox::tail, redis};
+use crate::store_error::{StoreError, from_store_errors};
 
 /// Why a wallet was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -14,19 +14,8 @@ pub enum Error {
     /// The idempotency key belongs to another request.
     #[error("this Idempotency-Key was used for another request")]
     KeyReused,
-    /// Redis did not answer.
     #[error(transparent)]
-    Redis(#[from] redis::Error),
-    /// MySQL did not answer.
-    #[error(transparent)]
-    Mysql(#[from] mysql::Error),
+    Store(#[from] StoreError),
 }
 
-impl From<tail::Error> for Error {
-    fn from(error: tail::Error) -> Self {
-        match error {
-            tail::Error::Redis(error) => Self::Redis(error),
-            tail::Error::Mysql(error) => Self::Mysql(error),
-        }
-    }
-}
+from_store_errors!(Error);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Error, LedgerEntry, WalletService, sql};
 use crate::ids::UserId;
 use crate::outbox::event::{EntryKind, LedgerEntryEvent, OutboxEvent};
-use crate::outbox::tail;
+use crate::outbox::pending_events;
 
 /// A line with its place in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl WalletService {
         let partition = self.redis.keys().partition(user.slot());
         let before = before.unwrap_or(i64::MAX);
         // The tail first: what leaves it afterwards is in MySQL by then.
-        let tail = tail::tail(&self.redis, &self.mysql, &self.nudge, partition).await?;
+        let tail = pending_events::load(&self.redis, &self.mysql, &self.nudge, partition).await?;
         let unwritten = tail.into_iter().filter_map(|(position, event)| match event {
             OutboxEvent::Entry(entry) if entry.user == user && position < before => {
                 Some(line(position, &entry))

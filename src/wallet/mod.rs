@@ -24,7 +24,7 @@ use crate::ids::{EntryId, PaymentId, UserId};
 use crate::money::Money;
 use crate::outbox::{DurabilityWait, WriterHandle};
 use crate::partition::Partition;
-use crate::redis::{self, Coalescer, RedisClient};
+use crate::redis::{self, Coalescer, RedisClient, ScriptCoalescer, ScriptOperation};
 
 pub use error::Error;
 pub use history::PositionedLedgerEntry;
@@ -54,20 +54,20 @@ pub struct WalletService {
     redis: RedisClient,
     mysql: MySqlPool,
     nudge: WriterHandle,
-    charge: Coalescer<store::ChargeBatch>,
-    uses: Coalescer<store::UseBatch>,
-    debits: Coalescer<store::DebitBatch>,
-    balance: Coalescer<store::BalanceBatch>,
+    charge: ScriptCoalescer<store::ChargeBatch>,
+    uses: ScriptCoalescer<store::UseBatch>,
+    debits: ScriptCoalescer<store::DebitBatch>,
+    balance: ScriptCoalescer<store::BalanceBatch>,
 }
 
 impl WalletService {
     /// Wallets in Redis, their ledger in MySQL; `nudge` wakes the writer.
     pub fn new(redis: RedisClient, mysql: MySqlPool, nudge: WriterHandle) -> Self {
         Self {
-            charge: Coalescer::new(store::ChargeBatch(redis.clone()), MAX_WAITING),
-            uses: Coalescer::new(store::UseBatch(redis.clone()), MAX_WAITING),
-            debits: Coalescer::new(store::DebitBatch(redis.clone()), MAX_WAITING),
-            balance: Coalescer::new(store::BalanceBatch(redis.clone()), MAX_WAITING),
+            charge: Coalescer::new(ScriptOperation::new(&redis, store::ChargeBatch), MAX_WAITING),
+            uses: Coalescer::new(ScriptOperation::new(&redis, store::UseBatch), MAX_WAITING),
+            debits: Coalescer::new(ScriptOperation::new(&redis, store::DebitBatch), MAX_WAITING),
+            balance: Coalescer::new(ScriptOperation::new(&redis, store::BalanceBatch), MAX_WAITING),
             redis,
             mysql,
             nudge,

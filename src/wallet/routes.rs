@@ -220,8 +220,7 @@ impl From<Error> for ProblemDetails {
             Error::KeyReused => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", text)
             }
-            Error::Redis(error) => error.into(),
-            Error::Mysql(error) => error.into(),
+            Error::Store(error) => error.into(),
         }
     }
 }
@@ -235,11 +234,11 @@ pub(crate) fn read_bodies(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::weight::{self, MOST, any};
+    use crate::http::future_size::{self, MAX_BYTES, any};
 
     #[test]
     fn busy_handlers_are_light() {
-        assert!(weight::of(|| charge(any(), any(), any(), any(), any(), any())) <= MOST);
-        assert!(weight::of(|| use_up(any(), any(), any(), any(), any())) <= MOST);
+        assert!(future_size::of(|| charge(any(), any(), any(), any(), any(), any())) <= MAX_BYTES);
+        assert!(future_size::of(|| use_up(any(), any(), any(), any(), any())) <= MAX_BYTES);
     }
 }

@@ -4,9 +4,10 @@ use crate::idempotency::KeyedRequest;
 use crate::ids::{EntryId, PaymentId, UserId};
 use crate::money::{self, Money};
 use crate::partition::Partition;
+use crate::redis::codes::{MovementCode, WalletDebitCode, WalletRefundCancelledCode};
 use crate::redis::{
-    BatchOperation, Error, KeyScope, LuaScript, RedisClient, ReplyReader, ScriptArgs, ScriptReply,
-    scripts,
+    BatchScript, Error, KeyBuilder, KeyScope, LuaScript, RedisClient, ReplyReader, ScriptArgs,
+    ScriptReply, scripts,
 };
 
 /// A charge or a use under its idempotency key.
@@ -39,9 +40,9 @@ pub(super) enum MovementOutcome {
 }
 
 /// `wallet/charge`.
-pub(super) struct ChargeBatch(pub(super) RedisClient);
+pub(super) struct ChargeBatch;
 
-impl BatchOperation for ChargeBatch {
+impl BatchScript for ChargeBatch {
     type Entity = Partition;
     type Request = WalletMovement;
     type Answer = MovementOutcome;
@@ -50,21 +51,35 @@ impl BatchOperation for ChargeBatch {
         &scripts::WALLET_CHARGE
     }
 
-    async fn call(
+    fn scope<'a>(&self, _: &KeyBuilder, entity: &'a Partition) -> KeyScope<'a> {
+        KeyScope::partition(*entity)
+    }
+
+    fn write_args(
         &self,
-        partition: &Partition,
-        movements: &[WalletMovement],
-    ) -> Result<Vec<MovementOutcome>, Error> {
-        let mut args = ScriptArgs::new();
+        _: &Partition,
+        requests: &[WalletMovement],
+        args: &mut ScriptArgs,
+    ) -> Result<(), Error> {
         args.int(money::MAX);
-        move_money(&self.0, self.script(), *partition, args, movements).await
+        write_movements(requests, args);
+        Ok(())
+    }
+
+    fn read_answers(
+        &self,
+        _: &Partition,
+        _: &[WalletMovement],
+        mut reply: ReplyReader,
+    ) -> Result<Vec<MovementOutcome>, Error> {
+        reply.rest().map(movement_outcome).collect()
     }
 }
 
 /// `wallet/use`.
-pub(super) struct UseBatch(pub(super) RedisClient);
+pub(super) struct UseBatch;
 
-impl BatchOperation for UseBatch {
+impl BatchScript for UseBatch {
     type Entity = Partition;
     type Request = WalletMovement;
     type Answer = MovementOutcome;
@@ -73,42 +88,44 @@ impl BatchOperation for UseBatch {
         &scripts::WALLET_USE
     }
 
-    async fn call(
+    fn scope<'a>(&self, _: &KeyBuilder, entity: &'a Partition) -> KeyScope<'a> {
+        KeyScope::partition(*entity)
+    }
+
+    fn write_args(
         &self,
-        partition: &Partition,
-        movements: &[WalletMovement],
+        _: &Partition,
+        requests: &[WalletMovement],
+        args: &mut ScriptArgs,
+    ) -> Result<(), Error> {
+        write_movements(requests, args);
+        Ok(())
+    }
+
+    fn read_answers(
+        &self,
+        _: &Partition,
+        _: &[WalletMovement],
+        mut reply: ReplyReader,
     ) -> Result<Vec<MovementOutcome>, Error> {
-        move_money(&self.0, self.script(), *partition, ScriptArgs::new(), movements).await
+        reply.rest().map(movement_outcome).collect()
     }
 }
 
-async fn move_money(
-    redis: &RedisClient,
-    script: &'static LuaScript,
-    partition: Partition,
-    mut args: ScriptArgs,
-    movements: &[WalletMovement],
-) -> Result<Vec<MovementOutcome>, Error> {
+fn write_movements(movements: &[WalletMovement], args: &mut ScriptArgs) {
     for WalletMovement { keyed, entry, amount } in movements {
         args.bytes(keyed.user.as_bytes()).text(&keyed.key).bytes(&keyed.fingerprint);
         args.bytes(entry.as_bytes()).int(amount.get());
     }
-    redis
-        .call(script, KeyScope::partition(partition), args)
-        .await?
-        .words()?
-        .rest()
-        .map(moved)
-        .collect()
 }
 
-fn moved(reply: ScriptReply) -> Result<MovementOutcome, Error> {
+fn movement_outcome(reply: ScriptReply) -> Result<MovementOutcome, Error> {
     let mut words = reply.words()?;
-    Ok(match words.int()? {
-        1 => MovementOutcome::Done(entry(&mut words)?),
-        2 => MovementOutcome::Replayed(entry(&mut words)?),
-        3 => MovementOutcome::KeyReused,
-        _ => MovementOutcome::Refused,
+    Ok(match words.code()? {
+        MovementCode::Moved => MovementOutcome::Done(entry(&mut words)?),
+        MovementCode::Replayed => MovementOutcome::Replayed(entry(&mut words)?),
+        MovementCode::Reused => MovementOutcome::KeyReused,
+        MovementCode::Refused => MovementOutcome::Refused,
     })
 }
 
@@ -143,9 +160,9 @@ pub enum DebitOutcome {
 }
 
 /// `wallet/debit`.
-pub(super) struct DebitBatch(pub(super) RedisClient);
+pub(super) struct DebitBatch;
 
-impl BatchOperation for DebitBatch {
+impl BatchScript for DebitBatch {
     type Entity = Partition;
     type Request = DebitRequest;
     type Answer = DebitOutcome;
@@ -154,28 +171,39 @@ impl BatchOperation for DebitBatch {
         &scripts::WALLET_DEBIT
     }
 
-    async fn call(
+    fn scope<'a>(&self, _: &KeyBuilder, entity: &'a Partition) -> KeyScope<'a> {
+        KeyScope::partition(*entity)
+    }
+
+    fn write_args(
         &self,
-        partition: &Partition,
-        debits: &[DebitRequest],
-    ) -> Result<Vec<DebitOutcome>, Error> {
-        let mut args = ScriptArgs::new();
-        for debit in debits {
-            args.bytes(debit.user.as_bytes()).bytes(&op(debit.payment, debit.attempt));
+        _: &Partition,
+        requests: &[DebitRequest],
+        args: &mut ScriptArgs,
+    ) -> Result<(), Error> {
+        for debit in requests {
+            args.bytes(debit.user.as_bytes()).bytes(&operation_id(debit.payment, debit.attempt));
             args.bytes(EntryId::new(debit.user.slot()).as_bytes()).int(debit.amount.get());
         }
-        let words =
-            self.0.call(self.script(), KeyScope::partition(*partition), args).await?.words()?;
-        words.rest().map(debited).collect()
+        Ok(())
+    }
+
+    fn read_answers(
+        &self,
+        _: &Partition,
+        _: &[DebitRequest],
+        mut reply: ReplyReader,
+    ) -> Result<Vec<DebitOutcome>, Error> {
+        reply.rest().map(debit_outcome).collect()
     }
 }
 
-fn debited(reply: ScriptReply) -> Result<DebitOutcome, Error> {
+fn debit_outcome(reply: ScriptReply) -> Result<DebitOutcome, Error> {
     let mut words = reply.words()?;
-    Ok(match words.int()? {
-        1 => DebitOutcome::Done(money(&mut words)?),
-        2 => DebitOutcome::Insufficient,
-        _ => DebitOutcome::Tombstone,
+    Ok(match words.code()? {
+        WalletDebitCode::Debited => DebitOutcome::Done(money(&mut words)?),
+        WalletDebitCode::Insufficient => DebitOutcome::Insufficient,
+        WalletDebitCode::Tombstone => DebitOutcome::Tombstone,
     })
 }
 
@@ -187,14 +215,14 @@ pub(super) async fn refund(
     attempt: u32,
 ) -> Result<Money, Error> {
     let mut args = ScriptArgs::new();
-    args.int(money::MAX).bytes(user.as_bytes()).bytes(&op(payment, attempt));
+    args.int(money::MAX).bytes(user.as_bytes()).bytes(&operation_id(payment, attempt));
     args.bytes(EntryId::new(user.slot()).as_bytes());
     let place = KeyScope::partition(redis.keys().partition(user.slot()));
     let mut refunds = redis.call(&scripts::WALLET_REFUND, place, args).await?.words()?;
     money(&mut refunds.word()?.words()?)
 }
 
-/// `wallet/give_back`. Whether it is given back, now or before; else the wallet has no room for it yet, or does not know the debit.
+/// `wallet/refund_cancelled`. Whether it is given back, now or before; else the wallet has no room for it yet, or does not know the debit.
 pub(super) async fn give_back(
     redis: &RedisClient,
     user: UserId,
@@ -207,20 +235,26 @@ pub(super) async fn give_back(
         .bytes(user.as_bytes())
         .bytes(&[payment.as_bytes().as_slice(), b"c"].concat());
     args.bytes(EntryId::new(user.slot()).as_bytes()).int(amount.get());
-    args.bytes(&op(payment, attempt)).int(began);
+    args.bytes(&operation_id(payment, attempt)).int(began);
     let place = KeyScope::partition(redis.keys().partition(user.slot()));
-    Ok(redis.call(&scripts::WALLET_GIVE_BACK, place, args).await?.words()?.int()? == 1)
+    Ok(redis
+        .call(&scripts::WALLET_REFUND_CANCELLED, place, args)
+        .await?
+        .words()?
+        .code::<WalletRefundCancelledCode>()?
+        == WalletRefundCancelledCode::Refunded)
 }
 
-/// The op id of a payment's attempt: sixteen bytes and the attempt's number.
-fn op(payment: PaymentId, attempt: u32) -> Vec<u8> {
+/// The id of the operation of a payment's attempt: the payment's sixteen bytes and the attempt's
+/// number in decimal.
+fn operation_id(payment: PaymentId, attempt: u32) -> Vec<u8> {
     [payment.as_bytes().as_slice(), attempt.to_string().as_bytes()].concat()
 }
 
 /// `wallet/balance`.
-pub(super) struct BalanceBatch(pub(super) RedisClient);
+pub(super) struct BalanceBatch;
 
-impl BatchOperation for BalanceBatch {
+impl BatchScript for BalanceBatch {
     type Entity = Partition;
     type Request = UserId;
     type Answer = Money;
@@ -229,20 +263,37 @@ impl BatchOperation for BalanceBatch {
         &scripts::WALLET_BALANCE
     }
 
-    async fn call(&self, partition: &Partition, users: &[UserId]) -> Result<Vec<Money>, Error> {
-        let mut args = ScriptArgs::new();
-        args.each(users.iter().map(|user| user.as_bytes()));
-        let mut words =
-            self.0.call(self.script(), KeyScope::partition(*partition), args).await?.words()?;
-        users.iter().map(|_| money(&mut words)).collect()
+    fn scope<'a>(&self, _: &KeyBuilder, entity: &'a Partition) -> KeyScope<'a> {
+        KeyScope::partition(*entity)
+    }
+
+    fn write_args(
+        &self,
+        _: &Partition,
+        requests: &[UserId],
+        args: &mut ScriptArgs,
+    ) -> Result<(), Error> {
+        args.each(requests.iter().map(|user| user.as_bytes()));
+        Ok(())
+    }
+
+    fn read_answers(
+        &self,
+        _: &Partition,
+        requests: &[UserId],
+        mut reply: ReplyReader,
+    ) -> Result<Vec<Money>, Error> {
+        requests.iter().map(|_| money(&mut reply)).collect()
     }
 }
 
-/// `wallet/tidy`. Gives how many records were dropped.
+/// `wallet/purge_expired`. Gives how many records were dropped.
 pub(super) async fn tidy(redis: &RedisClient, partition: Partition) -> Result<u64, Error> {
     let mut args = ScriptArgs::new();
     args.int(500);
-    let dropped =
-        redis.call(&scripts::WALLET_TIDY, KeyScope::partition(partition), args).await?.int()?;
+    let dropped = redis
+        .call(&scripts::WALLET_PURGE_EXPIRED, KeyScope::partition(partition), args)
+        .await?
+        .int()?;
     Ok(u64::try_from(dropped).unwrap_or_default())
 }

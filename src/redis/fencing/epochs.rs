@@ -130,7 +130,7 @@ impl RedisClient {
     ) -> Result<FenceMarks, Error> {
         let key = |name| self.keys().of_partition(partition, name);
         let read = |client: Client| {
-            let (generation, seq) = (key("generation"), key("seq"));
+            let (generation, seq) = (key("epoch"), key("seq"));
             async move {
                 let generation: Option<String> = client.get(generation).await?;
                 let seq: Option<u64> = client.get(seq).await?;
@@ -148,7 +148,7 @@ impl RedisClient {
     /// When Redis does not answer.
     pub async fn fence_text(&self, partition: Partition) -> Result<Option<String>, Error> {
         let read = |client: Client| {
-            let generation = self.keys().of_partition(partition, "generation");
+            let generation = self.keys().of_partition(partition, "epoch");
             async move { client.get(generation).await }
         };
         self.on(partition, LOOK, read).await
@@ -156,7 +156,7 @@ impl RedisClient {
 
     /// Writes a partition's generation, or a [`bar`]. The caller holds the row lock of its checkpoint in MySQL.
     pub async fn write_fence(&self, partition: Partition, fence: &str) -> Result<(), Error> {
-        let key = self.keys().of_partition(partition, "generation");
+        let key = self.keys().of_partition(partition, "epoch");
         let write = |client: Client| {
             let (key, fence) = (key.clone(), fence.to_owned());
             async move { client.set::<(), _, _>(key, fence, None, None, false).await }

@@ -94,7 +94,7 @@ impl PinnedConnection {
         }?;
         failpoint!("{}.after", script.name());
         match ScriptReply::try_from(answer)? {
-            ScriptReply::Int(-1) => Ok(None),
+            ScriptReply::Int(crate::redis::constants::STALE_EPOCH) => Ok(None),
             reply => Ok(Some(reply)),
         }
     }
@@ -104,7 +104,7 @@ impl PinnedConnection {
     /// # Errors
     /// As in [`PinnedConnection::call_fenced`].
     pub async fn clear(&self, partition: Partition, fence: &str) -> Result<Option<u64>, Error> {
-        let own = self.redis.keys().of_partition(partition, "generation");
+        let own = self.redis.keys().of_partition(partition, "epoch");
         let pattern = self.redis.keys().of_partition(partition, "*");
         let (mut cursor, mut dropped) = ("0".to_owned(), 0);
         loop {

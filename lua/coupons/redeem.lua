@@ -1,0 +1,34 @@
+#!lua flags=allow-oom
+-- Marks issues as used by payments that are confirmed. One that was given back since, because the payment was cancelled, stays so.
+--
+-- KEYS: epoch seq outbox c:issues c:uses coupon_ops
+-- ARGV: epoch, coupon, then for each request: user, issue, payment, attempt, discount
+-- Reply: {state…}: 1 used, now or before; 2 given back before; 3 it is not the user's, or another payment has it
+-- Codes: 1 USED 2 GIVEN_BACK 3 NOT_THEIRS
+--
+-- uses: constants guard outbox redemption
+redis.call('HLEN', issues)
+redis.call('HLEN', uses)
+redis.call('HLEN', coupon_ops)
+
+local function settle(user, issue, payment, attempt, discount)
+  local record, issued_at = use_of(issue), issued_at_of(user, issue)
+  if is_ended(issue, payment, attempt) then
+    return GIVEN_BACK
+  end
+  if not issued_at or record and not is_by(record, payment, attempt) then
+    return NOT_THEIRS
+  end
+  if not (record and record.used_at) then
+    save_use(issue, { payment = payment, attempt = attempt, discount = discount, used_at = now })
+    emit('use', { id = issue, coupon = ARGV[2], user = user, issued_at = issued_at, used_at = now, payment = payment, at = now })
+  end
+  return USED
+end
+
+local replies = {}
+for i = 3, #ARGV, 5 do
+  replies[#replies + 1] = settle(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[i + 4]))
+end
+publish()
+return replies

@@ -1,0 +1,34 @@
+#!lua flags=allow-oom
+-- Gives issues back that attempts took or used, once, and leaves a tombstone in any case, so that a late take can't land.
+--
+-- KEYS: epoch seq outbox c:issues c:uses coupon_ops coupon_ops_due
+-- ARGV: epoch, coupon, then for each request: user, issue, payment, attempt
+-- Reply: {state…}: 1 given back by this call; 2 there was nothing to give back
+-- Codes: 1 GIVEN_BACK 2 NOTHING
+--
+-- uses: constants guard outbox redemption
+redis.call('HLEN', issues)
+redis.call('HLEN', uses)
+redis.call('HLEN', coupon_ops)
+redis.call('ZCARD', coupon_ops_due)
+
+local function give_back(user, issue, payment, attempt)
+  local record, issued_at, op = use_of(issue), issued_at_of(user, issue), issue .. payment .. attempt
+  redis.call('HSET', coupon_ops, op, '')
+  redis.call('ZADD', coupon_ops_due, now + OPERATION_KEPT_MS, op)
+  if not (record and is_by(record, payment, attempt)) then
+    return NOTHING
+  end
+  redis.call('HDEL', uses, issue)
+  if record.used_at and issued_at then
+    emit('use', { id = issue, coupon = ARGV[2], user = user, issued_at = issued_at, at = now })
+  end
+  return GIVEN_BACK
+end
+
+local replies = {}
+for i = 3, #ARGV, 4 do
+  replies[#replies + 1] = give_back(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
+end
+publish()
+return replies

@@ -1,0 +1,14 @@
+#!lua
+-- Lays a queue's settings, and notes since when they hold. Under new ones the best pace of the line is that of the last 30 seconds. The caller holds the
+-- row lock of the definitions in MySQL, so the newest settings come last.
+--
+-- KEYS: epoch q:settings q:bucket
+-- ARGV: epoch, version, then field and value in turn
+-- Reply: 1
+--
+-- uses: constants guard admission_rate
+if redis.call('HGET', settings, 'version') ~= ARGV[2] then
+  redis.call('HSET', bucket, 'peak', text((recent())), 'since', text(now))
+end
+redis.call('HSET', settings, 'version', ARGV[2], unpack(ARGV, 3))
+return 1

@@ -1,0 +1,26 @@
+#!lua flags=allow-oom
+-- Frees an issue that a payment took or used which did not come to be, once, and leaves a tombstone, so that a late take can't land.
+--
+-- KEYS: epoch seq outbox c:issues c:uses coupon_ops coupon_ops_due
+-- ARGV: epoch, coupon, issue, payment, the issue's user and moment of issue (both empty where MySQL does not have it as used)
+-- Reply: 1 freed, 2 it is not that payment's
+-- Codes: 1 FREED 2 NOT_THEIRS
+--
+-- uses: constants guard outbox redemption
+redis.call('HLEN', issues)
+redis.call('HLEN', coupon_ops)
+redis.call('ZCARD', coupon_ops_due)
+local issue, payment, user = ARGV[3], ARGV[4], ARGV[5]
+local record = use_of(issue)
+if not record or record.payment ~= payment then
+  return NOT_THEIRS
+end
+local op = issue .. payment .. record.attempt
+redis.call('HDEL', uses, issue)
+redis.call('HSET', coupon_ops, op, '')
+redis.call('ZADD', coupon_ops_due, now + OPERATION_KEPT_MS, op)
+if user ~= '' then
+  emit('use', { id = issue, coupon = ARGV[2], user = user, issued_at = tonumber(ARGV[6]), at = now })
+end
+publish()
+return FREED

@@ -1,9 +1,0 @@
-#!lua
--- Puts fields into a hash that a recovery lays back: the key that follows those of the header.
---
--- KEYS: generation
--- ARGV: generation, field and value in turn (≤ 500 pairs)
--- Reply: how many were new
---
--- uses: guard
-return redis.call('HSET', KEYS[2], unpack(ARGV, 2))

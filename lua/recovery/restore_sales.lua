@@ -1,0 +1,9 @@
+#!lua
+-- Counts a concert's sold seats into the sales of its queue.
+--
+-- KEYS: epoch q:sales
+-- ARGV: epoch, how many of its seats are sold
+-- Reply: how many are sold in the queue
+--
+-- uses: constants guard
+return redis.call('HINCRBY', sales, 'sold', ARGV[2])

@@ -1,0 +1,149 @@
+//! The scripts by which orphans are settled, one function each. They run under the partition's generation like any other.
+
+use super::reconcile_sql::PaidAmounts;
+use crate::ids::{CouponId, EntryId, IssueId, PaymentId, QueueId, UserId};
+use crate::money;
+use crate::redis::codes::{
+    RecoveryFreeRedemptionCode, RecoveryRepeatDebitCode, RecoveryResumeCancelCode,
+    WalletRefundCancelledCode,
+};
+use crate::redis::{Error, KeyScope, RedisClient, ScriptArgs, scripts};
+
+/// What Redis says of a payment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RedisPaymentState {
+    attempt: u32,
+    /// Empty when there is no such payment.
+    word: String,
+}
+
+impl RedisPaymentState {
+    /// Whether what an attempt took is rightly taken: it is under way or was paid. One that was paid and cancelled gives it back under the cancelling's own op,
+    /// and would give it back twice.
+    pub(super) fn stands(&self, attempt: u32) -> bool {
+        self.attempt == attempt && !["", "declined", "voided"].contains(&self.word.as_str())
+    }
+
+    /// Whether nothing of the payment is under way, and nothing was paid by it.
+    pub(super) fn is_over(&self) -> bool {
+        ["", "declined", "voided", "refunded"].contains(&self.word.as_str())
+    }
+}
+
+/// `recovery/payment_state`.
+pub(super) async fn state(
+    redis: &RedisClient,
+    payment: PaymentId,
+) -> Result<RedisPaymentState, Error> {
+    let mut args = ScriptArgs::new();
+    args.bytes(payment.as_bytes());
+    let place = KeyScope::partition(redis.keys().partition(payment.slot()));
+    let mut words = redis.call(&scripts::RECOVERY_PAYMENT_STATE, place, args).await?.words()?;
+    let attempt = u32::try_from(words.int()?).unwrap_or(0);
+    Ok(RedisPaymentState { attempt, word: words.text()? })
+}
+
+/// `wallet/refund`. Whether money was given back.
+pub(super) async fn refund(
+    redis: &RedisClient,
+    user: UserId,
+    payment: PaymentId,
+    attempt: u32,
+) -> Result<bool, Error> {
+    let op = [payment.as_bytes().as_slice(), attempt.to_string().as_bytes()].concat();
+    let mut args = ScriptArgs::new();
+    args.int(money::MAX)
+        .bytes(user.as_bytes())
+        .bytes(&op)
+        .bytes(EntryId::new(user.slot()).as_bytes());
+    let place = KeyScope::partition(redis.keys().partition(user.slot()));
+    let mut words = redis.call(&scripts::WALLET_REFUND, place, args).await?.words()?;
+    Ok(words.word()?.words()?.int()? > 0)
+}
+
+/// `wallet/refund_cancelled`. Whether the money is back; it can't tell whether it was given back now or before.
+pub(super) async fn give_back(redis: &RedisClient, paid: &PaidAmounts) -> Result<bool, Error> {
+    let user = UserId::from(paid.user_id);
+    let op = |word: &str| [paid.id.as_bytes().as_slice(), word.as_bytes()].concat();
+    let mut args = ScriptArgs::new();
+    args.int(money::MAX).bytes(user.as_bytes()).bytes(&op("c"));
+    args.bytes(EntryId::new(user.slot()).as_bytes()).int(paid.amount);
+    args.bytes(&op(&paid.attempt.to_string())).int(paid.created_at.timestamp_millis());
+    let place = KeyScope::partition(redis.keys().partition(user.slot()));
+    Ok(redis
+        .call(&scripts::WALLET_REFUND_CANCELLED, place, args)
+        .await?
+        .words()?
+        .code::<WalletRefundCancelledCode>()?
+        == WalletRefundCancelledCode::Refunded)
+}
+
+/// `recovery/repeat_debit`, under the generation. Whether money was debited.
+pub(super) async fn redebit(
+    redis: &RedisClient,
+    user: UserId,
+    args: ScriptArgs,
+) -> Result<bool, Error> {
+    let place = KeyScope::partition(redis.keys().partition(user.slot()));
+    Ok(redis
+        .call(&scripts::RECOVERY_REPEAT_DEBIT, place, args)
+        .await?
+        .code::<RecoveryRepeatDebitCode>()?
+        == RecoveryRepeatDebitCode::Debited)
+}
+
+/// `recovery/resume_cancel`. Whether the cancelling goes on now.
+pub(super) async fn recancel(
+    redis: &RedisClient,
+    queue: &QueueId,
+    payment: PaymentId,
+) -> Result<bool, Error> {
+    let mut args = ScriptArgs::new();
+    args.bytes(payment.as_bytes());
+    Ok(redis
+        .call(&scripts::RECOVERY_RESUME_CANCEL, KeyScope::queue(redis.keys(), queue), args)
+        .await?
+        .code::<RecoveryResumeCancelCode>()?
+        == RecoveryResumeCancelCode::Resumed)
+}
+
+/// `recovery/scan_reserved_issues`. Goes on from a cursor ("0" begins): issues that a payment has taken and not used, with that payment.
+pub(super) async fn taken(
+    redis: &RedisClient,
+    coupon: &CouponId,
+    cursor: &str,
+) -> Result<(Option<String>, Vec<(IssueId, PaymentId)>), Error> {
+    let mut args = ScriptArgs::new();
+    args.text(cursor);
+    let place = KeyScope::coupon(redis.keys(), coupon);
+    let mut words =
+        redis.call(&scripts::RECOVERY_SCAN_RESERVED_ISSUES, place, args).await?.words()?;
+    let next = Some(words.text()?).filter(|cursor| cursor != "0");
+    let mut taken = Vec::new();
+    while !words.is_empty() {
+        let (issue, payment) = (words.word()?.bytes()?, words.word()?.bytes()?);
+        let pair = IssueId::from_slice(&issue).zip(PaymentId::from_slice(&payment));
+        taken.push(pair.ok_or_else(|| Error::Protocol("wanted two ids".into()))?);
+    }
+    Ok((next, taken))
+}
+
+/// `recovery/free_redemption`. Whether the issue was the payment's until now. `owner`: whose it is and since when, where MySQL has it as used.
+pub(super) async fn free_use(
+    redis: &RedisClient,
+    coupon: &CouponId,
+    issue: IssueId,
+    payment: PaymentId,
+    owner: Option<(UserId, i64)>,
+) -> Result<bool, Error> {
+    let mut args = ScriptArgs::new();
+    args.text(coupon.as_str()).bytes(issue.as_bytes()).bytes(payment.as_bytes());
+    args.bytes(owner.as_ref().map_or(&[], |(user, _)| user.as_bytes()));
+    args.maybe_int(owner.map(|(_, issued_at)| issued_at));
+    let place = KeyScope::coupon(redis.keys(), coupon);
+    Ok(redis
+        .call(&scripts::RECOVERY_FREE_REDEMPTION, place, args)
+        .await?
+        .code::<RecoveryFreeRedemptionCode>()?
+        == RecoveryFreeRedemptionCode::Freed)
+}
