@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- Tells whether any seat of a range of at most 1,000 numbers is held or sold.
+-- Returns whether any seat of a range of at most 1,000 numbers is held or sold.
 --
 -- KEYS: epoch reservations s:seats
 -- ARGV: epoch, first number, last number

@@ -1,10 +1,12 @@
 #!lua
--- Issues a coupon to users: at most the quota, one each. A user who has one is told of it again, whatever the window and the quota say now.
+-- Issues a coupon to users: at most the quota, one for each user. A user who has one gets the
+-- same issue again, whatever the window and the quota are now.
 --
 -- KEYS: epoch seq outbox c:settings c:issues c:uses
--- ARGV: epoch, coupon, the requests in one text: for each the sixteen bytes of the user and the sixteen of the issue
--- Reply: {now, for each request: 1 issued now, 3 sold out, 4 not started, 5 ended, or {2, issue, issued_at, used_at}}
---   2: issued before; used_at is empty unless it is used; −2 the coupon has no settings
+-- ARGV: epoch, coupon, the requests in one string: for each the sixteen bytes of the user and the
+--   sixteen bytes of the new issue
+-- Reply: {now, then for each request a code, or {KNOWN, issue, issued_at, used_at}; used_at is
+--   empty unless the issue is used}, or NOT_PUBLISHED
 -- Codes: 1 ISSUED 2 KNOWN 3 SOLD_OUT 4 NOT_STARTED 5 ENDED
 --
 -- uses: constants guard coupon outbox

@@ -1,10 +1,14 @@
 #!lua
--- Lays a coupon's settings, unless its quota would be below what is issued. The caller holds the row lock of the definitions in MySQL.
--- A quota that is raised while the coupon is sold out opens only after a while, in which every instance forgets that it was sold out.
+-- Publishes the settings of a coupon, unless its quota would be below what is issued. The caller
+-- holds the row lock of the definitions in MySQL. A quota that is raised while the coupon is sold
+-- out takes effect only after a delay, so that every instance can drop its memory of "sold out"
+-- first.
 --
 -- KEYS: epoch c:settings c:issues
--- ARGV: epoch, version, edition, total (empty: unlimited), starts_at, ends_at, discount, min_amount, the while in milliseconds
--- Reply: {state, issued, milliseconds until every instance knows that it is another}: 1 laid; 2 more are issued than the quota, nothing was changed
+-- ARGV: epoch, version, edition, total (empty: unlimited), starts_at, ends_at, discount,
+--   min_amount, the delay in milliseconds
+-- Reply: {code, issued, milliseconds until the raised quota takes effect}; IN_USE: more are
+--   issued than the quota, nothing changed
 -- Codes: 1 PUBLISHED 2 IN_USE
 --
 -- uses: constants guard
@@ -24,6 +28,7 @@ if before[1] then
     held_until = total > count and now + wait or 0
   end
 end
-redis.call('HSET', settings, 'version', ARGV[2], 'edition', ARGV[3], 'total', ARGV[4], 'starts_at', ARGV[5], 'ends_at', ARGV[6],
+redis.call('HSET', settings, 'version', ARGV[2], 'edition', ARGV[3], 'total', ARGV[4],
+  'starts_at', ARGV[5], 'ends_at', ARGV[6],
   'discount', ARGV[7], 'min_amount', ARGV[8], 'held', count, 'held_until', text(held_until))
 return { PUBLISHED, count, wait }

@@ -1,9 +1,10 @@
 #!lua flags=no-writes
--- Tells which issue of a coupon users have.
+-- Returns which issue of a coupon each user has.
 --
 -- KEYS: epoch c:issues c:uses
 -- ARGV: epoch, then for each request: user
--- Reply: {{issue, issued_at, used_at}…}: used_at is empty unless it is used; an empty list where there is none
+-- Reply: {{issue, issued_at, used_at}…}: used_at is empty unless it is used; an empty list for a
+--   user without an issue
 --
 -- uses: constants guard
 local replies = {}

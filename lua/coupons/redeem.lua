@@ -1,9 +1,11 @@
 #!lua flags=allow-oom
--- Marks issues as used by payments that are confirmed. One that was given back since, because the payment was cancelled, stays so.
+-- Marks issues as used by payments that are confirmed. An issue that was returned since, because
+-- its payment was cancelled, stays returned.
 --
 -- KEYS: epoch seq outbox c:issues c:uses coupon_ops
 -- ARGV: epoch, coupon, then for each request: user, issue, payment, attempt, discount
--- Reply: {state…}: 1 used, now or before; 2 given back before; 3 it is not the user's, or another payment has it
+-- Reply: {code…}: USED, now or before; GIVEN_BACK, before; NOT_THEIRS, the issue belongs to
+--   another user or payment
 -- Codes: 1 USED 2 GIVEN_BACK 3 NOT_THEIRS
 --
 -- uses: constants guard outbox redemption
@@ -21,14 +23,16 @@ local function settle(user, issue, payment, attempt, discount)
   end
   if not (record and record.used_at) then
     save_use(issue, { payment = payment, attempt = attempt, discount = discount, used_at = now })
-    emit('use', { id = issue, coupon = ARGV[2], user = user, issued_at = issued_at, used_at = now, payment = payment, at = now })
+    emit('use', { id = issue, coupon = ARGV[2], user = user, issued_at = issued_at,
+      used_at = now, payment = payment, at = now })
   end
   return USED
 end
 
 local replies = {}
 for i = 3, #ARGV, 5 do
-  replies[#replies + 1] = settle(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[i + 4]))
+  replies[#replies + 1] = settle(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3],
+    tonumber(ARGV[i + 4]))
 end
 publish()
 return replies

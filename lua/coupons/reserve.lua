@@ -1,10 +1,12 @@
 #!lua
--- Takes issues for payments' attempts, before money is debited: no other payment can use them meanwhile. The discount is fixed here, once for each attempt.
+-- Reserves issues for attempts of payments before money is debited, so that no other payment can
+-- use them meanwhile. The discount is fixed here, once for each attempt.
 --
 -- KEYS: epoch c:settings c:issues c:uses coupon_ops
 -- ARGV: epoch, then for each request: user, issue, payment, attempt, amount
--- Reply: {{state, discount}…}: 1 taken, now or before; 2 not applicable (not the user's, in use, used, or the amount is too small); 3 a tombstone stands
---   −2 the coupon has no settings
+-- Reply: {{code, discount}…}: RESERVED, now or before; NOT_APPLICABLE, the issue is not the
+--   user's, in use or used, or the amount is too small; TOMBSTONE, the attempt returned it
+--   before; or NOT_PUBLISHED
 -- Codes: 1 RESERVED 2 NOT_APPLICABLE 3 TOMBSTONE
 --
 -- uses: constants guard coupon redemption
@@ -29,6 +31,7 @@ end
 
 local replies = {}
 for i = 2, #ARGV, 5 do
-  replies[#replies + 1] = take(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[i + 4]))
+  replies[#replies + 1] = take(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3],
+    tonumber(ARGV[i + 4]))
 end
 return replies

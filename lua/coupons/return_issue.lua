@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
--- Gives issues back that attempts took or used, once, and leaves a tombstone in any case, so that a late take can't land.
+-- Returns issues that attempts of payments reserved or used, once, and always leaves a tombstone,
+-- so that a late reservation cannot succeed.
 --
 -- KEYS: epoch seq outbox c:issues c:uses coupon_ops coupon_ops_due
 -- ARGV: epoch, coupon, then for each request: user, issue, payment, attempt
--- Reply: {state…}: 1 given back by this call; 2 there was nothing to give back
+-- Reply: {code…}: NOTHING when the attempt had neither reserved nor used it
 -- Codes: 1 GIVEN_BACK 2 NOTHING
 --
 -- uses: constants guard outbox redemption
@@ -13,7 +14,8 @@ redis.call('HLEN', coupon_ops)
 redis.call('ZCARD', coupon_ops_due)
 
 local function give_back(user, issue, payment, attempt)
-  local record, issued_at, op = use_of(issue), issued_at_of(user, issue), issue .. payment .. attempt
+  local record, issued_at, op = use_of(issue), issued_at_of(user, issue),
+    issue .. payment .. attempt
   redis.call('HSET', coupon_ops, op, '')
   redis.call('ZADD', coupon_ops_due, now + OPERATION_KEPT_MS, op)
   if not (record and is_by(record, payment, attempt)) then

@@ -1,9 +1,11 @@
 #!lua
--- Binds a user's idempotency key to one request and to the thing that the request makes, or tells what it was bound to before.
+-- Binds a user's idempotency key to one request and to the object that the request creates, or
+-- returns what the key is bound to.
 --
 -- KEYS: epoch idempotency idempotency_due
--- ARGV: epoch, then for each request: user, key, fingerprint, thing
--- Reply: {{state, thing}…}: 1 bound now; 2 bound before to the same request; 3 bound to another request
+-- ARGV: epoch, then for each request: user, key, fingerprint, object
+-- Reply: {{code, object}…}: KNOWN, bound before to the same request; REUSED, bound to another
+--   request
 -- Codes: 1 BOUND 2 KNOWN 3 REUSED
 --
 -- uses: constants guard idempotency

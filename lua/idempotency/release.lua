@@ -2,8 +2,8 @@
 -- Frees keys whose request was refused: a refusal is not stored, so the key may be used again.
 --
 -- KEYS: epoch idempotency idempotency_due
--- ARGV: epoch, then for each request: user, key, thing
--- Reply: {state…}: 1 freed, 2 not bound to that thing
+-- ARGV: epoch, then for each request: user, key, object
+-- Reply: {code…}: NOT_BOUND, the key is not bound to that object
 -- Codes: 1 RELEASED 2 NOT_BOUND
 --
 -- uses: constants guard idempotency

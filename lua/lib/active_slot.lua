@@ -1,8 +1,9 @@
--- Active slots: `active` holds the moment at which a user's slot lapses, `admitted` their score and the moment without regard to holds
--- ("score base"; base 0 until the promoted user has shown up).
--- Gives: standing(user) → score (text), deadline, base of a running slot, or nil; show_up(user, score, deadline, base) → deadline;
--- vacate(user); active_count().
-local function standing(user)
+-- Active slots: `active` has the time at which a user's slot ends; `admitted` has their score and
+-- the time at which it ends without holds ("score base"; base is 0 until the promoted user has
+-- shown up).
+-- Gives: slot_of(user) → score (text), deadline, base of a running slot, or nil; show_up(user,
+--   score, deadline, base) → deadline; vacate(user); active_count().
+local function slot_of(user)
   local value = redis.call('HGET', admitted, user)
   if not value then
     return nil

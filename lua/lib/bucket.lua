@@ -1,7 +1,9 @@
--- The promotion bucket: at most `per_interval` admissions in any span of `interval` milliseconds, whoever calls and however late.
--- It keeps the admissions of the last interval as "time:count" words. More than 64 words are merged from the oldest end under the
--- later time, which can only delay an admission. Beside them stand the totals and the pace (`lib/pace.lua`).
--- While a line stands up again after a loss (`lib/restore.lua`) nobody is admitted.
+-- The promotion bucket: at most `per_interval` admissions in any span of `interval` milliseconds,
+-- whichever instance calls and however late. It keeps the admissions of the last interval as
+-- "time:count" words. More than 64 words are merged from the oldest end under the later time,
+-- which can only delay an admission. The same hash keeps the totals and the admission rate
+-- (lib/admission_rate.lua). During the restore window after a loss (lib/queue_restore.lua) no
+-- user is admitted.
 -- Gives: allowance() → how many may be admitted now, milliseconds until more may; admit_count(n).
 local function admissions()
   local times, counts, sum = {}, {}, 0

@@ -1,8 +1,13 @@
--- A coupon as laid: `settings` edition (another one each time settings are laid), version, total (empty: unlimited), starts_at, ends_at, discount, min_amount.
--- `issues` user → the sixteen bytes of the issue, then the moment of issue: who has one and how many there are, in one key, so that they can't disagree.
--- For half a second after a sold-out coupon's quota was raised, nothing more than `held` is issued: see src/coupons/winners.rs.
--- Gives: edition, version, total, quota (what may be issued now), starts_at, ends_at, discount, min_amount, count. A coupon that is not laid ends the script with −2.
-local fields = redis.call('HMGET', settings, 'edition', 'total', 'starts_at', 'ends_at', 'discount', 'min_amount', 'held', 'held_until', 'version')
+-- The published settings of a coupon, in `settings`: edition (a new one each time they are
+-- published), version, total (empty: unlimited), starts_at, ends_at, discount, min_amount.
+-- `issues` maps a user to the sixteen bytes of the issue, then the time of issue: ownership and
+-- count are in one key, so they cannot disagree. For half a second after the quota of a sold-out
+-- coupon was raised, no more than `held` are issued: see src/coupons/winners.rs. A coupon that is
+-- not published ends the script with NOT_PUBLISHED.
+-- Gives: edition, version, total, quota (what may be issued now), starts_at, ends_at, discount,
+--   min_amount, count.
+local fields = redis.call('HMGET', settings, 'edition', 'total', 'starts_at', 'ends_at',
+  'discount', 'min_amount', 'held', 'held_until', 'version')
 if not fields[1] then
   return NOT_PUBLISHED
 end

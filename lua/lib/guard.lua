@@ -1,5 +1,6 @@
--- Refuses to run under another epoch than the caller knows, then reads the one clock once.
--- Gives: now (milliseconds), text(n) (a whole number as decimal text; tostring would round above 1e14).
+-- Refuses to run under an epoch other than the one in Redis, then reads the clock once.
+-- Gives: now (milliseconds), text(n) (an integer as decimal text; tostring would round above
+--   1e14).
 if redis.call('GET', epoch) ~= ARGV[1] then
   return STALE_EPOCH
 end

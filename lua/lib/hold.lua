@@ -1,12 +1,17 @@
--- What every hold of seats has in common: who may hold, and what a hold writes. Uses settings, reservation.
--- ARGV 2…9 are queue, concert, schedule, version and seats of the concert as laid, booking opens at, booking closes at (empty: never), hold_ms, max seats a user.
--- Another version of the concert than is laid here ends the script with −2.
--- All requests of a call are read at once and written at once: meet(users) reads what stands of them, place() keeps what it writes, write() writes it. What is
--- the same for all of them is made once: numbers become text slowly, and so do records.
--- Gives: HELD, TAKEN, LIMIT_EXCEEDED, NOT_OPEN, WAITING, EXPIRED; held_until (text); meet(users); refusal(user, score, count) → code or nil;
--- place(id, user, score, own, numbers), where `own` is a MessagePack map of seats, detail, amount and score; write().
+-- What every hold of seats has in common: which user may hold, and what a hold writes. Uses
+-- settings, reservation, and the codes that the script declares. ARGV 2…9 are queue, concert,
+-- schedule, published version and seats of the concert, booking opens at, booking closes at
+-- (empty: never), hold_ms, max seats per user. Another version of the concert ends the script
+-- with NOT_PUBLISHED. All requests of a call are read at once and written at once: read_users()
+-- reads what is known of them, place() collects what is to be written, write() writes it. What is
+-- the same for all of them is computed once, because formatting numbers and packing records is
+-- slow.
+-- Gives: held_until (text); read_users(users); refusal(user, score, count) → code or nil;
+--   place(id, user, score, own, numbers), where `own` is a MessagePack map of seats, detail,
+--   amount and score; write().
 local queue, concert, schedule = ARGV[2], ARGV[3], ARGV[4]
-local opens, closes, hold_ms, max_seats = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local opens, closes, hold_ms, max_seats = tonumber(ARGV[6]), tonumber(ARGV[7]),
+  tonumber(ARGV[8]), tonumber(ARGV[9])
 if redis.call('HGET', concerts, concert) ~= ARGV[5] then
   return NOT_PUBLISHED
 end
@@ -15,19 +20,24 @@ redis.call('ZCARD', holds)
 redis.call('HLEN', reservations)
 local bookable = (not opens or now >= opens) and (not closes or now < closes)
 local held_until = text(now + hold_ms)
--- By user: the score of a running slot, whether it was shown up for, the ids of what is open, and how many seats count towards the limit.
+-- By user: the score of a running slot, whether the user has shown up, the ids of open
+-- reservations, and how many seats count towards the limit.
 local running, came, open, owned = {}, {}, {}, {}
-local function meet(users)
+local function slot_end(user)
+  return tonumber(redis.call('ZSCORE', active, user) or '0')
+end
+local function read_users(users)
   local fields = {}
   for i, user in ipairs(users) do
     fields[i] = concert .. ':' .. user
   end
   local slots = redis.call('HMGET', admitted, unpack(users))
-  local counts, ids = redis.call('HMGET', bought, unpack(fields)), redis.call('HMGET', owners, unpack(users))
+  local counts = redis.call('HMGET', bought, unpack(fields))
+  local ids = redis.call('HMGET', owners, unpack(users))
   for i, user in ipairs(users) do
     local score, base = string.match(slots[i] or '', '^(%d+) (%d+)$')
-    -- A slot outlives its base only while something is held, and ends before it only if nobody showed up.
-    if score and (tonumber(base) > now or tonumber(redis.call('ZSCORE', active, user) or '0') > now) then
+    -- A slot outlasts its base only while a hold runs, and ends before it only after a no-show.
+    if score and (tonumber(base) > now or slot_end(user) > now) then
       running[user], came[user] = score, base ~= '0'
     end
     local count, all = tonumber(counts[i] or '0'), ids[i] or ''
@@ -51,12 +61,27 @@ local function refusal(user, score, count)
     return LIMIT_EXCEEDED
   end
 end
--- A record is joined from maps: up to fifteen fields are a byte that counts them and then the fields, one after the other. Before sixteen bytes stands 0xb0.
-local common = cmsgpack.pack({
-  queue = queue, concert = concert, schedule = schedule, status = 'held', held_until = now + hold_ms, created_at = now,
-})
-common = string.char(0x80 + 12) .. string.sub(common, 2) .. '\162id\176'
-local USER = '\164user\176'
+-- A record is one MessagePack map, joined from what all requests share and what each has of its own.
+-- A map of at most 15 fields is one byte, 0x80 + fields, followed by the fields. A string of at most
+-- 31 bytes is one byte, 0xa0 + length, followed by the bytes. cmsgpack writes the same bytes.
+local function map_head(fields)
+  return string.char(0x80 + fields)
+end
+local function short_string(bytes)
+  return string.char(0xa0 + #bytes) .. bytes
+end
+local function fields_of(packed_map)
+  return string.byte(packed_map) - 0x80, string.sub(packed_map, 2)
+end
+local ID_LENGTH, OWN_FIELDS = 16, 4
+local shared_fields, shared = fields_of(cmsgpack.pack({
+  queue = queue, concert = concert, schedule = schedule, status = 'held',
+  held_until = now + hold_ms, created_at = now,
+}))
+-- The id and the user are the two other fields.
+local before_id = map_head(shared_fields + OWN_FIELDS + 2) .. shared
+  .. short_string('id') .. string.char(0xa0 + ID_LENGTH)
+local before_user = short_string('user') .. string.char(0xa0 + ID_LENGTH)
 local marks, records, opened, lapses, slots, shown, placed = {}, {}, {}, {}, {}, {}, 0
 local shown_base = text(now + active_ms)
 local shown_until = active_ms > hold_ms and shown_base or held_until
@@ -73,7 +98,7 @@ local function place(id, user, score, own, numbers)
   end
   open[user], owned[user] = open[user] .. id, owned[user] + #numbers
   local first, second = placed + 1, placed + 2
-  records[first], records[second] = id, common .. id .. USER .. user .. string.sub(own, 2)
+  records[first], records[second] = id, before_id .. id .. before_user .. user .. string.sub(own, 2)
   opened[first], opened[second] = user, open[user]
   lapses[first], lapses[second] = held_until, id
   slots[first], slots[second] = slot_until, user

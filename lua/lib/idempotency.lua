@@ -1,4 +1,5 @@
--- Idempotency keys of a partition's users: field user .. key → {fingerprint, words…}, kept for 24 hours (`idempotency_due`).
+-- Idempotency keys of the users of a partition: user .. key → {fingerprint, …}, kept for
+-- IDEMPOTENCY_KEPT_MS (`idempotency_due` has the ends).
 -- Gives: recall(user, key) → record or nil; remember(user, key, record); forget(user, key).
 local KEPT_UNTIL = now + IDEMPOTENCY_KEPT_MS
 redis.call('ZCARD', idempotency_due)

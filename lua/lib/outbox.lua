@@ -1,5 +1,6 @@
--- Collects events and appends them as one entry, numbered by the partition's sequence.
--- Gives: emit(kind, body), publish(), entry_n (the number that the entry gets). The two reads fail on keys of a wrong type while nothing is written yet.
+-- Collects events and appends them as one outbox entry, numbered by the sequence of the
+-- partition. The two reads at the top fail on keys of a wrong type while nothing is written yet.
+-- Gives: emit(kind, body), publish(), entry_n (the number that the entry gets).
 local entry_n = tonumber(redis.call('GET', seq) or '0') + 1
 redis.call('XLEN', outbox)
 local events = {}

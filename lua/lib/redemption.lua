@@ -1,6 +1,8 @@
--- What payments do with issues. `uses` issue → {payment, attempt, discount, used_at}: taken by that attempt, and used once `used_at` stands in it.
--- `coupon_ops` holds issue .. payment .. attempt of attempts that gave the issue back: a tombstone, kept for seven days like the wallet's.
--- Gives: use_of(issue) → record or nil, is_by(record, payment, attempt), save_use(issue, record), is_ended(issue, payment, attempt), issued_at_of(user, issue) → ms or nil.
+-- What payments do with issues. `uses` maps an issue to {payment, attempt, discount, used_at}: it
+-- is reserved by that attempt, and used once `used_at` is set. `coupon_ops` has issue .. payment
+-- .. attempt of attempts that returned the issue: a tombstone.
+-- Gives: use_of(issue) → record or nil, is_by(record, payment, attempt), save_use(issue, record),
+--   is_ended(issue, payment, attempt), issued_at_of(user, issue) → milliseconds or nil.
 local function use_of(issue)
   local packed = redis.call('HGET', uses, issue)
   return packed and cmsgpack.unpack(packed) or nil

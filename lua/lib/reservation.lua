@@ -1,9 +1,12 @@
--- Reservations of a partition, each a MessagePack map under its sixteen-byte id:
--- {id, user, queue, concert, schedule, seats, detail, amount, status, held_until, created_at, score, payment, n, at}; `score` is the place in line of the slot it was
--- made under, `payment` what bought it. status: held → released | expired, held → paying → held | expired | confirmed, confirmed → cancelling → cancelled.
--- `n` and `at` are the outbox entry and the moment of its end; by them it is known when MySQL has it and its replay time is over.
--- `owners` holds, for each user, the ids of their reservations that are held or paying, one after the other.
--- Gives: load(id), save(r) → record, live(r) (held and not lapsed, or paying), open_of(user) → records, add_open(user, id), drop_open(user, id), end_reservation(r, status) → record.
+-- Reservations of a partition, each a MessagePack map under its sixteen-byte id: {id, user,
+-- queue, concert, schedule, seats, detail, amount, status, held_until, created_at, score,
+-- payment, n, at}, where `score` is that of the active slot it was made under and `payment` paid
+-- for it. Statuses: held → released | expired, held → paying → held | expired | confirmed,
+-- confirmed → cancelling → cancelled. `n` and `at` are the outbox entry and the time of its end;
+-- they decide when the record may be pruned. `owners` has, for each user, the ids of the
+-- reservations that are held or being paid, concatenated.
+-- Gives: load(id), save(r) → record, live(r) (held and not lapsed, or paying), open_of(user) →
+--   records, add_open(user, id), drop_open(user, id), end_reservation(r, status) → record.
 local function load(id)
   local packed = redis.call('HGET', reservations, id)
   return packed and cmsgpack.unpack(packed) or nil
@@ -56,8 +59,10 @@ local function drop_open(user, id)
 end
 local function reservation_event(r)
   emit('reservation', {
-    id = r.id, user = r.user, queue = r.queue, concert = r.concert, schedule = r.schedule, seats = r.seats, detail = r.detail,
-    amount = r.amount, status = r.status, held_until = r.held_until, created_at = r.created_at, at = now,
+    id = r.id, user = r.user, queue = r.queue, concert = r.concert, schedule = r.schedule,
+      seats = r.seats, detail = r.detail,
+    amount = r.amount, status = r.status, held_until = r.held_until, created_at = r.created_at,
+      at = now,
     score = tonumber(r.score),
   })
 end

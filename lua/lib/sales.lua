@@ -1,4 +1,5 @@
--- What is for sale in a queue: `concerts` concert → "version seats" as laid; `sales` capacity and sold seats over all its concerts.
+-- What a queue sells: `concerts` maps a concert to its published "version seats"; `sales` has the
+-- capacity and the sold seats of all its concerts.
 -- Gives: sold_out() → 1 once every seat is sold, else 0.
 local function sold_out()
   local totals = redis.call('HMGET', sales, 'capacity', 'sold')

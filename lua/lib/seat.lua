@@ -1,7 +1,8 @@
--- Seats of a schedule: `seats` number → the sixteen bytes of its reservation, then the moment at which the hold lapses, or "s" once it is sold.
--- Past that moment the seat is anybody's, unless its reservation is being paid.
+-- Seats of a schedule: `seats` maps a number to the sixteen bytes of its reservation, then the
+-- time at which the hold lapses, or "s" once it is sold. After that time the seat is available,
+-- unless its reservation is being paid.
 -- Codes: 1 HELD_SEAT 2 SOLD_SEAT
--- Gives: seat_state(value) → nil (available), 1 (held) or 2 (sold).
+-- Gives: seat_state(value) → nil (available), HELD_SEAT or SOLD_SEAT.
 local function seat_state(value)
   if not value then
     return nil

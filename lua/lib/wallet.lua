@@ -1,5 +1,7 @@
--- Wallets of a partition: `wallets` user → balance as decimal text; every change leaves an entry in the outbox.
--- `of` says what the entry belongs to, for whoever lays the partition back: {key, fingerprint} of the request, or {payment, attempt} (attempt nil: the way back).
+-- Wallets of a partition: `wallets` maps a user to the balance as decimal text; every change
+-- appends an entry to the outbox. `of` says what the entry belongs to, which a restore needs:
+-- {key, fingerprint} of the request, or {payment, attempt} (attempt nil: the refund of a
+-- cancellation).
 -- Gives: balance_of(user), move(user, entry, kind, amount, balance, of).
 local function balance_of(user)
   return tonumber(redis.call('HGET', wallets, user) or '0')

@@ -1,7 +1,8 @@
--- Records of a payment's effects on wallets: `wallet_ops` payment .. attempt → "d" amount ":" balance while debited, "t" a tombstone once given back or never to be debited;
--- payment .. "c" → "g" once given back for a cancelled reservation.
--- Kept for seven days, longer than any retry of a payment.
--- Gives: attempt_of(op) → {payment, attempt}; op_of(op) → "d", amount, balance after it | "t" | nil; note_op(op, value).
+-- Records of what payments did to wallets: `wallet_ops` maps payment .. attempt to "d" amount ":"
+-- balance while debited, and to "t", a tombstone, once refunded or never to be debited; payment
+-- .. "c" → "g" once refunded for a cancelled reservation. They are kept for OPERATION_KEPT_MS.
+-- Gives: attempt_of(op) → {payment, attempt}; op_of(op) → "d", amount, balance after it | "t" |
+--   nil; note_op(op, value).
 redis.call('ZCARD', wallet_ops_due)
 local function attempt_of(op)
   return { payment = string.sub(op, 1, 16), attempt = tonumber(string.sub(op, 17)) }

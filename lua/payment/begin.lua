@@ -1,12 +1,15 @@
 #!lua
--- Begins to pay for a held reservation: held → paying, the payment is pending under a new attempt, and the moment by which it is due is noted.
--- Two calls with one payment id join one attempt.
+-- Begins to pay for a held reservation: the reservation goes from held to paying, the payment is
+-- pending under a new attempt, and the time at which it is due is recorded. Two calls with one
+-- payment id join one attempt.
 --
 -- KEYS: epoch reservations payments q:holds q:due
--- ARGV: epoch, queue, milliseconds until the payment is due, then for each request: payment, reservation, user,
---   issue and coupon to be used (both empty: none; an issue without a coupon is one that no coupon has), idempotency key, its fingerprint
--- Reply: {now, {state, payment record, reservation record}…}
---   1 begun; 2 pending already, join it; 3 settled or being voided, see the record; 4 the hold has lapsed; 5 not payable; 6 not found, or somebody else's; 7 of another queue
+-- ARGV: epoch, queue, milliseconds until the payment is due, then for each request: payment,
+--   reservation, user, issue and coupon to be used (both empty: none; an issue without a coupon
+--   is one that no coupon has), idempotency key, its fingerprint
+-- Reply: {now, {code, payment record, reservation record}…}: JOINED, already pending; SETTLED,
+--   ended or being voided, see the record; LAPSED, the hold has lapsed; NOT_FOUND, also for a
+--   reservation of another user
 -- Codes: 1 BEGUN 2 JOINED 3 SETTLED 4 LAPSED 5 NOT_PAYABLE 6 NOT_FOUND 7 WRONG_QUEUE
 --
 -- uses: constants guard reservation payment
@@ -25,7 +28,8 @@ local function begin(id, reservation, user, issue, coupon, key, fingerprint)
   if p and p.state == 'pending' then
     return { JOINED, cmsgpack.pack(p), cmsgpack.pack(r) }
   end
-  if p and (p.state == 'confirmed' or p.state == 'refunding' or p.state == 'refunded' or p.state == 'voiding') then
+  if p and (p.state == 'confirmed' or p.state == 'refunding' or p.state == 'refunded'
+    or p.state == 'voiding') then
     return { SETTLED, cmsgpack.pack(p), cmsgpack.pack(r) }
   end
   if r.status == 'expired' or r.status == 'held' and r.held_until <= now then
@@ -35,9 +39,11 @@ local function begin(id, reservation, user, issue, coupon, key, fingerprint)
     return { NOT_PAYABLE, '', '' }
   end
   p = {
-    id = id, reservation = reservation, user = user, queue = r.queue, state = 'pending', attempt = p and p.attempt + 1 or 1,
+    id = id, reservation = reservation, user = user, queue = r.queue, state = 'pending',
+      attempt = p and p.attempt + 1 or 1,
     amount = r.amount, discount = 0, created_at = p and p.created_at or now,
-    issue = issue ~= '' and issue or nil, coupon = coupon ~= '' and coupon or nil, key = key, fingerprint = fingerprint,
+    issue = issue ~= '' and issue or nil, coupon = coupon ~= '' and coupon or nil, key = key,
+      fingerprint = fingerprint,
   }
   r.status = 'paying'
   redis.call('ZREM', holds, reservation)
@@ -47,6 +53,7 @@ end
 
 local replies = {}
 for i = 4, #ARGV, 7 do
-  replies[#replies + 1] = begin(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
+  replies[#replies + 1] = begin(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4],
+    ARGV[i + 5], ARGV[i + 6])
 end
 return { text(now), unpack(replies) }

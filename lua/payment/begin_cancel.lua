@@ -1,15 +1,17 @@
 #!lua
--- Begins to cancel a reservation that was bought: confirmed → cancelling, its payment confirmed → refunding, and the moment by which it is due is noted. From
--- here on it will be cancelled, whatever crashes. What Redis keeps no more is laid back from what the caller read in MySQL; that may be old, so
--- the seats must still bear the reservation's mark.
+-- Begins to cancel a confirmed reservation: confirmed → cancelling, its payment confirmed →
+-- refunding, and the time at which the cancellation is due is recorded. From here on it will be
+-- cancelled, whatever process fails. A record that Redis has pruned is restored from what the
+-- caller read in MySQL; that may be old, so the seats must still carry the reservation's mark.
 --
 -- KEYS: epoch reservations payments q:due s:seats
--- ARGV: epoch, milliseconds until the cancelling is due, reservation, user, closes at, idempotency key, its fingerprint,
---   then, where Redis keeps it no more: queue, concert, schedule, detail, amount, held_until, created_at of the reservation,
---   payment, attempt, amount, discount, balance after it, created_at, coupon and issue (both may be empty) of its payment, count, seat…
--- Reply: {state, payment record, reservation record, now}
---   1 begun, now or before; 2 cancelled before under this key; 3 not bought; 4 too late; 5 not kept here, call again with what MySQL has;
---   6 cancelled before under another key
+-- ARGV: epoch, milliseconds until the cancellation is due, reservation, user, closes at,
+--   idempotency key, its fingerprint, then, when Redis has pruned the records: queue, concert,
+--   schedule, detail, amount, held_until, created_at of the reservation, payment, attempt,
+--   amount, discount, balance after it, created_at, coupon and issue (both may be empty) of its
+--   payment, count, seat…
+-- Reply: {code, payment record, reservation record, now}: BEGUN, now or before; CANCELLED,
+--   before, under this key; NOT_KEPT, call again with the records from MySQL
 -- Codes: 1 BEGUN 2 CANCELLED 3 NOT_BOUGHT 4 TOO_LATE 5 NOT_KEPT 6 UNDER_ANOTHER_KEY
 --
 -- uses: constants guard reservation payment
@@ -22,12 +24,16 @@ local function lay_back()
     numbers[#numbers + 1] = tonumber(ARGV[i])
   end
   local r = {
-    id = id, user = user, queue = ARGV[8], concert = ARGV[9], schedule = ARGV[10], seats = numbers, detail = ARGV[11], amount = tonumber(ARGV[12]),
-    status = 'confirmed', held_until = tonumber(ARGV[13]), created_at = tonumber(ARGV[14]), payment = ARGV[15],
+    id = id, user = user, queue = ARGV[8], concert = ARGV[9], schedule = ARGV[10],
+      seats = numbers, detail = ARGV[11], amount = tonumber(ARGV[12]),
+    status = 'confirmed', held_until = tonumber(ARGV[13]), created_at = tonumber(ARGV[14]),
+      payment = ARGV[15],
   }
   local p = {
-    id = ARGV[15], reservation = id, user = user, queue = ARGV[8], state = 'confirmed', attempt = tonumber(ARGV[16]), amount = tonumber(ARGV[17]),
-    discount = tonumber(ARGV[18]), balance_after = tonumber(ARGV[19]), created_at = tonumber(ARGV[20]),
+    id = ARGV[15], reservation = id, user = user, queue = ARGV[8], state = 'confirmed',
+      attempt = tonumber(ARGV[16]), amount = tonumber(ARGV[17]),
+    discount = tonumber(ARGV[18]), balance_after = tonumber(ARGV[19]),
+      created_at = tonumber(ARGV[20]),
     coupon = ARGV[21] ~= '' and ARGV[21] or nil, issue = ARGV[22] ~= '' and ARGV[22] or nil,
   }
   return r, p

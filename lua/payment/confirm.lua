@@ -1,10 +1,13 @@
 #!lua flags=allow-oom
--- The commit point: pending → confirmed. The seats are sold, and the slot under which they were held is used up.
--- Compares and sets: an attempt that is being voided, or is not the current one, confirms nothing.
+-- The commit point of a payment: pending → confirmed. The seats are sold, and the active slot
+-- under which they were held is used up. An attempt that is being voided or is not the current
+-- one confirms nothing.
 --
--- KEYS: epoch seq outbox reservations payments q:due q:owners q:bought q:active q:admitted q:holds q:sales s:seats
+-- KEYS: epoch seq outbox reservations payments q:due q:owners q:bought q:active q:admitted
+--   q:holds q:sales s:seats
 -- ARGV: epoch, then for each request: payment, attempt, balance after the debit, discount
--- Reply: {{state, payment record, reservation record}…}: 1 confirmed, now or before; 2 not this attempt, see the record; 3 not found
+-- Reply: {{code, payment record, reservation record}…}: CONFIRMED, now or before; REFUSED, not
+--   this attempt, see the record
 -- Codes: 1 CONFIRMED 2 REFUSED 3 NOT_FOUND
 --
 -- uses: constants guard outbox reservation payment
@@ -31,7 +34,7 @@ local function sell(p, r)
   redis.call('HSET', seats, unpack(marks))
   redis.call('HINCRBY', sales, 'sold', #r.seats)
   redis.call('HINCRBY', bought, r.concert .. ':' .. r.user, #r.seats)
-  -- Only the slot that made the hold is used up: a later place of the same user is another matter.
+  -- Only the slot under which the seats were held is used up, not a later one of the same user.
   if string.match(redis.call('HGET', admitted, r.user) or '', '^%d+') == r.score then
     redis.call('ZREM', active, r.user)
     redis.call('HDEL', admitted, r.user)
@@ -51,7 +54,8 @@ for i = 2, #ARGV, 4 do
       p.balance_after, p.discount = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
       reply = { CONFIRMED, sell(p, r) }
     else
-      reply = { same and p.state == 'confirmed' and CONFIRMED or REFUSED, cmsgpack.pack(p), cmsgpack.pack(r) }
+      reply = { same and p.state == 'confirmed' and CONFIRMED or REFUSED, cmsgpack.pack(p),
+        cmsgpack.pack(r) }
     end
   end
   replies[#replies + 1] = reply

@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
--- Ends the cancelling of a reservation once its money is given back: the seats are free and count no more, the payment is refunded.
+-- Ends the cancellation of a reservation once its money is refunded: its seats are free and do
+-- not count any more, its payment is refunded.
 --
 -- KEYS: epoch seq outbox reservations payments q:due q:holds q:owners q:bought q:sales s:seats
 -- ARGV: epoch, payment
--- Reply: {state, payment record, reservation record, now}: 1 cancelled, now or before; 2 not being cancelled; 3 not found
+-- Reply: {code, payment record, reservation record, now}: CANCELLED, now or before
 -- Codes: 1 CANCELLED 2 NOT_CANCELLING 3 NOT_FOUND
 --
 -- uses: constants guard outbox reservation payment
@@ -36,4 +37,5 @@ if p.state == 'refunding' then
   end_reservation(r, 'cancelled')
   publish()
 end
-return { p.state == 'refunded' and CANCELLED or NOT_CANCELLING, cmsgpack.pack(p), cmsgpack.pack(r), text(now) }
+return { p.state == 'refunded' and CANCELLED or NOT_CANCELLING, cmsgpack.pack(p),
+  cmsgpack.pack(r), text(now) }

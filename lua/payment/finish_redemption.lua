@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Takes confirmed payments off the sweep's list, once their coupons are marked as used.
+-- Ends the follow-up of confirmed payments whose coupons are marked as used: the sweep does not
+-- look at them any more.
 --
 -- KEYS: epoch payments q:due
 -- ARGV: epoch, then for each request: payment

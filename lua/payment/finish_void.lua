@@ -1,9 +1,11 @@
 #!lua flags=allow-oom
--- Ends a voided attempt once its debit and its coupon are given back: voiding → declined | voided. The seats are held again if their hold still runs, else free.
+-- Ends a voided attempt once its debit and its coupon are returned: voiding → declined or voided.
+-- The seats are held again if the hold has not lapsed, else they are free.
 --
 -- KEYS: epoch seq outbox reservations payments q:holds q:owners q:due
 -- ARGV: epoch, then for each request: payment, attempt
--- Reply: {{state, payment record}…}: 1 ended, now or before; 2 another attempt or another end, see the record; 3 not found
+-- Reply: {{code, payment record}…}: ENDED, now or before; ANOTHER_ATTEMPT, or another end, see
+--   the record
 -- Codes: 1 ENDED 2 ANOTHER_ATTEMPT 3 NOT_FOUND
 --
 -- uses: constants guard outbox reservation payment
@@ -38,7 +40,8 @@ for i = 2, #ARGV, 2 do
     if same and p.state == 'voiding' then
       end_attempt(p)
     end
-    reply = { same and (p.state == 'declined' or p.state == 'voided') and ENDED or ANOTHER_ATTEMPT, cmsgpack.pack(p) }
+    reply = { same and (p.state == 'declined' or p.state == 'voided') and ENDED
+      or ANOTHER_ATTEMPT, cmsgpack.pack(p) }
   end
   replies[#replies + 1] = reply
 end

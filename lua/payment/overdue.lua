@@ -1,9 +1,11 @@
 #!lua flags=allow-oom
--- Hands out payments that are past their due time and gives the caller a while to drive them to an end before the next one is asked.
--- What is stuck is given such a while again and again, so it stands among the first; the oldest of those tells how long anything has been without an end.
+-- Returns payments that are past their due time and postpones that time by a lease, so that one
+-- caller at a time drives each of them to its end. A payment that does not end is leased
+-- repeatedly, so it stays among the first; the oldest of those shows how long any payment has
+-- been without an end.
 --
 -- KEYS: epoch payments q:due
--- ARGV: epoch, how many at most (≤ 256), the while in milliseconds
+-- ARGV: epoch, how many at most (≤ 256), the lease in milliseconds
 -- Reply: {for how many milliseconds the oldest has been without an end, payment record…}
 --
 -- uses: constants guard payment
@@ -14,7 +16,8 @@ for _, id in ipairs(redis.call('ZRANGE', due, 0, FIRST - 1)) do
   oldest = p and math.min(oldest, p.at) or oldest
 end
 local replies = { text(now - oldest) }
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', text(now), 'LIMIT', 0, tonumber(ARGV[2]))) do
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', text(now), 'LIMIT', 0,
+  tonumber(ARGV[2]))) do
   local p = load_payment(id)
   if p then
     redis.call('ZADD', due, now + tonumber(ARGV[3]), id)

@@ -1,12 +1,12 @@
 #!lua
--- Drops payments that have ended, once MySQL has them and their replay time is over.
+-- Deletes payments that have ended, once MySQL has them and their retention is over.
 --
 -- KEYS: epoch payments
--- ARGV: epoch, cursor, checkpoint, milliseconds
--- Reply: {now, next cursor, how many were dropped}
+-- ARGV: epoch, cursor, checkpoint, milliseconds of retention
+-- Reply: {now, next cursor, how many were deleted}
 --
 -- uses: constants guard prune
 local ENDED = { confirmed = true, declined = true, voided = true, refunded = true }
-return retire(payments, function(p)
+return prune(payments, function(p)
   return ENDED[p.state] and not p.unsettled
 end)

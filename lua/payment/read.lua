@@ -1,9 +1,10 @@
 #!lua flags=no-writes
--- Reads payments with their reservations as they stand now.
+-- Reads payments with their reservations.
 --
 -- KEYS: epoch reservations payments
 -- ARGV: epoch, then for each request: payment
--- Reply: {now, {payment record, reservation record}…}; empty strings where there is none
+-- Reply: {now, {payment record, reservation record}…}; empty strings for a payment that Redis
+--   does not have
 --
 -- uses: constants guard payment
 local replies = {}

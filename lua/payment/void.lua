@@ -1,9 +1,12 @@
 #!lua flags=allow-oom
--- Turns a pending attempt back: pending → voiding. From here on it can't be confirmed, so its debit may be given back.
+-- Begins to void a pending attempt: pending → voiding. From here on it cannot be confirmed, so
+-- its debit may be refunded.
 --
 -- KEYS: epoch payments
--- ARGV: epoch, then for each request: payment, attempt, reason ("insufficient_balance" and "coupon_not_applicable" end as declined, all else as voided)
--- Reply: {{state, payment record}…}: 1 voiding, now or before; 2 not this attempt or past voiding, see the record; 3 not found
+-- ARGV: epoch, then for each request: payment, attempt, reason ("insufficient_balance" and
+--   "coupon_not_applicable" end as declined, all others as voided)
+-- Reply: {{code, payment record}…}: VOIDING, now or before; PAST, not this attempt or past
+--   voiding, see the record
 -- Codes: 1 VOIDING 2 PAST 3 NOT_FOUND
 --
 -- uses: constants guard payment

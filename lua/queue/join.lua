@@ -1,15 +1,14 @@
 #!lua
--- Puts users in line, or lets them in at once while the line is empty and there is room. One place a user, however often they ask.
+-- Adds users to a queue, or admits them at once while the queue is empty and slots are free. A
+-- user has one place, however often they join.
 --
 -- KEYS: epoch seq outbox q:settings q:waiting q:active q:admitted q:bucket
 -- ARGV: epoch, queue, then for each request: user
--- Reply: {now, front, {word…}, {until…}}
---   front: the lowest score in line after the call, or −1
---   word, one for each request: 8 × score + state. One number costs Redis a third of what a list of two costs; scores lie below 2^50.
---   state 1 stands in line now, 2 stood in line already
---   state 3 let in now, 4 was active already: until is the moment at which the slot lapses, one for each of these
---   state 5 the queue is closed, 6 it is full: the score is 0
---   −2 the queue has no settings
+-- Reply: {now, front, {word…}, {until…}}, or NOT_PUBLISHED. front: the lowest waiting score after
+--   the call, or −1. word, one for each request: 8 × score + code; one number costs Redis a third
+--   of a list of two, and scores are below 2^50. JOINED and ADMITTED are new, WAITING and ACTIVE
+--   were there before; CLOSED and FULL have the score 0. until: when the active slot ends, one
+--   for each ADMITTED or ACTIVE
 -- Codes: 1 JOINED 2 WAITING 3 ADMITTED 4 ACTIVE 5 CLOSED 6 FULL
 --
 -- uses: constants guard settings admission_rate bucket active_slot outbox
@@ -19,7 +18,8 @@ local room = mode == 'open' and math.min(allowance(), max_active - inside) or 0
 -- Scores of arrivals are 2^40 and up; the sequence counts from 0.
 local newest = FIRST_ARRIVAL_SCORE - 1 + tonumber(redis.call('HGET', bucket, 'joined') or '0')
 local dealt = newest
-local slots = redis.call('HLEN', admitted) > 0 and redis.call('HMGET', admitted, unpack(ARGV, 3)) or {}
+local slots = redis.call('HLEN', admitted) > 0 and redis.call('HMGET', admitted, unpack(ARGV,
+  3)) or {}
 local places = redis.call('ZMSCORE', waiting, unpack(ARGV, 3))
 local entries, deadlines, fields, first, last = {}, {}, {}, nil, nil
 
@@ -34,7 +34,7 @@ end
 -- Gives state, score, and until.
 local function join(user, slot, score)
   if slot then
-    local own, deadline, base = standing(user)
+    local own, deadline, base = slot_of(user)
     if own then
       return ACTIVE, own, show_up(user, own, deadline, base)
     end

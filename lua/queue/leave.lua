@@ -1,10 +1,11 @@
 #!lua
--- Gives up a place in line or an active slot, at once. While a line stands up again after a loss it is
--- noted, so that the token can't stand up again. Places that were given up are told to the snapshots of all instances through `left`.
+-- Gives up a waiting place or an active slot, at once. During the restore window after a loss it
+-- is recorded, so that the token cannot restore the place. Given-up places are published to the
+-- snapshots of all instances through the stream `left`.
 --
 -- KEYS: epoch q:waiting q:active q:admitted q:left q:bucket q:used
 -- ARGV: epoch, then for each request: user, score
--- Reply: {state…}: 1 left, 2 had neither place nor slot under that score
+-- Reply: {code…}: NOTHING, there was neither a place nor a slot under that score
 -- Codes: 1 LEFT 2 NOTHING
 --
 -- uses: constants guard active_slot queue_restore
@@ -13,7 +14,7 @@ local replies = {}
 for i = 2, #ARGV, 2 do
   local user, score = ARGV[i], ARGV[i + 1]
   local reply = NOTHING
-  if standing(user) == score then
+  if slot_of(user) == score then
     vacate(user)
     reply = LEFT
   elseif redis.call('ZSCORE', waiting, user) == score then

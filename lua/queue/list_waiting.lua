@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- Reads who stands in line, by position.
+-- Reads waiting users by position.
 --
 -- KEYS: epoch q:waiting
 -- ARGV: epoch, first position from 0, how many at most (≤ 500)

@@ -1,13 +1,14 @@
 #!lua
--- Takes back lapsed slots and lets the front of the line in: at most `per_interval` an interval, never above `max_active`, in score order.
--- Any instance may call it at any time; the bucket decides. At most 500 slots are taken back and 500 users let in a call.
+-- Ends lapsed slots and admits users from the front of the queue: at most `per_interval` in an
+-- interval, never above `max_active`, in score order. Any instance may call it at any time: the
+-- bucket decides. A call ends at most 500 slots and admits at most 500 users.
 --
 -- KEYS: epoch seq outbox q:settings q:waiting q:active q:admitted q:bucket q:used
 -- ARGV: epoch, queue
--- Reply: {now, mode, waiting, active, promoted, no_shows, lapsed, admitted, version, wait, newest, from, to}
---   wait: milliseconds until a further call can let anybody in as things stand; 0 at once, −1 not foreseeable
---   newest: the last score dealt to an arrival, 2^40 − 1 before the first; from, to: the lowest and highest score let in, or −1
---   −2 the queue has no settings
+-- Reply: {now, mode, waiting, active, promoted, no_shows, lapsed, admitted, version, wait,
+--   newest, from, to}, or NOT_PUBLISHED. wait: milliseconds until a further call can admit users,
+--   0 for now, −1 when that cannot be foreseen. newest: the last score given to an arrival, 2^40
+--   − 1 before the first. from, to: the lowest and the highest admitted score, or −1
 --
 -- uses: constants guard settings admission_rate bucket active_slot outbox
 local LIMIT = 500
@@ -30,9 +31,9 @@ for _, user in ipairs(lapsed) do
 end
 
 if count > 0 then
-  -- Whoever is let in ends the window in which the line stood up again: what it kept for that is not needed any more.
+  -- The restore window is over once users are admitted again, so its record is not needed any more.
   redis.call('UNLINK', used)
-  -- One walk along the front of the line; ZPOPMIN would search for each of them.
+  -- One range read of the front; ZPOPMIN would search for each user.
   local front = redis.call('ZRANGE', waiting, 0, count - 1, 'WITHSCORES')
   redis.call('ZREMRANGEBYRANK', waiting, 0, count - 1)
   local deadline, slots, scores = text(now + claim_ms), {}, {}
@@ -44,7 +45,8 @@ if count > 0 then
   redis.call('HSET', admitted, unpack(scores))
   admit_count(count)
   from, to = front[2], front[#front]
-  emit('promotion', { queue = ARGV[2], from = tonumber(from), to = tonumber(to), count = count, at = now })
+  emit('promotion', { queue = ARGV[2], from = tonumber(from), to = tonumber(to), count = count,
+    at = now })
   publish()
   line, inside, allowed = line - count, inside + count, allowed - count
 end
@@ -60,5 +62,6 @@ else
 end
 local totals = redis.call('HMGET', bucket, 'admitted', 'joined')
 local newest = text(FIRST_ARRIVAL_SCORE - 1 + tonumber(totals[2] or '0'))
-return { text(now), mode, line, inside, count, no_shows, #lapsed, totals[1] or '0', redis.call('HGET', settings, 'version') or '0', wait, newest,
+return { text(now), mode, line, inside, count, no_shows, #lapsed, totals[1] or '0',
+  redis.call('HGET', settings, 'version') or '0', wait, newest,
   from, to }

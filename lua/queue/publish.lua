@@ -1,6 +1,7 @@
 #!lua
--- Lays a queue's settings, and notes since when they hold. Under new ones the best pace of the line is that of the last 30 seconds. The caller holds the
--- row lock of the definitions in MySQL, so the newest settings come last.
+-- Publishes the settings of a queue and records since when they apply. With new settings the peak
+-- rate of the queue restarts at the rate of the last 30 seconds. The caller holds the row lock of
+-- the definitions in MySQL, so the newest settings come last.
 --
 -- KEYS: epoch q:settings q:bucket
 -- ARGV: epoch, version, then field and value in turn

@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
--- Drops what is left of a partition's old state. The keys to be dropped follow those of the header; the fence stays.
+-- Deletes the old state of a partition. The keys to be deleted follow those of the header; the
+-- fence stays.
 --
 -- KEYS: epoch
 -- ARGV: epoch
--- Reply: how many were dropped
+-- Reply: how many were deleted
 --
 -- uses: constants guard
 local dropped = 0

@@ -1,9 +1,10 @@
 #!lua
--- Bars a partition that is older than MySQL's checkpoint: its epoch gives way to a bar, so that no script runs on it any more.
+-- Fences a partition that is older than the checkpoint in MySQL: its epoch is replaced by a
+-- fence, so that no script runs on it any more.
 --
 -- KEYS: epoch seq
--- ARGV: epoch, checkpoint, bar
--- Reply: 1 barred, 2 it is not older
+-- ARGV: epoch, checkpoint, fence
+-- Reply: a code
 -- Codes: 1 FENCED 2 NOT_OLDER
 --
 -- uses: constants guard

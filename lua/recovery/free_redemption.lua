@@ -1,9 +1,11 @@
 #!lua flags=allow-oom
--- Frees an issue that a payment took or used which did not come to be, once, and leaves a tombstone, so that a late take can't land.
+-- Frees an issue that was reserved or used by a payment that does not exist, once, and leaves a
+-- tombstone, so that a late reservation cannot succeed.
 --
 -- KEYS: epoch seq outbox c:issues c:uses coupon_ops coupon_ops_due
--- ARGV: epoch, coupon, issue, payment, the issue's user and moment of issue (both empty where MySQL does not have it as used)
--- Reply: 1 freed, 2 it is not that payment's
+-- ARGV: epoch, coupon, issue, payment, the user of the issue and when it was issued (both empty
+--   when MySQL does not have it as used)
+-- Reply: a code: NOT_THEIRS, the issue is not that payment's
 -- Codes: 1 FREED 2 NOT_THEIRS
 --
 -- uses: constants guard outbox redemption
@@ -20,7 +22,8 @@ redis.call('HDEL', uses, issue)
 redis.call('HSET', coupon_ops, op, '')
 redis.call('ZADD', coupon_ops_due, now + OPERATION_KEPT_MS, op)
 if user ~= '' then
-  emit('use', { id = issue, coupon = ARGV[2], user = user, issued_at = tonumber(ARGV[6]), at = now })
+  emit('use', { id = issue, coupon = ARGV[2], user = user, issued_at = tonumber(ARGV[6]),
+    at = now })
 end
 publish()
 return FREED

@@ -1,9 +1,9 @@
 #!lua flags=no-writes
--- Tells where a payment stands.
+-- Returns the state of a payment.
 --
 -- KEYS: epoch payments
 -- ARGV: epoch, payment
--- Reply: {attempt, state}: 0 and an empty text where there is none
+-- Reply: {attempt, state}: 0 and an empty string for a payment that Redis does not have
 --
 -- uses: constants guard payment
 local p = load_payment(ARGV[2])

@@ -1,10 +1,12 @@
 #!lua
--- Debits again what a payment that stands had taken, where the debit was lost with its partition; once, by its op. What filled the wallet and was lost as well is
--- laid as a charge: up to the balance that there was before the debit, or, where that is not known, as much as the debit takes if the balance does not suffice.
+-- Repeats the debit of a confirmed payment that was lost with its partition, once for each
+-- operation id. Money that filled the wallet and was lost too is restored as a charge: up to the
+-- balance before the debit, or, when that is not known, as much as the debit needs.
 --
 -- KEYS: epoch seq outbox wallets wallet_ops wallet_ops_due tallies
--- ARGV: epoch, user, op (payment and attempt), amount, the balance before it (empty: not known), entry of the debit, entry of the charge
--- Reply: 1 debited, 2 it was there
+-- ARGV: epoch, user, operation (payment and attempt), amount, the balance before it (empty: not
+--   known), entry of the debit, entry of the charge
+-- Reply: a code: KNOWN, the debit was there
 -- Codes: 1 DEBITED 2 KNOWN
 --
 -- uses: constants guard outbox wallet wallet_operations paid_totals
@@ -21,7 +23,7 @@ if missing > 0 then
 end
 balance = balance - amount
 move(user, ARGV[6], 'payment', amount, balance, attempt_of(op))
-tally(user, amount, 1)
+add_totals(user, amount, 1)
 note_op(op, 'd' .. text(amount) .. ':' .. text(balance))
 publish()
 return DEBITED

@@ -1,8 +1,9 @@
 #!lua
--- Puts another fence in place of the one that the caller knows: a recovery's bar for a bar, or at its end the new epoch.
+-- Replaces the fence that the caller knows: by the fence of a recovery, or at the end of the
+-- recovery by the new epoch.
 --
 -- KEYS: epoch
--- ARGV: epoch, the other fence
+-- ARGV: epoch, the new fence or epoch
 -- Reply: 1
 --
 -- uses: constants guard

@@ -1,5 +1,5 @@
 #!lua
--- Puts fields into a hash that a recovery lays back: the key that follows those of the header.
+-- Writes fields into a hash: the key that follows those of the header.
 --
 -- KEYS: epoch
 -- ARGV: epoch, field and value in turn (≤ 500 pairs)

@@ -1,15 +1,17 @@
 #!lua
--- Lays back idempotency keys with their first answers. Those that have been kept long enough are left out.
+-- Restores idempotency keys with their first answers. Keys whose retention is over are left out.
 --
 -- KEYS: epoch idempotency idempotency_due
--- ARGV: epoch, then for each key: user, key, fingerprint, thing, amount, balance (both empty for a thing that has an answer of its own), the moment
--- Reply: how many were laid
+-- ARGV: epoch, then for each key: user, key, fingerprint, object, amount, balance (both empty for
+--   an object that has an answer of its own), when it was bound
+-- Reply: how many were restored
 --
 -- uses: constants guard idempotency
 local laid = 0
 for i = 2, #ARGV, 7 do
   local at = tonumber(ARGV[i + 6])
-  local record = { fingerprint = ARGV[i + 2], thing = ARGV[i + 3], kept_until = at + IDEMPOTENCY_KEPT_MS }
+  local record = { fingerprint = ARGV[i + 2], thing = ARGV[i + 3],
+    kept_until = at + IDEMPOTENCY_KEPT_MS }
   if ARGV[i + 4] ~= '' then
     record.amount, record.balance, record.at = tonumber(ARGV[i + 4]), tonumber(ARGV[i + 5]), at
   end

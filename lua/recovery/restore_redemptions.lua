@@ -1,5 +1,5 @@
 #!lua
--- Lays back which issues of a coupon are used, and by which payment.
+-- Restores which issues of a coupon are used, and by which payment.
 --
 -- KEYS: epoch c:uses
 -- ARGV: epoch, then for each: issue, payment, attempt, discount, used_at
@@ -7,7 +7,8 @@
 --
 -- uses: constants guard
 for i = 2, #ARGV, 5 do
-  local use = { payment = ARGV[i + 1], attempt = ARGV[i + 2], discount = tonumber(ARGV[i + 3]), used_at = tonumber(ARGV[i + 4]) }
+  local use = { payment = ARGV[i + 1], attempt = ARGV[i + 2], discount = tonumber(ARGV[i + 3]),
+    used_at = tonumber(ARGV[i + 4]) }
   redis.call('HSET', uses, ARGV[i], cmsgpack.pack(use))
 end
 return 1

@@ -1,5 +1,5 @@
 #!lua
--- Counts a concert's sold seats into the sales of its queue.
+-- Adds the sold seats of a concert to the sales of its queue.
 --
 -- KEYS: epoch q:sales
 -- ARGV: epoch, how many of its seats are sold

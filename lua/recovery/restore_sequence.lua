@@ -1,5 +1,5 @@
 #!lua
--- Sets the partition's sequence to the checkpoint, so that the next outbox entry is the one after it.
+-- Sets the sequence of a partition to the checkpoint, so that the next outbox entry follows it.
 --
 -- KEYS: epoch seq
 -- ARGV: epoch, checkpoint

@@ -1,8 +1,9 @@
 #!lua
--- Lays back the records of what payments did to wallets, in any order: a tombstone stands above a debit.
+-- Restores the records of what payments did to wallets, in any order: a tombstone replaces a
+-- debit.
 --
 -- KEYS: epoch wallet_ops wallet_ops_due
--- ARGV: epoch, then for each op: op (payment and attempt), value, the moment
+-- ARGV: epoch, then for each operation: id (payment and attempt), value, when it happened
 -- Reply: 1
 --
 -- uses: constants guard wallet_operations

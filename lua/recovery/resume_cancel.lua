@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
--- Goes on with a cancelling that was lost after its money was given back: confirmed → refunding, confirmed → cancelling, and due at once, so that the sweep ends it.
+-- Resumes a cancellation that was lost after its money was refunded: payment confirmed →
+-- refunding, reservation confirmed → cancelling, due at once, so that the sweep ends it.
 --
 -- KEYS: epoch reservations payments q:due
 -- ARGV: epoch, payment
--- Reply: 1 it goes on, 2 it is not confirmed here
+-- Reply: a code: NOT_CONFIRMED, it is not confirmed here
 -- Codes: 1 RESUMED 2 NOT_CONFIRMED
 --
 -- uses: constants guard reservation payment

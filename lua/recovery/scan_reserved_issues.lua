@@ -1,9 +1,10 @@
 #!lua flags=no-writes
--- Goes through what payments do with a coupon's issues, a part in each call, and tells those that are taken and not used.
+-- Reads the next part of the redemptions of a coupon and returns the issues that are reserved and
+-- not used.
 --
 -- KEYS: epoch c:uses
 -- ARGV: epoch, the cursor of the call before ("0" begins)
--- Reply: {next cursor ("0": all was seen), issue, payment, …}
+-- Reply: {next cursor ("0": end), issue, payment, …}
 --
 -- uses: constants guard
 local part = redis.call('HSCAN', uses, ARGV[2], 'COUNT', 500)

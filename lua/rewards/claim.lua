@@ -1,18 +1,21 @@
 #!lua
--- Claims a reward for users: once each, inside its window, if all conditions hold for the user's facts. A reward of points is in the wallet when this returns.
--- Every attempt leaves a line of history, refused ones too.
+-- Claims a reward for users: once each, inside its window, if all conditions hold for the user's
+-- facts. Points are in the wallet when this returns. Every attempt is recorded in the history,
+-- also a refused one.
 --
 -- KEYS: epoch seq outbox rewards claims facts tallies wallets
--- ARGV: epoch, reward, version of it, active (1 or 0), starts at, ends at, points, largest balance,
---   number of conditions, then for each: fact, operator, value; then for each request: user, claim, entry
--- Reply: {now, {state, index…}…}
---   1 claimed now; 2 claimed before; 3 inactive; 4 not started; 5 ended; 6 the conditions at these indexes (from 1) do not hold; 7 above the largest balance
---   −2 another version of the reward is laid here
+-- ARGV: epoch, reward, its version, active (1 or 0), starts at, ends at, points, largest balance,
+--   number of conditions, then for each: fact, operator, value; then for each request: user,
+--   claim, entry
+-- Reply: {now, {code, index…}…}: UNMET with the indexes, from 1, of the conditions that do not
+--   hold; or NOT_PUBLISHED for another version of the reward
 -- Codes: 1 CLAIMED 2 ALREADY 3 INACTIVE 4 NOT_STARTED 5 ENDED 6 UNMET 7 ABOVE_LIMIT
 --
 -- uses: constants guard outbox wallet paid_totals
-local REASONS = { false, 'already_claimed', 'inactive', 'not_started', 'ended', 'condition_not_met', 'balance_limit_exceeded' }
-local reward, active, starts_at, ends_at = ARGV[2], ARGV[4] == '1', tonumber(ARGV[5]), tonumber(ARGV[6])
+local REASONS = { false, 'already_claimed', 'inactive', 'not_started', 'ended',
+  'condition_not_met', 'balance_limit_exceeded' }
+local reward, active, starts_at, ends_at = ARGV[2], ARGV[4] == '1', tonumber(ARGV[5]),
+  tonumber(ARGV[6])
 local points, largest = tonumber(ARGV[7]), tonumber(ARGV[8])
 if redis.call('HGET', rewards, reward) ~= ARGV[3] then
   return NOT_PUBLISHED
@@ -24,7 +27,8 @@ redis.call('HLEN', wallets)
 
 local conditions, first = {}, 10
 for _ = 1, tonumber(ARGV[9]) do
-  conditions[#conditions + 1] = { fact = ARGV[first], op = ARGV[first + 1], value = tonumber(ARGV[first + 2]) }
+  conditions[#conditions + 1] = { fact = ARGV[first], op = ARGV[first + 1],
+    value = tonumber(ARGV[first + 2]) }
   first = first + 3
 end
 
@@ -35,10 +39,10 @@ local compare = {
   ['!='] = function(a, b) return a ~= b end,
 }
 
--- Facts that operators set were checked to be integers on their way in; the two that Usher keeps can't be among them.
+-- Facts set by operators were checked to be integers; their names cannot be the two that Usher keeps.
 local function facts_of(user)
   local known = cjson.decode(redis.call('HGET', facts, user) or '{}')
-  known.paid_total, known.reservations_confirmed = tally_of(user)
+  known.paid_total, known.reservations_confirmed = totals_of(user)
   return known
 end
 
@@ -80,7 +84,8 @@ local replies, attempts = {}, {}
 for i = first, #ARGV, 3 do
   local reply = claim(ARGV[i], ARGV[i + 1], ARGV[i + 2])
   local reason = REASONS[reply[1]] or nil
-  attempts[#attempts + 1] = { id = ARGV[i + 1], reward = reward, user = ARGV[i], status = reason and 'failed' or 'success', reason = reason, at = now }
+  attempts[#attempts + 1] = { id = ARGV[i + 1], reward = reward, user = ARGV[i], status = reason
+    and 'failed' or 'success', reason = reason, at = now }
   replies[#replies + 1] = reply
 end
 for _, attempt in ipairs(attempts) do

@@ -1,5 +1,6 @@
 #!lua
--- Tells the partition which version of a reward may be claimed. The caller holds the row lock of the definitions in MySQL.
+-- Publishes which version of a reward may be claimed. The caller holds the row lock of the
+-- definitions in MySQL.
 --
 -- KEYS: epoch rewards
 -- ARGV: epoch, reward, version

@@ -1,5 +1,5 @@
 #!lua
--- Sets what is known of users, in place of all that was known before.
+-- Replaces all facts of users.
 --
 -- KEYS: epoch seq outbox facts
 -- ARGV: epoch, then for each request: user, facts (JSON text, {fact: integer})

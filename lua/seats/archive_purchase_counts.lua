@@ -1,9 +1,10 @@
 #!lua
--- Goes through what the users of a queue have bought, a part in each call, and drops the counts of an archived concert.
+-- Reads the next part of what users of a queue have bought and deletes the counts of an archived
+-- concert.
 --
 -- KEYS: epoch q:bought
 -- ARGV: epoch, the cursor of the call before ("0" begins), concert
--- Reply: {now, next cursor ("0": all was seen), how many were dropped}
+-- Reply: {now, next cursor ("0": end), how many were deleted}
 --
 -- uses: constants guard
 local part, gone, prefix = redis.call('HSCAN', bought, ARGV[2], 'COUNT', 500), {}, ARGV[3] .. ':'

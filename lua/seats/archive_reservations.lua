@@ -1,10 +1,10 @@
 #!lua
--- Goes through the reservations of a partition, a part in each call, and drops those of an archived concert, with what bought them.
--- MySQL has them all.
+-- Reads the next part of the reservations of a partition and deletes those of an archived
+-- concert, with their payments. MySQL has them all.
 --
 -- KEYS: epoch reservations payments
 -- ARGV: epoch, the cursor of the call before ("0" begins), concert
--- Reply: {now, next cursor ("0": all was seen), how many were dropped}
+-- Reply: {now, next cursor ("0": end), how many were deleted}
 --
 -- uses: constants guard
 redis.call('HLEN', payments)

@@ -1,9 +1,10 @@
 #!lua
--- Drops the seats of an archived concert's schedule; its sold seats count no more in its queue.
+-- Deletes the seats of a schedule of an archived concert; its sold seats do not count in its
+-- queue any more.
 --
 -- KEYS: epoch q:sales s:seats
--- ARGV: epoch, how many seats of it are sold
--- Reply: 1 dropped, 0 they were gone
+-- ARGV: epoch, how many of its seats are sold
+-- Reply: 1 deleted, 0 they did not exist
 --
 -- uses: constants guard
 redis.call('HLEN', sales)

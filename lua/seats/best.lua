@@ -1,32 +1,36 @@
 #!lua
--- Holds the best adjacent seats of one schedule: consecutive numbers in the earliest section that has them; of those the ones that leave no single seat
--- alone, where such are there; of those the lowest. In a free run the lowest are taken, so only a run of exactly one seat more leaves one alone.
+-- Holds the best adjacent seats of a schedule: consecutive numbers in the earliest section that
+-- has them; among those, seats that leave no single seat alone; among those, the lowest numbers.
+-- In a free run the lowest numbers are taken, so only a run of exactly one seat more leaves one
+-- alone. A call reads at most MAX_READ_SEATS numbers (and what the last request needs to end its
+-- run), whatever the size of the schedule. A request that needs more is answered CONTINUE with a
+-- cursor. Requests of one call share what was read and how far was searched.
 --
--- A call looks at no more than LOOKED_AT numbers (and what the last request needs to end its run), whatever the schedule's size. A request
--- that is not done by then is told where to go on in another call. Requests of one call share what was read and how far was searched.
---
--- KEYS: epoch reservations q:settings q:active q:admitted q:waiting q:concerts q:holds q:owners q:bought s:seats
--- ARGV: epoch, queue, concert, schedule, version and seats of the concert as laid, booking opens at, booking closes at (empty: never), hold_ms, max seats a user,
---   how many sections, for each of them: first number, last number, price, what follows a number in the JSON text of a seat;
---   then for each request: reservation, user, score, quantity, and where to go on: section (from 1), number, the second best of that section or 0
--- Reply: {now, {state, …}…}
---   1 held: held_until, section, first number; 3 above the limit of a user; 4 booking is not open; 5 waiting; 6 the slot is gone; 7 not enough seats;
---   8 go on at: section, number, second best
---   −2 the queue has no settings, or another version of the concert is laid here
+-- KEYS: epoch reservations q:settings q:active q:admitted q:waiting q:concerts q:holds q:owners
+--   q:bought s:seats
+-- ARGV: epoch, queue, concert, schedule, published version and seats of the concert, booking
+--   opens at, booking closes at (empty: never), hold_ms, max seats per user, how many sections,
+--   for each: first number, last number, price, what follows a number in the JSON text of a seat;
+--   then for each request: reservation, user, score, quantity, and the cursor: section (from 1),
+--   number, the second best start of that section or 0
+-- Reply: {now, {code, …}…}: HELD: held_until, section, first number; CONTINUE: section, number,
+--   second best; EXPIRED: the token has no active slot; or NOT_PUBLISHED, also for another
+--   version of the concert
 -- Codes: 1 HELD 3 LIMIT_EXCEEDED 4 NOT_OPEN 5 WAITING 6 EXPIRED 7 NOT_ENOUGH 8 CONTINUE
 --
 -- uses: constants guard settings reservation seat hold
-local LOOKED_AT, CHUNK = 2048, 256
+local MAX_READ_SEATS, READ_CHUNK = 2048, 256
 
 local sections, at = {}, 11
 for i = 1, tonumber(ARGV[10]) do
-  sections[i] = { from = tonumber(ARGV[at]), to = tonumber(ARGV[at + 1]), price = tonumber(ARGV[at + 2]), tail = ARGV[at + 3] }
+  sections[i] = { from = tonumber(ARGV[at]), to = tonumber(ARGV[at + 1]),
+    price = tonumber(ARGV[at + 2]), tail = ARGV[at + 3] }
   at = at + 4
 end
 
--- What is known of a seat is never read again: this call may have held it, and that is written only at its end.
-local free, looked = {}, 0
-local function look(first, last)
+-- A seat is read once for each call: this call may have held it already, which is written at the end.
+local free, read_count = {}, 0
+local function read_seats(first, last)
   local numbers = {}
   for number = first, last do
     if free[number] == nil then
@@ -38,10 +42,10 @@ local function look(first, last)
       free[numbers[i]] = not seat_state(value)
     end
   end
-  looked = looked + #numbers
+  read_count = read_count + #numbers
 end
 local function all_free(first, count)
-  look(first, first + count - 1)
+  read_seats(first, first + count - 1)
   for number = first, first + count - 1 do
     if not free[number] then
       return false
@@ -50,7 +54,7 @@ local function all_free(first, count)
   return true
 end
 
--- How far the requests of this call for so many seats have searched: below it is nothing for another one.
+-- By quantity: how far the requests of this call have searched. Nothing below suits another one.
 local searched = {}
 local function choose(count, index, number, second)
   local before = searched[count]
@@ -62,10 +66,10 @@ local function choose(count, index, number, second)
     number = math.max(number, section.from)
     while number <= section.to + 1 do
       if number <= section.to and free[number] == nil then
-        if looked >= LOOKED_AT then
+        if read_count >= MAX_READ_SEATS then
           return nil, index, number - run, second
         end
-        look(number, math.min(section.to, number + CHUNK - 1))
+        read_seats(number, math.min(section.to, number + READ_CHUNK - 1))
       end
       local open = number <= section.to and free[number]
       if not open and run == count or run == count + 2 then
@@ -84,7 +88,7 @@ local function choose(count, index, number, second)
     if second > 0 and all_free(second, count) then
       return second, index, second, 0
     elseif second > 0 then
-      -- Taken since an earlier call found it: there may be another behind it.
+      -- It was taken since an earlier call found it. There may be another one behind it.
       number, second = second, 0
     else
       index, number = index + 1, 0
@@ -115,7 +119,8 @@ local function best(id, user, score, count, index, number, second)
   end
   detail = '[' .. table.concat(detail, ',') .. ']'
   local amount = section.price * count
-  place(id, user, score, cmsgpack.pack({ seats = numbers, detail = detail, amount = amount, score = score }), numbers)
+  place(id, user, score, cmsgpack.pack({ seats = numbers, detail = detail, amount = amount,
+    score = score }), numbers)
   return { HELD, held_until, index, first }
 end
 
@@ -123,10 +128,11 @@ local replies, users = {}, {}
 for i = at, #ARGV, 7 do
   users[#users + 1] = ARGV[i + 1]
 end
-meet(users)
+read_users(users)
 for i = at, #ARGV, 7 do
   replies[#replies + 1] =
-    best(ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]), tonumber(ARGV[i + 5]), tonumber(ARGV[i + 6]))
+    best(ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]),
+      tonumber(ARGV[i + 5]), tonumber(ARGV[i + 6]))
 end
 write()
 return { text(now), unpack(replies) }

@@ -1,9 +1,10 @@
 #!lua flags=no-writes
--- Goes through the reservations of a partition, a part in each call, and counts those of a concert that have not come to an end.
+-- Reads the next part of the reservations of a partition and counts those of a concert that have
+-- not ended.
 --
 -- KEYS: epoch reservations
 -- ARGV: epoch, the cursor of the call before ("0" begins), concert
--- Reply: {now, next cursor ("0": all was seen), how many are held, being paid or being cancelled}
+-- Reply: {now, next cursor ("0": end), how many are held, being paid or being cancelled}
 --
 -- uses: constants guard
 local RUNNING = { held = true, paying = true, cancelling = true }

@@ -1,9 +1,10 @@
 #!lua
--- Writes down which holds have lapsed. They lapsed by themselves when their moment came; this only tidies and tells the outbox.
+-- Records which holds have lapsed. A hold lapses at its deadline without this call; this only
+-- records it in the outbox.
 --
 -- KEYS: epoch seq outbox reservations q:holds q:owners q:sales
 -- ARGV: epoch, how many at most (≤ 256)
--- Reply: {how many were written down, seats for sale, seats sold, reservations that are open}
+-- Reply: {how many were recorded, seats for sale, seats sold, reservations that are open}
 --
 -- uses: constants guard outbox reservation
 redis.call('HLEN', reservations)

@@ -1,14 +1,16 @@
 #!lua
--- Holds seats of one schedule for users who are active: all seats of a request or none.
+-- Holds seats of one schedule for active users: all seats of a request or none.
 --
--- KEYS: epoch reservations q:settings q:active q:admitted q:waiting q:concerts q:holds q:owners q:bought s:seats
--- ARGV: epoch, queue, concert, schedule, version and seats of the concert as laid, booking opens at, booking closes at (empty: never), hold_ms, max seats a user,
---   then for each request: reservation, user, score, MessagePack map of {seats, detail, amount, score}, count, seat…
--- Reply: {now, {state, …}…}
---   1 held: held_until; 2 taken: seats…; 3 above the limit of a user; 4 booking is not open; 5 waiting; 6 the slot is gone
---   −2 the queue has no settings, or another version of the concert is laid here
---
+-- KEYS: epoch reservations q:settings q:active q:admitted q:waiting q:concerts q:holds q:owners
+--   q:bought s:seats
+-- ARGV: epoch, queue, concert, schedule, published version and seats of the concert, booking
+--   opens at, booking closes at (empty: never), hold_ms, max seats per user, then for each
+--   request: reservation, user, score, MessagePack map of {seats, detail, amount, score}, count,
+--   seat…
+-- Reply: {now, {code, …}…}: HELD: held_until; TAKEN: seats…; EXPIRED: the token has no active
+--   slot; or NOT_PUBLISHED, also for another version of the concert
 -- Codes: 1 HELD 2 TAKEN 3 LIMIT_EXCEEDED 4 NOT_OPEN 5 WAITING 6 EXPIRED
+--
 -- uses: constants guard settings reservation seat hold
 local starts, users, wanted, at = {}, {}, {}, 10
 while at <= #ARGV do
@@ -19,7 +21,7 @@ while at <= #ARGV do
   starts[#starts + 1], users[#users + 1] = at, ARGV[at + 1]
   at = at + 5 + count
 end
-meet(users)
+read_users(users)
 local values = {}
 for from = 1, #wanted, 500 do
   local to = math.min(from + 499, #wanted)

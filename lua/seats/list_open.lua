@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- Reads the reservations of users that have not come to an end, or whose lapse is not written down yet.
+-- Reads the reservations of users that have not ended, or whose lapse is not recorded yet.
 --
 -- KEYS: epoch reservations q:owners
 -- ARGV: epoch, then for each request: user

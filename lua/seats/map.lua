@@ -1,9 +1,9 @@
 #!lua flags=no-writes
--- Tells which seats of a schedule are not available, for a range of at most 1,000 numbers.
+-- Returns which seats of a schedule are not available, for a range of at most 1,000 numbers.
 --
 -- KEYS: epoch reservations s:seats
 -- ARGV: epoch, first number, last number
--- Reply: {number, state, …}: 1 held, 2 sold; seats left out are available
+-- Reply: {number, seat code, …}; seats that are left out are available
 --
 -- uses: constants guard seat
 local numbers, reply = {}, {}

@@ -1,9 +1,10 @@
 #!lua
--- Goes through the seats of a schedule, a part in each call, and drops the marks of holds that have lapsed: they meant nothing any more.
+-- Reads the next part of the seats of a schedule and deletes the marks of lapsed holds, which
+-- have no effect any more.
 --
 -- KEYS: epoch reservations s:seats
 -- ARGV: epoch, the cursor of the call before ("0" begins)
--- Reply: {now, next cursor ("0": all was seen), how many were dropped}
+-- Reply: {now, next cursor ("0": end), how many were deleted}
 --
 -- uses: constants guard seat
 local part = redis.call('HSCAN', seats, ARGV[2], 'COUNT', 200)

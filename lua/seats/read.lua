@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- Reads reservations as they stand now.
+-- Reads reservations.
 --
 -- KEYS: epoch reservations
 -- ARGV: epoch, then for each request: reservation

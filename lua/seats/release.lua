@@ -1,9 +1,11 @@
 #!lua
--- Releases holds of one schedule: their seats are free at once, and a slot that only the hold kept open ends with it.
+-- Releases holds of one schedule: their seats are free at once, and an active slot that only the
+-- hold kept open ends.
 --
 -- KEYS: epoch seq outbox reservations q:active q:admitted q:holds q:owners s:seats
 -- ARGV: epoch, then for each request: reservation, user
--- Reply: {state…}: 1 released, or it had ended before; 2 not releasable (paying or bought); 3 not found, or somebody else's
+-- Reply: {code…}: RELEASED, or it had ended before; NOT_RELEASABLE, it is being paid or is paid;
+--   NOT_FOUND, also for a reservation of another user
 -- Codes: 1 RELEASED 2 NOT_RELEASABLE 3 NOT_FOUND
 --
 -- uses: constants guard outbox reservation
@@ -23,7 +25,8 @@ local function free_seats(r)
 end
 
 local function settle_slot(user)
-  local deadline = tonumber(string.match(redis.call('HGET', admitted, user) or '', '(%d+)$') or '0')
+  local deadline = tonumber(string.match(redis.call('HGET', admitted, user) or '', '(%d+)$')
+    or '0')
   if deadline > 0 then
     for _, r in ipairs(open_of(user)) do
       deadline = math.max(deadline, r.held_until)
@@ -38,7 +41,8 @@ for i = 2, #ARGV, 2 do
   local reply = NOT_FOUND
   if r and r.user == ARGV[i + 1] then
     reply = RELEASED
-    if r.status == 'paying' or r.status == 'confirmed' or r.status == 'cancelling' or r.status == 'cancelled' then
+    if r.status == 'paying' or r.status == 'confirmed' or r.status == 'cancelling'
+      or r.status == 'cancelled' then
       reply = NOT_RELEASABLE
     elseif live(r) then
       free_seats(r)

@@ -1,9 +1,10 @@
 #!lua
--- Puts money into wallets, once per idempotency key.
+-- Adds money to wallets, once for each idempotency key.
 --
 -- KEYS: epoch seq outbox wallets idempotency idempotency_due
 -- ARGV: epoch, largest balance, then for each request: user, key, fingerprint, entry, amount
--- Reply: {{state, entry, amount, balance, at}…}: 1 charged; 2 charged before under this key; 3 the key belongs to another request; 4 above the largest balance
+-- Reply: {{movement code, entry, amount, balance, at}…}: REFUSED, the balance would be above the
+--   largest
 --
 -- uses: constants guard outbox idempotency wallet movement
 local largest = tonumber(ARGV[2])

@@ -1,9 +1,10 @@
 #!lua
--- Takes a payment's amount out of wallets, once per payment and attempt. A tombstone refuses a debit that comes after its refund.
+-- Takes the amount of a payment out of wallets, once for each payment and attempt. A tombstone
+-- refuses a debit that arrives after its refund.
 --
 -- KEYS: epoch seq outbox wallets wallet_ops wallet_ops_due tallies
--- ARGV: epoch, then for each request: user, op (payment and attempt), entry, amount
--- Reply: {{state, balance}…}: 1 debited, now or before, with the balance right after it; 2 the balance does not suffice; 3 a tombstone stands
+-- ARGV: epoch, then for each request: user, operation (payment and attempt), entry, amount
+-- Reply: {{code, balance}…}: DEBITED, now or before, with the balance right after it
 -- Codes: 1 DEBITED 2 INSUFFICIENT 3 TOMBSTONE
 --
 -- uses: constants guard outbox wallet wallet_operations paid_totals
@@ -21,7 +22,7 @@ local function debit(user, op, entry, amount)
   if amount > 0 then
     move(user, entry, 'payment', amount, balance, attempt_of(op))
   end
-  tally(user, amount, 1)
+  add_totals(user, amount, 1)
   note_op(op, 'd' .. text(amount) .. ':' .. text(balance))
   return { DEBITED, text(balance) }
 end

@@ -1,9 +1,12 @@
 #!lua flags=allow-oom
--- Gives back what a payment's attempt debited, once, and leaves a tombstone in any case, so that a late debit can't land.
+-- Refunds what the attempt of a payment debited, once, and always leaves a tombstone, so that a
+-- late debit cannot succeed.
 --
 -- KEYS: epoch seq outbox wallets wallet_ops wallet_ops_due tallies
--- ARGV: epoch, largest balance, then for each request: user, op (payment and attempt), entry
--- Reply: {{amount given back by this call, balance}…}; an amount of −1 where the balance would be above the largest: it waits until there is room
+-- ARGV: epoch, largest balance, then for each request: user, operation (payment and attempt),
+--   entry
+-- Reply: {{amount refunded by this call, balance}…}; −1 when the balance would be above the
+--   largest: the refund waits
 --
 -- uses: constants guard outbox wallet wallet_operations paid_totals
 redis.call('HLEN', tallies)
@@ -11,7 +14,7 @@ local largest = tonumber(ARGV[2])
 local function refund(user, op, entry)
   local known, amount = op_of(op)
   local balance = balance_of(user)
-  -- What was given back for a cancelled reservation is not given back again.
+  -- The refund of a cancellation is not repeated here.
   if known == 't' or op_of(string.sub(op, 1, 16) .. 'c') then
     return { '0', text(balance) }
   end
@@ -24,7 +27,7 @@ local function refund(user, op, entry)
     move(user, entry, 'refund', amount, balance, attempt_of(op))
   end
   if known == 'd' then
-    tally(user, -amount, -1)
+    add_totals(user, -amount, -1)
   end
   note_op(op, 't')
   return { text(amount), text(balance) }

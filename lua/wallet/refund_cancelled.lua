@@ -1,11 +1,14 @@
 #!lua flags=allow-oom
--- Gives money back to a wallet for a payment that was confirmed and is being cancelled, once per op. Its op is another than the debit's, whose record
--- may be forgotten by then, so the amount comes from the caller. As long as it can't be forgotten it must stand: a wallet that was rolled back or laid back without
--- the debit still has the money.
+-- Refunds a confirmed payment that is being cancelled, once for each operation. The operation
+-- differs from that of the debit, whose record may be purged by then, so the caller names the
+-- amount. While the record of the debit cannot be purged yet, it must exist: a wallet that lost
+-- the debit in a rollback or restore still has the money.
 --
 -- KEYS: epoch seq outbox wallets wallet_ops wallet_ops_due tallies
--- ARGV: epoch, largest balance, user, op, entry, amount, op of the debit, when the payment began
--- Reply: {state, balance}: 1 given back, now or before; 2 the balance would be above the largest: it waits until there is room; 3 it was not debited here
+-- ARGV: epoch, largest balance, user, operation, entry, amount, operation of the debit, when the
+--   payment began
+-- Reply: {code, balance}: REFUNDED, now or before; NO_ROOM, the balance would be above the
+--   largest, so the refund waits; NOT_DEBITED, the debit is not known here
 -- Codes: 1 REFUNDED 2 NO_ROOM 3 NOT_DEBITED
 --
 -- uses: constants guard outbox wallet wallet_operations paid_totals
@@ -25,7 +28,7 @@ if amount > 0 then
   balance = balance + amount
   move(user, entry, 'refund', amount, balance, attempt_of(op))
 end
-tally(user, -amount, -1)
+add_totals(user, -amount, -1)
 note_op(op, 'g')
 publish()
 return { REFUNDED, text(balance) }
