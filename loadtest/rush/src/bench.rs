@@ -1,75 +1,140 @@
-//! The table of hot paths: each scenario between two runs of the no-op, so that a machine that drifts shows itself.
+//! Measures the hot paths at saturation. Each scenario runs between two no-op runs, so that a
+//! machine whose speed drifts is visible in the table.
 
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::closed::{self, Outcome};
-use crate::meter::Reading;
-use crate::redis::Redis;
-use crate::scenario::{People, Scenario, Stock};
-use crate::stack::Stack;
-use crate::table::{Table, figure};
-use crate::{Failure, machine, memory, prepare, print, progress, writer};
+use clap::Args;
 
-/// People who wait while others poll.
-const WAITING: usize = 10_000;
-/// Holds that are prepared for each second of measuring; the hall is full after [`prepare::MOST_SEATS`].
-const HOLDS_A_SECOND: f64 = 25_000.0;
-/// The coupons of the sold-out scenario.
-const FEW: usize = 100;
-/// How long the no-op before and after each scenario runs, at most.
-const NO_OP: Duration = Duration::from_millis(1_000);
+use crate::closed_loop::{self, LoadOutcome};
+use crate::redis_connection::RedisConnection;
+use crate::resource_usage::ResourceUsage;
+use crate::scenario::{FreshUsers, LoadScenario, PreparedItems};
+use crate::stack::ServiceStack;
+use crate::table::{MarkdownTable, figure};
+use crate::{BoxError, document, log_progress, machine, memory, print, setup, writer_speed};
 
-/// All scenarios, in the order of the table.
-const SCENARIOS: [&str; 11] =
-    ["no-op", "bare", "listener", "poll", "state", "join", "hold", "charge", "issue", "sold-out", "purchase"];
-/// What is measured besides, once.
-const BESIDES: [&str; 2] = ["memory", "writer"];
+const WAITING_USERS: usize = 10_000;
+/// Holds prepared per second of measuring time, up to [`setup::MAX_SEATS`].
+const HOLDS_PER_SECOND: f64 = 25_000.0;
+const SOLD_OUT_QUOTA: usize = 100;
+const MAX_NO_OP_TIME: Duration = Duration::from_millis(1_000);
 
-const READING: &str = "\n`no-op` is `GET /healthz` of the service: an axum route that does nothing behind the layers that every answer passes \
-(request id, metrics, panics, timeout, cache header). `bare` is the same on axum alone, in a process of its own, `listener` that router on the service's listener. `× no-op` compares \
-with the mean of the no-op runs right before and right after, which the next column shows. A purchase is five requests: join, poll, hold, charge, pay. \
-CPU is user and system time from /proc/<pid>/stat, in µs a unit, read once the outbox is in MySQL; `CPU × no-op` is service + Redis + MySQL \
-over the service's time for one no-op. Commands are those of Redis' own count, with those that scripts make. Latencies are those of a saturated service.\n";
+/// Rows of the table, in this order.
+const SCENARIOS: [&str; 9] =
+    ["no-op", "poll", "state", "join", "hold", "charge", "issue", "sold-out", "purchase"];
+/// Measurements with tables of a different shape.
+const EXTRA_TABLES: [&str; 2] = ["memory", "writer"];
 
-/// Runs the bench and prints its table.
-pub(crate) async fn run(
-    connections: &[usize],
-    time: Duration,
-    only: &[String],
-    usher: Option<std::path::PathBuf>,
-) -> Result<(), Failure> {
-    let all: Vec<_> = SCENARIOS.into_iter().chain(BESIDES).collect();
-    if let Some(unknown) = only.iter().find(|name| !all.contains(&name.as_str())) {
-        return Err(format!("there is no scenario {unknown}; there are {}", all.join(", ")).into());
-    }
-    if connections.iter().any(|count| !(1..=10_000).contains(count)) {
-        return Err("--connections must be from 1 to 10000 each".into());
-    }
-    let stack = Stack::start(usher).await?;
-    let measured = measure(&stack, connections, time, only).await;
-    stack.stop().await?;
-    measured
+#[derive(Args)]
+pub(crate) struct BenchOptions {
+    /// Numbers of connections, each with one request in flight
+    #[arg(long, value_delimiter = ',', default_value = "64,256")]
+    connections: Vec<usize>,
+    /// Measuring time per scenario, in seconds
+    #[arg(long, default_value = "3", value_parser = crate::measuring_time)]
+    seconds: Duration,
+    /// Names of scenarios [default: all]
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Path of the service binary [default: `usher` in the directory of this binary]
+    #[arg(long)]
+    usher: Option<PathBuf>,
+    /// Also replace the sections `bench`, `memory` and `writer` of this Markdown file
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
 }
 
-async fn measure(
-    stack: &Stack,
-    connections: &[usize],
-    time: Duration,
-    only: &[String],
-) -> Result<(), Failure> {
-    let mut bench = Bench::new(stack, Redis::open(stack.redis_port())?, time);
-    print(&format!("{}\n", machine::describe()))?;
-    let wanted = |name: &&str| only.is_empty() || only.iter().any(|wanted| wanted == name);
+pub(crate) async fn run(options: BenchOptions) -> Result<ExitCode, BoxError> {
+    let known: Vec<_> = SCENARIOS.into_iter().chain(EXTRA_TABLES).collect();
+    if let Some(unknown) = options.only.iter().find(|name| !known.contains(&name.as_str())) {
+        return Err(format!("unknown scenario {unknown}; known are {}", known.join(", ")).into());
+    }
+    if options.connections.iter().any(|count| !(1..=10_000).contains(count)) {
+        return Err("--connections must be from 1 to 10000 each".into());
+    }
+    let stack = ServiceStack::start(options.usher.clone()).await?;
+    let measured = measure(&stack, &options).await;
+    stack.stop().await?;
+    measured?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn measure(stack: &ServiceStack, options: &BenchOptions) -> Result<(), BoxError> {
+    let mut bench = HotPathBench::new(stack, options.seconds)?;
+    let machine = machine::describe();
+    print(&format!("{machine}\n"))?;
+    let publish = |section: &str, text: &str| -> Result<(), BoxError> {
+        print(&format!("\n{text}"))?;
+        match &options.write {
+            Some(path) => document::write_section(path, section, &format!("{machine}\n\n{text}")),
+            None => Ok(()),
+        }
+    };
+    let wanted = |name: &&str| options.only.is_empty() || options.only.iter().any(|it| it == name);
+    // Memory first: it needs an instance that has served nothing.
     if wanted(&"memory") {
-        print(&memory::measure(stack).await?)?;
+        publish("memory", &memory::measure(stack).await?)?;
     }
     if wanted(&"writer") {
-        print(&writer::measure(stack, &mut bench.redis).await?)?;
+        publish("writer", &writer_speed::measure(stack, &mut bench.redis).await?)?;
     }
     let names: Vec<_> = SCENARIOS.into_iter().filter(wanted).collect();
-    for &count in connections.iter().filter(|_| !names.is_empty()) {
-        let mut table = Table::new(&[
+    if names.is_empty() {
+        return Ok(());
+    }
+    let mut text = String::new();
+    for &connections in &options.connections {
+        let table = bench.measure_table(&names, connections).await?;
+        let seconds = options.seconds.as_secs_f64();
+        text.push_str(&format!("{connections} connections, {seconds:.1} s each:\n\n{table}\n"));
+    }
+    bench.notes.iter().for_each(|note| text.push_str(&format!("- {note}\n")));
+    publish("bench", &text)
+}
+
+/// Measures scenarios on one stack.
+pub(crate) struct HotPathBench<'a> {
+    stack: &'a ServiceStack,
+    redis: RedisConnection,
+    time: Duration,
+    notes: Vec<String>,
+}
+
+/// One run of one scenario.
+pub(crate) struct MeasuredRun {
+    pub(crate) outcome: LoadOutcome,
+    used: ResourceUsage,
+    /// How long the writer needed after the last response.
+    drain: Duration,
+}
+
+impl MeasuredRun {
+    fn per_unit(&self, sum: u64) -> f64 {
+        sum as f64 / self.outcome.succeeded() as f64
+    }
+
+    /// CPU time of service, Redis and MySQL per unit, in microseconds.
+    pub(crate) fn cpu_per_unit(&self) -> f64 {
+        let cpu = &self.used.cpu;
+        self.per_unit(cpu.service + cpu.redis + cpu.mysql)
+    }
+}
+
+impl<'a> HotPathBench<'a> {
+    pub(crate) fn new(stack: &'a ServiceStack, time: Duration) -> Result<Self, BoxError> {
+        let redis = RedisConnection::open(stack.redis_port())?;
+        Ok(Self { stack, redis, time, notes: Vec::new() })
+    }
+
+    async fn measure_table(
+        &mut self,
+        names: &[&str],
+        connections: usize,
+    ) -> Result<String, BoxError> {
+        let mut table = MarkdownTable::new(&[
             "scenario",
             "units/s",
             "× no-op",
@@ -86,188 +151,136 @@ async fn measure(
             "commands",
             "drain s",
         ]);
-        let outcome = bench.rows(&mut table, &names, count).await;
-        // What was measured before a failure is still worth reading.
-        print(&format!("\n{count} connections, {:.1} s each:\n\n{}", time.as_secs_f64(), table.render()))?;
-        outcome?;
-    }
-    if !names.is_empty() {
-        print(READING)?;
-    }
-    bench.notes.dedup();
-    bench.notes.iter().try_for_each(|note| print(&format!("\n- {note}")))?;
-    print("\n")
-}
-
-/// A stack under measurement.
-pub(crate) struct Bench<'a> {
-    stack: &'a Stack,
-    redis: Redis,
-    time: Duration,
-    notes: Vec<String>,
-}
-
-/// What one run took.
-pub(crate) struct Run {
-    pub(crate) outcome: Outcome,
-    used: Reading,
-    drain: Duration,
-}
-
-impl Run {
-    /// Microseconds of something, or a count, for each unit that ended well.
-    fn each(&self, sum: u64) -> f64 {
-        sum as f64 / self.outcome.succeeded() as f64
-    }
-
-    /// Microseconds of processor time of service, Redis and MySQL for each unit.
-    pub(crate) fn cpu_each(&self) -> f64 {
-        let cpu = &self.used.cpu;
-        self.each(cpu.service + cpu.redis + cpu.mysql)
-    }
-}
-
-impl<'a> Bench<'a> {
-    /// Measures a stack, each scenario for `time`.
-    pub(crate) fn new(stack: &'a Stack, redis: Redis, time: Duration) -> Self {
-        Self { stack, redis, time, notes: Vec::new() }
-    }
-
-    async fn rows(&mut self, table: &mut Table, names: &[&str], count: usize) -> Result<(), Failure> {
         for name in names {
-            progress(&format!("{name} on {count} connections"));
-            let scenario = self.prepare(name, &count.to_string()).await?;
-            self.row(table, name, Rc::new(scenario), count).await?;
+            log_progress(&format!("{name} on {connections} connections"));
+            let scenario = self.prepare(name, &connections.to_string()).await?;
+            table.add_row(self.measure_row(name, Rc::new(scenario), connections).await?);
         }
-        Ok(())
+        Ok(table.render())
     }
 
-    /// Makes what a scenario needs; its things have names that no other label has.
-    pub(crate) async fn prepare(&mut self, name: &str, label: &str) -> Result<Scenario, Failure> {
-        let queue = format!("{name}-{label}");
-        let (stack, people) = (&self.stack.target, People::new());
+    /// Creates what a scenario needs. Each label gets its own queue, concert or coupon.
+    pub(crate) async fn prepare(&self, name: &str, label: &str) -> Result<LoadScenario, BoxError> {
+        let id = format!("{name}-{label}");
+        let (service, users) = (self.stack.addresses(), FreshUsers::new());
         Ok(match name {
-            "no-op" => Scenario::Get("/healthz".to_owned()),
-            "bare" | "listener" => Scenario::Get("/noop".to_owned()),
+            "no-op" => LoadScenario::Get("/healthz".to_owned()),
             "poll" => {
-                prepare::paused_queue(stack, &queue).await?;
-                let tokens = Stock::new(prepare::joined(stack, &queue, WAITING).await?);
-                Scenario::Poll { path: format!("/v1/queues/{queue}/tokens/me"), tokens }
+                setup::paused_queue(service, &id).await?;
+                let tokens = setup::join_users(service, &id, WAITING_USERS).await?;
+                let path = format!("/v1/queues/{id}/tokens/me");
+                LoadScenario::Poll { path, tokens: PreparedItems::new(tokens) }
             }
             "state" => {
-                prepare::paused_queue(stack, &queue).await?;
-                Scenario::Get(format!("/v1/queues/{queue}"))
+                setup::paused_queue(service, &id).await?;
+                LoadScenario::Get(format!("/v1/queues/{id}"))
             }
             "join" => {
-                prepare::paused_queue(stack, &queue).await?;
-                Scenario::Join { path: format!("/v1/queues/{queue}/tokens"), people }
+                setup::paused_queue(service, &id).await?;
+                LoadScenario::Join { path: format!("/v1/queues/{id}/tokens"), users }
             }
             "hold" => {
-                let schedule = prepare::hall(stack, &queue, prepare::MOST_SEATS).await?;
+                let schedule = setup::open_concert(service, &id, setup::MAX_SEATS).await?;
                 #[expect(
                     clippy::cast_possible_truncation,
                     clippy::cast_sign_loss,
                     reason = "a bounded number above zero"
                 )]
-                let holders = ((self.time.as_secs_f64() * HOLDS_A_SECOND) as usize).min(prepare::MOST_SEATS);
-                let tokens = Stock::new(prepare::joined(stack, &queue, holders).await?);
-                Scenario::Hold { schedule, tokens }
+                let holders = (self.time.as_secs_f64() * HOLDS_PER_SECOND) as usize;
+                let holders = holders.min(setup::MAX_SEATS);
+                let tokens = setup::join_users(service, &id, holders).await?;
+                LoadScenario::Hold { schedule, tokens: PreparedItems::new(tokens) }
             }
-            "charge" => Scenario::Charge { people },
+            "charge" => LoadScenario::Charge { users },
             "purchase" => {
-                let schedule = prepare::hall(stack, &queue, prepare::MOST_SEATS).await?;
-                let seats = Stock::new(vec![(); prepare::MOST_SEATS]);
-                Scenario::Purchase { queue, schedule, seats, people }
+                let schedule = setup::open_concert(service, &id, setup::MAX_SEATS).await?;
+                let seats = PreparedItems::new(vec![(); setup::MAX_SEATS]);
+                LoadScenario::Purchase { queue: id, schedule, seats, users }
             }
             "issue" => {
-                prepare::coupon(stack, &queue, 1_000_000_000).await?;
-                Scenario::Issue { path: format!("/v1/coupons/{queue}/issues"), people, status: 201 }
+                setup::coupon(service, &id, 1_000_000_000).await?;
+                LoadScenario::Issue { path: format!("/v1/coupons/{id}/issues"), users, status: 201 }
             }
             "sold-out" => {
-                prepare::coupon(stack, &queue, FEW as u64).await?;
-                prepare::issued(stack, &queue, FEW).await?;
-                Scenario::Issue { path: format!("/v1/coupons/{queue}/issues"), people, status: 409 }
+                setup::coupon(service, &id, SOLD_OUT_QUOTA as u64).await?;
+                setup::issue_coupons(service, &id, SOLD_OUT_QUOTA).await?;
+                LoadScenario::Issue { path: format!("/v1/coupons/{id}/issues"), users, status: 409 }
             }
             _ => {
-                return Err(format!("there is no scenario {name}; there are {}", SCENARIOS.join(", ")).into());
+                let known = SCENARIOS.join(", ");
+                return Err(format!("unknown scenario {name}; known are {known}").into());
             }
         })
     }
 
-    /// Measures one scenario between two no-ops.
-    async fn row(
+    /// Measures one scenario between two no-op runs.
+    async fn measure_row(
         &mut self,
-        table: &mut Table,
         name: &str,
-        scenario: Rc<Scenario>,
-        count: usize,
-    ) -> Result<(), Failure> {
-        let address = match name {
-            "bare" => self.stack.bare_addresses[0],
-            "listener" => self.stack.bare_addresses[1],
-            _ => self.stack.target.public,
-        };
-        let no_op = Rc::new(Scenario::Get("/healthz".to_owned()));
-        let no_op_time = self.time.min(NO_OP);
-        self.stack.drained(&mut self.redis).await?;
-        let before = self.timed(&no_op, self.stack.target.public, count, no_op_time).await?;
-        let run = self.run(&scenario, address, count).await?;
-        let after = self.timed(&no_op, self.stack.target.public, count, no_op_time).await?;
-        if run.outcome.exhausted {
-            let took = run.outcome.elapsed.as_secs_f64();
-            self.notes
-                .push(format!("{name} at {count} connections used up what was prepared after {took:.1} s."));
+        scenario: Rc<LoadScenario>,
+        connections: usize,
+    ) -> Result<Vec<String>, BoxError> {
+        let no_op = Rc::new(LoadScenario::Get("/healthz".to_owned()));
+        let no_op_time = self.time.min(MAX_NO_OP_TIME);
+        self.stack.wait_until_drained(&mut self.redis).await?;
+        let before = self.run_for(&no_op, connections, no_op_time).await?;
+        let run = self.run(&scenario, connections).await?;
+        let after = self.run_for(&no_op, connections, no_op_time).await?;
+        let outcome = &run.outcome;
+        if outcome.exhausted {
+            let took = outcome.elapsed.as_secs_f64();
+            self.notes.push(format!(
+                "{name} at {connections} connections used all prepared items within {took:.1} s."
+            ));
         }
-        let rates = (before.outcome.rate(), after.outcome.rate());
-        let no_op_cpu = (before.each(before.used.cpu.service) + after.each(after.used.cpu.service)) / 2.0;
+        let no_op_rates = (before.outcome.rate(), after.outcome.rate());
+        let no_op_cpu = f64::midpoint(
+            before.per_unit(before.used.cpu.service),
+            after.per_unit(after.used.cpu.service),
+        );
         let cpu = &run.used.cpu;
-        let ms = |quantile| figure(run.outcome.latency.value_at_quantile(quantile) as f64 / 1e6);
         let failed: Vec<_> =
-            run.outcome.failures.iter().map(|(status, count)| format!("{count}×{status}")).collect();
-        // The bare server is not among the processes that are watched, and what they did meanwhile is not its work.
-        let ours =
-            |shown: String| if ["bare", "listener"].contains(&name) { "–".to_owned() } else { shown };
-        table.row(vec![
+            outcome.failures.iter().map(|(status, count)| format!("{count}×{status}")).collect();
+        Ok(vec![
             name.to_owned(),
-            figure(run.outcome.rate()),
-            figure(run.outcome.rate() / ((rates.0 + rates.1) / 2.0)),
-            format!("{}, {}", figure(rates.0), figure(rates.1)),
-            ms(0.5),
-            ms(0.99),
+            figure(outcome.rate()),
+            figure(outcome.rate() / f64::midpoint(no_op_rates.0, no_op_rates.1)),
+            format!("{}, {}", figure(no_op_rates.0), figure(no_op_rates.1)),
+            figure(outcome.latency_ms(0.5)),
+            figure(outcome.latency_ms(0.99)),
             if failed.is_empty() { "0".to_owned() } else { failed.join(" ") },
-            ours(figure(run.each(cpu.service))),
-            ours(figure(run.each(cpu.redis))),
-            ours(figure(run.each(cpu.mysql))),
-            figure(run.each(cpu.generator)),
-            ours(figure(run.cpu_each() / no_op_cpu)),
-            ours(figure(run.each(run.used.scripts))),
-            ours(figure(run.each(run.used.commands))),
-            ours(figure(run.drain.as_secs_f64())),
-        ]);
-        Ok(())
+            figure(run.per_unit(cpu.service)),
+            figure(run.per_unit(cpu.redis)),
+            figure(run.per_unit(cpu.mysql)),
+            figure(run.per_unit(cpu.generator)),
+            figure(run.cpu_per_unit() / no_op_cpu),
+            figure(run.per_unit(run.used.scripts)),
+            figure(run.per_unit(run.used.commands)),
+            figure(run.drain.as_secs_f64()),
+        ])
     }
 
-    /// Runs a scenario once.
+    /// Runs a scenario once, for the measuring time of the bench.
     pub(crate) async fn run(
         &mut self,
-        scenario: &Rc<Scenario>,
-        address: std::net::SocketAddr,
-        count: usize,
-    ) -> Result<Run, Failure> {
-        self.timed(scenario, address, count, self.time).await
+        scenario: &Rc<LoadScenario>,
+        connections: usize,
+    ) -> Result<MeasuredRun, BoxError> {
+        self.run_for(scenario, connections, self.time).await
     }
 
-    async fn timed(
+    async fn run_for(
         &mut self,
-        scenario: &Rc<Scenario>,
-        address: std::net::SocketAddr,
-        count: usize,
+        scenario: &Rc<LoadScenario>,
+        connections: usize,
         time: Duration,
-    ) -> Result<Run, Failure> {
-        let before = Reading::take(self.stack, &mut self.redis)?;
-        let outcome = closed::run(scenario, address, count, time).await?;
-        let drain = self.stack.drained(&mut self.redis).await?;
-        let used = Reading::take(self.stack, &mut self.redis)?.since(&before);
-        Ok(Run { outcome, used, drain })
+    ) -> Result<MeasuredRun, BoxError> {
+        let before = ResourceUsage::read(self.stack, &mut self.redis)?;
+        let address = self.stack.addresses().public;
+        let outcome = closed_loop::run(scenario, address, connections, time).await?;
+        // The writer's work belongs to the scenario, so usage is read after the outbox is empty.
+        let drain = self.stack.wait_until_drained(&mut self.redis).await?;
+        let used = ResourceUsage::read(self.stack, &mut self.redis)?.since(&before);
+        Ok(MeasuredRun { outcome, used, drain })
     }
 }

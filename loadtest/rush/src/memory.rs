@@ -1,33 +1,35 @@
-//! What an instance keeps in memory: at rest, and for each user who waits.
+//! Resident memory of an instance: idle, and per waiting user.
 
 use std::time::Duration;
 
-use crate::stack::Stack;
-use crate::table::{Table, figure};
-use crate::{Failure, machine, prepare, progress};
+use crate::stack::ServiceStack;
+use crate::table::{MarkdownTable, figure};
+use crate::{BoxError, log_progress, machine, setup};
 
-/// How long an instance rests before its memory at rest is read.
-const REST: Duration = Duration::from_secs(2);
-/// Users who join first, so that connections and buffers have their size, and those whose growth is measured.
-const FIRST: usize = 20_000;
-const MORE: usize = 200_000;
+const IDLE_TIME: Duration = Duration::from_secs(2);
+/// Users who join first, so that connections and buffers reach their size.
+const WARMUP_USERS: usize = 20_000;
+const MEASURED_USERS: usize = 200_000;
 
-/// Measures a service that nobody has asked anything yet.
-pub(crate) async fn measure(stack: &Stack) -> Result<String, Failure> {
-    progress("measuring memory");
-    tokio::time::sleep(REST).await;
+/// Measures an instance that has served no request yet.
+pub(crate) async fn measure(stack: &ServiceStack) -> Result<String, BoxError> {
+    log_progress("measuring memory");
+    tokio::time::sleep(IDLE_TIME).await;
     let resident = || machine::resident_bytes(stack.service_pid());
     let idle = resident()?;
-    prepare::paused_queue(&stack.target, "memory").await?;
-    prepare::joined(&stack.target, "memory", FIRST).await?;
+    setup::paused_queue(stack.addresses(), "memory").await?;
+    setup::join_users(stack.addresses(), "memory", WARMUP_USERS).await?;
     let before = resident()?;
-    prepare::joined(&stack.target, "memory", MORE).await?;
+    setup::join_users(stack.addresses(), "memory", MEASURED_USERS).await?;
     let after = resident()?;
     let mebibytes = |bytes: u64| figure(bytes as f64 / f64::from(1 << 20));
-    let mut table = Table::new(&["resident memory of an instance", "MiB"]);
-    table.row(vec!["at rest".to_owned(), mebibytes(idle)]);
-    table.row(vec![format!("{FIRST} users in line"), mebibytes(before)]);
-    table.row(vec![format!("{} users in line", FIRST + MORE), mebibytes(after)]);
-    let each = (after as f64 - before as f64) / MORE as f64;
-    Ok(format!("\n{}\nA waiting user adds {} bytes.\n", table.render(), figure(each)))
+    let mut table = MarkdownTable::new(&["resident memory of an instance", "MiB"]);
+    table.add_row(vec!["idle".to_owned(), mebibytes(idle)]);
+    table.add_row(vec![format!("{WARMUP_USERS} waiting users"), mebibytes(before)]);
+    table.add_row(vec![
+        format!("{} waiting users", WARMUP_USERS + MEASURED_USERS),
+        mebibytes(after),
+    ]);
+    let per_user = (after as f64 - before as f64) / MEASURED_USERS as f64;
+    Ok(format!("{}\nEach waiting user adds {} bytes.\n", table.render(), figure(per_user)))
 }

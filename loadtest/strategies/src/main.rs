@@ -1,49 +1,61 @@
-//! `strategies` compares ways of keeping concurrent requests apart: the same naive service over MySQL behind each of them, and Usher beside them.
+//! `strategies` compares ways to serialize concurrent requests: one naive service over MySQL behind
+//! each of them, and Usher.
 //!
-//! Progress goes to standard error, tables to standard output, plots beside the binaries. It fails when Usher's answers and its books disagree.
+//! Progress goes to standard error, tables to standard output. The command fails if Usher's stored
+//! state disagrees with its answers.
 
 mod brokers;
-// A connection that costs the generator little, and Markdown: as in the other load generator, each in one place.
-#[allow(dead_code, reason = "the two programs use different parts of it")]
-#[path = "../../rush/src/connection.rs"]
-mod connection;
-mod contenders;
+mod compared_strategies;
 mod load;
-mod plot;
+mod naive_service;
 mod report;
-mod shop;
-mod stack;
+mod servers;
 mod strategies;
-#[allow(dead_code, reason = "the two programs use different parts of it")]
-#[path = "../../rush/src/table.rs"]
-mod table;
 #[cfg(test)]
 mod tests;
-mod usher_books;
-mod work;
+mod usher_state;
+mod work_item;
+
+// Shared with `rush`.
+#[allow(dead_code, reason = "rush uses more of it")]
+#[path = "../../rush/src/connection.rs"]
+mod connection;
+#[path = "../../rush/src/document.rs"]
+mod document;
+#[allow(dead_code, reason = "rush uses more of it")]
+#[path = "../../rush/src/machine.rs"]
+mod machine;
+#[path = "../../rush/src/table.rs"]
+mod table;
+#[allow(dead_code, reason = "rush uses more of it")]
+#[path = "../../rush/src/usher_process.rs"]
+mod usher_process;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::load::Workload;
-use crate::stack::Stack;
+use crate::load::WorkloadKind;
+use crate::servers::StrategyServers;
 
-/// What anything here may fail with: it is told and the run ends.
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Compares locking strategies with Usher.
 #[derive(Parser)]
 #[command(name = "strategies")]
-struct Cli {
-    /// Workloads; all when left out
+struct CommandLine {
+    /// Workloads [default: all]
     #[arg(long, value_delimiter = ',')]
-    only: Vec<Workload>,
+    only: Vec<WorkloadKind>,
+    /// Also replace the section `strategies` of this Markdown file
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse().only) {
+    match run(CommandLine::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("strategies: {error}");
@@ -52,47 +64,47 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(only: Vec<Workload>) -> Result<(), Failure> {
+fn run(options: CommandLine) -> Result<(), BoxError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         tokio::select! {
-            outcome = compare(only) => outcome,
-            _ = tokio::signal::ctrl_c() => Err("interrupted; everything was stopped".into()),
+            outcome = compare(options) => outcome,
+            _ = tokio::signal::ctrl_c() => Err("interrupted; all started processes are stopped".into()),
         }
     })
 }
 
-async fn compare(only: Vec<Workload>) -> Result<(), Failure> {
-    let all = [Workload::Wallet, Workload::Wallets, Workload::Token, Workload::Coupon];
-    let stack = Stack::start().await?;
-    let (contenders, skipped) = contenders::all(&stack).await?;
-    let mut sound = true;
-    for workload in all.into_iter().filter(|it| only.is_empty() || only.contains(it)) {
+async fn compare(options: CommandLine) -> Result<(), BoxError> {
+    let servers = StrategyServers::start().await?;
+    let (strategies, skipped) = compared_strategies::all(&servers).await?;
+    let wanted = |kind: &WorkloadKind| options.only.is_empty() || options.only.contains(kind);
+    let mut text = format!("{}\n\n", machine::describe());
+    print(&text)?;
+    let mut correct = true;
+    for kind in WorkloadKind::ALL.into_iter().filter(wanted) {
         let mut outcomes = Vec::new();
-        for contender in &contenders {
-            progress(&format!("{}: {}", workload.title(), contender.name));
-            outcomes.push(contender.face(workload).await?);
+        for strategy in &strategies {
+            log_progress(&format!("{}: {}", kind.title(), strategy.name));
+            outcomes.push(strategy.measure(kind).await?);
         }
-        sound &= outcomes
-            .iter()
-            .filter(|it| it.name.starts_with(contenders::USHER))
-            .all(|it| it.verdict.anomalies() == 0);
-        print(&report::table(workload, &outcomes, &skipped))?;
-        let plot = std::env::current_exe()?.with_file_name(format!("strategies-{}.svg", workload.name()));
-        std::fs::write(&plot, plot::svg(workload, &outcomes))?;
-        progress(&format!("plot: {}", plot.display()));
+        let usher = outcomes.iter().filter(|it| it.name == compared_strategies::USHER);
+        correct &= usher.map(|it| it.anomalies.errors()).sum::<u64>() == 0;
+        let table = report::table(kind, &outcomes, &skipped);
+        print(&table)?;
+        text.push_str(&table);
     }
-    stack.stop().await?;
-    if sound { Ok(()) } else { Err("Usher's books do not hold what its clients were told".into()) }
+    servers.stop().await?;
+    if let Some(path) = &options.write {
+        document::write_section(path, "strategies", &text)?;
+    }
+    if correct { Ok(()) } else { Err("Usher's stored state disagrees with its answers".into()) }
 }
 
-/// Says on standard error how far things are.
-fn progress(text: &str) {
+fn log_progress(text: &str) {
     eprintln!("strategies: {text}");
 }
 
-/// Prints a part of the result.
-fn print(text: &str) -> Result<(), Failure> {
+fn print(text: &str) -> Result<(), BoxError> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)

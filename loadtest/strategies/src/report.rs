@@ -1,12 +1,15 @@
-//! The table.
+//! The result of one workload as Markdown.
 
-use crate::contenders::USHER;
-use crate::load::{Outcome, Workload};
-use crate::table::{Table, figure};
+use crate::compared_strategies::USHER;
+use crate::load::{StrategyOutcome, WorkloadKind};
+use crate::table::{MarkdownTable, figure};
 
-/// What came of one workload, as Markdown.
-pub(crate) fn table(workload: Workload, outcomes: &[Outcome], skipped: &[String]) -> String {
-    let mut table = Table::new(&[
+pub(crate) fn table(
+    kind: WorkloadKind,
+    outcomes: &[StrategyOutcome],
+    skipped: &[String],
+) -> String {
+    let mut table = MarkdownTable::new(&[
         "strategy",
         "answers/s",
         "p50 ms",
@@ -14,44 +17,43 @@ pub(crate) fn table(workload: Workload, outcomes: &[Outcome], skipped: &[String]
         "answered",
         "lost",
         "above quota",
-        "doubled",
+        "duplicates",
         "unsold",
         "Usher ×",
     ]);
     let usher = outcomes.iter().find(|it| it.name == USHER);
     for outcome in outcomes {
-        let ratio = usher.map_or(f64::NAN, Outcome::rate) / outcome.rate();
-        let verdict = &outcome.verdict;
+        let ratio = usher.map_or(f64::NAN, StrategyOutcome::rate) / outcome.rate();
+        let anomalies = &outcome.anomalies;
         let count = |count: u64| if count == 0 { "–".to_owned() } else { count.to_string() };
-        table.row(vec![
+        table.add_row(vec![
             outcome.name.to_owned(),
             figure(outcome.rate()),
-            figure(outcome.quantile_ms(0.5)),
-            figure(outcome.quantile_ms(0.99)),
+            figure(outcome.latency_ms(0.5)),
+            figure(outcome.latency_ms(0.99)),
             answered(outcome),
-            count(verdict.lost),
-            count(verdict.above),
-            count(verdict.doubled),
-            count(verdict.unsold),
+            count(anomalies.lost),
+            count(anomalies.above_quota),
+            count(anomalies.duplicates),
+            count(anomalies.unsold),
             figure(ratio),
         ]);
     }
     if let Some(usher) = usher
-        && !usher.settling.is_zero()
+        && !usher.write_delay.is_zero()
     {
-        let rate = usher.settled_rate();
-        let name = format!("{USHER}, until all is in MySQL");
-        table.row(vec![name, figure(rate), String::new(), String::new(), String::new()]);
+        let name = format!("{USHER}, until all changes are in MySQL");
+        table.add_row(vec![name, figure(usher.written_rate())]);
     }
-    let skipped: String = skipped.iter().map(|why| format!("Skipped: {why}.\n")).collect();
-    format!("### {}\n\n{}\n{skipped}\n", workload.title(), table.render())
+    let skipped: String = skipped.iter().map(|reason| format!("\nSkipped: {reason}.\n")).collect();
+    format!("### {}\n\n{}{skipped}\n", kind.title(), table.render())
 }
 
-/// The share of requests that got a right answer, and why the most of the others did not.
-fn answered(outcome: &Outcome) -> String {
-    let share = format!("{:.1} %", (outcome.success() * 1_000.0).floor() / 10.0);
-    match outcome.tally.failed.iter().max_by_key(|(_, count)| **count) {
-        Some((why, _)) => format!("{share} ({})", why.word()),
+/// Share of requests with a correct answer, and the most frequent reason of the others.
+fn answered(outcome: &StrategyOutcome) -> String {
+    let share = format!("{:.1} %", (outcome.answered_share() * 1_000.0).floor() / 10.0);
+    match outcome.tally.failures.iter().max_by_key(|(_, count)| **count) {
+        Some((failure, _)) => format!("{share} ({})", failure.word()),
         None => share,
     }
 }

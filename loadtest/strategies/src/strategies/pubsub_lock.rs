@@ -1,7 +1,8 @@
-//! A lock in Redis whose release is published: whoever waits sleeps until then. Of those who wait in one instance, one wakes up.
+//! A lock in Redis whose release is published: waiting requests sleep until then. A release wakes
+//! one request per instance.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex as Lock, PoisonError};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use fred::clients::Client;
@@ -11,71 +12,74 @@ use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout};
 
-use super::lease::{Held, Locks, client};
-use crate::Failure;
-use crate::shop::{Guard, Shop};
-use crate::work::{Failed, Outcome, PATIENCE, Strategy, Work};
+use super::lease_lock::{HeldLease, LeaseLocks, connect};
+use crate::BoxError;
+use crate::naive_service::{NaiveService, RowGuard};
+use crate::work_item::{LOCK_TIMEOUT, LockStrategy, WorkFailure, WorkItem, WorkResult};
 
-const CHANNEL: &str = "given-back";
-/// A release between a failed try and the sleep after it is heard by nobody; so nobody sleeps longer than this.
-const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+const RELEASE_CHANNEL: &str = "released";
+/// A release between a failed attempt and the sleep after it is missed, so sleep is bounded.
+const MAX_SLEEP: Duration = Duration::from_millis(100);
 
 pub(crate) struct PubsubLock {
-    shop: Shop,
-    locks: Locks,
-    waiting: Arc<Waiting>,
+    service: NaiveService,
+    locks: LeaseLocks,
+    waiters: Arc<LocalWaiters>,
     _listener: Client,
 }
 
-type Waiting = Lock<HashMap<String, Arc<Notify>>>;
+/// Wakes the waiting requests of this instance, by key.
+type LocalWaiters = StdMutex<HashMap<String, Arc<Notify>>>;
 
 impl PubsubLock {
-    pub(crate) async fn new(shop: Shop, url: &str) -> Result<Self, Failure> {
-        let (locks, listener, waiting) =
-            (Locks::connect(url).await?, client(url).await?, Arc::<Waiting>::default());
-        let mut given_back = listener.message_rx();
-        listener.subscribe(CHANNEL).await?;
-        let heard = waiting.clone();
+    pub(crate) async fn new(service: NaiveService, url: &str) -> Result<Self, BoxError> {
+        let (locks, listener) = (LeaseLocks::connect(url).await?, connect(url).await?);
+        let waiters = Arc::<LocalWaiters>::default();
+        let mut releases = listener.message_rx();
+        listener.subscribe(RELEASE_CHANNEL).await?;
+        let notified = waiters.clone();
         tokio::spawn(async move {
             loop {
-                let message = given_back.recv().await;
-                let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+                let message = releases.recv().await;
+                let waiters = notified.lock().unwrap_or_else(PoisonError::into_inner);
                 match message {
                     Ok(message) => {
                         let key = message.value.as_string().unwrap_or_default();
-                        heard.get(&key).into_iter().for_each(|one| one.notify_one());
+                        waiters.get(&key).into_iter().for_each(|waiter| waiter.notify_one());
                     }
-                    // More came than this task could hear: whoever waits has to look.
-                    Err(RecvError::Lagged(_)) => heard.values().for_each(|all| all.notify_waiters()),
+                    // Messages were dropped, so every waiting request must try again.
+                    Err(RecvError::Lagged(_)) => {
+                        waiters.values().for_each(|waiter| waiter.notify_waiters());
+                    }
                     Err(RecvError::Closed) => return,
                 }
             }
         });
-        Ok(Self { shop, locks, waiting, _listener: listener })
-    }
-
-    async fn do_it(&self, work: &Work) -> Outcome {
-        let key = format!("pubsub:{}", work.key());
-        let held = Held::new(&key);
-        let deadline = Instant::now() + PATIENCE;
-        if !self.locks.take(&held).await? {
-            let waiting =
-                self.waiting.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
-            while !self.locks.take(&held).await? {
-                if Instant::now() > deadline {
-                    return Err(Failed::Patience);
-                }
-                let _ = timeout(LONGEST_SLEEP, waiting.notified()).await;
-            }
-        }
-        let outcome = self.shop.transact(work, Guard::None).await;
-        self.locks.give_back(&held, CHANNEL).await?;
-        outcome
+        Ok(Self { service, locks, waiters, _listener: listener })
     }
 }
 
-impl Strategy for PubsubLock {
-    fn work<'a>(&'a self, work: &'a Work) -> BoxFuture<'a, Outcome> {
-        Box::pin(self.do_it(work))
+impl LockStrategy for PubsubLock {
+    fn execute<'a>(&'a self, item: &'a WorkItem) -> BoxFuture<'a, WorkResult> {
+        Box::pin(async move {
+            let key = format!("pubsub:{}", item.lock_key());
+            let lease = HeldLease::new(&key);
+            let deadline = Instant::now() + LOCK_TIMEOUT;
+            if !self.locks.take(&lease).await? {
+                let waiter = {
+                    let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+                    waiters.entry(key).or_default().clone()
+                };
+                while !self.locks.take(&lease).await? {
+                    if Instant::now() > deadline {
+                        return Err(WorkFailure::TimedOut);
+                    }
+                    let _ = timeout(MAX_SLEEP, waiter.notified()).await;
+                }
+            }
+            let result = self.service.transact(item, RowGuard::None).await;
+            self.locks.release(&lease, RELEASE_CHANNEL).await?;
+            result
+        })
     }
 }

@@ -1,14 +1,14 @@
-//! The database locks the row that is read: not at all, shared (others may read it too), or exclusively.
+//! The database locks the row when it is read: not at all, shared, or exclusively.
 
 use futures::future::BoxFuture;
 
-use crate::shop::{Guard, Shop};
-use crate::work::{Outcome, Strategy, Work};
+use crate::naive_service::{NaiveService, RowGuard};
+use crate::work_item::{LockStrategy, WorkItem, WorkResult};
 
-pub(crate) struct RowLock(pub(crate) Shop, pub(crate) Guard);
+pub(crate) struct RowLock(pub(crate) NaiveService, pub(crate) RowGuard);
 
-impl Strategy for RowLock {
-    fn work<'a>(&'a self, work: &'a Work) -> BoxFuture<'a, Outcome> {
-        Box::pin(self.0.transact(work, self.1))
+impl LockStrategy for RowLock {
+    fn execute<'a>(&'a self, item: &'a WorkItem) -> BoxFuture<'a, WorkResult> {
+        Box::pin(self.0.transact(item, self.1))
     }
 }

@@ -1,27 +1,23 @@
-//! One try for a lock in Redis; whoever does not get it is turned away.
+//! One attempt to take a lock in Redis; a request that does not get it is refused.
 
 use futures::future::BoxFuture;
 
-use super::lease::{Held, Locks};
-use crate::shop::{Guard, Shop};
-use crate::work::{Failed, Outcome, Strategy, Work};
+use super::lease_lock::{HeldLease, LeaseLocks};
+use crate::naive_service::{NaiveService, RowGuard};
+use crate::work_item::{LockStrategy, WorkFailure, WorkItem, WorkResult};
 
-pub(crate) struct SimpleLock(pub(crate) Shop, pub(crate) Locks);
+pub(crate) struct SimpleLock(pub(crate) NaiveService, pub(crate) LeaseLocks);
 
-impl SimpleLock {
-    async fn do_it(&self, work: &Work) -> Outcome {
-        let held = Held::new(&format!("simple:{}", work.key()));
-        if !self.1.take(&held).await? {
-            return Err(Failed::Busy);
-        }
-        let outcome = self.0.transact(work, Guard::None).await;
-        self.1.give_back(&held, "").await?;
-        outcome
-    }
-}
-
-impl Strategy for SimpleLock {
-    fn work<'a>(&'a self, work: &'a Work) -> BoxFuture<'a, Outcome> {
-        Box::pin(self.do_it(work))
+impl LockStrategy for SimpleLock {
+    fn execute<'a>(&'a self, item: &'a WorkItem) -> BoxFuture<'a, WorkResult> {
+        Box::pin(async move {
+            let lease = HeldLease::new(&format!("simple:{}", item.lock_key()));
+            if !self.1.take(&lease).await? {
+                return Err(WorkFailure::Busy);
+            }
+            let result = self.0.transact(item, RowGuard::None).await;
+            self.1.release(&lease, "").await?;
+            result
+        })
     }
 }

@@ -1,32 +1,28 @@
-//! A lock in Redis, tried again and again with back-off.
+//! A lock in Redis, retried with back-off.
 
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::lease::{Held, Locks, Pause};
-use crate::shop::{Guard, Shop};
-use crate::work::{Failed, Outcome, PATIENCE, Strategy, Work};
+use super::lease_lock::{HeldLease, LeaseLocks, RetryBackoff};
+use crate::naive_service::{NaiveService, RowGuard};
+use crate::work_item::{LOCK_TIMEOUT, LockStrategy, WorkFailure, WorkItem, WorkResult};
 
-pub(crate) struct SpinLock(pub(crate) Shop, pub(crate) Locks);
+pub(crate) struct SpinLock(pub(crate) NaiveService, pub(crate) LeaseLocks);
 
-impl SpinLock {
-    async fn do_it(&self, work: &Work) -> Outcome {
-        let held = Held::new(&format!("spin:{}", work.key()));
-        let (deadline, mut pause) = (Instant::now() + PATIENCE, Pause::new());
-        while !self.1.take(&held).await? {
-            if Instant::now() > deadline {
-                return Err(Failed::Patience);
+impl LockStrategy for SpinLock {
+    fn execute<'a>(&'a self, item: &'a WorkItem) -> BoxFuture<'a, WorkResult> {
+        Box::pin(async move {
+            let lease = HeldLease::new(&format!("spin:{}", item.lock_key()));
+            let (deadline, mut backoff) = (Instant::now() + LOCK_TIMEOUT, RetryBackoff::new());
+            while !self.1.take(&lease).await? {
+                if Instant::now() > deadline {
+                    return Err(WorkFailure::TimedOut);
+                }
+                backoff.wait().await;
             }
-            pause.take().await;
-        }
-        let outcome = self.0.transact(work, Guard::None).await;
-        self.1.give_back(&held, "").await?;
-        outcome
-    }
-}
-
-impl Strategy for SpinLock {
-    fn work<'a>(&'a self, work: &'a Work) -> BoxFuture<'a, Outcome> {
-        Box::pin(self.do_it(work))
+            let result = self.0.transact(item, RowGuard::None).await;
+            self.1.release(&lease, "").await?;
+            result
+        })
     }
 }
