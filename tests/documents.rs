@@ -1,4 +1,5 @@
-//! Holds the documents against what they speak of: tests that are named exist, dependencies that are there have their reason.
+//! Checks the documents against the repository: files, tests and decisions that they name exist, and
+//! every dependency has a reason.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
 
@@ -29,7 +30,92 @@ fn every_test_that_security_names_exists() {
     }
 }
 
-/// The names below the headings of a manifest that list dependencies; a member of the workspace is none.
+/// The Markdown files that people write; the reference is generated.
+fn documents() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found: Vec<String> =
+        ["ARCHITECTURE", "CHANGELOG", "CONTRIBUTING", "README", "SECURITY"]
+            .map(|name| format!("{name}.md"))
+            .into();
+    found.extend(["deploy/redis", "loadtest", "lua"].map(|dir| format!("{dir}/README.md")));
+    for dir in ["docs", "docs/decisions"] {
+        let files = fs::read_dir(root.join(dir)).unwrap().map(|file| file.unwrap().file_name());
+        let names = files.map(|name| name.into_string().unwrap());
+        found
+            .extend(names.filter(|name| name.ends_with(".md")).map(|name| format!("{dir}/{name}")));
+    }
+    found.sort();
+    found
+}
+
+/// Whether a text in backticks names a file of the repository: a path with a directory and one of the
+/// usual endings, without a placeholder.
+fn is_path(word: &str) -> bool {
+    let endings =
+        ["rs", "lua", "md", "sql", "sh", "yml", "yaml", "json", "toml", "conf", "acl", "service"];
+    let plain = |it: char| it.is_ascii_alphanumeric() || "._-/".contains(it);
+    let ending = word.rsplit('.').next().unwrap_or_default();
+    let directories =
+        ["src", "tests", "lua", "docs", "deploy", "grafana", "loadtest", "migrations"];
+    let first = word.split('/').next().unwrap_or_default();
+    word.chars().all(plain)
+        && word.contains('/')
+        && !word.starts_with('/')
+        && !word.contains("NNN")
+        && (endings.contains(&ending) || word.ends_with('/') && directories.contains(&first))
+}
+
+#[test]
+fn every_file_that_a_document_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documents = documents();
+    assert!(documents.len() > 20, "{documents:?}");
+    let mut missing = Vec::new();
+    for document in &documents {
+        let text = text(document);
+        let here = root.join(document);
+        let here = here.parent().unwrap();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        for link in links.filter(|link| !link.is_empty() && !link.contains("://")) {
+            if !here.join(link.trim()).exists() {
+                missing.push(format!("{document}: link to {link}"));
+            }
+        }
+        // Code blocks may create files of their own.
+        let prose: String = text.split("\n```").step_by(2).collect();
+        for word in prose.split('`').skip(1).step_by(2) {
+            let path =
+                word.split_once(".rs: ").map_or(word.to_owned(), |(file, _)| format!("{file}.rs"));
+            let places = ["", "src", "tests", "lua", "grafana/prometheus"];
+            if is_path(&path) && !places.iter().any(|place| root.join(place).join(&path).exists()) {
+                missing.push(format!("{document}: {path}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "documents name files that do not exist:\n{}", missing.join("\n"));
+}
+
+#[test]
+fn every_decision_has_its_parts_and_is_listed() {
+    let architecture = text("ARCHITECTURE.md");
+    let documents = documents();
+    let decisions = documents.iter().filter(|path| path.starts_with("docs/decisions/"));
+    for (number, path) in (1..).zip(decisions) {
+        let title = text(path).lines().next().unwrap_or_default().to_owned();
+        let (prefix, title) = title.split_once(". ").unwrap_or_default();
+        assert_eq!(prefix, format!("# {number}"), "{path}");
+        assert!(path.starts_with(&format!("docs/decisions/{number:03}-")), "{path}");
+        assert!(
+            architecture.contains(&format!("{number}. [{title}]({path})")),
+            "{path} is not listed"
+        );
+        for part in ["Context", "Decision", "Consequences"] {
+            assert!(text(path).contains(&format!("\n## {part}\n")), "{path} has no {part}");
+        }
+    }
+}
+
+/// The names below the headings of a manifest that list dependencies, without workspace members.
 fn dependencies(manifest: &str) -> BTreeSet<String> {
     let (mut listing, mut names) = (false, BTreeSet::new());
     for line in manifest.lines() {
