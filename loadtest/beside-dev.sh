@@ -1,12 +1,14 @@
 #!/bin/sh
-# Runs a command beside a `usher dev` of its own, on free ports and with temporary data, and stops that afterwards.
-# usage: beside-dev.sh <usher> <command…>; the command finds USHER_URL, USHER_ADMIN and USHER_ADMIN_KEY.
+# Runs a command against a private `usher dev` on free ports with temporary data, which stops at the
+# end. The command finds USHER_URL, USHER_ADMIN and USHER_ADMIN_KEY in its environment.
+# Usage: beside-dev.sh <usher> <command…>
 set -eu
 
 usher=$1
 shift
 dir=$(mktemp -d)
-USHER_DATA_DIR="$dir/data" USHER_LISTEN=127.0.0.1:0 USHER_ADMIN_LISTEN=127.0.0.1:0 "$usher" dev >"$dir/said" 2>"$dir/log" &
+USHER_DATA_DIR="$dir/data" USHER_LISTEN=127.0.0.1:0 USHER_ADMIN_LISTEN=127.0.0.1:0 \
+    "$usher" dev >"$dir/stdout" 2>"$dir/log" &
 pid=$!
 stop() {
     kill "$pid" 2>/dev/null || true
@@ -16,8 +18,9 @@ stop() {
 trap stop EXIT
 trap 'exit 130' INT TERM
 
+# Waits up to three minutes for the last line of the banner.
 tries=1800
-until grep -q 'admin key' "$dir/said"; do
+until grep -q 'admin key' "$dir/stdout"; do
     tries=$((tries - 1))
     if [ "$tries" -eq 0 ] || ! kill -0 "$pid" 2>/dev/null; then
         echo "usher dev did not start:" >&2
@@ -26,8 +29,8 @@ until grep -q 'admin key' "$dir/said"; do
     fi
     sleep 0.1
 done
-USHER_URL=$(sed -n 's|^ *API *\(http://[^/]*\)/v1.*|\1|p' "$dir/said")
-USHER_ADMIN=$(sed -n 's|.* metrics *\(http://[^/]*\)/metrics.*|\1|p' "$dir/said")
-USHER_ADMIN_KEY=$(sed -n 's|^ *admin key *||p' "$dir/said")
+USHER_URL=$(sed -n 's|^ *API *\(http://[^/]*\)/v1.*|\1|p' "$dir/stdout")
+USHER_ADMIN=$(sed -n 's|.* metrics *\(http://[^/]*\)/metrics.*|\1|p' "$dir/stdout")
+USHER_ADMIN_KEY=$(sed -n 's|^ *admin key *||p' "$dir/stdout")
 export USHER_URL USHER_ADMIN USHER_ADMIN_KEY
 "$@"
