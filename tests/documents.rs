@@ -95,6 +95,85 @@ fn every_file_that_a_document_names_exists() {
     assert!(missing.is_empty(), "documents name files that do not exist:\n{}", missing.join("\n"));
 }
 
+/// `77090` as `77,090`.
+fn with_separators(digits: &str) -> String {
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// The six figures of README, read from `docs/benchmarks.md`.
+fn readme_figures(benchmarks: &str) -> String {
+    let between = |before: &str, after: &str| {
+        let (_, rest) = benchmarks.split_once(before).unwrap_or_else(|| panic!("no {before:?}"));
+        rest.split(after).next().unwrap().split_whitespace().last().unwrap().to_owned()
+    };
+    let per_second = |scenario: &str| {
+        let row = benchmarks.lines().find(|line| {
+            let mut cells = line.split('|').map(str::trim);
+            cells.nth(1) == Some(scenario)
+                && cells.next().is_some_and(|it| it.parse::<u64>().is_ok())
+        });
+        let row = row.unwrap_or_else(|| panic!("no row {scenario}"));
+        with_separators(row.split('|').nth(2).unwrap().trim())
+    };
+    format!(
+        "| on two cores, load generator included | |\n|:--|--:|\n\
+         | polls per second | {} |\n\
+         | joins per second | {} |\n\
+         | coupons issued per second | {} |\n\
+         | complete purchases per second | {} |\n\
+         | rows written to MySQL per second | {} |\n\
+         | restore of 100,000 reservations after a loss of Redis | {} s |\n",
+        per_second("poll"),
+        per_second("join"),
+        per_second("issue"),
+        per_second("purchase"),
+        between("| on a backlog of ", " rows/s"),
+        between("served again after ", " s"),
+    )
+}
+
+#[test]
+fn figures_of_the_readme_are_those_of_the_benchmarks() {
+    const MARKS: [&str; 2] = ["<!-- figures:begin -->\n", "<!-- figures:end -->"];
+    let (readme, figures) = (text("README.md"), readme_figures(&text("docs/benchmarks.md")));
+    let [from, to] = MARKS.map(|mark| readme.find(mark).expect("README.md has the marks"));
+    let from = from + MARKS[0].len();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        let page = format!("{}\n{figures}\n{}", &readme[..from], &readme[to..]);
+        fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"), page).unwrap();
+    } else {
+        let why = "UPDATE_DOCS=1 cargo test --test documents writes the figures of README.md";
+        assert_eq!(readme[from..to].trim(), figures.trim(), "{why}");
+    }
+}
+
+#[test]
+fn every_test_that_failure_modes_names_exists() {
+    let page = text("docs/failure-modes.md");
+    let is_test = |word: &&str| {
+        word.matches('_').count() > 1
+            && !word.starts_with("usher_")
+            && word.chars().all(|it| it.is_ascii_lowercase() || it == '_')
+    };
+    let mut tests = String::new();
+    for file in ["faults/mod.rs", "faults/failover.rs", "recovery/faults.rs"] {
+        tests.push_str(&text(&format!("tests/it/{file}")));
+    }
+    let named: BTreeSet<_> = page.split('`').filter(is_test).collect();
+    assert!(named.len() > 20, "{named:?}");
+    for name in named {
+        let found = [format!("fn {name}("), format!("    {name}: ")];
+        assert!(found.iter().any(|form| tests.contains(form)), "there is no test {name}");
+    }
+}
+
 #[test]
 fn every_decision_has_its_parts_and_is_listed() {
     let architecture = text("ARCHITECTURE.md");
