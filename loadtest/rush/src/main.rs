@@ -70,7 +70,7 @@ fn run(command: RushCommand) -> Result<ExitCode, BoxError> {
     runtime.block_on(async {
         tokio::select! {
             outcome = work => outcome,
-            _ = tokio::signal::ctrl_c() => Err("interrupted; all started processes are stopped".into()),
+            _ = tokio::signal::ctrl_c() => Err("interrupted, all processes are stopped".into()),
         }
     })
 }

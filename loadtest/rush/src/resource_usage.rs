@@ -7,7 +7,7 @@ use crate::BoxError;
 use crate::redis_connection::{RedisConnection, command_calls, info_number};
 use crate::stack::ServiceStack;
 
-/// `/proc` reports CPU time in hundredths of a second (`USER_HZ`), independent of the kernel's tick.
+/// `/proc` reports CPU time in hundredths of a second (`USER_HZ`), whatever the kernel's tick is.
 const TICK_US: u64 = 10_000;
 
 /// CPU time of each process, user plus system, in microseconds.

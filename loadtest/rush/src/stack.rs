@@ -24,7 +24,7 @@ pub(crate) struct ServiceStack {
 }
 
 impl ServiceStack {
-    /// `usher` is the binary of the service; the default is the one in the directory of this binary.
+    /// `usher` is the service binary; the default is the one in the directory of this binary.
     pub(crate) async fn start(usher: Option<PathBuf>) -> Result<Self, BoxError> {
         let dir = TempDir::new("rush")?;
         log_progress("starting Redis and MariaDB");

@@ -8,8 +8,8 @@ use usher::dev::PrivateServer;
 
 use crate::BoxError;
 
-/// Paths of the server script on Debian and Homebrew. Debian's `rabbitmq-server` in the path requires
-/// another user.
+/// Paths of the server script on Debian and Homebrew. Debian also has a `rabbitmq-server` in the
+/// path, which requires another user.
 const RABBITMQ_PATHS: [&str; 3] = [
     "/usr/lib/rabbitmq/bin/rabbitmq-server",
     "/opt/homebrew/opt/rabbitmq/sbin/rabbitmq-server",

@@ -69,7 +69,7 @@ fn run(options: CommandLine) -> Result<(), BoxError> {
     runtime.block_on(async {
         tokio::select! {
             outcome = compare(options) => outcome,
-            _ = tokio::signal::ctrl_c() => Err("interrupted; all started processes are stopped".into()),
+            _ = tokio::signal::ctrl_c() => Err("interrupted, all processes are stopped".into()),
         }
     })
 }

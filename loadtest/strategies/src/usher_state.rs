@@ -16,7 +16,7 @@ use crate::usher_process::ServiceAddresses;
 use crate::work_item::{LockStrategy, WorkItem};
 
 /// The queue of all tokens.
-pub(crate) const QUEUE_ID: &str = "line";
+pub(crate) const QUEUE_ID: &str = "tokens";
 
 /// How long MySQL may take to have a change, and each instance to know a definition.
 const VISIBLE_TIMEOUT: Duration = Duration::from_secs(30);

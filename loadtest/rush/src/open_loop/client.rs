@@ -15,7 +15,7 @@ use super::latency::{LatencySeries, RequestStep};
 use super::observation::UserObservation;
 use crate::connection::HttpConnection;
 
-/// Attempts per request if the service refuses it for the moment (429, 503) or the connection breaks.
+/// Attempts per request if the service refuses it temporarily (429, 503) or the connection breaks.
 const MAX_ATTEMPTS: usize = 8;
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 

@@ -231,7 +231,7 @@ impl OpenLoopRun {
         let Self { users, rate, admit, sizes, .. } = self;
         match self.kind {
             LoadKind::Journeys => format!(
-                "{users} users arrive, {rate} per second; {admit} per second are admitted to {} seats",
+                "{users} users arrive, {rate} per second, and {admit} are admitted, for {} seats",
                 sizes.seats
             ),
             LoadKind::Coupons => {
