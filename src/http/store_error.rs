@@ -1,4 +1,4 @@
-//! How failures of the stores are told to a client.
+//! Maps errors of the stores to problems.
 
 use super::problem::ProblemDetails;
 use crate::store_error::StoreError;
@@ -17,14 +17,14 @@ impl From<redis::Error> for ProblemDetails {
     fn from(error: redis::Error) -> Self {
         match error {
             redis::Error::Overloaded => Self::overloaded(),
-            redis::Error::NoRoom(_) => Self::overloaded().retry_after(5),
+            redis::Error::OutOfCapacity(_) => Self::overloaded().retry_after(5),
             redis::Error::Recovering(_) => Self::recovering(),
-            redis::Error::Unavailable(_) | redis::Error::NotLaid => {
-                tracing::warn!(%error, "a request found Redis unavailable");
+            redis::Error::Unavailable(_) | redis::Error::NotPublished => {
+                tracing::warn!(%error, "Redis is unavailable for a request");
                 Self::store_unavailable()
             }
             redis::Error::Protocol(_) => {
-                tracing::error!(%error, "a script's answer is not of the agreed form");
+                tracing::error!(%error, "the reply of a script violates the protocol");
                 Self::internal()
             }
         }
@@ -33,7 +33,7 @@ impl From<redis::Error> for ProblemDetails {
 
 impl From<mysql::Error> for ProblemDetails {
     fn from(error: mysql::Error) -> Self {
-        tracing::warn!(%error, "a request found MySQL unavailable");
+        tracing::warn!(%error, "MySQL is unavailable for a request");
         Self::store_unavailable()
     }
 }

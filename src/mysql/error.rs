@@ -56,7 +56,7 @@ const REFUSALS: &[u16] = &[
 
 impl Error {
     /// Whether a row is refused for what it says: every other row may go on.
-    pub fn blames_a_row(&self) -> bool {
+    pub fn is_row_rejection(&self) -> bool {
         match self {
             Self::Sql(sqlx::Error::Database(error)) => {
                 number(error.as_ref()).is_some_and(|number| REFUSALS.contains(&number))

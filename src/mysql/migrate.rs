@@ -20,10 +20,10 @@ static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
 
 /// The lock is named after the database, since the server knows named locks for all of them together, and no longer than the 64
 /// characters that MySQL allows. By SHA2, since MySQL has no SHA1 any more (9.7).
-const LOCK: &str = "SELECT GET_LOCK(CONCAT('usher-migrate-', LEFT(SHA2(DATABASE(), 256), 40)), 60)";
+const MIGRATION_LOCK_QUERY: &str = "SELECT GET_LOCK(CONCAT('usher-migrate-', LEFT(SHA2(DATABASE(), 256), 40)), 60)";
 
 /// Rows of a checkpoint statement: P is at most 4,096, and three values a row stay below the 65,535 that a statement can bind.
-const CHECKPOINTS: usize = 1024;
+const CHECKPOINTS_PER_INSERT: usize = 1024;
 
 /// Brings the schema up to date. The first time it also records P, lays one checkpoint for each partition and starts the
 /// definitions at version 0; afterwards it holds `partitions` against what was recorded. It can be repeated at any time.
@@ -34,11 +34,11 @@ const CHECKPOINTS: usize = 1024;
 pub async fn migrate(pool: &MySqlPool, partitions: PartitionCount) -> Result<(), Error> {
     // Not given back to the pool: closing the connection is what frees the lock, also when this future is dropped half-way.
     let mut connection = pool.acquire().await?.detach();
-    let held: Option<i64> = sqlx::query_scalar(LOCK).fetch_one(&mut connection).await?;
+    let held: Option<i64> = sqlx::query_scalar(MIGRATION_LOCK_QUERY).fetch_one(&mut connection).await?;
     if held != Some(1) {
         return Err(Error::MigrationBusy);
     }
-    forget_unfinished(&mut connection).await?;
+    delete_unfinished_migrations(&mut connection).await?;
     // `run` is the same call, but its future can't be spawned when it is given a connection ("not general enough").
     MIGRATOR.run_direct(None, &mut connection, false).await?;
     record(&mut connection, partitions).await?;
@@ -63,7 +63,7 @@ pub async fn partitions(pool: &MySqlPool) -> Result<Option<PartitionCount>, Erro
 
 /// A migrator that was killed leaves its file marked as begun, and the driver would refuse to go on for ever. Under our lock nobody is
 /// at work on it, and every file can be run again, so it is simply run again.
-async fn forget_unfinished(connection: &mut MySqlConnection) -> Result<(), Error> {
+async fn delete_unfinished_migrations(connection: &mut MySqlConnection) -> Result<(), Error> {
     match sqlx::query("DELETE FROM _sqlx_migrations WHERE success = FALSE")
         .execute(connection)
         .await
@@ -90,17 +90,17 @@ async fn record(connection: &mut MySqlConnection, partitions: PartitionCount) ->
         .execute(&mut *tx)
         .await?;
     sqlx::query("INSERT INTO definitions (id, version) VALUES (1, 0)").execute(&mut *tx).await?;
-    lay_checkpoints(&mut tx, partitions, 0).await?;
+    insert_checkpoints(&mut tx, partitions, 0).await?;
     Ok(tx.commit().await?)
 }
 
-async fn lay_checkpoints(
+async fn insert_checkpoints(
     tx: &mut MySqlConnection,
     partitions: PartitionCount,
     n: u64,
 ) -> Result<(), Error> {
     let all: Vec<u16> = (0..partitions.count()).collect();
-    for some in all.chunks(CHECKPOINTS) {
+    for some in all.chunks(CHECKPOINTS_PER_INSERT) {
         let mut insert = sqlx::QueryBuilder::new(
             "INSERT INTO outbox_checkpoints (partition_id, n, updated_at) ",
         );
@@ -136,13 +136,13 @@ pub async fn check_count(
 ///
 /// # Errors
 /// [`Error::Sql`] from the database.
-pub async fn lay_out(
+pub async fn replace_partitions(
     tx: &mut MySqlConnection,
     partitions: PartitionCount,
     n: u64,
 ) -> Result<(), Error> {
     sqlx::query("DELETE FROM outbox_checkpoints").execute(&mut *tx).await?;
-    lay_checkpoints(tx, partitions, n).await?;
+    insert_checkpoints(tx, partitions, n).await?;
     sqlx::query("UPDATE usher SET partitions = ? WHERE id = 1")
         .bind(partitions.count())
         .execute(tx)

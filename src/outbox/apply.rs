@@ -17,12 +17,12 @@ use super::event::{
 use crate::ids::{CouponId, IssueId, PaymentId, ReservationId, ScheduleId, UserId};
 use crate::money::Money;
 use crate::mysql;
-use crate::mysql::generation::Checkpoint;
+use crate::mysql::checkpoint::Checkpoint;
 use crate::partition::Partition;
 use crate::redis;
 
 /// Events of one outbox entry that have a position of their own: a script takes at most 256 requests.
-const POSITIONS: u64 = 256;
+const MAX_EVENTS_PER_ENTRY: u64 = 256;
 
 /// Why a partition can't go on.
 #[derive(Debug, thiserror::Error)]
@@ -86,10 +86,10 @@ pub(super) struct FlushBatch {
     pub(super) reservations: BTreeMap<ReservationId, ReservationEvent>,
     pub(super) payments: BTreeMap<PaymentId, PaymentEvent>,
     pub(super) wallets: BTreeMap<UserId, WalletState>,
-    pub(super) lines: Vec<LedgerRow>,
-    pub(super) runs: Vec<PromotionRow>,
+    pub(super) ledger_rows: Vec<LedgerRow>,
+    pub(super) promotions: Vec<PromotionRow>,
     pub(super) issues: Vec<CouponIssuesEvent>,
-    pub(super) uses: BTreeMap<IssueId, CouponRedemptionEvent>,
+    pub(super) redemptions: BTreeMap<IssueId, CouponRedemptionEvent>,
     pub(super) claims: Vec<RewardClaimEvent>,
     pub(super) facts: BTreeMap<UserId, UserFactsEvent>,
     /// Outbox entries taken in.
@@ -135,7 +135,7 @@ impl FlushBatch {
             if through > from.n && self.events - before >= share {
                 break;
             }
-            match read(through + 1, entry) {
+            match decode_entry(through + 1, entry) {
                 Ok(events) => self.fold(from.partition, entry.n, events),
                 Err(fault) => return (through, Some(fault)),
             }
@@ -153,7 +153,7 @@ impl FlushBatch {
                 OutboxEvent::Entry(entry) => {
                     self.wallets
                         .insert(entry.user, WalletState { balance: entry.balance, at: entry.at });
-                    self.lines.push(LedgerRow { position, entry });
+                    self.ledger_rows.push(LedgerRow { position, entry });
                 }
                 OutboxEvent::Reservation(reservation) => {
                     self.reservations.insert(reservation.id, reservation);
@@ -162,11 +162,11 @@ impl FlushBatch {
                     self.payments.insert(payment.id, payment);
                 }
                 OutboxEvent::Promotion(promotion) => {
-                    self.runs.push(PromotionRow { partition, n, idx, promotion })
+                    self.promotions.push(PromotionRow { partition, n, idx, promotion })
                 }
                 OutboxEvent::Issues(issues) => self.issues.push(issues),
                 OutboxEvent::Use(issue_use) => {
-                    self.uses.insert(issue_use.id, issue_use);
+                    self.redemptions.insert(issue_use.id, issue_use);
                 }
                 OutboxEvent::Claim(claim) => self.claims.push(claim),
                 OutboxEvent::Facts(facts) => {
@@ -178,8 +178,8 @@ impl FlushBatch {
 
     /// What counts each, in the order of the primary keys.
     pub(super) fn sort(&mut self) {
-        self.lines.sort_unstable_by_key(|line| line.entry.id);
-        self.runs.sort_unstable_by_key(|run| (run.partition, run.n, run.idx));
+        self.ledger_rows.sort_unstable_by_key(|line| line.entry.id);
+        self.promotions.sort_unstable_by_key(|run| (run.partition, run.n, run.idx));
         self.claims.sort_unstable_by_key(|claim| claim.id);
     }
 
@@ -216,7 +216,7 @@ impl FlushBatch {
 }
 
 /// The entry's events with their index and position. All or nothing: an entry that is half sound must not be half folded.
-pub(super) fn read(
+pub(super) fn decode_entry(
     expected: u64,
     entry: &redis::OutboxEntry,
 ) -> Result<Vec<(u16, i64, OutboxEvent)>, ApplyError> {
@@ -239,8 +239,8 @@ pub(super) fn read(
 
 /// n × 256 + index; `None` where that would run into the next entry's positions or out of a BIGINT.
 fn position(n: u64, index: usize) -> Option<i64> {
-    let index = u64::try_from(index).ok().filter(|index| *index < POSITIONS)?;
-    i64::try_from(n.checked_mul(POSITIONS)?.checked_add(index)?).ok()
+    let index = u64::try_from(index).ok().filter(|index| *index < MAX_EVENTS_PER_ENTRY)?;
+    i64::try_from(n.checked_mul(MAX_EVENTS_PER_ENTRY)?.checked_add(index)?).ok()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::partition::PartitionCount;
 
 fn checkpoint(n: u64) -> Checkpoint {
     let partition = PartitionCount::new(64).and_then(|partitions| partitions.nth(3)).unwrap();
-    Checkpoint { partition, n, generation: None }
+    Checkpoint { partition, n, epoch: None }
 }
 
 /// An entry of `events` promotions, by hand: a one-entry map and array each would do, were it not for the schema.
@@ -68,8 +68,8 @@ fn entries_are_taken_in_sequence_and_up_to_a_share() {
     let entries = [entry(6, 2), entry(7, 2), entry(8, 2)];
     let mut batch = FlushBatch::default();
     assert!(matches!(batch.take(&checkpoint(5), &entries, 100), (8, None)));
-    assert_eq!((batch.entries, batch.events, batch.runs.len()), (3, 6, 6));
-    assert_eq!((batch.runs[3].n, batch.runs[3].idx), (7, 1));
+    assert_eq!((batch.entries, batch.events, batch.promotions.len()), (3, 6, 6));
+    assert_eq!((batch.promotions[3].n, batch.promotions[3].idx), (7, 1));
     assert!(matches!(FlushBatch::default().take(&checkpoint(5), &entries, 3), (7, None)));
     // One entry at least, or a big one would never be written.
     assert!(matches!(FlushBatch::default().take(&checkpoint(5), &entries, 0), (6, None)));
@@ -105,7 +105,7 @@ fn the_last_state_counts_and_every_line() {
     let wallets: Vec<_> = batch.wallets.values().map(|wallet| wallet.balance.get()).collect();
     assert_eq!(wallets, [7]);
     // In the order of their ids, each with the position it had.
-    assert_eq!(batch.lines.iter().map(|line| line.position).collect::<Vec<_>>(), [2, 1, 0]);
+    assert_eq!(batch.ledger_rows.iter().map(|line| line.position).collect::<Vec<_>>(), [2, 1, 0]);
     assert_eq!(batch.newest, DateTime::from_timestamp_millis(2));
 }
 

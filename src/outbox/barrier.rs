@@ -9,40 +9,30 @@ use sqlx::mysql::MySqlPool;
 use tokio::time::{Instant, sleep};
 
 use super::WriterHandle;
-use crate::mysql::{self, generation};
+use crate::mysql::checkpoint;
 use crate::partition::Partition;
-use crate::redis::{self, RedisClient};
+use crate::redis::RedisClient;
+use crate::store_error::StoreError;
 
 /// The first and the longest pause between two looks.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
-
-/// Why a reader can't know how far MySQL is.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Redis did not answer.
-    #[error(transparent)]
-    Redis(#[from] redis::Error),
-    /// MySQL did not answer.
-    #[error(transparent)]
-    Mysql(#[from] mysql::Error),
-}
+const POLL_PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 
 /// Waits until MySQL has all that the partitions' outboxes hold at the time of the call, at most for `patience`. Answers whether it has.
 ///
 /// # Errors
 /// When a store does not answer.
-pub async fn written(
+pub async fn wait_until_written(
     redis: &RedisClient,
     mysql: &MySqlPool,
     nudge: &WriterHandle,
     partitions: &[Partition],
     patience: Duration,
-) -> Result<bool, Error> {
-    let marks = redis.marks(partitions).await?;
+) -> Result<bool, StoreError> {
+    let marks = redis.fence_marks(partitions).await?;
     let deadline = Instant::now() + patience;
-    let (mut pause, longest) = PAUSES;
+    let (mut pause, longest) = POLL_PAUSES;
     loop {
-        let checkpoints = generation::load(mysql, redis.keys().partitions()).await?;
+        let checkpoints = checkpoint::load_all(mysql, redis.keys().partitions()).await?;
         let reached = |partition: &Partition, seq: u64| {
             checkpoints
                 .iter()
@@ -54,7 +44,7 @@ pub async fn written(
         if Instant::now() >= deadline {
             return Ok(false);
         }
-        nudge.poke();
+        nudge.wake();
         sleep(pause).await;
         pause = (pause * 2).min(longest);
     }

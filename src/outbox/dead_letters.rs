@@ -14,9 +14,9 @@ use sqlx::{Connection, MySqlConnection, MySqlPool};
 
 use super::apply::{self, ApplyError, FlushBatch};
 use super::event::OutboxEvent;
-use super::nudge::WriterHandle;
-use super::pass::FlushFailure;
+use super::flush::FlushFailure;
 use super::sql;
+use super::writer_handle::WriterHandle;
 use crate::mysql::Error;
 use crate::partition::{Partition, PartitionCount};
 use crate::redis::{self, RedisClient};
@@ -52,7 +52,7 @@ pub struct RetryOutcome {
 }
 
 /// Carries the one entry after a partition's checkpoint over, event by event, and puts aside what is refused. Answers whether the checkpoint moved.
-pub(super) async fn bury(
+pub(super) async fn quarantine_entry(
     redis: &RedisClient,
     pool: &MySqlPool,
     nudge: &WriterHandle,
@@ -62,31 +62,31 @@ pub(super) async fn bury(
     let Some(checkpoint) = sql::lock(&mut tx, &[partition]).await?.pop() else { return Ok(false) };
     let entries =
         redis.outbox_read(&[(partition, checkpoint.n)], 1).await?.pop().unwrap_or_default();
-    redis.reads_are_safe(&[partition]).await?;
+    redis.reads_are_replicated(&[partition]).await?;
     let Some(entry) = entries.first() else { return Ok(false) };
-    match apply::read(checkpoint.n + 1, entry) {
+    match apply::decode_entry(checkpoint.n + 1, entry) {
         Ok(events) => {
-            let refused = one_by_one(&mut tx, partition, entry.n, events).await?;
+            let refused = apply_one_by_one(&mut tx, partition, entry.n, events).await?;
             if let Some((_, cause)) = refused.first() {
                 let places = refused.iter().map(|(place, _)| *place).collect();
-                put_aside(&mut tx, partition, entry, Some(places), cause).await?;
+                insert_letter(&mut tx, partition, entry, Some(places), cause).await?;
             }
         }
         Err(fault) if fault.is_poison() => {
-            put_aside(&mut tx, partition, entry, None, &fault.to_string()).await?;
+            insert_letter(&mut tx, partition, entry, None, &fault.to_string()).await?;
         }
         Err(_) => return Ok(false),
     }
     let through = [(partition, entry.n)];
     sql::advance(&mut tx, &through).await?;
     tx.commit().await.map_err(Error::from)?;
-    nudge.committed(through);
+    nudge.record_committed(through);
     redis.outbox_trim(&through).await?;
     Ok(true)
 }
 
 /// Applies events each for itself. Gives the places of those that are refused, and why.
-async fn one_by_one(
+async fn apply_one_by_one(
     tx: &mut MySqlConnection,
     partition: Partition,
     n: u64,
@@ -111,7 +111,7 @@ async fn try_write(tx: &mut MySqlConnection, batch: &FlushBatch) -> Result<Optio
             savepoint.commit().await?;
             Ok(None)
         }
-        Err(error) if error.blames_a_row() => {
+        Err(error) if error.is_row_rejection() => {
             savepoint.rollback().await?;
             Ok(Some(error.to_string()))
         }
@@ -119,7 +119,7 @@ async fn try_write(tx: &mut MySqlConnection, batch: &FlushBatch) -> Result<Optio
     }
 }
 
-async fn put_aside(
+async fn insert_letter(
     tx: &mut MySqlConnection,
     partition: Partition,
     entry: &redis::OutboxEntry,
@@ -189,17 +189,17 @@ async fn retry_one(
     let (Some(_), Some(partition)) = (still_there, partitions.nth(letter.partition)) else {
         return Ok(false);
     };
-    let refused = match read(letter) {
-        Ok(events) => again(&mut tx, partition, letter.n, events).await?,
+    let refused = match refused_events(letter) {
+        Ok(events) => reapply(&mut tx, partition, letter.n, events).await?,
         Err(fault) => {
-            note(&mut tx, letter, letter.events.clone(), &fault.to_string()).await?;
+            update_letter(&mut tx, letter, letter.events.clone(), &fault.to_string()).await?;
             tx.commit().await?;
             return Ok(false);
         }
     };
     if let Some((_, cause)) = refused.first() {
         let places = refused.iter().map(|(place, _)| *place).collect();
-        note(&mut tx, letter, Some(Json(places)), cause).await?;
+        update_letter(&mut tx, letter, Some(Json(places)), cause).await?;
     } else {
         let delete = "DELETE FROM dead_letters WHERE partition_id = ? AND n = ?";
         sqlx::query(delete).bind(letter.partition).bind(letter.n).execute(&mut *tx).await?;
@@ -209,10 +209,10 @@ async fn retry_one(
 }
 
 /// The events of a letter that were refused.
-fn read(letter: &DeadLetter) -> Result<Vec<(u16, i64, OutboxEvent)>, ApplyError> {
+fn refused_events(letter: &DeadLetter) -> Result<Vec<(u16, i64, OutboxEvent)>, ApplyError> {
     let (n, version) = (letter.n, letter.version.clone());
     let entry = redis::OutboxEntry { n, version, payload: letter.payload.clone().into() };
-    let mut events = apply::read(n, &entry)?;
+    let mut events = apply::decode_entry(n, &entry)?;
     if let Some(Json(places)) = &letter.events {
         events.retain(|(place, ..)| places.contains(place));
     }
@@ -220,7 +220,7 @@ fn read(letter: &DeadLetter) -> Result<Vec<(u16, i64, OutboxEvent)>, ApplyError>
 }
 
 /// Applies what was refused before. Of a thing that has changed since, the newer state stays.
-async fn again(
+async fn reapply(
     tx: &mut MySqlConnection,
     partition: Partition,
     n: u64,
@@ -276,7 +276,7 @@ async fn is_outdated(
     Ok(query.fetch_optional(tx).await?.is_some())
 }
 
-async fn note(
+async fn update_letter(
     tx: &mut MySqlConnection,
     letter: &DeadLetter,
     places: Option<Json<Vec<u16>>>,

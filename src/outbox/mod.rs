@@ -21,20 +21,20 @@
 //! Deliberately absent: a consumer group, acknowledgements, and any way to skip an entry unseen. A gap stops its partition and raises an alarm; the
 //! others go on.
 
-mod ack;
 mod apply;
 mod barrier;
 pub mod dead_letters;
+mod durability;
 pub mod event;
+mod flush;
 mod lua;
-mod nudge;
-mod pass;
+pub mod pending_events;
 pub mod pressure;
 mod sql;
-pub mod tail;
 pub mod writer;
+mod writer_handle;
 
-pub use ack::DurabilitySettings;
-pub use barrier::{Error as BehindError, written};
-pub use nudge::{DurabilityWait, WriterHandle};
+pub use barrier::wait_until_written;
+pub use durability::DurabilitySettings;
 pub use writer::OutboxWriter;
+pub use writer_handle::{DurabilityWait, WriterHandle};

@@ -14,7 +14,7 @@ use crate::redis::{Error, PressureLevel, RedisClient, RedisMemoryInfo};
 use crate::telemetry::Metric;
 
 /// How often both are looked at.
-const LOOK: Duration = Duration::from_millis(500);
+const MEASURE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Two marks of one measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ struct PressureLevels {
 pub async fn watch(redis: RedisClient, marks: PressureWatermarks, stop: CancellationToken) {
     let partitions: Vec<_> = redis.keys().partitions().all().collect();
     let mut levels = PressureLevels::default();
-    let mut ticks = interval(LOOK);
+    let mut ticks = interval(MEASURE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         let (backlog, memory) = match measure(&redis, &partitions).await {
@@ -55,19 +55,19 @@ pub async fn watch(redis: RedisClient, marks: PressureWatermarks, stop: Cancella
                 continue;
             }
         };
-        let share = memory.share();
-        levels.backlog = judge(levels.backlog, backlog, marks.backlog);
-        levels.memory = judge(levels.memory, share, marks.memory);
+        let memory_percent = memory.percent_used();
+        levels.backlog = next_level(levels.backlog, backlog, marks.backlog);
+        levels.memory = next_level(levels.memory, memory_percent, marks.memory);
         let (before, level) = (redis.pressure().level(), levels.backlog.max(levels.memory));
         if level > before {
             tracing::warn!(
                 ?level,
                 backlog,
-                memory_percent = share,
+                memory_percent,
                 "more waits for MySQL, or stands in Redis, than should"
             );
         } else if level < before {
-            tracing::info!(?level, backlog, memory_percent = share, "the backlog has fallen");
+            tracing::info!(?level, backlog, memory_percent, "the backlog has fallen");
         }
         redis.pressure().set(level);
         Metric::PressureLevel.gauge(&[]).set(f64::from(level as u8));
@@ -85,18 +85,18 @@ async fn measure(
 }
 
 /// The highest level whose mark is reached; one that holds already is left at four fifths of its mark.
-fn judge(before: PressureLevel, value: u64, marks: WatermarkPair) -> PressureLevel {
+fn next_level(before: PressureLevel, value: u64, marks: WatermarkPair) -> PressureLevel {
     let halfway = marks.warn + (marks.limit - marks.warn) / 2;
     let reached = |(level, mark): &(PressureLevel, u64)| {
         let mark = if before >= *level { mark * 4 / 5 } else { *mark };
         value >= mark.max(1)
     };
     let steps = [
-        (PressureLevel::Holds, marks.limit),
-        (PressureLevel::Joins, halfway),
-        (PressureLevel::Warned, marks.warn),
+        (PressureLevel::RefuseHolds, marks.limit),
+        (PressureLevel::RefuseJoins, halfway),
+        (PressureLevel::Warning, marks.warn),
     ];
-    steps.iter().find(|step| reached(step)).map_or(PressureLevel::Calm, |(level, _)| *level)
+    steps.iter().find(|step| reached(step)).map_or(PressureLevel::Normal, |(level, _)| *level)
 }
 
 #[cfg(test)]
@@ -106,25 +106,25 @@ mod tests {
     #[test]
     fn levels_are_reached_at_their_marks_and_left_below_them() {
         let marks = WatermarkPair { warn: 100, limit: 200 };
-        let mut level = PressureLevel::Calm;
+        let mut level = PressureLevel::Normal;
         for (value, expected) in [
-            (99, PressureLevel::Calm),
-            (100, PressureLevel::Warned),
-            (149, PressureLevel::Warned),
-            (150, PressureLevel::Joins),
-            (200, PressureLevel::Holds),
+            (99, PressureLevel::Normal),
+            (100, PressureLevel::Warning),
+            (149, PressureLevel::Warning),
+            (150, PressureLevel::RefuseJoins),
+            (200, PressureLevel::RefuseHolds),
             // 160, 120 and 80 are four fifths.
-            (160, PressureLevel::Holds),
-            (159, PressureLevel::Joins),
-            (199, PressureLevel::Joins),
-            (120, PressureLevel::Joins),
-            (119, PressureLevel::Warned),
-            (80, PressureLevel::Warned),
-            (79, PressureLevel::Calm),
-            (1_000_000, PressureLevel::Holds),
-            (0, PressureLevel::Calm),
+            (160, PressureLevel::RefuseHolds),
+            (159, PressureLevel::RefuseJoins),
+            (199, PressureLevel::RefuseJoins),
+            (120, PressureLevel::RefuseJoins),
+            (119, PressureLevel::Warning),
+            (80, PressureLevel::Warning),
+            (79, PressureLevel::Normal),
+            (1_000_000, PressureLevel::RefuseHolds),
+            (0, PressureLevel::Normal),
         ] {
-            level = judge(level, value, marks);
+            level = next_level(level, value, marks);
             assert_eq!(level, expected, "{value}");
         }
     }

@@ -15,7 +15,7 @@ use super::event::{
 };
 use crate::ids::{CouponId, IssueId, PaymentId, RequestFingerprint, UserId};
 use crate::mysql::Error;
-use crate::mysql::generation::Checkpoint;
+use crate::mysql::checkpoint::Checkpoint;
 use crate::partition::Partition;
 
 /// Rows of a statement. The longest binds 19 values a row, far below the 65,535 that a statement may have.
@@ -44,7 +44,7 @@ pub(super) async fn lock(
     let rows: Vec<(u16, u64, Option<u64>)> = select.build_query_as().fetch_all(tx).await?;
     let known = rows.into_iter().filter_map(|(number, n, generation)| {
         let partition = partitions.iter().find(|partition| partition.get() == number)?;
-        Some(Checkpoint { partition: *partition, n, generation })
+        Some(Checkpoint { partition: *partition, n, epoch: generation })
     });
     Ok(known.collect())
 }
@@ -78,9 +78,9 @@ pub(super) async fn write(
     sell_seats(tx, &sold).await?;
     write_payments(tx, &payments).await?;
     write_wallets(tx, &wallets).await?;
-    write_lines(tx, &batch.lines).await?;
-    write_runs(tx, &batch.runs).await?;
-    let uses: Vec<_> = batch.uses.values().collect();
+    write_lines(tx, &batch.ledger_rows).await?;
+    write_runs(tx, &batch.promotions).await?;
+    let uses: Vec<_> = batch.redemptions.values().collect();
     let facts: Vec<_> = batch.facts.values().collect();
     let issues = batch.issues();
     write_issues(tx, &issues).await?;
@@ -93,8 +93,8 @@ pub(super) async fn write(
         ("reservation_seats", freed.len() + sold.len()),
         ("payments", payments.len()),
         ("wallets", wallets.len()),
-        ("wallet_entries", batch.lines.len()),
-        ("promotions", batch.runs.len()),
+        ("wallet_entries", batch.ledger_rows.len()),
+        ("promotions", batch.promotions.len()),
         ("coupon_issues", issues.len() + uses.len()),
         ("reward_claims", batch.claims.len()),
         ("user_facts", facts.len()),

@@ -12,47 +12,47 @@ use sqlx::mysql::MySqlPool;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::ack::DurabilitySettings;
 use super::apply::ApplyError;
 use super::dead_letters;
-use super::nudge::WriterHandle;
-use super::pass::{self, FlushFailure, FlushLimits, FlushSummary};
+use super::durability::DurabilitySettings;
+use super::flush::{self, FlushFailure, FlushLimits, FlushSummary};
+use super::writer_handle::WriterHandle;
 use crate::partition::Partition;
 use crate::redis::RedisClient;
 use crate::telemetry::Metric;
 
 /// How often the outboxes are looked at without a nudge: entries of other instances, of sweeps, and left-overs of a crash.
-const POLL: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long a stopped partition rests before it is looked at again.
-const REST: Duration = Duration::from_secs(10);
+const HALT_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often the dead letters are counted: `usher dead-letters retry` runs elsewhere.
-const COUNT: Duration = Duration::from_secs(10);
+const DEAD_LETTER_COUNT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The first and the longest pause before a failed pass is repeated.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
 
 /// Partitions that share a pass.
-const PARTITIONS: usize = 256;
+const MAX_PARTITIONS_PER_FLUSH: usize = 256;
 
 /// Entries that a pass reads, over all partitions and from each. They bound what it holds in memory before it knows the events.
-const ENTRIES: usize = 4096;
-const ENTRIES_EACH: usize = 256;
+const MAX_ENTRIES_PER_FLUSH: usize = 4096;
+const MAX_ENTRIES_PER_PARTITION: usize = 256;
 
 /// Events that a pass aims at: a transaction of some tenths of a second. They are shared out evenly, so a pass brings 512 of a partition that is hot while 63 others
 /// are hardly used; with a quarter of it the writer lagged four times as far behind a rush of purchases.
-const EVENTS: usize = 32_768;
+const TARGET_EVENTS_PER_FLUSH: usize = 32_768;
 
 /// Brings the outboxes of all partitions to MySQL.
 pub struct OutboxWriter {
     redis: RedisClient,
     pool: MySqlPool,
     partitions: Vec<Partition>,
-    nudge: WriterHandle,
+    handle: WriterHandle,
     halted: BTreeMap<Partition, WriterHalt>,
     /// Events that an entry held in the last pass: how many entries to read for the next.
-    events_each: usize,
+    events_per_entry: usize,
     /// When nothing was left last.
     caught_up: Instant,
     /// When the newest event applied happened.
@@ -68,53 +68,53 @@ impl OutboxWriter {
     /// A writer for all partitions. It does nothing until it runs.
     pub fn new(redis: RedisClient, pool: MySqlPool, ack: DurabilitySettings) -> Self {
         Self {
-            nudge: WriterHandle::new(redis.clone(), ack),
+            handle: WriterHandle::new(redis.clone(), ack),
             partitions: redis.keys().partitions().all().collect(),
             redis,
             pool,
             halted: BTreeMap::new(),
             // A guess on the high side: the first read after a long stop stays small.
-            events_each: 32,
+            events_per_entry: 32,
             caught_up: Instant::now(),
             newest: None,
         }
     }
 
     /// The handle by which stores wake this writer.
-    pub fn nudge(&self) -> WriterHandle {
-        self.nudge.clone()
+    pub fn handle(&self) -> WriterHandle {
+        self.handle.clone()
     }
 
     /// Writes until `shutdown`, then once more until nothing is left that this writer can write. That last drain waits for servers that
     /// are away like any other; the caller bounds it by its own deadline, and may drop this future at any point.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let mut counted = Instant::now() - COUNT;
+        let mut counted = Instant::now() - DEAD_LETTER_COUNT_INTERVAL;
         while !shutdown.is_cancelled() {
-            self.drain().await;
-            if counted.elapsed() >= COUNT {
+            self.flush_until_empty().await;
+            if counted.elapsed() >= DEAD_LETTER_COUNT_INTERVAL {
                 self.count_dead_letters().await;
                 counted = Instant::now();
             }
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = self.nudge.poked() => {}
-                () = sleep(POLL) => {}
+                () = self.handle.woken() => {}
+                () = sleep(POLL_INTERVAL) => {}
             }
         }
-        self.drain().await;
+        self.flush_until_empty().await;
     }
 
     /// Passes until nothing is left, or what is left is stopped or another writer's.
-    async fn drain(&mut self) {
-        let mut pause = PAUSES.0;
+    async fn flush_until_empty(&mut self) {
+        let mut pause = RETRY_PAUSES.0;
         let mut failed = false;
         loop {
-            match self.round().await {
+            match self.flush_all().await {
                 Ok(progress) => {
                     if failed {
                         tracing::info!("the outbox is being written again");
                     }
-                    (failed, pause) = (false, PAUSES.0);
+                    (failed, pause) = (false, RETRY_PAUSES.0);
                     if !progress {
                         return;
                     }
@@ -127,27 +127,27 @@ impl OutboxWriter {
                     failed = true;
                     Metric::OutboxRetriesTotal.counter(&[]).increment(1);
                     sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-                    pause = (pause * 2).min(PAUSES.1);
+                    pause = (pause * 2).min(RETRY_PAUSES.1);
                 }
             }
         }
     }
 
     /// One look at all outboxes and a pass for each group that has something. Answers whether anything was written.
-    async fn round(&mut self) -> Result<bool, FlushFailure> {
+    async fn flush_all(&mut self) -> Result<bool, FlushFailure> {
         let lengths = self.redis.outbox_lengths(&self.partitions).await?;
-        self.measure(lengths.iter().sum());
+        self.record_lag(lengths.iter().sum());
         let waiting = self.partitions.iter().zip(lengths).filter(|(_, length)| *length > 0);
         let (stopped, busy): (Vec<_>, Vec<_>) = waiting
             .map(|(partition, _)| *partition)
             .partition(|partition| self.halted.contains_key(partition));
         let mut progress = false;
-        for group in busy.chunks(PARTITIONS) {
-            progress |= self.carry(group).await?;
+        for group in busy.chunks(MAX_PARTITIONS_PER_FLUSH) {
+            progress |= self.flush_group(group).await?;
         }
         for partition in stopped {
             if self.halted.get(&partition).is_some_and(|halt| halt.until <= Instant::now()) {
-                progress |= self.carry(&[partition]).await?;
+                progress |= self.flush_group(&[partition]).await?;
             }
         }
         Ok(progress)
@@ -155,19 +155,19 @@ impl OutboxWriter {
 
     /// A pass over a group. When something in it can't be applied, a pass for each partition, so that one doesn't stop the others; and
     /// one that still can't go on is narrowed down to the entry that is at fault.
-    async fn carry(&mut self, group: &[Partition]) -> Result<bool, FlushFailure> {
-        let outcome = self.pass(group, self.bounds(group.len())).await;
-        if !stuck(&outcome) {
-            return self.settle(group, outcome).await;
+    async fn flush_group(&mut self, group: &[Partition]) -> Result<bool, FlushFailure> {
+        let outcome = self.flush(group, self.limits(group.len())).await;
+        if !is_permanent_failure(&outcome) {
+            return self.record_outcome(group, outcome).await;
         }
         let mut progress = false;
         for partition in group {
             let alone = std::slice::from_ref(partition);
-            let outcome = self.pass(alone, self.bounds(1)).await;
-            progress |= if stuck(&outcome) {
-                self.narrow(*partition).await?
+            let outcome = self.flush(alone, self.limits(1)).await;
+            progress |= if is_permanent_failure(&outcome) {
+                self.isolate_failing_entry(*partition).await?
             } else {
-                self.settle(alone, outcome).await?
+                self.record_outcome(alone, outcome).await?
             };
         }
         Ok(progress)
@@ -175,19 +175,19 @@ impl OutboxWriter {
 
     /// Passes over half as much each time one fails, until it is one entry that fails: that is carried over event by event, and what is refused put
     /// aside. An entry that fails for another reason than what its rows say stops the partition.
-    async fn narrow(&mut self, partition: Partition) -> Result<bool, FlushFailure> {
-        let (mut entries, mut progress) = (self.bounds(1).entries / 2, false);
-        for _ in 0..ENTRIES_EACH {
-            let bounds = FlushLimits { entries: entries.max(1), events: EVENTS };
-            let outcome = self.pass(&[partition], bounds).await;
-            if stuck(&outcome) && entries > 1 {
+    async fn isolate_failing_entry(&mut self, partition: Partition) -> Result<bool, FlushFailure> {
+        let (mut entries, mut progress) = (self.limits(1).entries / 2, false);
+        for _ in 0..MAX_ENTRIES_PER_PARTITION {
+            let bounds = FlushLimits { entries: entries.max(1), events: TARGET_EVENTS_PER_FLUSH };
+            let outcome = self.flush(&[partition], bounds).await;
+            if is_permanent_failure(&outcome) && entries > 1 {
                 entries /= 2;
                 continue;
             }
-            if outcome.as_ref().is_err_and(FlushFailure::blames_a_row) {
-                return Ok(self.bury(partition).await? || progress);
+            if outcome.as_ref().is_err_and(FlushFailure::is_row_rejection) {
+                return Ok(self.quarantine(partition).await? || progress);
             }
-            if !self.settle(&[partition], outcome).await? {
+            if !self.record_outcome(&[partition], outcome).await? {
                 break;
             }
             progress = true;
@@ -195,8 +195,8 @@ impl OutboxWriter {
         Ok(progress)
     }
 
-    async fn bury(&mut self, partition: Partition) -> Result<bool, FlushFailure> {
-        let moved = dead_letters::bury(&self.redis, &self.pool, &self.nudge, partition).await?;
+    async fn quarantine(&mut self, partition: Partition) -> Result<bool, FlushFailure> {
+        let moved = dead_letters::quarantine_entry(&self.redis, &self.pool, &self.handle, partition).await?;
         self.count_dead_letters().await;
         Ok(moved)
     }
@@ -212,19 +212,19 @@ impl OutboxWriter {
     }
 
     /// As many entries as last time held the events that a pass aims at, shared out evenly.
-    fn bounds(&self, partitions: usize) -> FlushLimits {
-        let entries = (EVENTS / self.events_each.max(1)).min(ENTRIES) / partitions;
-        let entries = u32::try_from(entries.clamp(1, ENTRIES_EACH)).unwrap_or(1);
-        FlushLimits { entries, events: EVENTS.div_ceil(partitions) }
+    fn limits(&self, partitions: usize) -> FlushLimits {
+        let entries = (TARGET_EVENTS_PER_FLUSH / self.events_per_entry.max(1)).min(MAX_ENTRIES_PER_FLUSH) / partitions;
+        let entries = u32::try_from(entries.clamp(1, MAX_ENTRIES_PER_PARTITION)).unwrap_or(1);
+        FlushLimits { entries, events: TARGET_EVENTS_PER_FLUSH.div_ceil(partitions) }
     }
 
-    async fn pass(
+    async fn flush(
         &self,
         group: &[Partition],
         bounds: FlushLimits,
     ) -> Result<FlushSummary, FlushFailure> {
         let started = Instant::now();
-        let pass = pass::run(&self.redis, &self.pool, &self.nudge, group, bounds).await?;
+        let pass = flush::flush(&self.redis, &self.pool, &self.handle, group, bounds).await?;
         if pass.entries > 0 {
             Metric::OutboxPassSeconds.histogram(&[]).record(started.elapsed().as_secs_f64());
         }
@@ -232,7 +232,7 @@ impl OutboxWriter {
     }
 
     /// Takes note of what a pass came to. Answers whether it wrote anything.
-    async fn settle(
+    async fn record_outcome(
         &mut self,
         group: &[Partition],
         outcome: Result<FlushSummary, FlushFailure>,
@@ -245,15 +245,15 @@ impl OutboxWriter {
             }
             (Err(failure), _) => return Err(failure),
         };
-        for partition in &pass.sound {
+        for partition in &pass.healthy {
             if self.halted.remove(partition).is_some() {
                 tracing::info!(%partition, "the outbox of a stopped partition goes on");
             }
         }
         let mut buried = false;
-        for (partition, fault) in &pass.faults {
+        for (partition, fault) in &pass.errors {
             if fault.is_poison() {
-                buried |= self.bury(*partition).await?;
+                buried |= self.quarantine(*partition).await?;
             } else {
                 self.halt(*partition, fault);
             }
@@ -262,13 +262,13 @@ impl OutboxWriter {
         if pass.entries == 0 {
             return Ok(buried);
         }
-        self.events_each = pass.events.div_ceil(pass.entries);
+        self.events_per_entry = pass.events.div_ceil(pass.entries);
         self.newest = self.newest.max(pass.newest);
         Metric::OutboxPassEntries.histogram(&[]).record(to_f64(pass.entries));
         for (table, rows) in pass.rows {
             Metric::OutboxRowsTotal.counter(&[("table", table)]).increment(rows as u64);
         }
-        for (kind, lines) in pass.lines {
+        for (kind, lines) in pass.ledger_rows {
             Metric::WalletEntriesTotal.counter(&[("kind", kind)]).increment(lines);
         }
         Ok(true)
@@ -280,14 +280,14 @@ impl OutboxWriter {
         if self.halted.get(&partition).is_none_or(|halt| halt.reason != reason) {
             tracing::error!(%partition, %reason, "a partition's outbox is stopped; its facts stay in Redis until this is repaired");
         }
-        self.halted.insert(partition, WriterHalt { reason, until: Instant::now() + REST });
+        self.halted.insert(partition, WriterHalt { reason, until: Instant::now() + HALT_RETRY_INTERVAL });
         Metric::OutboxHaltedPartitions.gauge(&[]).set(to_f64(self.halted.len()));
     }
 
     /// The lag is bounded from two sides: what waits came after the outboxes were last empty, and is hardly older than the newest that
     /// was applied. Redis' clock and ours may differ a little; nothing but this gauge compares them.
     #[expect(clippy::disallowed_methods, reason = "a gauge for people")]
-    fn measure(&mut self, backlog: u64) {
+    fn record_lag(&mut self, backlog: u64) {
         if backlog == 0 {
             self.caught_up = Instant::now();
         }
@@ -306,7 +306,7 @@ impl OutboxWriter {
 }
 
 /// Whether the same pass would fail again and again.
-fn stuck(outcome: &Result<FlushSummary, FlushFailure>) -> bool {
+fn is_permanent_failure(outcome: &Result<FlushSummary, FlushFailure>) -> bool {
     outcome.as_ref().is_err_and(|failure| !failure.is_transient())
 }
 

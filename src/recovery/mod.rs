@@ -8,25 +8,22 @@
 //! - [`run`]: the verifier's loop, which also starts recoveries.
 //! - [`recover`]: one partition, from the bar to the new generation.
 //! - [`repartition`]: another count of partitions, while nobody serves.
-//! - [`rehydrate`]: what is laid, one small file for each room's state.
-//! - [`orphans`]: what a payment left behind in another partition.
+//! - [`restore`]: what is laid, one small file for each room's state.
+//! - [`reconcile`]: what a payment left behind in another partition.
 
-pub mod audit;
-mod audit_routes;
 mod error;
 mod open;
-mod orphans;
-mod orphans_sql;
-mod orphans_store;
+mod reconcile;
+mod reconcile_sql;
+mod reconcile_store;
 mod recover;
-mod rehydrate;
 mod repartition;
+mod restore;
 mod run;
 mod sql;
 
-pub use audit_routes::router as audit_router;
 pub use error::Error;
 pub use open::{FenceState, VerificationOutcome, verify};
-pub use orphans::{ReconcileSummary, StoreReconciler, run as run_settling};
+pub use reconcile::{ReconcileSummary, StoreReconciler, run_reconciler as run_settling};
 pub use recover::{PartitionRecovery, RecoveryOutcome};
 pub use run::run_verifier;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashSet};
 use sqlx::MySqlPool;
 
 use super::{Error, sql};
-use crate::mysql::generation::{self, Checkpoint};
+use crate::mysql::checkpoint::{self, Checkpoint};
 use crate::mysql::{self};
 use crate::partition::Partition;
 use crate::redis::{
@@ -23,34 +23,34 @@ use crate::telemetry::Metric;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FenceState {
     /// They agree; the partition serves under this generation.
-    Serves(u64),
+    Serving(u64),
     /// Neither store has ever seen the partition.
-    Fresh,
+    New,
     /// Redis has our generation, but lacks what MySQL has.
-    Older,
+    Stale,
     /// Redis is empty, or a recovery has barred the partition.
     Lost,
     /// Redis has a generation that MySQL does not have now.
-    Other(u64),
+    OtherEpoch(u64),
     /// What Redis has is not ours.
     Foreign,
 }
 
 /// What the fences say.
-pub(super) fn judge(checkpoint: &Checkpoint, marks: FenceMarks) -> FenceState {
-    match (checkpoint.generation, marks.fence) {
+pub(super) fn fence_state(checkpoint: &Checkpoint, marks: FenceMarks) -> FenceState {
+    match (checkpoint.epoch, marks.fence) {
         (Some(known), FenceReading::Open(found)) if known == found && marks.seq >= checkpoint.n => {
-            FenceState::Serves(known)
+            FenceState::Serving(known)
         }
-        (Some(known), FenceReading::Open(found)) if known == found => FenceState::Older,
+        (Some(known), FenceReading::Open(found)) if known == found => FenceState::Stale,
         // A first generation that reached Redis but not MySQL was never served under; it is written anew.
         (None, FenceReading::Absent | FenceReading::Open(_))
             if checkpoint.n == 0 && marks.seq == 0 =>
         {
-            FenceState::Fresh
+            FenceState::New
         }
-        (_, FenceReading::Absent | FenceReading::Barred(_)) => FenceState::Lost,
-        (_, FenceReading::Open(found)) => FenceState::Other(found),
+        (_, FenceReading::Absent | FenceReading::Fenced(_)) => FenceState::Lost,
+        (_, FenceReading::Open(found)) => FenceState::OtherEpoch(found),
         (_, FenceReading::Foreign) => FenceState::Foreign,
     }
 }
@@ -61,7 +61,7 @@ pub struct VerificationOutcome {
     /// Partitions that can be laid back without anybody being asked: what is another installation's is left alone.
     pub lost: Vec<Partition>,
     /// Why some partitions could not be looked at, if so. They are trusted no more than before.
-    pub unknown: Option<Error>,
+    pub error: Option<Error>,
 }
 
 impl VerificationOutcome {
@@ -69,8 +69,8 @@ impl VerificationOutcome {
     ///
     /// # Errors
     /// Why one was not.
-    pub fn whole(self) -> Result<Vec<Partition>, Error> {
-        self.unknown.map_or(Ok(self.lost), Err)
+    pub fn complete(self) -> Result<Vec<Partition>, Error> {
+        self.error.map_or(Ok(self.lost), Err)
     }
 }
 
@@ -82,45 +82,45 @@ impl VerificationOutcome {
 pub async fn verify(redis: &RedisClient, mysql: &MySqlPool) -> Result<VerificationOutcome, Error> {
     // In this order: what changes hands from here on is in doubt again by a later count, and a Redis that is replaced after it was pinned does not get its scripts,
     // whatever was read of it.
-    let doubts = redis.doubts();
-    let holders = redis.holders_in_doubt().await;
+    let doubts = redis.invalidation_count();
+    let holders = redis.unverified_owners().await;
     let partitions = redis.keys().partitions();
     // MySQL first: what it has at this moment, Redis must have at a later one.
-    let mut checkpoints = generation::load(mysql, partitions).await?;
+    let mut checkpoints = checkpoint::load_all(mysql, partitions).await?;
     let all: Vec<_> = partitions.all().collect();
-    let mut marks = redis.marks_each(&all).await;
+    let mut marks = redis.fence_marks_each(&all).await;
     let in_doubt = checkpoints.iter().zip(&marks).filter(|(of, marks)| {
-        let serves = |marks: &FenceMarks| matches!(judge(of, *marks), FenceState::Serves(_));
-        !redis.is_trusted(of.partition) && marks.as_ref().is_ok_and(serves)
+        let serves = |marks: &FenceMarks| matches!(fence_state(of, *marks), FenceState::Serving(_));
+        !redis.is_verified(of.partition) && marks.as_ref().is_ok_and(serves)
     });
     let in_doubt: Vec<_> = in_doubt.map(|(of, _)| of.partition).collect();
     if !in_doubt.is_empty() {
-        for settled in generation::load_settled(mysql, &in_doubt).await? {
+        for settled in checkpoint::load_after_writers(mysql, &in_doubt).await? {
             checkpoints[usize::from(settled.partition.get())] = settled;
         }
-        marks = redis.marks_each(&all).await;
+        marks = redis.fence_marks_each(&all).await;
     }
     let mut verified = VerificationOutcome::default();
     let (mut known, mut foreign) = (BTreeMap::new(), 0_usize);
     for (checkpoint, marks) in checkpoints.iter().zip(marks) {
-        let state = match marks.map(|marks| judge(checkpoint, marks)) {
-            Ok(FenceState::Older) => bar(redis, checkpoint).await.map(|()| FenceState::Older),
+        let state = match marks.map(|marks| fence_state(checkpoint, marks)) {
+            Ok(FenceState::Stale) => fence_stale_partition(redis, checkpoint).await.map(|()| FenceState::Stale),
             state => state,
         };
         match state {
             Ok(state) => drop(known.insert(checkpoint.partition, state)),
-            Err(error) => verified.unknown = Some(error.into()),
+            Err(error) => verified.error = Some(error.into()),
         }
     }
     for holder in holders {
-        if let Err(error) = prepare(holder.pinned, &holder.partitions, &known, mysql).await {
+        if let Err(error) = load_scripts(holder.pinned, &holder.partitions, &known, mysql).await {
             // It may not know its scripts, and must not learn them yet.
             known.retain(|partition, _| !holder.partitions.contains(partition));
-            verified.unknown = Some(error);
+            verified.error = Some(error);
         }
     }
-    let ours = if known.values().any(|state| matches!(state, FenceState::Other(_))) {
-        sql::generations(mysql).await?
+    let ours = if known.values().any(|state| matches!(state, FenceState::OtherEpoch(_))) {
+        sql::known_epochs(mysql).await?
     } else {
         HashSet::new()
     };
@@ -128,24 +128,24 @@ pub async fn verify(redis: &RedisClient, mysql: &MySqlPool) -> Result<Verificati
         let partition = checkpoint.partition;
         let Some(state) = known.get(&partition).copied() else { continue };
         let serves = match state {
-            FenceState::Serves(generation) => Some(generation),
-            FenceState::Fresh => open_fresh(redis, mysql, checkpoint).await?,
+            FenceState::Serving(generation) => Some(generation),
+            FenceState::New => open_new_partition(redis, mysql, checkpoint).await?,
             _ => None,
         };
         match (serves, state) {
-            (Some(generation), _) => redis.generations().open(partition, generation),
-            (None, FenceState::Other(found)) if !ours.contains(&(partition.get(), found)) => {
+            (Some(generation), _) => redis.epochs().open(partition, generation),
+            (None, FenceState::OtherEpoch(found)) if !ours.contains(&(partition.get(), found)) => {
                 foreign += 1
             }
             (None, FenceState::Foreign) => foreign += 1,
             (None, _) => verified.lost.push(partition),
         }
         if serves.is_none() {
-            redis.generations().close(partition);
+            redis.epochs().close(partition);
         }
     }
     let known: Vec<_> = known.into_keys().collect();
-    redis.trust(&known, doubts);
+    redis.mark_verified(&known, doubts);
     Metric::PartitionsRecovering.gauge(&[]).set((verified.lost.len() + foreign) as f64);
     if foreign > 0 {
         tracing::error!(
@@ -158,7 +158,7 @@ pub async fn verify(redis: &RedisClient, mysql: &MySqlPool) -> Result<Verificati
 
 /// Makes the scripts known to a server of which something is in doubt, provided that everything it holds was looked at. One that serves on without having known them
 /// may lack some of what MySQL did not have yet, and a payment between two partitions half of its steps.
-async fn prepare(
+async fn load_scripts(
     pinned: Result<PinnedConnection, redis::Error>,
     partitions: &[Partition],
     known: &BTreeMap<Partition, FenceState>,
@@ -168,40 +168,42 @@ async fn prepare(
     if let Some(unknown) = partitions.iter().find(|partition| !known.contains_key(partition)) {
         return Err(redis::Error::Recovering(*unknown).into());
     }
-    let serves = |partition| matches!(known.get(partition), Some(FenceState::Serves(_)));
+    let serves = |partition| matches!(known.get(partition), Some(FenceState::Serving(_)));
     if partitions.iter().any(serves) && !pinned.knows_scripts().await? {
-        sql::unsettle(mysql).await?;
+        sql::request_reconciliation(mysql).await?;
     }
     Ok(pinned.load_scripts().await?)
 }
 
 /// Bars a partition that is older than its checkpoint, unless it is not any more.
-async fn bar(redis: &RedisClient, checkpoint: &Checkpoint) -> Result<(), redis::Error> {
-    let Some(known) = checkpoint.generation else { return Ok(()) };
+async fn fence_stale_partition(redis: &RedisClient, checkpoint: &Checkpoint) -> Result<(), redis::Error> {
+    let Some(known) = checkpoint.epoch else { return Ok(()) };
     let mut args = ScriptArgs::new();
-    args.text(&checkpoint.n.to_string()).text(&redis::bar(rand::random(), None));
+    args.text(&checkpoint.n.to_string()).text(&redis::recovery_fence(rand::random(), None));
     let place = KeyScope::partition(checkpoint.partition);
     let pinned = redis.pin(checkpoint.partition).await?;
-    pinned.call_fenced(&scripts::RECOVERY_BAR, place, &known.to_string(), args, Vec::new()).await?;
+    pinned
+        .call_fenced(&scripts::RECOVERY_FENCE_STALE, place, &known.to_string(), args, Vec::new())
+        .await?;
     tracing::error!(partition = %checkpoint.partition, checkpoint = checkpoint.n, "Redis is older than MySQL; the partition is barred");
     Ok(())
 }
 
 /// Gives a fresh partition its first generation, in Redis before the commit in MySQL. Of several instances one does it, under the row's lock.
-async fn open_fresh(
+async fn open_new_partition(
     redis: &RedisClient,
     mysql: &MySqlPool,
     seen: &Checkpoint,
 ) -> Result<Option<u64>, Error> {
     let mut tx = mysql.begin().await.map_err(mysql::Error::from)?;
-    let locked = generation::lock_checkpoint(&mut tx, seen.partition).await?;
-    let marks = redis.marks(&[seen.partition]).await?;
-    let generation = match judge(&locked, marks[0]) {
-        FenceState::Serves(generation) => Some(generation),
-        FenceState::Fresh => {
-            let first = new_generation();
+    let locked = checkpoint::lock(&mut tx, seen.partition).await?;
+    let marks = redis.fence_marks(&[seen.partition]).await?;
+    let generation = match fence_state(&locked, marks[0]) {
+        FenceState::Serving(generation) => Some(generation),
+        FenceState::New => {
+            let first = new_epoch();
             redis.write_fence(seen.partition, &first.to_string()).await?;
-            generation::set_generation(&mut tx, seen.partition, first).await?;
+            checkpoint::set_epoch(&mut tx, seen.partition, first).await?;
             Some(first)
         }
         _ => None,
@@ -211,7 +213,7 @@ async fn open_fresh(
 }
 
 /// At random, so that the Redis of another installation can't pass for ours.
-pub(super) fn new_generation() -> u64 {
+pub(super) fn new_epoch() -> u64 {
     rand::random_range(1..=1 << 52)
 }
 
@@ -223,25 +225,25 @@ mod tests {
     #[test]
     fn only_agreeing_fences_serve() {
         let partition = PartitionCount::new(1).unwrap().nth(0).unwrap();
-        let checkpoint = |generation, n| Checkpoint { partition, n, generation };
+        let checkpoint = |generation, n| Checkpoint { partition, n, epoch: generation };
         let marks = |fence, seq| FenceMarks { fence, seq };
         let (absent, open) = (FenceReading::Absent, FenceReading::Open);
         for (checkpoint, marks, expected) in [
-            (checkpoint(None, 0), marks(absent, 0), FenceState::Fresh),
-            (checkpoint(None, 0), marks(open(1), 0), FenceState::Fresh),
-            (checkpoint(None, 0), marks(open(1), 7), FenceState::Other(1)),
-            (checkpoint(Some(1), 5), marks(open(1), 5), FenceState::Serves(1)),
-            (checkpoint(Some(1), 5), marks(open(1), 9), FenceState::Serves(1)),
+            (checkpoint(None, 0), marks(absent, 0), FenceState::New),
+            (checkpoint(None, 0), marks(open(1), 0), FenceState::New),
+            (checkpoint(None, 0), marks(open(1), 7), FenceState::OtherEpoch(1)),
+            (checkpoint(Some(1), 5), marks(open(1), 5), FenceState::Serving(1)),
+            (checkpoint(Some(1), 5), marks(open(1), 9), FenceState::Serving(1)),
             // Redis came back empty, older, or under another generation.
             (checkpoint(Some(1), 0), marks(absent, 0), FenceState::Lost),
-            (checkpoint(Some(1), 5), marks(open(1), 4), FenceState::Older),
-            (checkpoint(Some(2), 5), marks(open(1), 5), FenceState::Other(1)),
+            (checkpoint(Some(1), 5), marks(open(1), 4), FenceState::Stale),
+            (checkpoint(Some(2), 5), marks(open(1), 5), FenceState::OtherEpoch(1)),
             // A recovery is at work, or was cut off, whatever stands behind its bar.
-            (checkpoint(Some(1), 5), marks(FenceReading::Barred(Some(1)), 9), FenceState::Lost),
-            (checkpoint(None, 0), marks(FenceReading::Barred(None), 0), FenceState::Lost),
+            (checkpoint(Some(1), 5), marks(FenceReading::Fenced(Some(1)), 9), FenceState::Lost),
+            (checkpoint(None, 0), marks(FenceReading::Fenced(None), 0), FenceState::Lost),
             (checkpoint(Some(1), 5), marks(FenceReading::Foreign, 5), FenceState::Foreign),
         ] {
-            assert_eq!(judge(&checkpoint, marks), expected, "{checkpoint:?} {marks:?}");
+            assert_eq!(fence_state(&checkpoint, marks), expected, "{checkpoint:?} {marks:?}");
         }
     }
 }

@@ -27,36 +27,36 @@ use std::time::Duration;
 use sqlx::MySqlPool;
 use tokio::time::{Instant, sleep};
 
-use super::open::{FenceState, judge, new_generation};
-use super::rehydrate::{self, FencedWriter};
+use super::open::{FenceState, fence_state, new_epoch};
+use super::restore::{self, FencedWriter};
 use super::{Error, sql};
 use crate::failpoint::failpoint;
-use crate::mysql::{generation, migrate};
+use crate::mysql::{checkpoint, migrate};
 use crate::outbox::{self, WriterHandle};
 use crate::partition::Partition;
 use crate::redis::{self, KeyScope, PinnedConnection, RedisClient, ScriptArgs, scripts};
 use crate::telemetry::Metric;
 
 /// How long the outbox behind a bar may take to come to MySQL, and how often it is looked at.
-const DRAIN: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(20);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
+const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long it is waited until MySQL has what other partitions told before this one is laid. Whatever comes later is settled by the orphans' rounds.
-const OTHERS: Duration = Duration::from_secs(5);
+const OTHER_PARTITIONS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What came of a recovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecoveryOutcome {
     /// The partition serves again.
-    Laid {
+    Restored {
         /// Rows that were laid.
         rows: u64,
         /// How long it took.
-        took: Duration,
+        elapsed: Duration,
     },
     /// It could serve all the time; nothing was done.
-    Serves,
+    AlreadyServing,
     /// Another instance is at it.
-    Busy,
+    InProgress,
 }
 
 /// Lays partitions back.
@@ -64,13 +64,13 @@ pub enum RecoveryOutcome {
 pub struct PartitionRecovery {
     pub(super) redis: RedisClient,
     pub(super) mysql: MySqlPool,
-    nudge: WriterHandle,
+    writer: WriterHandle,
 }
 
 impl PartitionRecovery {
     /// Over both stores; `nudge` wakes a writer.
     pub fn new(redis: RedisClient, mysql: MySqlPool, nudge: WriterHandle) -> Self {
-        Self { redis, mysql, nudge }
+        Self { redis, mysql, writer: nudge }
     }
 
     /// What the fences of all partitions say now.
@@ -79,11 +79,11 @@ impl PartitionRecovery {
     /// When a store does not answer.
     pub async fn states(&self) -> Result<Vec<(Partition, FenceState)>, Error> {
         let partitions: Vec<_> = self.redis.keys().partitions().all().collect();
-        let checkpoints = generation::load(&self.mysql, self.redis.keys().partitions()).await?;
-        let marks = self.redis.marks(&partitions).await?;
+        let checkpoints = checkpoint::load_all(&self.mysql, self.redis.keys().partitions()).await?;
+        let marks = self.redis.fence_marks(&partitions).await?;
         let told = checkpoints.iter().zip(marks);
         Ok(told
-            .map(|(checkpoint, marks)| (checkpoint.partition, judge(checkpoint, marks)))
+            .map(|(checkpoint, marks)| (checkpoint.partition, fence_state(checkpoint, marks)))
             .collect())
     }
 
@@ -97,25 +97,25 @@ impl PartitionRecovery {
         anyway: bool,
     ) -> Result<RecoveryOutcome, Error> {
         let started = Instant::now();
-        let Some((token, next)) = self.bar(partition, anyway).await? else {
-            return Ok(RecoveryOutcome::Serves);
+        let Some((token, next)) = self.fence_partition(partition, anyway).await? else {
+            return Ok(RecoveryOutcome::AlreadyServing);
         };
         if token == 0 {
-            return Ok(RecoveryOutcome::Busy);
+            return Ok(RecoveryOutcome::InProgress);
         }
         self.drain(partition).await?;
-        let Some(rows) = self.lay(partition, token, next).await? else {
-            return Ok(RecoveryOutcome::Busy);
+        let Some(rows) = self.restore(partition, token, next).await? else {
+            return Ok(RecoveryOutcome::InProgress);
         };
         let took = started.elapsed();
         Metric::RecoveriesTotal.counter(&[]).increment(1);
         Metric::RecoverySeconds.histogram(&[]).record(took);
         tracing::info!(%partition, rows, ?took, "a partition was laid back from MySQL and serves again");
-        Ok(RecoveryOutcome::Laid { rows, took })
+        Ok(RecoveryOutcome::Restored { rows, elapsed: took })
     }
 
     /// Bars the partition. Gives the bar's token and the generation to come; a token of 0 when another is at it, nothing when it serves.
-    pub(super) async fn bar(
+    pub(super) async fn fence_partition(
         &self,
         partition: Partition,
         anyway: bool,
@@ -126,98 +126,93 @@ impl PartitionRecovery {
         };
         // Under the lock: whoever changes the count holds all of them.
         migrate::check_count(&mut tx, self.redis.keys().partitions(), false).await?;
-        let marks = self.redis.marks(&[partition]).await?[0];
-        if let (FenceState::Serves(generation), false) = (judge(&checkpoint, marks), anyway) {
-            self.redis.generations().open(partition, generation);
+        let marks = self.redis.fence_marks(&[partition]).await?[0];
+        if let (FenceState::Serving(generation), false) = (fence_state(&checkpoint, marks), anyway) {
+            self.redis.epochs().open(partition, generation);
             return Ok(None);
         }
-        self.redis.generations().close(partition);
+        self.redis.epochs().close(partition);
         let ours =
-            checkpoint.generation.is_some() && marks.fence.outbox_of() == checkpoint.generation;
-        let drains = checkpoint.generation.filter(|_| ours && marks.seq > checkpoint.n);
-        let (token, next) = (rand::random_range(1..=u64::MAX), new_generation());
-        self.redis.write_fence(partition, &redis::bar(token, drains)).await?;
-        sql::begin(&mut tx, partition, checkpoint.generation, next).await?;
+            checkpoint.epoch.is_some() && marks.fence.outbox_epoch() == checkpoint.epoch;
+        let drains = checkpoint.epoch.filter(|_| ours && marks.seq > checkpoint.n);
+        let (token, next) = (rand::random_range(1..=u64::MAX), new_epoch());
+        self.redis.write_fence(partition, &redis::recovery_fence(token, drains)).await?;
+        sql::record_start(&mut tx, partition, checkpoint.epoch, next).await?;
         tx.commit().await?;
         Ok(Some((token, next)))
     }
 
     /// Waits until MySQL has what stands behind the bar.
     pub(super) async fn drain(&self, partition: Partition) -> Result<(), Error> {
-        let deadline = Instant::now() + DRAIN;
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
         loop {
-            let marks = self.redis.marks(&[partition]).await?[0];
-            let checkpoint = generation::checkpoint(&self.mysql, partition).await?;
-            if marks.fence.outbox_of().is_none() || marks.seq <= checkpoint.n {
+            let marks = self.redis.fence_marks(&[partition]).await?[0];
+            let checkpoint = checkpoint::load(&self.mysql, partition).await?;
+            if marks.fence.outbox_epoch().is_none() || marks.seq <= checkpoint.n {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                return Err(Error::Undrained(partition));
+                return Err(Error::OutboxNotDrained(partition));
             }
-            self.nudge.poke();
-            sleep(LOOK).await;
+            self.writer.wake();
+            sleep(DRAIN_POLL_INTERVAL).await;
         }
     }
 
     /// Everything under the row's lock. `None` when another took it.
-    async fn lay(&self, partition: Partition, token: u64, next: u64) -> Result<Option<u64>, Error> {
+    async fn restore(&self, partition: Partition, token: u64, next: u64) -> Result<Option<u64>, Error> {
         let mut tx = self.mysql.begin().await?;
         let Some(checkpoint) = sql::lock(&mut tx, partition).await? else { return Ok(None) };
         let pinned = self.redis.pin(partition).await?;
-        let before = self.redis.marks(&[partition]).await?[0];
-        let bar = redis::bar(token, None);
-        for drains in [checkpoint.generation, None] {
-            let was = redis::bar(token, drains);
-            if fence(&pinned, partition, &was, &bar).await? {
+        let before = self.redis.fence_marks(&[partition]).await?[0];
+        let bar = redis::recovery_fence(token, None);
+        for drains in [checkpoint.epoch, None] {
+            let was = redis::recovery_fence(token, drains);
+            if replace_fence(&pinned, partition, &was, &bar).await? {
                 break;
             }
             if drains.is_none() {
-                return Err(Error::Overtaken(partition));
+                return Err(Error::FencedByOther(partition));
             }
         }
-        if before.fence.outbox_of().is_some() && before.seq > checkpoint.n {
-            return Err(Error::Undrained(partition));
+        if before.fence.outbox_epoch().is_some() && before.seq > checkpoint.n {
+            return Err(Error::OutboxNotDrained(partition));
         }
-        self.others().await?;
-        let cleared = pinned.clear(partition, &bar).await?.ok_or(Error::Overtaken(partition))?;
+        self.wait_for_other_partitions().await?;
+        let cleared = pinned.clear(partition, &bar).await?.ok_or(Error::FencedByOther(partition))?;
         tracing::info!(%partition, cleared, checkpoint = checkpoint.n, "laying a partition back from MySQL");
-        let times = sql::times(&mut tx, partition).await?;
+        let times = sql::restore_count(&mut tx, partition).await?;
         let mut hand =
             FencedWriter::new((&self.redis, &pinned), partition, checkpoint.n, bar.clone(), times);
-        rehydrate::all(&mut hand, &mut tx).await?;
-        sql::laid(&mut tx, partition, next).await?;
-        generation::set_generation(&mut tx, partition, next).await?;
-        if !fence(&pinned, partition, &bar, &next.to_string()).await? {
-            return Err(Error::Overtaken(partition));
+        restore::restore_partition(&mut hand, &mut tx).await?;
+        sql::record_restored(&mut tx, partition, next).await?;
+        checkpoint::set_epoch(&mut tx, partition, next).await?;
+        if !replace_fence(&pinned, partition, &bar, &next.to_string()).await? {
+            return Err(Error::FencedByOther(partition));
         }
         failpoint!("recovery.before_commit");
         tx.commit().await?;
-        self.redis.generations().open(partition, next);
+        self.redis.epochs().open(partition, next);
         Ok(Some(hand.rows()))
     }
 
     /// Waits until MySQL has what the partitions that serve have told by now: a payment that was confirmed there must be known here.
-    async fn others(&self) -> Result<(), Error> {
+    async fn wait_for_other_partitions(&self) -> Result<(), Error> {
         let states = self.states().await?;
         let serving: Vec<_> = states
             .into_iter()
-            .filter(|(_, state)| matches!(state, FenceState::Serves(_)))
+            .filter(|(_, state)| matches!(state, FenceState::Serving(_)))
             .map(|(partition, _)| partition)
             .collect();
-        match outbox::written(&self.redis, &self.mysql, &self.nudge, &serving, OTHERS).await {
-            Ok(true) => {}
-            Ok(false) => {
-                tracing::warn!("MySQL is behind; what it does not have yet is settled afterwards")
-            }
-            Err(outbox::BehindError::Redis(error)) => return Err(error.into()),
-            Err(outbox::BehindError::Mysql(error)) => return Err(error.into()),
+        if !outbox::wait_until_written(&self.redis, &self.mysql, &self.writer, &serving, OTHER_PARTITIONS_TIMEOUT).await? {
+            tracing::warn!("MySQL is behind; what it does not have yet is settled afterwards");
         }
         Ok(())
     }
 }
 
 /// Puts a fence in place of another. `false` when that one does not stand there.
-pub(super) async fn fence(
+pub(super) async fn replace_fence(
     pinned: &PinnedConnection,
     partition: Partition,
     was: &str,
@@ -226,5 +221,8 @@ pub(super) async fn fence(
     let mut args = ScriptArgs::new();
     args.text(then);
     let place = KeyScope::partition(partition);
-    Ok(pinned.call_fenced(&scripts::RECOVERY_FENCE, place, was, args, Vec::new()).await?.is_some())
+    Ok(pinned
+        .call_fenced(&scripts::RECOVERY_REPLACE_FENCE, place, was, args, Vec::new())
+        .await?
+        .is_some())
 }

@@ -13,27 +13,27 @@
 //!
 //! **An instance that was forgotten can do no harm.** Every old partition is barred, and under the locks each bar is still ours, so nothing was written
 //! behind them. Afterwards no generation that the instance knows exists, it finds another number of checkpoints than it has partitions
-//! ([`generation::load`]), and a recovery that it has begun looks at the count under the row's lock.
+//! ([`checkpoint::load_all`]), and a recovery that it has begun looks at the count under the row's lock.
 //!
 //! **Numbers go on.** Every new partition begins at the highest number that any old one had, so that a user's or a queue's history keeps its order. And each takes over
-//! when the old partitions that feed it were laid back: places in line are dealt behind those of every such time ([`super::rehydrate`]).
+//! when the old partitions that feed it were laid back: places in line are dealt behind those of every such time ([`super::restore`]).
 
 use std::time::Duration;
 
 use sqlx::MySqlPool;
 use tokio::time::sleep;
 
-use super::recover::{PartitionRecovery, fence};
+use super::recover::{PartitionRecovery, replace_fence};
 use super::{Error, sql};
 use crate::failpoint::failpoint;
 use crate::mysql;
-use crate::mysql::generation::{self, Checkpoint};
+use crate::mysql::checkpoint::{self, Checkpoint};
 use crate::partition::{Partition, PartitionCount};
 use crate::redis::{self, FenceReading};
 
 /// How often, and how long apart, it is tried to lock a partition that a writer is at work on.
-const TRIES: u32 = 30;
-const PAUSE: Duration = Duration::from_millis(100);
+const FENCE_ATTEMPTS: u32 = 30;
+const FENCE_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 impl PartitionRecovery {
     /// Bars every partition, waits until MySQL has what stood behind the bars, and makes `to` the count. A writer must be running. `barred` hears of each partition.
@@ -53,54 +53,54 @@ impl PartitionRecovery {
         }
         let mut tokens = Vec::with_capacity(usize::from(from.count()));
         for partition in from.all() {
-            tokens.push(self.bar_patiently(partition).await?);
+            tokens.push(self.fence_with_retries(partition).await?);
             self.drain(partition).await?;
             barred();
         }
         failpoint!("repartition.before_commit");
         let mut tx = self.mysql.begin().await?;
         mysql::migrate::check_count(&mut tx, from, true).await?;
-        let checkpoints = generation::lock_all(&mut tx, from).await?;
+        let checkpoints = checkpoint::lock_all(&mut tx, from).await?;
         for (checkpoint, token) in checkpoints.iter().zip(tokens) {
-            self.shut(checkpoint, token).await?;
+            self.seal_fence(checkpoint, token).await?;
         }
         let n = checkpoints.iter().map(|checkpoint| checkpoint.n).max().unwrap_or(0);
         let letters = sql::dead_letters(&mut *tx).await?;
         if letters > 0 {
             return Err(Error::DeadLetters(letters));
         }
-        sql::inherit(&mut tx, from, to).await?;
-        mysql::migrate::lay_out(&mut tx, to, n).await?;
+        sql::inherit_restore_times(&mut tx, from, to).await?;
+        mysql::migrate::replace_partitions(&mut tx, to, n).await?;
         tx.commit().await?;
         failpoint!("repartition.after_commit");
         Ok(())
     }
 
     /// Bars a partition, also while a writer is at work on it. Gives the bar's token.
-    async fn bar_patiently(&self, partition: Partition) -> Result<u64, Error> {
-        for _ in 0..TRIES {
-            match self.bar(partition, true).await? {
+    async fn fence_with_retries(&self, partition: Partition) -> Result<u64, Error> {
+        for _ in 0..FENCE_ATTEMPTS {
+            match self.fence_partition(partition, true).await? {
                 Some((token, _)) if token != 0 => return Ok(token),
-                Some(_) | None => sleep(PAUSE).await,
+                Some(_) | None => sleep(FENCE_RETRY_PAUSE).await,
             }
         }
-        Err(Error::Overtaken(partition))
+        Err(Error::FencedByOther(partition))
     }
 
     /// Makes a bar of ours one behind which there is nothing, under the row's lock.
-    async fn shut(&self, checkpoint: &Checkpoint, token: u64) -> Result<(), Error> {
+    async fn seal_fence(&self, checkpoint: &Checkpoint, token: u64) -> Result<(), Error> {
         let partition = checkpoint.partition;
         let pinned = self.redis.pin(partition).await?;
-        let bar = redis::bar(token, None);
-        let ours = fence(&pinned, partition, &redis::bar(token, checkpoint.generation), &bar)
+        let bar = redis::recovery_fence(token, None);
+        let ours = replace_fence(&pinned, partition, &redis::recovery_fence(token, checkpoint.epoch), &bar)
             .await?
-            || fence(&pinned, partition, &bar, &bar).await?;
+            || replace_fence(&pinned, partition, &bar, &bar).await?;
         if !ours {
-            return Err(Error::Overtaken(partition));
+            return Err(Error::FencedByOther(partition));
         }
-        let marks = self.redis.marks(&[partition]).await?[0];
-        if checkpoint.generation.is_some() && marks.seq > checkpoint.n {
-            return Err(Error::Undrained(partition));
+        let marks = self.redis.fence_marks(&[partition]).await?[0];
+        if checkpoint.epoch.is_some() && marks.seq > checkpoint.n {
+            return Err(Error::OutboxNotDrained(partition));
         }
         Ok(())
     }
@@ -113,11 +113,11 @@ impl PartitionRecovery {
     pub async fn drop_former(&self, present: PartitionCount) -> Result<u64, Error> {
         let mut dropped = 0;
         for partition in self.redis.keys().partitions().all().skip(usize::from(present.count())) {
-            let Some(text) = self.redis.fence_text(partition).await? else { continue };
-            if matches!(FenceReading::read(&text), FenceReading::Barred(_)) {
+            let Some(text) = self.redis.read_fence_text(partition).await? else { continue };
+            if matches!(FenceReading::read(&text), FenceReading::Fenced(_)) {
                 let pinned = self.redis.pin(partition).await?;
                 dropped +=
-                    pinned.clear(partition, &text).await?.ok_or(Error::Overtaken(partition))?;
+                    pinned.clear(partition, &text).await?.ok_or(Error::FencedByOther(partition))?;
             }
         }
         Ok(dropped)
@@ -127,7 +127,7 @@ impl PartitionRecovery {
     ///
     /// # Errors
     /// When MySQL does not answer.
-    pub async fn ever(mysql: &MySqlPool) -> Result<Option<PartitionCount>, Error> {
-        Ok(sql::most_partitions(mysql).await?.and_then(PartitionCount::new))
+    pub async fn max_partition_count(mysql: &MySqlPool) -> Result<Option<PartitionCount>, Error> {
+        Ok(sql::max_partition_count(mysql).await?.and_then(PartitionCount::new))
     }
 }

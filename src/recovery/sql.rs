@@ -7,19 +7,19 @@ use chrono::{DateTime, Utc};
 use sqlx::{MySqlConnection, MySqlExecutor, MySqlPool};
 
 use crate::mysql;
-use crate::mysql::generation::Checkpoint;
+use crate::mysql::checkpoint::Checkpoint;
 use crate::partition::{Partition, PartitionCount};
 
 /// Every generation that any partition has had since it was first laid back.
-pub(super) async fn generations(pool: &MySqlPool) -> Result<HashSet<(u16, u64)>, mysql::Error> {
+pub(super) async fn known_epochs(pool: &MySqlPool) -> Result<HashSet<(u16, u64)>, mysql::Error> {
     let rows: Vec<(u16, u64)> =
         sqlx::query_as("SELECT partition_id, generation FROM recoveries").fetch_all(pool).await?;
     Ok(rows.into_iter().collect())
 }
 
 /// How often and how long apart a lock is asked for that a writer holds: its passes are short.
-const TRIES: u32 = 20;
-const PAUSE: Duration = Duration::from_millis(15);
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(15);
 
 /// Locks a partition's checkpoint; `None` while another recovery is at work on it.
 pub(super) async fn lock(
@@ -27,19 +27,19 @@ pub(super) async fn lock(
     partition: Partition,
 ) -> Result<Option<Checkpoint>, mysql::Error> {
     let select = "SELECT n, generation FROM outbox_checkpoints WHERE partition_id = ? FOR UPDATE SKIP LOCKED";
-    for _ in 0..TRIES {
+    for _ in 0..LOCK_ATTEMPTS {
         let row: Option<(u64, Option<u64>)> =
             sqlx::query_as(select).bind(partition.get()).fetch_optional(&mut *tx).await?;
         if let Some((n, generation)) = row {
-            return Ok(Some(Checkpoint { partition, n, generation }));
+            return Ok(Some(Checkpoint { partition, n, epoch: generation }));
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(LOCK_RETRY_PAUSE).await;
     }
     Ok(None)
 }
 
 /// Notes that a partition is about to be laid back under a generation, and which one it had.
-pub(super) async fn begin(
+pub(super) async fn record_start(
     tx: &mut MySqlConnection,
     partition: Partition,
     had: Option<u64>,
@@ -58,7 +58,7 @@ pub(super) async fn begin(
 const NO_PARTITION: u16 = u16::MAX;
 
 /// Notes that Redis may have gone back in time by less than what MySQL has: nothing is laid back, but what crossed partitions is to be settled.
-pub(super) async fn unsettle(pool: &MySqlPool) -> Result<(), mysql::Error> {
+pub(super) async fn request_reconciliation(pool: &MySqlPool) -> Result<(), mysql::Error> {
     let insert = "INSERT INTO recoveries (partition_id, generation, began_at, laid_at, settled_at) \
                   VALUES (?, 0, UTC_TIMESTAMP(3), UTC_TIMESTAMP(3), NULL) \
                   ON DUPLICATE KEY UPDATE began_at = VALUES(began_at), laid_at = VALUES(laid_at), settled_at = NULL";
@@ -67,7 +67,7 @@ pub(super) async fn unsettle(pool: &MySqlPool) -> Result<(), mysql::Error> {
 }
 
 /// How often a partition was laid back, this time included.
-pub(super) async fn times(
+pub(super) async fn restore_count(
     tx: &mut MySqlConnection,
     partition: Partition,
 ) -> Result<u64, mysql::Error> {
@@ -81,7 +81,7 @@ pub(super) async fn times(
 }
 
 /// Notes that a partition is laid back; what crossed partitions is to be settled from now on.
-pub(super) async fn laid(
+pub(super) async fn record_restored(
     tx: &mut MySqlConnection,
     partition: Partition,
     generation: u64,
@@ -97,7 +97,7 @@ pub(super) async fn dead_letters(executor: impl MySqlExecutor<'_>) -> Result<i64
 }
 
 /// The highest count of partitions that there has been, as far as some of them were ever barred.
-pub(super) async fn most_partitions(pool: &MySqlPool) -> Result<Option<u16>, mysql::Error> {
+pub(super) async fn max_partition_count(pool: &MySqlPool) -> Result<Option<u16>, mysql::Error> {
     let most: Option<u16> =
         sqlx::query_scalar("SELECT MAX(partition_id) FROM recoveries WHERE partition_id <> ?")
             .bind(NO_PARTITION)
@@ -108,7 +108,7 @@ pub(super) async fn most_partitions(pool: &MySqlPool) -> Result<Option<u16>, mys
 
 /// Notes for each partition of the new layout when those of the old one were laid back from which it gets anything: a slot that is dealt to both makes their
 /// numbers agree by the greatest divisor that the two counts share.
-pub(super) async fn inherit(
+pub(super) async fn inherit_restore_times(
     tx: &mut MySqlConnection,
     from: PartitionCount,
     to: PartitionCount,
@@ -119,7 +119,7 @@ pub(super) async fn inherit(
     .bind(from.count())
     .fetch_all(&mut *tx)
     .await?;
-    let shared = greatest_divisor(from.count(), to.count());
+    let shared = greatest_common_divisor(from.count(), to.count());
     for (old, began_at, laid_at) in laid {
         let fed =
             to.all().map(Partition::get).filter(|new| *new != old && new % shared == old % shared);
@@ -128,7 +128,7 @@ pub(super) async fn inherit(
             let insert = "INSERT INTO recoveries (partition_id, generation, began_at, laid_at, settled_at) VALUES (?, ?, ?, ?, ?)";
             sqlx::query(insert)
                 .bind(new)
-                .bind(super::open::new_generation())
+                .bind(super::open::new_epoch())
                 .bind(began_at)
                 .bind(laid_at)
                 .bind(laid_at)
@@ -139,8 +139,8 @@ pub(super) async fn inherit(
     Ok(())
 }
 
-fn greatest_divisor(a: u16, b: u16) -> u16 {
-    if b == 0 { a } else { greatest_divisor(b, a % b) }
+fn greatest_common_divisor(a: u16, b: u16) -> u16 {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
 #[cfg(test)]
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn slots_of_both_agree_by_the_shared_divisor() {
         for (from, to) in [(64, 128), (128, 64), (6, 4), (64, 63), (1, 7)] {
-            let shared = greatest_divisor(from, to);
+            let shared = greatest_common_divisor(from, to);
             for slot in 0..crate::partition::SLOTS {
                 assert_eq!(slot % from % shared, slot % to % shared, "{from} to {to}");
             }

@@ -1,13 +1,13 @@
-//! Where Redis is: `USHER_REDIS_URL`, read.
+//! Parses `USHER_REDIS_URL`.
 //!
 //! ```text
 //! redis://[user:password@]host[:port][/database]
 //! redis-sentinel://[user:password@]host[:port][,host[:port]…]/service[?sentinelPassword=…][&sentinelUsername=…]
 //! redis-cluster://[user:password@]host[:port][,host[:port]…]
 //! ```
-//!
-//! With an `s` after `redis` each of them speaks TLS, Sentinels too. Further hosts may also be given as `?node=host:port`, and the service as `?sentinelServiceName=…`. What stands in the authority before `@` and
-//! after `=` may be percent-encoded.
+//! `rediss…` in place of `redis…` means TLS, also to the Sentinels. Further hosts may be given as
+//! `?node=host:port`, and the service as `?sentinelServiceName=…`. Credentials and parameter values
+//! may be percent-encoded.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -17,23 +17,22 @@ use fred::types::config::{Config, Server, ServerConfig, TlsConfig, TlsConnector}
 
 use crate::tls;
 
-/// What answers at the address.
+/// The kind of deployment behind the address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RedisLayout {
-    /// One Redis.
+    /// One standalone Redis.
     One,
-    /// Sentinels, who know which Redis is the primary of this service.
+    /// Sentinels, which report the primary of a service.
     Sentinel {
-        /// The name under which they watch it.
+        /// The name under which the Sentinels monitor it.
         service: String,
-        /// How they are spoken to, when they want to know.
+        /// The credentials of the Sentinels themselves.
         credentials: RedisCredentials,
     },
-    /// Some nodes of a cluster.
+    /// Some nodes of a Redis Cluster.
     Cluster,
 }
 
-/// A user and a password, if any.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub(super) struct RedisCredentials {
     pub(super) username: Option<String>,
@@ -46,7 +45,6 @@ impl std::fmt::Debug for RedisCredentials {
     }
 }
 
-/// Where Redis is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedisAddress {
     pub(super) kind: RedisLayout,
@@ -58,11 +56,12 @@ pub struct RedisAddress {
 }
 
 impl RedisAddress {
-    /// The same, where TLS is spoken trusting the authorities in a file (PEM), or Mozilla's without one. The name that the address has for a server is
-    /// the one that its certificate must have; of a cluster and behind Sentinels it is what they call each other.
+    /// Sets up TLS with the certificate authorities of a file (PEM), or those of Mozilla without
+    /// one. A server's certificate must be for the host in the address; in a cluster and behind
+    /// Sentinels, for the host that they announce.
     ///
     /// # Errors
-    /// When the file can't be used.
+    /// When the file can't be read or holds no certificates.
     pub(super) fn trusting(mut self, authorities: Option<&Path>) -> Result<Self, tls::Error> {
         if self.encrypted {
             let client = tls::client(authorities)?;
@@ -72,17 +71,15 @@ impl RedisAddress {
         Ok(self)
     }
 
-    /// Whether TLS is spoken.
     pub fn is_encrypted(&self) -> bool {
         self.encrypted
     }
 
-    /// The driver's configuration for one of the servers that hold data.
+    /// The driver's configuration for a server that owns partitions.
     pub(super) fn config(&self, server: Server) -> Config {
         self.config_with(server, &self.credentials, self.database)
     }
 
-    /// The driver's configuration for some server.
     pub(super) fn config_with(
         &self,
         server: Server,
@@ -102,12 +99,12 @@ impl RedisAddress {
 }
 
 impl FromStr for RedisAddress {
-    /// What is wrong, to be read after the setting's name.
+    /// A message that follows the name of the setting.
     type Err = &'static str;
 
     fn from_str(url: &str) -> Result<Self, Self::Err> {
         const SCHEMES: &str =
-            "must begin with redis://, redis-sentinel:// or redis-cluster:// (rediss… with TLS)";
+            "must start with redis://, redis-sentinel:// or redis-cluster:// (rediss… for TLS)";
         let (scheme, rest) = url.trim().split_once("://").ok_or(SCHEMES)?;
         let encrypted = scheme.starts_with("rediss");
         let scheme = &scheme.replacen("rediss", "redis", 1)[..];
@@ -142,11 +139,11 @@ impl FromStr for RedisAddress {
                 ("redis-sentinel", "sentinelPassword") => {
                     sentinels.password = Some(value.into_owned())
                 }
-                _ => return Err("has a parameter after its ? that is not known"),
+                _ => return Err("has an unknown parameter after the ?"),
             }
         }
         if hosts.len() > 1 && !several {
-            return Err("names several hosts: that is redis-sentinel:// or redis-cluster://");
+            return Err("names several hosts; use redis-sentinel:// or redis-cluster:// for that");
         }
         let mut database = None;
         let kind = match scheme {
@@ -157,14 +154,14 @@ impl FromStr for RedisAddress {
             }
             "redis-sentinel" => RedisLayout::Sentinel { service, credentials: sentinels },
             "redis-cluster" if !path.is_empty() => {
-                return Err("names a database, which a cluster has none of");
+                return Err("names a database, but a cluster has no databases");
             }
             "redis-cluster" => RedisLayout::Cluster,
             _ => {
                 if !path.is_empty() {
                     database = Some(
                         path.parse()
-                            .map_err(|_| "must end in the number of a database, or nothing")?,
+                            .map_err(|_| "must end with a database number, or without one")?,
                     );
                 }
                 RedisLayout::One
@@ -175,9 +172,9 @@ impl FromStr for RedisAddress {
 }
 
 fn read_host(text: &str, port: u16) -> Result<Server, &'static str> {
-    const HOST: &str = "must name a host, and after it perhaps a port: redis://host:6379";
+    const HOST: &str = "must name a host, optionally with a port: redis://host:6379";
     let (host, port) = match text.rsplit_once(':') {
-        // The colons of an address in brackets are its own.
+        // The colons of a bracketed IPv6 address are no port separators.
         Some((host, _)) if host.contains('[') && !host.contains(']') => (text, port),
         Some((host, port)) => (host, port.parse().map_err(|_| HOST)?),
         None => (text, port),
@@ -199,7 +196,7 @@ fn read_credentials(text: &str) -> RedisCredentials {
     }
 }
 
-/// Without percent signs. A form's own signs mean themselves here.
+/// Decodes percent-encoding. The separators of a query string (`+`, `&`, `=`) are taken literally.
 fn decoded(text: &str) -> String {
     let escaped = text.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
     form_urlencoded::parse(escaped.as_bytes())
@@ -217,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_is_read() {
+    fn every_url_form_parses() {
         let one: RedisAddress = "redis://us%40er:p%3A+=&w@h:1/3".parse().unwrap();
         assert_eq!(
             (&one.kind, hosts(&one), one.database),
@@ -261,24 +258,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
-        for (url, said) in [
-            ("h:1", "must begin with"),
-            ("http://h", "must begin with"),
-            ("redisss://h", "must begin with"),
-            ("rediss-cluster://h/1", "a cluster has none"),
+    fn invalid_urls_are_rejected_with_the_cause() {
+        for (url, cause) in [
+            ("h:1", "must start with"),
+            ("http://h", "must start with"),
+            ("redisss://h", "must start with"),
+            ("rediss-cluster://h/1", "a cluster has no databases"),
             ("redis://", "must name a host"),
             ("redis://h:x", "must name a host"),
             ("redis://h:0", "must name a host"),
             ("redis-cluster://a,,b", "must name a host"),
             ("redis://a,b", "several hosts"),
-            ("redis://h/x", "number of a database"),
-            ("redis-cluster://h/1", "a cluster has none"),
+            ("redis://h/x", "database number"),
+            ("redis-cluster://h/1", "a cluster has no databases"),
             ("redis-sentinel://h", "must name the service"),
-            ("redis-cluster://h?tls=1", "not known"),
+            ("redis-cluster://h?tls=1", "unknown parameter"),
         ] {
-            let wrong = url.parse::<RedisAddress>().unwrap_err();
-            assert!(wrong.contains(said), "{url}: {wrong}");
+            let error = url.parse::<RedisAddress>().unwrap_err();
+            assert!(error.contains(cause), "{url}: {error}");
         }
     }
 }

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::Error;
 
-/// Arguments in the order of the script's `ARGV:` line. All of them stand in one buffer, so a call for hundreds of requests allocates no
-/// more often than a call for one.
+/// Arguments in the order of the script's `ARGV:` line. They share one buffer, so a call for
+/// hundreds of requests allocates no more often than a call for one.
 #[derive(Debug, Default, Clone)]
 pub struct ScriptArgs {
     buffer: Vec<u8>,
@@ -18,19 +18,17 @@ pub struct ScriptArgs {
 }
 
 impl ScriptArgs {
-    /// No arguments yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a text.
     pub fn text(&mut self, text: &str) -> &mut Self {
         self.bytes(text.as_bytes())
     }
 
     /// Adds a whole number as decimal text.
     pub fn int(&mut self, number: i64) -> &mut Self {
-        // A Vec takes everything.
+        // Writing to a Vec can't fail.
         let _ = write!(self.buffer, "{number}");
         self.end()
     }
@@ -43,7 +41,6 @@ impl ScriptArgs {
         }
     }
 
-    /// Adds raw bytes.
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         self.buffer.extend_from_slice(bytes);
         self.end()
@@ -54,7 +51,7 @@ impl ScriptArgs {
         self
     }
 
-    /// Adds raw bytes for each request of a batch that consists of nothing else.
+    /// Adds raw bytes for each request of a batch whose requests have no other argument.
     pub fn each<'a>(&mut self, all: impl Iterator<Item = &'a [u8; 16]>) -> &mut Self {
         for bytes in all {
             self.bytes(bytes);
@@ -62,20 +59,21 @@ impl ScriptArgs {
         self
     }
 
-    /// Adds a MessagePack map. Lua's `cmsgpack` knows texts and numbers, but no bytes.
+    /// Adds a MessagePack map. Its values must be texts and numbers: Lua's `cmsgpack` has no type
+    /// for bytes.
     pub fn map<T: Serialize>(&mut self, map: &T) -> Result<&mut Self, Error> {
         let packed =
             rmp_serde::to_vec_named(map).map_err(|error| Error::Protocol(error.to_string()))?;
         Ok(self.bytes(&packed))
     }
 
-    /// With the fence under which they are meant in front.
+    /// Puts the expected epoch or recovery fence in front.
     pub(super) fn seal(self, fence: &str) -> FencedArgs {
         FencedArgs { fence: fence.to_owned(), buffer: self.buffer.into(), ends: self.ends }
     }
 }
 
-/// Arguments under a fence, ready to be sent, and sent again to a Redis that did not know the script.
+/// Arguments with their fence. They can be sent several times, for retries.
 pub(super) struct FencedArgs {
     fence: String,
     buffer: Bytes,
@@ -100,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_come_out_as_they_were_put_in() {
+    fn arguments_keep_their_order_and_bytes() {
         let mut args = ScriptArgs::new();
         args.text("demo").int(-7).maybe_int(None).bytes(&[0, 255]).maybe_int(Some(1 << 53));
         let sealed = args.seal("4");

@@ -1,4 +1,7 @@
-//! The client: what the rooms call, on whichever server holds the partition.
+//! The client that all modules use: calls a script on the server that owns the partition.
+//!
+//! Start reading at [`RedisClient::call`]. What may refuse a call, in this order: the partition is
+//! not verified, it has no epoch, the load limits refuse the script, Redis holds another epoch.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,14 +28,14 @@ use crate::telemetry::Metric;
 pub struct RedisClientSettings {
     /// `redis://`, `redis-sentinel://` or `redis-cluster://`; with TLS `rediss…`.
     pub url: SecretString,
-    /// The authorities (PEM) that vouch for a Redis behind TLS; without a file Mozilla's.
+    /// The certificate authorities (PEM) for TLS; without a file those of Mozilla.
     pub ca_file: Option<PathBuf>,
-    /// How long a command may take before its caller is told that Redis is unavailable.
+    /// How long a command may take before it fails with [`Error::Unavailable`].
     pub command_timeout: Duration,
-    /// Serves on a Redis that may forget, too.
+    /// Whether to accept a Redis that evicts keys or keeps no append-only file.
     pub may_forget: bool,
-    /// What a write must have reached before it is answered.
-    pub reach: ReplicationRequirement,
+    /// What a write must reach before it is answered.
+    pub replication: ReplicationRequirement,
 }
 
 /// The client. Cheap to clone.
@@ -41,159 +44,171 @@ pub struct RedisClient(pub(super) Arc<RedisClientInner>);
 
 #[derive(Debug)]
 pub(super) struct RedisClientInner {
-    servers: Arc<ServerTopology>,
+    topology: Arc<ServerTopology>,
     keys: KeyBuilder,
-    generations: PartitionEpochs,
-    trust: VerificationTracker,
+    epochs: PartitionEpochs,
+    verification: VerificationTracker,
     pressure: MemoryPressure,
     may_forget: bool,
-    reach: ReplicationRequirement,
+    replication: ReplicationRequirement,
 }
 
 impl RedisClient {
-    /// Connects to every server that holds a partition, and refuses one that may forget, unless that is allowed.
+    /// Connects to every server that owns a partition and checks its configuration.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the address is wrong, somebody who is needed does not answer, or a Redis is not as it must be.
+    /// [`Error::Unavailable`] when the address is invalid, a server does not reply, or a server is
+    /// misconfigured.
     pub async fn connect(settings: &RedisClientSettings, keys: KeyBuilder) -> Result<Self, Error> {
         let address: RedisAddress = settings
             .url
             .expose_secret()
             .parse()
-            .map_err(|why| Error::Unavailable(format!("USHER_REDIS_URL {why}")))?;
+            .map_err(|cause| Error::Unavailable(format!("USHER_REDIS_URL {cause}")))?;
         let address = address
             .trusting(settings.ca_file.as_deref())
-            .map_err(|wrong| Error::Unavailable(format!("USHER_REDIS_CA_FILE: {wrong}")))?;
+            .map_err(|error| Error::Unavailable(format!("USHER_REDIS_CA_FILE: {error}")))?;
         let redis = Self(Arc::new(RedisClientInner {
-            servers: Arc::new(ServerTopology::new(address, settings.command_timeout, &keys)),
-            generations: PartitionEpochs::new(keys.partitions()),
-            trust: VerificationTracker::new(keys.partitions()),
+            topology: Arc::new(ServerTopology::new(address, settings.command_timeout, &keys)),
+            epochs: PartitionEpochs::new(keys.partitions()),
+            verification: VerificationTracker::new(keys.partitions()),
             keys,
             pressure: MemoryPressure::default(),
             may_forget: settings.may_forget,
-            reach: settings.reach,
+            replication: settings.replication,
         }));
-        redis.look_around().await?;
-        if let Some(lost) = redis.keys().partitions().all().find(|at| redis.owner(*at).is_none()) {
+        redis.refresh_topology().await?;
+        if let Some(unowned) = redis.keys().partitions().all().find(|at| redis.owner(*at).is_none())
+        {
             return Err(Error::Unavailable(format!(
-                "no node of the cluster holds the slot of {lost}"
+                "no node of the cluster owns the hash slot of {unowned}"
             )));
         }
-        redis.follow_the_owners();
+        redis.watch_topology();
         Ok(redis)
     }
 
-    /// Calls a script once and gives its answer.
+    /// Calls a script once and returns its reply.
     ///
     /// # Errors
-    /// [`Error::Recovering`] when the partition does not serve, [`Error::NotLaid`] when the script misses settings, [`Error::NoRoom`] when it is refused
-    /// for now; else as in [`Error`].
+    /// [`Error::Recovering`] when the partition does not serve, [`Error::NotPublished`] when the
+    /// script misses settings, [`Error::OutOfCapacity`] when the load limits refuse it.
     pub async fn call(
         &self,
         script: &'static LuaScript,
-        place: KeyScope<'_>,
+        scope: KeyScope<'_>,
         args: ScriptArgs,
     ) -> Result<ScriptReply, Error> {
-        self.0.trust.wait(place.partition).await?;
-        let generation =
-            self.0.generations.get(place.partition).ok_or(Error::Recovering(place.partition))?;
+        self.0.verification.wait_until_verified(scope.partition).await?;
+        let epoch = self.0.epochs.get(scope.partition).ok_or(Error::Recovering(scope.partition))?;
         if self.0.pressure.refuses(script) {
-            return Err(Error::NoRoom("too much waits for MySQL"));
+            return Err(Error::OutOfCapacity("too many events wait for MySQL"));
         }
         let labels = [("script", script.name())];
         let started = Instant::now();
         failpoint!("{}.before", script.name());
-        let args = args.seal(&generation.to_string());
-        // fred's own room is several kilobytes, which every request that may call a script would carry, be it answered from memory.
-        let answer = Box::pin(self.run(script, place, generation, &args)).await;
+        let args = args.seal(&epoch.to_string());
+        // Boxed: the driver's future is several kilobytes, and every request that may call a script
+        // would carry them, even one that is answered from memory.
+        let reply = Box::pin(self.evaluate(script, scope, epoch, &args)).await;
         failpoint!("{}.after", script.name());
         Metric::ScriptSeconds.histogram(&labels).record(started.elapsed());
-        let answer = match answer.and_then(ScriptReply::try_from) {
+        let reply = match reply.and_then(ScriptReply::try_from) {
             Ok(ScriptReply::Int(super::constants::STALE_EPOCH)) => {
-                tracing::error!(partition = %place.partition, "another generation stands in Redis; the partition stops serving");
+                tracing::error!(
+                    partition = %scope.partition,
+                    "Redis holds another epoch than the verified one; the partition stops serving"
+                );
                 Metric::GenerationsRefusedTotal.counter(&[]).increment(1);
-                self.0.generations.close(place.partition);
-                self.ask_for_verification();
-                Err(Error::Recovering(place.partition))
+                self.0.epochs.close(scope.partition);
+                self.request_verification();
+                Err(Error::Recovering(scope.partition))
             }
-            Ok(ScriptReply::Int(super::constants::NOT_PUBLISHED)) => Err(Error::NotLaid),
+            Ok(ScriptReply::Int(super::constants::NOT_PUBLISHED)) => Err(Error::NotPublished),
             other => other,
         };
-        let outcome = if answer.is_ok() { "ok" } else { "error" };
+        let outcome = if reply.is_ok() { "ok" } else { "error" };
         Metric::ScriptCallsTotal.counter(&[labels[0], ("outcome", outcome)]).increment(1);
-        answer
+        reply
     }
 
-    /// By the script's SHA-1 and never by its text: a Redis that does not know it was restarted, replaced or flushed, and gets its scripts from the verification that
-    /// follows. One that does not hold the partition has not run it either: the call goes to whoever does, once that was verified. What the
-    /// script wrote has reached what it must when this returns.
-    async fn run(
+    /// Runs a script on the owner of the partition and waits for the replication of what it wrote.
+    ///
+    /// The script is called by its SHA-1 and never sent as text. A Redis that does not know it was
+    /// restarted, replaced or flushed, and only a verification loads its scripts
+    /// (`redis/fencing/verification.rs`).
+    async fn evaluate(
         &self,
         script: &'static LuaScript,
-        place: KeyScope<'_>,
-        generation: u64,
+        scope: KeyScope<'_>,
+        epoch: u64,
         args: &FencedArgs,
     ) -> Result<Value, Error> {
-        let partition = place.partition;
-        let keys = || self.0.keys.build_all(place, script);
-        let mut search = RedirectSearch::within(cluster::CALL);
+        let partition = scope.partition;
+        let keys = || self.0.keys.build_all(scope, script);
+        let mut search = RedirectSearch::within(cluster::CALL_PATIENCE);
         loop {
-            // First the owner, then the doubt: an owner that is new was in doubt before it could be seen here.
+            // The owner before the verification: a new owner was invalidated before it became
+            // visible here.
             let owner = self.owner(partition);
-            self.0.trust.wait(partition).await?;
-            if self.0.generations.get(partition) != Some(generation) {
+            self.0.verification.wait_until_verified(partition).await?;
+            if self.0.epochs.get(partition) != Some(epoch) {
                 return Err(Error::Recovering(partition));
             }
-            let Some(node) = owner.filter(|node| self.is_worth_asking(node)) else {
+            let Some(node) = owner.filter(|node| self.is_usable(node)) else {
                 search
-                    .go_on(self, Error::Unavailable("whoever holds the partition is away".into()))
+                    .retry_after_redirect(
+                        self,
+                        Error::Unavailable(format!("the server of {partition} is not connected")),
+                    )
                     .await?;
                 continue;
             };
             let (client, session) = (node.client(), self.session(partition));
             match client.evalsha(script.sha1(), keys(), args.values()).await {
                 Err(error) if is_unknown_script(&error) => {
-                    self.doubt(&node);
-                    search.pause(Error::Recovering(partition)).await?;
+                    self.invalidate(&node);
+                    search.retry_after_pause(Error::Recovering(partition)).await?;
                 }
-                Err(error) if self.is_elsewhere(&error) => search.go_on(self, error.into()).await?,
-                answer => {
-                    let answer = answer?;
-                    if self.waits() && script.writes() {
-                        self.reached(client, partition, session).await?;
+                Err(error) if self.is_redirect(&error) => {
+                    search.retry_after_redirect(self, error.into()).await?
+                }
+                reply => {
+                    let reply = reply?;
+                    if self.requires_replication() && script.writes() {
+                        self.wait_for_replication(client, partition, session).await?;
                     }
-                    return Ok(answer);
+                    return Ok(reply);
                 }
             }
         }
     }
 
-    /// The names of keys and partitions.
     pub fn keys(&self) -> &KeyBuilder {
         &self.0.keys
     }
 
-    /// What is refused while the stores can't keep up.
+    /// The load level of this instance, and which scripts it refuses.
     pub fn pressure(&self) -> &MemoryPressure {
         &self.0.pressure
     }
 
-    pub(super) fn reach(&self) -> ReplicationRequirement {
-        self.0.reach
+    pub(super) fn replication(&self) -> ReplicationRequirement {
+        self.0.replication
     }
 
-    /// Which partitions serve, and under which generation.
-    pub fn generations(&self) -> &PartitionEpochs {
-        &self.0.generations
+    /// Which partitions serve, and under which epoch.
+    pub fn epochs(&self) -> &PartitionEpochs {
+        &self.0.epochs
     }
 
-    /// Whether Redis answers; of several servers, whether any does.
+    /// Whether at least one server answers.
     ///
     /// # Errors
-    /// What the last of them said, or that it said nothing.
+    /// That of the last server.
     pub async fn ping(&self) -> Result<(), Error> {
         let mut outcome = Err(Error::Unavailable("no server is known".into()));
-        for node in self.servers().map().nodes() {
+        for node in self.topology().table().nodes() {
             outcome = node.client().ping::<Value>(None).await.map(drop).map_err(Error::from);
             if outcome.is_ok() {
                 break;
@@ -202,40 +217,39 @@ impl RedisClient {
         outcome
     }
 
-    /// Since when nothing was doubted of a partition, while its connections stand. What was read before may be unknown to the Redis of now.
+    /// The number of the partition's last invalidation; `None` while its server is not fully
+    /// connected. What was read under an earlier number may be unknown to the current Redis.
     pub(super) fn session(&self, partition: Partition) -> Option<u64> {
-        let up = self.owner(partition).is_some_and(|node| node.is_whole());
-        up.then(|| self.0.trust.last(partition))
+        let is_up = self.owner(partition).is_some_and(|node| node.is_fully_connected());
+        is_up.then(|| self.0.verification.last_invalidation(partition))
     }
 
-    /// Whether the Redis that holds a partition is known to be the same as at a moment, which [`RedisClient::moment`] told then.
-    pub fn is_unbroken(&self, partition: Partition, since: u64) -> bool {
+    /// Whether the Redis that owns a partition is still the one of `since`, a value of
+    /// [`RedisClient::session_start`].
+    pub fn is_unchanged_since(&self, partition: Partition, since: u64) -> bool {
         self.session(partition).is_some_and(|last| last <= since)
     }
 
-    /// Tells the metrics of the connections.
     pub fn count_connections(&self) {
-        self.servers().count_connections();
+        self.topology().count_connections();
     }
 
-    /// Closes the connections.
     pub async fn close(&self) {
-        for node in self.servers().map().nodes() {
+        for node in self.topology().table().nodes() {
             node.close().await;
         }
     }
 
-    pub(super) fn trust_in(&self) -> &VerificationTracker {
-        &self.0.trust
+    pub(super) fn verification(&self) -> &VerificationTracker {
+        &self.0.verification
     }
 
-    pub(super) fn servers(&self) -> &Arc<ServerTopology> {
-        &self.0.servers
+    pub(super) fn topology(&self) -> &Arc<ServerTopology> {
+        &self.0.topology
     }
 
-    /// The server that holds a partition, as far as is known.
     pub(super) fn owner(&self, partition: Partition) -> Option<Arc<RedisNode>> {
-        self.0.servers.map().owner(partition).cloned()
+        self.0.topology.table().owner(partition).cloned()
     }
 
     pub(super) fn may_forget(&self) -> bool {
@@ -243,7 +257,7 @@ impl RedisClient {
     }
 }
 
-/// Whether Redis does not know a script that is called by its SHA-1.
+/// Whether Redis refused a script's SHA-1 because it does not know the script.
 pub(super) fn is_unknown_script(error: &fred::error::Error) -> bool {
     error.details().starts_with("NOSCRIPT")
 }

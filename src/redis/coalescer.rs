@@ -1,10 +1,12 @@
 //! The coalescer: turns requests that meet one entity into batches, without a timer.
 //!
-//! A request to an idle entity goes out at once. Requests that arrive while a call is in flight wait and form the next batch, up to
-//! [`MAX_BATCH`]. So a quiet service adds no latency, and in a rush one script call serves many: a call costs Redis about 12 µs made alone
-//! and little more than 1 µs a request in a batch of fifty.
+//! A request to an idle entity goes out at once. Requests that arrive while a call is in flight
+//! wait and form the next batch, up to [`MAX_BATCH`]. So a quiet service adds no latency, and in a
+//! rush one script call serves many: a call costs Redis about 12 µs made alone and little more than
+//! 1 µs a request in a batch of fifty.
 //!
-//! A caller who gives up only drops its ear: the batch runs in a task of its own, and the others get their answers.
+//! A caller who gives up only drops its ear: the batch runs in a task of its own, and the others
+//! get their answers.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -15,7 +17,8 @@ use tokio::sync::oneshot;
 use super::{Error, LuaScript};
 use crate::telemetry::Metric;
 
-/// Requests in one call, at most. Keeps a script well below a millisecond and its arguments within Lua's `unpack`.
+/// Requests in one call, at most. Keeps a script well below a millisecond and its arguments within
+/// Lua's `unpack`.
 pub const MAX_BATCH: usize = 256;
 
 /// One batched operation: how a call is made for some requests of one entity.
@@ -122,7 +125,8 @@ impl<B: BatchOperation> CoalescerShared<B> {
     }
 }
 
-/// Removes the lane of a driver that panicked, so that its entity is not stuck and its waiters are told.
+/// Removes the lane of a driver that panicked, so that its entity is not stuck and its waiters are
+/// told.
 struct LaneGuard<'a, B: BatchOperation>(&'a CoalescerShared<B>, &'a B::Entity);
 
 impl<B: BatchOperation> Drop for LaneGuard<'_, B> {
@@ -136,7 +140,8 @@ impl<B: BatchOperation> Drop for LaneGuard<'_, B> {
 async fn drive<B: BatchOperation>(shared: Arc<CoalescerShared<B>>, entity: B::Entity) {
     let _guard = LaneGuard(&shared, &entity);
     loop {
-        // Whoever is ready to ask in this turn of the runtime goes along: where requests spread over many entities, that halves the calls.
+        // Whoever is ready to ask in this turn of the runtime goes along: where requests spread
+        // over many entities, that halves the calls.
         tokio::task::yield_now().await;
         let waiters = shared.take(&entity);
         if waiters.is_empty() {

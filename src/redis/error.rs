@@ -1,27 +1,29 @@
-//! What can go wrong between a room and Redis.
+//! The errors of calls to Redis.
 
 use crate::partition::Partition;
 
-/// Why a call gave no answer. Cloned to every request of a batch that failed as one.
+/// Why a call has no reply. When a batch fails, each of its requests gets a clone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Redis can't be reached, took too long, or refuses writes. Whether the script ran is not known.
+    /// Redis can't be reached, took too long, or refuses writes. The script may have run.
     #[error("Redis is unavailable: {0}")]
     Unavailable(String),
-    /// Too many requests wait for this entity; nothing was sent.
+    /// Too many requests wait for this entity. Nothing was sent.
     #[error("too many requests are waiting")]
     Overloaded,
-    /// There is no room for this now; nothing was changed.
-    #[error("there is no room for this: {0}")]
-    NoRoom(&'static str),
-    /// The partition's generation is not the one this instance knows; nothing was changed.
+    /// The load limits or Redis' memory limit refuse this now. Nothing was changed.
+    #[error("the service is at capacity: {0}")]
+    OutOfCapacity(&'static str),
+    /// Redis does not hold the epoch that this instance verified for the partition. Nothing was
+    /// changed.
     #[error("partition {0} is recovering")]
     Recovering(Partition),
-    /// The entity's settings, or this version of them, are not laid in Redis; nothing was changed.
-    #[error("the settings are not laid in Redis")]
-    NotLaid,
-    /// The script's answer is not of the agreed form: a defect of ours.
-    #[error("unexpected answer from Redis: {0}")]
+    /// The settings of the entity, or this version of them, are not published to Redis. Nothing was
+    /// changed.
+    #[error("the settings are not published to Redis")]
+    NotPublished,
+    /// The reply of a script has an unexpected form: a defect of this service.
+    #[error("unexpected reply from Redis: {0}")]
     Protocol(String),
 }
 
@@ -30,9 +32,12 @@ impl From<fred::error::Error> for Error {
         use fred::error::ErrorKind;
         match error.kind() {
             ErrorKind::Backpressure => Self::Overloaded,
-            // Said before a script runs.
-            _ if error.details().starts_with("OOM") => Self::NoRoom("Redis has no memory left"),
-            // A script that failed on its own account says ERR; states of the server (LOADING, READONLY, OOM, MISCONF, …) pass.
+            // Redis returns OOM before it runs a script.
+            _ if error.details().starts_with("OOM") => {
+                Self::OutOfCapacity("Redis has no memory left")
+            }
+            // ERR is a failure of the script itself. States of the server (LOADING, READONLY,
+            // MISCONF, …) are temporary.
             ErrorKind::Unknown
             | ErrorKind::InvalidArgument
             | ErrorKind::Parse

@@ -6,32 +6,32 @@ use futures::future::join_all;
 
 use super::{Error, RedisClient};
 
-/// What a Redis says of itself.
+/// The memory that a Redis server uses and may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RedisMemoryInfo {
     /// Bytes in use.
     pub used: u64,
-    /// The most that it may use; 0 is no bound.
+    /// `maxmemory` in bytes; 0 means no limit.
     pub max: u64,
 }
 
 impl RedisMemoryInfo {
-    /// Percent in use; 0 without a bound.
-    pub fn share(self) -> u64 {
+    /// Percent in use; 0 without a limit.
+    pub fn percent_used(self) -> u64 {
         (self.used * 100).checked_div(self.max).unwrap_or(0)
     }
 }
 
 impl RedisClient {
-    /// How much memory Redis uses, and may use; of several servers the fullest.
+    /// The memory of the server that has the highest percent_used in use.
     ///
     /// # Errors
-    /// When none of them tells.
+    /// When no server answers.
     pub async fn memory(&self) -> Result<RedisMemoryInfo, Error> {
-        let map = self.servers().map();
-        let told = join_all(map.nodes().iter().map(|node| async move {
-            if !self.is_worth_asking(node) {
-                return Err(Error::Unavailable(format!("{} is away", node.server())));
+        let table = self.topology().table();
+        let reports = join_all(table.nodes().iter().map(|node| async move {
+            if !self.is_usable(node) {
+                return Err(Error::Unavailable(format!("{} is not connected", node.server())));
             }
             let info: String = node.client().info(Some(InfoKind::Memory)).await?;
             let number =
@@ -39,22 +39,24 @@ impl RedisClient {
             Ok(RedisMemoryInfo { used: number("used_memory"), max: number("maxmemory") })
         }))
         .await;
-        let mut why = Error::Unavailable("no server is known".into());
+        let mut cause = Error::Unavailable("no server is known".into());
         let mut fullest: Option<RedisMemoryInfo> = None;
-        for told in told {
-            match told {
-                Ok(memory) if fullest.is_none_or(|known| memory.share() > known.share()) => {
+        for report in reports {
+            match report {
+                Ok(memory)
+                    if fullest.is_none_or(|known| memory.percent_used() > known.percent_used()) =>
+                {
                     fullest = Some(memory)
                 }
                 Ok(_) => {}
-                Err(error) => why = error,
+                Err(error) => cause = error,
             }
         }
-        fullest.ok_or(why)
+        fullest.ok_or(cause)
     }
 }
 
-/// One line of INFO.
+/// The value of one line of INFO.
 pub(super) fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }

@@ -1,7 +1,17 @@
-//! Redis: the client, the keys, the scripts, the coalescer and the generations. The only room that names the driver.
+//! Redis: the client, key names, scripts, coalescer, topology and fencing. The only module that
+//! names the driver.
 //!
-//! All contended state lives in Redis and changes only inside the scripts of `lua/`. A room's `store.rs` calls them through
-//! [`RedisClient::call`], or through a [`Coalescer`] where many requests meet one entity.
+//! All contended state lives in Redis and changes only inside the scripts of `lua/`. The `store.rs`
+//! of a domain calls them through [`RedisClient::call`], or through a [`Coalescer`] where many
+//! requests concern one entity. Start reading at `client.rs`.
+//!
+//! - `client`, `script`, `keys`, `args`, `reply`: one script call, from the key names to the reply.
+//! - `batch`, `coalescer`: many requests in one script call.
+//! - `cluster`: which server owns which partition; redirects.
+//! - `fencing`: epochs, verification, pinned connections.
+//! - `preflight`, `replication`, `memory`, `pressure`: what a server must provide, and when new
+//!   work is refused.
+//! - `outbox`, `scan`, `purge_page`: plain reads and the reply of the scripts that purge.
 
 mod address;
 mod args;
@@ -29,13 +39,13 @@ pub use client::{RedisClient, RedisClientSettings};
 pub use coalescer::{BatchOperation, Coalescer, MAX_BATCH};
 pub use error::Error;
 pub use fencing::{
-    FenceMarks, FenceReading, PartitionEpochs, PartitionHolder, PinnedConnection, bar,
+    FenceMarks, FenceReading, PartitionEpochs, PartitionOwner, PinnedConnection, recovery_fence,
 };
 pub use keys::{KeyBuilder, KeyScope};
 pub use memory::RedisMemoryInfo;
 pub use outbox::OutboxEntry;
 pub use pressure::{MemoryPressure, PressureLevel};
-pub use purge_page::{EndedPage, millis};
+pub use purge_page::{PurgePage, millis};
 pub use replication::ReplicationRequirement;
 pub use reply::{ReplyCode, ReplyReader, ScriptReply};
 pub use scan::{ScanPage, StreamEnds};

@@ -1,4 +1,4 @@
-//! The outbox streams, as the writer reads and trims them.
+//! The outbox streams: how the writer reads and trims them.
 
 use std::collections::HashMap;
 
@@ -8,18 +8,18 @@ use fred::interfaces::StreamsInterface;
 use fred::types::Value;
 use futures::future::{join_all, try_join_all};
 
-use super::cluster::NOT;
+use super::cluster::NO_PATIENCE;
 use super::{Error, RedisClient};
 use crate::partition::Partition;
 
 /// One entry of a partition's outbox: all events of one script call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxEntry {
-    /// Its number in the partition's sequence; the stream id is `n-0`.
+    /// The number in the partition's sequence; the stream id is `n-0`.
     pub n: u64,
-    /// The version of the event schema, the name of the entry's one field.
+    /// The version of the event schema. It is the name of the entry's only field.
     pub version: String,
-    /// The events.
+    /// The events as MessagePack.
     pub payload: Bytes,
 }
 
@@ -39,13 +39,14 @@ impl RedisClient {
                 let (key, start) = (key.clone(), start.clone());
                 async move { client.xrange_values(key, start, "+", Some(u64::from(count))).await }
             };
-            let raw: Vec<RawOutboxEntry> = self.on(partition, NOT, read).await?;
-            raw.into_iter().map(entry).collect::<Result<Vec<_>, Error>>()
+            let raw: Vec<RawOutboxEntry> = self.with_owner(partition, NO_PATIENCE, read).await?;
+            raw.into_iter().map(parse_entry).collect::<Result<Vec<_>, Error>>()
         });
         try_join_all(reads).await
     }
 
-    /// Trims each outbox up to and including the given number. Call it only for what MySQL has committed.
+    /// Deletes the entries up to and including the given number. Call it only for what MySQL has
+    /// committed.
     pub async fn outbox_trim(&self, through: &[(Partition, u64)]) -> Result<(), Error> {
         let trims = through.iter().map(|&(partition, n)| async move {
             let key = self.keys().of_partition(partition, "outbox");
@@ -55,15 +56,15 @@ impl RedisClient {
                     client.xtrim::<(), _, _>(key, ("MINID", "=", format!("{}-0", n + 1))).await
                 }
             };
-            self.on(partition, NOT, trim).await
+            self.with_owner(partition, NO_PATIENCE, trim).await
         });
         try_join_all(trims).await.map(drop)
     }
 
-    /// How many entries stand in each outbox; 0 where that can't be told now.
+    /// The number of entries in each outbox; 0 where the server does not answer.
     ///
     /// # Errors
-    /// When it can't be told of any.
+    /// When no server answers.
     pub async fn outbox_lengths(&self, partitions: &[Partition]) -> Result<Vec<u64>, Error> {
         let reads = partitions.iter().map(|&partition| async move {
             let key = self.keys().of_partition(partition, "outbox");
@@ -71,17 +72,17 @@ impl RedisClient {
                 let key = key.clone();
                 async move { client.xlen::<u64, _>(key).await }
             };
-            self.on(partition, NOT, read).await
+            self.with_owner(partition, NO_PATIENCE, read).await
         });
-        let told = join_all(reads).await;
-        if told.iter().any(Result::is_ok) {
-            return Ok(told.into_iter().map(Result::unwrap_or_default).collect());
+        let lengths = join_all(reads).await;
+        if lengths.iter().any(Result::is_ok) {
+            return Ok(lengths.into_iter().map(Result::unwrap_or_default).collect());
         }
-        told.into_iter().collect()
+        lengths.into_iter().collect()
     }
 }
 
-fn entry((id, fields): RawOutboxEntry) -> Result<OutboxEntry, Error> {
+fn parse_entry((id, fields): RawOutboxEntry) -> Result<OutboxEntry, Error> {
     let n = id.strip_suffix("-0").and_then(|n| n.parse().ok());
     let mut fields = fields.into_iter();
     match (n, fields.next(), fields.next()) {
@@ -91,6 +92,6 @@ fn entry((id, fields): RawOutboxEntry) -> Result<OutboxEntry, Error> {
                 .ok_or_else(|| Error::Protocol(format!("outbox entry {id} holds no bytes")))?;
             Ok(OutboxEntry { n, version, payload })
         }
-        _ => Err(Error::Protocol(format!("outbox entry {id} is not of the agreed form"))),
+        _ => Err(Error::Protocol(format!("outbox entry {id} has an unexpected form"))),
     }
 }

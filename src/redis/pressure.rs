@@ -1,68 +1,66 @@
-//! What is refused while the stores can't keep up: new places first, then promotions and holds.
+//! Load limits: which scripts are refused while MySQL is behind or Redis is nearly full. First
+//! joins, then promotions and holds. Payments of existing holds, cancellations and refunds are
+//! accepted at every level.
 //!
-//! The level is set by whoever watches the outboxes and Redis' memory (`outbox/pressure.rs`). Payments of holds that are there, cancellings and
-//! refunds go on at every level.
+//! `outbox/pressure.rs` measures both and sets the level.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::LuaScript;
 use crate::telemetry::Metric;
 
-/// How much is refused.
+/// How much new work is refused. The order matters: a higher level refuses more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[repr(u8)]
 pub enum PressureLevel {
-    /// Nothing.
     #[default]
-    Calm,
-    /// Nothing yet, but somebody should look.
-    Warned,
-    /// Nobody new gets in line.
-    Joins,
-    /// Nobody is let in, and nothing is held.
-    Holds,
+    Normal,
+    /// Nothing is refused, but an alert fires.
+    Warning,
+    /// No user can join a queue.
+    RefuseJoins,
+    /// In addition, no user is admitted and no seat is held.
+    RefuseHolds,
 }
 
 impl PressureLevel {
-    /// All of them, in order.
-    pub const ALL: [Self; 4] = [Self::Calm, Self::Warned, Self::Joins, Self::Holds];
+    /// In ascending order; the index is the value of the level's metric.
+    pub const ALL: [Self; 4] = [Self::Normal, Self::Warning, Self::RefuseJoins, Self::RefuseHolds];
 }
 
-/// The scripts that are refused, and from which level on.
-const REFUSED: [(&str, PressureLevel); 4] = [
-    ("queue/join", PressureLevel::Joins),
-    ("queue/promote", PressureLevel::Holds),
-    ("seats/hold", PressureLevel::Holds),
-    ("seats/best", PressureLevel::Holds),
+/// The scripts that are refused, and the lowest level that refuses them.
+const REFUSED_SCRIPTS: [(&str, PressureLevel); 4] = [
+    ("queue/join", PressureLevel::RefuseJoins),
+    ("queue/promote", PressureLevel::RefuseHolds),
+    ("seats/hold", PressureLevel::RefuseHolds),
+    ("seats/best", PressureLevel::RefuseHolds),
 ];
 
-/// The level that holds in this instance.
+/// The current level of this instance.
 #[derive(Debug, Default)]
 pub struct MemoryPressure(AtomicU8);
 
 impl MemoryPressure {
-    /// Stands what counts refusals at zero, so that the first of them is seen as one.
-    pub fn stand_counters() {
-        for (name, _) in REFUSED {
+    /// Sets the counters of refusals to 0, so that a rate sees the first refusal.
+    pub fn init_counters() {
+        for (name, _) in REFUSED_SCRIPTS {
             Metric::ShedTotal.counter(&[("script", name)]).increment(0);
         }
     }
 
-    /// The level that holds.
     pub fn level(&self) -> PressureLevel {
         PressureLevel::ALL[usize::from(self.0.load(Ordering::Relaxed))]
     }
 
-    /// Sets the level.
     pub fn set(&self, level: PressureLevel) {
         self.0.store(level as u8, Ordering::Relaxed);
     }
 
-    /// Whether a script is not to be called now.
+    /// Whether a script must not be called now. Counts the refusal.
     pub(super) fn refuses(&self, script: &LuaScript) -> bool {
         let level = self.level();
-        let refused = level >= PressureLevel::Joins
-            && REFUSED.iter().any(|(name, from)| *name == script.name() && level >= *from);
+        let refused = level >= PressureLevel::RefuseJoins
+            && REFUSED_SCRIPTS.iter().any(|(name, from)| *name == script.name() && level >= *from);
         if refused {
             Metric::ShedTotal.counter(&[("script", script.name())]).increment(1);
         }
@@ -76,7 +74,7 @@ mod tests {
     use crate::redis::scripts;
 
     #[test]
-    fn joins_go_first_and_what_pays_never() {
+    fn joins_are_refused_first_and_payments_never() {
         let pressure = MemoryPressure::default();
         let refused = |level| {
             pressure.set(level);
@@ -90,11 +88,11 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert!(
-            refused(PressureLevel::Calm).is_empty() && refused(PressureLevel::Warned).is_empty()
+            refused(PressureLevel::Normal).is_empty() && refused(PressureLevel::Warning).is_empty()
         );
-        assert_eq!(refused(PressureLevel::Joins), ["queue/join"]);
+        assert_eq!(refused(PressureLevel::RefuseJoins), ["queue/join"]);
         assert_eq!(
-            refused(PressureLevel::Holds),
+            refused(PressureLevel::RefuseHolds),
             ["queue/join", "queue/promote", "seats/best", "seats/hold"]
         );
     }

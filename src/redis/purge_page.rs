@@ -1,21 +1,22 @@
-//! What a script answers that goes through a hash and drops what is over.
+//! The reply of the scripts that scan a hash and delete expired records (`lua/*/purge_expired.lua`,
+//! `lua/seats/archive_*.lua`).
 
 use std::time::Duration;
 
 use super::{Error, ScriptReply};
 
-/// One part of a walk through a hash.
+/// One page of such a scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EndedPage {
-    /// Redis' clock.
+pub struct PurgePage {
+    /// Redis' clock, in milliseconds since 1970.
     pub now: i64,
-    /// Where the walk goes on; `None` when all was seen.
+    /// The cursor of the next page; `None` after the last.
     pub next: Option<String>,
-    /// How many records were dropped.
+    /// The number of deleted records.
     pub dropped: u64,
 }
 
-impl EndedPage {
+impl PurgePage {
     /// Reads `{now, next cursor, dropped}`.
     pub fn read(reply: ScriptReply) -> Result<Self, Error> {
         let mut words = reply.words()?;
@@ -25,7 +26,7 @@ impl EndedPage {
     }
 }
 
-/// A duration as scripts take it: whole milliseconds.
+/// A duration in whole milliseconds, as scripts take it.
 pub fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,5 @@
-//! What a write must have reached before it is answered.
+//! Replication: what a write must reach before it is answered (`USHER_REDIS_WAIT_REPLICAS`,
+//! `USHER_REDIS_WAIT_AOF`).
 
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, KeysInterface, ServerInterface};
@@ -8,91 +9,96 @@ use futures::future::join_all;
 use super::{Error, RedisClient};
 use crate::partition::Partition;
 
-/// How long a write may take to reach what it must, in milliseconds; well below the time that a command may take.
-const REACH_MS: i64 = 1_000;
+/// How long a write may take to reach its replicas, in milliseconds. Well below the command
+/// timeout.
+const REPLICATION_TIMEOUT_MS: i64 = 1_000;
 
-/// What a write must have reached before it is answered.
+/// What a write must reach before it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReplicationRequirement {
-    /// So many replicas.
+    /// The number of replicas.
     pub replicas: u32,
-    /// The append-only file of the primary, on its disk; and of so many replicas.
+    /// Whether the append-only file must be on disk, on the primary and on that many replicas.
     pub aof: bool,
 }
 
 impl RedisClient {
-    /// Waits until what this connection wrote of a partition has reached what it must. A connection that was made anew has written nothing, so its word is not
-    /// taken, nor that of a server which does not hold the partition any more.
-    pub(super) async fn reached(
+    /// Waits until what this connection wrote is replicated as required. `before` is the session in
+    /// which the write was made: after a reconnection or a move the reply says nothing about that
+    /// write.
+    pub(super) async fn wait_for_replication(
         &self,
         client: &Client,
         partition: Partition,
         before: Option<u64>,
     ) -> Result<(), Error> {
-        let reach = self.reach();
-        let told = if reach.aof {
-            let args = vec![1.into(), i64::from(reach.replicas).into(), REACH_MS.into()];
+        let required = self.replication();
+        let reply = if required.aof {
+            let args =
+                vec![1.into(), i64::from(required.replicas).into(), REPLICATION_TIMEOUT_MS.into()];
             custom::<(i64, i64)>(client, "WAITAOF", args).await
         } else {
             client
-                .wait(i64::from(reach.replicas), REACH_MS)
+                .wait(i64::from(required.replicas), REPLICATION_TIMEOUT_MS)
                 .await
                 .map(|count| (1, count))
                 .map_err(Error::from)
         };
-        // Also what one says that was a primary when it wrote and is a replica by now: the write may be gone.
-        let (local, replicas) = told.map_err(|error| Error::Unavailable(error.to_string()))?;
+        // Any error, also that of a server that became a replica meanwhile: the write may be lost.
+        let (local, replicas) = reply.map_err(|error| Error::Unavailable(error.to_string()))?;
         if before.is_none() || self.session(partition) != before {
             return Err(Error::Unavailable(
-                "the connection was lost before the write was known to be safe".into(),
+                "the connection was lost before the write was replicated".into(),
             ));
         }
-        if local < i64::from(reach.aof) || replicas < i64::from(reach.replicas) {
-            let lack = format!("a write reached {replicas} of {} replicas in time", reach.replicas);
-            return Err(Error::Unavailable(lack));
+        if local < i64::from(required.aof) || replicas < i64::from(required.replicas) {
+            let cause =
+                format!("a write reached {replicas} of {} replicas in time", required.replicas);
+            return Err(Error::Unavailable(cause));
         }
         Ok(())
     }
 
-    /// Waits until what was read of some partitions before this call has reached what writes must reach: everything that came before a write of our own has,
-    /// once that has. Answers of each partition whether it is known to.
+    /// Waits until everything that was read from some partitions before this call is replicated as
+    /// required. To find out, it writes a key of its own: replication is in order, so what came
+    /// before that write is replicated once it is. Returns for each partition whether that is
+    /// known.
     ///
     /// # Errors
-    /// When it is known of none.
-    pub async fn reads_are_safe(&self, partitions: &[Partition]) -> Result<Vec<bool>, Error> {
-        if !self.waits() {
+    /// When it is known of no partition.
+    pub async fn reads_are_replicated(&self, partitions: &[Partition]) -> Result<Vec<bool>, Error> {
+        if !self.requires_replication() {
             return Ok(vec![true; partitions.len()]);
         }
-        let map = self.servers().map();
-        // One write a server: a stream of replication is in order.
-        let waits = map.nodes().iter().map(|node| async {
-            let mut held = map.held_by(node, self.keys());
-            held.retain(|partition| partitions.contains(partition));
-            let Some(first) = held.first().copied() else { return Ok(held) };
+        let table = self.topology().table();
+        // One write per server is enough.
+        let waits = table.nodes().iter().map(|node| async {
+            let mut owned = table.partitions_of(node, self.keys());
+            owned.retain(|partition| partitions.contains(partition));
+            let Some(first) = owned.first().copied() else { return Ok(owned) };
             let (client, session) = (node.client(), self.session(first));
             let key = self.keys().of_partition(first, "reached");
             client
                 .set::<(), _, _>(key, rand::random::<u32>().to_string(), None, None, false)
                 .await?;
-            self.reached(client, first, session).await?;
-            Ok::<_, Error>(held)
+            self.wait_for_replication(client, first, session).await?;
+            Ok::<_, Error>(owned)
         });
-        let (mut safe, mut why) = (Vec::new(), None);
+        let (mut replicated, mut cause) = (Vec::new(), None);
         for outcome in join_all(waits).await {
             match outcome {
-                Ok(held) => safe.extend(held),
-                Err(error) => why = Some(error),
+                Ok(owned) => replicated.extend(owned),
+                Err(error) => cause = Some(error),
             }
         }
-        match why {
-            Some(why) if safe.is_empty() => Err(why),
-            _ => Ok(partitions.iter().map(|partition| safe.contains(partition)).collect()),
+        match cause {
+            Some(cause) if replicated.is_empty() => Err(cause),
+            _ => Ok(partitions.iter().map(|partition| replicated.contains(partition)).collect()),
         }
     }
 
-    /// Whether writes must reach anything at all.
-    pub(super) fn waits(&self) -> bool {
-        self.reach() != ReplicationRequirement::default()
+    pub(super) fn requires_replication(&self) -> bool {
+        self.replication() != ReplicationRequirement::default()
     }
 }
 

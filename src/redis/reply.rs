@@ -65,8 +65,8 @@ impl ScriptReply {
     /// A reply code.
     ///
     /// # Errors
-    /// [`Error::Protocol`] for a code that the script's header does not declare: the service and the
-    /// script are of different versions, so the reply is never read as a business answer.
+    /// [`Error::Protocol`] for a code that the script's header does not declare: the service and
+    /// the script are of different versions, so the reply is never read as a business answer.
     pub fn code<C: ReplyCode>(self) -> Result<C, Error> {
         let code = self.int()?;
         C::from_code(code).ok_or_else(|| {

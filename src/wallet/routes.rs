@@ -27,7 +27,7 @@ pub fn router() -> OpenApiRouter<Arc<WalletService>> {
     OpenApiRouter::new()
         .routes(routes!(show))
         .routes(routes!(charge))
-        .routes(routes!(use_up))
+        .routes(routes!(spend))
         .routes(routes!(entries))
 }
 
@@ -188,14 +188,14 @@ async fn charge(
     responses((status = 201, body = LedgerEntryDto), (status = 202, body = LedgerEntryDto, description = "Done, and not yet known to be durable."),
         (status = 400, body = ProblemDetails), (status = 401, body = ProblemDetails),
         (status = 402, body = ProblemDetails, description = "`insufficient_balance`"), (status = 422, body = ProblemDetails)), security(("user" = [])))]
-async fn use_up(
+async fn spend(
     State(wallet): State<Arc<WalletService>>,
     AuthenticatedUser(user): AuthenticatedUser,
     key: IdempotencyKey,
     OriginalUri(uri): OriginalUri,
     new: JsonBodyWithBytes<NewLedgerEntry>,
 ) -> Result<CreatedEntry, ProblemDetails> {
-    let used = wallet.use_up(keyed(user, &key, uri.path(), &new.bytes), new.value.amount.0).await?;
+    let used = wallet.spend(keyed(user, &key, uri.path(), &new.bytes), new.value.amount.0).await?;
     Ok(created(LedgerEntryKind::Use, used))
 }
 
@@ -239,6 +239,6 @@ mod tests {
     #[test]
     fn busy_handlers_are_light() {
         assert!(future_size::of(|| charge(any(), any(), any(), any(), any(), any())) <= MAX_BYTES);
-        assert!(future_size::of(|| use_up(any(), any(), any(), any(), any())) <= MAX_BYTES);
+        assert!(future_size::of(|| spend(any(), any(), any(), any(), any())) <= MAX_BYTES);
     }
 }

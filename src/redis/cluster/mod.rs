@@ -5,8 +5,8 @@
 //! - [`redirect`]: what happens to a call when its partition moves (MOVED, ASK, READONLY).
 //! - [`node`]: the connections to one server.
 //!
-//! Invariant: a partition that changes its owner becomes unverified before the new owner is visible, so
-//! no call reaches a server that was not checked against MySQL (see `redis/fencing/`).
+//! Invariant: a partition that changes its owner becomes unverified before the new owner is
+//! visible, so no call reaches a server that was not checked against MySQL (see `redis/fencing/`).
 
 mod node;
 mod redirect;
@@ -14,5 +14,5 @@ mod slot_table;
 mod topology;
 
 pub(super) use node::RedisNode;
-pub(super) use redirect::{CALL, LOOK, NOT, RedirectSearch};
+pub(super) use redirect::{CALL_PATIENCE, NO_PATIENCE, READ_PATIENCE, RedirectSearch};
 pub(super) use topology::ServerTopology;

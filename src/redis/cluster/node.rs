@@ -1,8 +1,11 @@
-//! One Redis server: its pipelined connections, set so that nothing is ever sent twice or waits for ever.
+//! The connections to one Redis server, configured so that no command is sent twice or waits
+//! without a limit.
 //!
-//! The driver could follow a cluster and Sentinel by itself. It is not let: with one attempt a command (and more would repeat what may have run) it can't
-//! follow a redirection, an ASK ends its task, and a command that waits for a reply of a node that is demoted goes to the next one again. So
-//! each server is a plain one to it, and who holds what is found out in `servers.rs`.
+//! The driver's own support for Cluster and Sentinel is not used. With one attempt per command,
+//! which we need because a second attempt may repeat an effect, the driver can't follow a redirect;
+//! an ASK ends its task; and a command that waits for the reply of a demoted node is sent to the
+//! next one. So the driver sees each server as a standalone one, and `topology.rs` finds the
+//! owners.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,14 +21,16 @@ use tokio::sync::broadcast;
 
 use crate::redis::Error;
 
-/// Pipelining is automatic, so two connections keep Redis' one core busy; a third only adds wake-ups.
-const CONNECTIONS: usize = 2;
-/// Commands that may wait in one connection's buffer. The coalescers bound the load long before; this bounds everything else.
-const BUFFERED_COMMANDS: usize = 20_000;
-/// How long a connection and its greeting may take.
-const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
+/// Commands are pipelined, so two connections keep the one core of Redis busy; a third only adds
+/// wake-ups.
+const CONNECTIONS_PER_SERVER: usize = 2;
+/// Commands that may wait in the buffer of one connection. The coalescers limit script calls much
+/// earlier; this limits everything else.
+const MAX_BUFFERED_COMMANDS: usize = 20_000;
+/// How long connecting and the handshake may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One server. Its connections end with it.
+/// One server. Dropping it closes its connections.
 #[derive(Debug)]
 pub(in crate::redis) struct RedisNode {
     server: Server,
@@ -35,35 +40,35 @@ pub(in crate::redis) struct RedisNode {
 }
 
 impl RedisNode {
-    /// Connects to one server that holds data.
+    /// Connects to a server that owns partitions.
     pub(in crate::redis) async fn connect(
         config: Config,
         timeout: Duration,
     ) -> Result<Self, Error> {
-        Self::connect_by(config, timeout, CONNECTIONS, true).await
+        Self::connect_with(config, timeout, CONNECTIONS_PER_SERVER, true).await
     }
 
-    /// Connects to one that is asked now and then.
-    pub(in crate::redis) async fn connect_to_ask(
+    /// Connects to a server that is only queried for the topology: one connection.
+    pub(in crate::redis) async fn connect_single(
         config: Config,
         timeout: Duration,
     ) -> Result<Self, Error> {
-        Self::connect_by(config, timeout, 1, true).await
+        Self::connect_with(config, timeout, 1, true).await
     }
 
-    /// Connects once: the connection is not made again when it ends.
+    /// Connects once and never reconnects.
     pub(in crate::redis) async fn connect_once(
         config: Config,
         timeout: Duration,
     ) -> Result<Self, Error> {
-        Self::connect_by(config, timeout, 1, false).await
+        Self::connect_with(config, timeout, 1, false).await
     }
 
-    async fn connect_by(
+    async fn connect_with(
         config: Config,
         timeout: Duration,
-        many: usize,
-        again: bool,
+        connections: usize,
+        reconnect: bool,
     ) -> Result<Self, Error> {
         let server = config.server.hosts().pop().unwrap_or_else(|| Server::new("", 0));
         let mut builder = Builder::from_config(config);
@@ -72,11 +77,12 @@ impl RedisNode {
             ..PerformanceConfig::default()
         });
         builder.set_connection_config(ConnectionConfig {
-            connection_timeout: CONNECTED_WITHIN,
-            internal_command_timeout: CONNECTED_WITHIN,
-            // With more than one attempt the driver repeats a command whose reply was lost, and its effect is there twice.
+            connection_timeout: CONNECT_TIMEOUT,
+            internal_command_timeout: CONNECT_TIMEOUT,
+            // With more attempts the driver repeats a command whose reply was lost, and
+            // its effect happens twice.
             max_command_attempts: 1,
-            max_command_buffer_len: BUFFERED_COMMANDS,
+            max_command_buffer_len: MAX_BUFFERED_COMMANDS,
             unresponsive: UnresponsiveConfig {
                 max_timeout: Some(timeout * 2),
                 interval: Duration::from_millis(500),
@@ -84,13 +90,13 @@ impl RedisNode {
             tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
             ..ConnectionConfig::default()
         });
-        if again {
+        if reconnect {
             builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 2_000, 2));
         }
-        // As it grows, what was made of it ends with it.
+        // Built step by step, so that an error drops the connections that exist already.
         let mut node =
             Self { server, clients: Vec::new(), tasks: Vec::new(), turn: AtomicUsize::new(0) };
-        for _ in 0..many {
+        for _ in 0..connections {
             let client = builder.build()?;
             node.tasks.push(client.init().await?);
             node.clients.push(client);
@@ -98,12 +104,11 @@ impl RedisNode {
         Ok(node)
     }
 
-    /// Where it is.
     pub(in crate::redis) fn server(&self) -> &Server {
         &self.server
     }
 
-    /// One of its connections: one that stands, if any does.
+    /// The next connection in turn, preferably one that is up.
     pub(in crate::redis) fn client(&self) -> &Client {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let nth = |step: usize| &self.clients[(turn + step) % self.clients.len()];
@@ -113,38 +118,36 @@ impl RedisNode {
             .unwrap_or_else(|| nth(0))
     }
 
-    /// All of its connections.
     pub(in crate::redis) fn clients(&self) -> &[Client] {
         &self.clients
     }
 
-    /// Whether any connection stands.
-    pub(in crate::redis) fn answers(&self) -> bool {
+    /// Whether at least one connection is up.
+    pub(in crate::redis) fn is_connected(&self) -> bool {
         self.clients.iter().any(ClientLike::is_connected)
     }
 
-    /// Whether all connections stand.
-    pub(in crate::redis) fn is_whole(&self) -> bool {
+    /// Whether all connections are up.
+    pub(in crate::redis) fn is_fully_connected(&self) -> bool {
         self.clients.iter().all(ClientLike::is_connected)
     }
 
-    /// Tells of each connection that was made again.
+    /// An event for each reconnection.
     pub(in crate::redis) fn reconnections(&self) -> Vec<broadcast::Receiver<Server>> {
         self.clients.iter().map(EventInterface::reconnect_rx).collect()
     }
 
-    /// Closes the connections.
     pub(in crate::redis) async fn close(&self) {
         for client in &self.clients {
             if let Err(error) = client.quit().await {
-                tracing::debug!(%error, "closing a connection to Redis");
+                tracing::debug!(%error, "could not close a connection to Redis");
             }
         }
     }
 }
 
 impl Drop for RedisNode {
-    /// Whoever still waits for an answer hears that there is none.
+    /// Ends the driver's tasks, so that pending commands fail at once.
     fn drop(&mut self) {
         for task in &self.tasks {
             task.abort();

@@ -1,4 +1,5 @@
-//! What nodes say of their cluster, and Sentinels of their service, put together.
+//! The slot table: which server owns which partition, and how the reports of nodes and Sentinels
+//! are parsed and merged.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use super::node::RedisNode;
 use crate::partition::Partition;
 use crate::redis::{Error, KeyBuilder, ScriptReply};
 
-/// Who holds what, at one moment.
+/// The owners of all partitions at one moment. Immutable: a change publishes a new table.
 #[derive(Debug, Default)]
 pub(in crate::redis) struct SlotTable {
     owners: Vec<Option<Arc<RedisNode>>>,
@@ -29,18 +30,16 @@ impl SlotTable {
         &self.owners
     }
 
-    /// The server that holds a partition.
     pub(in crate::redis) fn owner(&self, partition: Partition) -> Option<&Arc<RedisNode>> {
         self.owners.get(usize::from(partition.get()))?.as_ref()
     }
 
-    /// All servers that hold something.
+    /// All servers that own at least one partition.
     pub(in crate::redis) fn nodes(&self) -> &[Arc<RedisNode>] {
         &self.nodes
     }
 
-    /// The partitions of a server.
-    pub(in crate::redis) fn held_by(
+    pub(in crate::redis) fn partitions_of(
         &self,
         node: &Arc<RedisNode>,
         keys: &KeyBuilder,
@@ -54,46 +53,47 @@ impl SlotTable {
     }
 }
 
-/// Who owns some slots, by the newest of all elections that anybody knows of.
+/// The owners of some hash slots, merged from the reports of several nodes: the newest election
+/// wins.
 #[derive(Debug)]
 pub(in crate::redis) struct SlotOwners {
-    /// By the slots' numbers: the election, and the owner that came out of it.
+    /// By hash slot: the config epoch of the election, and the owner that it elected.
     slots: BTreeMap<u16, Option<(u64, Server)>>,
 }
 
 impl SlotOwners {
-    /// Of these slots nothing is known yet.
-    pub(in crate::redis) fn of(slots: &[u16]) -> Self {
+    /// Starts without any owner.
+    pub(in crate::redis) fn new(slots: &[u16]) -> Self {
         Self { slots: slots.iter().map(|slot| (*slot, None)).collect() }
     }
 
-    /// Takes in what a node answers to `CLUSTER NODES`:
-    /// `id host:port@bus[,name] flags primary ping pong config-epoch link slots…`, a line a node.
-    pub(in crate::redis) fn add(&mut self, (said_by, lines): &(Server, String)) {
+    /// Merges a node's reply to `CLUSTER NODES`. Each line is one node:
+    /// `id host:port@bus[,name] flags primary ping pong config-epoch link slots…`.
+    pub(in crate::redis) fn add(&mut self, (reporter, lines): &(Server, String)) {
         for line in lines.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
             let [_, address, flags, _, _, _, epoch, _, slots @ ..] = words.as_slice() else {
                 continue;
             };
             let is = |flag| flags.split(',').any(|it| it == flag);
-            let (Ok(epoch), Some(server)) = (epoch.parse::<u64>(), read_address(address, said_by))
+            let (Ok(epoch), Some(server)) = (epoch.parse::<u64>(), read_address(address, reporter))
             else {
                 continue;
             };
             if !is("master") || is("noaddr") || is("handshake") {
                 continue;
             }
-            // In brackets stand slots that are on their way.
+            // Slots in brackets are being migrated.
             for range in slots.iter().filter(|range| !range.starts_with('[')) {
                 let (from, to) = range.split_once('-').unwrap_or((range, range));
                 if let (Ok(from), Ok(to)) = (from.parse::<u16>(), to.parse::<u16>()) {
-                    self.claim(from, to, epoch, &server);
+                    self.record(from, to, epoch, &server);
                 }
             }
         }
     }
 
-    fn claim(&mut self, from: u16, to: u16, epoch: u64, server: &Server) {
+    fn record(&mut self, from: u16, to: u16, epoch: u64, server: &Server) {
         if from > to {
             return;
         }
@@ -104,26 +104,26 @@ impl SlotOwners {
         }
     }
 
-    /// The owner of a slot.
     pub(in crate::redis) fn owner(&self, slot: u16) -> Option<&Server> {
         self.slots.get(&slot)?.as_ref().map(|(_, server)| server)
     }
 
-    /// Whether nobody has told of any slot.
+    /// Whether no report named an owner.
     pub(in crate::redis) fn is_empty(&self) -> bool {
         self.slots.values().all(Option::is_none)
     }
 }
 
-/// `host:port@bus,name`; a node that does not know its own host leaves it out.
-fn read_address(address: &str, said_by: &Server) -> Option<Server> {
+/// Parses `host:port@bus,name`. A node that does not know its own host leaves it empty.
+fn read_address(address: &str, reporter: &Server) -> Option<Server> {
     let address = address.split(['@', ',']).next()?;
     let (host, port) = address.rsplit_once(':')?;
-    let host = if host.is_empty() { said_by.host.to_string() } else { host.to_owned() };
+    let host = if host.is_empty() { reporter.host.to_string() } else { host.to_owned() };
     Some(Server::new(host, port.parse().ok().filter(|port| *port > 0)?))
 }
 
-/// What a Sentinel answers to `SENTINEL MASTER`: pairs of names and values. Gives the election and the primary.
+/// Reads the config epoch and the primary from a Sentinel's reply to `SENTINEL MASTER`, a list of
+/// names and values.
 pub(in crate::redis) fn read_primary(reply: ScriptReply) -> Result<(u64, Server), Error> {
     let mut words = reply.words()?;
     let (mut host, mut port, mut epoch) = (None, None, None);
@@ -138,7 +138,7 @@ pub(in crate::redis) fn read_primary(reply: ScriptReply) -> Result<(u64, Server)
     }
     match (host, port, epoch) {
         (Some(host), Some(port), Some(epoch)) => Ok((epoch, Server::new(host, port))),
-        _ => Err(Error::Protocol("a Sentinel names no primary".into())),
+        _ => Err(Error::Protocol("a Sentinel reported no primary".into())),
     }
 }
 
@@ -146,48 +146,52 @@ pub(in crate::redis) fn read_primary(reply: ScriptReply) -> Result<(u64, Server)
 mod tests {
     use super::*;
 
-    fn told(port: u16, lines: &str) -> (Server, String) {
+    fn report(port: u16, lines: &str) -> (Server, String) {
         (Server::new("10.0.0.1", port), lines.to_owned())
     }
 
     #[test]
-    fn the_newest_election_is_believed() {
-        let asleep = told(
+    fn newest_election_wins() {
+        let paused = report(
             1,
-            "a :1@10001 myself,master - 0 0 1 connected 0-9 [5->-b]\nb 10.0.0.2:2@10002,host master - 0 0 2 connected 10 12-13\n",
+            "a :1@10001 myself,master - 0 0 1 connected 0-9 [5->-b]\n\
+             b 10.0.0.2:2@10002,host master - 0 0 2 connected 10 12-13\n",
         );
-        let awake = told(
+        let current = report(
             3,
-            "a 10.0.0.1:1@10001 slave c 0 0 7 connected\nc 10.0.0.3:3@10003 myself,master - 0 0 7 connected 0-4 6-9\nb 10.0.0.2:2@10002 master - 0 0 8 connected 5 10 12-13\nd :0@0 master,noaddr - 0 0 9 connected 0-13\n",
+            "a 10.0.0.1:1@10001 slave c 0 0 7 connected\n\
+             c 10.0.0.3:3@10003 myself,master - 0 0 7 connected 0-4 6-9\n\
+             b 10.0.0.2:2@10002 master - 0 0 8 connected 5 10 12-13\n\
+             d :0@0 master,noaddr - 0 0 9 connected 0-13\n",
         );
-        for order in [[&asleep, &awake], [&awake, &asleep]] {
-            let mut roll = SlotOwners::of(&[0, 5, 11, 13]);
-            assert!(roll.is_empty());
-            order.into_iter().for_each(|told| roll.add(told));
+        for order in [[&paused, &current], [&current, &paused]] {
+            let mut owners = SlotOwners::new(&[0, 5, 11, 13]);
+            assert!(owners.is_empty());
+            order.into_iter().for_each(|report| owners.add(report));
             let owner =
-                |slot| roll.owner(slot).map(|server| format!("{}:{}", server.host, server.port));
+                |slot| owners.owner(slot).map(|server| format!("{}:{}", server.host, server.port));
             assert_eq!(owner(0).as_deref(), Some("10.0.0.3:3"));
             assert_eq!(owner(5).as_deref(), Some("10.0.0.2:2"));
             assert_eq!(owner(13).as_deref(), Some("10.0.0.2:2"));
             assert_eq!(owner(11), None);
         }
-        let mut alone = SlotOwners::of(&[3]);
-        alone.add(&asleep);
+        let mut alone = SlotOwners::new(&[3]);
+        alone.add(&paused);
         assert_eq!(
             alone.owner(3),
             Some(&Server::new("10.0.0.1", 1)),
-            "its own host is the one that was asked"
+            "an empty host means the host that was asked"
         );
     }
 
     #[test]
-    fn a_sentinel_names_a_primary() {
+    fn sentinel_reports_a_primary() {
         let words = |words: &[&str]| {
             ScriptReply::List(
                 words.iter().map(|word| ScriptReply::Bytes((*word).to_owned().into())).collect(),
             )
         };
-        let told = words(&[
+        let reply = words(&[
             "name",
             "main",
             "ip",
@@ -199,7 +203,7 @@ mod tests {
             "config-epoch",
             "3",
         ]);
-        assert_eq!(read_primary(told).unwrap(), (3, Server::new("h", 7)));
+        assert_eq!(read_primary(reply).unwrap(), (3, Server::new("h", 7)));
         assert!(read_primary(words(&["name", "main"])).is_err());
     }
 }

@@ -1,8 +1,10 @@
-//! Which server holds which partition: one for all, the primary that Sentinels name, or the owners of a cluster's slots.
+//! Which server owns which partition: the one standalone Redis, the primary that the Sentinels
+//! report, or the owners of a cluster's hash slots.
 //!
-//! A look asks everybody who should know and believes the newest election (`config-epoch`), so that a primary that was asleep, and still takes itself for
-//! one, is not believed. What changed hands is in doubt *before* the new map is seen, so nothing is sent to an owner that was not verified
-//! for that partition (`trust.rs`). A slot that is being moved has two owners; its partition waits until it has one again.
+//! A refresh asks all Sentinels or all connected nodes and uses the answer of the newest election
+//! (`config-epoch`), so a primary that was paused during a failover and still believes that it is
+//! one is ignored. A hash slot that is being migrated has two owners; its partition waits until
+//! there is one again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,29 +25,30 @@ use crate::redis::address::{RedisAddress, RedisLayout};
 use crate::redis::{Error, KeyBuilder, ScriptReply};
 use crate::telemetry::Metric;
 
-/// How long whoever is asked for the owners may take.
-const TOLD_WITHIN: Duration = Duration::from_millis(500);
+/// How long a server may take to report the owners.
+const QUERY_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The servers.
+/// The configured address, and what is known of the servers behind it.
 #[derive(Debug)]
 pub(in crate::redis) struct ServerTopology {
     address: RedisAddress,
     timeout: Duration,
     partitions: Vec<Partition>,
-    /// The number of each partition's slot in a cluster.
+    /// The cluster hash slot of each partition, 0…16383.
     slots: Vec<u16>,
-    map: ArcSwap<SlotTable>,
-    /// Whoever knows the primary, by their place among the address' hosts.
+    table: ArcSwap<SlotTable>,
+    /// The connection to each Sentinel, in the order of the address' hosts; `None` before the
+    /// first.
     sentinels: tokio::sync::Mutex<Vec<Option<Arc<RedisNode>>>>,
-    wake: Notify,
+    refresh_signal: Notify,
 }
 
-/// A map that is not seen yet.
+/// A new table that is not published yet.
 pub(in crate::redis) struct TopologyChange {
-    map: SlotTable,
-    /// Partitions that another server holds than before.
+    table: SlotTable,
+    /// Partitions with a new owner.
     pub(in crate::redis) moved: Vec<Partition>,
-    /// Servers that were not known before.
+    /// Servers that were not connected before.
     pub(in crate::redis) new: Vec<Arc<RedisNode>>,
 }
 
@@ -63,40 +66,36 @@ impl ServerTopology {
             timeout,
             partitions: keys.partitions().all().collect(),
             slots: keys.partitions().all().map(slot).collect(),
-            map: ArcSwap::default(),
+            table: ArcSwap::default(),
             sentinels: tokio::sync::Mutex::new(sentinels),
-            wake: Notify::new(),
+            refresh_signal: Notify::new(),
         }
     }
 
-    /// Who holds what.
-    pub(in crate::redis) fn map(&self) -> Arc<SlotTable> {
-        self.map.load_full()
+    pub(in crate::redis) fn table(&self) -> Arc<SlotTable> {
+        self.table.load_full()
     }
 
-    /// Whether what it holds can come to be held by another server.
+    /// Whether a partition can move to another server: behind Sentinels and in a cluster.
     pub(in crate::redis) fn may_move(&self) -> bool {
         self.address.kind != RedisLayout::One
     }
 
-    /// Whether this is a cluster.
     pub(in crate::redis) fn is_cluster(&self) -> bool {
         self.address.kind == RedisLayout::Cluster
     }
 
-    /// Has somebody look.
-    pub(in crate::redis) fn wake(&self) {
-        self.wake.notify_one();
+    pub(in crate::redis) fn request_refresh(&self) {
+        self.refresh_signal.notify_one();
     }
 
-    /// Waits until somebody wants it to be looked.
-    pub(in crate::redis) async fn woken(&self) {
-        self.wake.notified().await;
+    pub(in crate::redis) async fn refresh_requested(&self) {
+        self.refresh_signal.notified().await;
     }
 
-    /// Tells the metrics of the connections to those that hold something.
+    /// Records the connections to all owners in the metrics.
     pub(in crate::redis) fn count_connections(&self) {
-        let map = self.map();
+        let map = self.table();
         let (mut open, mut down, mut waiting) = (0, 0, 0);
         for client in map.nodes().iter().flat_map(|node| node.clients()) {
             open += 1;
@@ -108,12 +107,12 @@ impl ServerTopology {
         Metric::RedisCommandsWaiting.gauge(&[]).set(waiting as f64);
     }
 
-    /// Looks who holds what now. Gives nothing when nothing has changed.
+    /// Reads the owners; `None` when nothing changed.
     ///
     /// # Errors
-    /// When nobody tells, or a server that holds something can't be reached.
-    pub(in crate::redis) async fn look(&self) -> Result<Option<TopologyChange>, Error> {
-        let before = self.map();
+    /// When no server reports the owners, or a new owner can't be reached.
+    pub(in crate::redis) async fn refresh(&self) -> Result<Option<TopologyChange>, Error> {
+        let before = self.table();
         let owners = self.owners(&before).await?;
         let server_of =
             |node: &Option<Arc<RedisNode>>| node.as_ref().map(|node| node.server().clone());
@@ -125,28 +124,27 @@ impl ServerTopology {
         let mut nodes: HashMap<Server, Arc<RedisNode>> =
             before.nodes().iter().map(|node| (node.server().clone(), node.clone())).collect();
         let mut new = Vec::new();
-        let mut held = Vec::with_capacity(owners.len());
+        let mut owned = Vec::with_capacity(owners.len());
         for server in owners {
             let Some(server) = server else {
-                held.push(None);
+                owned.push(None);
                 continue;
             };
             if !nodes.contains_key(&server) {
-                let node = Arc::new(self.reach(&server).await?);
+                let node = Arc::new(self.connect_owner(&server).await?);
                 new.push(node.clone());
                 nodes.insert(server.clone(), node);
             }
-            held.push(nodes.get(&server).cloned());
+            owned.push(nodes.get(&server).cloned());
         }
-        let moved = self.moved(&before, &held);
+        let moved = self.moved(&before, &owned);
         let used =
-            |node: &Arc<RedisNode>| held.iter().flatten().any(|owner| Arc::ptr_eq(owner, node));
+            |node: &Arc<RedisNode>| owned.iter().flatten().any(|owner| Arc::ptr_eq(owner, node));
         let nodes = nodes.into_values().filter(used).collect();
-        Ok(Some(TopologyChange { map: SlotTable::new(held, nodes), moved, new }))
+        Ok(Some(TopologyChange { table: SlotTable::new(owned, nodes), moved, new }))
     }
 
-    /// The partitions that another server holds than before.
-    fn moved(&self, before: &SlotTable, held: &[Option<Arc<RedisNode>>]) -> Vec<Partition> {
+    fn moved(&self, before: &SlotTable, owners: &[Option<Arc<RedisNode>>]) -> Vec<Partition> {
         let same = |(partition, now): &(&Partition, &Option<Arc<RedisNode>>)| match (
             before.owner(**partition),
             now,
@@ -156,29 +154,35 @@ impl ServerTopology {
         };
         self.partitions
             .iter()
-            .zip(held)
+            .zip(owners)
             .filter(|pair| !same(pair))
             .map(|(partition, _)| *partition)
             .collect()
     }
 
-    /// Lets everybody see a map. Servers that hold nothing any more are let go.
+    /// Makes a new table visible. Servers that own nothing any more are disconnected once no call
+    /// uses them.
     pub(in crate::redis) fn publish(&self, change: TopologyChange) {
-        self.map.store(Arc::new(change.map));
+        self.table.store(Arc::new(change.table));
     }
 
-    /// A connection to a server that is not made again.
-    pub(in crate::redis) async fn reach_once(&self, server: &Server) -> Result<RedisNode, Error> {
+    /// Connects to a server without reconnecting when the connection ends.
+    pub(in crate::redis) async fn connect_pinned(
+        &self,
+        server: &Server,
+    ) -> Result<RedisNode, Error> {
         RedisNode::connect_once(self.address.config(server.clone()), self.timeout).await
     }
 
-    async fn reach(&self, server: &Server) -> Result<RedisNode, Error> {
+    async fn connect_owner(&self, server: &Server) -> Result<RedisNode, Error> {
         let node = RedisNode::connect(self.address.config(server.clone()), self.timeout).await?;
         if let RedisLayout::Sentinel { .. } = self.address.kind {
-            // One that was named just before it was demoted, or is not promoted yet.
-            let role = ask(&node, "ROLE", &[]).await?.words()?.text()?;
+            // The Sentinels may report a server that was just demoted, or is not promoted yet.
+            let role = query(&node, "ROLE", &[]).await?.words()?.text()?;
             if role != "master" {
-                return Err(Error::Unavailable(format!("{server} is no primary but a {role}")));
+                return Err(Error::Unavailable(format!(
+                    "{server} is not the primary; its role is {role}"
+                )));
             }
         }
         Ok(node)
@@ -188,65 +192,67 @@ impl ServerTopology {
         match &self.address.kind {
             RedisLayout::One => Ok(vec![self.address.hosts.first().cloned(); self.slots.len()]),
             RedisLayout::Sentinel { service, .. } => {
-                let primary = self.primary(service).await?;
+                let primary = self.sentinel_primary(service).await?;
                 Ok(vec![Some(primary); self.slots.len()])
             }
             RedisLayout::Cluster => {
-                let roll = self.roll(before).await?;
-                Ok(self.slots.iter().map(|slot| roll.owner(*slot).cloned()).collect())
+                let reported = self.cluster_slots(before).await?;
+                Ok(self.slots.iter().map(|slot| reported.owner(*slot).cloned()).collect())
             }
         }
     }
 
-    /// What the nodes that answer say of the cluster; before any is known, those of the address.
-    async fn roll(&self, before: &SlotTable) -> Result<SlotOwners, Error> {
-        let mut roll = SlotOwners::of(&self.slots);
-        let known: Vec<_> = before.nodes().iter().filter(|node| node.answers()).cloned().collect();
-        let told = join_all(known.iter().map(|node| tell_of_cluster(node))).await;
-        told.into_iter().flatten().for_each(|told| roll.add(&told));
-        let mut why = Error::Unavailable("no node of the cluster answers".into());
-        if roll.is_empty() {
+    /// The slot owners that the connected nodes report; before any is connected, or when none
+    /// answers, those that the hosts of the address report.
+    async fn cluster_slots(&self, before: &SlotTable) -> Result<SlotOwners, Error> {
+        let mut owners = SlotOwners::new(&self.slots);
+        let known: Vec<_> =
+            before.nodes().iter().filter(|node| node.is_connected()).cloned().collect();
+        let reports = join_all(known.iter().map(|node| cluster_nodes(node))).await;
+        reports.into_iter().flatten().for_each(|report| owners.add(&report));
+        let mut cause = Error::Unavailable("no node of the cluster answers".into());
+        if owners.is_empty() {
             for server in &self.address.hosts {
-                match self.passing(server).await {
-                    Ok(told) => roll.add(&told),
-                    Err(error) => why = error,
+                match self.query_once(server).await {
+                    Ok(report) => owners.add(&report),
+                    Err(error) => cause = error,
                 }
             }
         }
-        if roll.is_empty() { Err(why) } else { Ok(roll) }
+        if owners.is_empty() { Err(cause) } else { Ok(owners) }
     }
 
-    /// Asks a node that is not kept.
-    async fn passing(&self, server: &Server) -> Result<(Server, String), Error> {
+    /// Asks a node over a connection that is closed afterwards.
+    async fn query_once(&self, server: &Server) -> Result<(Server, String), Error> {
         let config = self.address.config(server.clone());
-        let node = timeout(TOLD_WITHIN * 2, RedisNode::connect_once(config, TOLD_WITHIN)).await;
+        let node = timeout(QUERY_TIMEOUT * 2, RedisNode::connect_once(config, QUERY_TIMEOUT)).await;
         let node = node.map_err(|_| Error::Unavailable(format!("{server} does not answer")))??;
-        tell_of_cluster(&node).await
+        cluster_nodes(&node).await
     }
 
-    /// The primary that the Sentinels name.
-    async fn primary(&self, service: &str) -> Result<Server, Error> {
+    /// The primary that the Sentinels report, by the newest election.
+    async fn sentinel_primary(&self, service: &str) -> Result<Server, Error> {
         let mut sentinels = self.sentinels.lock().await;
         let asked = sentinels
             .iter_mut()
             .zip(&self.address.hosts)
-            .map(|(slot, host)| self.named(slot, host, service));
+            .map(|(slot, host)| self.ask_sentinel(slot, host, service));
         let mut best: Option<(u64, Server)> = None;
-        let mut why = Error::Unavailable("no Sentinel answers".into());
-        for told in join_all(asked).await {
-            match told {
+        let mut cause = Error::Unavailable("no Sentinel answers".into());
+        for report in join_all(asked).await {
+            match report {
                 Ok((epoch, server)) if best.as_ref().is_none_or(|(known, _)| epoch > *known) => {
                     best = Some((epoch, server));
                 }
                 Ok(_) => {}
-                Err(error) => why = error,
+                Err(error) => cause = error,
             }
         }
-        best.map(|(_, server)| server).ok_or(why)
+        best.map(|(_, server)| server).ok_or(cause)
     }
 
-    /// Whom one Sentinel names, and by which election.
-    async fn named(
+    /// The election's epoch and the primary that one Sentinel reports.
+    async fn ask_sentinel(
         &self,
         slot: &mut Option<Arc<RedisNode>>,
         host: &Server,
@@ -256,35 +262,39 @@ impl ServerTopology {
             Some(node) => node.clone(),
             None => {
                 let RedisLayout::Sentinel { credentials, .. } = &self.address.kind else {
-                    return Err(Error::Unavailable("no Sentinels are named".into()));
+                    return Err(Error::Unavailable("the address names no Sentinels".into()));
                 };
                 let config = self.address.config_with(host.clone(), credentials, None);
                 let node =
-                    timeout(TOLD_WITHIN, RedisNode::connect_to_ask(config, TOLD_WITHIN)).await;
+                    timeout(QUERY_TIMEOUT, RedisNode::connect_single(config, QUERY_TIMEOUT)).await;
                 let node = node.map_err(|_| {
                     Error::Unavailable(format!("the Sentinel {host} does not answer"))
                 })??;
                 slot.insert(Arc::new(node)).clone()
             }
         };
-        if !node.answers() {
+        if !node.is_connected() {
             return Err(Error::Unavailable(format!("the Sentinel {host} does not answer")));
         }
-        slot_table::read_primary(ask(&node, "SENTINEL", &["MASTER", service]).await?)
+        slot_table::read_primary(query(&node, "SENTINEL", &["MASTER", service]).await?)
     }
 }
 
-async fn tell_of_cluster(node: &RedisNode) -> Result<(Server, String), Error> {
-    let text = String::from_utf8(ask(node, "CLUSTER", &["NODES"]).await?.bytes()?.into());
+async fn cluster_nodes(node: &RedisNode) -> Result<(Server, String), Error> {
+    let text = String::from_utf8(query(node, "CLUSTER", &["NODES"]).await?.bytes()?.into());
     let text = text.map_err(|_| Error::Protocol("CLUSTER NODES is not UTF-8".into()))?;
     Ok((node.server().clone(), text))
 }
 
-async fn ask(node: &RedisNode, command: &'static str, args: &[&str]) -> Result<ScriptReply, Error> {
+async fn query(
+    node: &RedisNode,
+    command: &'static str,
+    args: &[&str],
+) -> Result<ScriptReply, Error> {
     let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
     let args: Vec<Value> = args.iter().copied().map(Value::from).collect();
-    let answer = timeout(TOLD_WITHIN, node.client().custom::<Value, _>(command, args)).await;
-    let answer =
-        answer.map_err(|_| Error::Unavailable(format!("{} does not answer", node.server())))?;
-    ScriptReply::try_from(answer?)
+    let reply = timeout(QUERY_TIMEOUT, node.client().custom::<Value, _>(command, args)).await;
+    let reply =
+        reply.map_err(|_| Error::Unavailable(format!("{} does not answer", node.server())))?;
+    ScriptReply::try_from(reply?)
 }

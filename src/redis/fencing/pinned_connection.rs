@@ -1,5 +1,6 @@
-//! A connection that is never made again. What goes through it reaches the Redis that was there when it was made, or nobody: one that was put in its place in the
-//! middle, perhaps with less than it had, gets nothing of it.
+//! A connection that never reconnects. What is sent over it reaches the Redis that was there when
+//! it was opened, or fails. A Redis that replaces that one in the middle of a restore, perhaps with
+//! less data, receives nothing.
 
 use fred::interfaces::{KeysInterface, LuaInterface};
 use fred::types::Value;
@@ -11,33 +12,31 @@ use crate::redis::client::is_unknown_script;
 use crate::redis::cluster::RedisNode;
 use crate::redis::{Error, KeyScope, LuaScript, RedisClient, ScriptArgs, ScriptReply, scripts};
 
-/// Keys that Redis looks at in one step of a walk, and how many are dropped by one script.
-const LOOK: u32 = 1_000;
-const DROP: usize = 500;
+/// Keys that Redis examines in one step of SCAN.
+const SCAN_PAGE_SIZE: u32 = 1_000;
+/// Keys that one call of `recovery/clear` deletes.
+const KEYS_PER_DELETE: usize = 500;
 
-/// Such a connection.
 #[derive(Debug)]
 pub struct PinnedConnection {
     redis: RedisClient,
     node: RedisNode,
 }
 
-/// Partitions that one server held at one moment, and a connection to it.
+/// A server, the partitions that it owned at one moment, and a connection to it.
 #[derive(Debug)]
-pub struct PartitionHolder {
-    /// Which they are.
+pub struct PartitionOwner {
     pub partitions: Vec<Partition>,
-    /// The connection, or why there is none.
     pub pinned: Result<PinnedConnection, Error>,
 }
 
 impl RedisClient {
-    /// The name of one of a place's keys, as a script's header would call it.
-    pub fn key(&self, place: KeyScope<'_>, word: &str) -> String {
-        self.keys().build(place, word)
+    /// The full name of a key that a script's header calls `word`.
+    pub fn key(&self, scope: KeyScope<'_>, word: &str) -> String {
+        self.keys().build(scope, word)
     }
 
-    /// Pins the server that holds a partition now.
+    /// Connects to the current owner of a partition.
     ///
     /// # Errors
     /// When it can't be reached.
@@ -49,17 +48,18 @@ impl RedisClient {
     async fn pin_to(&self, node: &RedisNode) -> Result<PinnedConnection, Error> {
         Ok(PinnedConnection {
             redis: self.clone(),
-            node: self.servers().reach_once(node.server()).await?,
+            node: self.topology().connect_pinned(node.server()).await?,
         })
     }
 
-    /// All servers that hold something which is in doubt now.
-    pub async fn holders_in_doubt(&self) -> Vec<PartitionHolder> {
-        let map = self.servers().map();
-        let held = map.nodes().iter().map(|node| (node, map.held_by(node, self.keys())));
-        let in_doubt =
-            held.filter(|(_, held)| held.iter().any(|partition| !self.is_trusted(*partition)));
-        let pinned = in_doubt.map(async |(node, partitions)| PartitionHolder {
+    /// Connects to each server that owns an unverified partition.
+    pub async fn unverified_owners(&self) -> Vec<PartitionOwner> {
+        let table = self.topology().table();
+        let owners =
+            table.nodes().iter().map(|node| (node, table.partitions_of(node, self.keys())));
+        let unverified =
+            owners.filter(|(_, owned)| owned.iter().any(|partition| !self.is_verified(*partition)));
+        let pinned = unverified.map(async |(node, partitions)| PartitionOwner {
             partitions,
             pinned: self.pin_to(node).await,
         });
@@ -68,20 +68,22 @@ impl RedisClient {
 }
 
 impl PinnedConnection {
-    /// Calls a script of recovery under a fence that the caller names, whatever is verified; `more` keys follow those of its header. `None`: another fence stands
-    /// there, nothing was changed. Hence it may be sent as text where it is not known.
+    /// Calls a recovery script under the fence that the caller names, whether or not the
+    /// partition is verified. `more` keys
+    /// follow those of the header. Returns `None` when Redis holds another fence; then nothing was
+    /// changed.
     ///
     /// # Errors
-    /// When the Redis that was pinned does not answer, or does not hold the partition any more.
+    /// When the pinned Redis does not answer, or does not own the partition any more.
     pub async fn call_fenced(
         &self,
         script: &'static LuaScript,
-        place: KeyScope<'_>,
+        scope: KeyScope<'_>,
         fence: &str,
         args: ScriptArgs,
         more: Vec<String>,
     ) -> Result<Option<ScriptReply>, Error> {
-        let mut keys = self.redis.keys().build_all(place, script);
+        let mut keys = self.redis.keys().build_all(scope, script);
         keys.extend(more);
         let args = args.seal(fence);
         failpoint!("{}.before", script.name());
@@ -99,48 +101,54 @@ impl PinnedConnection {
         }
     }
 
-    /// Drops everything of a partition but its fence, in bounded steps, as long as that fence stands. Gives how many keys, or `None` when it does not.
+    /// Deletes all keys of a partition except its fence, in bounded steps. Returns the number
+    /// of keys, or `None` when Redis
+    /// holds another fence than `fence`.
     ///
     /// # Errors
     /// As in [`PinnedConnection::call_fenced`].
     pub async fn clear(&self, partition: Partition, fence: &str) -> Result<Option<u64>, Error> {
-        let own = self.redis.keys().of_partition(partition, "epoch");
+        let fence_key = self.redis.keys().of_partition(partition, "epoch");
         let pattern = self.redis.keys().of_partition(partition, "*");
-        let (mut cursor, mut dropped) = ("0".to_owned(), 0);
+        let (mut cursor, mut deleted) = ("0".to_owned(), 0);
         loop {
-            let page: Value =
-                self.node.client().scan_page(cursor, pattern.as_str(), Some(LOOK), None).await?;
+            let page: Value = self
+                .node
+                .client()
+                .scan_page(cursor, pattern.as_str(), Some(SCAN_PAGE_SIZE), None)
+                .await?;
             let mut words = ScriptReply::try_from(page)?.words()?;
             cursor = words.text()?;
             let mut keys = Vec::new();
             for key in words.word()?.words()?.rest() {
                 let key = String::from_utf8(key.bytes()?.into())
-                    .map_err(|_| Error::Protocol("a key that is not UTF-8".into()))?;
-                if key != own {
+                    .map_err(|_| Error::Protocol("a key is not UTF-8".into()))?;
+                if key != fence_key {
                     keys.push(key);
                 }
             }
-            for some in keys.chunks(DROP) {
-                let place = KeyScope::partition(partition);
-                let gone = self
+            for chunk in keys.chunks(KEYS_PER_DELETE) {
+                let scope = KeyScope::partition(partition);
+                let count = self
                     .call_fenced(
                         &scripts::RECOVERY_CLEAR,
-                        place,
+                        scope,
                         fence,
                         ScriptArgs::new(),
-                        some.to_vec(),
+                        chunk.to_vec(),
                     )
                     .await?;
-                let Some(gone) = gone else { return Ok(None) };
-                dropped += u64::try_from(gone.int()?).unwrap_or(0);
+                let Some(count) = count else { return Ok(None) };
+                deleted += u64::try_from(count.int()?).unwrap_or(0);
             }
             if cursor == "0" {
-                return Ok(Some(dropped));
+                return Ok(Some(deleted));
             }
         }
     }
 
-    /// Whether it has all our scripts; else it was started, flushed or put in place of another since they were loaded.
+    /// Whether Redis knows all scripts. If not, it was started, flushed or replaced since they
+    /// were loaded.
     ///
     /// # Errors
     /// When it does not answer.
@@ -151,7 +159,7 @@ impl PinnedConnection {
         Ok(known.iter().all(|known| *known == 1))
     }
 
-    /// Makes every script known to it. Call it only once each partition that it holds an older state of was barred.
+    /// Loads all scripts. Call it only after every stale partition of this server was fenced.
     ///
     /// # Errors
     /// When it does not answer.

@@ -1,12 +1,18 @@
-//! Whether the Redis that holds a partition is the one that was verified for it.
+//! Whether the Redis that owns a partition is the one that was verified against MySQL.
 //!
-//! A Redis that was restarted from an older file, or a replica that lagged, shows the same generation as before, so a generation alone can't tell it. Three things
-//! raise a *doubt* of partitions: a connection that was made again, another server that holds them now, and a script that Redis no longer
-//! knows. From 7.0 on scripts are neither persisted nor replicated, and only a verification loads them ([`super::Pinned::load_scripts`], by a connection
-//! that was there before it looked); so whatever Redis took the place of ours knows none of them until its partitions were held against MySQL and those that are
-//! older were barred. A command that was queued before the change is refused by that Redis itself; hence no room's script is ever sent as text.
+//! A Redis that restarted from an older file, or a replica that lagged before its promotion, shows
+//! the same epoch as before, so the epoch alone is not enough. Three events *invalidate*
+//! partitions: a reconnection, a new owner, and a script that Redis does not know any more.
 //!
-//! While a partition is in doubt its calls wait for the verification; the others go on. The first doubt is the first connection.
+//! The third one is what makes this safe. Since Redis 7.0 scripts are neither persisted nor
+//! replicated, and only a verification loads them ([`super::PinnedConnection::load_scripts`], over
+//! a connection that existed before the verification read anything). So a Redis that took the place
+//! of ours knows no script until its partitions were compared with MySQL and the stale ones were
+//! fenced. A command that was queued before the change is refused by that Redis itself. Therefore
+//! scripts are only called by their SHA-1 and never sent as text.
+//!
+//! While a partition is unverified its calls wait; the other partitions serve. The first connection
+//! is the first invalidation.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,64 +22,73 @@ use tokio::sync::{Notify, watch};
 use crate::partition::{Partition, PartitionCount};
 use crate::redis::{Error, RedisClient};
 
-/// How long a call waits for a verification that is under way.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a call waits for a verification.
+const VERIFICATION_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Doubts, and up to which of them each partition was verified.
+/// Numbered invalidations, and the number up to which each partition was verified.
 #[derive(Debug)]
 pub(in crate::redis) struct VerificationTracker {
-    /// How many doubts there were, of whatever.
-    doubts: AtomicU64,
-    of: Vec<PartitionVerification>,
+    /// The number of invalidations so far, of any partition.
+    invalidations: AtomicU64,
+    partitions: Vec<PartitionVerification>,
     changed: watch::Sender<()>,
     wake: Notify,
 }
 
-/// One partition's last doubt, and the last that is settled.
+/// The number of a partition's last invalidation, and the number up to which it was verified.
 #[derive(Debug)]
 struct PartitionVerification {
-    raised: AtomicU64,
-    settled: AtomicU64,
+    invalidated: AtomicU64,
+    verified: AtomicU64,
 }
 
 impl VerificationTracker {
     pub(in crate::redis) fn new(partitions: PartitionCount) -> Self {
-        let first =
-            |_| PartitionVerification { raised: AtomicU64::new(1), settled: AtomicU64::new(0) };
-        let of = partitions.all().map(first).collect();
-        Self { doubts: AtomicU64::new(1), of, changed: watch::Sender::new(()), wake: Notify::new() }
+        let first = |_| PartitionVerification {
+            invalidated: AtomicU64::new(1),
+            verified: AtomicU64::new(0),
+        };
+        let partitions = partitions.all().map(first).collect();
+        Self {
+            invalidations: AtomicU64::new(1),
+            partitions,
+            changed: watch::Sender::new(()),
+            wake: Notify::new(),
+        }
     }
 
     fn of(&self, partition: Partition) -> &PartitionVerification {
-        &self.of[usize::from(partition.get())]
+        &self.partitions[usize::from(partition.get())]
     }
 
-    fn is_whole(&self, partition: Partition) -> bool {
-        let doubt = self.of(partition);
-        doubt.settled.load(Ordering::Acquire) >= doubt.raised.load(Ordering::Acquire)
+    fn is_verified(&self, partition: Partition) -> bool {
+        let state = self.of(partition);
+        state.verified.load(Ordering::Acquire) >= state.invalidated.load(Ordering::Acquire)
     }
 
-    /// The number of the last doubt of a partition.
-    pub(in crate::redis) fn last(&self, partition: Partition) -> u64 {
-        self.of(partition).raised.load(Ordering::Acquire)
+    pub(in crate::redis) fn last_invalidation(&self, partition: Partition) -> u64 {
+        self.of(partition).invalidated.load(Ordering::Acquire)
     }
 
-    pub(in crate::redis) fn doubt(&self, partitions: &[Partition]) {
-        let number = self.doubts.fetch_add(1, Ordering::AcqRel) + 1;
+    pub(in crate::redis) fn invalidate(&self, partitions: &[Partition]) {
+        let number = self.invalidations.fetch_add(1, Ordering::AcqRel) + 1;
         for partition in partitions {
-            self.of(*partition).raised.fetch_max(number, Ordering::AcqRel);
+            self.of(*partition).invalidated.fetch_max(number, Ordering::AcqRel);
         }
         self.wake.notify_one();
     }
 
-    /// Waits until a partition is in no doubt, not for ever.
-    pub(in crate::redis) async fn wait(&self, partition: Partition) -> Result<(), Error> {
-        if self.is_whole(partition) {
+    /// Waits until a partition is verified, for at most [`VERIFICATION_PATIENCE`].
+    pub(in crate::redis) async fn wait_until_verified(
+        &self,
+        partition: Partition,
+    ) -> Result<(), Error> {
+        if self.is_verified(partition) {
             return Ok(());
         }
         let mut changed = self.changed.subscribe();
-        let whole = changed.wait_for(|()| self.is_whole(partition));
-        match tokio::time::timeout(PATIENCE, whole).await {
+        let verified = changed.wait_for(|()| self.is_verified(partition));
+        match tokio::time::timeout(VERIFICATION_PATIENCE, verified).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Error::Recovering(partition)),
         }
@@ -81,38 +96,42 @@ impl VerificationTracker {
 }
 
 impl RedisClient {
-    /// Asks for a verification without holding calls up.
-    pub fn ask_for_verification(&self) {
-        self.trust_in().wake.notify_one();
+    /// Wakes the verifier. Calls go on meanwhile.
+    pub fn request_verification(&self) {
+        self.verification().wake.notify_one();
     }
 
-    /// Whether a partition is in no doubt.
-    pub fn is_trusted(&self, partition: Partition) -> bool {
-        self.trust_in().is_whole(partition)
+    pub fn is_verified(&self, partition: Partition) -> bool {
+        self.verification().is_verified(partition)
     }
 
-    /// How many doubts there were. Whoever verifies takes the count first and gives it to [`RedisClient::trust`].
-    pub fn doubts(&self) -> u64 {
-        self.trust_in().doubts.load(Ordering::Acquire)
+    /// The number of invalidations so far. A verification reads it first and passes it to
+    /// [`RedisClient::mark_verified`].
+    pub fn invalidation_count(&self) -> u64 {
+        self.verification().invalidations.load(Ordering::Acquire)
     }
 
-    /// The same for whoever begins a call whose answer shall be durable; 0, which nothing is unbroken since, while the only Redis there is has lost a connection.
-    pub fn moment(&self) -> u64 {
-        let servers = self.servers();
-        let whole = servers.may_move() || servers.map().nodes().iter().all(|node| node.is_whole());
-        if whole { self.doubts() } else { 0 }
+    /// Marks the start of a call whose answer must be durable; see
+    /// [`RedisClient::is_unchanged_since`]. Returns 0 (never valid) while the standalone Redis is
+    /// disconnected.
+    pub fn session_start(&self) -> u64 {
+        let topology = self.topology();
+        let verified = topology.may_move()
+            || topology.table().nodes().iter().all(|node| node.is_fully_connected());
+        if verified { self.invalidation_count() } else { 0 }
     }
 
-    /// Says that some partitions were verified after so many doubts.
-    pub fn trust(&self, partitions: &[Partition], doubts: u64) {
+    /// Records that partitions were verified after `invalidations`. Later invalidations stay in
+    /// force.
+    pub fn mark_verified(&self, partitions: &[Partition], invalidations: u64) {
         for partition in partitions {
-            self.trust_in().of(*partition).settled.fetch_max(doubts, Ordering::AcqRel);
+            self.verification().of(*partition).verified.fetch_max(invalidations, Ordering::AcqRel);
         }
-        self.trust_in().changed.send_replace(());
+        self.verification().changed.send_replace(());
     }
 
-    /// Waits until a verification is asked for. Several requests count as one.
-    pub async fn verification_asked_for(&self) {
-        self.trust_in().wake.notified().await;
+    /// Waits until a verification is requested. Several requests count as one.
+    pub async fn verification_requested(&self) {
+        self.verification().wake.notified().await;
     }
 }

@@ -1,4 +1,5 @@
-//! What Usher's user in Redis may do: what it does, and nothing else. Every other test runs as that user, so what it lacks shows there.
+//! The Redis user of Usher: it may do what Usher does and nothing else. All other tests run as this
+//! user, so a missing permission shows there.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -6,12 +7,12 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::coupons::payments::coupon;
-use crate::support::resp::{Reply, Resp};
+use crate::support::resp::{RespValue, RespClient};
 use crate::support::servers::REDIS_USER;
-use crate::support::{NIGHT, SHOW, Stores, World, eventually, new_key};
+use crate::support::{SCHEDULE, CONCERT, TestStores, TestWorld, eventually, new_key};
 
 const FILE: &str = include_str!("../../../deploy/redis/users.acl");
-/// What the code asks for beside the scripts (`src/redis`), and what the driver does to connect.
+/// Commands of the code beside the scripts (`src/redis`), and of the driver when it connects.
 const BY_CODE: &str = "auth client|id ping quit info time wait command|info scan eval evalsha script|exists script|load get set xrange xrevrange xlen xtrim \
                        hlen hget hmget hscan zcard zcount zscan zmscore";
 
@@ -21,10 +22,10 @@ fn granted() -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn the_file_grants_what_is_used_and_nothing_else() {
-    assert!(FILE.starts_with("user default off\n"), "nobody else may come in");
-    assert!(!granted().iter().any(|word| word.starts_with('@')), "no category");
-    let mut redis = Stores::new().await.redis().await;
+async fn acl_file_grants_only_the_used_commands() {
+    assert!(FILE.starts_with("user default off\n"), "no other user may connect");
+    assert!(!granted().iter().any(|word| word.starts_with('@')), "no command category");
+    let mut redis = TestStores::new().await.redis().await;
     let mut used: BTreeSet<String> = BY_CODE.split_whitespace().map(str::to_owned).collect();
     let mut open = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("lua")];
     while let Some(path) = open.pop() {
@@ -37,8 +38,8 @@ async fn the_file_grants_what_is_used_and_nothing_else() {
             .split('\'')
             .filter(|word| word.len() > 2 && word.bytes().all(|it| it.is_ascii_uppercase()));
         for word in words.collect::<BTreeSet<_>>() {
-            // An option such as LIMIT is no command.
-            if redis.ask(&["COMMAND", "INFO", word]).await != Reply::List(vec![Reply::Nil]) {
+            // An option such as LIMIT is not a command.
+            if redis.ask(&["COMMAND", "INFO", word]).await != RespValue::List(vec![RespValue::Nil]) {
                 used.insert(word.to_lowercase());
             }
         }
@@ -46,16 +47,16 @@ async fn the_file_grants_what_is_used_and_nothing_else() {
     assert_eq!(granted(), used);
 }
 
-async fn as_usher(port: u16) -> Resp {
-    let mut redis = Resp::connect(port).await;
+async fn as_usher(port: u16) -> RespClient {
+    let mut redis = RespClient::connect(port).await;
     let (user, password) = REDIS_USER.split_once(':').unwrap();
     redis.ask(&["AUTH", user, password]).await;
     redis
 }
 
 #[tokio::test]
-async fn the_user_can_neither_rule_redis_nor_see_what_is_not_ushers() {
-    let stores = Stores::with_own_redis().await;
+async fn redis_user_cannot_administer_redis_or_read_foreign_keys() {
+    let stores = TestStores::with_own_redis().await;
     stores.redis().await.ask(&["SET", "somebody-elses", "secret"]).await;
     let mut redis = as_usher(stores.redis_port).await;
     let own = stores.key(0, "seq");
@@ -88,26 +89,26 @@ async fn the_user_can_neither_rule_redis_nor_see_what_is_not_ushers() {
         "XADD somebody-elses * a b",
     ] {
         let words: Vec<&str> = line.split(' ').collect();
-        refused(line, redis.try_ask(&words).await);
+        refused(line, redis.try_command(&words).await);
     }
     for line in ["DEL", "EXPIRE 1", "DUMP", "RENAME x", "MIGRATE 127.0.0.1 1 0 1"] {
         let mut words: Vec<&str> = line.split(' ').collect();
         words.insert(1, &own);
-        refused(line, redis.try_ask(&words).await);
+        refused(line, redis.try_command(&words).await);
     }
     for call in ["'GET', 'somebody-elses'", "'FLUSHALL'", "'PUBLISH', 'a', 'b'", "'DEL', KEYS[1]"] {
         let script = format!("return redis.call({call})");
-        refused(call, redis.try_ask(&["EVAL", &script, "1", &own]).await);
+        refused(call, redis.try_command(&["EVAL", &script, "1", &own]).await);
     }
     refused("without a password", {
-        let mut nobody = Resp::connect(stores.redis_port).await;
-        nobody.try_ask(&["AUTH", "usher", "guess"]).await
+        let mut anonymous = RespClient::connect(stores.redis_port).await;
+        anonymous.try_command(&["AUTH", "usher", "guess"]).await
     });
 }
 
-fn refused(what: &str, reply: Reply) {
+fn refused(what: &str, reply: RespValue) {
     match reply {
-        Reply::Error(error)
+        RespValue::Error(error)
             if ["NOPERM", "WRONGPASS", "ACL failure", "The user executing the script"]
                 .iter()
                 .any(|it| error.contains(it)) => {}
@@ -116,16 +117,16 @@ fn refused(what: &str, reply: Reply) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_that_usher_does_is_refused() {
-    let world = World::on(Stores::with_own_redis().await, 1).await;
-    world.show(10, 1_000).await;
+async fn redis_refuses_no_command_of_usher() {
+    let world = TestWorld::on(TestStores::with_own_redis().await, 1).await;
+    world.put_show(10, 1_000).await;
     let (api, stores) = (&world.api, &world.stores);
     api.put("/admin/coupons/off", &coupon(100, 100)).await.expect(200);
-    world.everywhere("/v1/coupons/off", |_| true).await;
-    let guest = api.active_guest(SHOW).await;
+    world.wait_on_every_instance("/v1/coupons/off", |_| true).await;
+    let guest = api.active_user(CONCERT).await;
     api.charge(&guest.user, 5_000).await;
     let issue = api.post("/v1/coupons/off/issues").user(&guest.user).send().await.expect(201);
-    let reservation = api.held(&guest.token, NIGHT, &[1, 2]).await;
+    let reservation = api.hold_seats(&guest.token, SCHEDULE, &[1, 2]).await;
     let body = json!({"reservation_id": reservation, "coupon_issue_id": issue["id"]});
     api.post("/v1/payments")
         .token(&guest.token)
@@ -136,11 +137,11 @@ async fn nothing_that_usher_does_is_refused() {
         .expect(201);
     let cancel = format!("/v1/reservations/{reservation}/cancel");
     api.post(&cancel).user(&guest.user).key(&new_key()).send().await.expect(200);
-    stores.at_rest().await;
-    stores.lose(stores.partition_of(SHOW)).await;
-    eventually("the lost partition is laid back", async || {
+    stores.wait_until_idle().await;
+    stores.lose_partition(stores.partition_of(CONCERT)).await;
+    eventually("the lost partition is restored", async || {
         let ready = api.get("/readyz").send().await;
-        let joined = api.join(SHOW, &guest.user).await;
+        let joined = api.join(CONCERT, &guest.user).await;
         (ready.status == 200 && [200, 201].contains(&joined.status)).then_some(())
     })
     .await;

@@ -1,40 +1,40 @@
-//! The log of what operators do: no change without its line, and nothing in it that should not be.
+//! The log of admin actions: every change is recorded, without its body.
 
 use reqwest::Method;
 use serde_json::json;
 use sqlx::Row;
 
 use crate::support::servers::ADMIN_KEY;
-use crate::support::world::fast_queue;
-use crate::support::{SHOW, Stores, World, eventually, new_user};
+use crate::support::world::fast_queue_settings;
+use crate::support::{CONCERT, TestStores, TestWorld, eventually, new_user};
 
-/// Method, route, object and status of every line, the oldest first.
-async fn lines(stores: &Stores) -> Vec<(String, String, Option<String>, Option<u16>)> {
+/// Method, route, object and status of every entry, oldest first.
+async fn lines(stores: &TestStores) -> Vec<(String, String, Option<String>, Option<u16>)> {
     let select = "SELECT method, route, object, status FROM admin_actions ORDER BY id";
     sqlx::query_as(select).fetch_all(&stores.mysql).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_change_has_its_line_and_no_line_tells_more_than_it_must() {
-    let world = World::start(1).await;
+async fn every_admin_change_is_logged_without_its_body() {
+    let world = TestWorld::start(1).await;
     let (api, stores) = (&world.api, &world.stores);
     let put =
         |path: &str| api.admin_call(Method::PUT, path).header("x-request-id", "of-the-operator");
-    put("/admin/queues/show").json(&fast_queue()).send().await.expect(200);
+    put("/admin/queues/show").json(&fast_queue_settings()).send().await.expect(200);
     put("/admin/queues/show")
         .json(&json!({"mode": "canary-of-a-body"}))
         .send()
         .await
         .problem(422, "invalid_request");
-    put("/admin/queues/%7Bp1%7D").json(&fast_queue()).send().await.problem(422, "invalid_request");
+    put("/admin/queues/%7Bp1%7D").json(&fast_queue_settings()).send().await.problem(422, "invalid_request");
     let user = new_user();
     let facts = put(&format!("/admin/users/{user}/facts?x=canary-of-a-query"))
         .json(&json!({"login_days": 7}));
     facts.send().await;
     api.admin_call(Method::POST, "/admin/audit").send().await.expect(200);
-    // Who only reads leaves no line, nor does who may not come in.
+    // Reads are not recorded, and neither are calls without the key.
     api.admin_call(Method::GET, "/admin/queues").send().await.expect(200);
-    let keyless = api.keyless_admin_call(Method::PUT, "/admin/queues/show").json(&fast_queue());
+    let keyless = api.keyless_admin_call(Method::PUT, "/admin/queues/show").json(&fast_queue_settings());
     keyless.send().await.problem(401, "unauthenticated");
 
     let line = |method: &str, route: &str, object: Option<&str>, status| {
@@ -46,22 +46,22 @@ async fn every_change_has_its_line_and_no_line_tells_more_than_it_must() {
     assert_eq!(
         seen[..3],
         [
-            line("PUT", queue, Some(SHOW), 200),
-            line("PUT", queue, Some(SHOW), 422),
+            line("PUT", queue, Some(CONCERT), 200),
+            line("PUT", queue, Some(CONCERT), 422),
             line("PUT", queue, Some("(not a name)"), 422),
         ]
     );
     assert_eq!(seen[3].2, Some(user));
     assert_eq!(seen[4], line("POST", "/admin/audit", None, 200));
 
-    // The same over HTTP, page by page.
+    // The same entries over HTTP, page by page.
     let page = |query: String| api.admin_call(Method::GET, &format!("/admin/actions{query}"));
     let first = page("?limit=3".to_owned()).send().await.expect(200);
     let next = first["next"].as_str().unwrap();
     let second = page(format!("?limit=3&before={next}")).send().await.expect(200);
     assert_eq!(second["next"], json!(null));
-    let told = [&first, &second].map(|page| page["items"].as_array().unwrap().clone()).concat();
-    let told: Vec<_> = told
+    let reported = [&first, &second].map(|page| page["items"].as_array().unwrap().clone()).concat();
+    let reported: Vec<_> = reported
         .iter()
         .rev()
         .map(|it| (&it["method"], &it["route"], &it["object"], &it["status"]))
@@ -70,7 +70,7 @@ async fn every_change_has_its_line_and_no_line_tells_more_than_it_must() {
         .iter()
         .map(|(method, route, object, status)| json!([method, route, object, status]))
         .collect();
-    assert_eq!(json!(told), json!(kept));
+    assert_eq!(json!(reported), json!(kept));
 
     let rows = sqlx::query("SELECT key_id, peer, request_id FROM admin_actions ORDER BY id")
         .fetch_all(&stores.mysql)
@@ -98,16 +98,16 @@ async fn every_change_has_its_line_and_no_line_tells_more_than_it_must() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_whose_line_can_not_be_written_is_not_made() {
-    let world = World::start(1).await;
+async fn change_is_refused_when_its_log_entry_cannot_be_written() {
+    let world = TestWorld::start(1).await;
     let (api, mysql) = (&world.api, &world.stores.mysql);
     sqlx::query("RENAME TABLE admin_actions TO admin_actions_away").execute(mysql).await.unwrap();
-    let queue = fast_queue();
+    let queue = fast_queue_settings();
     let put = || api.put("/admin/queues/show", &queue);
     put().await.problem(503, "store_unavailable");
     api.admin_call(Method::GET, "/admin/queues/show").send().await.problem(404, "not_found");
     assert_eq!(world.stores.count("SELECT COUNT(*) FROM queues").await, 0);
     sqlx::query("RENAME TABLE admin_actions_away TO admin_actions").execute(mysql).await.unwrap();
-    eventually("the change is made", async || (put().await.status == 200).then_some(())).await;
+    eventually("the change is applied", async || (put().await.status == 200).then_some(())).await;
     assert_eq!(lines(&world.stores).await.len(), 1);
 }

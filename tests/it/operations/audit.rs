@@ -1,4 +1,4 @@
-//! The audit command: it finds nothing where nothing is wrong, and each fault that is planted.
+//! The audit command: it finds nothing in consistent data, and finds each planted fault.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,38 +8,39 @@ use sqlx::AssertSqlSafe;
 use tokio::process::Command;
 
 use crate::coupons::payments::{coupon, issue};
-use crate::support::servers::{PARTITIONS, Stores};
-use crate::support::world::{night, show};
-use crate::support::{NIGHT, Process, SHOW, World, new_key};
+use crate::support::servers::{PARTITIONS, TestStores};
+use crate::support::world::{schedule_definition, concert_definition};
+use crate::support::{SCHEDULE, UsherProcess, CONCERT, TestWorld, new_key};
 
-/// A fault: what is done to a key in Redis by a script of its own, what to MySQL, and which checks must see it.
-struct Fault {
+/// A fault: a script for a key in Redis, a statement for MySQL, and the checks that must find it.
+struct PlantedFault {
     what: &'static str,
     key: Option<(u16, String, &'static str)>,
     sql: &'static [&'static str],
     seen_by: &'static [&'static str],
 }
 
-/// A show with sold, held and cancelled seats, a coupon that is used up, a reward, facts and a queue that is full.
-async fn furnished() -> World {
-    let world = World::start(1).await;
+/// A concert with sold, held and cancelled seats, a coupon without quota left, a reward, facts and
+/// a full queue.
+async fn world_with_sale() -> TestWorld {
+    let world = TestWorld::start(1).await;
     let api = &world.api;
     world
-        .queue(SHOW, json!({"promote_per_interval": 5, "interval_ms": 1_000, "max_active": 3}))
+        .put_queue(CONCERT, json!({"promote_per_interval": 5, "interval_ms": 1_000, "max_active": 3}))
         .await;
-    world.concert(SHOW, json!({"title": "The show", "schedules": [night(40, 1_000)]})).await;
+    world.put_concert(CONCERT, json!({"title": "The show", "schedules": [schedule_definition(40, 1_000)]})).await;
     let mut spring = coupon(500, 1_000);
     spring["total_quantity"] = json!(2);
     api.put("/admin/coupons/off", &spring).await.expect(200);
     let reward = json!({"title": "Hello", "starts_at": "2020-01-01T00:00:00Z", "ends_at": "2100-01-01T00:00:00Z",
         "active": true, "conditions": [], "reward": {"kind": "points", "amount": 7}});
     api.put("/admin/rewards/hello", &reward).await.expect(200);
-    world.everywhere("/v1/coupons/off", |_| true).await;
-    world.everywhere("/v1/rewards/hello", |_| true).await;
+    world.wait_on_every_instance("/v1/coupons/off", |_| true).await;
+    world.wait_on_every_instance("/v1/rewards/hello", |_| true).await;
     for seat in 1..=4 {
-        let guest = api.active_guest(SHOW).await;
+        let guest = api.active_user(CONCERT).await;
         api.charge(&guest.user, 3_000).await;
-        let reservation = api.held(&guest.token, NIGHT, &[seat]).await;
+        let reservation = api.hold_seats(&guest.token, SCHEDULE, &[seat]).await;
         let mut body = json!({"reservation_id": reservation});
         if seat == 1 {
             body["coupon_issue_id"] = json!(issue(api, &guest.user).await);
@@ -58,27 +59,27 @@ async fn furnished() -> World {
             api.post(&path).user(&guest.user).key(&new_key()).send().await.expect(200);
         }
     }
-    // The room is full, one of those inside holds a seat, and somebody waits.
-    let holder = api.active_guest(SHOW).await;
-    api.held(&holder.token, NIGHT, &[10]).await;
-    api.active_guest(SHOW).await;
-    api.active_guest(SHOW).await;
-    api.guest(SHOW).await;
+    // The queue is full, one active user holds a seat, and another user waits.
+    let holder = api.active_user(CONCERT).await;
+    api.hold_seats(&holder.token, SCHEDULE, &[10]).await;
+    api.active_user(CONCERT).await;
+    api.active_user(CONCERT).await;
+    api.join_new_user(CONCERT).await;
     world
 }
 
-fn faults(stores: &Stores) -> Vec<Fault> {
-    let at = stores.partition_of(SHOW);
-    let queue = |name: &str| Some(format!("q:{SHOW}:{name}"));
-    let seats = format!("s:{NIGHT}:seats");
+fn faults(stores: &TestStores) -> Vec<PlantedFault> {
+    let at = stores.partition_of(CONCERT);
+    let queue = |name: &str| Some(format!("q:{CONCERT}:{name}"));
+    let seats = format!("s:{SCHEDULE}:seats");
     let of_coupon = stores.partition_of("off");
-    let redis = |what, (place, key, script): (u16, Option<String>, &'static str), seen_by| Fault {
+    let redis = |what, (place, key, script): (u16, Option<String>, &'static str), seen_by| PlantedFault {
         what,
         key: key.map(|key| (place, key, script)),
         sql: &[],
         seen_by,
     };
-    let mysql = |what, sql, seen_by| Fault { what, key: None, sql, seen_by };
+    let mysql = |what, sql, seen_by| PlantedFault { what, key: None, sql, seen_by };
     let mut faults = vec![
         mysql(
             "a seat sold twice",
@@ -119,7 +120,7 @@ fn faults(stores: &Stores) -> Vec<Fault> {
             &["ledgers", "money"],
         ),
         mysql(
-            "a payment with no end",
+            "a payment without an end",
             &["UPDATE payments SET status = 'pending' WHERE status = 'refunded'"],
             &["payments"],
         ),
@@ -148,7 +149,7 @@ fn faults(stores: &Stores) -> Vec<Fault> {
             &["coupons"],
         ),
         mysql(
-            "a use that is not told",
+            "a use that MySQL lacks",
             &["UPDATE coupon_issues SET used_at = NULL, payment_id = NULL"],
             &["coupons", "payments"],
         ),
@@ -175,7 +176,7 @@ fn faults(stores: &Stores) -> Vec<Fault> {
             &["promotions"],
         ),
         redis(
-            "a sold seat is another's",
+            "a sold seat has another owner",
             (at, Some(seats.clone()), "redis.call('HSET', KEYS[1], 2, string.rep('x', 16) .. 's')"),
             &["reservations", "seats"],
         ),
@@ -194,7 +195,7 @@ fn faults(stores: &Stores) -> Vec<Fault> {
             &["seats"],
         ),
         redis(
-            "a seat is held by nobody",
+            "a seat is held without a reservation",
             (
                 at,
                 Some(seats.clone()),
@@ -213,7 +214,7 @@ fn faults(stores: &Stores) -> Vec<Fault> {
             &["seats"],
         ),
         redis(
-            "a reservation is another's",
+            "a reservation of another user",
             (
                 at,
                 Some("reservations".to_owned()),
@@ -242,7 +243,7 @@ fn faults(stores: &Stores) -> Vec<Fault> {
             &["places", "capacity"],
         ),
         redis(
-            "more are inside than may be",
+            "more users are active than allowed",
             (
                 at,
                 queue("active"),
@@ -270,13 +271,13 @@ fn faults(stores: &Stores) -> Vec<Fault> {
             &["partitions"],
         ),
         redis(
-            "an older Redis",
+            "a stale Redis",
             (at, Some("seq".to_owned()), "redis.call('DECR', KEYS[1])"),
             &["partitions"],
         ),
     ];
     for place in 0..PARTITIONS {
-        faults.push(Fault {
+        faults.push(PlantedFault {
             what: "a balance that MySQL does not know",
             key: Some((
                 place,
@@ -290,7 +291,7 @@ fn faults(stores: &Stores) -> Vec<Fault> {
     faults
 }
 
-async fn audit(stores: &Stores) -> BTreeSet<String> {
+async fn audit(stores: &TestStores) -> BTreeSet<String> {
     let report = stores.audit_command(Duration::from_millis(700)).await;
     assert_eq!(report.consistent, report.checks.iter().all(|check| check.ok));
     report.checks.iter().filter(|check| !check.ok).map(|check| check.name.to_owned()).collect()
@@ -298,8 +299,8 @@ async fn audit(stores: &Stores) -> BTreeSet<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_planted_fault_is_found() {
-    let stores = furnished().await.stop().await;
-    assert_eq!(audit(&stores).await, BTreeSet::new(), "nothing is wrong yet");
+    let stores = world_with_sale().await.stop().await;
+    assert_eq!(audit(&stores).await, BTreeSet::new(), "no violation yet");
     let mut failures = Vec::new();
     for fault in faults(&stores) {
         let mut redis = stores.redis().await;
@@ -328,7 +329,7 @@ async fn each_planted_fault_is_found() {
         let expected: BTreeSet<String> =
             fault.seen_by.iter().map(|name| (*name).to_owned()).collect();
         if seen != expected {
-            failures.push(format!("{}: seen by {seen:?}, not by {expected:?}", fault.what));
+            failures.push(format!("{}: found by {seen:?}, expected {expected:?}", fault.what));
         }
         if let Some((key, was_there)) = undo {
             let undo: &[&str] =
@@ -355,12 +356,12 @@ async fn each_planted_fault_is_found() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    assert_eq!(audit(&stores).await, BTreeSet::new(), "everything is as it was");
+    assert_eq!(audit(&stores).await, BTreeSet::new(), "everything is consistent again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_command_says_what_it_found_by_its_exit_code() {
-    let stores = furnished().await.stop().await;
+async fn audit_command_reports_findings_by_exit_code() {
+    let stores = world_with_sale().await.stop().await;
     let run = async || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_usher"));
         command
@@ -386,20 +387,20 @@ async fn the_command_says_what_it_found_by_its_exit_code() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_audit_beside_a_rush_finds_nothing() {
-    let stores = Stores::new().await;
-    // An audit takes its time on a machine that has much else to do.
+async fn audit_under_load_finds_nothing() {
+    let stores = TestStores::new().await;
+    // An audit takes time on a busy machine.
     let patience = [("USHER_REQUEST_TIMEOUT_MS", "60000".to_owned())];
-    let process = Process::start_with(&stores, &patience).await;
-    let api = crate::support::Api::new(vec![[process.public.clone(), process.admin.clone()]]);
-    api.put("/admin/queues/show", &crate::support::world::fast_queue()).await.expect(200);
-    api.put("/admin/concerts/show", &show(400, 1_000)).await.expect(200);
+    let process = UsherProcess::start_with(&stores, &patience).await;
+    let api = crate::support::ApiClient::new(vec![[process.public.clone(), process.admin.clone()]]);
+    api.put("/admin/queues/show", &crate::support::world::fast_queue_settings()).await.expect(200);
+    api.put("/admin/concerts/show", &concert_definition(400, 1_000)).await.expect(200);
     let buying = async {
         let buyers = (1..=400_u32).map(async |seat| {
             tokio::time::sleep(Duration::from_millis(u64::from(seat) * 5)).await;
-            let guest = api.active_guest(SHOW).await;
+            let guest = api.active_user(CONCERT).await;
             api.charge(&guest.user, 3_000).await;
-            let reservation = api.held(&guest.token, NIGHT, &[seat]).await;
+            let reservation = api.hold_seats(&guest.token, SCHEDULE, &[seat]).await;
             api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
         });
         futures::future::join_all(buyers).await;

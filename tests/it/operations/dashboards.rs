@@ -1,4 +1,4 @@
-//! Grafana's dashboards against the one list of metrics: what they draw exists, and they are drawn alike.
+//! Grafana dashboards: they use existing metrics and follow the rules of Grafana's linter.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,8 +7,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 use usher::telemetry::{Metric, MetricKind};
 
-/// Every dashboard, by the name of its file.
-fn boards() -> Vec<(String, Value)> {
+/// Every dashboard, by file name.
+fn dashboards() -> Vec<(String, Value)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana/dashboards");
     let mut boards = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -20,13 +20,13 @@ fn boards() -> Vec<(String, Value)> {
     boards
 }
 
-/// Every panel of every dashboard, with the name of its file.
+/// Every panel of every dashboard, with the file name.
 pub(crate) fn panels() -> Vec<(String, Value)> {
     let panels = |(name, board): (String, Value)| {
         let panels = board["panels"].as_array().unwrap().clone();
         panels.into_iter().map(move |panel| (name.clone(), panel))
     };
-    boards().into_iter().flat_map(panels).collect()
+    dashboards().into_iter().flat_map(panels).collect()
 }
 
 /// The expressions of a panel.
@@ -35,12 +35,12 @@ pub(crate) fn expressions(panel: &Value) -> Vec<String> {
     targets.iter().map(|target| target["expr"].as_str().unwrap().to_owned()).collect()
 }
 
-/// What is matched between the braces of an expression, one text for each pair of them.
+/// The label matchers of an expression, one text per pair of braces.
 fn matchers(expression: &str) -> impl Iterator<Item = &str> {
     expression.split('{').skip(1).filter_map(|rest| rest.split('}').next())
 }
 
-/// The names of metrics and of labels that an expression uses.
+/// The metric names and label names in an expression.
 fn names(expression: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     let words = |text: &str| -> BTreeSet<String> {
         text.split(|it: char| !it.is_ascii_alphanumeric() && it != '_').map(str::to_owned).collect()
@@ -54,7 +54,7 @@ fn names(expression: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     (metrics, labels)
 }
 
-/// The metric that a name of Prometheus belongs to: histograms have three names.
+/// The metric of a Prometheus name. Histograms have three names.
 fn metric(name: &str) -> Option<Metric> {
     Metric::ALL.iter().copied().find(|metric| match metric.kind() {
         MetricKind::Histogram => ["_bucket", "_sum", "_count"]
@@ -65,7 +65,7 @@ fn metric(name: &str) -> Option<Metric> {
 }
 
 #[test]
-fn every_panel_draws_metrics_and_labels_that_exist() {
+fn every_panel_uses_existing_metrics_and_labels() {
     for (board, panel) in panels() {
         let title = &panel["title"];
         for target in panel["targets"].as_array().unwrap() {
@@ -85,10 +85,10 @@ fn every_panel_draws_metrics_and_labels_that_exist() {
     }
 }
 
-/// The rules that Grafana's own linter of dashboards has for the board as a whole.
+/// The rules of Grafana's dashboard linter for a dashboard.
 #[test]
-fn every_board_is_as_the_linter_wants_it() {
-    for (name, board) in boards() {
+fn every_dashboard_passes_the_linter() {
+    for (name, board) in dashboards() {
         assert_eq!(board["uid"], format!("usher-{name}"));
         assert_eq!(board["editable"], false, "{name}");
         let list = board["templating"]["list"].as_array().unwrap();
@@ -115,7 +115,7 @@ fn every_board_is_as_the_linter_wants_it() {
         }
         for variable in &list[1..] {
             let seen = ["type", "multi", "allValue", "refresh"].map(|key| variable[key].clone());
-            // 2: again when the time range changes.
+            // 2: refresh when the time range changes.
             assert_eq!(
                 seen,
                 [json!("query"), json!(true), json!(".+"), json!(2)],
@@ -132,9 +132,9 @@ fn every_board_is_as_the_linter_wants_it() {
     }
 }
 
-/// And those for each panel.
+/// The rules of the linter for a panel.
 #[test]
-fn every_panel_is_as_the_linter_wants_it() {
+fn every_panel_passes_the_linter() {
     let panels = panels();
     assert!(panels.len() > 50);
     for (board, panel) in panels {
@@ -149,11 +149,11 @@ fn every_panel_is_as_the_linter_wants_it() {
         assert!(!all.is_empty(), "{board}, {title}");
         for expression in all {
             let place = format!("{board}, {title}: {expression}");
-            // Whatever is selected is selected by job and instance.
+            // Every selector contains job and instance.
             let selected = names_in_order(&expression).count();
             let by_both = |text: &&str| text.starts_with(r#"job=~"$job", instance=~"$instance""#);
             assert_eq!(matchers(&expression).filter(by_both).count(), selected, "{place}");
-            // Rates are over the interval that Grafana knows to hold enough samples.
+            // Rates use the interval that Grafana knows to contain enough samples.
             for function in ["rate(", "irate("] {
                 for (at, _) in expression.match_indices(function) {
                     let range =
@@ -161,7 +161,7 @@ fn every_panel_is_as_the_linter_wants_it() {
                     assert_eq!(range, Some("$__rate_interval"), "{place}");
                 }
             }
-            // Nobody draws a bare counter.
+            // Counters are not drawn without a rate.
             for (at, _) in names_in_order(&expression).filter(|(_, name)| name.ends_with("_total"))
             {
                 let before = &expression[..at];
@@ -177,7 +177,7 @@ fn every_panel_is_as_the_linter_wants_it() {
     }
 }
 
-/// Where each metric of an expression begins.
+/// Each metric of an expression with its offset.
 fn names_in_order(expression: &str) -> impl Iterator<Item = (usize, &str)> {
     expression.match_indices("usher_").map(|(at, _)| {
         let name = expression[at..].split('{').next().unwrap();
@@ -185,9 +185,9 @@ fn names_in_order(expression: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// What nobody draws is seen by nobody; the list is for those that are only counted for other tools.
+/// Metrics on no dashboard, with the reason.
 #[test]
-fn every_metric_is_drawn_somewhere() {
+fn every_metric_is_on_a_dashboard() {
     let drawn: BTreeSet<String> = panels()
         .iter()
         .flat_map(|(_, panel)| panel["targets"].as_array().unwrap().clone())

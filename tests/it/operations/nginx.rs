@@ -1,4 +1,4 @@
-//! The example of `docs/nginx.conf`, with a real nginx in front of a stub site.
+//! The example `docs/nginx.conf`, with a real nginx in front of a stub site.
 
 use std::process::{Command, Stdio};
 
@@ -9,9 +9,9 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use usher::dev::TempDir;
 
-use crate::support::{SHOW, World, eventually, new_user, skipped};
+use crate::support::{CONCERT, TestWorld, eventually, new_user, skipped};
 
-/// A site that answers with the user it was told of.
+/// A site that responds with the user name it received.
 async fn site() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -22,10 +22,10 @@ async fn site() -> u16 {
     port
 }
 
-/// nginx, ended when the test is.
-struct Nginx(std::process::Child);
+/// nginx, stopped when this is dropped.
+struct NginxProcess(std::process::Child);
 
-impl Drop for Nginx {
+impl Drop for NginxProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -33,14 +33,14 @@ impl Drop for Nginx {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nginx_lets_the_active_through_and_sends_the_rest_to_wait() {
+async fn nginx_passes_active_users_and_redirects_the_rest() {
     let found = Command::new("nginx").arg("-v").stderr(Stdio::null()).status();
     let Ok(_) = found else {
-        return skipped("there is no nginx on this machine");
+        return skipped("nginx is not installed");
     };
-    let world = World::start(1).await;
-    world.queue(SHOW, json!({"max_active": 1})).await;
-    let (inside, outside) = (world.api.guest(SHOW).await, world.api.guest(SHOW).await);
+    let world = TestWorld::start(1).await;
+    world.put_queue(CONCERT, json!({"max_active": 1})).await;
+    let (admitted, waiting) = (world.api.join_new_user(CONCERT).await, world.api.join_new_user(CONCERT).await);
     let usher = world.instances[0].public.trim_start_matches("http://").to_owned();
 
     let dir = TempDir::new("nginx").unwrap();
@@ -49,7 +49,7 @@ async fn nginx_lets_the_active_through_and_sends_the_rest_to_wait() {
         .replace("127.0.0.1:8080", &usher)
         .replace("127.0.0.1:3000", &format!("127.0.0.1:{site}"))
         .replace("127.0.0.1:8000", &format!("127.0.0.1:{port}"))
-        .replace("queues/demo", &format!("queues/{SHOW}"));
+        .replace("queues/demo", &format!("queues/{CONCERT}"));
     let path = dir.path().display();
     let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {path}/{kind};"))
@@ -62,7 +62,7 @@ async fn nginx_lets_the_active_through_and_sends_the_rest_to_wait() {
     let config = dir.path().join("nginx.conf");
     let arguments = ["-p".as_ref(), dir.path().as_os_str(), "-c".as_ref(), config.as_os_str()];
     let _nginx =
-        Nginx(Command::new("nginx").args(arguments).stderr(Stdio::null()).spawn().unwrap());
+        NginxProcess(Command::new("nginx").args(arguments).stderr(Stdio::null()).spawn().unwrap());
 
     let client =
         reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
@@ -71,19 +71,19 @@ async fn nginx_lets_the_active_through_and_sends_the_rest_to_wait() {
         request.header("cookie", cookie).header("usher-user", new_user()).send().await
     };
     let passed = eventually("nginx answers", async || {
-        ask(format!("usher-{SHOW}={}", inside.token)).await.ok()
+        ask(format!("usher-{CONCERT}={}", admitted.token)).await.ok()
     })
     .await;
     assert_eq!(passed.status(), 200);
-    assert_eq!(passed.text().await.unwrap(), format!("hello {}", inside.user));
+    assert_eq!(passed.text().await.unwrap(), format!("hello {}", admitted.user));
     for cookie in
-        [format!("usher-{SHOW}={}", outside.token), "usher-show=forged".to_owned(), String::new()]
+        [format!("usher-{CONCERT}={}", waiting.token), "usher-show=forged".to_owned(), String::new()]
     {
         let sent = ask(cookie).await.unwrap();
         assert_eq!(sent.status(), 302);
         let location = sent.headers()["location"].to_str().unwrap();
         assert!(
-            location.ends_with(&format!("/waiting/{SHOW}?return=%2Fseats%3Fa%3Db")),
+            location.ends_with(&format!("/waiting/{CONCERT}?return=%2Fseats%3Fa%3Db")),
             "{location}"
         );
     }

@@ -1,4 +1,4 @@
-//! The binary as an operator meets it: how it stops, what it prints, what it refuses.
+//! The binary: shutdown, output, and refused settings.
 
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,21 +8,21 @@ use futures::future::join_all;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::support::world::{fast_queue, show};
-use crate::support::{Api, NIGHT, Process, SHOW, Stores, eventually, new_key, new_user};
+use crate::support::world::{fast_queue_settings, concert_definition};
+use crate::support::{ApiClient, SCHEDULE, UsherProcess, CONCERT, TestStores, eventually, new_key, new_user};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_terminated_process_answers_what_it_took_and_ends_well() {
-    let stores = Stores::new().await;
-    let mut process = Process::start(&stores).await;
-    let api = Api::new(vec![[process.public.clone(), process.admin.clone()]]);
-    api.put("/admin/queues/show", &fast_queue()).await.expect(200);
-    api.put("/admin/concerts/show", &show(1_000, 1_000)).await.expect(200);
+async fn terminated_process_finishes_its_requests() {
+    let stores = TestStores::new().await;
+    let mut process = UsherProcess::start(&stores).await;
+    let api = ApiClient::new(vec![[process.public.clone(), process.admin.clone()]]);
+    api.put("/admin/queues/show", &fast_queue_settings()).await.expect(200);
+    api.put("/admin/concerts/show", &concert_definition(1_000, 1_000)).await.expect(200);
 
     let asked = Instant::now();
     let stop = AtomicBool::new(false);
     let (mut unready, mut gone) = (None, None);
-    // Bookers go on until nothing answers any more. An answer is a good one, however late.
+    // Users book until the server stops responding. Every response must be valid, however late.
     let booker = async |nth: u32| {
         let mut bought = 0;
         for seat in (nth..=1_000).step_by(20) {
@@ -37,7 +37,7 @@ async fn a_terminated_process_answers_what_it_took_and_ends_well() {
                 let token = ticket["token"].as_str().unwrap();
                 let charge = api.post("/v1/wallet/charges").user(&user).key(&new_key());
                 charge.json(&serde_json::json!({"amount": 1_000})).try_send().await?.expect(201);
-                let wish = serde_json::json!({"schedule_id": NIGHT, "seats": [seat]});
+                let wish = serde_json::json!({"schedule_id": SCHEDULE, "seats": [seat]});
                 let held = api
                     .post("/v1/reservations")
                     .token(token)
@@ -66,7 +66,7 @@ async fn a_terminated_process_answers_what_it_took_and_ends_well() {
     let watching = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         process.terminate();
-        // A connection of its own for each look, so that it sees the listener close.
+        // A new connection for each request, to see the listener close.
         while gone.is_none() {
             match reqwest::get(format!("{}/readyz", process.public)).await {
                 Ok(answer) if answer.status() == 503 => {
@@ -79,48 +79,48 @@ async fn a_terminated_process_answers_what_it_took_and_ends_well() {
         }
     };
     let (outcomes, ()) = tokio::join!(bookers, watching);
-    let status = process.ended().await;
+    let status = process.wait_for_exit().await;
     assert_eq!(status.code(), Some(0), "{}", process.log());
 
-    let (unready, gone) = (unready.expect("it said that it is not ready"), gone.unwrap());
-    assert!(gone - unready > Duration::from_secs(1), "load balancers had time to see it");
+    let (unready, gone) = (unready.expect("/readyz reported that it is not ready"), gone.unwrap());
+    assert!(gone - unready > Duration::from_secs(1), "load balancers had time to notice");
     assert!(asked.elapsed() < Duration::from_secs(10));
     let mut bought = 0;
     for (count, error) in outcomes {
         bought += count;
         if let Some((began, error)) = error {
-            // The bookings that were cut off had begun shortly before the listener closed.
+            // Only bookings that started shortly before the listener closed were cut off.
             assert!(error.is_connect() || error.is_request(), "{error:?}");
             assert!(gone.saturating_duration_since(began) < Duration::from_secs(1), "{error:?}");
         }
     }
     assert!(bought > 20, "there was load: {bought}");
-    // It wrote everything before it ended: nobody else runs who could.
+    // The outbox was written before the process ended, because no other instance runs.
     let facts = stores.audit().await;
     assert!(facts.payments_that_are("confirmed") >= bought, "{bought}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_idle_process_stops_and_starts_again_with_everything() {
-    let stores = Stores::new().await;
-    let mut process = Process::start(&stores).await;
-    let api = Api::new(vec![[process.public.clone(), process.admin.clone()]]);
-    api.put("/admin/queues/show", &fast_queue()).await.expect(200);
-    let guest = api.active_guest(SHOW).await;
+async fn idle_process_restarts_with_its_state() {
+    let stores = TestStores::new().await;
+    let mut process = UsherProcess::start(&stores).await;
+    let api = ApiClient::new(vec![[process.public.clone(), process.admin.clone()]]);
+    api.put("/admin/queues/show", &fast_queue_settings()).await.expect(200);
+    let guest = api.active_user(CONCERT).await;
     api.charge(&guest.user, 7).await;
     process.terminate();
-    eventually("it says that it is draining", || async {
+    eventually("/readyz reports draining", || async {
         let answer = api.get("/readyz").send().await;
         (answer.status == 503).then(|| assert!(answer.text.contains("draining"), "{}", answer.text))
     })
     .await;
     assert_eq!(api.get("/healthz").send().await.status, 200);
-    assert_eq!(process.ended().await.code(), Some(0), "{}", process.log());
+    assert_eq!(process.wait_for_exit().await.code(), Some(0), "{}", process.log());
 
-    let process = Process::start(&stores).await;
-    let api = Api::new(vec![[process.public.clone(), process.admin.clone()]]);
+    let process = UsherProcess::start(&stores).await;
+    let api = ApiClient::new(vec![[process.public.clone(), process.admin.clone()]]);
     assert_eq!(api.balance(&guest.user).await, 7);
-    assert_eq!(api.poll(SHOW, &guest.token).await.expect(200)["status"], "active");
+    assert_eq!(api.poll(CONCERT, &guest.token).await.expect(200)["status"], "active");
     process.kill().await;
 }
 
@@ -130,8 +130,8 @@ async fn usher(arguments: &[&str]) -> Output {
 }
 
 #[tokio::test]
-async fn the_document_is_printed_as_it_is_served() {
-    let world = crate::support::World::start(1).await;
+async fn printed_openapi_document_matches_the_served_one() {
+    let world = crate::support::TestWorld::start(1).await;
     let served = world.api.get("/openapi.json").send().await.expect(200);
     let printed = usher(&["openapi"]).await;
     assert_eq!(serde_json::from_slice::<Value>(&printed.stdout).unwrap(), served);
@@ -146,7 +146,7 @@ async fn the_document_is_printed_as_it_is_served() {
 }
 
 #[tokio::test]
-async fn wrong_settings_are_told_by_name_and_nothing_starts() {
+async fn invalid_settings_are_named_and_nothing_starts() {
     let output = usher(&["serve", "--listen", "nowhere", "--admin-key", "short"]).await;
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
@@ -164,8 +164,8 @@ async fn wrong_settings_are_told_by_name_and_nothing_starts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_missing_schema_and_other_partitions_are_refused() {
-    let serve = async |stores: &Stores, partitions: &str| {
+async fn missing_schema_and_other_partition_count_are_refused() {
+    let serve = async |stores: &TestStores, partitions: &str| {
         let redis = stores.redis_url();
         let arguments = [
             "serve",
@@ -189,9 +189,9 @@ async fn a_missing_schema_and_other_partitions_are_refused() {
         let output = usher(&arguments).await;
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
-    let (code, said) = serve(&Stores::without_schema().await, "4").await;
+    let (code, said) = serve(&TestStores::without_schema().await, "4").await;
     assert!(code == Some(1) && said.contains("usher migrate"), "{said}");
-    let (code, said) = serve(&Stores::new().await, "8").await;
+    let (code, said) = serve(&TestStores::new().await, "8").await;
     assert!(
         code == Some(1) && said.contains("USHER_PARTITIONS is 8") && said.contains('4'),
         "{said}"
@@ -199,10 +199,10 @@ async fn a_missing_schema_and_other_partitions_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_is_found_in_the_log_by_its_trace() {
-    let stores = Stores::new().await;
+async fn request_is_found_in_the_log_by_its_trace() {
+    let stores = TestStores::new().await;
     let settings = [("USHER_LOG", "json".to_owned()), ("RUST_LOG", "usher=debug".to_owned())];
-    let process = Process::start_with(&stores, &settings).await;
+    let process = UsherProcess::start_with(&stores, &settings).await;
     let api = process.api();
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let traced =
@@ -212,7 +212,7 @@ async fn a_request_is_found_in_the_log_by_its_trace() {
         api.get("/v1/concerts").header("traceparent", "00-\"}, \"forged\": \"-00f067aa0ba902b7-01");
     let forged = forged.send().await.header("x-request-id").unwrap().to_owned();
     for (id, expected) in [(&traced, trace), (&forged, &forged)] {
-        eventually("its line is there", || async {
+        eventually("the log line exists", || async {
             let log = process.log();
             let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
             let line = lines.into_iter().find(|line| line["request"]["id"] == **id)?;

@@ -1,5 +1,5 @@
-//! Metrics, rules and dashboards with the real Prometheus: what is exposed is sound, each alert fires when it should and not before, and nothing that is drawn or
-//! reckoned is without data.
+//! Metrics, rules and dashboards with a real Prometheus: the exposition is valid, each alert fires
+//! when it should and not earlier, and every panel and rule has data.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,23 +14,23 @@ use usher::dev::TempDir;
 
 use crate::operations::dashboards::{expressions, panels};
 use crate::support::{
-    NIGHT, Process, SHOW, Stores, World, eventually, new_key, new_user, skipped, within,
+    SCHEDULE, UsherProcess, CONCERT, TestStores, TestWorld, eventually, new_key, new_user, skipped, within,
 };
 
-/// How long Prometheus may take until everything has data.
-const SEEN: Duration = Duration::from_secs(240);
-/// What stands for `$__rate_interval` here: Grafana makes it at least four scrapes long.
+/// Limit for all panels and rules to have data.
+const DATA_TIMEOUT: Duration = Duration::from_secs(240);
+/// The value of `$__rate_interval`: Grafana uses at least four scrape intervals.
 const RATE_INTERVAL: &str = "20s";
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana/prometheus")
 }
 
-fn there_is(program: &str) -> bool {
+fn is_installed(program: &str) -> bool {
     let found =
         Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if found.is_err() {
-        skipped(&format!("there is no {program} on this machine"));
+        skipped(&format!("{program} is not installed"));
     }
     found.is_ok()
 }
@@ -46,23 +46,23 @@ fn must_pass(arguments: &[&str]) -> String {
     said
 }
 
-/// The texts that follow a word on the lines of a file, without quotes.
-fn following(file: &str, word: &str) -> Vec<String> {
+/// The values after a key on the lines of a file, without quotes.
+fn values_after(file: &str, word: &str) -> Vec<String> {
     let text = std::fs::read_to_string(folder().join(file)).unwrap();
     let lines = text.lines().filter_map(|line| line.split_once(word).map(|(_, rest)| rest));
     lines.map(|rest| rest.split([',', '}']).next().unwrap().trim().to_owned()).collect()
 }
 
 #[test]
-fn rules_are_sound_and_every_alert_fires_in_a_test() {
-    let alerts: BTreeSet<String> = following("alerts.yml", "alert: ").into_iter().collect();
+fn rules_are_valid_and_every_alert_fires_in_a_test() {
+    let alerts: BTreeSet<String> = values_after("alerts.yml", "alert: ").into_iter().collect();
     assert!(alerts.len() > 10, "{alerts:?}");
-    let cases: BTreeSet<String> = following("alerts.test.yml", "name: Usher")
+    let cases: BTreeSet<String> = values_after("alerts.test.yml", "name: Usher")
         .into_iter()
         .map(|name| format!("Usher{name}"))
         .collect();
     assert_eq!(alerts, cases, "grafana/prometheus/alerts.test.yml has a case for each alert");
-    // Each case tells one moment at which the alert is silent, and one at which it fires.
+    // Each case has one time at which the alert is silent and one at which it fires.
     let text = std::fs::read_to_string(folder().join("alerts.test.yml")).unwrap();
     for alert in &alerts {
         let silent = format!("alertname: {alert}, exp_alerts: [] }}");
@@ -70,31 +70,31 @@ fn rules_are_sound_and_every_alert_fires_in_a_test() {
         assert!(text.contains(&silent) && text.contains(&fires), "{alert}");
     }
     let many = alerts.len();
-    assert_eq!(following("alerts.yml", "for: ").len(), many, "each alert says for how long");
-    for severity in following("alerts.yml", "severity: ") {
+    assert_eq!(values_after("alerts.yml", "for: ").len(), many, "each alert has a `for`");
+    for severity in values_after("alerts.yml", "severity: ") {
         assert!(["page", "warn"].contains(&severity.as_str()), "{severity}");
     }
-    assert_eq!(following("alerts.yml", "severity: ").len(), many);
-    let books: BTreeSet<String> = following("alerts.yml", "runbook_url: ").into_iter().collect();
+    assert_eq!(values_after("alerts.yml", "severity: ").len(), many);
+    let books: BTreeSet<String> = values_after("alerts.yml", "runbook_url: ").into_iter().collect();
     let places =
         alerts.iter().map(|alert| format!("docs/operate.md#{}", alert.to_lowercase())).collect();
-    assert_eq!(books, places, "each alert leads to its place in the operators' book");
-    if there_is("promtool") {
+    assert_eq!(books, places, "each alert links to its runbook");
+    if is_installed("promtool") {
         must_pass(&["check", "rules", "rules.yml", "alerts.yml"]);
         must_pass(&["check", "config", "prometheus.yml"]);
         must_pass(&["test", "rules", "alerts.test.yml"]);
     }
 }
 
-/// Prometheus on data of its own, ended when the test is.
-struct Prometheus {
+/// Prometheus with its own data directory, stopped when this is dropped.
+struct PrometheusProcess {
     child: Child,
     url: String,
     dir: TempDir,
 }
 
-impl Prometheus {
-    /// Scrapes one address, with the rules of the house.
+impl PrometheusProcess {
+    /// Scrapes one address, with the rules of the repository.
     fn start(target: &str) -> Self {
         let dir = TempDir::new("prometheus").unwrap();
         for file in ["rules.yml", "alerts.yml"] {
@@ -124,7 +124,7 @@ impl Prometheus {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    /// What a path of its API answers; nothing while it does not.
+    /// The response of an API path, or `None` while it is not available.
     async fn ask(&self, path: &str, query: &[(&str, &str)]) -> Option<Value> {
         let request = reqwest::Client::new().get(format!("{}{path}", self.url)).query(query);
         let text = request.send().await.ok()?.text().await.ok()?;
@@ -133,7 +133,7 @@ impl Prometheus {
         Some(answer["data"].clone())
     }
 
-    /// Whether an expression gives at least one sample that is a number.
+    /// Whether an expression returns at least one sample that is a number.
     async fn has_data(&self, expression: &str) -> bool {
         let Some(data) = self.ask("/api/v1/query", &[("query", expression)]).await else {
             return false;
@@ -143,15 +143,15 @@ impl Prometheus {
     }
 }
 
-impl Drop for Prometheus {
+impl Drop for PrometheusProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What panels ask, as Grafana would send it with everything selected.
-fn asked_by_panels() -> Vec<String> {
+/// The queries of the panels, as Grafana sends them with everything selected.
+fn panel_queries() -> Vec<String> {
     let all = panels().into_iter().flat_map(|(_, panel)| expressions(&panel));
     let all = all.map(|it| it.replace("$__rate_interval", RATE_INTERVAL));
     all.map(|it| {
@@ -160,37 +160,37 @@ fn asked_by_panels() -> Vec<String> {
     .collect()
 }
 
-/// A comparison gives nothing while all is well: what is compared must be there.
-fn compared(expression: &str) -> String {
+/// A comparison returns no data while all is well, so query its left side.
+fn without_comparison(expression: &str) -> String {
     let sides = [" > ", " == ", " >= "].iter().find_map(|sign| expression.rsplit_once(sign));
     sides.map_or(expression, |(left, _)| left).trim_start_matches("absent(").to_owned()
 }
 
-/// A process of its own, since what it counts belongs to the process, with something to sell.
-async fn lively() -> (World, Process) {
-    let stores = Stores::new().await;
+/// A process of its own, because metrics belong to the process, with a sale.
+async fn start_with_sale() -> (TestWorld, UsherProcess) {
+    let stores = TestStores::new().await;
     let limits = [
         ("USHER_LIMIT_USER_PER_SECOND", "1".to_owned()),
         ("USHER_LIMIT_USER_BURST", "100".to_owned()),
     ];
-    let process = Process::start_with(&stores, &limits).await;
-    let world = World { stores, instances: Vec::new(), api: process.api() };
-    crate::recovery::restore::fair(&world, 100).await;
+    let process = UsherProcess::start_with(&stores, &limits).await;
+    let world = TestWorld { stores, instances: Vec::new(), api: process.api() };
+    crate::recovery::restore::open_sale(&world, 100).await;
     let mut bounded = crate::coupons::payments::coupon(300, 0);
     bounded["total_quantity"] = json!(1_000);
     world.api.put("/admin/coupons/bounded", &bounded).await.expect(200);
     world
-        .queue("full", json!({"promote_per_interval": 1, "max_active": 1, "max_waiting": 1}))
+        .put_queue("full", json!({"promote_per_interval": 1, "max_active": 1, "max_waiting": 1}))
         .await;
     (world, process)
 }
 
-/// Some people who do a bit of everything; called again and again, so that rates have something to tell.
-async fn load(world: &World, seat: u32) {
+/// Some users with all kinds of calls. Called repeatedly, so that rates have data.
+async fn load(world: &TestWorld, seat: u32) {
     let api = &world.api;
-    let guest = api.active_guest(SHOW).await;
+    let guest = api.active_user(CONCERT).await;
     api.charge(&guest.user, 10_000).await;
-    if let Ok(held) = api.hold(&guest.token, NIGHT, &[seat]).await.as_held() {
+    if let Ok(held) = api.hold(&guest.token, SCHEDULE, &[seat]).await.as_held() {
         api.pay(&guest.token, &held, &new_key()).await;
     }
     for path in
@@ -198,22 +198,22 @@ async fn load(world: &World, seat: u32) {
     {
         api.post(path).user(&guest.user).send().await;
     }
-    // A line that is full is a 503, and a user who asks too often hears 429.
+    // A full queue returns 503, and a user over the limit gets 429.
     api.join("full", &new_user()).await;
     for _ in 0..60 {
-        api.get("/v1/wallet").user(IMPATIENT).send().await;
+        api.get("/v1/wallet").user(RATE_LIMITED_USER).send().await;
     }
     api.admin_call(Method::GET, "/admin/queues").send().await;
 }
 
-/// Somebody who asks and asks.
-const IMPATIENT: &str = "00000000-0000-4000-8000-0000000000aa";
+/// A user who exceeds the rate limit.
+const RATE_LIMITED_USER: &str = "00000000-0000-4000-8000-0000000000aa";
 
-trait AsHeld {
+trait HoldResult {
     fn as_held(&self) -> Result<String, u16>;
 }
 
-impl AsHeld for crate::support::Answer {
+impl HoldResult for crate::support::ApiResponse {
     fn as_held(&self) -> Result<String, u16> {
         self.body["id"]
             .as_str()
@@ -224,11 +224,11 @@ impl AsHeld for crate::support::Answer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_exposed_is_sound() {
-    if !there_is("promtool") {
+async fn exposed_metrics_are_valid() {
+    if !is_installed("promtool") {
         return;
     }
-    let (world, _process) = lively().await;
+    let (world, _process) = start_with_sale().await;
     load(&world, 1).await;
     world.api.admin_call(Method::POST, "/admin/audit").send().await.expect(200);
     let text = world.api.keyless_admin_call(Method::GET, "/metrics").send().await.expect_text(200);
@@ -247,29 +247,29 @@ async fn what_is_exposed_is_sound() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_is_drawn_or_reckoned_has_data() {
-    if !there_is("prometheus") {
+async fn every_panel_and_rule_has_data() {
+    if !is_installed("prometheus") {
         return;
     }
-    let (world, process) = lively().await;
-    let prometheus = Prometheus::start(process.admin.trim_start_matches("http://"));
+    let (world, process) = start_with_sale().await;
+    let prometheus = PrometheusProcess::start(process.admin.trim_start_matches("http://"));
     eventually("Prometheus has scraped", || async {
         let data = prometheus.ask("/api/v1/query", &[("query", "up == 1")]).await?;
         data["result"][0].is_object().then_some(())
     })
     .await;
     world.api.admin_call(Method::POST, "/admin/audit").send().await.expect(200);
-    let mut open = asked_by_panels();
-    open.extend(following_rules("rules.yml"));
-    open.extend(following_rules("alerts.yml").iter().map(|it| compared(it)));
+    let mut open = panel_queries();
+    open.extend(rule_expressions("rules.yml"));
+    open.extend(rule_expressions("alerts.yml").iter().map(|it| without_comparison(it)));
     assert!(open.len() > 70, "{}", open.len());
     let mut seat = 0;
-    let deadline = std::time::Instant::now() + SEEN;
+    let deadline = std::time::Instant::now() + DATA_TIMEOUT;
     while !open.is_empty() {
         seat = seat % 100 + 1;
         load(&world, seat).await;
         if open.iter().any(|it| it.contains("usher_recovery_seconds")) {
-            lose_and_find_again(&world).await;
+            lose_and_restore(&world).await;
         }
         let mut still = Vec::new();
         for expression in open {
@@ -280,10 +280,10 @@ async fn whatever_is_drawn_or_reckoned_has_data() {
         open = still;
         let mut list = String::new();
         open.iter().for_each(|it| writeln!(list, "{it}").unwrap());
-        assert!(std::time::Instant::now() < deadline, "without data after {SEEN:?}:\n{list}");
+        assert!(std::time::Instant::now() < deadline, "without data after {DATA_TIMEOUT:?}:\n{list}");
     }
-    // The rules were reckoned by Prometheus itself, without an error.
-    within(SEEN, "every rule is reckoned", || async {
+    // Prometheus evaluated the rules without an error.
+    within(DATA_TIMEOUT, "every rule is evaluated", || async {
         let groups = prometheus.ask("/api/v1/rules", &[]).await?;
         let rules: Vec<_> = groups["groups"]
             .as_array()?
@@ -296,8 +296,9 @@ async fn whatever_is_drawn_or_reckoned_has_data() {
     .await;
 }
 
-/// Has one partition laid back. What nobody has recorded yet has no buckets, so the first time is not the one that a rate is made of.
-async fn lose_and_find_again(world: &World) {
+/// Makes one partition recover. A histogram has no buckets before its first sample, so the first
+/// recovery does not count for a rate.
+async fn lose_and_restore(world: &TestWorld) {
     let recoveries = async || {
         let text = world.api.keyless_admin_call(Method::GET, "/metrics").send().await.text;
         text.lines()
@@ -305,18 +306,18 @@ async fn lose_and_find_again(world: &World) {
             .unwrap()
     };
     let before = recoveries().await;
-    world.stores.lose(world.stores.partition_of_user(IMPATIENT)).await;
-    eventually("what was lost is laid back", || async {
-        // Somebody has to ask for it, or the verifier comes by itself after a while.
-        world.api.get("/v1/wallet").user(IMPATIENT).send().await;
+    world.stores.lose_partition(world.stores.partition_of_user(RATE_LIMITED_USER)).await;
+    eventually("the lost partition is restored", || async {
+        // A request triggers it. Otherwise the verifier would, after a while.
+        world.api.get("/v1/wallet").user(RATE_LIMITED_USER).send().await;
         let again = recoveries().await > before;
         (again && world.api.get("/readyz").send().await.status == 200).then_some(())
     })
     .await;
 }
 
-/// The expressions of a file of rules, folded ones too.
-fn following_rules(file: &str) -> Vec<String> {
+/// The expressions of a rule file, including folded ones.
+fn rule_expressions(file: &str) -> Vec<String> {
     let text = std::fs::read_to_string(folder().join(file)).unwrap();
     let mut lines = text.lines().peekable();
     let mut all = Vec::new();

@@ -1,4 +1,5 @@
-//! Several instances: what one is told the others know within a second, and one after the other is replaced under load without a request that fails.
+//! Several instances: a change on one reaches the others within a second, and a rolling restart
+//! under load fails no request.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,48 +9,48 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::{interval, sleep};
 
-use crate::support::world::fast_queue;
-use crate::support::{NIGHT, Process, SHOW, Stores, World, eventually, new_key, new_user};
+use crate::support::world::fast_queue_settings;
+use crate::support::{SCHEDULE, UsherProcess, CONCERT, TestStores, TestWorld, eventually, new_key, new_user};
 
-/// How often the balancer looks at an instance, and how long it lets it think.
-const LOOK: Duration = Duration::from_millis(50);
-const THINK: Duration = Duration::from_millis(700);
+/// Interval and timeout of the load balancer's health checks.
+const PROBE_INTERVAL: Duration = Duration::from_millis(50);
+const PROBE_TIMEOUT: Duration = Duration::from_millis(700);
 
-/// One place behind the balancer.
+/// One backend of the load balancer.
 #[derive(Default)]
-struct Place {
+struct BackendSlot {
     address: Mutex<String>,
     fit: AtomicBool,
 }
 
-/// Sends each request to one instance that says it is ready, once.
-struct Balancer {
-    places: Vec<Place>,
+/// Sends each request once, to an instance that is ready.
+struct LoadBalancer {
+    places: Vec<BackendSlot>,
     next: AtomicUsize,
     http: reqwest::Client,
     answered: AtomicUsize,
     failed: Mutex<Vec<String>>,
 }
 
-impl Balancer {
-    /// Looks at one place until it is told to stop, each time over a connection of its own.
+impl LoadBalancer {
+    /// Checks one backend until it is stopped, each time over a new connection.
     async fn look_at(&self, at: usize, stop: &AtomicBool) {
         let place = &self.places[at];
         while !stop.load(Ordering::Relaxed) {
             let address = place.address.lock().unwrap().clone();
             let asked =
-                reqwest::Client::new().get(format!("{address}/readyz")).timeout(THINK).send().await;
-            // Somebody may have moved in meanwhile.
+                reqwest::Client::new().get(format!("{address}/readyz")).timeout(PROBE_TIMEOUT).send().await;
+            // Another instance may have started on the address.
             if *place.address.lock().unwrap() == address {
                 place
                     .fit
                     .store(asked.is_ok_and(|answer| answer.status() == 200), Ordering::Relaxed);
             }
-            sleep(LOOK).await;
+            sleep(PROBE_INTERVAL).await;
         }
     }
 
-    /// The next one that is fit.
+    /// The next ready backend.
     async fn turn(&self) -> String {
         loop {
             for _ in 0..self.places.len() {
@@ -63,7 +64,7 @@ impl Balancer {
         }
     }
 
-    /// One request, whatever comes of it.
+    /// Sends one request and counts the outcome.
     async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Value>) {
         let address = self.turn().await;
         let mut request = self.http.request(method.clone(), format!("{address}{path}"));
@@ -96,14 +97,14 @@ impl Balancer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_instances_are_replaced_one_by_one_and_no_request_fails() {
-    let stores = Stores::new().await;
+async fn rolling_restart_of_three_instances_fails_no_request() {
+    let stores = TestStores::new().await;
     let mut processes = Vec::new();
     for _ in 0..3 {
-        processes.push(Process::start(&stores).await);
+        processes.push(UsherProcess::start(&stores).await);
     }
     let api = processes[0].api();
-    api.put(&format!("/admin/queues/{SHOW}"), &fast_queue()).await.expect(200);
+    api.put(&format!("/admin/queues/{CONCERT}"), &fast_queue_settings()).await.expect(200);
     let waiting = json!({"promote_per_interval": 1, "interval_ms": 3_600_000, "max_active": 1});
     api.put("/admin/queues/slow", &waiting).await.expect(200);
     for process in &processes {
@@ -113,13 +114,13 @@ async fn three_instances_are_replaced_one_by_one_and_no_request_fails() {
                 .await;
         }
     }
-    let (user, _inside) = (new_user(), api.guest("slow").await);
-    let waits = api.guest("slow").await;
+    let (user, _inside) = (new_user(), api.join_new_user("slow").await);
+    let waits = api.join_new_user("slow").await;
 
-    let balancer = Arc::new(Balancer {
-        places: (0..3).map(|_| Place::default()).collect(),
+    let balancer = Arc::new(LoadBalancer {
+        places: (0..3).map(|_| BackendSlot::default()).collect(),
         next: AtomicUsize::new(0),
-        // As patient as a loaded machine needs.
+        // Timeouts for a loaded machine.
         http: reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap(),
         answered: AtomicUsize::new(0),
         failed: Mutex::default(),
@@ -128,12 +129,12 @@ async fn three_instances_are_replaced_one_by_one_and_no_request_fails() {
         process.public.clone_into(&mut place.address.lock().unwrap());
     }
     let (stop, looked, began) = (AtomicBool::new(false), AtomicBool::new(false), Instant::now());
-    let crowd = async {
+    let users = async {
         let mut ticks = interval(Duration::from_millis(2));
         let (mut asked, mut nth) = (tokio::task::JoinSet::new(), 0_u32);
         while !stop.load(Ordering::Relaxed) {
             ticks.tick().await;
-            // A machine that does not come after is not asked for more.
+            // A slow machine gets no further load.
             while asked.len() > 200 {
                 asked.join_next().await.unwrap().unwrap();
             }
@@ -181,10 +182,10 @@ async fn three_instances_are_replaced_one_by_one_and_no_request_fails() {
             })
             .await;
             process.terminate();
-            assert_eq!(process.ended().await.code(), Some(0), "{}", process.log());
-            *process = Process::start(&stores).await;
+            assert_eq!(process.wait_for_exit().await.code(), Some(0), "{}", process.log());
+            *process = UsherProcess::start(&stores).await;
             process.public.clone_into(&mut balancer.places[at].address.lock().unwrap());
-            eventually("it is given requests", || async {
+            eventually("the new instance receives requests", || async {
                 balancer.places[at].fit.load(Ordering::Relaxed).then_some(())
             })
             .await;
@@ -192,7 +193,7 @@ async fn three_instances_are_replaced_one_by_one_and_no_request_fails() {
         stop.store(true, Ordering::Relaxed);
     };
     let all = async {
-        tokio::join!(crowd, replacing);
+        tokio::join!(users, replacing);
         looked.store(true, Ordering::Relaxed);
     };
     tokio::join!(all, looks);
@@ -207,28 +208,28 @@ async fn three_instances_are_replaced_one_by_one_and_no_request_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_one_instance_is_told_the_others_know() {
-    let world = World::start(3).await;
-    world.show(4, 1_000).await;
+async fn change_on_one_instance_reaches_the_others() {
+    let world = TestWorld::start(3).await;
+    world.put_show(4, 1_000).await;
     let mut coupon = crate::coupons::payments::coupon(300, 1_000);
     world.api.put("/admin/coupons/off", &coupon).await.expect(200);
-    world.everywhere("/v1/coupons/off", |_| true).await;
-    let tell = world.api.only(0);
+    world.wait_on_every_instance("/v1/coupons/off", |_| true).await;
+    let first_instance = world.api.for_instance(0);
 
-    // Settings of a line, the catalogue, a coupon, and who may sign passes.
-    let mut settings = fast_queue();
+    // Settings of a queue, the catalogue, a coupon, and the keys that sign admission passes.
+    let mut settings = fast_queue_settings();
     settings["max_active"] = json!(7);
-    tell.put("/admin/queues/show", &settings).await.expect(200);
-    world.everywhere("/v1/queues/show", |body| body["max_active"] == 7).await;
-    let mut show = crate::support::world::show(4, 1_000);
+    first_instance.put("/admin/queues/show", &settings).await.expect(200);
+    world.wait_on_every_instance("/v1/queues/show", |body| body["max_active"] == 7).await;
+    let mut show = crate::support::world::concert_definition(4, 1_000);
     show["title"] = json!("The other show");
-    tell.put("/admin/concerts/show", &show).await.expect(200);
-    world.everywhere("/v1/concerts/show", |body| body["title"] == "The other show").await;
+    first_instance.put("/admin/concerts/show", &show).await.expect(200);
+    world.wait_on_every_instance("/v1/concerts/show", |body| body["title"] == "The other show").await;
     coupon["total_quantity"] = json!(77);
-    tell.put("/admin/coupons/off", &coupon).await.expect(200);
-    world.everywhere("/v1/coupons/off", |body| body["total_quantity"] == 77).await;
+    first_instance.put("/admin/coupons/off", &coupon).await.expect(200);
+    world.wait_on_every_instance("/v1/coupons/off", |body| body["total_quantity"] == 77).await;
     let keys = |body: &Value| body["keys"].as_array().map_or(0, Vec::len);
-    let before = keys(&tell.get("/.well-known/jwks.json").send().await.expect(200));
+    let before = keys(&first_instance.get("/.well-known/jwks.json").send().await.expect(200));
     usher::app::rotate_keys(&usher::config::MigrateSettings {
         mysql: usher::config::MysqlSettings { url: world.stores.mysql_url.clone().into() },
         partitions: usher::partition::PartitionCount::new(crate::support::servers::PARTITIONS)
@@ -236,74 +237,75 @@ async fn what_one_instance_is_told_the_others_know() {
     })
     .await
     .unwrap();
-    world.everywhere("/.well-known/jwks.json", |body| keys(body) == before + 1).await;
+    world.wait_on_every_instance("/.well-known/jwks.json", |body| keys(body) == before + 1).await;
 
-    // What is said of a line by those who did not see it grow, and of a hall by those who did not sell.
+    // Instances that did not handle the joins report the queue, and those that did not sell report
+    // the seats.
     let closed = json!({"promote_per_interval": 1, "interval_ms": 3_600_000, "max_active": 1});
-    world.queue("slow", closed).await;
+    world.put_queue("slow", closed).await;
     for _ in 0..4 {
-        tell.guest("slow").await;
+        first_instance.join_new_user("slow").await;
     }
-    world.everywhere("/v1/queues/slow", |body| body["waiting"] == 3 && body["active"] == 1).await;
-    let guest = tell.active_guest(SHOW).await;
-    tell.held(&guest.token, NIGHT, &[2]).await;
+    world.wait_on_every_instance("/v1/queues/slow", |body| body["waiting"] == 3 && body["active"] == 1).await;
+    let guest = first_instance.active_user(CONCERT).await;
+    first_instance.hold_seats(&guest.token, SCHEDULE, &[2]).await;
     for at in 0..3 {
-        let seats = world.api.only(at).seats(&guest.token, NIGHT).await;
+        let seats = world.api.for_instance(at).seats(&guest.token, SCHEDULE).await;
         assert_eq!(seats.iter().filter(|status| *status == "held").count(), 1, "{seats:?}");
     }
 }
 
-/// It stands still in the middle of a payment, and everything it was about goes on without it: the payment falls due and is turned back, its holder gives the
-/// seat up, somebody else buys it. Then it goes on where it stood.
+/// The instance freezes during a payment and everything continues without it: the payment becomes
+/// due and is voided, the user releases the seat, another user buys it. Then the instance resumes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_instance_that_stands_still_past_every_deadline_does_no_harm() {
-    let stores = Stores::new().await;
-    let still = Process::start_failing(&stores, "payment/confirm.before=1*return(stop)").await;
-    let other = Process::start(&stores).await;
-    still.api().put(&format!("/admin/queues/{SHOW}"), &fast_queue()).await.expect(200);
+async fn instance_frozen_past_every_deadline_does_no_harm() {
+    let stores = TestStores::new().await;
+    let still = UsherProcess::start_failing(&stores, "payment/confirm.before=1*return(stop)").await;
+    let other = UsherProcess::start(&stores).await;
+    still.api().put(&format!("/admin/queues/{CONCERT}"), &fast_queue_settings()).await.expect(200);
     still
         .api()
-        .put(&format!("/admin/concerts/{SHOW}"), &crate::support::world::show(9, 1_000))
+        .put(&format!("/admin/concerts/{CONCERT}"), &crate::support::world::concert_definition(9, 1_000))
         .await
         .expect(200);
     for api in [still.api(), other.api()] {
-        eventually("the show is known", || async {
+        eventually("the concert is known", || async {
             (api.get("/v1/concerts/show").send().await.status == 200).then_some(())
         })
         .await;
     }
     let (api, elsewhere) = (still.api(), other.api());
-    let late = api.active_guest(SHOW).await;
+    let late = api.active_user(CONCERT).await;
     api.charge(&late.user, 1_000).await;
-    let reservation = api.held(&late.token, NIGHT, &[1]).await;
+    let reservation = api.hold_seats(&late.token, SCHEDULE, &[1]).await;
     let paying = {
         let (token, reservation) = (late.token.clone(), reservation.clone());
         tokio::spawn(async move { api.payment(&token, &reservation, &new_key()).try_send().await })
     };
-    still.reached("payment/confirm.before").await;
-    still.frozen().await;
+    still.wait_for_failpoint("payment/confirm.before").await;
+    still.wait_until_frozen().await;
 
-    // As if its ten seconds were over.
-    let due = stores.key(stores.partition_of(SHOW), &format!("q:{SHOW}:due"));
+    // As if ten seconds had passed.
+    let due = stores.key(stores.partition_of(CONCERT), &format!("q:{CONCERT}:due"));
     let overdue = "for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZADD', KEYS[1], 0, id) end return 1";
-    eventually("the payment is turned back by the other instance", || async {
+    eventually("the other instance voids the payment", || async {
         stores.redis().await.ask(&["EVAL", overdue, "1", &due]).await;
         (elsewhere.balance(&late.user).await == 1_000).then_some(())
     })
     .await;
-    eventually("the seat is given up", || async {
+    eventually("the seat is released", || async {
         let path = format!("/v1/reservations/{reservation}");
         (elsewhere.delete(&path).user(&late.user).send().await.status == 204).then_some(())
     })
     .await;
-    let buyer = elsewhere.active_guest(SHOW).await;
+    let buyer = elsewhere.active_user(CONCERT).await;
     elsewhere.charge(&buyer.user, 1_000).await;
-    let bought = elsewhere.held(&buyer.token, NIGHT, &[1]).await;
+    let bought = elsewhere.hold_seats(&buyer.token, SCHEDULE, &[1]).await;
     elsewhere.pay(&buyer.token, &bought, &new_key()).await.expect(201);
 
     still.thaw();
-    if let Ok(told) = paying.await.unwrap() {
-        assert_ne!(told.status, 201, "{told:?}");
+    if let Ok(reported) = paying.await.unwrap() {
+        assert_ne!(reported.status, 201, "{reported:?}");
     }
     let facts = stores.audit().await;
     assert_eq!((facts.payments_that_are("confirmed"), facts.sold.len()), (1, 1));

@@ -1,10 +1,10 @@
 //! Every Lua script loads in Redis and changes nothing under a different epoch.
 
-use crate::support::Stores;
+use crate::support::TestStores;
 
 #[tokio::test]
-async fn every_script_compiles_and_changes_nothing_under_another_generation() {
-    let stores = Stores::new().await;
+async fn every_script_loads_and_changes_nothing_under_another_epoch() {
+    let stores = TestStores::new().await;
     let mut redis = stores.redis().await;
     for script in usher::redis::scripts::ALL {
         redis.ask(&["SCRIPT", "LOAD", script.body()]).await;
@@ -16,5 +16,5 @@ async fn every_script_compiles_and_changes_nothing_under_another_generation() {
         call.push("4711");
         assert_eq!(redis.ask(&call).await.int(), -1, "{}", script.name());
     }
-    assert_eq!(redis.everything(&stores.prefix).await.len(), 0);
+    assert_eq!(redis.dump_keys(&stores.prefix).await.len(), 0);
 }

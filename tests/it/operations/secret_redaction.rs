@@ -1,4 +1,5 @@
-//! No secret comes out: not in the log at its loudest, not in a refusal, not in the metrics, not where settings are told.
+//! No secret is disclosed in the log at its most verbose level, in problems, in metrics, or by
+//! commands that print settings.
 
 use std::process::Command;
 
@@ -8,13 +9,13 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::support::servers::{ADMIN_KEY, REDIS_USER};
-use crate::support::{Answer, NIGHT, Process, SHOW, Stores, World, eventually, new_key, new_user};
+use crate::support::{ApiResponse, SCHEDULE, UsherProcess, CONCERT, TestStores, TestWorld, eventually, new_key, new_user};
 
 const SERVICE_KEY: &str = "5ervice-canary-a9d84e5f6a1b3c8d7e9f0a";
 const JWT_KEY: &str = "7c9e6679-canary-0a5be1d94b1f0a7c9e66";
 const TOKEN_SECRET: &str = "d41d8cd98f-canary-0998ecf8427e8f0a";
 const OLD_TOKEN_SECRET: &str = "7215ee9c7d-canary-1a40e899ec5f8f0a";
-/// What a caller shows that is wrong, and may be a slip of something right.
+/// Wrong credentials that resemble right ones.
 const NEAR_MISSES: [&str; 3] =
     ["canary-of-a-mistyped-admin-key", "canary-of-a-mistyped-service-key", "canary-of-a-body"];
 
@@ -30,8 +31,8 @@ fn settings(log: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The secrets of the settings.
-fn configured(stores: &Stores) -> Vec<String> {
+/// The secrets in the settings.
+fn configured(stores: &TestStores) -> Vec<String> {
     let password = |url: &str| {
         let userinfo = url.split_once("://").unwrap().1.split('@').next().unwrap();
         userinfo.split_once(':').unwrap().1.to_owned()
@@ -52,7 +53,7 @@ fn jwt(user: &str) -> String {
     format!("{message}.{}", BASE64.encode(ring::hmac::sign(&key, message.as_bytes())))
 }
 
-fn absent(canaries: &[String], place: &str, text: &str) {
+fn assert_absent(canaries: &[String], place: &str, text: &str) {
     for canary in canaries {
         if let Some(at) = text.find(canary.as_str()) {
             let (begin, end) =
@@ -66,34 +67,34 @@ fn absent(canaries: &[String], place: &str, text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_secret_is_in_the_loudest_log_in_a_refusal_or_in_the_metrics() {
-    let world = World::start(1).await;
-    world.show(10, 1_000).await;
+async fn no_secret_is_in_trace_logs_problems_or_metrics() {
+    let world = TestWorld::start(1).await;
+    world.put_show(10, 1_000).await;
     for log in ["text", "json"] {
-        let process = Process::start_with(&world.stores, &settings(log)).await;
-        let canaries = speak(&process, configured(&world.stores)).await;
+        let process = UsherProcess::start_with(&world.stores, &settings(log)).await;
+        let canaries = call_with_secrets(&process, configured(&world.stores)).await;
         let metrics =
             process.api().keyless_admin_call(Method::GET, "/metrics").send().await.expect_text(200);
-        absent(&canaries, "the metrics", &metrics);
-        eventually("the log is loud", async || process.log().contains("TRACE").then_some(())).await;
+        assert_absent(&canaries, "the metrics", &metrics);
+        eventually("the log is at trace level", async || process.log().contains("TRACE").then_some(())).await;
         process.terminate();
         let mut process = process;
-        process.ended().await;
+        process.wait_for_exit().await;
         let log = process.log();
         assert!(
             log.contains("answered") && log.len() > 10_000,
             "this is the log of a process that served: {log}"
         );
-        absent(&canaries, "the log", &log);
+        assert_absent(&canaries, "the log", &log);
     }
 }
 
-/// Calls with every kind of secret in them, well and badly. Gives all secrets.
-async fn speak(process: &Process, mut canaries: Vec<String>) -> Vec<String> {
+/// Calls with every kind of secret, valid and invalid. Returns all secrets.
+async fn call_with_secrets(process: &UsherProcess, mut canaries: Vec<String>) -> Vec<String> {
     let api = process.api();
     let (user, key) = (new_user(), new_key());
     let bearer = format!("Bearer {}", jwt(&user));
-    let join = api.post(&format!("/v1/queues/{SHOW}/tokens")).header("authorization", &bearer);
+    let join = api.post(&format!("/v1/queues/{CONCERT}/tokens")).header("authorization", &bearer);
     let token = join.send().await.expect(201)["token"].as_str().unwrap().to_owned();
     let charge = |key: &str, bearer: &str, body: serde_json::Value| {
         api.post("/v1/wallet/charges")
@@ -104,14 +105,14 @@ async fn speak(process: &Process, mut canaries: Vec<String>) -> Vec<String> {
     };
     let by_service = format!("Bearer {SERVICE_KEY}");
     charge(&key, &by_service, json!({"amount": 5_000})).send().await.expect(201);
-    // A cancelled queue entry would take the admission along, so the guest is let in first.
-    eventually("the user is let in", async || {
-        let ticket = api.poll(SHOW, &token).await.expect(200);
+    // Leaving the queue would end the admission, so the user is admitted first.
+    eventually("the user is admitted", async || {
+        let ticket = api.poll(CONCERT, &token).await.expect(200);
         (ticket["status"] == "active").then_some(())
     })
     .await;
     let seat = crate::support::new_user().as_bytes()[0] % 5 + 1;
-    let held = api.hold(&token, NIGHT, &[u32::from(seat)]).await;
+    let held = api.hold(&token, SCHEDULE, &[u32::from(seat)]).await;
     let pay_key = new_key();
     if let Some(reservation) = held.body["id"].as_str() {
         api.pay(&token, reservation, &pay_key).await.expect(201);
@@ -133,14 +134,14 @@ async fn speak(process: &Process, mut canaries: Vec<String>) -> Vec<String> {
     ]);
     canaries.extend(NEAR_MISSES.map(str::to_owned));
 
-    let me = format!("/v1/queues/{SHOW}/tokens/me");
+    let me = format!("/v1/queues/{CONCERT}/tokens/me");
     let [admin, service, body] = NEAR_MISSES;
-    let refusals: Vec<Answer> = vec![
+    let refusals: Vec<ApiResponse> = vec![
         api.get(&me).token(&forged).send().await,
         api.get(&format!("{me}/events?token={forged}")).send_head().await,
         api.get(&format!("{me}/events?tokens={token}")).send_head().await,
-        api.get(&format!("/v1/queues/{SHOW}/check"))
-            .header("cookie", &format!("usher-{SHOW}={forged}"))
+        api.get(&format!("/v1/queues/{CONCERT}/check"))
+            .header("cookie", &format!("usher-{CONCERT}={forged}"))
             .send()
             .await,
         api.get("/v1/wallet").header("authorization", &format!("Bearer {service}")).send().await,
@@ -161,17 +162,17 @@ async fn speak(process: &Process, mut canaries: Vec<String>) -> Vec<String> {
     ];
     for answer in refusals {
         assert!(answer.status >= 400, "{answer:?}");
-        // What a caller wrote into a field's name is told back as the field's path, and nothing else is.
+        // The name of an unknown field appears in the path of the error, and nothing else does.
         let others: Vec<String> = canaries.iter().filter(|it| *it != body).cloned().collect();
-        absent(&others, "a refusal", &format!("{} {:?}", answer.text, answer.headers));
+        assert_absent(&others, "a refusal", &format!("{} {:?}", answer.text, answer.headers));
     }
     canaries
 }
 
-/// Bad settings and good ones, by the commands that look at them.
+/// Invalid and valid settings, with the commands that check them.
 #[tokio::test]
-async fn no_secret_is_in_what_is_said_of_settings() {
-    let stores = Stores::new().await;
+async fn no_secret_is_in_config_check_output() {
+    let stores = TestStores::new().await;
     let mut canaries = configured(&stores);
     let usher = |args: &[&str], change: &[(&str, &str)]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_usher"));
@@ -190,15 +191,15 @@ async fn no_secret_is_in_what_is_said_of_settings() {
     };
     let (code, said) = usher(&["config", "check", "--connect"], &[]);
     assert_eq!(code, 0, "{said}");
-    absent(&canaries, "what is said of good settings", &said);
+    assert_absent(&canaries, "the output for valid settings", &said);
     for line in [
         "USHER_LISTEN = 127.0.0.1:8080 (default)",
         "USHER_PARTITIONS = 4 (environment)",
-        "the settings are good",
+        "the settings are valid",
     ] {
         assert!(said.contains(line), "{line}: {said}");
     }
-    // Each is wrong, and holds what must not be told.
+    // Each value is invalid and contains a secret.
     let wrong = [
         ("USHER_ADMIN_KEY", "canary-too-short"),
         ("USHER_TOKEN_KEYS", "canary-without-a-kid-but-long-enough"),
@@ -211,14 +212,14 @@ async fn no_secret_is_in_what_is_said_of_settings() {
     for command in [&["config", "check"][..], &["serve"]] {
         let (code, said) = usher(command, &wrong);
         assert_eq!(code, 1, "{said}");
-        absent(&canaries, "what is said of bad settings", &said);
+        assert_absent(&canaries, "the output for invalid settings", &said);
         for (setting, _) in wrong {
             assert!(said.contains(&format!("{setting} (--")), "{setting}: {said}");
         }
     }
-    // A store that refuses is told without its URL.
+    // An unavailable store is reported without its URL.
     let elsewhere = [("USHER_REDIS_URL", "redis://usher:canary@127.0.0.1:1")];
     let (code, said) = usher(&["config", "check", "--connect"], &elsewhere);
     assert_eq!(code, 1, "{said}");
-    absent(&canaries, "what is said of a store that is away", &said);
+    assert_absent(&canaries, "the output for an unavailable store", &said);
 }

@@ -1,23 +1,24 @@
-//! The demo crowd of `usher dev`: it sells and gives back, starves nobody, goes home when it is told to, and leaves the books in balance.
+//! The simulated users of `usher dev`: they buy and return seats, leave seats for real users, stop
+//! on request, and leave consistent data.
 
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use usher::dev::crowd::{SimulatedUsers, SimulationCounts, SimulationSettings};
+use usher::dev::simulation::{SimulatedUsers, SimulationCounts, SimulationSettings};
 
-use crate::support::{World, eventually, new_key};
+use crate::support::{TestWorld, eventually, new_key};
 
 const SEATS: u64 = 50;
 
-async fn world() -> World {
-    let world = World::start(1).await;
-    world.queue("demo", json!({"promote_per_interval": 50, "max_active": 200})).await;
+async fn world() -> TestWorld {
+    let world = TestWorld::start(1).await;
+    world.put_queue("demo", json!({"promote_per_interval": 50, "max_active": 200})).await;
     let sections = json!([{"name": "A", "from": 1, "to": SEATS, "price": 9_000}]);
     let schedule =
         json!({"id": "demo-1", "starts_at": "2100-01-01T19:00:00.000Z", "sections": sections});
     world
-        .concert("demo", json!({"title": "The demo", "hold_seconds": 20, "schedules": [schedule]}))
+        .put_concert("demo", json!({"title": "The demo", "hold_seconds": 20, "schedules": [schedule]}))
         .await;
     let coupon = json!({"title": "Off", "total_quantity": 500, "discount_amount": 2_000, "min_available_amount": 5_000,
         "issue_starts_at": "2026-01-01T00:00:00Z", "issue_ends_at": "2100-01-01T00:00:00Z"});
@@ -25,39 +26,39 @@ async fn world() -> World {
     world
 }
 
-async fn free(world: &World, token: &str) -> u64 {
+async fn free(world: &TestWorld, token: &str) -> u64 {
     let seats =
         world.api.get("/v1/schedules/demo-1/seats?status=available").token(token).send().await;
     seats.expect(200)["items"].as_array().unwrap().len() as u64
 }
 
-async fn until(crowd: &SimulatedUsers, what: &str, holds: impl Fn(&SimulationCounts) -> bool) {
+async fn until(simulation: &SimulatedUsers, what: &str, holds: impl Fn(&SimulationCounts) -> bool) {
     eventually(what, || {
-        let counts = crowd.state().counts;
+        let counts = simulation.state().counts;
         std::future::ready(holds(&counts).then_some(()))
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_person_gets_a_seat_among_the_crowd_and_nothing_is_left_of_it() {
+async fn person_gets_a_seat_beside_simulated_users() {
     let world = world().await;
     let public: SocketAddr = world.api.public().trim_start_matches("http://").parse().unwrap();
-    let crowd = SimulatedUsers::new(SimulationSettings::NOBODY);
+    let simulation = SimulatedUsers::new(SimulationSettings::NOBODY);
     let stop = CancellationToken::new();
-    let running = tokio::spawn(crowd.clone().run(public, stop.clone()));
+    let running = tokio::spawn(simulation.clone().run(public, stop.clone()));
     let wish = SimulationSettings { people: 300, pace_percent: 400, minutes: 60 };
-    crowd.wish(wish);
+    simulation.wish(wish);
     let busy = |it: &SimulationCounts| {
         it.paid > 20 && it.cancelled > 5 && it.given_back > 5 && it.gave_up > 20
     };
-    until(&crowd, "the crowd buys and gives back", busy).await;
+    until(&simulation, "simulated users buy and return seats", busy).await;
 
-    // Somebody comes to the page.
-    let person = world.api.active_guest("demo").await;
-    assert!(free(&world, &person.token).await >= 10, "the crowd leaves seats");
+    // A person visits the page.
+    let person = world.api.active_user("demo").await;
+    assert!(free(&world, &person.token).await >= 10, "simulated users leave seats free");
     world.api.charge(&person.user, 50_000).await;
-    let held = eventually("two seats side by side", || async {
+    let held = eventually("two adjacent seats", || async {
         let wish = json!({"schedule_id": "demo-1", "quantity": 2});
         let answer =
             world.api.post("/v1/reservations/best").token(&person.token).json(&wish).send().await;
@@ -68,15 +69,15 @@ async fn a_person_gets_a_seat_among_the_crowd_and_nothing_is_left_of_it() {
         world.api.payment(&person.token, held["id"].as_str().unwrap(), &new_key()).send().await;
     paid.expect(201);
 
-    crowd.wish(SimulationSettings { people: 0, ..wish });
-    until(&crowd, "everybody has gone home", |it| it.in_line + it.inside + it.owners == 0).await;
-    let looker = world.api.active_guest("demo").await;
-    eventually("all seats but the person's are free", || async {
+    simulation.wish(SimulationSettings { people: 0, ..wish });
+    until(&simulation, "all simulated users have stopped", |it| it.in_line + it.inside + it.owners == 0).await;
+    let looker = world.api.active_user("demo").await;
+    eventually("all seats except the person's are free", || async {
         (free(&world, &looker.token).await == SEATS - 2).then_some(())
     })
     .await;
 
-    // Nothing of it in an instance that was not started with one.
+    // An instance without simulated users does not report them.
     let get = world.api.admin_call(reqwest::Method::GET, "/admin/dev/crowd").send().await;
     assert_eq!(get.status, 404);
     stop.cancel();
@@ -87,28 +88,28 @@ async fn a_person_gets_a_seat_among_the_crowd_and_nothing_is_left_of_it() {
     world.stop().await.audit().await;
 }
 
-/// What a crowd that was killed has bought is there for sale again once the next one comes.
+/// Seats that simulated users of a killed run have bought are free again once the next run starts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_gives_back_what_one_before_it_left() {
+async fn simulated_users_return_the_seats_of_a_killed_run() {
     let world = world().await;
     let public: SocketAddr = world.api.public().trim_start_matches("http://").parse().unwrap();
     let wish = SimulationSettings { people: 100, pace_percent: 100, minutes: 60 };
-    let (crowd, stop) = (SimulatedUsers::new(wish), CancellationToken::new());
-    let running = tokio::spawn(crowd.clone().run(public, stop.clone()));
-    until(&crowd, "some of them own seats", |it| it.owners > 2).await;
+    let (simulation, stop) = (SimulatedUsers::new(wish), CancellationToken::new());
+    let running = tokio::spawn(simulation.clone().run(public, stop.clone()));
+    until(&simulation, "some simulated users own seats", |it| it.owners > 2).await;
     stop.cancel();
     running.await.unwrap();
-    let looker = world.api.active_guest("demo").await;
-    eventually("seats of nobody who is there", || async {
+    let looker = world.api.active_user("demo").await;
+    eventually("seats of users who have stopped", || async {
         (free(&world, &looker.token).await < SEATS).then_some(())
     })
     .await;
 
-    let (crowd, stop) =
+    let (simulation, stop) =
         (SimulatedUsers::new(SimulationSettings { people: 1, ..wish }), CancellationToken::new());
-    let running = tokio::spawn(crowd.clone().run(public, stop.clone()));
-    until(&crowd, "the next one has come", |it| it.visits > 0).await;
-    crowd.wish(SimulationSettings::NOBODY);
+    let running = tokio::spawn(simulation.clone().run(public, stop.clone()));
+    until(&simulation, "the next run has started", |it| it.visits > 0).await;
+    simulation.wish(SimulationSettings::NOBODY);
     eventually("all seats are free", || async {
         (free(&world, &looker.token).await == SEATS).then_some(())
     })

@@ -1,4 +1,4 @@
-//! Redis and MySQL behind TLS: whoever is vouched for is spoken to, and nobody else.
+//! Redis and MySQL behind TLS: only servers with a trusted certificate are accepted.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -9,20 +9,20 @@ use usher::config::args::ServeArgs;
 use usher::dev::{MysqlDurability, PrivateMysql, PrivateRedis, TempDir, free_port};
 use usher::shutdown::ShutdownSignal;
 
-use crate::support::certs::{Authority, Files};
+use crate::support::certs::{CertificateAuthority, TestCertificate};
 use crate::support::cluster::free_port_with_bus;
-use crate::support::resp::Resp;
-use crate::support::servers::{REDIS_USER, Several, with_users};
-use crate::support::{ELECTED, NIGHT, SHOW, Stores, World, eventually, new_key, skipped, within};
+use crate::support::resp::RespClient;
+use crate::support::servers::{REDIS_USER, RedisNodes, with_users};
+use crate::support::{ELECTION_TIMEOUT, SCHEDULE, CONCERT, TestStores, TestWorld, eventually, new_key, skipped, within};
 
-const HERE: &[&str] = &["127.0.0.1", "localhost"];
+const SERVER_NAMES: &[&str] = &["127.0.0.1", "localhost"];
 
 fn text(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// Opens a port for TLS on the test's own Redis.
-async fn redis_tls(stores: &Stores, files: &Files, authority: &Authority) -> u16 {
+/// Opens a TLS port on the test's own Redis.
+async fn redis_tls(stores: &TestStores, files: &TestCertificate, authority: &CertificateAuthority) -> u16 {
     let mut redis = stores.redis().await;
     let port = free_port().unwrap();
     let set = [
@@ -52,20 +52,20 @@ async fn refused(args: &ServeArgs) -> String {
     }
 }
 
-async fn a_seat_is_sold(world: &World) {
-    world.show(10, 1_000).await;
+async fn a_seat_is_sold(world: &TestWorld) {
+    world.put_show(10, 1_000).await;
     let api = &world.api;
-    let guest = api.active_guest(SHOW).await;
+    let guest = api.active_user(CONCERT).await;
     api.charge(&guest.user, 1_000).await;
-    let reservation = api.held(&guest.token, NIGHT, &[1]).await;
+    let reservation = api.hold_seats(&guest.token, SCHEDULE, &[1]).await;
     api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sale_on_stores_behind_tls() {
+async fn sale_on_stores_behind_tls() {
     let dir = TempDir::new("it-tls").unwrap();
-    let (ours, theirs) = (Authority::new(dir.path(), "ours"), Authority::new(dir.path(), "theirs"));
-    let good = ours.sign(dir.path(), "good", HERE);
+    let (ours, theirs) = (CertificateAuthority::new(dir.path(), "ours"), CertificateAuthority::new(dir.path(), "theirs"));
+    let good = ours.sign(dir.path(), "good", SERVER_NAMES);
     let named = ours.sign(dir.path(), "named", &["localhost"]);
     let more =
         [("--ssl-ca=", &ours.file), ("--ssl-cert=", &named.chain), ("--ssl-key=", &named.key)];
@@ -76,7 +76,7 @@ async fn a_sale_on_stores_behind_tls() {
             .await
             .unwrap();
     let redis = PrivateRedis::start(with_users(&dir.path().join("redis"))).await.unwrap();
-    let stores = Stores::at(redis.port(), &mysql).await;
+    let stores = TestStores::at(redis.port(), &mysql).await;
     let by_address = stores.mysql_url.split('?').next().unwrap().to_owned();
     let bare_mysql = by_address.replace("127.0.0.1", "localhost");
 
@@ -89,14 +89,14 @@ async fn a_sale_on_stores_behind_tls() {
             args.stores.mysql_ca_file = mysql_ca.map(text);
             args
         };
-    // MySQL: one that another authority vouches for, and one whose certificate is for another name.
+    // MySQL with a certificate of another authority, and with a certificate for another name.
     let wrong = args(stores.redis_url(), None, bare_mysql.clone(), Some(&theirs.file));
     assert!(refused(&wrong).await.starts_with("MySQL: "));
     let wrong = args(stores.redis_url(), None, by_address, Some(&ours.file));
     assert!(refused(&wrong).await.starts_with("MySQL: "));
 
     if node(dir.path(), &good, &ours).await.is_none() {
-        return skipped("this Redis is built without TLS, so only MySQL was tried");
+        return skipped("this Redis is built without TLS, so only MySQL was tested");
     }
     let port = redis_tls(&stores, &good, &ours).await;
     let redis = format!("rediss://{REDIS_USER}@127.0.0.1:{port}");
@@ -106,15 +106,16 @@ async fn a_sale_on_stores_behind_tls() {
     }
 
     let args = args(redis, Some(&ours.file), bare_mysql, Some(&ours.file));
-    let world = World::with_args(stores, &[args]).await;
+    let world = TestWorld::with_args(stores, &[args]).await;
     a_seat_is_sold(&world).await;
     let clients = world.stores.redis().await.ask(&["CLIENT", "LIST"]).await.text();
     assert!(clients.contains(&format!("laddr=127.0.0.1:{port} ")), "{clients}");
-    world.stores.at_rest().await;
+    world.stores.wait_until_idle().await;
 }
 
-/// A node of a cluster whose nodes speak TLS with each other and with us, on a port of its own; none where Redis is built without TLS.
-async fn node(dir: &Path, files: &Files, authority: &Authority) -> Option<(PrivateRedis, u16)> {
+/// A cluster node that uses TLS for the cluster bus and for clients. `None` if Redis is built
+/// without TLS.
+async fn node(dir: &Path, files: &TestCertificate, authority: &CertificateAuthority) -> Option<(PrivateRedis, u16)> {
     let (chain, key, authority) = (text(&files.chain), text(&files.key), text(&authority.file));
     for attempt in 0.. {
         let (port, tls) = (free_port().unwrap(), free_port_with_bus());
@@ -132,19 +133,19 @@ async fn node(dir: &Path, files: &Files, authority: &Authority) -> Option<(Priva
             {
                 return None;
             }
-            // Another process may be quicker to take one of the ports.
+            // Another process may take one of the ports first.
             Err(error) => assert!(attempt < 5, "{error}"),
         }
     }
     None
 }
 
-/// The nodes tell each other's addresses, so what is told over TLS must be where TLS is spoken.
+/// Nodes announce each other's addresses, and over TLS they must announce the TLS port.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sale_on_a_cluster_behind_tls() {
+async fn sale_on_a_cluster_behind_tls() {
     let dir = TempDir::new("it-tls").unwrap();
-    let (ours, theirs) = (Authority::new(dir.path(), "ours"), Authority::new(dir.path(), "theirs"));
-    let files = ours.sign(dir.path(), "node", HERE);
+    let (ours, theirs) = (CertificateAuthority::new(dir.path(), "ours"), CertificateAuthority::new(dir.path(), "theirs"));
+    let files = ours.sign(dir.path(), "node", SERVER_NAMES);
     let mut nodes = Vec::new();
     for _ in 0..2 {
         let Some(node) = node(dir.path(), &files, &ours).await else {
@@ -153,38 +154,38 @@ async fn a_sale_on_a_cluster_behind_tls() {
         nodes.push(node);
     }
     let bus = |tls: u16| (tls + 10_000).to_string();
-    let mut first = Resp::connect(nodes[0].0.port()).await;
+    let mut first = RespClient::connect(nodes[0].0.port()).await;
     first.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "8191"]).await;
     let (second, second_tls) = (&nodes[1].0, nodes[1].1);
-    let mut other = Resp::connect(second.port()).await;
+    let mut other = RespClient::connect(second.port()).await;
     other.ask(&["CLUSTER", "SET-CONFIG-EPOCH", "2"]).await;
     other.ask(&["CLUSTER", "ADDSLOTSRANGE", "8192", "16383"]).await;
     first.ask(&["CLUSTER", "MEET", "127.0.0.1", &second_tls.to_string(), &bus(second_tls)]).await;
     for (redis, _) in &nodes {
-        within(ELECTED, "the nodes know each other", || async {
-            let told = Resp::connect(redis.port()).await.ask(&["CLUSTER", "INFO"]).await.text();
-            (told.contains("cluster_state:ok") && told.contains("cluster_known_nodes:2"))
+        within(ELECTION_TIMEOUT, "the nodes know each other", || async {
+            let reported = RespClient::connect(redis.port()).await.ask(&["CLUSTER", "INFO"]).await.text();
+            (reported.contains("cluster_state:ok") && reported.contains("cluster_known_nodes:2"))
                 .then_some(())
         })
         .await;
     }
 
-    // Only the first is named; the other is found.
+    // Only the first node is configured. The other one is discovered.
     let url = format!("rediss-cluster://127.0.0.1:{}", nodes[0].1);
     let ports = nodes.iter().map(|(redis, _)| redis.port()).collect();
-    let stores = Stores::among(Several { url, ports, cluster: true }, None).await;
+    let stores = TestStores::among(RedisNodes { url, ports, cluster: true }, None).await;
     let mut args = stores.args();
     args.stores.redis_ca_file = Some(text(&theirs.file));
     assert!(refused(&args).await.starts_with("Redis: "));
     args.stores.redis_ca_file = Some(text(&ours.file));
-    let world = World::with_args(stores, &[args]).await;
+    let world = TestWorld::with_args(stores, &[args]).await;
     a_seat_is_sold(&world).await;
     for (redis, tls) in &nodes {
-        eventually("every node is spoken to by TLS", || async {
-            let clients = Resp::connect(redis.port()).await.ask(&["CLIENT", "LIST"]).await.text();
+        eventually("every node has TLS connections", || async {
+            let clients = RespClient::connect(redis.port()).await.ask(&["CLIENT", "LIST"]).await.text();
             clients.contains(&format!("laddr=127.0.0.1:{tls} ")).then_some(())
         })
         .await;
     }
-    world.stores.at_rest().await;
+    world.stores.wait_until_idle().await;
 }

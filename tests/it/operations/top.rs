@@ -1,4 +1,4 @@
-//! `usher top` against a server that serves: what it shows, and what it says when there is nothing to show.
+//! `usher top` against a running server, and its errors.
 
 use std::process::{Output, Stdio};
 
@@ -7,8 +7,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::support::servers::ADMIN_KEY;
-use crate::support::world::{fast_queue, show};
-use crate::support::{NIGHT, PATIENCE, Process, SHOW, Stores, eventually, new_key};
+use crate::support::world::{fast_queue_settings, concert_definition};
+use crate::support::{SCHEDULE, EVENT_TIMEOUT, UsherProcess, CONCERT, TestStores, eventually, new_key};
 
 fn top(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_usher"));
@@ -40,24 +40,24 @@ async fn refusal(arguments: &[&str]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn queues_sales_and_writer_are_shown() {
-    let stores = Stores::new().await;
-    let process = Process::start(&stores).await;
+async fn top_shows_queues_sales_and_writer() {
+    let stores = TestStores::new().await;
+    let process = UsherProcess::start(&stores).await;
     let api = process.api();
-    api.put(&format!("/admin/queues/{SHOW}"), &fast_queue()).await.expect(200);
-    api.put(&format!("/admin/concerts/{SHOW}"), &show(50, 1_000)).await.expect(200);
+    api.put(&format!("/admin/queues/{CONCERT}"), &fast_queue_settings()).await.expect(200);
+    api.put(&format!("/admin/concerts/{CONCERT}"), &concert_definition(50, 1_000)).await.expect(200);
     api.put("/admin/queues/still", &json!({"mode": "paused", "max_active": 7_654}))
         .await
         .expect(200);
     for _ in 0..3 {
-        api.guest("still").await;
+        api.join_new_user("still").await;
     }
-    let guest = api.active_guest(SHOW).await;
+    let guest = api.active_user(CONCERT).await;
     api.charge(&guest.user, 5_000).await;
-    let held = api.held(&guest.token, NIGHT, &[7]).await;
+    let held = api.hold_seats(&guest.token, SCHEDULE, &[7]).await;
     api.pay(&guest.token, &held, &new_key()).await.expect(201);
 
-    // The sweep tells the seats twice a second, the promoter the line.
+    // The sweep updates the seats twice a second, the promoter the queue.
     let row = |screen: &str, name: &str| {
         screen
             .lines()
@@ -67,8 +67,8 @@ async fn queues_sales_and_writer_are_shown() {
     };
     let without_key = eventually("the sale is shown", || async {
         let screen = screen(&["--admin-url", &process.admin]).await;
-        let told = row(&screen, SHOW).ends_with(" 1/50") && row(&screen, "still").contains(" 3 ");
-        told.then_some(screen)
+        let reported = row(&screen, CONCERT).ends_with(" 1/50") && row(&screen, "still").contains(" 3 ");
+        reported.then_some(screen)
     })
     .await;
     assert!(without_key.contains("payments  confirmed 1 ("), "{without_key}");
@@ -88,10 +88,10 @@ async fn queues_sales_and_writer_are_shown() {
     assert!(!with_key.contains("--admin-key"), "{with_key}");
     for screen in [&without_key, &with_key] {
         assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
-        assert!(!screen.contains('\x1b'), "no terminal, no escapes: {screen}");
+        assert!(!screen.contains('\x1b'), "no escape sequences without a terminal: {screen}");
     }
 
-    // From the environment, and without an end: one screen after the other.
+    // From the environment, without a limit: one screen after the other.
     let mut command = top(&[]);
     command.env("USHER_ADMIN_URL", &process.admin).env("USHER_ADMIN_KEY", ADMIN_KEY);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
@@ -99,12 +99,12 @@ async fn queues_sales_and_writer_are_shown() {
     let mut screens = 0;
     while screens < 3 {
         let line =
-            tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("a line").unwrap();
-        screens += u32::from(line.expect("it goes on").starts_with("Usher "));
+            tokio::time::timeout(EVENT_TIMEOUT, lines.next_line()).await.expect("a line").unwrap();
+        screens += u32::from(line.expect("it prints another screen").starts_with("Usher "));
     }
     child.kill().await.unwrap();
 
-    // What is wrong is said by the setting's name.
+    // Errors name the setting.
     let wrong = "another-key-that-is-not-the-one-0";
     let refused = refusal(&["--admin-url", &process.admin, "--admin-key", wrong]).await;
     assert!(
@@ -113,8 +113,8 @@ async fn queues_sales_and_writer_are_shown() {
     );
     let stranger = refusal(&["--admin-url", &process.public]).await;
     assert!(stranger.contains("not as the admin listener"), "{stranger}");
-    let nobody = format!("http://127.0.0.1:{}", usher::dev::free_port().unwrap());
-    let silent = refusal(&["--admin-url", &nobody]).await;
+    let free_address = format!("http://127.0.0.1:{}", usher::dev::free_port().unwrap());
+    let silent = refusal(&["--admin-url", &free_address]).await;
     assert!(silent.contains("does not answer") && silent.contains("USHER_ADMIN_URL"), "{silent}");
     let unsound = refusal(&["--admin-url", "127.0.0.1"]).await;
     assert!(unsound.contains("USHER_ADMIN_URL (--admin-url): must be http://"), "{unsound}");

@@ -1,4 +1,5 @@
-//! When the stores can't keep up: new work is refused before anything that is paid is in danger, and it comes back by itself.
+//! Backpressure: when the stores cannot keep up, new work is refused before paid work is at risk,
+//! and service resumes automatically.
 
 use futures::future::join_all;
 use serde_json::json;
@@ -9,7 +10,7 @@ use usher::dev::{PrivateRedis, TempDir};
 use usher::shutdown::ShutdownSignal;
 
 use crate::support::{
-    Api, Instance, NIGHT, Process, Relays, SHOW, Stores, World, eventually, new_key, new_user,
+    ApiClient, TestInstance, SCHEDULE, UsherProcess, StoreRelays, CONCERT, TestStores, TestWorld, eventually, new_key, new_user,
     signal,
 };
 
@@ -18,27 +19,27 @@ fn text(number: u32) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_mysql_new_work_is_refused_and_what_is_held_is_paid() {
-    let stores = Stores::new().await;
-    let relays = Relays::before(&stores).await;
+async fn without_mysql_new_work_is_refused_and_holds_can_be_paid() {
+    let stores = TestStores::new().await;
+    let relays = StoreRelays::before(&stores).await;
     let mut args = relays.args(&stores);
     (args.stores.backlog_warn, args.stores.backlog_limit) = (text(20), text(100));
-    let world = World::with_args(stores, &[args.clone(), args]).await;
-    world.show(20, 1_000).await;
+    let world = TestWorld::with_args(stores, &[args.clone(), args]).await;
+    world.put_show(20, 1_000).await;
     world
-        .queue("slow", json!({"promote_per_interval": 1, "interval_ms": 1_000, "max_active": 1}))
+        .put_queue("slow", json!({"promote_per_interval": 1, "interval_ms": 1_000, "max_active": 1}))
         .await;
     let api = &world.api;
     let (payer, canceller, holder) =
-        (api.active_guest(SHOW).await, api.active_guest(SHOW).await, api.active_guest(SHOW).await);
+        (api.active_user(CONCERT).await, api.active_user(CONCERT).await, api.active_user(CONCERT).await);
     for guest in [&payer, &canceller] {
         api.charge(&guest.user, 1_000).await;
     }
-    let held = api.held(&payer.token, NIGHT, &[1]).await;
-    let bought = api.held(&canceller.token, NIGHT, &[2]).await;
+    let held = api.hold_seats(&payer.token, SCHEDULE, &[1]).await;
+    let bought = api.hold_seats(&canceller.token, SCHEDULE, &[2]).await;
     api.pay(&canceller.token, &bought, &new_key()).await.expect(201);
-    let (inside, waiting) = (api.active_guest("slow").await, api.guest("slow").await);
-    world.stores.at_rest().await;
+    let (active, waiting) = (api.active_user("slow").await, api.join_new_user("slow").await);
+    world.stores.wait_until_idle().await;
 
     relays.mysql.down();
     let fill = async |entries: u32| {
@@ -46,32 +47,33 @@ async fn without_mysql_new_work_is_refused_and_what_is_held_is_paid() {
             api.charge(&new_user(), 10).await;
         }
     };
-    // Halfway between the marks: nobody new gets in line, but whoever is inside may hold.
+    // Halfway between the marks: joins are refused, and active users may hold.
     fill(70).await;
     for at in 0..2 {
-        let api = api.only(at);
+        let api = api.for_instance(at);
         eventually("joins are refused", || async {
-            // Who is inside already is told so until then, which adds nothing to the backlog.
-            api.join(SHOW, &holder.user).await.as_problem(503, "overloaded").ok()
+            // A repeated join of an active user is answered until then, because it adds nothing to
+            // the backlog.
+            api.join(CONCERT, &holder.user).await.as_problem(503, "overloaded").ok()
         })
         .await;
-        api.held(&holder.token, NIGHT, &[3 + u32::try_from(at).unwrap()]).await;
+        api.hold_seats(&holder.token, SCHEDULE, &[3 + u32::try_from(at).unwrap()]).await;
     }
-    // At the limit: no promotions and no holds, and everything that is under way goes on.
+    // At the limit: no promotions and no holds. Work in progress continues.
     fill(40).await;
     for at in 0..2 {
-        let api = api.only(at);
+        let api = api.for_instance(at);
         eventually("holds are refused", || async {
-            // A seat that is taken.
-            api.hold(&holder.token, NIGHT, &[1]).await.as_problem(503, "overloaded").ok()
+            // A seat that is already taken.
+            api.hold(&holder.token, SCHEDULE, &[1]).await.as_problem(503, "overloaded").ok()
         })
         .await;
-        let best = json!({"schedule_id": NIGHT, "quantity": 1});
+        let best = json!({"schedule_id": SCHEDULE, "quantity": 1});
         let best = api.post("/v1/reservations/best").token(&holder.token).json(&best).send().await;
         best.problem(503, "overloaded");
     }
     let path = format!("/v1/queues/{}/tokens/me", "slow");
-    api.delete(&path).token(&inside.token).send().await.expect(204);
+    api.delete(&path).token(&active.token).send().await.expect(204);
     api.pay(&payer.token, &held, &new_key()).await.expect(201);
     let cancel = format!("/v1/reservations/{bought}/cancel");
     let cancelled =
@@ -81,15 +83,15 @@ async fn without_mysql_new_work_is_refused_and_what_is_held_is_paid() {
     assert_eq!(api.poll("slow", &waiting.token).await.expect(200)["status"], "waiting");
 
     relays.mysql.up();
-    api.until_active("slow", &waiting).await;
+    api.wait_until_active("slow", &waiting).await;
     for at in 0..2 {
-        let api = api.only(at);
-        eventually("joins are taken again", || async {
-            (api.join(SHOW, &new_user()).await.status == 201).then_some(())
+        let api = api.for_instance(at);
+        eventually("joins are accepted again", || async {
+            (api.join(CONCERT, &new_user()).await.status == 201).then_some(())
         })
         .await;
     }
-    api.held(&holder.token, NIGHT, &[10]).await;
+    api.hold_seats(&holder.token, SCHEDULE, &[10]).await;
     let facts = world.stores.audit().await;
     assert_eq!((facts.payments_that_are("confirmed"), facts.payments_that_are("refunded")), (1, 1));
     assert_eq!(
@@ -98,58 +100,59 @@ async fn without_mysql_new_work_is_refused_and_what_is_held_is_paid() {
     );
 }
 
-/// Leaves Redis no room for anything that is not allowed to take more.
-async fn fill_up(stores: &Stores, full: bool) {
+/// Fills the memory of Redis, so that only scripts with `allow-oom` may write.
+async fn fill_up(stores: &TestStores, full: bool) {
     let limit = if full { "1" } else { "0" };
     stores.redis().await.ask(&["CONFIG", "SET", "maxmemory", limit]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_redis_ends_payments_and_begins_none() {
-    let stores = Stores::with_own_redis().await;
+async fn full_redis_finishes_payments_and_starts_none() {
+    let stores = TestStores::with_own_redis().await;
     let dir = TempDir::new("it-full").unwrap();
     let go = dir.path().join("go");
     let points = ["payment/confirm.before", "wallet/debit.before"]
         .map(|point| format!("{point}=1*return(until {})", go.display()));
     let processes = [
-        Process::start_failing(&stores, &points[0]).await,
-        Process::start_failing(&stores, &points[1]).await,
+        UsherProcess::start_failing(&stores, &points[0]).await,
+        UsherProcess::start_failing(&stores, &points[1]).await,
     ];
-    let apis: Vec<Api> = processes.iter().map(Process::api).collect();
-    apis[0].put("/admin/queues/show", &crate::support::world::fast_queue()).await.expect(200);
-    apis[0].put("/admin/concerts/show", &crate::support::world::show(9, 1_000)).await.expect(200);
+    let apis: Vec<ApiClient> = processes.iter().map(UsherProcess::api).collect();
+    apis[0].put("/admin/queues/show", &crate::support::world::fast_queue_settings()).await.expect(200);
+    apis[0].put("/admin/concerts/show", &crate::support::world::concert_definition(9, 1_000)).await.expect(200);
     let mut payments = Vec::new();
     for (at, api) in apis.iter().enumerate() {
-        eventually("the show is known", || async {
+        eventually("the concert is known", || async {
             (api.get("/v1/concerts/show").send().await.status == 200).then_some(())
         })
         .await;
-        let guest = api.active_guest(SHOW).await;
+        let guest = api.active_user(CONCERT).await;
         api.charge(&guest.user, 1_000).await;
-        let reservation = api.held(&guest.token, NIGHT, &[u32::try_from(at).unwrap() + 1]).await;
+        let reservation = api.hold_seats(&guest.token, SCHEDULE, &[u32::try_from(at).unwrap() + 1]).await;
         let (api, token) = (api.clone(), guest.token.clone());
         payments.push(tokio::spawn(async move { api.pay(&token, &reservation, &new_key()).await }));
     }
-    processes[0].reached("payment/confirm.before").await;
-    processes[1].reached("wallet/debit.before").await;
-    let guest = apis[0].active_guest(SHOW).await;
-    stores_at_rest_but_for_payments(&stores).await;
+    processes[0].wait_for_failpoint("payment/confirm.before").await;
+    processes[1].wait_for_failpoint("wallet/debit.before").await;
+    let guest = apis[0].active_user(CONCERT).await;
+    wait_until_outboxes_are_empty(&stores).await;
     fill_up(&stores, true).await;
 
-    // Nothing new begins, and each refusal says so.
+    // New work is refused with the reason.
     let api = &apis[0];
-    api.join(SHOW, &new_user()).await.problem(503, "overloaded");
-    api.hold(&guest.token, NIGHT, &[5]).await.problem(503, "overloaded");
-    api.charge_as(&new_user(), 10, &new_key()).await.problem(503, "overloaded");
-    assert_eq!(api.balance(&guest.user).await, 0, "what only reads is answered");
+    api.join(CONCERT, &new_user()).await.problem(503, "overloaded");
+    api.hold(&guest.token, SCHEDULE, &[5]).await.problem(503, "overloaded");
+    api.charge_with_key(&new_user(), 10, &new_key()).await.problem(503, "overloaded");
+    assert_eq!(api.balance(&guest.user).await, 0, "reads are answered");
 
-    // One payment is confirmed, the other can't be debited and is turned back by the sweep: void, refund and voided need no room.
+    // One payment is confirmed. The other cannot be debited, and the sweep voids it: void, refund
+    // and the end of the void need no memory.
     std::fs::write(&go, "").unwrap();
     let mut payments = join_all(payments).await.into_iter().map(Result::unwrap);
     payments.next().unwrap().expect(201);
     let turned_back = payments.next().unwrap();
     assert!([202, 503].contains(&turned_back.status), "{turned_back:?}");
-    eventually("the other is turned back", || async {
+    eventually("the other payment is voided", || async {
         let voided = "SELECT COUNT(*) FROM payments WHERE status = 'voided'";
         (stores.count(voided).await == 1).then_some(())
     })
@@ -160,8 +163,7 @@ async fn a_full_redis_ends_payments_and_begins_none() {
     assert_eq!((facts.payments_that_are("confirmed"), facts.sold.len()), (1, 1));
 }
 
-/// Waits until the outboxes are empty.
-async fn stores_at_rest_but_for_payments(stores: &Stores) {
+async fn wait_until_outboxes_are_empty(stores: &TestStores) {
     eventually("the outboxes are empty", || async {
         let mut redis = stores.redis().await;
         for partition in 0..crate::support::servers::PARTITIONS {
@@ -174,7 +176,7 @@ async fn stores_at_rest_but_for_payments(stores: &Stores) {
     .await;
 }
 
-/// Why an instance does not start, if it doesn't.
+/// The error with which an instance refuses to start, if it does.
 async fn refusal(args: &ServeArgs) -> Option<String> {
     UsherApp::build(UsherConfig::new(args).unwrap(), ShutdownSignal::new())
         .await
@@ -183,8 +185,8 @@ async fn refusal(args: &ServeArgs) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_forgets_is_refused_unless_that_is_allowed() {
-    let stores = Stores::with_own_redis().await;
+async fn volatile_redis_is_refused_unless_allowed() {
+    let stores = TestStores::with_own_redis().await;
     let mut redis = stores.redis().await;
     let args = stores.args();
     assert_eq!(refusal(&args).await, None);
@@ -203,17 +205,17 @@ async fn a_redis_that_forgets_is_refused_unless_that_is_allowed() {
     let mut aof = args.clone();
     aof.stores.redis_wait_aof = Some("true".into());
     let knows = redis.ask(&["COMMAND", "INFO", "WAITAOF"]).await.list();
-    let lacks = knows == [crate::support::resp::Reply::Nil];
+    let lacks = knows == [crate::support::resp::RespValue::Nil];
     assert_eq!(refusal(&aof).await.is_some_and(|why| why.contains("USHER_REDIS_WAIT_AOF")), lacks);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_no_replica_has_is_neither_answered_nor_written() {
-    let stores = Stores::with_own_redis().await;
+async fn unreplicated_write_is_neither_confirmed_nor_persisted() {
+    let stores = TestStores::with_own_redis().await;
     let dir = TempDir::new("it-replica").unwrap();
     let replica = PrivateRedis::start(dir.path()).await.unwrap();
     let port = stores.redis_port.to_string();
-    let mut on_replica = crate::support::resp::Resp::connect(replica.port()).await;
+    let mut on_replica = crate::support::resp::RespClient::connect(replica.port()).await;
     on_replica.ask(&["REPLICAOF", "127.0.0.1", &port]).await;
     eventually("the replica follows", || async {
         let mut redis = stores.redis().await;
@@ -223,24 +225,24 @@ async fn what_no_replica_has_is_neither_answered_nor_written() {
     .await;
     let mut args = stores.args();
     args.stores.redis_wait_replicas = text(1);
-    let instance = Instance::start_with(&args).await;
-    let world = World::with(stores, vec![instance]);
+    let instance = TestInstance::start_with(&args).await;
+    let world = TestWorld::with(stores, vec![instance]);
     let (api, user, key) = (&world.api, new_user(), new_key());
-    api.charge_as(&user, 100, &key).await.expect(201);
+    api.charge_with_key(&user, 100, &key).await.expect(201);
     world.stores.audit().await;
 
     signal("-STOP", replica.pid());
     let other = new_user();
-    api.charge_as(&other, 50, &key).await.problem(503, "store_unavailable");
+    api.charge_with_key(&other, 50, &key).await.problem(503, "store_unavailable");
     assert_eq!(api.balance(&other).await, 50, "the primary has it");
     assert_eq!(
         world.stores.count("SELECT COUNT(*) FROM wallet_entries WHERE amount = 50").await,
         0
     );
     signal("-CONT", replica.pid());
-    // The same key tells what became of it.
+    // The same key returns the outcome.
     eventually("the replica has it", || async {
-        let answer = api.charge_as(&other, 50, &key).await;
+        let answer = api.charge_with_key(&other, 50, &key).await;
         (answer.status == 201)
             .then(|| assert_eq!(answer.header("idempotency-replayed"), Some("true")))
     })

@@ -1,29 +1,30 @@
-//! Events that MySQL can't take are put aside with their cause; what stands around and behind them is written, and they come in once the cause is gone.
+//! Events that MySQL refuses are quarantined with their cause. Events around and behind them are
+//! written. A retry applies them once the cause is gone.
 
 use tokio::process::Command;
 
-use crate::support::resp::Resp;
+use crate::support::resp::RespClient;
 use crate::support::servers::PARTITIONS;
-use crate::support::{NIGHT, SHOW, Stores, World, eventually, new_key, new_user, on_one_and_two};
+use crate::support::{SCHEDULE, CONCERT, TestStores, TestWorld, eventually, new_key, new_user, on_one_and_two};
 
 on_one_and_two!(
-    what_a_constraint_refuses_is_put_aside_alone,
-    what_can_not_be_read_is_put_aside,
-    what_has_changed_since_stays,
-    a_gap_stops_its_partition,
-    what_a_newer_release_wrote_is_kept_for_it,
+    event_refused_by_a_constraint_is_quarantined_alone,
+    undecodable_event_is_quarantined,
+    retry_keeps_newer_rows,
+    sequence_gap_stops_its_partition,
+    event_of_a_newer_version_stays_in_the_outbox,
 );
 
-/// Appends an entry by hand, as a script would.
-async fn append(redis: &mut Resp, stores: &Stores, partition: u16, payload: &str) -> i64 {
+/// Appends an entry directly, as a script would.
+async fn append(redis: &mut RespClient, stores: &TestStores, partition: u16, payload: &str) -> i64 {
     let n = redis.ask(&["INCR", &stores.key(partition, "seq")]).await.int();
     let outbox = stores.key(partition, "outbox");
     redis.ask(&["XADD", &outbox, &format!("{n}-0"), "v1", payload]).await;
     n
 }
 
-/// Runs `usher dead-letters …`; whether it succeeded, and what it printed.
-async fn dead_letters(stores: &Stores, words: &[&str]) -> (bool, String) {
+/// Runs `usher dead-letters …`. Returns whether it succeeded, and its output.
+async fn dead_letters(stores: &TestStores, words: &[&str]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_usher"))
         .arg("dead-letters")
         .args(words)
@@ -35,27 +36,27 @@ async fn dead_letters(stores: &Stores, words: &[&str]) -> (bool, String) {
     (output.status.success(), String::from_utf8(output.stdout).unwrap())
 }
 
-async fn letters(stores: &Stores) -> i64 {
+async fn letters(stores: &TestStores) -> i64 {
     stores.count("SELECT COUNT(*) FROM dead_letters").await
 }
 
-async fn what_a_constraint_refuses_is_put_aside_alone(world: World) {
-    world.show(20, 1_000).await;
+async fn event_refused_by_a_constraint_is_quarantined_alone(world: TestWorld) {
+    world.put_show(20, 1_000).await;
     let (api, stores) = (&world.api, &world.stores);
-    // Seat 5 has an owner in MySQL that Redis knows nothing of, whatever the reason.
+    // Seat 5 has an owner in MySQL that Redis does not know.
     let stray = "INSERT INTO reservation_seats (schedule_id, seat_number, reservation_id) VALUES ('night', 5, REPEAT('x', 16))";
     sqlx::query(stray).execute(&stores.mysql).await.unwrap();
     let buyers = (1..=9).map(async |seat| {
-        let guest = api.active_guest(SHOW).await;
+        let guest = api.active_user(CONCERT).await;
         api.charge(&guest.user, 1_000).await;
-        let reservation = api.held(&guest.token, NIGHT, &[seat]).await;
+        let reservation = api.hold_seats(&guest.token, SCHEDULE, &[seat]).await;
         api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
     });
     futures::future::join_all(buyers).await;
-    eventually("the letter is put aside", || async { (letters(stores).await == 1).then_some(()) })
+    eventually("the event is quarantined", || async { (letters(stores).await == 1).then_some(()) })
         .await;
-    stores.at_rest().await;
-    // Of all that was confirmed with it, one event is missing.
+    stores.wait_until_idle().await;
+    // One event of the confirmed payment is missing.
     assert_eq!(stores.count("SELECT COUNT(*) FROM payments WHERE status = 'confirmed'").await, 9);
     assert_eq!(
         stores.count("SELECT COUNT(*) FROM reservations WHERE status = 'confirmed'").await,
@@ -81,7 +82,7 @@ async fn what_a_constraint_refuses_is_put_aside_alone(world: World) {
         .unwrap();
     let (_, printed) =
         dead_letters(stores, &["retry", "--only", &format!("{}:{}", place.0, place.1 + 1)]).await;
-    assert_eq!(printed, "0 applied, 0 refused\n", "another one was named");
+    assert_eq!(printed, "0 applied, 0 refused\n", "the named letter does not exist");
     let (retried, printed) =
         dead_letters(stores, &["retry", "--only", &format!("{}:{}", place.0, place.1)]).await;
     assert!(retried && printed == "1 applied, 0 refused\n", "{printed}");
@@ -89,7 +90,7 @@ async fn what_a_constraint_refuses_is_put_aside_alone(world: World) {
     assert_eq!((facts.sold.len(), letters(stores).await), (9, 0));
 }
 
-async fn what_can_not_be_read_is_put_aside(world: World) {
+async fn undecodable_event_is_quarantined(world: TestWorld) {
     let (api, stores) = (&world.api, &world.stores);
     let users: Vec<String> = (0..12).map(|_| new_user()).collect();
     let mut redis = stores.redis().await;
@@ -97,12 +98,12 @@ async fn what_can_not_be_read_is_put_aside(world: World) {
         api.charge(user, 100).await;
         if at % 4 == 1 {
             for partition in 0..PARTITIONS {
-                append(&mut redis, stores, partition, "not a word of MessagePack").await;
+                append(&mut redis, stores, partition, "this is not MessagePack").await;
             }
         }
     }
     let expected = i64::from(3 * PARTITIONS);
-    eventually("all are put aside", || async { (letters(stores).await == expected).then_some(()) })
+    eventually("all are quarantined", || async { (letters(stores).await == expected).then_some(()) })
         .await;
     let facts = stores.audit().await;
     assert_eq!(facts.wallets.values().sum::<i64>(), 1_200);
@@ -113,16 +114,16 @@ async fn what_can_not_be_read_is_put_aside(world: World) {
     assert_eq!(letters(stores).await, expected);
 }
 
-async fn what_has_changed_since_stays(world: World) {
+async fn retry_keeps_newer_rows(world: TestWorld) {
     let (api, stores, user) = (&world.api, &world.stores, new_user());
-    // A ledger that takes no line of 600: the balance after it comes in late.
+    // A ledger that refuses an entry of 600, so the balance after it arrives late.
     let refuse = "ALTER TABLE wallet_entries ADD CONSTRAINT no_600 CHECK (amount <> 600)";
     sqlx::query(refuse).execute(&stores.mysql).await.unwrap();
     api.charge(&user, 600).await;
-    eventually("the letter is put aside", || async { (letters(stores).await == 1).then_some(()) })
+    eventually("the event is quarantined", || async { (letters(stores).await == 1).then_some(()) })
         .await;
     api.charge(&user, 50).await;
-    stores.at_rest().await;
+    stores.wait_until_idle().await;
     sqlx::query("ALTER TABLE wallet_entries DROP CONSTRAINT no_600")
         .execute(&stores.mysql)
         .await
@@ -134,7 +135,7 @@ async fn what_has_changed_since_stays(world: World) {
     assert_eq!(stores.count("SELECT COUNT(*) FROM wallet_entries").await, 2);
 }
 
-async fn a_gap_stops_its_partition(world: World) {
+async fn sequence_gap_stops_its_partition(world: TestWorld) {
     let (api, stores) = (&world.api, &world.stores);
     let user = new_user();
     let partition = usher::partition::PartitionCount::new(PARTITIONS)
@@ -155,15 +156,16 @@ async fn a_gap_stops_its_partition(world: World) {
     });
     elsewhere.await;
     assert_eq!(stores.count("SELECT COUNT(*) FROM wallet_entries WHERE amount = 2").await, 0);
-    assert_eq!(letters(stores).await, 0, "a gap is nobody's letter");
+    assert_eq!(letters(stores).await, 0, "a gap is not a dead letter");
     assert!(
         redis.ask(&["XLEN", &stores.key(partition, "outbox")]).await.int() > 0,
-        "and nothing is trimmed"
+        "nothing is trimmed"
     );
 }
 
-/// In a rolling upgrade over a schema change an old instance may meet entries of a new one: it leaves them where they are, and so nothing is lost.
-async fn what_a_newer_release_wrote_is_kept_for_it(world: World) {
+/// In a rolling upgrade with a schema change, an old instance may read entries of a newer one. It
+/// leaves them in the outbox, so nothing is lost.
+async fn event_of_a_newer_version_stays_in_the_outbox(world: TestWorld) {
     let (api, stores) = (&world.api, &world.stores);
     let user = new_user();
     api.charge(&user, 1).await;
@@ -172,8 +174,9 @@ async fn what_a_newer_release_wrote_is_kept_for_it(world: World) {
     let partition = usher::partition::PartitionCount::new(PARTITIONS).unwrap().of(slot).get();
     let (mut redis, outbox) = (stores.redis().await, stores.key(partition, "outbox"));
     let n = redis.ask(&["INCR", &stores.key(partition, "seq")]).await.int();
-    redis.ask(&["XADD", &outbox, &format!("{n}-0"), "v2", "whatever it will be"]).await;
-    // What follows in the partition waits behind it, and is answered all the same; the others go on.
+    redis.ask(&["XADD", &outbox, &format!("{n}-0"), "v2", "a future event"]).await;
+    // Later events of the partition wait behind it, and requests are still answered. The other
+    // partitions continue.
     api.charge(&user, 2).await;
     eventually("another partition is written", || async {
         api.charge(&new_user(), 10).await;
@@ -181,9 +184,9 @@ async fn what_a_newer_release_wrote_is_kept_for_it(world: World) {
             .then_some(())
     })
     .await;
-    assert_eq!(letters(stores).await, 0, "it is nobody's letter");
+    assert_eq!(letters(stores).await, 0, "a newer event is not a dead letter");
     assert_eq!(stores.count("SELECT COUNT(*) FROM wallet_entries WHERE amount = 2").await, 0);
     let kept = redis.ask(&["XRANGE", &outbox, &format!("{n}-0"), &format!("{n}-0")]).await.list();
-    assert_eq!(kept.len(), 1, "it stands where it was");
-    assert!(redis.ask(&["XLEN", &outbox]).await.int() >= 2, "and so does what follows");
+    assert_eq!(kept.len(), 1, "the entry is still in the outbox");
+    assert!(redis.ask(&["XLEN", &outbox]).await.int() >= 2, "the following entries are still in the outbox");
 }

@@ -1,4 +1,5 @@
-//! From Redis to MySQL: nothing twice, nothing lost, whoever dies; and what happens when Redis forgets.
+//! Delivery from Redis to MySQL: no event twice, none lost, whichever process dies, also when Redis
+//! loses data.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,28 +9,29 @@ use usher::partition::PartitionCount;
 
 use crate::support::servers::PARTITIONS;
 use crate::support::{
-    Api, Instance, NIGHT, Process, SHOW, Stores, World, eventually, new_key, new_user,
+    ApiClient, TestInstance, SCHEDULE, UsherProcess, CONCERT, TestStores, TestWorld, eventually, new_key, new_user,
     on_one_and_two,
 };
 
-on_one_and_two!(mysql_says_what_redis_says, scripts_may_be_flushed_at_any_time);
+on_one_and_two!(mysql_matches_redis, scripts_may_be_flushed_at_any_time);
 
-/// One guest's whole way: charges, uses, holds, releases, declined and confirmed payments.
-async fn one_of_everything(api: &Api, seat: u32) {
-    let guest = api.active_guest(SHOW).await;
+/// One user with every kind of call: charges, uses, holds, releases, declined and confirmed
+/// payments.
+async fn one_of_everything(api: &ApiClient, seat: u32) {
+    let guest = api.active_user(CONCERT).await;
     let charged = i64::from(seat % 3) * 1_000 + 500;
     api.charge(&guest.user, charged).await;
     let uses = api.post("/v1/wallet/uses").user(&guest.user).key(&new_key());
     uses.json(&serde_json::json!({"amount": 500})).send().await.expect(201);
-    let given_back = api.held(&guest.token, NIGHT, &[seat * 2 - 1]).await;
+    let given_back = api.hold_seats(&guest.token, SCHEDULE, &[seat * 2 - 1]).await;
     api.delete(&format!("/v1/reservations/{given_back}"))
         .token(&guest.token)
         .send()
         .await
         .expect(204);
-    let reservation = api.held(&guest.token, NIGHT, &[seat * 2 - 1, seat * 2]).await;
+    let reservation = api.hold_seats(&guest.token, SCHEDULE, &[seat * 2 - 1, seat * 2]).await;
     let key = new_key();
-    // One that is pending on a busy machine is asked for again, by the same key.
+    // A payment that is pending on a busy machine is repeated with the same key.
     let paid = eventually("the payment has an end", || async {
         Some(api.pay(&guest.token, &reservation, &key).await).filter(|answer| answer.status != 202)
     })
@@ -41,8 +43,8 @@ async fn one_of_everything(api: &Api, seat: u32) {
     }
 }
 
-async fn mysql_says_what_redis_says(world: World) {
-    world.show(120, 1_000).await;
+async fn mysql_matches_redis(world: TestWorld) {
+    world.put_show(120, 1_000).await;
     join_all((1..=60).map(|seat| one_of_everything(&world.api, seat))).await;
     let facts = world.stores.audit().await;
     assert_eq!(facts.wallets.len(), 60);
@@ -53,29 +55,30 @@ async fn mysql_says_what_redis_says(world: World) {
     assert_eq!(facts.sold.len(), 40);
     let released = facts.reservations.values().filter(|it| it.status == "released").count();
     assert_eq!(released, 60);
-    // A stop drains, and a start finds nothing to do again.
+    // A stop drains the outbox, and the next start finds nothing to write.
     let stores = world.stop().await;
     assert_eq!(stores.audit().await, facts);
-    let again = Instance::start(&stores).await;
+    let again = TestInstance::start(&stores).await;
     assert_eq!(stores.audit().await, facts);
     again.stop().await;
 }
 
-async fn scripts_may_be_flushed_at_any_time(world: World) {
-    // On a Redis of its own: every flush lets whoever shares it verify anew, which waits for tests that lock the checkpoints.
+async fn scripts_may_be_flushed_at_any_time(world: TestWorld) {
+    // On its own Redis: every flush makes the other instances verify again, which waits for tests
+    // that lock the checkpoints.
     let instances = world.instances.len();
     world.stop().await;
-    let world = World::on(Stores::with_own_redis().await, instances).await;
-    world.show(60, 1_000).await;
+    let world = TestWorld::on(TestStores::with_own_redis().await, instances).await;
+    world.put_show(60, 1_000).await;
     let done = AtomicBool::new(false);
     let flushing = async {
         let mut redis = world.stores.redis().await;
-        let somebody = new_user();
+        let user = new_user();
         while !done.load(Ordering::Relaxed) {
             redis.ask(&["SCRIPT", "FLUSH", "SYNC"]).await;
-            // Whoever is faster than a verification keeps everybody out.
-            eventually("somebody is served", || async {
-                (world.api.charge_as(&somebody, 1, &new_key()).await.status == 201).then_some(())
+            // Flushes faster than a verification keep every request out.
+            eventually("a request is served", || async {
+                (world.api.charge_with_key(&user, 1, &new_key()).await.status == 201).then_some(())
             })
             .await;
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -94,18 +97,18 @@ async fn scripts_may_be_flushed_at_any_time(world: World) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_writer_killed_again_and_again_writes_everything_once() {
-    let stores = Stores::new().await;
-    // The instance in this process takes the requests; the writers that are killed compete with its own.
-    let world = World::on(stores, 1).await;
-    world.show(120, 1_000).await;
+async fn repeatedly_killed_writer_writes_everything_once() {
+    let stores = TestStores::new().await;
+    // The instance in this process takes the requests. The killed writers compete with its writer.
+    let world = TestWorld::on(stores, 1).await;
+    world.put_show(120, 1_000).await;
     let booking = join_all((1..=60).map(async |seat| {
         tokio::time::sleep(std::time::Duration::from_millis(u64::from(seat) * 25)).await;
         one_of_everything(&world.api, seat).await;
     }));
     let killing = async {
         for pause in [40, 90, 160] {
-            let process = Process::start(&world.stores).await;
+            let process = UsherProcess::start(&world.stores).await;
             tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
             process.kill().await;
         }
@@ -118,11 +121,12 @@ async fn a_writer_killed_again_and_again_writes_everything_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_killed_process_left_in_the_outbox_is_written_by_the_next() {
-    let stores = Stores::new().await;
-    let process = Process::start(&stores).await;
-    let api = Api::new(vec![[process.public.clone(), process.admin.clone()]]);
-    // With the checkpoints locked no writer can pass, so that everything is still in the outbox when the process dies.
+async fn outbox_of_a_killed_process_is_written_by_the_next() {
+    let stores = TestStores::new().await;
+    let process = UsherProcess::start(&stores).await;
+    let api = ApiClient::new(vec![[process.public.clone(), process.admin.clone()]]);
+    // With locked checkpoints no writer can commit, so everything is still in the outbox when the
+    // process dies.
     let mut lock = stores.mysql.begin().await.unwrap();
     sqlx::query("SELECT n FROM outbox_checkpoints FOR UPDATE").fetch_all(&mut *lock).await.unwrap();
     let users: Vec<String> = (0..40).map(|_| new_user()).collect();
@@ -135,7 +139,7 @@ async fn what_a_killed_process_left_in_the_outbox_is_written_by_the_next() {
     process.kill().await;
     lock.rollback().await.unwrap();
 
-    let instance = Instance::start(&stores).await;
+    let instance = TestInstance::start(&stores).await;
     let facts = stores.audit().await;
     assert_eq!(facts.wallets.values().copied().collect::<Vec<_>>(), [700; 40]);
     assert_eq!(stores.count("SELECT COUNT(*) FROM wallet_entries").await, 40);
@@ -143,31 +147,31 @@ async fn what_a_killed_process_left_in_the_outbox_is_written_by_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_emptied_redis_sells_nothing() {
-    let world = World::on(Stores::with_own_redis().await, 1).await;
-    world.show(10, 1_000).await;
+async fn emptied_redis_sells_nothing() {
+    let world = TestWorld::on(TestStores::with_own_redis().await, 1).await;
+    world.put_show(10, 1_000).await;
     let api = &world.api;
-    let (owner, other) = (api.active_guest(SHOW).await, api.active_guest(SHOW).await);
+    let (owner, other) = (api.active_user(CONCERT).await, api.active_user(CONCERT).await);
     api.charge(&owner.user, 1_000).await;
-    let reservation = api.held(&owner.token, NIGHT, &[1]).await;
+    let reservation = api.hold_seats(&owner.token, SCHEDULE, &[1]).await;
     api.pay(&owner.token, &reservation, &new_key()).await.expect(201);
     let (user, money) = (new_user(), 5_000);
     api.charge(&user, money).await;
     world.stores.audit().await;
 
-    // With the checkpoints locked nobody can lay anything back.
+    // With locked checkpoints no instance can restore Redis.
     let mut lock = world.stores.mysql.begin().await.unwrap();
     sqlx::query("SELECT n FROM outbox_checkpoints FOR UPDATE").fetch_all(&mut *lock).await.unwrap();
     world.stores.redis().await.ask(&["FLUSHALL"]).await;
-    let refuse = async |api: &Api| {
-        api.hold(&other.token, NIGHT, &[1]).await.problem(503, "recovering");
-        api.join(SHOW, &new_user()).await.problem(503, "recovering");
+    let refuse = async |api: &ApiClient| {
+        api.hold(&other.token, SCHEDULE, &[1]).await.problem(503, "recovering");
+        api.join(CONCERT, &new_user()).await.problem(503, "recovering");
         api.pay(&other.token, &reservation, &new_key()).await.problem(503, "recovering");
-        api.charge_as(&owner.user, 1_000, &new_key()).await.problem(503, "recovering");
+        api.charge_with_key(&owner.user, 1_000, &new_key()).await.problem(503, "recovering");
         api.get("/v1/wallet").user(&user).send().await.problem(503, "recovering");
     };
     refuse(api).await;
-    eventually("readyz says so", || async {
+    eventually("/readyz reports it", || async {
         let answer = api.get("/readyz").send().await;
         (answer.status == 503).then(|| {
             let checks = answer.body["checks"].as_array().unwrap();
@@ -178,9 +182,9 @@ async fn an_emptied_redis_sells_nothing() {
     .await;
     assert_eq!(api.get("/healthz").send().await.status, 200);
 
-    // An instance that starts now sells nothing either, and MySQL keeps what it had.
-    let late = Instance::start(&world.stores).await;
-    let api = Api::new(vec![[late.public.clone(), late.admin.clone()]]);
+    // An instance that starts now sells nothing either, and MySQL is unchanged.
+    let late = TestInstance::start(&world.stores).await;
+    let api = ApiClient::new(vec![[late.public.clone(), late.admin.clone()]]);
     refuse(&api).await;
     assert_eq!(world.stores.redis().await.ask(&["KEYS", "*:seats"]).await.list(), []);
     assert_eq!(world.stores.count("SELECT COUNT(*) FROM reservation_seats").await, 1);
@@ -188,8 +192,8 @@ async fn an_emptied_redis_sells_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_of_another_installation_is_not_ours() {
-    let world = World::on(Stores::with_own_redis().await, 1).await;
+async fn redis_of_another_installation_is_refused() {
+    let world = TestWorld::on(TestStores::with_own_redis().await, 1).await;
     let user = new_user();
     world.api.charge(&user, 5_000).await;
     world.stores.audit().await;
@@ -198,12 +202,12 @@ async fn a_redis_of_another_installation_is_not_ours() {
         redis.ask(&["SET", &world.stores.key(partition, "epoch"), "4711"]).await;
     }
     world.api.get("/v1/wallet").user(&user).send().await.problem(503, "recovering");
-    world.api.charge_as(&user, 1, &new_key()).await.problem(503, "recovering");
+    world.api.charge_with_key(&user, 1, &new_key()).await.problem(503, "recovering");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn migrations_at_once_are_one() {
-    let stores = Stores::without_schema().await;
+async fn concurrent_migrations_run_once() {
+    let stores = TestStores::without_schema().await;
     let partitions = PartitionCount::new(PARTITIONS).unwrap();
     let outcomes = join_all((0..4).map(|_| migrate(&stores.mysql, partitions))).await;
     for outcome in outcomes {

@@ -1,4 +1,5 @@
-//! `USHER_ACK=durable`: an answer is final once MySQL has what it tells, whichever instance writes; else it is 202, and nothing is lost.
+//! `USHER_ACK=durable`: a response is final once MySQL has its effects, whichever instance writes
+//! them. Otherwise it is 202, and nothing is lost.
 
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -6,10 +7,11 @@ use sqlx::{MySql, Transaction};
 use usher::config::args::ServeArgs;
 
 use crate::support::{
-    Answer, Api, Lose, NIGHT, Relays, SHOW, Stores, World, eventually, new_key, new_user,
+    ApiResponse, ApiClient, LossTarget, SCHEDULE, StoreRelays, CONCERT, TestStores, TestWorld, eventually, new_key, new_user,
 };
 
-/// What comes of every call that changes something durable, and how many rows of it MySQL has right after its answer.
+/// Every call that changes durable state: its name, the status of its response, and a query that
+/// counts its rows in MySQL.
 const CALLS: [(&str, u16, &str); 7] = [
     ("charge", 201, "SELECT COUNT(*) FROM wallet_entries WHERE kind = 'charge'"),
     ("use", 201, "SELECT COUNT(*) FROM wallet_entries WHERE kind = 'use'"),
@@ -20,27 +22,27 @@ const CALLS: [(&str, u16, &str); 7] = [
     ("facts", 200, "SELECT COUNT(*) FROM user_facts"),
 ];
 
-/// One user's way through them, under keys that stay the same.
-struct Way {
+/// One user's calls, under keys that stay the same.
+struct DurableCalls {
     user: String,
     token: String,
     reservation: String,
     keys: [String; 4],
 }
 
-impl Way {
-    /// A guest who is inside and has a hold.
-    async fn begin(api: &Api) -> Self {
-        let guest = api.active_guest(SHOW).await;
-        let reservation = api.held(&guest.token, NIGHT, &[1]).await;
+impl DurableCalls {
+    /// An active user with a hold.
+    async fn begin(api: &ApiClient) -> Self {
+        let guest = api.active_user(CONCERT).await;
+        let reservation = api.hold_seats(&guest.token, SCHEDULE, &[1]).await;
         let keys = std::array::from_fn(|_| new_key());
         Self { user: guest.user, token: guest.token, reservation, keys }
     }
 
-    async fn call(&self, api: &Api, name: &str) -> Answer {
+    async fn call(&self, api: &ApiClient, name: &str) -> ApiResponse {
         let user = &self.user;
         let path = match name {
-            "charge" => return api.charge_as(user, 9_000, &self.keys[0]).await,
+            "charge" => return api.charge_with_key(user, 9_000, &self.keys[0]).await,
             "use" => {
                 let call = api.post("/v1/wallet/uses").user(user).key(&self.keys[1]);
                 return call.json(&json!({"amount": 1_000})).send().await;
@@ -65,15 +67,15 @@ fn waiting(mut args: ServeArgs, ack: &str, patience_ms: u32) -> ServeArgs {
     args
 }
 
-/// A show, a coupon and a reward on so many instances that all wait alike.
-async fn world(instances: usize, ack: &str, patience_ms: u32) -> World {
-    let stores = Stores::new().await;
+/// A sale, a coupon and a reward on a number of instances with the same durability settings.
+async fn world(instances: usize, ack: &str, patience_ms: u32) -> TestWorld {
+    let stores = TestStores::new().await;
     let args = waiting(stores.args(), ack, patience_ms);
-    furnished(World::with_args(stores, &vec![args; instances]).await).await
+    with_sale(TestWorld::with_args(stores, &vec![args; instances]).await).await
 }
 
-async fn furnished(world: World) -> World {
-    world.show(10, 3_000).await;
+async fn with_sale(world: TestWorld) -> TestWorld {
+    world.put_show(10, 3_000).await;
     let times = |names: [&str; 2]| json!({names[0]: "2020-01-01T00:00:00.000Z", names[1]: "2100-01-01T00:00:00.000Z"});
     let merged = |mut times: Value, other: Value| {
         times.as_object_mut().unwrap().extend(other.as_object().unwrap().clone());
@@ -85,23 +87,23 @@ async fn furnished(world: World) -> World {
     let reward = json!({"title": "Daily", "active": true, "conditions": [], "reward": {"kind": "points", "amount": 5}});
     let reward = merged(times(["starts_at", "ends_at"]), reward);
     world.api.put("/admin/rewards/daily", &reward).await.expect(200);
-    world.everywhere("/v1/coupons/spring", |_| true).await;
-    world.everywhere("/v1/rewards/daily", |_| true).await;
+    world.wait_on_every_instance("/v1/coupons/spring", |_| true).await;
+    world.wait_on_every_instance("/v1/rewards/daily", |_| true).await;
     world
 }
 
-/// Holds every checkpoint, so that no writer can pass.
-async fn hold_writers(stores: &Stores) -> Transaction<'static, MySql> {
+/// Locks every checkpoint, so that no writer can commit.
+async fn hold_writers(stores: &TestStores) -> Transaction<'static, MySql> {
     let mut lock = stores.mysql.begin().await.unwrap();
     sqlx::query("SELECT n FROM outbox_checkpoints FOR UPDATE").fetch_all(&mut *lock).await.unwrap();
     lock
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_answered_is_in_mysql() {
+async fn confirmed_calls_are_in_mysql() {
     for instances in [1, 2] {
         let world = world(instances, "durable", 20_000).await;
-        let way = Way::begin(&world.api).await;
+        let way = DurableCalls::begin(&world.api).await;
         for (name, status, count) in CALLS {
             way.call(&world.api, name).await.expect(status);
             assert_eq!(world.stores.count(count).await, 1, "{name}");
@@ -110,9 +112,9 @@ async fn what_is_answered_is_in_mysql() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn accepted_does_not_wait() {
+async fn accepted_mode_does_not_wait() {
     let world = world(1, "accepted", 20_000).await;
-    let way = Way::begin(&world.api).await;
+    let way = DurableCalls::begin(&world.api).await;
     let lock = hold_writers(&world.stores).await;
     for (name, status, count) in CALLS {
         way.call(&world.api, name).await.expect(status);
@@ -123,9 +125,9 @@ async fn accepted_does_not_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_late_is_202_and_final_when_asked_again() {
+async fn late_write_is_202_and_final_on_retry() {
     let world = world(2, "durable", 300).await;
-    let (way, other) = (Way::begin(&world.api).await, new_user());
+    let (way, other) = (DurableCalls::begin(&world.api).await, new_user());
     let lock = hold_writers(&world.stores).await;
     for name in ["charge", "use", "pay", "issue", "claim", "facts"] {
         let body = way.call(&world.api, name).await.expect(202);
@@ -137,7 +139,7 @@ async fn what_is_late_is_202_and_final_when_asked_again() {
     let path = format!("/v1/payments/{payment}");
     let pending = world.api.get(&path).user(&way.user).send().await.expect(200);
     assert_eq!((&pending["status"], &pending["settled_at"]), (&json!("pending"), &Value::Null));
-    // A refusal waits for nothing, and neither does what changes nothing.
+    // A refusal does not wait, and neither does a call without an effect.
     way.call(&world.api, "claim").await.problem(409, "already_claimed");
     world
         .api
@@ -152,7 +154,7 @@ async fn what_is_late_is_202_and_final_when_asked_again() {
 
     lock.rollback().await.unwrap();
     for (name, replayed) in [("charge", true), ("use", true), ("pay", true), ("issue", false)] {
-        let answer = eventually("it is final", async || {
+        let answer = eventually("the response is final", async || {
             let answer = way.call(&world.api, name).await;
             (answer.status != 202).then_some(answer)
         })
@@ -173,36 +175,36 @@ async fn what_is_late_is_202_and_final_when_asked_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_writer_may_be_on_the_other_instance() {
-    let stores = Stores::new().await;
-    let relays = Relays::before(&stores).await;
+async fn writer_on_another_instance_completes_the_wait() {
+    let stores = TestStores::new().await;
+    let relays = StoreRelays::before(&stores).await;
     let (mute, writing) = (relays.args(&stores), stores.args());
     let all = [waiting(mute, "durable", 20_000), waiting(writing, "durable", 20_000)];
-    let world = furnished(World::with_args(stores, &all).await).await;
-    // The first instance reads MySQL as ever, but none of its passes gets through.
-    relays.mysql.strike("SKIP LOCKED", Lose::Request, usize::MAX);
-    let mute = world.api.only(0);
-    let way = Way::begin(&mute).await;
+    let world = with_sale(TestWorld::with_args(stores, &all).await).await;
+    // The first instance reads MySQL as usual, but none of its flushes commits.
+    relays.mysql.strike("SKIP LOCKED", LossTarget::Request, usize::MAX);
+    let mute = world.api.for_instance(0);
+    let way = DurableCalls::begin(&mute).await;
     for (name, status, count) in CALLS {
         way.call(&mute, name).await.expect(status);
         assert_eq!(world.stores.count(count).await, 1, "{name}");
     }
     assert!(relays.mysql.struck() > 0, "the first instance tried to write");
-    // A crowd that waits is served by one who looks.
+    // Many waiting requests share one reader.
     let before = relays.mysql.requests();
-    join_all((0..400).map(async |_| mute.charge_as(&new_user(), 10, &new_key()).await.expect(201)))
+    join_all((0..400).map(async |_| mute.charge_with_key(&new_user(), 10, &new_key()).await.expect(201)))
         .await;
     let asked = relays.mysql.requests() - before;
     assert!(asked < 200, "{asked} requests to MySQL for 400 charges");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_mysql_an_answer_is_late_and_bounded() {
-    let stores = Stores::new().await;
-    let relays = Relays::before(&stores).await;
+async fn without_mysql_responses_are_late_and_bounded() {
+    let stores = TestStores::new().await;
+    let relays = StoreRelays::before(&stores).await;
     let args = waiting(relays.args(&stores), "durable", 500);
-    let world = furnished(World::with_args(stores, &[args.clone(), args]).await).await;
-    let way = Way::begin(&world.api).await;
+    let world = with_sale(TestWorld::with_args(stores, &[args.clone(), args]).await).await;
+    let way = DurableCalls::begin(&world.api).await;
     relays.mysql.down();
     for name in ["charge", "pay", "issue", "claim"] {
         way.call(&world.api, name).await.expect(202);
@@ -221,18 +223,19 @@ async fn without_mysql_an_answer_is_late_and_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_has_lost_redis_while_waiting_does_not_know() {
-    let stores = Stores::new().await;
-    let relays = Relays::before(&stores).await;
+async fn losing_redis_during_the_wait_leaves_the_outcome_unknown() {
+    let stores = TestStores::new().await;
+    let relays = StoreRelays::before(&stores).await;
     let args = waiting(relays.args(&stores), "durable", 20_000);
-    let world = furnished(World::with_args(stores, &[args]).await).await;
+    let world = with_sale(TestWorld::with_args(stores, &[args]).await).await;
     let (user, key) = (new_user(), new_key());
     let lock = hold_writers(&world.stores).await;
     let (api, asked) = (world.api.clone(), (user.clone(), key.clone()));
-    let waits = tokio::spawn(async move { api.charge_as(&asked.0, 700, &asked.1).await });
+    let waits = tokio::spawn(async move { api.charge_with_key(&asked.0, 700, &asked.1).await });
     eventually("Redis has it", || async { (world.api.balance(&user).await == 700).then_some(()) })
         .await;
-    // Nothing tells when the numbers that are waited for were read; a cut before that would be a case of its own, with the same answer.
+    // The moment when the awaited sequences have been read is not observable. A cut before it would
+    // be another case with the same response.
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     relays.redis.cut();
     eventually("Redis is reached again", || async {
@@ -241,9 +244,9 @@ async fn who_has_lost_redis_while_waiting_does_not_know() {
     .await;
     lock.rollback().await.unwrap();
     waits.await.unwrap().expect(202);
-    // At once, or when all connections are there again.
-    eventually("who asks again hears of it", || async {
-        let answer = world.api.charge_as(&user, 700, &key).await;
+    // Immediately, or when all connections are open again.
+    eventually("a repeated request gets the outcome", || async {
+        let answer = world.api.charge_with_key(&user, 700, &key).await;
         (answer.status == 201).then_some(())
     })
     .await;

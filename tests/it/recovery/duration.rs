@@ -1,4 +1,5 @@
-//! How long it takes to lay back a hundred thousand reservations. Run alone: `cargo test --test it a_hundred_thousand -- --ignored --nocapture`.
+//! Time to restore a hundred thousand reservations. Run it alone: `cargo test --test it
+//! a_hundred_thousand -- --ignored --nocapture`.
 
 use std::time::{Duration, Instant};
 
@@ -7,14 +8,14 @@ use sqlx::QueryBuilder;
 use usher::ids::{EntryId, PaymentId, QueueId, ReservationId, UserId};
 use uuid::Uuid;
 
-use crate::recovery::restore::{generations, queue_without_window, serves_again};
-use crate::support::{Stores, World, eventually, new_user};
+use crate::recovery::restore::{generations, queue_without_window, wait_until_serving};
+use crate::support::{TestStores, TestWorld, eventually, new_user};
 
 const CONCERTS: u32 = 10;
 const SEATS: u32 = 10_000;
 const PRICE: i64 = 1_000;
 
-struct Sale {
+struct LargeSale {
     user: UserId,
     queue: QueueId,
     schedule: String,
@@ -23,13 +24,13 @@ struct Sale {
     payment: Uuid,
 }
 
-/// Puts in what as many purchases of a seat each, by a user each, would have left in MySQL.
-async fn sell(stores: &Stores) {
+/// Inserts the rows that as many purchases, of one seat by one user each, leave in MySQL.
+async fn sell(stores: &TestStores) {
     let now = chrono::Utc::now().naive_utc();
     for concert in 0..CONCERTS {
         let queue: QueueId = format!("c{concert}").parse().unwrap();
-        let sales: Vec<Sale> = (1..=SEATS)
-            .map(|seat| Sale {
+        let sales: Vec<LargeSale> = (1..=SEATS)
+            .map(|seat| LargeSale {
                 user: Uuid::new_v4().into(),
                 schedule: format!("c{concert}-1"),
                 seat,
@@ -117,21 +118,21 @@ async fn sell(stores: &Stores) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes a minute of the whole machine"]
-async fn a_hundred_thousand_reservations_are_laid_back_within_a_minute() {
-    let world = World::on(Stores::with_own_redis().await, 1).await;
+async fn a_hundred_thousand_reservations_are_restored_within_a_minute() {
+    let world = TestWorld::on(TestStores::with_own_redis().await, 1).await;
     let api = &world.api;
     for concert in 0..CONCERTS {
         let sections = json!([{"name": "A", "from": 1, "to": SEATS, "price": PRICE}]);
         let id = format!("c{concert}");
-        world.queue(&id, queue_without_window()).await;
+        world.put_queue(&id, queue_without_window()).await;
         let schedule = json!({"id": format!("{id}-1"), "starts_at": "2100-01-01T19:00:00.000Z", "sections": sections});
-        world.concert(&id, json!({"title": id, "schedules": [schedule]})).await;
+        world.put_concert(&id, json!({"title": id, "schedules": [schedule]})).await;
     }
     sell(&world.stores).await;
     let had = generations(&world.stores).await;
     let started = Instant::now();
     world.stores.redis().await.ask(&["FLUSHALL"]).await;
-    eventually("it is laid back", || async {
+    eventually("the restore is complete", || async {
         let has = generations(&world.stores).await;
         has.iter()
             .zip(&had)
@@ -139,12 +140,12 @@ async fn a_hundred_thousand_reservations_are_laid_back_within_a_minute() {
             .then_some(())
     })
     .await;
-    serves_again(api).await;
+    wait_until_serving(api).await;
     api.charge(&new_user(), 1).await;
     let took = started.elapsed();
     let facts = world.stores.audit().await;
     println!(
-        "{} reservations, {} seats, {} wallets: serving again after {took:.1?}, no difference in the audit",
+        "{} reservations, {} seats, {} wallets: serving again after {took:.1?}, no violation in the audit",
         facts.reservations.len(),
         facts.sold.len(),
         facts.wallets.len()

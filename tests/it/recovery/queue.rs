@@ -1,18 +1,18 @@
-//! The line after a loss: it stands up again from the tokens, in the old order.
+//! The queue after a loss: it is rebuilt from presented tokens, in the old order.
 
 use serde_json::{Value, json};
 
-use crate::recovery::restore::{generations, laid_back};
-use crate::support::api::Guest;
-use crate::support::world::show;
-use crate::support::{Api, NIGHT, SHOW, Stores, World, eventually, new_key};
+use crate::recovery::restore::{generations, wait_until_restored};
+use crate::support::api::TestUser;
+use crate::support::world::concert_definition;
+use crate::support::{ApiClient, SCHEDULE, CONCERT, TestStores, TestWorld, eventually, new_key};
 
 fn slow(promote: u32, active: u32, restore: u32) -> Value {
     json!({"promote_per_interval": promote, "interval_ms": 100, "max_active": active, "restore_seconds": restore})
 }
 
-async fn status(api: &Api, guest: &Guest) -> String {
-    let answer = api.poll(SHOW, &guest.token).await;
+async fn status(api: &ApiClient, guest: &TestUser) -> String {
+    let answer = api.poll(CONCERT, &guest.token).await;
     if answer.status == 410 {
         "expired".to_owned()
     } else {
@@ -20,9 +20,9 @@ async fn status(api: &Api, guest: &Guest) -> String {
     }
 }
 
-/// The users in line, first to last.
-async fn line(stores: &Stores) -> Vec<String> {
-    let key = stores.key(stores.partition_of(SHOW), &format!("q:{SHOW}:waiting"));
+/// The waiting users, first to last.
+async fn waiting_users(stores: &TestStores) -> Vec<String> {
+    let key = stores.key(stores.partition_of(CONCERT), &format!("q:{CONCERT}:waiting"));
     let members = stores.redis().await.ask(&["ZRANGE", &key, "0", "-1"]).await.list();
     members
         .into_iter()
@@ -31,25 +31,25 @@ async fn line(stores: &Stores) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_line_stands_up_again_in_the_old_order() {
-    let world = World::on(Stores::with_own_redis().await, 2).await;
-    world.queue(SHOW, slow(100, 3, 600)).await;
-    world.concert(SHOW, show(10, 1_000)).await;
+async fn queue_is_rebuilt_in_the_old_order() {
+    let world = TestWorld::on(TestStores::with_own_redis().await, 2).await;
+    world.put_queue(CONCERT, slow(100, 3, 600)).await;
+    world.put_concert(CONCERT, concert_definition(10, 1_000)).await;
     let (api, stores) = (&world.api, &world.stores);
     let mut guests = Vec::new();
     for _ in 0..3 {
-        guests.push(api.active_guest(SHOW).await);
+        guests.push(api.active_user(CONCERT).await);
     }
-    // One is through before the loss: the token is used up.
+    // One user has finished before the loss: the token is used up.
     let buyer = guests.remove(0);
     api.charge(&buyer.user, 1_000).await;
-    let hold = api.held(&buyer.token, NIGHT, &[1]).await;
+    let hold = api.hold_seats(&buyer.token, SCHEDULE, &[1]).await;
     api.pay(&buyer.token, &hold, &new_key()).await.expect(201);
     assert_eq!(status(api, &buyer).await, "expired");
     for _ in 0..6 {
-        guests.push(api.guest(SHOW).await);
+        guests.push(api.join_new_user(CONCERT).await);
     }
-    eventually("one more is let in", || async {
+    eventually("one more user is admitted", || async {
         (status(api, &guests[2]).await == "active").then_some(())
     })
     .await;
@@ -57,50 +57,50 @@ async fn a_line_stands_up_again_in_the_old_order() {
 
     let had = generations(stores).await;
     stores.redis().await.ask(&["FLUSHALL"]).await;
-    laid_back(&world, &had).await;
-    // Who comes now stands behind everybody who was there, whoever shows up first.
-    let late = api.guest(SHOW).await;
+    wait_until_restored(&world, &had).await;
+    // New users wait behind all former ones, in whatever order those return.
+    let late = api.join_new_user(CONCERT).await;
     for at in [5, 2, 7, 0, 6, 1, 3] {
-        assert_eq!(status(api, &guests[at]).await, "waiting", "nobody is let in meanwhile: {at}");
+        assert_eq!(status(api, &guests[at]).await, "waiting", "no user is admitted meanwhile: {at}");
         assert_eq!(status(api, &guests[at]).await, "waiting");
     }
     assert_eq!(
         status(api, &buyer).await,
         "expired",
-        "a token that was used up does not get in twice"
+        "a used token is not admitted twice"
     );
-    // Who has joined anew keeps one place, the better one.
-    let ticket = api.join(SHOW, &guests[4].user).await.expect(201);
+    // A user who joined again keeps one place, the better one.
+    let ticket = api.join(CONCERT, &guests[4].user).await.expect(201);
     assert_ne!(ticket["token"], guests[4].token.as_str());
     assert_eq!(status(api, &guests[4]).await, "waiting");
-    let again = api.join(SHOW, &guests[4].user).await.expect(200);
+    let again = api.join(CONCERT, &guests[4].user).await.expect(200);
     assert_eq!(again["token"], guests[4].token.as_str());
-    // Who leaves has left.
-    let path = format!("/v1/queues/{SHOW}/tokens/me");
+    // A user who leaves has left.
+    let path = format!("/v1/queues/{CONCERT}/tokens/me");
     api.delete(&path).token(&guests[6].token).send().await.expect(204);
     assert_eq!(status(api, &guests[6]).await, "expired");
     let mut expected: Vec<String> = guests.iter().map(|guest| guest.user.clone()).collect();
     expected.remove(6);
     expected.push(late.user.clone());
-    assert_eq!(line(stores).await, expected);
+    assert_eq!(waiting_users(stores).await, expected);
 
-    // The window ends, and they are let in from the front.
-    let bucket = stores.key(stores.partition_of(SHOW), &format!("q:{SHOW}:bucket"));
+    // The window ends, and users are admitted from the front.
+    let bucket = stores.key(stores.partition_of(CONCERT), &format!("q:{CONCERT}:bucket"));
     stores.redis().await.ask(&["HSET", &bucket, "restore_until", "0"]).await;
     for guest in &guests[..3] {
-        eventually("the front is let in", || async {
+        eventually("the first users are admitted", || async {
             (status(api, guest).await == "active").then_some(())
         })
         .await;
     }
     assert_eq!(status(api, &guests[3]).await, "waiting");
-    assert_eq!(line(stores).await, expected[3..]);
+    assert_eq!(waiting_users(stores).await, expected[3..]);
     assert_eq!(status(api, &buyer).await, "expired");
     let audited = std::process::Command::new(env!("CARGO_BIN_EXE_usher"))
         .args([
             "audit",
             "queue",
-            SHOW,
+            CONCERT,
             "--redis-url",
             &stores.redis_url(),
             "--mysql-url",
@@ -118,22 +118,22 @@ async fn a_line_stands_up_again_in_the_old_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_that_is_shown_too_late_has_lost_its_place() {
-    let world = World::on(Stores::with_own_redis().await, 1).await;
-    world.queue(SHOW, slow(100, 1, 0)).await;
+async fn token_presented_after_the_window_loses_its_place() {
+    let world = TestWorld::on(TestStores::with_own_redis().await, 1).await;
+    world.put_queue(CONCERT, slow(100, 1, 0)).await;
     let api = &world.api;
-    let first = api.active_guest(SHOW).await;
-    let second = api.guest(SHOW).await;
+    let first = api.active_user(CONCERT).await;
+    let second = api.join_new_user(CONCERT).await;
     world.stores.audit().await;
     let had = generations(&world.stores).await;
     world.stores.redis().await.ask(&["FLUSHALL"]).await;
-    laid_back(&world, &had).await;
-    let third = api.guest(SHOW).await;
-    eventually("the line goes on without them", || async {
+    wait_until_restored(&world, &had).await;
+    let third = api.join_new_user(CONCERT).await;
+    eventually("the queue continues without them", || async {
         (status(api, &third).await == "active").then_some(())
     })
     .await;
-    let fourth = api.guest(SHOW).await;
+    let fourth = api.join_new_user(CONCERT).await;
     assert_eq!(status(api, &fourth).await, "waiting");
     assert_eq!(
         (status(api, &first).await, status(api, &second).await),

@@ -1,71 +1,72 @@
-//! What crosses partitions, when one of them is lost in the middle: money, seats and coupons come to one end all the same.
+//! Operations across partitions when one partition is lost halfway: money, seats and coupons reach
+//! one consistent end.
 
 use serde_json::{Value, json};
 use usher::outbox::{DurabilitySettings, OutboxWriter};
 use usher::recovery::StoreReconciler;
 
 use crate::queue::model::connect;
-use crate::recovery::restore::{fair, generations, serves_again, settled};
-use crate::support::api::Guest;
+use crate::recovery::restore::{open_sale, generations, wait_until_serving, wait_until_reconciled};
+use crate::support::api::TestUser;
 use crate::support::{
-    Api, NIGHT, Process, SHOW, Stores, TempDir, World, eventually, new_key, new_user,
+    ApiClient, SCHEDULE, UsherProcess, CONCERT, TestStores, TempDir, TestWorld, eventually, new_key, new_user,
 };
 
 const CHARGED: i64 = 5_000;
 
-/// A guest with money and a held seat, whose wallet lives in another partition than the queue.
-async fn payer(api: &Api, stores: &Stores, seat: u32) -> (Guest, String) {
-    let elsewhere = |user: &String| stores.partition_of_user(user) != stores.partition_of(SHOW);
+/// A user with money and a held seat, whose wallet and queue are in different partitions.
+async fn payer(api: &ApiClient, stores: &TestStores, seat: u32) -> (TestUser, String) {
+    let elsewhere = |user: &String| stores.partition_of_user(user) != stores.partition_of(CONCERT);
     let user = std::iter::repeat_with(new_user).find(elsewhere).unwrap();
-    let ticket = api.join(SHOW, &user).await.expect(201);
-    let guest = Guest { token: ticket["token"].as_str().unwrap().to_owned(), user };
-    api.until_active(SHOW, &guest).await;
+    let ticket = api.join(CONCERT, &user).await.expect(201);
+    let guest = TestUser { token: ticket["token"].as_str().unwrap().to_owned(), user };
+    api.wait_until_active(CONCERT, &guest).await;
     api.charge(&guest.user, CHARGED).await;
-    let reservation = api.held(&guest.token, NIGHT, &[seat]).await;
+    let reservation = api.hold_seats(&guest.token, SCHEDULE, &[seat]).await;
     (guest, reservation)
 }
 
-async fn world() -> World {
-    let world = World::on(Stores::with_own_redis().await, 1).await;
-    fair(&world, 10).await;
+async fn world() -> TestWorld {
+    let world = TestWorld::on(TestStores::with_own_redis().await, 1).await;
+    open_sale(&world, 10).await;
     world
 }
 
-/// Waits until a partition has another generation and serves.
-async fn laid_back(world: &World, partition: u16, had: &[String]) {
+/// Waits until a partition has a new epoch and serves.
+async fn wait_until_restored(world: &TestWorld, partition: u16, had: &[String]) {
     let partition = usize::from(partition);
-    eventually("it is laid back", || async {
+    eventually("the partition is restored", || async {
         let has = generations(&world.stores).await;
         (has[partition].parse::<u64>().is_ok() && has[partition] != had[partition]).then_some(())
     })
     .await;
-    serves_again(&world.api).await;
+    wait_until_serving(&world.api).await;
 }
 
-async fn rows(stores: &Stores, query: &'static str, least: i64) {
+async fn rows(stores: &TestStores, query: &'static str, least: i64) {
     eventually(query, || async { (stores.count(query).await >= least).then_some(()) }).await;
 }
 
 const DEBITS: &str = "SELECT COUNT(*) FROM wallet_entries WHERE kind = 'payment'";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_debit_whose_payment_was_lost_is_given_back_once() {
+async fn debit_of_a_lost_payment_is_refunded_once() {
     let world = world().await;
     let (api, stores) = (&world.api, &world.stores);
     let (guest, reservation) = payer(api, stores, 1).await;
-    let process = Process::start_failing(stores, "payment/confirm.before=1*return(kill)").await;
+    let process = UsherProcess::start_failing(stores, "payment/confirm.before=1*return(kill)").await;
     assert!(
         process.api().payment(&guest.token, &reservation, &new_key()).try_send().await.is_err()
     );
     rows(stores, DEBITS, 1).await;
-    let (queue, had) = (stores.partition_of(SHOW), generations(stores).await);
-    stores.lose(queue).await;
-    laid_back(&world, queue, &had).await;
-    eventually("the money is back", || async {
+    let (queue, had) = (stores.partition_of(CONCERT), generations(stores).await);
+    stores.lose_partition(queue).await;
+    wait_until_restored(&world, queue, &had).await;
+    eventually("the money is refunded", || async {
         (api.balance(&guest.user).await == CHARGED).then_some(())
     })
     .await;
-    settled(stores).await;
+    wait_until_reconciled(stores).await;
     let facts = stores.audit().await;
     assert_eq!(
         (facts.sold.len(), facts.payments.len(), api.balance(&guest.user).await),
@@ -75,30 +76,30 @@ async fn a_debit_whose_payment_was_lost_is_given_back_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_debit_whose_payment_was_lost_is_given_back_after_a_total_loss() {
+async fn debit_of_a_lost_payment_is_refunded_after_a_total_loss() {
     let world = world().await;
     let (api, stores) = (&world.api, &world.stores);
     let (guest, reservation) = payer(api, stores, 1).await;
-    let process = Process::start_failing(stores, "payment/confirm.before=1*return(kill)").await;
+    let process = UsherProcess::start_failing(stores, "payment/confirm.before=1*return(kill)").await;
     assert!(
         process.api().payment(&guest.token, &reservation, &new_key()).try_send().await.is_err()
     );
     rows(stores, DEBITS, 1).await;
     let had = generations(stores).await;
     stores.redis().await.ask(&["FLUSHALL"]).await;
-    crate::recovery::restore::laid_back(&world, &had).await;
-    eventually("the money is back", || async {
+    crate::recovery::restore::wait_until_restored(&world, &had).await;
+    eventually("the money is refunded", || async {
         (api.balance(&guest.user).await == CHARGED).then_some(())
     })
     .await;
     let facts = stores.audit().await;
     assert_eq!((facts.sold.len(), facts.payments.len()), (0, 0));
-    // What is known of the user does not count it.
-    let guest = Guest {
-        token: api.join(SHOW, &guest.user).await.body["token"].as_str().unwrap().to_owned(),
+    // The user's facts do not count it.
+    let guest = TestUser {
+        token: api.join(CONCERT, &guest.user).await.body["token"].as_str().unwrap().to_owned(),
         ..guest
     };
-    api.until_active(SHOW, &guest).await;
+    api.wait_until_active(CONCERT, &guest).await;
     api.post("/v1/rewards/hello/claims")
         .user(&guest.user)
         .send()
@@ -106,16 +107,17 @@ async fn a_debit_whose_payment_was_lost_is_given_back_after_a_total_loss() {
         .problem(403, "condition_not_met");
 }
 
-/// Pays while nothing of the wallet's partition comes to MySQL, then loses that partition. With `money_too` the charge is lost with it.
-async fn a_payment_stands_and_its_debit_is_lost(money_too: bool) {
+/// Pays while no event of the wallet's partition reaches MySQL, then deletes that partition. With
+/// `money_too` the charge is lost, too.
+async fn payment_survives_and_its_debit_is_lost(money_too: bool) {
     let world = world().await;
     let (api, stores) = (&world.api, &world.stores);
-    let elsewhere = |user: &String| stores.partition_of_user(user) != stores.partition_of(SHOW);
+    let elsewhere = |user: &String| stores.partition_of_user(user) != stores.partition_of(CONCERT);
     let user = std::iter::repeat_with(new_user).find(elsewhere).unwrap();
     let wallet = stores.partition_of_user(&user);
     if !money_too {
         api.charge(&user, CHARGED).await;
-        stores.at_rest().await;
+        stores.wait_until_idle().await;
     }
     let mut lock = stores.mysql.begin().await.unwrap();
     let select = "SELECT n FROM outbox_checkpoints WHERE partition_id = ? FOR UPDATE";
@@ -123,21 +125,21 @@ async fn a_payment_stands_and_its_debit_is_lost(money_too: bool) {
     if money_too {
         api.charge(&user, CHARGED).await;
     }
-    let ticket = api.join(SHOW, &user).await.expect(201);
-    let guest = Guest { token: ticket["token"].as_str().unwrap().to_owned(), user };
-    api.until_active(SHOW, &guest).await;
-    let reservation = api.held(&guest.token, NIGHT, &[1]).await;
+    let ticket = api.join(CONCERT, &user).await.expect(201);
+    let guest = TestUser { token: ticket["token"].as_str().unwrap().to_owned(), user };
+    api.wait_until_active(CONCERT, &guest).await;
+    let reservation = api.hold_seats(&guest.token, SCHEDULE, &[1]).await;
     let paid = api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
     rows(stores, "SELECT COUNT(*) FROM payments WHERE status = 'confirmed'", 1).await;
     assert_eq!(stores.count(DEBITS).await, 0);
     let had = generations(stores).await;
-    stores.lose(wallet).await;
+    stores.lose_partition(wallet).await;
     lock.rollback().await.unwrap();
-    laid_back(&world, wallet, &had).await;
+    wait_until_restored(&world, wallet, &had).await;
     assert_eq!(
         json!(api.balance(&guest.user).await),
         paid["balance_after"],
-        "debited before it serves"
+        "the debit exists before the partition serves"
     );
     let facts = stores.audit().await;
     assert_eq!((facts.sold.len(), facts.payments_that_are("confirmed")), (1, 1));
@@ -145,7 +147,8 @@ async fn a_payment_stands_and_its_debit_is_lost(money_too: bool) {
         .count("SELECT CAST(SUM(amount) AS SIGNED) FROM wallet_entries WHERE kind = 'charge'")
         .await;
     assert_eq!(charges, CHARGED);
-    // What was laid is what the payment knows: it can be cancelled, and the money is back.
+    // The restored debit matches the payment: the payment can be cancelled, and the money is
+    // refunded.
     let path = format!("/v1/reservations/{reservation}/cancel");
     api.post(&path).user(&guest.user).key(&new_key()).send().await.expect(200);
     assert_eq!(api.balance(&guest.user).await, CHARGED);
@@ -153,70 +156,70 @@ async fn a_payment_stands_and_its_debit_is_lost(money_too: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_debit_lost_with_the_wallet_is_laid_again() {
-    a_payment_stands_and_its_debit_is_lost(false).await;
+async fn debit_lost_with_its_wallet_is_restored() {
+    payment_survives_and_its_debit_is_lost(false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_charge_lost_with_the_debit_that_it_paid_for_is_laid_again() {
-    a_payment_stands_and_its_debit_is_lost(true).await;
+async fn charge_lost_with_its_debit_is_restored() {
+    payment_survives_and_its_debit_is_lost(true).await;
 }
 
-async fn issue_of(api: &Api, user: &str) -> String {
+async fn issue_of(api: &ApiClient, user: &str) -> String {
     let issue = api.post("/v1/coupons/spring/issues").user(user).send().await;
     issue.body["id"].as_str().unwrap().to_owned()
 }
 
-async fn pay_with(api: &Api, guest: &Guest, reservation: &str, issue: &str) -> Option<Value> {
+async fn pay_with(api: &ApiClient, guest: &TestUser, reservation: &str, issue: &str) -> Option<Value> {
     let body = json!({"reservation_id": reservation, "coupon_issue_id": issue});
     let call = api.post("/v1/payments").token(&guest.token).key(&new_key()).json(&body);
     call.try_send().await.ok().filter(|answer| answer.status == 201).map(|answer| answer.body)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_coupon_in_a_lost_payment_is_unused_again() {
+async fn coupon_of_a_lost_payment_is_unused() {
     for point in ["wallet/debit.before=1*return(kill)", "payment/confirm.before=1*return(kill)"] {
         let world = world().await;
         let (api, stores) = (&world.api, &world.stores);
         let (guest, reservation) = payer(api, stores, 1).await;
         let issue = issue_of(api, &guest.user).await;
-        let process = Process::start_failing(stores, point).await;
+        let process = UsherProcess::start_failing(stores, point).await;
         assert_eq!(pay_with(&process.api(), &guest, &reservation, &issue).await, None);
-        stores.written().await;
-        let (queue, had) = (stores.partition_of(SHOW), generations(stores).await);
-        stores.lose(queue).await;
-        laid_back(&world, queue, &had).await;
-        let ticket = api.join(SHOW, &guest.user).await.body;
-        let guest = Guest { token: ticket["token"].as_str().unwrap().to_owned(), ..guest };
-        api.until_active(SHOW, &guest).await;
-        let reservation = api.held(&guest.token, NIGHT, &[1]).await;
+        stores.wait_until_written().await;
+        let (queue, had) = (stores.partition_of(CONCERT), generations(stores).await);
+        stores.lose_partition(queue).await;
+        wait_until_restored(&world, queue, &had).await;
+        let ticket = api.join(CONCERT, &guest.user).await.body;
+        let guest = TestUser { token: ticket["token"].as_str().unwrap().to_owned(), ..guest };
+        api.wait_until_active(CONCERT, &guest).await;
+        let reservation = api.hold_seats(&guest.token, SCHEDULE, &[1]).await;
         let paid =
             eventually("the coupon can be used", || pay_with(api, &guest, &reservation, &issue))
                 .await;
         assert_eq!((&paid["discount"], &paid["paid"]), (&json!(300), &json!(700)));
-        settled(stores).await;
+        wait_until_reconciled(stores).await;
         stores.audit().await;
         assert_eq!(api.balance(&guest.user).await, CHARGED - 700);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cancelling_that_gave_the_money_back_goes_on() {
+async fn cancellation_continues_after_its_refund() {
     let world = world().await;
     let (api, stores) = (&world.api, &world.stores);
     let (guest, reservation) = payer(api, stores, 1).await;
     api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
     stores.audit().await;
-    let process = Process::start_failing(stores, "payment/finish_cancel.before=1*return(kill)").await;
+    let process = UsherProcess::start_failing(stores, "payment/finish_cancel.before=1*return(kill)").await;
     let path = format!("/v1/reservations/{reservation}/cancel");
     let key = new_key();
-    let cancel = |api: &Api| api.post(&path).user(&guest.user).key(&key);
+    let cancel = |api: &ApiClient| api.post(&path).user(&guest.user).key(&key);
     assert!(cancel(&process.api()).try_send().await.is_err());
     rows(stores, "SELECT COUNT(*) FROM wallet_entries WHERE kind = 'refund'", 1).await;
-    let (queue, had) = (stores.partition_of(SHOW), generations(stores).await);
-    stores.lose(queue).await;
-    laid_back(&world, queue, &had).await;
-    eventually("it is cancelled", || async {
+    let (queue, had) = (stores.partition_of(CONCERT), generations(stores).await);
+    stores.lose_partition(queue).await;
+    wait_until_restored(&world, queue, &had).await;
+    eventually("the reservation is cancelled", || async {
         let found = api
             .get(&format!("/v1/reservations/{reservation}"))
             .user(&guest.user)
@@ -231,17 +234,18 @@ async fn a_cancelling_that_gave_the_money_back_goes_on() {
     assert_eq!(api.balance(&guest.user).await, CHARGED);
 }
 
-/// A settling finds the debit in MySQL, not yet the payment, and of the payment in Redis only that it is over.
+/// Reconciliation finds the debit in MySQL, not yet the payment, and in Redis only that the payment
+/// has ended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_cancelled_while_mysql_is_behind_is_given_back_once() {
+async fn cancellation_is_refunded_once_while_mysql_is_behind() {
     let world = world().await;
     let (api, stores) = (&world.api, &world.stores);
     let (guest, reservation) = payer(api, stores, 1).await;
-    stores.at_rest().await;
+    stores.wait_until_idle().await;
     let redis = connect(stores).await;
     let mut lock = stores.mysql.begin().await.unwrap();
     let select = "SELECT n FROM outbox_checkpoints WHERE partition_id = ? FOR UPDATE";
-    sqlx::query(select).bind(stores.partition_of(SHOW)).fetch_all(&mut *lock).await.unwrap();
+    sqlx::query(select).bind(stores.partition_of(CONCERT)).fetch_all(&mut *lock).await.unwrap();
     api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
     let path = format!("/v1/reservations/{reservation}/cancel");
     api.post(&path).user(&guest.user).key(&new_key()).send().await.expect(200);
@@ -252,26 +256,26 @@ async fn what_was_cancelled_while_mysql_is_behind_is_given_back_once() {
     sqlx::query(began).execute(&stores.mysql).await.unwrap();
     let nudge =
         OutboxWriter::new(redis.clone(), stores.mysql.clone(), DurabilitySettings::default())
-            .nudge();
+            .handle();
     StoreReconciler::new(redis, stores.mysql.clone(), nudge).round().await.unwrap();
     assert_eq!(api.balance(&guest.user).await, CHARGED);
     lock.rollback().await.unwrap();
-    settled(stores).await;
+    wait_until_reconciled(stores).await;
     stores.audit().await;
     assert_eq!(api.balance(&guest.user).await, CHARGED);
 }
 
-/// A cancelling is held right before the money goes back, while everything is lost of which MySQL has nothing.
+/// A cancellation is stopped right before the refund, while everything that MySQL lacks is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_never_debited_is_not_given_back() {
+async fn payment_without_debit_is_not_refunded() {
     let world = world().await;
     let (api, stores) = (&world.api, &world.stores);
     let (guest, reservation) = payer(api, stores, 1).await;
-    stores.at_rest().await;
+    stores.wait_until_idle().await;
     let gate = TempDir::new("it-gate").unwrap();
     let go = gate.path().join("go");
     let point = format!("payment/begin_cancel.after=return(until {})", go.display());
-    let process = Process::start_failing(stores, &point).await;
+    let process = UsherProcess::start_failing(stores, &point).await;
     let mut lock = stores.mysql.begin().await.unwrap();
     let select = "SELECT n FROM outbox_checkpoints FOR UPDATE";
     sqlx::query(select).fetch_all(&mut *lock).await.unwrap();
@@ -280,15 +284,15 @@ async fn what_was_never_debited_is_not_given_back() {
     let held = process.api();
     let cancel = held.post(&path).user(&guest.user).key(&new_key()).try_send();
     let lost = async {
-        process.reached("payment/begin_cancel.after").await;
+        process.wait_for_failpoint("payment/begin_cancel.after").await;
         let had = generations(stores).await;
         stores.redis().await.ask(&["FLUSHALL"]).await;
         lock.rollback().await.unwrap();
-        crate::recovery::restore::laid_back(&world, &had).await;
+        crate::recovery::restore::wait_until_restored(&world, &had).await;
         std::fs::write(&go, "").unwrap();
     };
     let (_unknown, ()) = tokio::join!(cancel, lost);
-    settled(stores).await;
+    wait_until_reconciled(stores).await;
     assert_eq!(api.balance(&guest.user).await, CHARGED);
     stores.audit().await;
     process.kill().await;

@@ -1,4 +1,4 @@
-//! Holds Redis against MySQL row by row, and both against what DESIGN.md promises.
+//! Compares Redis with MySQL row by row, and checks the invariants of both.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use usher::seats::Reservation;
 use uuid::Uuid;
 
 use super::eventually;
-use super::resp::Reply;
-use super::servers::{PARTITIONS, Stores};
+use super::resp::RespValue;
+use super::servers::{PARTITIONS, TestStores};
 
-/// A payment, as both stores must tell it.
+/// A payment, as both stores must have it.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub(crate) struct PaymentFact {
     pub(crate) id: Uuid,
@@ -29,7 +29,7 @@ pub(crate) struct PaymentFact {
     pub(crate) balance_after: Option<i64>,
 }
 
-/// A reservation, as both stores must tell it.
+/// A reservation, as both stores must have it.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub(crate) struct ReservationFact {
     pub(crate) id: Uuid,
@@ -42,35 +42,33 @@ pub(crate) struct ReservationFact {
     pub(crate) status: String,
 }
 
-/// Everything durable.
+/// All durable state of one store.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct StoreFacts {
     pub(crate) wallets: BTreeMap<Uuid, i64>,
     pub(crate) payments: BTreeMap<Uuid, PaymentFact>,
     pub(crate) reservations: BTreeMap<Uuid, ReservationFact>,
-    /// Who owns a seat that is sold.
+    /// The reservation that owns each sold seat.
     pub(crate) sold: BTreeMap<(String, u32), Uuid>,
 }
 
-/// A line of the ledger.
+/// An entry of a ledger.
 #[derive(Debug, FromRow)]
-pub(crate) struct EntryFact {
+pub(crate) struct LedgerEntryFact {
     pub(crate) user_id: Uuid,
     pub(crate) kind: String,
     pub(crate) amount: i64,
     pub(crate) balance: i64,
 }
 
-impl Facts {
-    /// How many payments have a status.
+impl StoreFacts {
     pub(crate) fn payments_that_are(&self, status: &str) -> usize {
         self.payments.values().filter(|payment| payment.status == status).count()
     }
 }
 
-impl Stores {
-    /// Waits until every outbox is empty.
-    pub(crate) async fn written(&self) {
+impl TestStores {
+    pub(crate) async fn wait_until_written(&self) {
         eventually("every outbox is empty", || async {
             let mut redis = self.redis().await;
             for partition in 0..PARTITIONS {
@@ -83,12 +81,13 @@ impl Stores {
         .await;
     }
 
-    /// Waits until no payment is under way and every outbox is empty. Gives how far each partition's sequence has come by then.
-    pub(crate) async fn at_rest(&self) -> Vec<i64> {
-        eventually("every payment ends and the outbox is empty", async || self.rests().await).await
+    /// Waits until no payment is under way and every outbox is empty. Returns the sequence of each
+    /// partition.
+    pub(crate) async fn wait_until_idle(&self) -> Vec<i64> {
+        eventually("every payment ends and the outbox is empty", async || self.idle_sequences().await).await
     }
 
-    async fn rests(&self) -> Option<Vec<i64>> {
+    async fn idle_sequences(&self) -> Option<Vec<i64>> {
         let mut redis = self.redis().await;
         let before = self.sequences().await;
         for due in redis.ask(&["KEYS", &format!("{}:*:due", self.prefix)]).await.list() {
@@ -109,27 +108,27 @@ impl Stores {
         let mut sequences = Vec::new();
         for partition in 0..PARTITIONS {
             sequences.push(match redis.ask(&["GET", &self.key(partition, "seq")]).await {
-                Reply::Nil => 0,
+                RespValue::Nil => 0,
                 seq => seq.int(),
             });
         }
         sequences
     }
 
-    /// Both stores as they are at one moment at which nothing is under way: instances that still let people in, or see holds lapse, change them between
-    /// two looks, and then it is looked again.
-    async fn facts(&self) -> (Facts, Facts) {
-        eventually("both stores stand still while they are read", async || {
-            let before = self.rests().await?;
+    /// Both stores at one moment without unfinished work. Promotions and expired holds may change a
+    /// store between two reads, and then it reads again.
+    async fn facts(&self) -> (StoreFacts, StoreFacts) {
+        eventually("both stores are unchanged while they are read", async || {
+            let before = self.idle_sequences().await?;
             let (redis, mysql) = (self.facts_of_redis().await, self.facts_of_mysql().await);
             self.check_checkpoints(&before).await?;
-            (self.rests().await? == before).then_some((redis, mysql))
+            (self.idle_sequences().await? == before).then_some((redis, mysql))
         })
         .await
     }
 
-    /// Waits for rest, holds the stores against each other and against the promises, and gives what they say.
-    pub(crate) async fn audit(&self) -> Facts {
+    /// Waits for idle stores, compares them, checks the invariants, and returns the state.
+    pub(crate) async fn audit(&self) -> StoreFacts {
         let (redis, mysql) = self.facts().await;
         assert_eq!(redis.wallets, mysql.wallets, "wallets");
         assert_eq!(redis.payments, mysql.payments, "payments");
@@ -138,11 +137,12 @@ impl Stores {
         self.check_payments(&redis);
         self.check_money(&redis).await;
         let report = self.audit_command(Duration::from_secs(20)).await;
-        assert!(report.consistent, "the audit command sees what this audit does not: {report:#?}");
+        assert!(report.consistent, "the audit command found a violation that this audit did not: {report:#?}");
         redis
     }
 
-    /// What `usher audit` finds. It shares no code with this audit, so each holds the other to its word.
+    /// The report of `usher audit`. It shares no code with this audit, so each of the two checks
+    /// the other.
     pub(crate) async fn audit_command(&self, patience: Duration) -> AuditReport {
         let keys = KeyBuilder::new(&self.prefix, PartitionCount::new(PARTITIONS).unwrap());
         let settings = RedisClientSettings {
@@ -150,7 +150,7 @@ impl Stores {
             url: self.redis_url().into(),
             command_timeout: Duration::from_secs(5),
             may_forget: false,
-            reach: ReplicationRequirement::default(),
+            replication: ReplicationRequirement::default(),
         };
         let redis = RedisClient::connect(&settings, keys).await.unwrap();
         let report = Box::pin(audit(&redis, &self.mysql, patience, &|_, _, _| ())).await.unwrap();
@@ -158,8 +158,8 @@ impl Stores {
         report
     }
 
-    /// Each payment at one end; confirmed exactly where the seats are sold to its reservation.
-    fn check_payments(&self, facts: &Facts) {
+    /// Each payment has one end, and is confirmed exactly if its reservation owns the seats.
+    fn check_payments(&self, facts: &StoreFacts) {
         let mut owned = BTreeMap::<Uuid, Vec<u32>>::new();
         for ((_, number), reservation) in &facts.sold {
             owned.entry(*reservation).or_default().push(*number);
@@ -185,18 +185,18 @@ impl Stores {
             owns.sort_unstable();
             let mut seats = seats;
             seats.sort_unstable();
-            assert_eq!(owns, seats, "what a confirmed reservation owns: {reservation:?}");
+            assert_eq!(owns, seats, "the seats of a confirmed reservation: {reservation:?}");
             let paid = confirmed.iter().filter(|id| **id == reservation.id).count();
-            assert_eq!(paid, 1, "how often a confirmed reservation was paid: {reservation:?}");
+            assert_eq!(paid, 1, "payments of a confirmed reservation: {reservation:?}");
         }
-        assert_eq!(owned, BTreeMap::new(), "seats sold to nobody who paid");
+        assert_eq!(owned, BTreeMap::new(), "seats sold without a payment");
         let sold = facts.reservations.values().filter(|it| it.status == "confirmed").count();
         assert_eq!(confirmed.len(), sold, "confirmed payments and confirmed reservations");
     }
 
-    /// Every user's ledger adds up to the balance, and takes from it what the confirmed payments cost.
-    async fn check_money(&self, facts: &Facts) {
-        let entries: Vec<EntryFact> = sqlx::query_as(
+    /// Every user's ledger adds up to the balance, and contains the cost of the confirmed payments.
+    async fn check_money(&self, facts: &StoreFacts) {
+        let entries: Vec<LedgerEntryFact> = sqlx::query_as(
             "SELECT user_id, kind, amount, balance FROM wallet_entries ORDER BY user_id, position",
         )
         .fetch_all(&self.mysql)
@@ -225,10 +225,11 @@ impl Stores {
         let nothing = |_: &Uuid, amount: &mut i64| *amount != 0;
         spent.retain(nothing);
         paid.retain(nothing);
-        assert_eq!(spent, paid, "what the wallets gave and what was paid");
+        assert_eq!(spent, paid, "debits and confirmed payments");
     }
 
-    /// The checkpoints are where the sequences are: nothing was skipped and nothing is missing. Nothing when one has moved meanwhile.
+    /// The checkpoints equal the sequences: no event is skipped and none is missing. Returns `None`
+    /// if one of them changed during the check.
     async fn check_checkpoints(&self, sequences: &[i64]) -> Option<()> {
         let checkpoints: Vec<u64> =
             sqlx::query_scalar("SELECT n FROM outbox_checkpoints ORDER BY partition_id")
@@ -240,13 +241,13 @@ impl Stores {
         if self.sequences().await != sequences {
             return None;
         }
-        assert_eq!(checkpoints, sequences, "the checkpoints, and how far the sequences have come");
+        assert_eq!(checkpoints, sequences, "checkpoints and sequences");
         Some(())
     }
 
-    async fn facts_of_redis(&self) -> Facts {
+    async fn facts_of_redis(&self) -> StoreFacts {
         let mut redis = self.redis().await;
-        let mut facts = Facts::default();
+        let mut facts = StoreFacts::default();
         for partition in 0..PARTITIONS {
             for (user, balance) in redis.hash(&self.key(partition, "wallets")).await {
                 let balance = String::from_utf8(balance).unwrap().parse().unwrap();
@@ -279,7 +280,7 @@ impl Stores {
         facts
     }
 
-    async fn facts_of_mysql(&self) -> Facts {
+    async fn facts_of_mysql(&self) -> StoreFacts {
         let wallets: Vec<(Uuid, i64)> = sqlx::query_as("SELECT user_id, balance FROM wallets")
             .fetch_all(&self.mysql)
             .await
@@ -302,7 +303,7 @@ impl Stores {
         .fetch_all(&self.mysql)
         .await
         .unwrap();
-        Facts {
+        StoreFacts {
             wallets: wallets.into_iter().collect(),
             payments: payments.into_iter().map(|payment| (payment.id, payment)).collect(),
             reservations: reservations.into_iter().map(|it| (it.id, plain(it))).collect(),
@@ -338,7 +339,7 @@ fn reservation_fact(reservation: Reservation) -> ReservationFact {
     })
 }
 
-/// With the seats' JSON in one spelling: a server may put spaces in.
+/// Normalizes the JSON of the seats: a server may add spaces.
 fn plain(mut reservation: ReservationFact) -> ReservationFact {
     let seats: serde_json::Value = serde_json::from_str(&reservation.seats).unwrap();
     reservation.seats = seats.to_string();

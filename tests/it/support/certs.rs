@@ -1,25 +1,25 @@
-//! An authority of the tests' own, and certificates of it for servers on this machine.
+//! A private certificate authority, and certificates for servers on this machine.
 
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-/// Signs certificates; its own stands in a file.
-pub(crate) struct Authority {
+/// Signs certificates. Its own certificate is in a file.
+pub(crate) struct CertificateAuthority {
     issuer: Issuer<'static, KeyPair>,
     /// Its certificate (PEM).
     pub(crate) file: PathBuf,
 }
 
-/// The files of a server (PEM).
+/// Certificate and key of a server (PEM).
 #[derive(Debug, Clone)]
-pub(crate) struct Files {
+pub(crate) struct TestCertificate {
     pub(crate) chain: PathBuf,
     pub(crate) key: PathBuf,
 }
 
-impl Authority {
-    /// A new one, whose certificate stands in `dir` under a name.
+impl CertificateAuthority {
+    /// A new authority. Its certificate is written to `dir`.
     pub(crate) fn new(dir: &Path, name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -30,12 +30,12 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), file }
     }
 
-    /// A server's certificate for these names or addresses, in `dir` under a name. Written over what stood there.
-    pub(crate) fn sign(&self, dir: &Path, name: &str, hosts: &[&str]) -> Files {
+    /// Writes a certificate for these host names or addresses to `dir`, over an existing one.
+    pub(crate) fn sign(&self, dir: &Path, name: &str, hosts: &[&str]) -> TestCertificate {
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let params = CertificateParams::new(hosts).unwrap();
         let key = KeyPair::generate().unwrap();
-        let files = Files {
+        let files = TestCertificate {
             chain: dir.join(format!("{name}.cert.pem")),
             key: dir.join(format!("{name}.key.pem")),
         };

@@ -1,4 +1,4 @@
-//! A Redis Cluster of three primaries with a replica each, whose slots can be moved and whose nodes can be killed.
+//! A Redis Cluster of three primaries with a replica each. Tests move its slots and kill its nodes.
 
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -6,17 +6,17 @@ use rand::RngExt;
 use tokio::sync::Mutex;
 use usher::dev::{PrivateRedis, TempDir};
 
-use super::resp::{Reply, Resp};
-use super::servers::Several;
-use super::{ELECTED, signal, within};
+use super::resp::{RespValue, RespClient};
+use super::servers::RedisNodes;
+use super::{ELECTION_TIMEOUT, signal, within};
 
 const PRIMARIES: usize = 3;
-/// A node that was not heard of for so long is given up by the others.
+/// The other nodes declare a node failed after this time without a reply.
 const NODE_TIMEOUT_MS: &str = "3000";
 
 /// A line of `CLUSTER NODES`.
 #[derive(Debug, Clone)]
-pub(crate) struct Member {
+pub(crate) struct ClusterMember {
     pub(crate) id: String,
     pub(crate) port: u16,
     pub(crate) primary: bool,
@@ -24,15 +24,16 @@ pub(crate) struct Member {
     slots: Vec<(u16, u16)>,
 }
 
-/// Six nodes. They end with it.
-pub(crate) struct Cluster {
+/// Six nodes, which stop when this is dropped.
+pub(crate) struct RedisCluster {
     nodes: Vec<Mutex<Option<PrivateRedis>>>,
     pub(crate) ports: Vec<u16>,
     dir: TempDir,
 }
 
-impl Cluster {
-    /// Starts the nodes, deals the slots out, and waits until everybody agrees and every replica follows.
+impl RedisCluster {
+    /// Starts the nodes, assigns the slots, and waits until all nodes agree and every replica is in
+    /// sync.
     pub(crate) async fn start() -> Self {
         let dir = TempDir::new("it-cluster").unwrap();
         let mut cluster = Self { nodes: Vec::new(), ports: Vec::new(), dir };
@@ -41,7 +42,7 @@ impl Cluster {
             let redis = loop {
                 let port = free_port_with_bus();
                 let dir = cluster.dir.path().join(port.to_string());
-                // Another process may be quicker to take one of the two ports.
+                // Another process may take one of the two ports first.
                 match PrivateRedis::start_as(&dir, port, ARGUMENTS).await {
                     Ok(redis) => break redis,
                     Err(error) if tries > 5 => panic!("{error}"),
@@ -57,16 +58,16 @@ impl Cluster {
 
     async fn join(&self) {
         for (at, range) in [(0, ["0", "5460"]), (1, ["5461", "10922"]), (2, ["10923", "16383"])] {
-            let mut node = Resp::connect(self.ports[at]).await;
+            let mut node = RespClient::connect(self.ports[at]).await;
             node.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()]).await;
             node.ask(&["CLUSTER", "ADDSLOTSRANGE", range[0], range[1]]).await;
         }
-        let mut first = Resp::connect(self.ports[0]).await;
+        let mut first = RespClient::connect(self.ports[0]).await;
         for port in &self.ports[1..] {
             first.ask(&["CLUSTER", "MEET", "127.0.0.1", &port.to_string()]).await;
         }
         for port in &self.ports {
-            within(ELECTED, "every node knows the others", || async {
+            within(ELECTION_TIMEOUT, "every node knows the others", || async {
                 let known = members(*port).await;
                 (known.len() == self.ports.len()
                     && known.iter().filter(|it| !it.slots.is_empty()).count() == 3)
@@ -76,17 +77,17 @@ impl Cluster {
         }
         for at in 0..PRIMARIES {
             let id = id_of(self.ports[at]).await;
-            let mut replica = Resp::connect(self.ports[at + PRIMARIES]).await;
+            let mut replica = RespClient::connect(self.ports[at + PRIMARIES]).await;
             replica.ask(&["CLUSTER", "REPLICATE", &id]).await;
         }
-        self.is_whole().await;
+        self.wait_until_healthy().await;
     }
 
-    /// Waits until every node runs and agrees, and every replica follows its primary.
-    pub(crate) async fn is_whole(&self) {
+    /// Waits until all nodes run and agree, and every replica is in sync with its primary.
+    pub(crate) async fn wait_until_healthy(&self) {
         for port in &self.ports {
-            within(ELECTED, "the cluster is whole", || async {
-                let mut node = Resp::connect(*port).await;
+            within(ELECTION_TIMEOUT, "the cluster is whole", || async {
+                let mut node = RespClient::connect(*port).await;
                 let state = node.ask(&["CLUSTER", "INFO"]).await.text();
                 let role = node.ask(&["INFO", "replication"]).await.text();
                 let follows = role.contains("role:master") && role.contains("state=online")
@@ -98,35 +99,35 @@ impl Cluster {
         }
     }
 
-    /// What instances need to know.
-    pub(crate) fn several(&self) -> Several {
+    /// What instances need to connect.
+    pub(crate) fn redis_nodes(&self) -> RedisNodes {
         let hosts: Vec<_> = self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         let url = format!("redis-cluster://{}", hosts.join(","));
-        Several { url, ports: self.ports.clone(), cluster: true }
+        RedisNodes { url, ports: self.ports.clone(), cluster: true }
     }
 
-    /// What somebody who is awake knows of all nodes.
-    pub(crate) async fn members(&self) -> Vec<Member> {
-        members(self.awake().await).await
+    /// All nodes, as a responsive node sees them.
+    pub(crate) async fn members(&self) -> Vec<ClusterMember> {
+        members(self.responsive_node().await).await
     }
 
-    /// A node that runs and does not stand still.
-    async fn awake(&self) -> u16 {
+    /// A node that runs and is not frozen.
+    async fn responsive_node(&self) -> u16 {
         for (at, node) in self.nodes.iter().enumerate() {
             if node.lock().await.is_some() {
-                let pinged = async { Resp::connect(self.ports[at]).await.ask(&["PING"]).await };
+                let pinged = async { RespClient::connect(self.ports[at]).await.ask(&["PING"]).await };
                 if tokio::time::timeout(std::time::Duration::from_secs(1), pinged).await.is_ok() {
                     return self.ports[at];
                 }
             }
         }
-        panic!("no node is awake")
+        panic!("no node responds")
     }
 
     /// The primary that owns the slot of a key.
-    pub(crate) async fn owner_of(&self, key: &str) -> Member {
+    pub(crate) async fn owner_of(&self, key: &str) -> ClusterMember {
         let slot = self.slot_of(key).await;
-        let owns = |it: &Member| {
+        let owns = |it: &ClusterMember| {
             it.primary
                 && !it.failed
                 && it.slots.iter().any(|(from, to)| (*from..=*to).contains(&slot))
@@ -134,7 +135,7 @@ impl Cluster {
         self.members().await.into_iter().find(owns).expect("the slot has an owner")
     }
 
-    /// Moves the slot of a key to another primary, key by key, with a pause after each few of them.
+    /// Moves the slot of a key to another primary, key by key, with a pause after every few keys.
     pub(crate) async fn move_slot(&self, key: &str, pause: std::time::Duration) {
         let slot = self.slot_of(key).await.to_string();
         let from = self.owner_of(key).await;
@@ -143,7 +144,7 @@ impl Cluster {
             all.iter().filter(|it| it.primary && !it.failed && it.id != from.id).collect();
         let to = others[rand::rng().random_range(0..others.len())];
         let (mut source, mut target) =
-            (Resp::connect(from.port).await, Resp::connect(to.port).await);
+            (RespClient::connect(from.port).await, RespClient::connect(to.port).await);
         target.ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from.id]).await;
         source.ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to.id]).await;
         loop {
@@ -151,7 +152,7 @@ impl Cluster {
             if keys.is_empty() {
                 break;
             }
-            let keys: Vec<String> = keys.into_iter().map(Reply::text).collect();
+            let keys: Vec<String> = keys.into_iter().map(RespValue::text).collect();
             let port = to.port.to_string();
             let mut words = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
             words.extend(keys.iter().map(String::as_str));
@@ -161,7 +162,7 @@ impl Cluster {
         for node in
             [to, &from].into_iter().chain(others.iter().copied().filter(|it| it.id != to.id))
         {
-            Resp::connect(node.port)
+            RespClient::connect(node.port)
                 .await
                 .ask(&["CLUSTER", "SETSLOT", &slot, "NODE", &to.id])
                 .await;
@@ -176,24 +177,24 @@ impl Cluster {
         server.ended().await;
     }
 
-    /// Freezes a node, or lets it go on.
+    /// Freezes a node, or resumes it.
     pub(crate) async fn freeze(&self, port: u16, still: bool) {
         let at = self.ports.iter().position(|it| *it == port).unwrap();
         let pid = self.nodes[at].lock().await.as_ref().unwrap().pid();
         signal(if still { "-STOP" } else { "-CONT" }, pid);
     }
 
-    /// Starts a node again where it was.
-    pub(crate) async fn start_again(&self, port: u16) {
+    /// Restarts a node on its port with its data.
+    pub(crate) async fn restart(&self, port: u16) {
         let at = self.ports.iter().position(|it| *it == port).unwrap();
         let dir = self.dir.path().join(port.to_string());
         *self.nodes[at].lock().await =
             Some(PrivateRedis::start_as(&dir, port, ARGUMENTS).await.unwrap());
     }
 
-    /// Waits until another node has taken a dead one's place.
-    pub(crate) async fn replaced(&self, dead: &Member, key: &str) {
-        within(ELECTED, "a replica is promoted", || async {
+    /// Waits until another node has replaced a dead one.
+    pub(crate) async fn wait_until_replaced(&self, dead: &ClusterMember, key: &str) {
+        within(ELECTION_TIMEOUT, "a replica is promoted", || async {
             let slot = self.slot_of(key).await;
             let owner = self.members().await.into_iter().find(|it| {
                 it.primary && it.slots.iter().any(|(from, to)| (*from..=*to).contains(&slot))
@@ -204,7 +205,7 @@ impl Cluster {
     }
 
     async fn slot_of(&self, key: &str) -> u16 {
-        let mut node = Resp::connect(self.awake().await).await;
+        let mut node = RespClient::connect(self.responsive_node().await).await;
         node.ask(&["CLUSTER", "KEYSLOT", key]).await.int().try_into().unwrap()
     }
 }
@@ -223,11 +224,11 @@ const ARGUMENTS: &[&str] = &[
 ];
 
 async fn id_of(port: u16) -> String {
-    Resp::connect(port).await.ask(&["CLUSTER", "MYID"]).await.text()
+    RespClient::connect(port).await.ask(&["CLUSTER", "MYID"]).await.text()
 }
 
-async fn members(port: u16) -> Vec<Member> {
-    let text = Resp::connect(port).await.ask(&["CLUSTER", "NODES"]).await.text();
+async fn members(port: u16) -> Vec<ClusterMember> {
+    let text = RespClient::connect(port).await.ask(&["CLUSTER", "NODES"]).await.text();
     text.lines()
         .map(|line| {
             let words: Vec<&str> = line.split(' ').collect();
@@ -236,7 +237,7 @@ async fn members(port: u16) -> Vec<Member> {
                 let (from, to) = range.split_once('-').unwrap_or((range, range));
                 (from.parse().unwrap(), to.parse().unwrap())
             });
-            Member {
+            ClusterMember {
                 id: words[0].to_owned(),
                 port: words[1]
                     .split('@')
@@ -255,10 +256,10 @@ async fn members(port: u16) -> Vec<Member> {
         .collect()
 }
 
-/// A port that is free together with that of the cluster's bus, ten thousand above.
+/// A port that is free together with the port of the cluster bus, ten thousand above it.
 pub(crate) fn free_port_with_bus() -> u16 {
     loop {
-        // Below what the system deals out by itself.
+        // Below the ephemeral port range.
         let port = rand::rng().random_range(15_000..22_000);
         let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
         if free(port) && free(port + 10_000) {

@@ -1,4 +1,4 @@
-//! What the two OpenAPI documents say there is.
+//! The routes of the two OpenAPI documents.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! An instance in this process, on ports of its own.
+//! An instance in the process of the tests, on ports of its own.
 
 use tokio::task::JoinHandle;
 use usher::app::{PruneSchedule, UsherApp};
@@ -6,10 +6,10 @@ use usher::config::UsherConfig;
 use usher::config::args::ServeArgs;
 use usher::shutdown::ShutdownSignal;
 
-use super::servers::Stores;
+use super::servers::TestStores;
 
-/// A whole instance: both listeners and all its background work. Dropping it cuts it off.
-pub(crate) struct Instance {
+/// A whole instance: both listeners and all background work. Dropping it aborts everything.
+pub(crate) struct TestInstance {
     /// `http://127.0.0.1:…` of the public listener.
     pub(crate) public: String,
     /// `http://127.0.0.1:…` of the admin listener.
@@ -18,21 +18,19 @@ pub(crate) struct Instance {
     task: Option<JoinHandle<()>>,
 }
 
-impl Instance {
-    /// Serves on `stores`.
-    pub(crate) async fn start(stores: &Stores) -> Self {
+impl TestInstance {
+    pub(crate) async fn start(stores: &TestStores) -> Self {
         Self::start_with(&stores.args()).await
     }
 
-    /// Serves with other settings.
     pub(crate) async fn start_with(args: &ServeArgs) -> Self {
-        Self::start_retiring(args, PruneSchedule::default()).await
+        Self::start_with_pruning(args, PruneSchedule::default()).await
     }
 
-    /// Serves with other times at which what has ended leaves Redis.
-    pub(crate) async fn start_retiring(args: &ServeArgs, retirement: PruneSchedule) -> Self {
+    /// As [`Self::start_with`], with another schedule for pruning ended records.
+    pub(crate) async fn start_with_pruning(args: &ServeArgs, retirement: PruneSchedule) -> Self {
         if let Ok(levels) = std::env::var("RUST_LOG") {
-            // Somebody looks for something. Only the first instance of the run gets to set the log up.
+            // For debugging. Only the first instance of the run sets the log up.
             let _ =
                 usher::telemetry::log::init(usher::telemetry::log::LogFormat::Text, Some(&levels));
         }
@@ -58,12 +56,12 @@ impl Instance {
         self.shutdown.quiet_token().cancel();
         self.shutdown.drain_token().cancel();
         if let Some(task) = self.task.take() {
-            tokio::time::timeout(super::PATIENCE, task).await.expect("the instance stops").unwrap();
+            tokio::time::timeout(super::EVENT_TIMEOUT, task).await.expect("the instance stops").unwrap();
         }
     }
 }
 
-impl Drop for Instance {
+impl Drop for TestInstance {
     fn drop(&mut self) {
         self.shutdown.stop();
     }

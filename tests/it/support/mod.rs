@@ -1,5 +1,5 @@
-//! What the rooms' tests stand on: private servers, instances in this process and in processes of their own, a client, and an
-//! audit that holds Redis against MySQL.
+//! Support for the tests: private servers, instances in this process and in their own processes, an
+//! API client, and an audit that compares Redis with MySQL.
 
 pub(crate) mod api;
 pub(crate) mod audit;
@@ -19,23 +19,24 @@ pub(crate) mod world;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-pub(crate) use api::{Answer, Api};
-pub(crate) use cluster::Cluster;
-pub(crate) use instance::Instance;
-pub(crate) use process::Process;
-pub(crate) use relay::{Lose, Relay, Relays};
-pub(crate) use sentinels::Sentinels;
-pub(crate) use servers::Stores;
-pub(crate) use sse::{Said, Sse};
+pub(crate) use api::{ApiResponse, ApiClient};
+pub(crate) use cluster::RedisCluster;
+pub(crate) use instance::TestInstance;
+pub(crate) use process::UsherProcess;
+pub(crate) use relay::{LossTarget, TcpRelay, StoreRelays};
+pub(crate) use sentinels::SentinelGroup;
+pub(crate) use servers::TestStores;
+pub(crate) use sse::{StreamItem, EventStream};
 pub(crate) use usher::dev::TempDir;
-pub(crate) use world::{NIGHT, SHOW, World};
+pub(crate) use world::{SCHEDULE, CONCERT, TestWorld};
 
-/// How long an asynchronous fact may take. Far more than it needs, so that a loaded machine fails nothing.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// How long servers may take to agree on something.
-pub(crate) const ELECTED: Duration = Duration::from_secs(90);
-/// How often such a fact is looked for.
-const LOOK: Duration = Duration::from_millis(15);
+/// Limit for an asynchronous change. Far longer than needed, so that a loaded machine fails no
+/// test.
+pub(crate) const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Limit for elections and other agreements between servers.
+pub(crate) const ELECTION_TIMEOUT: Duration = Duration::from_secs(90);
+/// Pause between two checks of an awaited condition.
+const POLL_INTERVAL: Duration = Duration::from_millis(15);
 
 /// Reports that this machine lacks what the running test, or a part of it, needs. The test harness
 /// counts the test as passed; `scripts/count-tests.sh` finds the line and counts it as skipped.
@@ -56,16 +57,16 @@ pub(crate) fn test_seed() -> u64 {
     seed.into()
 }
 
-/// Waits until `look` gives something, and gives that.
+/// Waits until `look` returns `Some`, and returns the value.
 #[track_caller]
 pub(crate) fn eventually<T, F>(what: &str, look: impl FnMut() -> F) -> impl Future<Output = T>
 where
     F: Future<Output = Option<T>>,
 {
-    within(PATIENCE, what, look)
+    within(EVENT_TIMEOUT, what, look)
 }
 
-/// The same for what takes longer, such as elections.
+/// As [`eventually`], with another limit.
 #[track_caller]
 pub(crate) fn within<T, F>(
     patience: Duration,
@@ -86,41 +87,41 @@ where
                 Instant::now() < deadline,
                 "{what} did not happen within {patience:?} (asked at {caller})"
             );
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 }
 
-/// Sends a signal with the shell's own `kill`, since a bare machine has no other.
+/// Sends a signal with the `kill` of the shell, because a minimal machine has no other.
 pub(crate) fn signal(signal: &str, pid: u32) {
     let kill = format!("kill {signal} {pid}");
     let status = std::process::Command::new("/bin/sh").args(["-c", &kill]).status().unwrap();
     assert!(status.success(), "{kill}");
 }
 
-/// A user who was never seen.
+/// A random user id.
 pub(crate) fn new_user() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-/// A fresh idempotency key.
+/// A random idempotency key.
 pub(crate) fn new_key() -> String {
     uuid::Uuid::new_v4().simple().to_string()
 }
 
-/// Runs each test on one instance and on two that share their stores.
+/// Runs each test on one instance and on two instances that share their stores.
 macro_rules! on_one_and_two {
     ($($name:ident),* $(,)?) => {
         mod on_one_instance {$(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::$name(crate::support::World::start(1).await).await;
+                super::$name(crate::support::TestWorld::start(1).await).await;
             }
         )*}
         mod on_two_instances {$(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::$name(crate::support::World::start(2).await).await;
+                super::$name(crate::support::TestWorld::start(2).await).await;
             }
         )*}
     };

@@ -1,4 +1,4 @@
-//! An instance in a process of its own: the real binary, which can be killed.
+//! An instance in its own process: the real binary, which tests can kill.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -9,20 +9,22 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use usher::dev::{TempDir, free_port};
 
-use super::servers::{PARTITIONS, Stores, TOKEN_KEYS};
-use super::{Api, eventually, signal};
+use super::servers::{PARTITIONS, TestStores, TOKEN_KEYS};
+use super::{ApiClient, eventually, signal};
 
-/// The script under which private servers live: the process ends with its owner, however that ends.
+/// The script that supervises private servers: the process ends with its owner, even when that is
+/// killed.
 const SUPERVISE: &str = include_str!("../../../src/dev/supervise.sh");
 
 /// A running `usher serve`.
-pub(crate) struct Process {
+pub(crate) struct UsherProcess {
     /// `http://127.0.0.1:…` of the public listener.
     pub(crate) public: String,
     /// `http://127.0.0.1:…` of the admin listener.
     pub(crate) admin: String,
     pid: u32,
-    /// A shell that only waits for a word to kill it: starting one takes longer than the moment that a test wants to hit.
+    /// A shell that waits for a line and then kills the process: starting a shell takes longer than
+    /// the moment that a test has to hit.
     killer: std::process::Child,
     supervisor: Child,
     _owner: ChildStdin,
@@ -30,25 +32,25 @@ pub(crate) struct Process {
     log: PathBuf,
 }
 
-impl Process {
-    /// Starts the binary on ports that are free, and waits until it is ready.
-    pub(crate) async fn start(stores: &Stores) -> Self {
+impl UsherProcess {
+    /// Starts the binary on free ports and waits until it is ready.
+    pub(crate) async fn start(stores: &TestStores) -> Self {
         Self::start_with(stores, &[]).await
     }
 
-    /// The same with fail points, as `src/failpoint` tells them.
-    pub(crate) async fn start_failing(stores: &Stores, failpoints: &str) -> Self {
+    /// As [`Self::start`], with fail points (see `src/failpoint`).
+    pub(crate) async fn start_failing(stores: &TestStores, failpoints: &str) -> Self {
         Self::start_with(stores, &[("FAILPOINTS", failpoints.to_owned())]).await
     }
 
-    /// The same with settings of its own, which win over the usual ones.
-    pub(crate) async fn start_with(stores: &Stores, settings: &[(&'static str, String)]) -> Self {
+    /// As [`Self::start`], with settings that override the usual ones.
+    pub(crate) async fn start_with(stores: &TestStores, settings: &[(&'static str, String)]) -> Self {
         let mut process = Self::spawn(stores, settings).await;
         let ready = format!("{}/readyz", process.public);
         let client = reqwest::Client::new();
         eventually("the process is ready", || {
             let ended = process.supervisor.try_wait().unwrap();
-            assert!(ended.is_none(), "it ended: {ended:?}\n{}", process.log());
+            assert!(ended.is_none(), "the process ended: {ended:?}\n{}", process.log());
             let asked = client.get(&ready).send();
             async move { asked.await.ok().filter(|answer| answer.status() == 200) }
         })
@@ -56,8 +58,9 @@ impl Process {
         process
     }
 
-    /// The same without waiting: whoever waits has to look whether it is still alive.
-    pub(crate) async fn spawn(stores: &Stores, settings: &[(&'static str, String)]) -> Self {
+    /// As [`Self::start_with`], without waiting. The caller checks whether the process is still
+    /// alive.
+    pub(crate) async fn spawn(stores: &TestStores, settings: &[(&'static str, String)]) -> Self {
         let [public, admin] = [free_port().unwrap(), free_port().unwrap()];
         let dir = TempDir::new("it-process").unwrap();
         let log = dir.path().join("log");
@@ -108,60 +111,55 @@ impl Process {
         self.supervisor.wait().await.unwrap();
     }
 
-    /// Waits until somebody in it has reached a fail point that does something.
-    pub(crate) async fn reached(&self, point: &str) {
+    /// Waits until the process has reached a fail point that does something.
+    pub(crate) async fn wait_for_failpoint(&self, point: &str) {
         let line = format!("fail point {point}: ");
         eventually(point, || async { self.log().contains(&line).then_some(()) }).await;
     }
 
-    /// Waits until a fail point has killed it.
-    pub(crate) async fn died(mut self) {
-        // The shell's way to say that it was aborted.
-        assert_eq!(self.ended().await.code(), Some(128 + 6), "{}", self.log());
+    /// Waits until a fail point has killed the process.
+    pub(crate) async fn wait_until_killed(mut self) {
+        // The exit code of a shell whose child was aborted.
+        assert_eq!(self.wait_for_exit().await.code(), Some(128 + 6), "{}", self.log());
     }
 
-    /// A client of it alone.
-    pub(crate) fn api(&self) -> Api {
-        Api::new(vec![[self.public.clone(), self.admin.clone()]])
+    pub(crate) fn api(&self) -> ApiClient {
+        ApiClient::new(vec![[self.public.clone(), self.admin.clone()]])
     }
 
-    /// Waits until it stands still.
-    pub(crate) async fn frozen(&self) {
-        // Linux without its tools has no `ps`, and others have no /proc.
+    pub(crate) async fn wait_until_frozen(&self) {
+        // Minimal Linux has no `ps`, and other systems have no /proc.
         let state =
             format!("cut -d ' ' -f 3 /proc/{0}/stat 2>/dev/null || ps -o state= -p {0}", self.pid);
-        eventually("the process stands still", || async {
+        eventually("the process is frozen", || async {
             let output = Command::new("/bin/sh").args(["-c", &state]).output().await.unwrap();
             output.stdout.starts_with(b"T").then_some(())
         })
         .await;
     }
 
-    /// Freezes it.
     pub(crate) fn freeze(&self) {
         signal("-STOP", self.pid);
     }
 
-    /// Lets it go on that is frozen.
     pub(crate) fn thaw(&self) {
         signal("-CONT", self.pid);
     }
 
-    /// Asks it to stop.
+    /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         signal("-TERM", self.pid);
     }
 
-    /// Waits for its end.
-    pub(crate) async fn ended(&mut self) -> ExitStatus {
-        tokio::time::timeout(super::PATIENCE, self.supervisor.wait())
+    pub(crate) async fn wait_for_exit(&mut self) -> ExitStatus {
+        tokio::time::timeout(super::EVENT_TIMEOUT, self.supervisor.wait())
             .await
-            .expect("it ends")
+            .expect("the process ends")
             .unwrap()
     }
 
-    /// Waits until it is ready, or has ended.
-    pub(crate) async fn comes_up(&mut self) -> bool {
+    /// Waits until it is ready (true) or has ended (false).
+    pub(crate) async fn becomes_ready(&mut self) -> bool {
         let client = reqwest::Client::new();
         let ready = format!("{}/readyz", self.public);
         loop {
@@ -175,19 +173,18 @@ impl Process {
         }
     }
 
-    /// Waits for its end for as long as it takes. Safe to cancel.
+    /// Waits for its end without a limit. Safe to cancel.
     pub(crate) async fn wait(&mut self) {
         self.supervisor.wait().await.unwrap();
     }
 
-    /// What it wrote.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
 
-impl Drop for Process {
-    /// Whoever was not asked to kill ends when its input does.
+impl Drop for UsherProcess {
+    /// The supervised process ends when the input of its shell is closed.
     fn drop(&mut self) {
         drop(self.killer.stdin.take());
         let _ended = self.killer.wait();

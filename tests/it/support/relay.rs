@@ -1,8 +1,10 @@
-//! A TCP relay in front of Redis or MySQL, which delays, freezes, cuts and loses what passes.
+//! A TCP relay in front of Redis or MySQL, which delays, freezes, cuts and loses traffic.
 //!
-//! It knows neither protocol. A strike waits for a request that contains certain bytes (`COMMIT`, a script's SHA-1) and loses the
-//! request, or its reply, and the connection with it. A lost reply is lost only after the server has done the work: the relay
-//! closes the server's side behind the request and reads it to its end before it hangs up on the client.
+//! It knows neither protocol. A planned loss waits for a request that contains certain bytes
+//! (`COMMIT`, the SHA-1 of a script) and drops the request, or its reply, and closes the
+//! connection. A reply is dropped only after the server has done the work: the relay closes the
+//! server's side behind the request and reads the reply to its end before it disconnects the
+//! client.
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
@@ -15,21 +17,21 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use usher::config::args::ServeArgs;
 
-use super::servers::{Stores, redis_url_at};
+use super::servers::{TestStores, redis_url_at};
 
-/// What a strike loses.
+/// What a planned loss drops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lose {
-    /// The server never sees the request.
+pub(crate) enum LossTarget {
+    /// The server never receives the request.
     Request,
-    /// The server has done what was asked, and nobody hears of it.
+    /// The server executes the request, and the client never receives the reply.
     Reply,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Weather {
+struct RelayState {
     up: bool,
-    /// Connections live as long as this stays what it was.
+    /// Connections live until this changes.
     cuts: u32,
     frozen: bool,
     swallowing: bool,
@@ -37,35 +39,35 @@ struct Weather {
 }
 
 #[derive(Default)]
-struct Strikes {
-    next: Option<(Vec<u8>, Lose)>,
+struct PlannedLosses {
+    next: Option<(Vec<u8>, LossTarget)>,
     left: usize,
     done: usize,
     seen: usize,
 }
 
-/// A relay. Dropping it cuts every connection.
-pub(crate) struct Relay {
+/// A relay. Dropping it closes every connection.
+pub(crate) struct TcpRelay {
     port: u16,
-    weather: Arc<watch::Sender<Weather>>,
-    strikes: Arc<Mutex<Strikes>>,
+    weather: Arc<watch::Sender<RelayState>>,
+    strikes: Arc<Mutex<PlannedLosses>>,
     task: JoinHandle<()>,
 }
 
-impl Relay {
-    /// In front of a port of 127.0.0.1, in fair weather.
+impl TcpRelay {
+    /// In front of a port of 127.0.0.1, without faults.
     pub(crate) async fn to(server: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let fair =
-            Weather { up: true, cuts: 0, frozen: false, swallowing: false, delay: Duration::ZERO };
+            RelayState { up: true, cuts: 0, frozen: false, swallowing: false, delay: Duration::ZERO };
         let weather = Arc::new(watch::Sender::new(fair));
-        let strikes = Arc::<Mutex<Strikes>>::default();
+        let strikes = Arc::<Mutex<PlannedLosses>>::default();
         let (seen, shared) = (weather.clone(), strikes.clone());
         let task = tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                // While it is down, whoever comes is hung up on.
+                // While the relay is down, new connections are closed.
                 if seen.borrow().up {
                     tokio::spawn(carry(client, server, seen.subscribe(), shared.clone()));
                 }
@@ -74,69 +76,71 @@ impl Relay {
         Self { port, weather, strikes, task }
     }
 
-    /// Where clients find it.
+    /// The port for clients.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// Cuts every connection and hangs up on new ones, until [`Self::up`].
+    /// Closes every connection and refuses new ones until [`Self::up`].
     pub(crate) fn down(&self) {
         self.weather.send_modify(|weather| (weather.up, weather.cuts) = (false, weather.cuts + 1));
     }
 
-    /// Lets clients through again.
+    /// Accepts connections again.
     pub(crate) fn up(&self) {
         self.weather.send_modify(|weather| weather.up = true);
     }
 
-    /// Cuts every connection; new ones are fine.
+    /// Closes every connection. New ones are accepted.
     pub(crate) fn cut(&self) {
         self.weather.send_modify(|weather| weather.cuts += 1);
     }
 
-    /// Holds everything back, both ways, with connections open; or lets it go on.
+    /// Stops or resumes all traffic in both directions. Connections stay open.
     pub(crate) fn freeze(&self, frozen: bool) {
         self.weather.send_modify(|weather| weather.frozen = frozen);
     }
 
-    /// Loses every reply from now on, with connections open; or no longer.
+    /// Drops every reply from now on (or no longer). Connections stay open.
     pub(crate) fn swallow_replies(&self, swallowing: bool) {
         self.weather.send_modify(|weather| weather.swallowing = swallowing);
     }
 
-    /// Holds each piece of a reply back for so long.
+    /// Delays each chunk of a reply.
     pub(crate) fn delay_replies(&self, delay: Duration) {
         self.weather.send_modify(|weather| weather.delay = delay);
     }
 
-    /// Loses the next `times` requests that contain `bytes`, or their replies, each with its connection.
-    pub(crate) fn strike(&self, bytes: &str, lose: Lose, times: usize) {
+    /// Drops the next `times` requests that contain `bytes`, or their replies, and closes their
+    /// connections.
+    pub(crate) fn strike(&self, bytes: &str, lose: LossTarget, times: usize) {
         let mut strikes = self.strikes.lock().unwrap();
         strikes.next = Some((bytes.as_bytes().to_vec(), lose));
         strikes.left = times;
     }
 
-    /// How many strikes there were in all.
+    /// Number of planned losses that have happened.
     pub(crate) fn struck(&self) -> usize {
         self.strikes.lock().unwrap().done
     }
 
-    /// How many requests have come, those that came in one piece counted as one.
+    /// Number of requests so far. Requests in one chunk count as one.
     pub(crate) fn requests(&self) -> usize {
         self.strikes.lock().unwrap().seen
     }
 }
 
-impl Drop for Relay {
+impl Drop for TcpRelay {
     fn drop(&mut self) {
         self.task.abort();
         self.down();
     }
 }
 
-impl Strikes {
-    /// Whether what passes now is struck. `seen` is what the client sent last, with a little of what went before.
-    fn hit(&mut self, seen: &[u8]) -> Option<Lose> {
+impl PlannedLosses {
+    /// Whether to drop the current chunk. `seen` is the last chunk of the client, with the end of
+    /// the one before.
+    fn hit(&mut self, seen: &[u8]) -> Option<LossTarget> {
         self.seen += 1;
         let (bytes, lose) = self.next.as_ref()?;
         if self.left == 0 || !seen.windows(bytes.len()).any(|window| window == bytes) {
@@ -147,12 +151,12 @@ impl Strikes {
     }
 }
 
-/// One client's connection, from its beginning to its end.
+/// Serves one connection of a client.
 async fn carry(
     client: TcpStream,
     server: u16,
-    weather: watch::Receiver<Weather>,
-    strikes: Arc<Mutex<Strikes>>,
+    weather: watch::Receiver<RelayState>,
+    strikes: Arc<Mutex<PlannedLosses>>,
 ) {
     let born = weather.borrow().cuts;
     let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await else { return };
@@ -177,11 +181,11 @@ async fn carry(
 async fn requests(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut weather: watch::Receiver<Weather>,
-    strikes: &Mutex<Strikes>,
+    mut weather: watch::Receiver<RelayState>,
+    strikes: &Mutex<PlannedLosses>,
     doom: watch::Sender<bool>,
 ) {
-    /// As much of what went before as a needle may begin in.
+    /// Bytes of the previous chunk that may contain the beginning of a needle.
     const OVERLAP: usize = 64;
     let mut piece = vec![0; 64 * 1024];
     let mut seen = Vec::new();
@@ -193,12 +197,12 @@ async fn requests(
         seen.extend_from_slice(&piece[..length]);
         let hit = strikes.lock().unwrap().hit(&seen);
         match hit {
-            Some(Lose::Request) => return,
-            Some(Lose::Reply) => {
+            Some(LossTarget::Request) => return,
+            Some(LossTarget::Reply) => {
                 doom.send_replace(true);
                 let _ = to.write_all(&piece[..length]).await;
                 let _ = to.shutdown().await;
-                // The other half reads the server to its end, and ends this connection.
+                // The other half reads the server to its end, and closes this connection.
                 std::future::pending::<()>().await;
             }
             None => {
@@ -213,7 +217,7 @@ async fn requests(
 async fn replies(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut weather: watch::Receiver<Weather>,
+    mut weather: watch::Receiver<RelayState>,
     doomed: watch::Receiver<bool>,
 ) {
     let mut piece = vec![0; 64 * 1024];
@@ -230,33 +234,32 @@ async fn replies(
     }
 }
 
-/// A relay in front of each store of a test. What the test itself asks goes straight.
-pub(crate) struct Relays {
-    pub(crate) redis: Relay,
-    pub(crate) mysql: Relay,
+/// A relay in front of each store of a test. Queries of the test itself bypass them.
+pub(crate) struct StoreRelays {
+    pub(crate) redis: TcpRelay,
+    pub(crate) mysql: TcpRelay,
     redis_url: String,
     mysql_url: String,
 }
 
-impl Relays {
-    /// In front of `stores`.
-    pub(crate) async fn before(stores: &Stores) -> Self {
+impl StoreRelays {
+    pub(crate) async fn before(stores: &TestStores) -> Self {
         let (redis, mysql) =
-            tokio::join!(Relay::to(stores.redis_port), Relay::to(stores.mysql_port));
+            tokio::join!(TcpRelay::to(stores.redis_port), TcpRelay::to(stores.mysql_port));
         let (redis_url, mysql_url) =
             (redis_url_at(redis.port()), stores.mysql_url_at(mysql.port()));
         Self { redis, mysql, redis_url, mysql_url }
     }
 
     /// The settings of an instance in this process that reaches its stores through the relays.
-    pub(crate) fn args(&self, stores: &Stores) -> ServeArgs {
+    pub(crate) fn args(&self, stores: &TestStores) -> ServeArgs {
         let mut args = stores.args();
         args.stores.redis_url = Some(self.redis_url.clone());
         args.stores.mysql_url = Some(self.mysql_url.clone());
         args
     }
 
-    /// The same for a process of its own.
+    /// As [`Self::args`], for a process of its own.
     pub(crate) fn env(&self) -> Vec<(&'static str, String)> {
         vec![
             ("USHER_REDIS_URL", self.redis_url.clone()),

@@ -1,4 +1,5 @@
-//! A Redis client of a few lines: tests look at what the service left behind with something that shares no code with it.
+//! A minimal Redis client. Tests inspect the data of the service with it, because it shares no code
+//! with the service.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -6,18 +7,17 @@ use std::net::Ipv4Addr;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-/// A reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Reply {
+pub(crate) enum RespValue {
     Nil,
     Int(i64),
     Text(Vec<u8>),
     Error(String),
-    List(Vec<Reply>),
+    List(Vec<RespValue>),
 }
 
-impl Reply {
-    /// The bytes of a text, or of a number.
+impl RespValue {
+    /// The bytes of a text or of a number.
     pub(crate) fn bytes(self) -> Vec<u8> {
         match self {
             Self::Text(bytes) => bytes,
@@ -26,13 +26,13 @@ impl Reply {
         }
     }
 
-    /// A text that must be one.
+    /// The text of a reply that must be one.
     pub(crate) fn text(self) -> String {
         String::from_utf8(self.bytes()).unwrap()
     }
 
     /// The items of a list.
-    pub(crate) fn list(self) -> Vec<Reply> {
+    pub(crate) fn list(self) -> Vec<RespValue> {
         match self {
             Self::List(items) => items,
             other => panic!("not a list: {other:?}"),
@@ -48,38 +48,38 @@ impl Reply {
     }
 }
 
-/// A connection, and where others are that it may be sent to.
-pub(crate) struct Resp {
-    line: Line,
-    /// Of a cluster: the ports of all primaries, with the connections that were made.
-    primaries: BTreeMap<u16, Option<Line>>,
+/// A connection, and the other nodes that it may be redirected to.
+pub(crate) struct RespClient {
+    line: RespConnection,
+    /// For a cluster: the ports of all primaries and their connections.
+    primaries: BTreeMap<u16, Option<RespConnection>>,
 }
 
-impl Resp {
-    /// To 127.0.0.1.
+impl RespClient {
+    /// Connects to a port of 127.0.0.1.
     pub(crate) async fn connect(port: u16) -> Self {
-        Self { line: Line::connect(port).await, primaries: BTreeMap::new() }
+        Self { line: RespConnection::connect(port).await, primaries: BTreeMap::new() }
     }
 
-    /// To the one of several that is the primary, or, of a cluster, to all that are.
+    /// Connects to the primary among several servers or, in a cluster, to all primaries.
     pub(crate) async fn among(ports: &[u16], cluster: bool) -> Self {
         let mut primaries = BTreeMap::new();
         for port in ports {
-            let Some(mut line) = Line::try_connect(*port).await else { continue };
+            let Some(mut line) = RespConnection::try_connect(*port).await else { continue };
             match line.ask(&["ROLE"]).await {
-                Reply::List(role) if role[0] == Reply::Text(b"master".to_vec()) => {
+                RespValue::List(role) if role[0] == RespValue::Text(b"master".to_vec()) => {
                     primaries.insert(*port, Some(line));
                 }
                 _ => {}
             }
         }
-        let (_, line) = primaries.iter_mut().next().expect("somebody is the primary");
+        let (_, line) = primaries.iter_mut().next().expect("one of the servers is the primary");
         let line = line.take().unwrap();
         Self { line, primaries: if cluster { primaries } else { BTreeMap::new() } }
     }
 
-    /// Sends one command and reads its reply, errors too. Follows a cluster's redirections.
-    pub(crate) async fn try_ask(&mut self, words: &[&str]) -> Reply {
+    /// Sends one command and returns its reply or error. Follows redirects of a cluster.
+    pub(crate) async fn try_command(&mut self, words: &[&str]) -> RespValue {
         if self.primaries.is_empty() {
             return self.line.ask(words).await;
         }
@@ -88,15 +88,15 @@ impl Resp {
             for (port, line) in &mut self.primaries {
                 let line = match line {
                     Some(line) => line,
-                    None => line.insert(Line::connect(*port).await),
+                    None => line.insert(RespConnection::connect(*port).await),
                 };
                 keys.extend(line.ask(words).await.list());
             }
-            return Reply::List(keys);
+            return RespValue::List(keys);
         }
         let mut reply = self.line.ask(words).await;
         for _ in 0..500 {
-            let Reply::Error(error) = &reply else { return reply };
+            let RespValue::Error(error) = &reply else { return reply };
             let first = error.split(' ').next().unwrap();
             match first {
                 "MOVED" => {
@@ -104,7 +104,7 @@ impl Resp {
                     let line = self.primaries.entry(port).or_default();
                     let line = match line {
                         Some(line) => line,
-                        None => line.insert(Line::connect(port).await),
+                        None => line.insert(RespConnection::connect(port).await),
                     };
                     reply = line.ask(words).await;
                 }
@@ -119,16 +119,16 @@ impl Resp {
     }
 
     /// Sends one command whose reply must not be an error.
-    pub(crate) async fn ask(&mut self, words: &[&str]) -> Reply {
-        match self.try_ask(words).await {
-            Reply::Error(error) => panic!("{words:?}: {error}"),
+    pub(crate) async fn ask(&mut self, words: &[&str]) -> RespValue {
+        match self.try_command(words).await {
+            RespValue::Error(error) => panic!("{words:?}: {error}"),
             reply => reply,
         }
     }
 
-    /// A hash, in order.
+    /// All fields of a hash, sorted.
     pub(crate) async fn hash(&mut self, key: &str) -> BTreeMap<Vec<u8>, Vec<u8>> {
-        let mut flat = self.ask(&["HGETALL", key]).await.list().into_iter().map(Reply::bytes);
+        let mut flat = self.ask(&["HGETALL", key]).await.list().into_iter().map(RespValue::bytes);
         let mut hash = BTreeMap::new();
         while let (Some(field), Some(value)) = (flat.next(), flat.next()) {
             hash.insert(field, value);
@@ -136,8 +136,8 @@ impl Resp {
         hash
     }
 
-    /// Every key under a prefix with all it holds, in order. Of streams only the length.
-    pub(crate) async fn everything(&mut self, prefix: &str) -> BTreeMap<String, String> {
+    /// Every key with a prefix and its content, sorted. For streams only the length.
+    pub(crate) async fn dump_keys(&mut self, prefix: &str) -> BTreeMap<String, String> {
         let mut all = BTreeMap::new();
         for key in self.ask(&["KEYS", &format!("{prefix}:*")]).await.list() {
             let key = key.text();
@@ -149,7 +149,7 @@ impl Resp {
                     format!("{:?}", self.ask(&["ZRANGE", &key, "0", "-1", "WITHSCORES"]).await)
                 }
                 "stream" => format!("{:?}", self.ask(&["XLEN", &key]).await),
-                other => panic!("{key} is of the kind {other}, which this test can't read"),
+                other => panic!("{key} has the type {other}, which this test cannot read"),
             };
             all.insert(key, value);
         }
@@ -158,9 +158,9 @@ impl Resp {
 }
 
 /// One connection to one server.
-struct Line(BufReader<TcpStream>);
+struct RespConnection(BufReader<TcpStream>);
 
-impl Line {
+impl RespConnection {
     async fn connect(port: u16) -> Self {
         Self::try_connect(port).await.unwrap()
     }
@@ -169,7 +169,7 @@ impl Line {
         Some(Self(BufReader::new(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok()?)))
     }
 
-    async fn ask(&mut self, words: &[&str]) -> Reply {
+    async fn ask(&mut self, words: &[&str]) -> RespValue {
         let mut command = format!("*{}\r\n", words.len());
         for word in words {
             command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
@@ -178,30 +178,30 @@ impl Line {
         self.read().await
     }
 
-    async fn read(&mut self) -> Reply {
+    async fn read(&mut self) -> RespValue {
         let mut line = String::new();
         self.0.read_line(&mut line).await.unwrap();
         let line = line.trim_end();
-        assert!(!line.is_empty(), "Redis hung up");
+        assert!(!line.is_empty(), "Redis closed the connection");
         let (kind, rest) = line.split_at(1);
         match kind {
-            "+" => Reply::Text(rest.into()),
-            "-" => Reply::Error(rest.to_owned()),
-            ":" => Reply::Int(rest.parse().unwrap()),
+            "+" => RespValue::Text(rest.into()),
+            "-" => RespValue::Error(rest.to_owned()),
+            ":" => RespValue::Int(rest.parse().unwrap()),
             "$" => {
-                let Ok(len) = rest.parse::<usize>() else { return Reply::Nil };
+                let Ok(len) = rest.parse::<usize>() else { return RespValue::Nil };
                 let mut bytes = vec![0; len + 2];
                 self.0.read_exact(&mut bytes).await.unwrap();
                 bytes.truncate(len);
-                Reply::Text(bytes)
+                RespValue::Text(bytes)
             }
             "*" => {
-                let Ok(len) = rest.parse::<usize>() else { return Reply::Nil };
+                let Ok(len) = rest.parse::<usize>() else { return RespValue::Nil };
                 let mut items = Vec::with_capacity(len);
                 for _ in 0..len {
                     items.push(Box::pin(self.read()).await);
                 }
-                Reply::List(items)
+                RespValue::List(items)
             }
             _ => panic!("not RESP: {line}"),
         }

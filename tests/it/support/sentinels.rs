@@ -1,28 +1,29 @@
-//! A primary and its replica, and three Sentinels who watch over them.
+//! A primary, its replica, and three Sentinels that monitor them.
 
 use std::net::{Ipv4Addr, TcpListener};
 
 use tokio::sync::Mutex;
 use usher::dev::{PrivateRedis, PrivateServer, TempDir, redis_program};
 
-use super::resp::Resp;
-use super::servers::Several;
-use super::{ELECTED, signal, within};
+use super::resp::RespClient;
+use super::servers::RedisNodes;
+use super::{ELECTION_TIMEOUT, signal, within};
 
 const SERVICE: &str = "main";
 
-/// The servers. They end with it.
-pub(crate) struct Sentinels {
+/// The servers, which stop when this is dropped.
+pub(crate) struct SentinelGroup {
     data: Vec<Mutex<Option<PrivateRedis>>>,
-    /// Of the two that hold data.
+    /// The ports of the two data nodes.
     pub(crate) ports: Vec<u16>,
     sentinels: Vec<PrivateServer>,
     dir: TempDir,
     min_replicas: &'static str,
 }
 
-impl Sentinels {
-    /// Starts all of them and waits until they know each other. `min_replicas` is `min-replicas-to-write` of whoever is the primary.
+impl SentinelGroup {
+    /// Starts all servers and waits until they know each other. `min_replicas` is
+    /// `min-replicas-to-write` of both data nodes.
     pub(crate) async fn start(min_replicas: &'static str) -> Self {
         let dir = TempDir::new("it-sentinel").unwrap();
         let mut site =
@@ -45,7 +46,7 @@ impl Sentinels {
             site.data.push(Mutex::new(Some(redis)));
         }
         let primary = site.ports[0].to_string();
-        let mut replica = Resp::connect(site.ports[1]).await;
+        let mut replica = RespClient::connect(site.ports[1]).await;
         replica.ask(&["REPLICAOF", "127.0.0.1", &primary]).await;
         for at in 0..3 {
             let place = site.dir.path().join(format!("sentinel-{at}"));
@@ -68,7 +69,7 @@ impl Sentinels {
                 PrivateServer::start("Sentinel", &program, &place, arguments).await.unwrap();
             site.sentinels.push(sentinel);
         }
-        site.are_whole().await;
+        site.wait_until_healthy().await;
         site
     }
 
@@ -79,24 +80,25 @@ impl Sentinels {
         PrivateRedis::start_as(&dir, port, &more).await
     }
 
-    /// What instances need to know.
-    pub(crate) fn several(&self) -> Several {
+    /// What instances need to connect.
+    pub(crate) fn redis_nodes(&self) -> RedisNodes {
         let hosts: Vec<_> =
             self.sentinels.iter().map(|it| format!("127.0.0.1:{}", it.port())).collect();
         let url = format!("redis-sentinel://{}/{SERVICE}", hosts.join(","));
-        Several { url, ports: self.ports.clone(), cluster: false }
+        RedisNodes { url, ports: self.ports.clone(), cluster: false }
     }
 
-    /// Waits until one is the primary in everybody's eyes, the other follows it, and every Sentinel knows all that.
-    pub(crate) async fn are_whole(&self) {
-        within(ELECTED, "the Sentinels know everybody", || async {
+    /// Waits until all servers agree on the primary, the other one replicates it, and every
+    /// Sentinel knows both.
+    pub(crate) async fn wait_until_healthy(&self) {
+        within(ELECTION_TIMEOUT, "the Sentinels know all servers", || async {
             let primary = self.primary().await?;
             for sentinel in &self.sentinels {
-                let mut asked = Resp::connect(sentinel.port()).await;
-                let told = asked.ask(&["SENTINEL", "MASTER", SERVICE]).await.list();
-                let told: Vec<String> = told.into_iter().map(super::resp::Reply::text).collect();
+                let mut asked = RespClient::connect(sentinel.port()).await;
+                let reported = asked.ask(&["SENTINEL", "MASTER", SERVICE]).await.list();
+                let reported: Vec<String> = reported.into_iter().map(super::resp::RespValue::text).collect();
                 let word = |name: &str| {
-                    told.chunks(2).find(|pair| pair[0] == name).map(|pair| pair[1].clone())
+                    reported.chunks(2).find(|pair| pair[0] == name).map(|pair| pair[1].clone())
                 };
                 let knows = word("port")? == primary.to_string()
                     && word("flags")? == "master"
@@ -107,34 +109,34 @@ impl Sentinels {
                 }
             }
             let other = self.ports.iter().find(|port| **port != primary)?;
-            let role = Resp::connect(*other).await.ask(&["INFO", "replication"]).await.text();
+            let role = RespClient::connect(*other).await.ask(&["INFO", "replication"]).await.text();
             (role.contains("role:slave") && role.contains("master_link_status:up")).then_some(())
         })
         .await;
     }
 
-    /// The port of the primary that most Sentinels name; nothing while they don't agree.
+    /// The port of the primary that most Sentinels name, or `None` while they disagree.
     pub(crate) async fn primary(&self) -> Option<u16> {
         let mut named: Vec<u16> = Vec::new();
         for sentinel in &self.sentinels {
-            let mut asked = Resp::connect(sentinel.port()).await;
-            let told = asked.ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]).await.list();
-            named.push(told[1].clone().text().parse().unwrap());
+            let mut asked = RespClient::connect(sentinel.port()).await;
+            let reported = asked.ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]).await.list();
+            named.push(reported[1].clone().text().parse().unwrap());
         }
         self.ports.iter().copied().find(|port| named.iter().filter(|it| *it == port).count() >= 2)
     }
 
-    /// Waits until the Sentinels have put another in a primary's place.
-    pub(crate) async fn replaced(&self, before: u16) {
-        within(ELECTED, "another is the primary", || async {
+    /// Waits until the Sentinels have replaced a primary.
+    pub(crate) async fn wait_until_replaced(&self, before: u16) {
+        within(ELECTION_TIMEOUT, "another is the primary", || async {
             let primary = self.primary().await.filter(|port| *port != before)?;
-            let role = Resp::connect(primary).await.ask(&["INFO", "replication"]).await.text();
+            let role = RespClient::connect(primary).await.ask(&["INFO", "replication"]).await.text();
             role.contains("role:master").then_some(())
         })
         .await;
     }
 
-    /// The one that is not on a port.
+    /// The data node that is not on this port.
     pub(crate) fn other(&self, port: u16) -> u16 {
         *self.ports.iter().find(|it| **it != port).unwrap()
     }
@@ -143,21 +145,21 @@ impl Sentinels {
         self.ports.iter().position(|it| *it == port).unwrap()
     }
 
-    /// Freezes one that holds data, or lets it go on.
+    /// Freezes a data node, or resumes it.
     pub(crate) async fn freeze(&self, port: u16, still: bool) {
         let pid = self.data[self.at(port)].lock().await.as_ref().unwrap().pid();
         signal(if still { "-STOP" } else { "-CONT" }, pid);
     }
 
-    /// Kills one that holds data with -9.
+    /// Kills a data node with -9.
     pub(crate) async fn kill(&self, port: u16) {
         let mut server = self.data[self.at(port)].lock().await.take().unwrap();
         signal("-KILL", server.pid());
         server.ended().await;
     }
 
-    /// Starts one again where it was, with what it had.
-    pub(crate) async fn start_again(&self, port: u16) {
+    /// Restarts a data node on its port with its data.
+    pub(crate) async fn restart(&self, port: u16) {
         *self.data[self.at(port)].lock().await = Some(self.start_data(port).await.unwrap());
     }
 }

@@ -1,4 +1,5 @@
-//! One Redis and one MariaDB for the whole run, which end with the process; each test has a key prefix and a database of its own.
+//! One Redis and one MariaDB for the whole run, which end with the process. Each test has a key
+//! prefix and a database of its own.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -11,24 +12,25 @@ use usher::dev::{MysqlDurability, PrivateMysql, PrivateRedis, TempDir};
 use usher::mysql::migrate::migrate;
 use usher::partition::PartitionCount;
 
-use super::resp::Resp;
+use super::resp::RespClient;
 
-/// Partitions of every test's stores: few, so that nobody waits for sixty-four rows, and more than one, so that payments cross.
+/// Partitions of every test's stores. Few, so that no test waits for sixty-four rows, and more than
+/// one, so that payments cross partitions.
 pub(crate) const PARTITIONS: u16 = 4;
-/// The key of the admin listener in every test.
+/// The admin key of every test.
 pub(crate) const ADMIN_KEY: &str = "0ff1ce-c2b7a9d84e5f6a1b3c8d7e9f0a";
 /// The keys that sign queue tokens in every test.
 pub(crate) const TOKEN_KEYS: &str = "k1:d41d8cd98f00b204e9800998ecf8427e";
 
-struct Servers {
+struct SharedServers {
     redis: PrivateRedis,
     mysql: PrivateMysql,
     _dir: TempDir,
 }
 
-/// Starts the servers once, in a runtime that outlives every test's.
-fn servers() -> &'static Servers {
-    static SERVERS: OnceLock<Servers> = OnceLock::new();
+/// Starts the servers once, in a runtime that outlives those of the tests.
+fn servers() -> &'static SharedServers {
+    static SERVERS: OnceLock<SharedServers> = OnceLock::new();
     SERVERS.get_or_init(|| {
         let (ready, started) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
@@ -42,44 +44,42 @@ fn servers() -> &'static Servers {
                     PrivateMysql::start(&mysql_dir, MysqlDurability::Test)
                 );
                 ready
-                    .send(Servers { redis: both.0.unwrap(), mysql: both.1.unwrap(), _dir: dir })
+                    .send(SharedServers { redis: both.0.unwrap(), mysql: both.1.unwrap(), _dir: dir })
                     .unwrap();
                 std::future::pending::<()>().await;
             });
         });
-        started.recv().expect("the servers start")
+        started.recv().expect("the servers must start")
     })
 }
 
 /// The stores of one test.
-pub(crate) struct Stores {
-    /// What every key begins with.
+pub(crate) struct TestStores {
+    /// The prefix of every key.
     pub(crate) prefix: String,
-    /// Where Redis is.
     pub(crate) redis_port: u16,
-    /// Where MySQL is.
     pub(crate) mysql_port: u16,
     /// The test's own database.
     pub(crate) mysql_url: String,
-    /// A way into it.
+    /// A connection pool of that database.
     pub(crate) mysql: MySqlPool,
-    /// A Redis that only this test has.
+    /// A Redis that only this test uses.
     own_redis: Option<(PrivateRedis, TempDir)>,
-    /// Several that stand together, where it is not one.
-    pub(crate) several: Option<Several>,
+    /// The nodes, if Redis is a cluster or behind Sentinels.
+    pub(crate) several: Option<RedisNodes>,
 }
 
-/// Redis servers that stand together: a cluster, or what Sentinels watch.
-pub(crate) struct Several {
+/// Redis nodes that belong together: a cluster, or the data nodes behind Sentinels.
+pub(crate) struct RedisNodes {
     pub(crate) url: String,
-    /// Of all that hold data.
+    /// The ports of all data nodes.
     pub(crate) ports: Vec<u16>,
     pub(crate) cluster: bool,
 }
 
-impl Stores {
-    /// On several Redis servers of the caller's own, and the run's MariaDB or one of the caller's own.
-    pub(crate) async fn among(several: Several, mysql: Option<&PrivateMysql>) -> Self {
+impl TestStores {
+    /// On Redis nodes of the caller, and on the MariaDB of the run or one of the caller.
+    pub(crate) async fn among(several: RedisNodes, mysql: Option<&PrivateMysql>) -> Self {
         let port = several.ports[0];
         let mut stores = Self::of(port, mysql.unwrap_or_else(|| &servers().mysql)).await;
         stores.several = Some(several);
@@ -87,14 +87,14 @@ impl Stores {
         stores
     }
 
-    /// A database and a prefix that nothing else uses.
+    /// A new database and a new key prefix.
     pub(crate) async fn new() -> Self {
         let stores = Self::empty(None).await;
         migrate(&stores.mysql, PartitionCount::new(PARTITIONS).unwrap()).await.unwrap();
         stores
     }
 
-    /// The same with a Redis that this test may empty or kill.
+    /// As [`Self::new`], with a Redis that this test may empty or kill.
     pub(crate) async fn with_own_redis() -> Self {
         let dir = TempDir::new("it-redis").unwrap();
         let redis = PrivateRedis::start(with_users(dir.path())).await.unwrap();
@@ -103,16 +103,17 @@ impl Stores {
         stores
     }
 
-    /// What the test's own Redis has on disk now.
-    pub(crate) fn saved(&self) -> TempDir {
+    /// A copy of the files of the test's own Redis.
+    pub(crate) fn copy_of_redis_files(&self) -> TempDir {
         let (_, dir) = self.own_redis.as_ref().unwrap();
         let copy = TempDir::new("it-saved").unwrap();
         copy_files(&dir.path().join(AOF), copy.path());
         copy
     }
 
-    /// Kills the test's own Redis and brings it back on the same port with what it had on disk at another time. `meanwhile` runs while it is away.
-    pub(crate) async fn rolled_back(&mut self, saved: &TempDir, meanwhile: impl AsyncFnOnce()) {
+    /// Kills the test's own Redis and restarts it on the same port with an earlier copy of its
+    /// files. `meanwhile` runs while it is down.
+    pub(crate) async fn roll_back_redis(&mut self, saved: &TempDir, meanwhile: impl AsyncFnOnce()) {
         let (redis, dir) = self.own_redis.take().unwrap();
         redis.stop().await.unwrap();
         meanwhile().await;
@@ -123,23 +124,22 @@ impl Stores {
         self.own_redis = Some((redis, dir));
     }
 
-    /// The partition of a user.
     pub(crate) fn partition_of_user(&self, user: &str) -> u16 {
         let user: usher::ids::UserId = user.parse().unwrap();
         PartitionCount::new(PARTITIONS).unwrap().of(user.slot()).get()
     }
 
-    /// Takes a partition out of Redis.
-    pub(crate) async fn lose(&self, partition: u16) {
+    /// Deletes a partition from Redis.
+    pub(crate) async fn lose_partition(&self, partition: u16) {
         let mut redis = self.redis().await;
-        // The fence first, as a partition that is half gone would never serve.
+        // The fence is deleted first, because a partition that is half deleted would never serve.
         redis.ask(&["DEL", &self.key(partition, "epoch")]).await;
         for key in redis.ask(&["KEYS", &self.key(partition, "*")]).await.list() {
             redis.ask(&["DEL", &key.text()]).await;
         }
     }
 
-    /// On servers of the caller's own, which it may kill.
+    /// On servers of the caller, which it may kill.
     pub(crate) async fn at(redis_port: u16, mysql: &PrivateMysql) -> Self {
         let stores = Self::of(redis_port, mysql).await;
         migrate(&stores.mysql, PartitionCount::new(PARTITIONS).unwrap()).await.unwrap();
@@ -177,27 +177,25 @@ impl Stores {
         }
     }
 
-    /// Where Redis is, as a URL.
     pub(crate) fn redis_url(&self) -> String {
         self.several
             .as_ref()
             .map_or_else(|| redis_url_at(self.redis_port), |several| several.url.clone())
     }
 
-    /// The test's own database behind another port.
+    /// The URL of the test's database behind another port.
     pub(crate) fn mysql_url_at(&self, port: u16) -> String {
         self.mysql_url.replace(&format!(":{}/", self.mysql_port), &format!(":{port}/"))
     }
 
-    /// A connection to Redis that knows nothing of Usher.
-    pub(crate) async fn redis(&self) -> Resp {
+    pub(crate) async fn redis(&self) -> RespClient {
         match &self.several {
-            None => Resp::connect(self.redis_port).await,
-            Some(several) => Resp::among(&several.ports, several.cluster).await,
+            None => RespClient::connect(self.redis_port).await,
+            Some(several) => RespClient::among(&several.ports, several.cluster).await,
         }
     }
 
-    /// The name of a partition's key.
+    /// The full name of a key in a partition.
     pub(crate) fn key(&self, partition: u16, name: &str) -> String {
         format!("{}:{{p{partition}}}:{name}", self.prefix)
     }
@@ -230,22 +228,23 @@ impl Stores {
                 key_prefix: Some(self.prefix.clone()),
                 ..StoreArgs::default()
             },
-            // A machine that runs many tests at once is slow, and slowness is not what they look for.
+            // A machine that runs many tests at once is slow, and these tests do not check speed.
             http: HttpArgs { request_timeout_ms: text("30000"), ..HttpArgs::default() },
             ..ServeArgs::default()
         }
     }
 }
 
-/// A port of 127.0.0.1 as the URL of a Redis.
+/// The URL of the Redis on a port of 127.0.0.1.
 pub(crate) fn redis_url_at(port: u16) -> String {
     format!("redis://{REDIS_USER}@127.0.0.1:{port}")
 }
 
-/// The user that every instance is in Redis: the one that `deploy/redis/users.acl` describes.
+/// The Redis user of every instance, as in `deploy/redis/users.acl`.
 pub(crate) const REDIS_USER: &str = "usher:of-the-tests-and-not-a-secret";
 
-/// Gives a private Redis its users: Usher's as an operator would have it, but for keys of any prefix, and one for the tests themselves, who may do everything.
+/// Writes the users of a private Redis: the one of Usher as an operator configures it, but for keys
+/// of any prefix, and an unrestricted one for the tests.
 pub(crate) fn with_users(dir: &Path) -> &Path {
     let (user, password) = REDIS_USER.split_once(':').unwrap();
     let users = include_str!("../../../deploy/redis/users.acl");
@@ -263,7 +262,7 @@ pub(crate) fn with_users(dir: &Path) -> &Path {
     dir
 }
 
-/// Where Redis keeps its append-only file, in its directory.
+/// The directory of the append-only file, below the directory of Redis.
 const AOF: &str = "appendonlydir";
 
 fn copy_files(from: &Path, to: &Path) {

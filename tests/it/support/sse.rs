@@ -1,36 +1,35 @@
-//! A reader of server-sent events (the part of the format that Usher writes).
+//! A reader of server-sent events, for the part of the format that Usher writes.
 
 use reqwest::Response;
 use serde_json::Value;
 
-use super::PATIENCE;
+use super::EVENT_TIMEOUT;
 
-/// What a stream said.
+/// An item of the stream.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Said {
-    /// An event, and whether it told how long to wait before coming back.
+pub(crate) enum StreamItem {
+    /// An event, and whether it has a `retry` field.
     Event { name: String, data: Value, retry: Option<u64> },
     /// A comment line.
     Heartbeat,
-    /// The body came to its proper end.
+    /// The body ended properly.
     End,
 }
 
-/// One open stream.
-pub(crate) struct Sse {
+pub(crate) struct EventStream {
     response: Response,
     text: String,
 }
 
-impl Sse {
-    /// Opens a stream, which must be one.
+impl EventStream {
+    /// Opens a stream. The response must be an event stream.
     pub(crate) async fn open(url: &str, headers: &[(&str, &str)]) -> Self {
-        // No timeout: a stream is as long as it is.
+        // No timeout: a stream has no fixed length.
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self::open_with(&client, url, headers).await
     }
 
-    /// The same by a client that others share.
+    /// As [`Self::open`], with a shared client.
     pub(crate) async fn open_with(
         client: &reqwest::Client,
         url: &str,
@@ -51,39 +50,38 @@ impl Sse {
         Self { response, text: String::new() }
     }
 
-    /// What comes next; a stream that breaks off or stays silent for too long fails the test.
-    pub(crate) async fn next(&mut self) -> Said {
+    /// The next item. A broken or silent stream fails the test.
+    pub(crate) async fn next(&mut self) -> StreamItem {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
                 let said = read(block);
                 self.text = rest.to_owned();
                 return said;
             }
-            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk());
-            match chunk.await.expect("the stream says something").expect("the stream ends properly")
+            let chunk = tokio::time::timeout(EVENT_TIMEOUT, self.response.chunk());
+            match chunk.await.expect("the stream sends an item").expect("the stream ends properly")
             {
                 Some(bytes) => self.text.push_str(std::str::from_utf8(&bytes).unwrap()),
                 None => {
-                    assert_eq!(self.text, "", "an end within an event");
-                    return Said::End;
+                    assert_eq!(self.text, "", "the stream ended within an event");
+                    return StreamItem::End;
                 }
             }
         }
     }
 
-    /// The next ticket.
     pub(crate) async fn ticket(&mut self) -> Value {
         match self.next().await {
-            Said::Event { name, data, .. } => {
+            StreamItem::Event { name, data, .. } => {
                 assert_eq!(name, "ticket");
                 data
             }
-            Said::Heartbeat => Box::pin(self.ticket()).await,
-            Said::End => panic!("the stream has ended"),
+            StreamItem::Heartbeat => Box::pin(self.ticket()).await,
+            StreamItem::End => panic!("the stream has ended"),
         }
     }
 
-    /// The first ticket that satisfies; those before it are skipped.
+    /// The first ticket that satisfies the condition. Earlier ones are skipped.
     pub(crate) async fn until(&mut self, satisfies: impl Fn(&Value) -> bool) -> Value {
         loop {
             let ticket = self.ticket().await;
@@ -94,7 +92,7 @@ impl Sse {
     }
 }
 
-fn read(block: &str) -> Said {
+fn read(block: &str) -> StreamItem {
     let (mut name, mut data, mut retry) = (String::new(), String::new(), None);
     for line in block.lines() {
         match line.split_once(':') {
@@ -106,7 +104,7 @@ fn read(block: &str) -> Said {
         }
     }
     if name.is_empty() {
-        return Said::Heartbeat;
+        return StreamItem::Heartbeat;
     }
-    Said::Event { name, data: serde_json::from_str(&data).unwrap(), retry }
+    StreamItem::Event { name, data: serde_json::from_str(&data).unwrap(), retry }
 }

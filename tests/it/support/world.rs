@@ -1,81 +1,81 @@
-//! Stores, instances on them, and one concert to sell.
+//! Stores, instances on them, and one concert on sale.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use usher::config::args::ServeArgs;
 
-use super::{Api, Instance, Stores, eventually};
+use super::{ApiClient, TestInstance, TestStores, eventually};
 
 /// The concert of most tests, and its queue.
-pub(crate) const SHOW: &str = "show";
-/// Its one date.
-pub(crate) const NIGHT: &str = "night";
+pub(crate) const CONCERT: &str = "show";
+/// Its schedule.
+pub(crate) const SCHEDULE: &str = "night";
 
-/// What a test plays in.
-pub(crate) struct World {
-    pub(crate) stores: Stores,
-    pub(crate) instances: Vec<Instance>,
-    pub(crate) api: Api,
+pub(crate) struct TestWorld {
+    pub(crate) stores: TestStores,
+    pub(crate) instances: Vec<TestInstance>,
+    pub(crate) api: ApiClient,
 }
 
-impl World {
-    /// So many instances on stores of their own.
+impl TestWorld {
+    /// A number of instances on new stores.
     pub(crate) async fn start(instances: usize) -> Self {
-        Self::on(Stores::new().await, instances).await
+        Self::on(TestStores::new().await, instances).await
     }
 
-    /// So many instances on given stores.
-    pub(crate) async fn on(stores: Stores, count: usize) -> Self {
+    /// A number of instances on given stores.
+    pub(crate) async fn on(stores: TestStores, count: usize) -> Self {
         let mut instances = Vec::new();
         for _ in 0..count {
-            instances.push(Instance::start(&stores).await);
+            instances.push(TestInstance::start(&stores).await);
         }
         Self::with(stores, instances)
     }
 
-    /// So many instances on given stores, with other settings than usual.
-    pub(crate) async fn with_args(stores: Stores, all: &[ServeArgs]) -> Self {
+    /// Instances on given stores with given settings.
+    pub(crate) async fn with_args(stores: TestStores, all: &[ServeArgs]) -> Self {
         let mut instances = Vec::new();
         for args in all {
-            instances.push(Instance::start_with(args).await);
+            instances.push(TestInstance::start_with(args).await);
         }
         Self::with(stores, instances)
     }
 
-    /// Instances that run already.
-    pub(crate) fn with(stores: Stores, instances: Vec<Instance>) -> Self {
+    /// Instances that already run.
+    pub(crate) fn with(stores: TestStores, instances: Vec<TestInstance>) -> Self {
         let addresses = instances.iter().map(|it| [it.public.clone(), it.admin.clone()]).collect();
-        Self { stores, api: Api::new(addresses), instances }
+        Self { stores, api: ApiClient::new(addresses), instances }
     }
 
-    /// Sets a queue up, and waits until every instance knows it.
-    pub(crate) async fn queue(&self, queue: &str, settings: Value) {
+    /// Creates or changes a queue, and waits until every instance knows it.
+    pub(crate) async fn put_queue(&self, queue: &str, settings: Value) {
         self.api.put(&format!("/admin/queues/{queue}"), &settings).await.expect(200);
-        self.everywhere(&format!("/v1/queues/{queue}"), |body| {
+        self.wait_on_every_instance(&format!("/v1/queues/{queue}"), |body| {
             settings["max_active"].is_null() || body["max_active"] == settings["max_active"]
         })
         .await;
     }
 
-    /// Sets a concert up, and waits until every instance knows it.
-    pub(crate) async fn concert(&self, concert: &str, definition: Value) {
+    /// Creates or changes a concert, and waits until every instance knows it.
+    pub(crate) async fn put_concert(&self, concert: &str, definition: Value) {
         self.api.put(&format!("/admin/concerts/{concert}"), &definition).await.expect(200);
         let known = |body: &Value| body["title"] == definition["title"];
-        self.everywhere(&format!("/v1/concerts/{concert}"), known).await;
+        self.wait_on_every_instance(&format!("/v1/concerts/{concert}"), known).await;
         let queue = definition["queue_id"].as_str().unwrap_or(concert);
-        self.everywhere(&format!("/v1/queues/{queue}"), |_| true).await;
+        self.wait_on_every_instance(&format!("/v1/queues/{queue}"), |_| true).await;
     }
 
-    /// [`SHOW`] with a fast queue and one [`NIGHT`] of so many seats at one price.
-    pub(crate) async fn show(&self, seats: u32, price: i64) {
-        self.queue(SHOW, fast_queue()).await;
-        self.concert(SHOW, show(seats, price)).await;
+    /// Creates [`CONCERT`] with a fast queue and one [`SCHEDULE`] with seats of one price.
+    pub(crate) async fn concert_definition(&self, seats: u32, price: i64) {
+        self.put_queue(CONCERT, fast_queue_settings()).await;
+        self.put_concert(CONCERT, concert_definition(seats, price)).await;
     }
 
-    /// Waits until every instance answers a path with 200 and a body that satisfies.
-    pub(crate) async fn everywhere(&self, path: &str, satisfies: impl Fn(&Value) -> bool) {
+    /// Waits until every instance answers the path with 200 and a body that satisfies the
+    /// condition.
+    pub(crate) async fn wait_on_every_instance(&self, path: &str, satisfies: impl Fn(&Value) -> bool) {
         for at in 0..self.api.instances() {
-            let api = self.api.only(at);
+            let api = self.api.for_instance(at);
             eventually(path, || async {
                 let answer = api.call(Method::GET, path).send().await;
                 (answer.status == 200 && satisfies(&answer.body)).then_some(())
@@ -84,8 +84,8 @@ impl World {
         }
     }
 
-    /// Drains and stops all instances; gives the stores back.
-    pub(crate) async fn stop(self) -> Stores {
+    /// Drains and stops all instances, and returns the stores.
+    pub(crate) async fn stop(self) -> TestStores {
         for instance in self.instances {
             instance.stop().await;
         }
@@ -93,18 +93,18 @@ impl World {
     }
 }
 
-/// A queue that lets everybody in at once.
-pub(crate) fn fast_queue() -> Value {
+/// A queue that admits everyone at once.
+pub(crate) fn fast_queue_settings() -> Value {
     json!({"promote_per_interval": 10_000, "interval_ms": 1_000, "max_active": 10_000})
 }
 
-/// [`SHOW`] with one [`NIGHT`].
-pub(crate) fn show(seats: u32, price: i64) -> Value {
-    json!({"title": "The show", "schedules": [night(seats, price)]})
+/// The definition of [`CONCERT`] with one [`SCHEDULE`].
+pub(crate) fn concert_definition(seats: u32, price: i64) -> Value {
+    json!({"title": "The show", "schedules": [schedule_definition(seats, price)]})
 }
 
-/// A [`NIGHT`] of one section.
-pub(crate) fn night(seats: u32, price: i64) -> Value {
+/// The definition of [`SCHEDULE`] with one section.
+pub(crate) fn schedule_definition(seats: u32, price: i64) -> Value {
     let sections = json!([{"name": "A", "from": 1, "to": seats, "price": price}]);
-    json!({"id": NIGHT, "starts_at": "2100-01-01T19:00:00.000Z", "sections": sections})
+    json!({"id": SCHEDULE, "starts_at": "2100-01-01T19:00:00.000Z", "sections": sections})
 }

@@ -15,12 +15,13 @@
 //!
 //! It reads what the scripts wrote with structures of its own and shares no code with the rooms: a mistake in a room must not hide itself.
 
-mod again;
+mod coupons_and_rewards;
 mod fences;
-mod giveaways;
 mod money;
 mod payments;
 mod queues;
+mod reinspect;
+mod routes;
 mod seats;
 
 use std::time::Duration;
@@ -33,17 +34,19 @@ use sqlx::mysql::MySql;
 use sqlx::query_builder::Separated;
 use uuid::Uuid;
 
-use super::Error;
 use crate::ids::{CouponId, QueueId, ScheduleId};
 use crate::partition::{HashSlot, Partition};
 use crate::redis::RedisClient;
+use crate::store_error::StoreError;
 use crate::telemetry::Metric;
-use again::{AuditInspection, Reinspection};
+use reinspect::{AuditInspection, Reinspection};
+
+pub use routes::router;
 
 /// Rows of a page, and names of a list in a statement.
-const PAGE: usize = 500;
+const PAGE_SIZE: usize = 500;
 /// Faults that one check tells of; it counts them all.
-const TOLD: usize = 10;
+const MAX_REPORTED_FAULTS: usize = 10;
 
 /// What one check found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -83,21 +86,21 @@ pub async fn audit(
     mysql: &MySqlPool,
     patience: Duration,
     progress: AuditProgress<'_>,
-) -> Result<AuditReport, Error> {
+) -> Result<AuditReport, StoreError> {
     let scene = AuditContext::read(redis, mysql, patience, progress).await?;
-    scene.again.rest().await?;
+    scene.reinspection.wait_until_quiescent().await?;
     let mut checks = vec![fences::check(&scene).await?];
     checks.extend(queues::check(&scene).await?);
-    checks.push(seats::reservations(&scene).await?);
-    checks.push(seats::owners(&scene).await?);
+    checks.push(seats::check_reservations(&scene).await?);
+    checks.push(seats::check_seats(&scene).await?);
     checks.push(payments::check(&scene).await?);
-    checks.push(money::wallets(&scene).await?);
-    checks.push(money::ledgers(&scene).await?);
-    checks.push(money::sums(&scene).await?);
-    checks.push(giveaways::coupons(&scene).await?);
-    checks.push(giveaways::rewards(&scene).await?);
-    checks.push(giveaways::facts(&scene).await?);
-    let checks: Vec<AuditCheck> = checks.into_iter().map(CheckTally::done).collect();
+    checks.push(money::check_wallets(&scene).await?);
+    checks.push(money::check_ledgers(&scene).await?);
+    checks.push(money::check_sums(&scene).await?);
+    checks.push(coupons_and_rewards::check_coupons(&scene).await?);
+    checks.push(coupons_and_rewards::check_rewards(&scene).await?);
+    checks.push(coupons_and_rewards::check_facts(&scene).await?);
+    let checks: Vec<AuditCheck> = checks.into_iter().map(CheckTally::finish).collect();
     Ok(AuditReport { consistent: checks.iter().all(|check| check.ok), checks })
 }
 
@@ -114,11 +117,11 @@ struct AuditedSchedule {
 struct AuditContext<'a> {
     redis: &'a RedisClient,
     mysql: &'a MySqlPool,
-    again: Reinspection<'a>,
-    halls: Vec<AuditedSchedule>,
+    reinspection: Reinspection<'a>,
+    schedules: Vec<AuditedSchedule>,
     coupons: Vec<(CouponId, Option<i64>)>,
     seen: std::sync::atomic::AtomicU64,
-    about: u64,
+    estimated_rows: u64,
     progress: AuditProgress<'a>,
 }
 
@@ -128,7 +131,7 @@ impl<'a> AuditContext<'a> {
         mysql: &'a MySqlPool,
         patience: Duration,
         progress: AuditProgress<'a>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, StoreError> {
         let partition = |queue: &QueueId| redis.keys().partition(queue.slot());
         let schedules: Vec<(String, String, bool)> = sqlx::query_as(
             "SELECT s.id, c.queue_id, c.archived_at IS NOT NULL FROM schedules s JOIN concerts c ON c.id = s.concert_id ORDER BY s.id",
@@ -158,11 +161,11 @@ impl<'a> AuditContext<'a> {
         Ok(Self {
             redis,
             mysql,
-            again: Reinspection::new(redis, mysql, patience).await?,
-            halls: halls.collect(),
+            reinspection: Reinspection::new(redis, mysql, patience).await?,
+            schedules: halls.collect(),
             coupons: coupons.collect(),
             seen: std::sync::atomic::AtomicU64::new(0),
-            about: about.and_then(|rows| u64::try_from(rows).ok()).unwrap_or_default(),
+            estimated_rows: about.and_then(|rows| u64::try_from(rows).ok()).unwrap_or_default(),
             progress,
         })
     }
@@ -176,22 +179,22 @@ impl<'a> AuditContext<'a> {
     }
 
     /// Says that some more was looked at.
-    fn saw(&self, check: &'static str, rows: usize) {
+    fn record_progress(&self, check: &'static str, rows: usize) {
         let seen =
             self.seen.fetch_add(rows as u64, std::sync::atomic::Ordering::Relaxed) + rows as u64;
-        (self.progress)(check, seen, self.about.max(seen));
+        (self.progress)(check, seen, self.estimated_rows.max(seen));
     }
 
     /// Looks at some things, and at those that look wrong again.
-    async fn judge<K: Clone + Ord, F: AuditInspection<K>>(
+    async fn inspect<K: Clone + Ord, F: AuditInspection<K>>(
         &self,
         tally: &mut CheckTally,
         ids: Vec<K>,
         inspect: &impl Fn(Vec<K>) -> F,
-    ) -> Result<(), Error> {
-        self.saw(tally.name, ids.len());
+    ) -> Result<(), StoreError> {
+        self.record_progress(tally.name, ids.len());
         if !ids.is_empty() {
-            tally.faults(self.again.judge(ids, inspect).await?);
+            tally.add_faults(self.reinspection.inspect_until_stable(ids, inspect).await?);
         }
         Ok(())
     }
@@ -203,22 +206,22 @@ impl<'a> AuditContext<'a> {
         (partition, name): (Partition, &str),
         id: impl Fn(&Bytes) -> Option<K>,
         inspect: &impl Fn(Vec<K>) -> F,
-    ) -> Result<(), Error> {
-        tally.redis(self.redis.hash_len(partition, name).await?);
+    ) -> Result<(), StoreError> {
+        tally.count_redis(self.redis.hash_len(partition, name).await?);
         let mut from = None;
         loop {
-            let part = self.redis.hash_part(partition, name, from).await?;
+            let part = self.redis.scan_hash(partition, name, from).await?;
             let mut ids = Vec::with_capacity(part.pairs.len());
             for (field, _) in &part.pairs {
                 match id(field) {
                     Some(id) => ids.push(id),
-                    None => tally.faults(vec![format!(
+                    None => tally.add_faults(vec![format!(
                         "{name} of {partition} has {field:?}, which is not of there"
                     )]),
                 }
             }
-            for some in ids.chunks(PAGE) {
-                self.judge(tally, some.to_vec(), inspect).await?;
+            for some in ids.chunks(PAGE_SIZE) {
+                self.inspect(tally, some.to_vec(), inspect).await?;
             }
             from = part.next;
             if from.is_none() {
@@ -233,7 +236,7 @@ impl<'a> AuditContext<'a> {
         tally: &mut CheckTally,
         select: &'static str,
         inspect: &impl Fn(Vec<K>) -> F,
-    ) -> Result<(), Error> {
+    ) -> Result<(), StoreError> {
         let mut after = Uuid::nil();
         loop {
             let mut query = sqlx::query_scalar(select);
@@ -243,8 +246,8 @@ impl<'a> AuditContext<'a> {
             let page: Vec<Uuid> = query.fetch_all(self.mysql).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = *last;
-            tally.mysql(page.len());
-            self.judge(tally, page.into_iter().map(K::from).collect(), inspect).await?;
+            tally.count_mysql(page.len());
+            self.inspect(tally, page.into_iter().map(K::from).collect(), inspect).await?;
         }
     }
 
@@ -253,7 +256,7 @@ impl<'a> AuditContext<'a> {
         &self,
         name: &str,
         ids: &[(Partition, Uuid)],
-    ) -> Result<Vec<Option<Result<T, String>>>, Error> {
+    ) -> Result<Vec<Option<Result<T, String>>>, StoreError> {
         let read =
             |packed: Bytes| rmp_serde::from_slice(&packed).map_err(|error| error.to_string());
         let fields: Vec<_> =
@@ -262,7 +265,7 @@ impl<'a> AuditContext<'a> {
     }
 
     /// Redis' clock: of several servers, that of whoever holds a slot. What it is compared with allows for more than they differ.
-    async fn clock(&self, slot: Option<HashSlot>) -> Result<i64, Error> {
+    async fn clock(&self, slot: Option<HashSlot>) -> Result<i64, StoreError> {
         let first = HashSlot::from_low_bits(0);
         Ok(self.redis.clock(self.partition(slot.unwrap_or(first))).await?)
     }
@@ -272,7 +275,7 @@ impl<'a> AuditContext<'a> {
         &self,
         name: &str,
         fields: &[(Partition, Bytes)],
-    ) -> Result<Vec<Option<Bytes>>, Error> {
+    ) -> Result<Vec<Option<Bytes>>, StoreError> {
         let mut values = vec![None; fields.len()];
         for partition in self.partitions() {
             let here: Vec<usize> =
@@ -296,42 +299,42 @@ struct CheckTally {
     redis: Option<i64>,
     mysql: Option<i64>,
     note: String,
-    count: u64,
-    told: Vec<String>,
+    fault_count: u64,
+    reported: Vec<String>,
 }
 
 impl CheckTally {
     fn new(name: &'static str, note: &str) -> Self {
-        Self { name, redis: None, mysql: None, note: note.to_owned(), count: 0, told: Vec::new() }
+        Self { name, redis: None, mysql: None, note: note.to_owned(), fault_count: 0, reported: Vec::new() }
     }
 
-    fn redis(&mut self, more: u64) {
+    fn count_redis(&mut self, more: u64) {
         self.redis = Some(self.redis.unwrap_or_default() + i64::try_from(more).unwrap_or(i64::MAX));
     }
 
-    fn mysql(&mut self, more: usize) {
+    fn count_mysql(&mut self, more: usize) {
         self.mysql = Some(self.mysql.unwrap_or_default() + i64::try_from(more).unwrap_or(i64::MAX));
     }
 
-    fn faults(&mut self, faults: Vec<String>) {
-        self.count += faults.len() as u64;
-        let room = TOLD - self.told.len();
-        self.told.extend(faults.into_iter().take(room));
+    fn add_faults(&mut self, faults: Vec<String>) {
+        self.fault_count += faults.len() as u64;
+        let room = MAX_REPORTED_FAULTS - self.reported.len();
+        self.reported.extend(faults.into_iter().take(room));
     }
 
-    fn done(self) -> AuditCheck {
+    fn finish(self) -> AuditCheck {
         let mut detail = self.note;
-        if self.count > 0 {
-            detail.push_str(&format!("; {} wrong: {}", self.count, self.told.join("; ")));
-            let more = self.count - self.told.len() as u64;
+        if self.fault_count > 0 {
+            detail.push_str(&format!("; {} wrong: {}", self.fault_count, self.reported.join("; ")));
+            let more = self.fault_count - self.reported.len() as u64;
             if more > 0 {
                 detail.push_str(&format!("; and {more} more"));
             }
         }
-        Metric::AuditFaults.gauge(&[("check", self.name)]).set(self.count as f64);
+        Metric::AuditFaults.gauge(&[("check", self.name)]).set(self.fault_count as f64);
         AuditCheck {
             name: self.name,
-            ok: self.count == 0,
+            ok: self.fault_count == 0,
             redis: self.redis,
             mysql: self.mysql,
             detail,
@@ -340,7 +343,7 @@ impl CheckTally {
 }
 
 /// Binds a list of values, separated by commas.
-fn list<T>(mut list: Separated<'_, MySql, &'static str>, values: &[T])
+fn push_values<T>(mut list: Separated<'_, MySql, &'static str>, values: &[T])
 where
     T: Clone + Send + for<'q> sqlx::Encode<'q, MySql> + sqlx::Type<MySql> + 'static,
 {

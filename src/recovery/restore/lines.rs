@@ -15,19 +15,19 @@ use crate::ids::QueueId;
 use crate::redis::{KeyScope, ScriptArgs, scripts};
 
 /// Arrivals that each recovery takes as dealt: more than any line ever has, and few enough that half a million recoveries fit below 2^53.
-const ARRIVALS: u64 = 1 << 34;
+const SCORES_PER_RESTORE: u64 = 1 << 34;
 
-pub(super) async fn lay(
+pub(super) async fn restore(
     hand: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<(), Error> {
     for queue in payments::queues(hand, mysql).await? {
-        lay_one(hand, mysql, &queue).await?;
+        restore_queue(hand, mysql, &queue).await?;
     }
     Ok(())
 }
 
-async fn lay_one(
+async fn restore_queue(
     hand: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
     queue: &QueueId,
@@ -47,7 +47,7 @@ async fn lay_one(
     let list = "SELECT r.user_id, r.score FROM concerts c JOIN reservations r ON r.concert_id = c.id \
                 WHERE r.queue_id = ? AND c.archived_at IS NULL AND r.status IN ('confirmed', 'cancelled') AND r.score > ?";
     let mut rows = sqlx::query_as(list).bind(queue.as_str()).bind(over).fetch(&mut *mysql);
-    let mut pile = hand.hash(place, "q:used");
+    let mut pile = hand.hash_rows(place, "q:used");
     while let Some((user, score)) = rows.try_next().await? {
         let (user, score): (Uuid, i64) = (user, score);
         let field = [user.as_bytes().as_slice(), score.to_string().as_bytes()].concat();
@@ -59,13 +59,13 @@ async fn lay_one(
     pile.write(hand).await?;
     drop(rows);
 
-    let dealt = i64::try_from(hand.times * ARRIVALS).unwrap_or(i64::MAX);
+    let dealt = i64::try_from(hand.restore_count * SCORES_PER_RESTORE).unwrap_or(i64::MAX);
     let mut args = ScriptArgs::new();
     args.int(admitted)
         .int(i64::from(restore) * 1_000)
         .int(dealt)
         .int(per_interval.into())
         .int(over);
-    hand.call(&scripts::RECOVERY_LAY_LINE, place, args, Vec::new()).await?;
+    hand.call(&scripts::RECOVERY_RESTORE_QUEUE, place, args, Vec::new()).await?;
     Ok(())
 }

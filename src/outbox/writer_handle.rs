@@ -6,7 +6,7 @@ use sqlx::MySqlPool;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::ack::{DurabilitySettings, DurabilityTracker};
+use super::durability::{DurabilitySettings, DurabilityTracker};
 use crate::partition::Partition;
 use crate::redis::RedisClient;
 
@@ -14,15 +14,15 @@ use crate::redis::RedisClient;
 /// during a pass add up to one.
 #[derive(Debug, Clone)]
 pub struct WriterHandle {
-    writer: Arc<Notify>,
+    wake_signal: Arc<Notify>,
     redis: RedisClient,
-    ack: Option<Arc<DurabilityTracker>>,
+    durability: Option<Arc<DurabilityTracker>>,
 }
 
 /// What a call that may change something holds from before it until its answer.
 #[derive(Debug)]
 pub struct DurabilityWait {
-    nudge: WriterHandle,
+    writer: WriterHandle,
     since: u64,
 }
 
@@ -32,37 +32,37 @@ impl WriterHandle {
         let ack = settings
             .durable
             .then(|| Arc::new(DurabilityTracker::new(partitions, settings.patience)));
-        Self { writer: Arc::default(), redis, ack }
+        Self { wake_signal: Arc::default(), redis, durability: ack }
     }
 
     /// Wakes the writer, or has it look once more when it is at work.
-    pub fn poke(&self) {
-        self.writer.notify_one();
+    pub fn wake(&self) {
+        self.wake_signal.notify_one();
     }
 
     /// Whether MySQL is known to have a partition's outbox up to an entry. Asks nobody; always so where answers don't wait for MySQL.
-    pub fn has(&self, partition: Partition, n: u64) -> bool {
-        self.ack.as_ref().is_none_or(|ack| ack.has(partition, n))
+    pub fn is_written(&self, partition: Partition, n: u64) -> bool {
+        self.durability.as_ref().is_none_or(|ack| ack.is_written(partition, n))
     }
 
     /// To be called before the first script of a call.
-    pub fn follow(&self) -> DurabilityWait {
-        DurabilityWait { nudge: self.clone(), since: self.redis.moment() }
+    pub fn start_durability_wait(&self) -> DurabilityWait {
+        DurabilityWait { writer: self.clone(), since: self.redis.session_start() }
     }
 
     /// Serves those who follow, until `stop`.
-    pub async fn watch(self, mysql: MySqlPool, stop: CancellationToken) {
-        if let Some(ack) = self.ack {
+    pub async fn run_durability_watcher(self, mysql: MySqlPool, stop: CancellationToken) {
+        if let Some(ack) = self.durability {
             ack.watch(self.redis, mysql, stop).await;
         }
     }
 
-    pub(super) async fn poked(&self) {
-        self.writer.notified().await;
+    pub(super) async fn woken(&self) {
+        self.wake_signal.notified().await;
     }
 
-    pub(super) fn committed(&self, through: impl IntoIterator<Item = (Partition, u64)>) {
-        if let Some(ack) = &self.ack {
+    pub(super) fn record_committed(&self, through: impl IntoIterator<Item = (Partition, u64)>) {
+        if let Some(ack) = &self.durability {
             ack.committed(through);
         }
     }
@@ -71,9 +71,9 @@ impl WriterHandle {
 impl DurabilityWait {
     /// Whether the answer may be given as final: at once where answers don't wait for MySQL, else once MySQL has what the partitions' outboxes hold
     /// now. `false` when that is not known within the time that is set: what was done stands, and will be in MySQL.
-    pub async fn written(&self, partitions: &[Partition]) -> bool {
-        let Some(ack) = &self.nudge.ack else { return true };
-        self.nudge.poke();
-        ack.written(&self.nudge.redis, self.since, partitions).await
+    pub async fn wait_until_written(&self, partitions: &[Partition]) -> bool {
+        let Some(ack) = &self.writer.durability else { return true };
+        self.writer.wake();
+        ack.wait_until_written(&self.writer.redis, self.since, partitions).await
     }
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::super::Error;
 use super::FencedWriter;
 
-pub(super) async fn lay(
+pub(super) async fn restore(
     hand: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<(), Error> {
@@ -17,7 +17,7 @@ pub(super) async fn lay(
         "SELECT user_id, CAST(facts AS CHAR) FROM user_facts WHERE slot IN ({slots}) AND JSON_LENGTH(facts) > 0"
     );
     let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
-    let mut pile = hand.hash(hand.place(), "facts");
+    let mut pile = hand.hash_rows(hand.scope(), "facts");
     while let Some((user, facts)) = rows.try_next().await? {
         let (user, facts): (Uuid, String) = (user, facts);
         pile.add(hand, |args| {
@@ -37,7 +37,7 @@ pub(super) async fn lay(
          ) debits GROUP BY user_id HAVING SUM(times) > 0"
     );
     let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
-    let mut pile = hand.hash(hand.place(), "tallies");
+    let mut pile = hand.hash_rows(hand.scope(), "tallies");
     while let Some((user, total, count)) = rows.try_next().await? {
         let (user, total, count): (Uuid, i64, i64) = (user, total, count);
         pile.add(hand, |args| {
@@ -52,7 +52,7 @@ pub(super) async fn lay(
         "SELECT id, user_id, code, claimed_at FROM reward_claims WHERE slot IN ({slots}) AND once = 1"
     );
     let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
-    let mut pile = hand.hash(hand.place(), "claims");
+    let mut pile = hand.hash_rows(hand.scope(), "claims");
     while let Some((id, user, code, at)) = rows.try_next().await? {
         let (id, user, code, at): (Uuid, Uuid, String, DateTime<Utc>) = (id, user, code, at);
         let field = [user.as_bytes().as_slice(), code.as_bytes()].concat();

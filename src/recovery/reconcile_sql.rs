@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, MySqlPool};
 use uuid::Uuid;
 
-use super::orphans::first_id;
+use super::reconcile::lower_id_bound;
 use crate::ids::PaymentId;
 use crate::mysql::Error;
 
@@ -19,7 +19,7 @@ pub(super) struct PendingReconciliations {
 }
 
 /// The recoveries that are not settled, if there are any.
-pub(super) async fn unsettled(pool: &MySqlPool) -> Result<Option<PendingReconciliations>, Error> {
+pub(super) async fn pending(pool: &MySqlPool) -> Result<Option<PendingReconciliations>, Error> {
     let (oldest, newest, now): (Option<DateTime<Utc>>, Option<DateTime<Utc>>, DateTime<Utc>) = sqlx::query_as(
         "SELECT MIN(began_at), MAX(laid_at), CAST(UTC_TIMESTAMP(3) AS DATETIME(3)) FROM recoveries WHERE settled_at IS NULL",
     )
@@ -29,7 +29,7 @@ pub(super) async fn unsettled(pool: &MySqlPool) -> Result<Option<PendingReconcil
 }
 
 /// Says that what was laid by a moment is settled.
-pub(super) async fn settle(pool: &MySqlPool, laid: DateTime<Utc>) -> Result<(), Error> {
+pub(super) async fn mark_reconciled(pool: &MySqlPool, laid: DateTime<Utc>) -> Result<(), Error> {
     sqlx::query(
         "UPDATE recoveries SET settled_at = UTC_TIMESTAMP(3) WHERE settled_at IS NULL AND laid_at <= ?",
     )
@@ -59,7 +59,7 @@ pub(super) async fn debits_without_payment(
                 AND (p.id IS NULL OR p.attempt <> e.attempt OR p.status IN ('declined', 'voided')) \
                 AND NOT EXISTS (SELECT 1 FROM wallet_entries b \
                   WHERE b.payment_id = e.payment_id AND b.kind = 'refund' AND b.attempt = e.attempt)";
-    Ok(sqlx::query_as(list).bind(first_id(since)).fetch_all(pool).await?)
+    Ok(sqlx::query_as(list).bind(lower_id_bound(since)).fetch_all(pool).await?)
 }
 
 /// What a payment took, or should have.
@@ -82,7 +82,7 @@ pub(super) async fn payments_without_debit(
     Ok(sqlx::query_as(list).bind(since.naive_utc()).fetch_all(pool).await?)
 }
 
-pub(super) async fn cancelled_without_money(
+pub(super) async fn cancellations_without_refund(
     pool: &MySqlPool,
     since: DateTime<Utc>,
 ) -> Result<Vec<PaidAmounts>, Error> {
@@ -93,13 +93,13 @@ pub(super) async fn cancelled_without_money(
 }
 
 /// Payments with their queues.
-pub(super) async fn money_without_cancelling(
+pub(super) async fn refunds_without_cancellation(
     pool: &MySqlPool,
     since: DateTime<Utc>,
 ) -> Result<Vec<(Uuid, String)>, Error> {
     let list = "SELECT p.id, p.queue_id FROM wallet_entries e JOIN payments p ON p.id = e.payment_id \
                 WHERE e.id >= ? AND e.kind = 'refund' AND e.attempt IS NULL AND p.status = 'confirmed'";
-    Ok(sqlx::query_as(list).bind(first_id(since)).fetch_all(pool).await?)
+    Ok(sqlx::query_as(list).bind(lower_id_bound(since)).fetch_all(pool).await?)
 }
 
 /// An issue that is used by a payment which MySQL does not have as confirmed.
@@ -112,7 +112,7 @@ pub(super) struct UnmatchedRedemption {
     pub(super) payment_id: Uuid,
 }
 
-pub(super) async fn uses_without_payment(
+pub(super) async fn redemptions_without_payment(
     pool: &MySqlPool,
     since: DateTime<Utc>,
 ) -> Result<Vec<UnmatchedRedemption>, Error> {
@@ -123,7 +123,7 @@ pub(super) async fn uses_without_payment(
 }
 
 /// Whether MySQL has no end of a payment in which its issue is used.
-pub(super) async fn is_free(pool: &MySqlPool, payment: PaymentId) -> Result<bool, Error> {
+pub(super) async fn is_not_confirmed(pool: &MySqlPool, payment: PaymentId) -> Result<bool, Error> {
     let status: Option<String> = sqlx::query_scalar("SELECT status FROM payments WHERE id = ?")
         .bind(payment.uuid())
         .fetch_optional(pool)

@@ -7,9 +7,10 @@ use serde::Deserialize;
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use super::{AuditContext, AuditedSchedule, CheckTally, Error, PAGE, list};
+use super::{AuditContext, AuditedSchedule, CheckTally, PAGE_SIZE, push_values};
 use crate::ids::{QueueId, ReservationId, ScheduleId, UserId};
 use crate::partition::Partition;
+use crate::store_error::StoreError;
 
 /// As the scripts pack it.
 #[derive(Deserialize)]
@@ -48,7 +49,7 @@ impl Row {
 }
 
 /// Every reservation: the same in both stores; a confirmed one owns its seats in both and was paid once.
-pub(super) async fn reservations(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+pub(super) async fn check_reservations(scene: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
     let mut tally = CheckTally::new(
         "reservations",
         "the same in both stores; confirmed means paid once and in possession of every seat",
@@ -69,7 +70,7 @@ pub(super) async fn reservations(scene: &AuditContext<'_>) -> Result<CheckTally,
 async fn inspect_reservations(
     scene: &AuditContext<'_>,
     ids: &[ReservationId],
-) -> Result<Vec<(ReservationId, String)>, Error> {
+) -> Result<Vec<(ReservationId, String)>, StoreError> {
     let uuids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let partition = |id: &ReservationId| scene.redis.keys().partition(id.slot());
     let places: Vec<_> = ids.iter().map(|id| (partition(id), id.uuid())).collect();
@@ -78,17 +79,17 @@ async fn inspect_reservations(
     let mut query = QueryBuilder::new(
         "SELECT id, user_id, schedule_id, CAST(seats AS CHAR) AS seats, amount, status FROM reservations WHERE id IN (",
     );
-    list(query.separated(", "), &uuids);
+    push_values(query.separated(", "), &uuids);
     let rows: Vec<Row> =
         query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?;
     let rows: BTreeMap<Uuid, Row> = rows.into_iter().map(|row| (row.id, row)).collect();
     let mut query = QueryBuilder::new(
         "SELECT reservation_id, user_id, amount FROM payments WHERE status = 'confirmed' AND reservation_id IN (",
     );
-    list(query.separated(", "), &uuids);
+    push_values(query.separated(", "), &uuids);
     let paid: Vec<(Uuid, Uuid, i64)> =
         query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?;
-    let owned = owned(scene, rows.values().filter(|row| row.status == "confirmed")).await?;
+    let owned = owned_seats(scene, rows.values().filter(|row| row.status == "confirmed")).await?;
 
     let now = scene.clock(ids.first().map(|id| id.slot())).await?;
     let mut faults = Vec::new();
@@ -103,14 +104,14 @@ async fn inspect_reservations(
             }
         };
         if let Some(record) = &record
-            && let Some(text) = differ(record, row)
+            && let Some(text) = store_difference(record, row)
         {
             wrong(text);
         }
         if let Some(record) = &record
             && (record.status == "paying" || record.status == "held" && record.held_until > now)
         {
-            let lacks = marks(scene, partition(id), &record.schedule, &record.seats).await?;
+            let lacks = seat_values(scene, partition(id), &record.schedule, &record.seats).await?;
             for (number, mark) in record.seats.iter().zip(lacks) {
                 if mark.is_none_or(|mark| !mark.starts_with(id.as_bytes())) {
                     wrong(format!("is {}, but seat {number} is not marked with it", record.status));
@@ -143,13 +144,13 @@ async fn inspect_reservations(
         }
         // What is being cancelled may have let go of its seats while MySQL does not know it yet; then it is another record a moment later.
         let archived = scene
-            .halls
+            .schedules
             .iter()
             .any(|hall| hall.archived && hall.schedule.as_str() == row.schedule_id);
         if let (false, Ok(schedule)) = (archived, row.schedule_id.parse::<ScheduleId>()) {
             let numbers = row.numbers();
             for (number, mark) in
-                numbers.iter().zip(marks(scene, partition(id), &schedule, &numbers).await?)
+                numbers.iter().zip(seat_values(scene, partition(id), &schedule, &numbers).await?)
             {
                 if mark.as_deref() != Some(&[id.as_bytes().as_slice(), b"s"].concat()) {
                     wrong(format!("seat {number} is not sold to it in Redis"));
@@ -161,7 +162,7 @@ async fn inspect_reservations(
 }
 
 /// What the two stores tell differently.
-fn differ(record: &AuditedReservation, row: Option<&Row>) -> Option<String> {
+fn store_difference(record: &AuditedReservation, row: Option<&Row>) -> Option<String> {
     let told = match record.status.as_str() {
         "held" | "paying" => None,
         "cancelling" => Some("confirmed"),
@@ -191,17 +192,17 @@ fn differ(record: &AuditedReservation, row: Option<&Row>) -> Option<String> {
 }
 
 /// Who owns the seats that some reservations have bought, by MySQL.
-async fn owned<'r>(
+async fn owned_seats<'r>(
     scene: &AuditContext<'_>,
     bought: impl Iterator<Item = &'r Row>,
-) -> Result<Vec<((String, u32), Uuid)>, Error> {
+) -> Result<Vec<((String, u32), Uuid)>, StoreError> {
     let seats: Vec<(String, u32)> = bought
         .flat_map(|row| row.numbers().into_iter().map(|number| (row.schedule_id.clone(), number)))
         .collect();
     let mut owned = Vec::new();
-    for some in seats.chunks(PAGE) {
+    for some in seats.chunks(PAGE_SIZE) {
         owned.extend(
-            owners_of(scene, some).await?.into_iter().map(|seat| ((seat.0, seat.1), seat.2)),
+            sold_seats(scene, some).await?.into_iter().map(|seat| ((seat.0, seat.1), seat.2)),
         );
     }
     Ok(owned)
@@ -210,10 +211,10 @@ async fn owned<'r>(
 /// Seats that are sold, by MySQL: schedule, number, reservation, the reservation's status and its seats.
 type SoldSeats = (String, u32, Uuid, Option<String>, Option<String>);
 
-async fn owners_of(
+async fn sold_seats(
     scene: &AuditContext<'_>,
     seats: &[(String, u32)],
-) -> Result<Vec<SoldSeats>, Error> {
+) -> Result<Vec<SoldSeats>, StoreError> {
     if seats.is_empty() {
         return Ok(Vec::new());
     }
@@ -229,26 +230,26 @@ async fn owners_of(
     Ok(query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?)
 }
 
-async fn marks(
+async fn seat_values(
     scene: &AuditContext<'_>,
     partition: Partition,
     schedule: &ScheduleId,
     numbers: &[u32],
-) -> Result<Vec<Option<Bytes>>, Error> {
+) -> Result<Vec<Option<Bytes>>, StoreError> {
     let fields: Vec<Bytes> = numbers.iter().map(|number| number.to_string().into()).collect();
     Ok(scene.redis.hash_fields(partition, &format!("s:{schedule}:seats"), &fields).await?)
 }
 
 /// Every seat that is sold: to one reservation, the same in both stores, which is confirmed and names it.
-pub(super) async fn owners(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+pub(super) async fn check_seats(scene: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
     let mut tally = CheckTally::new(
         "seats",
         "sold to one confirmed reservation that names the seat, the same in both stores, and as many as are counted; held by one that runs",
     );
-    let queues: BTreeSet<QueueId> = scene.halls.iter().map(|hall| hall.queue.clone()).collect();
-    let inspect = |some: Vec<QueueId>| async move { inspect_sales(scene, &some).await };
-    scene.judge(&mut tally, queues.into_iter().collect(), &inspect).await?;
-    for hall in &scene.halls {
+    let queues: BTreeSet<QueueId> = scene.schedules.iter().map(|hall| hall.queue.clone()).collect();
+    let inspect = |some: Vec<QueueId>| async move { inspect_sold_counts(scene, &some).await };
+    scene.inspect(&mut tally, queues.into_iter().collect(), &inspect).await?;
+    for hall in &scene.schedules {
         let inspect = |some: Vec<u32>| async move { inspect_seats(scene, hall, &some).await };
         if !hall.archived {
             let number = |field: &Bytes| std::str::from_utf8(field).ok()?.parse().ok();
@@ -272,18 +273,18 @@ pub(super) async fn owners(scene: &AuditContext<'_>) -> Result<CheckTally, Error
             .await?;
             let Some(last) = page.last() else { break };
             after = *last;
-            tally.mysql(page.len());
-            scene.judge(&mut tally, page, &inspect).await?;
+            tally.count_mysql(page.len());
+            scene.inspect(&mut tally, page, &inspect).await?;
         }
     }
     Ok(tally)
 }
 
 /// How many seats of a queue's concerts are sold, which Redis counts to tell when nothing is left.
-async fn inspect_sales(
+async fn inspect_sold_counts(
     scene: &AuditContext<'_>,
     queues: &[QueueId],
-) -> Result<Vec<(QueueId, String)>, Error> {
+) -> Result<Vec<(QueueId, String)>, StoreError> {
     let mut faults = Vec::new();
     for queue in queues {
         let (sales, sold) = (format!("q:{queue}:sales"), [Bytes::from_static(b"sold")]);
@@ -311,10 +312,10 @@ async fn inspect_seats(
     scene: &AuditContext<'_>,
     hall: &AuditedSchedule,
     numbers: &[u32],
-) -> Result<Vec<(u32, String)>, Error> {
+) -> Result<Vec<(u32, String)>, StoreError> {
     let pairs: Vec<_> = numbers.iter().map(|number| (hall.schedule.to_string(), *number)).collect();
-    let sold = owners_of(scene, &pairs).await?;
-    let marks = marks(scene, hall.partition, &hall.schedule, numbers).await?;
+    let sold = sold_seats(scene, &pairs).await?;
+    let marks = seat_values(scene, hall.partition, &hall.schedule, numbers).await?;
     let now = scene.redis.clock(hall.partition).await?;
     let holders: Vec<_> = marks
         .iter()

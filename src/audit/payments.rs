@@ -7,11 +7,12 @@ use serde::Deserialize;
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use super::{AuditContext, CheckTally, Error, list};
+use super::{AuditContext, CheckTally, push_values};
 use crate::ids::{IssueId, PaymentId, ReservationId, UserId};
+use crate::store_error::StoreError;
 
 /// For so long a payment may be without an end. The sweep takes it up after ten seconds, and again and again.
-const AN_END_WITHIN_MS: i64 = 60_000;
+const MAX_UNFINISHED_MS: i64 = 60_000;
 
 /// As the scripts pack it.
 #[derive(Deserialize)]
@@ -47,7 +48,7 @@ struct Row {
 }
 
 /// Every payment.
-pub(super) async fn check(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+pub(super) async fn check(scene: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
     let mut tally = CheckTally::new(
         "payments",
         "one end each, the same in both stores; confirmed where the reservation is, debited and not given back",
@@ -67,7 +68,7 @@ pub(super) async fn check(scene: &AuditContext<'_>) -> Result<CheckTally, Error>
 async fn inspect(
     scene: &AuditContext<'_>,
     ids: &[PaymentId],
-) -> Result<Vec<(PaymentId, String)>, Error> {
+) -> Result<Vec<(PaymentId, String)>, StoreError> {
     let uuids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let keys = scene.redis.keys();
     let places: Vec<_> = ids.iter().map(|id| (keys.partition(id.slot()), id.uuid())).collect();
@@ -78,7 +79,7 @@ async fn inspect(
          r.status AS reservation, r.user_id AS owner, i.payment_id AS used_by FROM payments p \
          LEFT JOIN reservations r ON r.id = p.reservation_id LEFT JOIN coupon_issues i ON i.id = p.coupon_issue_id WHERE p.id IN (",
     );
-    list(query.separated(", "), &uuids);
+    push_values(query.separated(", "), &uuids);
     let rows: Vec<Row> =
         query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?;
     let rows: BTreeMap<Uuid, Row> = rows.into_iter().map(|row| (row.id, row)).collect();
@@ -100,17 +101,17 @@ async fn inspect(
         match record.transpose() {
             Ok(Some(record)) => {
                 let op = ops.next().flatten();
-                if let Some(text) = differ(&record, row) {
+                if let Some(text) = store_difference(&record, row) {
                     wrong(text);
                 }
-                if let Some(text) = record.at_odds(op.as_deref(), now) {
+                if let Some(text) = record.contradiction(op.as_deref(), now) {
                     wrong(text);
                 }
             }
             Ok(None) => {}
             Err(error) => wrong(format!("can't be read: {error}")),
         }
-        if let Some(text) = row.and_then(Row::at_odds) {
+        if let Some(text) = row.and_then(Row::contradiction) {
             wrong(text);
         }
     }
@@ -118,7 +119,7 @@ async fn inspect(
 }
 
 /// What the two stores tell differently.
-fn differ(record: &AuditedPayment, row: Option<&Row>) -> Option<String> {
+fn store_difference(record: &AuditedPayment, row: Option<&Row>) -> Option<String> {
     let told = match record.state.as_str() {
         // An earlier attempt may have left a row.
         "pending" | "voiding" => return None,
@@ -143,7 +144,7 @@ fn differ(record: &AuditedPayment, row: Option<&Row>) -> Option<String> {
 
 impl AuditedPayment {
     /// What its wallet or the clock says against it.
-    fn at_odds(&self, op: Option<&[u8]>, now: i64) -> Option<String> {
+    fn contradiction(&self, op: Option<&[u8]>, now: i64) -> Option<String> {
         let debited = op.map(|op| op.starts_with(b"d"));
         match (self.state.as_str(), debited) {
             ("confirmed", Some(false)) => {
@@ -152,7 +153,7 @@ impl AuditedPayment {
             ("declined" | "voided", Some(true)) => {
                 Some(format!("is {}, but its debit stands", self.state))
             }
-            ("pending" | "voiding" | "refunding", _) if now - self.at > AN_END_WITHIN_MS => {
+            ("pending" | "voiding" | "refunding", _) if now - self.at > MAX_UNFINISHED_MS => {
                 Some(format!("has been {} for {} s", self.state, (now - self.at) / 1_000))
             }
             _ => None,
@@ -162,7 +163,7 @@ impl AuditedPayment {
 
 impl Row {
     /// What else MySQL knows against it.
-    fn at_odds(&self) -> Option<String> {
+    fn contradiction(&self) -> Option<String> {
         let reservation = self.reservation.as_deref().unwrap_or("missing");
         let fits = match self.status.as_str() {
             "confirmed" => reservation == "confirmed",

@@ -7,26 +7,26 @@ use std::time::Duration;
 use sqlx::MySqlPool;
 use tokio::time::{Instant, sleep};
 
-use super::Error;
 use crate::ids::QueueId;
-use crate::mysql::generation;
+use crate::mysql::checkpoint;
 use crate::partition::Partition;
 use crate::redis::RedisClient;
+use crate::store_error::StoreError;
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The first and the longest pause before something is looked at again.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+const REINSPECT_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// A look at some things: those that are wrong, with what is wrong about them.
 pub(super) trait AuditInspection<K>:
-    Future<Output = Result<Vec<(K, String)>, Error>> + Send
+    Future<Output = Result<Vec<(K, String)>, StoreError>> + Send
 {
 }
 
-impl<K, F: Future<Output = Result<Vec<(K, String)>, Error>> + Send> AuditInspection<K> for F {}
+impl<K, F: Future<Output = Result<Vec<(K, String)>, StoreError>> + Send> AuditInspection<K> for F {}
 
 pub(super) struct Reinspection<'a> {
     redis: &'a RedisClient,
@@ -42,7 +42,7 @@ impl<'a> Reinspection<'a> {
         redis: &'a RedisClient,
         mysql: &'a MySqlPool,
         patience: Duration,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, StoreError> {
         let queues: Vec<String> =
             sqlx::query_scalar("SELECT id FROM queues ORDER BY id").fetch_all(mysql).await?;
         let queues = queues.into_iter().filter_map(|queue| queue.parse().ok()).collect();
@@ -55,16 +55,16 @@ impl<'a> Reinspection<'a> {
 
     /// The sequence of every partition, when MySQL has all of it and no payment is under way; else `None`. Two such answers that are equal say
     /// that nothing durable has moved between them.
-    pub(super) async fn still(&self) -> Result<Option<Vec<u64>>, Error> {
+    pub(super) async fn quiescent_sequences(&self) -> Result<Option<Vec<u64>>, StoreError> {
         for (partition, queue) in self.queues() {
             // Every payment without an end stands there with the moment by which it is due.
-            if self.redis.zset_above(partition, &format!("q:{queue}:due"), 0).await? > 0 {
+            if self.redis.count_above(partition, &format!("q:{queue}:due"), 0).await? > 0 {
                 return Ok(None);
             }
         }
         let partitions: Vec<_> = self.redis.keys().partitions().all().collect();
-        let marks = self.redis.marks(&partitions).await?;
-        let checkpoints = generation::load(self.mysql, self.redis.keys().partitions()).await?;
+        let marks = self.redis.fence_marks(&partitions).await?;
+        let checkpoints = checkpoint::load_all(self.mysql, self.redis.keys().partitions()).await?;
         let written =
             checkpoints.iter().zip(&marks).all(|(checkpoint, marks)| checkpoint.n == marks.seq);
         Ok(written.then(|| marks.iter().map(|marks| marks.seq).collect()))
@@ -72,38 +72,38 @@ impl<'a> Reinspection<'a> {
 
     /// Waits until nothing is under way, for half of the patience at most. The stillness, if there was one. What is looked at again later has its
     /// own time: under a rush there is never rest.
-    pub(super) async fn rest(&self) -> Result<Option<Vec<u64>>, Error> {
-        let (mut pause, deadline) = (PAUSES.0, Instant::now() + self.patience / 2);
+    pub(super) async fn wait_until_quiescent(&self) -> Result<Option<Vec<u64>>, StoreError> {
+        let (mut pause, deadline) = (REINSPECT_PAUSES.0, Instant::now() + self.patience / 2);
         loop {
-            let still = self.still().await?;
+            let still = self.quiescent_sequences().await?;
             if still.is_some() || Instant::now() + pause > deadline {
                 return Ok(still);
             }
             sleep(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
+            pause = (pause * 2).min(REINSPECT_PAUSES.1);
         }
     }
 
     /// Inspects things, and those that look wrong again and again. Gives what stays wrong, in words.
-    pub(super) async fn judge<K: Clone + Ord, F: AuditInspection<K>>(
+    pub(super) async fn inspect_until_stable<K: Clone + Ord, F: AuditInspection<K>>(
         &self,
         ids: Vec<K>,
         inspect: &impl Fn(Vec<K>) -> F,
-    ) -> Result<Vec<String>, Error> {
+    ) -> Result<Vec<String>, StoreError> {
         let mut faults = inspect(ids).await?;
-        let mut pause = PAUSES.0;
+        let mut pause = REINSPECT_PAUSES.0;
         while !faults.is_empty() {
-            let before = self.still().await?;
+            let before = self.quiescent_sequences().await?;
             sleep(pause).await;
             let wrong: BTreeSet<K> = faults.into_iter().map(|(id, _)| id).collect();
             let wrong: Vec<K> = wrong.into_iter().collect();
             faults = inspect(wrong).await?;
-            let nothing_moved = before.is_some() && before == self.still().await?;
+            let nothing_moved = before.is_some() && before == self.quiescent_sequences().await?;
             let spent = self.spent.fetch_add(millis(pause), Ordering::Relaxed);
             if nothing_moved || spent > millis(self.patience) {
                 break;
             }
-            pause = (pause * 2).min(PAUSES.1);
+            pause = (pause * 2).min(REINSPECT_PAUSES.1);
         }
         Ok(faults.into_iter().map(|(_, fault)| fault).collect())
     }

@@ -7,8 +7,7 @@ use sqlx::MySqlPool;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Error;
-use super::audit::{self, AuditReport};
+use super::{AuditReport, audit};
 use crate::http::{JsonBody, ProblemDetails};
 use crate::redis::RedisClient;
 
@@ -20,24 +19,11 @@ pub fn router() -> OpenApiRouter<(RedisClient, MySqlPool)> {
     OpenApiRouter::new().routes(routes!(post))
 }
 
-impl From<Error> for ProblemDetails {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Redis(error) => error.into(),
-            Error::Mysql(error) => error.into(),
-            Error::Overtaken(_) | Error::Undrained(_) | Error::DeadLetters(_) | Error::Row(..) => {
-                tracing::error!(%error, "an audit ended as a recovery does");
-                Self::internal()
-            }
-        }
-    }
-}
-
 /// Checks everything that is promised over Redis and MySQL. For much data use the command `usher audit`, which no timeout cuts off.
 #[utoipa::path(post, path = "/admin/audit", tag = "audit", responses((status = 200, body = AuditReport), (status = 503, body = ProblemDetails)),
     security(("admin" = [])))]
 async fn post(
     State((redis, mysql)): State<(RedisClient, MySqlPool)>,
 ) -> Result<JsonBody<AuditReport>, ProblemDetails> {
-    Ok(JsonBody(audit::audit(&redis, &mysql, PATIENCE, &|_, _, _| ()).await?))
+    Ok(JsonBody(audit(&redis, &mysql, PATIENCE, &|_, _, _| ()).await?))
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::super::Error;
 use super::{FencedWriter, RowBuffer};
 use crate::ids::{EntryId, UserId};
+use crate::redis::codes::RecoveryRepeatDebitCode;
 use crate::redis::{ScriptArgs, scripts};
 
 #[derive(FromRow)]
@@ -20,14 +21,14 @@ struct RestoredOperation {
     created_at: DateTime<Utc>,
 }
 
-pub(super) async fn lay(
+pub(super) async fn restore(
     hand: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<(), Error> {
     let slots = hand.slots();
     let sql = format!("SELECT user_id, balance FROM wallets WHERE slot IN ({slots})");
     let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
-    let mut pile = hand.hash(hand.place(), "wallets");
+    let mut pile = hand.hash_rows(hand.scope(), "wallets");
     while let Some((user, balance)) = rows.try_next().await? {
         let (user, balance): (Uuid, i64) = (user, balance);
         pile.add(hand, |args| {
@@ -45,7 +46,11 @@ pub(super) async fn lay(
          WHERE w.slot IN ({slots}) AND e.payment_id IS NOT NULL AND e.created_at > UTC_TIMESTAMP(3) - INTERVAL 8 DAY"
     );
     let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
-    let mut pile = RowBuffer::new(&scripts::RECOVERY_LAY_OPS, hand.place(), ScriptArgs::new());
+    let mut pile = RowBuffer::new(
+        &scripts::RECOVERY_RESTORE_WALLET_OPERATIONS,
+        hand.scope(),
+        ScriptArgs::new(),
+    );
     while let Some(op) = rows.try_next().await? {
         let op: RestoredOperation = op;
         let (name, value) = op.record();
@@ -74,7 +79,7 @@ impl RestoredOperation {
 /// Debits what was paid by MySQL's account of the queue's partition, while its account of this one does not have the debit: the payment stands, so the money is
 /// gone. The payment knows the balance right after its debit; where less is there than that needs, what filled the wallet was lost with the debit, and is
 /// laid as a charge. So a balance never falls below nothing, and the ledger adds up.
-pub(super) async fn debit_what_was_paid(
+pub(super) async fn redebit_paid_payments(
     hand: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<(), Error> {
@@ -89,17 +94,18 @@ pub(super) async fn debit_what_was_paid(
         let (payment, attempt, user): (Uuid, u32, Uuid) = (payment, attempt, user);
         let (amount, after): (i64, i64) = (amount, after);
         let mut args = ScriptArgs::new();
-        debit(&mut args, (payment, attempt), user.into(), amount, Some(amount + after));
-        let done = hand.call(&scripts::RECOVERY_REDEBIT, hand.place(), args, Vec::new()).await?;
-        if done.int()? == 1 {
+        redebit_args(&mut args, (payment, attempt), user.into(), amount, Some(amount + after));
+        let done =
+            hand.call(&scripts::RECOVERY_REPEAT_DEBIT, hand.scope(), args, Vec::new()).await?;
+        if done.code::<RecoveryRepeatDebitCode>()? == RecoveryRepeatDebitCode::Debited {
             tracing::warn!(%payment, %user, amount, "a payment's debit was lost and is laid again");
         }
     }
     Ok(())
 }
 
-/// The arguments of `recovery/redebit`. `before`: the balance that there was before it, where it is known.
-pub(in super::super) fn debit(
+/// The arguments of `recovery/repeat_debit`. `before`: the balance that there was before it, where it is known.
+pub(in super::super) fn redebit_args(
     args: &mut ScriptArgs,
     (payment, attempt): (Uuid, u32),
     user: UserId,

@@ -6,12 +6,13 @@ use bytes::Bytes;
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use super::{AuditContext, CheckTally, Error, list};
+use super::{AuditContext, CheckTally, push_values};
 use crate::ids::UserId;
 use crate::partition::{HashSlot, Partition};
+use crate::store_error::StoreError;
 
 /// Every balance: the same in both stores, and not below nothing.
-pub(super) async fn wallets(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+pub(super) async fn check_wallets(scene: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
     let mut tally = CheckTally::new("wallets", "the same balance in both stores, none below 0");
     let inspect = |some: Vec<UserId>| async move { inspect_wallets(scene, &some).await };
     for partition in scene.partitions() {
@@ -19,7 +20,7 @@ pub(super) async fn wallets(scene: &AuditContext<'_>) -> Result<CheckTally, Erro
             .walk_hash(
                 &mut tally,
                 (partition, "wallets"),
-                |field| user_of(scene, partition, field),
+                |field| parse_user(scene, partition, field),
                 &inspect,
             )
             .await?;
@@ -32,12 +33,12 @@ pub(super) async fn wallets(scene: &AuditContext<'_>) -> Result<CheckTally, Erro
 async fn inspect_wallets(
     scene: &AuditContext<'_>,
     users: &[UserId],
-) -> Result<Vec<(UserId, String)>, Error> {
-    let fields = of_users(scene, users);
+) -> Result<Vec<(UserId, String)>, StoreError> {
+    let fields = user_fields(scene, users);
     let here = scene.fields("wallets", &fields).await?;
     let mut query =
         QueryBuilder::new("SELECT user_id, slot, balance FROM wallets WHERE user_id IN (");
-    list(query.separated(", "), &uuids(users));
+    push_values(query.separated(", "), &user_uuids(users));
     let rows: Vec<(Uuid, u16, i64)> =
         query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?;
     let rows: BTreeMap<Uuid, (u16, i64)> =
@@ -66,7 +67,7 @@ async fn inspect_wallets(
 }
 
 /// What stands in a hash under the users' sixteen bytes.
-pub(super) fn of_users(scene: &AuditContext<'_>, users: &[UserId]) -> Vec<(Partition, Bytes)> {
+pub(super) fn user_fields(scene: &AuditContext<'_>, users: &[UserId]) -> Vec<(Partition, Bytes)> {
     let place = |user: &UserId| {
         (scene.redis.keys().partition(user.slot()), Bytes::copy_from_slice(user.as_bytes()))
     };
@@ -74,7 +75,7 @@ pub(super) fn of_users(scene: &AuditContext<'_>, users: &[UserId]) -> Vec<(Parti
 }
 
 /// The user whose sixteen bytes stand in a hash of their partition.
-pub(super) fn user_of(
+pub(super) fn parse_user(
     scene: &AuditContext<'_>,
     partition: Partition,
     field: &[u8],
@@ -82,13 +83,13 @@ pub(super) fn user_of(
     UserId::from_slice(field).filter(|user| scene.partition(user.slot()) == partition)
 }
 
-pub(super) fn uuids(users: &[UserId]) -> Vec<Uuid> {
+pub(super) fn user_uuids(users: &[UserId]) -> Vec<Uuid> {
     users.iter().map(|user| user.uuid()).collect()
 }
 
 /// Every ledger: each line follows from the one before it, the last one is the balance, what went to payments is what the confirmed ones cost and what
 /// Redis has tallied for the conditions of rewards, and there is no more reward than claims.
-pub(super) async fn ledgers(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+pub(super) async fn check_ledgers(scene: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
     let mut tally = CheckTally::new(
         "ledgers",
         "each user's lines add up to the balance; debits less refunds are what confirmed payments cost and what is tallied; a reward for each claim at most",
@@ -115,8 +116,8 @@ struct LedgerRecord {
 async fn inspect_ledgers(
     scene: &AuditContext<'_>,
     users: &[UserId],
-) -> Result<Vec<(UserId, String)>, Error> {
-    let ids = uuids(users);
+) -> Result<Vec<(UserId, String)>, StoreError> {
+    let ids = user_uuids(users);
     let mut query = QueryBuilder::new(
         "SELECT user_id, CAST(SUM(change_) AS SIGNED) AS total, \
          CAST(SUM(CASE WHEN kind IN ('payment', 'refund') THEN -change_ ELSE 0 END) AS SIGNED) AS spent, \
@@ -126,16 +127,16 @@ async fn inspect_ledgers(
          FROM (SELECT user_id, kind, balance, CASE WHEN kind IN ('charge', 'refund', 'reward') THEN amount ELSE -amount END AS change_, \
          COALESCE(LAG(balance) OVER (PARTITION BY user_id ORDER BY position), 0) AS earlier FROM wallet_entries WHERE user_id IN (",
     );
-    list(query.separated(", "), &ids);
+    push_values(query.separated(", "), &ids);
     query.push(")) lines_ GROUP BY user_id");
     let ledgers: Vec<LedgerRecord> =
         query.build_query_as().persistent(false).fetch_all(scene.mysql).await?;
     let ledgers: BTreeMap<Uuid, LedgerRecord> =
         ledgers.into_iter().map(|ledger| (ledger.user_id, ledger)).collect();
     let balances =
-        by_user(scene, &ids, "SELECT user_id, balance FROM wallets WHERE user_id IN (", ")")
+        values_by_user(scene, &ids, "SELECT user_id, balance FROM wallets WHERE user_id IN (", ")")
             .await?;
-    let paid = by_user(
+    let paid = values_by_user(
         scene,
         &ids,
         "SELECT r.user_id, CAST(SUM(p.amount - p.discount) AS SIGNED) FROM reservations r JOIN payments p ON p.reservation_id = r.id \
@@ -143,7 +144,7 @@ async fn inspect_ledgers(
         ") GROUP BY r.user_id",
     )
     .await?;
-    let claims = by_user(
+    let claims = values_by_user(
         scene,
         &ids,
         "SELECT user_id, CAST(COUNT(*) AS SIGNED) FROM reward_claims WHERE status = 'success' AND user_id IN (",
@@ -151,14 +152,14 @@ async fn inspect_ledgers(
     )
     .await?;
     // A payment of nothing has no line.
-    let free = by_user(
+    let free = values_by_user(
         scene,
         &ids,
         "SELECT user_id, CAST(COUNT(*) AS SIGNED) FROM payments WHERE status = 'confirmed' AND amount = discount AND user_id IN (",
         ") GROUP BY user_id",
     )
     .await?;
-    let tallies = scene.fields("tallies", &of_users(scene, users)).await?;
+    let tallies = scene.fields("tallies", &user_fields(scene, users)).await?;
     let mut faults = Vec::new();
     for (user, tallied) in users.iter().zip(tallies) {
         let of = |map: &BTreeMap<Uuid, i64>| map.get(&user.uuid()).copied().unwrap_or_default();
@@ -190,14 +191,14 @@ async fn inspect_ledgers(
 }
 
 /// One number for each of some users.
-async fn by_user(
+async fn values_by_user(
     scene: &AuditContext<'_>,
     users: &[Uuid],
     head: &'static str,
     tail: &'static str,
-) -> Result<BTreeMap<Uuid, i64>, Error> {
+) -> Result<BTreeMap<Uuid, i64>, StoreError> {
     let mut query = QueryBuilder::new(head);
-    list(query.separated(", "), users);
+    push_values(query.separated(", "), users);
     let rows: Vec<(Uuid, i64)> =
         query.push(tail).build_query_as().persistent(false).fetch_all(scene.mysql).await?;
     Ok(rows.into_iter().collect())
@@ -226,12 +227,12 @@ const SUMS: &str = "SELECT \
 
 /// Σ balances + Σ confirmed payments + Σ uses = Σ charges + Σ rewards. Debits of payments that are under way stand between the two sides, so it is
 /// exact only at rest.
-pub(super) async fn sums(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+pub(super) async fn check_sums(scene: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
     let mut tally = CheckTally::new("money", "");
-    scene.saw(tally.name, 1);
-    let before = scene.again.rest().await?;
+    scene.record_progress(tally.name, 1);
+    let before = scene.reinspection.wait_until_quiescent().await?;
     let sums: WalletSums = sqlx::query_as(SUMS).fetch_one(scene.mysql).await?;
-    let drained = before.is_some() && before == scene.again.still().await?;
+    let drained = before.is_some() && before == scene.reinspection.quiescent_sequences().await?;
     tally.mysql = Some(sums.balances);
     if drained {
         tally.redis = Some(balances_in_redis(scene).await?);
@@ -247,29 +248,29 @@ pub(super) async fn sums(scene: &AuditContext<'_>) -> Result<CheckTally, Error> 
         debits - refunds - paid
     );
     if balances + uses + debits - refunds != charges + rewards {
-        tally.faults(vec![format!(
+        tally.add_faults(vec![format!(
             "the ledger has {} and the wallets {balances}",
             charges + rewards - uses - debits + refunds
         )]);
     }
     if drained && debits - refunds != paid {
-        tally.faults(vec![format!(
+        tally.add_faults(vec![format!(
             "{} were debited and not given back, and {paid} paid",
             debits - refunds
         )]);
     }
-    if drained && tally.redis != tally.mysql && before == scene.again.still().await? {
-        tally.faults(vec!["the sum of all balances differs between the stores".to_owned()]);
+    if drained && tally.redis != tally.mysql && before == scene.reinspection.quiescent_sequences().await? {
+        tally.add_faults(vec!["the sum of all balances differs between the stores".to_owned()]);
     }
     Ok(tally)
 }
 
-async fn balances_in_redis(scene: &AuditContext<'_>) -> Result<i64, Error> {
+async fn balances_in_redis(scene: &AuditContext<'_>) -> Result<i64, StoreError> {
     let mut sum = 0_i64;
     for partition in scene.partitions() {
         let (mut from, mut seen) = (None, std::collections::HashSet::new());
         loop {
-            let part = scene.redis.hash_part(partition, "wallets", from).await?;
+            let part = scene.redis.scan_hash(partition, "wallets", from).await?;
             for (user, balance) in part.pairs {
                 // A walk may give an element twice while the hash grows or shrinks.
                 if seen.insert(user) {

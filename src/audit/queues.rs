@@ -6,40 +6,41 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use super::{AuditContext, CheckTally, Error};
+use super::{AuditContext, CheckTally};
 use crate::ids::QueueId;
 use crate::partition::Partition;
+use crate::store_error::StoreError;
 
 /// All of it.
-pub(super) async fn check(scene: &AuditContext<'_>) -> Result<Vec<CheckTally>, Error> {
-    let (places, last) = (places(scene).await?, promotions(scene).await?);
+pub(super) async fn check(scene: &AuditContext<'_>) -> Result<Vec<CheckTally>, StoreError> {
+    let (places, last) = (check_memberships(scene).await?, check_promotions(scene).await?);
     let mut capacity = CheckTally::new("capacity", "no more users inside than max_active");
     let queues: Vec<_> =
-        scene.again.queues().map(|(partition, queue)| (partition, queue.clone())).collect();
+        scene.reinspection.queues().map(|(partition, queue)| (partition, queue.clone())).collect();
     scene
-        .judge(&mut capacity, queues, &|some: Vec<(Partition, QueueId)>| async move {
-            inside(scene, &some).await
+        .inspect(&mut capacity, queues, &|some: Vec<(Partition, QueueId)>| async move {
+            check_capacity(scene, &some).await
         })
         .await?;
     Ok(vec![places, capacity, last])
 }
 
 /// Everybody who stands in line has no running slot, and every running slot has its record.
-async fn places(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+async fn check_memberships(scene: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
     let mut tally =
         CheckTally::new("places", "nobody both waits and is active; every slot has its record");
-    for (partition, queue) in scene.again.queues() {
+    for (partition, queue) in scene.reinspection.queues() {
         for zset in ["waiting", "active"] {
             let mut from = None;
             loop {
                 let part =
-                    scene.redis.zset_part(partition, &format!("q:{queue}:{zset}"), from).await?;
+                    scene.redis.scan_zset(partition, &format!("q:{queue}:{zset}"), from).await?;
                 let users: Vec<Bytes> = part.pairs.into_iter().map(|(user, _)| user).collect();
-                tally.redis(users.len() as u64);
+                tally.count_redis(users.len() as u64);
                 let inspect = |some: Vec<Bytes>| async move {
-                    inspect_places(scene, partition, queue, &some).await
+                    inspect_memberships(scene, partition, queue, &some).await
                 };
-                scene.judge(&mut tally, users, &inspect).await?;
+                scene.inspect(&mut tally, users, &inspect).await?;
                 from = part.next;
                 if from.is_none() {
                     break;
@@ -50,12 +51,12 @@ async fn places(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
     Ok(tally)
 }
 
-async fn inspect_places(
+async fn inspect_memberships(
     scene: &AuditContext<'_>,
     partition: Partition,
     queue: &QueueId,
     users: &[Bytes],
-) -> Result<Vec<(Bytes, String)>, Error> {
+) -> Result<Vec<(Bytes, String)>, StoreError> {
     let key = |name: &str| format!("q:{queue}:{name}");
     let now = scene.redis.clock(partition).await?;
     let waiting = scene.redis.zset_scores(partition, &key("waiting"), users).await?;
@@ -77,10 +78,10 @@ async fn inspect_places(
 }
 
 /// Nobody is let in above `max_active`. A limit that was lowered below those who were inside is none of that: nobody was let in since.
-async fn inside(
+async fn check_capacity(
     scene: &AuditContext<'_>,
     queues: &[(Partition, QueueId)],
-) -> Result<Vec<((Partition, QueueId), String)>, Error> {
+) -> Result<Vec<((Partition, QueueId), String)>, StoreError> {
     let mut faults = Vec::new();
     for (partition, queue) in queues {
         let now = scene.redis.clock(*partition).await?;
@@ -90,9 +91,9 @@ async fn inside(
         .bind(queue.as_str())
         .fetch_one(scene.mysql)
         .await?;
-        let active = scene.redis.zset_above(*partition, &format!("q:{queue}:active"), now).await?;
+        let active = scene.redis.count_above(*partition, &format!("q:{queue}:active"), now).await?;
         let newest = newest.map(|at| at.timestamp_millis());
-        let let_in_since = newest > since(scene, *partition, queue).await?;
+        let let_in_since = newest > settings_since(scene, *partition, queue).await?;
         if active > u64::from(most) && let_in_since {
             let place = (*partition, queue.clone());
             faults.push((
@@ -105,11 +106,11 @@ async fn inside(
 }
 
 /// The moment from which on the queue's settings of now hold.
-async fn since(
+async fn settings_since(
     scene: &AuditContext<'_>,
     partition: Partition,
     queue: &QueueId,
-) -> Result<Option<i64>, Error> {
+) -> Result<Option<i64>, StoreError> {
     let field = [Bytes::from_static(b"since")];
     let found = scene.redis.hash_fields(partition, &format!("q:{queue}:bucket"), &field).await?;
     Ok(found.into_iter().next().flatten().map(|at| number(&at)))
@@ -170,7 +171,7 @@ impl QueueReplay {
 }
 
 /// Every promotion follows the one before it, and no interval let in more than the settings of its time allow, as far as they are known.
-async fn promotions(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+async fn check_promotions(scene: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
     let mut tally = CheckTally::new(
         "promotions",
         "in score order, at most promote_per_interval in any interval since the settings last changed",
@@ -180,12 +181,12 @@ async fn promotions(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
         sqlx::query_as("SELECT id, interval_ms, promote_per_interval FROM queues")
             .fetch_all(scene.mysql)
             .await?;
-    for (partition, queue) in scene.again.queues() {
+    for (partition, queue) in scene.reinspection.queues() {
         let Some((_, interval, most)) = settings.iter().find(|(id, ..)| id == queue.as_str())
         else {
             continue;
         };
-        let since = since(scene, partition, queue).await?.unwrap_or_default();
+        let since = settings_since(scene, partition, queue).await?.unwrap_or_default();
         let (interval, most) = (i64::from(*interval), i64::from(*most));
         let line = QueueReplay {
             since,
@@ -203,7 +204,7 @@ async fn promotions(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
         .await?;
     let mut walks: Vec<PromotionWalk> =
         ever.map_or(0..0, |last| 0..last + 1).map(PromotionWalk::new).collect();
-    let rows = (MOST_ROWS / walks.len().max(1)).clamp(20, 1000);
+    let rows = (MAX_BUFFERED_PROMOTIONS / walks.len().max(1)).clamp(20, 1000);
     let mut next = BinaryHeap::new();
     for (at, walk) in walks.iter_mut().enumerate() {
         walk.fill(scene, &mut tally, rows).await?;
@@ -213,7 +214,7 @@ async fn promotions(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
         let walk = &mut walks[at];
         let Some(it) = walk.page.pop_front() else { continue };
         let wrong = lines.get_mut(&it.queue_id).and_then(|line| line.next(&it));
-        tally.faults(wrong.into_iter().map(|wrong| format!("{}: {wrong}", it.queue_id)).collect());
+        tally.add_faults(wrong.into_iter().map(|wrong| format!("{}: {wrong}", it.queue_id)).collect());
         if walk.page.is_empty() {
             walk.fill(scene, &mut tally, rows).await?;
         }
@@ -223,7 +224,7 @@ async fn promotions(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
 }
 
 /// Promotions that the walks through all partitions hold at once, about.
-const MOST_ROWS: usize = 64_000;
+const MAX_BUFFERED_PROMOTIONS: usize = 64_000;
 
 /// The promotions that were made in partitions of one number, in order, some at a time.
 struct PromotionWalk {
@@ -242,7 +243,7 @@ impl PromotionWalk {
         scene: &AuditContext<'_>,
         tally: &mut CheckTally,
         rows: usize,
-    ) -> Result<(), Error> {
+    ) -> Result<(), StoreError> {
         let (n, idx) = self.last;
         let page: Vec<AuditedPromotion> = sqlx::query_as(
             "SELECT n, idx, queue_id, from_score, to_score, count, promoted_at FROM promotions \
@@ -255,8 +256,8 @@ impl PromotionWalk {
         .bind(rows as u64)
         .fetch_all(scene.mysql)
         .await?;
-        scene.saw(tally.name, page.len());
-        tally.mysql(page.len());
+        scene.record_progress(tally.name, page.len());
+        tally.count_mysql(page.len());
         if let Some(end) = page.last() {
             self.last = (end.n, end.idx);
         }

@@ -10,27 +10,17 @@ use sqlx::MySqlPool;
 
 use super::WriterHandle;
 use super::event::{self, OutboxEvent};
-use crate::mysql::{self, generation};
+use crate::mysql::checkpoint;
 use crate::partition::Partition;
 use crate::redis::{self, RedisClient};
+use crate::store_error::StoreError;
 
 /// Entries read at once, and how many reads one look takes at most. Beyond that MySQL is far behind, and the reader is asked to come back.
-const ENTRIES: u32 = 512;
-const READS: usize = 8;
+const ENTRIES_PER_READ: u32 = 512;
+const MAX_READS: usize = 8;
 /// How often it is looked again for a hole, and the pause before it: a trim follows its commit at once.
-const LOOKS: usize = 5;
-const PAUSE: Duration = Duration::from_millis(3);
-
-/// Why the tail can't be told.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Redis did not answer, too much stands in the outbox, or an entry is not of a schema that this release knows.
-    #[error(transparent)]
-    Redis(#[from] redis::Error),
-    /// MySQL did not answer.
-    #[error(transparent)]
-    Mysql(#[from] mysql::Error),
-}
+const MAX_ATTEMPTS: usize = 5;
+const RETRY_PAUSE: Duration = Duration::from_millis(3);
 
 /// An event with its position in its partition's history: `n` × 256 + its place in the entry.
 pub type PositionedEvent = (i64, OutboxEvent);
@@ -39,19 +29,19 @@ pub type PositionedEvent = (i64, OutboxEvent);
 ///
 /// # Errors
 /// [`redis::Error::Overloaded`] while MySQL is too far behind.
-pub async fn tail(
+pub async fn load(
     redis: &RedisClient,
     mysql: &MySqlPool,
     nudge: &WriterHandle,
     partition: Partition,
-) -> Result<Vec<PositionedEvent>, Error> {
-    for _ in 0..LOOKS {
-        let checkpoint = generation::checkpoint(mysql, partition).await?;
-        if let Some(events) = after(redis, partition, checkpoint.n).await? {
+) -> Result<Vec<PositionedEvent>, StoreError> {
+    for _ in 0..MAX_ATTEMPTS {
+        let checkpoint = checkpoint::load(mysql, partition).await?;
+        if let Some(events) = read_after(redis, partition, checkpoint.n).await? {
             return Ok(events);
         }
-        nudge.poke();
-        tokio::time::sleep(PAUSE).await;
+        nudge.wake();
+        tokio::time::sleep(RETRY_PAUSE).await;
     }
     Err(redis::Error::Overloaded.into())
 }
@@ -60,37 +50,37 @@ pub async fn tail(
 ///
 /// # Errors
 /// [`redis::Error::Overloaded`] while MySQL is too far behind.
-pub async fn tails(
+pub async fn load_all(
     redis: &RedisClient,
     mysql: &MySqlPool,
     nudge: &WriterHandle,
     partitions: &[Partition],
-) -> Result<Vec<PositionedEvent>, Error> {
-    let checkpoints = generation::load(mysql, redis.keys().partitions()).await?;
-    let marks = redis.marks(partitions).await?;
+) -> Result<Vec<PositionedEvent>, StoreError> {
+    let checkpoints = checkpoint::load_all(mysql, redis.keys().partitions()).await?;
+    let marks = redis.fence_marks(partitions).await?;
     let mut events = Vec::new();
     for (partition, marks) in partitions.iter().zip(marks) {
         let written =
             checkpoints.iter().any(|known| known.partition == *partition && known.n >= marks.seq);
         if !written {
-            events.extend(tail(redis, mysql, nudge, *partition).await?);
+            events.extend(load(redis, mysql, nudge, *partition).await?);
         }
     }
     Ok(events)
 }
 
 /// The events after entry `n`; `None` when there is a hole, or too much to read.
-async fn after(
+async fn read_after(
     redis: &RedisClient,
     partition: Partition,
     n: u64,
-) -> Result<Option<Vec<PositionedEvent>>, Error> {
+) -> Result<Option<Vec<PositionedEvent>>, StoreError> {
     // An outbox that is empty now is only known to have been so when nothing was numbered beyond the checkpoint.
-    let newest = redis.marks(&[partition]).await?.first().map_or(0, |marks| marks.seq);
+    let newest = redis.fence_marks(&[partition]).await?.first().map_or(0, |marks| marks.seq);
     let (mut through, mut events) = (n, Vec::new());
-    for _ in 0..READS {
+    for _ in 0..MAX_READS {
         let entries =
-            redis.outbox_read(&[(partition, through)], ENTRIES).await?.pop().unwrap_or_default();
+            redis.outbox_read(&[(partition, through)], ENTRIES_PER_READ).await?.pop().unwrap_or_default();
         for entry in &entries {
             if entry.n != through + 1 {
                 return Ok(None);

@@ -19,7 +19,7 @@ mod sales;
 mod users;
 mod wallets;
 
-pub(super) use wallets::debit;
+pub(super) use wallets::redebit_args;
 
 use sqlx::MySqlConnection;
 
@@ -30,7 +30,7 @@ use crate::redis::{
 };
 
 /// Rows in a script call.
-const CHUNK: usize = 250;
+const ROWS_PER_CALL: usize = 250;
 
 /// What writes under a recovery's bar.
 pub(super) struct FencedWriter<'a> {
@@ -40,8 +40,8 @@ pub(super) struct FencedWriter<'a> {
     /// The checkpoint up to which MySQL has everything.
     pub(super) n: u64,
     /// How often the partition was laid back, this time included.
-    times: u64,
-    bar: String,
+    restore_count: u64,
+    fence: String,
     rows: u64,
 }
 
@@ -54,7 +54,7 @@ impl<'a> FencedWriter<'a> {
         bar: String,
         times: u64,
     ) -> Self {
-        Self { redis, pinned, partition, n, times, bar, rows: 0 }
+        Self { redis, pinned, partition, n, restore_count: times, fence: bar, rows: 0 }
     }
 
     /// Rows laid so far.
@@ -63,7 +63,7 @@ impl<'a> FencedWriter<'a> {
     }
 
     /// The partition itself.
-    fn place(&self) -> KeyScope<'static> {
+    fn scope(&self) -> KeyScope<'static> {
         KeyScope::partition(self.partition)
     }
 
@@ -83,13 +83,13 @@ impl<'a> FencedWriter<'a> {
         args: ScriptArgs,
         more: Vec<String>,
     ) -> Result<ScriptReply, Error> {
-        let reply = self.pinned.call_fenced(script, place, &self.bar, args, more).await?;
-        reply.ok_or(Error::Overtaken(self.partition))
+        let reply = self.pinned.call_fenced(script, place, &self.fence, args, more).await?;
+        reply.ok_or(Error::FencedByOther(self.partition))
     }
 
     /// A pile of fields for one hash.
-    fn hash<'p>(&self, place: KeyScope<'p>, word: &str) -> RowBuffer<'p> {
-        RowBuffer::new(&scripts::RECOVERY_PUT, place, ScriptArgs::new())
+    fn hash_rows<'p>(&self, place: KeyScope<'p>, word: &str) -> RowBuffer<'p> {
+        RowBuffer::new(&scripts::RECOVERY_RESTORE_HASH, place, ScriptArgs::new())
             .with_key(self.redis.key(place, word))
     }
 }
@@ -97,7 +97,7 @@ impl<'a> FencedWriter<'a> {
 /// Rows on their way into one script, some hundred at a time.
 struct RowBuffer<'p> {
     script: &'static LuaScript,
-    place: KeyScope<'p>,
+    scope: KeyScope<'p>,
     more: Vec<String>,
     head: ScriptArgs,
     args: ScriptArgs,
@@ -106,7 +106,7 @@ struct RowBuffer<'p> {
 
 impl<'p> RowBuffer<'p> {
     fn new(script: &'static LuaScript, place: KeyScope<'p>, head: ScriptArgs) -> Self {
-        Self { script, place, more: Vec::new(), args: head.clone(), head, rows: 0 }
+        Self { script, scope: place, more: Vec::new(), args: head.clone(), head, rows: 0 }
     }
 
     /// One more key behind those of the script's header.
@@ -123,14 +123,14 @@ impl<'p> RowBuffer<'p> {
     ) -> Result<(), Error> {
         row(&mut self.args);
         self.rows += 1;
-        if self.rows == CHUNK { self.write(hand).await } else { Ok(()) }
+        if self.rows == ROWS_PER_CALL { self.write(hand).await } else { Ok(()) }
     }
 
     /// Writes what is left.
     async fn write(&mut self, hand: &mut FencedWriter<'_>) -> Result<(), Error> {
         if self.rows > 0 {
             let args = std::mem::replace(&mut self.args, self.head.clone());
-            hand.call(self.script, self.place, args, self.more.clone()).await?;
+            hand.call(self.script, self.scope, args, self.more.clone()).await?;
             hand.rows += std::mem::take(&mut self.rows) as u64;
         }
         Ok(())
@@ -138,26 +138,26 @@ impl<'p> RowBuffer<'p> {
 }
 
 /// Lays everything back, then sets the sequence to the checkpoint.
-pub(super) async fn all(
+pub(super) async fn restore_partition(
     hand: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<(), Error> {
-    wallets::lay(hand, mysql).await?;
-    keys::lay(hand, mysql).await?;
-    users::lay(hand, mysql).await?;
-    coupons::lay(hand, mysql).await?;
-    sales::lay(hand, mysql).await?;
-    payments::lay(hand, mysql).await?;
+    wallets::restore(hand, mysql).await?;
+    keys::restore(hand, mysql).await?;
+    users::restore(hand, mysql).await?;
+    coupons::restore(hand, mysql).await?;
+    sales::restore(hand, mysql).await?;
+    payments::restore(hand, mysql).await?;
     let mut args = ScriptArgs::new();
     args.text(&hand.n.to_string());
-    hand.call(&scripts::RECOVERY_NUMBER, hand.place(), args, Vec::new()).await?;
+    hand.call(&scripts::RECOVERY_RESTORE_SEQUENCE, hand.scope(), args, Vec::new()).await?;
     // These write events of their own, which follow the checkpoint.
-    wallets::debit_what_was_paid(hand, mysql).await?;
+    wallets::redebit_paid_payments(hand, mysql).await?;
     // Last, since the window begins now.
-    lines::lay(hand, mysql).await
+    lines::restore(hand, mysql).await
 }
 
 /// Bytes of a digest or a key that may be missing.
-fn maybe_bytes(bytes: Option<&Vec<u8>>) -> &[u8] {
+fn optional_bytes(bytes: Option<&Vec<u8>>) -> &[u8] {
     bytes.map_or(&[], Vec::as_slice)
 }

@@ -18,14 +18,14 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::mysql::generation;
+use crate::mysql::checkpoint;
 use crate::partition::{Partition, PartitionCount};
 use crate::redis::{FenceMarks, RedisClient};
 
 /// How often MySQL is asked while somebody waits: less often than this instance's writer commits, which tells without being asked.
-const LOOK: Duration = Duration::from_millis(20);
+const CHECKPOINT_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// The same after MySQL gave no answer.
-const REST: Duration = Duration::from_millis(250);
+const POLL_PAUSE_AFTER_ERROR: Duration = Duration::from_millis(250);
 
 /// What the answers of an instance wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,8 +43,8 @@ pub(super) struct DurabilityTracker {
     /// The checkpoints as far as this instance has heard of them, by partition.
     committed: Vec<AtomicU64>,
     /// Who has come since the watcher last looked.
-    newcomers: Mutex<Vec<DurabilityWaiter>>,
-    news: Notify,
+    new_waiters: Mutex<Vec<DurabilityWaiter>>,
+    changed: Notify,
 }
 
 #[derive(Debug)]
@@ -54,23 +54,23 @@ struct DurabilityWaiter {
     since: u64,
     /// What the partitions showed once the waiter's call was over.
     marks: BTreeMap<Partition, FenceMarks>,
-    ear: oneshot::Sender<bool>,
+    answer: oneshot::Sender<bool>,
 }
 
 impl DurabilityTracker {
     pub(super) fn new(partitions: PartitionCount, patience: Duration) -> Self {
         let committed = partitions.all().map(|_| AtomicU64::new(0)).collect();
-        Self { patience, committed, newcomers: Mutex::default(), news: Notify::new() }
+        Self { patience, committed, new_waiters: Mutex::default(), changed: Notify::new() }
     }
 
     /// Waits until MySQL has what the partitions' outboxes hold now, in the session in which the call was made. Answers whether it is known to.
-    pub(super) async fn written(
+    pub(super) async fn wait_until_written(
         &self,
         redis: &RedisClient,
         since: u64,
         partitions: &[Partition],
     ) -> bool {
-        if !partitions.iter().all(|partition| redis.is_unbroken(*partition, since)) {
+        if !partitions.iter().all(|partition| redis.is_unchanged_since(*partition, since)) {
             return false;
         }
         let (ear, heard) = oneshot::channel();
@@ -78,10 +78,10 @@ impl DurabilityTracker {
             partitions: partitions.to_vec(),
             since,
             marks: BTreeMap::new(),
-            ear,
+            answer: ear,
         };
-        self.newcomers.lock().unwrap_or_else(PoisonError::into_inner).push(waiter);
-        self.news.notify_one();
+        self.new_waiters.lock().unwrap_or_else(PoisonError::into_inner).push(waiter);
+        self.changed.notify_one();
         matches!(timeout(self.patience, heard).await, Ok(Ok(true)))
     }
 
@@ -90,16 +90,16 @@ impl DurabilityTracker {
         for (partition, n) in through {
             self.committed[usize::from(partition.get())].fetch_max(n, Ordering::AcqRel);
         }
-        self.news.notify_one();
+        self.changed.notify_one();
     }
 
     /// Whether a partition's checkpoint is known to have come to an entry.
-    pub(super) fn has(&self, partition: Partition, n: u64) -> bool {
+    pub(super) fn is_written(&self, partition: Partition, n: u64) -> bool {
         self.committed[usize::from(partition.get())].load(Ordering::Acquire) >= n
     }
 
-    fn reached(&self, waiter: &DurabilityWaiter) -> bool {
-        waiter.marks.iter().all(|(partition, marks)| self.has(*partition, marks.seq))
+    fn is_satisfied(&self, waiter: &DurabilityWaiter) -> bool {
+        waiter.marks.iter().all(|(partition, marks)| self.is_written(*partition, marks.seq))
     }
 
     /// Serves those who wait, until `stop`.
@@ -114,27 +114,27 @@ impl DurabilityTracker {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.news.notified() => {}
+                () = self.changed.notified() => {}
                 () = sleep_until(look), if !waiting.is_empty() => {
-                    let pause = if self.ask(&redis, &mysql).await { LOOK } else { REST };
+                    let pause = if self.read_checkpoints(&redis, &mysql).await { CHECKPOINT_POLL_INTERVAL } else { POLL_PAUSE_AFTER_ERROR };
                     look = Instant::now() + pause;
                 }
             }
             if waiting.is_empty() {
-                look = look.max(Instant::now() + LOOK);
+                look = look.max(Instant::now() + CHECKPOINT_POLL_INTERVAL);
             }
-            waiting.extend(self.welcome(&redis).await);
-            waiting.retain(|waiter| !waiter.ear.is_closed());
-            let (done, rest) = waiting.into_iter().partition(|waiter| self.reached(waiter));
+            waiting.extend(self.prepare_new_waiters(&redis).await);
+            waiting.retain(|waiter| !waiter.answer.is_closed());
+            let (done, rest) = waiting.into_iter().partition(|waiter| self.is_satisfied(waiter));
             waiting = rest;
             answer(&redis, done).await;
         }
     }
 
     /// Learns what those who have come wait for. Those whom Redis does not answer hear nothing, and give up.
-    async fn welcome(&self, redis: &RedisClient) -> Vec<DurabilityWaiter> {
+    async fn prepare_new_waiters(&self, redis: &RedisClient) -> Vec<DurabilityWaiter> {
         let mut newcomers =
-            std::mem::take(&mut *self.newcomers.lock().unwrap_or_else(PoisonError::into_inner));
+            std::mem::take(&mut *self.new_waiters.lock().unwrap_or_else(PoisonError::into_inner));
         let marks = read_marks(redis, &newcomers).await;
         newcomers.retain_mut(|waiter| {
             waiter.marks =
@@ -145,8 +145,8 @@ impl DurabilityTracker {
     }
 
     /// Asks MySQL for the checkpoints. Answers whether it told.
-    async fn ask(&self, redis: &RedisClient, mysql: &MySqlPool) -> bool {
-        match generation::load(mysql, redis.keys().partitions()).await {
+    async fn read_checkpoints(&self, redis: &RedisClient, mysql: &MySqlPool) -> bool {
+        match checkpoint::load_all(mysql, redis.keys().partitions()).await {
             Ok(checkpoints) => {
                 for checkpoint in checkpoints {
                     let known = &self.committed[usize::from(checkpoint.partition.get())];
@@ -171,7 +171,7 @@ async fn read_marks(
         waiters.iter().flat_map(|waiter| waiter.partitions.iter().copied()).collect();
     partitions.sort_unstable();
     partitions.dedup();
-    let marks = redis.marks_each(&partitions).await;
+    let marks = redis.fence_marks_each(&partitions).await;
     partitions
         .into_iter()
         .zip(marks)
@@ -190,9 +190,9 @@ async fn answer(redis: &RedisClient, done: Vec<DurabilityWaiter>) {
             now.get(partition)
                 .is_some_and(|after| after.fence == before.fence && after.seq >= before.seq)
         };
-        let unbroken = waiter.partitions.iter().all(|at| redis.is_unbroken(*at, waiter.since));
+        let unbroken = waiter.partitions.iter().all(|at| redis.is_unchanged_since(*at, waiter.since));
         let known = unbroken && waiter.marks.iter().all(same);
         // Whoever gave up is not listening.
-        let _ = waiter.ear.send(known);
+        let _ = waiter.answer.send(known);
     }
 }

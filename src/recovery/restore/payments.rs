@@ -6,7 +6,7 @@ use sqlx::{FromRow, MySqlConnection};
 use uuid::Uuid;
 
 use super::super::Error;
-use super::{FencedWriter, RowBuffer, maybe_bytes};
+use super::{FencedWriter, RowBuffer, optional_bytes};
 use crate::ids::QueueId;
 use crate::redis::{KeyScope, ScriptArgs, scripts};
 
@@ -41,23 +41,23 @@ pub(super) async fn queues(
         sqlx::query_scalar("SELECT id FROM queues ORDER BY id").fetch_all(mysql).await?;
     let parsed: Result<Vec<QueueId>, Error> = names
         .into_iter()
-        .map(|name| name.parse().map_err(|_| Error::Row("queues", name)))
+        .map(|name| name.parse().map_err(|_| Error::InvalidRow("queues", name)))
         .collect();
     let own = |queue: &QueueId| hand.redis.keys().partition(queue.slot()) == hand.partition;
     Ok(parsed?.into_iter().filter(own).collect())
 }
 
-pub(super) async fn lay(
+pub(super) async fn restore(
     hand: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<(), Error> {
     for queue in queues(hand, mysql).await? {
-        lay_one(hand, mysql, &queue).await?;
+        restore_queue(hand, mysql, &queue).await?;
     }
     Ok(())
 }
 
-async fn lay_one(
+async fn restore_queue(
     hand: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
     queue: &QueueId,
@@ -74,7 +74,7 @@ async fn lay_one(
     head.text(&hand.n.to_string());
     let due = hand.redis.key(KeyScope::queue(hand.redis.keys(), queue), "q:due");
     let mut pile =
-        RowBuffer::new(&scripts::RECOVERY_LAY_PAYMENTS, hand.place(), head).with_key(due);
+        RowBuffer::new(&scripts::RECOVERY_RESTORE_PAYMENTS, hand.scope(), head).with_key(due);
     while let Some(row) = rows.try_next().await? {
         let row: Row = row;
         let add = |args: &mut ScriptArgs| {
@@ -88,9 +88,9 @@ async fn lay_one(
             args.text(row.coupon_id.as_deref().unwrap_or(""));
             args.bytes(row.coupon_issue_id.as_ref().map_or(&[], |id| id.as_bytes()));
             args.text(row.idempotency_key.as_deref().unwrap_or(""));
-            args.bytes(maybe_bytes(row.fingerprint.as_ref()));
+            args.bytes(optional_bytes(row.fingerprint.as_ref()));
             args.text(row.cancel_key.as_deref().unwrap_or(""));
-            args.bytes(maybe_bytes(row.cancel_fingerprint.as_ref())).int(row.unsettled);
+            args.bytes(optional_bytes(row.cancel_fingerprint.as_ref())).int(row.unsettled);
         };
         pile.add(hand, add).await?;
     }

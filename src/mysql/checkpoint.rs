@@ -16,7 +16,7 @@ pub struct Checkpoint {
     /// The last outbox entry that is applied; 0 before the first.
     pub n: u64,
     /// The generation agreed on with Redis; `None` before the first.
-    pub generation: Option<u64>,
+    pub epoch: Option<u64>,
 }
 
 /// The checkpoints of all partitions, in order.
@@ -24,7 +24,10 @@ pub struct Checkpoint {
 /// # Errors
 /// [`Error::NotMigrated`] when a partition has none; [`Error::OtherPartitions`] when there are more, because the count was changed under a
 /// running instance; [`Error::Sql`] from the database.
-pub async fn load(pool: &MySqlPool, partitions: PartitionCount) -> Result<Vec<Checkpoint>, Error> {
+pub async fn load_all(
+    pool: &MySqlPool,
+    partitions: PartitionCount,
+) -> Result<Vec<Checkpoint>, Error> {
     let rows: Vec<(u16, u64, Option<u64>)> = sqlx::query_as(
         "SELECT partition_id, n, generation FROM outbox_checkpoints ORDER BY partition_id",
     )
@@ -36,7 +39,7 @@ pub async fn load(pool: &MySqlPool, partitions: PartitionCount) -> Result<Vec<Ch
 /// Locks all of them until the transaction ends, and gives them in order.
 ///
 /// # Errors
-/// Those of [`load`].
+/// Those of [`load_all`].
 pub async fn lock_all(
     tx: &mut MySqlConnection,
     partitions: PartitionCount,
@@ -51,7 +54,7 @@ fn all(
 ) -> Result<Vec<Checkpoint>, Error> {
     let found = rows.len();
     let known = rows.into_iter().filter_map(|(number, n, generation)| {
-        partitions.nth(number).map(|partition| Checkpoint { partition, n, generation })
+        partitions.nth(number).map(|partition| Checkpoint { partition, n, epoch: generation })
     });
     let checkpoints: Vec<_> = known.collect();
     let asked = partitions.count();
@@ -68,14 +71,14 @@ fn all(
 ///
 /// # Errors
 /// [`Error::NotMigrated`] when the partition has none; [`Error::Sql`] from the database.
-pub async fn checkpoint(pool: &MySqlPool, partition: Partition) -> Result<Checkpoint, Error> {
+pub async fn load(pool: &MySqlPool, partition: Partition) -> Result<Checkpoint, Error> {
     let row: Option<(u64, Option<u64>)> =
         sqlx::query_as("SELECT n, generation FROM outbox_checkpoints WHERE partition_id = ?")
             .bind(partition.get())
             .fetch_optional(pool)
             .await?;
     let (n, generation) = row.ok_or(Error::NotMigrated("a row of outbox_checkpoints"))?;
-    Ok(Checkpoint { partition, n, generation })
+    Ok(Checkpoint { partition, n, epoch: generation })
 }
 
 /// The checkpoints of some partitions once every writer that is at work on them is done, at most five seconds later: whatever such a writer had read from
@@ -83,7 +86,10 @@ pub async fn checkpoint(pool: &MySqlPool, partition: Partition) -> Result<Checkp
 ///
 /// # Errors
 /// [`Error::Sql`] from the database, and when a writer is not done by then.
-pub async fn load_settled(pool: &MySqlPool, of: &[Partition]) -> Result<Vec<Checkpoint>, Error> {
+pub async fn load_after_writers(
+    pool: &MySqlPool,
+    of: &[Partition],
+) -> Result<Vec<Checkpoint>, Error> {
     if of.is_empty() {
         return Ok(Vec::new());
     }
@@ -100,7 +106,7 @@ pub async fn load_settled(pool: &MySqlPool, of: &[Partition]) -> Result<Vec<Chec
         select.build_query_as().persistent(false).fetch_all(pool).await?;
     let known = rows.into_iter().filter_map(|(number, n, generation)| {
         let partition = of.iter().find(|partition| partition.get() == number)?;
-        Some(Checkpoint { partition: *partition, n, generation })
+        Some(Checkpoint { partition: *partition, n, epoch: generation })
     });
     Ok(known.collect())
 }
@@ -110,10 +116,7 @@ pub async fn load_settled(pool: &MySqlPool, of: &[Partition]) -> Result<Vec<Chec
 ///
 /// # Errors
 /// [`Error::NotMigrated`] when the partition has none; [`Error::Sql`] from the database.
-pub async fn lock_checkpoint(
-    tx: &mut MySqlConnection,
-    partition: Partition,
-) -> Result<Checkpoint, Error> {
+pub async fn lock(tx: &mut MySqlConnection, partition: Partition) -> Result<Checkpoint, Error> {
     let row: Option<(u64, Option<u64>)> = sqlx::query_as(
         "SELECT n, generation FROM outbox_checkpoints WHERE partition_id = ? FOR UPDATE",
     )
@@ -121,14 +124,14 @@ pub async fn lock_checkpoint(
     .fetch_optional(tx)
     .await?;
     let (n, generation) = row.ok_or(Error::NotMigrated("a row of outbox_checkpoints"))?;
-    Ok(Checkpoint { partition, n, generation })
+    Ok(Checkpoint { partition, n, epoch: generation })
 }
 
 /// Records the generation that Redis must show for the partition from this transaction's commit on.
 ///
 /// # Errors
 /// [`Error::NotMigrated`] when the partition has no checkpoint; [`Error::Sql`] from the database.
-pub async fn set_generation(
+pub async fn set_epoch(
     tx: &mut MySqlConnection,
     partition: Partition,
     generation: u64,

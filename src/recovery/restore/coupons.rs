@@ -10,22 +10,22 @@ use super::{FencedWriter, RowBuffer};
 use crate::ids::CouponId;
 use crate::redis::{KeyScope, ScriptArgs, scripts};
 
-pub(super) async fn lay(
+pub(super) async fn restore(
     hand: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<(), Error> {
     let names: Vec<String> =
         sqlx::query_scalar("SELECT id FROM coupons ORDER BY id").fetch_all(&mut *mysql).await?;
     for name in names {
-        let coupon: CouponId = name.parse().map_err(|_| Error::Row("coupons", name.clone()))?;
+        let coupon: CouponId = name.parse().map_err(|_| Error::InvalidRow("coupons", name.clone()))?;
         if hand.redis.keys().partition(coupon.slot()) == hand.partition {
-            lay_one(hand, mysql, &coupon).await?;
+            restore_coupon(hand, mysql, &coupon).await?;
         }
     }
     Ok(())
 }
 
-async fn lay_one(
+async fn restore_coupon(
     hand: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
     coupon: &CouponId,
@@ -33,7 +33,7 @@ async fn lay_one(
     let place = KeyScope::coupon(hand.redis.keys(), coupon);
     let list = "SELECT id, user_id, issued_at FROM coupon_issues WHERE coupon_id = ?";
     let mut rows = sqlx::query_as(list).bind(coupon.as_str()).fetch(&mut *mysql);
-    let mut pile = hand.hash(place, "c:issues");
+    let mut pile = hand.hash_rows(place, "c:issues");
     while let Some((id, user, at)) = rows.try_next().await? {
         let (id, user, at): (Uuid, Uuid, DateTime<Utc>) = (id, user, at);
         let value =
@@ -51,7 +51,7 @@ async fn lay_one(
                 FROM coupon_issues i LEFT JOIN payments p ON p.id = i.payment_id \
                 WHERE i.coupon_id = ? AND i.used_at IS NOT NULL AND i.payment_id IS NOT NULL";
     let mut rows = sqlx::query_as(list).bind(coupon.as_str()).fetch(&mut *mysql);
-    let mut pile = RowBuffer::new(&scripts::RECOVERY_LAY_USES, place, ScriptArgs::new());
+    let mut pile = RowBuffer::new(&scripts::RECOVERY_RESTORE_REDEMPTIONS, place, ScriptArgs::new());
     while let Some((issue, payment, attempt, discount, at)) = rows.try_next().await? {
         let (issue, payment, attempt): (Uuid, Uuid, i64) = (issue, payment, attempt);
         let (discount, at): (i64, DateTime<Utc>) = (discount, at);

@@ -32,14 +32,14 @@ struct RestoredSeat {
     number: i64,
 }
 
-pub(super) async fn lay(
+pub(super) async fn restore(
     hand: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<(), Error> {
     let list = "SELECT id, queue_id FROM concerts WHERE archived_at IS NULL ORDER BY id";
     let concerts: Vec<(String, String)> = sqlx::query_as(list).fetch_all(&mut *mysql).await?;
     for (concert, queue) in concerts {
-        let queue: QueueId = queue.parse().map_err(|_| Error::Row("concerts", queue.clone()))?;
+        let queue: QueueId = queue.parse().map_err(|_| Error::InvalidRow("concerts", queue.clone()))?;
         if hand.redis.keys().partition(queue.slot()) != hand.partition {
             continue;
         }
@@ -49,21 +49,21 @@ pub(super) async fn lay(
         let mut sold = 0;
         for name in schedules {
             let schedule: ScheduleId =
-                name.parse().map_err(|_| Error::Row("schedules", name.clone()))?;
-            sold += lay_seats(hand, mysql, &queue, &schedule).await?;
+                name.parse().map_err(|_| Error::InvalidRow("schedules", name.clone()))?;
+            sold += restore_seats(hand, mysql, &queue, &schedule).await?;
         }
         let place = KeyScope::queue(hand.redis.keys(), &queue);
         let mut args = ScriptArgs::new();
         args.int(sold);
-        hand.call(&scripts::RECOVERY_LAY_SOLD, place, args, Vec::new()).await?;
-        lay_bought(hand, mysql, &queue, &concert).await?;
-        lay_reservations(hand, mysql, &concert).await?;
+        hand.call(&scripts::RECOVERY_RESTORE_SALES, place, args, Vec::new()).await?;
+        restore_bought_counts(hand, mysql, &queue, &concert).await?;
+        restore_reservations(hand, mysql, &concert).await?;
     }
     Ok(())
 }
 
 /// Gives how many seats of the schedule are sold.
-async fn lay_seats(
+async fn restore_seats(
     hand: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
     queue: &QueueId,
@@ -71,7 +71,7 @@ async fn lay_seats(
 ) -> Result<i64, Error> {
     let list = "SELECT seat_number, reservation_id FROM reservation_seats WHERE schedule_id = ?";
     let mut rows = sqlx::query_as(list).bind(schedule.as_str()).fetch(mysql);
-    let mut pile = hand.hash(KeyScope::schedule(hand.redis.keys(), queue, schedule), "s:seats");
+    let mut pile = hand.hash_rows(KeyScope::schedule(hand.redis.keys(), queue, schedule), "s:seats");
     let mut sold = 0;
     while let Some((number, reservation)) = rows.try_next().await? {
         let (number, reservation): (u32, Uuid) = (number, reservation);
@@ -86,7 +86,7 @@ async fn lay_seats(
     Ok(sold)
 }
 
-async fn lay_bought(
+async fn restore_bought_counts(
     hand: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
     queue: &QueueId,
@@ -95,7 +95,7 @@ async fn lay_bought(
     let list = "SELECT r.user_id, COUNT(*) FROM schedules d JOIN reservation_seats s ON s.schedule_id = d.id \
                 JOIN reservations r ON r.id = s.reservation_id WHERE d.concert_id = ? GROUP BY r.user_id";
     let mut rows = sqlx::query_as(list).bind(concert).fetch(mysql);
-    let mut pile = hand.hash(KeyScope::queue(hand.redis.keys(), queue), "q:bought");
+    let mut pile = hand.hash_rows(KeyScope::queue(hand.redis.keys(), queue), "q:bought");
     while let Some((user, seats)) = rows.try_next().await? {
         let (user, seats): (Uuid, i64) = (user, seats);
         let field = [concert.as_bytes(), b":", user.as_bytes().as_slice()].concat();
@@ -108,7 +108,7 @@ async fn lay_bought(
 }
 
 /// Reservations that ended within a day: as long as a replay may ask for them. A day more for those that were begun long before.
-async fn lay_reservations(
+async fn restore_reservations(
     hand: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
     concert: &str,
@@ -120,11 +120,11 @@ async fn lay_reservations(
     let mut rows = sqlx::query_as(list).bind(concert).fetch(mysql);
     let mut head = ScriptArgs::new();
     head.text(&hand.n.to_string());
-    let mut pile = RowBuffer::new(&scripts::RECOVERY_LAY_RESERVATIONS, hand.place(), head);
+    let mut pile = RowBuffer::new(&scripts::RECOVERY_RESTORE_RESERVATIONS, hand.scope(), head);
     while let Some(row) = rows.try_next().await? {
         let row: Row = row;
         let seats: Vec<RestoredSeat> = serde_json::from_str(&row.seats)
-            .map_err(|error| Error::Row("reservations", error.to_string()))?;
+            .map_err(|error| Error::InvalidRow("reservations", error.to_string()))?;
         let add = |args: &mut ScriptArgs| {
             args.bytes(row.id.as_bytes())
                 .bytes(row.user_id.as_bytes())

@@ -8,9 +8,10 @@ use serde_json::Value;
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use super::money::{of_users, user_of, uuids};
-use super::{AuditContext, CheckTally, Error, list};
+use super::money::{user_fields, parse_user, user_uuids};
+use super::{AuditContext, CheckTally, push_values};
 use crate::ids::{CouponId, PaymentId, UserId};
+use crate::store_error::StoreError;
 
 /// What uses an issue, as the scripts pack it.
 #[derive(Deserialize)]
@@ -21,7 +22,7 @@ struct AuditedRedemption {
 }
 
 /// Every issue of every coupon.
-pub(super) async fn coupons(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+pub(super) async fn check_coupons(scene: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
     let mut tally = CheckTally::new(
         "coupons",
         "issued to no more than the quota, one each, used by one confirmed payment, the same in both stores",
@@ -45,15 +46,15 @@ pub(super) async fn coupons(scene: &AuditContext<'_>) -> Result<CheckTally, Erro
             let Some(last) = page.last() else { break };
             after = *last;
             rows += page.len();
-            scene.judge(&mut tally, page.into_iter().map(UserId::from).collect(), &inspect).await?;
+            scene.inspect(&mut tally, page.into_iter().map(UserId::from).collect(), &inspect).await?;
         }
-        tally.mysql(rows);
+        tally.count_mysql(rows);
         // A quota is never set below what is issued, so more than it were issued in spite of it.
         let here = scene.redis.hash_len(partition, &name).await?;
         let most = here.max(rows as u64);
         if let Some(total) = total.filter(|total| i64::try_from(most).unwrap_or(i64::MAX) > *total)
         {
-            tally.faults(vec![format!("{coupon}: {most} are issued of a quota of {total}")]);
+            tally.add_faults(vec![format!("{coupon}: {most} are issued of a quota of {total}")]);
         }
     }
     Ok(tally)
@@ -66,7 +67,7 @@ async fn inspect_issues(
     scene: &AuditContext<'_>,
     coupon: &CouponId,
     users: &[UserId],
-) -> Result<Vec<(UserId, String)>, Error> {
+) -> Result<Vec<(UserId, String)>, StoreError> {
     let partition = scene.redis.keys().partition(coupon.slot());
     let fields: Vec<Bytes> =
         users.iter().map(|user| Bytes::copy_from_slice(user.as_bytes())).collect();
@@ -81,7 +82,7 @@ async fn inspect_issues(
          LEFT JOIN payments p ON p.id = i.payment_id WHERE i.coupon_id = ",
     );
     query.push_bind(coupon.as_str()).push(" AND i.user_id IN (");
-    list(query.separated(", "), &uuids(users));
+    push_values(query.separated(", "), &user_uuids(users));
     let rows: Vec<AuditedIssueRow> =
         query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?;
     let rows: BTreeMap<Uuid, AuditedIssueRow> = rows.into_iter().map(|row| (row.0, row)).collect();
@@ -109,7 +110,7 @@ async fn inspect_issues(
 }
 
 /// Every reward that was granted: once to each user, the same in both stores.
-pub(super) async fn rewards(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+pub(super) async fn check_rewards(scene: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
     let mut tally = CheckTally::new(
         "rewards",
         "one granted claim of a user and reward, the same in both stores",
@@ -118,7 +119,7 @@ pub(super) async fn rewards(scene: &AuditContext<'_>) -> Result<CheckTally, Erro
     for partition in scene.partitions() {
         let claim = |field: &Bytes| {
             let (user, code) = field.split_at_checked(16)?;
-            Some((user_of(scene, partition, user)?, String::from_utf8(code.to_vec()).ok()?))
+            Some((parse_user(scene, partition, user)?, String::from_utf8(code.to_vec()).ok()?))
         };
         scene.walk_hash(&mut tally, (partition, "claims"), claim, &inspect).await?;
     }
@@ -134,15 +135,15 @@ pub(super) async fn rewards(scene: &AuditContext<'_>) -> Result<CheckTally, Erro
         after = last.0;
         let granted: Vec<_> =
             page.into_iter().filter(|row| row.3).map(|row| (UserId::from(row.1), row.2)).collect();
-        tally.mysql(granted.len());
-        scene.judge(&mut tally, granted, &inspect).await?;
+        tally.count_mysql(granted.len());
+        scene.inspect(&mut tally, granted, &inspect).await?;
     }
 }
 
 async fn inspect_claims(
     scene: &AuditContext<'_>,
     claims: &[(UserId, String)],
-) -> Result<Vec<((UserId, String), String)>, Error> {
+) -> Result<Vec<((UserId, String), String)>, StoreError> {
     let place = |(user, code): &(UserId, String)| {
         let field = [user.as_bytes().as_slice(), code.as_bytes()].concat();
         (scene.redis.keys().partition(user.slot()), Bytes::from(field))
@@ -175,7 +176,7 @@ async fn inspect_claims(
 }
 
 /// What operators said of users.
-pub(super) async fn facts(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+pub(super) async fn check_facts(scene: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
     let mut tally = CheckTally::new("facts", "the same in both stores");
     let inspect = |some: Vec<UserId>| async move { inspect_facts(scene, &some).await };
     for partition in scene.partitions() {
@@ -183,7 +184,7 @@ pub(super) async fn facts(scene: &AuditContext<'_>) -> Result<CheckTally, Error>
             .walk_hash(
                 &mut tally,
                 (partition, "facts"),
-                |field| user_of(scene, partition, field),
+                |field| parse_user(scene, partition, field),
                 &inspect,
             )
             .await?;
@@ -196,11 +197,11 @@ pub(super) async fn facts(scene: &AuditContext<'_>) -> Result<CheckTally, Error>
 async fn inspect_facts(
     scene: &AuditContext<'_>,
     users: &[UserId],
-) -> Result<Vec<(UserId, String)>, Error> {
-    let here = scene.fields("facts", &of_users(scene, users)).await?;
+) -> Result<Vec<(UserId, String)>, StoreError> {
+    let here = scene.fields("facts", &user_fields(scene, users)).await?;
     let mut query =
         QueryBuilder::new("SELECT user_id, CAST(facts AS CHAR) FROM user_facts WHERE user_id IN (");
-    list(query.separated(", "), &uuids(users));
+    push_values(query.separated(", "), &user_uuids(users));
     let rows: Vec<(Uuid, String)> =
         query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?;
     // The servers spell JSON differently, and no facts are as good as none.

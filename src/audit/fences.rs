@@ -1,21 +1,22 @@
 //! What stands between the stores: generations, sequences, checkpoints and outboxes.
 
-use super::{AuditContext, CheckTally, Error};
-use crate::mysql::generation;
+use super::{AuditContext, CheckTally};
+use crate::mysql::checkpoint;
 use crate::partition::Partition;
+use crate::store_error::StoreError;
 
 /// The generation is one, MySQL is not ahead of Redis, and the outbox has all that follows the checkpoint.
-pub(super) async fn check(scene: &AuditContext<'_>) -> Result<CheckTally, Error> {
+pub(super) async fn check(scene: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
     let mut tally = CheckTally::new(
         "partitions",
         "one generation, and an outbox without a gap from the checkpoint on",
     );
     let partitions: Vec<Partition> = scene.partitions().collect();
-    tally.mysql(partitions.len());
-    let marks = scene.redis.marks(&partitions).await?;
-    tally.redis(marks.iter().filter(|marks| marks.fence.generation().is_some()).count() as u64);
+    tally.count_mysql(partitions.len());
+    let marks = scene.redis.fence_marks(&partitions).await?;
+    tally.count_redis(marks.iter().filter(|marks| marks.fence.epoch().is_some()).count() as u64);
     scene
-        .judge(&mut tally, partitions, &|some: Vec<Partition>| async move {
+        .inspect(&mut tally, partitions, &|some: Vec<Partition>| async move {
             inspect(scene, &some).await
         })
         .await?;
@@ -25,20 +26,20 @@ pub(super) async fn check(scene: &AuditContext<'_>) -> Result<CheckTally, Error>
 async fn inspect(
     scene: &AuditContext<'_>,
     some: &[Partition],
-) -> Result<Vec<(Partition, String)>, Error> {
+) -> Result<Vec<(Partition, String)>, StoreError> {
     let mut faults = Vec::new();
     for &partition in some {
         // The outbox first and the checkpoint after it: what was trimmed in between is in MySQL.
-        let marks = scene.redis.marks(&[partition]).await?[0];
+        let marks = scene.redis.fence_marks(&[partition]).await?[0];
         let ends = scene.redis.outbox_ends(partition).await?;
         let same = scene.redis.outbox_ends(partition).await? == ends;
-        let checkpoint = generation::checkpoint(scene.mysql, partition).await?;
+        let checkpoint = checkpoint::load(scene.mysql, partition).await?;
         let mut wrong = |text: String| faults.push((partition, format!("{partition}: {text}")));
-        if checkpoint.generation != marks.fence.generation() {
+        if checkpoint.epoch != marks.fence.epoch() {
             wrong(format!(
                 "generation {:?} in Redis, {:?} in MySQL",
-                marks.fence.generation(),
-                checkpoint.generation
+                marks.fence.epoch(),
+                checkpoint.epoch
             ));
         }
         match ends {
@@ -62,7 +63,7 @@ async fn inspect(
             }
             _ => {}
         }
-        let seq = scene.redis.marks(&[partition]).await?[0].seq;
+        let seq = scene.redis.fence_marks(&[partition]).await?[0].seq;
         if checkpoint.n > seq {
             wrong(format!("MySQL is at {}, Redis only at {seq}", checkpoint.n));
         }

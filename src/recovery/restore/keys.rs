@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 use uuid::Uuid;
 
 use super::super::Error;
-use super::{FencedWriter, RowBuffer, maybe_bytes};
+use super::{FencedWriter, RowBuffer, optional_bytes};
 use crate::redis::{ScriptArgs, scripts};
 
 #[derive(FromRow)]
@@ -35,7 +35,7 @@ struct RestoredPayment {
     cancel_fingerprint: Option<Vec<u8>>,
 }
 
-pub(super) async fn lay(
+pub(super) async fn restore(
     hand: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<(), Error> {
@@ -46,13 +46,17 @@ pub(super) async fn lay(
          FROM wallets w JOIN wallet_entries e ON e.user_id = w.user_id \
          WHERE w.slot IN ({slots}) AND e.idempotency_key IS NOT NULL AND e.created_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR"
     );
-    let mut pile = RowBuffer::new(&scripts::RECOVERY_LAY_KEYS, hand.place(), ScriptArgs::new());
+    let mut pile = RowBuffer::new(
+        &scripts::RECOVERY_RESTORE_IDEMPOTENCY_KEYS,
+        hand.scope(),
+        ScriptArgs::new(),
+    );
     let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
     while let Some(moved) = rows.try_next().await? {
         let moved: RestoredMovement = moved;
         let add = |args: &mut ScriptArgs| {
             args.bytes(moved.user_id.as_bytes()).text(&moved.idempotency_key);
-            args.bytes(maybe_bytes(moved.fingerprint.as_ref())).bytes(moved.id.as_bytes());
+            args.bytes(optional_bytes(moved.fingerprint.as_ref())).bytes(moved.id.as_bytes());
             args.int(moved.amount).int(moved.balance).int(moved.created_at.timestamp_millis());
         };
         pile.add(hand, add).await?;
@@ -75,7 +79,7 @@ pub(super) async fn lay(
             let add = |args: &mut ScriptArgs| {
                 args.bytes(paid.user_id.as_bytes())
                     .text(key)
-                    .bytes(maybe_bytes(fingerprint.as_ref()));
+                    .bytes(optional_bytes(fingerprint.as_ref()));
                 args.bytes(thing.as_bytes()).text("").text("").int(at.timestamp_millis());
             };
             pile.add(hand, add).await?;

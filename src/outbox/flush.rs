@@ -7,11 +7,11 @@ use sqlx::MySqlConnection;
 use sqlx::mysql::MySqlPool;
 
 use super::apply::{ApplyError, FlushBatch};
-use super::nudge::WriterHandle;
 use super::sql;
+use super::writer_handle::WriterHandle;
 use crate::failpoint::failpoint;
 use crate::mysql;
-use crate::mysql::generation::Checkpoint;
+use crate::mysql::checkpoint::Checkpoint;
 use crate::partition::Partition;
 use crate::redis::{self, FenceMarks, RedisClient};
 
@@ -36,11 +36,11 @@ pub(super) struct FlushSummary {
     /// Rows written to each table.
     pub(super) rows: Vec<(&'static str, usize)>,
     /// Lines written to wallets' ledgers, by kind.
-    pub(super) lines: BTreeMap<&'static str, u64>,
+    pub(super) ledger_rows: BTreeMap<&'static str, u64>,
     /// Partitions that this pass held and found sound.
-    pub(super) sound: Vec<Partition>,
+    pub(super) healthy: Vec<Partition>,
     /// Partitions that can't go on, and why.
-    pub(super) faults: Vec<(Partition, ApplyError)>,
+    pub(super) errors: Vec<(Partition, ApplyError)>,
 }
 
 /// Why a pass has done nothing.
@@ -64,8 +64,8 @@ impl FlushFailure {
 
 impl FlushFailure {
     /// Whether some row is refused for what it says.
-    pub(super) fn blames_a_row(&self) -> bool {
-        matches!(self, Self::Mysql(error) if error.blames_a_row())
+    pub(super) fn is_row_rejection(&self) -> bool {
+        matches!(self, Self::Mysql(error) if error.is_row_rejection())
     }
 }
 
@@ -81,7 +81,7 @@ impl From<FlushFailure> for ApplyError {
 /// Carries over what stands in the outboxes of `partitions`; those that another writer is at work on are left to it. After an error, or
 /// when this future is dropped, nothing was written, or all of it with its checkpoints (a commit whose reply was lost): either
 /// way the pass can be repeated.
-pub(super) async fn run(
+pub(super) async fn flush(
     redis: &RedisClient,
     pool: &MySqlPool,
     nudge: &WriterHandle,
@@ -90,8 +90,8 @@ pub(super) async fn run(
 ) -> Result<FlushSummary, FlushFailure> {
     failpoint!("writer.before_transaction");
     let mut tx = pool.begin().await.map_err(mysql::Error::from)?;
-    let FlushedTransaction { pass, through, moved } =
-        match carry(&mut tx, redis, partitions, bounds).await {
+    let FlushedTransaction { summary: pass, through, moved } =
+        match apply_outboxes(&mut tx, redis, partitions, bounds).await {
             Ok(carried) => carried,
             Err(failure) => {
                 // Now, not whenever the pool gets to it: until then the rows are locked, and our own next pass would take that for another
@@ -108,7 +108,7 @@ pub(super) async fn run(
         failpoint!("writer.before_commit");
         tx.commit().await.map_err(mysql::Error::from)?;
         failpoint!("writer.after_commit");
-        nudge.committed(moved);
+        nudge.record_committed(moved);
     }
     trim(redis, &through).await;
     failpoint!("writer.after_trim");
@@ -117,27 +117,27 @@ pub(super) async fn run(
 
 /// What a transaction has carried over, and may commit.
 struct FlushedTransaction {
-    pass: FlushSummary,
+    summary: FlushSummary,
     /// Up to where the outbox of each partition is in MySQL then.
     through: Vec<(Partition, u64)>,
     /// Of these the ones that were behind.
     moved: Vec<(Partition, u64)>,
 }
 
-async fn carry(
+async fn apply_outboxes(
     tx: &mut MySqlConnection,
     redis: &RedisClient,
     partitions: &[Partition],
     bounds: FlushLimits,
 ) -> Result<FlushedTransaction, FlushFailure> {
     let locked = sql::lock(tx, partitions).await?;
-    let checkpoints = ours(redis, locked).await?;
+    let checkpoints = keep_matching_epochs(redis, locked).await?;
     let after: Vec<_> =
         checkpoints.iter().map(|checkpoint| (checkpoint.partition, checkpoint.n)).collect();
     // Read under the lock: what is read follows the checkpoint that this transaction will move.
     let mut outboxes = redis.outbox_read(&after, bounds.entries).await?;
     let read: Vec<_> = after.iter().map(|(partition, _)| *partition).collect();
-    for (entries, safe) in outboxes.iter_mut().zip(redis.reads_are_safe(&read).await?) {
+    for (entries, safe) in outboxes.iter_mut().zip(redis.reads_are_replicated(&read).await?) {
         if !safe {
             // What its replicas do not have yet may be gone after a failover. It waits, the others go on.
             entries.clear();
@@ -150,8 +150,8 @@ async fn carry(
         let (n, fault) = batch.take(checkpoint, entries, bounds.events);
         through.push((checkpoint.partition, n));
         match fault {
-            Some(fault) => pass.faults.push((checkpoint.partition, fault)),
-            None => pass.sound.push(checkpoint.partition),
+            Some(fault) => pass.errors.push((checkpoint.partition, fault)),
+            None => pass.healthy.push(checkpoint.partition),
         }
     }
     batch.sort();
@@ -159,25 +159,25 @@ async fn carry(
         through.iter().zip(&after).filter(|(to, from)| to != from).map(|(to, _)| *to).collect();
     if !moved.is_empty() {
         pass.rows = sql::write(tx, &batch).await?;
-        for line in &batch.lines {
-            *pass.lines.entry(line.entry.kind.as_str()).or_default() += 1;
+        for line in &batch.ledger_rows {
+            *pass.ledger_rows.entry(line.entry.kind.as_str()).or_default() += 1;
         }
         sql::advance(tx, &moved).await?;
     }
     (pass.entries, pass.events, pass.newest) = (batch.entries, batch.events, batch.newest);
-    Ok(FlushedTransaction { pass, through, moved })
+    Ok(FlushedTransaction { summary: pass, through, moved })
 }
 
 /// The checkpoints whose outbox is of their generation. Another installation's Redis, or one that was emptied, has nothing that MySQL may take: its
 /// numbers mean something else. The fence moves only under the row lock that is held here.
-async fn ours(
+async fn keep_matching_epochs(
     redis: &RedisClient,
     checkpoints: Vec<Checkpoint>,
 ) -> Result<Vec<Checkpoint>, FlushFailure> {
     let partitions: Vec<_> = checkpoints.iter().map(|checkpoint| checkpoint.partition).collect();
-    let marks = redis.marks(&partitions).await?;
+    let marks = redis.fence_marks(&partitions).await?;
     let ours = |(checkpoint, marks): &(Checkpoint, FenceMarks)| {
-        checkpoint.generation.is_some() && checkpoint.generation == marks.fence.outbox_of()
+        checkpoint.epoch.is_some() && checkpoint.epoch == marks.fence.outbox_epoch()
     };
     Ok(checkpoints.into_iter().zip(marks).filter(ours).map(|(checkpoint, _)| checkpoint).collect())
 }
