@@ -1,7 +1,8 @@
-//! Holds the scripts' headers and habits against `lua/README.md` and against the Rust side that calls them.
+//! Checks the headers and conventions of the scripts against `lua/README.md` and against their
+//! callers in Rust.
 //!
-//! Names and numbers of keys need no test: `build.rs` makes them from the header. That every script compiles in a real Redis is told by
-//! `tests/it`.
+//! Names and numbers of keys need no test: `build.rs` generates them from the headers. `tests/it`
+//! checks that every script loads in a real Redis.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
 
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use usher::redis::scripts;
 
-/// Every file below a directory with an ending, in order.
+/// Every file below a directory with an extension, sorted.
 fn files(root: &str, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(root)];
@@ -29,21 +30,21 @@ fn files(root: &str, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The scripts and their libraries, as `room/verb` and text.
+/// The scripts and their libraries, as `domain/verb` and text.
 fn sources() -> Vec<(String, String)> {
     let name = |path: &Path| {
-        let room = path.parent().unwrap().file_name().unwrap().to_str().unwrap();
-        format!("{room}/{}", path.file_stem().unwrap().to_str().unwrap())
+        let domain = path.parent().unwrap().file_name().unwrap().to_str().unwrap();
+        format!("{domain}/{}", path.file_stem().unwrap().to_str().unwrap())
     };
     files("lua", "lua").iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
 }
 
-/// The scripts alone.
+/// The scripts without the libraries.
 fn script_sources() -> Vec<(String, String)> {
     sources().into_iter().filter(|(name, _)| !name.starts_with("lib/")).collect()
 }
 
-/// Without comments and texts, so that only code is looked at.
+/// Without comments and strings.
 fn code(source: &str) -> String {
     let mut code = String::new();
     for line in source.lines().map(|line| line.split("--").next().unwrap_or_default()) {
@@ -75,7 +76,7 @@ fn every_header_is_well_formed() {
         let about = header.iter().take_while(|line| !line.is_empty()).last();
         assert!(
             about.is_some_and(|line| line.ends_with('.')),
-            "{name}: a sentence says what it does"
+            "{name}: the first line is a sentence"
         );
         let place = |tag: &str| {
             let at: Vec<_> = header
@@ -90,10 +91,7 @@ fn every_header_is_well_formed() {
         let order = ["KEYS:", "ARGV:", "Reply:", "uses:"].map(place);
         assert!(order.is_sorted(), "{name}: the order is KEYS, ARGV, Reply, uses");
         assert_eq!(order[3], header.len() - 1, "{name}: `uses:` ends the header");
-        assert!(
-            header[order[1]].starts_with("ARGV: epoch"),
-            "{name}: the epoch comes first"
-        );
+        assert!(header[order[1]].starts_with("ARGV: epoch"), "{name}: the epoch comes first");
         assert!(header[order[2]].len() > "Reply: ".len(), "{name}: the reply is described");
     }
 }
@@ -125,12 +123,9 @@ fn every_declared_code_is_returned() {
         let body = code(script.body());
         let words: Vec<&str> =
             body.split(|it: char| !it.is_ascii_alphanumeric() && it != '_').collect();
-        let source = fs::read_to_string(format!(
-            "{}/lua/{}.lua",
-            env!("CARGO_MANIFEST_DIR"),
-            script.name()
-        ))
-        .unwrap();
+        let source =
+            fs::read_to_string(format!("{}/lua/{}.lua", env!("CARGO_MANIFEST_DIR"), script.name()))
+                .unwrap();
         let Some(codes) = source.lines().find_map(|line| line.strip_prefix("-- Codes: ")) else {
             continue;
         };
@@ -157,10 +152,10 @@ fn every_library_documents_its_functions_and_is_used() {
         .collect();
     assert_eq!(used, libraries);
     for (name, source) in sources().into_iter().filter(|(name, _)| name.starts_with("lib/")) {
-        assert!(source.starts_with("-- "), "{name}: it opens with what it is for");
+        assert!(source.starts_with("-- "), "{name}: the first line says what it is for");
         assert!(
             source.lines().any(|line| line.starts_with("-- Gives: ")),
-            "{name}: it tells what it gives"
+            "{name}: the header lists what it gives"
         );
     }
 }
@@ -170,7 +165,8 @@ fn every_script_is_called_from_one_place() {
     let mut places = BTreeMap::<String, Vec<String>>::new();
     for path in files("src", "rs") {
         let text = fs::read_to_string(&path).unwrap();
-        // Recovery lays what any room keeps, and settles by the rooms' own steps; its scripts are its own.
+        // Recovery restores the state of every domain and reuses the steps of their scripts. Its
+        // own scripts are called only there.
         let recovery = path.components().any(|part| part.as_os_str() == "recovery")
             || path.ends_with("pinned_connection.rs");
         let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
@@ -197,10 +193,14 @@ fn every_script_is_called_from_one_place() {
         let constant = script.name().replace('/', "_").to_uppercase();
         let used = places.remove(&constant).unwrap_or_default();
         let one = matches!(&used[..], [one] if one.ends_with("store"));
-        let laid = script.name().starts_with("recovery/") && !used.is_empty();
-        assert!(one || laid, "{} is called by one function of a store.rs", script.name());
+        let restore_only = script.name().starts_with("recovery/") && !used.is_empty();
+        assert!(
+            one || restore_only,
+            "{} must be called by one function of a store.rs",
+            script.name()
+        );
     }
-    assert_eq!(places, BTreeMap::new(), "names that no script has");
+    assert_eq!(places, BTreeMap::new(), "names without a script");
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn keys_are_declared_and_work_is_bounded() {
         for word in
             ["KEYS[", "redis.pcall", "loadstring", "dofile", "math.random", "os.", "os.time"]
         {
-            // Recovery names a hash that it lays, and keys that it clears, behind those of the header.
+            // Recovery names a hash to restore and keys to delete behind those of the header.
             let behind = word == "KEYS[" && name.starts_with("recovery/");
             assert!(behind || !code.contains(word), "{name}: {word}");
         }
@@ -228,21 +228,22 @@ fn keys_are_declared_and_work_is_bounded() {
                 assert!(call.contains("'LIMIT'"), "{name}: an unbounded range: {call}");
             }
             if command == "HSCAN" {
-                assert!(call.contains("'COUNT'"), "{name}: a walk without a stride: {call}");
+                assert!(call.contains("'COUNT'"), "{name}: a scan without COUNT: {call}");
             }
             if command != "TIME" {
-                // A name from the header, or one that a loop over such names gives.
+                // A name from the header, or the variable of a loop over such names.
                 let rest =
                     words[1].trim_start_matches(|it: char| it.is_ascii_alphanumeric() || it == '_');
                 let ends = rest.is_empty() || rest.starts_with([')', '[']);
                 let plain = rest.len() < words[1].len() && ends;
-                assert!(plain, "{name}: a key that is put together in the script: {call}");
+                assert!(plain, "{name}: a key that the script composes: {call}");
             }
         }
     }
 }
 
-/// Redis refuses a write to a global only when the line is reached, which may be after the script's first write.
+/// Redis refuses a write to a global only when it executes the line, which may be after the first
+/// write of the script.
 #[test]
 fn only_locals_are_assigned() {
     for script in scripts::ALL {
@@ -270,7 +271,7 @@ fn only_locals_are_assigned() {
                     .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ',' | ' '))
             {
                 for name in names(assigned) {
-                    // `_` stands in many a scope as something thrown away, and is nobody's to assign to.
+                    // `_` is a discarded value and must not be assigned.
                     let known = name != "_" && locals.contains(&name);
                     assert!(known, "{}: `{line}` assigns {name}", script.name());
                 }
@@ -287,8 +288,8 @@ fn clock_is_read_once_in_the_guard() {
     }
 }
 
-/// `tonumber` reads "0x10", "1e3" and "nan". It may be fed what Rust wrote (ARGV of scripts, which are checked integers) and what scripts
-/// wrote themselves, never a text that a client chose: keys and fingerprints, names, details.
+/// `tonumber` reads "0x10", "1e3" and "nan". It may read texts that Rust (checked integers in ARGV)
+/// or scripts wrote, never a text that a client chose: keys and fingerprints, names, details.
 #[test]
 fn client_text_is_never_parsed_as_a_number() {
     for (name, source) in sources() {
@@ -315,15 +316,16 @@ fn no_writes_flag_matches_the_commands() {
         let read_only = source.starts_with("#!lua flags=no-writes");
         let writes =
             WRITES.iter().any(|command| source.contains(&format!("redis.call('{command}'")));
-        assert!(!(read_only && writes), "{name}: it says no-writes and writes");
+        assert!(!(read_only && writes), "{name}: it is flagged no-writes and writes");
     }
-    // What changes durable state is told to the outbox: who uses it publishes, and nobody publishes twice.
+    // Every change of durable state is published to the outbox: a script that uses the outbox
+    // publishes exactly once.
     for (name, source) in script_sources() {
         let uses = source.lines().find_map(|line| line.strip_prefix("-- uses: ")).unwrap();
         let has_outbox = uses.split_whitespace().any(|word| word == "outbox");
         let publishes = code(&source).matches("publish()").count();
-        assert_eq!(has_outbox, publishes >= 1, "{name}: outbox and publish go together");
-        assert!(publishes <= 1, "{name}: one entry for each call");
+        assert_eq!(has_outbox, publishes >= 1, "{name}: a script with the outbox publishes");
+        assert!(publishes <= 1, "{name}: more than one entry per call");
         if has_outbox {
             let keys = source.lines().find_map(|line| line.strip_prefix("-- KEYS: ")).unwrap();
             assert!(keys.starts_with("epoch seq outbox"), "{name}: {keys}");

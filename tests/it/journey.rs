@@ -1,35 +1,35 @@
-//! The whole way, from a place in line to rows in MySQL.
+//! The whole journey: from a place in the queue to rows in MySQL.
 
 use serde_json::json;
 
-use crate::support::{NIGHT, SHOW, World, eventually, new_key, on_one_and_two};
+use crate::support::{CONCERT, SCHEDULE, TestWorld, eventually, new_key, on_one_and_two};
 
-on_one_and_two!(the_whole_journey, what_was_bought_can_still_be_read);
+on_one_and_two!(whole_journey_reaches_mysql, used_token_still_reads_its_purchase);
 
-async fn the_whole_journey(world: World) {
-    world.show(50, 7_000).await;
+async fn whole_journey_reaches_mysql(world: TestWorld) {
+    world.put_show(50, 7_000).await;
     let api = &world.api;
 
     let user = crate::support::new_user();
-    let ticket = api.join(SHOW, &user).await.expect(201);
+    let ticket = api.join(CONCERT, &user).await.expect(201);
     assert_eq!((&ticket["status"], &ticket["user_id"]), (&json!("active"), &json!(user)));
     assert_eq!(ticket["position"], json!(null));
     let token = ticket["token"].as_str().unwrap();
 
     let dates = api.get("/v1/concerts/show/schedules").token(token).send().await.expect(200);
-    assert_eq!(dates["items"][0]["id"], NIGHT);
+    assert_eq!(dates["items"][0]["id"], SCHEDULE);
     assert_eq!(
         (&dates["items"][0]["total_seats"], &dates["items"][0]["available_seats"]),
         (&json!(50), &json!(50))
     );
-    assert_eq!(api.seats(token, NIGHT).await, vec!["available"; 50]);
+    assert_eq!(api.seats(token, SCHEDULE).await, vec!["available"; 50]);
 
-    let held = api.hold(token, NIGHT, &[12, 13]).await.expect(201);
+    let held = api.hold(token, SCHEDULE, &[12, 13]).await.expect(201);
     assert_eq!((&held["status"], &held["amount"]), (&json!("held"), &json!(14_000)));
     assert_eq!(held["concert_title"], "The show");
     assert_eq!(held["seats"][1], json!({"number": 13, "section": "A", "price": 7_000}));
     let reservation = held["id"].as_str().unwrap();
-    let seats = api.seats(token, NIGHT).await;
+    let seats = api.seats(token, SCHEDULE).await;
     assert_eq!(
         (seats[10].as_str(), seats[11].as_str(), seats[12].as_str()),
         ("available", "held", "held")
@@ -44,18 +44,17 @@ async fn the_whole_journey(world: World) {
     assert_eq!(payment["balance_after"], 6_000);
     assert_eq!(api.balance(&user).await, 6_000);
 
-    // The slot is used up, so its token opens nothing more.
+    // The purchase used the active slot, so the token is refused from now on.
     api.get("/v1/concerts/show/schedules")
         .token(token)
         .send()
         .await
         .problem(410, "queue_token_expired");
-    api.poll(SHOW, token).await.problem(410, "queue_token_expired");
-    api.hold(token, NIGHT, &[14]).await.problem(410, "queue_token_expired");
+    api.poll(CONCERT, token).await.problem(410, "queue_token_expired");
+    api.hold(token, SCHEDULE, &[14]).await.problem(410, "queue_token_expired");
 
-    // The payment's row is there soon.
     let count = "SELECT COUNT(*) FROM payments WHERE status = 'confirmed' AND amount = 14000 AND balance_after = 6000";
-    eventually("the payment's row", || async {
+    eventually("the payment's row is written", || async {
         (world.stores.count(count).await == 1).then_some(())
     })
     .await;
@@ -70,16 +69,16 @@ async fn the_whole_journey(world: World) {
     assert_eq!(world.stores.count("SELECT COUNT(*) FROM wallet_entries").await, 2);
 }
 
-async fn what_was_bought_can_still_be_read(world: World) {
-    world.show(10, 5_000).await;
+async fn used_token_still_reads_its_purchase(world: TestWorld) {
+    world.put_show(10, 5_000).await;
     let api = &world.api;
-    let guest = api.active_guest(SHOW).await;
+    let guest = api.active_user(CONCERT).await;
     api.charge(&guest.user, 5_000).await;
-    let reservation = api.held(&guest.token, NIGHT, &[1]).await;
+    let reservation = api.hold_seats(&guest.token, SCHEDULE, &[1]).await;
     let key = new_key();
     let payment = api.pay(&guest.token, &reservation, &key).await.expect(201);
 
-    // With the identity, and with the token although it is used up.
+    // By user id, and by the token although it is used up.
     for path in [
         format!("/v1/reservations/{reservation}"),
         format!("/v1/payments/{}", payment["id"].as_str().unwrap()),
@@ -89,7 +88,7 @@ async fn what_was_bought_can_still_be_read(world: World) {
         assert_eq!(by_user, by_token);
         assert_eq!((&by_user["status"], &by_user["amount"]), (&json!("confirmed"), &json!(5_000)));
         api.get(&path).send().await.problem(401, "unauthenticated");
-        let stranger = api.active_guest(SHOW).await;
+        let stranger = api.active_user(CONCERT).await;
         api.get(&path).token(&stranger.token).send().await.problem(404, "not_found");
         api.get(&path).user(&stranger.user).send().await.problem(404, "not_found");
         api.get(&path)
@@ -100,7 +99,7 @@ async fn what_was_bought_can_still_be_read(world: World) {
             .problem(403, "wrong_user");
     }
 
-    // A reply that was lost is given again, although the token is used up by then.
+    // A repeated request gets its first response, although the token is used up by then.
     let again = api.pay(&guest.token, &reservation, &key).await;
     assert_eq!(again.header("idempotency-replayed"), Some("true"));
     assert_eq!(again.expect(201), payment);

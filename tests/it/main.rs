@@ -1,10 +1,13 @@
-//! Usher as its users, operators and neighbours meet it: on real servers that this run starts and stops by itself.
+//! Integration tests: Usher on real Redis and MariaDB servers, which the test run starts and stops.
 //!
-//! One binary, a file a room. `support` keeps what they stand on.
+//! One binary with one folder per domain. `support` holds the servers, the client and the audit.
 
 #![recursion_limit = "256"]
 #![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
-#![allow(clippy::disallowed_methods, reason = "tests live on the servers' machine, and wait")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests run beside the servers and use the machine's clock"
+)]
 
 mod bad_input;
 mod coupons;

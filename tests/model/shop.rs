@@ -1,32 +1,33 @@
-//! What Redis holds, and the steps of the payment as the scripts take them. Each step is the script of its name, cut down to what it decides on. Redis'
-//! clock is the action of lapsing, which may come at any moment.
+//! The state of Redis, and the steps of a payment as the scripts execute them. Each step is the
+//! script of its name, reduced to its decisions. The clock of Redis is the action of expiry, which
+//! may happen at any time.
 //!
-//! Three payments, of which the first two are one user's, under two keys, for one reservation. Two plays share the steps, since together they would be too many
-//! states: in [`Play::OneSeat`] two users are after one seat; in [`Play::OneCoupon`] one user has two seats, and one coupon for all three payments.
+//! Three payments: the first two are one user's, with two keys, for one reservation. Two scenarios
+//! share the steps, because together they would have too many states: in [`ModelScenario::OneSeat`]
+//! two users want one seat; in [`ModelScenario::OneCoupon`] one user has two seats, and one coupon
+//! for all three payments.
 
-/// What each payment costs, before a discount.
+/// The price of each payment, before a discount.
 const PRICE: i8 = 2;
-/// What the coupon takes off.
 const DISCOUNT: i8 = 1;
-/// The payments.
 pub(crate) const PAYMENTS: [usize; 3] = [0, 1, 2];
 
-/// Which reservation a payment is for.
+/// The reservation of a payment.
 pub(crate) fn reservation_of(payment: usize) -> usize {
     [0, 0, 1][payment]
 }
 
-/// Who is after what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Play {
-    /// Two users, each with one reservation, and one seat.
+pub(crate) enum ModelScenario {
+    /// Two users with one reservation each, for the same seat.
     OneSeat,
-    /// One user with two reservations of a seat each, and one issue of a coupon that every payment is to use.
+    /// One user with two reservations of one seat each, and one coupon issue that every payment
+    /// wants to use.
     OneCoupon,
 }
 
-impl Play {
-    /// Whose wallet pays.
+impl ModelScenario {
+    /// The user whose wallet pays.
     pub(crate) fn user_of(self, payment: usize) -> usize {
         match self {
             Self::OneSeat => reservation_of(payment),
@@ -34,7 +35,7 @@ impl Play {
         }
     }
 
-    /// Which seat a reservation is of.
+    /// The seat of a reservation.
     pub(crate) fn seat_of(self, reservation: usize) -> usize {
         match self {
             Self::OneSeat => 0,
@@ -42,7 +43,7 @@ impl Play {
         }
     }
 
-    /// What is taken from the wallet.
+    /// The amount of the debit.
     pub(crate) fn cost(self) -> i8 {
         match self {
             Self::OneSeat => PRICE,
@@ -50,7 +51,7 @@ impl Play {
         }
     }
 
-    /// How many attempts of each payment are looked at.
+    /// The number of attempts of each payment that the model covers.
     pub(crate) fn attempts(self) -> [u8; 3] {
         match self {
             Self::OneSeat => [2, 2, 2],
@@ -59,46 +60,46 @@ impl Play {
     }
 }
 
-/// A check in a script that can be taken out.
+/// A check in a script that can be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Guard {
+pub(crate) enum ScriptGuard {
     /// `payment/confirm.lua`: the attempt is the current one.
     AttemptInConfirm,
     /// `payment/confirm.lua`: the payment is pending.
     PendingInConfirm,
-    /// `wallet/debit.lua`: no tombstone stands.
+    /// `wallet/debit.lua`: there is no tombstone.
     TombstoneInDebit,
-    /// `wallet/debit.lua`: the op was not debited before.
+    /// `wallet/debit.lua`: the operation was not debited before.
     RecordInDebit,
-    /// `wallet/refund.lua`: the op was not given back before.
+    /// `wallet/refund.lua`: the operation was not refunded before.
     RecordInRefund,
-    /// `src/payment/flow.rs`: nothing is refunded before it is voided.
+    /// `src/payment/flow.rs`: a refund comes after the void.
     VoidBeforeRefund,
-    /// `payment/voided.lua`: the attempt is being voided.
+    /// `payment/finish_void.lua`: the attempt is being voided.
     VoidingInVoided,
-    /// `lib/seat.lua`, for `seats/hold.lua`: a lapsed hold that is being paid is not free.
+    /// `lib/seat.lua`, for `seats/hold.lua`: an expired hold with a running payment is not free.
     PayingInHold,
     /// `payment/begin_cancel.lua`: the payment is confirmed.
     ConfirmedInBeginCancel,
-    /// `wallet/give_back.lua`: the op was not given back before.
+    /// `wallet/refund_cancelled.lua`: the operation was not refunded before.
     RecordInGiveBack,
-    /// `src/payment/cancel.rs`: the seats are freed only after the cancelling is recorded.
+    /// `src/payment/cancel.rs`: the seats are freed only after the cancellation is recorded.
     BeginBeforeCancelled,
-    /// `coupons/take.lua`: no tombstone stands.
+    /// `coupons/reserve.lua`: there is no tombstone.
     TombstoneInTake,
-    /// `coupons/take.lua`: no other attempt has the issue.
+    /// `coupons/reserve.lua`: no other attempt has the issue.
     FreeInTake,
-    /// `coupons/settle.lua`: no tombstone stands.
+    /// `coupons/redeem.lua`: there is no tombstone.
     TombstoneInSettle,
-    /// `coupons/give_back.lua`: the attempt has the issue.
+    /// `coupons/return_issue.lua`: the attempt has the issue.
     OwnInGiveBackIssue,
-    /// `src/payment/flow.rs`: no issue is given back before the attempt is voided.
+    /// `src/payment/flow.rs`: an issue is returned only after the void.
     VoidBeforeGiveBackIssue,
     /// `payment/confirm.lua`: with a coupon the payment stays on the sweep's list.
     UnsettledInConfirm,
 }
 
-impl Guard {
+impl ScriptGuard {
     pub(crate) const ALL: [Self; 17] = [
         Self::AttemptInConfirm,
         Self::PendingInConfirm,
@@ -119,22 +120,22 @@ impl Guard {
         Self::UnsettledInConfirm,
     ];
 
-    /// The play in which its lack shows.
-    pub(crate) fn play(self) -> Play {
+    /// The scenario in which its absence shows.
+    pub(crate) fn play(self) -> ModelScenario {
         match self {
             Self::TombstoneInTake
             | Self::FreeInTake
             | Self::TombstoneInSettle
             | Self::OwnInGiveBackIssue
             | Self::VoidBeforeGiveBackIssue
-            | Self::UnsettledInConfirm => Play::OneCoupon,
-            _ => Play::OneSeat,
+            | Self::UnsettledInConfirm => ModelScenario::OneCoupon,
+            _ => ModelScenario::OneSeat,
         }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Res {
+pub(crate) enum ReservationState {
     None,
     Held,
     Paying,
@@ -146,14 +147,14 @@ pub(crate) enum Res {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Reservation {
-    pub(crate) status: Res,
-    /// Redis' clock has passed `held_until`.
+pub(crate) struct ModelReservation {
+    pub(crate) status: ReservationState,
+    /// The clock of Redis has passed `held_until`.
     pub(crate) lapsed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Pay {
+pub(crate) enum PaymentPhase {
     None,
     Pending,
     Voiding,
@@ -165,53 +166,53 @@ pub(crate) enum Pay {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Payment {
-    pub(crate) state: Pay,
-    /// From 1; 0 before the first.
+pub(crate) struct ModelPayment {
+    pub(crate) state: PaymentPhase,
+    /// From 1; 0 before the first attempt.
     pub(crate) attempt: u8,
 }
 
-impl Payment {
-    /// The place of the current attempt among the op records.
+impl ModelPayment {
+    /// The index of the current attempt among the operation records.
     pub(crate) fn last(self) -> usize {
         usize::from(self.attempt.max(1)) - 1
     }
 }
 
-/// The record of a debit's op id.
+/// The record of a debit's operation id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Op {
+pub(crate) enum DebitRecord {
     None,
-    Debited,
+    ModelDebit,
     Tombstone,
 }
 
-/// Which reservation has the seat.
+/// The reservation that has the seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Mark {
+pub(crate) struct SeatOwner {
     pub(crate) reservation: usize,
     pub(crate) sold: bool,
 }
 
-/// Which attempt has the issue of the coupon.
+/// The attempt that has the coupon issue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Use {
+pub(crate) struct IssueOwner {
     pub(crate) payment: usize,
     pub(crate) attempt: usize,
     pub(crate) used: bool,
 }
 
-/// What Redis holds. The counts from `debits` on are nobody's in Redis: they are what the promises are told by.
+/// The state of Redis. The counters from `debits` on are not in Redis: the invariants need them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Shop {
-    pub(crate) play: Play,
-    pub(crate) seats: [Option<Mark>; 2],
-    pub(crate) reservations: [Reservation; 2],
-    pub(crate) payments: [Payment; 3],
+pub(crate) struct ShopState {
+    pub(crate) play: ModelScenario,
+    pub(crate) seats: [Option<SeatOwner>; 2],
+    pub(crate) reservations: [ModelReservation; 2],
+    pub(crate) payments: [ModelPayment; 3],
     pub(crate) balances: [i8; 2],
-    pub(crate) ops: [[Op; 2]; 3],
+    pub(crate) ops: [[DebitRecord; 2]; 3],
     pub(crate) given_back: [bool; 3],
-    pub(crate) issue: Option<Use>,
+    pub(crate) issue: Option<IssueOwner>,
     pub(crate) issue_ended: [[bool; 2]; 3],
     pub(crate) charged: i8,
     pub(crate) debits: [[u8; 2]; 3],
@@ -220,9 +221,9 @@ pub(crate) struct Shop {
     pub(crate) ends: [[u8; 2]; 3],
 }
 
-/// What the wallet answers to a debit.
+/// The outcome of a debit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Debited {
+pub(crate) enum ModelDebit {
     Done,
     Insufficient,
     Tombstone,
@@ -232,21 +233,22 @@ fn count(effects: &mut u8) {
     *effects = (*effects + 1).min(2);
 }
 
-impl Shop {
-    /// The first user could pay twice; the second has nothing yet. Where it is about the coupon, the seats are held already.
-    pub(crate) fn open(play: Play) -> Self {
-        let mark = |reservation| Some(Mark { reservation, sold: false });
+impl ShopState {
+    /// The first user can pay twice, the second one has no money yet. In the coupon scenario the
+    /// seats are already held.
+    pub(crate) fn open(play: ModelScenario) -> Self {
+        let mark = |reservation| Some(SeatOwner { reservation, sold: false });
         let (seats, status) = match play {
-            Play::OneSeat => ([None; 2], Res::None),
-            Play::OneCoupon => ([mark(0), mark(1)], Res::Held),
+            ModelScenario::OneSeat => ([None; 2], ReservationState::None),
+            ModelScenario::OneCoupon => ([mark(0), mark(1)], ReservationState::Held),
         };
         Self {
             play,
             seats,
-            reservations: [Reservation { status, lapsed: false }; 2],
-            payments: [Payment { state: Pay::None, attempt: 0 }; 3],
+            reservations: [ModelReservation { status, lapsed: false }; 2],
+            payments: [ModelPayment { state: PaymentPhase::None, attempt: 0 }; 3],
             balances: [2 * play.cost(), 0],
-            ops: [[Op::None; 2]; 3],
+            ops: [[DebitRecord::None; 2]; 3],
             given_back: [false; 3],
             issue: None,
             issue_ended: [[false; 2]; 3],
@@ -260,34 +262,35 @@ impl Shop {
 
     /// `wallet/charge.lua`, once for the second user.
     pub(crate) fn charge(&mut self) {
-        if self.play == Play::OneSeat && self.charged == 2 * PRICE {
+        if self.play == ModelScenario::OneSeat && self.charged == 2 * PRICE {
             self.charged += PRICE;
             self.balances[1] += PRICE;
         }
     }
 
-    fn seat(&mut self, reservation: usize) -> &mut Option<Mark> {
+    fn seat(&mut self, reservation: usize) -> &mut Option<SeatOwner> {
         &mut self.seats[self.play.seat_of(reservation)]
     }
 
     /// `seats/hold.lua`, once for each reservation.
-    pub(crate) fn hold(&mut self, r: usize, off: Option<Guard>) {
+    pub(crate) fn hold(&mut self, r: usize, off: Option<ScriptGuard>) {
         let taken = self.seat(r).is_some_and(|mark| {
             let of = self.reservations[mark.reservation];
-            let paying = of.status == Res::Paying && off != Some(Guard::PayingInHold);
+            let paying =
+                of.status == ReservationState::Paying && off != Some(ScriptGuard::PayingInHold);
             mark.sold || !of.lapsed || paying
         });
-        if self.reservations[r].status == Res::None && !taken {
-            *self.seat(r) = Some(Mark { reservation: r, sold: false });
-            self.reservations[r].status = Res::Held;
+        if self.reservations[r].status == ReservationState::None && !taken {
+            *self.seat(r) = Some(SeatOwner { reservation: r, sold: false });
+            self.reservations[r].status = ReservationState::Held;
         }
     }
 
     /// `seats/release.lua`.
     pub(crate) fn release(&mut self, r: usize) {
         let record = &mut self.reservations[r];
-        if record.status == Res::Held && !record.lapsed {
-            record.status = Res::Ended;
+        if record.status == ReservationState::Held && !record.lapsed {
+            record.status = ReservationState::Ended;
             self.free(r);
         }
     }
@@ -300,7 +303,8 @@ impl Shop {
 
     /// Redis' clock passes `held_until`.
     pub(crate) fn lapse(&mut self, r: usize) {
-        if matches!(self.reservations[r].status, Res::Held | Res::Paying) {
+        if matches!(self.reservations[r].status, ReservationState::Held | ReservationState::Paying)
+        {
             self.reservations[r].lapsed = true;
         }
     }
@@ -310,90 +314,110 @@ impl Shop {
         let r = &mut self.reservations[reservation_of(p)];
         let payment = &mut self.payments[p];
         let more = payment.attempt < self.play.attempts()[p];
-        let may = matches!(payment.state, Pay::None | Pay::TurnedBack) && more;
-        if may && r.status == Res::Held && !r.lapsed {
-            *payment = Payment { state: Pay::Pending, attempt: payment.attempt + 1 };
-            r.status = Res::Paying;
+        let may = matches!(payment.state, PaymentPhase::None | PaymentPhase::TurnedBack) && more;
+        if may && r.status == ReservationState::Held && !r.lapsed {
+            *payment = ModelPayment { state: PaymentPhase::Pending, attempt: payment.attempt + 1 };
+            r.status = ReservationState::Paying;
         }
     }
 
     /// `wallet/debit.lua`.
-    pub(crate) fn debit(&mut self, p: usize, attempt: usize, off: Option<Guard>) -> Debited {
+    pub(crate) fn debit(
+        &mut self,
+        p: usize,
+        attempt: usize,
+        off: Option<ScriptGuard>,
+    ) -> ModelDebit {
         let (balance, cost) = (&mut self.balances[self.play.user_of(p)], self.play.cost());
         match self.ops[p][attempt] {
-            Op::Debited if off != Some(Guard::RecordInDebit) => return Debited::Done,
-            Op::Tombstone if off != Some(Guard::TombstoneInDebit) => return Debited::Tombstone,
+            DebitRecord::Debited if off != Some(ScriptGuard::RecordInDebit) => {
+                return ModelDebit::Done;
+            }
+            DebitRecord::Tombstone if off != Some(ScriptGuard::TombstoneInDebit) => {
+                return ModelDebit::Tombstone;
+            }
             _ => {}
         }
         if *balance < cost {
-            return Debited::Insufficient;
+            return ModelDebit::Insufficient;
         }
         *balance -= cost;
-        self.ops[p][attempt] = Op::Debited;
+        self.ops[p][attempt] = DebitRecord::Debited;
         count(&mut self.debits[p][attempt]);
-        Debited::Done
+        ModelDebit::Done
     }
 
     /// `payment/confirm.lua`: the commit point.
-    pub(crate) fn confirm(&mut self, p: usize, attempt: usize, off: Option<Guard>) -> Payment {
+    pub(crate) fn confirm(
+        &mut self,
+        p: usize,
+        attempt: usize,
+        off: Option<ScriptGuard>,
+    ) -> ModelPayment {
         let (payment, r) = (self.payments[p], reservation_of(p));
-        let same = payment.last() == attempt || off == Some(Guard::AttemptInConfirm);
-        let pending = payment.state == Pay::Pending || off == Some(Guard::PendingInConfirm);
-        if same && pending && self.reservations[r].status == Res::Paying {
-            self.payments[p].state = Pay::Confirmed;
-            self.reservations[r].status = Res::Confirmed;
-            *self.seat(r) = Some(Mark { reservation: r, sold: true });
+        let same = payment.last() == attempt || off == Some(ScriptGuard::AttemptInConfirm);
+        let pending =
+            payment.state == PaymentPhase::Pending || off == Some(ScriptGuard::PendingInConfirm);
+        if same && pending && self.reservations[r].status == ReservationState::Paying {
+            self.payments[p].state = PaymentPhase::Confirmed;
+            self.reservations[r].status = ReservationState::Confirmed;
+            *self.seat(r) = Some(SeatOwner { reservation: r, sold: true });
             count(&mut self.ends[p][payment.last()]);
         }
         self.payments[p]
     }
 
     /// `payment/void.lua`.
-    pub(crate) fn void(&mut self, p: usize, attempt: usize) -> Payment {
+    pub(crate) fn void(&mut self, p: usize, attempt: usize) -> ModelPayment {
         let payment = &mut self.payments[p];
-        if payment.state == Pay::Pending && payment.last() == attempt {
-            payment.state = Pay::Voiding;
+        if payment.state == PaymentPhase::Pending && payment.last() == attempt {
+            payment.state = PaymentPhase::Voiding;
         }
         *payment
     }
 
     /// `wallet/refund.lua`.
-    pub(crate) fn refund(&mut self, p: usize, attempt: usize, off: Option<Guard>) {
-        let again = off == Some(Guard::RecordInRefund) && self.refunds[p][attempt] == 1;
-        if self.ops[p][attempt] == Op::Debited || again {
+    pub(crate) fn refund(&mut self, p: usize, attempt: usize, off: Option<ScriptGuard>) {
+        let again = off == Some(ScriptGuard::RecordInRefund) && self.refunds[p][attempt] == 1;
+        if self.ops[p][attempt] == DebitRecord::Debited || again {
             self.balances[self.play.user_of(p)] += self.play.cost();
             count(&mut self.refunds[p][attempt]);
         }
-        self.ops[p][attempt] = Op::Tombstone;
+        self.ops[p][attempt] = DebitRecord::Tombstone;
     }
 
-    /// `payment/voided.lua`.
-    pub(crate) fn voided(&mut self, p: usize, attempt: usize, off: Option<Guard>) {
+    /// `payment/finish_void.lua`.
+    pub(crate) fn voided(&mut self, p: usize, attempt: usize, off: Option<ScriptGuard>) {
         let payment = &mut self.payments[p];
         let r = &mut self.reservations[reservation_of(p)];
-        let voiding = payment.state == Pay::Voiding || off == Some(Guard::VoidingInVoided);
+        let voiding =
+            payment.state == PaymentPhase::Voiding || off == Some(ScriptGuard::VoidingInVoided);
         if voiding && payment.last() == attempt {
-            payment.state = Pay::TurnedBack;
+            payment.state = PaymentPhase::TurnedBack;
             count(&mut self.ends[p][attempt]);
-            if r.status == Res::Paying {
-                r.status = if r.lapsed { Res::Ended } else { Res::Held };
+            if r.status == ReservationState::Paying {
+                r.status = if r.lapsed { ReservationState::Ended } else { ReservationState::Held };
             }
         }
     }
 
     /// `payment/begin_cancel.lua`: the commit point of cancelling.
-    pub(crate) fn begin_cancel(&mut self, p: usize, off: Option<Guard>) {
+    pub(crate) fn begin_cancel(&mut self, p: usize, off: Option<ScriptGuard>) {
         let (payment, r) = (&mut self.payments[p], &mut self.reservations[reservation_of(p)]);
-        let bought = payment.state == Pay::Confirmed && r.status == Res::Confirmed;
-        if bought || off == Some(Guard::ConfirmedInBeginCancel) && payment.state == Pay::Pending {
-            payment.state = Pay::Refunding;
-            r.status = Res::Cancelling;
+        let bought =
+            payment.state == PaymentPhase::Confirmed && r.status == ReservationState::Confirmed;
+        if bought
+            || off == Some(ScriptGuard::ConfirmedInBeginCancel)
+                && payment.state == PaymentPhase::Pending
+        {
+            payment.state = PaymentPhase::Refunding;
+            r.status = ReservationState::Cancelling;
         }
     }
 
-    /// `wallet/give_back.lua`.
-    pub(crate) fn give_back(&mut self, p: usize, off: Option<Guard>) {
-        let again = off == Some(Guard::RecordInGiveBack) && self.cancels[p] == 1;
+    /// `wallet/refund_cancelled.lua`.
+    pub(crate) fn give_back(&mut self, p: usize, off: Option<ScriptGuard>) {
+        let again = off == Some(ScriptGuard::RecordInGiveBack) && self.cancels[p] == 1;
         if !self.given_back[p] || again {
             self.given_back[p] = true;
             self.balances[self.play.user_of(p)] += self.play.cost();
@@ -401,47 +425,48 @@ impl Shop {
         }
     }
 
-    /// `payment/cancelled.lua`.
-    pub(crate) fn cancelled(&mut self, p: usize, off: Option<Guard>) {
+    /// `payment/finish_cancel.lua`.
+    pub(crate) fn cancelled(&mut self, p: usize, off: Option<ScriptGuard>) {
         let (payment, r) = (&mut self.payments[p], reservation_of(p));
-        let early = off == Some(Guard::BeginBeforeCancelled) && payment.state == Pay::Confirmed;
-        if payment.state == Pay::Refunding || early {
-            payment.state = Pay::Refunded;
-            self.reservations[r].status = Res::Cancelled;
+        let early = off == Some(ScriptGuard::BeginBeforeCancelled)
+            && payment.state == PaymentPhase::Confirmed;
+        if payment.state == PaymentPhase::Refunding || early {
+            payment.state = PaymentPhase::Refunded;
+            self.reservations[r].status = ReservationState::Cancelled;
             self.free(r);
         }
     }
 
-    /// `coupons/take.lua`. Whether the attempt has the issue.
-    pub(crate) fn take(&mut self, p: usize, attempt: usize, off: Option<Guard>) -> bool {
-        let own = |it: Use| it.payment == p && it.attempt == attempt;
+    /// `coupons/reserve.lua`. Returns whether the attempt has the issue.
+    pub(crate) fn take(&mut self, p: usize, attempt: usize, off: Option<ScriptGuard>) -> bool {
+        let own = |it: IssueOwner| it.payment == p && it.attempt == attempt;
         if self.issue.is_some_and(own) {
             return true;
         }
-        if self.issue_ended[p][attempt] && off != Some(Guard::TombstoneInTake) {
+        if self.issue_ended[p][attempt] && off != Some(ScriptGuard::TombstoneInTake) {
             return false;
         }
-        if self.issue.is_some() && off != Some(Guard::FreeInTake) {
+        if self.issue.is_some() && off != Some(ScriptGuard::FreeInTake) {
             return false;
         }
-        self.issue = Some(Use { payment: p, attempt, used: false });
+        self.issue = Some(IssueOwner { payment: p, attempt, used: false });
         true
     }
 
-    /// `coupons/settle.lua`.
-    pub(crate) fn settle(&mut self, p: usize, attempt: usize, off: Option<Guard>) {
+    /// `coupons/redeem.lua`.
+    pub(crate) fn settle(&mut self, p: usize, attempt: usize, off: Option<ScriptGuard>) {
         let others = self.issue.is_some_and(|it| it.payment != p || it.attempt != attempt);
-        let ended = self.issue_ended[p][attempt] && off != Some(Guard::TombstoneInSettle);
+        let ended = self.issue_ended[p][attempt] && off != Some(ScriptGuard::TombstoneInSettle);
         if !ended && !others {
-            self.issue = Some(Use { payment: p, attempt, used: true });
+            self.issue = Some(IssueOwner { payment: p, attempt, used: true });
         }
     }
 
-    /// `coupons/give_back.lua`.
-    pub(crate) fn give_back_issue(&mut self, p: usize, attempt: usize, off: Option<Guard>) {
+    /// `coupons/return_issue.lua`.
+    pub(crate) fn give_back_issue(&mut self, p: usize, attempt: usize, off: Option<ScriptGuard>) {
         self.issue_ended[p][attempt] = true;
         let own = self.issue.is_some_and(|it| it.payment == p && it.attempt == attempt);
-        if own || off == Some(Guard::OwnInGiveBackIssue) {
+        if own || off == Some(ScriptGuard::OwnInGiveBackIssue) {
             self.issue = None;
         }
     }

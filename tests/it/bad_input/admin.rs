@@ -3,19 +3,27 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::cases::{Case, Row, bodies, field, missing, names, new_names, pages};
-use super::stage::Stage;
-use crate::support::api::Call;
-use crate::support::{NIGHT, SHOW};
+use super::cases::{BadInputCase, BadInputRow, bodies, field, missing, names, new_names, pages};
+use super::stage::BadInputFixture;
+use crate::support::api::ApiRequest;
+use crate::support::{CONCERT, SCHEDULE};
 
-pub(super) fn rows(stage: &Stage) -> Vec<Row> {
+pub(super) fn rows(stage: &BadInputFixture) -> Vec<BadInputRow> {
     let api = &stage.api;
     let reading =
         names("nowhere", |name| api.admin_call(Method::GET, &format!("/admin/queues/{name}")));
     let mut rows = vec![
-        Row::new(Method::GET, "/admin/queues", vec![keyless(stage, Method::GET, "/admin/queues")]),
-        Row::new(Method::POST, "/admin/audit", vec![keyless(stage, Method::POST, "/admin/audit")]),
-        Row::new(
+        BadInputRow::new(
+            Method::GET,
+            "/admin/queues",
+            vec![keyless(stage, Method::GET, "/admin/queues")],
+        ),
+        BadInputRow::new(
+            Method::POST,
+            "/admin/audit",
+            vec![keyless(stage, Method::POST, "/admin/audit")],
+        ),
+        BadInputRow::new(
             Method::GET,
             "/admin/actions",
             vec![
@@ -23,7 +31,7 @@ pub(super) fn rows(stage: &Stage) -> Vec<Row> {
                 pages(|query| api.admin_call(Method::GET, &format!("/admin/actions{query}"))),
             ],
         ),
-        Row::new(
+        BadInputRow::new(
             Method::GET,
             "/admin/queues/{queue}",
             vec![keyless(stage, Method::GET, "/admin/queues/show"), reading],
@@ -31,7 +39,7 @@ pub(super) fn rows(stage: &Stage) -> Vec<Row> {
     ];
     let of_concert =
         |name: &str| api.admin_call(Method::GET, &format!("/admin/concerts/{name}/reservations"));
-    rows.push(Row::new(
+    rows.push(BadInputRow::new(
         Method::GET,
         "/admin/concerts/{concert}/reservations",
         vec![
@@ -47,11 +55,11 @@ pub(super) fn rows(stage: &Stage) -> Vec<Row> {
     rows
 }
 
-/// Callers without the key. A user's identity and a token are none.
-pub(super) fn keyless(stage: &Stage, method: Method, path: &str) -> Vec<Case> {
+/// Callers without the admin key. A user id and a queue token do not replace it.
+pub(super) fn keyless(stage: &BadInputFixture, method: Method, path: &str) -> Vec<BadInputCase> {
     let call = || stage.api.keyless_admin_call(method.clone(), path).json(&json!({}));
-    let bad = |what: &str, call: Call| {
-        Case::new(what, call, 401, "unauthenticated").with_header("www-authenticate")
+    let bad = |what: &str, call: ApiRequest| {
+        BadInputCase::new(what, call, 401, "unauthenticated").with_header("www-authenticate")
     };
     vec![
         bad("no key", call()),
@@ -69,7 +77,7 @@ pub(super) fn keyless(stage: &Stage, method: Method, path: &str) -> Vec<Case> {
     ]
 }
 
-fn queue(stage: &Stage) -> Row {
+fn put_queue(stage: &BadInputFixture) -> BadInputRow {
     let api = &stage.api;
     let path = "/admin/queues/show";
     let call = || api.admin_call(Method::PUT, path);
@@ -139,10 +147,10 @@ fn queue(stage: &Stage) -> Row {
     groups.push(field(&against, "/closes_at", "closes_at", earlier, call));
     let later = vec![json!("2100-01-01T00:00:00Z"), json!("2101-01-01T00:00:00Z")];
     groups.push(field(&against, "/prequeue_starts_at", "prequeue_starts_at", later, call));
-    Row::new(Method::PUT, "/admin/queues/{queue}", groups)
+    BadInputRow::new(Method::PUT, "/admin/queues/{queue}", groups)
 }
 
-/// What is no moment, or none that can be kept.
+/// Values that are not a time, or one out of range.
 fn times() -> Vec<Value> {
     vec![
         json!("soon"),
@@ -158,14 +166,14 @@ fn times() -> Vec<Value> {
     ]
 }
 
-fn concert(stage: &Stage) -> Row {
+fn put_concert(stage: &BadInputFixture) -> BadInputRow {
     let api = &stage.api;
     let path = "/admin/concerts/show";
     let call = || api.admin_call(Method::PUT, path);
     let good = json!({
-        "title": "The show", "queue_id": SHOW, "hold_seconds": 300, "max_seats_per_user": 4, "cancel_until": null,
+        "title": "The show", "queue_id": CONCERT, "hold_seconds": 300, "max_seats_per_user": 4, "cancel_until": null,
         "schedules": [{
-            "id": NIGHT, "starts_at": "2100-01-01T19:00:00Z", "booking_opens_at": null, "booking_closes_at": null,
+            "id": SCHEDULE, "starts_at": "2100-01-01T19:00:00Z", "booking_opens_at": null, "booking_closes_at": null,
             "sections": [{"name": "A", "from": 1, "to": 50, "price": 1_000}],
         }],
     });
@@ -250,7 +258,7 @@ fn concert(stage: &Stage) -> Row {
         missing(&good, &format!("{section}/price"), "schedules[0].sections[0].price", call),
         in_use(&good, call),
     ];
-    Row::new(Method::PUT, "/admin/concerts/{concert}", groups)
+    BadInputRow::new(Method::PUT, "/admin/concerts/{concert}", groups)
 }
 
 fn gap() -> Value {
@@ -261,14 +269,14 @@ fn overlap() -> Value {
     json!([{"name": "A", "from": 1, "to": 10, "price": 1}, {"name": "B", "from": 10, "to": 50, "price": 1}])
 }
 
-/// Changes that would take away what Alice and Bob hold or what Carol bought.
-fn in_use(good: &Value, call: impl Fn() -> Call) -> Vec<Case> {
+/// Changes that would remove seats that Alice and Bob hold or that Carol bought.
+fn in_use(good: &Value, call: impl Fn() -> ApiRequest) -> Vec<BadInputCase> {
     let changed = |change: &dyn Fn(&mut Value)| {
         let mut body = good.clone();
         change(&mut body);
         call().json(&body)
     };
-    let bad = |what: &str, call: Call| Case::new(what, call, 409, "in_use");
+    let bad = |what: &str, call: ApiRequest| BadInputCase::new(what, call, 409, "in_use");
     vec![
         bad(
             "a smaller hall",
@@ -277,6 +285,6 @@ fn in_use(good: &Value, call: impl Fn() -> Call) -> Vec<Case> {
         bad("no dates", changed(&|body| body["schedules"] = json!([]))),
         bad("another date", changed(&|body| body["schedules"][0]["id"] = json!("matinee"))),
         bad("another queue", changed(&|body| body["queue_id"] = json!("other"))),
-        bad("a queue of its own", changed(&|body| body["queue_id"] = json!("brand-new"))),
+        bad("another queue", changed(&|body| body["queue_id"] = json!("brand-new"))),
     ]
 }

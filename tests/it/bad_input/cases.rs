@@ -1,38 +1,42 @@
-//! Rows, cases, and what is wrong in the same way everywhere.
+//! Rows, cases, and errors that every route has in common.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::stage::Stage;
-use crate::support::api::Call;
+use super::stage::BadInputFixture;
+use crate::support::api::ApiRequest;
 
-/// A route with everything that can be wrong about a request to it.
-pub(super) struct Row {
+/// A route with everything that can be wrong with a request to it.
+pub(super) struct BadInputRow {
     pub(super) method: Method,
     pub(super) template: &'static str,
-    pub(super) cases: Vec<Case>,
+    pub(super) cases: Vec<BadInputCase>,
 }
 
-/// A request and how it must be refused.
-pub(super) struct Case {
+/// A request, and the problem it must get.
+pub(super) struct BadInputCase {
     pub(super) what: String,
-    pub(super) call: Call,
+    pub(super) call: ApiRequest,
     pub(super) status: u16,
     pub(super) code: &'static str,
     pub(super) field: Option<String>,
     pub(super) headers: Vec<&'static str>,
 }
 
-impl Row {
-    pub(super) fn new(method: Method, template: &'static str, groups: Vec<Vec<Case>>) -> Self {
+impl BadInputRow {
+    pub(super) fn new(
+        method: Method,
+        template: &'static str,
+        groups: Vec<Vec<BadInputCase>>,
+    ) -> Self {
         Self { method, template, cases: groups.into_iter().flatten().collect() }
     }
 }
 
-impl Case {
+impl BadInputCase {
     pub(super) fn new(
         what: impl Into<String>,
-        call: Call,
+        call: ApiRequest,
         status: u16,
         code: &'static str,
     ) -> Self {
@@ -40,7 +44,11 @@ impl Case {
     }
 
     /// 422 with this field among its errors.
-    pub(super) fn invalid(what: impl Into<String>, call: Call, field: impl Into<String>) -> Self {
+    pub(super) fn invalid(
+        what: impl Into<String>,
+        call: ApiRequest,
+        field: impl Into<String>,
+    ) -> Self {
         let case = Self::new(what, call, 422, "invalid_request");
         Self { field: Some(field.into()), ..case }
     }
@@ -51,13 +59,14 @@ impl Case {
     }
 }
 
-/// Bodies that are wrong wherever a JSON object is read.
-pub(super) fn bodies(good: &Value, call: impl Fn() -> Call) -> Vec<Case> {
+/// Invalid bodies for any route that reads a JSON object.
+pub(super) fn bodies(good: &Value, call: impl Fn() -> ApiRequest) -> Vec<BadInputCase> {
     let text = good.to_string();
     let mut unknown = good.clone();
     unknown["colour"] = json!("red");
     let raw = |body: &str| call().raw("application/json", body.to_owned());
-    let malformed = |what: &str, body: &str| Case::new(what, raw(body), 400, "malformed_request");
+    let malformed =
+        |what: &str, body: &str| BadInputCase::new(what, raw(body), 400, "malformed_request");
     let mut cases = vec![
         malformed("no body", ""),
         malformed("half a body", &text[..text.len() - 1]),
@@ -65,40 +74,50 @@ pub(super) fn bodies(good: &Value, call: impl Fn() -> Call) -> Vec<Case> {
         malformed("no JSON", "amount=5"),
         malformed("a NaN", r#"{"colour": NaN}"#),
         malformed("a hexadecimal number", r#"{"colour": 0x10}"#),
-        Case::invalid("a list", raw("[]"), ""),
-        Case::invalid("null", raw("null"), ""),
-        Case::invalid("a number", raw("5"), ""),
-        Case::invalid("an unknown field", call().json(&unknown), "colour"),
-        Case::new(
+        BadInputCase::invalid("a list", raw("[]"), ""),
+        BadInputCase::invalid("null", raw("null"), ""),
+        BadInputCase::invalid("a number", raw("5"), ""),
+        BadInputCase::invalid("an unknown field", call().json(&unknown), "colour"),
+        BadInputCase::new(
             "a form",
             call().raw("application/x-www-form-urlencoded", text.clone()),
             415,
             "unsupported_media_type",
         ),
-        Case::new("no type", call().raw("text/plain", text.clone()), 415, "unsupported_media_type"),
-        Case::new(
+        BadInputCase::new(
+            "no type",
+            call().raw("text/plain", text.clone()),
+            415,
+            "unsupported_media_type",
+        ),
+        BadInputCase::new(
             "compressed",
             call().header("content-encoding", "gzip").raw("application/json", text.clone()),
             415,
             "unsupported_media_type",
         ),
-        Case::new("too long", raw(&format!("{text}{}", " ".repeat(65_536))), 413, "body_too_large"),
+        BadInputCase::new(
+            "too long",
+            raw(&format!("{text}{}", " ".repeat(65_536))),
+            413,
+            "body_too_large",
+        ),
     ];
     for (name, value) in good.as_object().unwrap() {
         let twice = format!("{{\"{name}\": {value}, {}", &text[1..]);
-        cases.push(Case::invalid(format!("{name} twice"), raw(&twice), name.as_str()));
+        cases.push(BadInputCase::invalid(format!("{name} twice"), raw(&twice), name.as_str()));
     }
     cases
 }
 
-/// A field of a body set to values that it must not have. `at` is a JSON pointer, `field` how errors name it.
+/// Sets a field of a body to invalid values. `at` is a JSON pointer, `field` the name in errors.
 pub(super) fn field(
     good: &Value,
     at: &str,
     field: &str,
     bad: Vec<Value>,
-    call: impl Fn() -> Call,
-) -> Vec<Case> {
+    call: impl Fn() -> ApiRequest,
+) -> Vec<BadInputCase> {
     let set = |value: Value| {
         let mut body = good.clone();
         match body.pointer_mut(at) {
@@ -113,27 +132,37 @@ pub(super) fn field(
     bad.into_iter()
         .map(|value| {
             let body = set(value.clone());
-            // Numbers such as 1e400 have no serde_json::Value; they come as texts that begin with a hash.
+            // Numbers such as 1e400 are not a serde_json::Value, so they are texts that begin with
+            // a hash.
             let text = match value.as_str().and_then(|text| text.strip_prefix('#')) {
                 Some(raw) => body.to_string().replace(&value.to_string(), raw),
                 None => body.to_string(),
             };
-            Case::invalid(format!("{field} = {value}"), call().raw("application/json", text), field)
+            BadInputCase::invalid(
+                format!("{field} = {value}"),
+                call().raw("application/json", text),
+                field,
+            )
         })
         .collect()
 }
 
-/// A field that must be there and is not.
-pub(super) fn missing(good: &Value, at: &str, field: &str, call: impl Fn() -> Call) -> Vec<Case> {
+/// A missing field.
+pub(super) fn missing(
+    good: &Value,
+    at: &str,
+    field: &str,
+    call: impl Fn() -> ApiRequest,
+) -> Vec<BadInputCase> {
     let (object, name) = at.rsplit_once('/').unwrap();
     let mut body = good.clone();
     body.pointer_mut(object).unwrap().as_object_mut().unwrap().remove(name).unwrap();
-    vec![Case::invalid(format!("{field} is missing"), call().json(&body), field)]
+    vec![BadInputCase::invalid(format!("{field} is missing"), call().json(&body), field)]
 }
 
-/// Callers that nobody knows. `call` names no one.
-pub(super) fn identities(call: impl Fn() -> Call) -> Vec<Case> {
-    let bad = |what: &str, call: Call| Case::new(what, call, 401, "unauthenticated");
+/// Invalid identities. `call` has none.
+pub(super) fn identities(call: impl Fn() -> ApiRequest) -> Vec<BadInputCase> {
+    let bad = |what: &str, call: ApiRequest| BadInputCase::new(what, call, 401, "unauthenticated");
     vec![
         bad("nobody", call()),
         bad("no UUID", call().user("alice")),
@@ -146,11 +175,12 @@ pub(super) fn identities(call: impl Fn() -> Call) -> Vec<Case> {
     ]
 }
 
-/// Tokens that prove nothing. `call` bears none.
-pub(super) fn tokens(stage: &Stage, call: impl Fn() -> Call) -> Vec<Case> {
+/// Invalid tokens. `call` has none.
+pub(super) fn tokens(stage: &BadInputFixture, call: impl Fn() -> ApiRequest) -> Vec<BadInputCase> {
     let token = stage.alice.token.as_str();
     let (signed, mac) = token.rsplit_once('.').unwrap();
-    let bad = |what: &str, call: Call| Case::new(what, call, 401, "invalid_queue_token");
+    let bad =
+        |what: &str, call: ApiRequest| BadInputCase::new(what, call, 401, "invalid_queue_token");
     let long = format!("{token}{}", "A".repeat(100_000));
     vec![
         bad("no token", call()),
@@ -164,21 +194,27 @@ pub(super) fn tokens(stage: &Stage, call: impl Fn() -> Call) -> Vec<Case> {
         bad("a token of another key", call().token(&stage.foreign_token())),
         bad("a long token", call().token(&long[..4_000])),
         bad("two tokens", call().token(token).token(token)),
-        Case::new(
+        BadInputCase::new(
             "another user's identity",
             call().token(token).user(&stage.bob.user),
             403,
             "wrong_user",
         ),
-        Case::new("a broken identity", call().token(token).user("alice"), 401, "unauthenticated"),
+        BadInputCase::new(
+            "a broken identity",
+            call().token(token).user("alice"),
+            401,
+            "unauthenticated",
+        ),
     ]
 }
 
-/// Keys that are none. `call` bears none.
-pub(super) fn keys(call: impl Fn() -> Call) -> Vec<Case> {
-    let bad = |what: &str, call: Call| Case::new(what, call, 400, "malformed_request");
+/// Invalid idempotency keys. `call` has none.
+pub(super) fn keys(call: impl Fn() -> ApiRequest) -> Vec<BadInputCase> {
+    let bad =
+        |what: &str, call: ApiRequest| BadInputCase::new(what, call, 400, "malformed_request");
     vec![
-        Case::new("no key", call(), 400, "idempotency_key_required"),
+        BadInputCase::new("no key", call(), 400, "idempotency_key_required"),
         bad("an empty key", call().key("")),
         bad("a key with a space", call().key("a b")),
         bad("a long key", call().key(&"k".repeat(129))),
@@ -186,42 +222,50 @@ pub(super) fn keys(call: impl Fn() -> Call) -> Vec<Case> {
     ]
 }
 
-/// Names in a path that nothing can have. `call` takes the name.
-pub(super) fn names(unknown: &str, call: impl Fn(&str) -> Call) -> Vec<Case> {
+/// Names in a path that no object can have. `call` takes the name.
+pub(super) fn names(unknown: &str, call: impl Fn(&str) -> ApiRequest) -> Vec<BadInputCase> {
     let long = "x".repeat(65);
     let huge = "x".repeat(2_000);
     [unknown, "a%20b", "%7Bp1%7D", "a%3Ab", "%00", "%ff", "%2e%2e", &long, &huge]
-        .map(|name| Case::new(format!("the name {name:.70}"), call(name), 404, "not_found"))
+        .map(|name| BadInputCase::new(format!("the name {name:.70}"), call(name), 404, "not_found"))
         .into()
 }
 
-/// Names that an operator can't give. `call` takes the name.
-pub(super) fn new_names(field: &str, call: impl Fn(&str) -> Call) -> Vec<Case> {
+/// Names that an operator cannot choose. `call` takes the name.
+pub(super) fn new_names(field: &str, call: impl Fn(&str) -> ApiRequest) -> Vec<BadInputCase> {
     let long = "x".repeat(65);
     ["a%20b", "%7Bp1%7D", "a%3Ab", "%00", "%ff", &long]
-        .map(|name| Case::invalid(format!("the name {name}"), call(name), field))
+        .map(|name| BadInputCase::invalid(format!("the name {name}"), call(name), field))
         .into()
 }
 
-/// Ids of service-made things that there are not. `call` takes the id.
-pub(super) fn ids(call: impl Fn(&str) -> Call) -> Vec<Case> {
+/// Ids of objects that do not exist. `call` takes the id.
+pub(super) fn ids(call: impl Fn(&str) -> ApiRequest) -> Vec<BadInputCase> {
     let unknown = crate::support::new_user();
     let upper_half = &unknown[..18];
     [unknown.as_str(), "1", "x", upper_half, "%00", "%7Bp1%7D", &unknown.replace('-', "")]
-        .map(|id| Case::new(format!("the id {id}"), call(id), 404, "not_found"))
+        .map(|id| BadInputCase::new(format!("the id {id}"), call(id), 404, "not_found"))
         .into()
 }
 
-/// Pages of a list that there are not. `call` takes the query.
-pub(super) fn pages(call: impl Fn(&str) -> Call) -> Vec<Case> {
+/// Invalid pages of a list. `call` takes the query.
+pub(super) fn pages(call: impl Fn(&str) -> ApiRequest) -> Vec<BadInputCase> {
     let limits = ["0", "501", "-1", "1.5", "1e1", "ten", "", "99999999999999999999"];
     let limits = limits.map(|limit| {
-        Case::invalid(format!("the limit {limit}"), call(&format!("?limit={limit}")), "limit")
+        BadInputCase::invalid(
+            format!("the limit {limit}"),
+            call(&format!("?limit={limit}")),
+            "limit",
+        )
     });
     let befores = ["x", "-1", "%00", ""];
     let befores = befores.map(|before| {
-        Case::invalid(format!("before {before}"), call(&format!("?before={before}")), "before")
+        BadInputCase::invalid(
+            format!("before {before}"),
+            call(&format!("?before={before}")),
+            "before",
+        )
     });
-    let unknown = Case::invalid("an unknown parameter", call("?after=1"), "after");
+    let unknown = BadInputCase::invalid("an unknown parameter", call("?after=1"), "after");
     limits.into_iter().chain(befores).chain([unknown]).collect()
 }

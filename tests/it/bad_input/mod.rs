@@ -1,22 +1,23 @@
-//! Bad input: for every route and every field of both listeners, what is refused, how it is told, and that nothing changed.
+//! Bad input: for every route and every field of both listeners, which requests are refused, with
+//! which problem, and that they change nothing.
 //!
-//! A route that is in an OpenAPI document and has no row here fails `every_route_has_a_row`.
+//! A documented route without a row here fails `every_route_has_bad_input_cases`.
 
 mod admin;
 mod cases;
-mod promotions;
 mod money;
+mod promotions;
 mod public;
 mod stage;
 
 use std::collections::BTreeSet;
 
-use cases::{Case, Row};
-use stage::Stage;
+use cases::{BadInputCase, BadInputRow};
+use stage::BadInputFixture;
 
 use crate::support::documents::documented_routes;
 
-fn rows(stage: &Stage) -> Vec<Row> {
+fn rows(stage: &BadInputFixture) -> Vec<BadInputRow> {
     let mut rows = public::rows(stage);
     rows.extend(money::rows(stage));
     rows.extend(admin::rows(stage));
@@ -25,8 +26,8 @@ fn rows(stage: &Stage) -> Vec<Row> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everything_wrong_is_refused_and_changes_nothing() {
-    let stage = Stage::set().await;
+async fn invalid_requests_are_refused_and_change_nothing() {
+    let stage = BadInputFixture::set().await;
     let mut failures = Vec::new();
     let mut before = stage.state().await;
     for row in rows(&stage) {
@@ -57,8 +58,8 @@ async fn everything_wrong_is_refused_and_changes_nothing() {
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
-async fn check(case: Case) -> Result<(), String> {
-    let Case { what, call, status, code, field, headers } = case;
+async fn check(case: BadInputCase) -> Result<(), String> {
+    let BadInputCase { what, call, status, code, field, headers } = case;
     let answer = call.send().await;
     let seen = format!("{what}: {} {} {:?}", answer.status, answer.text, answer.headers);
     let body = answer.as_problem(status, code).map_err(|wrong| format!("{wrong}; {seen}"))?;
@@ -78,8 +79,8 @@ async fn check(case: Case) -> Result<(), String> {
 }
 
 #[tokio::test]
-async fn every_route_has_a_row() {
-    let stage = Stage::set().await;
+async fn every_route_has_bad_input_cases() {
+    let stage = BadInputFixture::set().await;
     let rows: BTreeSet<_> =
         rows(&stage).iter().map(|row| (row.method.to_string(), row.template.to_owned())).collect();
     let routes = documented_routes();

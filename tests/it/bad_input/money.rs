@@ -3,18 +3,20 @@
 use reqwest::Method;
 use serde_json::json;
 
-use super::cases::{Case, Row, bodies, field, identities, ids, keys, missing, pages, tokens};
+use super::cases::{
+    BadInputCase, BadInputRow, bodies, field, identities, ids, keys, missing, pages, tokens,
+};
 use super::public::strangers;
-use super::stage::Stage;
+use super::stage::BadInputFixture;
 use crate::support::{new_key, new_user};
 
-pub(super) fn rows(stage: &Stage) -> Vec<Row> {
+pub(super) fn rows(stage: &BadInputFixture) -> Vec<BadInputRow> {
     let mut rows = payments(stage);
     rows.extend(wallet(stage));
     rows
 }
 
-fn payments(stage: &Stage) -> Vec<Row> {
+fn payments(stage: &BadInputFixture) -> Vec<BadInputRow> {
     let api = &stage.api;
     let token = &stage.alice.token;
     let good = json!({"reservation_id": stage.alices});
@@ -23,7 +25,7 @@ fn payments(stage: &Stage) -> Vec<Row> {
     let of = |token: &str, id: &str| {
         bare().token(token).key(&new_key()).json(&json!({"reservation_id": id}))
     };
-    let not_there = |what: &str, id: &str| Case::new(what, of(token, id), 404, "not_found");
+    let not_there = |what: &str, id: &str| BadInputCase::new(what, of(token, id), 404, "not_found");
     let paying = vec![
         tokens(stage, || bare().key(&new_key()).json(&good)),
         keys(|| bare().token(token).json(&good)),
@@ -42,23 +44,28 @@ fn payments(stage: &Stage) -> Vec<Row> {
             not_there("an id in braces", &format!("{{{}}}", stage.alices)),
             not_there("an unknown id", &new_user()),
             not_there("the id of a payment", &stage.carols_payment),
-            not_there("somebody else's hold", &stage.bobs),
-            not_there("what somebody else bought", &stage.carols),
-            Case::new(
-                "a waiting stranger",
+            not_there("another user's hold", &stage.bobs),
+            not_there("another user's purchase", &stage.carols),
+            BadInputCase::new(
+                "another user who waits",
                 of(&stage.wendy.token, &stage.alices),
                 404,
                 "not_found",
             ),
-            Case::new("of another queue", of(token, &stage.alices_elsewhere), 403, "wrong_queue"),
-            Case::new(
+            BadInputCase::new(
+                "of another queue",
+                of(token, &stage.alices_elsewhere),
+                403,
+                "wrong_queue",
+            ),
+            BadInputCase::new(
                 "by a token of another queue",
                 of(&stage.alice_elsewhere.token, &stage.alices),
                 403,
                 "wrong_queue",
             ),
-            Case::new(
-                "what is paid already",
+            BadInputCase::new(
+                "a paid reservation",
                 of(&stage.carol.token, &stage.carols),
                 409,
                 "not_payable",
@@ -70,7 +77,7 @@ fn payments(stage: &Stage) -> Vec<Row> {
         strangers(stage, &stage.carols_payment, show),
         ids(|id| show(id).token(token)),
         ids(|id| show(id).user(&stage.alice.user)),
-        vec![Case::new(
+        vec![BadInputCase::new(
             "the id of a reservation",
             show(&stage.alices).token(token),
             404,
@@ -78,19 +85,22 @@ fn payments(stage: &Stage) -> Vec<Row> {
         )],
     ];
     vec![
-        Row::new(Method::POST, "/v1/payments", paying),
-        Row::new(Method::GET, "/v1/payments/{id}", reading),
+        BadInputRow::new(Method::POST, "/v1/payments", paying),
+        BadInputRow::new(Method::GET, "/v1/payments/{id}", reading),
     ]
 }
 
-fn wallet(stage: &Stage) -> Vec<Row> {
+fn wallet(stage: &BadInputFixture) -> Vec<BadInputRow> {
     let api = &stage.api;
-    let mut rows =
-        vec![Row::new(Method::GET, "/v1/wallet", vec![identities(|| api.get("/v1/wallet"))])];
+    let mut rows = vec![BadInputRow::new(
+        Method::GET,
+        "/v1/wallet",
+        vec![identities(|| api.get("/v1/wallet"))],
+    )];
     let user = &stage.alice.user;
     let entries = |query: &str| api.get(&format!("/v1/wallet/entries{query}"));
     let unnamed = identities(|| entries(""));
-    rows.push(Row::new(
+    rows.push(BadInputRow::new(
         Method::GET,
         "/v1/wallet/entries",
         vec![unnamed, pages(|query| entries(query).user(user))],
@@ -129,14 +139,19 @@ fn wallet(stage: &Stage) -> Vec<Row> {
         let raw = |body: &str| call().raw("application/json", body.to_owned());
         let unreadable = ["0x10", "NaN", "Infinity", "+5", "05", ".5", "5.", "1_000", "'5'"]
             .map(|amount| raw(&format!("{{\"amount\": {amount}}}")))
-            .map(|call| Case::new("no JSON number", call, 400, "malformed_request"));
+            .map(|call| BadInputCase::new("no JSON number", call, 400, "malformed_request"));
         let beyond = match path {
             "/v1/wallet/uses" => {
-                Case::new("more than there is", of(5_001), 402, "insufficient_balance")
+                BadInputCase::new("more than there is", of(5_001), 402, "insufficient_balance")
             }
-            _ => Case::new("more than fits", of((1 << 53) - 5_000), 422, "balance_limit_exceeded"),
+            _ => BadInputCase::new(
+                "more than fits",
+                of((1 << 53) - 5_000),
+                422,
+                "balance_limit_exceeded",
+            ),
         };
-        rows.push(Row::new(
+        rows.push(BadInputRow::new(
             Method::POST,
             path,
             vec![

@@ -4,19 +4,21 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::admin::keyless;
-use super::cases::{Case, Row, bodies, field, identities, missing, names, new_names};
-use super::stage::Stage;
-use crate::support::api::Call;
+use super::cases::{
+    BadInputCase, BadInputRow, bodies, field, identities, missing, names, new_names,
+};
+use super::stage::BadInputFixture;
+use crate::support::api::ApiRequest;
 
-pub(super) fn rows(stage: &Stage) -> Vec<Row> {
+pub(super) fn rows(stage: &BadInputFixture) -> Vec<BadInputRow> {
     let mut rows = public(stage);
     rows.extend([coupon(stage), reward(stage), facts(stage)]);
     rows.extend(lists(stage));
     rows
 }
 
-/// What is wrong about a page. `call` takes the query.
-fn pages(call: impl Fn(&str) -> Call) -> Vec<Case> {
+/// Invalid pages. `call` takes the query.
+fn pages(call: impl Fn(&str) -> ApiRequest) -> Vec<BadInputCase> {
     [
         ("?limit=0", "limit"),
         ("?limit=501", "limit"),
@@ -29,29 +31,34 @@ fn pages(call: impl Fn(&str) -> Call) -> Vec<Case> {
         ("?before=-1-00000000000040008000000000000001", "before"),
         ("?colour=red", "colour"),
     ]
-    .map(|(query, field)| Case::invalid(query, call(query), field))
+    .map(|(query, field)| BadInputCase::invalid(query, call(query), field))
     .into()
 }
 
-fn public(stage: &Stage) -> Vec<Row> {
+fn public(stage: &BadInputFixture) -> Vec<BadInputRow> {
     let (api, alice) = (&stage.api, stage.alice.user.as_str());
     let mut rows = Vec::new();
-    for (template, room) in [("/v1/coupons/{coupon}", "coupons"), ("/v1/rewards/{code}", "rewards")]
+    for (template, collection) in
+        [("/v1/coupons/{coupon}", "coupons"), ("/v1/rewards/{code}", "rewards")]
     {
-        let unknown = names("nowhere", |name| api.get(&format!("/v1/{room}/{name}")));
-        rows.push(Row::new(Method::GET, template, vec![unknown]));
+        let unknown = names("nowhere", |name| api.get(&format!("/v1/{collection}/{name}")));
+        rows.push(BadInputRow::new(Method::GET, template, vec![unknown]));
     }
-    for (template, room, what) in [
+    for (template, collection, what) in [
         ("/v1/coupons/{coupon}/issues", "coupons", "issues"),
         ("/v1/rewards/{code}/claims", "rewards", "claims"),
     ] {
-        let ask = |name: &str| api.post(&format!("/v1/{room}/{name}/{what}"));
+        let ask = |name: &str| api.post(&format!("/v1/{collection}/{name}/{what}"));
         let unknown = names("nowhere", |name| ask(name).user(alice));
-        rows.push(Row::new(Method::POST, template, vec![identities(|| ask("spring")), unknown]));
+        rows.push(BadInputRow::new(
+            Method::POST,
+            template,
+            vec![identities(|| ask("spring")), unknown],
+        ));
     }
     let mine = |query: &str| api.get(&format!("/v1/coupons/issues/mine{query}"));
     let cases = vec![identities(|| mine("")), pages(|query| mine(query).user(alice))];
-    rows.push(Row::new(Method::GET, "/v1/coupons/issues/mine", cases));
+    rows.push(BadInputRow::new(Method::GET, "/v1/coupons/issues/mine", cases));
 
     let mine = |code: &str, query: &str| api.get(&format!("/v1/rewards/{code}/claims/mine{query}"));
     let cases = vec![
@@ -59,7 +66,7 @@ fn public(stage: &Stage) -> Vec<Row> {
         names("nowhere", |code| mine(code, "").user(alice)),
         pages(|query| mine("x", query).user(alice)),
     ];
-    rows.push(Row::new(Method::GET, "/v1/rewards/{code}/claims/mine", cases));
+    rows.push(BadInputRow::new(Method::GET, "/v1/rewards/{code}/claims/mine", cases));
     rows
 }
 
@@ -90,7 +97,7 @@ fn titles() -> Vec<Value> {
     ]
 }
 
-/// What no positive amount of money is.
+/// Values that are not a positive amount of money.
 fn amounts() -> Vec<Value> {
     vec![
         json!(0),
@@ -105,7 +112,7 @@ fn amounts() -> Vec<Value> {
     ]
 }
 
-fn coupon(stage: &Stage) -> Row {
+fn coupon(stage: &BadInputFixture) -> BadInputRow {
     let api = &stage.api;
     let path = "/admin/coupons/spring";
     let call = || api.admin_call(Method::PUT, path);
@@ -135,10 +142,10 @@ fn coupon(stage: &Stage) -> Row {
     for name in ["title", "discount_amount", "issue_starts_at", "issue_ends_at"] {
         groups.push(missing(&good, &format!("/{name}"), name, call));
     }
-    Row::new(Method::PUT, "/admin/coupons/{coupon}", groups)
+    BadInputRow::new(Method::PUT, "/admin/coupons/{coupon}", groups)
 }
 
-fn reward(stage: &Stage) -> Row {
+fn reward(stage: &BadInputFixture) -> BadInputRow {
     let api = &stage.api;
     let path = "/admin/rewards/hello";
     let call = || api.admin_call(Method::PUT, path);
@@ -195,10 +202,10 @@ fn reward(stage: &Stage) -> Row {
         let (at, name) = condition(member);
         groups.push(missing(&good, &at, &name, call));
     }
-    Row::new(Method::PUT, "/admin/rewards/{code}", groups)
+    BadInputRow::new(Method::PUT, "/admin/rewards/{code}", groups)
 }
 
-fn facts(stage: &Stage) -> Row {
+fn facts(stage: &BadInputFixture) -> BadInputRow {
     let api = &stage.api;
     let path = format!("/admin/users/{}/facts", stage.alice.user);
     let call = || api.admin_call(Method::PUT, &path);
@@ -221,12 +228,12 @@ fn facts(stage: &Stage) -> Row {
             .map(|user| {
                 let call =
                     api.admin_call(Method::PUT, &format!("/admin/users/{user}/facts")).json(&good);
-                Case::invalid(format!("the user {user}"), call, "user")
+                BadInputCase::invalid(format!("the user {user}"), call, "user")
             })
             .into(),
     ];
     for name in ["paid_total", "reservations_confirmed", "a b", ""] {
-        groups.push(vec![Case::invalid(
+        groups.push(vec![BadInputCase::invalid(
             format!("the fact {name:?}"),
             call().json(&json!({name: 1})),
             name,
@@ -234,30 +241,34 @@ fn facts(stage: &Stage) -> Row {
     }
     let many: Value =
         (0..101).map(|n| (format!("f{n}"), json!(1))).collect::<serde_json::Map<_, _>>().into();
-    groups.push(vec![Case::invalid("101 facts", call().json(&many), "")]);
-    Row::new(Method::PUT, "/admin/users/{user}/facts", groups)
+    groups.push(vec![BadInputCase::invalid("101 facts", call().json(&many), "")]);
+    BadInputRow::new(Method::PUT, "/admin/users/{user}/facts", groups)
 }
 
-/// The operators' lists.
-fn lists(stage: &Stage) -> Vec<Row> {
+/// The operator's lists.
+fn lists(stage: &BadInputFixture) -> Vec<BadInputRow> {
     let api = &stage.api;
     [
         ("/admin/coupons/{coupon}/issues", "coupons", "issues"),
         ("/admin/rewards/{code}/claims", "rewards", "claims"),
     ]
-    .map(|(template, room, what)| {
+    .map(|(template, collection, what)| {
         let call = |name: &str, query: &str| {
-            api.admin_call(Method::GET, &format!("/admin/{room}/{name}/{what}{query}"))
+            api.admin_call(Method::GET, &format!("/admin/{collection}/{name}/{what}{query}"))
         };
         let mut groups = vec![
-            keyless(stage, Method::GET, &format!("/admin/{room}/x/{what}")),
+            keyless(stage, Method::GET, &format!("/admin/{collection}/x/{what}")),
             names("nowhere", |name| call(name, "")),
             pages(|query| call("x", query)),
         ];
         if what == "claims" {
-            groups.push(vec![Case::invalid("a status", call("x", "?status=open"), "status")]);
+            groups.push(vec![BadInputCase::invalid(
+                "a status",
+                call("x", "?status=open"),
+                "status",
+            )]);
         }
-        Row::new(Method::GET, template, groups)
+        BadInputRow::new(Method::GET, template, groups)
     })
     .into()
 }

@@ -1,34 +1,38 @@
-//! The public listener, save what moves money.
+//! The public listener, except for routes that move money.
 
 use reqwest::Method;
 use serde_json::json;
 
 use super::cases::{
-    Case, Row, bodies, field, identities, ids, keys, missing, names, pages, tokens,
+    BadInputCase, BadInputRow, bodies, field, identities, ids, keys, missing, names, pages, tokens,
 };
-use super::stage::Stage;
-use crate::support::{NIGHT, new_key};
+use super::stage::BadInputFixture;
+use crate::support::{SCHEDULE, new_key};
 
-pub(super) fn rows(stage: &Stage) -> Vec<Row> {
+pub(super) fn rows(stage: &BadInputFixture) -> Vec<BadInputRow> {
     let mut rows = queue(stage);
     rows.extend(catalogue(stage));
     rows.extend(reservations(stage));
     rows
 }
 
-fn queue(stage: &Stage) -> Vec<Row> {
+fn put_queue(stage: &BadInputFixture) -> Vec<BadInputRow> {
     let api = &stage.api;
     let mut rows = Vec::new();
 
     let unknown = names("nowhere", |name| api.get(&format!("/v1/queues/{name}")));
-    rows.push(Row::new(Method::GET, "/v1/queues/{queue}", vec![unknown]));
+    rows.push(BadInputRow::new(Method::GET, "/v1/queues/{queue}", vec![unknown]));
 
     let join = |name: &str| api.post(&format!("/v1/queues/{name}/tokens"));
     let unknown = names("nowhere", |name| join(name).user(&stage.bob.user));
-    let closed =
-        Case::new("a closed queue", join("shut").user(&stage.bob.user), 403, "queue_closed");
+    let closed = BadInputCase::new(
+        "a closed queue",
+        join("shut").user(&stage.bob.user),
+        403,
+        "queue_closed",
+    );
     let unnamed = identities(|| join("show"));
-    rows.push(Row::new(
+    rows.push(BadInputRow::new(
         Method::POST,
         "/v1/queues/{queue}/tokens",
         vec![unknown, unnamed, vec![closed]],
@@ -37,9 +41,10 @@ fn queue(stage: &Stage) -> Vec<Row> {
     for method in [Method::GET, Method::DELETE] {
         let call = |name: &str| api.call(method.clone(), &format!("/v1/queues/{name}/tokens/me"));
         let token = &stage.alice.token;
-        let elsewhere =
-            |name| Case::new("of another queue", call(name).token(token), 403, "wrong_queue");
-        let spent = Case::new(
+        let elsewhere = |name| {
+            BadInputCase::new("of another queue", call(name).token(token), 403, "wrong_queue")
+        };
+        let spent = BadInputCase::new(
             "a used-up token",
             call("show").token(&stage.carol.token),
             410,
@@ -48,7 +53,7 @@ fn queue(stage: &Stage) -> Vec<Row> {
         let cases = vec![elsewhere("other"), elsewhere("nowhere"), spent];
         let bad_names = names("%20", |name| call(name).token(token));
         let bad_tokens = tokens(stage, || call("show"));
-        rows.push(Row::new(
+        rows.push(BadInputRow::new(
             method.clone(),
             "/v1/queues/{queue}/tokens/me",
             vec![bad_tokens, bad_names, cases],
@@ -57,21 +62,21 @@ fn queue(stage: &Stage) -> Vec<Row> {
     let stream = |name: &str| api.get(&format!("/v1/queues/{name}/tokens/me/events"));
     let (token, path) = (&stage.alice.token, "/v1/queues/show/tokens/me/events");
     let queries = vec![
-        Case::new(
+        BadInputCase::new(
             "a forged token",
             api.get(&format!("{path}?token=x.y.z")),
             401,
             "invalid_queue_token",
         ),
-        Case::invalid(
+        BadInputCase::invalid(
             "an unknown parameter",
             api.get(&format!("{path}?tokens=x")).token(token),
             "tokens",
         ),
-        Case::new("of another queue", stream("other").token(token), 403, "wrong_queue"),
+        BadInputCase::new("of another queue", stream("other").token(token), 403, "wrong_queue"),
     ];
     let bad_tokens = tokens(stage, || stream("show"));
-    rows.push(Row::new(
+    rows.push(BadInputRow::new(
         Method::GET,
         "/v1/queues/{queue}/tokens/me/events",
         vec![bad_tokens, queries],
@@ -79,32 +84,42 @@ fn queue(stage: &Stage) -> Vec<Row> {
 
     let check = |name: &str| api.get(&format!("/v1/queues/{name}/check"));
     let not_inside = vec![
-        Case::new("no token", check("show"), 401, "not_admitted"),
-        Case::new(
+        BadInputCase::new("no token", check("show"), 401, "not_admitted"),
+        BadInputCase::new(
             "a forged token",
             check("show").token(&stage.foreign_token()),
             401,
             "not_admitted",
         ),
-        Case::new("of another queue", check("other").token(token), 401, "not_admitted"),
-        Case::new("a used-up token", check("show").token(&stage.carol.token), 401, "not_admitted"),
-        Case::new("a waiting user", check("show").token(&stage.wendy.token), 401, "not_admitted"),
+        BadInputCase::new("of another queue", check("other").token(token), 401, "not_admitted"),
+        BadInputCase::new(
+            "a used-up token",
+            check("show").token(&stage.carol.token),
+            401,
+            "not_admitted",
+        ),
+        BadInputCase::new(
+            "a waiting user",
+            check("show").token(&stage.wendy.token),
+            401,
+            "not_admitted",
+        ),
     ];
-    rows.push(Row::new(
+    rows.push(BadInputRow::new(
         Method::GET,
         "/v1/queues/{queue}/check",
         vec![names("nowhere", check), not_inside],
     ));
 
     let keys = api.post("/.well-known/jwks.json");
-    let case = Case::new("another method", keys, 405, "method_not_allowed");
-    rows.push(Row::new(Method::GET, "/.well-known/jwks.json", vec![vec![case]]));
+    let case = BadInputCase::new("another method", keys, 405, "method_not_allowed");
+    rows.push(BadInputRow::new(Method::GET, "/.well-known/jwks.json", vec![vec![case]]));
     rows
 }
 
-fn catalogue(stage: &Stage) -> Vec<Row> {
+fn catalogue(stage: &BadInputFixture) -> Vec<BadInputRow> {
     let api = &stage.api;
-    let list = Case::new("a path beside it", api.get("/v1/concerts/"), 404, "not_found");
+    let list = BadInputCase::new("a path beside it", api.get("/v1/concerts/"), 404, "not_found");
     let unknown = names("nowhere", |name| api.get(&format!("/v1/concerts/{name}")));
 
     let dates = |name: &str| api.get(&format!("/v1/concerts/{name}/schedules"));
@@ -116,58 +131,64 @@ fn catalogue(stage: &Stage) -> Vec<Row> {
 
     let map = |name: &str| api.get(&format!("/v1/schedules/{name}/seats"));
     let filtered = |query: &str| {
-        api.get(&format!("/v1/schedules/{NIGHT}/seats?{query}")).token(&stage.alice.token)
+        api.get(&format!("/v1/schedules/{SCHEDULE}/seats?{query}")).token(&stage.alice.token)
     };
     let filters = vec![
-        Case::invalid("an unknown status", filtered("status=reserved"), "status"),
-        Case::invalid("an empty status", filtered("status="), "status"),
-        Case::invalid("two statuses", filtered("status=held&status=sold"), "status"),
-        Case::invalid("an unknown parameter", filtered("colour=red"), "colour"),
+        BadInputCase::invalid("an unknown status", filtered("status=reserved"), "status"),
+        BadInputCase::invalid("an empty status", filtered("status="), "status"),
+        BadInputCase::invalid("two statuses", filtered("status=held&status=sold"), "status"),
+        BadInputCase::invalid("an unknown parameter", filtered("colour=red"), "colour"),
     ];
     let map_cases = vec![
-        tokens(stage, || map(NIGHT)),
+        tokens(stage, || map(SCHEDULE)),
         names("nowhere", |name| map(name).token(&stage.alice.token)),
         admission(
             stage,
             |token, name| map(name).token(token),
-            [NIGHT, "other-night", "slow-night"],
+            [SCHEDULE, "other-night", "slow-night"],
         ),
         filters,
     ];
     vec![
-        Row::new(Method::GET, "/v1/concerts", vec![vec![list]]),
-        Row::new(Method::GET, "/v1/concerts/{concert}", vec![unknown]),
-        Row::new(Method::GET, "/v1/concerts/{concert}/schedules", date_cases),
-        Row::new(Method::GET, "/v1/schedules/{schedule}/seats", map_cases),
+        BadInputRow::new(Method::GET, "/v1/concerts", vec![vec![list]]),
+        BadInputRow::new(Method::GET, "/v1/concerts/{concert}", vec![unknown]),
+        BadInputRow::new(Method::GET, "/v1/concerts/{concert}/schedules", date_cases),
+        BadInputRow::new(Method::GET, "/v1/schedules/{schedule}/seats", map_cases),
     ]
 }
 
-/// Holders who are not let in. `things` are what `call` takes: of the show, of the other queue, of the slow one.
+/// Token holders who are not active. `things` are the arguments of `call`: of the concert, of the
+/// other queue, of the slow one.
 fn admission(
-    stage: &Stage,
-    call: impl Fn(&str, &str) -> crate::support::api::Call,
+    stage: &BadInputFixture,
+    call: impl Fn(&str, &str) -> crate::support::api::ApiRequest,
     things: [&str; 3],
-) -> Vec<Case> {
+) -> Vec<BadInputCase> {
     let [show, other, slow] = things;
     vec![
-        Case::new("of another queue", call(&stage.alice.token, other), 403, "wrong_queue"),
-        Case::new("a used-up token", call(&stage.carol.token, show), 410, "queue_token_expired"),
-        Case::new("a waiting token", call(&stage.wendy.token, slow), 403, "not_admitted")
+        BadInputCase::new("of another queue", call(&stage.alice.token, other), 403, "wrong_queue"),
+        BadInputCase::new(
+            "a used-up token",
+            call(&stage.carol.token, show),
+            410,
+            "queue_token_expired",
+        ),
+        BadInputCase::new("a waiting token", call(&stage.wendy.token, slow), 403, "not_admitted")
             .with_header("retry-after"),
     ]
 }
 
-fn reservations(stage: &Stage) -> Vec<Row> {
+fn reservations(stage: &BadInputFixture) -> Vec<BadInputRow> {
     let api = &stage.api;
     let token = &stage.alice.token;
-    let good = json!({"schedule_id": NIGHT, "seats": [10]});
+    let good = json!({"schedule_id": SCHEDULE, "seats": [10]});
     let tokenless = || api.post("/v1/reservations");
     let call = || tokenless().token(token);
     let of = |token: &str, schedule: &str, seats: serde_json::Value| {
         tokenless().token(token).json(&json!({"schedule_id": schedule, "seats": seats}))
     };
     let names = ["nowhere", "show"]
-        .map(|name| Case::new(name, of(token, name, json!([1])), 404, "not_found"));
+        .map(|name| BadInputCase::new(name, of(token, name, json!([1])), 404, "not_found"));
     let many: Vec<u32> = (1..=300).collect();
     let hold = vec![
         tokens(stage, || tokenless().json(&good)),
@@ -225,31 +246,50 @@ fn reservations(stage: &Stage) -> Vec<Row> {
         admission(
             stage,
             |token, schedule| of(token, schedule, json!([10])),
-            [NIGHT, "other-night", "slow-night"],
+            [SCHEDULE, "other-night", "slow-night"],
         ),
         names.into(),
         vec![
-            Case::new(
+            BadInputCase::new(
                 "five seats",
-                of(token, NIGHT, json!([5, 6, 7, 8, 9])),
+                of(token, SCHEDULE, json!([5, 6, 7, 8, 9])),
                 422,
                 "seat_limit_exceeded",
             ),
-            Case::new(
+            BadInputCase::new(
                 "four above one held",
-                of(token, NIGHT, json!([5, 6, 7, 8])),
+                of(token, SCHEDULE, json!([5, 6, 7, 8])),
                 422,
                 "seat_limit_exceeded",
             ),
-            Case::new("somebody's seat", of(token, NIGHT, json!([4, 2])), 409, "seat_taken"),
-            Case::new("a seat that is sold", of(token, NIGHT, json!([3])), 409, "seat_taken"),
-            Case::new("the own seat", of(token, NIGHT, json!([1])), 409, "seat_taken"),
+            BadInputCase::new(
+                "another user's seat",
+                of(token, SCHEDULE, json!([4, 2])),
+                409,
+                "seat_taken",
+            ),
+            BadInputCase::new(
+                "a seat that is sold",
+                of(token, SCHEDULE, json!([3])),
+                409,
+                "seat_taken",
+            ),
+            BadInputCase::new(
+                "the user's own seat",
+                of(token, SCHEDULE, json!([1])),
+                409,
+                "seat_taken",
+            ),
         ],
     ];
-    let mut rows = vec![Row::new(Method::POST, "/v1/reservations", hold)];
+    let mut rows = vec![BadInputRow::new(Method::POST, "/v1/reservations", hold)];
     let mine = |query: &str| api.get(&format!("/v1/reservations/mine{query}"));
     let paged = pages(|query| mine(query).user(&stage.alice.user));
-    rows.push(Row::new(Method::GET, "/v1/reservations/mine", vec![identities(|| mine("")), paged]));
+    rows.push(BadInputRow::new(
+        Method::GET,
+        "/v1/reservations/mine",
+        vec![identities(|| mine("")), paged],
+    ));
     rows.push(best(stage));
     rows.push(cancel(stage));
     for method in [Method::GET, Method::DELETE] {
@@ -257,8 +297,8 @@ fn reservations(stage: &Stage) -> Vec<Row> {
         let mut cases = strangers(stage, &stage.bobs, call);
         if method == Method::DELETE {
             let bought = call(&stage.carols);
-            cases.push(Case::new(
-                "what is bought",
+            cases.push(BadInputCase::new(
+                "a bought reservation",
                 bought.user(&stage.carol.user),
                 409,
                 "not_releasable",
@@ -266,7 +306,7 @@ fn reservations(stage: &Stage) -> Vec<Row> {
         }
         let unknown = ids(|id| call(id).token(token));
         let unknown_to_user = ids(|id| call(id).user(&stage.alice.user));
-        rows.push(Row::new(
+        rows.push(BadInputRow::new(
             method.clone(),
             "/v1/reservations/{id}",
             vec![cases, unknown, unknown_to_user],
@@ -275,10 +315,10 @@ fn reservations(stage: &Stage) -> Vec<Row> {
     rows
 }
 
-fn best(stage: &Stage) -> Row {
+fn best(stage: &BadInputFixture) -> BadInputRow {
     let bare = || stage.api.post("/v1/reservations/best");
     let call = || bare().token(&stage.alice.token);
-    let good = json!({"schedule_id": NIGHT, "quantity": 1, "section": "A"});
+    let good = json!({"schedule_id": SCHEDULE, "quantity": 1, "section": "A"});
     let of = |body: serde_json::Value| call().json(&body);
     let quantities = [
         json!(0),
@@ -289,7 +329,7 @@ fn best(stage: &Stage) -> Row {
         json!("#1e0"),
         json!(4_294_967_296_u64),
     ];
-    Row::new(
+    BadInputRow::new(
         Method::POST,
         "/v1/reservations/best",
         vec![
@@ -299,15 +339,15 @@ fn best(stage: &Stage) -> Row {
             field(&good, "/quantity", "quantity", quantities.into(), call),
             field(&good, "/section", "section", vec![json!(5), json!([]), json!({})], call),
             vec![
-                Case::new(
+                BadInputCase::new(
                     "nowhere",
                     of(json!({"schedule_id": "nowhere", "quantity": 1})),
                     404,
                     "not_found",
                 ),
-                Case::new(
+                BadInputCase::new(
                     "five",
-                    of(json!({"schedule_id": NIGHT, "quantity": 5})),
+                    of(json!({"schedule_id": SCHEDULE, "quantity": 5})),
                     422,
                     "seat_limit_exceeded",
                 ),
@@ -316,11 +356,11 @@ fn best(stage: &Stage) -> Row {
     )
 }
 
-fn cancel(stage: &Stage) -> Row {
+fn cancel(stage: &BadInputFixture) -> BadInputRow {
     let call = |id: &str| stage.api.post(&format!("/v1/reservations/{id}/cancel"));
     let (alice, bob) = (&stage.alice.user, &stage.bob.user);
     let of = |id: &str| call(id).user(alice).key(&new_key());
-    Row::new(
+    BadInputRow::new(
         Method::POST,
         "/v1/reservations/{id}/cancel",
         vec![
@@ -328,9 +368,14 @@ fn cancel(stage: &Stage) -> Row {
             keys(|| call(&stage.alices).user(alice)),
             ids(of),
             vec![
-                Case::new("somebody else's", of(&stage.carols), 404, "not_found"),
-                Case::new("what is not bought", of(&stage.alices), 409, "not_cancellable"),
-                Case::new(
+                BadInputCase::new("another user's", of(&stage.carols), 404, "not_found"),
+                BadInputCase::new(
+                    "a reservation that is not bought",
+                    of(&stage.alices),
+                    409,
+                    "not_cancellable",
+                ),
+                BadInputCase::new(
                     "Bob's hold, by Bob",
                     call(&stage.bobs).user(bob).key(&new_key()),
                     409,
@@ -341,31 +386,41 @@ fn cancel(stage: &Stage) -> Row {
     )
 }
 
-/// Those whose thing it is not: Alice's, for what is Bob's or Carol's, and nobody's.
+/// Users who do not own the object: Alice for Bob's or Carol's, and an unknown user.
 pub(super) fn strangers(
-    stage: &Stage,
+    stage: &BadInputFixture,
     id: &str,
-    call: impl Fn(&str) -> crate::support::api::Call,
-) -> Vec<Case> {
+    call: impl Fn(&str) -> crate::support::api::ApiRequest,
+) -> Vec<BadInputCase> {
     let (token, user) = (&stage.alice.token, &stage.alice.user);
     vec![
-        Case::new("somebody else's, by token", call(id).token(token), 404, "not_found"),
-        Case::new("somebody else's, by identity", call(id).user(user), 404, "not_found"),
-        Case::new(
+        BadInputCase::new("another user's, by token", call(id).token(token), 404, "not_found"),
+        BadInputCase::new("another user's, by identity", call(id).user(user), 404, "not_found"),
+        BadInputCase::new(
             "by a token of another queue",
             call(id).token(&stage.alice_elsewhere.token),
             404,
             "not_found",
         ),
-        Case::new("nobody", call(id), 401, "unauthenticated"),
-        Case::new("no UUID", call(id).user("alice"), 401, "unauthenticated"),
-        Case::new(
+        BadInputCase::new("nobody", call(id), 401, "unauthenticated"),
+        BadInputCase::new("no UUID", call(id).user("alice"), 401, "unauthenticated"),
+        BadInputCase::new(
             "a forged token",
             call(id).token(&stage.foreign_token()),
             401,
             "invalid_queue_token",
         ),
-        Case::new("an empty token", call(id).token("").user(user), 401, "invalid_queue_token"),
-        Case::new("two users", call(id).token(token).user(&stage.bob.user), 403, "wrong_user"),
+        BadInputCase::new(
+            "an empty token",
+            call(id).token("").user(user),
+            401,
+            "invalid_queue_token",
+        ),
+        BadInputCase::new(
+            "two users",
+            call(id).token(token).user(&stage.bob.user),
+            403,
+            "wrong_user",
+        ),
     ]
 }

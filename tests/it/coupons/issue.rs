@@ -1,4 +1,4 @@
-//! Coupons: exactly as many as there are, one each, whoever asks wherever and whenever.
+//! Issue of coupons: the quota is exact and every user gets one, on any instance and at any time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -9,18 +9,18 @@ use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Api, World, eventually, new_user, on_one_and_two};
+use crate::support::{ApiClient, ApiResponse, TestWorld, eventually, new_user, on_one_and_two};
 
 const COUPON: &str = "spring";
 
 on_one_and_two!(
-    a_crowd_gets_exactly_the_quota,
-    a_winner_has_one_issue_for_ever,
-    the_window_follows_redis_clock,
-    a_quota_is_never_below_what_is_issued,
-    a_raised_quota_holds_everywhere_at_once,
-    a_coupon_that_is_ended_early_is_over,
-    unlimited_is_unlimited,
+    concurrent_users_get_exactly_the_quota,
+    user_keeps_their_one_issue,
+    window_follows_the_redis_clock,
+    quota_is_never_below_the_issued_count,
+    raised_quota_applies_on_every_instance,
+    coupon_ended_early_is_refused,
+    coupon_without_quota_is_unlimited,
     lists_are_paged_newest_first,
 );
 
@@ -35,33 +35,33 @@ fn open(total: Value) -> Value {
         "issue_starts_at": text(starts), "issue_ends_at": text(ends)})
 }
 
-async fn put(world: &World, coupon: &Value) -> Value {
+async fn put(world: &TestWorld, coupon: &Value) -> Value {
     let made = world.api.put(&format!("/admin/coupons/{COUPON}"), coupon).await.expect(200);
     let same = |body: &Value| {
         ["title", "total_quantity", "issue_ends_at"].iter().all(|k| body[*k] == coupon[*k])
     };
-    world.everywhere(&format!("/v1/coupons/{COUPON}"), same).await;
+    world.wait_on_every_instance(&format!("/v1/coupons/{COUPON}"), same).await;
     made
 }
 
-async fn ask(api: &Api, user: &str) -> Answer {
+async fn ask(api: &ApiClient, user: &str) -> ApiResponse {
     api.post(&format!("/v1/coupons/{COUPON}/issues")).user(user).send().await
 }
 
-async fn mine(api: &Api, user: &str) -> Vec<Value> {
+async fn mine(api: &ApiClient, user: &str) -> Vec<Value> {
     let list = api.get("/v1/coupons/issues/mine").user(user).send().await.expect(200);
     list["items"].as_array().unwrap().clone()
 }
 
-/// What Redis holds of the coupon: users and the first sixteen bytes of their issues.
-async fn issued_in_redis(world: &World) -> BTreeMap<Vec<u8>, Vec<u8>> {
+/// The coupon in Redis: users and the first sixteen bytes of their issues.
+async fn issued_in_redis(world: &TestWorld) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let partition = world.stores.partition_of(COUPON);
     let key = world.stores.key(partition, &format!("c:{COUPON}:issues"));
     let hash = world.stores.redis().await.hash(&key).await;
     hash.into_iter().map(|(user, issue)| (user, issue[..16].to_vec())).collect()
 }
 
-async fn issued_in_mysql(world: &World) -> BTreeMap<Vec<u8>, Vec<u8>> {
+async fn issued_in_mysql(world: &TestWorld) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let rows: Vec<(uuid::Uuid, uuid::Uuid)> =
         sqlx::query_as("SELECT user_id, id FROM coupon_issues")
             .fetch_all(&world.stores.mysql)
@@ -71,7 +71,7 @@ async fn issued_in_mysql(world: &World) -> BTreeMap<Vec<u8>, Vec<u8>> {
 }
 
 /// 5,000 requests of 3,000 users for 500 coupons, at most 256 at once.
-async fn a_crowd_gets_exactly_the_quota(world: World) {
+async fn concurrent_users_get_exactly_the_quota(world: TestWorld) {
     put(&world, &open(json!(500))).await;
     let users: Vec<String> = (0..3_000).map(|_| new_user()).collect();
     let asks: Vec<_> =
@@ -94,7 +94,7 @@ async fn a_crowd_gets_exactly_the_quota(world: World) {
     assert_eq!((made, issues.len()), (500, 500));
     assert!(issues.values().all(|ids| ids.len() == 1), "one issue each");
 
-    world.stores.at_rest().await;
+    world.stores.wait_until_idle().await;
     let (redis, mysql) = (issued_in_redis(&world).await, issued_in_mysql(&world).await);
     let answered: BTreeMap<Vec<u8>, Vec<u8>> = issues
         .iter()
@@ -105,9 +105,9 @@ async fn a_crowd_gets_exactly_the_quota(world: World) {
         .collect();
     assert_eq!(redis, answered);
     assert_eq!(mysql, answered);
-    // Everybody again, on every instance: winners get theirs, the others nothing.
+    // All users again, on every instance: holders get their issue, the others are refused.
     for at in 0..world.api.instances() {
-        let api = world.api.only(at);
+        let api = world.api.for_instance(at);
         let again =
             futures::stream::iter(users.iter().map(|user| ask(&api, user))).buffer_unordered(128);
         for (user, answer) in users.iter().zip(again.collect::<Vec<_>>().await) {
@@ -133,27 +133,27 @@ async fn a_crowd_gets_exactly_the_quota(world: World) {
     );
 }
 
-async fn a_winner_has_one_issue_for_ever(world: World) {
+async fn user_keeps_their_one_issue(world: TestWorld) {
     put(&world, &open(json!(1))).await;
     let winner = new_user();
     let twins = join_all((0..100).map(|_| ask(&world.api, &winner))).await;
     assert_eq!(twins.iter().filter(|twin| twin.status == 201).count(), 1);
     let issue = twins.iter().find(|twin| twin.status == 201).unwrap().expect(201);
     assert_eq!((&issue["coupon_id"], &issue["used_at"]), (&json!(COUPON), &Value::Null));
-    assert!(twins.iter().all(|twin| twin.body == issue), "every twin gets the same issue");
+    assert!(twins.iter().all(|twin| twin.body == issue), "every repeat gets the same issue");
 
-    // Sold out now. On an instance that never issued it, before and after that instance has learnt who won.
-    let other = world.api.only(world.api.instances() - 1);
+    // Sold out. On an instance that has issued none, before and after it has learnt the holders.
+    let other = world.api.for_instance(world.api.instances() - 1);
     for _ in 0..5 {
         ask(&other, &new_user()).await.problem(409, "sold_out");
         assert_eq!(ask(&other, &winner).await.expect(200), issue);
         tokio::time::sleep(Duration::from_millis(60)).await;
     }
     assert_eq!(mine(&other, &winner).await, std::slice::from_ref(&issue));
-    world.stores.at_rest().await;
+    world.stores.wait_until_idle().await;
     assert_eq!(mine(&world.api, &winner).await, std::slice::from_ref(&issue));
 
-    // And after the end.
+    // After the end.
     let mut ended = open(json!(1));
     ended["issue_ends_at"] = json!(text(Utc::now()));
     put(&world, &ended).await;
@@ -161,15 +161,16 @@ async fn a_winner_has_one_issue_for_ever(world: World) {
     ask(&world.api, &new_user()).await.problem(403, "ended");
 }
 
-/// Redis' clock, milliseconds since 1970.
-async fn redis_now(world: &World) -> DateTime<Utc> {
+/// The clock of Redis.
+async fn redis_now(world: &TestWorld) -> DateTime<Utc> {
     let time = world.stores.redis().await.ask(&["TIME"]).await.list();
     let [seconds, micros] = time.try_into().unwrap();
     DateTime::from_timestamp_millis(seconds.int() * 1_000 + micros.int() / 1_000).unwrap()
 }
 
-/// Asks without pause while the window opens and closes: what was issued says when.
-async fn the_window_follows_redis_clock(world: World) {
+/// Sends requests continuously while the window opens and closes. The times of the issues show
+/// when.
+async fn window_follows_the_redis_clock(world: TestWorld) {
     let now = redis_now(&world).await;
     let mut coupon = open(Value::Null);
     let (starts, ends) = (now + TimeDelta::milliseconds(900), now + TimeDelta::milliseconds(1_800));
@@ -199,7 +200,7 @@ async fn the_window_follows_redis_clock(world: World) {
             }
         }
     }
-    assert!(early > 0 && late > 0, "both edges were met");
+    assert!(early > 0 && late > 0, "both edges were reached");
     let floor = |time: DateTime<Utc>| time.timestamp_millis();
     assert!(
         issued.iter().all(|at| floor(*at) >= floor(starts) && floor(*at) < floor(ends)),
@@ -212,7 +213,7 @@ async fn the_window_follows_redis_clock(world: World) {
     );
 }
 
-async fn a_quota_is_never_below_what_is_issued(world: World) {
+async fn quota_is_never_below_the_issued_count(world: TestWorld) {
     put(&world, &open(json!(10))).await;
     for _ in 0..5 {
         ask(&world.api, &new_user()).await.expect(201);
@@ -228,8 +229,9 @@ async fn a_quota_is_never_below_what_is_issued(world: World) {
     assert_eq!(issued_in_redis(&world).await.len(), 6);
 }
 
-/// While a sold-out coupon's quota is raised, users ask everywhere: whoever has won once is never told "sold out" again.
-async fn a_raised_quota_holds_everywhere_at_once(world: World) {
+/// The quota of a sold-out coupon is raised while users send requests everywhere: a user with an
+/// issue never gets "sold out".
+async fn raised_quota_applies_on_every_instance(world: TestWorld) {
     put(&world, &open(json!(3))).await;
     for _ in 0..3 {
         ask(&world.api, &new_user()).await.expect(201);
@@ -240,19 +242,19 @@ async fn a_raised_quota_holds_everywhere_at_once(world: World) {
         let until = Instant::now() + Duration::from_millis(400);
         while Instant::now() < until {
             for at in 0..world.api.instances() {
-                ask(&world.api.only(at), &new_user()).await.problem(409, "sold_out");
+                ask(&world.api.for_instance(at), &new_user()).await.problem(409, "sold_out");
             }
         }
         let asks = users.iter().enumerate().map(async |(n, user)| {
             let mut won: Option<Value> = None;
             for turn in 0..60 {
-                let api = world.api.only((n + turn) % world.api.instances());
+                let api = world.api.for_instance((n + turn) % world.api.instances());
                 let answer = ask(&api, user).await;
                 match (&won, answer.status) {
                     (None, 201 | 200) => won = Some(answer.body["id"].clone()),
                     (None, _) => drop(answer.problem(409, "sold_out")),
                     (Some(id), _) => {
-                        assert_eq!(answer.expect(200)["id"], *id, "a winner stays one")
+                        assert_eq!(answer.expect(200)["id"], *id, "a user keeps the issue")
                     }
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -266,20 +268,20 @@ async fn a_raised_quota_holds_everywhere_at_once(world: World) {
                 .put(&format!("/admin/coupons/{COUPON}"), &open(json!(total)))
                 .await
                 .expect(200);
-            // What is raised is open when the call returns, on each instance.
+            // The raised quota is open on each instance when the call returns.
         };
         let (won, ()) = tokio::join!(join_all(asks), raise);
-        assert_eq!(won.iter().flatten().count(), total - 3, "every raised coupon found its user");
+        assert_eq!(won.iter().flatten().count(), total - 3, "every added coupon was issued");
         assert_eq!(issued_in_redis(&world).await.len(), total);
     }
     put(&world, &open(json!(64))).await;
     ask(&world.api, &new_user()).await.expect(201);
     ask(&world.api, &new_user()).await.problem(409, "sold_out");
-    world.stores.at_rest().await;
+    world.stores.wait_until_idle().await;
     assert_eq!(issued_in_mysql(&world).await, issued_in_redis(&world).await);
 }
 
-async fn a_coupon_that_is_ended_early_is_over(world: World) {
+async fn coupon_ended_early_is_refused(world: TestWorld) {
     put(&world, &open(json!(10))).await;
     ask(&world.api, &new_user()).await.expect(201);
     let mut ended = open(json!(10));
@@ -287,29 +289,30 @@ async fn a_coupon_that_is_ended_early_is_over(world: World) {
     let answer = put(&world, &ended).await;
     assert_eq!(answer["status"], "ended");
     for at in 0..world.api.instances() {
-        ask(&world.api.only(at), &new_user()).await.problem(403, "ended");
+        ask(&world.api.for_instance(at), &new_user()).await.problem(403, "ended");
     }
-    // And open again.
+    // Opened again.
     put(&world, &open(json!(10))).await;
     ask(&world.api, &new_user()).await.expect(201);
 
-    // And ended while it is sold out and every instance answers from memory: when the change is answered, they all know.
+    // Ended while it is sold out and every instance answers from memory: all instances know it when
+    // the change is confirmed.
     let path = format!("/admin/coupons/{COUPON}");
     world.api.put(&path, &open(json!(2))).await.expect(200);
     let until = Instant::now() + Duration::from_millis(400);
     while Instant::now() < until {
         for at in 0..world.api.instances() {
-            ask(&world.api.only(at), &new_user()).await.problem(409, "sold_out");
+            ask(&world.api.for_instance(at), &new_user()).await.problem(409, "sold_out");
         }
     }
     ended["total_quantity"] = json!(2);
     world.api.put(&path, &ended).await.expect(200);
     for at in 0..world.api.instances() {
-        ask(&world.api.only(at), &new_user()).await.problem(403, "ended");
+        ask(&world.api.for_instance(at), &new_user()).await.problem(403, "ended");
     }
 }
 
-async fn unlimited_is_unlimited(world: World) {
+async fn coupon_without_quota_is_unlimited(world: TestWorld) {
     let made = put(&world, &open(Value::Null)).await;
     assert_eq!((&made["total_quantity"], &made["status"]), (&Value::Null, &json!("open")));
     let asks = join_all((0..300).map(async |_| ask(&world.api, &new_user()).await.status)).await;
@@ -320,12 +323,12 @@ async fn unlimited_is_unlimited(world: World) {
     ask(&world.api, &new_user()).await.problem(409, "sold_out");
 }
 
-async fn lists_are_paged_newest_first(world: World) {
+async fn lists_are_paged_newest_first(world: TestWorld) {
     let user = new_user();
     for n in 0..7 {
         let path = format!("/admin/coupons/list-{n}");
         world.api.put(&path, &open(json!(1))).await.expect(200);
-        world.everywhere(&format!("/v1/coupons/list-{n}"), |_| true).await;
+        world.wait_on_every_instance(&format!("/v1/coupons/list-{n}"), |_| true).await;
         let path = format!("/v1/coupons/list-{n}/issues");
         world.api.post(&path).user(&user).send().await.expect(201);
     }
@@ -344,7 +347,7 @@ async fn lists_are_paged_newest_first(world: World) {
     let expected: Vec<String> = (0..7).rev().map(|n| format!("list-{n}")).collect();
     assert_eq!(seen, expected);
 
-    // The operators' list has all users of one coupon.
+    // The operator's list has all users of one coupon.
     put(&world, &open(json!(12))).await;
     for _ in 0..12 {
         ask(&world.api, &new_user()).await.expect(201);
@@ -373,8 +376,8 @@ async fn lists_are_paged_newest_first(world: World) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bad_input_of_every_field_is_named() {
-    let world = World::start(1).await;
+async fn invalid_fields_are_named() {
+    let world = TestWorld::start(1).await;
     for (field, values) in [
         ("title", vec![json!(""), json!("x".repeat(256)), json!("a\nb"), json!(5), Value::Null]),
         (
@@ -454,10 +457,10 @@ async fn bad_input_of_every_field_is_named() {
     assert_eq!(issued_in_redis(&world).await.len(), 0);
 }
 
-/// Settings that are gone from Redis are laid again by whoever needs them, once, and issue no more than before.
+/// Settings missing in Redis are published again on demand, once, and issue no more than before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn settings_that_are_gone_are_laid_again() {
-    let world = World::start(2).await;
+async fn missing_settings_are_published_again() {
+    let world = TestWorld::start(2).await;
     put(&world, &open(json!(5))).await;
     ask(&world.api, &new_user()).await.expect(201);
     let key = world.stores.key(world.stores.partition_of(COUPON), &format!("c:{COUPON}:settings"));
@@ -467,16 +470,16 @@ async fn settings_that_are_gone_are_laid_again() {
     assert_eq!(asks.iter().filter(|status| **status == 409).count(), 46);
 }
 
-/// What a change left half-laid, because its instance died within it, is put right by the next instance that starts.
+/// A change whose instance died while publishing is repaired by the next instance that starts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_half_laid_change_is_put_right() {
-    let world = World::start(1).await;
+async fn interrupted_publish_is_repaired() {
+    let world = TestWorld::start(1).await;
     put(&world, &open(json!(5))).await;
     ask(&world.api, &new_user()).await.expect(201);
     let stores = world.stop().await;
     let key = stores.key(stores.partition_of(COUPON), &format!("c:{COUPON}:settings"));
     stores.redis().await.ask(&["HSET", &key, "version", "0", "total", "1"]).await;
-    let world = World::on(stores, 1).await;
+    let world = TestWorld::on(stores, 1).await;
     eventually("the settings are those of MySQL", || async {
         (ask(&world.api, &new_user()).await.status == 201).then_some(())
     })

@@ -1,4 +1,4 @@
-//! Coupons in payments: a discount for one payment, and unused again whenever that payment comes to nothing.
+//! Coupons in payments: a discount for one payment, and unused again if the payment fails.
 
 use std::time::Duration;
 
@@ -6,69 +6,78 @@ use chrono::{SecondsFormat, TimeDelta, Utc};
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::api::{Api, Guest};
-use crate::support::{Answer, NIGHT, SHOW, Stores, World, eventually, new_key, on_one_and_two};
+use crate::support::api::{ApiClient, TestUser};
+use crate::support::{
+    ApiResponse, CONCERT, SCHEDULE, TestStores, TestWorld, eventually, new_key, on_one_and_two,
+};
 
 const COUPON: &str = "off";
 const PRICE: i64 = 9_000;
 const OFF: i64 = 2_000;
 
 on_one_and_two!(
-    a_coupon_makes_a_payment_cheaper_once,
-    a_coupon_that_does_not_apply_leaves_everything_as_it_was,
-    a_declined_payment_gives_its_coupon_back,
-    of_two_payments_one_gets_the_coupon,
-    a_discount_is_never_more_than_the_price,
-    a_coupon_left_unsettled_is_settled_by_the_sweep,
-    an_overdue_payment_gives_its_coupon_back,
-    a_cancelled_reservation_gives_its_coupon_back,
+    coupon_discounts_one_payment,
+    inapplicable_coupon_changes_nothing,
+    declined_payment_returns_its_coupon,
+    coupon_is_used_by_one_of_two_payments,
+    discount_never_exceeds_the_price,
+    sweep_redeems_a_coupon_after_a_crash,
+    overdue_payment_returns_its_coupon,
+    cancelled_reservation_returns_its_coupon,
 );
 
-/// A coupon that is open, and in more than one partition's neighbourhood.
+/// An open coupon whose users are in more than one partition.
 pub(crate) fn coupon(off: i64, least: i64) -> Value {
     let text = |time: chrono::DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Millis, true);
     json!({"title": "Off", "total_quantity": null, "discount_amount": off, "min_available_amount": least,
         "issue_starts_at": text(Utc::now() - TimeDelta::hours(1)), "issue_ends_at": text(Utc::now() + TimeDelta::hours(1))})
 }
 
-async fn set_up(world: &World, off: i64, least: i64) {
-    world.show(20, PRICE).await;
+async fn set_up(world: &TestWorld, off: i64, least: i64) {
+    world.put_show(20, PRICE).await;
     world.api.put(&format!("/admin/coupons/{COUPON}"), &coupon(off, least)).await.expect(200);
-    world.everywhere(&format!("/v1/coupons/{COUPON}"), |_| true).await;
+    world.wait_on_every_instance(&format!("/v1/coupons/{COUPON}"), |_| true).await;
 }
 
-pub(crate) async fn issue(api: &Api, user: &str) -> String {
+pub(crate) async fn issue(api: &ApiClient, user: &str) -> String {
     let answer = api.post(&format!("/v1/coupons/{COUPON}/issues")).user(user).send().await;
     assert!([200, 201].contains(&answer.status), "{}", answer.text);
     answer.body["id"].as_str().expect("an id").to_owned()
 }
 
-async fn pay(api: &Api, token: &str, reservation: &str, issue: &str, key: &str) -> Answer {
+async fn pay(
+    api: &ApiClient,
+    token: &str,
+    reservation: &str,
+    issue: &str,
+    key: &str,
+) -> ApiResponse {
     let body = json!({"reservation_id": reservation, "coupon_issue_id": issue});
     api.post("/v1/payments").token(token).key(key).json(&body).send().await
 }
 
-/// Whether the user's one issue is used, as the API tells.
-async fn is_used(api: &Api, user: &str) -> bool {
+/// Whether the user's one issue is used, as the API reports.
+async fn is_used(api: &ApiClient, user: &str) -> bool {
     let list = api.get("/v1/coupons/issues/mine").user(user).send().await.expect(200);
     let items = list["items"].as_array().expect("a list");
     assert_eq!(items.len(), 1);
     !items[0]["used_at"].is_null()
 }
 
-/// A user with money, a coupon and a seat.
-async fn shopper(world: &World, seat: u32, money: i64) -> (Guest, String, String) {
-    let guest = world.api.active_guest(SHOW).await;
+/// A user with money, a coupon and a held seat.
+async fn shopper(world: &TestWorld, seat: u32, money: i64) -> (TestUser, String, String) {
+    let guest = world.api.active_user(CONCERT).await;
     if money > 0 {
         world.api.charge(&guest.user, money).await;
     }
     let issue = issue(&world.api, &guest.user).await;
-    let reservation = world.api.held(&guest.token, NIGHT, &[seat]).await;
+    let reservation = world.api.hold_seats(&guest.token, SCHEDULE, &[seat]).await;
     (guest, issue, reservation)
 }
 
-/// After rest: an issue is used exactly where a confirmed payment used it, in Redis and in MySQL alike.
-pub(crate) async fn audit(stores: &Stores) -> i64 {
+/// Once everything is idle: an issue is used exactly if a confirmed payment used it, in Redis and
+/// in MySQL.
+pub(crate) async fn audit(stores: &TestStores) -> i64 {
     stores.audit().await;
     let used = stores.count("SELECT COUNT(*) FROM coupon_issues WHERE used_at IS NOT NULL").await;
     let matched = "SELECT COUNT(*) FROM coupon_issues i JOIN payments p ON p.id = i.payment_id AND p.coupon_issue_id = i.id \
@@ -84,11 +93,11 @@ pub(crate) async fn audit(stores: &Stores) -> i64 {
     for key in redis.ask(&["KEYS", &format!("{}:*:uses", stores.prefix)]).await.list() {
         held += redis.ask(&["HLEN", &key.text()]).await.int();
     }
-    assert_eq!(held, used, "no issue is taken by a payment that came to nothing");
+    assert_eq!(held, used, "no failed payment keeps an issue");
     used
 }
 
-async fn a_coupon_makes_a_payment_cheaper_once(world: World) {
+async fn coupon_discounts_one_payment(world: TestWorld) {
     set_up(&world, OFF, 5_000).await;
     let api = &world.api;
     let (guest, issue, reservation) = shopper(&world, 1, 30_000).await;
@@ -98,17 +107,17 @@ async fn a_coupon_makes_a_payment_cheaper_once(world: World) {
         let payment = twin.expect(201);
         let expected =
             (&json!(PRICE), &json!(OFF), &json!(PRICE - OFF), &json!(30_000 - PRICE + OFF));
-        let told =
+        let reported =
             (&payment["amount"], &payment["discount"], &payment["paid"], &payment["balance_after"]);
-        assert_eq!((told, &payment["status"]), (expected, &json!("confirmed")));
+        assert_eq!((reported, &payment["status"]), (expected, &json!("confirmed")));
     }
     assert!(is_used(api, &guest.user).await);
-    // The same without a coupon under the same key is another request.
+    // The same request without the coupon under the same key is a different request.
     api.pay(&guest.token, &reservation, &key).await.problem(422, "idempotency_key_reused");
 
-    let again = api.join(SHOW, &guest.user).await;
+    let again = api.join(CONCERT, &guest.user).await;
     let token = again.body["token"].as_str().expect("a token");
-    let other = api.held(token, NIGHT, &[2]).await;
+    let other = api.hold_seats(token, SCHEDULE, &[2]).await;
     pay(api, token, &other, &issue, &new_key()).await.problem(422, "coupon_not_applicable");
     let full = api.pay(token, &other, &new_key()).await.expect(201);
     assert_eq!((&full["discount"], &full["paid"]), (&json!(0), &json!(PRICE)));
@@ -120,7 +129,7 @@ async fn a_coupon_makes_a_payment_cheaper_once(world: World) {
     assert!((0..60).contains(&at), "{at}");
 }
 
-async fn a_coupon_that_does_not_apply_leaves_everything_as_it_was(world: World) {
+async fn inapplicable_coupon_changes_nothing(world: TestWorld) {
     set_up(&world, OFF, PRICE + 1).await;
     let api = &world.api;
     let (guest, issue, reservation) = shopper(&world, 1, 30_000).await;
@@ -142,7 +151,7 @@ async fn a_coupon_that_does_not_apply_leaves_everything_as_it_was(world: World) 
         .await
         .expect(200);
     assert_eq!(held["status"], "held");
-    // A cause that is gone: the same key again.
+    // The same key again, after the cause is gone.
     let key = new_key();
     pay(api, &guest.token, &reservation, &issue, &key).await.problem(422, "coupon_not_applicable");
     api.put(&format!("/admin/coupons/{COUPON}"), &coupon(OFF, PRICE)).await.expect(200);
@@ -151,7 +160,7 @@ async fn a_coupon_that_does_not_apply_leaves_everything_as_it_was(world: World) 
     assert_eq!(audit(&world.stores).await, 1);
 }
 
-async fn a_declined_payment_gives_its_coupon_back(world: World) {
+async fn declined_payment_returns_its_coupon(world: TestWorld) {
     set_up(&world, OFF, 0).await;
     let api = &world.api;
     let (guest, issue, reservation) = shopper(&world, 1, PRICE - OFF - 1).await;
@@ -164,20 +173,20 @@ async fn a_declined_payment_gives_its_coupon_back(world: World) {
     }
     assert_eq!(audit(&world.stores).await, 0);
     api.charge(&guest.user, 1).await;
-    // The issue is free for another payment of another reservation too.
+    // The issue can be used by another payment of another reservation, too.
     let payment = pay(api, &guest.token, &reservation, &issue, &key).await.expect(201);
     assert_eq!((&payment["paid"], &payment["balance_after"]), (&json!(PRICE - OFF), &json!(0)));
     assert_eq!(audit(&world.stores).await, 1);
 }
 
-async fn of_two_payments_one_gets_the_coupon(world: World) {
+async fn coupon_is_used_by_one_of_two_payments(world: TestWorld) {
     set_up(&world, OFF, 0).await;
     let api = &world.api;
     for round in 0..3 {
         let (guest, issue, first) = shopper(&world, 4 * round + 1, 100_000).await;
         let mut reservations = vec![first];
         for seat in 2..=4 {
-            reservations.push(api.held(&guest.token, NIGHT, &[4 * round + seat]).await);
+            reservations.push(api.hold_seats(&guest.token, SCHEDULE, &[4 * round + seat]).await);
         }
         let keys: Vec<_> = reservations.iter().map(|_| new_key()).collect();
         let pays = reservations
@@ -196,7 +205,7 @@ async fn of_two_payments_one_gets_the_coupon(world: World) {
     }
 }
 
-async fn a_discount_is_never_more_than_the_price(world: World) {
+async fn discount_never_exceeds_the_price(world: TestWorld) {
     set_up(&world, 9_007_199_254_740_991, 0).await;
     let (guest, issue, reservation) = shopper(&world, 1, 0).await;
     let payment = pay(&world.api, &guest.token, &reservation, &issue, &new_key()).await.expect(201);
@@ -205,20 +214,21 @@ async fn a_discount_is_never_more_than_the_price(world: World) {
     assert_eq!(audit(&world.stores).await, 1);
 }
 
-/// As if the instance had died right after the commit point: the payment is confirmed, its coupon not marked.
-async fn a_coupon_left_unsettled_is_settled_by_the_sweep(world: World) {
+/// As if the instance had died right after the commit point: the payment is confirmed, its coupon
+/// is not redeemed.
+async fn sweep_redeems_a_coupon_after_a_crash(world: TestWorld) {
     set_up(&world, OFF, 0).await;
     let (guest, issue, reservation) = shopper(&world, 1, 30_000).await;
     let payment = pay(&world.api, &guest.token, &reservation, &issue, &new_key()).await.expect(201);
-    world.stores.at_rest().await;
+    world.stores.wait_until_idle().await;
     let id: uuid::Uuid = payment["id"].as_str().expect("an id").parse().expect("an id");
     let uses = world.stores.key(world.stores.partition_of(COUPON), &format!("c:{COUPON}:uses"));
-    let due = world.stores.key(world.stores.partition_of(SHOW), &format!("q:{SHOW}:due"));
+    let due = world.stores.key(world.stores.partition_of(CONCERT), &format!("q:{CONCERT}:due"));
     let undo = "redis.call('DEL', KEYS[1]) redis.call('ZADD', KEYS[2], 0, (string.gsub(ARGV[1], '%x%x', function(x) return string.char(tonumber(x, 16)) end)))";
     let mut redis = world.stores.redis().await;
-    redis.try_ask(&["EVAL", undo, "2", &uses, &due, &id.simple().to_string()]).await;
-    assert!(!is_used(&world.api, &guest.user).await, "the stage is set");
-    eventually("the sweep marks the coupon", || async {
+    redis.try_command(&["EVAL", undo, "2", &uses, &due, &id.simple().to_string()]).await;
+    assert!(!is_used(&world.api, &guest.user).await, "the script ran");
+    eventually("the sweep redeems the coupon", || async {
         is_used(&world.api, &guest.user).await.then_some(())
     })
     .await;
@@ -226,12 +236,13 @@ async fn a_coupon_left_unsettled_is_settled_by_the_sweep(world: World) {
     audit(&world.stores).await;
 }
 
-/// As if the instance had died between the steps: what was taken is given back, and a take that comes late is refused.
-async fn an_overdue_payment_gives_its_coupon_back(world: World) {
+/// As if the instance had died between the steps: the reserved coupon is returned, and a late
+/// reservation is refused.
+async fn overdue_payment_returns_its_coupon(world: TestWorld) {
     set_up(&world, OFF, 0).await;
     let api = &world.api;
     let (guest, issue, reservation) = shopper(&world, 1, 30_000).await;
-    // A wallet of the wrong type stops the flow between the take and the debit.
+    // A wallet of the wrong type stops the flow between the coupon and the debit.
     let user: uuid::Uuid = guest.user.parse().expect("a user");
     let partitions =
         usher::partition::PartitionCount::new(crate::support::servers::PARTITIONS).expect("few");
@@ -239,18 +250,18 @@ async fn an_overdue_payment_gives_its_coupon_back(world: World) {
     let (ops, aside) =
         (world.stores.key(partition, "wallet_ops"), world.stores.key(partition, "aside"));
     let mut redis = world.stores.redis().await;
-    redis.try_ask(&["RENAME", &ops, &aside]).await;
+    redis.try_command(&["RENAME", &ops, &aside]).await;
     redis.ask(&["SET", &ops, "x"]).await;
     let answer = pay(api, &guest.token, &reservation, &issue, &new_key()).await;
     assert_eq!(answer.status, 202, "{}", answer.text);
     tokio::time::sleep(Duration::from_millis(100)).await;
     redis.ask(&["DEL", &ops]).await;
-    redis.try_ask(&["RENAME", &aside, &ops]).await;
-    // Bring the due moment on.
-    let due = world.stores.key(world.stores.partition_of(SHOW), &format!("q:{SHOW}:due"));
+    redis.try_command(&["RENAME", &aside, &ops]).await;
+    // Makes the payment due.
+    let due = world.stores.key(world.stores.partition_of(CONCERT), &format!("q:{CONCERT}:due"));
     let now = "for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZADD', KEYS[1], 0, id) end";
-    redis.try_ask(&["EVAL", now, "1", &due]).await;
-    world.stores.at_rest().await;
+    redis.try_command(&["EVAL", now, "1", &due]).await;
+    world.stores.wait_until_idle().await;
     assert!(!is_used(api, &guest.user).await);
     assert_eq!(audit(&world.stores).await, 0);
     assert_eq!(api.balance(&guest.user).await, 30_000);
@@ -259,16 +270,16 @@ async fn an_overdue_payment_gives_its_coupon_back(world: World) {
     assert_eq!(audit(&world.stores).await, 1);
 }
 
-async fn a_cancelled_reservation_gives_its_coupon_back(world: World) {
+async fn cancelled_reservation_returns_its_coupon(world: TestWorld) {
     set_up(&world, OFF, 0).await;
     let api = &world.api;
     let (guest, issue, reservation) = shopper(&world, 1, 30_000).await;
-    // What a reward can see of it.
+    // Facts that a reward can check.
     let reward = json!({"title": "Twice", "starts_at": "2026-01-01T00:00:00Z", "ends_at": "2100-01-01T00:00:00Z",
         "conditions": [{"fact": "reservations_confirmed", "op": "==", "value": 0}, {"fact": "paid_total", "op": "==", "value": 0}],
         "reward": {"kind": "points", "amount": 1}});
     api.put("/admin/rewards/none", &reward).await.expect(200);
-    world.everywhere("/v1/rewards/none", |_| true).await;
+    world.wait_on_every_instance("/v1/rewards/none", |_| true).await;
     let claim = async || api.post("/v1/rewards/none/claims").user(&guest.user).send().await;
     pay(api, &guest.token, &reservation, &issue, &new_key()).await.expect(201);
     assert!(is_used(api, &guest.user).await);
@@ -283,9 +294,9 @@ async fn a_cancelled_reservation_gives_its_coupon_back(world: World) {
     assert_eq!(api.balance(&guest.user).await, 30_000);
     assert_eq!(audit(&world.stores).await, 0);
     claim().await.expect(201);
-    let ticket = api.join(SHOW, &guest.user).await;
+    let ticket = api.join(CONCERT, &guest.user).await;
     let token = ticket.body["token"].as_str().expect("a token");
-    let other = api.held(token, NIGHT, &[2]).await;
+    let other = api.hold_seats(token, SCHEDULE, &[2]).await;
     assert_eq!(pay(api, token, &other, &issue, &new_key()).await.expect(201)["discount"], OFF);
     assert_eq!(audit(&world.stores).await, 1);
 }

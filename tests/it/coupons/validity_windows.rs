@@ -1,29 +1,29 @@
-//! The edges of the windows of coupons and rewards, to the millisecond: the scripts run in Redis with a clock that the test sets, on settings
-//! that the API laid.
+//! The edges of the windows of coupons and rewards, to the millisecond. The scripts run in Redis
+//! with a clock that the test sets, on settings that the API published.
 
 use chrono::DateTime;
 use serde_json::json;
 use usher::redis::{LuaScript, scripts};
 
-use crate::support::resp::Reply;
-use crate::support::{World, new_user};
+use crate::support::resp::RespValue;
+use crate::support::{TestWorld, new_user};
 
-/// The window, milliseconds since 1970: far from now, so that nothing else comes into it.
+/// The window, milliseconds since 1970. Far from the present, so that the real clock cannot matter.
 const STARTS: i64 = 2_000_000_000_000;
 const ENDS: i64 = STARTS + 5_000;
 
-/// When a script is run, and whether the window is open then.
+/// The time of a run, and whether the window is open.
 const EDGES: [(i64, &str); 4] =
     [(STARTS - 1, "not started"), (STARTS, "open"), (ENDS - 1, "open"), (ENDS, "ended")];
 
-/// Runs a script as if Redis' clock stood at `at`.
+/// Runs a script as if the clock of Redis showed `at`.
 async fn run_at(
-    world: &World,
+    world: &TestWorld,
     at: i64,
     script: &LuaScript,
     key: impl Fn(&str) -> String,
     args: &[&str],
-) -> Vec<Reply> {
+) -> Vec<RespValue> {
     let clock = format!("{{'{}','{}'}}", at / 1_000, at % 1_000 * 1_000);
     let body = script.body().replace("redis.call('TIME')", &clock);
     assert_ne!(body, script.body(), "the clock was set");
@@ -41,26 +41,26 @@ fn time(millis: i64) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_coupon_opens_and_ends_to_the_millisecond() {
-    let world = World::start(1).await;
+async fn coupon_window_is_exact_to_the_millisecond() {
+    let world = TestWorld::start(1).await;
     let coupon = json!({"title": "C", "total_quantity": null, "discount_amount": 1, "min_available_amount": 0,
         "issue_starts_at": time(STARTS), "issue_ends_at": time(ENDS)});
     world.api.put("/admin/coupons/edge", &coupon).await.expect(200);
     let partition = world.stores.partition_of("edge");
     let key = |word: &str| world.stores.key(partition, &word.replacen("c:", "c:edge:", 1));
     for (at, (now, expected)) in (0..).zip(EDGES) {
-        // Sixteen letters are an id like any other.
+        // Any sixteen bytes are a valid id.
         let request = format!("a-user-named-{at:03}an-issue-no-{at:04}");
         let reply = run_at(&world, now, &scripts::COUPONS_ISSUE, key, &["edge", &request]).await;
         let state = match &reply[1] {
-            Reply::Int(1) => "open",
-            Reply::Int(4) => "not started",
-            Reply::Int(5) => "ended",
+            RespValue::Int(1) => "open",
+            RespValue::Int(4) => "not started",
+            RespValue::Int(5) => "ended",
             other => panic!("{other:?}"),
         };
         assert_eq!((reply[0].clone().int(), state), (now, expected));
     }
-    // Whoever has one is told so before the start and after the end too.
+    // A user with an issue gets it before the start and after the end, too.
     for now in [STARTS - 1, ENDS] {
         let request = "a-user-named-001another-issue-id";
         let reply = run_at(&world, now, &scripts::COUPONS_ISSUE, key, &["edge", request]).await;
@@ -75,8 +75,8 @@ async fn a_coupon_opens_and_ends_to_the_millisecond() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reward_opens_and_ends_to_the_millisecond() {
-    let world = World::start(1).await;
+async fn reward_window_is_exact_to_the_millisecond() {
+    let world = TestWorld::start(1).await;
     let reward = json!({"title": "R", "starts_at": time(STARTS), "ends_at": time(ENDS), "active": true, "conditions": [],
         "reward": {"kind": "points", "amount": 7}});
     world.api.put("/admin/rewards/edge", &reward).await.expect(200);
@@ -93,14 +93,14 @@ async fn a_reward_opens_and_ends_to_the_millisecond() {
         let args: Vec<&str> = terms.into_iter().chain(ids.iter().map(String::as_str)).collect();
         let reply = run_at(&world, now, &scripts::REWARDS_CLAIM, key, &args).await;
         let state = match reply[1].clone().list()[0] {
-            Reply::Int(1) => "open",
-            Reply::Int(4) => "not started",
-            Reply::Int(5) => "ended",
+            RespValue::Int(1) => "open",
+            RespValue::Int(4) => "not started",
+            RespValue::Int(5) => "ended",
             ref other => panic!("{other:?}"),
         };
         assert_eq!((reply[0].clone().int(), state), (now, expected));
     }
-    // By the clock that everybody else has, it has not begun.
+    // By the real clock the window has not started.
     world
         .api
         .post("/v1/rewards/edge/claims")

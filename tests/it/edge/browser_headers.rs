@@ -4,20 +4,21 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::rate_limits::world;
-use crate::support::{SHOW, World, new_user};
+use crate::support::{CONCERT, TestWorld, new_user};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pages_of_listed_origins_may_call_and_no_others() {
+async fn only_listed_origins_may_call() {
     const OURS: &str = "https://shop.example";
-    let stores = Stores::new().await;
+    let stores = TestStores::new().await;
     let mut args = stores.args();
-    let closed = Instance::start_with(&args).await;
+    let closed = TestInstance::start_with(&args).await;
     args.http.cors_origins = text(OURS);
-    let open = Instance::start_with(&args).await;
-    let api =
-        |instance: &Instance| Api::new(vec![[instance.public.clone(), instance.admin.clone()]]);
+    let open = TestInstance::start_with(&args).await;
+    let api = |instance: &TestInstance| {
+        ApiClient::new(vec![[instance.public.clone(), instance.admin.clone()]])
+    };
     let (closed, open) = (api(&closed), api(&open));
-    let preflight = async |api: &Api, origin: &str| {
+    let preflight = async |api: &ApiClient, origin: &str| {
         let call = api.call(Method::OPTIONS, "/v1/payments").header("origin", origin);
         let call = call.header("access-control-request-method", "POST");
         call.header("access-control-request-headers", "queue-token,idempotency-key,content-type")
@@ -39,7 +40,7 @@ async fn pages_of_listed_origins_may_call_and_no_others() {
             "{other}"
         );
     }
-    // Refusals can be read by the page, too: it wants to know when to come back.
+    // Pages can read problems, too: they need Retry-After.
     let refusal = open.get("/v1/wallet").header("origin", OURS).send().await;
     refusal.problem(401, "unauthenticated");
     assert_eq!(refusal.header("access-control-allow-origin"), Some(OURS));
@@ -58,7 +59,7 @@ async fn pages_of_listed_origins_may_call_and_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pages_keep_to_themselves() {
+async fn pages_have_strict_policies() {
     let world = world(|_| {}).await;
     let api = &world.api;
     for (page, admin) in [("/", false), ("/waiting/show", false), ("/", true)] {
@@ -75,7 +76,7 @@ async fn pages_keep_to_themselves() {
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
     }
-    // What is no page is not taken for one, either.
+    // Other files are not interpreted as pages either.
     let wallet = api.get("/v1/wallet").user(&new_user()).send().await;
     assert_eq!(wallet.header("x-content-type-options"), Some("nosniff"));
     let place = api.post("/waiting/show/place").send().await;

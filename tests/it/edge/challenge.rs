@@ -1,4 +1,4 @@
-//! The challenge for robots: joins need a token that the verifier of the widget accepts.
+//! The challenge for robots: a join needs a token that the verifier of the widget accepts.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,17 +13,17 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::rate_limits::world;
-use crate::support::{Answer, Api, NIGHT, SHOW, new_key, new_user};
+use crate::support::{ApiClient, ApiResponse, CONCERT, SCHEDULE, new_key, new_user};
 
-/// A stand-in for the service of a widget.
-struct Verifier {
+/// A stub of the verifier.
+struct StubVerifier {
     url: String,
     asked: Arc<AtomicUsize>,
 }
 
 const SECRET: &str = "0x1a2b";
 
-async fn verifier() -> Verifier {
+async fn verifier() -> StubVerifier {
     type Fields = std::collections::HashMap<String, String>;
     async fn verify(
         State(asked): State<Arc<AtomicUsize>>,
@@ -46,18 +46,18 @@ async fn verifier() -> Verifier {
     let url = format!("http://{}/siteverify", listener.local_addr().unwrap());
     let router = Router::new().route("/siteverify", post(verify)).with_state(asked.clone());
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    Verifier { url, asked }
+    StubVerifier { url, asked }
 }
 
-fn challenged(api: &Api, token: &str) -> impl Future<Output = Answer> {
-    api.post(&format!("/v1/queues/{SHOW}/tokens"))
+fn challenged(api: &ApiClient, token: &str) -> impl Future<Output = ApiResponse> {
+    api.post(&format!("/v1/queues/{CONCERT}/tokens"))
         .user(&new_user())
         .header("usher-challenge", token)
         .send()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn robots_stay_outside() {
+async fn failed_challenge_is_refused() {
     const KEY: &str = "5ervice-c2b7a9d84e5f6a1b3c8d7e9f0a";
     let verifier = verifier().await;
     let world = world(|args| {
@@ -70,9 +70,9 @@ async fn robots_stay_outside() {
     })
     .await;
     let api = &world.api;
-    // Nobody is asked about what was not sent, nor about whoever has no name.
-    api.join(SHOW, &new_user()).await.problem(403, "forbidden");
-    api.post(&format!("/v1/queues/{SHOW}/tokens")).send().await.problem(401, "unauthenticated");
+    // The verifier is not called for a missing token, or for a user without an identity.
+    api.join(CONCERT, &new_user()).await.problem(403, "forbidden");
+    api.post(&format!("/v1/queues/{CONCERT}/tokens")).send().await.problem(401, "unauthenticated");
     challenged(api, &"x".repeat(9_000)).await.problem(403, "forbidden");
     assert_eq!(verifier.asked.load(Ordering::SeqCst), 0);
     challenged(api, "bad").await.problem(403, "forbidden");
@@ -80,23 +80,23 @@ async fn robots_stay_outside() {
     for unclear in ["nonsense", "huge"] {
         challenged(api, unclear).await.problem(503, "overloaded");
     }
-    let backend = api.post(&format!("/v1/queues/{SHOW}/tokens")).user(&new_user());
+    let backend = api.post(&format!("/v1/queues/{CONCERT}/tokens")).user(&new_user());
     backend.header("authorization", &format!("Bearer {KEY}")).send().await.expect(201);
-    // The page that joins for its visitor is held to it as well.
-    api.post(&format!("/waiting/{SHOW}/place")).send().await.problem(403, "forbidden");
-    let told = metrics(api).await;
+    // The waiting page needs a valid token, too.
+    api.post(&format!("/waiting/{CONCERT}/place")).send().await.problem(403, "forbidden");
+    let reported = metrics(api).await;
     for outcome in ["missing", "failed", "passed", "unavailable"] {
         assert!(
-            told.contains(&format!("usher_challenges_total{{outcome=\"{outcome}\"}}")),
-            "{told}"
+            reported.contains(&format!("usher_challenges_total{{outcome=\"{outcome}\"}}")),
+            "{reported}"
         );
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_challenge_that_nobody_checks_may_be_waived() {
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let refuses = format!("http://{nobody}/siteverify");
+async fn challenge_may_be_waived_when_its_verifier_is_down() {
+    let free_address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let refuses = format!("http://{free_address}/siteverify");
     let silent = verifier().await;
     for (url, fail_open, joined) in
         [(&refuses, "true", true), (&refuses, "false", false), (&silent.url, "false", false)]
@@ -114,6 +114,6 @@ async fn a_challenge_that_nobody_checks_may_be_waived() {
         } else {
             answer.problem(503, "overloaded");
         }
-        world.api.join(SHOW, &new_user()).await.problem(403, "forbidden");
+        world.api.join(CONCERT, &new_user()).await.problem(403, "forbidden");
     }
 }

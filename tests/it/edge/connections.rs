@@ -1,4 +1,5 @@
-//! The public listener on real sockets: TLS, HTTP/2, a changed certificate, slow clients, and what a shutdown leaves of them.
+//! The public listener on real sockets: TLS, HTTP/2, renewed certificates, slow clients, and
+//! shutdown.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,18 +21,19 @@ use usher::config::UsherConfig;
 use usher::config::args::ServeArgs;
 use usher::shutdown::ShutdownSignal;
 
-use crate::support::certs::Authority;
+use crate::support::certs::CertificateAuthority;
 use crate::support::{
-    Api, Instance, NIGHT, PATIENCE, SHOW, Stores, TempDir, World, eventually, new_key, new_user,
+    ApiClient, CONCERT, EVENT_TIMEOUT, SCHEDULE, TempDir, TestInstance, TestStores, TestWorld,
+    eventually, new_key, new_user,
 };
 
-/// One connection, in either version.
-enum Line {
+/// One connection of either version.
+enum TestConnection {
     One(http1::SendRequest<Full<Bytes>>),
     Two(http2::SendRequest<Full<Bytes>>),
 }
 
-impl Line {
+impl TestConnection {
     async fn one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
         let (send, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
@@ -45,7 +47,7 @@ impl Line {
         Self::Two(send)
     }
 
-    /// Asks, and gives status and body.
+    /// Sends a request and returns status and body.
     async fn ask(
         &mut self,
         method: &str,
@@ -66,7 +68,7 @@ impl Line {
         }
         let body = if body.is_null() { Full::default() } else { Full::from(body.to_string()) };
         let request = request.header("content-type", "application/json").body(body).unwrap();
-        // The one before may have its answer and still be on its way out.
+        // The previous connection may have its response and still be closing.
         let answer = match self {
             Self::One(send) => {
                 send.ready().await.unwrap();
@@ -86,20 +88,20 @@ impl Line {
     /// Joins, holds a seat, charges and pays.
     async fn buys(&mut self, seat: u32) {
         let user = new_user();
-        let joined = format!("/v1/queues/{SHOW}/tokens");
+        let joined = format!("/v1/queues/{CONCERT}/tokens");
         let (status, ticket) =
             self.ask("POST", &joined, &[("usher-user", &user)], Value::Null).await;
         assert_eq!(status, 201, "{ticket}");
         let token = ticket["token"].as_str().unwrap().to_owned();
-        let poll = format!("/v1/queues/{SHOW}/tokens/me");
-        let deadline = std::time::Instant::now() + PATIENCE;
+        let poll = format!("/v1/queues/{CONCERT}/tokens/me");
+        let deadline = std::time::Instant::now() + EVENT_TIMEOUT;
         while self.ask("GET", &poll, &[("queue-token", &token)], Value::Null).await.1["status"]
             != "active"
         {
             assert!(std::time::Instant::now() < deadline);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let hold = json!({"schedule_id": NIGHT, "seats": [seat]});
+        let hold = json!({"schedule_id": SCHEDULE, "seats": [seat]});
         let (status, held) =
             self.ask("POST", "/v1/reservations", &[("queue-token", &token)], hold).await;
         assert_eq!(status, 201, "{held}");
@@ -117,42 +119,42 @@ impl Line {
     }
 }
 
-/// Where an instance listens.
 fn address(url: &str) -> SocketAddr {
     url.trim_start_matches("http://").parse().unwrap()
 }
 
-async fn plain(instance: &Instance) -> TcpStream {
+async fn plain(instance: &TestInstance) -> TcpStream {
     TcpStream::connect(address(&instance.public)).await.unwrap()
 }
 
-async fn with(stores: &Stores, change: impl FnOnce(&mut ServeArgs)) -> Instance {
+async fn start_instance(stores: &TestStores, change: impl FnOnce(&mut ServeArgs)) -> TestInstance {
     let mut args = stores.args();
     change(&mut args);
-    Instance::start_with(&args).await
+    TestInstance::start_with(&args).await
 }
 
-/// Everything up to the end, which must come.
+/// Reads to the end of the stream, which must come.
 async fn to_end(mut stream: TcpStream) -> String {
     let mut bytes = Vec::new();
-    // A reset is an end as well.
-    let _end =
-        tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("it is closed");
+    // A reset is an end, too.
+    let _end = tokio::time::timeout(EVENT_TIMEOUT, stream.read_to_end(&mut bytes))
+        .await
+        .expect("the connection is closed");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_purchase_over_either_version() {
-    let world = World::start(1).await;
-    world.show(10, 1_000).await;
-    Line::one(plain(&world.instances[0]).await).await.buys(1).await;
-    Line::two(plain(&world.instances[0]).await).await.buys(2).await;
-    world.stores.at_rest().await;
+async fn purchase_over_http1_and_http2() {
+    let world = TestWorld::start(1).await;
+    world.put_show(10, 1_000).await;
+    TestConnection::one(plain(&world.instances[0]).await).await.buys(1).await;
+    TestConnection::two(plain(&world.instances[0]).await).await.buys(2).await;
+    world.stores.wait_until_idle().await;
 }
 
 async fn encrypted(
     to: &str,
-    authority: &Authority,
+    authority: &CertificateAuthority,
     protocol: Option<&[u8]>,
 ) -> std::io::Result<TlsStream<TcpStream>> {
     let mut config = usher::tls::client(Some(&authority.file)).unwrap();
@@ -164,61 +166,64 @@ async fn encrypted(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_purchase_over_tls_whose_certificate_is_renewed() {
-    let stores = Stores::new().await;
+async fn purchase_over_tls_survives_a_renewed_certificate() {
+    let stores = TestStores::new().await;
     let dir = TempDir::new("it-listener").unwrap();
-    let (old, new) = (Authority::new(dir.path(), "old"), Authority::new(dir.path(), "new"));
+    let (old, new) = (
+        CertificateAuthority::new(dir.path(), "old"),
+        CertificateAuthority::new(dir.path(), "new"),
+    );
     let files = old.sign(dir.path(), "listener", &["localhost"]);
     let path = |path: &std::path::Path| Some(path.to_str().unwrap().to_owned());
-    let instance = with(&stores, |args| {
+    let instance = start_instance(&stores, |args| {
         args.listen.tls_cert_file = path(&files.chain);
         args.listen.tls_key_file = path(&files.key);
-        // What is looked for has nothing to do with how busy the machine is.
+        // This test does not check the speed of a busy machine.
         args.http.idle_timeout_seconds = Some("3600".into());
         args.http.header_timeout_ms = Some("60000".into());
     })
     .await;
-    let admin = Api::new(vec![[instance.admin.clone(), instance.admin.clone()]]);
-    admin.put(&format!("/admin/queues/{SHOW}"), &json!({"interval_ms": 100})).await.expect(200);
-    let concert = crate::support::world::show(10, 1_000);
-    admin.put(&format!("/admin/concerts/{SHOW}"), &concert).await.expect(200);
+    let admin = ApiClient::new(vec![[instance.admin.clone(), instance.admin.clone()]]);
+    admin.put(&format!("/admin/queues/{CONCERT}"), &json!({"interval_ms": 100})).await.expect(200);
+    let concert = crate::support::world::concert_definition(10, 1_000);
+    admin.put(&format!("/admin/concerts/{CONCERT}"), &concert).await.expect(200);
 
     let to = instance.public.as_str();
-    for path in [format!("/v1/queues/{SHOW}"), format!("/v1/concerts/{SHOW}")] {
-        eventually("the sale is known", || async {
-            let mut line = Line::one(encrypted(to, &old, None).await.ok()?).await;
+    for path in [format!("/v1/queues/{CONCERT}"), format!("/v1/concerts/{CONCERT}")] {
+        eventually("the concert is known", || async {
+            let mut line = TestConnection::one(encrypted(to, &old, None).await.ok()?).await;
             (line.ask("GET", &path, &[], Value::Null).await.0 == 200).then_some(())
         })
         .await;
     }
-    Line::two(encrypted(to, &old, Some(b"h2")).await.unwrap()).await.buys(1).await;
-    Line::one(encrypted(to, &old, Some(b"http/1.1")).await.unwrap()).await.buys(2).await;
-    // Without ALPN the first bytes tell.
-    let mut kept = Line::one(encrypted(to, &old, None).await.unwrap()).await;
+    TestConnection::two(encrypted(to, &old, Some(b"h2")).await.unwrap()).await.buys(1).await;
+    TestConnection::one(encrypted(to, &old, Some(b"http/1.1")).await.unwrap()).await.buys(2).await;
+    // Without ALPN the first bytes decide.
+    let mut kept = TestConnection::one(encrypted(to, &old, None).await.unwrap()).await;
     kept.buys(3).await;
-    Line::two(encrypted(to, &old, None).await.unwrap()).await.buys(4).await;
-    assert!(encrypted(to, &new, None).await.is_err(), "nobody else vouches for it");
-    // No TLS, no answer; and a handshake that breaks takes nobody with it.
+    TestConnection::two(encrypted(to, &old, None).await.unwrap()).await.buys(4).await;
+    assert!(encrypted(to, &new, None).await.is_err(), "other authorities do not sign it");
+    // Plain HTTP gets no response, and a failed handshake does not affect others.
     let mut clear = plain(&instance).await;
     clear.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     assert!(!to_end(clear).await.contains("HTTP/1.1 200"));
 
-    // Half written: what was stays.
+    // A half-written file: the old certificate stays.
     std::fs::write(&files.chain, "half a certifi").unwrap();
     new.sign(dir.path(), "listener", &["localhost"]);
     eventually("the new certificate is shown", || async { encrypted(to, &new, None).await.ok() })
         .await;
     assert!(encrypted(to, &old, None).await.is_err());
     kept.buys(5).await;
-    Line::two(encrypted(to, &new, Some(b"h2")).await.unwrap()).await.buys(6).await;
+    TestConnection::two(encrypted(to, &new, Some(b"h2")).await.unwrap()).await.buys(6).await;
     instance.stop().await;
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_none_is_told_at_the_start() {
-    let stores = Stores::new().await;
+async fn invalid_certificate_is_reported_at_start() {
+    let stores = TestStores::new().await;
     let dir = TempDir::new("it-listener").unwrap();
-    let authority = Authority::new(dir.path(), "ours");
+    let authority = CertificateAuthority::new(dir.path(), "ours");
     let (one, other) =
         (authority.sign(dir.path(), "one", &["a"]), authority.sign(dir.path(), "other", &["a"]));
     let empty = dir.path().join("empty");
@@ -235,11 +240,12 @@ async fn a_certificate_that_is_none_is_told_at_the_start() {
     }
 }
 
-/// A client in the way of each stage: all are gone after a while, and meanwhile others are served.
+/// One bad client at each stage: all are disconnected after a while, and others are served
+/// meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow_and_greedy_clients_are_let_go_and_others_served() {
-    let stores = Stores::new().await;
-    let instance = with(&stores, |args| {
+async fn slow_and_oversized_clients_are_disconnected_and_others_served() {
+    let stores = TestStores::new().await;
+    let instance = start_instance(&stores, |args| {
         args.http.header_timeout_ms = Some("1000".into());
         args.http.idle_timeout_seconds = Some("4".into());
         args.http.request_timeout_ms = Some("5000".into());
@@ -262,11 +268,11 @@ async fn slow_and_greedy_clients_are_let_go_and_others_served() {
     let slow_body = send(body.as_bytes()).await;
     let many = send(many.as_bytes()).await;
     let mut long_sent = plain(&instance).await;
-    // The server may hang up before it has all.
+    // The server may close before it has read everything.
     let _ = long_sent.write_all(long.as_bytes()).await;
     let preface = send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
 
-    let api = Api::new(vec![[instance.public.clone(), instance.admin.clone()]]);
+    let api = ApiClient::new(vec![[instance.public.clone(), instance.admin.clone()]]);
     api.get("/v1/wallet").user(&user).send().await.expect(200);
     for (what, stream) in [("silent", silent), ("half", half), ("preface", preface)] {
         let said = to_end(stream).await;
@@ -286,13 +292,14 @@ async fn slow_and_greedy_clients_are_let_go_and_others_served() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_address_has_its_share_and_the_rest_is_told_at_once() {
-    let stores = Stores::new().await;
+async fn connections_above_the_address_limit_are_refused_immediately() {
+    let stores = TestStores::new().await;
     let instance =
-        with(&stores, |args| args.http.max_connections_per_address = Some("3".into())).await;
+        start_instance(&stores, |args| args.http.max_connections_per_address = Some("3".into()))
+            .await;
     let mut held = Vec::new();
     for _ in 0..3 {
-        let mut line = Line::one(plain(&instance).await).await;
+        let mut line = TestConnection::one(plain(&instance).await).await;
         assert_eq!(line.ask("GET", "/healthz", &[], Value::Null).await.0, 200);
         held.push(line);
     }
@@ -303,7 +310,7 @@ async fn one_address_has_its_share_and_the_rest_is_told_at_once() {
         assert_eq!(line.ask("GET", "/healthz", &[], Value::Null).await.0, 200);
     }
     held.pop();
-    eventually("a place is free again", || async {
+    eventually("a connection is free again", || async {
         let mut stream = plain(&instance).await;
         let asked = stream
             .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -311,7 +318,7 @@ async fn one_address_has_its_share_and_the_rest_is_told_at_once() {
         (asked.is_ok() && to_end(stream).await.starts_with("HTTP/1.1 200")).then_some(())
     })
     .await;
-    let admin = Api::new(vec![[instance.public.clone(), instance.admin.clone()]]);
+    let admin = ApiClient::new(vec![[instance.public.clone(), instance.admin.clone()]]);
     let metrics =
         admin.keyless_admin_call(reqwest::Method::GET, "/metrics").send().await.expect_text(200);
     assert!(metrics.contains("usher_connections_refused_total{reason=\"address\"}"), "{metrics}");

@@ -1,4 +1,4 @@
-//! Users known by the JWTs of somebody else.
+//! Users identified by JWTs of an external issuer, and backends with service keys.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -7,15 +7,17 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyP
 use serde_json::{Value, json};
 
 use super::api_with;
-use crate::support::{Api, Instance, SHOW, Stores, World, eventually, new_key, new_user};
+use crate::support::{
+    ApiClient, CONCERT, TestInstance, TestStores, TestWorld, eventually, new_key, new_user,
+};
 
-/// An issuer of tokens with a key of its own.
-struct Issuer {
+/// A JWT issuer with its own key.
+struct JwtIssuer {
     kid: &'static str,
     pair: Ed25519KeyPair,
 }
 
-impl Issuer {
+impl JwtIssuer {
     fn new(kid: &'static str) -> Self {
         let seed: [u8; 32] = rand::random();
         Self { kid, pair: Ed25519KeyPair::from_seed_unchecked(&seed).unwrap() }
@@ -52,22 +54,22 @@ fn by_hmac(secret: &[u8], header: &Value, claims: &Value) -> String {
     bearer(header, claims, |message| ring::hmac::sign(&key, message).as_ref().to_vec())
 }
 
-async fn serving(stores: &Stores, keys: &std::path::Path) -> (Instance, Api) {
+async fn serving(stores: &TestStores, keys: &std::path::Path) -> (TestInstance, ApiClient) {
     let mut args = stores.args();
     args.secrets.auth = Some("jwt".into());
     args.secrets.jwt_key = Some(keys.to_str().unwrap().into());
     args.secrets.jwt_audience = Some("usher".into());
-    let instance = Instance::start_with(&args).await;
-    let api = Api::new(vec![[instance.public.clone(), instance.admin.clone()]]);
+    let instance = TestInstance::start_with(&args).await;
+    let api = ApiClient::new(vec![[instance.public.clone(), instance.admin.clone()]]);
     (instance, api)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_jwt_is_its_users_and_keys_change_with_their_file() {
-    let world = World::start(1).await;
-    world.show(10, 1_000).await;
+async fn jwt_identifies_its_user_and_keys_reload_from_their_file() {
+    let world = TestWorld::start(1).await;
+    world.put_show(10, 1_000).await;
     let path = std::env::temp_dir().join(format!("usher-jwks-{}.json", new_key()));
-    let (old, new) = (Issuer::new("old"), Issuer::new("new"));
+    let (old, new) = (JwtIssuer::new("old"), JwtIssuer::new("new"));
     std::fs::write(&path, json!({"keys": [old.jwk()]}).to_string()).unwrap();
     let (_instance, api) = serving(&world.stores, &path).await;
     let (user, other) = (new_user(), new_user());
@@ -90,18 +92,18 @@ async fn a_jwt_is_its_users_and_keys_change_with_their_file() {
         wallet(bad).send().await.problem(401, "unauthenticated");
     }
 
-    // A token of the line is its holder's, whoever else the JWT names.
-    let join = api.post(&format!("/v1/queues/{SHOW}/tokens")).header("authorization", &good);
+    // A queue token identifies its holder, whichever user the JWT names.
+    let join = api.post(&format!("/v1/queues/{CONCERT}/tokens")).header("authorization", &good);
     let token = join.send().await.expect(201)["token"].as_str().unwrap().to_owned();
     let poll = |bearer: String| {
-        api.get(&format!("/v1/queues/{SHOW}/tokens/me"))
+        api.get(&format!("/v1/queues/{CONCERT}/tokens/me"))
             .token(&token)
             .header("authorization", &bearer)
     };
     poll(good.clone()).send().await.expect(200);
     poll(old.bearer(&other, 60, "usher")).send().await.problem(403, "wrong_user");
 
-    // Nobody credits themselves.
+    // Users cannot charge their own wallet.
     let charge = api.post("/v1/wallet/charges").header("authorization", &good).key(&new_key());
     charge.json(&json!({"amount": 100})).send().await.problem(403, "forbidden");
 
@@ -116,7 +118,7 @@ async fn a_jwt_is_its_users_and_keys_change_with_their_file() {
     wallet(new.bearer(&user, 60, "usher")).send().await.expect(200);
 }
 
-/// A key of RSA's as somebody else made it, and a token of it: `sub` is the first user there may be, `exp` in 2100.
+/// A foreign RSA key and a token signed by it: `sub` is the lowest user id, `exp` is in 2100.
 const MODULUS: &str = "tRKRk86yqXoviymidSy16jWAM4vCsCOBgUSk1-yeAl8HjxUZwvhTIovh0c_iIH3FY3PU6yp4IGJS8FBn-3pJ0Hd7y6LJWbMvbwkaSx4HIGjoUp9c_7MYRg\
      LOiknHeGzd6-dvDyv8N83lS69AFXXXALDAcA0DTLoBRa0PhYK0YU0SDnfI_tVG9SnzOxIJIbUPBGHptEK5E075LuIDihSlkIaY9SG3AAiQwgOiNhK9-0Ak\
      Pg-ak1JOfMrKklDIqCr3emqh0tMbAbzKj0rqCunoHaoIsPJBl02Y3YMjVpSwwu2p4wa0S-wZPCH9isBZIJTT79jfMPaFa4-gTVQbLNT2BQ";
@@ -127,15 +129,15 @@ const BY_RSA: &str = "eyJhbGciOiJSUzI1NiIsImtpZCI6InIifQ.eyJzdWIiOiIwMDAwMDAwMC0
 const USER_OF_RSA: &str = "00000000-0000-4000-8000-000000000001";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_source_at_once_and_every_kind_of_key() {
+async fn every_identity_source_and_key_type_works() {
     const SERVICE: &str = "5ervice-c2b7a9d84e5f6a1b3c8d7e9f0a";
-    let stores = Stores::new().await;
+    let stores = TestStores::new().await;
     let random = SystemRandom::new();
     let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
     let p256 = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random)
         .unwrap();
     let point = p256.public_key().as_ref();
-    let edwards = Issuer::new("e");
+    let edwards = JwtIssuer::new("e");
     let set = json!({"keys": [
         edwards.jwk(),
         {"kty": "EC", "crv": "P-256", "kid": "p", "x": BASE64.encode(&point[1..33]), "y": BASE64.encode(&point[33..])},
@@ -147,9 +149,9 @@ async fn every_source_at_once_and_every_kind_of_key() {
     args.secrets.auth = Some("header,service-key,jwt".into());
     args.secrets.service_keys = Some(SERVICE.into());
     args.secrets.jwt_key = Some(path.to_str().unwrap().into());
-    let instance = Instance::start_with(&args).await;
+    let instance = TestInstance::start_with(&args).await;
     std::fs::remove_file(&path).unwrap();
-    let api = Api::new(vec![[instance.public.clone(), instance.admin.clone()]]);
+    let api = ApiClient::new(vec![[instance.public.clone(), instance.admin.clone()]]);
     let wallet = |bearer: &str| api.get("/v1/wallet").header("authorization", bearer);
     let (user, other) = (new_user(), new_user());
 
@@ -166,7 +168,7 @@ async fn every_source_at_once_and_every_kind_of_key() {
         (by_rsa, USER_OF_RSA),
     ] {
         assert_eq!(wallet(&token).send().await.expect(200)["user_id"], whose);
-        // Whoever says both must mean the same.
+        // If a request has both, they must name the same user.
         wallet(&token).user(whose).send().await.expect(200);
         wallet(&token).user(&other).send().await.problem(401, "unauthenticated");
     }
@@ -177,7 +179,8 @@ async fn every_source_at_once_and_every_kind_of_key() {
     let service = format!("Bearer {SERVICE}");
     assert_eq!(wallet(&service).user(&other).send().await.expect(200)["user_id"], other.as_str());
     wallet(&service).send().await.problem(401, "unauthenticated");
-    // The bare header does not help a claim that does not hold, nor a key of another kind, nor an algorithm that is none.
+    // The plain header does not replace an invalid claim, a key of another type, or an unknown
+    // algorithm.
     let confused = by_hmac(
         edwards.pair.public_key().as_ref(),
         &json!({"alg": "HS256", "kid": "e"}),
@@ -192,17 +195,17 @@ async fn every_source_at_once_and_every_kind_of_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_signs_for_one_audience_and_issuer_and_a_time() {
+async fn hmac_jwt_is_bound_to_audience_issuer_and_time() {
     const SECRET: &str = "7c9e66790d1d4b1f7c0a5be1d94b1f0a";
     const ISSUER: &str = "https://id.example";
-    let stores = Stores::new().await;
+    let stores = TestStores::new().await;
     let mut args = stores.args();
     args.secrets.auth = Some("jwt".into());
     args.secrets.jwt_key = Some(SECRET.into());
     args.secrets.jwt_audience = Some("usher".into());
     args.secrets.jwt_issuer = Some(ISSUER.into());
-    let instance = Instance::start_with(&args).await;
-    let api = Api::new(vec![[instance.public.clone(), instance.admin.clone()]]);
+    let instance = TestInstance::start_with(&args).await;
+    let api = ApiClient::new(vec![[instance.public.clone(), instance.admin.clone()]]);
     let user = new_user();
     let header = json!({"alg": "HS256"});
     let good = json!({"sub": user, "exp": now() + 600, "nbf": now(), "aud": ["other", "usher"], "iss": ISSUER});
@@ -238,7 +241,7 @@ async fn a_secret_signs_for_one_audience_and_issuer_and_a_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_service_keys_only_a_service_may_charge() {
     const KEY: &str = "5ervice-c2b7a9d84e5f6a1b3c8d7e9f0a";
-    let stores = Stores::new().await;
+    let stores = TestStores::new().await;
     let (_instance, api) = api_with(&stores, |args| {
         args.secrets.auth = Some("header,service-key".into());
         args.secrets.service_keys = Some(KEY.into());

@@ -3,18 +3,18 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{NIGHT, SHOW, World, new_key, new_user};
+use crate::support::{CONCERT, SCHEDULE, TestWorld, new_key, new_user};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_admin_listener_asks_for_its_key_and_shows_metrics_without() {
-    let world = World::start(1).await;
-    world.show(10, 1_000).await;
+async fn admin_listener_requires_its_key_except_for_metrics() {
+    let world = TestWorld::start(1).await;
+    world.put_show(10, 1_000).await;
     let api = &world.api;
-    let guest = api.active_guest(SHOW).await;
+    let guest = api.active_user(CONCERT).await;
     api.charge(&guest.user, 1_000).await;
-    let reservation = api.held(&guest.token, NIGHT, &[1]).await;
+    let reservation = api.hold_seats(&guest.token, SCHEDULE, &[1]).await;
     api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
-    world.stores.at_rest().await;
+    world.stores.wait_until_idle().await;
 
     api.keyless_admin_call(Method::GET, "/admin/queues")
         .send()
@@ -47,7 +47,7 @@ async fn the_admin_listener_asks_for_its_key_and_shows_metrics_without() {
 
 #[tokio::test]
 async fn documents_and_health_are_served() {
-    let world = World::start(1).await;
+    let world = TestWorld::start(1).await;
     let api = &world.api;
     assert_eq!(api.get("/healthz").send().await.expect_text(200), "ok");
     assert_eq!(api.keyless_admin_call(Method::GET, "/healthz").send().await.expect_text(200), "ok");
@@ -66,8 +66,8 @@ async fn documents_and_health_are_served() {
         api.get(path).send().await.problem(404, "not_found");
     }
     let queue = api.get("/v1/queues/nowhere").send().await;
-    assert_eq!(queue.header("cache-control"), Some("no-store"), "a refusal may not be kept");
-    world.show(10, 1_000).await;
+    assert_eq!(queue.header("cache-control"), Some("no-store"), "problems must not be cached");
+    world.put_show(10, 1_000).await;
     let shared = api.get("/v1/queues/show").send().await;
     assert_eq!(shared.header("cache-control"), Some("public, max-age=1"));
     let own = api.get("/v1/wallet").user(&new_user()).send().await;

@@ -10,12 +10,15 @@ mod rate_limits;
 
 use usher::config::args::ServeArgs;
 
-use crate::support::{Api, Instance, Stores};
+use crate::support::{ApiClient, TestInstance, TestStores};
 
-async fn api_with(stores: &Stores, change: impl FnOnce(&mut ServeArgs)) -> (Instance, Api) {
+async fn api_with(
+    stores: &TestStores,
+    change: impl FnOnce(&mut ServeArgs),
+) -> (TestInstance, ApiClient) {
     let mut args = stores.args();
     change(&mut args);
-    let instance = Instance::start_with(&args).await;
-    let api = Api::new(vec![[instance.public.clone(), instance.admin.clone()]]);
+    let instance = TestInstance::start_with(&args).await;
+    let api = ApiClient::new(vec![[instance.public.clone(), instance.admin.clone()]]);
     (instance, api)
 }

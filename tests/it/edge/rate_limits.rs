@@ -8,27 +8,28 @@ use usher::config::args::ServeArgs;
 
 use super::api_with;
 use crate::support::{
-    Answer, Api, Instance, NIGHT, SHOW, Stores, World, eventually, new_key, new_user,
+    ApiClient, ApiResponse, CONCERT, SCHEDULE, TestInstance, TestStores, TestWorld, eventually,
+    new_key, new_user,
 };
 
 fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-pub(super) async fn world(change: impl FnOnce(&mut ServeArgs)) -> World {
-    let stores = Stores::new().await;
+pub(super) async fn world(change: impl FnOnce(&mut ServeArgs)) -> TestWorld {
+    let stores = TestStores::new().await;
     let mut args = stores.args();
     change(&mut args);
-    let world = World::with_args(stores, &[args]).await;
-    world.show(50, 1_000).await;
+    let world = TestWorld::with_args(stores, &[args]).await;
+    world.put_show(50, 1_000).await;
     world
 }
 
-async fn metrics(api: &Api) -> String {
+async fn metrics(api: &ApiClient) -> String {
     api.keyless_admin_call(Method::GET, "/metrics").send().await.expect_text(200)
 }
 
-fn refused(answers: &[Answer], status: u16, code: &str) -> usize {
+fn refused(answers: &[ApiResponse], status: u16, code: &str) -> usize {
     let refused: Vec<_> = answers.iter().filter(|answer| answer.status == status).collect();
     for answer in &refused {
         answer.problem(status, code);
@@ -42,17 +43,17 @@ fn refused(answers: &[Answer], status: u16, code: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_polls_too_often_may_still_hold_and_pay() {
+async fn user_over_the_poll_limit_may_still_hold_and_pay() {
     let world = world(|args| args.http.limit_poll_per_second = text("1")).await;
     let api = &world.api;
-    let guest = api.guest(SHOW).await;
+    let guest = api.join_new_user(CONCERT).await;
     api.charge(&guest.user, 1_000).await;
-    let answers = join_all((0..60).map(|_| api.poll(SHOW, &guest.token))).await;
+    let answers = join_all((0..60).map(|_| api.poll(CONCERT, &guest.token))).await;
     assert!(refused(&answers, 429, "rate_limited") > 0, "{answers:?}");
-    let other = api.guest(SHOW).await;
-    api.poll(SHOW, &other.token).await.expect(200);
-    eventually("the guest is inside", || async {
-        (api.hold(&guest.token, NIGHT, &[1]).await.status == 201).then_some(())
+    let other = api.join_new_user(CONCERT).await;
+    api.poll(CONCERT, &other.token).await.expect(200);
+    eventually("the user is active", || async {
+        (api.hold(&guest.token, SCHEDULE, &[1]).await.status == 201).then_some(())
     })
     .await;
     let mine = api.get("/v1/reservations/mine").user(&guest.user).send().await.expect(200);
@@ -62,8 +63,8 @@ async fn whoever_polls_too_often_may_still_hold_and_pay() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_who_asks_too_often_is_told_when_to_come_back() {
-    let stores = Stores::new().await;
+async fn user_over_the_limit_gets_retry_after() {
+    let stores = TestStores::new().await;
     let (_instance, api) = api_with(&stores, |args| {
         args.http.limit_user_per_second = Some("1".into());
         args.http.limit_user_burst = Some("5".into());
@@ -81,7 +82,7 @@ async fn a_user_who_asks_too_often_is_told_when_to_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn joins_have_a_limit_in_all_and_an_address_is_known_behind_proxies() {
+async fn joins_are_limited_in_total_and_by_address_behind_proxies() {
     let world = world(|args| {
         args.http.limit_global_joins_per_second = text("1");
         args.http.limit_address_per_second = text("1");
@@ -89,16 +90,17 @@ async fn joins_have_a_limit_in_all_and_an_address_is_known_behind_proxies() {
     })
     .await;
     let api = &world.api;
-    // Each from elsewhere.
+    // Each from another address.
     let join = |at: usize| {
-        let call = api.post(&format!("/v1/queues/{SHOW}/tokens")).user(&new_user());
+        let call = api.post(&format!("/v1/queues/{CONCERT}/tokens")).user(&new_user());
         call.header("x-forwarded-for", &format!("198.51.100.{at}")).send()
     };
     let answers = join_all((0..200).map(join)).await;
     assert!(refused(&answers, 429, "rate_limited") > 0);
     assert!(answers.iter().any(|answer| answer.status == 201));
 
-    // One address is refused, whatever the client itself wrote before the proxy's entry; others are not, whatever it wrote either.
+    // One address is limited, whatever the client itself wrote before the proxy's entry. Others are
+    // not limited.
     let from = |lie: usize, address: &str| {
         let forwarded = format!("203.0.113.{lie}, {address}");
         api.get("/v1/concerts").header("x-forwarded-for", &forwarded).send()
@@ -106,57 +108,59 @@ async fn joins_have_a_limit_in_all_and_an_address_is_known_behind_proxies() {
     let flood = join_all((0..200).map(|lie| from(lie, "192.0.2.7"))).await;
     assert!(refused(&flood, 429, "rate_limited") > 0);
     from(7, "192.0.2.8").await.expect(200);
-    // A host has a whole /64 of addresses to come from.
+    // An IPv6 host has a whole /64.
     let flood = join_all((0..200).map(|at| from(7, &format!("2001:db8::{at:x}")))).await;
     assert!(refused(&flood, 429, "rate_limited") > 0);
     from(7, "2001:db8:0:1::1").await.expect(200);
 }
 
-/// A relay before MySQL would do as well; what hangs here are answers that wait for it.
+/// Slow responses come from requests that wait for MySQL.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn when_too_much_is_being_answered_joins_go_first_and_payments_last() {
-    let stores = Stores::new().await;
-    let relays = crate::support::Relays::before(&stores).await;
+async fn overload_sheds_joins_first_and_payments_last() {
+    let stores = TestStores::new().await;
+    let relays = crate::support::StoreRelays::before(&stores).await;
     let mut args = relays.args(&stores);
     args.http.shed_in_flight = text("16");
     args.stores.ack = text("durable");
     args.stores.ack_timeout_ms = text("25000");
-    let world = World::with_args(stores, &[args]).await;
-    world.show(50, 1_000).await;
+    let world = TestWorld::with_args(stores, &[args]).await;
+    world.put_show(50, 1_000).await;
     let api = &world.api;
-    let guest = api.active_guest(SHOW).await;
-    let held = api.held(&guest.token, NIGHT, &[1]).await;
+    let guest = api.active_user(CONCERT).await;
+    let held = api.hold_seats(&guest.token, SCHEDULE, &[1]).await;
     api.charge(&guest.user, 1_000).await;
 
-    // Answers that wait for MySQL, which is away, hold their places.
+    // Requests that wait for MySQL, which is unavailable, occupy the limit.
     relays.mysql.down();
     let hanging = Mutex::new(Vec::new());
     let hang = || {
         let (api, user) = (api.clone(), new_user());
-        let charge = async move { api.charge_as(&user, 10, &new_key()).await };
+        let charge = async move { api.charge_with_key(&user, 10, &new_key()).await };
         hanging.lock().unwrap().push(tokio::spawn(charge));
     };
-    let joins_shed = async || api.join(SHOW, &new_user()).await.as_problem(503, "overloaded").ok();
+    let joins_shed =
+        async || api.join(CONCERT, &new_user()).await.as_problem(503, "overloaded").ok();
     (0..8).for_each(|_| hang());
     eventually("joins are refused", joins_shed).await;
-    api.poll(SHOW, &guest.token).await.expect(200);
+    api.poll(CONCERT, &guest.token).await.expect(200);
     eventually("polls are refused", || async {
-        // One by one, as a poll that is let in may take the last place from a charge.
+        // One after the other, because an accepted poll may take the last permit from a charge.
         hang();
-        api.poll(SHOW, &guest.token).await.as_problem(503, "overloaded").ok()
+        api.poll(CONCERT, &guest.token).await.as_problem(503, "overloaded").ok()
     })
     .await;
-    // Whoever is inside may hold, and pay for what is held; health is no part of it.
+    // Active users may hold and pay. Health checks are not limited.
     let payment = format!("/v1/payments/{}", new_user());
     let payment = api.get(&payment).token(&guest.token).send().await;
     assert!(payment.as_problem(503, "overloaded").is_err(), "{payment:?}");
-    let seats = api.get(&format!("/v1/schedules/{NIGHT}/seats")).token(&guest.token).send().await;
+    let seats =
+        api.get(&format!("/v1/schedules/{SCHEDULE}/seats")).token(&guest.token).send().await;
     seats.expect(200);
     api.get("/healthz").send().await.expect_text(200);
-    let told = metrics(api).await;
+    let reported = metrics(api).await;
     for (kind, shed) in [("join", true), ("poll", true), ("book", false), ("pay", false)] {
         let none = format!("usher_shed_requests_total{{kind=\"{kind}\"}} 0\n");
-        assert_eq!(!told.contains(&none), shed, "{kind}: {told}");
+        assert_eq!(!reported.contains(&none), shed, "{kind}: {reported}");
     }
 
     relays.mysql.up();
@@ -166,8 +170,8 @@ async fn when_too_much_is_being_answered_joins_go_first_and_payments_last() {
             [201, 202].contains(&answer.status) || answer.as_problem(503, "overloaded").is_ok()
         );
     }
-    eventually("joins are taken again", || async {
-        [200, 201].contains(&api.join(SHOW, &new_user()).await.status).then_some(())
+    eventually("joins are accepted again", || async {
+        [200, 201].contains(&api.join(CONCERT, &new_user()).await.status).then_some(())
     })
     .await;
     api.pay(&guest.token, &held, &new_key()).await.expect(201);

@@ -1,4 +1,5 @@
-//! What must hold after a round, whatever struck: looked up in the stores, and compared with what people were told.
+//! The invariants after a round, whatever faults it had: read from the stores and compared with the
+//! responses that users received.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -12,26 +13,32 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use super::site::Site;
+use super::site::ChaosSite;
 use super::workload::{
-    COUPON, Fact, INTERVAL_MS, Log, MAX_ACTIVE, PER_INTERVAL, QUOTA, SHOW_QUEUE, Told,
+    COUPON, ConfirmedEffect, INTERVAL_MS, MAX_ACTIVE, PER_INTERVAL, QUEUE, QUOTA, ReportedEffect,
+    WorkloadLog,
 };
-use crate::faults::histories::{self, Call, Thing};
-use crate::support::resp::Reply;
+use crate::faults::histories::{self, RecordedCall, SharedObject};
+use crate::support::resp::RespValue;
 
-/// Calls of unknown outcome beyond which a history has too many orders to try. Such a thing is left out, and counted.
-const UNKNOWN: usize = 5;
-/// The longest history of one thing that is tried.
-const CALLS: usize = 60;
+/// A history with more calls of unknown outcome has too many orders to try. It is skipped and
+/// counted.
+const MAX_UNKNOWN_CALLS: usize = 5;
+/// The longest history that is tried.
+const MAX_HISTORY_CALLS: usize = 60;
 
-/// Looks again and again, past every relay, whether more are active than may be, or somebody is active and waits, until it is told to stop.
-pub(super) async fn watch(site: &Site<'_>, stop: &AtomicBool, wrong: &Mutex<Vec<String>>) -> usize {
+/// Reads repeatedly, bypassing the relays, whether more users are active than allowed or a user is
+/// active and waiting, until `stop` is set.
+pub(super) async fn watch(
+    site: &ChaosSite<'_>,
+    stop: &AtomicBool,
+    wrong: &Mutex<Vec<String>>,
+) -> usize {
     const SCRIPT: &str = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) \
         local inside = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.0f', now), '+inf') \
         for _, user in ipairs(inside) do if redis.call('ZSCORE', KEYS[2], user) then return 1000000 end end return #inside";
-    let key = |name: &str| {
-        site.stores.key(site.stores.partition_of(SHOW_QUEUE), &format!("q:{SHOW_QUEUE}:{name}"))
-    };
+    let key =
+        |name: &str| site.stores.key(site.stores.partition_of(QUEUE), &format!("q:{QUEUE}:{name}"));
     let mut command = String::from("*5\r\n");
     for word in ["EVAL", SCRIPT, "2", &key("active"), &key("waiting")] {
         command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
@@ -46,19 +53,20 @@ pub(super) async fn watch(site: &Site<'_>, stop: &AtomicBool, wrong: &Mutex<Vec<
         line.strip_prefix(':')?.trim().parse::<i64>().ok()
     };
     let mut looks = 0;
-    // Of several, those that don't hold it say so.
+    // With several nodes, those that do not own the key return an error.
     for port in ports.iter().cycle() {
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        if let Ok(Some(inside)) = timeout(Duration::from_secs(1), look(*port)).await {
+        if let Ok(Some(active_now)) = timeout(Duration::from_secs(1), look(*port)).await {
             looks += 1;
-            match inside {
-                1_000_000 => {
-                    wrong.lock().unwrap().push("somebody was active and waited".to_owned())
-                }
+            match active_now {
+                1_000_000 => wrong.lock().unwrap().push("a user was active and waiting".to_owned()),
                 more if more > MAX_ACTIVE => {
-                    wrong.lock().unwrap().push(format!("{more} were active of {MAX_ACTIVE}"));
+                    wrong
+                        .lock()
+                        .unwrap()
+                        .push(format!("{more} users were active, of at most {MAX_ACTIVE}"));
                 }
                 _ => {}
             }
@@ -68,9 +76,9 @@ pub(super) async fn watch(site: &Site<'_>, stop: &AtomicBool, wrong: &Mutex<Vec<
     looks
 }
 
-/// What was told as done and is not there.
-pub(super) async fn lost(site: &Site<'_>, facts: &[Told]) -> Vec<Told> {
-    // All rows as they are at one moment: somebody's last try may still be at work.
+/// Confirmed effects that are missing.
+pub(super) async fn lost(site: &ChaosSite<'_>, facts: &[ReportedEffect]) -> Vec<ReportedEffect> {
+    // All rows at one moment, because a last retry may still run.
     let mut connection = site.stores.mysql.acquire().await.unwrap();
     let snapshot = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ";
     sqlx::query(snapshot).execute(&mut *connection).await.unwrap();
@@ -106,37 +114,38 @@ pub(super) async fn lost(site: &Site<'_>, facts: &[Told]) -> Vec<Told> {
     let claims: BTreeMap<Uuid, Uuid> = claims.into_iter().collect();
     let id = |text: &str| text.parse::<Uuid>().unwrap();
     let mut lost = Vec::new();
-    for told in facts {
-        let there = match &told.fact {
-            Fact::Entry { id: entry, user, kind, amount } => {
+    for reported in facts {
+        let there = match &reported.fact {
+            ConfirmedEffect::Entry { id: entry, user, kind, amount } => {
                 entries.get(&id(entry)) == Some(&(id(user), (*kind).to_owned(), *amount))
             }
-            Fact::Paid { payment, reservation, user } => {
+            ConfirmedEffect::Paid { payment, reservation, user } => {
                 let row = payments.get(&id(payment));
-                let stands = reservations.get(&id(reservation)).map(String::as_str);
+                let status_now = reservations.get(&id(reservation)).map(String::as_str);
                 row.is_some_and(|row| row.0 == id(reservation) && row.1 == id(user))
                     && match row.map(|row| row.2.as_str()) {
-                        Some("confirmed") => stands == Some("confirmed"),
-                        // A cancelling whose answer was lost counts as well.
-                        Some("refunded") => stands == Some("cancelled"),
+                        Some("confirmed") => status_now == Some("confirmed"),
+                        // A cancellation with a lost response counts as well.
+                        Some("refunded") => status_now == Some("cancelled"),
                         _ => false,
                     }
             }
-            Fact::Cancelled { reservation } => {
+            ConfirmedEffect::Cancelled { reservation } => {
                 reservations.get(&id(reservation)).is_some_and(|status| status == "cancelled")
             }
-            Fact::Issue { id: issue, user } => issues.get(&id(issue)) == Some(&id(user)),
-            Fact::Claim { id: claim, user } => claims.get(&id(claim)) == Some(&id(user)),
+            ConfirmedEffect::Issue { id: issue, user } => issues.get(&id(issue)) == Some(&id(user)),
+            ConfirmedEffect::Claim { id: claim, user } => claims.get(&id(claim)) == Some(&id(user)),
         };
         if !there {
-            lost.push(told.clone());
+            lost.push(reported.clone());
         }
     }
     lost
 }
 
-/// Seats that were two people's at one moment: the second was told of it before the first could have left, and while it was the first's by Redis' clock.
-pub(super) fn shared_seats(log: &Log) -> Vec<String> {
+/// Seats that two users had at one moment: the second user's hold was confirmed before the first
+/// user's could have ended, and while it was valid by the clock of Redis.
+pub(super) fn shared_seats(log: &WorkloadLog) -> Vec<String> {
     let stays = log.stays.lock().unwrap();
     let mut wrong = Vec::new();
     for (at, one) in stays.iter().enumerate() {
@@ -147,20 +156,24 @@ pub(super) fn shared_seats(log: &Log) -> Vec<String> {
                 && second.from < first.until
                 && first.left.is_none_or(|left| second.heard < left)
             {
-                wrong.push(format!("one seat was two people's: {first:?} and {second:?}"));
+                wrong.push(format!("two users had one seat: {first:?} and {second:?}"));
             }
         }
     }
     wrong
 }
 
-/// Histories that no order explains, and how many were too unclear to try. Of calls, those that `count`.
-pub(super) fn histories(log: &Log, count: impl Fn(&Call) -> bool) -> (Vec<String>, usize) {
+/// Histories that no order explains, and the number of histories with too many unknown outcomes.
+/// Only calls that `count`.
+pub(super) fn histories(
+    log: &WorkloadLog,
+    count: impl Fn(&RecordedCall) -> bool,
+) -> (Vec<String>, usize) {
     let (mut wrong, mut left_out) = (Vec::new(), 0);
     for (thing, calls) in log.calls.lock().unwrap().iter() {
         let calls: Vec<_> = calls.iter().filter(|(_, call)| count(call)).cloned().collect();
         let unknown = calls.iter().filter(|(_, call)| call.end.is_none()).count();
-        if unknown > UNKNOWN || calls.len() > CALLS {
+        if unknown > MAX_UNKNOWN_CALLS || calls.len() > MAX_HISTORY_CALLS {
             left_out += 1;
             continue;
         }
@@ -171,27 +184,27 @@ pub(super) fn histories(log: &Log, count: impl Fn(&Call) -> bool) -> (Vec<String
     (wrong, left_out)
 }
 
-fn sound(thing: Thing, calls: &[(usize, Call)]) -> bool {
+fn sound(thing: SharedObject, calls: &[(usize, RecordedCall)]) -> bool {
     match thing {
-        Thing::Seat(_) => history::check(history::Seat::Free, calls),
-        Thing::Wallet(_) => history::check(history::Wallet(0), calls),
+        SharedObject::Seat(_) => history::check(history::Seat::Free, calls),
+        SharedObject::Wallet(_) => history::check(history::Wallet(0), calls),
     }
 }
 
-/// The rate of admissions, their order, and the quota.
-pub(super) async fn limits(site: &Site<'_>, in_order: bool) -> Vec<String> {
+/// The rate of admissions, their order, and the quota of the coupon.
+pub(super) async fn limits(site: &ChaosSite<'_>, in_order: bool) -> Vec<String> {
     let mut wrong = Vec::new();
     let promotions: Vec<(i64, i64, u32, DateTime<Utc>)> = sqlx::query_as(
         "SELECT from_score, to_score, count, promoted_at FROM promotions WHERE queue_id = ? ORDER BY partition_id, n, idx",
     )
-    .bind(SHOW_QUEUE)
+    .bind(QUEUE)
     .fetch_all(&site.stores.mysql)
     .await
     .unwrap();
     let mut last = -1;
     for (at, (from, to, _, when)) in promotions.iter().enumerate() {
         if in_order && *from <= last {
-            wrong.push(format!("{from} was let in after {last}"));
+            wrong.push(format!("{from} was admitted after {last}"));
         }
         last = *to;
         let since = when.timestamp_millis() - INTERVAL_MS;
@@ -199,7 +212,9 @@ pub(super) async fn limits(site: &Site<'_>, in_order: bool) -> Vec<String> {
             promotions[..=at].iter().rev().take_while(|it| it.3.timestamp_millis() > since);
         let many: i64 = within.map(|it| i64::from(it.2)).sum();
         if many > PER_INTERVAL {
-            wrong.push(format!("{many} were let in within {INTERVAL_MS} ms, of {PER_INTERVAL}"));
+            wrong.push(format!(
+                "{many} users were admitted within {INTERVAL_MS} ms, of at most {PER_INTERVAL}"
+            ));
         }
     }
     let at = site.stores.partition_of(COUPON);
@@ -210,13 +225,13 @@ pub(super) async fn limits(site: &Site<'_>, in_order: bool) -> Vec<String> {
         .ask(&["HLEN", &site.stores.key(at, &format!("c:{COUPON}:issues"))])
         .await
     {
-        Reply::Int(issued) => usize::try_from(issued).unwrap(),
+        RespValue::Int(issued) => usize::try_from(issued).unwrap(),
         other => panic!("{other:?}"),
     };
     let rows =
         usize::try_from(site.stores.count("SELECT COUNT(*) FROM coupon_issues").await).unwrap();
     if issued.max(rows) > QUOTA {
-        wrong.push(format!("{issued} and {rows} are issued of {QUOTA}"));
+        wrong.push(format!("{issued} issues in Redis and {rows} in MySQL, of at most {QUOTA}"));
     }
     wrong
 }

@@ -1,8 +1,9 @@
-//! Faults on purpose, on real processes: people book, pay and collect on two instances while servers are killed, frozen, cut off, filled up and taken
-//! back, and afterwards everything that was promised must hold.
+//! Faults on real processes: users book, pay and collect coupons on two instances while servers are
+//! killed, frozen, cut off, filled up and rolled back. Afterwards all invariants must hold.
 //!
-//! A round draws everything from its seed but the machine's own timing. `make chaos` runs many: `CHAOS_ROUNDS` of them from `USHER_TEST_SEED` on, in
-//! `CHAOS_LANES` at once, each lane with servers of its own; a round that fails prints its seed.
+//! A round takes everything from its seed except the timing of the machine. `make chaos` runs many
+//! rounds: `CHAOS_ROUNDS` from `USHER_TEST_SEED` on, `CHAOS_LANES` at once, each lane with its own
+//! servers. A round that fails prints its seed.
 
 mod check;
 mod clock_skew;
@@ -28,42 +29,42 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use crate::coupons::payments::coupon;
-use crate::support::{Api, NIGHT, SHOW, eventually, test_seed};
-use site::{Lane, Site};
-use strike::Fault;
-use workload::{BRIEF, BRIEF_NIGHT, COUPON, Log, REWARD};
+use crate::support::{ApiClient, CONCERT, SCHEDULE, eventually, test_seed};
+use site::{ChaosLane, ChaosSite};
+use strike::ChaosFault;
+use workload::{COUPON, REWARD, SHORT_CONCERT, SHORT_SCHEDULE, WorkloadLog};
 
-/// How long everything may take to settle once nothing goes wrong any more.
-const SETTLED_WITHIN: Duration = Duration::from_secs(120);
-/// Calls that must have succeeded before a round proves anything.
-const ENOUGH: usize = 50;
+/// Time for everything to settle once the faults are over.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Successful calls that a round needs to prove anything.
+const MIN_SUCCESSES: usize = 50;
 
-/// A round: which faults strike, drawn or given, and everything else from the seed.
-struct Round {
+/// A round: its faults, drawn or given. Everything else comes from the seed.
+struct ChaosRound {
     seed: u64,
-    faults: Vec<Fault>,
-    /// How long people book before the faults end.
+    faults: Vec<ChaosFault>,
+    /// Time of the workload before the faults end.
     long: Duration,
 }
 
-impl Round {
-    /// One to three faults by chance.
+impl ChaosRound {
+    /// One to three random faults.
     fn drawn(seed: u64) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
         let many = random.random_range(1..=3);
-        let faults = (0..many).map(|_| *Fault::ANY.choose(&mut random).unwrap()).collect();
+        let faults = (0..many).map(|_| *ChaosFault::ANY.choose(&mut random).unwrap()).collect();
         Self { seed, faults, long: Duration::from_millis(random.random_range(2_000..4_000)) }
     }
 
-    async fn play(&self, lane: &Lane) -> String {
+    async fn play(&self, lane: &ChaosLane) -> String {
         let mut random = SmallRng::seed_from_u64(self.seed ^ 1);
         let dir =
             lane.dir.path().join(format!("redis-{}-{}", self.seed, uuid::Uuid::new_v4().simple()));
         let small =
-            self.faults.contains(&Fault::DiskFull).then(|| SmallDisk::mount(&dir)).flatten();
-        let site = Box::pin(Site::open(lane, dir.clone(), 2)).await;
-        Box::pin(furnish(&site)).await;
-        let log = Arc::new(Log::default());
+            self.faults.contains(&ChaosFault::DiskFull).then(|| SmallDisk::mount(&dir)).flatten();
+        let site = Box::pin(ChaosSite::open(lane, dir.clone(), 2)).await;
+        Box::pin(set_up_sale(&site)).await;
+        let log = Arc::new(WorkloadLog::default());
         let (stop, done) = (Arc::new(AtomicBool::new(false)), AtomicBool::new(false));
         let began = Instant::now();
         let struck = async {
@@ -78,17 +79,18 @@ impl Round {
             });
             let strikes = strikes.collect::<Vec<_>>();
             let (ended, ()) = tokio::join!(futures::future::join_all(strikes), sleep(self.long));
-            Box::pin(site.heal()).await;
+            Box::pin(site.repair()).await;
             ended
         };
         let watched = check::watch(&site, &done, &log.wrong);
         let people = workload::live(&site, log.clone(), stop.clone(), self.seed);
         let round = async {
             let ended = struck.await;
-            // Some more of ordinary life, so that what was held up is asked for again; longer where the machine is slow.
+            // A little more workload, so that delayed operations are repeated. Longer on a slow
+            // machine.
             sleep(Duration::from_millis(500)).await;
-            let deadline = Instant::now() + SETTLED_WITHIN;
-            while log.ok.load(Ordering::Relaxed) <= ENOUGH && Instant::now() < deadline {
+            let deadline = Instant::now() + SETTLE_TIMEOUT;
+            while log.ok.load(Ordering::Relaxed) <= MIN_SUCCESSES && Instant::now() < deadline {
                 sleep(Duration::from_millis(100)).await;
             }
             stop.store(true, Ordering::Relaxed);
@@ -96,7 +98,7 @@ impl Round {
         };
         let settle = async {
             let (ended, ()) = tokio::join!(round, people);
-            let settled = timeout(SETTLED_WITHIN, settle(&site)).await.is_ok();
+            let settled = timeout(SETTLE_TIMEOUT, settle(&site)).await.is_ok();
             done.store(true, Ordering::Relaxed);
             (ended, settled)
         };
@@ -106,13 +108,10 @@ impl Round {
         if settled {
             Box::pin(self.check(&site, &log, &ended, &mut wrong)).await;
         } else {
-            wrong.push(format!(
-                "nothing had settled after {SETTLED_WITHIN:?}: {}",
-                unsettled(&site).await
-            ));
+            wrong.push(format!("not settled after {SETTLE_TIMEOUT:?}: {}", unsettled(&site).await));
         }
         if looks == 0 {
-            wrong.push("nobody watched the line".to_owned());
+            wrong.push("the queue was not watched".to_owned());
         }
         let count = |counter: &std::sync::atomic::AtomicUsize| counter.load(Ordering::Relaxed);
         let report = format!(
@@ -125,9 +124,9 @@ impl Round {
             log.facts.lock().unwrap().len(),
             began.elapsed().as_secs_f64()
         );
-        assert!(count(&log.ok) > ENOUGH, "{report}: hardly anything went on");
+        assert!(count(&log.ok) > MIN_SUCCESSES, "{report}: too few calls succeeded");
         if !wrong.is_empty() {
-            panic!("{report}\n{}\n{}", wrong.join("\n"), site.words().await);
+            panic!("{report}\n{}\n{}", wrong.join("\n"), site.logs().await);
         }
         Box::pin(site.close()).await;
         drop(small);
@@ -135,8 +134,14 @@ impl Round {
         report
     }
 
-    /// `ended` is when the strike of each fault was over.
-    async fn check(&self, site: &Site<'_>, log: &Log, ended: &[Instant], wrong: &mut Vec<String>) {
+    /// `ended` is when each fault was over.
+    async fn check(
+        &self,
+        site: &ChaosSite<'_>,
+        log: &WorkloadLog,
+        ended: &[Instant],
+        wrong: &mut Vec<String>,
+    ) {
         let taken_back: Vec<Instant> = self
             .faults
             .iter()
@@ -145,10 +150,11 @@ impl Round {
             .map(|(_, ended)| *ended)
             .collect();
         let facts = log.facts.lock().unwrap().clone();
-        for told in check::lost(site, &facts).await {
-            // What was asked of the Redis that is back must stay, and what was told as durable stays in any case.
-            if told.durable || !taken_back.iter().any(|back| told.asked < *back) {
-                wrong.push(format!("told as done and lost: {told:?}"));
+        for reported in check::lost(site, &facts).await {
+            // Effects that were requested from the restored Redis must exist, and durable ones must
+            // exist in any case.
+            if reported.durable || !taken_back.iter().any(|back| reported.asked < *back) {
+                wrong.push(format!("confirmed and lost: {reported:?}"));
             }
         }
         wrong.extend(check::limits(site, taken_back.is_empty()).await);
@@ -166,7 +172,7 @@ impl Round {
     }
 }
 
-/// A disk of a few megabytes for Redis. Only where mounting is allowed; elsewhere its fault does nothing.
+/// A disk of a few megabytes for Redis, if mounting is allowed. Otherwise its fault does nothing.
 struct SmallDisk(std::path::PathBuf);
 
 impl SmallDisk {
@@ -192,18 +198,19 @@ impl Drop for SmallDisk {
     }
 }
 
-/// A show with a narrow entrance, one whose holds lapse at once, a coupon and a reward.
-async fn furnish(site: &Site<'_>) {
-    let api =
-        Api::new(site.seats.iter().map(|seat| seat.address.read().unwrap().clone()).collect());
+/// A concert with a narrow queue, one whose holds expire at once, a coupon and a reward.
+async fn set_up_sale(site: &ChaosSite<'_>) {
+    let api = ApiClient::new(
+        site.seats.iter().map(|seat| seat.address.read().unwrap().clone()).collect(),
+    );
     let queue = json!({"promote_per_interval": workload::PER_INTERVAL, "interval_ms": workload::INTERVAL_MS, "max_active": workload::MAX_ACTIVE,
         "active_seconds": 4, "claim_seconds": 2, "restore_seconds": 1});
-    api.put(&format!("/admin/queues/{SHOW}"), &queue).await.expect(200);
+    api.put(&format!("/admin/queues/{CONCERT}"), &queue).await.expect(200);
     let date = |id: &str| json!({"id": id, "starts_at": "2100-01-01T19:00:00.000Z", "sections": [{"name": "A", "from": 1, "to": workload::SEATS, "price": workload::PRICE}]});
-    let show = json!({"title": "The show", "queue_id": SHOW, "max_seats_per_user": 100, "schedules": [date(NIGHT)]});
-    api.put(&format!("/admin/concerts/{SHOW}"), &show).await.expect(200);
-    let brief = json!({"title": "Brief", "queue_id": SHOW, "max_seats_per_user": 100, "hold_seconds": 1, "schedules": [date(BRIEF_NIGHT)]});
-    api.put(&format!("/admin/concerts/{BRIEF}"), &brief).await.expect(200);
+    let show = json!({"title": "The show", "queue_id": CONCERT, "max_seats_per_user": 100, "schedules": [date(SCHEDULE)]});
+    api.put(&format!("/admin/concerts/{CONCERT}"), &show).await.expect(200);
+    let brief = json!({"title": "Brief", "queue_id": CONCERT, "max_seats_per_user": 100, "hold_seconds": 1, "schedules": [date(SHORT_SCHEDULE)]});
+    api.put(&format!("/admin/concerts/{SHORT_CONCERT}"), &brief).await.expect(200);
     let mut off = coupon(300, workload::PRICE);
     off["total_quantity"] = json!(workload::QUOTA);
     api.put(&format!("/admin/coupons/{COUPON}"), &off).await.expect(200);
@@ -212,12 +219,12 @@ async fn furnish(site: &Site<'_>) {
     api.put(&format!("/admin/rewards/{REWARD}"), &reward).await.expect(200);
     for at in 0..api.instances() {
         for path in [
-            format!("/v1/queues/{SHOW}"),
-            format!("/v1/concerts/{BRIEF}"),
+            format!("/v1/queues/{CONCERT}"),
+            format!("/v1/concerts/{SHORT_CONCERT}"),
             format!("/v1/coupons/{COUPON}"),
             format!("/v1/rewards/{REWARD}"),
         ] {
-            let api = api.only(at);
+            let api = api.for_instance(at);
             eventually(&path, || async {
                 (api.get(&path).send().await.status == 200).then_some(())
             })
@@ -227,14 +234,14 @@ async fn furnish(site: &Site<'_>) {
 }
 
 /// Every instance is ready, no payment is under way, and MySQL has everything.
-async fn settle(site: &Site<'_>) {
+async fn settle(site: &ChaosSite<'_>) {
     while !unsettled(site).await.is_empty() {
         strike::make_overdue(site).await;
         sleep(Duration::from_millis(100)).await;
     }
 }
 
-async fn unsettled(site: &Site<'_>) -> String {
+async fn unsettled(site: &ChaosSite<'_>) -> String {
     let http = reqwest::Client::new();
     for seat in &site.seats {
         let url = format!("{}/readyz", seat.address.read().unwrap()[0]);
@@ -246,11 +253,11 @@ async fn unsettled(site: &Site<'_>) -> String {
                     answer.text().await.unwrap_or_default()
                 );
             }
-            Err(error) => return format!("an instance does not answer: {error}"),
+            Err(error) => return format!("an instance does not respond: {error}"),
         }
     }
     let mut redis = site.stores.redis().await;
-    let due = site.stores.key(site.stores.partition_of(SHOW), &format!("q:{SHOW}:due"));
+    let due = site.stores.key(site.stores.partition_of(CONCERT), &format!("q:{CONCERT}:due"));
     if redis.ask(&["ZCARD", &due]).await.int() > 0 {
         return "a payment has no end".to_owned();
     }
@@ -263,18 +270,18 @@ async fn unsettled(site: &Site<'_>) -> String {
         "SELECT COUNT(*) FROM recoveries WHERE laid_at IS NOT NULL AND settled_at IS NULL";
     match site.stores.count(settling).await {
         0 => String::new(),
-        more => format!("what crossed partitions is not settled after {more} recoveries"),
+        more => format!("partitions are not reconciled after {more} recoveries"),
     }
 }
 
-/// Each fault in a round of its own, with the name under which README's table knows it.
+/// Each fault in a round of its own, under the name of its row in docs/failure-modes.md.
 macro_rules! one_fault_each {
     ($($name:ident: $fault:ident),* $(,)?) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
             let seed = test_seed();
-            let round = Round { seed, faults: vec![Fault::$fault], long: Duration::from_millis(2_500) };
-            let lane = Lane::open().await;
+            let round = ChaosRound { seed, faults: vec![ChaosFault::$fault], long: Duration::from_millis(2_500) };
+            let lane = ChaosLane::open().await;
             eprintln!("{}", Box::pin(round.play(&lane)).await);
         }
     )*};
@@ -314,9 +321,9 @@ async fn chaos() {
         |name: &str, usual: u64| std::env::var(name).map_or(usual, |text| text.parse().unwrap());
     let (first, rounds, lanes) = (test_seed(), number("CHAOS_ROUNDS", 1), number("CHAOS_LANES", 1));
     let play = async |nth: u64| {
-        let lane = Lane::open().await;
+        let lane = ChaosLane::open().await;
         for round in (nth..rounds).step_by(usize::try_from(lanes).unwrap()) {
-            let round = Round::drawn(first.wrapping_add(round));
+            let round = ChaosRound::drawn(first.wrapping_add(round));
             eprintln!("{}", Box::pin(round.play(&lane)).await);
         }
     };

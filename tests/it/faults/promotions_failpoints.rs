@@ -1,20 +1,23 @@
-//! Coupons and rewards on a process that dies at a named edge: before a script, after it and before the answer, before the writer's commit, after it and
-//! before the trim. Each edge has stores of its own; the client asks again on another process, and everything is there once.
+//! Coupons and rewards on a process that dies at a fail point: before a script, after it and before
+//! the response, before the commit of the writer, after it, and before the trim. Each point has its
+//! own stores. The client repeats the request at another process, and every effect must exist once.
 
 use futures::StreamExt;
 use serde_json::{Value, json};
 
 use crate::coupons::payments::{audit, coupon, issue};
-use crate::support::world::{fast_queue, show};
-use crate::support::{Answer, Api, NIGHT, Process, SHOW, Stores, new_key, new_user};
+use crate::support::world::{concert_definition, fast_queue_settings};
+use crate::support::{
+    ApiClient, ApiResponse, CONCERT, SCHEDULE, TestStores, UsherProcess, new_key, new_user,
+};
 
-/// Edges that are walked side by side.
-const AT_ONCE: usize = 3;
+/// Fail points that are tested at the same time.
+const CONCURRENT_POINTS: usize = 3;
 const POINTS: i64 = 70;
 
-/// What stands where when the process has died at an edge.
+/// A fail point, and which stores have the effect when the process has died there.
 #[derive(Clone, Copy)]
-struct Edge {
+struct CrashPoint {
     point: &'static str,
     /// The script has run.
     done: bool,
@@ -22,11 +25,11 @@ struct Edge {
     committed: bool,
 }
 
-const fn edge(point: &'static str, done: bool, committed: bool) -> Edge {
-    Edge { point, done, committed }
+const fn edge(point: &'static str, done: bool, committed: bool) -> CrashPoint {
+    CrashPoint { point, done, committed }
 }
 
-const REWARD_EDGES: [Edge; 6] = [
+const REWARD_EDGES: [CrashPoint; 6] = [
     edge("rewards/claim.before", false, false),
     edge("rewards/claim.after", true, false),
     edge("writer.before_transaction", true, false),
@@ -35,7 +38,7 @@ const REWARD_EDGES: [Edge; 6] = [
     edge("writer.after_trim", true, true),
 ];
 
-const ISSUE_EDGES: [Edge; 6] = [
+const ISSUE_EDGES: [CrashPoint; 6] = [
     edge("coupons/issue.before", false, false),
     edge("coupons/issue.after", true, false),
     edge("writer.before_transaction", true, false),
@@ -44,16 +47,20 @@ const ISSUE_EDGES: [Edge; 6] = [
     edge("writer.after_trim", true, true),
 ];
 
-/// Walks all edges.
+/// Runs the test at all fail points.
 async fn each<T, F: Future<Output = ()>>(
     edges: impl IntoIterator<Item = T>,
     walk: impl Fn(T) -> F,
 ) {
-    futures::stream::iter(edges).map(walk).buffer_unordered(AT_ONCE).collect::<()>().await;
+    futures::stream::iter(edges)
+        .map(walk)
+        .buffer_unordered(CONCURRENT_POINTS)
+        .collect::<()>()
+        .await;
 }
 
-/// Entries of all outboxes.
-async fn unwritten(stores: &Stores) -> i64 {
+/// Entries in all outboxes.
+async fn unwritten(stores: &TestStores) -> i64 {
     let mut entries = 0;
     for partition in 0..crate::support::servers::PARTITIONS {
         let outbox = stores.key(partition, "outbox");
@@ -62,9 +69,10 @@ async fn unwritten(stores: &Stores) -> i64 {
     entries
 }
 
-/// That the process died where it should: what it did stands nowhere, in the outbox, or in MySQL.
-async fn check_left_behind(edge: Edge, stores: &Stores, rows: i64) {
-    // Right after a script the writer may have been faster than the end.
+/// Checks that the process died at the right point: its effect is nowhere, in the outbox, or in
+/// MySQL.
+async fn check_left_behind(edge: CrashPoint, stores: &TestStores, rows: i64) {
+    // Right after a script, the writer may have finished before the process died.
     if edge.done && !edge.point.starts_with("writer") {
         return;
     }
@@ -73,42 +81,42 @@ async fn check_left_behind(edge: Edge, stores: &Stores, rows: i64) {
     assert_eq!(unwritten(stores).await, i64::from(left), "{}", edge.point);
 }
 
-/// A process that dies at the edge when the call comes, on stores that hold what it left. Gives the answer, if there was one.
+/// Runs a call on a process that dies at the fail point. Returns the response, if there was one.
 async fn die_at(
-    edge: Edge,
-    stores: &Stores,
-    set_up: impl AsyncFn(&Api),
-    call: impl AsyncFn(&Api) -> Option<Answer>,
-) -> Option<Answer> {
-    let victim = Process::start_failing(stores, &format!("{}=return(kill)", edge.point)).await;
+    edge: CrashPoint,
+    stores: &TestStores,
+    set_up: impl AsyncFn(&ApiClient),
+    call: impl AsyncFn(&ApiClient) -> Option<ApiResponse>,
+) -> Option<ApiResponse> {
+    let victim = UsherProcess::start_failing(stores, &format!("{}=return(kill)", edge.point)).await;
     let api = victim.api();
     set_up(&api).await;
     let answer = call(&api).await;
-    victim.died().await;
+    victim.wait_until_killed().await;
     assert!(
         answer.is_none() || edge.point.starts_with("writer"),
-        "{}: nobody was left to answer",
+        "{}: the process still answered",
         edge.point
     );
     answer
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reward_is_paid_once_wherever_the_process_dies() {
+async fn reward_is_paid_once_wherever_the_process_dies() {
     each(REWARD_EDGES, async |edge| {
-        let (stores, user, other) = (Stores::new().await, new_user(), new_user());
+        let (stores, user, other) = (TestStores::new().await, new_user(), new_user());
         let time = |hours| (chrono::Utc::now() + chrono::TimeDelta::hours(hours)).to_rfc3339();
         let reward = json!({"title": "Hi", "starts_at": time(-1), "ends_at": time(1), "active": true, "conditions": [],
             "reward": {"kind": "points", "amount": POINTS}});
-        let set_up = async |api: &Api| drop(api.put("/admin/rewards/hi", &reward).await.expect(200));
-        let claim = async |api: &Api, user: &str| api.post("/v1/rewards/hi/claims").user(user).try_send().await.ok();
+        let set_up = async |api: &ApiClient| drop(api.put("/admin/rewards/hi", &reward).await.expect(200));
+        let claim = async |api: &ApiClient, user: &str| api.post("/v1/rewards/hi/claims").user(user).try_send().await.ok();
         let first = die_at(edge, &stores, set_up, async |api| claim(api, &user).await).await;
         let rows = stores.count("SELECT COUNT(*) FROM reward_claims").await;
         let credits = stores.count("SELECT COUNT(*) FROM wallet_entries WHERE kind = 'reward'").await;
         assert_eq!(rows, credits, "{}", edge.point);
         check_left_behind(edge, &stores, rows).await;
 
-        let process = Process::start(&stores).await;
+        let process = UsherProcess::start(&stores).await;
         let api = process.api();
         let again = claim(&api, &user).await.expect("an answer");
         if edge.done {
@@ -116,7 +124,7 @@ async fn a_reward_is_paid_once_wherever_the_process_dies() {
         } else {
             again.expect(201);
         }
-        // The one whose answer was lost reads in the history that it went well.
+        // A user whose response was lost sees the success in the history.
         let history = api.get("/v1/rewards/hi/claims/mine").user(&user).send().await.expect(200);
         let lines: Vec<&Value> = history["items"].as_array().unwrap().iter().map(|line| &line["status"]).collect();
         assert_eq!(lines.iter().filter(|status| **status == "success").count(), 1, "{}: {history}", edge.point);
@@ -134,20 +142,21 @@ async fn a_reward_is_paid_once_wherever_the_process_dies() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_coupon_is_issued_once_wherever_the_process_dies() {
+async fn coupon_is_issued_once_wherever_the_process_dies() {
     each(ISSUE_EDGES, async |edge| {
-        let (stores, user) = (Stores::new().await, new_user());
+        let (stores, user) = (TestStores::new().await, new_user());
         let mut two = coupon(1_000, 0);
         two["total_quantity"] = json!(2);
-        let set_up = async |api: &Api| drop(api.put("/admin/coupons/off", &two).await.expect(200));
-        let ask = async |api: &Api, user: &str| {
+        let set_up =
+            async |api: &ApiClient| drop(api.put("/admin/coupons/off", &two).await.expect(200));
+        let ask = async |api: &ApiClient, user: &str| {
             api.post("/v1/coupons/off/issues").user(user).try_send().await.ok()
         };
         let first = die_at(edge, &stores, set_up, async |api| ask(api, &user).await).await;
         let rows = stores.count("SELECT COUNT(*) FROM coupon_issues").await;
         check_left_behind(edge, &stores, rows).await;
 
-        let process = Process::start(&stores).await;
+        let process = UsherProcess::start(&stores).await;
         let api = process.api();
         let again =
             ask(&api, &user).await.expect("an answer").expect(if edge.done { 200 } else { 201 });
@@ -157,7 +166,7 @@ async fn a_coupon_is_issued_once_wherever_the_process_dies() {
         ask(&api, &new_user()).await.expect("an answer").expect(201);
         ask(&api, &new_user()).await.expect("an answer").problem(409, "sold_out");
         assert_eq!(ask(&api, &user).await.expect("an answer").expect(200), again);
-        stores.at_rest().await;
+        stores.wait_until_idle().await;
         assert_eq!(stores.count("SELECT COUNT(*) FROM coupon_issues").await, 2);
         let key = stores.key(stores.partition_of("off"), "c:off:issues");
         assert_eq!(stores.redis().await.ask(&["HLEN", &key]).await.int(), 2);
@@ -165,8 +174,8 @@ async fn a_coupon_is_issued_once_wherever_the_process_dies() {
     .await;
 }
 
-/// The steps of a payment that is confirmed, or of one that the wallet refuses, up to its end.
-const FORTH: [&str; 6] = [
+/// The steps of a payment that is confirmed, or of one that the wallet declines, to their end.
+const CONFIRMED_STEPS: [&str; 6] = [
     "payment/begin",
     "coupons/reserve",
     "wallet/debit",
@@ -174,7 +183,7 @@ const FORTH: [&str; 6] = [
     "coupons/redeem",
     "payment/finish_redemption",
 ];
-const BACK: [&str; 7] = [
+const DECLINED_STEPS: [&str; 7] = [
     "payment/begin",
     "coupons/reserve",
     "wallet/debit",
@@ -185,35 +194,37 @@ const BACK: [&str; 7] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_coupon_is_used_once_or_given_back_wherever_the_process_dies() {
-    let walks = [(&FORTH[..], 4_000), (&BACK[..], 100)];
+async fn coupon_is_used_once_or_returned_wherever_the_process_dies() {
+    let walks = [(&CONFIRMED_STEPS[..], 4_000), (&DECLINED_STEPS[..], 100)];
     let edges = walks.into_iter().flat_map(|(steps, money)| {
         steps.iter().flat_map(move |step| ["before", "after"].map(|side| (*step, side, money)))
     });
     each(edges, async |(step, side, money)| {
         let point = format!("{step}.{side}");
-        let stores = Stores::new().await;
-        let process = Process::start(&stores).await;
+        let stores = TestStores::new().await;
+        let process = UsherProcess::start(&stores).await;
         let api = process.api();
-        api.put("/admin/queues/show", &fast_queue()).await.expect(200);
-        api.put("/admin/concerts/show", &show(4, 4_000)).await.expect(200);
+        api.put("/admin/queues/show", &fast_queue_settings()).await.expect(200);
+        api.put("/admin/concerts/show", &concert_definition(4, 4_000)).await.expect(200);
         api.put("/admin/coupons/off", &coupon(1_500, 0)).await.expect(200);
-        let guest = api.active_guest(SHOW).await;
+        let guest = api.active_user(CONCERT).await;
         api.charge(&guest.user, money).await;
         let issue = issue(&api, &guest.user).await;
-        let reservation = api.held(&guest.token, NIGHT, &[1]).await;
+        let reservation = api.hold_seats(&guest.token, SCHEDULE, &[1]).await;
         let body = json!({"reservation_id": reservation, "coupon_issue_id": issue});
-        let pay = async |api: &Api, key: &str| {
+        let pay = async |api: &ApiClient, key: &str| {
             api.post("/v1/payments").token(&guest.token).key(key).json(&body).try_send().await.ok()
         };
-        let (victim, key) =
-            (Process::start_failing(&stores, &format!("{point}=return(kill)")).await, new_key());
-        assert!(pay(&victim.api(), &key).await.is_none(), "{point}: nobody was left to answer");
-        victim.died().await;
+        let (victim, key) = (
+            UsherProcess::start_failing(&stores, &format!("{point}=return(kill)")).await,
+            new_key(),
+        );
+        assert!(pay(&victim.api(), &key).await.is_none(), "{point}: the process still answered");
+        victim.wait_until_killed().await;
         let again = pay(&api, &key).await.expect("an answer");
         if money < 2_500 {
             again.problem(402, "insufficient_balance");
-            // The coupon is the user's again, and pays with the next attempt.
+            // The coupon is unused again, and pays with the next attempt.
             api.charge(&guest.user, 4_000).await;
             assert_eq!(
                 pay(&api, &new_key()).await.expect("an answer").expect(201)["discount"],

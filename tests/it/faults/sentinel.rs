@@ -1,50 +1,54 @@
-//! Sentinel: a replica that lags, and a primary that comes back after it was given up. Failovers under load stand in `faults/failover.rs`.
+//! Sentinels: a lagging replica, and a primary that returns after its replacement. For failovers
+//! under load see `faults/failover.rs`.
 
-use crate::support::resp::Resp;
-use crate::support::{ELECTED, Sentinels, Stores, World, new_key, new_user, within};
+use crate::support::resp::RespClient;
+use crate::support::{
+    ELECTION_TIMEOUT, SentinelGroup, TestStores, TestWorld, new_key, new_user, within,
+};
 
-/// Until a request under a key is answered as done, on every instance's turn.
-async fn charged(world: &World, user: &str, amount: i64, key: &str) {
-    within(ELECTED, "the charge is taken", || async {
-        (world.api.charge_as(user, amount, key).await.status == 201).then_some(())
+/// Repeats a charge with one key until every instance confirms it.
+async fn charged(world: &TestWorld, user: &str, amount: i64, key: &str) {
+    within(ELECTION_TIMEOUT, "the charge is confirmed", || async {
+        (world.api.charge_with_key(user, amount, key).await.status == 201).then_some(())
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lagging_replica_takes_over_and_nothing_that_was_answered_is_lost() {
-    let sentinels = Sentinels::start("0").await;
-    let stores = Stores::among(sentinels.several(), None).await;
+async fn lagging_replica_takes_over_without_losing_confirmed_writes() {
+    let sentinels = SentinelGroup::start("0").await;
+    let stores = TestStores::among(sentinels.redis_nodes(), None).await;
     let mut args = stores.args();
     args.stores.redis_wait_replicas = Some("1".into());
-    let world = World::with_args(stores, &[args.clone(), args]).await;
+    let world = TestWorld::with_args(stores, &[args.clone(), args]).await;
     let (user, other, key) = (new_user(), new_user(), new_key());
     charged(&world, &user, 100, &new_key()).await;
     world.stores.audit().await;
 
-    // The replica stands still, and its connection is gone: what it does not have is neither answered nor brought to MySQL.
+    // The replica is frozen and its connection is cut: writes that it lacks are neither confirmed
+    // nor written to MySQL.
     let first = sentinels.primary().await.unwrap();
     let second = sentinels.other(first);
     sentinels.freeze(second, true).await;
-    Resp::connect(first).await.ask(&["CLIENT", "KILL", "TYPE", "replica"]).await;
-    world.api.charge_as(&other, 50, &key).await.problem(503, "store_unavailable");
+    RespClient::connect(first).await.ask(&["CLIENT", "KILL", "TYPE", "replica"]).await;
+    world.api.charge_with_key(&other, 50, &key).await.problem(503, "store_unavailable");
     let written = "SELECT COUNT(*) FROM wallet_entries WHERE amount = 50";
     assert_eq!(world.stores.count(written).await, 0);
 
-    // It takes the place of the primary, without what that one had alone.
+    // It replaces the primary, without the writes that only that one had.
     sentinels.kill(first).await;
     sentinels.freeze(second, false).await;
-    sentinels.replaced(first).await;
+    sentinels.wait_until_replaced(first).await;
     assert_eq!(sentinels.primary().await, Some(second));
-    within(ELECTED, "the new primary is found, and lacks it", || async {
+    within(ELECTION_TIMEOUT, "the new primary is found and lacks the charge", || async {
         let balance = world.api.get("/v1/wallet").user(&other).send().await;
         (balance.status == 200).then(|| assert_eq!(balance.body["balance"], 0))
     })
     .await;
 
-    // The old one comes back, with what it had alone, and is told to follow.
-    sentinels.start_again(first).await;
-    sentinels.are_whole().await;
+    // The old primary returns with its extra writes and becomes a replica.
+    sentinels.restart(first).await;
+    sentinels.wait_until_healthy().await;
     charged(&world, &other, 50, &key).await;
     assert_eq!(world.api.balance(&other).await, 50);
     assert_eq!(world.api.balance(&user).await, 100);
@@ -54,31 +58,32 @@ async fn a_lagging_replica_takes_over_and_nothing_that_was_answered_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_primary_that_was_asleep_is_not_believed_any_more() {
-    // As the example of README has it.
-    let sentinels = Sentinels::start("1").await;
-    let stores = Stores::among(sentinels.several(), None).await;
+async fn former_primary_is_not_trusted_after_it_resumes() {
+    // Settings as in docs/redis.md.
+    let sentinels = SentinelGroup::start("1").await;
+    let stores = TestStores::among(sentinels.redis_nodes(), None).await;
     let mut args = stores.args();
     args.stores.redis_wait_replicas = Some("1".into());
-    let world = World::with_args(stores, &[args.clone(), args]).await;
+    let world = TestWorld::with_args(stores, &[args.clone(), args]).await;
     let user = new_user();
     charged(&world, &user, 100, &new_key()).await;
 
     let first = sentinels.primary().await.unwrap();
     sentinels.freeze(first, true).await;
     let key = new_key();
-    let asked = world.api.charge_as(&user, 7, &key);
-    let (asked, ()) = tokio::join!(asked, sentinels.replaced(first));
-    // Of a charge that was under way nothing is known, and it was not told as done.
+    let asked = world.api.charge_with_key(&user, 7, &key);
+    let (asked, ()) = tokio::join!(asked, sentinels.wait_until_replaced(first));
+    // The outcome of a charge in progress is unknown, and it was not confirmed.
     assert_eq!(asked.status, 503, "{asked:?}");
-    within(ELECTED, "the new primary is asked", || async {
+    within(ELECTION_TIMEOUT, "the new primary receives requests", || async {
         (world.api.get("/v1/wallet").user(&user).send().await.status == 200).then_some(())
     })
     .await;
 
-    // It wakes up, takes itself for the primary until it is told, and may run what still stood in its buffers.
+    // It resumes, acts as a primary until the Sentinels demote it, and may execute commands that
+    // were in its buffers.
     sentinels.freeze(first, false).await;
-    sentinels.are_whole().await;
+    sentinels.wait_until_healthy().await;
     charged(&world, &user, 7, &key).await;
     assert_eq!(world.api.balance(&user).await, 107);
     let facts = world.stores.audit().await;
@@ -86,25 +91,25 @@ async fn a_primary_that_was_asleep_is_not_believed_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_lacks_what_mysql_has_is_laid_back_before_it_serves() {
-    let sentinels = Sentinels::start("0").await;
-    let stores = Stores::among(sentinels.several(), None).await;
-    // Nothing waits for a replica here, so MySQL may come to have more than it.
-    let world = World::on(stores, 2).await;
+async fn replica_behind_mysql_is_restored_before_it_serves() {
+    let sentinels = SentinelGroup::start("0").await;
+    let stores = TestStores::among(sentinels.redis_nodes(), None).await;
+    // Without a wait for replicas MySQL may have more than the replica.
+    let world = TestWorld::on(stores, 2).await;
     let (user, other) = (new_user(), new_user());
     charged(&world, &user, 100, &new_key()).await;
     world.stores.audit().await;
     let first = sentinels.primary().await.unwrap();
     let second = sentinels.other(first);
-    // It was the primary once, as it were: that it does not know the scripts is no help.
-    let mut replica = Resp::connect(second).await;
+    // As if it had been a primary before: missing scripts do not protect it.
+    let mut replica = RespClient::connect(second).await;
     for script in usher::redis::scripts::ALL {
         replica.ask(&["SCRIPT", "LOAD", script.body()]).await;
     }
     sentinels.freeze(second, true).await;
-    Resp::connect(first).await.ask(&["CLIENT", "KILL", "TYPE", "replica"]).await;
+    RespClient::connect(first).await.ask(&["CLIENT", "KILL", "TYPE", "replica"]).await;
     charged(&world, &other, 50, &new_key()).await;
-    within(ELECTED, "MySQL has what the replica lacks", || async {
+    within(ELECTION_TIMEOUT, "MySQL has what the replica lacks", || async {
         let written = "SELECT COUNT(*) FROM wallet_entries WHERE amount = 50";
         (world.stores.count(written).await == 1).then_some(())
     })
@@ -112,19 +117,20 @@ async fn a_replica_that_lacks_what_mysql_has_is_laid_back_before_it_serves() {
 
     sentinels.kill(first).await;
     sentinels.freeze(second, false).await;
-    // Many ask, at all times, so that somebody would meet what the replica had if it could be met for a moment.
+    // Many requests at all times, so that one of them would see the stale state if it were served
+    // for a moment.
     let asked = (0..40).map(async |nth: usize| {
         tokio::time::sleep(std::time::Duration::from_millis(5 * nth as u64)).await;
-        let api = world.api.only(nth % 2);
+        let api = world.api.for_instance(nth % 2);
         let (of, balance) = if nth < 30 { (&other, 50) } else { (&user, 100) };
-        within(ELECTED, "the wallet is told again", || async {
-            let told = api.get("/v1/wallet").user(of).send().await;
-            (told.status == 200).then(|| assert_eq!(told.body["balance"], balance))
+        within(ELECTION_TIMEOUT, "the wallet is served again", || async {
+            let reported = api.get("/v1/wallet").user(of).send().await;
+            (reported.status == 200).then(|| assert_eq!(reported.body["balance"], balance))
         })
         .await;
     });
     futures::future::join_all(asked).await;
-    sentinels.start_again(first).await;
-    sentinels.are_whole().await;
+    sentinels.restart(first).await;
+    sentinels.wait_until_healthy().await;
     assert_eq!(world.stores.audit().await.wallets.values().sum::<i64>(), 150);
 }

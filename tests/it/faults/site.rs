@@ -1,4 +1,5 @@
-//! Servers and instances that may be killed, frozen and cut off: a Redis and a MariaDB of the round's own, a relay in front of each, and real processes.
+//! Servers and instances that may be killed, frozen and cut off: a Redis and a MariaDB per lane, a
+//! relay in front of each, and real processes.
 
 use std::path::PathBuf;
 use std::sync::RwLock;
@@ -6,17 +7,17 @@ use std::sync::RwLock;
 use tokio::sync::Mutex;
 use usher::dev::{MysqlDurability, PrivateMysql, PrivateRedis, TempDir};
 
-use crate::support::servers::Several;
-use crate::support::{Process, Relays, Stores, signal};
+use crate::support::servers::RedisNodes;
+use crate::support::{StoreRelays, TestStores, UsherProcess, signal};
 
-/// A MariaDB that many rounds share, one after the other. Every commit is on disk, so that a kill takes nothing back.
-pub(super) struct Lane {
+/// A MariaDB for consecutive rounds. Every commit is on disk, so a kill loses nothing.
+pub(super) struct ChaosLane {
     pub(super) dir: TempDir,
     pub(super) mysql: Mutex<Option<PrivateMysql>>,
     mysql_port: u16,
 }
 
-impl Lane {
+impl ChaosLane {
     pub(super) async fn open() -> Self {
         let dir = TempDir::new("it-faults").unwrap();
         let mysql =
@@ -24,7 +25,7 @@ impl Lane {
         Self { mysql_port: mysql.port(), mysql: Mutex::new(Some(mysql)), dir }
     }
 
-    /// Starts it again where it was.
+    /// Restarts it on its port with its data.
     pub(super) async fn start_mysql(&self, mysql: &mut Option<PrivateMysql>) {
         let dir = self.dir.path().join("mysql");
         *mysql = Some(
@@ -33,59 +34,60 @@ impl Lane {
     }
 }
 
-/// Whether an instance answers only what is durable.
+/// Whether an instance confirms only durable effects.
 pub(super) fn is_durable(at: usize) -> bool {
     at % 2 == 1
 }
 
-/// Where an instance is, and the process that runs there, if one does.
-pub(super) struct Seat {
-    pub(super) process: Mutex<Option<Process>>,
+/// The address of an instance, and its process while one runs.
+pub(super) struct InstanceSlot {
+    pub(super) process: Mutex<Option<UsherProcess>>,
     pub(super) address: RwLock<[String; 2]>,
 }
 
-/// What one round plays on.
-pub(super) struct Site<'a> {
-    pub(super) lane: &'a Lane,
+/// The servers and instances of one round.
+pub(super) struct ChaosSite<'a> {
+    pub(super) lane: &'a ChaosLane,
     pub(super) redis: Mutex<Option<PrivateRedis>>,
     pub(super) redis_dir: PathBuf,
-    pub(super) stores: Stores,
-    pub(super) relays: Relays,
-    pub(super) seats: Vec<Seat>,
-    /// Settings that win over the usual ones.
+    pub(super) stores: TestStores,
+    pub(super) relays: StoreRelays,
+    pub(super) seats: Vec<InstanceSlot>,
+    /// Settings that override the usual ones.
     more: Vec<(&'static str, String)>,
-    /// What instances that are gone have said.
+    /// The logs of former instances.
     pub(super) last_words: std::sync::Mutex<Vec<String>>,
 }
 
-impl<'a> Site<'a> {
-    /// So many instances on an empty Redis in `redis_dir` and a new database of the lane's.
-    pub(super) async fn open(lane: &'a Lane, redis_dir: PathBuf, instances: usize) -> Self {
+impl<'a> ChaosSite<'a> {
+    /// A number of instances on an empty Redis in `redis_dir` and a new database of the lane.
+    pub(super) async fn open(lane: &'a ChaosLane, redis_dir: PathBuf, instances: usize) -> Self {
         let redis =
             PrivateRedis::start(crate::support::servers::with_users(&redis_dir)).await.unwrap();
-        let stores = Stores::at(redis.port(), lane.mysql.lock().await.as_ref().unwrap()).await;
-        Self::furnished(lane, Some(redis), redis_dir, stores, Vec::new(), instances).await
+        let stores = TestStores::at(redis.port(), lane.mysql.lock().await.as_ref().unwrap()).await;
+        Self::with_sale(lane, Some(redis), redis_dir, stores, Vec::new(), instances).await
     }
 
-    /// So many instances on Redis servers that somebody else looks after, each of which has a replica, and a new database of the lane's.
-    pub(super) async fn among(lane: &'a Lane, several: Several, instances: usize) -> Self {
+    /// A number of instances on Redis nodes of the caller, each with a replica, and a new database
+    /// of the lane.
+    pub(super) async fn among(lane: &'a ChaosLane, several: RedisNodes, instances: usize) -> Self {
         let more = vec![
             ("USHER_REDIS_URL", several.url.clone()),
             ("USHER_REDIS_WAIT_REPLICAS", "1".to_owned()),
         ];
-        let stores = Stores::among(several, lane.mysql.lock().await.as_ref()).await;
-        Self::furnished(lane, None, PathBuf::new(), stores, more, instances).await
+        let stores = TestStores::among(several, lane.mysql.lock().await.as_ref()).await;
+        Self::with_sale(lane, None, PathBuf::new(), stores, more, instances).await
     }
 
-    async fn furnished(
-        lane: &'a Lane,
+    async fn with_sale(
+        lane: &'a ChaosLane,
         redis: Option<PrivateRedis>,
         redis_dir: PathBuf,
-        stores: Stores,
+        stores: TestStores,
         more: Vec<(&'static str, String)>,
         instances: usize,
     ) -> Self {
-        let relays = Relays::before(&stores).await;
+        let relays = StoreRelays::before(&stores).await;
         let mut site = Self {
             lane,
             redis: Mutex::new(redis),
@@ -97,34 +99,34 @@ impl<'a> Site<'a> {
             last_words: std::sync::Mutex::default(),
         };
         let started = (0..instances)
-            .map(async |at| Process::start_with(&site.stores, &site.settings(at)).await);
+            .map(async |at| UsherProcess::start_with(&site.stores, &site.settings(at)).await);
         for process in futures::future::join_all(started.collect::<Vec<_>>()).await {
             let address = RwLock::new([process.public.clone(), process.admin.clone()]);
-            site.seats.push(Seat { process: Mutex::new(Some(process)), address });
+            site.seats.push(InstanceSlot { process: Mutex::new(Some(process)), address });
         }
         site
     }
 
-    /// Through the relays; every second instance answers only what is durable.
+    /// Through the relays. Every second instance confirms only durable effects.
     fn settings(&self, at: usize) -> Vec<(&'static str, String)> {
         let ack = if is_durable(at) { "durable" } else { "accepted" };
         [self.relays.env(), vec![("USHER_ACK", ack.to_owned())], self.more.clone()].concat()
     }
 
     /// Kills an instance with -9, if it runs.
-    pub(super) async fn kill(&self, process: &mut Option<Process>) {
+    pub(super) async fn kill(&self, process: &mut Option<UsherProcess>) {
         if let Some(process) = process.take() {
             self.last_words.lock().unwrap().push(process.log());
             process.kill().await;
         }
     }
 
-    /// Starts an instance in a seat that is empty.
-    pub(super) async fn start(&self, at: usize, process: &mut Option<Process>) {
-        // A store may be away: then it gives up, and is started again as by a supervisor.
+    /// Starts an instance in an empty slot.
+    pub(super) async fn start(&self, at: usize, process: &mut Option<UsherProcess>) {
+        // Without a store the instance exits and is restarted, as by a supervisor.
         loop {
-            let mut started = Process::spawn(&self.stores, &self.settings(at)).await;
-            if started.comes_up().await {
+            let mut started = UsherProcess::spawn(&self.stores, &self.settings(at)).await;
+            if started.becomes_ready().await {
                 *process = Some(started);
                 self.moved(at, process);
                 return;
@@ -132,32 +134,32 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// Starts one that is to die at a fail point, perhaps before it is ready.
-    pub(super) async fn start_doomed(
+    /// Starts an instance that dies at a fail point, perhaps before it is ready.
+    pub(super) async fn start_with_failpoint(
         &self,
         at: usize,
-        process: &mut Option<Process>,
+        process: &mut Option<UsherProcess>,
         point: String,
     ) {
         let settings = [self.settings(at), vec![("FAILPOINTS", point)]].concat();
-        *process = Some(Process::spawn(&self.stores, &settings).await);
+        *process = Some(UsherProcess::spawn(&self.stores, &settings).await);
         self.moved(at, process);
     }
 
-    fn moved(&self, at: usize, process: &Option<Process>) {
+    fn moved(&self, at: usize, process: &Option<UsherProcess>) {
         if let Some(process) = process {
             *self.seats[at].address.write().unwrap() =
                 [process.public.clone(), process.admin.clone()];
         }
     }
 
-    /// Starts it again where it was, with whatever is in its directory now.
+    /// Restarts it on its port with the current content of its directory.
     pub(super) async fn start_redis(&self, redis: &mut Option<PrivateRedis>) {
         *redis =
             Some(PrivateRedis::start_on(&self.redis_dir, self.stores.redis_port).await.unwrap());
     }
 
-    /// The append-only file that Redis writes to now.
+    /// The current append-only file of Redis.
     pub(super) fn aof(&self) -> PathBuf {
         let dir = self.redis_dir.join("appendonlydir");
         let files =
@@ -171,8 +173,8 @@ impl<'a> Site<'a> {
         files.pop().unwrap()
     }
 
-    /// Everything is as it should be again: nothing is frozen, cut off or dead.
-    pub(super) async fn heal(&self) {
+    /// Ends all faults: nothing is frozen, cut off or dead.
+    pub(super) async fn repair(&self) {
         for relay in [&self.relays.redis, &self.relays.mysql] {
             relay.freeze(false);
             relay.swallow_replies(false);
@@ -187,11 +189,11 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// What all instances have said, the end of it.
-    pub(super) async fn words(&self) -> String {
+    /// The end of the logs of all instances.
+    pub(super) async fn logs(&self) -> String {
         let mut words = self.last_words.lock().unwrap().clone();
         for seat in &self.seats {
-            words.extend(seat.process.lock().await.as_ref().map(Process::log));
+            words.extend(seat.process.lock().await.as_ref().map(UsherProcess::log));
         }
         let tail = |log: &String| {
             let lines: Vec<&str> = log.lines().collect();
@@ -200,7 +202,6 @@ impl<'a> Site<'a> {
         words.iter().map(tail).collect::<Vec<_>>().join("\n-- another instance --\n")
     }
 
-    /// Ends the round.
     pub(super) async fn close(self) {
         for seat in &self.seats {
             let mut process = seat.process.lock().await;

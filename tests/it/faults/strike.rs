@@ -1,4 +1,4 @@
-//! The faults: how each strikes and how it ends.
+//! The faults: how each one starts and ends.
 
 use std::time::Duration;
 
@@ -9,13 +9,12 @@ use tokio::time::{sleep, timeout};
 use usher::dev::PrivateRedis;
 use usher::redis::scripts;
 
-use super::site::{Site, kill_mysql, kill_redis};
-use crate::support::resp::Resp;
-use crate::support::{Lose, signal};
+use super::site::{ChaosSite, kill_mysql, kill_redis};
+use crate::support::resp::RespClient;
+use crate::support::{LossTarget, signal};
 
-/// A thing that goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum ChaosFault {
     InstanceKilled,
     InstanceFrozen,
     InstanceKilledAtAnEdge,
@@ -42,8 +41,8 @@ pub(super) enum Fault {
     PaymentsOverdue,
 }
 
-/// The steps of a payment and of its way back, at whose edges an instance may die, and the writer's.
-const EDGES: [&str; 22] = [
+/// Steps of payments, their voids and refunds, and of the writer, at which an instance may die.
+const CRASH_POINTS: [&str; 22] = [
     "payment/begin.before",
     "payment/begin.after",
     "coupons/reserve.before",
@@ -68,8 +67,9 @@ const EDGES: [&str; 22] = [
     "writer.after_trim",
 ];
 
-/// Scripts of which a reply, or a request, is lost by name: a chance one among thousands would seldom be theirs.
-const STEPS: [&str; 14] = [
+/// Scripts whose request or reply is lost by name: a random loss among thousands would rarely be
+/// theirs.
+const LOSABLE_SCRIPTS: [&str; 14] = [
     "queue/join",
     "seats/hold",
     "seats/release",
@@ -86,15 +86,15 @@ const STEPS: [&str; 14] = [
     "wallet/refund_cancelled",
 ];
 
-/// How long is waited for one of them: not every step is taken all the time.
-const STRUCK_WITHIN: Duration = Duration::from_millis(600);
+/// Limit for the loss of one of them, because not every step occurs all the time.
+const LOSS_TIMEOUT: Duration = Duration::from_millis(600);
 
 fn sha1_of(name: &str) -> &'static str {
     scripts::ALL.iter().find(|script| script.name() == name).unwrap().sha1()
 }
 
-impl Fault {
-    /// All that is drawn by chance.
+impl ChaosFault {
+    /// All faults that are drawn at random.
     pub(super) const ANY: &'static [Self] = &[
         Self::InstanceKilled,
         Self::InstanceFrozen,
@@ -122,8 +122,9 @@ impl Fault {
         Self::PaymentsOverdue,
     ];
 
-    /// Whether Redis goes back in time: what it had told and MySQL not yet has may be gone. A killed process may, too: with `appendfsync everysec` Redis puts off writing
-    /// for up to two seconds while the disk is busy with the fsync before, and answers all the same.
+    /// Whether Redis loses confirmed writes that MySQL does not have yet. A killed process may,
+    /// too: with `appendfsync everysec` Redis delays writing for up to two seconds while the disk
+    /// is busy with the previous fsync, and still answers.
     pub(super) fn takes_back(self) -> bool {
         matches!(
             self,
@@ -135,8 +136,8 @@ impl Fault {
         )
     }
 
-    /// Strikes, waits a while, and ends it.
-    pub(super) async fn strike(self, site: &Site<'_>, random: &mut SmallRng) {
+    /// Starts the fault, waits, and ends it.
+    pub(super) async fn strike(self, site: &ChaosSite<'_>, random: &mut SmallRng) {
         let pause = Duration::from_millis(random.random_range(200..1_500));
         match self {
             Self::InstanceKilled | Self::InstanceFrozen | Self::InstanceKilledAtAnEdge => {
@@ -153,7 +154,7 @@ impl Fault {
         }
     }
 
-    async fn on_an_instance(self, site: &Site<'_>, random: &mut SmallRng, pause: Duration) {
+    async fn on_an_instance(self, site: &ChaosSite<'_>, random: &mut SmallRng, pause: Duration) {
         let at = random.random_range(0..site.seats.len());
         let mut process = site.seats[at].process.lock().await;
         if self == Self::InstanceFrozen {
@@ -166,11 +167,11 @@ impl Fault {
         }
         site.kill(&mut process).await;
         if self == Self::InstanceKilledAtAnEdge {
-            let edge = EDGES[random.random_range(0..EDGES.len())];
+            let edge = CRASH_POINTS[random.random_range(0..CRASH_POINTS.len())];
             let point = format!("{edge}={}*off->1*return(kill)", random.random_range(0..3));
-            site.start_doomed(at, &mut process, point).await;
+            site.start_with_failpoint(at, &mut process, point).await;
             if let Some(doomed) = process.as_mut() {
-                // Not every round comes to every edge.
+                // Not every round reaches every fail point.
                 let _ = timeout(Duration::from_millis(2_500), doomed.wait()).await;
             }
             site.kill(&mut process).await;
@@ -180,7 +181,7 @@ impl Fault {
         site.start(at, &mut process).await;
     }
 
-    async fn on_mysql(self, site: &Site<'_>, random: &mut SmallRng, pause: Duration) {
+    async fn on_mysql(self, site: &ChaosSite<'_>, random: &mut SmallRng, pause: Duration) {
         let mut mysql = site.lane.mysql.lock().await;
         let relay = &site.relays.mysql;
         match self {
@@ -201,15 +202,16 @@ impl Fault {
                 relay.up();
             }
             Self::MysqlCommitsLost => {
-                let lose = if random.random_bool(0.7) { Lose::Reply } else { Lose::Request };
+                let lose =
+                    if random.random_bool(0.7) { LossTarget::Reply } else { LossTarget::Request };
                 relay.strike("COMMIT", lose, random.random_range(1..4));
                 sleep(pause).await;
                 relay.strike("COMMIT", lose, 0);
             }
             _ => {
-                // Longer than the writer waits for a lock, now and then.
+                // Sometimes longer than the writer waits for a lock.
                 let mut tx = site.stores.mysql.begin().await.unwrap();
-                // The writer may win a deadlock over it; then nothing is locked, and it tries again.
+                // The writer may win a deadlock. Then nothing is locked, and this tries again.
                 while sqlx::query("SELECT user_id FROM wallets FOR UPDATE")
                     .execute(&mut *tx)
                     .await
@@ -225,7 +227,7 @@ impl Fault {
         }
     }
 
-    async fn on_redis(self, site: &Site<'_>, random: &mut SmallRng, pause: Duration) {
+    async fn on_redis(self, site: &ChaosSite<'_>, random: &mut SmallRng, pause: Duration) {
         let mut redis = site.redis.lock().await;
         let relay = &site.relays.redis;
         match self {
@@ -307,18 +309,25 @@ impl Fault {
                 relay.swallow_replies(true);
                 sleep(pause).await;
                 relay.swallow_replies(false);
-                // A reply less: whoever counts them is one behind for good, so the connection ends with it.
+                // One reply less: a client that counts replies stays one behind, so the connection
+                // ends with it.
                 relay.cut();
             }
             Self::RedisRepliesLost | Self::RedisRequestsLost => {
-                let lose = if self == Self::RedisRepliesLost { Lose::Reply } else { Lose::Request };
-                // Of whatever comes next, then of each step that moves something, in any order.
-                let mut steps: Vec<&str> = STEPS.iter().map(|name| sha1_of(name)).collect();
+                let lose = if self == Self::RedisRepliesLost {
+                    LossTarget::Reply
+                } else {
+                    LossTarget::Request
+                };
+                // Of any next command, then of each step that moves money or seats, in random
+                // order.
+                let mut steps: Vec<&str> =
+                    LOSABLE_SCRIPTS.iter().map(|name| sha1_of(name)).collect();
                 steps.shuffle(random);
                 for step in ["EVALSHA"; 4].into_iter().chain(steps) {
                     let struck = relay.struck();
                     relay.strike(step, lose, 1);
-                    let _ = timeout(STRUCK_WITHIN, async {
+                    let _ = timeout(LOSS_TIMEOUT, async {
                         while relay.struck() == struck {
                             sleep(Duration::from_millis(5)).await;
                         }
@@ -336,14 +345,20 @@ impl Fault {
         }
     }
 
-    /// A replica that lags takes the master's place: it is copied, hears nothing for a while, and comes up with what it had.
-    async fn fail_over(self, site: &Site<'_>, redis: &mut Option<PrivateRedis>, pause: Duration) {
+    /// A lagging replica replaces the master: it has a copy, receives nothing for a while, and
+    /// starts with the copy.
+    async fn fail_over(
+        self,
+        site: &ChaosSite<'_>,
+        redis: &mut Option<PrivateRedis>,
+        pause: Duration,
+    ) {
         let dir = site.lane.dir.path().join(format!("replica-{}", site.stores.prefix));
         let replica = PrivateRedis::start(&dir).await.unwrap();
-        let mut to_replica = Resp::connect(replica.port()).await;
+        let mut to_replica = RespClient::connect(replica.port()).await;
         to_replica.ask(&["REPLICAOF", "127.0.0.1", &site.stores.redis_port.to_string()]).await;
         crate::support::eventually("the replica has a copy", || async {
-            let mut asked = Resp::connect(replica.port()).await;
+            let mut asked = RespClient::connect(replica.port()).await;
             let link = asked.ask(&["INFO", "replication"]).await.text();
             let file = asked.ask(&["INFO", "persistence"]).await.text();
             (link.contains("master_link_status:up")
@@ -367,17 +382,17 @@ impl Fault {
     }
 }
 
-fn remove_data(site: &Site<'_>) {
+fn remove_data(site: &ChaosSite<'_>) {
     let _ = std::fs::remove_dir_all(site.redis_dir.join("appendonlydir"));
     let _ = std::fs::remove_file(site.redis_dir.join("appendonly.aof"));
 }
 
-/// Past the relay, to a Redis that runs.
-async fn ask(site: &Site<'_>, words: &[&str]) {
-    Resp::connect(site.stores.redis_port).await.ask(words).await;
+/// Bypasses the relay, if Redis runs.
+async fn ask(site: &ChaosSite<'_>, words: &[&str]) {
+    RespClient::connect(site.stores.redis_port).await.ask(words).await;
 }
 
-/// Writes until the disk is full. Where it is not a small one of the round's own, nothing is written.
+/// Writes until the disk is full. Does nothing unless the round has its own small disk.
 fn fill(path: &std::path::Path) {
     use std::io::Write;
     if !path.parent().unwrap().join("small").exists() {
@@ -389,11 +404,11 @@ fn fill(path: &std::path::Path) {
     while file.write_all(&piece[..512]).is_ok() {}
 }
 
-/// Lets every payment without an end be due now, as if ten seconds had passed.
-pub(super) async fn make_overdue(site: &Site<'_>) {
+/// Makes every payment without an end due now, as if ten seconds had passed.
+pub(super) async fn make_overdue(site: &ChaosSite<'_>) {
     let script = "for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZADD', KEYS[1], 0, id) end return 1";
-    for queue in [super::workload::SHOW_QUEUE] {
+    for queue in [super::workload::QUEUE] {
         let key = site.stores.key(site.stores.partition_of(queue), &format!("q:{queue}:due"));
-        site.stores.redis().await.try_ask(&["EVAL", script, "1", &key]).await;
+        site.stores.redis().await.try_command(&["EVAL", script, "1", &key]).await;
     }
 }

@@ -1,4 +1,5 @@
-//! The people of a round: they book, pay, cancel, fill their wallets and collect coupons on all instances, and write down what they hear.
+//! The users of a round: they book, pay, cancel, charge their wallets and collect coupons on all
+//! instances, and record the responses.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,16 +12,16 @@ use rand::{RngExt, SeedableRng};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::site::{Site, is_durable};
-use crate::faults::histories::{Call, Op, Ret, Thing};
-use crate::support::{NIGHT, SHOW, new_key};
+use super::site::{ChaosSite, is_durable};
+use crate::faults::histories::{CallKind, CallResult, RecordedCall, SharedObject};
+use crate::support::{CONCERT, SCHEDULE, new_key};
 
-/// The queue of everything that is booked.
-pub(super) const SHOW_QUEUE: &str = SHOW;
+/// The queue of all bookings.
+pub(super) const QUEUE: &str = CONCERT;
 pub(super) const SEATS: u32 = 20;
 pub(super) const PRICE: i64 = 1_000;
-pub(super) const BRIEF: &str = "brief";
-pub(super) const BRIEF_NIGHT: &str = "brief-night";
+pub(super) const SHORT_CONCERT: &str = "brief";
+pub(super) const SHORT_SCHEDULE: &str = "brief-night";
 pub(super) const COUPON: &str = "off";
 pub(super) const QUOTA: usize = 12;
 pub(super) const REWARD: &str = "hello";
@@ -31,12 +32,12 @@ const BOOKERS: usize = 14;
 const SAVERS: usize = 3;
 const COLLECTORS: usize = 18;
 
-/// How long a caller waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Timeout of a call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Something that was answered as done, and so must be there in the end.
+/// An effect that was confirmed and therefore must exist in the end.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Fact {
+pub(super) enum ConfirmedEffect {
     Entry { id: String, user: String, kind: &'static str, amount: i64 },
     Paid { payment: String, reservation: String, user: String },
     Cancelled { reservation: String },
@@ -44,61 +45,60 @@ pub(super) enum Fact {
     Claim { id: String, user: String },
 }
 
-/// A fact, when it was asked for, and whether by an instance that answers only what is durable.
+/// An effect, the start of its request, and whether the instance confirms only durable effects.
 #[derive(Debug, Clone)]
-pub(super) struct Told {
+pub(super) struct ReportedEffect {
     pub(super) asked: Instant,
     pub(super) durable: bool,
-    pub(super) fact: Fact,
+    pub(super) fact: ConfirmedEffect,
 }
 
-/// A seat that was told to be somebody's, from the moment to the moment that Redis' clock says.
+/// A seat that was confirmed to a user, with its hold by the clock of Redis.
 #[derive(Debug)]
-pub(super) struct Stay {
+pub(super) struct SeatOccupancy {
     pub(super) schedule: &'static str,
     pub(super) seat: u32,
     pub(super) reservation: String,
     pub(super) from: DateTime<Utc>,
     pub(super) until: DateTime<Utc>,
-    /// When it was told.
+    /// When the response arrived.
     pub(super) heard: Instant,
-    /// When a call began that may have ended it early.
+    /// When a call started that may have ended the hold early.
     pub(super) left: Option<Instant>,
 }
 
-/// What everybody writes to.
+/// The shared record of all users.
 #[derive(Default)]
-pub(super) struct Log {
-    pub(super) stays: Mutex<Vec<Stay>>,
-    pub(super) facts: Mutex<Vec<Told>>,
-    /// Calls on one thing, with the number of the caller.
-    pub(super) calls: Mutex<BTreeMap<Thing, Vec<(usize, Call)>>>,
-    /// What must never be heard.
+pub(super) struct WorkloadLog {
+    pub(super) stays: Mutex<Vec<SeatOccupancy>>,
+    pub(super) facts: Mutex<Vec<ReportedEffect>>,
+    /// Calls on one object, with the number of the caller.
+    pub(super) calls: Mutex<BTreeMap<SharedObject, Vec<(usize, RecordedCall)>>>,
+    /// Responses that violate the API.
     pub(super) wrong: Mutex<Vec<String>>,
     pub(super) ok: AtomicUsize,
     pub(super) refused: AtomicUsize,
     pub(super) unknown: AtomicUsize,
 }
 
-/// Answers: the status and the body; nothing when none came.
-type Heard = Option<(u16, Value)>;
+/// The status and the body of a response, or `None` without one.
+type ReceivedResponse = Option<(u16, Value)>;
 
-/// One of the people.
-struct Person<'a> {
-    site: &'a Site<'a>,
+struct WorkloadUser<'a> {
+    site: &'a ChaosSite<'a>,
     http: reqwest::Client,
-    log: Arc<Log>,
+    log: Arc<WorkloadLog>,
     stop: Arc<AtomicBool>,
     random: SmallRng,
     user: String,
     number: usize,
-    /// When the last call was made.
+    /// Start of the last call.
     asked: Instant,
-    /// Whether it went to an instance that answers only what is durable.
+    /// Whether it went to an instance that confirms only durable effects.
     durable: bool,
 }
 
-impl Person<'_> {
+impl WorkloadUser<'_> {
     fn going(&self) -> bool {
         !self.stop.load(Ordering::Relaxed)
     }
@@ -117,7 +117,7 @@ impl Person<'_> {
         body: Option<&Value>,
     ) -> reqwest::RequestBuilder {
         let url = format!("{}{path}", self.site.seats[at].address.read().unwrap()[0]);
-        let mut request = self.http.request(method, url).timeout(PATIENCE);
+        let mut request = self.http.request(method, url).timeout(CALL_TIMEOUT);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -127,14 +127,14 @@ impl Person<'_> {
         }
     }
 
-    /// One call on any instance.
+    /// One call on a random instance.
     async fn call(
         &mut self,
         method: Method,
         path: &str,
         headers: &[(&str, &str)],
         body: Option<&Value>,
-    ) -> Heard {
+    ) -> ReceivedResponse {
         let at = self.random.random_range(0..self.site.seats.len());
         (self.asked, self.durable) = (Instant::now(), is_durable(at));
         let request = self.request(at, method.clone(), path, headers, body);
@@ -155,8 +155,14 @@ impl Person<'_> {
         heard
     }
 
-    /// A call under one key, again and again until its outcome is known. Now and then it has a twin on every instance: a double click.
-    async fn keyed(&mut self, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Heard {
+    /// Repeats a call with one key until its outcome is known. Sometimes it is sent to every
+    /// instance at once, like a double click.
+    async fn keyed(
+        &mut self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> ReceivedResponse {
         let key = new_key();
         let mut all = headers.to_vec();
         all.push(("idempotency-key", &key));
@@ -170,7 +176,7 @@ impl Person<'_> {
         for twin in twins {
             more.push(twin.await.unwrap());
         }
-        // A refusal is not kept: a twin may have come at a better moment.
+        // A refusal is not stored, so a concurrent repeat may have succeeded.
         match heard {
             Some((400..500, _)) => {
                 match more.iter().flatten().find(|(status, _)| matches!(status, 200 | 201)) {
@@ -191,7 +197,7 @@ impl Person<'_> {
         path: &str,
         headers: &[(&str, &str)],
         body: Option<&Value>,
-    ) -> Heard {
+    ) -> ReceivedResponse {
         let mut heard = None;
         for _ in 0..12 {
             heard = self.call(Method::POST, path, headers, body).await;
@@ -203,23 +209,23 @@ impl Person<'_> {
         heard
     }
 
-    fn fact(&self, fact: Fact) {
-        let told = Told { asked: self.asked, durable: self.durable, fact };
-        self.log.facts.lock().unwrap().push(told);
+    fn fact(&self, fact: ConfirmedEffect) {
+        let reported = ReportedEffect { asked: self.asked, durable: self.durable, fact };
+        self.log.facts.lock().unwrap().push(reported);
     }
 
-    fn note(&self, thing: Thing, op: Op, began: Instant, ret: Option<Ret>) {
-        let call = Call { thing, op, began, end: ret.map(|ret| (Instant::now(), ret)) };
+    fn note(&self, thing: SharedObject, op: CallKind, began: Instant, ret: Option<CallResult>) {
+        let call = RecordedCall { thing, op, began, end: ret.map(|ret| (Instant::now(), ret)) };
         self.log.calls.lock().unwrap().entry(thing).or_default().push((self.number, call));
     }
 
-    /// Notes that a seat is this one's. Gives the number of the note.
-    fn stays(&self, schedule: &'static str, seat: u32, told: &Value) -> Option<usize> {
-        let moment = |name: &str| told[name].as_str()?.parse().ok();
-        let stay = Stay {
+    /// Records that this user has a seat. Returns the index of the record.
+    fn stays(&self, schedule: &'static str, seat: u32, reported: &Value) -> Option<usize> {
+        let moment = |name: &str| reported[name].as_str()?.parse().ok();
+        let stay = SeatOccupancy {
             schedule,
             seat,
-            reservation: told["id"].as_str()?.to_owned(),
+            reservation: reported["id"].as_str()?.to_owned(),
             from: moment("created_at")?,
             until: moment("held_until")?,
             heard: Instant::now(),
@@ -230,12 +236,13 @@ impl Person<'_> {
         Some(stays.len() - 1)
     }
 
-    /// From now on it may not be any more.
+    /// Records that the hold may end from now on.
     fn leaves(&self, stay: usize) {
         self.log.stays.lock().unwrap()[stay].left.get_or_insert_with(Instant::now);
     }
 
-    /// Puts money in or takes some out. Gives the balance that was heard, nothing where the outcome is not known, and `Err` for a refusal.
+    /// Charges or uses money. Returns the reported balance, `None` if the outcome is unknown, or
+    /// `Err` for a refusal.
     async fn entry(&mut self, kind: &'static str, amount: i64) -> Option<Result<i64, ()>> {
         let user = self.user.clone();
         let path = if kind == "charge" { "/v1/wallet/charges" } else { "/v1/wallet/uses" };
@@ -244,7 +251,7 @@ impl Person<'_> {
         match status {
             201 => {
                 let id = body["id"].as_str()?.to_owned();
-                self.fact(Fact::Entry { id, user, kind, amount });
+                self.fact(ConfirmedEffect::Entry { id, user, kind, amount });
                 Some(Ok(body["balance"].as_i64()?))
             }
             402 => Some(Err(())),
@@ -252,24 +259,24 @@ impl Person<'_> {
         }
     }
 
-    /// Fills and empties a wallet that two share, and reads it.
+    /// Charges, uses and reads a wallet that two callers share.
     async fn save(mut self, wallet: usize) {
-        let thing = Thing::Wallet(wallet);
+        let thing = SharedObject::Wallet(wallet);
         let mut left = 25;
         while self.going() && left > 0 {
             left -= 1;
             let (began, amount) = (Instant::now(), self.random.random_range(1..=900));
-            let told = |heard: Option<Result<i64, ()>>| {
-                heard.map(|it| it.map_or(Ret::Refused, Ret::Balance))
+            let reported = |heard: Option<Result<i64, ()>>| {
+                heard.map(|it| it.map_or(CallResult::Refused, CallResult::Balance))
             };
             match self.random.random_range(0..3) {
                 0 => {
                     let heard = self.entry("charge", amount).await;
-                    self.note(thing, Op::Add(amount), began, told(heard));
+                    self.note(thing, CallKind::Add(amount), began, reported(heard));
                 }
                 1 => {
                     let heard = self.entry("use", amount).await;
-                    self.note(thing, Op::Take(amount), began, told(heard));
+                    self.note(thing, CallKind::Take(amount), began, reported(heard));
                 }
                 _ => {
                     let user = self.user.clone();
@@ -278,9 +285,9 @@ impl Person<'_> {
                     if let Some((200, body)) = heard {
                         self.note(
                             thing,
-                            Op::Read,
+                            CallKind::Read,
                             began,
-                            body["balance"].as_i64().map(Ret::Balance),
+                            body["balance"].as_i64().map(CallResult::Balance),
                         );
                     }
                 }
@@ -289,7 +296,7 @@ impl Person<'_> {
         }
     }
 
-    /// Collects the coupon and the reward, again and again.
+    /// Requests the coupon and the reward repeatedly.
     async fn collect(mut self) {
         while self.going() {
             let user = self.user.clone();
@@ -299,23 +306,23 @@ impl Person<'_> {
             if let Some((200 | 201, body)) = heard
                 && let Some(id) = body["id"].as_str()
             {
-                self.fact(Fact::Issue { id: id.to_owned(), user: user.clone() });
+                self.fact(ConfirmedEffect::Issue { id: id.to_owned(), user: user.clone() });
             }
             let heard =
                 self.call(Method::POST, &format!("/v1/rewards/{REWARD}/claims"), &who, None).await;
             if let Some((201, body)) = heard
                 && let Some(id) = body["id"].as_str()
             {
-                self.fact(Fact::Claim { id: id.to_owned(), user: user.clone() });
+                self.fact(ConfirmedEffect::Claim { id: id.to_owned(), user: user.clone() });
             }
             self.rest(400).await;
         }
     }
 
-    /// Stands in line until it is let in, for a while. Gives the token.
+    /// Waits in the queue until admitted, up to a limit. Returns the token.
     async fn enter(&mut self) -> Option<String> {
         let user = self.user.clone();
-        let path = format!("/v1/queues/{SHOW}/tokens");
+        let path = format!("/v1/queues/{CONCERT}/tokens");
         let (status, ticket) =
             self.call(Method::POST, &path, &[("usher-user", &user)], None).await?;
         if ![200, 201].contains(&status) {
@@ -360,28 +367,28 @@ impl Person<'_> {
         }
     }
 
-    /// Holds a seat; then gives it back, buys it and perhaps cancels, or lets it lapse.
+    /// Holds a seat, then releases it, buys it and perhaps cancels, or lets it expire.
     async fn one_booking(&mut self, token: &str, issue: Option<String>) {
         let brief = self.random.random_bool(0.25);
-        let schedule = if brief { BRIEF_NIGHT } else { NIGHT };
+        let schedule = if brief { SHORT_SCHEDULE } else { SCHEDULE };
         let number = self.random.random_range(1..=SEATS);
-        let (seat, me, user) = (Thing::Seat(number), self.number, self.user.clone());
+        let (seat, me, user) = (SharedObject::Seat(number), self.number, self.user.clone());
         let began = Instant::now();
         let body = json!({"schedule_id": schedule, "seats": [number]});
         let heard = self
             .call(Method::POST, "/v1/reservations", &[("queue-token", token)], Some(&body))
             .await;
         let ret = match &heard {
-            Some((201, _)) => Some(Ret::Done),
-            Some((409, _)) => Some(Ret::Refused),
-            // Refused before it was about the seat, or, by its own word, before anything was done.
+            Some((201, _)) => Some(CallResult::Done),
+            Some((409, _)) => Some(CallResult::Refused),
+            // Refused before it reached the seat or, by its own statement, before it had an effect.
             Some((400..500, _)) => return,
             _ if is_known(&heard) => return,
             _ => None,
         };
-        let held = ret == Some(Ret::Done);
+        let held = ret == Some(CallResult::Done);
         if !brief {
-            self.note(seat, Op::Hold(me), began, ret);
+            self.note(seat, CallKind::Hold(me), began, ret);
         }
         let Some((_, body)) = heard.filter(|_| held) else { return };
         let Some(stay) = self.stays(schedule, number, &body) else { return };
@@ -393,16 +400,16 @@ impl Person<'_> {
                 let began = Instant::now();
                 self.leaves(stay);
                 let heard = self.call(Method::DELETE, &path, &[("usher-user", &user)], None).await;
-                let ret = heard.filter(|(status, _)| *status == 204).map(|_| Ret::Done);
+                let ret = heard.filter(|(status, _)| *status == 204).map(|_| CallResult::Done);
                 if !brief {
-                    self.note(seat, Op::Release(me), began, ret);
+                    self.note(seat, CallKind::Release(me), began, ret);
                 }
                 return;
             }
             _ => return,
         }
         let began = Instant::now();
-        // Whether it is paid or not: sold for good, or nobody's once the payment is declined.
+        // Paid or not: the seat is sold, or free once the payment is declined.
         self.leaves(stay);
         let mut body = json!({"reservation_id": id});
         if let Some(issue) = issue {
@@ -414,17 +421,17 @@ impl Person<'_> {
             heard = self.keyed("/v1/payments", &[("queue-token", token)], Some(&body)).await;
         }
         let ret = match &heard {
-            Some((201, _)) => Some(Ret::Done),
-            Some((400..500, _)) => Some(Ret::Refused),
+            Some((201, _)) => Some(CallResult::Done),
+            Some((400..500, _)) => Some(CallResult::Refused),
             _ => None,
         };
-        let paid = ret == Some(Ret::Done);
+        let paid = ret == Some(CallResult::Done);
         if !brief {
-            self.note(seat, Op::Buy(me), began, ret);
+            self.note(seat, CallKind::Buy(me), began, ret);
         }
         let Some((_, body)) = heard.filter(|_| paid) else { return };
         let Some(payment) = body["id"].as_str().map(str::to_owned) else { return };
-        self.fact(Fact::Paid { payment, reservation: id.clone(), user: user.clone() });
+        self.fact(ConfirmedEffect::Paid { payment, reservation: id.clone(), user: user.clone() });
         {
             let stay = &mut self.log.stays.lock().unwrap()[stay];
             (stay.until, stay.left) = (DateTime::<Utc>::MAX_UTC, None);
@@ -435,27 +442,32 @@ impl Person<'_> {
             let heard = self.keyed(&format!("{path}/cancel"), &[("usher-user", &user)], None).await;
             let done = matches!(heard, Some((200, _)));
             if done {
-                self.fact(Fact::Cancelled { reservation: id });
+                self.fact(ConfirmedEffect::Cancelled { reservation: id });
             }
             if !brief {
-                self.note(seat, Op::Cancel(me), began, done.then_some(Ret::Done));
+                self.note(seat, CallKind::Cancel(me), began, done.then_some(CallResult::Done));
             }
         }
     }
 }
 
-async fn answer(request: reqwest::RequestBuilder) -> Heard {
+async fn answer(request: reqwest::RequestBuilder) -> ReceivedResponse {
     let answer = request.send().await.ok()?;
     Some((answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null)))
 }
 
-/// Whether an answer that is none says at least that nothing was done.
-fn is_known(heard: &Heard) -> bool {
+/// Whether an error response guarantees that nothing was done.
+fn is_known(heard: &ReceivedResponse) -> bool {
     matches!(heard, Some((503, body)) if ["recovering", "overloaded"].contains(&body["code"].as_str().unwrap_or_default()))
 }
 
-/// Everybody, until they are told to stop.
-pub(super) async fn live(site: &Site<'_>, log: Arc<Log>, stop: Arc<AtomicBool>, seed: u64) {
+/// Runs all users until they are stopped.
+pub(super) async fn live(
+    site: &ChaosSite<'_>,
+    log: Arc<WorkloadLog>,
+    stop: Arc<AtomicBool>,
+    seed: u64,
+) {
     let http = reqwest::Client::new();
     let mut names = SmallRng::seed_from_u64(seed);
     let mut name = || uuid::Builder::from_random_bytes(names.random()).into_uuid().to_string();
@@ -464,7 +476,7 @@ pub(super) async fn live(site: &Site<'_>, log: Arc<Log>, stop: Arc<AtomicBool>, 
         number += 1;
         let random = SmallRng::seed_from_u64(seed.wrapping_add(number as u64));
         let (http, log, stop) = (http.clone(), log.clone(), stop.clone());
-        Person {
+        WorkloadUser {
             site,
             http,
             log,

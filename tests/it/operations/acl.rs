@@ -7,9 +7,9 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::coupons::payments::coupon;
-use crate::support::resp::{RespValue, RespClient};
+use crate::support::resp::{RespClient, RespValue};
 use crate::support::servers::REDIS_USER;
-use crate::support::{SCHEDULE, CONCERT, TestStores, TestWorld, eventually, new_key};
+use crate::support::{CONCERT, SCHEDULE, TestStores, TestWorld, eventually, new_key};
 
 const FILE: &str = include_str!("../../../deploy/redis/users.acl");
 /// Commands of the code beside the scripts (`src/redis`), and of the driver when it connects.
@@ -39,7 +39,8 @@ async fn acl_file_grants_only_the_used_commands() {
             .filter(|word| word.len() > 2 && word.bytes().all(|it| it.is_ascii_uppercase()));
         for word in words.collect::<BTreeSet<_>>() {
             // An option such as LIMIT is not a command.
-            if redis.ask(&["COMMAND", "INFO", word]).await != RespValue::List(vec![RespValue::Nil]) {
+            if redis.ask(&["COMMAND", "INFO", word]).await != RespValue::List(vec![RespValue::Nil])
+            {
                 used.insert(word.to_lowercase());
             }
         }

@@ -26,7 +26,11 @@ async fn every_admin_change_is_logged_without_its_body() {
         .send()
         .await
         .problem(422, "invalid_request");
-    put("/admin/queues/%7Bp1%7D").json(&fast_queue_settings()).send().await.problem(422, "invalid_request");
+    put("/admin/queues/%7Bp1%7D")
+        .json(&fast_queue_settings())
+        .send()
+        .await
+        .problem(422, "invalid_request");
     let user = new_user();
     let facts = put(&format!("/admin/users/{user}/facts?x=canary-of-a-query"))
         .json(&json!({"login_days": 7}));
@@ -34,7 +38,8 @@ async fn every_admin_change_is_logged_without_its_body() {
     api.admin_call(Method::POST, "/admin/audit").send().await.expect(200);
     // Reads are not recorded, and neither are calls without the key.
     api.admin_call(Method::GET, "/admin/queues").send().await.expect(200);
-    let keyless = api.keyless_admin_call(Method::PUT, "/admin/queues/show").json(&fast_queue_settings());
+    let keyless =
+        api.keyless_admin_call(Method::PUT, "/admin/queues/show").json(&fast_queue_settings());
     keyless.send().await.problem(401, "unauthenticated");
 
     let line = |method: &str, route: &str, object: Option<&str>, status| {

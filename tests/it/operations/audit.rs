@@ -9,8 +9,8 @@ use tokio::process::Command;
 
 use crate::coupons::payments::{coupon, issue};
 use crate::support::servers::{PARTITIONS, TestStores};
-use crate::support::world::{schedule_definition, concert_definition};
-use crate::support::{SCHEDULE, UsherProcess, CONCERT, TestWorld, new_key};
+use crate::support::world::{concert_definition, schedule_definition};
+use crate::support::{CONCERT, SCHEDULE, TestWorld, UsherProcess, new_key};
 
 /// A fault: a script for a key in Redis, a statement for MySQL, and the checks that must find it.
 struct PlantedFault {
@@ -26,9 +26,17 @@ async fn world_with_sale() -> TestWorld {
     let world = TestWorld::start(1).await;
     let api = &world.api;
     world
-        .put_queue(CONCERT, json!({"promote_per_interval": 5, "interval_ms": 1_000, "max_active": 3}))
+        .put_queue(
+            CONCERT,
+            json!({"promote_per_interval": 5, "interval_ms": 1_000, "max_active": 3}),
+        )
         .await;
-    world.put_concert(CONCERT, json!({"title": "The show", "schedules": [schedule_definition(40, 1_000)]})).await;
+    world
+        .put_concert(
+            CONCERT,
+            json!({"title": "The show", "schedules": [schedule_definition(40, 1_000)]}),
+        )
+        .await;
     let mut spring = coupon(500, 1_000);
     spring["total_quantity"] = json!(2);
     api.put("/admin/coupons/off", &spring).await.expect(200);
@@ -73,11 +81,8 @@ fn faults(stores: &TestStores) -> Vec<PlantedFault> {
     let queue = |name: &str| Some(format!("q:{CONCERT}:{name}"));
     let seats = format!("s:{SCHEDULE}:seats");
     let of_coupon = stores.partition_of("off");
-    let redis = |what, (place, key, script): (u16, Option<String>, &'static str), seen_by| PlantedFault {
-        what,
-        key: key.map(|key| (place, key, script)),
-        sql: &[],
-        seen_by,
+    let redis = |what, (place, key, script): (u16, Option<String>, &'static str), seen_by| {
+        PlantedFault { what, key: key.map(|key| (place, key, script)), sql: &[], seen_by }
     };
     let mysql = |what, sql, seen_by| PlantedFault { what, key: None, sql, seen_by };
     let mut faults = vec![

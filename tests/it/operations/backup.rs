@@ -8,8 +8,10 @@ use futures::future::join_all;
 use sqlx::mysql::MySqlPoolOptions;
 use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
 
-use crate::recovery::restore::{buyer, open_sale, assert_replays, wait_until_serving};
-use crate::support::{ApiClient, TestInstance, SCHEDULE, CONCERT, TestStores, TempDir, TestWorld, new_key, skipped};
+use crate::recovery::restore::{assert_replays, buyer, open_sale, wait_until_serving};
+use crate::support::{
+    ApiClient, CONCERT, SCHEDULE, TempDir, TestInstance, TestStores, TestWorld, new_key, skipped,
+};
 
 /// The first of these programs on the `PATH`.
 fn program(names: &[&'static str]) -> Option<&'static str> {

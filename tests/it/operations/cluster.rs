@@ -8,7 +8,9 @@ use usher::app::UsherApp;
 use usher::config::UsherConfig;
 use usher::shutdown::ShutdownSignal;
 
-use crate::support::{RedisCluster, SCHEDULE, CONCERT, TestStores, TestWorld, eventually, new_key, new_user};
+use crate::support::{
+    CONCERT, RedisCluster, SCHEDULE, TestStores, TestWorld, eventually, new_key, new_user,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn journey_coupons_and_rewards_on_a_cluster() {

@@ -40,7 +40,8 @@ async fn nginx_passes_active_users_and_redirects_the_rest() {
     };
     let world = TestWorld::start(1).await;
     world.put_queue(CONCERT, json!({"max_active": 1})).await;
-    let (admitted, waiting) = (world.api.join_new_user(CONCERT).await, world.api.join_new_user(CONCERT).await);
+    let (admitted, waiting) =
+        (world.api.join_new_user(CONCERT).await, world.api.join_new_user(CONCERT).await);
     let usher = world.instances[0].public.trim_start_matches("http://").to_owned();
 
     let dir = TempDir::new("nginx").unwrap();
@@ -76,9 +77,11 @@ async fn nginx_passes_active_users_and_redirects_the_rest() {
     .await;
     assert_eq!(passed.status(), 200);
     assert_eq!(passed.text().await.unwrap(), format!("hello {}", admitted.user));
-    for cookie in
-        [format!("usher-{CONCERT}={}", waiting.token), "usher-show=forged".to_owned(), String::new()]
-    {
+    for cookie in [
+        format!("usher-{CONCERT}={}", waiting.token),
+        "usher-show=forged".to_owned(),
+        String::new(),
+    ] {
         let sent = ask(cookie).await.unwrap();
         assert_eq!(sent.status(), 302);
         let location = sent.headers()["location"].to_str().unwrap();

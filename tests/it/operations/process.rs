@@ -8,8 +8,10 @@ use futures::future::join_all;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::support::world::{fast_queue_settings, concert_definition};
-use crate::support::{ApiClient, SCHEDULE, UsherProcess, CONCERT, TestStores, eventually, new_key, new_user};
+use crate::support::world::{concert_definition, fast_queue_settings};
+use crate::support::{
+    ApiClient, CONCERT, SCHEDULE, TestStores, UsherProcess, eventually, new_key, new_user,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn terminated_process_finishes_its_requests() {

@@ -14,7 +14,8 @@ use usher::dev::TempDir;
 
 use crate::operations::dashboards::{expressions, panels};
 use crate::support::{
-    SCHEDULE, UsherProcess, CONCERT, TestStores, TestWorld, eventually, new_key, new_user, skipped, within,
+    CONCERT, SCHEDULE, TestStores, TestWorld, UsherProcess, eventually, new_key, new_user, skipped,
+    within,
 };
 
 /// Limit for all panels and rules to have data.
@@ -280,7 +281,10 @@ async fn every_panel_and_rule_has_data() {
         open = still;
         let mut list = String::new();
         open.iter().for_each(|it| writeln!(list, "{it}").unwrap());
-        assert!(std::time::Instant::now() < deadline, "without data after {DATA_TIMEOUT:?}:\n{list}");
+        assert!(
+            std::time::Instant::now() < deadline,
+            "without data after {DATA_TIMEOUT:?}:\n{list}"
+        );
     }
     // Prometheus evaluated the rules without an error.
     within(DATA_TIMEOUT, "every rule is evaluated", || async {

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use tokio::time::{interval, sleep};
 
 use crate::support::world::fast_queue_settings;
-use crate::support::{SCHEDULE, UsherProcess, CONCERT, TestStores, TestWorld, eventually, new_key, new_user};
+use crate::support::{
+    CONCERT, SCHEDULE, TestStores, TestWorld, UsherProcess, eventually, new_key, new_user,
+};
 
 /// Interval and timeout of the load balancer's health checks.
 const PROBE_INTERVAL: Duration = Duration::from_millis(50);
@@ -38,8 +40,11 @@ impl LoadBalancer {
         let place = &self.places[at];
         while !stop.load(Ordering::Relaxed) {
             let address = place.address.lock().unwrap().clone();
-            let asked =
-                reqwest::Client::new().get(format!("{address}/readyz")).timeout(PROBE_TIMEOUT).send().await;
+            let asked = reqwest::Client::new()
+                .get(format!("{address}/readyz"))
+                .timeout(PROBE_TIMEOUT)
+                .send()
+                .await;
             // Another instance may have started on the address.
             if *place.address.lock().unwrap() == address {
                 place
@@ -224,7 +229,9 @@ async fn change_on_one_instance_reaches_the_others() {
     let mut show = crate::support::world::concert_definition(4, 1_000);
     show["title"] = json!("The other show");
     first_instance.put("/admin/concerts/show", &show).await.expect(200);
-    world.wait_on_every_instance("/v1/concerts/show", |body| body["title"] == "The other show").await;
+    world
+        .wait_on_every_instance("/v1/concerts/show", |body| body["title"] == "The other show")
+        .await;
     coupon["total_quantity"] = json!(77);
     first_instance.put("/admin/coupons/off", &coupon).await.expect(200);
     world.wait_on_every_instance("/v1/coupons/off", |body| body["total_quantity"] == 77).await;
@@ -246,7 +253,11 @@ async fn change_on_one_instance_reaches_the_others() {
     for _ in 0..4 {
         first_instance.join_new_user("slow").await;
     }
-    world.wait_on_every_instance("/v1/queues/slow", |body| body["waiting"] == 3 && body["active"] == 1).await;
+    world
+        .wait_on_every_instance("/v1/queues/slow", |body| {
+            body["waiting"] == 3 && body["active"] == 1
+        })
+        .await;
     let guest = first_instance.active_user(CONCERT).await;
     first_instance.hold_seats(&guest.token, SCHEDULE, &[2]).await;
     for at in 0..3 {
@@ -265,7 +276,10 @@ async fn instance_frozen_past_every_deadline_does_no_harm() {
     still.api().put(&format!("/admin/queues/{CONCERT}"), &fast_queue_settings()).await.expect(200);
     still
         .api()
-        .put(&format!("/admin/concerts/{CONCERT}"), &crate::support::world::concert_definition(9, 1_000))
+        .put(
+            &format!("/admin/concerts/{CONCERT}"),
+            &crate::support::world::concert_definition(9, 1_000),
+        )
         .await
         .expect(200);
     for api in [still.api(), other.api()] {

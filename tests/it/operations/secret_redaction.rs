@@ -9,7 +9,10 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::support::servers::{ADMIN_KEY, REDIS_USER};
-use crate::support::{ApiResponse, SCHEDULE, UsherProcess, CONCERT, TestStores, TestWorld, eventually, new_key, new_user};
+use crate::support::{
+    ApiResponse, CONCERT, SCHEDULE, TestStores, TestWorld, UsherProcess, eventually, new_key,
+    new_user,
+};
 
 const SERVICE_KEY: &str = "5ervice-canary-a9d84e5f6a1b3c8d7e9f0a";
 const JWT_KEY: &str = "7c9e6679-canary-0a5be1d94b1f0a7c9e66";
@@ -76,7 +79,10 @@ async fn no_secret_is_in_trace_logs_problems_or_metrics() {
         let metrics =
             process.api().keyless_admin_call(Method::GET, "/metrics").send().await.expect_text(200);
         assert_absent(&canaries, "the metrics", &metrics);
-        eventually("the log is at trace level", async || process.log().contains("TRACE").then_some(())).await;
+        eventually("the log is at trace level", async || {
+            process.log().contains("TRACE").then_some(())
+        })
+        .await;
         process.terminate();
         let mut process = process;
         process.wait_for_exit().await;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use usher::dev::simulation::{SimulatedUsers, SimulationCounts, SimulationSettings};
+use usher::dev::simulated_users::{SimulatedUsers, SimulationCounts, SimulationSettings};
 
 use crate::support::{TestWorld, eventually, new_key};
 
@@ -18,7 +18,10 @@ async fn world() -> TestWorld {
     let schedule =
         json!({"id": "demo-1", "starts_at": "2100-01-01T19:00:00.000Z", "sections": sections});
     world
-        .put_concert("demo", json!({"title": "The demo", "hold_seconds": 20, "schedules": [schedule]}))
+        .put_concert(
+            "demo",
+            json!({"title": "The demo", "hold_seconds": 20, "schedules": [schedule]}),
+        )
         .await;
     let coupon = json!({"title": "Off", "total_quantity": 500, "discount_amount": 2_000, "min_available_amount": 5_000,
         "issue_starts_at": "2026-01-01T00:00:00Z", "issue_ends_at": "2100-01-01T00:00:00Z"});
@@ -70,7 +73,10 @@ async fn person_gets_a_seat_beside_simulated_users() {
     paid.expect(201);
 
     simulation.wish(SimulationSettings { people: 0, ..wish });
-    until(&simulation, "all simulated users have stopped", |it| it.in_line + it.inside + it.owners == 0).await;
+    until(&simulation, "all simulated users have stopped", |it| {
+        it.in_line + it.inside + it.owners == 0
+    })
+    .await;
     let looker = world.api.active_user("demo").await;
     eventually("all seats except the person's are free", || async {
         (free(&world, &looker.token).await == SEATS - 2).then_some(())

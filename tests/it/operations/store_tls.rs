@@ -13,7 +13,10 @@ use crate::support::certs::{CertificateAuthority, TestCertificate};
 use crate::support::cluster::free_port_with_bus;
 use crate::support::resp::RespClient;
 use crate::support::servers::{REDIS_USER, RedisNodes, with_users};
-use crate::support::{ELECTION_TIMEOUT, SCHEDULE, CONCERT, TestStores, TestWorld, eventually, new_key, skipped, within};
+use crate::support::{
+    CONCERT, ELECTION_TIMEOUT, SCHEDULE, TestStores, TestWorld, eventually, new_key, skipped,
+    within,
+};
 
 const SERVER_NAMES: &[&str] = &["127.0.0.1", "localhost"];
 
@@ -22,7 +25,11 @@ fn text(path: &Path) -> String {
 }
 
 /// Opens a TLS port on the test's own Redis.
-async fn redis_tls(stores: &TestStores, files: &TestCertificate, authority: &CertificateAuthority) -> u16 {
+async fn redis_tls(
+    stores: &TestStores,
+    files: &TestCertificate,
+    authority: &CertificateAuthority,
+) -> u16 {
     let mut redis = stores.redis().await;
     let port = free_port().unwrap();
     let set = [
@@ -64,7 +71,10 @@ async fn a_seat_is_sold(world: &TestWorld) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sale_on_stores_behind_tls() {
     let dir = TempDir::new("it-tls").unwrap();
-    let (ours, theirs) = (CertificateAuthority::new(dir.path(), "ours"), CertificateAuthority::new(dir.path(), "theirs"));
+    let (ours, theirs) = (
+        CertificateAuthority::new(dir.path(), "ours"),
+        CertificateAuthority::new(dir.path(), "theirs"),
+    );
     let good = ours.sign(dir.path(), "good", SERVER_NAMES);
     let named = ours.sign(dir.path(), "named", &["localhost"]);
     let more =
@@ -115,7 +125,11 @@ async fn sale_on_stores_behind_tls() {
 
 /// A cluster node that uses TLS for the cluster bus and for clients. `None` if Redis is built
 /// without TLS.
-async fn node(dir: &Path, files: &TestCertificate, authority: &CertificateAuthority) -> Option<(PrivateRedis, u16)> {
+async fn node(
+    dir: &Path,
+    files: &TestCertificate,
+    authority: &CertificateAuthority,
+) -> Option<(PrivateRedis, u16)> {
     let (chain, key, authority) = (text(&files.chain), text(&files.key), text(&authority.file));
     for attempt in 0.. {
         let (port, tls) = (free_port().unwrap(), free_port_with_bus());
@@ -144,7 +158,10 @@ async fn node(dir: &Path, files: &TestCertificate, authority: &CertificateAuthor
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sale_on_a_cluster_behind_tls() {
     let dir = TempDir::new("it-tls").unwrap();
-    let (ours, theirs) = (CertificateAuthority::new(dir.path(), "ours"), CertificateAuthority::new(dir.path(), "theirs"));
+    let (ours, theirs) = (
+        CertificateAuthority::new(dir.path(), "ours"),
+        CertificateAuthority::new(dir.path(), "theirs"),
+    );
     let files = ours.sign(dir.path(), "node", SERVER_NAMES);
     let mut nodes = Vec::new();
     for _ in 0..2 {
@@ -163,7 +180,8 @@ async fn sale_on_a_cluster_behind_tls() {
     first.ask(&["CLUSTER", "MEET", "127.0.0.1", &second_tls.to_string(), &bus(second_tls)]).await;
     for (redis, _) in &nodes {
         within(ELECTION_TIMEOUT, "the nodes know each other", || async {
-            let reported = RespClient::connect(redis.port()).await.ask(&["CLUSTER", "INFO"]).await.text();
+            let reported =
+                RespClient::connect(redis.port()).await.ask(&["CLUSTER", "INFO"]).await.text();
             (reported.contains("cluster_state:ok") && reported.contains("cluster_known_nodes:2"))
                 .then_some(())
         })
@@ -182,7 +200,8 @@ async fn sale_on_a_cluster_behind_tls() {
     a_seat_is_sold(&world).await;
     for (redis, tls) in &nodes {
         eventually("every node has TLS connections", || async {
-            let clients = RespClient::connect(redis.port()).await.ask(&["CLIENT", "LIST"]).await.text();
+            let clients =
+                RespClient::connect(redis.port()).await.ask(&["CLIENT", "LIST"]).await.text();
             clients.contains(&format!("laddr=127.0.0.1:{tls} ")).then_some(())
         })
         .await;

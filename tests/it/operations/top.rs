@@ -7,8 +7,10 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::support::servers::ADMIN_KEY;
-use crate::support::world::{fast_queue_settings, concert_definition};
-use crate::support::{SCHEDULE, EVENT_TIMEOUT, UsherProcess, CONCERT, TestStores, eventually, new_key};
+use crate::support::world::{concert_definition, fast_queue_settings};
+use crate::support::{
+    CONCERT, EVENT_TIMEOUT, SCHEDULE, TestStores, UsherProcess, eventually, new_key,
+};
 
 fn top(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_usher"));
@@ -45,7 +47,9 @@ async fn top_shows_queues_sales_and_writer() {
     let process = UsherProcess::start(&stores).await;
     let api = process.api();
     api.put(&format!("/admin/queues/{CONCERT}"), &fast_queue_settings()).await.expect(200);
-    api.put(&format!("/admin/concerts/{CONCERT}"), &concert_definition(50, 1_000)).await.expect(200);
+    api.put(&format!("/admin/concerts/{CONCERT}"), &concert_definition(50, 1_000))
+        .await
+        .expect(200);
     api.put("/admin/queues/still", &json!({"mode": "paused", "max_active": 7_654}))
         .await
         .expect(200);
@@ -67,7 +71,8 @@ async fn top_shows_queues_sales_and_writer() {
     };
     let without_key = eventually("the sale is shown", || async {
         let screen = screen(&["--admin-url", &process.admin]).await;
-        let reported = row(&screen, CONCERT).ends_with(" 1/50") && row(&screen, "still").contains(" 3 ");
+        let reported =
+            row(&screen, CONCERT).ends_with(" 1/50") && row(&screen, "still").contains(" 3 ");
         reported.then_some(screen)
     })
     .await;

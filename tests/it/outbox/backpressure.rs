@@ -10,8 +10,8 @@ use usher::dev::{PrivateRedis, TempDir};
 use usher::shutdown::ShutdownSignal;
 
 use crate::support::{
-    ApiClient, TestInstance, SCHEDULE, UsherProcess, StoreRelays, CONCERT, TestStores, TestWorld, eventually, new_key, new_user,
-    signal,
+    ApiClient, CONCERT, SCHEDULE, StoreRelays, TestInstance, TestStores, TestWorld, UsherProcess,
+    eventually, new_key, new_user, signal,
 };
 
 fn text(number: u32) -> Option<String> {
@@ -27,11 +27,17 @@ async fn without_mysql_new_work_is_refused_and_holds_can_be_paid() {
     let world = TestWorld::with_args(stores, &[args.clone(), args]).await;
     world.put_show(20, 1_000).await;
     world
-        .put_queue("slow", json!({"promote_per_interval": 1, "interval_ms": 1_000, "max_active": 1}))
+        .put_queue(
+            "slow",
+            json!({"promote_per_interval": 1, "interval_ms": 1_000, "max_active": 1}),
+        )
         .await;
     let api = &world.api;
-    let (payer, canceller, holder) =
-        (api.active_user(CONCERT).await, api.active_user(CONCERT).await, api.active_user(CONCERT).await);
+    let (payer, canceller, holder) = (
+        api.active_user(CONCERT).await,
+        api.active_user(CONCERT).await,
+        api.active_user(CONCERT).await,
+    );
     for guest in [&payer, &canceller] {
         api.charge(&guest.user, 1_000).await;
     }
@@ -118,8 +124,14 @@ async fn full_redis_finishes_payments_and_starts_none() {
         UsherProcess::start_failing(&stores, &points[1]).await,
     ];
     let apis: Vec<ApiClient> = processes.iter().map(UsherProcess::api).collect();
-    apis[0].put("/admin/queues/show", &crate::support::world::fast_queue_settings()).await.expect(200);
-    apis[0].put("/admin/concerts/show", &crate::support::world::concert_definition(9, 1_000)).await.expect(200);
+    apis[0]
+        .put("/admin/queues/show", &crate::support::world::fast_queue_settings())
+        .await
+        .expect(200);
+    apis[0]
+        .put("/admin/concerts/show", &crate::support::world::concert_definition(9, 1_000))
+        .await
+        .expect(200);
     let mut payments = Vec::new();
     for (at, api) in apis.iter().enumerate() {
         eventually("the concert is known", || async {
@@ -128,7 +140,8 @@ async fn full_redis_finishes_payments_and_starts_none() {
         .await;
         let guest = api.active_user(CONCERT).await;
         api.charge(&guest.user, 1_000).await;
-        let reservation = api.hold_seats(&guest.token, SCHEDULE, &[u32::try_from(at).unwrap() + 1]).await;
+        let reservation =
+            api.hold_seats(&guest.token, SCHEDULE, &[u32::try_from(at).unwrap() + 1]).await;
         let (api, token) = (api.clone(), guest.token.clone());
         payments.push(tokio::spawn(async move { api.pay(&token, &reservation, &new_key()).await }));
     }

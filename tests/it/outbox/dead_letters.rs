@@ -5,7 +5,9 @@ use tokio::process::Command;
 
 use crate::support::resp::RespClient;
 use crate::support::servers::PARTITIONS;
-use crate::support::{SCHEDULE, CONCERT, TestStores, TestWorld, eventually, new_key, new_user, on_one_and_two};
+use crate::support::{
+    CONCERT, SCHEDULE, TestStores, TestWorld, eventually, new_key, new_user, on_one_and_two,
+};
 
 on_one_and_two!(
     event_refused_by_a_constraint_is_quarantined_alone,
@@ -103,8 +105,10 @@ async fn undecodable_event_is_quarantined(world: TestWorld) {
         }
     }
     let expected = i64::from(3 * PARTITIONS);
-    eventually("all are quarantined", || async { (letters(stores).await == expected).then_some(()) })
-        .await;
+    eventually("all are quarantined", || async {
+        (letters(stores).await == expected).then_some(())
+    })
+    .await;
     let facts = stores.audit().await;
     assert_eq!(facts.wallets.values().sum::<i64>(), 1_200);
     let unread = "SELECT COUNT(*) FROM dead_letters WHERE events IS NULL AND payload = 'not a word of MessagePack'";
@@ -188,5 +192,8 @@ async fn event_of_a_newer_version_stays_in_the_outbox(world: TestWorld) {
     assert_eq!(stores.count("SELECT COUNT(*) FROM wallet_entries WHERE amount = 2").await, 0);
     let kept = redis.ask(&["XRANGE", &outbox, &format!("{n}-0"), &format!("{n}-0")]).await.list();
     assert_eq!(kept.len(), 1, "the entry is still in the outbox");
-    assert!(redis.ask(&["XLEN", &outbox]).await.int() >= 2, "the following entries are still in the outbox");
+    assert!(
+        redis.ask(&["XLEN", &outbox]).await.int() >= 2,
+        "the following entries are still in the outbox"
+    );
 }

@@ -9,8 +9,8 @@ use usher::partition::PartitionCount;
 
 use crate::support::servers::PARTITIONS;
 use crate::support::{
-    ApiClient, TestInstance, SCHEDULE, UsherProcess, CONCERT, TestStores, TestWorld, eventually, new_key, new_user,
-    on_one_and_two,
+    ApiClient, CONCERT, SCHEDULE, TestInstance, TestStores, TestWorld, UsherProcess, eventually,
+    new_key, new_user, on_one_and_two,
 };
 
 on_one_and_two!(mysql_matches_redis, scripts_may_be_flushed_at_any_time);

@@ -7,7 +7,8 @@ use sqlx::{MySql, Transaction};
 use usher::config::args::ServeArgs;
 
 use crate::support::{
-    ApiResponse, ApiClient, LossTarget, SCHEDULE, StoreRelays, CONCERT, TestStores, TestWorld, eventually, new_key, new_user,
+    ApiClient, ApiResponse, CONCERT, LossTarget, SCHEDULE, StoreRelays, TestStores, TestWorld,
+    eventually, new_key, new_user,
 };
 
 /// Every call that changes durable state: its name, the status of its response, and a query that
@@ -192,8 +193,10 @@ async fn writer_on_another_instance_completes_the_wait() {
     assert!(relays.mysql.struck() > 0, "the first instance tried to write");
     // Many waiting requests share one reader.
     let before = relays.mysql.requests();
-    join_all((0..400).map(async |_| mute.charge_with_key(&new_user(), 10, &new_key()).await.expect(201)))
-        .await;
+    join_all(
+        (0..400).map(async |_| mute.charge_with_key(&new_user(), 10, &new_key()).await.expect(201)),
+    )
+    .await;
     let asked = relays.mysql.requests() - before;
     assert!(asked < 200, "{asked} requests to MySQL for 400 charges");
 }

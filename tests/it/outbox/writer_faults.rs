@@ -4,7 +4,10 @@
 use futures::future::join_all;
 use sqlx::Executor;
 
-use crate::support::{ApiClient, LossTarget, EVENT_TIMEOUT, UsherProcess, StoreRelays, TestStores, eventually, new_key, new_user};
+use crate::support::{
+    ApiClient, EVENT_TIMEOUT, LossTarget, StoreRelays, TestStores, UsherProcess, eventually,
+    new_key, new_user,
+};
 
 /// The value of a metric of a process.
 async fn metric(process: &UsherProcess, name: &str) -> f64 {
@@ -127,7 +130,8 @@ async fn two_of_three_writers_may_die_at_any_step() {
     let survivor = UsherProcess::start(&stores).await;
     let before =
         UsherProcess::start_failing(&stores, "writer.before_commit=3*off->1*return(kill)").await;
-    let after = UsherProcess::start_failing(&stores, "writer.after_commit=3*off->1*return(kill)").await;
+    let after =
+        UsherProcess::start_failing(&stores, "writer.after_commit=3*off->1*return(kill)").await;
     let (api, users) = (survivor.api(), new_users(150));
     // The two processes that will die take requests until then, which wake their writers.
     let doomed = [before.api(), after.api()];

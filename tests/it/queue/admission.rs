@@ -1,49 +1,52 @@
-//! The line: who is let in, when, how many, and when a place is lost.
+//! Admission: order, limits, rate and the ways in which a place is lost.
 
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Api, NIGHT, SHOW, World, eventually, new_key, new_user, on_one_and_two};
+use crate::support::{
+    ApiClient, CONCERT, SCHEDULE, TestWorld, eventually, new_key, new_user, on_one_and_two,
+};
 
 on_one_and_two!(
-    the_line_moves_in_order,
-    no_more_are_active_than_may_be,
-    no_more_are_let_in_an_interval_than_may_be,
-    a_no_show_hands_the_slot_on,
-    a_slot_lapses_and_its_token_with_it,
-    a_hold_keeps_its_holder_active,
-    who_leaves_makes_room,
-    a_payment_hands_the_slot_on,
-    a_closed_a_paused_and_a_full_queue,
-    a_queue_that_opens_later,
+    users_are_admitted_in_order,
+    max_active_is_never_exceeded,
+    promotion_rate_is_never_exceeded,
+    unclaimed_slot_goes_to_the_next_user,
+    token_expires_with_its_active_slot,
+    hold_keeps_its_user_active,
+    leaving_frees_the_active_slot,
+    payment_frees_the_active_slot,
+    closed_paused_and_full_queues_refuse,
+    queue_with_an_opening_time_admits_after_it,
 );
 
-/// One user inside at a time, unless the settings say otherwise.
+/// One active user at a time, unless the settings say otherwise.
 fn narrow(more: Value) -> Value {
     let mut settings = json!({"promote_per_interval": 1_000, "interval_ms": 100, "max_active": 1});
     settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     settings
 }
 
-/// Waits until a poll tells a position: it comes from a look that may be a quarter of a second old.
-async fn is_at(api: &Api, token: &str, position: usize) {
-    eventually("the position is told", || async {
-        let ticket = api.poll(SHOW, token).await.expect(200);
+/// Waits until a poll reports a position. The response comes from a snapshot that is up to 250 ms
+/// old.
+async fn is_at(api: &ApiClient, token: &str, position: usize) {
+    eventually("the position is reported", || async {
+        let ticket = api.poll(CONCERT, token).await.expect(200);
         (ticket["position"] == json!(position)).then_some(())
     })
     .await;
 }
 
-async fn the_line_moves_in_order(world: World) {
-    world.queue(SHOW, narrow(json!({}))).await;
+async fn users_are_admitted_in_order(world: TestWorld) {
+    world.put_queue(CONCERT, narrow(json!({}))).await;
     let api = &world.api;
-    let first = api.guest(SHOW).await;
+    let first = api.join_new_user(CONCERT).await;
     let mut line = Vec::new();
     for place in 1..=5 {
         let user = new_user();
-        let ticket = api.join(SHOW, &user).await.expect(201);
+        let ticket = api.join(CONCERT, &user).await.expect(201);
         assert_eq!((&ticket["status"], &ticket["position"]), (&json!("waiting"), &json!(place)));
         assert_eq!((&ticket["waiting"], &ticket["active_until"]), (&json!(place), &json!(null)));
         assert!(
@@ -52,28 +55,28 @@ async fn the_line_moves_in_order(world: World) {
         );
         line.push(ticket["token"].as_str().unwrap().to_owned());
     }
-    let mut inside = first.token;
+    let mut active_user = first.token;
     for (nth, token) in line.iter().enumerate() {
         for (behind, other) in line[nth..].iter().enumerate() {
             is_at(api, other, behind + 1).await;
         }
-        api.delete("/v1/queues/show/tokens/me").token(&inside).send().await.expect(204);
-        eventually("the next one is let in", || async {
-            let ticket = api.poll(SHOW, token).await.expect(200);
+        api.delete("/v1/queues/show/tokens/me").token(&active_user).send().await.expect(204);
+        eventually("the next user is admitted", || async {
+            let ticket = api.poll(CONCERT, token).await.expect(200);
             (ticket["status"] == "active" && ticket["position"].is_null()).then_some(())
         })
         .await;
-        inside = token.clone();
+        active_user = token.clone();
     }
 }
 
-async fn no_more_are_active_than_may_be(world: World) {
-    world.queue(SHOW, narrow(json!({"max_active": 25}))).await;
+async fn max_active_is_never_exceeded(world: TestWorld) {
+    world.put_queue(CONCERT, narrow(json!({"max_active": 25}))).await;
     let api = &world.api;
     let tickets =
-        join_all((0..300).map(async |_| api.join(SHOW, &new_user()).await.expect(201))).await;
+        join_all((0..300).map(async |_| api.join(CONCERT, &new_user()).await.expect(201))).await;
     let active = tickets.iter().filter(|ticket| ticket["status"] == "active").count();
-    assert!(active <= 25, "{active} were let in at once");
+    assert!(active <= 25, "{active} users were admitted at once");
     eventually("the queue fills", || async {
         let queue = api.get("/v1/queues/show").send().await.expect(200);
         assert!(queue["active"].as_u64().unwrap() <= 25, "{queue}");
@@ -81,12 +84,13 @@ async fn no_more_are_active_than_may_be(world: World) {
         (queue["active"] == 25 && all == 300).then_some(())
     })
     .await;
-    // Nobody stands twice and no place is missing, once every instance has seen the last one let in.
+    // Each user has one place and no place is missing, once every instance has seen the last
+    // promotion.
     let expected: BTreeMap<_, _> =
         [(None, 25)].into_iter().chain((1..=275).map(|n| (Some(n), 1))).collect();
-    eventually("each has a place of their own", || async {
+    eventually("every user has one position", || async {
         let polls = tickets.iter().map(async |ticket| {
-            api.poll(SHOW, ticket["token"].as_str().unwrap()).await.expect(200)
+            api.poll(CONCERT, ticket["token"].as_str().unwrap()).await.expect(200)
         });
         let mut positions = BTreeMap::new();
         for ticket in join_all(polls).await {
@@ -97,11 +101,11 @@ async fn no_more_are_active_than_may_be(world: World) {
     .await;
     let one_inside = tickets.iter().find(|ticket| ticket["status"] == "active").cloned();
 
-    // Each slot that is given up goes to one, and to one alone.
-    let token = one_inside.expect("the first were let in as they came")["token"].clone();
+    // Each freed slot goes to one user only.
+    let token = one_inside.expect("the first users were admitted in order")["token"].clone();
     let leave = api.delete("/v1/queues/show/tokens/me").token(token.as_str().unwrap());
     leave.send().await.expect(204);
-    eventually("the slot goes to the next", || async {
+    eventually("the slot goes to the next user", || async {
         let queue = api.get("/v1/queues/show").send().await.expect(200);
         assert!(queue["active"].as_u64().unwrap() <= 25, "{queue}");
         (queue["waiting"] == 274 && queue["active"] == 25).then_some(())
@@ -109,17 +113,17 @@ async fn no_more_are_active_than_may_be(world: World) {
     .await;
 }
 
-async fn no_more_are_let_in_an_interval_than_may_be(world: World) {
+async fn promotion_rate_is_never_exceeded(world: TestWorld) {
     let settings = json!({"promote_per_interval": 10, "interval_ms": 300, "max_active": 10_000});
-    world.queue(SHOW, settings).await;
+    world.put_queue(CONCERT, settings).await;
     let api = &world.api;
-    join_all((0..60).map(async |_| api.join(SHOW, &new_user()).await.expect(201))).await;
-    eventually("everybody is let in", || async {
+    join_all((0..60).map(async |_| api.join(CONCERT, &new_user()).await.expect(201))).await;
+    eventually("every user is admitted", || async {
         let queue = api.get("/v1/queues/show").send().await.expect(200);
         (queue["active"] == 60 && queue["admitted_total"] == 60).then_some(())
     })
     .await;
-    world.stores.at_rest().await;
+    world.stores.wait_until_idle().await;
     let promotions: Vec<(i64, i64, u32, i64)> = sqlx::query_as(
         "SELECT from_score, to_score, count, CAST(ROUND(UNIX_TIMESTAMP(promoted_at) * 1000) AS SIGNED) FROM promotions ORDER BY partition_id, n, idx",
     )
@@ -128,155 +132,155 @@ async fn no_more_are_let_in_an_interval_than_may_be(world: World) {
     .unwrap();
     assert_eq!(promotions.iter().map(|(_, _, count, _)| count).sum::<u32>(), 60);
     for (nth, (from, to, count, at)) in promotions.iter().enumerate() {
-        assert_eq!(to - from + 1, i64::from(*count), "a run of places: {promotions:?}");
+        assert_eq!(to - from + 1, i64::from(*count), "positions without a gap: {promotions:?}");
         if nth > 0 {
             assert_eq!(
                 *from,
                 promotions[nth - 1].1 + 1,
-                "in the order of the line: {promotions:?}"
+                "promotions in the order of the queue: {promotions:?}"
             );
         }
-        // Every window that begins with an admission.
+        // Check every window that begins with an admission.
         let window = promotions[nth..].iter().filter(|(.., later)| *later < at + 300);
         assert!(window.map(|(_, _, count, _)| count).sum::<u32>() <= 10, "{promotions:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_promoters_let_in_no_more_than_one() {
-    no_more_are_let_in_an_interval_than_may_be(World::start(10).await).await;
+async fn ten_promoters_admit_no_more_than_one() {
+    promotion_rate_is_never_exceeded(TestWorld::start(10).await).await;
 }
 
-async fn a_no_show_hands_the_slot_on(world: World) {
-    world.queue(SHOW, narrow(json!({"claim_seconds": 1, "active_seconds": 600}))).await;
+async fn unclaimed_slot_goes_to_the_next_user(world: TestWorld) {
+    world.put_queue(CONCERT, narrow(json!({"claim_seconds": 1, "active_seconds": 600}))).await;
     let api = &world.api;
-    let first = api.guest(SHOW).await;
-    let absent = api.guest(SHOW).await;
-    let next = api.guest(SHOW).await;
+    let first = api.join_new_user(CONCERT).await;
+    let absent = api.join_new_user(CONCERT).await;
+    let next = api.join_new_user(CONCERT).await;
     api.delete("/v1/queues/show/tokens/me").token(&first.token).send().await.expect(204);
-    // The second is let in, never shows up, and after a second the third has the slot.
-    let ticket = api.until_active(SHOW, &next).await;
-    api.until_expired(SHOW, &absent.token).await;
+    // The second user is admitted and never polls, so the third has the slot after a second.
+    let ticket = api.wait_until_active(CONCERT, &next).await;
+    api.wait_until_expired(CONCERT, &absent.token).await;
     let until: chrono::DateTime<chrono::Utc> =
         ticket["active_until"].as_str().unwrap().parse().unwrap();
     assert!(
         until > chrono::Utc::now() + chrono::TimeDelta::seconds(500),
-        "who shows up has the slot for long"
+        "a user who polls keeps the slot"
     );
-    // The place is lost, so the next ask is a new one, at the end.
-    let again = api.join(SHOW, &absent.user).await.expect(201);
+    // The place is lost, so the next join gets a new one at the end.
+    let again = api.join(CONCERT, &absent.user).await.expect(201);
     assert_ne!(again["token"], absent.token);
 }
 
-async fn a_slot_lapses_and_its_token_with_it(world: World) {
-    world.queue(SHOW, narrow(json!({"active_seconds": 1}))).await;
+async fn token_expires_with_its_active_slot(world: TestWorld) {
+    world.put_queue(CONCERT, narrow(json!({"active_seconds": 1}))).await;
     let api = &world.api;
-    let first = api.guest(SHOW).await;
-    let next = api.guest(SHOW).await;
-    assert_eq!(api.poll(SHOW, &first.token).await.expect(200)["status"], "active");
-    api.until_expired(SHOW, &first.token).await;
+    let first = api.join_new_user(CONCERT).await;
+    let next = api.join_new_user(CONCERT).await;
+    assert_eq!(api.poll(CONCERT, &first.token).await.expect(200)["status"], "active");
+    api.wait_until_expired(CONCERT, &first.token).await;
     api.delete("/v1/queues/show/tokens/me")
         .token(&first.token)
         .send()
         .await
         .problem(410, "queue_token_expired");
-    api.until_active(SHOW, &next).await;
+    api.wait_until_active(CONCERT, &next).await;
 }
 
-async fn a_hold_keeps_its_holder_active(world: World) {
-    world.queue(SHOW, narrow(json!({"active_seconds": 1}))).await;
-    world.concert(SHOW, crate::support::world::show(10, 1_000)).await;
+async fn hold_keeps_its_user_active(world: TestWorld) {
+    world.put_queue(CONCERT, narrow(json!({"active_seconds": 1}))).await;
+    world.put_concert(CONCERT, crate::support::world::concert_definition(10, 1_000)).await;
     let api = &world.api;
-    let guest = api.guest(SHOW).await;
-    let held = api.hold(&guest.token, NIGHT, &[1]).await.expect(201);
-    let ticket = api.poll(SHOW, &guest.token).await.expect(200);
+    let guest = api.join_new_user(CONCERT).await;
+    let held = api.hold(&guest.token, SCHEDULE, &[1]).await.expect(201);
+    let ticket = api.poll(CONCERT, &guest.token).await.expect(200);
     assert_eq!(ticket["active_until"], held["held_until"]);
-    // A second is long over, and the seats can still be looked at; once the hold is given back the slot is over too.
+    // The second has passed and the seats are still readable. After the release the slot ends, too.
     tokio::time::sleep(std::time::Duration::from_millis(1_200)).await;
-    assert_eq!(api.seats(&guest.token, NIGHT).await[0], "held");
+    assert_eq!(api.seats(&guest.token, SCHEDULE).await[0], "held");
     let path = format!("/v1/reservations/{}", held["id"].as_str().unwrap());
     api.delete(&path).token(&guest.token).send().await.expect(204);
-    api.poll(SHOW, &guest.token).await.problem(410, "queue_token_expired");
+    api.poll(CONCERT, &guest.token).await.problem(410, "queue_token_expired");
 }
 
-async fn who_leaves_makes_room(world: World) {
-    world.queue(SHOW, narrow(json!({}))).await;
+async fn leaving_frees_the_active_slot(world: TestWorld) {
+    world.put_queue(CONCERT, narrow(json!({}))).await;
     let api = &world.api;
-    let inside = api.guest(SHOW).await;
-    let (second, third) = (api.guest(SHOW).await, api.guest(SHOW).await);
-    assert_eq!(api.poll(SHOW, &third.token).await.expect(200)["position"], 2);
+    let active_user = api.join_new_user(CONCERT).await;
+    let (second, third) = (api.join_new_user(CONCERT).await, api.join_new_user(CONCERT).await);
+    assert_eq!(api.poll(CONCERT, &third.token).await.expect(200)["position"], 2);
     api.delete("/v1/queues/show/tokens/me").token(&second.token).send().await.expect(204);
-    api.until_expired(SHOW, &second.token).await;
+    api.wait_until_expired(CONCERT, &second.token).await;
     is_at(api, &third.token, 1).await;
-    api.delete("/v1/queues/show/tokens/me").token(&inside.token).send().await.expect(204);
-    api.until_active(SHOW, &third).await;
+    api.delete("/v1/queues/show/tokens/me").token(&active_user.token).send().await.expect(204);
+    api.wait_until_active(CONCERT, &third).await;
 }
 
-async fn a_payment_hands_the_slot_on(world: World) {
-    world.queue(SHOW, narrow(json!({}))).await;
-    world.concert(SHOW, crate::support::world::show(10, 1_000)).await;
+async fn payment_frees_the_active_slot(world: TestWorld) {
+    world.put_queue(CONCERT, narrow(json!({}))).await;
+    world.put_concert(CONCERT, crate::support::world::concert_definition(10, 1_000)).await;
     let api = &world.api;
-    let first = api.guest(SHOW).await;
-    let next = api.guest(SHOW).await;
-    api.hold(&next.token, NIGHT, &[1]).await.problem(403, "not_admitted");
+    let first = api.join_new_user(CONCERT).await;
+    let next = api.join_new_user(CONCERT).await;
+    api.hold(&next.token, SCHEDULE, &[1]).await.problem(403, "not_admitted");
     api.charge(&first.user, 1_000).await;
-    let reservation = api.held(&first.token, NIGHT, &[1]).await;
+    let reservation = api.hold_seats(&first.token, SCHEDULE, &[1]).await;
     api.pay(&first.token, &reservation, &new_key()).await.expect(201);
-    api.until_active(SHOW, &next).await;
-    api.held(&next.token, NIGHT, &[2]).await;
+    api.wait_until_active(CONCERT, &next).await;
+    api.hold_seats(&next.token, SCHEDULE, &[2]).await;
 }
 
-async fn a_closed_a_paused_and_a_full_queue(world: World) {
-    world.queue(SHOW, narrow(json!({"max_waiting": 2}))).await;
+async fn closed_paused_and_full_queues_refuse(world: TestWorld) {
+    world.put_queue(CONCERT, narrow(json!({"max_waiting": 2}))).await;
     let api = &world.api;
-    let inside = api.guest(SHOW).await;
-    let (waits, waits_too) = (api.guest(SHOW).await, api.guest(SHOW).await);
-    api.join(SHOW, &new_user()).await.problem(503, "queue_full");
-    api.join(SHOW, &waits.user).await.expect(200);
+    let active_user = api.join_new_user(CONCERT).await;
+    let (waits, waits_too) = (api.join_new_user(CONCERT).await, api.join_new_user(CONCERT).await);
+    api.join(CONCERT, &new_user()).await.problem(503, "queue_full");
+    api.join(CONCERT, &waits.user).await.expect(200);
 
-    // Paused: nobody is let in, though there is room.
-    world.queue(SHOW, narrow(json!({"mode": "paused"}))).await;
-    api.delete("/v1/queues/show/tokens/me").token(&inside.token).send().await.expect(204);
+    // Paused: no promotions, although slots are free.
+    world.put_queue(CONCERT, narrow(json!({"mode": "paused"}))).await;
+    api.delete("/v1/queues/show/tokens/me").token(&active_user.token).send().await.expect(204);
     tokio::time::sleep(std::time::Duration::from_millis(600)).await;
-    let ticket = api.poll(SHOW, &waits.token).await.expect(200);
+    let ticket = api.poll(CONCERT, &waits.token).await.expect(200);
     assert_eq!((&ticket["position"], &ticket["estimated_wait_seconds"]), (&json!(1), &json!(null)));
     assert_eq!(api.get("/v1/queues/show").send().await.expect(200)["mode"], "paused");
-    assert_eq!(api.join(SHOW, &new_user()).await.expect(201)["position"], 3);
+    assert_eq!(api.join(CONCERT, &new_user()).await.expect(201)["position"], 3);
 
-    // Closed: places are kept, nobody comes in.
-    world.queue(SHOW, narrow(json!({"mode": "closed"}))).await;
-    api.join(SHOW, &new_user()).await.problem(403, "queue_closed");
-    assert_eq!(api.join(SHOW, &waits_too.user).await.expect(200)["position"], 2);
+    // Closed: places are kept and joins are refused.
+    world.put_queue(CONCERT, narrow(json!({"mode": "closed"}))).await;
+    api.join(CONCERT, &new_user()).await.problem(403, "queue_closed");
+    assert_eq!(api.join(CONCERT, &waits_too.user).await.expect(200)["position"], 2);
 
-    world.queue(SHOW, narrow(json!({}))).await;
-    api.until_active(SHOW, &waits).await;
+    world.put_queue(CONCERT, narrow(json!({}))).await;
+    api.wait_until_active(CONCERT, &waits).await;
 }
 
-async fn a_queue_that_opens_later(world: World) {
+async fn queue_with_an_opening_time_admits_after_it(world: TestWorld) {
     let opens = chrono::Utc::now() + chrono::TimeDelta::milliseconds(1_500);
-    world.queue(SHOW, narrow(json!({"opens_at": opens}))).await;
+    world.put_queue(CONCERT, narrow(json!({"opens_at": opens}))).await;
     let api = &world.api;
-    let guest = api.guest(SHOW).await;
+    let guest = api.join_new_user(CONCERT).await;
     let queue = api.get("/v1/queues/show").send().await.expect(200);
     if chrono::Utc::now() < opens {
         assert_eq!((&queue["mode"], &queue["active"]), (&json!("prequeue"), &json!(0)));
     }
-    api.until_active(SHOW, &guest).await;
+    api.wait_until_active(CONCERT, &guest).await;
     assert!(
         chrono::Utc::now() + chrono::TimeDelta::milliseconds(50) >= opens,
-        "nobody is let in before"
+        "no user is admitted before the opening"
     );
-    eventually("the mode is told", || async {
+    eventually("the mode is reported", || async {
         let queue = api.get("/v1/queues/show").send().await.expect(200);
         (queue["mode"] == "open").then_some(())
     })
     .await;
 
-    // And one that is over.
+    // A queue that has already closed.
     let over = chrono::Utc::now() - chrono::TimeDelta::seconds(1);
-    world.queue("past", json!({"closes_at": over})).await;
+    world.put_queue("past", json!({"closes_at": over})).await;
     api.join("past", &new_user()).await.problem(403, "queue_closed");
-    // Far ahead, farther than some servers' timestamps reach.
-    world.queue("far", json!({"opens_at": "2100-01-01T00:00:00Z"})).await;
+    // Beyond the range of some servers' timestamps.
+    world.put_queue("far", json!({"opens_at": "2100-01-01T00:00:00Z"})).await;
     assert_eq!(api.join("far", &new_user()).await.expect(201)["status"], "waiting");
 }

@@ -1,4 +1,5 @@
-//! The place as a stream of events: what it tells, when it ends, and what two thousand of them cost Redis.
+//! The event stream of a place: what it reports, when it ends, and what two thousand streams cost
+//! Redis.
 
 use std::time::{Duration, Instant};
 
@@ -6,43 +7,44 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use usher::edge::file_descriptors;
 
-use crate::support::api::Guest;
+use crate::support::api::TestUser;
 use crate::support::{
-    Api, NIGHT, Process, SHOW, Said, Sse, Stores, World, new_key, on_one_and_two,
+    ApiClient, CONCERT, EventStream, SCHEDULE, StreamItem, TestStores, TestWorld, UsherProcess,
+    new_key, on_one_and_two,
 };
 
 on_one_and_two!(
-    a_stream_follows_its_holder_to_the_end,
-    who_leaves_is_told_and_the_stream_ends,
-    a_slot_that_is_used_up_ends_the_stream,
-    a_closed_queue_keeps_its_streams,
-    who_waits_is_told_that_all_is_sold,
-    who_comes_back_is_told_the_present,
+    stream_reports_every_state_until_expiry,
+    leaving_ends_the_stream,
+    used_slot_ends_the_stream,
+    closed_queue_keeps_its_streams,
+    waiting_users_learn_that_all_is_sold,
+    reconnect_reports_the_current_state,
 );
 
 const EVENTS: &str = "/v1/queues/show/tokens/me/events";
 
-/// One user inside at a time.
+/// One active user at a time.
 fn narrow() -> Value {
     json!({"promote_per_interval": 1_000, "interval_ms": 100, "max_active": 1})
 }
 
-async fn listen(api: &Api, guest: &Guest) -> Sse {
-    Sse::open(&format!("{}{EVENTS}", api.public()), &[("queue-token", &guest.token)]).await
+async fn listen(api: &ApiClient, guest: &TestUser) -> EventStream {
+    EventStream::open(&format!("{}{EVENTS}", api.public()), &[("queue-token", &guest.token)]).await
 }
 
-async fn leave(api: &Api, guest: &Guest) {
+async fn leave(api: &ApiClient, guest: &TestUser) {
     api.delete("/v1/queues/show/tokens/me").token(&guest.token).send().await.expect(204);
 }
 
-async fn a_stream_follows_its_holder_to_the_end(world: World) {
-    world.queue(SHOW, narrow()).await;
+async fn stream_reports_every_state_until_expiry(world: TestWorld) {
+    world.put_queue(CONCERT, narrow()).await;
     let api = &world.api;
-    let inside = api.guest(SHOW).await;
-    let (second, third) = (api.guest(SHOW).await, api.guest(SHOW).await);
+    let active_user = api.join_new_user(CONCERT).await;
+    let (second, third) = (api.join_new_user(CONCERT).await, api.join_new_user(CONCERT).await);
     let mut stream = listen(api, &third).await;
-    let Said::Event { name, data, retry } = stream.next().await else {
-        panic!("the ticket comes at once")
+    let StreamItem::Event { name, data, retry } = stream.next().await else {
+        panic!("the first ticket comes immediately")
     };
     assert_eq!(
         (name.as_str(), &data["status"], &data["position"]),
@@ -51,28 +53,32 @@ async fn a_stream_follows_its_holder_to_the_end(world: World) {
     assert_eq!((&data["token"], &data["user_id"]), (&json!(third.token), &json!(third.user)));
     assert!(
         retry.is_some_and(|ms| (2_000..6_000).contains(&ms)),
-        "a crowd does not come back in step"
+        "retry intervals differ between streams"
     );
 
     leave(api, &second).await;
     let ticket = stream.until(|ticket| ticket["position"] == 1).await;
     assert_eq!((&ticket["active_until"], &ticket["pass"]), (&json!(null), &json!(null)));
-    leave(api, &inside).await;
+    leave(api, &active_user).await;
     let ticket = stream.until(|ticket| ticket["status"] == "active").await;
     assert!(ticket["position"].is_null() && ticket["pass"].is_string(), "{ticket}");
-    // To be told by the stream is to have shown up: the slot is theirs for `active_seconds`, not for `claim_seconds`.
-    assert_eq!(api.until_active(SHOW, &third).await["active_until"], ticket["active_until"]);
+    // The stream counts as a poll: the user keeps the slot for `active_seconds`, not only for
+    // `claim_seconds`.
+    assert_eq!(
+        api.wait_until_active(CONCERT, &third).await["active_until"],
+        ticket["active_until"]
+    );
     leave(api, &third).await;
     let ticket = stream.until(|ticket| ticket["status"] == "expired").await;
     assert!(ticket["active_until"].is_null() && ticket["pass"].is_null(), "{ticket}");
-    assert_eq!(stream.next().await, Said::End);
+    assert_eq!(stream.next().await, StreamItem::End);
 }
 
-async fn who_leaves_is_told_and_the_stream_ends(world: World) {
-    world.queue(SHOW, narrow()).await;
+async fn leaving_ends_the_stream(world: TestWorld) {
+    world.put_queue(CONCERT, narrow()).await;
     let api = &world.api;
-    let _inside = api.guest(SHOW).await;
-    let guest = api.guest(SHOW).await;
+    let _inside = api.join_new_user(CONCERT).await;
+    let guest = api.join_new_user(CONCERT).await;
     // On every device.
     let (mut phone, mut desk) = (listen(api, &guest).await, listen(api, &guest).await);
     for stream in [&mut phone, &mut desk] {
@@ -81,105 +87,107 @@ async fn who_leaves_is_told_and_the_stream_ends(world: World) {
     leave(api, &guest).await;
     for stream in [&mut phone, &mut desk] {
         stream.until(|ticket| ticket["status"] == "expired").await;
-        assert_eq!(stream.next().await, Said::End);
+        assert_eq!(stream.next().await, StreamItem::End);
     }
-    // And whoever asks later hears it once.
+    // A stream that opens later reports it once.
     let mut late = listen(api, &guest).await;
     assert_eq!(late.ticket().await["status"], "expired");
-    assert_eq!(late.next().await, Said::End);
+    assert_eq!(late.next().await, StreamItem::End);
 }
 
-async fn a_slot_that_is_used_up_ends_the_stream(world: World) {
-    world.show(10, 1_000).await;
+async fn used_slot_ends_the_stream(world: TestWorld) {
+    world.put_show(10, 1_000).await;
     let api = &world.api;
-    let guest = api.active_guest(SHOW).await;
+    let guest = api.active_user(CONCERT).await;
     let mut stream = listen(api, &guest).await;
     assert_eq!(stream.ticket().await["status"], "active");
     api.charge(&guest.user, 1_000).await;
-    let reservation = api.held(&guest.token, NIGHT, &[1]).await;
+    let reservation = api.hold_seats(&guest.token, SCHEDULE, &[1]).await;
     api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
     stream.until(|ticket| ticket["status"] == "expired").await;
-    assert_eq!(stream.next().await, Said::End);
+    assert_eq!(stream.next().await, StreamItem::End);
 }
 
-async fn a_closed_queue_keeps_its_streams(world: World) {
-    world.queue(SHOW, narrow()).await;
+async fn closed_queue_keeps_its_streams(world: TestWorld) {
+    world.put_queue(CONCERT, narrow()).await;
     let api = &world.api;
-    let inside = api.guest(SHOW).await;
-    let guest = api.guest(SHOW).await;
+    let active_user = api.join_new_user(CONCERT).await;
+    let guest = api.join_new_user(CONCERT).await;
     let mut stream = listen(api, &guest).await;
     assert_eq!(stream.ticket().await["position"], 1);
-    world.queue(SHOW, json!({"mode": "closed", "max_active": 1})).await;
-    leave(api, &inside).await;
+    world.put_queue(CONCERT, json!({"mode": "closed", "max_active": 1})).await;
+    leave(api, &active_user).await;
     let moved = stream.until(|ticket| ticket["status"] != "waiting" || ticket["position"] != 1);
     let moved = tokio::time::timeout(Duration::from_secs(2), moved).await;
-    assert!(moved.is_err(), "nobody is let in, and the place is kept: {moved:?}");
-    world.queue(SHOW, narrow()).await;
+    assert!(moved.is_err(), "no promotion, and the place is kept: {moved:?}");
+    world.put_queue(CONCERT, narrow()).await;
     stream.until(|ticket| ticket["status"] == "active").await;
 }
 
-async fn who_waits_is_told_that_all_is_sold(world: World) {
-    world.queue(SHOW, narrow()).await;
-    world.concert(SHOW, crate::support::world::show(2, 1_000)).await;
+async fn waiting_users_learn_that_all_is_sold(world: TestWorld) {
+    world.put_queue(CONCERT, narrow()).await;
+    world.put_concert(CONCERT, crate::support::world::concert_definition(2, 1_000)).await;
     let api = &world.api;
-    let buyer = api.guest(SHOW).await;
-    let guest = api.guest(SHOW).await;
+    let buyer = api.join_new_user(CONCERT).await;
+    let guest = api.join_new_user(CONCERT).await;
     let mut stream = listen(api, &guest).await;
     assert_eq!(stream.ticket().await["sold_out"], json!(false));
-    // The slot that the payment frees goes to nobody, so that the place stays what it is.
+    // No user gets the slot that the payment frees, so the waiting user's position stays.
     let mut paused = narrow();
     paused["mode"] = json!("paused");
-    world.queue(SHOW, paused).await;
+    world.put_queue(CONCERT, paused).await;
     api.charge(&buyer.user, 2_000).await;
-    let reservation = api.held(&buyer.token, NIGHT, &[1, 2]).await;
+    let reservation = api.hold_seats(&buyer.token, SCHEDULE, &[1, 2]).await;
     api.pay(&buyer.token, &reservation, &new_key()).await.expect(201);
     let ticket = stream.until(|ticket| ticket["sold_out"] == json!(true)).await;
     assert_eq!((&ticket["status"], &ticket["position"]), (&json!("waiting"), &json!(1)));
     assert_eq!(api.get("/v1/queues/show").send().await.expect(200)["sold_out"], json!(true));
 }
 
-async fn who_comes_back_is_told_the_present(world: World) {
-    world.queue(SHOW, narrow()).await;
+async fn reconnect_reports_the_current_state(world: TestWorld) {
+    world.put_queue(CONCERT, narrow()).await;
     let api = &world.api;
-    let _inside = api.guest(SHOW).await;
-    let (second, third) = (api.guest(SHOW).await, api.guest(SHOW).await);
+    let _inside = api.join_new_user(CONCERT).await;
+    let (second, third) = (api.join_new_user(CONCERT).await, api.join_new_user(CONCERT).await);
     let mut stream = listen(api, &third).await;
     assert_eq!(stream.ticket().await["position"], 2);
     drop(stream);
     leave(api, &second).await;
-    for api in (0..api.instances()).map(|at| api.only(at)) {
-        crate::support::eventually("every instance knows that the place was given up", || async {
-            (api.poll(SHOW, &third.token).await.expect(200)["position"] == 1).then_some(())
+    for api in (0..api.instances()).map(|at| api.for_instance(at)) {
+        crate::support::eventually("every instance knows that the user left", || async {
+            (api.poll(CONCERT, &third.token).await.expect(200)["position"] == 1).then_some(())
         })
         .await;
     }
-    // Tickets are states, not messages: there is nothing to be made up for, whatever was heard last. By the query, as a browser must.
+    // Tickets are states, not messages: nothing has to be resent, whatever the client received
+    // last. The event id comes by the query, as from a browser.
     let url = format!("{}{EVENTS}?token={}", api.public(), third.token);
-    let mut stream = Sse::open(&url, &[("last-event-id", "7")]).await;
+    let mut stream = EventStream::open(&url, &[("last-event-id", "7")]).await;
     let ticket = stream.ticket().await;
     assert_eq!((&ticket["status"], &ticket["position"]), (&json!("waiting"), &json!(1)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_beats_while_nothing_happens_and_ends_with_the_instance() {
-    let world = World::start(1).await;
-    world.queue(SHOW, narrow()).await;
-    let (_inside, guest) = (world.api.guest(SHOW).await, world.api.guest(SHOW).await);
+async fn idle_stream_sends_heartbeats_and_ends_with_the_instance() {
+    let world = TestWorld::start(1).await;
+    world.put_queue(CONCERT, narrow()).await;
+    let (_inside, guest) =
+        (world.api.join_new_user(CONCERT).await, world.api.join_new_user(CONCERT).await);
     let mut stream = listen(&world.api, &guest).await;
     assert_eq!(stream.ticket().await["position"], 1);
     let began = Instant::now();
-    assert_eq!(stream.next().await, Said::Heartbeat);
-    assert!(began.elapsed() >= Duration::from_secs(10), "a beat in fifteen seconds is enough");
+    assert_eq!(stream.next().await, StreamItem::Heartbeat);
+    assert!(began.elapsed() >= Duration::from_secs(10), "at most one heartbeat in fifteen seconds");
     let (stores, said) = tokio::join!(world.stop(), stream.next());
-    assert_eq!(said, Said::End, "a body with its end, not a connection that breaks");
+    assert_eq!(said, StreamItem::End, "the body ends properly");
 
     // The place outlives the instance.
-    let world = World::on(stores, 1).await;
+    let world = TestWorld::on(stores, 1).await;
     assert_eq!(listen(&world.api, &guest).await.ticket().await["position"], 1);
 }
 
-/// The calls of a script that a process has made, by its own count.
-async fn calls(api: &Api, script: &str) -> u64 {
+/// Calls of a script, as the process counts them.
+async fn calls(api: &ApiClient, script: &str) -> u64 {
     let text =
         api.keyless_admin_call(reqwest::Method::GET, "/metrics").send().await.expect_text(200);
     let start = format!("usher_script_calls_total{{script=\"{script}\"");
@@ -188,22 +196,23 @@ async fn calls(api: &Api, script: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_streams_ask_redis_no_more_than_one() {
-    let stores = Stores::new().await;
-    let process = Process::start(&stores).await;
-    let api = Api::new(vec![[process.public.clone(), process.admin.clone()]]);
+async fn many_streams_cost_no_more_redis_calls_than_one() {
+    let stores = TestStores::new().await;
+    let process = UsherProcess::start(&stores).await;
+    let api = ApiClient::new(vec![[process.public.clone(), process.admin.clone()]]);
     let settings = json!({"promote_per_interval": 1, "interval_ms": 3_600_000, "max_active": 1});
     api.put("/admin/queues/show", &settings).await.expect(200);
-    api.guest(SHOW).await;
+    api.join_new_user(CONCERT).await;
     let wanted =
         std::env::var("USHER_STREAMS").ok().map_or(2_000, |streams| streams.parse().unwrap());
-    let streams = file_descriptors::room_for(wanted).min(wanted);
+    let streams = file_descriptors::raise_limit(wanted).min(wanted);
     eprintln!("{streams} streams");
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let url = format!("{}{EVENTS}", process.public);
     let opening = futures::stream::iter(0..streams).map(async |_| {
-        let guest = api.guest(SHOW).await;
-        let mut stream = Sse::open_with(&client, &url, &[("queue-token", &guest.token)]).await;
+        let guest = api.join_new_user(CONCERT).await;
+        let mut stream =
+            EventStream::open_with(&client, &url, &[("queue-token", &guest.token)]).await;
         let first = stream.ticket().await;
         assert_eq!(first["status"], "waiting");
         (guest, stream, first["position"].as_u64().unwrap())
@@ -214,16 +223,16 @@ async fn many_streams_ask_redis_no_more_than_one() {
     let before = (calls(&api, "queue/poll").await, calls(&api, "queue/snapshot").await);
     tokio::time::sleep(Duration::from_secs(3)).await;
     let after = (calls(&api, "queue/poll").await, calls(&api, "queue/snapshot").await);
-    assert_eq!(after.0 - before.0, 0, "who waits is told from memory");
-    // Two looks a second, at most twice each.
+    assert_eq!(after.0 - before.0, 0, "waiting users are answered from memory");
+    // Two snapshots a second, at most two calls each.
     let most = (began.elapsed().as_secs() + 1) * 4 + 2;
     let looks = after.1 - before.1;
     assert!(
         (1..=most).contains(&looks),
-        "{looks} looks for {streams} streams, {most} expected at most"
+        "{looks} snapshot calls for {streams} streams, at most {most} expected"
     );
 
-    // They are alive: when the first in line leaves, whoever stands behind hears it.
+    // The streams are alive: when the first waiting user leaves, those behind are notified.
     open.sort_by_key(|(_, _, position)| *position);
     let (first, rest) = open.split_first_mut().unwrap();
     leave(&api, &first.0).await;
@@ -233,6 +242,6 @@ async fn many_streams_ask_redis_no_more_than_one() {
         assert_eq!(ticket["status"], "waiting");
     }
     let asked = calls(&api, "queue/poll").await - before.0;
-    assert!(asked <= 1, "{asked} asked Redis, though the front has passed only the one who left");
+    assert!(asked <= 1, "{asked} calls of Redis, although only one user has left");
     process.kill().await;
 }

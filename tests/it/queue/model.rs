@@ -1,9 +1,12 @@
-//! The line under random use, on four instances with four promoters, two of them an hour ahead and an hour behind: nobody overtakes, nobody too many
-//! gets in, nobody stands twice, and no position or estimate goes up.
+//! The queue under random use, on four instances with four promoters, two of them an hour ahead and
+//! an hour behind: the order is kept, limits hold, no user has two places, and no position or
+//! estimate increases.
 //!
-//! Each run is a queue of its own with random settings, and a random walk of joins, polls, leaves and changes of settings over all instances, from a seed
-//! that is printed when something is wrong. `make model` makes ten thousand runs. The two promoters whose clocks are off are processes of their own; `skew.rs` asks such
-//! instances everything else. Inside an instance there is nothing to skew: clippy refuses its clock wherever something is decided.
+//! Each run is a queue with random settings and a random walk of joins, polls, leaves and changed
+//! settings over all instances. A failure prints its seed. `make model` makes ten thousand runs.
+//! The two promoters with wrong clocks are separate processes. `faults/clock_skew.rs` tests
+//! everything else on such instances. Code inside an instance cannot depend on its clock: clippy
+//! forbids reading it where decisions are made.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,47 +25,46 @@ use usher::queue::{
 use usher::redis::{self, KeyBuilder, RedisClient};
 
 use crate::support::servers::PARTITIONS;
-use crate::support::skew::Skew;
-use crate::support::{Stores, eventually, test_seed};
+use crate::support::skew::ClockSkew;
+use crate::support::{TestStores, eventually, test_seed};
 
-/// Instances of one run.
 const INSTANCES: usize = 4;
-/// Users of one run.
 const USERS: u128 = 24;
-/// Steps of one run.
 const STEPS: usize = 90;
-/// Nobody is asked to poll sooner than this, so nothing is promised between answers that lie closer together.
-const POLLED_AFTER: Duration = Duration::from_millis(900);
-/// Every instance knows a change of settings within a second; until then estimates may be of either.
-const SETTLED: Duration = Duration::from_secs(1);
-/// Runs at once. They are queues of their own, so they do not meet.
-const AT_ONCE: usize = 96;
-/// Runs on the same instances. Their lines stay behind, and every instance goes on looking at them, so more of them would only slow each other down.
-const AT_A_TIME: usize = 400;
+/// Clients are never asked to poll sooner than this, so nothing is guaranteed between responses
+/// that are closer together.
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(900);
+/// Every instance knows changed settings within a second. Until then estimates may follow either.
+const SETTINGS_PROPAGATION: Duration = Duration::from_secs(1);
+/// Runs at the same time. They are independent queues.
+const CONCURRENT_RUNS: usize = 96;
+/// Runs on the same instances. Their queues stay behind and every instance keeps reading them, so
+/// more runs would only slow each other down.
+const RUNS_PER_BATCH: usize = 400;
 
-pub(crate) async fn connect(stores: &Stores) -> RedisClient {
+pub(crate) async fn connect(stores: &TestStores) -> RedisClient {
     let keys = KeyBuilder::new(&stores.prefix, PartitionCount::new(PARTITIONS).unwrap());
     let settings = redis::RedisClientSettings {
         url: stores.redis_url().into(),
         ca_file: None,
         command_timeout: Duration::from_secs(20),
         may_forget: false,
-        reach: redis::ReplicationRequirement::default(),
+        replication: redis::ReplicationRequirement::default(),
     };
     let redis = RedisClient::connect(&settings, keys).await.unwrap();
     usher::recovery::verify(&redis, &stores.mysql).await.unwrap();
     redis
 }
 
-/// The widest bounds that any settings of a run allowed: what was promised must hold for them.
+/// The widest limits of any settings of a run. The guarantees are checked against these.
 #[derive(Debug)]
-struct Bounds {
+struct PromisedBounds {
     per_interval: u64,
     interval_ms: i64,
     max_active: u64,
 }
 
-struct Told {
+struct ReportedTicket {
     at: Instant,
     score: u64,
     position: u64,
@@ -71,22 +73,22 @@ struct Told {
     changes: u32,
 }
 
-struct Run {
+struct RandomWalk {
     seed: u64,
     id: QueueId,
     random: StdRng,
     queues: Vec<Arc<QueueService>>,
-    bounds: Bounds,
+    bounds: PromisedBounds,
     settings: QueueSettings,
     tokens: HashMap<UserId, Claims>,
-    /// What users were told while waiting.
-    told: HashMap<UserId, Vec<Told>>,
+    /// Tickets that users received while waiting.
+    reported: HashMap<UserId, Vec<ReportedTicket>>,
     changes: u32,
-    /// When they last changed.
+    /// Time of the last change.
     changed: Instant,
 }
 
-impl Run {
+impl RandomWalk {
     async fn new(seed: u64, queues: Vec<Arc<QueueService>>) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let settings = QueueSettings {
@@ -98,7 +100,7 @@ impl Run {
             max_waiting: random.random_bool(0.2).then(|| random.random_range(1..20)),
             ..QueueSettings::default()
         };
-        let bounds = Bounds {
+        let bounds = PromisedBounds {
             per_interval: settings.promote_per_interval.into(),
             interval_ms: settings.interval_ms.into(),
             max_active: settings.max_active.into(),
@@ -108,7 +110,7 @@ impl Run {
         for queue in &queues[1..] {
             queue.reload().await.unwrap();
         }
-        let (tokens, told) = (HashMap::new(), HashMap::new());
+        let (tokens, reported) = (HashMap::new(), HashMap::new());
         Self {
             seed,
             id,
@@ -117,13 +119,13 @@ impl Run {
             bounds,
             settings,
             tokens,
-            told,
+            reported,
             changes: 0,
             changed: Instant::now(),
         }
     }
 
-    async fn walk(mut self) -> (QueueId, u64, Bounds) {
+    async fn walk(mut self) -> (QueueId, u64, PromisedBounds) {
         for _ in 0..STEPS {
             let user: UserId = uuid::Uuid::from_u128(self.random.random_range(1..=USERS)).into();
             let queue = self.queues[self.random.random_range(0..INSTANCES)].clone();
@@ -133,7 +135,8 @@ impl Run {
                 80..98 => self.leave(&queue, user).await,
                 _ => self.change(&queue).await,
             }
-            // Users pause about as long as the promoters, so that promotions fall between their steps.
+            // Users pause about as long as the promoters, so that promotions fall between their
+            // steps.
             let pause = self.random.random_range(0..45);
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
@@ -172,7 +175,7 @@ impl Run {
                 Ok(()) | Err(Error::TokenExpired) => {}
                 Err(error) => panic!("seed {}: {error}", self.seed),
             }
-            self.told.remove(&user);
+            self.reported.remove(&user);
         }
     }
 
@@ -187,36 +190,46 @@ impl Run {
         queue.put(&self.id, self.settings.clone()).await.unwrap();
     }
 
-    /// Holds what a user is told against what they were told before, and the line against its bounds.
+    /// Compares a ticket with the user's earlier ones, and the queue with its limits.
     fn hear(&mut self, user: UserId, place: &usher::queue::Ticket) {
         let Self { seed, bounds, changes, .. } = self;
         assert!(
-            place.line.active <= bounds.max_active,
+            place.queue_state.active <= bounds.max_active,
             "seed {seed}: {:?} above {bounds:?}",
-            place.line
+            place.queue_state
         );
-        let AdmissionState::Waiting { position } = place.standing else { return };
-        let settled = self.changed.elapsed() >= SETTLED;
+        let AdmissionState::Waiting { position } = place.admission else { return };
+        let settled = self.changed.elapsed() >= SETTINGS_PROPAGATION;
         let (score, wait) = (place.claims.score, place.estimated_wait_seconds.filter(|_| settled));
-        let told = self.told.entry(user).or_default();
-        told.retain(|told| told.score == score);
-        for before in told.iter().filter(|told| told.at.elapsed() >= POLLED_AFTER) {
+        let reported = self.reported.entry(user).or_default();
+        reported.retain(|reported| reported.score == score);
+        for before in reported.iter().filter(|reported| reported.at.elapsed() >= MIN_POLL_INTERVAL)
+        {
             assert!(
                 position <= before.position,
-                "seed {seed}: {user} was told {}, then {position}",
+                "seed {seed}: {user} had position {}, then {position}",
                 before.position
             );
             if let (Some(then), Some(next), true) = (before.wait, wait, before.changes == *changes)
             {
-                assert!(next <= then, "seed {seed}: {user} was told {then} s, then {next} s");
+                assert!(
+                    next <= then,
+                    "seed {seed}: {user} had an estimate of {then} s, then {next} s"
+                );
             }
         }
-        told.push(Told { at: Instant::now(), score, position, wait, changes: *changes });
+        reported.push(ReportedTicket {
+            at: Instant::now(),
+            score,
+            position,
+            wait,
+            changes: *changes,
+        });
     }
 }
 
-/// Users who stand in line and have a running slot as well, counted by Redis at one moment.
-async fn standing_twice(stores: &Stores, queue: &QueueId) -> i64 {
+/// Users who wait and have an active slot, counted by Redis at one moment.
+async fn users_waiting_and_active(stores: &TestStores, queue: &QueueId) -> i64 {
     let partition = stores.partition_of(queue.as_str());
     let key = |name: &str| stores.key(partition, &format!("q:{queue}:{name}"));
     let script = "local t = redis.call('TIME'); local now, n = t[1] * 1000 + t[2] / 1000, 0 \
@@ -226,8 +239,11 @@ async fn standing_twice(stores: &Stores, queue: &QueueId) -> i64 {
     stores.redis().await.ask(&["EVAL", script, "2", &waiting, &active]).await.int()
 }
 
-/// All promotions in the order in which they were made, against the bounds.
-async fn check_promotions(stores: &Stores, (queue, seed, bounds): &(QueueId, u64, Bounds)) -> u64 {
+/// Compares all promotions, in their order, with the limits.
+async fn check_promotions(
+    stores: &TestStores,
+    (queue, seed, bounds): &(QueueId, u64, PromisedBounds),
+) -> u64 {
     let rows: Vec<(i64, i64, u32, chrono::NaiveDateTime)> = sqlx::query_as(
         "SELECT from_score, to_score, count, promoted_at FROM promotions WHERE queue_id = ? ORDER BY n, idx",
     )
@@ -248,32 +264,32 @@ async fn check_promotions(stores: &Stores, (queue, seed, bounds): &(QueueId, u64
             rows[..=at].iter().rev().take_while(within).map(|row| u64::from(row.2)).sum();
         assert!(
             let_in <= bounds.per_interval,
-            "seed {seed}: {let_in} within an interval, {bounds:?}"
+            "seed {seed}: {let_in} promotions within an interval, {bounds:?}"
         );
     }
     rows.iter().map(|row| u64::from(row.2)).sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_line_keeps_its_promises_under_random_use() {
+async fn queue_keeps_its_guarantees_under_random_use() {
     let runs: u64 = std::env::var("USHER_MODEL_RUNS").ok().map_or(48, |runs| runs.parse().unwrap());
     let first = test_seed();
     println!("seeds {first} to {}", first + runs - 1);
     let mut let_in = 0;
-    for nth in (0..runs).step_by(AT_A_TIME) {
-        let some = runs.min(nth + AT_A_TIME as u64) - nth;
-        let_in += Box::pin(walk_some(first + nth, some)).await;
-        println!("{} walked", nth + some);
+    for nth in (0..runs).step_by(RUNS_PER_BATCH) {
+        let some = runs.min(nth + RUNS_PER_BATCH as u64) - nth;
+        let_in += Box::pin(walk_seeds(first + nth, some)).await;
+        println!("{} runs done", nth + some);
     }
-    assert!(let_in > runs, "hardly anybody was let in: the runs prove nothing");
+    assert!(let_in > runs, "too few promotions: the runs prove nothing");
 }
 
-/// Walks with the seeds from `first` on, on instances of their own. Gives how many were let in.
-async fn walk_some(first: u64, runs: u64) -> u64 {
-    let stores = Stores::new().await;
+/// Runs the seeds from `first` on new instances. Returns the number of promotions.
+async fn walk_seeds(first: u64, runs: u64) -> u64 {
+    let stores = TestStores::new().await;
     let stop = CancellationToken::new();
     let mut skewed = Vec::new();
-    if let Some(skew) = Skew::new() {
+    if let Some(skew) = ClockSkew::new() {
         skewed = vec![skew.start(&stores, 3_600).await, skew.start(&stores, -3_600).await];
     }
     let mut queues = Vec::new();
@@ -294,9 +310,10 @@ async fn walk_some(first: u64, runs: u64) -> u64 {
 
     let walks = (first..first + runs).map(|seed| {
         let queues = queues.clone();
-        async move { Run::new(seed, queues).await.walk().await }
+        async move { RandomWalk::new(seed, queues).await.walk().await }
     });
-    let walked: Vec<_> = futures::stream::iter(walks).buffer_unordered(AT_ONCE).collect().await;
+    let walked: Vec<_> =
+        futures::stream::iter(walks).buffer_unordered(CONCURRENT_RUNS).collect().await;
     let all: Vec<_> = redis.keys().partitions().all().collect();
     eventually("an empty outbox", async || {
         (redis.outbox_lengths(&all).await.unwrap().iter().sum::<u64>() == 0).then_some(())
@@ -304,7 +321,7 @@ async fn walk_some(first: u64, runs: u64) -> u64 {
     .await;
     let mut let_in = 0;
     for run in &walked {
-        assert_eq!(standing_twice(&stores, &run.0).await, 0, "seed {}", run.1);
+        assert_eq!(users_waiting_and_active(&stores, &run.0).await, 0, "seed {}", run.1);
         let_in += check_promotions(&stores, run).await;
     }
     stop.cancel();

@@ -1,30 +1,31 @@
-//! Settings of a line that change while it stands: each takes effect on the other instance as well, and nobody loses their place.
+//! Settings that change while users wait: each takes effect on the other instance as well, and
+//! every place is kept.
 
 use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
 
-use crate::support::api::Guest;
-use crate::support::{Api, SHOW, World, eventually, new_user};
+use crate::support::api::TestUser;
+use crate::support::{ApiClient, CONCERT, TestWorld, eventually, new_user};
 
-/// A line whose settings change through one instance and are looked at through the other.
-struct Line {
+/// A queue whose settings change through one instance and are read through the other.
+struct TestQueue {
     settings: Value,
-    writes: Api,
-    reads: Api,
-    waiting: Vec<Guest>,
+    writes: ApiClient,
+    reads: ApiClient,
+    waiting: Vec<TestUser>,
 }
 
-impl Line {
-    /// Changes some settings, and waits until the other instance tells all of them.
+impl TestQueue {
+    /// Changes some settings, and waits until the other instance reports them.
     async fn change(&mut self, changes: Value) {
         self.settings.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-        let told =
+        let reported =
             self.writes.put("/admin/queues/show", &self.settings).await.expect(200)["settings"]
                 .clone();
-        eventually("the other instance knows the settings", || async {
+        eventually("the other instance has the settings", || async {
             let there =
                 self.reads.admin_call(reqwest::Method::GET, "/admin/queues/show").send().await;
-            (there.expect(200)["settings"] == told).then_some(())
+            (there.expect(200)["settings"] == reported).then_some(())
         })
         .await;
         std::mem::swap(&mut self.writes, &mut self.reads);
@@ -38,19 +39,19 @@ impl Line {
         eventually(what, || async { satisfies(&self.state().await).then_some(()) }).await;
     }
 
-    /// The first in line is let in, and shows up.
-    async fn let_in(&mut self) -> Guest {
+    /// The first waiting user is admitted, and polls.
+    async fn admit_first(&mut self) -> TestUser {
         let guest = self.waiting.remove(0);
-        self.reads.until_active(SHOW, &guest).await;
+        self.reads.wait_until_active(CONCERT, &guest).await;
         guest
     }
 
     async fn join(&mut self) {
-        let guest = self.writes.guest(SHOW).await;
+        let guest = self.writes.join_new_user(CONCERT).await;
         self.waiting.push(guest);
     }
 
-    async fn leave(&self, guest: &Guest) {
+    async fn leave(&self, guest: &TestUser) {
         self.writes
             .delete("/v1/queues/show/tokens/me")
             .token(&guest.token)
@@ -59,17 +60,18 @@ impl Line {
             .expect(204);
     }
 
-    /// Everybody who waits stands where they stood: in the order of their coming, with the same token on both instances.
-    async fn is_whole(&self) {
+    /// Every waiting user keeps their place: in the order of arrival, with the same token on both
+    /// instances.
+    async fn wait_until_healthy(&self) {
         for (nth, guest) in self.waiting.iter().enumerate() {
             for api in [&self.reads, &self.writes] {
-                eventually("the position is told", || async {
-                    let ticket = api.poll(SHOW, &guest.token).await.expect(200);
+                eventually("the position is reported", || async {
+                    let ticket = api.poll(CONCERT, &guest.token).await.expect(200);
                     assert_eq!(ticket["status"], "waiting");
                     (ticket["position"] == nth + 1).then_some(())
                 })
                 .await;
-                let again = api.join(SHOW, &guest.user).await.expect(200);
+                let again = api.join(CONCERT, &guest.user).await.expect(200);
                 assert_eq!(again["token"], guest.token);
             }
         }
@@ -77,69 +79,70 @@ impl Line {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_setting_takes_effect_on_the_other_instance_and_no_place_is_lost() {
-    let world = World::start(2).await;
+async fn every_setting_takes_effect_on_other_instances_and_keeps_places() {
+    let world = TestWorld::start(2).await;
     let settings = json!({
         "mode": "open", "promote_per_interval": 1_000, "interval_ms": 100, "max_active": 1, "active_seconds": 600, "claim_seconds": 600,
     });
-    world.queue(SHOW, settings.clone()).await;
-    let (writes, reads) = (world.api.only(0), world.api.only(1));
-    let mut inside = vec![writes.guest(SHOW).await];
-    let mut line = Line { settings, writes, reads, waiting: Vec::new() };
+    world.put_queue(CONCERT, settings.clone()).await;
+    let (writes, reads) = (world.api.for_instance(0), world.api.for_instance(1));
+    let mut active_user = vec![writes.join_new_user(CONCERT).await];
+    let mut line = TestQueue { settings, writes, reads, waiting: Vec::new() };
     for _ in 0..8 {
         line.join().await;
     }
-    line.is_whole().await;
+    line.wait_until_healthy().await;
 
-    // max_active: three more slots, then none again.
+    // max_active: three more slots, then none.
     line.change(json!({"max_active": 4})).await;
     for _ in 0..3 {
-        inside.push(line.let_in().await);
+        active_user.push(line.admit_first().await);
     }
-    line.until("four are inside", |state| state["active"] == 4 && state["max_active"] == 4).await;
+    line.until("four users are active", |state| state["active"] == 4 && state["max_active"] == 4)
+        .await;
     line.change(json!({"max_active": 1})).await;
-    for guest in inside.drain(1..) {
+    for guest in active_user.drain(1..) {
         line.leave(&guest).await;
     }
-    line.until("one is inside", |state| state["active"] == 1).await;
-    line.is_whole().await;
+    line.until("one user is active", |state| state["active"] == 1).await;
+    line.wait_until_healthy().await;
 
-    // max_waiting, by those who would come.
+    // max_waiting, checked by new joins.
     line.change(json!({"max_waiting": 5})).await;
-    line.reads.join(SHOW, &new_user()).await.problem(503, "queue_full");
+    line.reads.join(CONCERT, &new_user()).await.problem(503, "queue_full");
     line.change(json!({"max_waiting": 6})).await;
     line.join().await;
     line.change(json!({"max_waiting": null})).await;
     line.join().await;
-    line.is_whole().await;
+    line.wait_until_healthy().await;
 
-    // promote_per_interval and interval_ms: one an hour, of which this was the last, however much room there is.
+    // promote_per_interval and interval_ms: one promotion an hour, however many slots are free.
     line.change(json!({"promote_per_interval": 1, "interval_ms": 3_600_000})).await;
-    line.leave(&inside.remove(0)).await;
-    line.until("nobody is inside", |state| state["active"] == 0).await;
-    line.is_whole().await;
+    line.leave(&active_user.remove(0)).await;
+    line.until("no user is active", |state| state["active"] == 0).await;
+    line.wait_until_healthy().await;
     line.change(json!({"promote_per_interval": 1_000})).await;
-    inside.push(line.let_in().await);
+    active_user.push(line.admit_first().await);
     line.change(json!({"promote_per_interval": 1})).await;
-    line.leave(&inside.remove(0)).await;
-    line.is_whole().await;
+    line.leave(&active_user.remove(0)).await;
+    line.wait_until_healthy().await;
     line.change(json!({"interval_ms": 100})).await;
-    inside.push(line.let_in().await);
+    active_user.push(line.admit_first().await);
 
-    // active_seconds, of whoever shows up from now on.
+    // active_seconds, for users who poll from now on.
     line.change(json!({"active_seconds": 30})).await;
-    line.leave(&inside.remove(0)).await;
-    inside.push(line.let_in().await);
-    let ticket = line.reads.poll(SHOW, &inside[0].token).await.expect(200);
+    line.leave(&active_user.remove(0)).await;
+    active_user.push(line.admit_first().await);
+    let ticket = line.reads.poll(CONCERT, &active_user[0].token).await.expect(200);
     let until: chrono::DateTime<Utc> = ticket["active_until"].as_str().unwrap().parse().unwrap();
     assert!(until < Utc::now() + TimeDelta::seconds(60), "{ticket}");
-    // claim_seconds: slots that nobody comes for go on, until the last in line has one.
+    // claim_seconds: unclaimed slots pass on until the last user has one.
     line.change(json!({"active_seconds": 600, "claim_seconds": 1})).await;
-    line.leave(&inside.remove(0)).await;
+    line.leave(&active_user.remove(0)).await;
     line.waiting.drain(..line.waiting.len() - 1);
-    inside.push(line.let_in().await);
+    active_user.push(line.admit_first().await);
 
-    // mode, opens_at, prequeue_starts_at, closes_at: whatever the line is called, those who stand in it stay.
+    // mode, opens_at, prequeue_starts_at, closes_at: waiting users stay.
     for _ in 0..3 {
         line.join().await;
     }
@@ -155,59 +158,61 @@ async fn every_setting_takes_effect_on_the_other_instance_and_no_place_is_lost()
         line.change(changes).await;
         line.until(mode, |state| state["mode"] == mode).await;
         if mode == "closed" {
-            line.reads.join(SHOW, &new_user()).await.problem(403, "queue_closed");
+            line.reads.join(CONCERT, &new_user()).await.problem(403, "queue_closed");
         } else {
             line.join().await;
         }
-        line.is_whole().await;
+        line.wait_until_healthy().await;
     }
 
-    // order: a place of the lottery lies before those of arrivals, who keep theirs among each other.
+    // order: a place of the lottery precedes places of arrivals, which keep their order.
     line.change(json!({"closes_at": null, "opens_at": ahead(600), "order": "lottery"})).await;
-    let dealt = line.writes.guest(SHOW).await;
+    let dealt = line.writes.join_new_user(CONCERT).await;
     line.waiting.insert(0, dealt);
     line.change(json!({"opens_at": null, "order": "fifo"})).await;
-    line.leave(&inside.remove(0)).await;
+    line.leave(&active_user.remove(0)).await;
     while !line.waiting.is_empty() {
-        let guest = line.let_in().await;
+        let guest = line.admit_first().await;
         line.leave(&guest).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_estimate_does_not_go_up_when_the_pace_before_a_change_grows_old() {
-    let world = World::start(2).await;
+async fn estimate_does_not_increase_when_old_admissions_expire() {
+    let world = TestWorld::start(2).await;
     let settings = |claim: u32| json!({"promote_per_interval": 1_000, "interval_ms": 100, "max_active": 1, "claim_seconds": claim});
-    world.queue(SHOW, settings(60)).await;
-    let mut last = world.api.guest(SHOW).await;
+    world.put_queue(CONCERT, settings(60)).await;
+    let mut last = world.api.join_new_user(CONCERT).await;
     for _ in 0..20 {
-        last = world.api.guest(SHOW).await;
+        last = world.api.join_new_user(CONCERT).await;
     }
-    let partition = world.stores.partition_of(SHOW);
+    let partition = world.stores.partition_of(CONCERT);
     let bucket = world.stores.key(partition, "q:show:bucket");
     let mut redis = world.stores.redis().await;
-    // As if six hundred had been let in twenty seconds ago: in a few seconds they no longer count for the last thirty.
-    let window = async |redis: &mut crate::support::resp::Resp| {
+    // As if six hundred users had been admitted twenty seconds ago: in a few seconds they no longer
+    // count for the last thirty.
+    let window = async |redis: &mut crate::support::resp::RespClient| {
         redis.ask(&["TIME"]).await.list()[0].clone().int() / 5
     };
     let then = window(&mut redis).await - 4;
     redis.ask(&["HSET", &bucket, &format!("w{}", then % 8), &format!("{then}:600")]).await;
-    world.queue(SHOW, settings(61)).await;
-    let wait = async |api: &Api| {
-        api.poll(SHOW, &last.token).await.expect(200)["estimated_wait_seconds"].as_u64()
+    world.put_queue(CONCERT, settings(61)).await;
+    let wait = async |api: &ApiClient| {
+        api.poll(CONCERT, &last.token).await.expect(200)["estimated_wait_seconds"].as_u64()
     };
-    // Twenty wait, and twenty are let in a second. Each instance knows it once its snapshot is newer than the change.
-    let mut told = 0;
+    // Twenty users wait and twenty are admitted per second. Each instance knows the rate once its
+    // snapshot is newer than the change.
+    let mut reported = 0;
     for at in 0..world.api.instances() {
-        let api = world.api.only(at);
-        told = told.max(
-            eventually("the pace is known", async || wait(&api).await.filter(|wait| *wait <= 2))
+        let api = world.api.for_instance(at);
+        reported = reported.max(
+            eventually("the rate is known", async || wait(&api).await.filter(|wait| *wait <= 2))
                 .await,
         );
     }
     while window(&mut redis).await < then + 7 {
-        let again = wait(&world.api).await.expect("it stays known");
-        assert!(again <= told, "told {told} s, then {again} s");
+        let again = wait(&world.api).await.expect("the rate stays known");
+        assert!(again <= reported, "an estimate of {reported} s, then {again} s");
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
 }

@@ -2,12 +2,14 @@
 
 use serde_json::Value;
 
-use crate::support::{Answer, Api, Instance, SHOW, World, eventually, new_user};
+use crate::support::{
+    ApiClient, ApiResponse, CONCERT, TestInstance, TestWorld, eventually, new_user,
+};
 
 const PLACE: &str = "/waiting/show/place";
 
-/// The cookie of an answer, as a browser would send it back.
-fn cookie(answer: &Answer) -> String {
+/// The cookie of a response, as a browser sends it back.
+fn cookie(answer: &ApiResponse) -> String {
     let cookie = answer.header("set-cookie").unwrap();
     for attribute in ["Path=/", "Secure", "HttpOnly", "SameSite=Lax", "Max-Age=86400"] {
         assert!(cookie.contains(attribute), "{cookie}");
@@ -15,7 +17,7 @@ fn cookie(answer: &Answer) -> String {
     cookie.split(';').next().unwrap().to_owned()
 }
 
-async fn place(api: &Api, cookie: Option<&str>) -> Answer {
+async fn place(api: &ApiClient, cookie: Option<&str>) -> ApiResponse {
     let call = api.post(PLACE);
     match cookie {
         Some(cookie) => call.header("cookie", cookie).send().await,
@@ -28,9 +30,9 @@ fn user(ticket: &Value) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_visitor_keeps_the_place_over_reloads() {
-    let world = World::start(2).await;
-    world.show(10, 1_000).await;
+async fn visitor_keeps_the_place_after_a_reload() {
+    let world = TestWorld::start(2).await;
+    world.put_show(10, 1_000).await;
     let api = &world.api;
     let first = place(api, None).await;
     let kept = cookie(&first);
@@ -42,39 +44,43 @@ async fn a_visitor_keeps_the_place_over_reloads() {
     assert_ne!(user(&place(api, None).await.expect(200)), visitor);
     assert_ne!(user(&place(api, Some("usher-show=forged")).await.expect(200)), visitor);
 
-    // The same cookie opens the gate.
-    eventually("the visitor is let in", async || {
+    // The same cookie passes the gateway check.
+    eventually("the visitor is admitted", async || {
         let check =
-            api.get(&format!("/v1/queues/{SHOW}/check")).header("cookie", &kept).send().await;
+            api.get(&format!("/v1/queues/{CONCERT}/check")).header("cookie", &kept).send().await;
         (check.status == 204 && check.header("usher-user") == Some(visitor.as_str())).then_some(())
     })
     .await;
 
-    // A place that was given up makes room for a new one.
+    // A new place replaces one that the visitor left.
     let token = kept.split_once('=').unwrap().1;
-    api.delete(&format!("/v1/queues/{SHOW}/tokens/me")).token(token).send().await.expect_text(204);
+    api.delete(&format!("/v1/queues/{CONCERT}/tokens/me"))
+        .token(token)
+        .send()
+        .await
+        .expect_text(204);
     assert_ne!(user(&place(api, Some(&kept)).await.expect(200)), visitor);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_known_user_has_one_place_with_or_without_the_page() {
-    let world = World::start(1).await;
-    world.show(10, 1_000).await;
+async fn known_user_has_one_place_on_page_and_api() {
+    let world = TestWorld::start(1).await;
+    world.put_show(10, 1_000).await;
     let api = &world.api;
     let known = new_user();
     let by_page = api.post(PLACE).user(&known).send().await;
     let kept = cookie(&by_page);
-    assert_eq!(by_page.expect(200)["token"], api.join(SHOW, &known).await.expect(200)["token"]);
-    // Somebody else on the same browser does not get the place of the one before.
+    assert_eq!(by_page.expect(200)["token"], api.join(CONCERT, &known).await.expect(200)["token"]);
+    // Another user in the same browser does not get the first one's place.
     let next = new_user();
     let other = api.post(PLACE).user(&next).header("cookie", &kept).send().await;
     assert_eq!(user(&other.expect(200)), next);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_page_takes_no_place_for_whom_it_should_not() {
-    let world = World::start(1).await;
-    world.show(10, 1_000).await;
+async fn page_joins_only_for_valid_requests() {
+    let world = TestWorld::start(1).await;
+    world.put_show(10, 1_000).await;
     let api = &world.api;
     let foreign = api.post(PLACE).header("sec-fetch-site", "cross-site").send().await;
     foreign.problem(403, "forbidden");
@@ -82,14 +88,14 @@ async fn the_page_takes_no_place_for_whom_it_should_not() {
     let mut args = world.stores.args();
     args.secrets.auth = Some("service-key".into());
     args.secrets.service_keys = Some("5ervice-c2b7a9d84e5f6a1b3c8d7e9f0a".into());
-    let strict = Instance::start_with(&args).await;
-    let strict_api = Api::new(vec![[strict.public.clone(), strict.admin.clone()]]);
+    let strict = TestInstance::start_with(&args).await;
+    let strict_api = ApiClient::new(vec![[strict.public.clone(), strict.admin.clone()]]);
     place(&strict_api, None).await.problem(401, "unauthenticated");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_listener_has_its_pages_and_no_other() {
-    let world = World::start(1).await;
+async fn each_listener_serves_only_its_own_pages() {
+    let world = TestWorld::start(1).await;
     let api = &world.api;
     for path in ["/", "/waiting/show", "/assets/usher.css"] {
         let page = api.get(path).send().await;

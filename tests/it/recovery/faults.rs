@@ -2,10 +2,11 @@
 
 use futures::future::join_all;
 
-use crate::recovery::restore::{buyer, open_sale, generations, assert_replays, wait_until_serving};
+use crate::recovery::restore::{assert_replays, buyer, generations, open_sale, wait_until_serving};
 use crate::support::servers::PARTITIONS;
 use crate::support::{
-    ApiClient, TestInstance, SCHEDULE, UsherProcess, CONCERT, TestStores, TempDir, TestWorld, eventually, new_key, new_user,
+    ApiClient, CONCERT, SCHEDULE, TempDir, TestInstance, TestStores, TestWorld, UsherProcess,
+    eventually, new_key, new_user,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -155,7 +156,8 @@ async fn two_instances_restore_an_emptied_redis_once() {
     assert_eq!(restored, i64::from(PARTITIONS), "each partition was restored by one of the two");
     assert_eq!(stores.audit().await, facts);
     for process in [&one, &other] {
-        join_all(buyers.iter().map(async |buyer| assert_replays(&process.api(), buyer).await)).await;
+        join_all(buyers.iter().map(async |buyer| assert_replays(&process.api(), buyer).await))
+            .await;
     }
     one.kill().await;
     other.kill().await;

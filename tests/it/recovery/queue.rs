@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::recovery::restore::{generations, wait_until_restored};
 use crate::support::api::TestUser;
 use crate::support::world::concert_definition;
-use crate::support::{ApiClient, SCHEDULE, CONCERT, TestStores, TestWorld, eventually, new_key};
+use crate::support::{ApiClient, CONCERT, SCHEDULE, TestStores, TestWorld, eventually, new_key};
 
 fn slow(promote: u32, active: u32, restore: u32) -> Value {
     json!({"promote_per_interval": promote, "interval_ms": 100, "max_active": active, "restore_seconds": restore})
@@ -61,14 +61,14 @@ async fn queue_is_rebuilt_in_the_old_order() {
     // New users wait behind all former ones, in whatever order those return.
     let late = api.join_new_user(CONCERT).await;
     for at in [5, 2, 7, 0, 6, 1, 3] {
-        assert_eq!(status(api, &guests[at]).await, "waiting", "no user is admitted meanwhile: {at}");
+        assert_eq!(
+            status(api, &guests[at]).await,
+            "waiting",
+            "no user is admitted meanwhile: {at}"
+        );
         assert_eq!(status(api, &guests[at]).await, "waiting");
     }
-    assert_eq!(
-        status(api, &buyer).await,
-        "expired",
-        "a used token is not admitted twice"
-    );
+    assert_eq!(status(api, &buyer).await, "expired", "a used token is not admitted twice");
     // A user who joined again keeps one place, the better one.
     let ticket = api.join(CONCERT, &guests[4].user).await.expect(201);
     assert_ne!(ticket["token"], guests[4].token.as_str());

@@ -6,10 +6,11 @@ use usher::outbox::{DurabilitySettings, OutboxWriter};
 use usher::recovery::StoreReconciler;
 
 use crate::queue::model::connect;
-use crate::recovery::restore::{open_sale, generations, wait_until_serving, wait_until_reconciled};
+use crate::recovery::restore::{generations, open_sale, wait_until_reconciled, wait_until_serving};
 use crate::support::api::TestUser;
 use crate::support::{
-    ApiClient, SCHEDULE, UsherProcess, CONCERT, TestStores, TempDir, TestWorld, eventually, new_key, new_user,
+    ApiClient, CONCERT, SCHEDULE, TempDir, TestStores, TestWorld, UsherProcess, eventually,
+    new_key, new_user,
 };
 
 const CHARGED: i64 = 5_000;
@@ -54,7 +55,8 @@ async fn debit_of_a_lost_payment_is_refunded_once() {
     let world = world().await;
     let (api, stores) = (&world.api, &world.stores);
     let (guest, reservation) = payer(api, stores, 1).await;
-    let process = UsherProcess::start_failing(stores, "payment/confirm.before=1*return(kill)").await;
+    let process =
+        UsherProcess::start_failing(stores, "payment/confirm.before=1*return(kill)").await;
     assert!(
         process.api().payment(&guest.token, &reservation, &new_key()).try_send().await.is_err()
     );
@@ -80,7 +82,8 @@ async fn debit_of_a_lost_payment_is_refunded_after_a_total_loss() {
     let world = world().await;
     let (api, stores) = (&world.api, &world.stores);
     let (guest, reservation) = payer(api, stores, 1).await;
-    let process = UsherProcess::start_failing(stores, "payment/confirm.before=1*return(kill)").await;
+    let process =
+        UsherProcess::start_failing(stores, "payment/confirm.before=1*return(kill)").await;
     assert!(
         process.api().payment(&guest.token, &reservation, &new_key()).try_send().await.is_err()
     );
@@ -170,7 +173,12 @@ async fn issue_of(api: &ApiClient, user: &str) -> String {
     issue.body["id"].as_str().unwrap().to_owned()
 }
 
-async fn pay_with(api: &ApiClient, guest: &TestUser, reservation: &str, issue: &str) -> Option<Value> {
+async fn pay_with(
+    api: &ApiClient,
+    guest: &TestUser,
+    reservation: &str,
+    issue: &str,
+) -> Option<Value> {
     let body = json!({"reservation_id": reservation, "coupon_issue_id": issue});
     let call = api.post("/v1/payments").token(&guest.token).key(&new_key()).json(&body);
     call.try_send().await.ok().filter(|answer| answer.status == 201).map(|answer| answer.body)
@@ -210,7 +218,8 @@ async fn cancellation_continues_after_its_refund() {
     let (guest, reservation) = payer(api, stores, 1).await;
     api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
     stores.audit().await;
-    let process = UsherProcess::start_failing(stores, "payment/finish_cancel.before=1*return(kill)").await;
+    let process =
+        UsherProcess::start_failing(stores, "payment/finish_cancel.before=1*return(kill)").await;
     let path = format!("/v1/reservations/{reservation}/cancel");
     let key = new_key();
     let cancel = |api: &ApiClient| api.post(&path).user(&guest.user).key(&key);

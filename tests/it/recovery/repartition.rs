@@ -12,9 +12,12 @@ use usher::partition::PartitionCount;
 use usher::recovery::PartitionRecovery;
 use usher::redis::{KeyBuilder, RedisClient, RedisClientSettings, ReplicationRequirement};
 
-use crate::recovery::restore::{TestBuyer, buyer, open_sale, assert_replays, wait_until_serving};
+use crate::recovery::restore::{TestBuyer, assert_replays, buyer, open_sale, wait_until_serving};
 use crate::support::servers::PARTITIONS;
-use crate::support::{ApiClient, TestInstance, SCHEDULE, CONCERT, TestStores, TestWorld, eventually, new_key, new_user};
+use crate::support::{
+    ApiClient, CONCERT, SCHEDULE, TestInstance, TestStores, TestWorld, eventually, new_key,
+    new_user,
+};
 
 /// Neither a multiple nor a divisor of the usual number.
 const OTHER_COUNT: u16 = 7;
@@ -174,7 +177,11 @@ async fn repartition_refuses_unsafe_conditions() {
     // Corrupt data: money that no charge explains.
     sqlx::query("UPDATE wallets SET balance = balance + 1").execute(&stores.mysql).await.unwrap();
     let done = repartition(&mut stores, OTHER_COUNT, "").await;
-    assert!(!done.status.success() && output_text(&done).contains("not consistent"), "{}", output_text(&done));
+    assert!(
+        !done.status.success() && output_text(&done).contains("not consistent"),
+        "{}",
+        output_text(&done)
+    );
     sqlx::query("UPDATE wallets SET balance = balance - 1").execute(&stores.mysql).await.unwrap();
     assert_eq!(
         stores.count("SELECT CAST(partitions AS SIGNED) FROM usher").await,

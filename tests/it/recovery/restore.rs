@@ -12,7 +12,8 @@ use crate::support::audit::StoreFacts;
 use crate::support::resp::RespValue;
 use crate::support::servers::PARTITIONS;
 use crate::support::{
-    ApiResponse, ApiClient, TestInstance, SCHEDULE, CONCERT, TestStores, TestWorld, eventually, new_key, new_user,
+    ApiClient, ApiResponse, CONCERT, SCHEDULE, TestInstance, TestStores, TestWorld, eventually,
+    new_key, new_user,
 };
 
 const PRICE: i64 = 1_000;
@@ -73,7 +74,13 @@ pub(crate) async fn buyer(api: &ApiClient, seat: u32, with_coupon: bool) -> Test
     }
     let paid =
         api.post("/v1/payments").token(&guest.token).key(&pay).json(&body).send().await.expect(201);
-    TestBuyer { guest, reservation, charged: (charge, charged), used: (usage, used), paid: (pay, paid) }
+    TestBuyer {
+        guest,
+        reservation,
+        charged: (charge, charged),
+        used: (usage, used),
+        paid: (pay, paid),
+    }
 }
 
 /// Waits until every partition has a new epoch and every instance serves it.

@@ -1,4 +1,5 @@
-//! `api.md`: the routes of both listeners and what they take and give, from the OpenAPI documents.
+//! `api.md`: the routes of both listeners with their requests and responses, from the OpenAPI
+//! documents.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -94,7 +95,7 @@ fn row(method: &str, path: &str, operation: &Value) -> String {
     )
 }
 
-/// The type of a value, with a link where it has a name.
+/// The type of a value, with a link if it has a name.
 fn kind(schema: &Value) -> String {
     if let Some(name) = schema["$ref"].as_str().and_then(|it| it.rsplit('/').next()) {
         return format!("[{name}](#{})", name.to_lowercase());

@@ -1,4 +1,4 @@
-//! `settings.md`: every setting of every command, and the commands themselves.
+//! `settings.md`: every setting of every command, and the commands.
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ Each setting is an environment variable and a flag; the flag wins. An empty valu
 setting's name, before anything is started; `usher config check` prints what an instance would run on, without secrets. A dash is a setting without a default.
 ";
 
-/// A command with the names that lead to it.
+/// A command with its full name.
 fn commands(command: &Command, path: &str, found: &mut Vec<(String, Command)>) {
     for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
         let path = format!("{path} {}", sub.get_name());
@@ -28,7 +28,7 @@ fn variable(argument: &Arg) -> Option<&str> {
     argument.get_env()?.to_str()
 }
 
-/// The help without the default that stands at its end, and that default.
+/// The help text without its default, and the default.
 fn help(argument: &Arg) -> (String, Option<String>) {
     let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
     if let Some((text, default)) = help.split_once(" [default: ") {

@@ -1,21 +1,23 @@
-//! Rewards: once per user, by what is known of them, with a line of history for every attempt.
+//! Claims of rewards: once per user, by the user's facts, with a history entry for every attempt.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Api, NIGHT, SHOW, World, new_key, new_user, on_one_and_two};
+use crate::support::{
+    ApiClient, ApiResponse, CONCERT, SCHEDULE, TestWorld, new_key, new_user, on_one_and_two,
+};
 
 const REWARD: &str = "welcome";
 
 on_one_and_two!(
-    a_double_click_is_paid_once,
-    the_window_follows_redis_clock,
-    conditions_look_at_every_fact,
-    what_usher_knows_by_itself_counts,
-    a_change_holds_everywhere_at_once,
-    the_history_is_paged_newest_first,
+    concurrent_claims_are_paid_once,
+    window_follows_the_redis_clock,
+    conditions_check_every_fact,
+    facts_from_own_records_count,
+    change_applies_on_every_instance,
+    history_is_paged_newest_first,
 );
 
 fn text(time: DateTime<Utc>) -> String {
@@ -29,24 +31,24 @@ fn open(conditions: Value) -> Value {
         "conditions": conditions, "reward": {"kind": "points", "amount": 500}})
 }
 
-async fn put(world: &World, reward: &Value) {
+async fn put(world: &TestWorld, reward: &Value) {
     let made = world.api.put(&format!("/admin/rewards/{REWARD}"), reward).await.expect(200);
     for (field, value) in reward.as_object().expect("an object") {
         assert_eq!(made[field], *value, "{field}");
     }
-    world.everywhere(&format!("/v1/rewards/{REWARD}"), |body| *body == made).await;
+    world.wait_on_every_instance(&format!("/v1/rewards/{REWARD}"), |body| *body == made).await;
 }
 
-async fn claim(api: &Api, user: &str) -> Answer {
+async fn claim(api: &ApiClient, user: &str) -> ApiResponse {
     api.post(&format!("/v1/rewards/{REWARD}/claims")).user(user).send().await
 }
 
-async fn set_facts(api: &Api, user: &str, facts: Value) -> Answer {
+async fn set_facts(api: &ApiClient, user: &str, facts: Value) -> ApiResponse {
     api.put(&format!("/admin/users/{user}/facts"), &facts).await
 }
 
-/// The lines of a user's history as (status, reason), newest first.
-async fn history(api: &Api, user: &str) -> Vec<(String, Option<String>)> {
+/// A user's history as (status, reason), newest first.
+async fn history(api: &ApiClient, user: &str) -> Vec<(String, Option<String>)> {
     let path = format!("/v1/rewards/{REWARD}/claims/mine?limit=500");
     let list = api.get(&path).user(user).send().await.expect(200);
     let word = |value: &Value| value.as_str().map(str::to_owned);
@@ -54,7 +56,7 @@ async fn history(api: &Api, user: &str) -> Vec<(String, Option<String>)> {
     lines.map(|line| (word(&line["status"]).expect("a status"), word(&line["reason"]))).collect()
 }
 
-async fn a_double_click_is_paid_once(world: World) {
+async fn concurrent_claims_are_paid_once(world: TestWorld) {
     put(&world, &open(json!([]))).await;
     let user = new_user();
     let claims = join_all((0..100).map(|_| claim(&world.api, &user))).await;
@@ -69,7 +71,7 @@ async fn a_double_click_is_paid_once(world: World) {
     for refused in claims.iter().filter(|claim| claim.status != 201) {
         refused.problem(409, "already_claimed");
     }
-    // At once, without waiting for anything: the money, and all hundred lines.
+    // Immediately: the money, and all hundred entries.
     assert_eq!(world.api.balance(&user).await, 500);
     let lines = history(&world.api, &user).await;
     assert_eq!(lines.len(), 100);
@@ -87,8 +89,8 @@ async fn a_double_click_is_paid_once(world: World) {
     assert_eq!(world.stores.count("SELECT COUNT(*) FROM reward_claims").await, 100);
 }
 
-/// Redis' clock.
-async fn redis_now(world: &World) -> DateTime<Utc> {
+/// The clock of Redis.
+async fn redis_now(world: &TestWorld) -> DateTime<Utc> {
     let time = world.stores.redis().await.ask(&["TIME"]).await.list();
     let mut numbers = time.into_iter().map(|word| word.int());
     let (seconds, micros) =
@@ -96,7 +98,7 @@ async fn redis_now(world: &World) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(seconds * 1_000 + micros / 1_000).expect("a time")
 }
 
-async fn the_window_follows_redis_clock(world: World) {
+async fn window_follows_the_redis_clock(world: TestWorld) {
     let now = redis_now(&world).await;
     let (starts, ends) = (now + TimeDelta::milliseconds(900), now + TimeDelta::milliseconds(1_800));
     let mut reward = open(json!([]));
@@ -126,7 +128,7 @@ async fn the_window_follows_redis_clock(world: World) {
     assert!(early > 0 && granted > 0 && late > 0, "{early} {granted} {late}");
 }
 
-async fn conditions_look_at_every_fact(world: World) {
+async fn conditions_check_every_fact(world: TestWorld) {
     let api = &world.api;
     let conditions = json!([
         {"fact": "login_days", "op": ">=", "value": 7},
@@ -136,14 +138,14 @@ async fn conditions_look_at_every_fact(world: World) {
     ]);
     put(&world, &open(conditions.clone())).await;
     let user = new_user();
-    // Nothing is known: all facts are 0.
+    // No facts are known: all are 0.
     let refusal = claim(api, &user).await.problem(403, "condition_not_met");
     assert_eq!(refusal["unmet"], json!([conditions[0], conditions[2]]));
     for (facts, unmet) in [
         (json!({"login_days": 6, "tier": -3}), vec![0]),
         (json!({"login_days": 7, "complaints": 3, "tier": -3}), vec![1]),
         (json!({"login_days": 8, "tier": 3, "blocked": 1}), vec![2, 3]),
-        // What is left out is not known any more.
+        // Omitted facts are deleted.
         (json!({}), vec![0, 2]),
         (json!({"login_days": 9_007_199_254_740_991_i64, "tier": -4}), vec![2]),
     ] {
@@ -171,8 +173,8 @@ async fn conditions_look_at_every_fact(world: World) {
     );
 }
 
-async fn what_usher_knows_by_itself_counts(world: World) {
-    world.show(10, 3_000).await;
+async fn facts_from_own_records_count(world: TestWorld) {
+    world.put_show(10, 3_000).await;
     let api = &world.api;
     let conditions = json!([
         {"fact": "paid_total", "op": ">=", "value": 6_000},
@@ -181,9 +183,9 @@ async fn what_usher_knows_by_itself_counts(world: World) {
     put(&world, &open(conditions.clone())).await;
     let user = new_user();
     let guest = async |seat: u32| {
-        let ticket = api.join(SHOW, &user).await;
+        let ticket = api.join(CONCERT, &user).await;
         let token = ticket.body["token"].as_str().expect("a token").to_owned();
-        (api.held(&token, NIGHT, &[seat]).await, token)
+        (api.hold_seats(&token, SCHEDULE, &[seat]).await, token)
     };
     let (first, token) = guest(1).await;
     api.charge(&user, 2_999).await;
@@ -196,7 +198,7 @@ async fn what_usher_knows_by_itself_counts(world: World) {
         api.pay(&token, &first, &key).await.expect(201);
     }
     assert_eq!(claim(api, &user).await.problem(403, "condition_not_met")["unmet"], conditions);
-    // A use is no payment.
+    // A use is not a payment.
     let uses =
         api.post("/v1/wallet/uses").user(&user).key(&new_key()).json(&json!({"amount": 3_000}));
     uses.send().await.expect(201);
@@ -208,8 +210,9 @@ async fn what_usher_knows_by_itself_counts(world: World) {
     world.stores.audit().await;
 }
 
-/// A reward is switched off while its users claim it: whoever claims after the answer is refused, on every instance.
-async fn a_change_holds_everywhere_at_once(world: World) {
+/// A reward is switched off while its users claim it: claims after the response are refused on
+/// every instance.
+async fn change_applies_on_every_instance(world: TestWorld) {
     put(&world, &open(json!([]))).await;
     let mut off = open(json!([]));
     off["active"] = json!(false);
@@ -220,7 +223,7 @@ async fn a_change_holds_everywhere_at_once(world: World) {
         assert!(granted.iter().all(|status| *status == 201), "{granted:?}");
         world.api.put(&format!("/admin/rewards/{REWARD}"), &off).await.expect(200);
         let refused = join_all((0..20).map(|n| {
-            let api = world.api.only(n % world.api.instances());
+            let api = world.api.for_instance(n % world.api.instances());
             async move { claim(&api, &new_user()).await }
         }))
         .await;
@@ -228,13 +231,13 @@ async fn a_change_holds_everywhere_at_once(world: World) {
             refused.problem(403, "inactive");
         }
     }
-    // Another amount: what the answer says is what the wallet got.
+    // Another amount: the response and the wallet agree.
     let mut more = open(json!([]));
     for amount in [1, 700, 31] {
         more["reward"]["amount"] = json!(amount);
         world.api.put(&format!("/admin/rewards/{REWARD}"), &more).await.expect(200);
         for at in 0..world.api.instances() {
-            let (api, user) = (world.api.only(at), new_user());
+            let (api, user) = (world.api.for_instance(at), new_user());
             assert_eq!(claim(&api, &user).await.expect(201)["reward"]["amount"], amount);
             assert_eq!(api.balance(&user).await, amount);
         }
@@ -242,7 +245,7 @@ async fn a_change_holds_everywhere_at_once(world: World) {
     world.stores.audit().await;
 }
 
-async fn the_history_is_paged_newest_first(world: World) {
+async fn history_is_paged_newest_first(world: TestWorld) {
     put(&world, &open(json!([{"fact": "vip", "op": "==", "value": 1}]))).await;
     let users: Vec<String> = (0..10).map(|_| new_user()).collect();
     for (n, user) in users.iter().enumerate() {
@@ -285,8 +288,8 @@ async fn the_history_is_paged_newest_first(world: World) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bad_input_of_every_field_is_named() {
-    let world = World::start(1).await;
+async fn invalid_fields_are_named() {
+    let world = TestWorld::start(1).await;
     let api = &world.api;
     let path = format!("/admin/rewards/{REWARD}");
     for (field, values, blamed) in [
@@ -386,10 +389,10 @@ async fn bad_input_of_every_field_is_named() {
         .problem(401, "unauthenticated");
 }
 
-/// A wallet that can't hold the points refuses the claim, which then can be made once there is room.
+/// A wallet that cannot hold the points refuses the claim, which succeeds once there is room.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn points_never_overflow_a_wallet() {
-    let world = World::start(1).await;
+    let world = TestWorld::start(1).await;
     put(&world, &open(json!([]))).await;
     let user = new_user();
     world.api.charge(&user, 9_007_199_254_740_991 - 499).await;
@@ -402,10 +405,10 @@ async fn points_never_overflow_a_wallet() {
     world.stores.audit().await;
 }
 
-/// The versions that partitions hold are laid again when Redis has lost them.
+/// Versions that Redis has lost are published again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn versions_that_are_gone_are_laid_again() {
-    let world = World::start(2).await;
+async fn missing_versions_are_published_again() {
+    let world = TestWorld::start(2).await;
     put(&world, &open(json!([]))).await;
     for partition in 0..crate::support::servers::PARTITIONS {
         world.stores.redis().await.ask(&["DEL", &world.stores.key(partition, "rewards")]).await;

@@ -1,8 +1,9 @@
-//! Who may do what: every route of both listeners, asked by everybody.
+//! Authorization: every route of both listeners, called by every role.
 //!
-//! The table in `docs/security.md` is what this test sees. A documented route without a row fails it, as does an answer other than the row's, and a file
-//! that says something else; `UPDATE_DOCS=1` writes the file anew. Whoever may not do something also changes nothing by trying, and is told nothing of
-//! what belongs to the user whose things are asked for.
+//! The table in `docs/security.md` is the result of this test. A documented route without a row
+//! fails it, and so does a response other than the row's or a different table in the document;
+//! `UPDATE_DOCS=1` writes the document. A role without permission also changes nothing, and learns
+//! nothing about the user's objects.
 
 mod rows;
 mod stage;
@@ -11,17 +12,18 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
-use rows::Row;
-use stage::{ROLES, Role, Stage};
+use rows::RoleRow;
+use stage::{CallerRole, ROLES, RoleFixture};
 
 use crate::support::documents::documented_routes;
 
-/// Between these lines of the file the table stands.
-const MARKS: [&str; 2] = ["<!-- roles: written by tests/it/roles -->\n", "<!-- /roles -->\n"];
+/// The markers around the table in the document.
+const TABLE_MARKERS: [&str; 2] =
+    ["<!-- roles: written by tests/it/roles -->\n", "<!-- /roles -->\n"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_route_answers_everybody_as_the_table_says() {
-    let stage = Box::pin(Stage::set()).await;
+async fn every_route_answers_each_role_as_documented() {
+    let stage = Box::pin(RoleFixture::set()).await;
     let (mut wrong, mut table) = (Vec::new(), header());
     for row in rows::rows() {
         let mut line = format!("| `{} {}`{} |", row.method, row.template, row.note());
@@ -32,7 +34,7 @@ async fn every_route_answers_everybody_as_the_table_says() {
             };
             if !expected.is_empty() && seen != expected {
                 wrong.push(format!(
-                    "{} {}{} asked by {role}: {seen}, not {expected}",
+                    "{} {}{} by {role}: {seen}, not {expected}",
                     row.method,
                     row.template,
                     row.note()
@@ -43,24 +45,29 @@ async fn every_route_answers_everybody_as_the_table_says() {
         table.push_str(&line);
         table.push('\n');
     }
-    assert!(wrong.is_empty(), "{} answers are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{} responses are wrong:\n{}", wrong.len(), wrong.join("\n"));
     compare(&table);
 }
 
-/// One caller's request, with what the user had before and after it.
-async fn ask(stage: &Stage, row: &Row, role: Role, wrong: &mut Vec<String>) -> String {
+/// The request of one role, and the user's state before and after it.
+async fn ask(
+    stage: &RoleFixture,
+    row: &RoleRow,
+    role: CallerRole,
+    wrong: &mut Vec<String>,
+) -> String {
     let case = stage.case(row.needs).await;
-    let before = stage.picture(&case).await;
+    let before = stage.user_state(&case).await;
     let answer = (row.call)(stage, &case, role).send_head().await;
-    let after = stage.picture(&case).await;
-    let place = format!("{} {} asked by {role}", row.method, row.template);
-    if !(role.speaks_for_the_user() || role == Role::Admin && row.is_admins()) {
+    let after = stage.user_state(&case).await;
+    let place = format!("{} {} by {role}", row.method, row.template);
+    if !(role.speaks_for_the_user() || role == CallerRole::Admin && row.is_admins()) {
         if before != after {
-            wrong.push(format!("{place} changed what the user has from {before:?} to {after:?}"));
+            wrong.push(format!("{place} changed the user's state from {before:?} to {after:?}"));
         }
         for own in case.secrets() {
             if answer.text.contains(own) {
-                wrong.push(format!("{place} is told what is the user's: {}", answer.text));
+                wrong.push(format!("{place} discloses the user's data: {}", answer.text));
             }
         }
     }
@@ -78,15 +85,15 @@ fn header() -> String {
 fn compare(table: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/security.md");
     let file = std::fs::read_to_string(&path).unwrap();
-    let [begin, end] =
-        MARKS.map(|mark| file.find(mark).expect("docs/security.md has the marks of the table"));
-    let begin = begin + MARKS[0].len();
+    let [begin, end] = TABLE_MARKERS
+        .map(|mark| file.find(mark).expect("docs/security.md has the markers of the table"));
+    let begin = begin + TABLE_MARKERS[0].len();
     if file[begin..end] == *table {
         return;
     }
     assert!(
         std::env::var_os("UPDATE_DOCS").is_some(),
-        "docs/security.md tells another table; UPDATE_DOCS=1 writes this one:\n{table}"
+        "docs/security.md has a different table; UPDATE_DOCS=1 writes this one:\n{table}"
     );
     std::fs::write(&path, format!("{}{table}{}", &file[..begin], &file[end..])).unwrap();
 }
@@ -97,7 +104,7 @@ fn every_documented_route_has_a_row() {
         rows::rows().iter().map(|row| (row.method.to_string(), row.template.to_owned())).collect();
     let routes = documented_routes();
     let bare: Vec<_> = routes.difference(&rows).collect();
-    assert!(bare.is_empty(), "routes of which nobody says who may call them: {bare:?}");
+    assert!(bare.is_empty(), "routes without a row: {bare:?}");
     let gone: Vec<_> = rows
         .difference(&routes)
         .filter(|(_, path)| !rows::UNDOCUMENTED.contains(&path.as_str()))

@@ -1,15 +1,15 @@
-//! The rows: how each route is asked, and what everybody hears.
+//! The rows: the request of each route, and the response for each role.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::stage::{Case, Needs, Role, Stage, reward};
+use super::stage::{CallerRole, CaseSetup, RoleCase, RoleFixture, reward};
 use crate::coupons::payments::coupon;
-use crate::support::api::Call;
-use crate::support::world::{fast_queue, night};
-use crate::support::{NIGHT, SHOW, new_key};
+use crate::support::api::ApiRequest;
+use crate::support::world::{fast_queue_settings, schedule_definition};
+use crate::support::{CONCERT, SCHEDULE, new_key};
 
-/// Routes that no document has, since they are no part of the contract.
+/// Routes in no document, because they are not part of the API contract.
 pub(super) const UNDOCUMENTED: [&str; 10] = [
     "/",
     "/waiting/{queue}",
@@ -23,25 +23,26 @@ pub(super) const UNDOCUMENTED: [&str; 10] = [
     "/v1/wallet (admin listener)",
 ];
 
-type Ask = Box<dyn Fn(&Stage, &Case, Role) -> Call + Send + Sync>;
+type RoleRequest = Box<dyn Fn(&RoleFixture, &RoleCase, CallerRole) -> ApiRequest + Send + Sync>;
 
-/// A route, and what each of [`super::ROLES`] hears; nothing where the role makes no sense.
-pub(super) struct Row {
+/// A route, and the response for each of [`super::ROLES`], or an empty text if the role makes no
+/// sense.
+pub(super) struct RoleRow {
     pub(super) method: Method,
     pub(super) template: &'static str,
     note: &'static str,
-    pub(super) needs: Needs,
-    pub(super) call: Ask,
+    pub(super) needs: CaseSetup,
+    pub(super) call: RoleRequest,
     pub(super) answers: [&'static str; 6],
 }
 
-impl Row {
-    /// What tells the row from another one of the same route.
+impl RoleRow {
+    /// Distinguishes rows of the same route.
     pub(super) fn note(&self) -> String {
         if self.note.is_empty() { String::new() } else { format!(" {}", self.note) }
     }
 
-    /// Whether it is for operators.
+    /// Whether it is an admin route.
     pub(super) fn is_admins(&self) -> bool {
         self.template.starts_with("/admin/")
     }
@@ -52,14 +53,17 @@ impl Row {
     }
 
     fn bought(mut self) -> Self {
-        self.needs = Needs::Bought;
+        self.needs = CaseSetup::Bought;
         self
     }
 
-    /// What is sent beside the credentials.
+    /// Adds to the request, beside the credentials.
     fn sending(
         mut self,
-        more: impl Fn(&Stage, &Case, Role, Call) -> Call + Send + Sync + 'static,
+        more: impl Fn(&RoleFixture, &RoleCase, CallerRole, ApiRequest) -> ApiRequest
+        + Send
+        + Sync
+        + 'static,
     ) -> Self {
         let call = self.call;
         self.call =
@@ -67,8 +71,11 @@ impl Row {
         self
     }
 
-    /// The JSON that is sent, which may depend on the case.
-    fn json(self, body: impl Fn(&Stage, &Case, Role) -> Value + Send + Sync + 'static) -> Self {
+    /// The JSON body, which may depend on the case.
+    fn json(
+        self,
+        body: impl Fn(&RoleFixture, &RoleCase, CallerRole) -> Value + Send + Sync + 'static,
+    ) -> Self {
         self.sending(move |stage, case, role, call| call.json(&body(stage, case, role)))
     }
 
@@ -77,15 +84,15 @@ impl Row {
     }
 }
 
-/// The path with the case's things in it.
-fn path(template: &str, case: &Case) -> String {
+/// The path with the ids of the case.
+fn path(template: &str, case: &RoleCase) -> String {
     let id = if template.contains("/payments/") { &case.payment } else { &case.reservation };
     let path = template.split(' ').next().unwrap();
     [
         ("{id}", id.as_str()),
-        ("{queue}", SHOW),
-        ("{concert}", SHOW),
-        ("{schedule}", NIGHT),
+        ("{queue}", CONCERT),
+        ("{concert}", CONCERT),
+        ("{schedule}", SCHEDULE),
         ("{coupon}", "off"),
         ("{code}", "hello"),
         ("{user}", &case.user.user),
@@ -94,16 +101,16 @@ fn path(template: &str, case: &Case) -> String {
     .fold(path.to_owned(), |path, (name, value)| path.replace(name, value))
 }
 
-fn row(method: Method, template: &'static str, token: bool, answers: [&'static str; 6]) -> Row {
+fn row(method: Method, template: &'static str, token: bool, answers: [&'static str; 6]) -> RoleRow {
     let called = method.clone();
-    let call: Ask = Box::new(move |stage, case, role| {
+    let call: RoleRequest = Box::new(move |stage, case, role| {
         stage.public(case, role, token, &called, &path(template, case))
     });
-    Row { method, template, note: "", needs: Needs::Held, call, answers }
+    RoleRow { method, template, note: "", needs: CaseSetup::Held, call, answers }
 }
 
-/// Nobody has to say who they are.
-fn open(template: &'static str, status: &'static str) -> Row {
+/// A route without identification.
+fn open(template: &'static str, status: &'static str) -> RoleRow {
     row(Method::GET, template, false, [status, status, status, "", status, status])
 }
 
@@ -112,32 +119,32 @@ const NO_TOKEN: &str = "401 `invalid_queue_token`";
 const WRONG_USER: &str = "403 `wrong_user`";
 const NOT_FOUND: &str = "404 `not_found`";
 
-/// For a user, about what is their own: another user hears of other things.
-fn own(method: Method, template: &'static str, status: &'static str) -> Row {
+/// A route about the caller's own objects: another user sees other objects.
+fn own(method: Method, template: &'static str, status: &'static str) -> RoleRow {
     row(method, template, false, [UNKNOWN, status, status, "", status, UNKNOWN])
 }
 
-/// For the holder of a queue token who is inside, about what everybody inside may do.
-fn inside(method: Method, template: &'static str, status: &'static str) -> Row {
+/// A route for active users with a queue token, about objects that all of them may see.
+fn active(method: Method, template: &'static str, status: &'static str) -> RoleRow {
     row(method, template, true, [NO_TOKEN, status, status, WRONG_USER, status, UNKNOWN])
 }
 
-/// For the owner of what the path names, by identity.
-fn owner(method: Method, template: &'static str, status: &'static str) -> Row {
+/// A route for the owner of the object in the path, by identity.
+fn owner(method: Method, template: &'static str, status: &'static str) -> RoleRow {
     row(method, template, false, [UNKNOWN, status, NOT_FOUND, "", status, UNKNOWN])
 }
 
 /// The same, by queue token.
-fn owner_by_token(method: Method, template: &'static str, status: &'static str) -> Row {
+fn owner_by_token(method: Method, template: &'static str, status: &'static str) -> RoleRow {
     row(method, template, true, [UNKNOWN, status, NOT_FOUND, WRONG_USER, status, UNKNOWN])
         .note_is("by queue token")
 }
 
-fn admin(method: Method, template: &'static str) -> Row {
+fn admin(method: Method, template: &'static str) -> RoleRow {
     let call = {
         let method = method.clone();
-        move |stage: &Stage, case: &Case, role: Role| {
-            // What is made has a name of its own, what is asked for is there.
+        move |stage: &RoleFixture, case: &RoleCase, role: CallerRole| {
+            // Objects to create have a new name, other objects exist.
             let path = match method {
                 Method::PUT => {
                     let place = template.find('{').unwrap();
@@ -152,24 +159,24 @@ fn admin(method: Method, template: &'static str) -> Row {
         }
     };
     let answers = [UNKNOWN, UNKNOWN, UNKNOWN, "", UNKNOWN, "200"];
-    Row { method, template, note: "", needs: Needs::Held, call: Box::new(call), answers }
+    RoleRow { method, template, note: "", needs: CaseSetup::Held, call: Box::new(call), answers }
 }
 
-pub(super) fn rows() -> Vec<Row> {
+pub(super) fn rows() -> Vec<RoleRow> {
     let mut rows = public();
     rows.extend(operators());
     rows.extend(beside());
     rows
 }
 
-fn public() -> Vec<Row> {
+fn public() -> Vec<RoleRow> {
     use Method as M;
-    let amount = |_: &Stage, _: &Case, _: Role| json!({"amount": 100});
-    let seat = |stage: &Stage, _: &Case, _: Role| json!({"schedule_id": NIGHT, "seats": [stage.free_seat()]});
-    let pays = |_: &Stage, case: &Case, _: Role| json!({"reservation_id": case.reservation});
-    // Each for a seat of their own, and all with the user's coupon.
-    let pays_with_coupon = |_: &Stage, case: &Case, role: Role| {
-        let mine = if role == Role::Other { &case.others } else { &case.reservation };
+    let amount = |_: &RoleFixture, _: &RoleCase, _: CallerRole| json!({"amount": 100});
+    let seat = |stage: &RoleFixture, _: &RoleCase, _: CallerRole| json!({"schedule_id": SCHEDULE, "seats": [stage.free_seat()]});
+    let pays = |_: &RoleFixture, case: &RoleCase, _: CallerRole| json!({"reservation_id": case.reservation});
+    // Each pays for a different seat, and all use the user's coupon.
+    let pays_with_coupon = |_: &RoleFixture, case: &RoleCase, role: CallerRole| {
+        let mine = if role == CallerRole::Other { &case.others } else { &case.reservation };
         json!({"reservation_id": mine, "coupon_issue_id": case.issue})
     };
     let payment = |other| {
@@ -189,17 +196,17 @@ fn public() -> Vec<Row> {
         open("/.well-known/jwks.json", "200"),
         open("/v1/queues/{queue}", "200"),
         own(M::POST, "/v1/queues/{queue}/tokens", "200"),
-        inside(M::GET, "/v1/queues/{queue}/tokens/me", "200"),
-        inside(M::DELETE, "/v1/queues/{queue}/tokens/me", "204"),
-        inside(M::GET, "/v1/queues/{queue}/tokens/me/events", "200"),
+        active(M::GET, "/v1/queues/{queue}/tokens/me", "200"),
+        active(M::DELETE, "/v1/queues/{queue}/tokens/me", "204"),
+        active(M::GET, "/v1/queues/{queue}/tokens/me/events", "200"),
         check,
         open("/v1/concerts", "200"),
         open("/v1/concerts/{concert}", "200"),
-        inside(M::GET, "/v1/concerts/{concert}/schedules", "200"),
-        inside(M::GET, "/v1/schedules/{schedule}/seats", "200"),
-        inside(M::POST, "/v1/reservations", "201").json(seat),
-        inside(M::POST, "/v1/reservations/best", "201")
-            .json(|_, _, _| json!({"schedule_id": NIGHT, "quantity": 1})),
+        active(M::GET, "/v1/concerts/{concert}/schedules", "200"),
+        active(M::GET, "/v1/schedules/{schedule}/seats", "200"),
+        active(M::POST, "/v1/reservations", "201").json(seat),
+        active(M::POST, "/v1/reservations/best", "201")
+            .json(|_, _, _| json!({"schedule_id": SCHEDULE, "quantity": 1})),
         own(M::GET, "/v1/reservations/mine", "200"),
         owner(M::GET, "/v1/reservations/{id}", "200"),
         owner_by_token(M::GET, "/v1/reservations/{id}", "200"),
@@ -227,14 +234,14 @@ fn public() -> Vec<Row> {
     ]
 }
 
-fn operators() -> Vec<Row> {
+fn operators() -> Vec<RoleRow> {
     use Method as M;
     vec![
         admin(M::GET, "/admin/queues"),
         admin(M::GET, "/admin/queues/{queue}"),
-        admin(M::PUT, "/admin/queues/{queue}").json(|_, _, _| fast_queue()),
+        admin(M::PUT, "/admin/queues/{queue}").json(|_, _, _| fast_queue_settings()),
         admin(M::PUT, "/admin/concerts/{concert}").json(|_, case, _| {
-            let mut night = night(5, 1_000);
+            let mut night = schedule_definition(5, 1_000);
             night["id"] = json!(case.name);
             json!({"title": "Another", "schedules": [night]})
         }),
@@ -249,10 +256,11 @@ fn operators() -> Vec<Row> {
     ]
 }
 
-/// What is beside the contract: pages, documents, health, metrics; and each listener's paths on the other.
-fn beside() -> Vec<Row> {
+/// Routes outside the contract: pages, documents, health, metrics, and each listener's routes on
+/// the other one.
+fn beside() -> Vec<RoleRow> {
     use Method as M;
-    let everybody = |template, asks_admin: bool, status: &'static str| {
+    let outside_contract = |template, asks_admin: bool, status: &'static str| {
         let mut row = open(template, status);
         if asks_admin {
             row.call = Box::new(move |stage, case, role| {
@@ -262,17 +270,17 @@ fn beside() -> Vec<Row> {
         }
         row
     };
-    let mut rows: Vec<Row> =
+    let mut rows: Vec<RoleRow> =
         ["/", "/docs/", "/openapi.json", "/healthz", "/readyz", "/waiting/{queue}"]
-            .map(|template| everybody(template, false, "200"))
+            .map(|template| outside_contract(template, false, "200"))
             .into();
     rows.push(own(M::POST, "/waiting/{queue}/place", "200"));
     rows.extend(
         ["/", "/openapi.json", "/healthz", "/readyz", "/metrics"]
-            .map(|template| everybody(template, true, "200")),
+            .map(|template| outside_contract(template, true, "200")),
     );
-    rows.push(everybody("/admin/queues (public listener)", false, NOT_FOUND));
-    let mut wallet = everybody("/v1/wallet (admin listener)", true, NOT_FOUND);
+    rows.push(outside_contract("/admin/queues (public listener)", false, NOT_FOUND));
+    let mut wallet = outside_contract("/v1/wallet (admin listener)", true, NOT_FOUND);
     wallet.note = "";
     rows.push(wallet);
     rows

@@ -1,4 +1,4 @@
-//! Callers, and what they call for.
+//! The roles, and the objects that they request.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,41 +9,46 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::coupons::payments::coupon;
-use crate::support::api::{Call, Guest};
+use crate::support::api::{ApiRequest, TestUser};
 use crate::support::servers::ADMIN_KEY;
-use crate::support::{Api, NIGHT, SHOW, Stores, World, new_key};
+use crate::support::{ApiClient, CONCERT, SCHEDULE, TestStores, TestWorld, new_key};
 
 const SERVICE_KEY: &str = "5ervice-c2b7a9d84e5f6a1b3c8d7e9f0a";
 const JWT_SECRET: &str = "7c9e66790d1d4b1f7c0a5be1d94b1f0a";
 
-/// Who asks.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    /// Nobody.
+pub(super) enum CallerRole {
+    /// No credentials.
     Anonymous,
-    /// The user whose things are asked for.
+    /// The user who owns the objects.
     User,
-    /// Somebody else, with an identity and a queue token of their own.
+    /// Another user, with their own identity and queue token.
     Other,
-    /// Somebody else, with the user's queue token.
+    /// Another user, with the first user's queue token.
     Thief,
-    /// A backend with a service key, in the user's name.
+    /// A backend with a service key, on behalf of the user.
     Service,
-    /// Whoever has the admin key, in the user's name.
+    /// An operator with the admin key, on behalf of the user.
     Admin,
 }
 
-pub(super) const ROLES: [Role; 6] =
-    [Role::Anonymous, Role::User, Role::Other, Role::Thief, Role::Service, Role::Admin];
+pub(super) const ROLES: [CallerRole; 6] = [
+    CallerRole::Anonymous,
+    CallerRole::User,
+    CallerRole::Other,
+    CallerRole::Thief,
+    CallerRole::Service,
+    CallerRole::Admin,
+];
 
-impl Role {
-    /// Whether what happens may happen to the user.
+impl CallerRole {
+    /// Whether the role may change the user's state.
     pub(super) fn speaks_for_the_user(self) -> bool {
         matches!(self, Self::User | Self::Service)
     }
 }
 
-impl fmt::Display for Role {
+impl fmt::Display for CallerRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Anonymous => "anonymous",
@@ -56,33 +61,33 @@ impl fmt::Display for Role {
     }
 }
 
-/// What the user has before the request.
+/// The user's state before the request.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Needs {
-    /// A place inside and a held seat.
+pub(super) enum CaseSetup {
+    /// An active slot and a held seat.
     Held,
-    /// A bought seat; the token is used up.
+    /// A bought seat. The token is used up.
     Bought,
 }
 
-/// Two users, and what the first of them has.
-pub(super) struct Case {
-    pub(super) user: Guest,
-    pub(super) other: Guest,
+/// Two users, and the objects of the first one.
+pub(super) struct RoleCase {
+    pub(super) user: TestUser,
+    pub(super) other: TestUser,
     /// The user's reservation, held or confirmed.
     pub(super) reservation: String,
-    /// A hold of the other.
+    /// A hold of the other user.
     pub(super) others: String,
-    /// The user's payment, if it is bought.
+    /// The user's payment, if there is one.
     pub(super) payment: String,
     /// The user's coupon.
     pub(super) issue: String,
-    /// What nothing else is called.
+    /// A unique name.
     pub(super) name: String,
 }
 
-impl Case {
-    /// What nobody else may be told.
+impl RoleCase {
+    /// Values that only the user may see.
     pub(super) fn secrets(&self) -> impl Iterator<Item = &str> {
         let all =
             [&self.user.user, &self.user.token, &self.reservation, &self.payment, &self.issue];
@@ -90,45 +95,46 @@ impl Case {
     }
 }
 
-/// A show on two instances: one that believes everybody, by which the tests set up, and one that does not, which is asked.
-pub(super) struct Stage {
-    _world: World,
-    helper: Api,
-    strict: Api,
+/// A sale on two instances: one that trusts every user id, for the setup, and one with
+/// authentication, for the requests.
+pub(super) struct RoleFixture {
+    _world: TestWorld,
+    helper: ApiClient,
+    strict: ApiClient,
     seats: AtomicU32,
 }
 
-impl Stage {
+impl RoleFixture {
     pub(super) async fn set() -> Self {
-        let stores = Stores::new().await;
+        let stores = TestStores::new().await;
         let mut strict = stores.args();
         strict.secrets.auth = Some("service-key,jwt".into());
         strict.secrets.service_keys = Some(SERVICE_KEY.into());
         strict.secrets.jwt_key = Some(JWT_SECRET.into());
         let args = [stores.args(), strict];
-        let world = World::with_args(stores, &args).await;
-        world.show(5_000, 1_000).await;
+        let world = TestWorld::with_args(stores, &args).await;
+        world.put_show(5_000, 1_000).await;
         for name in ["off", "fresh"] {
             world.api.put(&format!("/admin/coupons/{name}"), &coupon(100, 100)).await.expect(200);
-            world.everywhere(&format!("/v1/coupons/{name}"), |_| true).await;
+            world.wait_on_every_instance(&format!("/v1/coupons/{name}"), |_| true).await;
         }
         world.api.put("/admin/rewards/hello", &reward()).await.expect(200);
-        world.everywhere("/v1/rewards/hello", |_| true).await;
-        let (helper, strict) = (world.api.only(0), world.api.only(1));
+        world.wait_on_every_instance("/v1/rewards/hello", |_| true).await;
+        let (helper, strict) = (world.api.for_instance(0), world.api.for_instance(1));
         Self { _world: world, helper, strict, seats: AtomicU32::new(1) }
     }
 
-    /// Two new users and what they have.
-    pub(super) async fn case(&self, needs: Needs) -> Case {
+    /// Two new users and their objects.
+    pub(super) async fn case(&self, needs: CaseSetup) -> RoleCase {
         let api = &self.helper;
-        let (user, other) = tokio::join!(self.guest(), self.guest());
+        let (user, other) = tokio::join!(self.join_new_user(), self.join_new_user());
         let issued = api.post("/v1/coupons/off/issues").user(&user.user).send().await.expect(201);
-        let (reservation, others) = tokio::join!(self.held(&user), self.held(&other));
+        let (reservation, others) = tokio::join!(self.hold_seats(&user), self.hold_seats(&other));
         let mut payment = String::new();
-        if needs == Needs::Bought {
+        if needs == CaseSetup::Bought {
             payment = id(&api.pay(&user.token, &reservation, &new_key()).await.expect(201));
         }
-        Case {
+        RoleCase {
             user,
             other,
             reservation,
@@ -139,26 +145,26 @@ impl Stage {
         }
     }
 
-    async fn guest(&self) -> Guest {
-        let guest = self.helper.active_guest(SHOW).await;
+    async fn join_new_user(&self) -> TestUser {
+        let guest = self.helper.active_user(CONCERT).await;
         self.helper.charge(&guest.user, 10_000).await;
         guest
     }
 
-    async fn held(&self, guest: &Guest) -> String {
+    async fn hold_seats(&self, guest: &TestUser) -> String {
         let seat = self.seats.fetch_add(1, Ordering::Relaxed);
-        self.helper.held(&guest.token, NIGHT, &[seat]).await
+        self.helper.hold_seats(&guest.token, SCHEDULE, &[seat]).await
     }
 
-    /// A seat that is free.
+    /// A free seat.
     pub(super) fn free_seat(&self) -> u32 {
         self.seats.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// What the user has, as they see it.
-    pub(super) async fn picture(&self, case: &Case) -> Value {
+    /// The user's state, as the user sees it.
+    pub(super) async fn user_state(&self, case: &RoleCase) -> Value {
         let api = &self.helper;
-        let mut seen = vec![api.poll(SHOW, &case.user.token).await.body["status"].clone()];
+        let mut seen = vec![api.poll(CONCERT, &case.user.token).await.body["status"].clone()];
         for path in [
             format!("/v1/reservations/{}", case.reservation),
             "/v1/reservations/mine".to_owned(),
@@ -175,38 +181,46 @@ impl Stage {
         json!(seen)
     }
 
-    /// A request to the public listener with what the role has to show. `token` tells whether a queue token is among it.
+    /// A request to the public listener with the credentials of the role. `token` says whether a
+    /// queue token is sent.
     pub(super) fn public(
         &self,
-        case: &Case,
-        role: Role,
+        case: &RoleCase,
+        role: CallerRole,
         token: bool,
         method: &Method,
         path: &str,
-    ) -> Call {
+    ) -> ApiRequest {
         let call = identified(self.strict.call(method.clone(), path), case, role);
         match role {
             _ if !token => call,
-            Role::Anonymous => call,
-            Role::Other => call.token(&case.other.token),
+            CallerRole::Anonymous => call,
+            CallerRole::Other => call.token(&case.other.token),
             _ => call.token(&case.user.token),
         }
     }
 
     /// A request to the admin listener.
-    pub(super) fn admin(&self, case: &Case, role: Role, method: &Method, path: &str) -> Call {
+    pub(super) fn admin(
+        &self,
+        case: &RoleCase,
+        role: CallerRole,
+        method: &Method,
+        path: &str,
+    ) -> ApiRequest {
         identified(self.strict.keyless_admin_call(method.clone(), path), case, role)
     }
 }
 
-fn identified(call: Call, case: &Case, role: Role) -> Call {
-    let bearer = |call: Call, key: &str| call.header("authorization", &format!("Bearer {key}"));
+fn identified(call: ApiRequest, case: &RoleCase, role: CallerRole) -> ApiRequest {
+    let bearer =
+        |call: ApiRequest, key: &str| call.header("authorization", &format!("Bearer {key}"));
     match role {
-        Role::Anonymous => call,
-        Role::User => bearer(call, &jwt(&case.user.user)),
-        Role::Other | Role::Thief => bearer(call, &jwt(&case.other.user)),
-        Role::Service => bearer(call, SERVICE_KEY).user(&case.user.user),
-        Role::Admin => bearer(call, ADMIN_KEY).user(&case.user.user),
+        CallerRole::Anonymous => call,
+        CallerRole::User => bearer(call, &jwt(&case.user.user)),
+        CallerRole::Other | CallerRole::Thief => bearer(call, &jwt(&case.other.user)),
+        CallerRole::Service => bearer(call, SERVICE_KEY).user(&case.user.user),
+        CallerRole::Admin => bearer(call, ADMIN_KEY).user(&case.user.user),
     }
 }
 

@@ -1,4 +1,5 @@
-//! What leaves Redis when it is over, and how it reads from then on.
+//! Pruning of ended records and archiving of sales: what leaves Redis, and how it is read
+//! afterwards.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,23 +10,25 @@ use usher::app::PruneSchedule;
 use usher::config::UsherConfig;
 use usher::ids::ConcertId;
 
-use crate::support::world::{fast_queue, night};
-use crate::support::{Api, Instance, NIGHT, SHOW, Stores, World, eventually, new_key};
+use crate::support::world::{fast_queue_settings, schedule_definition};
+use crate::support::{
+    ApiClient, CONCERT, SCHEDULE, TestInstance, TestStores, TestWorld, eventually, new_key,
+};
 
-/// A world whose instances keep what has ended for no time at all.
-async fn world(instances: usize) -> World {
-    let stores = Stores::new().await;
+/// Instances that prune ended records at once.
+async fn world(instances: usize) -> TestWorld {
+    let stores = TestStores::new().await;
     let retirement = PruneSchedule { keep: Duration::ZERO, every: Duration::from_millis(100) };
     let mut started = Vec::new();
     for _ in 0..instances {
-        started.push(Instance::start_retiring(&stores.args(), retirement).await);
+        started.push(TestInstance::start_with_pruning(&stores.args(), retirement).await);
     }
     let addresses = started.iter().map(|it| [it.public.clone(), it.admin.clone()]).collect();
-    World { stores, api: Api::new(addresses), instances: started }
+    TestWorld { stores, api: ApiClient::new(addresses), instances: started }
 }
 
-/// How much every key holds, by name.
-async fn sizes(stores: &Stores) -> BTreeMap<String, i64> {
+/// The size of every key, by name.
+async fn sizes(stores: &TestStores) -> BTreeMap<String, i64> {
     let mut redis = stores.redis().await;
     let mut sizes = BTreeMap::new();
     for key in redis.ask(&["KEYS", &format!("{}:*", stores.prefix)]).await.list() {
@@ -42,27 +45,27 @@ async fn sizes(stores: &Stores) -> BTreeMap<String, i64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_has_ended_leaves_redis_and_reads_from_mysql() {
+async fn ended_records_are_pruned_and_read_from_mysql() {
     let world = world(2).await;
-    world.queue(SHOW, fast_queue()).await;
-    let concert = json!({"title": "The show", "hold_seconds": 1, "schedules": [night(60, 1_000)]});
-    world.concert(SHOW, concert).await;
+    world.put_queue(CONCERT, fast_queue_settings()).await;
+    let concert = json!({"title": "The show", "hold_seconds": 1, "schedules": [schedule_definition(60, 1_000)]});
+    world.put_concert(CONCERT, concert).await;
     let api = &world.api;
     let mut bought = Vec::new();
     for seat in 1..=20 {
-        let guest = api.active_guest(SHOW).await;
+        let guest = api.active_user(CONCERT).await;
         api.charge(&guest.user, 1_500).await;
-        let reservation = api.held(&guest.token, NIGHT, &[seat]).await;
+        let reservation = api.hold_seats(&guest.token, SCHEDULE, &[seat]).await;
         let key = new_key();
         let payment = api.pay(&guest.token, &reservation, &key).await.expect(201);
         let path = format!("/v1/reservations/{reservation}");
-        let told = api.get(&path).user(&guest.user).send().await.expect(200);
-        bought.push((guest, reservation, payment, told));
+        let reported = api.get(&path).user(&guest.user).send().await.expect(200);
+        bought.push((guest, reservation, payment, reported));
     }
-    // Some hold and let it lapse, some release, some can't pay.
+    // Some holds expire, some are released, some cannot be paid.
     for seat in 21..=35 {
-        let guest = api.active_guest(SHOW).await;
-        let reservation = api.held(&guest.token, NIGHT, &[seat]).await;
+        let guest = api.active_user(CONCERT).await;
+        let reservation = api.hold_seats(&guest.token, SCHEDULE, &[seat]).await;
         match seat % 3 {
             0 => drop(
                 api.delete(&format!("/v1/reservations/{reservation}"))
@@ -79,73 +82,77 @@ async fn what_has_ended_leaves_redis_and_reads_from_mysql() {
             _ => {}
         }
     }
-    let partition = world.stores.partition_of(SHOW);
+    let partition = world.stores.partition_of(CONCERT);
     let key = |name: &str| world.stores.key(partition, name);
-    eventually("Redis keeps nothing but what is sold", || async {
+    eventually("Redis keeps only sold seats", || async {
         let sizes = sizes(&world.stores).await;
         let none = ["reservations", "payments"].iter().all(|name| !sizes.contains_key(&key(name)));
-        (none && sizes[&key(&format!("s:{NIGHT}:seats"))] == 20).then_some(())
+        (none && sizes[&key(&format!("s:{SCHEDULE}:seats"))] == 20).then_some(())
     })
     .await;
-    // It all reads as before.
-    for (guest, reservation, payment, told) in &bought {
+    // Everything reads as before.
+    for (guest, reservation, payment, reported) in &bought {
         let path = format!("/v1/reservations/{reservation}");
-        assert_eq!(api.get(&path).user(&guest.user).send().await.expect(200), *told);
+        assert_eq!(api.get(&path).user(&guest.user).send().await.expect(200), *reported);
         api.delete(&path).user(&guest.user).send().await.problem(409, "not_releasable");
         let path = format!("/v1/payments/{}", payment["id"].as_str().unwrap());
         assert_eq!(api.get(&path).user(&guest.user).send().await.expect(200), *payment);
         let mine = api.get("/v1/reservations/mine").user(&guest.user).send().await.expect(200);
-        assert_eq!(mine["items"], json!([told]));
+        assert_eq!(mine["items"], json!([reported]));
     }
-    // What is sold stays sold, and what is cancelled is given back.
-    let rival = api.active_guest(SHOW).await;
-    api.hold(&rival.token, NIGHT, &[20, 21]).await.problem(409, "seat_taken");
+    // Sold seats stay sold, and a cancellation is refunded.
+    let rival = api.active_user(CONCERT).await;
+    api.hold(&rival.token, SCHEDULE, &[20, 21]).await.problem(409, "seat_taken");
     let cancels = bought.iter().map(async |(guest, reservation, ..)| {
         let path = format!("/v1/reservations/{reservation}/cancel");
         api.post(&path).user(&guest.user).key(&new_key()).send().await.expect(200);
         assert_eq!(api.balance(&guest.user).await, 1_500);
     });
     join_all(cancels).await;
-    eventually("Redis forgets the cancelled too", || async {
+    eventually("Redis prunes the cancelled reservation", || async {
         let sizes = sizes(&world.stores).await;
-        let names =
-            ["reservations", "payments", &format!("s:{NIGHT}:seats"), &format!("q:{SHOW}:bought")];
+        let names = [
+            "reservations",
+            "payments",
+            &format!("s:{SCHEDULE}:seats"),
+            &format!("q:{CONCERT}:bought"),
+        ];
         names.iter().all(|name| !sizes.contains_key(&key(name))).then_some(())
     })
     .await;
-    api.held(&rival.token, NIGHT, &[20, 21]).await;
+    api.hold_seats(&rival.token, SCHEDULE, &[20, 21]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_archived_sale_leaves_redis_as_it_was_before() {
+async fn archived_sale_leaves_nothing_in_redis() {
     let world = world(2).await;
     let api = &world.api;
     let before = sizes(&world.stores).await;
-    world.show(12, 1_000).await;
+    world.put_show(12, 1_000).await;
     let mut bought = Vec::new();
     for seat in 1..=5 {
-        let guest = api.active_guest(SHOW).await;
+        let guest = api.active_user(CONCERT).await;
         api.charge(&guest.user, 1_000).await;
-        let reservation = api.held(&guest.token, NIGHT, &[seat]).await;
+        let reservation = api.hold_seats(&guest.token, SCHEDULE, &[seat]).await;
         api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
         bought.push((guest, reservation));
     }
-    let last = api.active_guest(SHOW).await;
-    let held = api.held(&last.token, NIGHT, &[9]).await;
+    let last = api.active_user(CONCERT).await;
+    let held = api.hold_seats(&last.token, SCHEDULE, &[9]).await;
     let config = UsherConfig::new(&world.stores.args()).unwrap();
-    let show: ConcertId = SHOW.parse().unwrap();
+    let show: ConcertId = CONCERT.parse().unwrap();
 
-    // While somebody holds a seat the sale goes on.
+    // A held seat keeps the sale from being archived.
     usher::app::archive(&config.stores, &show).await.unwrap_err();
-    assert_eq!(api.seats(&last.token, NIGHT).await[8], "held");
-    let other = api.held(&last.token, NIGHT, &[10]).await;
+    assert_eq!(api.seats(&last.token, SCHEDULE).await[8], "held");
+    let other = api.hold_seats(&last.token, SCHEDULE, &[10]).await;
     for id in [&held, &other] {
         api.delete(&format!("/v1/reservations/{id}")).user(&last.user).send().await.expect(204);
     }
     usher::app::archive(&config.stores, &show).await.unwrap();
 
-    // Nothing of it is left but what every user and every partition has.
-    eventually("Redis is as it was", || async {
+    // Only keys of users and partitions remain.
+    eventually("Redis has the same keys as before the sale", || async {
         let after = sizes(&world.stores).await;
         let new: Vec<_> = after.keys().filter(|key| !before.contains_key(*key)).collect();
         let rest = [
@@ -158,7 +165,7 @@ async fn an_archived_sale_leaves_redis_as_it_was_before() {
             "wallet_ops_due",
             "tallies",
         ];
-        let settings = format!("q:{SHOW}:settings");
+        let settings = format!("q:{CONCERT}:settings");
         let of_the_sale = |key: &str| {
             !rest.contains(&key.rsplit(':').next().unwrap()) && !key.ends_with(&settings)
         };
@@ -166,15 +173,15 @@ async fn an_archived_sale_leaves_redis_as_it_was_before() {
     })
     .await;
 
-    // Every row stays, and reads as before; nothing can be booked, cancelled or changed.
+    // Every row stays and reads as before. Bookings, cancellations and changes are refused.
     let (buyer, reservation) = &bought[0];
     let path = format!("/v1/reservations/{reservation}");
     assert_eq!(api.get(&path).user(&buyer.user).send().await.expect(200)["status"], "confirmed");
-    world.everywhere(&format!("/v1/queues/{SHOW}"), |_| true).await;
-    let guest = api.active_guest(SHOW).await;
-    eventually("every instance knows that it is over", || async {
+    world.wait_on_every_instance(&format!("/v1/queues/{CONCERT}"), |_| true).await;
+    let guest = api.active_user(CONCERT).await;
+    eventually("every instance knows that the sale is archived", || async {
         for _ in 0..2 {
-            if api.hold(&guest.token, NIGHT, &[11]).await.status != 403 {
+            if api.hold(&guest.token, SCHEDULE, &[11]).await.status != 403 {
                 return None;
             }
         }
@@ -183,36 +190,40 @@ async fn an_archived_sale_leaves_redis_as_it_was_before() {
     .await;
     let cancel = api.post(&format!("{path}/cancel")).user(&buyer.user).key(&new_key());
     cancel.send().await.problem(403, "cancellation_closed");
-    api.hold(&guest.token, NIGHT, &[1]).await.problem(403, "booking_not_open");
-    let wish = json!({"schedule_id": NIGHT, "quantity": 1});
+    api.hold(&guest.token, SCHEDULE, &[1]).await.problem(403, "booking_not_open");
+    let wish = json!({"schedule_id": SCHEDULE, "quantity": 1});
     let best = api.post("/v1/reservations/best").token(&guest.token).json(&wish).send().await;
     best.problem(403, "booking_not_open");
-    let map = api.seats(&guest.token, NIGHT).await;
+    let map = api.seats(&guest.token, SCHEDULE).await;
     assert!(
         map[..5].iter().all(|it| it == "sold") && map[5..].iter().all(|it| it == "available"),
         "{map:?}"
     );
-    let again =
-        api.put(&format!("/admin/concerts/{SHOW}"), &crate::support::world::show(12, 1_000)).await;
+    let again = api
+        .put(
+            &format!("/admin/concerts/{CONCERT}"),
+            &crate::support::world::concert_definition(12, 1_000),
+        )
+        .await;
     again.problem(409, "in_use");
     usher::app::archive(&config.stores, &show).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sale_is_archived_by_itself_a_day_after_its_queue_has_closed() {
+async fn sale_is_archived_automatically_a_day_after_its_queue_closes() {
     let world = world(1).await;
-    let mut past = night(5, 1_000);
+    let mut past = schedule_definition(5, 1_000);
     past["starts_at"] = json!("2020-01-01T19:00:00.000Z");
     let concert = json!({"title": "Long ago", "schedules": [past]});
-    world.queue(SHOW, fast_queue()).await;
-    world.concert(SHOW, concert.clone()).await;
+    world.put_queue(CONCERT, fast_queue_settings()).await;
+    world.put_concert(CONCERT, concert.clone()).await;
     let api = &world.api;
-    let put = async || api.put(&format!("/admin/concerts/{SHOW}"), &concert).await.status;
-    // Several rounds pass, and nothing happens while the queue is open.
+    let put = async || api.put(&format!("/admin/concerts/{CONCERT}"), &concert).await.status;
+    // Several passes change nothing while the queue is open.
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(put().await, 200);
-    let mut closed = fast_queue();
+    let mut closed = fast_queue_settings();
     closed["closes_at"] = json!("2020-01-01T19:00:00.000Z");
-    world.queue(SHOW, closed).await;
+    world.put_queue(CONCERT, closed).await;
     eventually("the sale is archived", || async { (put().await == 409).then_some(()) }).await;
 }

@@ -1,4 +1,4 @@
-//! More users than seats, on two instances, to the last seat.
+//! More users than seats, on two instances, until the last seat is sold.
 
 use std::collections::BTreeSet;
 
@@ -7,18 +7,19 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
-use crate::support::{Api, NIGHT, SHOW, World, new_key};
+use crate::support::{ApiClient, CONCERT, SCHEDULE, TestWorld, new_key};
 
-/// What one user does: tries some seats at random, then whatever is best, and pays for what it got. Gives whether it has a seat.
-async fn try_for_a_seat(api: Api, seed: u64) -> bool {
+/// One user: tries random seats, then the best ones, and pays for the hold. Returns whether the
+/// user has a seat.
+async fn try_for_a_seat(api: ApiClient, seed: u64) -> bool {
     let mut random = SmallRng::seed_from_u64(seed);
-    let guest = api.active_guest(SHOW).await;
+    let guest = api.active_user(CONCERT).await;
     api.charge(&guest.user, 1_000).await;
     for round in 0.. {
         let held = if round < 3 {
-            api.hold(&guest.token, NIGHT, &[random.random_range(1..=100)]).await
+            api.hold(&guest.token, SCHEDULE, &[random.random_range(1..=100)]).await
         } else {
-            let wish = json!({"schedule_id": NIGHT, "quantity": 1});
+            let wish = json!({"schedule_id": SCHEDULE, "quantity": 1});
             api.post("/v1/reservations/best").token(&guest.token).json(&wish).send().await
         };
         if held.status == 409 {
@@ -29,7 +30,7 @@ async fn try_for_a_seat(api: Api, seed: u64) -> bool {
             continue;
         }
         let id = held.expect(201)["id"].as_str().unwrap().to_owned();
-        // Some give the first one back, some can't wait and press twice.
+        // Some release the first hold, some send the request twice.
         if round == 0 && random.random_bool(0.2) {
             api.delete(&format!("/v1/reservations/{id}"))
                 .user(&guest.user)
@@ -50,8 +51,8 @@ async fn try_for_a_seat(api: Api, seed: u64) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_hundred_users_race_for_a_hundred_seats() {
-    let world = World::start(2).await;
-    world.show(100, 1_000).await;
+    let world = TestWorld::start(2).await;
+    world.put_show(100, 1_000).await;
     let seed = crate::support::test_seed();
     let users: Vec<_> = (0..300)
         .map(|n| tokio::spawn(try_for_a_seat(world.api.clone(), seed.wrapping_add(n))))
@@ -64,5 +65,9 @@ async fn three_hundred_users_race_for_a_hundred_seats() {
     assert_eq!((seated, facts.payments_that_are("confirmed"), facts.sold.len()), (100, 100, 100));
     let numbers: BTreeSet<_> = facts.sold.keys().map(|(_, number)| *number).collect();
     assert_eq!(numbers, (1..=100).collect());
-    assert_eq!(facts.wallets.values().sum::<i64>(), 200 * 1_000, "who has no seat has the money");
+    assert_eq!(
+        facts.wallets.values().sum::<i64>(),
+        200 * 1_000,
+        "users without a seat keep their money"
+    );
 }

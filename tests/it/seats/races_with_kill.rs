@@ -1,7 +1,9 @@
-//! More users than seats on two processes that are killed with -9 and started again, to the last seat.
+//! More users than seats on two processes that are killed with -9 and restarted, until the last
+//! seat is sold.
 //!
-//! A seed deals who tries which seat, who gives one back, who presses twice, and after how many answers which process is killed. The first seed is
-//! `USHER_TEST_SEED`; `USHER_RACE_RUNS` says how many runs follow (10 if unset).
+//! The seed decides which user tries which seat, releases it or sends a request twice, and after
+//! how many responses which process is killed. The first seed is `USHER_TEST_SEED`.
+//! `USHER_RACE_RUNS` is the number of runs (10 if unset).
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -14,34 +16,36 @@ use rand::{RngExt, SeedableRng};
 use serde_json::json;
 use tokio::sync::Notify;
 
-use crate::support::api::{Call, Guest};
-use crate::support::world::{fast_queue, night};
-use crate::support::{Answer, Api, NIGHT, Process, SHOW, Stores, new_key, new_user};
+use crate::support::api::{ApiRequest, TestUser};
+use crate::support::world::{fast_queue_settings, schedule_definition};
+use crate::support::{
+    ApiClient, ApiResponse, CONCERT, SCHEDULE, TestStores, UsherProcess, new_key, new_user,
+};
 
 const USERS: u64 = 300;
 const SEATS: u32 = 100;
 const PRICE: i64 = 1_000;
-/// A process is killed after so many answers more, or as few as half of them.
-const ANSWERS: u32 = 400;
-/// How long somebody waits who got no answer.
-const PAUSE: Duration = Duration::from_millis(20);
+/// A process is killed after at most this many more responses, and at least half of them.
+const MAX_ANSWERS_BETWEEN_KILLS: u32 = 400;
+/// Pause of a user before a retry.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// The processes that serve now, and how the users fare.
-struct Street {
-    api: Mutex<Api>,
+/// The processes that serve now, and the counts of the users.
+struct KillRace {
+    api: Mutex<ApiClient>,
     answers: AtomicU32,
     lost: AtomicU32,
     left: AtomicBool,
     happened: Notify,
 }
 
-impl Street {
-    fn api(&self) -> Api {
+impl KillRace {
+    fn api(&self) -> ApiClient {
         self.api.lock().unwrap().clone()
     }
 
-    /// Asks once. `None` stands for a lost answer, and for one that says that there is none yet.
-    async fn ask(&self, call: impl Fn(&Api) -> Call) -> Option<Answer> {
+    /// Sends one request. `None` is a lost response, or one that reports an unknown outcome.
+    async fn ask(&self, call: impl Fn(&ApiClient) -> ApiRequest) -> Option<ApiResponse> {
         let answer = call(&self.api()).try_send().await.ok();
         if answer.is_none() {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -52,13 +56,13 @@ impl Street {
                 self.answers.fetch_add(1, Ordering::Relaxed);
                 self.happened.notify_one();
             }
-            None => tokio::time::sleep(PAUSE).await,
+            None => tokio::time::sleep(RETRY_PAUSE).await,
         }
         answer
     }
 
-    /// Asks until there is an answer.
-    async fn must(&self, call: impl Fn(&Api) -> Call) -> Answer {
+    /// Repeats a request until there is a response.
+    async fn ask_until_answered(&self, call: impl Fn(&ApiClient) -> ApiRequest) -> ApiResponse {
         loop {
             if let Some(answer) = self.ask(&call).await {
                 return answer;
@@ -66,38 +70,43 @@ impl Street {
         }
     }
 
-    async fn enter(&self) -> Guest {
+    async fn join_until_active(&self) -> TestUser {
         let user = new_user();
-        let join = format!("/v1/queues/{SHOW}/tokens");
-        let ticket = self.must(|api| api.post(&join).user(&user)).await;
+        let join = format!("/v1/queues/{CONCERT}/tokens");
+        let ticket = self.ask_until_answered(|api| api.post(&join).user(&user)).await;
         assert!([200, 201].contains(&ticket.status), "{ticket:?}");
         let token = ticket.body["token"].as_str().unwrap().to_owned();
         loop {
-            let place =
-                self.must(|api| api.get(&format!("{join}/me")).token(&token)).await.expect(200);
+            let place = self
+                .ask_until_answered(|api| api.get(&format!("{join}/me")).token(&token))
+                .await
+                .expect(200);
             if place["status"] == "active" {
-                return Guest { user, token };
+                return TestUser { user, token };
             }
         }
     }
 
-    /// What the user holds, whether or not they heard of it.
-    async fn held_by(&self, guest: &Guest) -> Option<String> {
-        let mine =
-            self.must(|api| api.get("/v1/reservations/mine").user(&guest.user)).await.expect(200);
+    /// The user's hold, even if the response was lost.
+    async fn held_by(&self, guest: &TestUser) -> Option<String> {
+        let mine = self
+            .ask_until_answered(|api| api.get("/v1/reservations/mine").user(&guest.user))
+            .await
+            .expect(200);
         let items = mine["items"].as_array().unwrap();
         let held = items.iter().find(|it| it["status"] == "held")?;
         Some(held["id"].as_str().unwrap().to_owned())
     }
 
-    /// Tries some seats at random, then whatever is best. One seat is all that a user may have, so a hold whose answer was lost shows itself.
-    async fn hold(&self, guest: &Guest, random: &mut SmallRng) -> Option<String> {
+    /// Tries random seats, then the best ones. A user may have one seat only, so a hold whose
+    /// response was lost shows in the next one.
+    async fn hold(&self, guest: &TestUser, random: &mut SmallRng) -> Option<String> {
         for round in 0.. {
             let (path, wish) = if round < 3 {
                 let seat = random.random_range(1..=SEATS);
-                ("/v1/reservations", json!({"schedule_id": NIGHT, "seats": [seat]}))
+                ("/v1/reservations", json!({"schedule_id": SCHEDULE, "seats": [seat]}))
             } else {
-                ("/v1/reservations/best", json!({"schedule_id": NIGHT, "quantity": 1}))
+                ("/v1/reservations/best", json!({"schedule_id": SCHEDULE, "quantity": 1}))
             };
             let Some(answer) = self.ask(|api| api.post(path).token(&guest.token).json(&wish)).await
             else {
@@ -108,7 +117,7 @@ impl Street {
                 (409, Some("seat_taken")) => {}
                 (409, Some("not_enough_seats")) => return self.held_by(guest).await,
                 (422, Some("seat_limit_exceeded")) => {
-                    return Some(self.held_by(guest).await.expect("what counts is held"));
+                    return Some(self.held_by(guest).await.expect("the hold counts"));
                 }
                 _ => panic!("{answer:?}"),
             }
@@ -116,13 +125,13 @@ impl Street {
         None
     }
 
-    /// What one user does, whoever is killed meanwhile. Gives whether they have a seat.
+    /// One user, whichever process is killed meanwhile. Returns whether the user has a seat.
     async fn visit(&self, seed: u64) -> bool {
         let mut random = SmallRng::seed_from_u64(seed);
-        let guest = self.enter().await;
+        let guest = self.join_until_active().await;
         let (charged, paid) = (new_key(), new_key());
         let money = json!({"amount": PRICE});
-        self.must(|api| {
+        self.ask_until_answered(|api| {
             api.post("/v1/wallet/charges").user(&guest.user).key(&charged).json(&money)
         })
         .await
@@ -132,12 +141,14 @@ impl Street {
             let Some(id) = self.hold(&guest, &mut random).await else { return false };
             if std::mem::take(&mut gives_back) {
                 let path = format!("/v1/reservations/{id}");
-                self.must(|api| api.delete(&path).user(&guest.user)).await.expect(204);
+                self.ask_until_answered(|api| api.delete(&path).user(&guest.user))
+                    .await
+                    .expect(204);
                 continue;
             }
             let times = if random.random_bool(0.2) { 3 } else { 1 };
-            let presses =
-                (0..times).map(|_| self.must(|api| api.payment(&guest.token, &id, &paid)));
+            let presses = (0..times)
+                .map(|_| self.ask_until_answered(|api| api.payment(&guest.token, &id, &paid)));
             for answer in join_all(presses).await {
                 assert_eq!(answer.expect(201)["status"], "confirmed");
             }
@@ -146,23 +157,24 @@ impl Street {
     }
 }
 
-fn doors(processes: &[Process]) -> Api {
-    Api::new(
+fn api_of(processes: &[UsherProcess]) -> ApiClient {
+    ApiClient::new(
         processes.iter().map(|process| [process.public.clone(), process.admin.clone()]).collect(),
     )
 }
 
-/// Kills one process or both after so many answers, and starts it again, until everybody has left. Gives how often.
-async fn kill_now_and_then(
-    street: &Street,
-    stores: &Stores,
-    mut processes: Vec<Process>,
+/// Kills one process or both after a number of responses and restarts it, until all users are done.
+/// Returns the number of kills.
+async fn kill_repeatedly(
+    street: &KillRace,
+    stores: &TestStores,
+    mut processes: Vec<UsherProcess>,
     random: &mut SmallRng,
-) -> (u32, Vec<Process>) {
+) -> (u32, Vec<UsherProcess>) {
     let mut kills = 0;
     loop {
-        let strike =
-            street.answers.load(Ordering::Relaxed) + random.random_range(ANSWERS / 2..=ANSWERS);
+        let strike = street.answers.load(Ordering::Relaxed)
+            + random.random_range(MAX_ANSWERS_BETWEEN_KILLS / 2..=MAX_ANSWERS_BETWEEN_KILLS);
         while street.answers.load(Ordering::Relaxed) < strike {
             if street.left.load(Ordering::Relaxed) {
                 return (kills, processes);
@@ -175,25 +187,24 @@ async fn kill_now_and_then(
             kills += 1;
         }
         for _ in 0..many {
-            processes.push(Process::start(stores).await);
+            processes.push(UsherProcess::start(stores).await);
         }
-        *street.api.lock().unwrap() = doors(&processes);
+        *street.api.lock().unwrap() = api_of(&processes);
     }
 }
 
-/// One race. Gives how many answers were lost.
+/// One race. Returns the number of lost responses.
 async fn race(seed: u64) -> u32 {
-    let stores = Stores::new().await;
-    let first = Process::start(&stores).await;
-    let api = doors(std::slice::from_ref(&first));
-    api.put("/admin/queues/show", &fast_queue()).await.expect(200);
-    let show =
-        json!({"title": "The show", "max_seats_per_user": 1, "schedules": [night(SEATS, PRICE)]});
+    let stores = TestStores::new().await;
+    let first = UsherProcess::start(&stores).await;
+    let api = api_of(std::slice::from_ref(&first));
+    api.put("/admin/queues/show", &fast_queue_settings()).await.expect(200);
+    let show = json!({"title": "The show", "max_seats_per_user": 1, "schedules": [schedule_definition(SEATS, PRICE)]});
     api.put("/admin/concerts/show", &show).await.expect(200);
-    let processes = vec![first, Process::start(&stores).await];
+    let processes = vec![first, UsherProcess::start(&stores).await];
 
-    let street = Arc::new(Street {
-        api: Mutex::new(doors(&processes)),
+    let street = Arc::new(KillRace {
+        api: Mutex::new(api_of(&processes)),
         answers: AtomicU32::new(0),
         lost: AtomicU32::new(0),
         left: AtomicBool::new(false),
@@ -215,16 +226,20 @@ async fn race(seed: u64) -> u32 {
         }
     });
     let mut random = SmallRng::seed_from_u64(seed);
-    let (kills, _processes) = kill_now_and_then(&street, &stores, processes, &mut random).await;
+    let (kills, _processes) = kill_repeatedly(&street, &stores, processes, &mut random).await;
     let (seated, lost) = (visitors.await.unwrap(), street.lost.load(Ordering::Relaxed));
-    eprintln!("USHER_TEST_SEED={seed}: {kills} kills, {lost} answers lost");
-    assert!(kills > 0, "nobody was killed");
+    eprintln!("USHER_TEST_SEED={seed}: {kills} kills, {lost} responses lost");
+    assert!(kills > 0, "no process was killed");
 
     let facts = stores.audit().await;
     assert_eq!((seated, facts.payments_that_are("confirmed"), facts.sold.len()), (100, 100, 100));
     let numbers: BTreeSet<_> = facts.sold.keys().map(|(_, number)| *number).collect();
     assert_eq!(numbers, (1..=SEATS).collect());
-    assert_eq!(facts.wallets.values().sum::<i64>(), 200 * PRICE, "who has no seat has the money");
+    assert_eq!(
+        facts.wallets.values().sum::<i64>(),
+        200 * PRICE,
+        "users without a seat keep their money"
+    );
     lost
 }
 

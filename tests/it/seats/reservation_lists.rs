@@ -1,24 +1,24 @@
-//! Lists of reservations: one's own, and a concert's for its operator.
+//! Lists of reservations: a user's own, and a concert's for its operator.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::world::{fast_queue, night};
-use crate::support::{Api, NIGHT, SHOW, World, new_key, new_user, on_one_and_two};
+use crate::support::world::{fast_queue_settings, schedule_definition};
+use crate::support::{ApiClient, CONCERT, SCHEDULE, TestWorld, new_key, new_user, on_one_and_two};
 
 on_one_and_two!(
-    ones_own_reservations_are_told_wherever_they_are,
-    every_step_is_seen_at_once,
-    own_reservations_come_in_pages,
-    an_operator_pages_through_a_concert,
+    own_reservations_are_listed_across_partitions,
+    every_change_is_listed_immediately,
+    own_reservations_are_paged,
+    operator_pages_through_a_concert,
 );
 
-async fn mine(api: &Api, user: &str, query: &str) -> Value {
+async fn mine(api: &ApiClient, user: &str, query: &str) -> Value {
     api.get(&format!("/v1/reservations/mine{query}")).user(user).send().await.expect(200)
 }
 
-async fn admin_page(api: &Api, query: &str) -> Value {
-    let path = format!("/admin/concerts/{SHOW}/reservations{query}");
+async fn admin_page(api: &ApiClient, query: &str) -> Value {
+    let path = format!("/admin/concerts/{CONCERT}/reservations{query}");
     api.admin_call(Method::GET, &path).send().await.expect(200)
 }
 
@@ -27,32 +27,32 @@ fn column(page: &Value, name: &str) -> Vec<String> {
     items.map(|item| item[name].as_str().unwrap().to_owned()).collect()
 }
 
-/// A hold in a millisecond of its own: of those made in one, either may come first.
-async fn held(api: &Api, token: &str, schedule: &str, seats: &[u32]) -> String {
+/// Holds a seat in a millisecond of its own: within one millisecond the order is undefined.
+async fn hold_seats(api: &ApiClient, token: &str, schedule: &str, seats: &[u32]) -> String {
     tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-    api.held(token, schedule, seats).await
+    api.hold_seats(token, schedule, seats).await
 }
 
-async fn hall(world: &World, hold_seconds: u32) {
-    world.queue(SHOW, fast_queue()).await;
+async fn open_sale(world: &TestWorld, hold_seconds: u32) {
+    world.put_queue(CONCERT, fast_queue_settings()).await;
     let concert = json!({"title": "The show", "max_seats_per_user": 50, "hold_seconds": hold_seconds,
-        "schedules": [night(50, 1_000)]});
-    world.concert(SHOW, concert).await;
+        "schedules": [schedule_definition(50, 1_000)]});
+    world.put_concert(CONCERT, concert).await;
 }
 
-async fn ones_own_reservations_are_told_wherever_they_are(world: World) {
-    hall(&world, 300).await;
-    let mut other = night(5, 2_000);
+async fn own_reservations_are_listed_across_partitions(world: TestWorld) {
+    open_sale(&world, 300).await;
+    let mut other = schedule_definition(5, 2_000);
     other["id"] = json!("gala");
-    world.queue("other", fast_queue()).await;
-    world.concert("other", json!({"title": "Another", "schedules": [other]})).await;
+    world.put_queue("other", fast_queue_settings()).await;
+    world.put_concert("other", json!({"title": "Another", "schedules": [other]})).await;
     let api = &world.api;
-    let guest = api.active_guest(SHOW).await;
+    let guest = api.active_user(CONCERT).await;
     assert_eq!(mine(api, &guest.user, "").await, json!({"items": [], "next": null}));
     api.charge(&guest.user, 50_000).await;
-    let first = held(api, &guest.token, NIGHT, &[1]).await;
-    let second = held(api, &guest.token, NIGHT, &[2, 3]).await;
-    let third = held(api, &guest.token, NIGHT, &[4]).await;
+    let first = held(api, &guest.token, SCHEDULE, &[1]).await;
+    let second = held(api, &guest.token, SCHEDULE, &[2, 3]).await;
+    let third = held(api, &guest.token, SCHEDULE, &[4]).await;
     let ticket = api.join("other", &guest.user).await.expect(201);
     let fourth = held(api, ticket["token"].as_str().unwrap(), "gala", &[1]).await;
     api.pay(&guest.token, &second, &new_key()).await.expect(201);
@@ -64,25 +64,29 @@ async fn ones_own_reservations_are_told_wherever_they_are(world: World) {
         assert_eq!(column(&all, "concert_title")[0], "Another");
         let path = format!("/v1/reservations/{second}");
         assert_eq!(all["items"][2], api.get(&path).user(&guest.user).send().await.expect(200));
-        world.stores.at_rest().await;
+        world.stores.wait_until_idle().await;
     }
-    assert_eq!(mine(api, &new_user(), "").await["items"], json!([]), "nobody else's");
+    assert_eq!(
+        mine(api, &new_user(), "").await["items"],
+        json!([]),
+        "other users' reservations are not listed"
+    );
     api.get("/v1/reservations/mine").send().await.problem(401, "unauthenticated");
 }
 
-async fn every_step_is_seen_at_once(world: World) {
-    hall(&world, 1).await;
+async fn every_change_is_listed_immediately(world: TestWorld) {
+    open_sale(&world, 1).await;
     let api = &world.api;
-    let guest = api.active_guest(SHOW).await;
+    let guest = api.active_user(CONCERT).await;
     api.charge(&guest.user, 50_000).await;
     for seat in 1..=15 {
-        let reservation = held(api, &guest.token, NIGHT, &[seat]).await;
+        let reservation = held(api, &guest.token, SCHEDULE, &[seat]).await;
         let newest = async |status: &str| {
             let list = mine(api, &guest.user, "").await;
             assert_eq!(
                 list["items"].as_array().unwrap().len(),
                 seat as usize,
-                "none missing, none twice"
+                "every reservation is listed once"
             );
             assert_eq!(
                 (&list["items"][0]["id"], &list["items"][0]["status"]),
@@ -104,13 +108,13 @@ async fn every_step_is_seen_at_once(world: World) {
     }
 }
 
-async fn own_reservations_come_in_pages(world: World) {
-    hall(&world, 300).await;
+async fn own_reservations_are_paged(world: TestWorld) {
+    open_sale(&world, 300).await;
     let api = &world.api;
-    let guest = api.active_guest(SHOW).await;
+    let guest = api.active_user(CONCERT).await;
     let mut made = Vec::new();
     for seat in 1..=11 {
-        made.insert(0, held(api, &guest.token, NIGHT, &[seat]).await);
+        made.insert(0, held(api, &guest.token, SCHEDULE, &[seat]).await);
         if seat % 3 == 0 {
             api.delete(&format!("/v1/reservations/{}", made[0]))
                 .user(&guest.user)
@@ -135,14 +139,14 @@ async fn own_reservations_come_in_pages(world: World) {
     }
 }
 
-async fn an_operator_pages_through_a_concert(world: World) {
-    hall(&world, 300).await;
+async fn operator_pages_through_a_concert(world: TestWorld) {
+    open_sale(&world, 300).await;
     let api = &world.api;
     let mut made = Vec::new();
     for seat in 1..=9 {
-        let guest = api.active_guest(SHOW).await;
+        let guest = api.active_user(CONCERT).await;
         api.charge(&guest.user, 1_000).await;
-        let reservation = held(api, &guest.token, NIGHT, &[seat]).await;
+        let reservation = held(api, &guest.token, SCHEDULE, &[seat]).await;
         if seat % 3 == 0 {
             api.delete(&format!("/v1/reservations/{reservation}"))
                 .user(&guest.user)
@@ -172,6 +176,6 @@ async fn an_operator_pages_through_a_concert(world: World) {
         .send()
         .await
         .problem(404, "not_found");
-    let path = format!("/admin/concerts/{SHOW}/reservations");
+    let path = format!("/admin/concerts/{CONCERT}/reservations");
     api.keyless_admin_call(Method::GET, &path).send().await.problem(401, "unauthenticated");
 }

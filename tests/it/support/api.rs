@@ -285,10 +285,7 @@ impl ApiResponse {
             (self.status == status, format!("the status is not {status}")),
             (self.body["code"] == code, format!("the code is not {code}")),
             (self.body["status"] == status, "the member `status` is wrong".into()),
-            (
-                self.body["type"] == format!("urn:usher:problem:{code}"),
-                "the type is wrong".into(),
-            ),
+            (self.body["type"] == format!("urn:usher:problem:{code}"), "the type is wrong".into()),
             (says_more("title") && says_more("detail"), "title or detail is missing".into()),
             (
                 self.header("content-type") == Some("application/problem+json"),

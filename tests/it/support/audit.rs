@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sqlx::FromRow;
+use usher::audit::{AuditReport, audit};
 use usher::partition::PartitionCount;
 use usher::payment::Payment;
-use usher::audit::{AuditReport, audit};
 use usher::redis::{KeyBuilder, RedisClient, RedisClientSettings, ReplicationRequirement};
 use usher::seats::Reservation;
 use uuid::Uuid;
@@ -84,7 +84,10 @@ impl TestStores {
     /// Waits until no payment is under way and every outbox is empty. Returns the sequence of each
     /// partition.
     pub(crate) async fn wait_until_idle(&self) -> Vec<i64> {
-        eventually("every payment ends and the outbox is empty", async || self.idle_sequences().await).await
+        eventually("every payment ends and the outbox is empty", async || {
+            self.idle_sequences().await
+        })
+        .await
     }
 
     async fn idle_sequences(&self) -> Option<Vec<i64>> {
@@ -137,7 +140,10 @@ impl TestStores {
         self.check_payments(&redis);
         self.check_money(&redis).await;
         let report = self.audit_command(Duration::from_secs(20)).await;
-        assert!(report.consistent, "the audit command found a violation that this audit did not: {report:#?}");
+        assert!(
+            report.consistent,
+            "the audit command found a violation that this audit did not: {report:#?}"
+        );
         redis
     }
 

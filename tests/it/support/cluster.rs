@@ -1,14 +1,15 @@
 //! A Redis Cluster of three primaries with a replica each. Tests move its slots and kill its nodes.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use tokio::sync::Mutex;
 use usher::dev::{PrivateRedis, TempDir};
 
-use super::resp::{RespValue, RespClient};
+use super::resp::{RespClient, RespValue};
 use super::servers::RedisNodes;
-use super::{ELECTION_TIMEOUT, signal, within};
+use super::{ELECTION_TIMEOUT, POLL_INTERVAL, signal, within};
 
 const PRIMARIES: usize = 3;
 /// The other nodes declare a node failed after this time without a reply.
@@ -22,6 +23,17 @@ pub(crate) struct ClusterMember {
     pub(crate) primary: bool,
     pub(crate) failed: bool,
     slots: Vec<(u16, u16)>,
+}
+
+impl ClusterMember {
+    /// Whether it is a primary that responds.
+    fn leads(&self) -> bool {
+        self.primary && !self.failed
+    }
+
+    fn owns(&self, slot: u16) -> bool {
+        self.slots.iter().any(|(from, to)| (*from..=*to).contains(&slot))
+    }
 }
 
 /// Six nodes, which stop when this is dropped.
@@ -115,8 +127,9 @@ impl RedisCluster {
     async fn responsive_node(&self) -> u16 {
         for (at, node) in self.nodes.iter().enumerate() {
             if node.lock().await.is_some() {
-                let pinged = async { RespClient::connect(self.ports[at]).await.ask(&["PING"]).await };
-                if tokio::time::timeout(std::time::Duration::from_secs(1), pinged).await.is_ok() {
+                let pinged =
+                    async { RespClient::connect(self.ports[at]).await.ask(&["PING"]).await };
+                if tokio::time::timeout(Duration::from_secs(1), pinged).await.is_ok() {
                     return self.ports[at];
                 }
             }
@@ -124,49 +137,72 @@ impl RedisCluster {
         panic!("no node responds")
     }
 
-    /// The primary that owns the slot of a key.
+    /// The primary that owns the slot of a key. During a failover, waits until there is one.
     pub(crate) async fn owner_of(&self, key: &str) -> ClusterMember {
         let slot = self.slot_of(key).await;
-        let owns = |it: &ClusterMember| {
-            it.primary
-                && !it.failed
-                && it.slots.iter().any(|(from, to)| (*from..=*to).contains(&slot))
-        };
-        self.members().await.into_iter().find(owns).expect("the slot has an owner")
+        within(ELECTION_TIMEOUT, "the slot has an owner", || async {
+            self.members().await.into_iter().find(|it| it.leads() && it.owns(slot))
+        })
+        .await
     }
 
-    /// Moves the slot of a key to another primary, key by key, with a pause after every few keys.
-    pub(crate) async fn move_slot(&self, key: &str, pause: std::time::Duration) {
-        let slot = self.slot_of(key).await.to_string();
-        let from = self.owner_of(key).await;
-        let all = self.members().await;
-        let others: Vec<_> =
-            all.iter().filter(|it| it.primary && !it.failed && it.id != from.id).collect();
-        let to = others[rand::rng().random_range(0..others.len())];
-        let (mut source, mut target) =
-            (RespClient::connect(from.port).await, RespClient::connect(to.port).await);
-        target.ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from.id]).await;
-        source.ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to.id]).await;
+    /// Moves the slot of a key to another shard, key by key, with a pause after every few keys.
+    ///
+    /// On a loaded machine a primary may be demoted at any time. Then the move starts again between
+    /// the primaries that the two shards have by then.
+    pub(crate) async fn move_slot(&self, key: &str, pause: Duration) {
+        let slot = self.slot_of(key).await;
+        let from = self.shard_of(&self.owner_of(key).await);
+        let to = (from + rand::rng().random_range(1..PRIMARIES)) % PRIMARIES;
+        let deadline = Instant::now() + ELECTION_TIMEOUT;
+        while let Err(error) = self.try_move_slot(slot, to, pause).await {
+            assert!(Instant::now() < deadline, "slot {slot} could not be moved: {error}");
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// Moves a slot to the current primary of a shard, or returns the first error reply. An
+    /// interrupted move can be continued.
+    async fn try_move_slot(&self, slot: u16, to: usize, pause: Duration) -> Result<(), String> {
+        let leaders: Vec<_> = self.members().await.into_iter().filter(|it| it.leads()).collect();
+        let source = leaders.iter().find(|it| it.owns(slot)).ok_or("the slot has no owner")?;
+        let target =
+            leaders.iter().find(|it| self.shard_of(it) == to).ok_or("the shard has no primary")?;
+        if source.id == target.id {
+            return Ok(());
+        }
+        let number = slot.to_string();
+        let set_slot = ["CLUSTER", "SETSLOT", &number];
+        let mut on_source = RespClient::connect(source.port).await;
+        let mut on_target = RespClient::connect(target.port).await;
+        on_target.ask_or_error(&[&set_slot[..], &["IMPORTING", &source.id]].concat()).await?;
+        on_source.ask_or_error(&[&set_slot[..], &["MIGRATING", &target.id]].concat()).await?;
         loop {
-            let keys = source.ask(&["CLUSTER", "GETKEYSINSLOT", &slot, "4"]).await.list();
+            let keys = ["CLUSTER", "GETKEYSINSLOT", &number, "4"];
+            let keys = on_source.ask_or_error(&keys).await?.list();
             if keys.is_empty() {
                 break;
             }
             let keys: Vec<String> = keys.into_iter().map(RespValue::text).collect();
-            let port = to.port.to_string();
+            let port = target.port.to_string();
             let mut words = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
             words.extend(keys.iter().map(String::as_str));
-            source.ask(&words).await;
+            on_source.ask_or_error(&words).await?;
             tokio::time::sleep(pause).await;
         }
-        for node in
-            [to, &from].into_iter().chain(others.iter().copied().filter(|it| it.id != to.id))
-        {
-            RespClient::connect(node.port)
-                .await
-                .ask(&["CLUSTER", "SETSLOT", &slot, "NODE", &to.id])
-                .await;
+        let assign = [&set_slot[..], &["NODE", &target.id]].concat();
+        on_target.ask_or_error(&assign).await?;
+        // From here on the target owns the slot. Other nodes that refuse learn it by gossip.
+        on_source.try_command(&assign).await;
+        for other in leaders.iter().filter(|it| it.id != source.id && it.id != target.id) {
+            RespClient::connect(other.port).await.try_command(&assign).await;
         }
+        Ok(())
+    }
+
+    /// The index of the shard of a node. A shard is a pair of nodes, in any roles.
+    fn shard_of(&self, member: &ClusterMember) -> usize {
+        self.ports.iter().position(|port| *port == member.port).unwrap() % PRIMARIES
     }
 
     /// Kills a node with -9.
@@ -196,9 +232,7 @@ impl RedisCluster {
     pub(crate) async fn wait_until_replaced(&self, dead: &ClusterMember, key: &str) {
         within(ELECTION_TIMEOUT, "a replica is promoted", || async {
             let slot = self.slot_of(key).await;
-            let owner = self.members().await.into_iter().find(|it| {
-                it.primary && it.slots.iter().any(|(from, to)| (*from..=*to).contains(&slot))
-            });
+            let owner = self.members().await.into_iter().find(|it| it.primary && it.owns(slot));
             owner.filter(|owner| owner.id != dead.id && !owner.failed).map(drop)
         })
         .await;

@@ -56,7 +56,10 @@ impl TestInstance {
         self.shutdown.quiet_token().cancel();
         self.shutdown.drain_token().cancel();
         if let Some(task) = self.task.take() {
-            tokio::time::timeout(super::EVENT_TIMEOUT, task).await.expect("the instance stops").unwrap();
+            tokio::time::timeout(super::EVENT_TIMEOUT, task)
+                .await
+                .expect("the instance stops")
+                .unwrap();
         }
     }
 }

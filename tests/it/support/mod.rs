@@ -19,16 +19,16 @@ pub(crate) mod world;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-pub(crate) use api::{ApiResponse, ApiClient};
+pub(crate) use api::{ApiClient, ApiResponse};
 pub(crate) use cluster::RedisCluster;
 pub(crate) use instance::TestInstance;
 pub(crate) use process::UsherProcess;
-pub(crate) use relay::{LossTarget, TcpRelay, StoreRelays};
+pub(crate) use relay::{LossTarget, StoreRelays, TcpRelay};
 pub(crate) use sentinels::SentinelGroup;
 pub(crate) use servers::TestStores;
-pub(crate) use sse::{StreamItem, EventStream};
+pub(crate) use sse::{EventStream, StreamItem};
 pub(crate) use usher::dev::TempDir;
-pub(crate) use world::{SCHEDULE, CONCERT, TestWorld};
+pub(crate) use world::{CONCERT, SCHEDULE, TestWorld};
 
 /// Limit for an asynchronous change. Far longer than needed, so that a loaded machine fails no
 /// test.

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use usher::dev::{TempDir, free_port};
 
-use super::servers::{PARTITIONS, TestStores, TOKEN_KEYS};
+use super::servers::{PARTITIONS, TOKEN_KEYS, TestStores};
 use super::{ApiClient, eventually, signal};
 
 /// The script that supervises private servers: the process ends with its owner, even when that is
@@ -44,7 +44,10 @@ impl UsherProcess {
     }
 
     /// As [`Self::start`], with settings that override the usual ones.
-    pub(crate) async fn start_with(stores: &TestStores, settings: &[(&'static str, String)]) -> Self {
+    pub(crate) async fn start_with(
+        stores: &TestStores,
+        settings: &[(&'static str, String)],
+    ) -> Self {
         let mut process = Self::spawn(stores, settings).await;
         let ready = format!("{}/readyz", process.public);
         let client = reqwest::Client::new();
@@ -169,7 +172,7 @@ impl UsherProcess {
             if client.get(&ready).send().await.is_ok_and(|answer| answer.status() == 200) {
                 return true;
             }
-            tokio::time::sleep(super::LOOK).await;
+            tokio::time::sleep(super::POLL_INTERVAL).await;
         }
     }
 

@@ -59,8 +59,13 @@ impl TcpRelay {
     pub(crate) async fn to(server: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let fair =
-            RelayState { up: true, cuts: 0, frozen: false, swallowing: false, delay: Duration::ZERO };
+        let fair = RelayState {
+            up: true,
+            cuts: 0,
+            frozen: false,
+            swallowing: false,
+            delay: Duration::ZERO,
+        };
         let weather = Arc::new(watch::Sender::new(fair));
         let strikes = Arc::<Mutex<PlannedLosses>>::default();
         let (seen, shared) = (weather.clone(), strikes.clone());

@@ -109,7 +109,7 @@ impl RespClient {
                     reply = line.ask(words).await;
                 }
                 "TRYAGAIN" | "ASK" | "CLUSTERDOWN" => {
-                    tokio::time::sleep(super::LOOK).await;
+                    tokio::time::sleep(super::POLL_INTERVAL).await;
                     reply = self.line.ask(words).await;
                 }
                 _ => return reply,
@@ -123,6 +123,14 @@ impl RespClient {
         match self.try_command(words).await {
             RespValue::Error(error) => panic!("{words:?}: {error}"),
             reply => reply,
+        }
+    }
+
+    /// Sends one command and returns its reply, or its error as `Err`.
+    pub(crate) async fn ask_or_error(&mut self, words: &[&str]) -> Result<RespValue, String> {
+        match self.try_command(words).await {
+            RespValue::Error(error) => Err(format!("{words:?}: {error}")),
+            reply => Ok(reply),
         }
     }
 

@@ -96,7 +96,8 @@ impl SentinelGroup {
             for sentinel in &self.sentinels {
                 let mut asked = RespClient::connect(sentinel.port()).await;
                 let reported = asked.ask(&["SENTINEL", "MASTER", SERVICE]).await.list();
-                let reported: Vec<String> = reported.into_iter().map(super::resp::RespValue::text).collect();
+                let reported: Vec<String> =
+                    reported.into_iter().map(super::resp::RespValue::text).collect();
                 let word = |name: &str| {
                     reported.chunks(2).find(|pair| pair[0] == name).map(|pair| pair[1].clone())
                 };
@@ -120,7 +121,8 @@ impl SentinelGroup {
         let mut named: Vec<u16> = Vec::new();
         for sentinel in &self.sentinels {
             let mut asked = RespClient::connect(sentinel.port()).await;
-            let reported = asked.ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]).await.list();
+            let reported =
+                asked.ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]).await.list();
             named.push(reported[1].clone().text().parse().unwrap());
         }
         self.ports.iter().copied().find(|port| named.iter().filter(|it| *it == port).count() >= 2)
@@ -130,7 +132,8 @@ impl SentinelGroup {
     pub(crate) async fn wait_until_replaced(&self, before: u16) {
         within(ELECTION_TIMEOUT, "another is the primary", || async {
             let primary = self.primary().await.filter(|port| *port != before)?;
-            let role = RespClient::connect(primary).await.ask(&["INFO", "replication"]).await.text();
+            let role =
+                RespClient::connect(primary).await.ask(&["INFO", "replication"]).await.text();
             role.contains("role:master").then_some(())
         })
         .await;

@@ -44,7 +44,11 @@ fn servers() -> &'static SharedServers {
                     PrivateMysql::start(&mysql_dir, MysqlDurability::Test)
                 );
                 ready
-                    .send(SharedServers { redis: both.0.unwrap(), mysql: both.1.unwrap(), _dir: dir })
+                    .send(SharedServers {
+                        redis: both.0.unwrap(),
+                        mysql: both.1.unwrap(),
+                        _dir: dir,
+                    })
                     .unwrap();
                 std::future::pending::<()>().await;
             });

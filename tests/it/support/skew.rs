@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use usher::dev::TempDir;
 
-use super::{UsherProcess, TestStores};
+use super::{TestStores, UsherProcess};
 
 /// Shifts only the wall clock. Monotonic clocks stay right, as on a machine whose date is wrong.
 const SHIM: &str = r#"

@@ -73,7 +73,11 @@ impl TestWorld {
 
     /// Waits until every instance answers the path with 200 and a body that satisfies the
     /// condition.
-    pub(crate) async fn wait_on_every_instance(&self, path: &str, satisfies: impl Fn(&Value) -> bool) {
+    pub(crate) async fn wait_on_every_instance(
+        &self,
+        path: &str,
+        satisfies: impl Fn(&Value) -> bool,
+    ) {
         for at in 0..self.api.instances() {
             let api = self.api.for_instance(at);
             eventually(path, || async {

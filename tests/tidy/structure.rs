@@ -1,33 +1,36 @@
-//! Keeps the walls of the house: who may import whom, who may speak to which store, and what no file may have.
+//! The structure of the source: which module may import which, which may use which store, and what
+//! no file may contain.
 //!
-//! `main → cli → app → rooms → {redis, mysql, outbox, telemetry, http} → {ids, money, partition, time}`
-
-#![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
+//! `main → cli → app → domains → {redis, mysql, outbox, telemetry, http} → {ids, money, partition,
+//! time}`
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
 
-/// The longest file of the service, and of its tests, in lines.
-const LONGEST: usize = 400;
-const LONGEST_TEST: usize = 600;
+use super::{files, root};
 
-/// Small types that everybody may name.
-const EVERYBODYS: [&str; 4] = ["ids", "money", "partition", "time"];
-/// What every room stands on.
-const FLOOR: [&str; 7] = ["redis", "mysql", "store_error", "outbox", "telemetry", "http", "edge"];
+const MAX_SOURCE_LINES: usize = 400;
+const MAX_TEST_LINES: usize = 600;
+const MAX_MEDIAN_LINES: usize = 150;
 
-/// Which of the other top modules a module may name, beside everybody's; `None` for one that this test has not heard of.
-fn may_name(module: &str) -> Option<Vec<&'static str>> {
-    let floor_and = |rooms: &[&'static str]| Some([&FLOOR, rooms].concat());
+/// Modules of small types, which every module may import.
+const COMMON_MODULES: [&str; 4] = ["ids", "money", "partition", "time"];
+/// Modules that every domain may import.
+const BASE_MODULES: [&str; 7] =
+    ["redis", "mysql", "store_error", "outbox", "telemetry", "http", "edge"];
+
+/// The other top modules that a module may import, beside the common ones. `None` for a module that is
+/// not listed here.
+fn allowed_imports(module: &str) -> Option<Vec<&'static str>> {
+    let base_and = |domains: &[&'static str]| Some([&BASE_MODULES, domains].concat());
     match module {
         "lib" | "failpoint" | "shutdown" | "telemetry" | "dev" | "ids" | "money" | "partition"
         | "time" | "tls" | "web" => Some(vec![]),
         "main" => Some(vec!["cli"]),
         "cli" => Some(vec!["app", "config", "failpoint", "redis", "telemetry", "top"]),
-        // Knows the metrics' names, and an instance only from outside.
+        // Reads the metrics of an instance over HTTP.
         "top" => Some(vec!["telemetry"]),
-        "app" => floor_and(&[
+        "app" => base_and(&[
             "audit",
             "catalogue",
             "config",
@@ -47,11 +50,11 @@ fn may_name(module: &str) -> Option<Vec<&'static str>> {
             "web",
         ]),
         "config" => Some(vec!["dev", "edge", "http", "redis", "shutdown", "top"]),
-        // Reads what every room reads.
+        // Parses the input of every domain.
         "fuzz_tests" => {
-            floor_and(&["catalogue", "coupons", "payment", "queue", "rewards", "seats", "wallet"])
+            base_and(&["catalogue", "coupons", "payment", "queue", "rewards", "seats", "wallet"])
         }
-        // The kit knows no room: of the stores only how their failures are told.
+        // Knows no domain, and of the stores only their errors.
         "http" => Some(vec!["redis", "mysql", "store_error", "telemetry"]),
         "edge" => Some(vec!["http", "telemetry", "shutdown", "tls"]),
         "redis" => Some(vec!["failpoint", "telemetry", "tls"]),
@@ -63,39 +66,17 @@ fn may_name(module: &str) -> Option<Vec<&'static str>> {
         }
         // Shares no code with the modules that it checks.
         "audit" => Some(vec!["redis", "mysql", "store_error", "telemetry", "http"]),
-        "idempotency" | "queue" => floor_and(&[]),
-        "catalogue" => floor_and(&["queue"]),
-        "seats" => floor_and(&["catalogue", "queue"]),
-        "wallet" | "coupons" => floor_and(&["idempotency"]),
-        "rewards" => floor_and(&["wallet"]),
-        "payment" => floor_and(&["queue", "seats", "wallet", "coupons", "idempotency"]),
+        "idempotency" | "queue" => base_and(&[]),
+        "catalogue" => base_and(&["queue"]),
+        "seats" => base_and(&["catalogue", "queue"]),
+        "wallet" | "coupons" => base_and(&["idempotency"]),
+        "rewards" => base_and(&["wallet"]),
+        "payment" => base_and(&["queue", "seats", "wallet", "coupons", "idempotency"]),
         _ => None,
     }
 }
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Every file below some directories, as its path from the root and its text. Those that are no text are left out, and what npm and pip bring.
-fn files(dirs: &[&str]) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    let mut open: Vec<PathBuf> = dirs.iter().map(|dir| root().join(dir)).collect();
-    while let Some(path) = open.pop() {
-        if ["node_modules", ".venv"].iter().any(|brought| path.ends_with(brought)) {
-            continue;
-        }
-        if path.is_dir() {
-            open.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
-        } else if let Ok(text) = fs::read_to_string(&path) {
-            found.push((path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned(), text));
-        }
-    }
-    found.sort();
-    found
-}
-
-/// The service's own Rust files.
+/// The Rust files of the service.
 fn sources() -> Vec<(String, String)> {
     let sources: Vec<_> =
         files(&["src"]).into_iter().filter(|(path, _)| path.ends_with(".rs")).collect();
@@ -103,7 +84,7 @@ fn sources() -> Vec<(String, String)> {
     sources
 }
 
-/// The same without their unit tests.
+/// As [`sources`], without unit tests.
 fn service() -> Vec<(String, String)> {
     let is_test = |path: &str| path.ends_with("/tests.rs") || path.ends_with("_tests.rs");
     let cut =
@@ -120,8 +101,8 @@ fn module(path: &str) -> &str {
     path.trim_start_matches("src/").split(['/', '.']).next().unwrap_or_default()
 }
 
-/// The top modules that a text names by `crate::`.
-fn named(text: &str) -> BTreeSet<String> {
+/// The top modules that a text imports by `crate::` or `usher::`.
+fn imported_modules(text: &str) -> BTreeSet<String> {
     let word = |text: &str| {
         text.chars().take_while(|it| it.is_ascii_alphanumeric() || *it == '_').collect::<String>()
     };
@@ -131,7 +112,7 @@ fn named(text: &str) -> BTreeSet<String> {
         match rest.strip_prefix('{') {
             None => drop(named.insert(word(rest))),
             Some(list) => {
-                // The heads of a list such as `{mysql::{self, x}, queue}`.
+                // The first words of a list such as `{mysql::{self, x}, queue}`.
                 let (mut depth, mut head) = (0, true);
                 for (place, it) in list.char_indices() {
                     match it {
@@ -153,67 +134,67 @@ fn named(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn lists_of_imports_are_read() {
+fn import_lists_are_parsed() {
     let text = "use crate::{mysql::{self, pool}, queue, redis as r};\nuse crate::http::Json; usher::cli::x()";
     assert_eq!(
-        named(text).into_iter().collect::<Vec<_>>(),
+        imported_modules(text).into_iter().collect::<Vec<_>>(),
         ["cli", "http", "mysql", "queue", "redis"]
     );
 }
 
 #[test]
-fn arrows_run_one_way() {
+fn modules_import_only_lower_layers() {
     for (path, text) in sources() {
         let module = module(&path);
-        let Some(allowed) = may_name(module) else {
-            panic!("{path}: tests/tidy.rs does not know what `{module}` may name")
+        let Some(allowed) = allowed_imports(module) else {
+            panic!("{path}: tests/tidy/structure.rs does not list `{module}`")
         };
-        for other in named(&text) {
+        for other in imported_modules(&text) {
             let fine = other == module
-                || EVERYBODYS.contains(&other.as_str())
+                || COMMON_MODULES.contains(&other.as_str())
                 || allowed.contains(&other.as_str());
-            // The library's own lines in the binary, and what a macro or a visibility names.
+            // `crate::` alone in a macro or a visibility.
             let no_module = ["", "self"].contains(&other.as_str());
-            assert!(fine || no_module, "{path}: `{module}` must not name `{other}`");
+            assert!(fine || no_module, "{path}: `{module}` must not import `{other}`");
         }
     }
 }
 
 #[test]
-fn one_room_speaks_to_redis() {
+fn only_stores_use_redis() {
     for (path, text) in sources() {
         let names =
             text.split(|it: char| !it.is_alphanumeric() && it != '_').any(|word| word == "fred");
-        assert!(!names || path.starts_with("src/redis/"), "{path} names fred");
+        assert!(!names || path.starts_with("src/redis/"), "{path} uses fred");
         let calls = text.contains(".call(&scripts::") || text.contains("scripts::");
         let store = path.ends_with("store.rs") || path.starts_with("src/redis/");
-        // Each file of recovery lays one room's state by the scripts that are there for nothing else.
+        // Recovery restores the state of every domain with scripts of its module.
         let recovery = path.starts_with("src/recovery/");
-        assert!(!calls || store || recovery, "{path}: scripts are called in store.rs");
+        assert!(!calls || store || recovery, "{path}: only store.rs may call scripts");
     }
 }
 
 #[test]
-fn sql_stands_where_it_belongs() {
+fn sql_is_only_in_sql_files() {
     for (path, text) in service() {
         let place = path.ends_with("/sql.rs")
             || ["src/audit/", "src/outbox/", "src/mysql/", "src/recovery/", "src/app/"]
                 .iter()
                 .any(|dir| path.starts_with(dir));
-        assert!(place || !text.contains("sqlx::query"), "{path} holds SQL");
+        assert!(place || !text.contains("sqlx::query"), "{path} contains SQL");
     }
 }
 
 #[test]
-fn only_the_root_sees_the_whole_configuration() {
+fn only_the_top_layer_sees_the_whole_configuration() {
     for (path, text) in service() {
         let root = ["app", "cli", "config"].contains(&module(&path));
-        assert!(root || !text.contains("config::Config"), "{path} names Config");
+        assert!(root || !text.contains("config::UsherConfig"), "{path} uses UsherConfig");
     }
 }
 
 #[test]
-fn domain_errors_know_no_http_and_rules_no_stores() {
+fn domain_errors_know_no_http_and_rules_know_no_stores() {
     for (path, text) in service() {
         if path.ends_with("/error.rs") {
             assert!(!text.contains("StatusCode") && !text.contains("Problem"), "{path} knows HTTP");
@@ -221,18 +202,21 @@ fn domain_errors_know_no_http_and_rules_no_stores() {
         if path.ends_with("/rules.rs") {
             for word in ["async ", "sqlx", "crate::redis", "crate::mysql", "StatusCode", "Problem"]
             {
-                assert!(!text.contains(word), "{path}: rules are pure, and this has «{word}»");
+                assert!(
+                    !text.contains(word),
+                    "{path}: rules must be pure and must not contain `{word}`"
+                );
             }
         }
     }
 }
 
 #[test]
-fn metric_names_are_spelled_once() {
+fn metric_names_are_defined_once() {
     for (path, text) in service() {
         assert!(
             path == "src/telemetry/metric.rs" || !text.contains("\"usher_"),
-            "{path} spells a metric's name"
+            "{path} contains a metric name"
         );
     }
 }
@@ -242,29 +226,28 @@ fn no_file_is_long() {
     let mut lengths = Vec::new();
     for (path, text) in sources() {
         let lines = text.lines().count();
-        assert!(lines <= LONGEST, "{path} has {lines} lines");
+        assert!(lines <= MAX_SOURCE_LINES, "{path} has {lines} lines");
         lengths.push(lines);
     }
     lengths.sort_unstable();
     let median = lengths[lengths.len() / 2];
-    assert!(median <= 150, "the median file has {median} lines");
+    assert!(median <= MAX_MEDIAN_LINES, "the median file has {median} lines");
     for (path, text) in files(&["tests"]) {
         let lines = text.lines().count();
-        assert!(lines <= LONGEST_TEST || !path.ends_with(".rs"), "{path} has {lines} lines");
+        assert!(lines <= MAX_TEST_LINES || !path.ends_with(".rs"), "{path} has {lines} lines");
     }
 }
 
 #[test]
-fn every_file_says_what_it_is_for() {
+fn every_file_has_module_docs() {
     for (path, text) in sources() {
-        // The documentation of a module of tests may stand where it is included.
-        assert!(text.starts_with("//!"), "{path} opens without `//!`");
+        assert!(text.starts_with("//!"), "{path} has no `//!` at its start");
     }
 }
 
 #[test]
-fn nothing_is_left_undone_and_nothing_names_a_machine() {
-    // In two halves, so that this file passes.
+fn no_file_has_todos_or_paths_of_a_machine() {
+    // In two halves, because this file is checked, too.
     let undone = [["TO", "DO"], ["FIX", "ME"], ["XX", "X"]].map(|halves| halves.concat());
     let macros = ["dbg", "todo", "unimplemented"].map(|name| format!("{name}!("));
     let paths = ["root", "tmp", "work", "Users", "home"].map(|top| format!("/{top}/"));
@@ -296,7 +279,7 @@ fn nothing_is_left_undone_and_nothing_names_a_machine() {
                 assert!(!whole, "{path}: {line}");
             }
             for place in &paths {
-                // Homebrew's own place on Linux is the same on every machine.
+                // The directory of Homebrew on Linux is the same on every machine.
                 let known = line.contains("/home/linuxbrew/")
                     || path == "Dockerfile"
                     || path == "docker-compose.yml";
@@ -321,9 +304,8 @@ fn alerts_name_metrics_that_exist() {
     );
 }
 
-/// Who is paged at night looks for the alert's name.
 #[test]
-fn every_alert_has_its_place_in_the_operators_book() {
+fn every_alert_has_a_runbook() {
     let rules = fs::read_to_string(root().join("grafana/prometheus/alerts.yml")).unwrap();
     let named = |line: &str| line.trim().strip_prefix("- alert: ").map(str::to_owned);
     let alerts: BTreeSet<String> = rules.lines().filter_map(named).collect();
