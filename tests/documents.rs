@@ -1,5 +1,5 @@
-//! Checks the documents against the repository: files, tests and decisions that they name exist, and
-//! every dependency has a reason.
+//! Checks the documents against the repository: files, tests and decisions that they name exist,
+//! and every dependency has a reason.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
 
@@ -48,8 +48,8 @@ fn documents() -> Vec<String> {
     found
 }
 
-/// Whether a text in backticks names a file of the repository: a path with a directory and one of the
-/// usual endings, without a placeholder.
+/// Whether a text in backticks names a file of the repository: a path with a directory and one of
+/// the usual endings, without a placeholder.
 fn is_path(word: &str) -> bool {
     let endings =
         ["rs", "lua", "md", "sql", "sh", "yml", "yaml", "json", "toml", "conf", "acl", "service"];
@@ -81,7 +81,7 @@ fn every_file_that_a_document_names_exists() {
                 missing.push(format!("{document}: link to {link}"));
             }
         }
-        // Code blocks may create files of their own.
+        // Code blocks may create files.
         let prose: String = text.split("\n```").step_by(2).collect();
         for word in prose.split('`').skip(1).step_by(2) {
             let path =

@@ -53,7 +53,8 @@ async fn whole_journey_reaches_mysql(world: TestWorld) {
     api.poll(CONCERT, token).await.problem(410, "queue_token_expired");
     api.hold(token, SCHEDULE, &[14]).await.problem(410, "queue_token_expired");
 
-    let count = "SELECT COUNT(*) FROM payments WHERE status = 'confirmed' AND amount = 14000 AND balance_after = 6000";
+    let count = "SELECT COUNT(*) FROM payments WHERE status = 'confirmed' AND amount = 14000 AND \
+         balance_after = 6000";
     eventually("the payment's row is written", || async {
         (world.stores.count(count).await == 1).then_some(())
     })

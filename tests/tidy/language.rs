@@ -1,5 +1,5 @@
-//! The language of the repository: names of types, banned words, width, README, figures and subjects
-//! of commits.
+//! The language of the repository: names of types, banned words, width, README, figures and
+//! subjects of commits.
 //!
 //! `scripts/language-counts.sh` prints the counts that these tests limit.
 
@@ -169,7 +169,8 @@ fn percent(part: usize, whole: usize) -> f64 {
     100.0 * part as f64 / whole as f64
 }
 
-/// Whether a text contains a phrase that is not a part of a longer word. Underscores separate words.
+/// Whether a text contains a phrase that is not a part of a longer word. Underscores separate
+/// words.
 fn contains_phrase(text: &str, phrase: &str) -> bool {
     text.match_indices(phrase).any(|(at, _)| {
         let before = text[..at].chars().next_back();

@@ -1,5 +1,5 @@
-//! Rules about the files of the repository that a program can check: the structure of the source and
-//! the language of everything.
+//! Rules about the files of the repository that a program can check: the structure of the source
+//! and the language of everything.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
 

@@ -19,8 +19,8 @@ const COMMON_MODULES: [&str; 4] = ["ids", "money", "partition", "time"];
 const BASE_MODULES: [&str; 7] =
     ["redis", "mysql", "store_error", "outbox", "telemetry", "http", "edge"];
 
-/// The other top modules that a module may import, beside the common ones. `None` for a module that is
-/// not listed here.
+/// The other top modules that a module may import, beside the common ones. `None` for a module that
+/// is not listed here.
 fn allowed_imports(module: &str) -> Option<Vec<&'static str>> {
     let base_and = |domains: &[&'static str]| Some([&BASE_MODULES, domains].concat());
     match module {
@@ -135,7 +135,8 @@ fn imported_modules(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn import_lists_are_parsed() {
-    let text = "use crate::{mysql::{self, pool}, queue, redis as r};\nuse crate::http::Json; usher::cli::x()";
+    let text = "use crate::{mysql::{self, pool}, queue, redis as r};\n\
+                use crate::http::Json; usher::cli::x()";
     assert_eq!(
         imported_modules(text).into_iter().collect::<Vec<_>>(),
         ["cli", "http", "mysql", "queue", "redis"]

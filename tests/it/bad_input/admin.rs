@@ -82,8 +82,10 @@ fn put_queue(stage: &BadInputFixture) -> BadInputRow {
     let path = "/admin/queues/show";
     let call = || api.admin_call(Method::PUT, path);
     let good = json!({
-        "mode": "open", "promote_per_interval": 10_000, "interval_ms": 1_000, "max_active": 10_000, "active_seconds": 300,
-        "claim_seconds": 60, "max_waiting": null, "opens_at": null, "closes_at": null, "prequeue_starts_at": null, "order": "fifo",
+        "mode": "open", "promote_per_interval": 10_000, "interval_ms": 1_000, "max_active": 10_000,
+        "active_seconds": 300,
+        "claim_seconds": 60, "max_waiting": null, "opens_at": null, "closes_at": null,
+        "prequeue_starts_at": null, "order": "fifo",
         "restore_seconds": 30,
     });
     let mut groups = vec![
@@ -171,9 +173,11 @@ fn put_concert(stage: &BadInputFixture) -> BadInputRow {
     let path = "/admin/concerts/show";
     let call = || api.admin_call(Method::PUT, path);
     let good = json!({
-        "title": "The show", "queue_id": CONCERT, "hold_seconds": 300, "max_seats_per_user": 4, "cancel_until": null,
+        "title": "The show", "queue_id": CONCERT, "hold_seconds": 300, "max_seats_per_user": 4,
+        "cancel_until": null,
         "schedules": [{
-            "id": SCHEDULE, "starts_at": "2100-01-01T19:00:00Z", "booking_opens_at": null, "booking_closes_at": null,
+            "id": SCHEDULE, "starts_at": "2100-01-01T19:00:00Z", "booking_opens_at": null,
+            "booking_closes_at": null,
             "sections": [{"name": "A", "from": 1, "to": 50, "price": 1_000}],
         }],
     });
@@ -262,11 +266,13 @@ fn put_concert(stage: &BadInputFixture) -> BadInputRow {
 }
 
 fn gap() -> Value {
-    json!([{"name": "A", "from": 1, "to": 10, "price": 1}, {"name": "B", "from": 12, "to": 50, "price": 1}])
+    json!([{"name": "A", "from": 1, "to": 10, "price": 1},
+        {"name": "B", "from": 12, "to": 50, "price": 1}])
 }
 
 fn overlap() -> Value {
-    json!([{"name": "A", "from": 1, "to": 10, "price": 1}, {"name": "B", "from": 10, "to": 50, "price": 1}])
+    json!([{"name": "A", "from": 1, "to": 10, "price": 1},
+        {"name": "B", "from": 10, "to": 50, "price": 1}])
 }
 
 /// Changes that would remove seats that Alice and Bob hold or that Carol bought.

@@ -164,7 +164,7 @@ pub(super) fn missing(
 pub(super) fn identities(call: impl Fn() -> ApiRequest) -> Vec<BadInputCase> {
     let bad = |what: &str, call: ApiRequest| BadInputCase::new(what, call, 401, "unauthenticated");
     vec![
-        bad("nobody", call()),
+        bad("no identity", call()),
         bad("no UUID", call().user("alice")),
         bad("an empty name", call().user("")),
         bad("a UUID in braces", call().user("{00000000-0000-4000-8000-000000000001}")),

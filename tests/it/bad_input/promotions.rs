@@ -116,7 +116,8 @@ fn coupon(stage: &BadInputFixture) -> BadInputRow {
     let api = &stage.api;
     let path = "/admin/coupons/spring";
     let call = || api.admin_call(Method::PUT, path);
-    let good = json!({"title": "Spring", "total_quantity": 500, "discount_amount": 2_000, "min_available_amount": 0,
+    let good = json!({"title": "Spring", "total_quantity": 500, "discount_amount": 2_000,
+        "min_available_amount": 0,
         "issue_starts_at": STARTS, "issue_ends_at": "2100-01-01T00:00:00Z"});
     let mut groups = vec![
         keyless(stage, Method::PUT, path),
@@ -149,8 +150,10 @@ fn reward(stage: &BadInputFixture) -> BadInputRow {
     let api = &stage.api;
     let path = "/admin/rewards/hello";
     let call = || api.admin_call(Method::PUT, path);
-    let good = json!({"title": "Hello", "starts_at": STARTS, "ends_at": "2100-01-01T00:00:00Z", "active": true,
-        "conditions": [{"fact": "login_days", "op": ">=", "value": 7}], "reward": {"kind": "points", "amount": 5}});
+    let good = json!({"title": "Hello", "starts_at": STARTS, "ends_at": "2100-01-01T00:00:00Z",
+        "active": true,
+        "conditions": [{"fact": "login_days", "op": ">=", "value": 7}],
+        "reward": {"kind": "points", "amount": 5}});
     let condition =
         |member: &str| (format!("/conditions/0/{member}"), format!("conditions[0].{member}"));
     let mut groups = vec![

@@ -402,7 +402,7 @@ pub(super) fn strangers(
             404,
             "not_found",
         ),
-        BadInputCase::new("nobody", call(id), 401, "unauthenticated"),
+        BadInputCase::new("no identity", call(id), 401, "unauthenticated"),
         BadInputCase::new("no UUID", call(id).user("alice"), 401, "unauthenticated"),
         BadInputCase::new(
             "a forged token",

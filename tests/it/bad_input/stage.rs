@@ -42,7 +42,8 @@ impl BadInputFixture {
         world.put_queue("shut", json!({"mode": "closed"})).await;
         for name in ["other", "slow"] {
             let sections = json!([{"name": "A", "from": 1, "to": 50, "price": 1_000}]);
-            let night = json!({"id": format!("{name}-night"), "starts_at": "2100-01-01T19:00:00Z", "sections": sections});
+            let night = json!({"id": format!("{name}-night"), "starts_at": "2100-01-01T19:00:00Z",
+                "sections": sections});
             world.put_concert(name, json!({"title": name, "schedules": [night]})).await;
         }
         let api = world.api.clone();

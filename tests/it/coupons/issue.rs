@@ -31,7 +31,8 @@ fn text(time: DateTime<Utc>) -> String {
 /// A coupon that is open for an hour.
 fn open(total: Value) -> Value {
     let (starts, ends) = (Utc::now() - TimeDelta::hours(1), Utc::now() + TimeDelta::hours(1));
-    json!({"title": "Spring", "total_quantity": total, "discount_amount": 2_000, "min_available_amount": 5_000,
+    json!({"title": "Spring", "total_quantity": total, "discount_amount": 2_000,
+        "min_available_amount": 5_000,
         "issue_starts_at": text(starts), "issue_ends_at": text(ends)})
 }
 

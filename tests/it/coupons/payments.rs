@@ -29,8 +29,10 @@ on_one_and_two!(
 /// An open coupon whose users are in more than one partition.
 pub(crate) fn coupon(off: i64, least: i64) -> Value {
     let text = |time: chrono::DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Millis, true);
-    json!({"title": "Off", "total_quantity": null, "discount_amount": off, "min_available_amount": least,
-        "issue_starts_at": text(Utc::now() - TimeDelta::hours(1)), "issue_ends_at": text(Utc::now() + TimeDelta::hours(1))})
+    json!({"title": "Off", "total_quantity": null, "discount_amount": off,
+        "min_available_amount": least,
+        "issue_starts_at": text(Utc::now() - TimeDelta::hours(1)),
+        "issue_ends_at": text(Utc::now() + TimeDelta::hours(1))})
 }
 
 async fn set_up(world: &TestWorld, off: i64, least: i64) {
@@ -80,8 +82,10 @@ async fn shopper(world: &TestWorld, seat: u32, money: i64) -> (TestUser, String,
 pub(crate) async fn audit(stores: &TestStores) -> i64 {
     stores.audit().await;
     let used = stores.count("SELECT COUNT(*) FROM coupon_issues WHERE used_at IS NOT NULL").await;
-    let matched = "SELECT COUNT(*) FROM coupon_issues i JOIN payments p ON p.id = i.payment_id AND p.coupon_issue_id = i.id \
-         AND p.coupon_id = i.coupon_id AND p.user_id = i.user_id WHERE p.status = 'confirmed' AND i.used_at IS NOT NULL";
+    let matched = "SELECT COUNT(*) FROM coupon_issues i JOIN payments p ON p.id = i.payment_id \
+         AND p.coupon_issue_id = i.id \
+         AND p.coupon_id = i.coupon_id AND p.user_id = i.user_id WHERE p.status = 'confirmed' AND \
+         i.used_at IS NOT NULL";
     assert_eq!(stores.count(matched).await, used, "used issues and the payments that used them");
     let paid =
         "SELECT COUNT(*) FROM payments WHERE status = 'confirmed' AND coupon_issue_id IS NOT NULL";
@@ -224,7 +228,8 @@ async fn sweep_redeems_a_coupon_after_a_crash(world: TestWorld) {
     let id: uuid::Uuid = payment["id"].as_str().expect("an id").parse().expect("an id");
     let uses = world.stores.key(world.stores.partition_of(COUPON), &format!("c:{COUPON}:uses"));
     let due = world.stores.key(world.stores.partition_of(CONCERT), &format!("q:{CONCERT}:due"));
-    let undo = "redis.call('DEL', KEYS[1]) redis.call('ZADD', KEYS[2], 0, (string.gsub(ARGV[1], '%x%x', function(x) return string.char(tonumber(x, 16)) end)))";
+    let undo = "redis.call('DEL', KEYS[1]) redis.call('ZADD', KEYS[2], 0, (string.gsub(ARGV[1], \
+         '%x%x', function(x) return string.char(tonumber(x, 16)) end)))";
     let mut redis = world.stores.redis().await;
     redis.try_command(&["EVAL", undo, "2", &uses, &due, &id.simple().to_string()]).await;
     assert!(!is_used(&world.api, &guest.user).await, "the script ran");
@@ -259,7 +264,8 @@ async fn overdue_payment_returns_its_coupon(world: TestWorld) {
     redis.try_command(&["RENAME", &aside, &ops]).await;
     // Makes the payment due.
     let due = world.stores.key(world.stores.partition_of(CONCERT), &format!("q:{CONCERT}:due"));
-    let now = "for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZADD', KEYS[1], 0, id) end";
+    let now = "for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZADD', \
+         KEYS[1], 0, id) end";
     redis.try_command(&["EVAL", now, "1", &due]).await;
     world.stores.wait_until_idle().await;
     assert!(!is_used(api, &guest.user).await);
@@ -275,8 +281,10 @@ async fn cancelled_reservation_returns_its_coupon(world: TestWorld) {
     let api = &world.api;
     let (guest, issue, reservation) = shopper(&world, 1, 30_000).await;
     // Facts that a reward can check.
-    let reward = json!({"title": "Twice", "starts_at": "2026-01-01T00:00:00Z", "ends_at": "2100-01-01T00:00:00Z",
-        "conditions": [{"fact": "reservations_confirmed", "op": "==", "value": 0}, {"fact": "paid_total", "op": "==", "value": 0}],
+    let reward = json!({"title": "Twice", "starts_at": "2026-01-01T00:00:00Z",
+        "ends_at": "2100-01-01T00:00:00Z",
+        "conditions": [{"fact": "reservations_confirmed", "op": "==", "value": 0},
+            {"fact": "paid_total", "op": "==", "value": 0}],
         "reward": {"kind": "points", "amount": 1}});
     api.put("/admin/rewards/none", &reward).await.expect(200);
     world.wait_on_every_instance("/v1/rewards/none", |_| true).await;

@@ -43,7 +43,8 @@ fn time(millis: i64) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn coupon_window_is_exact_to_the_millisecond() {
     let world = TestWorld::start(1).await;
-    let coupon = json!({"title": "C", "total_quantity": null, "discount_amount": 1, "min_available_amount": 0,
+    let coupon = json!({"title": "C", "total_quantity": null, "discount_amount": 1,
+        "min_available_amount": 0,
         "issue_starts_at": time(STARTS), "issue_ends_at": time(ENDS)});
     world.api.put("/admin/coupons/edge", &coupon).await.expect(200);
     let partition = world.stores.partition_of("edge");
@@ -77,7 +78,8 @@ async fn coupon_window_is_exact_to_the_millisecond() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reward_window_is_exact_to_the_millisecond() {
     let world = TestWorld::start(1).await;
-    let reward = json!({"title": "R", "starts_at": time(STARTS), "ends_at": time(ENDS), "active": true, "conditions": [],
+    let reward = json!({"title": "R", "starts_at": time(STARTS), "ends_at": time(ENDS),
+        "active": true, "conditions": [],
         "reward": {"kind": "points", "amount": 7}});
     world.api.put("/admin/rewards/edge", &reward).await.expect(200);
     let key = |word: &str| world.stores.key(1, word);

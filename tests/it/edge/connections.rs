@@ -157,7 +157,7 @@ async fn encrypted(
     authority: &CertificateAuthority,
     protocol: Option<&[u8]>,
 ) -> std::io::Result<TlsStream<TcpStream>> {
-    let mut config = usher::tls::client(Some(&authority.file)).unwrap();
+    let mut config = usher::tls::client_config(Some(&authority.file)).unwrap();
     config.alpn_protocols = protocol.map(<[u8]>::to_vec).into_iter().collect();
     let stream = TcpStream::connect(address(to)).await.unwrap();
     TlsConnector::from(Arc::new(config))
@@ -258,7 +258,8 @@ async fn slow_and_oversized_clients_are_disconnected_and_others_served() {
     };
     let user = new_user();
     let body = format!(
-        "POST /v1/wallet/charges HTTP/1.1\r\nHost: x\r\nUsher-User: {user}\r\nIdempotency-Key: k\r\n\
+        "POST /v1/wallet/charges HTTP/1.1\r\nHost: x\r\nUsher-User: {user}\r\nIdempotency-Key: \
+             k\r\n\
          Content-Type: application/json\r\nContent-Length: 20\r\n\r\n{{\"am"
     );
     let many = format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: a\r\n".repeat(200));

@@ -24,7 +24,8 @@ impl JwtIssuer {
     }
 
     fn jwk(&self) -> Value {
-        json!({"kty": "OKP", "crv": "Ed25519", "kid": self.kid, "x": BASE64.encode(self.pair.public_key())})
+        json!({"kty": "OKP", "crv": "Ed25519", "kid": self.kid,
+            "x": BASE64.encode(self.pair.public_key())})
     }
 
     fn bearer(&self, user: &str, seconds: i64, audience: &str) -> String {
@@ -84,7 +85,7 @@ async fn jwt_identifies_its_user_and_keys_reload_from_their_file() {
     for bad in [
         old.bearer(&user, -60, "usher"),
         old.bearer(&user, 60, "elsewhere"),
-        old.bearer("somebody", 60, "usher"),
+        old.bearer("no-uuid", 60, "usher"),
         new.bearer(&user, 60, "usher"),
         "Bearer x".to_owned(),
         good.replace("Bearer", "Basic"),
@@ -119,13 +120,18 @@ async fn jwt_identifies_its_user_and_keys_reload_from_their_file() {
 }
 
 /// A foreign RSA key and a token signed by it: `sub` is the lowest user id, `exp` is in 2100.
-const MODULUS: &str = "tRKRk86yqXoviymidSy16jWAM4vCsCOBgUSk1-yeAl8HjxUZwvhTIovh0c_iIH3FY3PU6yp4IGJS8FBn-3pJ0Hd7y6LJWbMvbwkaSx4HIGjoUp9c_7MYRg\
-     LOiknHeGzd6-dvDyv8N83lS69AFXXXALDAcA0DTLoBRa0PhYK0YU0SDnfI_tVG9SnzOxIJIbUPBGHptEK5E075LuIDihSlkIaY9SG3AAiQwgOiNhK9-0Ak\
-     Pg-ak1JOfMrKklDIqCr3emqh0tMbAbzKj0rqCunoHaoIsPJBl02Y3YMjVpSwwu2p4wa0S-wZPCH9isBZIJTT79jfMPaFa4-gTVQbLNT2BQ";
-const BY_RSA: &str = "eyJhbGciOiJSUzI1NiIsImtpZCI6InIifQ.eyJzdWIiOiIwMDAwMDAwMC0wMDAwLTQwMDAtODAwMC0wMDAwMDAwMDAwMDEiLCJleHAiOjQxMDI0NDQ4MDB\
-     9.X1e12Jc2iNmcCw-S67RcuDV6tQXH9lYSyBK_KQCg0sBsOKXFxhfcXM7YmDGTfNW0ethDPqBqkA76QJuht359DBmecxrjyWek-Ai1qEl_6QW9yNHHQM-r\
-     Ei5Nn96a859Kg8MQeuhSB1c1AWCk5-lxnIN9mEJnJc79ECwW86y2Tlabc8GAw90tOsOy5IE_BkdNq4J0O_mAg1SH3IfiM5SAXeiguApQzlWMC8iR-94tiz\
-     MwIdofjeFE_zW183MiK3qs5uZM1UfT8i15RQbzw5I2EV1It8ktEK7k94AvIlgy3KbIVtBXhVxUP4jghTXJdsuZm7DtZtyQohpqzewaKBYPqg";
+const MODULUS: &str = "\
+    tRKRk86yqXoviymidSy16jWAM4vCsCOBgUSk1-yeAl8HjxUZwvhTIovh0c_iIH3FY3PU6yp4IGJS8FBn-3pJ0Hd7y6\
+    LJWbMvbwkaSx4HIGjoUp9c_7MYRgLOiknHeGzd6-dvDyv8N83lS69AFXXXALDAcA0DTLoBRa0PhYK0YU0SDnfI_tVG\
+    9SnzOxIJIbUPBGHptEK5E075LuIDihSlkIaY9SG3AAiQwgOiNhK9-0AkPg-ak1JOfMrKklDIqCr3emqh0tMbAbzKj0\
+    rqCunoHaoIsPJBl02Y3YMjVpSwwu2p4wa0S-wZPCH9isBZIJTT79jfMPaFa4-gTVQbLNT2BQ";
+const BY_RSA: &str = "\
+    eyJhbGciOiJSUzI1NiIsImtpZCI6InIifQ.eyJzdWIiOiIwMDAwMDAwMC0wMDAwLTQwMDAtODAwMC0wMDAwMDAwMDA\
+    wMDEiLCJleHAiOjQxMDI0NDQ4MDB9.X1e12Jc2iNmcCw-S67RcuDV6tQXH9lYSyBK_KQCg0sBsOKXFxhfcXM7YmDGT\
+    fNW0ethDPqBqkA76QJuht359DBmecxrjyWek-Ai1qEl_6QW9yNHHQM-rEi5Nn96a859Kg8MQeuhSB1c1AWCk5-lxnI\
+    N9mEJnJc79ECwW86y2Tlabc8GAw90tOsOy5IE_BkdNq4J0O_mAg1SH3IfiM5SAXeiguApQzlWMC8iR-94tizMwIdof\
+    jeFE_zW183MiK3qs5uZM1UfT8i15RQbzw5I2EV1It8ktEK7k94AvIlgy3KbIVtBXhVxUP4jghTXJdsuZm7DtZtyQoh\
+    pqzewaKBYPqg";
 const USER_OF_RSA: &str = "00000000-0000-4000-8000-000000000001";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -140,7 +146,8 @@ async fn every_identity_source_and_key_type_works() {
     let edwards = JwtIssuer::new("e");
     let set = json!({"keys": [
         edwards.jwk(),
-        {"kty": "EC", "crv": "P-256", "kid": "p", "x": BASE64.encode(&point[1..33]), "y": BASE64.encode(&point[33..])},
+        {"kty": "EC", "crv": "P-256", "kid": "p", "x": BASE64.encode(&point[1..33]),
+            "y": BASE64.encode(&point[33..])},
         {"kty": "RSA", "kid": "r", "alg": "RS256", "use": "sig", "n": MODULUS, "e": "AQAB"},
     ]});
     let path = std::env::temp_dir().join(format!("usher-jwks-{}.json", new_key()));
@@ -208,7 +215,8 @@ async fn hmac_jwt_is_bound_to_audience_issuer_and_time() {
     let api = ApiClient::new(vec![[instance.public.clone(), instance.admin.clone()]]);
     let user = new_user();
     let header = json!({"alg": "HS256"});
-    let good = json!({"sub": user, "exp": now() + 600, "nbf": now(), "aud": ["other", "usher"], "iss": ISSUER});
+    let good = json!({"sub": user, "exp": now() + 600, "nbf": now(), "aud": ["other", "usher"],
+        "iss": ISSUER});
     let status = async |token: String| {
         api.get("/v1/wallet").header("authorization", &token).send().await.status
     };

@@ -34,9 +34,12 @@ pub(super) async fn watch(
     stop: &AtomicBool,
     wrong: &Mutex<Vec<String>>,
 ) -> usize {
-    const SCRIPT: &str = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) \
-        local inside = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.0f', now), '+inf') \
-        for _, user in ipairs(inside) do if redis.call('ZSCORE', KEYS[2], user) then return 1000000 end end return #inside";
+    const SCRIPT: &str = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] \
+         / 1000) \
+        local inside = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.0f', now), \
+        '+inf') \
+        for _, user in ipairs(inside) do if redis.call('ZSCORE', KEYS[2], user) then return \
+        1000000 end end return #inside";
     let key =
         |name: &str| site.stores.key(site.stores.partition_of(QUEUE), &format!("q:{QUEUE}:{name}"));
     let mut command = String::from("*5\r\n");
@@ -195,7 +198,8 @@ fn sound(thing: SharedObject, calls: &[(usize, RecordedCall)]) -> bool {
 pub(super) async fn limits(site: &ChaosSite<'_>, in_order: bool) -> Vec<String> {
     let mut wrong = Vec::new();
     let promotions: Vec<(i64, i64, u32, DateTime<Utc>)> = sqlx::query_as(
-        "SELECT from_score, to_score, count, promoted_at FROM promotions WHERE queue_id = ? ORDER BY partition_id, n, idx",
+        "SELECT from_score, to_score, count, promoted_at FROM promotions WHERE queue_id = ? ORDER \
+             BY partition_id, n, idx",
     )
     .bind(QUEUE)
     .fetch_all(&site.stores.mysql)

@@ -37,11 +37,13 @@ async fn clocks_that_are_an_hour_off_change_nothing() {
     // until then.
     let opens = Utc::now() + TimeDelta::seconds(4);
     let settings = json!({
-        "promote_per_interval": 2, "interval_ms": 200, "max_active": 6, "active_seconds": 600, "order": "lottery", "opens_at": opens,
+        "promote_per_interval": 2, "interval_ms": 200, "max_active": 6, "active_seconds": 600,
+        "order": "lottery", "opens_at": opens,
         "closes_at": opens + TimeDelta::minutes(30),
     });
     api.put("/admin/queues/show", &settings).await.expect(200);
-    let show = json!({"title": "The show", "hold_seconds": 10, "schedules": [crate::support::world::schedule_definition(10, 1_000)]});
+    let show = json!({"title": "The show", "hold_seconds": 10,
+        "schedules": [crate::support::world::schedule_definition(10, 1_000)]});
     api.put("/admin/concerts/show", &show).await.expect(200);
     for api in &both {
         eventually("each instance knows the queue", || async {
@@ -107,7 +109,8 @@ async fn clocks_that_are_an_hour_off_change_nothing() {
     // A coupon whose window is shorter than the offsets, and a purchase.
     let coupon = json!({
         "title": "Now", "total_quantity": 10, "discount_amount": 1, "min_available_amount": 0,
-        "issue_starts_at": Utc::now() - TimeDelta::minutes(5), "issue_ends_at": Utc::now() + TimeDelta::minutes(5),
+        "issue_starts_at": Utc::now() - TimeDelta::minutes(5),
+        "issue_ends_at": Utc::now() + TimeDelta::minutes(5),
     });
     api.put("/admin/coupons/now", &coupon).await.expect(200);
     for (api, (guest, _)) in both.iter().zip(&admitted[2..]) {

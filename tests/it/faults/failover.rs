@@ -86,7 +86,8 @@ async fn play(
     }
     let all = heard(&log);
     let report = format!(
-        "USHER_TEST_SEED={seed} {name}: {} ok, {} unknown in all; in the {:.1} s of it {ok} ok and {unknown} unknown; {} facts",
+        "USHER_TEST_SEED={seed} {name}: {} ok, {} unknown in all; in the {:.1} s of it {ok} ok \
+             and {unknown} unknown; {} facts",
         all.ok,
         all.unknown,
         took.as_secs_f64(),
@@ -138,7 +139,8 @@ async fn slots_move_and_a_primary_dies_under_load() {
         let first = served_again(log, struck).await;
         cluster.wait_until_healthy().await;
         eprintln!(
-            "after {} unknown by moves: killed, replaced in {elected:?}, first success {first:?}, {} unknown",
+            "after {} unknown by moves: killed, replaced in {elected:?}, first success {first:?}, \
+                 {} unknown",
             moved.unknown,
             heard(log).unknown - before.unknown
         );

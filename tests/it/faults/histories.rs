@@ -289,7 +289,8 @@ async fn seat_and_wallet_histories_are_linearizable() {
     let seed = crate::support::test_seed();
     let world = TestWorld::start(2).await;
     world.put_queue(CONCERT, fast_queue_settings()).await;
-    let concert = json!({"title": "The show", "max_seats_per_user": 100, "schedules": [schedule_definition(SEATS, PRICE)]});
+    let concert = json!({"title": "The show", "max_seats_per_user": 100,
+        "schedules": [schedule_definition(SEATS, PRICE)]});
     world.put_concert(CONCERT, concert).await;
     let mut tasks = Vec::new();
     for user in 0..3_usize {

@@ -203,18 +203,25 @@ async fn set_up_sale(site: &ChaosSite<'_>) {
     let api = ApiClient::new(
         site.seats.iter().map(|seat| seat.address.read().unwrap().clone()).collect(),
     );
-    let queue = json!({"promote_per_interval": workload::PER_INTERVAL, "interval_ms": workload::INTERVAL_MS, "max_active": workload::MAX_ACTIVE,
+    let queue = json!({"promote_per_interval": workload::PER_INTERVAL,
+        "interval_ms": workload::INTERVAL_MS, "max_active": workload::MAX_ACTIVE,
         "active_seconds": 4, "claim_seconds": 2, "restore_seconds": 1});
     api.put(&format!("/admin/queues/{CONCERT}"), &queue).await.expect(200);
-    let date = |id: &str| json!({"id": id, "starts_at": "2100-01-01T19:00:00.000Z", "sections": [{"name": "A", "from": 1, "to": workload::SEATS, "price": workload::PRICE}]});
-    let show = json!({"title": "The show", "queue_id": CONCERT, "max_seats_per_user": 100, "schedules": [date(SCHEDULE)]});
+    let date = |id: &str| {
+        json!({"id": id, "starts_at": "2100-01-01T19:00:00.000Z", "sections": [
+        {"name": "A", "from": 1, "to": workload::SEATS, "price": workload::PRICE}]})
+    };
+    let show = json!({"title": "The show", "queue_id": CONCERT, "max_seats_per_user": 100,
+        "schedules": [date(SCHEDULE)]});
     api.put(&format!("/admin/concerts/{CONCERT}"), &show).await.expect(200);
-    let brief = json!({"title": "Brief", "queue_id": CONCERT, "max_seats_per_user": 100, "hold_seconds": 1, "schedules": [date(SHORT_SCHEDULE)]});
+    let brief = json!({"title": "Brief", "queue_id": CONCERT, "max_seats_per_user": 100,
+        "hold_seconds": 1, "schedules": [date(SHORT_SCHEDULE)]});
     api.put(&format!("/admin/concerts/{SHORT_CONCERT}"), &brief).await.expect(200);
     let mut off = coupon(300, workload::PRICE);
     off["total_quantity"] = json!(workload::QUOTA);
     api.put(&format!("/admin/coupons/{COUPON}"), &off).await.expect(200);
-    let reward = json!({"title": "Hello", "starts_at": "2020-01-01T00:00:00Z", "ends_at": "2100-01-01T00:00:00Z", "active": true,
+    let reward = json!({"title": "Hello", "starts_at": "2020-01-01T00:00:00Z",
+        "ends_at": "2100-01-01T00:00:00Z", "active": true,
         "conditions": [], "reward": {"kind": "points", "amount": 2_000}});
     api.put(&format!("/admin/rewards/{REWARD}"), &reward).await.expect(200);
     for at in 0..api.instances() {
@@ -274,13 +281,14 @@ async fn unsettled(site: &ChaosSite<'_>) -> String {
     }
 }
 
-/// Each fault in a round of its own, under the name of its row in docs/failure-modes.md.
+/// Each fault in its own round, under the name of its row in docs/failure-modes.md.
 macro_rules! one_fault_each {
     ($($name:ident: $fault:ident),* $(,)?) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
             let seed = test_seed();
-            let round = ChaosRound { seed, faults: vec![ChaosFault::$fault], long: Duration::from_millis(2_500) };
+            let long = Duration::from_millis(2_500);
+            let round = ChaosRound { seed, faults: vec![ChaosFault::$fault], long };
             let lane = ChaosLane::open().await;
             eprintln!("{}", Box::pin(round.play(&lane)).await);
         }

@@ -106,13 +106,22 @@ async fn reward_is_paid_once_wherever_the_process_dies() {
     each(REWARD_EDGES, async |edge| {
         let (stores, user, other) = (TestStores::new().await, new_user(), new_user());
         let time = |hours| (chrono::Utc::now() + chrono::TimeDelta::hours(hours)).to_rfc3339();
-        let reward = json!({"title": "Hi", "starts_at": time(-1), "ends_at": time(1), "active": true, "conditions": [],
+        let reward = json!({"title": "Hi", "starts_at": time(-1), "ends_at": time(1),
+            "active": true, "conditions": [],
             "reward": {"kind": "points", "amount": POINTS}});
-        let set_up = async |api: &ApiClient| drop(api.put("/admin/rewards/hi", &reward).await.expect(200));
-        let claim = async |api: &ApiClient, user: &str| api.post("/v1/rewards/hi/claims").user(user).try_send().await.ok();
+        let set_up =
+            async |api: &ApiClient| drop(api.put("/admin/rewards/hi", &reward).await.expect(200));
+        let claim = async |api: &ApiClient, user: &str| {
+            api.post("/v1/rewards/hi/claims").user(user).try_send().await.ok()
+        };
         let first = die_at(edge, &stores, set_up, async |api| claim(api, &user).await).await;
         let rows = stores.count("SELECT COUNT(*) FROM reward_claims").await;
-        let credits = stores.count("SELECT COUNT(*) FROM wallet_entries WHERE kind = 'reward'").await;
+        let credits = stores
+            .count(
+                "SELECT COUNT(*) FROM wallet_entries WHERE kind = \
+             'reward'",
+            )
+            .await;
         assert_eq!(rows, credits, "{}", edge.point);
         check_left_behind(edge, &stores, rows).await;
 
@@ -126,8 +135,15 @@ async fn reward_is_paid_once_wherever_the_process_dies() {
         }
         // A user whose response was lost sees the success in the history.
         let history = api.get("/v1/rewards/hi/claims/mine").user(&user).send().await.expect(200);
-        let lines: Vec<&Value> = history["items"].as_array().unwrap().iter().map(|line| &line["status"]).collect();
-        assert_eq!(lines.iter().filter(|status| **status == "success").count(), 1, "{}: {history}", edge.point);
+        let lines: Vec<&Value> =
+            history["items"].as_array().unwrap().iter().map(|line| &line["status"]).collect();
+        assert_eq!(
+            lines.iter().filter(|status| **status == "success").count(),
+            1,
+            "{}: \
+             {history}",
+            edge.point
+        );
         assert_eq!(lines.len(), 1 + usize::from(edge.done));
         assert!(first.is_none_or(|first| first.status == 201), "{}", edge.point);
         assert_eq!(api.balance(&user).await, POINTS);
@@ -135,7 +151,14 @@ async fn reward_is_paid_once_wherever_the_process_dies() {
         stores.audit().await;
         let count = async |query| stores.count(query).await;
         assert_eq!(count("SELECT COUNT(*) FROM reward_claims WHERE status = 'success'").await, 2);
-        assert_eq!(count("SELECT COUNT(*) FROM wallet_entries WHERE kind = 'reward' AND amount = 70").await, 2);
+        assert_eq!(
+            count(
+                "SELECT COUNT(*) FROM wallet_entries WHERE kind = 'reward' AND amount = \
+             70"
+            )
+            .await,
+            2
+        );
         assert_eq!(count("SELECT COUNT(*) FROM wallets WHERE balance = 70").await, 2);
     })
     .await;

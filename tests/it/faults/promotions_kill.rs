@@ -189,7 +189,8 @@ async fn reward_is_paid_once_although_the_process_is_killed() {
     let stores = TestStores::new().await;
     let mut process = UsherProcess::start(&stores).await;
     let text = |hours| (chrono::Utc::now() + chrono::TimeDelta::hours(hours)).to_rfc3339();
-    let reward = json!({"title": "Hi", "starts_at": text(-1), "ends_at": text(1), "active": true, "conditions": [],
+    let reward = json!({"title": "Hi", "starts_at": text(-1), "ends_at": text(1), "active": true,
+        "conditions": [],
         "reward": {"kind": "points", "amount": 70}});
     ApiClient::new(vec![address(&process)]).put("/admin/rewards/hi", &reward).await.expect(200);
     let users: Vec<String> = (0..300).map(|_| new_user()).collect();

@@ -406,7 +406,8 @@ fn fill(path: &std::path::Path) {
 
 /// Makes every payment without an end due now, as if ten seconds had passed.
 pub(super) async fn make_overdue(site: &ChaosSite<'_>) {
-    let script = "for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZADD', KEYS[1], 0, id) end return 1";
+    let script = "for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZADD', \
+         KEYS[1], 0, id) end return 1";
     for queue in [super::workload::QUEUE] {
         let key = site.stores.key(site.stores.partition_of(queue), &format!("q:{queue}:due"));
         site.stores.redis().await.try_command(&["EVAL", script, "1", &key]).await;

@@ -458,7 +458,8 @@ async fn answer(request: reqwest::RequestBuilder) -> ReceivedResponse {
 
 /// Whether an error response guarantees that nothing was done.
 fn is_known(heard: &ReceivedResponse) -> bool {
-    matches!(heard, Some((503, body)) if ["recovering", "overloaded"].contains(&body["code"].as_str().unwrap_or_default()))
+    let Some((503, body)) = heard else { return false };
+    body["code"] == "recovering" || body["code"] == "overloaded"
 }
 
 /// Runs all users until they are stopped.

@@ -40,7 +40,8 @@ async fn world_with_sale() -> TestWorld {
     let mut spring = coupon(500, 1_000);
     spring["total_quantity"] = json!(2);
     api.put("/admin/coupons/off", &spring).await.expect(200);
-    let reward = json!({"title": "Hello", "starts_at": "2020-01-01T00:00:00Z", "ends_at": "2100-01-01T00:00:00Z",
+    let reward = json!({"title": "Hello", "starts_at": "2020-01-01T00:00:00Z",
+        "ends_at": "2100-01-01T00:00:00Z",
         "active": true, "conditions": [], "reward": {"kind": "points", "amount": 7}});
     api.put("/admin/rewards/hello", &reward).await.expect(200);
     world.wait_on_every_instance("/v1/coupons/off", |_| true).await;
@@ -88,11 +89,12 @@ fn faults(stores: &TestStores) -> Vec<PlantedFault> {
     let mut faults = vec![
         mysql(
             "a seat sold twice",
-            &[
-                "INSERT INTO reservations (id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, held_until, created_at, updated_at) \
-               SELECT UNHEX(REPLACE(UUID(), '-', '')), user_id, queue_id, concert_id, schedule_id, seats, amount, \
-               status, held_until, created_at, updated_at FROM reservations WHERE status = 'confirmed' LIMIT 1",
-            ],
+            &["INSERT INTO reservations (id, user_id, queue_id, concert_id, schedule_id, seats, \
+                     amount, status, held_until, created_at, updated_at) \
+               SELECT UNHEX(REPLACE(UUID(), '-', '')), user_id, queue_id, concert_id, \
+               schedule_id, seats, amount, \
+               status, held_until, created_at, updated_at FROM reservations WHERE status = \
+               'confirmed' LIMIT 1"],
             &["reservations"],
         ),
         mysql(
@@ -112,11 +114,12 @@ fn faults(stores: &TestStores) -> Vec<PlantedFault> {
         ),
         mysql(
             "two payments for one seat",
-            &[
-                "INSERT INTO payments (id, reservation_id, user_id, queue_id, amount, discount, status, reason, attempt, balance_after, created_at, settled_at) \
-               SELECT UNHEX(REPLACE(UUID(), '-', '')), reservation_id, user_id, queue_id, amount, discount, status, reason, attempt, balance_after, \
-               created_at, settled_at FROM payments WHERE status = 'confirmed' AND coupon_id IS NULL LIMIT 1",
-            ],
+            &["INSERT INTO payments (id, reservation_id, user_id, queue_id, amount, discount, \
+                     status, reason, attempt, balance_after, created_at, settled_at) \
+               SELECT UNHEX(REPLACE(UUID(), '-', '')), reservation_id, user_id, queue_id, amount, \
+               discount, status, reason, attempt, balance_after, \
+               created_at, settled_at FROM payments WHERE status = 'confirmed' AND coupon_id IS \
+               NULL LIMIT 1"],
             &["reservations", "ledgers", "money"],
         ),
         mysql(
@@ -131,9 +134,8 @@ fn faults(stores: &TestStores) -> Vec<PlantedFault> {
         ),
         mysql(
             "money minted in the ledger",
-            &[
-                "UPDATE wallet_entries SET amount = amount + 5, balance = balance + 5 WHERE kind = 'charge' LIMIT 1",
-            ],
+            &["UPDATE wallet_entries SET amount = amount + 5, balance = balance + 5 WHERE kind \
+                     = 'charge' LIMIT 1"],
             &["ledgers", "money"],
         ),
         mysql(
@@ -148,9 +150,9 @@ fn faults(stores: &TestStores) -> Vec<PlantedFault> {
         ),
         mysql(
             "an issue beyond the quota",
-            &[
-                "INSERT INTO coupon_issues (id, coupon_id, user_id, issued_at) VALUES (UNHEX(REPLACE(UUID(), '-', '')), 'off', UNHEX(REPLACE(UUID(), '-', '')), UTC_TIMESTAMP(3))",
-            ],
+            &["INSERT INTO coupon_issues (id, coupon_id, user_id, issued_at) VALUES \
+                     (UNHEX(REPLACE(UUID(), '-', '')), 'off', UNHEX(REPLACE(UUID(), '-', '')), \
+                     UTC_TIMESTAMP(3))"],
             &["coupons"],
         ),
         mysql(
@@ -170,9 +172,9 @@ fn faults(stores: &TestStores) -> Vec<PlantedFault> {
         ),
         mysql(
             "a promotion out of order",
-            &[
-                "INSERT INTO promotions SELECT partition_id, n + 1000000, idx, queue_id, from_score - 1, to_score - 1, count, promoted_at FROM promotions ORDER BY n DESC LIMIT 1",
-            ],
+            &["INSERT INTO promotions SELECT partition_id, n + 1000000, idx, queue_id, \
+                     from_score - 1, to_score - 1, count, promoted_at FROM promotions ORDER BY n \
+                     DESC LIMIT 1"],
             &["promotions"],
         ),
         mysql(
@@ -223,8 +225,10 @@ fn faults(stores: &TestStores) -> Vec<PlantedFault> {
             (
                 at,
                 Some("reservations".to_owned()),
-                "local all = redis.call('HGETALL', KEYS[1]) for i = 2, #all, 2 do local r = cmsgpack.unpack(all[i]) if r.status == 'confirmed' then \
-             r.user = string.rep('x', 16) redis.call('HSET', KEYS[1], all[i - 1], cmsgpack.pack(r)) return end end",
+                "local all = redis.call('HGETALL', KEYS[1]) for i = 2, #all, 2 do local r = \
+                     cmsgpack.unpack(all[i]) if r.status == 'confirmed' then \
+             r.user = string.rep('x', 16) redis.call('HSET', KEYS[1], all[i - 1], \
+             cmsgpack.pack(r)) return end end",
             ),
             &["reservations"],
         ),
@@ -233,7 +237,8 @@ fn faults(stores: &TestStores) -> Vec<PlantedFault> {
             (
                 at,
                 Some("payments".to_owned()),
-                "local all = redis.call('HGETALL', KEYS[1]) local p = cmsgpack.unpack(all[2]) p.state, p.at = 'pending', p.at - 120000 \
+                "local all = redis.call('HGETALL', KEYS[1]) local p = cmsgpack.unpack(all[2]) \
+                     p.state, p.at = 'pending', p.at - 120000 \
              redis.call('HSET', KEYS[1], all[1], cmsgpack.pack(p))",
             ),
             &["payments"],
@@ -243,7 +248,8 @@ fn faults(stores: &TestStores) -> Vec<PlantedFault> {
             (
                 at,
                 queue("active"),
-                "local user = redis.call('ZRANGE', string.gsub(KEYS[1], 'active', 'waiting'), 0, 0)[1] redis.call('ZADD', KEYS[1], 99999999999999, user)",
+                "local user = redis.call('ZRANGE', string.gsub(KEYS[1], 'active', 'waiting'), 0, \
+                     0)[1] redis.call('ZADD', KEYS[1], 99999999999999, user)",
             ),
             &["places", "capacity"],
         ),
@@ -261,7 +267,8 @@ fn faults(stores: &TestStores) -> Vec<PlantedFault> {
             (
                 of_coupon,
                 Some("c:off:issues".to_owned()),
-                "redis.call('HSET', KEYS[1], string.rep('x', 16), string.rep('y', 16) .. '1700000000000')",
+                "redis.call('HSET', KEYS[1], string.rep('x', 16), string.rep('y', 16) .. \
+                     '1700000000000')",
             ),
             &["coupons"],
         ),
@@ -344,7 +351,8 @@ async fn each_planted_fault_is_found() {
         }
         if let Some(table) = table {
             let columns: Vec<String> = sqlx::query_scalar(
-                "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? AND EXTRA NOT LIKE '%GENERATED%'",
+                "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = \
+                     DATABASE() AND TABLE_NAME = ? AND EXTRA NOT LIKE '%GENERATED%'",
             )
             .bind(table)
             .fetch_all(&stores.mysql)

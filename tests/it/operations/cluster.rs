@@ -42,7 +42,8 @@ async fn journey_coupons_and_rewards_on_a_cluster() {
     let mut coupon = crate::coupons::payments::coupon(300, 1_000);
     coupon["total_quantity"] = json!(5);
     api.put("/admin/coupons/off", &coupon).await.expect(200);
-    let reward = json!({"title": "Hello", "starts_at": "2020-01-01T00:00:00Z", "ends_at": "2100-01-01T00:00:00Z", "active": true,
+    let reward = json!({"title": "Hello", "starts_at": "2020-01-01T00:00:00Z",
+        "ends_at": "2100-01-01T00:00:00Z", "active": true,
         "conditions": [], "reward": {"kind": "points", "amount": 1_000}});
     api.put("/admin/rewards/hello", &reward).await.expect(200);
     world.wait_on_every_instance("/v1/coupons/off", |_| true).await;

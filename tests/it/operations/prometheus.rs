@@ -167,7 +167,7 @@ fn without_comparison(expression: &str) -> String {
     sides.map_or(expression, |(left, _)| left).trim_start_matches("absent(").to_owned()
 }
 
-/// A process of its own, because metrics belong to the process, with a sale.
+/// A separate process with a sale, because metrics belong to the process.
 async fn start_with_sale() -> (TestWorld, UsherProcess) {
     let stores = TestStores::new().await;
     let limits = [

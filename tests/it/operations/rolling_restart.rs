@@ -207,7 +207,8 @@ async fn rolling_restart_of_three_instances_fails_no_request() {
     assert!(failed.is_empty(), "{} of {answered} failed:\n{}", failed.len(), failed.join("\n"));
     let rate = answered as f64 / began.elapsed().as_secs_f64();
     eprintln!(
-        "{answered} requests answered, {rate:.0} a second, none failed, while three instances were replaced"
+        "{answered} requests answered, {rate:.0} a second, none failed, while three instances \
+             were replaced"
     );
     stores.audit().await;
 }
@@ -301,7 +302,8 @@ async fn instance_frozen_past_every_deadline_does_no_harm() {
 
     // As if ten seconds had passed.
     let due = stores.key(stores.partition_of(CONCERT), &format!("q:{CONCERT}:due"));
-    let overdue = "for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZADD', KEYS[1], 0, id) end return 1";
+    let overdue = "for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do \
+         redis.call('ZADD', KEYS[1], 0, id) end return 1";
     eventually("the other instance voids the payment", || async {
         stores.redis().await.ask(&["EVAL", overdue, "1", &due]).await;
         (elsewhere.balance(&late.user).await == 1_000).then_some(())

@@ -23,7 +23,8 @@ async fn world() -> TestWorld {
             json!({"title": "The demo", "hold_seconds": 20, "schedules": [schedule]}),
         )
         .await;
-    let coupon = json!({"title": "Off", "total_quantity": 500, "discount_amount": 2_000, "min_available_amount": 5_000,
+    let coupon = json!({"title": "Off", "total_quantity": 500, "discount_amount": 2_000,
+        "min_available_amount": 5_000,
         "issue_starts_at": "2026-01-01T00:00:00Z", "issue_ends_at": "2100-01-01T00:00:00Z"});
     world.api.put("/admin/coupons/demo-coupon", &coupon).await.expect(200);
     world

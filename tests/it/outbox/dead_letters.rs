@@ -46,7 +46,8 @@ async fn event_refused_by_a_constraint_is_quarantined_alone(world: TestWorld) {
     world.put_show(20, 1_000).await;
     let (api, stores) = (&world.api, &world.stores);
     // Seat 5 has an owner in MySQL that Redis does not know.
-    let stray = "INSERT INTO reservation_seats (schedule_id, seat_number, reservation_id) VALUES ('night', 5, REPEAT('x', 16))";
+    let stray = "INSERT INTO reservation_seats (schedule_id, seat_number, reservation_id) VALUES \
+         ('night', 5, REPEAT('x', 16))";
     sqlx::query(stray).execute(&stores.mysql).await.unwrap();
     let buyers = (1..=9).map(async |seat| {
         let guest = api.active_user(CONCERT).await;
@@ -111,7 +112,8 @@ async fn undecodable_event_is_quarantined(world: TestWorld) {
     .await;
     let facts = stores.audit().await;
     assert_eq!(facts.wallets.values().sum::<i64>(), 1_200);
-    let unread = "SELECT COUNT(*) FROM dead_letters WHERE events IS NULL AND payload = 'not a word of MessagePack'";
+    let unread = "SELECT COUNT(*) FROM dead_letters WHERE events IS NULL AND payload = 'not a \
+         word of MessagePack'";
     assert_eq!(stores.count(unread).await, expected);
     let (retried, printed) = dead_letters(stores, &["retry"]).await;
     assert!(!retried && printed == format!("0 applied, {expected} refused\n"), "{printed}");

@@ -82,10 +82,12 @@ async fn with_sale(world: TestWorld) -> TestWorld {
         times.as_object_mut().unwrap().extend(other.as_object().unwrap().clone());
         times
     };
-    let coupon = json!({"title": "Spring", "total_quantity": 10, "discount_amount": 100, "min_available_amount": 100});
+    let coupon = json!({"title": "Spring", "total_quantity": 10, "discount_amount": 100,
+        "min_available_amount": 100});
     let coupon = merged(times(["issue_starts_at", "issue_ends_at"]), coupon);
     world.api.put("/admin/coupons/spring", &coupon).await.expect(200);
-    let reward = json!({"title": "Daily", "active": true, "conditions": [], "reward": {"kind": "points", "amount": 5}});
+    let reward = json!({"title": "Daily", "active": true, "conditions": [],
+        "reward": {"kind": "points", "amount": 5}});
     let reward = merged(times(["starts_at", "ends_at"]), reward);
     world.api.put("/admin/rewards/daily", &reward).await.expect(200);
     world.wait_on_every_instance("/v1/coupons/spring", |_| true).await;

@@ -40,8 +40,10 @@ async fn lock_wallet(on: &mut sqlx::MySqlConnection, user: &str) {
 /// Waits until a transaction of the test's database waits for a lock.
 async fn transaction_waits_for_a_lock(stores: &TestStores) {
     eventually("the writer waits for the lock", || async {
-        let waiting = "SELECT COUNT(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p \
-                       ON p.id = t.trx_mysql_thread_id WHERE t.trx_state = 'LOCK WAIT' AND p.db = DATABASE()";
+        let waiting = "SELECT COUNT(*) FROM information_schema.innodb_trx t JOIN \
+             information_schema.processlist p \
+                       ON p.id = t.trx_mysql_thread_id WHERE t.trx_state = 'LOCK WAIT' AND p.db = \
+                       DATABASE()";
         (stores.count(waiting).await > 0).then_some(())
     })
     .await;

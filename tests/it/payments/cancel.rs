@@ -121,7 +121,8 @@ async fn cancellation_after_the_deadline_is_refused(world: TestWorld) {
     }
     assert_eq!(api.balance(&guest.user).await, 7_000);
     let until = json!("2100-01-01T00:00:00.000Z");
-    let concert = json!({"title": "late", "cancel_until": until, "schedules": [schedule_definition(9, 3_000)]});
+    let concert = json!({"title": "late", "cancel_until": until,
+        "schedules": [schedule_definition(9, 3_000)]});
     world.put_concert(CONCERT, concert).await;
     cancel(api, &guest.user, &reservation, &key).await.expect(200);
     world.stores.audit().await;
@@ -129,7 +130,8 @@ async fn cancellation_after_the_deadline_is_refused(world: TestWorld) {
 
 async fn cancelled_seat_is_not_counted_and_can_be_sold_again(world: TestWorld) {
     world.put_queue(CONCERT, fast_queue_settings()).await;
-    let concert = json!({"title": "The show", "max_seats_per_user": 2, "schedules": [schedule_definition(2, 3_000)]});
+    let concert = json!({"title": "The show", "max_seats_per_user": 2,
+        "schedules": [schedule_definition(2, 3_000)]});
     world.put_concert(CONCERT, concert).await;
     let api = &world.api;
     let (guest, reservation, _) = buyer(api, &[1, 2]).await;
@@ -192,7 +194,8 @@ async fn sweep_finishes_an_interrupted_cancellation(world: TestWorld) {
     let script = "local id = redis.call('HKEYS', KEYS[1])[1]
         local p = cmsgpack.unpack(redis.call('HGET', KEYS[1], id)) p.state = 'refunding'
         redis.call('HSET', KEYS[1], id, cmsgpack.pack(p))
-        local r = cmsgpack.unpack(redis.call('HGET', KEYS[2], p.reservation)) r.status = 'cancelling'
+        local r = cmsgpack.unpack(redis.call('HGET', KEYS[2], p.reservation))
+        r.status = 'cancelling'
         redis.call('HSET', KEYS[2], p.reservation, cmsgpack.pack(r))
         redis.call('ZADD', KEYS[3], 0, id) return 1";
     let keys = ["payments", "reservations", &format!("q:{CONCERT}:due")]

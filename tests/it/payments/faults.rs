@@ -200,7 +200,8 @@ async fn failed_confirmation_leaves_no_debit(world: TestWorld) {
         }
         broken.mend(&mut redis).await;
         let due = key_of(stores, show, "q:due");
-        let now = "for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZADD', KEYS[1], 0, id) end";
+        let now = "for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do \
+             redis.call('ZADD', KEYS[1], 0, id) end";
         redis.ask(&["EVAL", now, "1", &due]).await;
         stores.wait_until_idle().await;
         let id = pending.body["id"].as_str().unwrap();
@@ -247,7 +248,8 @@ async fn payment_completes_after_the_client_disconnects(world: TestWorld) {
         let address = api.public().trim_start_matches("http://").to_owned();
         let body = format!(r#"{{"reservation_id":"{held}"}}"#);
         let request = format!(
-            "POST /v1/payments HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\nqueue-token: {}\r\n\
+            "POST /v1/payments HTTP/1.1\r\nhost: {address}\r\ncontent-type: \
+                 application/json\r\nqueue-token: {}\r\n\
              idempotency-key: {key}\r\ncontent-length: {}\r\n\r\n{body}",
             guest.token,
             body.len()
@@ -325,7 +327,8 @@ async fn hold_that_expires_during_its_payment_is_paid(world: TestWorld) {
     world
         .put_concert(
             CONCERT,
-            json!({"title": "brief", "hold_seconds": 1, "schedules": [schedule_definition(10, 1_000)]}),
+            json!({"title": "brief", "hold_seconds": 1, "schedules": [schedule_definition(10,
+                1_000)]}),
         )
         .await;
     let (api, stores) = (&world.api, &world.stores);

@@ -125,7 +125,8 @@ async fn promotion_rate_is_never_exceeded(world: TestWorld) {
     .await;
     world.stores.wait_until_idle().await;
     let promotions: Vec<(i64, i64, u32, i64)> = sqlx::query_as(
-        "SELECT from_score, to_score, count, CAST(ROUND(UNIX_TIMESTAMP(promoted_at) * 1000) AS SIGNED) FROM promotions ORDER BY partition_id, n, idx",
+        "SELECT from_score, to_score, count, CAST(ROUND(UNIX_TIMESTAMP(promoted_at) * 1000) AS \
+             SIGNED) FROM promotions ORDER BY partition_id, n, idx",
     )
     .fetch_all(&world.stores.mysql)
     .await

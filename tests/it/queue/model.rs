@@ -234,7 +234,8 @@ async fn users_waiting_and_active(stores: &TestStores, queue: &QueueId) -> i64 {
     let key = |name: &str| stores.key(partition, &format!("q:{queue}:{name}"));
     let script = "local t = redis.call('TIME'); local now, n = t[1] * 1000 + t[2] / 1000, 0 \
         for _, user in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do \
-          if tonumber(redis.call('ZSCORE', KEYS[2], user) or '0') > now then n = n + 1 end end return n";
+          if tonumber(redis.call('ZSCORE', KEYS[2], user) or '0') > now then n = n + 1 end end \
+          return n";
     let (waiting, active) = (key("waiting"), key("active"));
     stores.redis().await.ask(&["EVAL", script, "2", &waiting, &active]).await.int()
 }
@@ -245,7 +246,8 @@ async fn check_promotions(
     (queue, seed, bounds): &(QueueId, u64, PromisedBounds),
 ) -> u64 {
     let rows: Vec<(i64, i64, u32, chrono::NaiveDateTime)> = sqlx::query_as(
-        "SELECT from_score, to_score, count, promoted_at FROM promotions WHERE queue_id = ? ORDER BY n, idx",
+        "SELECT from_score, to_score, count, promoted_at FROM promotions WHERE queue_id = ? ORDER \
+             BY n, idx",
     )
     .bind(queue.as_str())
     .fetch_all(&stores.mysql)

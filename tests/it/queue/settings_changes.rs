@@ -82,7 +82,8 @@ impl TestQueue {
 async fn every_setting_takes_effect_on_other_instances_and_keeps_places() {
     let world = TestWorld::start(2).await;
     let settings = json!({
-        "mode": "open", "promote_per_interval": 1_000, "interval_ms": 100, "max_active": 1, "active_seconds": 600, "claim_seconds": 600,
+        "mode": "open", "promote_per_interval": 1_000, "interval_ms": 100, "max_active": 1,
+        "active_seconds": 600, "claim_seconds": 600,
     });
     world.put_queue(CONCERT, settings.clone()).await;
     let (writes, reads) = (world.api.for_instance(0), world.api.for_instance(1));
@@ -180,7 +181,10 @@ async fn every_setting_takes_effect_on_other_instances_and_keeps_places() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn estimate_does_not_increase_when_old_admissions_expire() {
     let world = TestWorld::start(2).await;
-    let settings = |claim: u32| json!({"promote_per_interval": 1_000, "interval_ms": 100, "max_active": 1, "claim_seconds": claim});
+    let settings = |claim: u32| {
+        json!({"promote_per_interval": 1_000, "interval_ms": 100,
+        "max_active": 1, "claim_seconds": claim})
+    };
     world.put_queue(CONCERT, settings(60)).await;
     let mut last = world.api.join_new_user(CONCERT).await;
     for _ in 0..20 {

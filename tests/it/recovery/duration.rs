@@ -41,7 +41,8 @@ async fn sell(stores: &TestStores) {
             .collect();
         for some in sales.chunks(1_000) {
             let mut sql = QueryBuilder::new(
-                "INSERT INTO reservations (id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, held_until, created_at, updated_at, score) ",
+                "INSERT INTO reservations (id, user_id, queue_id, concert_id, schedule_id, seats, \
+                     amount, status, held_until, created_at, updated_at, score) ",
             );
             sql.push_values(some, |mut row, it| {
                 let seats =
@@ -68,7 +69,9 @@ async fn sell(stores: &TestStores) {
             });
             sql.build().execute(&stores.mysql).await.unwrap();
             let mut sql = QueryBuilder::new(
-                "INSERT INTO payments (id, reservation_id, user_id, queue_id, amount, discount, status, attempt, balance_after, created_at, settled_at, user_slot, idempotency_key, fingerprint) ",
+                "INSERT INTO payments (id, reservation_id, user_id, queue_id, amount, discount, \
+                     status, attempt, balance_after, created_at, settled_at, user_slot, \
+                     idempotency_key, fingerprint) ",
             );
             sql.push_values(some, |mut row, it| {
                 row.push_bind(it.payment).push_bind(it.reservation).push_bind(it.user.uuid());
@@ -95,7 +98,8 @@ async fn sell(stores: &TestStores) {
             });
             sql.build().execute(&stores.mysql).await.unwrap();
             let mut sql = QueryBuilder::new(
-                "INSERT INTO wallet_entries (id, user_id, position, kind, amount, balance, created_at, payment_id, attempt, idempotency_key, fingerprint) ",
+                "INSERT INTO wallet_entries (id, user_id, position, kind, amount, balance, \
+                     created_at, payment_id, attempt, idempotency_key, fingerprint) ",
             );
             let entries = some.iter().flat_map(|it| [(it, true), (it, false)]);
             sql.push_values(entries, |mut row, (it, charge)| {
@@ -125,7 +129,8 @@ async fn a_hundred_thousand_reservations_are_restored_within_a_minute() {
         let sections = json!([{"name": "A", "from": 1, "to": SEATS, "price": PRICE}]);
         let id = format!("c{concert}");
         world.put_queue(&id, queue_without_window()).await;
-        let schedule = json!({"id": format!("{id}-1"), "starts_at": "2100-01-01T19:00:00.000Z", "sections": sections});
+        let schedule = json!({"id": format!("{id}-1"), "starts_at": "2100-01-01T19:00:00.000Z",
+            "sections": sections});
         world.put_concert(&id, json!({"title": id, "schedules": [schedule]})).await;
     }
     sell(&world.stores).await;
@@ -145,7 +150,8 @@ async fn a_hundred_thousand_reservations_are_restored_within_a_minute() {
     let took = started.elapsed();
     let facts = world.stores.audit().await;
     println!(
-        "{} reservations, {} seats, {} wallets: serving again after {took:.1?}, no violation in the audit",
+        "{} reservations, {} seats, {} wallets: serving again after {took:.1?}, no violation in \
+             the audit",
         facts.reservations.len(),
         facts.sold.len(),
         facts.wallets.len()

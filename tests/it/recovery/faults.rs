@@ -247,7 +247,8 @@ async fn redis_replaced_during_verification_gets_no_scripts() {
     let gates = TempDir::new("it-gate").unwrap();
     let [load, bar] = ["load", "bar"].map(|name| gates.path().join(name));
     let points = format!(
-        "redis.load_scripts=1*off->1*return(until {});recovery/fence_stale.before=1*return(until {})",
+        "redis.load_scripts=1*off->1*return(until {});recovery/fence_stale.before=1*return(until \
+             {})",
         load.display(),
         bar.display()
     );

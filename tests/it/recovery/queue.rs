@@ -8,7 +8,8 @@ use crate::support::world::concert_definition;
 use crate::support::{ApiClient, CONCERT, SCHEDULE, TestStores, TestWorld, eventually, new_key};
 
 fn slow(promote: u32, active: u32, restore: u32) -> Value {
-    json!({"promote_per_interval": promote, "interval_ms": 100, "max_active": active, "restore_seconds": restore})
+    json!({"promote_per_interval": promote, "interval_ms": 100, "max_active": active,
+        "restore_seconds": restore})
 }
 
 async fn status(api: &ApiClient, guest: &TestUser) -> String {

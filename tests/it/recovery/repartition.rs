@@ -165,7 +165,8 @@ async fn repartition_refuses_unsafe_conditions() {
     for instance in world.instances {
         instance.stop().await;
     }
-    let letter = "INSERT INTO dead_letters (partition_id, n, version, payload, cause, buried_at) VALUES (0, 1, 'v1', '', 'x', UTC_TIMESTAMP(3))";
+    let letter = "INSERT INTO dead_letters (partition_id, n, version, payload, cause, buried_at) \
+         VALUES (0, 1, 'v1', '', 'x', UTC_TIMESTAMP(3))";
     sqlx::query(letter).execute(&stores.mysql).await.unwrap();
     let done = repartition(&mut stores, OTHER_COUNT, "").await;
     assert!(

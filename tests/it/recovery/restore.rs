@@ -21,7 +21,8 @@ const COUPON: &str = "spring";
 
 /// A queue that admits everyone at once, also right after a loss.
 pub(crate) fn queue_without_window() -> Value {
-    json!({"promote_per_interval": 10_000, "interval_ms": 100, "max_active": 10_000, "restore_seconds": 0})
+    json!({"promote_per_interval": 10_000, "interval_ms": 100, "max_active": 10_000,
+        "restore_seconds": 0})
 }
 
 /// [`CONCERT`] with such a queue, a coupon and a reward.
@@ -34,8 +35,10 @@ pub(crate) async fn open_sale(world: &TestWorld, seats: u32) {
         .await
         .expect(200);
     world.wait_on_every_instance(&format!("/v1/coupons/{COUPON}"), |_| true).await;
-    let reward = json!({"title": "Hello", "starts_at": "2026-01-01T00:00:00Z", "ends_at": "2100-01-01T00:00:00Z", "active": true,
-        "conditions": [{"fact": "reservations_confirmed", "op": ">=", "value": 1}], "reward": {"kind": "points", "amount": 50}});
+    let reward = json!({"title": "Hello", "starts_at": "2026-01-01T00:00:00Z",
+        "ends_at": "2100-01-01T00:00:00Z", "active": true,
+        "conditions": [{"fact": "reservations_confirmed", "op": ">=", "value": 1}],
+        "reward": {"kind": "points", "amount": 50}});
     world.api.put("/admin/rewards/hello", &reward).await.expect(200);
     world.wait_on_every_instance("/v1/rewards/hello", |_| true).await;
 }

@@ -10,11 +10,16 @@ use super::cell;
 
 const INTRODUCTION: &str = "# API
 
-The service tells the same as OpenAPI 3.1: `/openapi.json` on each listener, `/docs` with Swagger UI on the public one, `usher openapi [--admin]`. Refusals are
-`application/problem+json` with a stable `code`; where the table names codes, those are the route's own. Any call may also hear 400 `malformed_request`, 405, 413
-`body_too_large`, 415, 422 `invalid_request` (with `errors`), 429 `rate_limited` and 503 `overloaded`, `recovering` or `store_unavailable`, both with `Retry-After`, and 500 `internal`.
-*User* is `Usher-User`, or a JWT, as `USHER_AUTH` says; *queue token* is the header `Queue-Token`; *admin* is `Authorization: Bearer` with the admin key.
-A field with a question mark may be null or be left out. Who may call what: [security.md](../security.md).
+The service publishes the same as OpenAPI 3.1: `/openapi.json` on each listener, `/docs` with
+Swagger UI on the public one, `usher openapi [--admin]`. Refusals are `application/problem+json`
+with a stable `code`. The table lists the codes of each route. Every call may also get 400
+`malformed_request`, 405, 413 `body_too_large`, 415, 422 `invalid_request` (with `errors`), 429
+`rate_limited` and 503 `overloaded`, `recovering` or `store_unavailable`, both with `Retry-After`,
+and 500 `internal`.
+
+*User* is `Usher-User` or a JWT, depending on `USHER_AUTH`; *queue token* is the header
+`Queue-Token`; *admin* is `Authorization: Bearer` with the admin key. A field with a question mark
+may be null or omitted. Permissions: [security.md](../security.md).
 ";
 
 pub(super) fn page() -> String {

@@ -8,10 +8,15 @@ use super::cell;
 
 const INTRODUCTION: &str = "# Metrics
 
-`GET /metrics` on the admin listener, without a key, in Prometheus' text format. Units are base units and end the name; counters end in `_total`. No label holds a user,
-a reservation or a payment: queues, concerts and coupons are as many as operators make, all other labels have few values.
-Counters with known values of their labels stand at zero from the start, so that their rates are right from the first event on.
-Dashboards: [grafana/dashboards](../../grafana/dashboards); rules: [grafana/prometheus](../../grafana/prometheus); what to do for each alert: [operate.md](../operate.md#alerts).
+`GET /metrics` on the admin listener, without a key, in the text format of Prometheus. Names end
+with their base unit, counters with `_total`. No label contains a user, a reservation or a payment. The
+labels of queues, concerts and coupons have as many values as operators create, all other labels
+have few values. Counters with known label values start at zero, so that their rates are right from
+the first event.
+
+Dashboards: [grafana/dashboards](../../grafana/dashboards); rules:
+[grafana/prometheus](../../grafana/prometheus); what to do for each alert:
+[operate.md](../operate.md#alerts).
 ";
 
 pub(super) fn page() -> String {

@@ -9,8 +9,9 @@ use super::cell;
 
 const INTRODUCTION: &str = "# Settings
 
-Each setting is an environment variable and a flag; the flag wins. An empty value is one that was not given. Everything that is wrong is told at once, by the
-setting's name, before anything is started; `usher config check` prints what an instance would run on, without secrets. A dash is a setting without a default.
+Each setting is an environment variable and a flag; the flag has precedence. An empty value counts
+as unset. All invalid settings are reported at once, by name, before anything starts. `usher config
+check` prints the effective settings without secrets. A dash means that there is no default.
 ";
 
 /// A command with its full name.

@@ -172,7 +172,10 @@ pub(super) fn rows() -> Vec<RoleRow> {
 fn public() -> Vec<RoleRow> {
     use Method as M;
     let amount = |_: &RoleFixture, _: &RoleCase, _: CallerRole| json!({"amount": 100});
-    let seat = |stage: &RoleFixture, _: &RoleCase, _: CallerRole| json!({"schedule_id": SCHEDULE, "seats": [stage.free_seat()]});
+    let seat = |stage: &RoleFixture, _: &RoleCase, _: CallerRole| {
+        json!({"schedule_id": SCHEDULE,
+        "seats": [stage.free_seat()]})
+    };
     let pays = |_: &RoleFixture, case: &RoleCase, _: CallerRole| json!({"reservation_id": case.reservation});
     // Each pays for a different seat, and all use the user's coupon.
     let pays_with_coupon = |_: &RoleFixture, case: &RoleCase, role: CallerRole| {

@@ -233,7 +233,8 @@ fn jwt(user: &str) -> String {
 }
 
 pub(super) fn reward() -> Value {
-    json!({"title": "Hello", "starts_at": "2020-01-01T00:00:00Z", "ends_at": "2100-01-01T00:00:00Z", "active": true, "conditions": [],
+    json!({"title": "Hello", "starts_at": "2020-01-01T00:00:00Z", "ends_at": "2100-01-01T00:00:00Z",
+        "active": true, "conditions": [],
         "reward": {"kind": "points", "amount": 5}})
 }
 

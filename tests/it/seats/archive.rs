@@ -48,7 +48,8 @@ async fn sizes(stores: &TestStores) -> BTreeMap<String, i64> {
 async fn ended_records_are_pruned_and_read_from_mysql() {
     let world = world(2).await;
     world.put_queue(CONCERT, fast_queue_settings()).await;
-    let concert = json!({"title": "The show", "hold_seconds": 1, "schedules": [schedule_definition(60, 1_000)]});
+    let concert = json!({"title": "The show", "hold_seconds": 1,
+        "schedules": [schedule_definition(60, 1_000)]});
     world.put_concert(CONCERT, concert).await;
     let api = &world.api;
     let mut bought = Vec::new();

@@ -84,7 +84,8 @@ async fn changed_price_applies_to_later_holds(world: TestWorld) {
 
 async fn settings_change_is_visible(world: TestWorld) {
     world.put_queue(CONCERT, fast_queue_settings()).await;
-    let changed = json!({"max_active": 7, "promote_per_interval": 3, "interval_ms": 500, "opens_at": "2100-01-01T00:00:00Z"});
+    let changed = json!({"max_active": 7, "promote_per_interval": 3, "interval_ms": 500,
+        "opens_at": "2100-01-01T00:00:00Z"});
     world.put_queue(CONCERT, changed).await;
     world
         .wait_on_every_instance("/v1/queues/show", |queue| {

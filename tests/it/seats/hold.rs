@@ -73,7 +73,8 @@ async fn hold_expires_on_time(world: TestWorld) {
     world
         .put_concert(
             CONCERT,
-            json!({"title": "brief", "hold_seconds": 1, "schedules": [schedule_definition(10, 1_000)]}),
+            json!({"title": "brief", "hold_seconds": 1, "schedules": [schedule_definition(10,
+                1_000)]}),
         )
         .await;
     let api = &world.api;

@@ -199,7 +199,8 @@ async fn race(seed: u64) -> u32 {
     let first = UsherProcess::start(&stores).await;
     let api = api_of(std::slice::from_ref(&first));
     api.put("/admin/queues/show", &fast_queue_settings()).await.expect(200);
-    let show = json!({"title": "The show", "max_seats_per_user": 1, "schedules": [schedule_definition(SEATS, PRICE)]});
+    let show = json!({"title": "The show", "max_seats_per_user": 1,
+        "schedules": [schedule_definition(SEATS, PRICE)]});
     api.put("/admin/concerts/show", &show).await.expect(200);
     let processes = vec![first, UsherProcess::start(&stores).await];
 

@@ -27,7 +27,8 @@ fn column(page: &Value, name: &str) -> Vec<String> {
     items.map(|item| item[name].as_str().unwrap().to_owned()).collect()
 }
 
-/// Holds a seat in a millisecond of its own: within one millisecond the order is undefined.
+/// Holds a seat in a millisecond without other holds: within one millisecond the order is
+/// undefined.
 async fn hold_seats(api: &ApiClient, token: &str, schedule: &str, seats: &[u32]) -> String {
     tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     api.hold_seats(token, schedule, seats).await
@@ -35,7 +36,8 @@ async fn hold_seats(api: &ApiClient, token: &str, schedule: &str, seats: &[u32])
 
 async fn open_sale(world: &TestWorld, hold_seconds: u32) {
     world.put_queue(CONCERT, fast_queue_settings()).await;
-    let concert = json!({"title": "The show", "max_seats_per_user": 50, "hold_seconds": hold_seconds,
+    let concert = json!({"title": "The show", "max_seats_per_user": 50,
+        "hold_seconds": hold_seconds,
         "schedules": [schedule_definition(50, 1_000)]});
     world.put_concert(CONCERT, concert).await;
 }

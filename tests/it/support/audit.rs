@@ -292,13 +292,15 @@ impl TestStores {
             .await
             .unwrap();
         let payments: Vec<PaymentFact> = sqlx::query_as(
-            "SELECT id, reservation_id, user_id, queue_id, amount, discount, status, attempt, balance_after FROM payments",
+            "SELECT id, reservation_id, user_id, queue_id, amount, discount, status, attempt, \
+                 balance_after FROM payments",
         )
         .fetch_all(&self.mysql)
         .await
         .unwrap();
         let reservations: Vec<ReservationFact> = sqlx::query_as(
-            "SELECT id, user_id, queue_id, concert_id, schedule_id, CAST(seats AS CHAR) AS seats, amount, status FROM reservations",
+            "SELECT id, user_id, queue_id, concert_id, schedule_id, CAST(seats AS CHAR) AS seats, \
+                 amount, status FROM reservations",
         )
         .fetch_all(&self.mysql)
         .await

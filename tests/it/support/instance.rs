@@ -1,4 +1,4 @@
-//! An instance in the process of the tests, on ports of its own.
+//! An instance in the process of the tests, on its own ports.
 
 use tokio::task::JoinHandle;
 use usher::app::{PruneSchedule, UsherApp};

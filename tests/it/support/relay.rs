@@ -264,7 +264,7 @@ impl StoreRelays {
         args
     }
 
-    /// As [`Self::args`], for a process of its own.
+    /// As [`Self::args`], for a separate process.
     pub(crate) fn env(&self) -> Vec<(&'static str, String)> {
         vec![
             ("USHER_REDIS_URL", self.redis_url.clone()),

@@ -53,7 +53,8 @@ impl SentinelGroup {
             std::fs::create_dir(&place).unwrap();
             let file = place.join("sentinel.conf");
             let text = format!(
-                "sentinel monitor {SERVICE} 127.0.0.1 {primary} 2\nsentinel down-after-milliseconds {SERVICE} 1500\n\
+                "sentinel monitor {SERVICE} 127.0.0.1 {primary} 2\nsentinel \
+                     down-after-milliseconds {SERVICE} 1500\n\
                  sentinel failover-timeout {SERVICE} 5000\n"
             );
             let arguments = |dir: &std::path::Path, port: u16| {

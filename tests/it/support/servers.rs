@@ -1,5 +1,5 @@
-//! One Redis and one MariaDB for the whole run, which end with the process. Each test has a key
-//! prefix and a database of its own.
+//! One Redis and one MariaDB for the whole run, which end with the process. Each test has its own
+//! key prefix and database.
 
 use std::path::Path;
 use std::sync::OnceLock;
