@@ -1,8 +1,8 @@
-//! The command line: what can be asked of the binary, checked before anything is started.
+//! The command line. All settings are validated before a command starts.
 //!
-//! clap reads flags and environment by itself, flags first, so no layer of configuration stands between the two.
+//! clap reads flags and environment variables; flags win.
 
-mod settings;
+mod config_check;
 
 use std::io::Write;
 
@@ -12,17 +12,22 @@ use crate::app;
 use crate::config::args::{DevArgs, MigrateArgs, ServeArgs, StoreArgs, TopArgs};
 use crate::config::dev::DevSettings;
 use crate::config::{InvalidSettings, MigrateSettings, StoreSettings, UsherConfig};
+use crate::dev::top;
 use crate::ids::{ConcertId, QueueId};
 use crate::telemetry::log;
-use crate::top;
 
-/// Admission and booking for the minute when far more people come than there are seats.
+/// Admission and booking for sales with far more buyers than seats
+///
+/// Usher queues the users of a sale, admits them at a set rate, and sells seats to them. It keeps live state in
+/// Redis and stores everything in MySQL.
+///
+/// Every option can also be set with the environment variable in its help. Flags win.
 #[derive(Parser)]
 #[command(name = "usher", version, arg_required_else_help = true)]
 pub struct CommandLine {
     #[command(subcommand)]
     command: CliCommand,
-    /// How the log looks: text or json; its levels are those of RUST_LOG
+    /// Format of the log: text or json. RUST_LOG sets the levels
     #[arg(
         long,
         env = "USHER_LOG",
@@ -32,69 +37,91 @@ pub struct CommandLine {
         default_value = "text"
     )]
     log: String,
-    /// What was read, by the names of flags.
+    /// The raw matches, for `config check`.
     #[arg(skip)]
     matches: Option<ArgMatches>,
 }
 
 #[derive(Subcommand)]
 enum CliCommand {
-    /// Serve on the given Redis and MySQL
+    /// Run an instance on the given Redis and MySQL
+    ///
+    /// It serves the public API and the admin API until SIGTERM or SIGINT, then drains. The schema must exist: run
+    /// `usher migrate` first.
     Serve(Box<ServeArgs>),
-    /// Serve on private Redis and MySQL-compatible servers that are started for it, with demo data
+    /// Run an instance for development, with private stores and demo data
+    ///
+    /// It starts a private Redis and MariaDB, stores the demo data, generates secrets, prints all addresses and
+    /// example calls, and stops everything on Ctrl-C. The data directory keeps the data.
     Dev(Box<DevArgs>),
-    /// Bring the MySQL schema up to date
+    /// Create the MySQL schema, or bring it up to date
+    ///
+    /// Run it before the first start and before each update. Instances of the previous version may keep running. The
+    /// first run stores the number of partitions.
     Migrate(MigrateArgs),
-    /// Put data in
+    /// Store sample data
     #[command(subcommand)]
     Seed(SeedCommand),
-    /// Check what was promised against what is there, over both stores
+    /// Check all invariants over Redis and MySQL
+    ///
+    /// It compares balances, seats, payments, coupons, rewards and queues of both stores and prints one line per check.
+    /// Instances may be running. The exit code is 1 if a check finds a fault.
     #[command(args_conflicts_with_subcommands = true)]
     Audit {
         #[command(subcommand)]
-        of: Option<AuditCommand>,
+        scope: Option<AuditCommand>,
         #[command(flatten)]
         stores: Box<StoreArgs>,
     },
-    /// End the sale of a concert for good and clear it out of Redis; its rows stay
+    /// End the sale of a concert and remove its records from Redis
+    ///
+    /// The rows in MySQL stay. A sale can't be reopened.
     Archive {
-        /// The concert
+        /// Id of the concert
         concert: ConcertId,
         #[command(flatten)]
         stores: StoreArgs,
     },
-    /// Lay Redis back from MySQL where it is empty, older or somebody else's; instances may be running
+    /// Restore Redis from MySQL when it is empty, stale, or belongs to another installation
+    ///
+    /// It restores every partition that does not serve. Instances may be running; partitions that serve are not
+    /// affected.
     Recover {
-        /// Only this partition, and also if it serves: its holds and places in line are lost
+        /// Restore only this partition, even if it serves. Its holds and queue positions are lost
         #[arg(long, value_name = "NUMBER")]
         partition: Option<u16>,
         #[command(flatten)]
         stores: StoreArgs,
     },
-    /// Make USHER_PARTITIONS the count of partitions, while no instance runs: Redis is laid anew from MySQL; holds are lost
+    /// Change the number of partitions to USHER_PARTITIONS
+    ///
+    /// Stop all instances first. It audits the stores, writes everything to MySQL, changes the number, restores Redis
+    /// from MySQL and audits again. Holds are lost. An interrupted run can be repeated.
     Repartition(StoreArgs),
-    /// Events that MySQL refused and that were put aside
+    /// List or retry events that MySQL refused
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
-    /// Print who did what by the admin API
+    /// Print the calls of the admin API that may have changed something
     AdminLog {
-        /// How many of the newest lines
+        /// Number of calls to print, newest last
         #[arg(long, value_name = "COUNT", default_value_t = 100)]
         newest: u32,
         #[command(flatten)]
         mysql: MigrateArgs,
     },
-    /// Show an instance's queues, sales and writer in the terminal, every second until Ctrl-C
+    /// Show the queues, sales and outbox writer of an instance in the terminal
+    ///
+    /// It reads the admin listener every second until Ctrl-C.
     Top(TopArgs),
-    /// The settings
+    /// Check the settings
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// The keys that sign passes
+    /// Manage the keys that sign admission JWTs
     #[command(subcommand)]
     Keys(KeysCommand),
     /// Print the OpenAPI document of the public listener
     Openapi {
-        /// That of the admin listener instead
+        /// Print the document of the admin listener
         #[arg(long)]
         admin: bool,
     },
@@ -102,15 +129,19 @@ enum CliCommand {
 
 #[derive(Subcommand)]
 enum SeedCommand {
-    /// A concert of fifty seats, its queue, a coupon and a reward
+    /// Store a concert with 50 seats, its queue, a coupon and a reward
+    ///
+    /// Existing definitions stay unchanged.
     Demo(StoreArgs),
 }
 
 #[derive(Subcommand)]
 enum AuditCommand {
-    /// The order, the rate and the lottery of one line
+    /// Check the order, rate and lottery of one queue
+    ///
+    /// The exit code is 1 if the queue was not fair.
     Queue {
-        /// The queue
+        /// Id of the queue
         queue: QueueId,
         #[command(flatten)]
         stores: Box<StoreArgs>,
@@ -119,30 +150,32 @@ enum AuditCommand {
 
 #[derive(Subcommand)]
 enum DeadLettersCommand {
-    /// Print them
+    /// Print all dead letters
     List(MigrateArgs),
-    /// Apply them again, once their cause is gone
+    /// Apply dead letters again, after their cause is fixed
     Retry {
-        /// Only this one: its partition and number, as in 3:4711
-        #[arg(long, value_name = "PARTITION:N", value_parser = letter)]
+        /// Retry only this dead letter, by its partition and number, such as 3:4711
+        #[arg(long, value_name = "PARTITION:N", value_parser = parse_position)]
         only: Option<(u16, u64)>,
         #[command(flatten)]
         mysql: MigrateArgs,
     },
 }
 
-fn letter(text: &str) -> Result<(u16, u64), String> {
+fn parse_position(text: &str) -> Result<(u16, u64), String> {
     let parts = text
         .split_once(':')
         .and_then(|(partition, n)| Some((partition.parse().ok()?, n.parse().ok()?)));
-    parts.ok_or_else(|| "must be a partition and a number, as in 3:4711".to_owned())
+    parts.ok_or_else(|| "must be a partition and a number, such as 3:4711".to_owned())
 }
 
 #[derive(Subcommand)]
 enum ConfigCommand {
-    /// Print what `usher serve` would run on, without secrets, and everything that is wrong; starts nothing
+    /// Print the settings of `usher serve` and all errors in them
+    ///
+    /// Secrets are not printed, and nothing is started.
     Check {
-        /// Ask Redis and MySQL, too, whether they can be used
+        /// Also connect to Redis and MySQL and check whether they are usable
         #[arg(long)]
         connect: bool,
         #[command(flatten)]
@@ -152,11 +185,13 @@ enum ConfigCommand {
 
 #[derive(Subcommand)]
 enum KeysCommand {
-    /// Make a new key: published at once, in use two minutes later
+    /// Create a new signing key
+    ///
+    /// It is published immediately and signs from two minutes later, when every cache of public keys has it.
     Rotate(MigrateArgs),
 }
 
-/// A command with its settings checked.
+/// A command with validated settings.
 #[derive(Debug)]
 pub enum PreparedCommand {
     /// `usher serve`
@@ -186,47 +221,39 @@ pub enum PreparedCommand {
     /// `usher top`
     Top(top::TopSettings),
     /// `usher config check`
-    CheckConfig(Box<settings::SettingsCheck>),
+    CheckConfig(Box<config_check::SettingsCheck>),
     /// `usher keys rotate`
     RotateKeys(MigrateSettings),
     /// `usher openapi`
-    Openapi {
-        /// The admin listener's.
-        admin: bool,
-    },
+    Openapi { admin: bool },
 }
 
-/// Why a command did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Settings are wrong.
     #[error(transparent)]
     Settings(#[from] InvalidSettings),
-    /// The log's format is not known.
     #[error("USHER_LOG (--log): must be text or json")]
     LogFormat,
-    /// The log could not be started.
     #[error(transparent)]
     Log(#[from] log::Error),
-    /// The fail points could not be set.
     #[cfg(feature = "failpoints")]
     #[error(transparent)]
     FailPoints(#[from] crate::failpoint::Error),
 }
 
 impl CommandLine {
-    /// Reads flags and environment; ends the process where they can't be read.
-    pub fn read() -> Self {
+    /// Parses flags and environment variables. Exits the process with a message if they are invalid.
+    pub fn parse_or_exit() -> Self {
         let matches = Self::command().get_matches();
         let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         cli.matches = Some(matches);
         cli
     }
 
-    /// Starts the log and checks the command's settings.
+    /// Starts the log and validates the settings of the command.
     ///
     /// # Errors
-    /// Everything that is wrong with the settings, by their names.
+    /// All invalid settings, by name.
     pub fn prepare(self) -> Result<PreparedCommand, Error> {
         let format = match self.log.trim() {
             "" | "text" => log::LogFormat::Text,
@@ -235,19 +262,19 @@ impl CommandLine {
         };
         log::init(format, std::env::var("RUST_LOG").ok().as_deref())?;
         #[cfg(feature = "failpoints")]
-        crate::failpoint::arm(crate::redis::LuaScript::names())?;
-        let job = self.command.check(self.matches.as_ref())?;
-        if let PreparedCommand::Serve(config) = &job {
+        crate::failpoint::configure(crate::redis::LuaScript::names())?;
+        let prepared = self.command.validate(self.matches.as_ref())?;
+        if let PreparedCommand::Serve(config) = &prepared {
             for warning in &config.warnings {
                 tracing::warn!("{warning}");
             }
         }
-        Ok(job)
+        Ok(prepared)
     }
 }
 
 impl CliCommand {
-    fn check(self, matches: Option<&ArgMatches>) -> Result<PreparedCommand, InvalidSettings> {
+    fn validate(self, matches: Option<&ArgMatches>) -> Result<PreparedCommand, InvalidSettings> {
         Ok(match self {
             Self::Serve(args) => PreparedCommand::Serve(Box::new(UsherConfig::new(&args)?)),
             Self::Dev(args) => PreparedCommand::Dev(Box::new(DevSettings::new(&args)?)),
@@ -255,10 +282,10 @@ impl CliCommand {
             Self::Seed(SeedCommand::Demo(args)) => {
                 PreparedCommand::SeedDemo(StoreSettings::new(&args)?)
             }
-            Self::Audit { of: None, stores } => {
+            Self::Audit { scope: None, stores } => {
                 PreparedCommand::Audit(StoreSettings::new(&stores)?)
             }
-            Self::Audit { of: Some(AuditCommand::Queue { queue, stores }), .. } => {
+            Self::Audit { scope: Some(AuditCommand::Queue { queue, stores }), .. } => {
                 PreparedCommand::AuditQueue(queue, StoreSettings::new(&stores)?)
             }
             Self::Archive { concert, stores } => {
@@ -268,7 +295,7 @@ impl CliCommand {
                 PreparedCommand::Recover(partition, StoreSettings::new(&stores)?)
             }
             Self::Repartition(args) => {
-                PreparedCommand::Repartition(StoreSettings::with_count(&args)?)
+                PreparedCommand::Repartition(StoreSettings::with_required_partitions(&args)?)
             }
             Self::DeadLetters(DeadLettersCommand::List(args)) => {
                 PreparedCommand::ListDeadLetters(MigrateSettings::new(&args)?)
@@ -281,16 +308,16 @@ impl CliCommand {
             }
             Self::Top(args) => PreparedCommand::Top(crate::config::top(&args)?),
             Self::Config(ConfigCommand::Check { connect, serve }) => {
-                let grammar = CommandLine::command();
-                let grammar =
-                    grammar.find_subcommand("config").and_then(|it| it.find_subcommand("check"));
+                let root = CommandLine::command();
+                let command =
+                    root.find_subcommand("config").and_then(|it| it.find_subcommand("check"));
                 let matches = matches
                     .and_then(|it| it.subcommand()?.1.subcommand())
                     .map(|(_, matches)| matches);
                 let outcome = UsherConfig::new(&serve).map(Box::new);
-                let grammar = grammar.expect("the command that was read");
-                PreparedCommand::CheckConfig(Box::new(settings::SettingsCheck::new(
-                    grammar, matches, outcome, connect,
+                let command = command.expect("clap parsed this command");
+                PreparedCommand::CheckConfig(Box::new(config_check::SettingsCheck::new(
+                    command, matches, outcome, connect,
                 )))
             }
             Self::Keys(KeysCommand::Rotate(args)) => {
@@ -302,28 +329,30 @@ impl CliCommand {
 }
 
 impl PreparedCommand {
-    /// Runs the command to its end.
+    /// Runs the command.
     ///
     /// # Errors
-    /// What stopped it.
+    /// Why the command failed.
     pub async fn run(self) -> Result<(), app::Error> {
         match self {
             Self::Serve(config) => app::serve(*config).await,
             Self::Dev(settings) => app::dev(*settings).await,
             Self::Migrate(settings) => app::migrate(&settings).await,
             Self::SeedDemo(stores) => app::seed_demo(&stores).await,
-            Self::Audit(stores) => sound(app::audit(&stores).await?),
-            Self::AuditQueue(queue, stores) => sound(app::audit_queue(&stores, &queue).await?),
+            Self::Audit(stores) => require_passed(app::audit(&stores).await?),
+            Self::AuditQueue(queue, stores) => {
+                require_passed(app::audit_queue(&stores, &queue).await?)
+            }
             Self::Archive(concert, stores) => app::archive(&stores, &concert).await,
             Self::Recover(partition, stores) => app::recover(&stores, partition).await,
-            Self::Repartition(stores) => sound(Box::pin(app::repartition(&stores)).await?),
+            Self::Repartition(stores) => require_passed(Box::pin(app::repartition(&stores)).await?),
             Self::ListDeadLetters(settings) => app::list_dead_letters(&settings).await,
             Self::RetryDeadLetters(only, settings) => {
                 app::retry_dead_letters(&settings, only).await
             }
             Self::AdminLog(newest, settings) => app::print_admin_log(&settings, newest).await,
             Self::Top(settings) => Ok(top::run(&settings).await?),
-            Self::CheckConfig(checked) => checked.run().await,
+            Self::CheckConfig(check) => check.run().await,
             Self::RotateKeys(settings) => app::rotate_keys(&settings).await,
             Self::Openapi { admin } => {
                 let document = if admin { app::admin_document() } else { app::public_document() };
@@ -335,8 +364,8 @@ impl PreparedCommand {
     }
 }
 
-fn sound(sound: bool) -> Result<(), app::Error> {
-    if sound { Ok(()) } else { Err(app::Error::Unsound) }
+fn require_passed(passed: bool) -> Result<(), app::Error> {
+    if passed { Ok(()) } else { Err(app::Error::AuditFailed) }
 }
 
 #[cfg(test)]
@@ -345,14 +374,14 @@ mod tests {
     use crate::config::flag;
     use clap::CommandFactory;
 
-    fn job(line: &str) -> Result<PreparedCommand, String> {
+    fn prepare(line: &str) -> Result<PreparedCommand, String> {
         let cli =
             CommandLine::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?;
-        cli.command.check(None).map_err(|error| error.to_string())
+        cli.command.validate(None).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn the_grammar_is_sound_and_every_flag_has_the_name_of_its_variable() {
+    fn grammar_is_valid_and_every_flag_matches_its_variable() {
         let mut commands = vec![CommandLine::command()];
         CommandLine::command().debug_assert();
         while let Some(command) = commands.pop() {
@@ -361,69 +390,72 @@ mod tests {
                     continue;
                 };
                 assert_eq!(flag(variable), format!("--{}", argument.get_long().unwrap()));
-                assert!(argument.is_hide_env_values_set(), "{variable}: help must not show it");
+                assert!(
+                    argument.is_hide_env_values_set(),
+                    "{variable}: the help must not show its value"
+                );
             }
             commands.extend(command.get_subcommands().cloned());
         }
     }
 
     #[test]
-    fn commands_are_understood() {
+    fn commands_are_parsed() {
         assert!(matches!(
-            job("usher openapi --admin"),
+            prepare("usher openapi --admin"),
             Ok(PreparedCommand::Openapi { admin: true })
         ));
-        assert!(matches!(job("usher openapi"), Ok(PreparedCommand::Openapi { admin: false })));
+        assert!(matches!(prepare("usher openapi"), Ok(PreparedCommand::Openapi { admin: false })));
         assert!(matches!(
-            job("usher migrate --mysql-url mysql://h/d"),
+            prepare("usher migrate --mysql-url mysql://h/d"),
             Ok(PreparedCommand::Migrate(_))
         ));
         assert!(matches!(
-            job("usher seed demo --mysql-url mysql://h/d --redis-url redis://h"),
+            prepare("usher seed demo --mysql-url mysql://h/d --redis-url redis://h"),
             Ok(PreparedCommand::SeedDemo(_))
         ));
         assert!(matches!(
-            job("usher archive show --mysql-url mysql://h/d --redis-url redis://h"),
+            prepare("usher archive show --mysql-url mysql://h/d --redis-url redis://h"),
             Ok(PreparedCommand::Archive(..))
         ));
         let recover =
-            job("usher recover --partition 7 --mysql-url mysql://h/d --redis-url redis://h");
+            prepare("usher recover --partition 7 --mysql-url mysql://h/d --redis-url redis://h");
         assert!(matches!(recover, Ok(PreparedCommand::Recover(Some(7), _))));
         assert!(matches!(
-            job("usher repartition --partitions 16 --mysql-url mysql://h/d --redis-url redis://h"),
+            prepare("usher repartition --partitions 16 --mysql-url mysql://h/d --redis-url redis://h"),
             Ok(PreparedCommand::Repartition(stores)) if stores.partitions.count() == 16
         ));
         let stores = "--mysql-url mysql://h/d --redis-url redis://h";
-        assert!(matches!(job(&format!("usher audit {stores}")), Ok(PreparedCommand::Audit(_))));
+        assert!(matches!(prepare(&format!("usher audit {stores}")), Ok(PreparedCommand::Audit(_))));
         assert!(matches!(
-            job(&format!("usher audit queue show {stores}")),
+            prepare(&format!("usher audit queue show {stores}")),
             Ok(PreparedCommand::AuditQueue(..))
         ));
         assert!(matches!(
-            job("usher dead-letters list --mysql-url mysql://h/d"),
+            prepare("usher dead-letters list --mysql-url mysql://h/d"),
             Ok(PreparedCommand::ListDeadLetters(_))
         ));
         assert!(matches!(
-            job("usher dead-letters retry --only 3:4711 --mysql-url mysql://h/d"),
+            prepare("usher dead-letters retry --only 3:4711 --mysql-url mysql://h/d"),
             Ok(PreparedCommand::RetryDeadLetters(Some((3, 4711)), _))
         ));
-        assert!(job("usher dead-letters retry --only 3 --mysql-url mysql://h/d").is_err());
+        assert!(prepare("usher dead-letters retry --only 3 --mysql-url mysql://h/d").is_err());
         assert!(matches!(
-            job("usher top --once"),
+            prepare("usher top --once"),
             Ok(PreparedCommand::Top(top::TopSettings { once: true, .. }))
         ));
         assert!(matches!(
-            job("usher dev --log json --listen 127.0.0.1:0"),
+            prepare("usher dev --log json --listen 127.0.0.1:0"),
             Ok(PreparedCommand::Dev(_))
         ));
         for bad in ["usher", "usher fly", "usher seed", "usher serve --colour red"] {
-            assert!(job(bad).is_err(), "{bad}");
+            assert!(prepare(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn wrong_settings_are_told_by_name() {
-        let error = job("usher dev --drain-seconds soon --listen here").unwrap_err();
+    fn invalid_settings_are_reported_by_name() {
+        let error = prepare("usher dev --drain-seconds soon --listen here").unwrap_err();
         assert!(error.contains("USHER_LISTEN (--listen)"), "{error}");
         assert!(error.contains("USHER_DRAIN_SECONDS (--drain-seconds)"), "{error}");
     }

@@ -1,8 +1,8 @@
-//! Settings: read once, checked against each other, and dealt to the rooms.
+//! Settings: parsed once, validated together, and passed to the modules.
 //!
-//! clap reads flags and the environment (flags win), [`args`] lists them; an empty value is one that was not given, as in
-//! `USHER_SERVICE_KEYS=` of a compose file. Everything that is wrong is reported at once, by the setting's name. Each room gets the
-//! struct that is its own; only `cli` and `app` see the whole [`UsherConfig`].
+//! clap reads flags and environment variables; flags win. [`args`] lists them. An empty value counts as not set, as
+//! in `USHER_SERVICE_KEYS=` of a compose file. All errors are reported together, by the name of the setting. Each
+//! module gets its own settings; only `cli` and `app` see the whole [`UsherConfig`].
 
 pub mod args;
 mod bounds;
@@ -28,54 +28,50 @@ use crate::http::identity;
 use args::ServeArgs;
 use check::SettingsChecker;
 
-/// Everything `usher serve` runs on. Its `Debug` shows no secret.
+/// All settings of `usher serve`. Its `Debug` shows no secrets.
 #[derive(Debug, Clone)]
 pub struct UsherConfig {
-    /// Listeners and bounds.
     pub http: HttpSettings,
-    /// How users are known.
     pub identity: identity::IdentitySettings,
-    /// The key of the admin listener.
     pub admin_key: SecretString,
-    /// What signs queue tokens: the first signs, all verify. Never empty.
+    /// The first key signs queue tokens, all of them verify. Never empty.
     pub token_keys: Vec<TokenKey>,
-    /// Redis and MySQL.
     pub stores: StoreSettings,
-    /// What is allowed but deserves a second look; for the log, once it runs.
+    /// Valid settings that may be a mistake, for the log.
     pub warnings: Vec<String>,
 }
 
 impl UsherConfig {
-    /// Checks what `usher serve` was given.
+    /// Validates the settings of `usher serve`.
     ///
     /// # Errors
-    /// All settings that are wrong.
+    /// All invalid settings.
     pub fn new(args: &ServeArgs) -> Result<Self, InvalidSettings> {
         let mut check = SettingsChecker::default();
         let http = HttpSettings::read(&args.listen, &args.http, &mut check);
         let identity = secrets::identity(&args.secrets, &mut check);
         let admin_key = secrets::admin_key(&args.secrets, &mut check);
         let token_keys = secrets::token_keys(&args.secrets, &mut check);
-        secrets::all_differ(&identity, admin_key.as_ref(), &token_keys, &mut check);
+        secrets::check_all_differ(&identity, admin_key.as_ref(), &token_keys, &mut check);
         let stores = StoreSettings::read(&args.stores, &mut check);
         match (http, admin_key, stores, check.finish()) {
             (Some(http), Some(admin_key), Some(stores), Ok(())) => {
                 let mut config =
                     Self { http, identity, admin_key, token_keys, stores, warnings: Vec::new() };
-                config.warnings = config.second_looks();
+                config.warnings = config.find_warnings();
                 Ok(config)
             }
             (.., outcome) => Err(outcome.err().unwrap_or_default()),
         }
     }
 
-    fn second_looks(&self) -> Vec<String> {
+    fn find_warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let public = self.http.listen;
         if self.identity.header && !public.ip().is_loopback() {
             warnings.push(format!(
-                "USHER_AUTH has `header` on and USHER_LISTEN ({public}) can be reached from elsewhere: whoever reaches it may call \
-                 as anybody; put a gateway that authenticates in front"
+                "USHER_AUTH includes `header` and USHER_LISTEN ({public}) is reachable from other machines: any client \
+                 can call as any user unless a gateway authenticates requests"
             ));
         }
         if self.http.shutdown.deadline < self.http.requests.request_timeout {
@@ -85,10 +81,10 @@ impl UsherConfig {
             );
         }
         let ack = self.stores.ack;
-        if ack.durable && ack.patience >= self.http.requests.request_timeout {
+        if ack.durable && ack.timeout >= self.http.requests.request_timeout {
             warnings.push(
-                "USHER_ACK_TIMEOUT_MS is not shorter than USHER_REQUEST_TIMEOUT_MS: a durable answer that is late is cut instead of \
-                 being answered 202"
+                "USHER_ACK_TIMEOUT_MS is not shorter than USHER_REQUEST_TIMEOUT_MS: a late durable response times out \
+                 instead of becoming 202"
                     .to_owned(),
             );
         }
@@ -105,8 +101,8 @@ mod tests {
         Some(text.to_owned())
     }
 
-    /// Arguments with which everything is well.
-    pub(super) fn good() -> ServeArgs {
+    /// Valid arguments.
+    pub(super) fn valid_args() -> ServeArgs {
         ServeArgs {
             listen: ListenArgs::default(),
             http: HttpArgs::default(),
@@ -132,8 +128,8 @@ mod tests {
     }
 
     #[test]
-    fn good_settings_are_taken_with_defaults() {
-        let config = UsherConfig::new(&good()).unwrap();
+    fn valid_settings_get_defaults() {
+        let config = UsherConfig::new(&valid_args()).unwrap();
         assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(config.stores.partitions.count(), 64);
         assert_eq!(config.token_keys[0].kid, "k2");
@@ -143,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_given_reports_everything_that_must_be() {
+    fn missing_settings_are_reported_together() {
         let bad = UsherConfig::new(&ServeArgs::default()).unwrap_err();
         let names: Vec<_> = bad.settings().iter().map(|bad| bad.setting).collect();
         let needed = [
@@ -157,8 +153,8 @@ mod tests {
     }
 
     #[test]
-    fn no_secret_is_shown() {
-        let shown = format!("{:?}", UsherConfig::new(&good()).unwrap());
+    fn debug_shows_no_secret() {
+        let shown = format!("{:?}", UsherConfig::new(&valid_args()).unwrap());
         for secret in ["hunter2", "0ff1ce", "5ervice", "d41d8c", "7215ee", "7c9e66"] {
             assert!(!shown.contains(secret), "{secret}: {shown}");
         }
@@ -169,7 +165,7 @@ mod tests {
         for (role, other) in
             [("admin", "service"), ("admin", "token"), ("service", "token"), ("jwt", "token")]
         {
-            let mut args = good();
+            let mut args = valid_args();
             let shared = "f3a1c95be07d4286a1b0c9d8e7f60514";
             for role in [role, other] {
                 match role {
@@ -186,8 +182,8 @@ mod tests {
     }
 
     #[test]
-    fn what_deserves_a_second_look_is_a_warning() {
-        let mut args = good();
+    fn risky_settings_cause_warnings() {
+        let mut args = valid_args();
         args.listen.listen = text("0.0.0.0:8080");
         args.http.drain_seconds = text("1");
         let warnings = UsherConfig::new(&args).unwrap().warnings;

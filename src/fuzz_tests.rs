@@ -1,7 +1,7 @@
-//! Whatever a stranger can send is read without a panic, and nothing is taken for what it is not.
+//! Fuzz tests: untrusted input never causes a panic, and invalid input is never accepted.
 //!
-//! Each target takes valid samples, spoils them at random and reads them. `USHER_FUZZ_INPUTS` says how often (`make fuzz`: ten million), `USHER_TEST_SEED`
-//! repeats a run. An input that makes a reader panic is printed.
+//! Each target mutates valid samples at random and parses them. `USHER_FUZZ_INPUTS` sets the number of inputs (`make
+//! fuzz`: ten million), and `USHER_TEST_SEED` repeats a run. An input that causes a panic is printed.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
 
@@ -23,15 +23,14 @@ use crate::outbox::event;
 use crate::queue::{Claims, TokenSigner};
 use crate::{catalogue, coupons, http, payment, queue, rewards, seats, wallet};
 
-const FEW: u64 = 20_000;
-/// The longest input that grows out of a sample, in bytes.
-const LONGEST: usize = 2_000;
+const DEFAULT_INPUTS: u64 = 20_000;
+const MAX_INPUT_BYTES: usize = 2_000;
 
-/// Random numbers by splitmix64: fast, and the same again from the same seed.
+/// splitmix64: fast, and deterministic for a seed.
 struct SplitMixRng(u64);
 
 impl SplitMixRng {
-    fn roll(&mut self) -> u64 {
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -39,18 +38,18 @@ impl SplitMixRng {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`, which may be 0.
+    /// A number below `end`; 0 when `end` is 0.
     fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.roll() % u64::try_from(end.max(1)).unwrap()).unwrap()
+        usize::try_from(self.next() % u64::try_from(end.max(1)).unwrap()).unwrap()
     }
 
     fn byte(&mut self) -> u8 {
-        self.roll().to_le_bytes()[0]
+        self.next().to_le_bytes()[0]
     }
 }
 
-/// What parsers trip over.
-const NASTY: [&[u8]; 14] = [
+/// Values that often break parsers.
+const EDGE_CASES: [&[u8]; 14] = [
     b"\0",
     b"\xff\xfe",
     "ä🎫".as_bytes(),
@@ -67,38 +66,40 @@ const NASTY: [&[u8]; 14] = [
     b"\xdd\xff\xff\xff\xff",
 ];
 
-/// One of the samples, spoiled in one to six places; one in a hundred stays whole.
-fn spoiled(dice: &mut SplitMixRng, samples: &[Vec<u8>]) -> Vec<u8> {
-    let mut input = samples[dice.below(samples.len())].clone();
-    if dice.below(100) == 0 {
+/// A random sample with one to six mutations. One in a hundred stays unchanged.
+fn mutate(rng: &mut SplitMixRng, samples: &[Vec<u8>]) -> Vec<u8> {
+    let mut input = samples[rng.below(samples.len())].clone();
+    if rng.below(100) == 0 {
         return input;
     }
-    for _ in 0..=dice.below(6) {
-        let at = dice.below(input.len());
-        let end = at + dice.below(input.len() - at.min(input.len()));
-        match dice.below(8) {
-            0 if !input.is_empty() => input[at] ^= 1 << dice.below(8),
-            1 if !input.is_empty() => input[at] = dice.byte(),
-            2 => input.insert(at, dice.byte()),
+    for _ in 0..=rng.below(6) {
+        let at = rng.below(input.len());
+        let end = at + rng.below(input.len() - at.min(input.len()));
+        match rng.below(8) {
+            0 if !input.is_empty() => input[at] ^= 1 << rng.below(8),
+            1 if !input.is_empty() => input[at] = rng.byte(),
+            2 => input.insert(at, rng.byte()),
             3 => drop(input.drain(at..end)),
-            4 => drop(input.splice(at..end, NASTY[dice.below(NASTY.len())].iter().copied())),
+            4 => {
+                drop(input.splice(at..end, EDGE_CASES[rng.below(EDGE_CASES.len())].iter().copied()))
+            }
             5 => {
-                let again = input[at..end].to_vec();
-                drop(input.splice(at..at, again));
+                let copy = input[at..end].to_vec();
+                drop(input.splice(at..at, copy));
             }
             6 => {
-                let other = &samples[dice.below(samples.len())];
+                let other = &samples[rng.below(samples.len())];
                 input.truncate(at);
-                input.extend_from_slice(&other[dice.below(other.len())..]);
+                input.extend_from_slice(&other[rng.below(other.len())..]);
             }
             _ => input.truncate(end),
         }
-        input.truncate(LONGEST);
+        input.truncate(MAX_INPUT_BYTES);
     }
     input
 }
 
-fn fuzz(target: &str, samples: &[Vec<u8>], mut read: impl FnMut(&[u8])) {
+fn fuzz(target: &str, samples: &[Vec<u8>], mut parse: impl FnMut(&[u8])) {
     let number = |name: &str| {
         std::env::var(name)
             .ok()
@@ -106,18 +107,18 @@ fn fuzz(target: &str, samples: &[Vec<u8>], mut read: impl FnMut(&[u8])) {
             .map(|text| text.parse().expect("a number"))
     };
     let seed = number("USHER_TEST_SEED").unwrap_or_else(rand::random);
-    let inputs = number("USHER_FUZZ_INPUTS").unwrap_or(FEW);
-    let mut dice = SplitMixRng(seed);
+    let inputs = number("USHER_FUZZ_INPUTS").unwrap_or(DEFAULT_INPUTS);
+    let mut rng = SplitMixRng(seed);
     for at in 0..inputs {
-        let input = spoiled(&mut dice, samples);
-        if catch_unwind(AssertUnwindSafe(|| read(&input))).is_err() {
+        let input = mutate(&mut rng, samples);
+        if catch_unwind(AssertUnwindSafe(|| parse(&input))).is_err() {
             panic!(
                 "{target}, seed {seed}, input {at}: {:?} {input:?}",
                 String::from_utf8_lossy(&input)
             );
         }
     }
-    println!("{target}: {inputs} inputs from the seed {seed}");
+    println!("{target}: {inputs} inputs, seed {seed}");
 }
 
 fn texts(samples: &[&str]) -> Vec<Vec<u8>> {
@@ -129,7 +130,7 @@ fn headers(name: HeaderName, value: &[u8]) -> Option<HeaderMap> {
 }
 
 #[test]
-fn tokens_are_read_only_as_they_were_signed() {
+fn only_signed_tokens_are_accepted() {
     let key = |kid: &str, secret: &str| (kid.to_owned(), SecretString::from(secret));
     let signer = TokenSigner::new(&[key("k2", "the newer secret"), key("k1", "the older secret")]);
     let claims = |queue: &str, score| Claims {
@@ -144,14 +145,14 @@ fn tokens_are_read_only_as_they_were_signed() {
         if let Some(claims) = signer.verify(text) {
             assert!(signed.contains(&claims) && signer.sign(&claims) == text);
         }
-        let _ = queue::cookie_of(
+        let _ = queue::demo_cookie(
             &headers(COOKIE, format!("a=b; usher-demo={text}").as_bytes()).unwrap_or_default(),
         );
     });
 }
 
 #[test]
-fn ids_are_told_as_they_were_read() {
+fn ids_survive_a_round_trip() {
     let id = Uuid::new_v4().to_string();
     let samples = texts(&["demo", "a-B_9", &id, &id.to_uppercase(), "{p1}", &"x".repeat(64)]);
     fuzz("ids", &samples, |input| {
@@ -174,7 +175,7 @@ fn ids_are_told_as_they_were_read() {
 }
 
 #[test]
-fn bodies_are_read_or_refused() {
+fn bodies_are_parsed_or_refused() {
     let id = Uuid::new_v4().to_string();
     let samples: Vec<_> = [
         json!({"amount": 100}),
@@ -215,7 +216,7 @@ fn events_are_decoded_or_refused() {
 }
 
 #[test]
-fn headers_are_read_or_refused() {
+fn headers_are_parsed_or_refused() {
     let user = Uuid::new_v4().to_string();
     let service = "5ervice-c2b7a9d84e5f6a1b3c8d7e9f0a";
     let jwt = jwt::JwtSettings {
@@ -223,7 +224,7 @@ fn headers_are_read_or_refused() {
         audience: None,
         issuer: None,
     };
-    let callers = IdentityResolver::new(&IdentitySettings {
+    let identities = IdentityResolver::new(&IdentitySettings {
         header: true,
         service_keys: vec![service.into()],
         jwt: Some(jwt),
@@ -241,7 +242,7 @@ fn headers_are_read_or_refused() {
     fuzz("headers", &samples, |input| {
         for name in [AUTHORIZATION, HeaderName::from_static("usher-user")] {
             let Some(headers) = headers(name.clone(), input) else { return };
-            if let Ok(Some(caller)) = callers.identify(&headers) {
+            if let Ok(Some(caller)) = identities.identify(&headers) {
                 assert!(name == "usher-user" && !caller.by_service);
             }
         }

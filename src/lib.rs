@@ -1,4 +1,4 @@
-//! Usher: admission and booking for the minute when far more people come than there are seats.
+//! Usher: admission and booking for sales with far more buyers than seats.
 
 pub mod app;
 pub mod audit;
@@ -6,6 +6,7 @@ pub mod catalogue;
 pub mod cli;
 pub mod config;
 pub mod coupons;
+pub mod definition;
 pub mod dev;
 pub mod edge;
 pub mod failpoint;
@@ -29,6 +30,5 @@ pub mod store_error;
 pub mod telemetry;
 pub mod time;
 pub mod tls;
-pub mod top;
 pub mod wallet;
 pub mod web;

@@ -1,10 +1,10 @@
-//! The `usher` command: an allocator, a runtime and an exit code around the library.
+//! The `usher` binary: sets the allocator, starts the runtime, and maps the result to an exit code.
 
 use std::process::ExitCode;
 
 use usher::cli::CommandLine;
 
-// Many small allocations of many sizes, from all threads: measurably cheaper than the system's allocator.
+// Measurably cheaper than the allocator of the system: the service makes many small allocations on all threads.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn std::error::Error>> {
-    let job = CommandLine::read().prepare()?;
+    let command = CommandLine::parse_or_exit().prepare()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    Ok(runtime.block_on(job.run())?)
+    Ok(runtime.block_on(command.run())?)
 }

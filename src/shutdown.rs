@@ -1,11 +1,10 @@
-//! Quiet, then drain, then stop by a deadline.
+//! Shutdown in three phases: quiet, drain, stop.
 //!
-//! - **quiet**: `/readyz` says 503, so that load balancers look elsewhere; requests are still answered.
-//! - **drain**: listeners accept nothing more, requests in flight finish.
-//! - **stop**: background work ends after the step it is in, connections that still stand are cut.
+//! - **quiet**: `/readyz` returns 503, so that load balancers choose other instances. Requests are still served.
+//! - **drain**: listeners accept no connections, and requests in flight finish.
+//! - **stop**: background tasks end after their current step, and open connections are closed.
 //!
-//! Stop comes as soon as the app says that everything has drained ([`ShutdownSignal::stop`]) and at the deadline at the latest. A second
-//! signal moves the deadline to now.
+//! Stop begins as soon as everything has drained ([`ShutdownSignal::stop`]), at the deadline, or at a second signal.
 
 use std::future::Future;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// The three moments of a shutdown. Clones share them.
+/// The phases of a shutdown. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct ShutdownSignal {
     quiet: CancellationToken,
@@ -21,51 +20,51 @@ pub struct ShutdownSignal {
     stop: CancellationToken,
 }
 
-/// How long the phases last.
+/// The duration of the phases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShutdownTiming {
-    /// From the signal until the listeners close.
+    /// From the signal to the drain.
     pub quiet: Duration,
-    /// From the signal until everything is cut; not shorter than `quiet`.
+    /// From the signal to the forced stop; not shorter than `quiet`.
     pub deadline: Duration,
 }
 
 impl ShutdownTiming {
-    /// A deadline with a quiet time that fits it: a quarter of it, two seconds at most, which is what a load balancer needs to see it.
+    /// The quiet phase takes a quarter of the deadline, two seconds at most. That is enough for load balancers to
+    /// notice it.
     pub fn within(deadline: Duration) -> Self {
         Self { quiet: (deadline / 4).min(Duration::from_secs(2)), deadline }
     }
 }
 
 impl ShutdownSignal {
-    /// A shutdown that has not begun.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Cancelled when the shutdown begins.
+    /// Cancelled at the start of the quiet phase.
     pub fn quiet_token(&self) -> &CancellationToken {
         &self.quiet
     }
 
-    /// Cancelled when listeners close.
+    /// Cancelled at the start of the drain phase.
     pub fn drain_token(&self) -> &CancellationToken {
         &self.drain
     }
 
-    /// Cancelled when background work ends and connections are cut.
+    /// Cancelled at the start of the stop phase.
     pub fn stop_token(&self) -> &CancellationToken {
         &self.stop
     }
 
-    /// Goes to the last phase at once, through the others.
+    /// Starts the stop phase, and with it the earlier phases.
     pub fn stop(&self) {
         self.quiet.cancel();
         self.drain.cancel();
         self.stop.cancel();
     }
 
-    /// Waits for the first event of `signals`, then walks through the phases. Ends when stop is reached, by whatever way.
+    /// Waits for the first of `signals`, then runs the phases. Returns once the stop phase begins.
     pub async fn run<F: Future<Output = ()>>(
         &self,
         mut signals: impl FnMut() -> F,
@@ -78,22 +77,22 @@ impl ShutdownSignal {
                 tokio::time::sleep(timing.quiet).await;
                 self.drain.cancel();
                 tokio::time::sleep(timing.deadline.saturating_sub(timing.quiet)).await;
-                tracing::warn!("the deadline of the shutdown has passed: cutting what is left");
+                tracing::warn!("shutdown deadline reached, closing open connections");
             };
             tokio::select! {
                 () = self.stop.cancelled() => {}
                 () = phases => {}
-                () = signals() => tracing::warn!("a second signal: stopping at once"),
+                () = signals() => tracing::warn!("second signal, stopping immediately"),
             }
         }
         self.stop();
     }
 }
 
-/// SIGTERM and SIGINT, from now on.
+/// Listens for SIGTERM and SIGINT. Each call of the result waits for the next signal.
 ///
 /// # Errors
-/// When the process can't listen to signals.
+/// When the process can't listen for signals.
 pub fn signals() -> std::io::Result<impl FnMut() -> futures::future::BoxFuture<'static, ()>> {
     let streams = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let streams = std::sync::Arc::new(tokio::sync::Mutex::new(streams));
@@ -122,7 +121,7 @@ mod tests {
         }
     }
 
-    /// Gives the first signal at once and the second never.
+    /// Sends one signal immediately, and no second one.
     fn one_signal() -> impl FnMut() -> futures::future::BoxFuture<'static, ()> {
         let mut given = false;
         move || {
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_phases_come_in_order_and_end_at_the_deadline() {
+    async fn phases_run_in_order_and_end_at_the_deadline() {
         let shutdown = ShutdownSignal::new();
         let started = Instant::now();
         let observed = async {
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_ends_early_once_everything_has_drained() {
+    async fn shutdown_ends_early_once_everything_has_drained() {
         let shutdown = ShutdownSignal::new();
         let app = async {
             shutdown.drain_token().cancelled().await;
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_second_signal_stops_at_once() {
+    async fn second_signal_stops_immediately() {
         let shutdown = ShutdownSignal::new();
         let run = shutdown.run(|| std::future::ready(()), timing(600_000, 600_000));
         tokio::time::timeout(Duration::from_secs(10), run).await.unwrap();
@@ -169,14 +168,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_app_that_ends_by_itself_needs_no_signal() {
+    async fn app_that_ends_on_its_own_needs_no_signal() {
         let shutdown = ShutdownSignal::new();
         shutdown.stop();
         shutdown.run(std::future::pending::<()>, timing(600_000, 600_000)).await;
     }
 
     #[test]
-    fn the_quiet_time_is_bounded() {
+    fn quiet_time_is_limited() {
         assert_eq!(ShutdownTiming::within(Duration::from_secs(20)).quiet, Duration::from_secs(2));
         assert_eq!(ShutdownTiming::within(Duration::from_secs(4)).quiet, Duration::from_secs(1));
     }

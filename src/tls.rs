@@ -1,7 +1,7 @@
-//! TLS, one way for all who speak it: rustls with ring, versions 1.2 and 1.3, and certificates from PEM files.
+//! TLS for all clients and listeners: rustls with ring, TLS 1.2 and 1.3, certificates from PEM files.
 //!
-//! A client believes the authorities of a file that it is given, and those of Mozilla's list, which is in the binary, where it is given none: an image without
-//! a system's store works too.
+//! A client trusts the certificate authorities of a given file, else Mozilla's list. That list is in the binary, so
+//! container images need no certificate store.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,21 +12,12 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
 
-/// What is wrong with a certificate or a key.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file can't be read, or holds something else.
     #[error("{path}: {cause}")]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        cause: pem::Error,
-    },
-    /// The file holds no certificate.
-    #[error("{0}: holds no certificate")]
-    Empty(PathBuf),
-    /// What the files hold can't be used together.
+    File { path: PathBuf, cause: pem::Error },
+    #[error("{0}: the file contains no certificate")]
+    NoCertificate(PathBuf),
     #[error(transparent)]
     Rustls(#[from] rustls::Error),
 }
@@ -47,11 +38,12 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// How a server is trusted: by the authorities in the file (PEM), else by Mozilla's. Its name is always checked.
+/// The configuration of a client. It trusts the authorities in the PEM file, else Mozilla's list, and always checks
+/// the name of the server.
 ///
 /// # Errors
-/// When the file can't be read or holds no authority.
-pub fn client(authorities: Option<&Path>) -> Result<ClientConfig, Error> {
+/// When the file can't be read or contains no certificate.
+pub fn client_config(authorities: Option<&Path>) -> Result<ClientConfig, Error> {
     let mut roots = RootCertStore::empty();
     match authorities {
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
@@ -66,11 +58,11 @@ pub fn client(authorities: Option<&Path>) -> Result<ClientConfig, Error> {
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// How a listener proves who it is: by the chain in the one file and the key in the other (PEM). `protocols` are offered in that order.
+/// The configuration of a listener, with its certificate chain and key (PEM) and its ALPN protocols, preferred first.
 ///
 /// # Errors
-/// When a file can't be read, or the key is not that of the certificate.
-pub fn server(chain: &Path, key: &Path, protocols: &[&[u8]]) -> Result<ServerConfig, Error> {
+/// When a file can't be read, or the key does not match the certificate.
+pub fn server_config(chain: &Path, key: &Path, protocols: &[&[u8]]) -> Result<ServerConfig, Error> {
     let private = PrivateKeyDer::from_pem_file(key).map_err(Error::of(key))?;
     let config =
         ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
@@ -84,7 +76,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let all: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).map_err(Error::of(path))?.collect();
     match all.map_err(Error::of(path))? {
-        none if none.is_empty() => Err(Error::Empty(path.to_owned())),
+        none if none.is_empty() => Err(Error::NoCertificate(path.to_owned())),
         all => Ok(all),
     }
 }

@@ -1,7 +1,8 @@
-//! The pages in `web/`, inside the binary: the waiting page and the booking demo on the public listener, the operators' console on the admin one.
+//! Serves the pages of `web/`, which are part of the binary: the waiting page and the booking demo on the public
+//! listener, and the console for operators on the admin listener.
 //!
-//! Nothing is built from them: what is in the folder is what the browser gets. They ask nobody but the listener that served them, which the
-//! content security policy makes sure of, and they call the same API as everybody.
+//! There is no build step: the browser gets the files of the directory. The content security policy allows requests
+//! to the same listener only. The pages use the public API, without privileges.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -14,9 +15,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use sha2::{Digest, Sha256};
 
-/// Scripts, styles and requests of our own origin, and nothing else: no inline script, no frame around us.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; \
-                      form-action 'none'; frame-ancestors 'none'";
+/// Allows only scripts, styles, images and requests of the same origin: no inline scripts and no frames.
+const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+                              connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 macro_rules! files {
     ($($name:literal $kind:literal),* $(,)?) => {
@@ -24,7 +25,7 @@ macro_rules! files {
     };
 }
 
-/// Name, content type and text of everything below `/assets`.
+/// Name, content type and text of the files below `/assets`.
 const ASSETS: &[(&str, &str, &str)] = files![
     "usher.css" "text/css; charset=utf-8",
     "icon.svg" "image/svg+xml",
@@ -41,14 +42,14 @@ const ASSETS: &[(&str, &str, &str)] = files![
     "messages.js" "text/javascript; charset=utf-8",
 ];
 
-/// The booking demo at `/` and the waiting page of every queue.
+/// The booking demo at `/`, and the waiting page of each queue.
 pub fn public<S: Clone + Send + Sync + 'static>() -> Router<S> {
     assets()
         .route("/", get(page(include_str!("../web/index.html"))))
         .route("/waiting/{queue}", get(page(include_str!("../web/waiting.html"))))
 }
 
-/// The console at `/`. The page is no secret; every call it makes carries the admin key that the operator types.
+/// The console at `/`. The page is public. Its calls carry the admin key that the operator enters.
 pub fn admin<S: Clone + Send + Sync + 'static>() -> Router<S> {
     assets().route("/", get(page(include_str!("../web/console.html"))))
 }
@@ -57,12 +58,12 @@ fn assets<S: Clone + Send + Sync + 'static>() -> Router<S> {
     ASSETS.iter().fold(Router::new(), |router, &(name, kind, text)| {
         let text = Bytes::from_static(text.as_bytes());
         let serve =
-            move |headers: HeaderMap| std::future::ready(answer(&headers, kind, text.clone()));
+            move |headers: HeaderMap| std::future::ready(respond(&headers, kind, text.clone()));
         router.route(&format!("/assets/{name}"), get(serve))
     })
 }
 
-/// A page in the visitor's language. The element `html` says which; the scripts read it there.
+/// A page in the language of the visitor. Its scripts read the language from the element `html`.
 fn page<S: Clone + Send + Sync + 'static>(english: &'static str) -> MethodRouter<S> {
     let pages = ["en", "ko"].map(|language| {
         let text =
@@ -73,30 +74,31 @@ fn page<S: Clone + Send + Sync + 'static>(english: &'static str) -> MethodRouter
         let (language, text) = &pages[usize::from(prefers_korean(&headers))];
         let head = [(CONTENT_LANGUAGE, *language), (VARY, "accept-language")];
         std::future::ready(
-            (head, answer(&headers, "text/html; charset=utf-8", text.clone())).into_response(),
+            (head, respond(&headers, "text/html; charset=utf-8", text.clone())).into_response(),
         )
     })
 }
 
-fn answer(headers: &HeaderMap, kind: &'static str, text: Bytes) -> Response {
-    let tag = tag(&text);
-    let known = headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
+fn respond(headers: &HeaderMap, kind: &'static str, text: Bytes) -> Response {
+    let tag = entity_tag(&text);
+    let is_cached =
+        headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());
     let head = [
         (CACHE_CONTROL, "no-cache"),
-        (CONTENT_SECURITY_POLICY, POLICY),
+        (CONTENT_SECURITY_POLICY, CONTENT_POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
         (CONTENT_TYPE, kind),
     ];
-    if known {
+    if is_cached {
         (StatusCode::NOT_MODIFIED, [(ETAG, tag)], head).into_response()
     } else {
         ([(ETAG, tag)], head, text).into_response()
     }
 }
 
-/// A validator that is the same on every instance of a build (RFC 9110, 8.8.3).
-fn tag(text: &[u8]) -> String {
+/// An ETag that is equal on all instances of a build (RFC 9110, 8.8.3).
+fn entity_tag(text: &[u8]) -> String {
     let digest = Sha256::digest(text);
     format!(
         "\"{:016x}\"",
@@ -104,7 +106,7 @@ fn tag(text: &[u8]) -> String {
     )
 }
 
-/// Whether Accept-Language (RFC 9110, 12.5.4) puts Korean before English.
+/// Whether Accept-Language (RFC 9110, 12.5.4) prefers Korean to English.
 fn prefers_korean(headers: &HeaderMap) -> bool {
     let text =
         headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -131,7 +133,7 @@ mod tests {
     use axum::http::Request;
     use tower::ServiceExt;
 
-    async fn ask(path: &str, header: (&str, &str)) -> (u16, HeaderMap, String) {
+    async fn get_page(path: &str, header: (&str, &str)) -> (u16, HeaderMap, String) {
         let request = Request::get(path).header(header.0, header.1).body(Body::empty()).unwrap();
         let response = public::<()>().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_speaks_the_language_of_its_visitor() {
+    async fn page_has_the_language_of_its_visitor() {
         for (accept, language) in [
             ("", "en"),
             ("ko-KR,ko;q=0.9,en-US;q=0.8", "ko"),
@@ -149,7 +151,8 @@ mod tests {
             ("ko;q=0", "en"),
             ("ko;q=x", "en"),
         ] {
-            let (status, headers, page) = ask("/waiting/demo", ("accept-language", accept)).await;
+            let (status, headers, page) =
+                get_page("/waiting/demo", ("accept-language", accept)).await;
             assert_eq!(
                 (status, &headers["content-language"]),
                 (200, &language.parse().unwrap()),
@@ -160,16 +163,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_that_has_not_changed_is_not_sent_again() {
-        let (_, headers, _) = ask("/assets/usher.css", ("x", "y")).await;
+    async fn unchanged_page_is_not_sent_again() {
+        let (_, headers, _) = get_page("/assets/usher.css", ("x", "y")).await;
         let tag = headers["etag"].to_str().unwrap();
-        let (status, _, body) = ask("/assets/usher.css", ("if-none-match", tag)).await;
+        let (status, _, body) = get_page("/assets/usher.css", ("if-none-match", tag)).await;
         assert_eq!((status, body.as_str()), (304, ""));
     }
 
-    /// What a page or a module names is there, and nothing is inline or from elsewhere, so the policy can be strict.
+    /// All references resolve, and nothing is inline or external, so that the policy can be strict.
     #[tokio::test]
-    async fn the_pages_need_nothing_else() {
+    async fn pages_reference_only_their_own_assets() {
         let pages = [
             include_str!("../web/index.html"),
             include_str!("../web/waiting.html"),
@@ -178,7 +181,7 @@ mod tests {
         let texts = pages.into_iter().chain(ASSETS.iter().map(|asset| asset.2));
         for text in texts {
             for quoted in text.split('"').filter(|part| part.starts_with("/assets/")) {
-                assert_eq!(ask(quoted, ("x", "y")).await.0, 200, "{quoted}");
+                assert_eq!(get_page(quoted, ("x", "y")).await.0, 200, "{quoted}");
             }
             for module in text.split("from \"./").skip(1).filter_map(|rest| rest.split('"').next())
             {
@@ -190,10 +193,12 @@ mod tests {
                     && !text.contains(" onclick="),
                 "inline"
             );
-            let elsewhere = text.replace("http://www.w3.org/2000/svg", "");
-            assert!(!elsewhere.contains("http://") && !elsewhere.contains("https://"));
+            let without_namespaces = text.replace("http://www.w3.org/2000/svg", "");
+            assert!(
+                !without_namespaces.contains("http://") && !without_namespaces.contains("https://")
+            );
         }
-        let (_, headers, _) = ask("/", ("x", "y")).await;
-        assert_eq!(headers["content-security-policy"].to_str().unwrap(), POLICY);
+        let (_, headers, _) = get_page("/", ("x", "y")).await;
+        assert_eq!(headers["content-security-policy"].to_str().unwrap(), CONTENT_POLICY);
     }
 }

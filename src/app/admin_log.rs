@@ -1,8 +1,9 @@
-//! Who did what by the admin API: a line in MySQL for every call that may change something.
+//! The audit log of the admin API: one row in MySQL for every call that may change something.
 //!
-//! The line is written before the call is carried out and its status afterwards, so no change is without its line: where it can't be written the call is
-//! refused with 503 and does nothing. A crash between the two leaves a line without a status, which says as much. Calls that only read leave none, and neither
-//! do callers without the key, who would fill the table; those are in the log of the process.
+//! The row is written before the call is applied, and its status is added afterwards. If the row can't be
+//! written, the call is refused with 503 and changes nothing. A crash in between leaves a row without a
+//! status. Calls that only read are not recorded. Calls without the key are not recorded either, because
+//! they could fill the table; the log of the process has them.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Error;
+use super::error::Error;
 use crate::config::MigrateSettings;
 use crate::http::page::PageLimit;
 use crate::http::peer::PeerAddress;
@@ -29,15 +30,15 @@ use crate::http::{JsonBody, ProblemDetails, request_id};
 use crate::mysql;
 use crate::time::UnixMillis;
 
-/// The longest name that is kept; no object has a longer one.
-const LONGEST: usize = 64;
+/// The longest object name that is recorded. No id is longer.
+const MAX_OBJECT_LENGTH: usize = 64;
 
 struct AdminLogState {
     mysql: MySqlPool,
     key_id: String,
 }
 
-/// What is known of a call before it is carried out.
+/// A call before it is applied.
 struct PendingAction {
     peer: String,
     request_id: String,
@@ -46,8 +47,8 @@ struct PendingAction {
     object: Option<String>,
 }
 
-/// Puts the log in front of every route of `router`, which must have some. What asks for the key belongs in front of it.
-pub(super) fn keep<S: Clone + Send + Sync + 'static>(
+/// Records the calls of every route of `router`. The check of the admin key must run before it.
+pub(super) fn record_all<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
     mysql: MySqlPool,
     key: &SecretString,
@@ -63,28 +64,28 @@ async fn record(State(log): State<Arc<AdminLogState>>, request: Request, next: N
     let id = match log.begin(&PendingAction::of(&request)).await {
         Ok(id) => id,
         Err(error) => {
-            tracing::error!(%error, "an admin call is refused: its line can't be written");
+            tracing::error!(%error, "refused an admin call because it can't be recorded");
             return ProblemDetails::from(mysql::Error::from(error)).into_response();
         }
     };
     let response = next.run(request).await;
     if let Err(error) = log.end(id, response.status().as_u16()).await {
-        tracing::error!(%error, id, status = response.status().as_u16(), "the line of an admin call stays without its status");
+        tracing::error!(%error, id, status = response.status().as_u16(), "the status of an admin call can't be recorded");
     }
     response
 }
 
 impl AdminLogState {
-    async fn begin(&self, line: &PendingAction) -> Result<u64, sqlx::Error> {
+    async fn begin(&self, action: &PendingAction) -> Result<u64, sqlx::Error> {
         let insert = "INSERT INTO admin_actions (at, key_id, peer, request_id, method, route, object) \
                       VALUES (UTC_TIMESTAMP(3), ?, ?, ?, ?, ?, ?)";
         let done = sqlx::query(insert)
             .bind(&self.key_id)
-            .bind(&line.peer)
-            .bind(&line.request_id)
-            .bind(&line.method)
-            .bind(&line.route)
-            .bind(&line.object)
+            .bind(&action.peer)
+            .bind(&action.request_id)
+            .bind(&action.method)
+            .bind(&action.route)
+            .bind(&action.object)
             .execute(&self.mysql)
             .await?;
         Ok(done.last_insert_id())
@@ -105,7 +106,7 @@ impl PendingAction {
                 || "unknown".to_owned(),
                 |PeerAddress(peer)| peer.ip().to_canonical().to_string(),
             ),
-            request_id: request_id::told(request.headers()).unwrap_or_default().to_owned(),
+            request_id: request_id::from_headers(request.headers()).unwrap_or_default().to_owned(),
             method: request.method().as_str().chars().take(16).collect(),
             route: route.to_owned(),
             object: object(route, request.uri().path()),
@@ -113,17 +114,17 @@ impl PendingAction {
     }
 }
 
-/// What stands in the path where the route has its parameter; of names that can't be any, nothing but that.
+/// The first path parameter. Values that can't be an id are not repeated.
 fn object(route: &str, path: &str) -> Option<String> {
     let at = route.split('/').position(|part| part.starts_with('{'))?;
     let name = path.split('/').nth(at)?;
-    let sane = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    let kept = name.len() <= LONGEST && name.bytes().all(sane);
-    Some(if kept { name } else { "(not a name)" }.to_owned())
+    let is_id_byte = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    let is_valid = name.len() <= MAX_OBJECT_LENGTH && name.bytes().all(is_id_byte);
+    Some(if is_valid { name } else { "(not a name)" }.to_owned())
 }
 
 #[derive(FromRow)]
-struct RecordedActions {
+struct RecordedAction {
     id: u64,
     at: DateTime<Utc>,
     key_id: String,
@@ -135,20 +136,20 @@ struct RecordedActions {
     status: Option<u16>,
 }
 
-/// `usher admin-log`: prints the newest lines, the oldest of them first.
+/// `usher admin-log`: prints the newest actions, oldest first.
 ///
 /// # Errors
-/// When MySQL can't be reached, or nothing can be written.
+/// When MySQL is not reachable, or standard output can't be written.
 pub async fn print(settings: &MigrateSettings, newest: u32) -> Result<(), Error> {
     let pool = mysql::connect(settings.mysql.url.expose_secret(), 1).await?;
-    let lines = newest_before(&pool, u64::MAX, newest).await?;
+    let actions = newest_before(&pool, u64::MAX, newest).await?;
     pool.close().await;
     let mut out = std::io::stdout();
-    for line in lines.iter().rev() {
-        let at = line.at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-        let status = line.status.map_or_else(|| "?".to_owned(), |status| status.to_string());
-        let object = line.object.as_deref().unwrap_or("-");
-        let RecordedActions { key_id, peer, request_id, method, route, .. } = line;
+    for action in actions.iter().rev() {
+        let at = action.at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+        let status = action.status.map_or_else(|| "?".to_owned(), |status| status.to_string());
+        let object = action.object.as_deref().unwrap_or("-");
+        let RecordedAction { key_id, peer, request_id, method, route, .. } = action;
         writeln!(
             out,
             "{at}  {status:<3} {method} {route} {object}  from {peer}, key {key_id}, request {request_id}"
@@ -158,23 +159,22 @@ pub async fn print(settings: &MigrateSettings, newest: u32) -> Result<(), Error>
     Ok(())
 }
 
-/// The newest lines older than the one of this id.
+/// The newest actions with a smaller id than `before`.
 async fn newest_before(
     pool: &MySqlPool,
     before: u64,
-    most: u32,
-) -> Result<Vec<RecordedActions>, mysql::Error> {
+    limit: u32,
+) -> Result<Vec<RecordedAction>, mysql::Error> {
     let select = "SELECT id, at, key_id, peer, request_id, method, route, object, status FROM admin_actions \
                   WHERE id < ? ORDER BY id DESC LIMIT ?";
-    Ok(sqlx::query_as(select).bind(before).bind(most).fetch_all(pool).await?)
+    Ok(sqlx::query_as(select).bind(before).bind(limit).fetch_all(pool).await?)
 }
 
-/// The log for those who look at it from afar.
 pub(super) fn router() -> OpenApiRouter<MySqlPool> {
     OpenApiRouter::new().routes(routes!(list))
 }
 
-/// What somebody did by the admin API.
+/// One recorded call of the admin API.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AdminAction)]
 struct AdminActionDto {
@@ -183,36 +183,35 @@ struct AdminActionDto {
     route: String,
     /// The name in the path, if the route has one.
     object: Option<String>,
-    /// Null while the call is under way, and for ever if its end is not known.
+    /// Null while the call runs, and if the instance crashed during the call.
     status: Option<u16>,
-    /// Tells keys apart and gives none away.
+    /// Identifies the admin key without revealing it.
     key_id: String,
     peer: String,
     request_id: String,
 }
 
-/// A page of them, newest first.
+/// A page of recorded calls, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AdminActions)]
 struct AdminActionsDto {
     items: Vec<AdminActionDto>,
-    /// For `before`, when there is more.
+    /// The value of `before` for the next page; null on the last page.
     next: Option<String>,
 }
 
-/// Which page of the list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 struct AdminActionsQuery {
-    /// 1…500, 50 if left out.
+    /// 1 to 500; the default is 50.
     #[serde(default)]
     limit: PageLimit,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     #[param(value_type = Option<String>)]
     before: Option<u64>,
 }
 
-/// Who changed what by the admin API, newest first. Calls that only read leave no line.
+/// Lists calls that may have changed something, newest first. Calls that only read are not recorded.
 #[utoipa::path(get, path = "/admin/actions", tag = "admin", params(AdminActionsQuery),
     responses((status = 200, body = AdminActionsDto), (status = 422, body = ProblemDetails)), security(("admin" = [])))]
 async fn list(
@@ -220,20 +219,20 @@ async fn list(
     QueryParams(page): QueryParams<AdminActionsQuery>,
 ) -> Result<JsonBody<AdminActionsDto>, ProblemDetails> {
     let limit = page.limit.get();
-    let most = u32::try_from(limit).unwrap_or(u32::MAX).saturating_add(1);
-    let mut lines = newest_before(&mysql, page.before.unwrap_or(u64::MAX), most).await?;
-    let more = lines.len() > limit;
-    lines.truncate(limit);
-    let next = lines.last().filter(|_| more).map(|line| line.id.to_string());
-    let items = lines.into_iter().map(|line| AdminActionDto {
-        at: line.at.into(),
-        method: line.method,
-        route: line.route,
-        object: line.object,
-        status: line.status,
-        key_id: line.key_id,
-        peer: line.peer,
-        request_id: line.request_id,
+    let one_more = u32::try_from(limit).unwrap_or(u32::MAX).saturating_add(1);
+    let mut actions = newest_before(&mysql, page.before.unwrap_or(u64::MAX), one_more).await?;
+    let has_more = actions.len() > limit;
+    actions.truncate(limit);
+    let next = actions.last().filter(|_| has_more).map(|action| action.id.to_string());
+    let items = actions.into_iter().map(|action| AdminActionDto {
+        at: action.at.into(),
+        method: action.method,
+        route: action.route,
+        object: action.object,
+        status: action.status,
+        key_id: action.key_id,
+        peer: action.peer,
+        request_id: action.request_id,
     });
     Ok(JsonBody(AdminActionsDto { items: items.collect(), next }))
 }
@@ -243,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_object_is_the_name_in_the_path() {
+    fn object_is_the_first_path_parameter() {
         let put = "/admin/queues/{queue}";
         assert_eq!(object(put, "/admin/queues/show").as_deref(), Some("show"));
         assert_eq!(

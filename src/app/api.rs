@@ -1,4 +1,4 @@
-//! The two listeners' routers, merged from the rooms', and the documents that are made from them.
+//! The routers of both listeners, merged from those of the domain modules, and their OpenAPI documents.
 
 use std::sync::Arc;
 
@@ -11,20 +11,20 @@ use tower_http::cors::CorsLayer;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, Info, License, OpenApi, OpenApiBuilder, Paths};
 
-use super::{DomainServices, admin_log, contract, crowd};
-use crate::dev::crowd::SimulatedUsers;
+use super::domain_services::DomainServices;
+use super::{admin_log, openapi_problems};
 use crate::edge::challenge::ChallengeVerifier;
 use crate::edge::health::{self, ReadinessChecks};
-use crate::http::identity::{IdentityResolver, USER_HEADER};
 use crate::edge::limits::{RateLimits, RequestKind};
-use crate::http::page::PageLimit;
 use crate::edge::shedding::LoadShedding;
 use crate::edge::{admin_key, layers};
+use crate::http::identity::{IdentityResolver, USER_HEADER};
+use crate::http::page::PageLimit;
 use crate::http::{openapi, request_id};
 use crate::queue::TOKEN_HEADER;
-use crate::{catalogue, coupons, payment, queue, recovery, rewards, seats, wallet, web};
+use crate::{catalogue, coupons, payment, queue, rewards, seats, wallet, web};
 
-/// The document of the public listener.
+/// The OpenAPI document of the public listener.
 pub fn public_document() -> OpenApi {
     let parts = [
         queue::router().into_openapi(),
@@ -37,12 +37,12 @@ pub fn public_document() -> OpenApi {
     ];
     document(
         "Usher",
-        "Admission and booking: a line, seats, a wallet, payments, coupons, rewards.",
+        "Admission and booking: queues, seats, wallets, payments, coupons and rewards.",
         parts,
     )
 }
 
-/// The document of the admin listener.
+/// The OpenAPI document of the admin listener.
 pub fn admin_document() -> OpenApi {
     let parts = [
         queue::admin_router().into_openapi(),
@@ -53,11 +53,11 @@ pub fn admin_document() -> OpenApi {
         crate::audit::router().into_openapi(),
         admin_log::router().into_openapi(),
     ];
-    document("Usher, admin", "What operators set and see.", parts)
+    document("Usher admin", "Definitions, operations and reports for operators.", parts)
 }
 
-/// What a route is for, as limits and shedding see it.
-pub(super) fn kind(method: &Method, route: &str) -> RequestKind {
+/// The kind of a route for rate limits and load shedding.
+pub(super) fn request_kind(method: &Method, route: &str) -> RequestKind {
     match (method.as_str(), route) {
         ("GET", "/v1/queues/{queue}/tokens/me")
         | ("GET", "/v1/queues/{queue}/tokens/me/events")
@@ -75,72 +75,78 @@ pub(super) fn kind(method: &Method, route: &str) -> RequestKind {
     }
 }
 
-/// Everything of the public listener.
-#[expect(clippy::too_many_arguments, reason = "each is one part of what stands around the rooms")]
+/// The router of the public listener.
+#[expect(clippy::too_many_arguments, reason = "each argument is one part of the edge")]
 pub(super) fn public(
-    rooms: &DomainServices,
-    callers: Arc<IdentityResolver>,
+    services: &DomainServices,
+    identities: Arc<IdentityResolver>,
     limits: Arc<RateLimits>,
     shedding: LoadShedding,
     challenge: Option<Arc<ChallengeVerifier>>,
     cors: Option<CorsLayer>,
     readiness: Arc<ReadinessChecks>,
-    bounds: &layers::RequestLimits,
+    request_limits: &layers::RequestLimits,
 ) -> Router {
     let routes = Router::new()
-        .merge(queue::router().with_state(rooms.queue.clone()))
-        .merge(queue::waiting_router().with_state(rooms.queue.clone()))
-        .merge(catalogue::router().with_state(rooms.catalogue.clone()))
-        .merge(seats::router().with_state(rooms.seats.clone()))
-        .merge(payment::router().with_state(rooms.payments.clone()))
-        .merge(wallet::router().with_state(rooms.wallet.clone()))
-        .merge(coupons::router().with_state(rooms.coupons.clone()))
-        .merge(rewards::router().with_state(rooms.rewards.clone()));
-    let routes = layers::rooms(
-        routes.route_layer(Extension(rooms.queue.clone())),
-        callers,
+        .merge(queue::router().with_state(services.queue.clone()))
+        .merge(queue::waiting_router().with_state(services.queue.clone()))
+        .merge(catalogue::router().with_state(services.catalogue.clone()))
+        .merge(seats::router().with_state(services.seats.clone()))
+        .merge(payment::router().with_state(services.payments.clone()))
+        .merge(wallet::router().with_state(services.wallet.clone()))
+        .merge(coupons::router().with_state(services.coupons.clone()))
+        .merge(rewards::router().with_state(services.rewards.clone()));
+    let routes = layers::wrap_domain_routes(
+        routes.route_layer(Extension(services.queue.clone())),
+        identities,
         limits,
         shedding,
         challenge,
     );
-    let open =
+    let unlimited =
         web::public().merge(openapi::docs(public_document())).merge(health::router(readiness));
-    layers::whole(routes.merge(open), bounds, cors)
+    layers::wrap_listener(routes.merge(unlimited), request_limits, cors)
 }
 
-/// Everything of the admin listener. `/metrics` and health need no key. Only `usher dev` has a demo crowd.
+/// The router of the admin listener. All routes need the admin key, except `/metrics`, health, the
+/// OpenAPI document and the pages of the console.
 pub(super) fn admin(
-    rooms: &DomainServices,
+    services: &DomainServices,
     key: &SecretString,
     readiness: Arc<ReadinessChecks>,
     metrics: PrometheusHandle,
-    bounds: &layers::RequestLimits,
-    demo: Option<SimulatedUsers>,
+    request_limits: &layers::RequestLimits,
+    extra_routes: Router,
 ) -> Router {
     let routes = Router::new()
-        .merge(queue::admin_router().with_state(rooms.queue.clone()))
-        .merge(catalogue::admin_router().with_state(rooms.catalogue.clone()))
-        .merge(coupons::admin_router().with_state(rooms.coupons.clone()))
-        .merge(rewards::admin_router().with_state(rooms.rewards.clone()))
-        .merge(seats::admin_router().with_state(rooms.seats.clone()))
-        .merge(crate::audit::router().with_state((rooms.redis.clone(), rooms.mysql.clone())))
-        .merge(admin_log::router().with_state(rooms.mysql.clone()))
-        .merge(demo.map(crowd::router).unwrap_or_default());
-    let open = web::admin()
+        .merge(queue::admin_router().with_state(services.queue.clone()))
+        .merge(catalogue::admin_router().with_state(services.catalogue.clone()))
+        .merge(coupons::admin_router().with_state(services.coupons.clone()))
+        .merge(rewards::admin_router().with_state(services.rewards.clone()))
+        .merge(seats::admin_router().with_state(services.seats.clone()))
+        .merge(crate::audit::router().with_state((services.redis.clone(), services.mysql.clone())))
+        .merge(admin_log::router().with_state(services.mysql.clone()))
+        .merge(extra_routes);
+    let without_key = web::admin()
         .merge(admin_key::metrics(metrics))
         .merge(openapi::document(admin_document()))
         .merge(health::router(readiness));
-    let routes = admin_key::require_key(admin_log::keep(routes, rooms.mysql.clone(), key), key);
-    request_id::told_inwards(layers::whole(routes.merge(open), bounds, None))
+    let routes =
+        admin_key::require_key(admin_log::record_all(routes, services.mysql.clone(), key), key);
+    request_id::insert_header(layers::wrap_listener(
+        routes.merge(without_key),
+        request_limits,
+        None,
+    ))
 }
 
 /// What must hold before an instance is given requests.
 pub(super) fn readiness(
-    rooms: &DomainServices,
+    services: &DomainServices,
     draining: CancellationToken,
 ) -> Arc<ReadinessChecks> {
     let (redis, mysql, generations) =
-        (rooms.redis.clone(), rooms.mysql.clone(), rooms.redis.clone());
+        (services.redis.clone(), services.mysql.clone(), services.redis.clone());
     let readiness = ReadinessChecks::new(draining)
         .check("redis", move || {
             let redis = redis.clone();
@@ -157,13 +163,13 @@ pub(super) fn readiness(
             }
         })
         .check("partitions", move || {
-            let closed = generations.generations().closed();
+            let closed = generations.epochs().closed_count();
             async move { if closed == 0 { Ok(()) } else { Err(format!("{closed} are recovering")) } }
         });
     Arc::new(readiness)
 }
 
-fn document<const N: usize>(title: &str, about: &str, parts: [OpenApi; N]) -> OpenApi {
+fn document<const N: usize>(title: &str, description: &str, parts: [OpenApi; N]) -> OpenApi {
     let header = |name: &str| SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new(name)));
     let components = Components::builder()
         .schema_from::<PageLimit>()
@@ -175,26 +181,26 @@ fn document<const N: usize>(title: &str, about: &str, parts: [OpenApi; N]) -> Op
         )
         .build();
     let mut info = Info::new(title, env!("CARGO_PKG_VERSION"));
-    info.description = Some(about.to_owned());
+    info.description = Some(description.to_owned());
     info.license = Some(License::new("Apache-2.0"));
-    let whole =
+    let base =
         OpenApiBuilder::new().info(info).paths(Paths::new()).components(Some(components)).build();
-    contract::complete(parts.into_iter().fold(whole, OpenApi::merge_from))
+    openapi_problems::complete(parts.into_iter().fold(base, OpenApi::merge_from))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A route that is renamed must not lose its kind without a word.
+    /// A renamed route would silently become `RequestKind::Other`.
     #[test]
-    fn every_kind_has_its_routes() {
+    fn every_request_kind_has_its_routes() {
         let document = serde_json::to_value(public_document()).unwrap();
         let mut counts = [0; 5];
         for (path, item) in document["paths"].as_object().unwrap() {
             for method in item.as_object().unwrap().keys() {
                 let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
-                counts[kind(&method, path) as usize] += 1;
+                counts[request_kind(&method, path) as usize] += 1;
             }
         }
         let of = |kind: RequestKind| counts[kind as usize];

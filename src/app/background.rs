@@ -1,4 +1,4 @@
-//! The work that goes on beside requests, and how it ends.
+//! The background tasks of an instance, and the order in which they end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,105 +7,111 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::DomainServices;
-use super::retire::{self, PruneSchedule};
-use crate::http::jwt;
+use super::domain_services::DomainServices;
+use super::prune::{self, PruneSchedule};
 use crate::edge::limits::RateLimits;
 use crate::edge::listener;
+use crate::http::jwt;
 use crate::mysql::definitions;
 use crate::outbox::OutboxWriter;
 use crate::outbox::pressure::{self, PressureWatermarks};
 use crate::telemetry::{self, Metric};
 use crate::{queue, recovery};
 
-/// How often the version of the definitions is looked at: a change reaches every instance well within a second.
-const REFRESH: Duration = Duration::from_millis(250);
+/// A change of definitions reaches every instance within this time.
+const DEFINITIONS_REFRESH_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Everything that runs.
 pub(super) struct BackgroundTasks {
-    sweeps: TaskTracker,
-    stop_sweeps: CancellationToken,
+    tasks: TaskTracker,
+    stop_tasks: CancellationToken,
     writer: JoinHandle<()>,
     stop_writer: CancellationToken,
 }
 
-/// Starts the promoter, the sweeps, the refresher, the verifier and the writer.
+/// Starts all background tasks.
 pub(super) fn start(
-    rooms: &DomainServices,
+    services: &DomainServices,
     writer: OutboxWriter,
     limits: Arc<RateLimits>,
     jwt: Option<Arc<jwt::JwtVerifier>>,
     certificates: Option<Arc<listener::ServerCertificates>>,
-    retirement: PruneSchedule,
+    prune_schedule: PruneSchedule,
     watermarks: PressureWatermarks,
 ) -> BackgroundTasks {
-    let (sweeps, stop) = (TaskTracker::new(), CancellationToken::new());
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let stop_writer = CancellationToken::new();
-    sweeps.spawn(queue::run_promoter(rooms.queue.clone(), stop.clone()));
-    sweeps.spawn(rooms.seats.clone().run_sweep(stop.clone()));
-    sweeps.spawn(rooms.payments.clone().run_sweep(stop.clone()));
-    sweeps.spawn(rooms.wallet.clone().run_tidy(stop.clone()));
-    sweeps.spawn(rooms.coupons.clone().run(stop.clone()));
-    sweeps.spawn(retire::run(rooms.clone(), retirement, stop.clone()));
-    sweeps.spawn(refresh(rooms.clone(), stop.clone()));
-    sweeps.spawn(recovery::run_verifier(
-        rooms.redis.clone(),
-        rooms.mysql.clone(),
-        writer.nudge(),
+    tasks.spawn(queue::run_promoter(services.queue.clone(), stop.clone()));
+    tasks.spawn(services.seats.clone().run_sweep(stop.clone()));
+    tasks.spawn(services.payments.clone().run_sweep(stop.clone()));
+    tasks.spawn(services.wallet.clone().run_purge(stop.clone()));
+    tasks.spawn(services.coupons.clone().run(stop.clone()));
+    tasks.spawn(prune::run(services.clone(), prune_schedule, stop.clone()));
+    tasks.spawn(refresh_definitions(services.clone(), stop.clone()));
+    tasks.spawn(recovery::run_verifier(
+        services.redis.clone(),
+        services.mysql.clone(),
+        writer.handle(),
         stop.clone(),
     ));
-    let settling =
-        recovery::StoreReconciler::new(rooms.redis.clone(), rooms.mysql.clone(), writer.nudge());
-    sweeps.spawn(recovery::run_settling(settling, stop.clone()));
-    sweeps.spawn(limits.tidy(stop.clone()));
+    let settling = recovery::StoreReconciler::new(
+        services.redis.clone(),
+        services.mysql.clone(),
+        writer.handle(),
+    );
+    tasks.spawn(recovery::run_reconciler(settling, stop.clone()));
+    tasks.spawn(limits.run_cleanup(stop.clone()));
     if let Some(jwt) = jwt {
-        sweeps.spawn(jwt.reread(stop.clone()));
+        tasks.spawn(jwt.reload(stop.clone()));
     }
     if let Some(certificates) = certificates {
-        sweeps.spawn(certificates.reread(stop.clone()));
+        tasks.spawn(certificates.reload(stop.clone()));
     }
-    sweeps.spawn(telemetry::upkeep(telemetry::install(), stop.clone()));
-    sweeps.spawn(telemetry::watch_runtime(stop.clone()));
-    sweeps.spawn(pressure::watch(rooms.redis.clone(), watermarks, stop.clone()));
-    sweeps.spawn(writer.nudge().watch(rooms.mysql.clone(), stop.clone()));
-    sweeps.close();
+    tasks.spawn(telemetry::run_upkeep(telemetry::install(), stop.clone()));
+    tasks.spawn(telemetry::watch_runtime(stop.clone()));
+    tasks.spawn(pressure::watch(services.redis.clone(), watermarks, stop.clone()));
+    tasks.spawn(writer.handle().run_durability_watcher(services.mysql.clone(), stop.clone()));
+    tasks.close();
     BackgroundTasks {
-        sweeps,
-        stop_sweeps: stop,
+        tasks,
+        stop_tasks: stop,
         writer: tokio::spawn(writer.run(stop_writer.clone())),
         stop_writer,
     }
 }
 
 impl BackgroundTasks {
-    /// Ends the sweeps after the step they are in, then the writer after a last look at the outbox.
+    /// Ends the tasks after their current step, then the writer after a last flush of the outbox.
     pub(super) async fn stop(self) {
-        self.stop_sweeps.cancel();
-        self.sweeps.wait().await;
+        self.stop_tasks.cancel();
+        self.tasks.wait().await;
         self.stop_writer.cancel();
         if let Err(error) = self.writer.await {
-            tracing::error!(%error, "the writer ended by itself");
+            tracing::error!(%error, "the outbox writer ended unexpectedly");
         }
     }
 }
 
-/// Reads the definitions again whenever their version has moved.
-async fn refresh(rooms: DomainServices, stop: CancellationToken) {
-    let mut seen = None;
-    let mut ticks = tokio::time::interval(REFRESH);
+/// Reloads the definitions when their version changed, and updates the gauges of connections.
+async fn refresh_definitions(services: DomainServices, stop: CancellationToken) {
+    let mut loaded = None;
+    let mut ticks = tokio::time::interval(DEFINITIONS_REFRESH_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        Metric::MysqlPoolConnections.gauge(&[("state", "open")]).set(f64::from(rooms.mysql.size()));
-        Metric::MysqlPoolConnections.gauge(&[("state", "idle")]).set(rooms.mysql.num_idle() as f64);
-        rooms.redis.count_connections();
-        match definitions::version(&rooms.mysql).await {
-            Ok(version) if seen == Some(version) => {}
-            // The version is taken before the settings, so these are never older than it says.
-            Ok(version) => match rooms.reload().await {
-                Ok(()) => seen = Some(version),
-                Err(error) => tracing::warn!(%error, "reading the definitions"),
+        Metric::MysqlPoolConnections
+            .gauge(&[("state", "open")])
+            .set(f64::from(services.mysql.size()));
+        Metric::MysqlPoolConnections
+            .gauge(&[("state", "idle")])
+            .set(services.mysql.num_idle() as f64);
+        services.redis.count_connections();
+        match definitions::version(&services.mysql).await {
+            Ok(version) if loaded == Some(version) => {}
+            // The version is read before the definitions, so they are never older than the version.
+            Ok(version) => match services.reload().await {
+                Ok(()) => loaded = Some(version),
+                Err(error) => tracing::warn!(%error, "reading the definitions failed"),
             },
-            Err(error) => tracing::warn!(%error, "reading the version of the definitions"),
+            Err(error) => tracing::warn!(%error, "reading the version of the definitions failed"),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Why a command failed, as the process prints it.
 
+use crate::http::jwt;
 use crate::store_error::{StoreError, from_store_errors};
 use crate::{catalogue, config, coupons, dev, queue, recovery, rewards, seats, tls};
-use crate::http::jwt;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -1,58 +1,63 @@
-//! `usher recover`: lays Redis back from MySQL, partition by partition, while others serve.
+//! `usher recover`: restores partitions of Redis from MySQL while the others serve.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, connect};
+use super::domain_services::connect;
+use super::error::Error;
 use crate::config::StoreSettings;
 use crate::outbox::OutboxWriter;
 use crate::partition::Partition;
 use crate::recovery::{self, FenceState, PartitionRecovery, RecoveryOutcome};
 
-/// How often, and how long apart, it is tried again what another instance is at.
-const TRIES: u32 = 120;
-const PAUSE: Duration = Duration::from_millis(500);
+/// Attempts to restore a partition that another instance is restoring.
+const MAX_BUSY_ATTEMPTS: u32 = 120;
+const BUSY_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Lays back every partition that can't serve, or one, whatever it does; and says how far it is.
+/// Restores every partition that does not serve, or the partition `only` in any state. Prints progress.
 ///
 /// # Errors
-/// When a store can't be reached, there is no such partition, or one does not serve in the end.
+/// When a store is not reachable, the partition does not exist, or a partition does not serve afterwards.
 pub async fn recover(stores: &StoreSettings, only: Option<u16>) -> Result<(), Error> {
     let (redis, mysql) = connect(stores).await?;
     let writer = OutboxWriter::new(redis.clone(), mysql.clone(), stores.ack.into());
-    let recovery = PartitionRecovery::new(redis.clone(), mysql.clone(), writer.nudge());
-    recovery::verify(&redis, &mysql).await?.whole()?;
-    let wanted = match only {
-        Some(number) => vec![stores.partitions.nth(number).ok_or(Error::NoPartition(number))?],
+    let recovery = PartitionRecovery::new(redis.clone(), mysql.clone(), writer.handle());
+    recovery::verify(&redis, &mysql).await?.complete()?;
+    let partitions = match only {
+        Some(number) => vec![stores.partitions.nth(number).ok_or(Error::NoSuchPartition(number))?],
         None => not_serving(&recovery).await?,
     };
-    // What stands in the outbox of a partition that serves comes to MySQL first, by this writer if there is no other.
+    // The outbox of a serving partition must reach MySQL first. This writer does it if no instance runs.
     let stop = CancellationToken::new();
     let writing = tokio::spawn(writer.run(stop.clone()));
-    let mut bar =
-        ProgressBar { all: wanted.len(), done: 0, rows: 0, live: std::io::stdout().is_terminal() };
+    let mut progress = ProgressBar {
+        total: partitions.len(),
+        done: 0,
+        rows: 0,
+        is_terminal: std::io::stdout().is_terminal(),
+    };
     let mut failed = 0;
-    for partition in wanted {
-        match patiently(&recovery, partition, only.is_some()).await {
-            Ok(RecoveryOutcome::Laid { rows, .. }) => bar.step(rows)?,
-            Ok(RecoveryOutcome::Serves) => bar.step(0)?,
-            Ok(RecoveryOutcome::Busy) => {
+    for partition in partitions {
+        match recover_when_free(&recovery, partition, only.is_some()).await {
+            Ok(RecoveryOutcome::Restored { rows, .. }) => progress.step(rows)?,
+            Ok(RecoveryOutcome::AlreadyServing) => progress.step(0)?,
+            Ok(RecoveryOutcome::InProgress) => {
                 failed += 1;
-                tracing::error!(%partition, "another instance is at it, and does not come to an end");
+                tracing::error!(%partition, "another instance is still restoring the partition");
             }
             Err(error) => {
                 failed += 1;
-                tracing::error!(%partition, %error, "the partition could not be laid back");
+                tracing::error!(%partition, %error, "the partition could not be restored");
             }
         }
     }
     stop.cancel();
     if let Err(error) = writing.await {
-        tracing::error!(%error, "the writer ended by itself");
+        tracing::error!(%error, "the outbox writer ended unexpectedly");
     }
-    bar.end()?;
+    progress.end()?;
     redis.close().await;
     mysql.close().await;
     if failed == 0 { Ok(()) } else { Err(Error::NotRecovered(failed)) }
@@ -60,33 +65,33 @@ pub async fn recover(stores: &StoreSettings, only: Option<u16>) -> Result<(), Er
 
 async fn not_serving(recovery: &PartitionRecovery) -> Result<Vec<Partition>, Error> {
     let states = recovery.states().await?;
-    let closed = |(_, state): &(Partition, FenceState)| !matches!(state, FenceState::Serves(_));
+    let closed = |(_, state): &(Partition, FenceState)| !matches!(state, FenceState::Serving(_));
     Ok(states.into_iter().filter(closed).map(|(partition, _)| partition).collect())
 }
 
-/// Waits for whoever is at it already, or was quicker in between.
-async fn patiently(
+/// Restores a partition. Waits while another instance restores it.
+async fn recover_when_free(
     recovery: &PartitionRecovery,
     partition: Partition,
-    anyway: bool,
+    even_if_serving: bool,
 ) -> Result<RecoveryOutcome, recovery::Error> {
-    for _ in 0..TRIES {
-        match recovery.recover(partition, anyway).await {
-            Ok(RecoveryOutcome::Busy) | Err(recovery::Error::Overtaken(_)) => {
-                tokio::time::sleep(PAUSE).await
+    for _ in 0..MAX_BUSY_ATTEMPTS {
+        match recovery.recover(partition, even_if_serving).await {
+            Ok(RecoveryOutcome::InProgress) | Err(recovery::Error::FencedByOther(_)) => {
+                tokio::time::sleep(BUSY_RETRY_INTERVAL).await
             }
             outcome => return outcome,
         }
     }
-    Ok(RecoveryOutcome::Busy)
+    Ok(RecoveryOutcome::InProgress)
 }
 
-/// How far it is: one line that is written over on a terminal, else one line at the end.
+/// The progress: one line that is redrawn on a terminal, else one line at the end.
 struct ProgressBar {
-    all: usize,
+    total: usize,
     done: usize,
     rows: u64,
-    live: bool,
+    is_terminal: bool,
 }
 
 impl ProgressBar {
@@ -95,12 +100,12 @@ impl ProgressBar {
     fn step(&mut self, rows: u64) -> Result<(), Error> {
         self.done += 1;
         self.rows += rows;
-        if self.live {
-            let filled = self.done * Self::WIDTH / self.all.max(1);
+        if self.is_terminal {
+            let filled = self.done * Self::WIDTH / self.total.max(1);
             let (full, empty) = ("#".repeat(filled), " ".repeat(Self::WIDTH - filled));
             let line = format!(
                 "\r[{full}{empty}] {}/{} partitions, {} rows",
-                self.done, self.all, self.rows
+                self.done, self.total, self.rows
             );
             let mut out = std::io::stdout();
             out.write_all(line.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)?;
@@ -110,10 +115,10 @@ impl ProgressBar {
 
     fn end(&self) -> Result<(), Error> {
         let line = format!(
-            "{} of {} partitions serve again, {} rows laid",
-            self.done, self.all, self.rows
+            "{} of {} partitions serve again, {} rows restored",
+            self.done, self.total, self.rows
         );
-        writeln!(std::io::stdout(), "{}{line}", if self.live { "\n" } else { "" })
+        writeln!(std::io::stdout(), "{}{line}", if self.is_terminal { "\n" } else { "" })
             .map_err(Error::Output)
     }
 }

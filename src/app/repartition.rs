@@ -1,4 +1,4 @@
-//! `usher repartition`: another count of partitions, while no instance runs.
+//! `usher repartition`: changes the number of partitions while no instance runs.
 
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -8,56 +8,60 @@ use secrecy::ExposeSecret;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{DomainServices, Error, connect, connect_redis, recover, serve};
+use super::audit::audit;
+use super::domain_services::{DomainServices, connect, connect_redis};
+use super::error::Error;
+use super::recover::recover;
 use crate::config::StoreSettings;
 use crate::mysql::{self, migrate};
 use crate::partition::PartitionCount;
 use crate::queue::TokenSigner;
 use crate::recovery::{FenceState, PartitionRecovery};
 
-/// How long connections of instances that were just stopped may take to go, and how often it is looked.
-const GONE_WITHIN: Duration = Duration::from_secs(5);
-const LOOK: Duration = Duration::from_millis(100);
+/// Time for the connections of stopped instances to close.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const DISCONNECT_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Makes the count of the settings the installation's own: audits, brings everything to MySQL, changes the count, lays Redis anew, audits again; and says how far it is.
-/// Where the count is that of the settings already, it goes on with what a run before has left. Says whether the last audit found everything sound.
+/// Changes the number of partitions to that of the settings: audits, flushes every outbox to MySQL, changes
+/// the number, restores Redis and audits again. If the number is already changed, it continues an
+/// interrupted run. Returns whether the last audit found no fault.
 ///
 /// # Errors
-/// When somebody else is connected to the database, the audit before finds faults, dead letters are kept, or a store fails. Any of them leaves an installation of the old
-/// or of the new count, never of both.
+/// When another client is connected to the database, the first audit finds faults, dead letters exist, or a
+/// store fails. The installation then has the old or the new number of partitions, never a mixture.
 pub async fn repartition(stores: &StoreSettings) -> Result<bool, Error> {
-    let from = alone(stores).await?;
+    let from = wait_until_alone(stores).await?;
     let to = stores.partitions;
     if from == to {
         say(&format!(
-            "the count is {to} already; what does not serve is laid back",
-            to = to.count()
+            "there are {} partitions already; restoring those that do not serve",
+            to.count()
         ))?;
     } else {
-        let former = StoreSettings { partitions: from, ..stores.clone() };
-        Box::pin(change(&former, to)).await?;
+        let old = StoreSettings { partitions: from, ..stores.clone() };
+        Box::pin(change_count(&old, to)).await?;
     }
     Box::pin(recover(stores, None)).await?;
-    drop_former(stores).await?;
+    delete_removed_partitions(stores).await?;
     say(&format!("audit of {} partitions:", to.count()))?;
-    Box::pin(serve::audit(stores)).await
+    Box::pin(audit(stores)).await
 }
 
-/// Drops what partitions that there are no more have left in Redis.
-async fn drop_former(stores: &StoreSettings) -> Result<(), Error> {
+/// Deletes the keys of partitions that no longer exist from Redis.
+async fn delete_removed_partitions(stores: &StoreSettings) -> Result<(), Error> {
     let mysql = mysql::connect(stores.mysql.url.expose_secret(), 1).await?;
-    let ever = PartitionRecovery::ever(&mysql).await?;
-    if let Some(ever) = ever.filter(|ever| ever.count() > stores.partitions.count()) {
-        let all = StoreSettings { partitions: ever, ..stores.clone() };
+    let highest = PartitionRecovery::max_partition_count(&mysql).await?;
+    if let Some(highest) = highest.filter(|highest| highest.count() > stores.partitions.count()) {
+        let all = StoreSettings { partitions: highest, ..stores.clone() };
         let redis = connect_redis(&all).await?;
         let recovery = PartitionRecovery::new(
             redis.clone(),
             mysql.clone(),
-            writer(&all, &redis, &mysql).nudge(),
+            writer(&all, &redis, &mysql).handle(),
         );
         let dropped = recovery.drop_former(stores.partitions).await?;
         redis.close().await;
-        say(&format!("{dropped} keys of former partitions dropped"))?;
+        say(&format!("deleted {dropped} keys of removed partitions"))?;
     }
     mysql.close().await;
     Ok(())
@@ -71,94 +75,94 @@ fn writer(
     crate::outbox::OutboxWriter::new(redis.clone(), mysql.clone(), stores.ack.into())
 }
 
-/// Waits until nobody else is connected to the database, not for long, and gives the count that is recorded there.
-async fn alone(stores: &StoreSettings) -> Result<PartitionCount, Error> {
+/// Waits up to [`DISCONNECT_TIMEOUT`] until no other client is connected to the database. Returns the
+/// recorded number of partitions.
+async fn wait_until_alone(stores: &StoreSettings) -> Result<PartitionCount, Error> {
     let pool = mysql::connect(stores.mysql.url.expose_secret(), 1).await?;
     let count = migrate::partitions(&pool).await?.ok_or(Error::NotMigrated)?;
     let mut connection = pool.acquire().await.map_err(mysql::Error::from)?;
-    let deadline = Instant::now() + GONE_WITHIN;
+    let deadline = Instant::now() + DISCONNECT_TIMEOUT;
     loop {
         let others = migrate::others_connected(&mut connection).await?;
         if others == 0 {
             break;
         }
         if Instant::now() >= deadline {
-            return Err(Error::OthersConnected(others));
+            return Err(Error::OtherConnections(others));
         }
-        sleep(LOOK).await;
+        sleep(DISCONNECT_POLL_INTERVAL).await;
     }
     drop(connection);
     pool.close().await;
     Ok(count)
 }
 
-/// From the audit before to the new count in MySQL.
-async fn change(former: &StoreSettings, to: PartitionCount) -> Result<(), Error> {
-    let from = former.partitions;
+/// Everything from the first audit to the new number in MySQL.
+async fn change_count(old: &StoreSettings, to: PartitionCount) -> Result<(), Error> {
+    let from = old.partitions;
     say(&format!("from {} to {} partitions", from.count(), to.count()))?;
-    let (redis, mysql) = connect(former).await?;
-    let recovery = PartitionRecovery::new(
-        redis.clone(),
-        mysql.clone(),
-        writer(former, &redis, &mysql).nudge(),
-    );
-    let whole = recovery
+    let (redis, mysql) = connect(old).await?;
+    let recovery =
+        PartitionRecovery::new(redis.clone(), mysql.clone(), writer(old, &redis, &mysql).handle());
+    let all_serve = recovery
         .states()
         .await?
         .iter()
-        .all(|(_, state)| matches!(state, FenceState::Serves(_) | FenceState::Fresh));
+        .all(|(_, state)| matches!(state, FenceState::Serving(_) | FenceState::New));
     redis.close().await;
     mysql.close().await;
-    if !whole {
-        // A run before was cut off, or something is lost.
-        Box::pin(recover(former, None)).await?;
+    if !all_serve {
+        // An earlier run was interrupted, or Redis lost data.
+        Box::pin(recover(old, None)).await?;
     }
-    let (rooms, writer) =
-        Box::pin(DomainServices::open(former, TokenSigner::new(&[]), CancellationToken::new()))
+    let (services, writer) =
+        Box::pin(DomainServices::open(old, TokenSigner::new(&[]), CancellationToken::new()))
             .await?;
-    let (nudge, stop) = (writer.nudge(), CancellationToken::new());
+    let (handle, stop) = (writer.handle(), CancellationToken::new());
     let writing = tokio::spawn(writer.run(stop.clone()));
     let stop_sweep = CancellationToken::new();
-    let sweep = tokio::spawn(rooms.payments.clone().run_sweep(stop_sweep.clone()));
-    // The sweep ends the payments that a killed instance has left; the audit waits for that.
-    let sound = Box::pin(serve::audit(former)).await;
+    let sweep = tokio::spawn(services.payments.clone().run_sweep(stop_sweep.clone()));
+    // The sweep finishes the payments of a killed instance. The audit waits for that.
+    let audited = Box::pin(audit(old)).await;
     stop_sweep.cancel();
     let ended = sweep.await;
-    let outcome = match sound {
-        Ok(true) => Box::pin(bar_all(&rooms, nudge, to)).await,
-        Ok(false) => Err(Error::Unsound),
+    let outcome = match audited {
+        Ok(true) => Box::pin(fence_all(&services, handle, to)).await,
+        Ok(false) => Err(Error::AuditFailed),
         Err(error) => Err(error),
     };
     stop.cancel();
     for ended in [ended, writing.await] {
         if let Err(error) = ended {
-            tracing::error!(%error, "work beside ended by itself");
+            tracing::error!(%error, "a background task ended unexpectedly");
         }
     }
-    rooms.close().await;
+    services.close().await;
     outcome?;
-    say(&format!("MySQL says {} partitions now; laying them back", to.count()))
+    say(&format!("MySQL now has {} partitions; restoring them to Redis", to.count()))
 }
 
-async fn bar_all(
-    rooms: &DomainServices,
-    nudge: crate::outbox::WriterHandle,
+async fn fence_all(
+    services: &DomainServices,
+    handle: crate::outbox::WriterHandle,
     to: PartitionCount,
 ) -> Result<(), Error> {
-    let recovery = PartitionRecovery::new(rooms.redis.clone(), rooms.mysql.clone(), nudge);
-    let (all, done) = (rooms.redis.keys().partitions().count(), AtomicU16::new(0));
-    let live = std::io::stdout().is_terminal();
-    let barred = || {
+    let recovery = PartitionRecovery::new(services.redis.clone(), services.mysql.clone(), handle);
+    let (total, done) = (services.redis.keys().partitions().count(), AtomicU16::new(0));
+    let is_terminal = std::io::stdout().is_terminal();
+    let fenced = || {
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-        if live {
-            // Nobody may be looking; that is no reason to stop.
-            let _ =
-                write!(std::io::stdout(), "\r{done}/{all} partitions closed, everything in MySQL");
+        if is_terminal {
+            // A closed terminal does not stop the command.
+            let _ = write!(
+                std::io::stdout(),
+                "\r{done}/{total} partitions fenced and written to MySQL"
+            );
             let _ = std::io::stdout().flush();
         }
     };
-    recovery.repartition(to, &barred).await?;
-    say(if live { "" } else { "all partitions closed, everything in MySQL" })
+    recovery.repartition(to, &fenced).await?;
+    say(if is_terminal { "" } else { "all partitions fenced and written to MySQL" })
 }
 
 fn say(line: &str) -> Result<(), Error> {

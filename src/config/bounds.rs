@@ -1,4 +1,4 @@
-//! Bounds on connections and callers, read one by one.
+//! Parses the limits of connections and callers, CORS and the challenge.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use super::args::{HttpArgs, ListenArgs};
 use super::check::{SettingsChecker, given};
 use crate::edge::{challenge, cors, limits, listener};
 
-/// The highest rate or burst that can be set, in requests.
-const HIGHEST_RATE: u32 = 1_000_000;
+/// The maximum of every rate and burst, in requests.
+const MAX_RATE: u32 = 1_000_000;
 
 pub(super) fn read_files(
     listen: &ListenArgs,
@@ -33,7 +33,7 @@ pub(super) fn read_listener(
     http: &HttpArgs,
     check: &mut SettingsChecker,
 ) -> listener::ListenerSettings {
-    let usual = listener::ListenerSettings::default();
+    let defaults = listener::ListenerSettings::default();
     let connections = http.max_connections.as_deref();
     let per_address = http.max_connections_per_address.as_deref();
     let header = http.header_timeout_ms.as_deref();
@@ -43,7 +43,7 @@ pub(super) fn read_listener(
             "USHER_MAX_CONNECTIONS",
             connections,
             1..=1_000_000,
-            usual.max_connections,
+            defaults.max_connections,
         ),
         max_per_address: check.number(
             "USHER_MAX_CONNECTIONS_PER_ADDRESS",
@@ -71,16 +71,16 @@ pub(super) fn read_limits(
     check: &mut SettingsChecker,
 ) -> limits::RateLimitSettings {
     let mut rate = |setting, value: &Option<String>, lowest, default| {
-        check.number(setting, value.as_deref(), lowest..=HIGHEST_RATE, default)
+        check.number(setting, value.as_deref(), lowest..=MAX_RATE, default)
     };
-    let mut own = |setting, value: &Option<String>| {
+    let mut own_rate = |setting, value: &Option<String>| {
         given(value.as_deref()).map(|_| rate(setting, value, 0, 0))
     };
     let kinds = [
-        own("USHER_LIMIT_JOIN_PER_SECOND", &http.limit_join_per_second),
-        own("USHER_LIMIT_POLL_PER_SECOND", &http.limit_poll_per_second),
-        own("USHER_LIMIT_BOOK_PER_SECOND", &http.limit_book_per_second),
-        own("USHER_LIMIT_PAY_PER_SECOND", &http.limit_pay_per_second),
+        own_rate("USHER_LIMIT_JOIN_PER_SECOND", &http.limit_join_per_second),
+        own_rate("USHER_LIMIT_POLL_PER_SECOND", &http.limit_poll_per_second),
+        own_rate("USHER_LIMIT_BOOK_PER_SECOND", &http.limit_book_per_second),
+        own_rate("USHER_LIMIT_PAY_PER_SECOND", &http.limit_pay_per_second),
     ];
     limits::RateLimitSettings {
         user_per_second: rate("USHER_LIMIT_USER_PER_SECOND", &http.limit_user_per_second, 0, 100),
@@ -115,9 +115,9 @@ pub(super) fn read_limits(
 
 pub(super) fn read_origins(http: &HttpArgs, check: &mut SettingsChecker) -> Vec<HeaderValue> {
     let listed = given(http.cors_origins.as_deref()).unwrap_or_default().split(',').map(str::trim);
-    let all: Vec<_> = listed.filter(|text| !text.is_empty()).map(cors::origin).collect();
+    let all: Vec<_> = listed.filter(|text| !text.is_empty()).map(cors::parse_origin).collect();
     if all.contains(&None) {
-        let must = "must be origins such as https://shop.example, comma-separated, without a path and without `*`";
+        let must = "must be a comma-separated list of origins such as https://shop.example, without paths and `*`";
         check.fail("USHER_CORS_ORIGINS", must);
     }
     all.into_iter().flatten().collect()
@@ -135,7 +135,7 @@ pub(super) fn read_challenge(
         2_000,
     ));
     let fail_open = check.flag("USHER_CHALLENGE_FAIL_OPEN", http.challenge_fail_open.as_deref());
-    // Whose secrets these are makes them as long as they like.
+    // The provider chooses the secret, so its length is not checked.
     let secret = given(http.challenge_secret.as_deref());
     let Some(url) = given(http.challenge_url.as_deref()) else {
         if secret.is_some() {
@@ -144,11 +144,11 @@ pub(super) fn read_challenge(
         return None;
     };
     let url: Option<Uri> = url.parse().ok();
-    let http =
+    let is_http =
         |url: &Uri| matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some();
-    let url = url.filter(http);
+    let url = url.filter(is_http);
     if url.is_none() {
-        check.fail("USHER_CHALLENGE_URL", "must begin with https:// or http:// and name a host");
+        check.fail("USHER_CHALLENGE_URL", "must be a URL with https:// or http:// and a host");
     }
     if secret.is_none() {
         check.fail("USHER_CHALLENGE_SECRET", "must be given with USHER_CHALLENGE_URL");

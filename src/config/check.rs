@@ -1,4 +1,4 @@
-//! Reads settings one by one and remembers what was wrong with them.
+//! Parses settings one by one and collects the errors.
 
 use std::fmt;
 use std::fs::File;
@@ -6,12 +6,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// One setting that is wrong. The message never repeats the value: it may be a secret.
+/// One invalid setting. The message never repeats the value, which may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidSetting {
-    /// The environment variable.
+    /// The name of the environment variable.
     pub setting: &'static str,
-    /// What is wrong with it.
     pub message: String,
 }
 
@@ -21,12 +20,11 @@ impl fmt::Display for InvalidSetting {
     }
 }
 
-/// All settings that are wrong, in the order in which they were looked at.
+/// All invalid settings, in the order in which they were checked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct InvalidSettings(Vec<InvalidSetting>);
 
 impl InvalidSettings {
-    /// Each of them.
     pub fn settings(&self) -> &[InvalidSetting] {
         &self.0
     }
@@ -34,19 +32,19 @@ impl InvalidSettings {
 
 impl fmt::Display for InvalidSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("some settings are wrong:")?;
+        f.write_str("invalid settings:")?;
         self.0.iter().try_for_each(|bad| write!(f, "\n  {bad}"))
     }
 }
 
 impl std::error::Error for InvalidSettings {}
 
-/// `USHER_ADMIN_KEY` is the flag `--admin-key`.
+/// The flag of a setting: `--admin-key` for `USHER_ADMIN_KEY`.
 pub fn flag(setting: &str) -> String {
     format!("--{}", setting.trim_start_matches("USHER_").to_ascii_lowercase().replace('_', "-"))
 }
 
-/// Collects what is wrong.
+/// Parses settings and collects the errors.
 #[derive(Default)]
 pub(super) struct SettingsChecker(Vec<InvalidSetting>);
 
@@ -59,7 +57,7 @@ impl SettingsChecker {
         if self.0.is_empty() { Ok(()) } else { Err(InvalidSettings(self.0)) }
     }
 
-    /// A setting that has no default.
+    /// A setting without a default.
     pub(super) fn required<'a>(
         &mut self,
         setting: &'static str,
@@ -72,7 +70,7 @@ impl SettingsChecker {
         value
     }
 
-    /// A number of the range; the default when nothing was given or when it is wrong, which is remembered.
+    /// A number in the range. The default when the value is missing or invalid; the latter is an error.
     pub(super) fn number<T>(
         &mut self,
         setting: &'static str,
@@ -96,24 +94,24 @@ impl SettingsChecker {
         }
     }
 
-    /// `true` or `false`; the latter when nothing was given or when it is wrong, which is remembered.
+    /// `true` or `false`. `false` when the value is missing or invalid; the latter is an error.
     pub(super) fn flag(&mut self, setting: &'static str, value: Option<&str>) -> bool {
         self.parsed(setting, value, "false", "must be true or false").unwrap_or(false)
     }
 
-    /// A file that can be opened.
+    /// The path of a readable file.
     pub(super) fn file(&mut self, setting: &'static str, value: Option<&str>) -> Option<PathBuf> {
         let path = given(value)?;
         match File::open(path) {
             Ok(_) => Some(path.into()),
             Err(cause) => {
-                self.fail(setting, format!("must be a file that can be read: {cause}"));
+                self.fail(setting, format!("must be a readable file: {cause}"));
                 None
             }
         }
     }
 
-    /// Text that is read by `FromStr`.
+    /// A value that `FromStr` parses.
     pub(super) fn parsed<T: FromStr>(
         &mut self,
         setting: &'static str,
@@ -129,7 +127,7 @@ impl SettingsChecker {
     }
 }
 
-/// What was given, without the white space around it; nothing where that is all.
+/// The value without surrounding white space. `None` when it is empty.
 pub(super) fn given(value: Option<&str>) -> Option<&str> {
     value.map(str::trim).filter(|text| !text.is_empty())
 }
@@ -139,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_bounded_and_empty_is_the_default() {
+    fn numbers_are_range_checked_and_empty_means_default() {
         let mut check = SettingsChecker::default();
         for (value, expected) in
             [(None, 64), (Some(""), 64), (Some(" "), 64), (Some("1"), 1), (Some(" 4096 "), 4096)]
@@ -163,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_wrong_is_told_at_once() {
+    fn all_errors_are_reported_together() {
         let mut check = SettingsChecker::default();
         check.required("USHER_REDIS_URL", None);
         check.required("USHER_ADMIN_KEY", Some(" "));

@@ -1,4 +1,4 @@
-//! Listeners, and the bounds on what comes in by them.
+//! Settings of the listeners and of the edge.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,28 +11,23 @@ use super::check::SettingsChecker;
 use crate::edge::{challenge, layers, limits, listener};
 use crate::shutdown::ShutdownTiming;
 
-/// What both listeners run on.
+/// Settings of both listeners.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
-    /// The public listener.
+    /// Address of the public listener.
     pub listen: SocketAddr,
-    /// The admin listener.
+    /// Address of the admin listener.
     pub admin_listen: SocketAddr,
-    /// What the public listener proves itself with, where it speaks TLS.
+    /// The certificate of the public listener. `None`: no TLS.
     pub tls: Option<listener::CertificateFiles>,
-    /// Bounds on connections.
     pub listener: listener::ListenerSettings,
-    /// Bounds on one request.
     pub requests: layers::RequestLimits,
-    /// Origins whose pages may call from a browser.
     pub cors: Vec<HeaderValue>,
-    /// What is asked for at joins.
+    /// `None`: joins need no challenge.
     pub challenge: Option<challenge::ChallengeSettings>,
-    /// How many requests are answered at once before some are refused; 0 is off.
+    /// Requests in flight at which all requests are refused; 0 disables shedding.
     pub shed_in_flight: usize,
-    /// Bounds on callers.
     pub limits: limits::RateLimitSettings,
-    /// How a shutdown goes.
     pub shutdown: ShutdownTiming,
 }
 
@@ -53,7 +48,7 @@ impl HttpSettings {
         if let (Some(public), Some(admin)) = (public, admin)
             && collide(public, admin)
         {
-            check.fail("USHER_ADMIN_LISTEN", "must not be where USHER_LISTEN is");
+            check.fail("USHER_ADMIN_LISTEN", "must differ from USHER_LISTEN");
         }
         let seconds =
             check.number("USHER_DRAIN_SECONDS", http.drain_seconds.as_deref(), 0..=3600, 20);
@@ -93,7 +88,7 @@ impl HttpSettings {
     }
 }
 
-/// Port 0 is any free port, so it never collides; an unspecified address takes its port on all of them.
+/// Port 0 means any free port, so it never collides. An unspecified address collides with every address.
 fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let overlap =
         one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
@@ -118,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_must_be_addresses_and_differ() {
+    fn addresses_must_be_valid_and_differ() {
         for (listen, admin, wrong) in [
             ("127.0.0.1:0", "127.0.0.1:0", &[][..]),
             ("0.0.0.0:80", "127.0.0.1:81", &[]),
@@ -138,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bound_is_bounded() {
+    fn every_limit_is_range_checked() {
         let http = HttpArgs {
             trusted_proxies: text("17"),
             limit_user_per_second: text("1000001"),
@@ -168,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_challenge_is_whole_or_none() {
+    fn challenge_needs_both_url_and_secret() {
         let with = |url: &str, secret: &str| HttpArgs {
             challenge_url: text(url),
             challenge_secret: text(secret),
@@ -195,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_needs_its_key() {
+    fn certificate_needs_its_key() {
         let here = text(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
         for (chain, key, wrong) in [
             (&None, &None, &[][..]),
@@ -214,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_those_of_the_contract() {
+    fn defaults_are_the_documented_ones() {
         let mut check = SettingsChecker::default();
         let settings =
             HttpSettings::read(&ListenArgs::default(), &HttpArgs::default(), &mut check).unwrap();

@@ -1,4 +1,4 @@
-//! Keys and secrets: long enough, not left as the example had them, and none in two roles.
+//! Validates keys and secrets: long enough, no placeholders, and none used twice.
 
 use std::path::Path;
 
@@ -8,14 +8,13 @@ use super::args::SecretArgs;
 use super::check::{SettingsChecker, given};
 use crate::http::{identity, jwt};
 
-/// The shortest secret, in characters.
-const SHORTEST: usize = 32;
-/// What must be left of a secret once the words of placeholders are taken out, in characters.
-const LEAST_LEFT: usize = 16;
-/// Different characters that a secret must have: 32 random hexadecimal digits have fewer about once in a billion.
-const LEAST_DIFFERENT: usize = 6;
-/// What people write where a secret belongs.
-const WORDS: &[&str] = &[
+const MIN_SECRET_LENGTH: usize = 32;
+/// Characters that must remain of a secret without [`PLACEHOLDER_WORDS`].
+const MIN_REMAINING_LENGTH: usize = 16;
+/// Distinct characters of a secret. 32 random hexadecimal digits have fewer about once in a billion.
+const MIN_DISTINCT_CHARACTERS: usize = 6;
+/// Words of typical placeholders.
+const PLACEHOLDER_WORDS: &[&str] = &[
     "placeholder",
     "characters",
     "generated",
@@ -55,45 +54,51 @@ const WORDS: &[&str] = &[
     "for",
 ];
 
-/// One key that signs and verifies queue tokens.
+/// A key that signs and verifies queue tokens.
 #[derive(Debug, Clone)]
 pub struct TokenKey {
-    /// Its name in the token, `[A-Za-z0-9]{1,16}`.
+    /// The key id in the token, `[A-Za-z0-9]{1,16}`.
     pub kid: String,
-    /// The secret.
     pub secret: SecretString,
 }
 
-/// Checks one secret. What is wrong is said without a character of it.
-fn secret(setting: &'static str, text: &str, check: &mut SettingsChecker) -> Option<SecretString> {
-    let wrong = if text.chars().count() < SHORTEST {
-        format!("must have {SHORTEST} characters or more; `openssl rand -hex 32` makes a good one")
+/// Validates one secret. The error does not contain any part of it.
+fn parse_secret(
+    setting: &'static str,
+    text: &str,
+    check: &mut SettingsChecker,
+) -> Option<SecretString> {
+    let error = if text.chars().count() < MIN_SECRET_LENGTH {
+        format!(
+            "must have at least {MIN_SECRET_LENGTH} characters; generate one with `openssl rand -hex 32`"
+        )
     } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        "must be visible ASCII characters".to_owned()
+        "must consist of visible ASCII characters".to_owned()
     } else if is_placeholder(text) {
-        "is a placeholder; `openssl rand -hex 32` makes a good one".to_owned()
+        "is a placeholder; generate a secret with `openssl rand -hex 32`".to_owned()
     } else {
         return Some(text.into());
     };
-    check.fail(setting, wrong);
+    check.fail(setting, error);
     None
 }
 
 fn is_placeholder(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
-    let different: std::collections::BTreeSet<_> = lower.bytes().collect();
+    let distinct: std::collections::BTreeSet<_> = lower.bytes().collect();
     let plain: String = lower.chars().filter(char::is_ascii_alphanumeric).collect();
-    let left = WORDS.iter().fold(plain.clone(), |left, word| left.replace(word, ""));
+    let remaining =
+        PLACEHOLDER_WORDS.iter().fold(plain.clone(), |text, word| text.replace(word, ""));
     (text.starts_with('<') && text.ends_with('>'))
         || text.starts_with("${")
         || plain.contains("changeme")
-        || different.len() < LEAST_DIFFERENT
-        || left.len() < LEAST_LEFT
+        || distinct.len() < MIN_DISTINCT_CHARACTERS
+        || remaining.len() < MIN_REMAINING_LENGTH
 }
 
 pub(super) fn admin_key(args: &SecretArgs, check: &mut SettingsChecker) -> Option<SecretString> {
     let text = check.required("USHER_ADMIN_KEY", args.admin_key.as_deref())?;
-    secret("USHER_ADMIN_KEY", text, check)
+    parse_secret("USHER_ADMIN_KEY", text, check)
 }
 
 pub(super) fn token_keys(args: &SecretArgs, check: &mut SettingsChecker) -> Vec<TokenKey> {
@@ -105,14 +110,14 @@ pub(super) fn token_keys(args: &SecretArgs, check: &mut SettingsChecker) -> Vec<
         .flat_map(|text| text.split(','))
     {
         let Some((kid, text)) = item.trim().split_once(':') else {
-            check.fail(SETTING, "must be kid:secret, comma-separated");
+            check.fail(SETTING, "must be a comma-separated list of kid:secret");
             continue;
         };
         if !(1..=16).contains(&kid.len()) || !kid.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             check.fail(SETTING, "each kid must match [A-Za-z0-9]{1,16}");
         } else if keys.iter().any(|key| key.kid == kid) {
             check.fail(SETTING, format!("the kid {kid} is given twice"));
-        } else if let Some(secret) = secret(SETTING, text, check) {
+        } else if let Some(secret) = parse_secret(SETTING, text, check) {
             keys.push(TokenKey { kid: kid.to_owned(), secret });
         }
     }
@@ -124,78 +129,81 @@ pub(super) fn identity(
     check: &mut SettingsChecker,
 ) -> identity::IdentitySettings {
     const SETTING: &str = "USHER_AUTH";
-    let (mut header, mut by_service, mut by_jwt) = (false, false, false);
+    let (mut header, mut service_key, mut jwt) = (false, false, false);
     for mode in
         check.required(SETTING, args.auth.as_deref()).into_iter().flat_map(|text| text.split(','))
     {
         match mode.trim() {
             "header" => header = true,
-            "service-key" => by_service = true,
-            "jwt" => by_jwt = true,
+            "service-key" => service_key = true,
+            "jwt" => jwt = true,
             _ => check.fail(
                 SETTING,
                 "must be a comma-separated list of `header`, `service-key` and `jwt`",
             ),
         }
     }
-    let on = |on: bool| given(args.auth.as_deref()).is_some().then_some(on);
-    let keys = belongs(
-        on(by_service),
+    let enabled = |mode: bool| given(args.auth.as_deref()).is_some().then_some(mode);
+    let keys = mode_setting(
+        enabled(service_key),
         "service-key",
         "USHER_SERVICE_KEYS",
         args.service_keys.as_deref(),
         check,
     );
     let service_keys = (keys.into_iter().flat_map(|text| text.split(',')))
-        .filter_map(|text| secret("USHER_SERVICE_KEYS", text.trim(), check))
+        .filter_map(|text| parse_secret("USHER_SERVICE_KEYS", text.trim(), check))
         .collect();
-    let jwt_key = belongs(on(by_jwt), "jwt", "USHER_JWT_KEY", args.jwt_key.as_deref(), check);
-    let jwt = jwt_key.and_then(|text| jwt_source(text, check)).map(|source| jwt::JwtSettings {
-        source,
-        audience: given(args.jwt_audience.as_deref()).map(str::to_owned),
-        issuer: given(args.jwt_issuer.as_deref()).map(str::to_owned),
-    });
+    let jwt_key =
+        mode_setting(enabled(jwt), "jwt", "USHER_JWT_KEY", args.jwt_key.as_deref(), check);
+    let jwt =
+        jwt_key.and_then(|text| parse_jwt_source(text, check)).map(|source| jwt::JwtSettings {
+            source,
+            audience: given(args.jwt_audience.as_deref()).map(str::to_owned),
+            issuer: given(args.jwt_issuer.as_deref()).map(str::to_owned),
+        });
     identity::IdentitySettings { header, service_keys, jwt }
 }
 
-/// A setting that is needed by a mode of `USHER_AUTH`, and has no meaning without it. `on` is `None` when no modes were given.
-fn belongs<'a>(
-    on: Option<bool>,
+/// A setting that a mode of `USHER_AUTH` requires, and that is an error without it. `enabled` is `None` when
+/// `USHER_AUTH` is missing.
+fn mode_setting<'a>(
+    enabled: Option<bool>,
     mode: &str,
     setting: &'static str,
     value: Option<&'a str>,
     check: &mut SettingsChecker,
 ) -> Option<&'a str> {
     let value = given(value);
-    match (on, value) {
+    match (enabled, value) {
         (Some(true), None) => {
-            check.fail(setting, format!("must be given, for USHER_AUTH has `{mode}` on"))
+            check.fail(setting, format!("must be given, because USHER_AUTH includes `{mode}`"))
         }
         (Some(false), Some(_)) => {
-            check.fail(setting, format!("is given, but USHER_AUTH does not have `{mode}` on"));
+            check.fail(setting, format!("is given, but USHER_AUTH does not include `{mode}`"));
         }
         _ => {}
     }
     value
 }
 
-/// A path that exists is a JWKS file, and is read at once so that a broken one is found at start; all else is a secret.
-fn jwt_source(text: &str, check: &mut SettingsChecker) -> Option<jwt::JwtKeySource> {
+/// An existing path is a JWKS file, which is loaded to detect errors at the start. Everything else is a secret.
+fn parse_jwt_source(text: &str, check: &mut SettingsChecker) -> Option<jwt::JwtKeySource> {
     const SETTING: &str = "USHER_JWT_KEY";
     let path = Path::new(text);
     if !path.exists() {
-        return secret(SETTING, text, check).map(jwt::JwtKeySource::Secret);
+        return parse_secret(SETTING, text, check).map(jwt::JwtKeySource::Secret);
     }
     let source = jwt::JwtKeySource::File(path.to_owned());
-    if let Err(error) = jwt::JwtKeySet::read(&source) {
+    if let Err(error) = jwt::JwtKeySet::load(&source) {
         check.fail(SETTING, format!("the file {error}"));
         return None;
     }
     Some(source)
 }
 
-/// One secret in two roles would let the holder of the one play the other.
-pub(super) fn all_differ(
+/// A secret with two uses would give the holder of one role the other role too.
+pub(super) fn check_all_differ(
     identity: &identity::IdentitySettings,
     admin_key: Option<&SecretString>,
     token_keys: &[TokenKey],
@@ -214,7 +222,7 @@ pub(super) fn all_differ(
         match seen.iter().find(|(_, earlier)| *earlier == secret) {
             Some((earlier, _)) => check.fail(
                 setting,
-                format!("must differ from every other secret ({earlier} has it too)"),
+                format!("must differ from every other secret; {earlier} has the same value"),
             ),
             None => seen.push((setting, secret)),
         }
@@ -227,7 +235,7 @@ mod tests {
 
     const GOOD: &str = "d41d8cd98f00b204e9800998ecf8427e";
 
-    fn wrong(read: impl FnOnce(&SecretArgs, &mut SettingsChecker), args: &SecretArgs) -> String {
+    fn errors(read: impl FnOnce(&SecretArgs, &mut SettingsChecker), args: &SecretArgs) -> String {
         let mut check = SettingsChecker::default();
         read(args, &mut check);
         check.finish().map_or_else(|bad| bad.to_string(), |()| String::new())
@@ -235,12 +243,12 @@ mod tests {
 
     fn admin(text: &str) -> String {
         let args = SecretArgs { admin_key: Some(text.to_owned()), ..SecretArgs::default() };
-        wrong(|args, check| drop(admin_key(args, check)), &args)
+        errors(|args, check| drop(admin_key(args, check)), &args)
     }
 
     fn tokens(text: &str) -> String {
         let args = SecretArgs { token_keys: Some(text.to_owned()), ..SecretArgs::default() };
-        wrong(|args, check| drop(token_keys(args, check)), &args)
+        errors(|args, check| drop(token_keys(args, check)), &args)
     }
 
     fn auth(modes: &str, keys: Option<&str>) -> String {
@@ -249,11 +257,11 @@ mod tests {
             service_keys: keys.map(str::to_owned),
             ..SecretArgs::default()
         };
-        wrong(|args, check| drop(identity(args, check)), &args)
+        errors(|args, check| drop(identity(args, check)), &args)
     }
 
     #[test]
-    fn secrets_that_were_made_are_taken() {
+    fn generated_secrets_are_accepted() {
         for good in [
             GOOD,
             "usher-test-admin-key-0123456789abcdef",
@@ -269,7 +277,10 @@ mod tests {
     #[test]
     fn short_secrets_are_refused() {
         for bad in ["secret", "changeme", &GOOD[1..]] {
-            assert!(admin(bad).contains("USHER_ADMIN_KEY (--admin-key): must have 32"), "{bad}");
+            assert!(
+                admin(bad).contains("USHER_ADMIN_KEY (--admin-key): must have at least 32"),
+                "{bad}"
+            );
         }
         assert!(admin("").contains("must be given"));
         assert!(admin(&"ä".repeat(40)).contains("visible ASCII"));
@@ -295,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn token_keys_have_names_of_their_own() {
+    fn token_keys_have_distinct_ids() {
         assert_eq!(tokens(&format!("k2:{GOOD}, k1:{}", GOOD.to_uppercase())), "");
         assert!(tokens(&format!("k1:{GOOD},k1:{GOOD}")).contains("the kid k1 is given twice"));
         for bad in
@@ -315,22 +326,22 @@ mod tests {
             jwt_key: Some(key.to_owned()),
             ..SecretArgs::default()
         };
-        wrong(|args, check| drop(identity(args, check)), &args)
+        errors(|args, check| drop(identity(args, check)), &args)
     }
 
     #[test]
-    fn a_jwt_key_is_a_secret_or_a_file_of_keys() {
+    fn jwt_key_is_a_secret_or_a_jwks_file() {
         assert_eq!(jwt("jwt", GOOD), "");
         assert!(jwt("jwt", "short").contains("32 characters"));
         assert!(jwt("jwt", "/nowhere/keys.json").contains("32 characters"));
-        assert!(jwt("header", GOOD).contains("does not have `jwt` on"));
+        assert!(jwt("header", GOOD).contains("does not include `jwt`"));
         let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
         assert!(jwt("jwt", manifest).contains("the file is not a JWKS"));
         assert!(jwt("jwt", env!("CARGO_MANIFEST_DIR")).contains("the file can't be read"));
     }
 
     #[test]
-    fn modes_and_keys_belong_together() {
+    fn modes_require_their_keys() {
         assert_eq!(auth("header", None), "");
         assert_eq!(auth("header,service-key", Some(GOOD)), "");
         assert_eq!(auth(" service-key ", Some(GOOD)), "");

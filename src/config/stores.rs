@@ -1,4 +1,4 @@
-//! Where Redis and MySQL are.
+//! Settings of Redis, MySQL and the outbox.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,28 +7,27 @@ use secrecy::SecretString;
 
 use super::args::{MigrateArgs, StoreArgs};
 use super::check::{InvalidSettings, SettingsChecker, given};
-use super::urls::{mysql_url, redis_url};
+use super::urls::{parse_mysql_url, parse_redis_url};
 use crate::partition::PartitionCount;
 
-/// Redis' settings.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
-    /// `redis://`, `redis-sentinel://` or `redis-cluster://`, with TLS `rediss…`; a secret, for it may hold a password.
+    /// `redis://`, `redis-sentinel://` or `redis-cluster://`, and `rediss…` for TLS. May contain a password.
     pub url: SecretString,
-    /// The authorities that vouch for a Redis behind TLS.
+    /// Certificate authorities for TLS. `None`: Mozilla's list.
     pub ca_file: Option<PathBuf>,
-    /// What every key begins with, `[a-z0-9_-]{1,32}`.
+    /// Prefix of all keys, `[a-z0-9_-]{1,32}`.
     pub key_prefix: String,
-    /// Replicas that must have a change before it is answered or brought to MySQL.
+    /// Replicas that must acknowledge a change before the response and before the write to MySQL.
     pub wait_replicas: u32,
-    /// Whether append-only files must have it on disk, too.
+    /// Whether the append-only files of these servers must be on disk, too.
     pub wait_aof: bool,
-    /// Serves on a Redis that evicts or keeps no append-only file.
+    /// Accept a Redis that may evict keys or has no append-only file.
     pub may_forget: bool,
 }
 
 impl RedisSettings {
-    /// A Redis with everything else as it is when nothing is said.
+    /// A Redis with default settings.
     pub fn of(url: SecretString) -> Self {
         let key_prefix = "usher".to_owned();
         Self {
@@ -42,32 +41,27 @@ impl RedisSettings {
     }
 }
 
-/// MySQL's settings.
 #[derive(Debug, Clone)]
 pub struct MysqlSettings {
-    /// `mysql://` or `mariadb://` with a database; a secret, for it may hold a password.
+    /// `mysql://` or `mariadb://` with a database. May contain a password.
     pub url: SecretString,
 }
 
-/// Both stores, and how many partitions they are divided into.
+/// Settings of both stores.
 #[derive(Debug, Clone)]
 pub struct StoreSettings {
-    /// Redis.
     pub redis: RedisSettings,
-    /// MySQL.
     pub mysql: MysqlSettings,
-    /// P; must be what the first migration recorded.
+    /// Must be equal to the number in the database.
     pub partitions: PartitionCount,
-    /// When a change is answered.
     pub ack: AckSettings,
-    /// When new work is refused.
     pub watermarks: WatermarkSettings,
 }
 
-/// When new work is refused: from which warning to which limit.
+/// When new work is refused. Each pair is the warning and the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WatermarkSettings {
-    /// Entries that wait for MySQL.
+    /// Outbox entries that wait for MySQL.
     pub backlog: [u64; 2],
     /// Percent of Redis' `maxmemory` in use.
     pub memory_percent: [u64; 2],
@@ -79,35 +73,34 @@ impl Default for WatermarkSettings {
     }
 }
 
-/// When a change is answered.
+/// When to respond to a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AckSettings {
-    /// Once MySQL has it, rather than once Redis has it.
+    /// Respond once MySQL has the change, not already once Redis has it.
     pub durable: bool,
-    /// How long that is waited for before the answer is 202.
-    pub patience: Duration,
+    /// How long to wait for MySQL before the response is 202.
+    pub timeout: Duration,
 }
 
 impl Default for AckSettings {
     fn default() -> Self {
-        Self { durable: false, patience: Duration::from_secs(3) }
+        Self { durable: false, timeout: Duration::from_secs(3) }
     }
 }
 
-/// What `usher migrate` runs on.
+/// Settings of commands that use MySQL only.
 #[derive(Debug, Clone)]
 pub struct MigrateSettings {
-    /// MySQL.
     pub mysql: MysqlSettings,
-    /// P, recorded at the first migration.
+    /// The first migration stores it.
     pub partitions: PartitionCount,
 }
 
 impl StoreSettings {
-    /// Checks what a command that speaks to both stores was given.
+    /// Validates the settings of a command that uses both stores.
     ///
     /// # Errors
-    /// All settings that are wrong.
+    /// All invalid settings.
     pub fn new(args: &StoreArgs) -> Result<Self, InvalidSettings> {
         let mut check = SettingsChecker::default();
         let settings = Self::read(args, &mut check);
@@ -115,11 +108,11 @@ impl StoreSettings {
         settings.ok_or_else(InvalidSettings::default)
     }
 
-    /// The same for a command that makes USHER_PARTITIONS the count: it must be given.
+    /// Like [`Self::new`], but `USHER_PARTITIONS` is required.
     ///
     /// # Errors
-    /// All settings that are wrong.
-    pub fn with_count(args: &StoreArgs) -> Result<Self, InvalidSettings> {
+    /// All invalid settings.
+    pub fn with_required_partitions(args: &StoreArgs) -> Result<Self, InvalidSettings> {
         let mut check = SettingsChecker::default();
         check.required("USHER_PARTITIONS", args.partitions.as_deref());
         let settings = Self::read(args, &mut check);
@@ -128,15 +121,16 @@ impl StoreSettings {
     }
 
     pub(super) fn read(args: &StoreArgs, check: &mut SettingsChecker) -> Option<Self> {
-        let redis_url = redis_url(args.redis_url.as_deref(), check);
-        let mysql_url = mysql_url(args.mysql_url.as_deref(), args.mysql_ca_file.as_deref(), check);
+        let redis_url = parse_redis_url(args.redis_url.as_deref(), check);
+        let mysql_url =
+            parse_mysql_url(args.mysql_url.as_deref(), args.mysql_ca_file.as_deref(), check);
         let ca_file = check.file("USHER_REDIS_CA_FILE", args.redis_ca_file.as_deref());
         if ca_file.is_some() && redis_url.as_ref().is_some_and(|(_, encrypted)| !encrypted) {
             check.fail("USHER_REDIS_CA_FILE", "needs a USHER_REDIS_URL that begins with rediss");
         }
-        let partitions = partitions(args.partitions.as_deref(), check);
-        let ack = ack(args, check);
-        let watermarks = watermarks(args, check);
+        let partitions = parse_partitions(args.partitions.as_deref(), check);
+        let ack = parse_ack(args, check);
+        let watermarks = parse_watermarks(args, check);
         let replicas = args.redis_wait_replicas.as_deref();
         let wait_replicas = check.number("USHER_REDIS_WAIT_REPLICAS", replicas, 0..=16, 0);
         let wait_aof = check.flag("USHER_REDIS_WAIT_AOF", args.redis_wait_aof.as_deref());
@@ -167,14 +161,15 @@ impl StoreSettings {
 }
 
 impl MigrateSettings {
-    /// Checks what `usher migrate` was given.
+    /// Validates the settings of a command that uses MySQL only.
     ///
     /// # Errors
-    /// All settings that are wrong.
+    /// All invalid settings.
     pub fn new(args: &MigrateArgs) -> Result<Self, InvalidSettings> {
         let mut check = SettingsChecker::default();
-        let url = mysql_url(args.mysql_url.as_deref(), args.mysql_ca_file.as_deref(), &mut check);
-        let partitions = partitions(args.partitions.as_deref(), &mut check);
+        let url =
+            parse_mysql_url(args.mysql_url.as_deref(), args.mysql_ca_file.as_deref(), &mut check);
+        let partitions = parse_partitions(args.partitions.as_deref(), &mut check);
         check.finish()?;
         url.zip(partitions)
             .map(|(url, partitions)| Self { mysql: MysqlSettings { url }, partitions })
@@ -182,21 +177,23 @@ impl MigrateSettings {
     }
 }
 
-fn partitions(value: Option<&str>, check: &mut SettingsChecker) -> Option<PartitionCount> {
+fn parse_partitions(value: Option<&str>, check: &mut SettingsChecker) -> Option<PartitionCount> {
     PartitionCount::new(check.number("USHER_PARTITIONS", value, 1..=4096, 64))
 }
 
-fn watermarks(args: &StoreArgs, check: &mut SettingsChecker) -> WatermarkSettings {
+fn parse_watermarks(args: &StoreArgs, check: &mut SettingsChecker) -> WatermarkSettings {
     let WatermarkSettings { backlog, memory_percent } = WatermarkSettings::default();
-    let mut pair =
-        |settings: [&'static str; 2], values: [&Option<String>; 2], most: u64, usual: [u64; 2]| {
-            let warn = check.number(settings[0], values[0].as_deref(), 1..=most, usual[0]);
-            let limit = check.number(settings[1], values[1].as_deref(), 1..=most, usual[1]);
-            if warn >= limit {
-                check.fail(settings[0], format!("must be below {}", settings[1]));
-            }
-            [warn, limit]
-        };
+    let mut pair = |settings: [&'static str; 2],
+                    values: [&Option<String>; 2],
+                    max: u64,
+                    defaults: [u64; 2]| {
+        let warn = check.number(settings[0], values[0].as_deref(), 1..=max, defaults[0]);
+        let limit = check.number(settings[1], values[1].as_deref(), 1..=max, defaults[1]);
+        if warn >= limit {
+            check.fail(settings[0], format!("must be below {}", settings[1]));
+        }
+        [warn, limit]
+    };
     WatermarkSettings {
         backlog: pair(
             ["USHER_BACKLOG_WARN", "USHER_BACKLOG_LIMIT"],
@@ -213,7 +210,7 @@ fn watermarks(args: &StoreArgs, check: &mut SettingsChecker) -> WatermarkSetting
     }
 }
 
-fn ack(args: &StoreArgs, check: &mut SettingsChecker) -> AckSettings {
+fn parse_ack(args: &StoreArgs, check: &mut SettingsChecker) -> AckSettings {
     let durable = match given(args.ack.as_deref()) {
         None | Some("accepted") => false,
         Some("durable") => true,
@@ -222,9 +219,9 @@ fn ack(args: &StoreArgs, check: &mut SettingsChecker) -> AckSettings {
             false
         }
     };
-    let timeout = args.ack_timeout_ms.as_deref();
-    let patience = check.number("USHER_ACK_TIMEOUT_MS", timeout, 10..=60_000, 3_000);
-    AckSettings { durable, patience: Duration::from_millis(patience) }
+    let millis = args.ack_timeout_ms.as_deref();
+    let millis = check.number("USHER_ACK_TIMEOUT_MS", millis, 10..=60_000, 3_000);
+    AckSettings { durable, timeout: Duration::from_millis(millis) }
 }
 
 #[cfg(test)]
@@ -248,7 +245,7 @@ mod tests {
     const MYSQL: &str = "mysql://root@127.0.0.1/usher";
 
     #[test]
-    fn a_prefix_can_not_change_the_slot() {
+    fn prefix_can_not_contain_a_hash_tag() {
         assert!(with(REDIS, MYSQL, Some("test_1-a")).is_empty());
         for prefix in ["{p1}", "a:b", "Usher", "ä", &"x".repeat(33)] {
             assert_eq!(with(REDIS, MYSQL, Some(prefix)), ["USHER_KEY_PREFIX"], "{prefix}");
@@ -256,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_waits_for_redis_or_for_mysql() {
+    fn ack_waits_for_redis_or_for_mysql() {
         let ack = |ack: &str, timeout: &str| {
             let args = StoreArgs {
                 redis_url: Some(REDIS.to_owned()),
@@ -268,9 +265,9 @@ mod tests {
             StoreSettings::new(&args).map(|settings| settings.ack)
         };
         assert_eq!(ack("", "").unwrap(), AckSettings::default());
-        let patience = Duration::from_millis(10);
-        assert_eq!(ack("durable", "10").unwrap(), AckSettings { durable: true, patience });
-        assert_eq!(ack("accepted", "10").unwrap(), AckSettings { durable: false, patience });
+        let timeout = Duration::from_millis(10);
+        assert_eq!(ack("durable", "10").unwrap(), AckSettings { durable: true, timeout });
+        assert_eq!(ack("accepted", "10").unwrap(), AckSettings { durable: false, timeout });
         for (when, timeout, wrong) in
             [("Durable", "", "USHER_ACK"), ("durable", "9", "USHER_ACK_TIMEOUT_MS")]
         {
@@ -279,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warning_comes_before_its_limit() {
+    fn warning_must_be_below_its_limit() {
         let with = |change: fn(&mut StoreArgs)| {
             let mut args = StoreArgs {
                 redis_url: Some("redis-cluster://a:1".to_owned()),
@@ -311,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn migrating_needs_mysql_alone() {
+    fn migrating_needs_mysql_only() {
         let mut args = MigrateArgs {
             mysql_url: Some(MYSQL.to_owned()),
             mysql_ca_file: None,

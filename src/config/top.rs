@@ -1,34 +1,34 @@
-//! What `usher top` looks at.
+//! Settings of `usher top`.
 
 use axum::http::Uri;
 
 use super::args::TopArgs;
 use super::check::{InvalidSettings, SettingsChecker, given};
-use crate::top;
+use crate::dev::top;
 
-/// Checks what `usher top` was given.
+/// Validates the settings of `usher top`.
 ///
 /// # Errors
-/// All settings that are wrong.
+/// All invalid settings.
 pub fn top(args: &TopArgs) -> Result<top::TopSettings, InvalidSettings> {
     let mut check = SettingsChecker::default();
     let url =
         given(args.admin_url.as_deref()).unwrap_or("http://127.0.0.1:8081").trim_end_matches('/');
-    let sound = url.parse::<Uri>().is_ok_and(|uri| {
+    let is_valid = url.parse::<Uri>().is_ok_and(|uri| {
         uri.scheme_str() == Some("http")
             && uri.host().is_some()
             && uri.path() == "/"
             && uri.query().is_none()
     });
-    if !sound {
+    if !is_valid {
         check.fail(
             "USHER_ADMIN_URL",
-            "must be http://, a host and a port, such as http://127.0.0.1:8081",
+            "must be http:// with a host and a port, such as http://127.0.0.1:8081",
         );
     }
     let key = given(args.admin_key.as_deref());
     if key.is_some_and(|key| !key.bytes().all(|byte| byte.is_ascii_graphic())) {
-        check.fail("USHER_ADMIN_KEY", "must be visible ASCII");
+        check.fail("USHER_ADMIN_KEY", "must consist of visible ASCII characters");
     }
     check.finish()?;
     Ok(top::TopSettings {
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_wanted_and_nothing_more() {
+    fn admin_url_is_an_address_without_a_path() {
         let read = |url: &str, key: &str| {
             let text = |text: &str| Some(text.to_owned());
             top(&TopArgs { admin_url: text(url), admin_key: text(key), once: true })

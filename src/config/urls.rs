@@ -1,12 +1,12 @@
-//! The stores' URLs, and how their connections are protected.
+//! Validates the URLs of the stores, including their TLS parameters.
 
 use secrecy::SecretString;
 
 use super::check::SettingsChecker;
 use crate::redis::RedisAddress;
 
-/// The URL, and whether it asks for TLS.
-pub(super) fn redis_url(
+/// The URL, and whether it uses TLS.
+pub(super) fn parse_redis_url(
     value: Option<&str>,
     check: &mut SettingsChecker,
 ) -> Option<(SecretString, bool)> {
@@ -20,13 +20,13 @@ pub(super) fn redis_url(
     }
 }
 
-/// The URL carries how its connection is protected, so the file becomes a part of it.
-pub(super) fn mysql_url(
+/// Validates the URL. TLS parameters of MySQL are part of the URL, so the CA file is added to it.
+pub(super) fn parse_mysql_url(
     value: Option<&str>,
     ca_file: Option<&str>,
     check: &mut SettingsChecker,
 ) -> Option<SecretString> {
-    let url = bare_mysql_url(value, check)?;
+    let url = validate_mysql_url(value, check)?;
     let Some(path) = check.file("USHER_MYSQL_CA_FILE", ca_file) else { return Some(url.into()) };
     let (bare, query) = url.split_once('?').unwrap_or((url, ""));
     let mut verified = None;
@@ -47,17 +47,20 @@ pub(super) fn mysql_url(
         None => drop(query.append_pair("ssl-mode", "verify_identity")),
         Some(true) => {}
         Some(false) => {
-            let must = "needs no ssl-ca in USHER_MYSQL_URL, and no ssl-mode but verify_ca or verify_identity";
-            check.fail("USHER_MYSQL_CA_FILE", must);
+            check.fail(
+                "USHER_MYSQL_CA_FILE",
+                "conflicts with USHER_MYSQL_URL: its ssl-mode must be verify_ca or verify_identity, \
+                 without ssl-ca",
+            );
         }
     }
     Some(query.append_pair("ssl-ca", path.to_str()?).finish().into())
 }
 
-fn bare_mysql_url<'a>(value: Option<&'a str>, check: &mut SettingsChecker) -> Option<&'a str> {
+fn validate_mysql_url<'a>(value: Option<&'a str>, check: &mut SettingsChecker) -> Option<&'a str> {
     let url = check.required("USHER_MYSQL_URL", value)?;
     let Some(("mysql" | "mariadb", rest)) = url.split_once("://") else {
-        check.fail("USHER_MYSQL_URL", "must begin with mysql:// or mariadb://");
+        check.fail("USHER_MYSQL_URL", "must start with mysql:// or mariadb://");
         return None;
     };
     let path = rest.split(['?', '#']).next().unwrap_or_default();
@@ -66,7 +69,7 @@ fn bare_mysql_url<'a>(value: Option<&'a str>, check: &mut SettingsChecker) -> Op
         _ => {
             check.fail(
                 "USHER_MYSQL_URL",
-                "must name a host and a database: mysql://user:password@host/database",
+                "must have a host and a database: mysql://user:password@host/database",
             );
             None
         }
@@ -78,7 +81,7 @@ mod tests {
     use super::*;
     use secrecy::ExposeSecret;
 
-    fn wrong(check: SettingsChecker) -> Vec<&'static str> {
+    fn errors(check: SettingsChecker) -> Vec<&'static str> {
         check.finish().map_or_else(
             |bad| bad.settings().iter().map(|bad| bad.setting).collect(),
             |()| Vec::new(),
@@ -86,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_of_the_known_schemes_are_taken_and_others_refused() {
+    fn only_urls_of_known_schemes_are_accepted() {
         for (url, fine) in [
             ("redis://:password@127.0.0.1:6379/0", true),
             ("redis-sentinel://a:1,b:2/main", true),
@@ -103,8 +106,8 @@ mod tests {
             ("redis:a", false),
         ] {
             let mut check = SettingsChecker::default();
-            assert_eq!(redis_url(Some(url), &mut check).is_some(), fine, "{url}");
-            assert_eq!(wrong(check).is_empty(), fine, "{url}");
+            assert_eq!(parse_redis_url(Some(url), &mut check).is_some(), fine, "{url}");
+            assert_eq!(errors(check).is_empty(), fine, "{url}");
         }
         for (url, fine) in [
             ("mysql://root@127.0.0.1/usher", true),
@@ -118,18 +121,19 @@ mod tests {
             ("mysql:///d", false),
         ] {
             let mut check = SettingsChecker::default();
-            assert_eq!(mysql_url(Some(url), None, &mut check).is_some(), fine, "{url}");
-            assert_eq!(wrong(check).is_empty(), fine, "{url}");
+            assert_eq!(parse_mysql_url(Some(url), None, &mut check).is_some(), fine, "{url}");
+            assert_eq!(errors(check).is_empty(), fine, "{url}");
         }
     }
 
     #[test]
-    fn authorities_make_mysql_prove_its_name() {
+    fn ca_file_enables_host_name_verification() {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
         let with = |query: &str, file: &str| {
             let mut check = SettingsChecker::default();
-            let url = mysql_url(Some(&format!("mysql://u:p@h/d{query}")), Some(file), &mut check);
-            (url.map(|url| url.expose_secret().to_owned()).unwrap_or_default(), wrong(check))
+            let url =
+                parse_mysql_url(Some(&format!("mysql://u:p@h/d{query}")), Some(file), &mut check);
+            (url.map(|url| url.expose_secret().to_owned()).unwrap_or_default(), errors(check))
         };
         let (url, bad) = with("", file);
         assert!(
@@ -149,6 +153,6 @@ mod tests {
         ] {
             assert_eq!(with(query, file).1, ["USHER_MYSQL_CA_FILE"], "{query}");
         }
-        assert_eq!(with("", "").0, "mysql://u:p@h/d", "none is as none given");
+        assert_eq!(with("", "").0, "mysql://u:p@h/d", "an empty value means no file");
     }
 }

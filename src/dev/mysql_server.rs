@@ -1,5 +1,6 @@
-//! A private MariaDB, which speaks MySQL's protocol and SQL as far as Usher uses them, or MySQL itself, with one user and the
-//! database `usher`. The password is made at the first start and kept beside the data.
+//! A private MariaDB or MySQL with one user and the database `usher`.
+//!
+//! The password is generated at the first start and stored beside the data.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -17,28 +18,30 @@ use tokio::process::Command;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::error::Error;
 use super::mysql_program::MysqlProgram;
+use super::resources::{MAX_PORT_ATTEMPTS, free_port, private_dir};
 use super::supervised::{ServerLog, SupervisedServer};
-use super::{Error, PORT_ATTEMPTS, free_port, private_dir};
 
-const SERVER: &str = "MariaDB";
+const SERVER_NAME: &str = "MariaDB";
 
-/// Run by the server at every start, before it listens.
+/// The server runs it at every start, before it listens.
 const INIT_SQL: &str = include_str!("init.sql");
 
-/// The longest path of a Unix socket that both Linux (108 bytes) and macOS (104) take, its closing NUL not counted.
-const SOCKET_PATH_MAX: usize = 103;
+/// The longest path of a Unix socket, in bytes without the closing NUL, that both Linux (108) and
+/// macOS (104) accept.
+const MAX_SOCKET_PATH_LENGTH: usize = 103;
 
-/// What a power cut may cost. Either way nothing is lost when only the process is killed.
+/// What a power cut may lose. A killed process loses nothing in either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MysqlDurability {
     /// Every commit is synced to the disk, as in production.
     Keep,
-    /// Nothing is synced and the files are small: for data that is thrown away.
+    /// Nothing is synced and the files are small, for disposable data.
     Test,
 }
 
-/// A MariaDB of this process' own. Dropping it stops the server too, without waiting for it.
+/// A MariaDB that belongs to this process. Dropping it stops the server without waiting for it.
 pub struct PrivateMysql {
     server: SupervisedServer,
     port: u16,
@@ -46,26 +49,26 @@ pub struct PrivateMysql {
 }
 
 impl PrivateMysql {
-    /// Starts MariaDB on a free port of 127.0.0.1 with its data in `dir`, which is made and filled if need be. Returns
-    /// once it takes connections.
+    /// Starts MariaDB on a free port of 127.0.0.1 with its data in `dir`, which is created if missing.
+    /// Returns once the server accepts connections.
     ///
     /// # Errors
-    /// [`Error::Missing`] without the server's programs, [`Error::InUse`] while another server runs on `dir`,
-    /// [`Error::Ended`] or [`Error::NotReady`] when it doesn't come up.
+    /// [`Error::Missing`] without the server's programs, [`Error::DirectoryInUse`] while another server
+    /// runs on `dir`, [`Error::Ended`] or [`Error::NotReady`] when the server does not start.
     pub async fn start(dir: &Path, durability: MysqlDurability) -> Result<Self, Error> {
         let mut attempt = 1;
         loop {
             match Self::start_on(dir, durability, free_port()?).await {
-                Err(Error::PortTaken { .. }) if attempt < PORT_ATTEMPTS => attempt += 1,
+                Err(Error::PortTaken { .. }) if attempt < MAX_PORT_ATTEMPTS => attempt += 1,
                 outcome => return outcome,
             }
         }
     }
 
-    /// Like [`Self::start`], on `port`: brings a server that was killed back under the same URL.
+    /// Like [`Self::start`], on `port`: restarts a killed server under the same URL.
     ///
     /// # Errors
-    /// Those of [`Self::start`], and [`Error::PortTaken`].
+    /// The errors of [`Self::start`], and [`Error::PortTaken`].
     pub async fn start_on(
         dir: &Path,
         durability: MysqlDurability,
@@ -74,43 +77,43 @@ impl PrivateMysql {
         Self::start_with(dir, durability, port, &[]).await
     }
 
-    /// Like [`Self::start_on`], with `more` arguments after the usual ones.
+    /// Like [`Self::start_on`], with additional arguments.
     ///
     /// # Errors
-    /// Those of [`Self::start_on`].
+    /// The errors of [`Self::start_on`].
     pub async fn start_with(
         dir: &Path,
         durability: MysqlDurability,
         port: u16,
-        more: &[OsString],
+        extra_arguments: &[OsString],
     ) -> Result<Self, Error> {
         let program = MysqlProgram::find().await?;
-        let place = MysqlPaths::new(private_dir(dir)?, durability, runs_as_root().await?);
-        private_dir(&place.tmp())?;
-        let log = ServerLog::lock(SERVER, place.dir.join("mysql.log")).await?;
-        place.install(&program, &log).await?;
-        let password = place.password()?;
-        write_private(&place.dir.join("init.sql"), &INIT_SQL.replace("{password}", &password))?;
-        let pid_file = place.pid_file();
-        remove_if_there(&pid_file)?;
-        let answers = |pid| answers(pid_file.clone(), port, pid);
-        let arguments = [place.arguments(port), more.to_vec()].concat();
+        let paths = MysqlPaths::new(private_dir(dir)?, durability, runs_as_root().await?);
+        private_dir(&paths.tmp())?;
+        let log = ServerLog::lock(SERVER_NAME, paths.dir.join("mysql.log")).await?;
+        paths.install(&program, &log).await?;
+        let password = paths.password()?;
+        write_private(&paths.dir.join("init.sql"), &INIT_SQL.replace("{password}", &password))?;
+        let pid_file = paths.pid_file();
+        remove_if_exists(&pid_file)?;
+        let is_ready = |pid| is_ready(pid_file.clone(), port, pid);
+        let arguments = [paths.arguments(port), extra_arguments.to_vec()].concat();
         let server =
-            SupervisedServer::start(&log, program.path(), &arguments, port, answers).await?;
+            SupervisedServer::start(&log, program.path(), &arguments, port, is_ready).await?;
         let mysql = Self { server, port, password };
-        if program.checks_first_login_by_tls() {
+        if program.requires_tls_for_first_login() {
             mysql.log_in().await?;
         }
         Ok(mysql)
     }
 
-    /// The URL of the database `usher`, `mysql://usher:<password>@127.0.0.1:<port>/usher`. Its user may do everything,
-    /// so that a test can make a database for itself.
+    /// The URL of the database `usher`, `mysql://usher:<password>@127.0.0.1:<port>/usher`. Its user has
+    /// all privileges, so that a test can create a database.
     pub fn url(&self) -> String {
         self.url_of("usher")
     }
 
-    /// The URL of another database on this server, which need not exist yet.
+    /// The URL of another database on this server. The database need not exist.
     pub fn url_of(&self, database: &str) -> String {
         format!(
             "mysql://usher:{}@127.0.0.1:{}/{database}?ssl-mode=disabled",
@@ -118,14 +121,16 @@ impl PrivateMysql {
         )
     }
 
-    /// Logs in once, encrypted: a server that was just started wants to see the password itself, from then on it knows the user by its digest, and our
-    /// URLs, which are not encrypted, will do.
+    /// Logs in once over TLS. A MySQL server needs the password itself for the first login after its
+    /// start. Later it compares digests, and the URLs above, without TLS, are enough.
     async fn log_in(&self) -> Result<(), Error> {
         let url = self.url().replace("ssl-mode=disabled", "ssl-mode=required");
-        let no_login =
-            |cause: sqlx::Error| Error::NoLogin { server: SERVER, cause: cause.to_string() };
-        let connection = MySqlConnection::connect(&url).await.map_err(no_login)?;
-        connection.close().await.map_err(no_login)
+        let failed = |cause: sqlx::Error| Error::LoginFailed {
+            server: SERVER_NAME,
+            cause: cause.to_string(),
+        };
+        let connection = MySqlConnection::connect(&url).await.map_err(failed)?;
+        connection.close().await.map_err(failed)
     }
 
     /// The TCP port on 127.0.0.1.
@@ -133,26 +138,26 @@ impl PrivateMysql {
         self.port
     }
 
-    /// The process id of the server itself.
+    /// The process id of the server.
     pub fn pid(&self) -> u32 {
         self.server.pid()
     }
 
-    /// Waits until the server ends without having been asked to, and says how. Safe to cancel.
+    /// Waits until the server ends unexpectedly. Cancel safe.
     pub async fn ended(&mut self) -> Error {
         self.server.ended().await
     }
 
-    /// Stops the server (SIGTERM, a clean shutdown) and waits for it, at most about half a minute.
+    /// Stops the server with SIGTERM and waits for it, about 30 seconds at most.
     ///
     /// # Errors
-    /// [`Error::NotStopped`] when it had to be killed or ended with an error.
+    /// [`Error::NotStopped`] when the server was killed or ended with an error.
     pub async fn stop(self) -> Result<(), Error> {
         self.server.stop().await
     }
 }
 
-/// Where a server keeps its things, and what follows from that for its arguments.
+/// The files of a server, and the arguments that depend on them.
 struct MysqlPaths {
     dir: PathBuf,
     durability: MysqlDurability,
@@ -162,10 +167,10 @@ struct MysqlPaths {
 
 impl MysqlPaths {
     fn new(dir: PathBuf, durability: MysqlDurability, as_root: bool) -> Self {
-        let beside = dir.join("mysql.sock");
-        // Nobody connects to the socket, but the server insists on one.
-        let socket = if beside.as_os_str().len() <= SOCKET_PATH_MAX {
-            beside
+        let preferred = dir.join("mysql.sock");
+        // No client uses the socket, but the server requires one.
+        let socket = if preferred.as_os_str().len() <= MAX_SOCKET_PATH_LENGTH {
+            preferred
         } else {
             let unique = Uuid::new_v4().simple().to_string();
             std::env::temp_dir().join(format!("usher-{}.sock", &unique[..12]))
@@ -177,13 +182,14 @@ impl MysqlPaths {
         self.dir.join("mysql.pid")
     }
 
-    /// For temporary tables. A server that starts deletes those that it finds, so two servers must not share the place.
+    /// For temporary tables. A server deletes all of them when it starts, so two servers must not share
+    /// the directory.
     fn tmp(&self) -> PathBuf {
         self.dir.join("tmp")
     }
 
-    /// Makes the system tables, once. They are made aside and moved, so that an interrupted try leaves nothing that
-    /// looks finished.
+    /// Creates the system tables, once. They are created in another directory and moved, so that an
+    /// interrupted attempt leaves nothing that looks complete.
     async fn install(&self, program: &MysqlProgram, log: &ServerLog) -> Result<(), Error> {
         let (data, unfinished) = (self.dir.join("data"), self.dir.join("data.new"));
         if data.exists() {
@@ -195,9 +201,9 @@ impl MysqlPaths {
             }
             _ => {}
         }
-        let (maker, own_arguments) = program.installer()?;
-        let from = log.len()?;
-        let status = Command::new(&maker)
+        let (installer, own_arguments) = program.installer()?;
+        let log_start = log.len()?;
+        let status = Command::new(&installer)
             .args(self.common_arguments(&unfinished))
             .args(own_arguments)
             .stdin(Stdio::null())
@@ -207,14 +213,14 @@ impl MysqlPaths {
             .kill_on_drop(true)
             .status()
             .await
-            .map_err(Error::io("run", &maker))?;
+            .map_err(Error::io("run", &installer))?;
         if !status.success() {
-            return Err(log.ended(from, status));
+            return Err(log.ended(log_start, status));
         }
         fs::rename(&unfinished, &data).map_err(Error::io("move", &unfinished))
     }
 
-    /// The password, made at the first start.
+    /// The password, generated at the first start.
     fn password(&self) -> Result<String, Error> {
         let path = self.dir.join("password");
         match fs::read_to_string(&path) {
@@ -230,8 +236,8 @@ impl MysqlPaths {
         }
     }
 
-    /// What the server and the program that makes its system tables both need. `--no-defaults` must come first: the
-    /// machine's own configuration is none of ours. `--loose-` marks settings that some version lacks.
+    /// Arguments of both the server and its installer. `--no-defaults` must come first: it ignores the
+    /// configuration of the machine. `--loose-` marks settings that some versions lack.
     fn common_arguments(&self, data: &Path) -> Vec<OsString> {
         let mut args = vec!["--no-defaults".into(), path_argument("--datadir=", data)];
         args.push(path_argument("--tmpdir=", &self.tmp()));
@@ -270,7 +276,7 @@ impl MysqlPaths {
             "--transaction-isolation=READ-COMMITTED",
             "--max-connections=500",
             "--skip-log-bin",
-            // MySQL's second protocol, on a port of its own that would be everybody's.
+            // MySQL's X protocol would listen on a fixed port, which several servers would share.
             "--loose-mysqlx=0",
         ];
         args.extend(settings.map(OsString::from));
@@ -289,7 +295,7 @@ fn write_private(path: &Path, text: &str) -> Result<(), Error> {
     opened.and_then(|mut file| file.write_all(text.as_bytes())).map_err(Error::io("write", path))
 }
 
-fn remove_if_there(path: &Path) -> Result<(), Error> {
+fn remove_if_exists(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
             Err(Error::io("remove", path)(cause))
@@ -298,21 +304,21 @@ fn remove_if_there(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Whether this process is root's, as which MariaDB runs only when told to.
+/// Whether this process runs as root. MariaDB runs as root only when an argument says so.
 async fn runs_as_root() -> Result<bool, Error> {
     let id = Command::new("id").arg("-u").stdin(Stdio::null()).output().await;
     Ok(id.map_err(Error::io("run", Path::new("id")))?.stdout.trim_ascii() == b"0")
 }
 
-/// Whether the server behind `port` greets, and process `pid` says by its pid file that it got its port. MariaDB runs the
-/// init file before it greets anybody.
-async fn answers(pid_file: PathBuf, port: u16, pid: u32) -> bool {
-    let ours = fs::read_to_string(&pid_file).is_ok_and(|text| text.trim() == pid.to_string());
-    ours && matches!(timeout(Duration::from_secs(1), greets(port)).await, Ok(Ok(true)))
+/// Whether process `pid` owns the port, which its pid file shows, and sends a greeting. MariaDB runs the
+/// init file before it sends one.
+async fn is_ready(pid_file: PathBuf, port: u16, pid: u32) -> bool {
+    let owns_port = fs::read_to_string(&pid_file).is_ok_and(|text| text.trim() == pid.to_string());
+    owns_port && matches!(timeout(Duration::from_secs(1), sends_greeting(port)).await, Ok(Ok(true)))
 }
 
-/// Whether a server's first packet is a greeting (protocol version 10) rather than an error.
-async fn greets(port: u16) -> io::Result<bool> {
+/// Whether the first packet is a greeting (protocol version 10) and not an error.
+async fn sends_greeting(port: u16) -> io::Result<bool> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     let mut start = [0; 5];
     stream.read_exact(&mut start).await?;

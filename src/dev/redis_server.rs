@@ -1,5 +1,5 @@
-//! A private Redis with the persistence that Usher asks of any Redis: an append-only file synced every second, no
-//! snapshots, and no eviction.
+//! A private Redis with the persistence that Usher requires: an append-only file that is synced every
+//! second, no snapshots, and no eviction.
 
 use std::ffi::OsString;
 use std::io;
@@ -11,60 +11,65 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::error::Error;
+use super::programs::choose_program;
+use super::resources::{MAX_PORT_ATTEMPTS, free_port, private_dir};
 use super::supervised::{ServerLog, SupervisedServer};
-use super::{Error, PORT_ATTEMPTS, REDIS_VARIABLE, choose_program, free_port, private_dir};
 
-const SERVER: &str = "Redis";
-/// Its users, if this file is in its directory; else there is one, who may do everything.
-const USERS: &str = "users.acl";
+const SERVER_NAME: &str = "Redis";
+/// Names the server program: a `redis-server` or `valkey-server` of another version.
+const PROGRAM_VARIABLE: &str = "USHER_DEV_REDIS_SERVER";
+/// The file with the ACL users. Without it the only user has all privileges.
+const ACL_FILE: &str = "users.acl";
 
-/// A Redis of this process' own. Dropping it stops the server too, without waiting for it.
+/// A Redis that belongs to this process. Dropping it stops the server without waiting for it.
 pub struct PrivateRedis {
     server: SupervisedServer,
     port: u16,
 }
 
 impl PrivateRedis {
-    /// Starts Redis on a free port of 127.0.0.1 with its data in `dir`, which is made if need be and whose earlier data
-    /// is loaded, and users if a `users.acl` is there. Returns once it answers.
+    /// Starts Redis on a free port of 127.0.0.1 with its data in `dir`, which is created if missing.
+    /// Existing data is loaded, and so is a `users.acl`. Returns once the server answers.
     ///
     /// # Errors
-    /// [`Error::Missing`] without a `redis-server` (or `valkey-server`), [`Error::InUse`] while another server runs on
-    /// `dir`, [`Error::Ended`] or [`Error::NotReady`] when it doesn't come up.
+    /// [`Error::Missing`] without a `redis-server` or `valkey-server`, [`Error::DirectoryInUse`] while
+    /// another server runs on `dir`, [`Error::Ended`] or [`Error::NotReady`] when the server does not
+    /// start.
     pub async fn start(dir: &Path) -> Result<Self, Error> {
         let mut attempt = 1;
         loop {
             match Self::start_on(dir, free_port()?).await {
-                Err(Error::PortTaken { .. }) if attempt < PORT_ATTEMPTS => attempt += 1,
+                Err(Error::PortTaken { .. }) if attempt < MAX_PORT_ATTEMPTS => attempt += 1,
                 outcome => return outcome,
             }
         }
     }
 
-    /// Like [`Self::start`], on `port`: brings a server that was killed back under the same URL.
+    /// Like [`Self::start`], on `port`: restarts a killed server under the same URL.
     ///
     /// # Errors
-    /// Those of [`Self::start`], and [`Error::PortTaken`].
+    /// The errors of [`Self::start`], and [`Error::PortTaken`].
     pub async fn start_on(dir: &Path, port: u16) -> Result<Self, Error> {
         Self::start_as(dir, port, &[]).await
     }
 
-    /// Like [`Self::start_on`], with further arguments, such as `--cluster-enabled yes`.
+    /// Like [`Self::start_on`], with additional arguments such as `--cluster-enabled yes`.
     ///
     /// # Errors
-    /// Those of [`Self::start_on`].
-    pub async fn start_as(dir: &Path, port: u16, more: &[&str]) -> Result<Self, Error> {
+    /// The errors of [`Self::start_on`].
+    pub async fn start_as(dir: &Path, port: u16, extra_arguments: &[&str]) -> Result<Self, Error> {
         let program = redis_program()?;
         let dir = private_dir(dir)?;
-        let log = ServerLog::lock(SERVER, dir.join("redis.log")).await?;
+        let log = ServerLog::lock(SERVER_NAME, dir.join("redis.log")).await?;
         let mut args = arguments(&dir, port);
-        args.extend(more.iter().map(OsString::from));
+        args.extend(extra_arguments.iter().map(OsString::from));
         let server =
-            SupervisedServer::start(&log, &program, &args, port, |pid| answers(port, pid)).await?;
+            SupervisedServer::start(&log, &program, &args, port, |pid| is_ready(port, pid)).await?;
         Ok(Self { server, port })
     }
 
-    /// The server's URL, `redis://127.0.0.1:<port>`.
+    /// `redis://127.0.0.1:<port>`.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
@@ -74,31 +79,33 @@ impl PrivateRedis {
         self.port
     }
 
-    /// The process id of the server itself.
+    /// The process id of the server.
     pub fn pid(&self) -> u32 {
         self.server.pid()
     }
 
-    /// Waits until the server ends without having been asked to, and says how. Safe to cancel.
+    /// Waits until the server ends unexpectedly. Cancel safe.
     pub async fn ended(&mut self) -> Error {
         self.server.ended().await
     }
 
-    /// Stops the server (SIGTERM; it syncs its append-only file) and waits for it, at most about half a minute.
+    /// Stops the server with SIGTERM, upon which it syncs its append-only file, and waits for it, about
+    /// 30 seconds at most.
     ///
     /// # Errors
-    /// [`Error::NotStopped`] when it had to be killed or ended with an error.
+    /// [`Error::NotStopped`] when the server was killed or ended with an error.
     pub async fn stop(self) -> Result<(), Error> {
         self.server.stop().await
     }
 }
 
-/// Where the server is: the one that the environment names, or else `redis-server` or `valkey-server`.
+/// The server program: the one that the environment names, else `redis-server` or `valkey-server`.
 ///
 /// # Errors
-/// [`Error::Missing`] when it is nowhere, [`Error::NoProgram`] when what the environment names can't be run.
+/// [`Error::Missing`] when no program is installed, [`Error::NotExecutable`] when the program that the
+/// environment names can't be run.
 pub fn redis_program() -> Result<PathBuf, Error> {
-    let chosen = (REDIS_VARIABLE, std::env::var_os(REDIS_VARIABLE));
+    let chosen = (PROGRAM_VARIABLE, std::env::var_os(PROGRAM_VARIABLE));
     choose_program(
         chosen,
         &["redis-server", "valkey-server"],
@@ -119,17 +126,17 @@ fn arguments(dir: &Path, port: u16) -> Vec<OsString> {
     ];
     let mut args: Vec<OsString> = settings.iter().flatten().map(OsString::from).collect();
     args.extend(["--dir".into(), dir.into()]);
-    let users = dir.join(USERS);
+    let users = dir.join(ACL_FILE);
     if users.exists() {
         args.extend(["--aclfile".into(), users.into()]);
     }
     args
 }
 
-/// Whether the Redis behind `port` is the process `pid`, not a stranger who was quicker to take the port, and has loaded
-/// its data.
-async fn answers(port: u16, pid: u32) -> bool {
-    match timeout(Duration::from_secs(1), info(port)).await {
+/// Whether the Redis behind `port` is the process `pid`, not another one that took the port first, and
+/// has loaded its data.
+async fn is_ready(port: u16, pid: u32) -> bool {
+    match timeout(Duration::from_secs(1), read_info(port)).await {
         Ok(Ok(info)) => {
             info.contains(&format!("\nprocess_id:{pid}\r\n")) && info.contains("\nloading:0\r\n")
         }
@@ -137,12 +144,12 @@ async fn answers(port: u16, pid: u32) -> bool {
     }
 }
 
-async fn info(port: u16) -> io::Result<String> {
+async fn read_info(port: u16) -> io::Result<String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     stream.write_all(b"INFO server\r\nINFO persistence\r\nQUIT\r\n").await?;
-    let mut said = String::new();
-    stream.read_to_string(&mut said).await?;
-    Ok(said)
+    let mut info = String::new();
+    stream.read_to_string(&mut info).await?;
+    Ok(info)
 }
 
 #[cfg(test)]

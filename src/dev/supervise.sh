@@ -1,11 +1,12 @@
-# Runs a server for as long as its owner lives. The owner holds the other end of this script's standard input: when it
-# lets go, on purpose or because it was killed, the server is asked to stop, and killed when it doesn't.
+# Runs a server as long as its owner lives. The owner holds the other end of this script's standard
+# input. When that end is closed, on purpose or because the owner was killed, the script sends SIGTERM to
+# the server, and SIGKILL if the server does not stop in time.
 #
-# Arguments: the grace in seconds between asking and killing, then the server and its arguments.
-# Output: the server's process id on a line. The server writes to standard error, which is its log.
-# Status: the server's.
+# Arguments: the seconds between SIGTERM and SIGKILL, then the server and its arguments.
+# Output: the process id of the server on one line. The server writes to standard error, its log.
+# Status: the exit status of the server.
 
-grace=$1
+seconds=$1
 shift
 
 exec 3<&0
@@ -13,13 +14,13 @@ exec 3<&0
 server=$!
 echo "$server"
 
-# Watches the owner. It writes nowhere, so that it never keeps the log, and with it the log's lock, open.
+# Watches the owner. Its output is closed, so that it never keeps the log and its lock open.
 (
     while read -r _; do :; done
     kill -TERM "$server"
-    while [ "$grace" -gt 0 ]; do
+    while [ "$seconds" -gt 0 ]; do
         sleep 1
-        grace=$((grace - 1))
+        seconds=$((seconds - 1))
     done
     kill -KILL "$server"
 ) <&3 >/dev/null 2>&1 &

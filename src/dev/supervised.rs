@@ -1,12 +1,12 @@
 //! A server process that can't outlive its owner.
 //!
-//! Nothing in Unix ends a child when its parent is killed, so the owner doesn't start the server itself: it starts
-//! `supervise.sh`, which starts the server and waits for the end of a pipe that only the owner holds. Shell and
-//! server stand in a process group of their own, so that Ctrl-C in the terminal reaches the owner alone, and the owner
-//! decides in which order things stop.
+//! Unix does not end a child when its parent is killed. So the owner starts `supervise.sh`, which
+//! starts the server and waits for the end of a pipe that only the owner holds. The shell and the server
+//! are in a separate process group: Ctrl-C in the terminal reaches the owner only, and the owner decides
+//! in which order things stop.
 //!
-//! The server's log is also its lock. Shell and server inherit the very file description that was locked, so the lock
-//! lasts exactly as long as the server, also when its owner is gone already.
+//! The log of the server is also its lock. The shell and the server inherit the locked file description,
+//! so the lock lasts exactly as long as the server, even after the owner ended.
 
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
@@ -19,30 +19,29 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Error;
+use super::error::Error;
 
-/// The supervisor, run by `/bin/sh`.
-const SUPERVISE: &str = include_str!("supervise.sh");
+/// Runs in `/bin/sh`.
+const SUPERVISOR_SCRIPT: &str = include_str!("supervise.sh");
 
-/// How long a server may take to stop before it is killed, in seconds.
-const GRACE_SECONDS: u32 = 30;
+/// A server that takes longer to stop is killed.
+const STOP_TIMEOUT_SECONDS: u32 = 30;
 
-/// How long a server may take to answer; a database repairing itself after a crash needs some of it.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+/// Time for a server to start. A database that recovers after a crash needs some of it.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long to wait for a server that an earlier, killed owner has left stopping.
-const UNLOCKED_WITHIN: Duration = Duration::from_secs(15);
+/// Time for the server of an earlier, killed owner to stop.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The pause between two looks at something that is awaited.
-const POLL: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A log that has outgrown this many bytes starts anew.
-const LOG_LIMIT: u64 = 8 << 20;
+/// A longer log is truncated when it is opened.
+const MAX_LOG_BYTES: u64 = 8 << 20;
 
-/// Lines of the log that an error repeats.
-const TAIL_LINES: usize = 40;
+/// Lines of the log in an error.
+const LOG_TAIL_LINES: usize = 40;
 
-/// A server's log, locked.
+/// The locked log of a server.
 pub(super) struct ServerLog {
     server: &'static str,
     path: PathBuf,
@@ -50,13 +49,13 @@ pub(super) struct ServerLog {
 }
 
 impl ServerLog {
-    /// Opens the log of `server` and locks it, waiting a while for an earlier server to end.
+    /// Opens and locks the log of `server`. Waits [`LOCK_TIMEOUT`] for an earlier server to end.
     pub(super) async fn lock(server: &'static str, path: PathBuf) -> Result<Self, Error> {
-        Self::lock_within(UNLOCKED_WITHIN, server, path).await
+        Self::lock_within(LOCK_TIMEOUT, server, path).await
     }
 
     async fn lock_within(
-        bound: Duration,
+        limit: Duration,
         server: &'static str,
         path: PathBuf,
     ) -> Result<Self, Error> {
@@ -65,64 +64,67 @@ impl ServerLog {
             .append(true)
             .open(&path)
             .map_err(Error::io("open", &path))?;
-        let deadline = Instant::now() + bound;
+        let deadline = Instant::now() + limit;
         loop {
             match file.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(POLL).await,
-                Err(TryLockError::WouldBlock) => return Err(Error::InUse { server, log: path }),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    sleep(POLL_INTERVAL).await
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(Error::DirectoryInUse { server, log: path });
+                }
                 Err(TryLockError::Error(cause)) => return Err(Error::io("lock", &path)(cause)),
             }
         }
-        if file.metadata().is_ok_and(|m| m.len() > LOG_LIMIT) {
-            file.set_len(0).map_err(Error::io("shorten", &path))?;
+        if file.metadata().is_ok_and(|m| m.len() > MAX_LOG_BYTES) {
+            file.set_len(0).map_err(Error::io("truncate", &path))?;
         }
         Ok(Self { server, path, file })
     }
 
-    /// The log as an output of a child. The child shares the lock.
+    /// The log as the output of a child, which then shares the lock.
     pub(super) fn output(&self) -> Result<Stdio, Error> {
         Ok(self.file.try_clone().map_err(Error::io("open", &self.path))?.into())
     }
 
-    /// How long the log is, in bytes: where the words of a server started now will begin.
+    /// The length in bytes: the offset at which the output of the next server begins.
     pub(super) fn len(&self) -> Result<u64, Error> {
-        Ok(self.file.metadata().map_err(Error::io("look at", &self.path))?.len())
+        Ok(self.file.metadata().map_err(Error::io("read the size of", &self.path))?.len())
     }
 
-    /// The error for a process that ended by itself, having written what follows the first `from` bytes.
-    pub(super) fn ended(&self, from: u64, status: ExitStatus) -> Error {
-        ended(self.server, &self.path, from, status)
+    /// The error for a process that ended unexpectedly. Its output begins at the offset `start`.
+    pub(super) fn ended(&self, start: u64, status: ExitStatus) -> Error {
+        ended(self.server, &self.path, start, status)
     }
 }
 
-/// A running server.
 pub(super) struct SupervisedServer {
     server: &'static str,
     log: PathBuf,
-    log_from: u64,
+    log_start: u64,
     shell: Child,
-    /// The pipe whose end ends the server.
-    leash: ChildStdin,
+    /// Closing this pipe stops the server.
+    lifeline: ChildStdin,
     pid: u32,
 }
 
 impl SupervisedServer {
-    /// Starts `program`, which writes to `log` and is to listen on `port`, and waits until `answers` says yes to the
-    /// server's process id.
+    /// Starts `program`, which writes to `log` and listens on `port`, and waits until `is_ready` returns
+    /// true for the process id of the server.
     pub(super) async fn start<F: Future<Output = bool>>(
         log: &ServerLog,
         program: &Path,
         args: &[OsString],
         port: u16,
-        answers: impl Fn(u32) -> F,
+        is_ready: impl Fn(u32) -> F,
     ) -> Result<Self, Error> {
         let mut server = Self::spawn(log, program, args).await?;
-        let deadline = Instant::now() + READY_WITHIN;
-        while !answers(server.pid).await {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while !is_ready(server.pid).await {
             let status = server.shell.try_wait().map_err(Error::io("wait for", program))?;
             if let Some(status) = status {
-                let error = log.ended(server.log_from, status);
+                let error = log.ended(server.log_start, status);
                 let taken = matches!(&error, Error::Ended { tail, .. } if tail.contains("ddress already in use"));
                 return Err(if taken {
                     Error::PortTaken { server: log.server, port }
@@ -132,17 +134,17 @@ impl SupervisedServer {
             }
             if Instant::now() > deadline {
                 let (server, log) = (log.server, log.path.clone());
-                return Err(Error::NotReady { server, seconds: READY_WITHIN.as_secs(), log });
+                return Err(Error::NotReady { server, seconds: START_TIMEOUT.as_secs(), log });
             }
-            sleep(POLL).await;
+            sleep(POLL_INTERVAL).await;
         }
         Ok(server)
     }
 
     async fn spawn(log: &ServerLog, program: &Path, args: &[OsString]) -> Result<Self, Error> {
-        let log_from = log.len()?;
+        let log_start = log.len()?;
         let mut shell = Command::new("/bin/sh")
-            .args(["-c", SUPERVISE, "supervise", &GRACE_SECONDS.to_string()])
+            .args(["-c", SUPERVISOR_SCRIPT, "supervise", &STOP_TIMEOUT_SECONDS.to_string()])
             .arg(program)
             .args(args)
             .stdin(Stdio::piped())
@@ -151,50 +153,50 @@ impl SupervisedServer {
             .process_group(0)
             .spawn()
             .map_err(Error::io("start", program))?;
-        let (Some(leash), Some(output)) = (shell.stdin.take(), shell.stdout.take()) else {
+        let (Some(lifeline), Some(output)) = (shell.stdin.take(), shell.stdout.take()) else {
             return Err(Error::io("start", program)(io::ErrorKind::BrokenPipe.into()));
         };
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line).await.map_err(Error::io("start", program))?;
         let pid = line.trim().parse().map_err(|_| io::ErrorKind::InvalidData.into());
         let pid = pid.map_err(Error::io("start", program))?;
-        Ok(Self { server: log.server, log: log.path.clone(), log_from, shell, leash, pid })
+        Ok(Self { server: log.server, log: log.path.clone(), log_start, shell, lifeline, pid })
     }
 
-    /// The server's own process id, not the shell's.
+    /// The process id of the server, not of the shell.
     pub(super) fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Waits until the server ends without having been asked to, and says how. Safe to cancel.
+    /// Waits until the server ends unexpectedly. Cancel safe.
     pub(super) async fn ended(&mut self) -> Error {
         match self.shell.wait().await {
-            Ok(status) => ended(self.server, &self.log, self.log_from, status),
+            Ok(status) => ended(self.server, &self.log, self.log_start, status),
             Err(cause) => Error::io("wait for", Path::new(self.server))(cause),
         }
     }
 
-    /// Asks the server to stop and waits for it. The supervisor kills a server that takes longer than its grace.
+    /// Stops the server and waits for it. The supervisor kills it after [`STOP_TIMEOUT_SECONDS`].
     pub(super) async fn stop(self) -> Result<(), Error> {
-        let Self { server, log, mut shell, leash, .. } = self;
-        drop(leash);
-        let bound = Duration::from_secs(u64::from(GRACE_SECONDS) + 5);
-        let ending = match timeout(bound, shell.wait()).await {
+        let Self { server, log, mut shell, lifeline, .. } = self;
+        drop(lifeline);
+        let limit = Duration::from_secs(u64::from(STOP_TIMEOUT_SECONDS) + 5);
+        let ending = match timeout(limit, shell.wait()).await {
             Ok(Ok(status)) if status.success() => return Ok(()),
             Ok(Ok(status)) => status.to_string(),
             Ok(Err(cause)) => cause.to_string(),
-            Err(_) => format!("still there after {} s", bound.as_secs()),
+            Err(_) => format!("still running after {} s", limit.as_secs()),
         };
         Err(Error::NotStopped { server, ending, log })
     }
 }
 
-fn ended(server: &'static str, log: &Path, from: u64, status: ExitStatus) -> Error {
+fn ended(server: &'static str, log: &Path, start: u64, status: ExitStatus) -> Error {
     let written = std::fs::read(log).unwrap_or_default();
-    let from = usize::try_from(from).map_or(written.len(), |from| from.min(written.len()));
-    let text = String::from_utf8_lossy(&written[from..]);
+    let start = usize::try_from(start).map_or(written.len(), |start| start.min(written.len()));
+    let text = String::from_utf8_lossy(&written[start..]);
     let lines: Vec<&str> = text.lines().collect();
-    let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
+    let tail = lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n");
     Error::Ended { server, status, log: log.to_owned(), tail }
 }
 
@@ -204,7 +206,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_child_that_writes_the_log_holds_its_lock() {
+    async fn child_that_writes_the_log_holds_its_lock() {
         let dir = TempDir::new("log").unwrap();
         let path = dir.path().join("server.log");
         let log = ServerLog::lock("server", path.clone()).await.unwrap();
@@ -216,14 +218,14 @@ mod tests {
         drop(log);
         let refused =
             ServerLog::lock_within(Duration::from_millis(50), "server", path.clone()).await;
-        assert!(matches!(refused, Err(Error::InUse { .. })));
+        assert!(matches!(refused, Err(Error::DirectoryInUse { .. })));
 
         drop(child.stdin.take());
         ServerLog::lock("server", path).await.unwrap();
     }
 
     #[tokio::test]
-    async fn a_server_that_ends_at_once_says_why() {
+    async fn error_of_a_failed_start_contains_the_log() {
         let dir = TempDir::new("log").unwrap();
         let log = ServerLog::lock("server", dir.path().join("server.log")).await.unwrap();
         let args = ["-c", "echo said; exit 7"].map(OsString::from);

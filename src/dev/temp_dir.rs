@@ -1,4 +1,4 @@
-//! A directory that goes away with its owner.
+//! A temporary directory that is removed when its owner ends.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -8,11 +8,11 @@ use std::process::{Child, Command, Stdio};
 
 use uuid::Uuid;
 
-use super::Error;
+use super::error::Error;
 
-/// Waits for the end of its input, then removes the directory; a server that is still stopping may write into it
-/// meanwhile, so it tries for ten seconds.
-const REMOVE: &str = r#"
+/// Waits for the end of its input, then removes the directory. Tries for ten seconds, because a server
+/// that is still stopping may write into it.
+const REMOVAL_SCRIPT: &str = r#"
 while read -r _; do :; done
 tries=10
 until rm -rf "$1" 2>/dev/null || [ "$tries" -eq 0 ]; do
@@ -21,25 +21,25 @@ until rm -rf "$1" 2>/dev/null || [ "$tries" -eq 0 ]; do
 done
 "#;
 
-/// A directory in the system's place for temporary files, removed when this is dropped, and also when the process that
-/// owns it ends without dropping anything: a test's servers often stand in a static, and tests are killed.
+/// A temporary directory that is removed when this value is dropped, and also when the process ends
+/// without dropping it: servers of tests are often in a static, and tests may be killed.
 #[derive(Debug)]
 pub struct TempDir {
     path: PathBuf,
-    keeper: Child,
+    remover: Child,
 }
 
 impl TempDir {
-    /// Makes an empty directory for this process' user alone, with `purpose` in its name.
+    /// Creates an empty directory with `purpose` in its name and access for its owner only.
     ///
     /// # Errors
-    /// [`Error::Io`] when the directory can't be made.
+    /// [`Error::Io`] when the directory can't be created.
     pub fn new(purpose: &str) -> Result<Self, Error> {
         let unique = Uuid::new_v4().simple().to_string();
         let path = std::env::temp_dir().join(format!("usher-{purpose}-{}", &unique[..12]));
         DirBuilder::new().mode(0o700).create(&path).map_err(Error::io("create", &path))?;
-        let keeper = Command::new("/bin/sh")
-            .args(["-c", REMOVE, "remove"])
+        let remover = Command::new("/bin/sh")
+            .args(["-c", REMOVAL_SCRIPT, "remove"])
             .arg(&path)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -47,19 +47,18 @@ impl TempDir {
             .process_group(0)
             .spawn()
             .map_err(Error::io("watch over", &path))?;
-        Ok(Self { path, keeper })
+        Ok(Self { path, remover })
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
 impl Drop for TempDir {
-    /// Blocks until the directory is gone. `Child::wait` closes the keeper's input first.
+    /// Blocks until the directory is removed. `Child::wait` closes the input of the script first.
     fn drop(&mut self) {
-        let _ended = self.keeper.wait();
+        let _ended = self.remover.wait();
     }
 }
 
@@ -68,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_takes_its_contents_along() {
+    fn contents_are_removed_with_the_directory() {
         let dir = TempDir::new("temp").unwrap();
         let path = dir.path().to_owned();
         std::fs::create_dir(path.join("inner")).unwrap();
@@ -78,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn two_with_one_purpose_are_two() {
+    fn directories_with_one_purpose_differ() {
         assert_ne!(TempDir::new("twin").unwrap().path(), TempDir::new("twin").unwrap().path());
     }
 }

@@ -1,4 +1,5 @@
-//! The key that every call below `/admin` carries, and `/metrics`, which needs none: whoever scrapes should not be able to operate.
+//! The admin key, which every call below `/admin` needs, and `/metrics`, which needs none: a scraper must not be
+//! able to change anything.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::http::problem::ProblemDetails;
 use crate::http::secret::{BearerToken, KeyDigest, bearer};
 use crate::telemetry::PrometheusHandle;
 
-/// Puts the key in front of every route of `router`, which must have some.
+/// Requires the key on every route of `router`, which must have at least one.
 pub fn require_key<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
     key: &SecretString,
@@ -24,15 +25,15 @@ pub fn require_key<S: Clone + Send + Sync + 'static>(
     router.route_layer(from_fn_with_state(Arc::new(KeyDigest::of(key)), check))
 }
 
-/// `/metrics`, in Prometheus' text format.
+/// `/metrics` in Prometheus' text format.
 pub fn metrics<S: Clone + Send + Sync + 'static>(handle: PrometheusHandle) -> Router<S> {
-    let page = move || {
+    let render = move || {
         std::future::ready((
             [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
             handle.render(),
         ))
     };
-    Router::new().route("/metrics", get(page))
+    Router::new().route("/metrics", get(render))
 }
 
 async fn check(State(key): State<Arc<KeyDigest>>, request: Request, next: Next) -> Response {
@@ -40,9 +41,11 @@ async fn check(State(key): State<Arc<KeyDigest>>, request: Request, next: Next) 
         BearerToken::Key(presented) if key.matches(presented) => next.run(request).await,
         _ => {
             let peer = request.extensions().get::<PeerAddress>().map(|PeerAddress(peer)| peer.ip());
-            tracing::warn!(?peer, "a call without the admin key was refused");
-            let mut response =
-                ProblemDetails::unauthenticated("This call needs the admin key.").into_response();
+            tracing::warn!(?peer, "refused a call without the admin key");
+            let mut response = ProblemDetails::unauthenticated(
+                "This call requires the admin key: Authorization: Bearer <key>.",
+            )
+            .into_response();
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             response
         }
@@ -56,7 +59,7 @@ mod tests {
     use tower::ServiceExt;
 
     #[tokio::test]
-    async fn only_the_key_opens() {
+    async fn only_the_key_is_accepted() {
         let key = "the-admin-key-of-this-very-test-0";
         let app: Router =
             require_key(Router::new().route("/admin", get(|| async {})), &SecretString::from(key));

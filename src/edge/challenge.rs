@@ -1,7 +1,8 @@
-//! A proof of not being a robot, asked for at the door: what a widget such as Turnstile or hCaptcha gave the browser comes in the header
-//! `Usher-Challenge`, and the widget's own service is asked whether it is good (`secret`, `response`, `remoteip`; answered by `{"success": bool}`).
+//! A bot challenge for joins, such as Turnstile or hCaptcha.
 //!
-//! Only joins are asked, and not those of a service key's: whoever is in line has proven it. Off unless an address is set.
+//! The widget in the browser returns a token, which the client sends in the header `Usher-Challenge`. The provider
+//! verifies it (`secret`, `response`, `remoteip`; its response is `{"success": bool}`). Joins with a service key need
+//! no challenge. The challenge is disabled without a URL.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,35 +26,32 @@ use crate::http::problem::ProblemDetails;
 use crate::telemetry::Metric;
 use crate::tls;
 
-/// The header that carries what the widget gave.
+/// Carries the token of the widget.
 pub const HEADER: &str = "usher-challenge";
 
-/// The longest token; Turnstile's have at most 2,048 characters, hCaptcha's some more.
-const LONGEST: usize = 8 * 1024;
-/// The longest answer that is read, in bytes.
-const ANSWER_BYTES: usize = 16 * 1024;
-/// Questions under way at once. More would only wait there instead of here.
-const AT_ONCE: usize = 256;
+/// Tokens of Turnstile have at most 2,048 characters, those of hCaptcha some more.
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
+const MAX_RESPONSE_BYTES: usize = 16 * 1024;
+/// Further verifications wait here instead of at the provider.
+const MAX_CONCURRENT_VERIFICATIONS: usize = 256;
 
-/// Who is asked.
 #[derive(Debug, Clone)]
 pub struct ChallengeSettings {
     /// `https://…/siteverify`.
     pub url: Uri,
-    /// What tells them who asks.
+    /// Identifies this service to the provider.
     pub secret: SecretString,
-    /// How long they may take; a place in the row of those who ask included.
+    /// For one verification, including the wait for [`MAX_CONCURRENT_VERIFICATIONS`].
     pub timeout: Duration,
-    /// Whether joins go on when they don't answer.
+    /// Whether joins are accepted while the provider does not answer.
     pub fail_open: bool,
 }
 
-/// Asks.
 pub struct ChallengeVerifier {
     settings: ChallengeSettings,
     trusted_proxies: u8,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    row: Semaphore,
+    permits: Semaphore,
 }
 
 #[derive(Deserialize)]
@@ -61,50 +59,60 @@ struct ChallengeVerdict {
     success: bool,
 }
 
-/// Whoever made this request is none, as far as anybody can tell. Extracted after the user, whose limits come first.
+/// The request passed the challenge, or needs none. Extract it after the user, so that rate limits apply first.
 #[derive(Debug, Clone, Copy)]
 pub struct ChallengePassed;
 
 impl ChallengeVerifier {
-    /// Asks nobody yet.
-    ///
     /// # Errors
     /// When TLS can't be set up.
     pub fn new(settings: ChallengeSettings, trusted_proxies: u8) -> Result<Self, tls::Error> {
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls::client(None)?)
+            .with_tls_config(tls::client_config(None)?)
             .https_or_http()
             .enable_http1();
         let client = Client::builder(TokioExecutor::new()).build(connector.build());
-        Ok(Self { settings, trusted_proxies, client, row: Semaphore::new(AT_ONCE) })
+        Ok(Self {
+            settings,
+            trusted_proxies,
+            client,
+            permits: Semaphore::new(MAX_CONCURRENT_VERIFICATIONS),
+        })
     }
 
-    /// Whether the token is good. `None`: nobody says.
-    async fn ask(&self, token: &str, address: Option<String>) -> Option<bool> {
-        let asked = async {
-            let _place = self.row.acquire().await.ok()?;
-            let answer = self
+    /// Whether the token is valid. `None` when the provider does not answer.
+    async fn verify(&self, token: &str, address: Option<String>) -> Option<bool> {
+        let verification = async {
+            let _permit = self.permits.acquire().await.ok()?;
+            let response = self
                 .client
-                .request(self.question(token, address)?)
+                .request(self.verification_request(token, address)?)
                 .await
                 .map_err(|error| error.to_string());
-            let answer = answer
-                .inspect_err(|error| tracing::warn!(error, "the challenge's service"))
+            let response = response
+                .inspect_err(|error| tracing::warn!(error, "the challenge provider failed"))
                 .ok()?;
-            let status = answer.status();
-            let body =
-                Limited::new(answer.into_body(), ANSWER_BYTES).collect().await.ok()?.to_bytes();
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_RESPONSE_BYTES)
+                .collect()
+                .await
+                .ok()?
+                .to_bytes();
             let verdict = serde_json::from_slice::<ChallengeVerdict>(&body).ok();
             if verdict.is_none() {
-                tracing::warn!(%status, "the challenge's service says nothing that is understood");
+                tracing::warn!(%status, "the response of the challenge provider is invalid");
             }
             verdict.map(|verdict| verdict.success)
         };
-        let late = |_| tracing::warn!("the challenge's service does not answer in time");
-        tokio::time::timeout(self.settings.timeout, asked).await.map_err(late).ok()?
+        let late = |_| tracing::warn!("the challenge provider does not answer in time");
+        tokio::time::timeout(self.settings.timeout, verification).await.map_err(late).ok()?
     }
 
-    fn question(&self, token: &str, address: Option<String>) -> Option<Request<Full<Bytes>>> {
+    fn verification_request(
+        &self,
+        token: &str,
+        address: Option<String>,
+    ) -> Option<Request<Full<Bytes>>> {
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("secret", self.settings.secret.expose_secret())
             .append_pair("response", token);
@@ -117,26 +125,27 @@ impl ChallengeVerifier {
             .ok()
     }
 
-    /// Refuses whoever does not pass.
+    /// Refuses a request without a valid token.
     async fn check(&self, parts: &Parts) -> Result<(), ProblemDetails> {
         let count = |outcome| Metric::ChallengesTotal.counter(&[("outcome", outcome)]).increment(1);
         let token = parts.headers.get(HEADER).and_then(|token| token.to_str().ok());
-        let Some(token) = token.filter(|token| !token.is_empty() && token.len() <= LONGEST) else {
+        let Some(token) = token.filter(|token| !token.is_empty() && token.len() <= MAX_TOKEN_BYTES)
+        else {
             count("missing");
             return Err(ProblemDetails::forbidden(
-                "Joining needs the header Usher-Challenge, from the page's widget.",
+                "Joining requires the header Usher-Challenge with the token of the challenge widget.",
             ));
         };
         // Absent without a connection, as in tests that call a router directly.
         let address = parts.extensions.get().map(|PeerAddress(peer)| {
             client_address(*peer, &parts.headers, self.trusted_proxies).to_string()
         });
-        match self.ask(token, address).await {
+        match self.verify(token, address).await {
             Some(true) => count("passed"),
             Some(false) => {
                 count("failed");
                 return Err(ProblemDetails::forbidden(
-                    "The challenge was not passed, or its proof was used before.",
+                    "The challenge failed, or its token was already used.",
                 ));
             }
             None => {
@@ -157,8 +166,9 @@ impl<S: Send + Sync> FromRequestParts<S> for ChallengePassed {
         let Some(challenge) = parts.extensions.get::<Arc<ChallengeVerifier>>().cloned() else {
             return Ok(Self);
         };
-        let callers = parts.extensions.get::<Arc<IdentityResolver>>();
-        let caller = callers.map(|callers| callers.identify(&parts.headers)).transpose()?.flatten();
+        let identities = parts.extensions.get::<Arc<IdentityResolver>>();
+        let caller =
+            identities.map(|identities| identities.identify(&parts.headers)).transpose()?.flatten();
         if !caller.is_some_and(|caller| caller.by_service) {
             challenge.check(parts).await?;
         }

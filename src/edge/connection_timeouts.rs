@@ -1,13 +1,15 @@
-//! A connection that may not be slow.
+//! Timeouts of a connection: idle, slow headers, and writes without progress.
 //!
-//! hyper has one timer for a request's headers, and it runs while a kept connection is idle too. Clients and load balancers keep
-//! connections for a minute, so that timer has to be long, and a client that sends a header a minute would hold its place by it.
-//! This wrapper tells the two apart: without a request the long limit holds, and from the first byte of one until hyper has its headers the short one.
-//! Another timer runs while a write makes no progress: a client that does not read its answer is cut as well. (A body that no handler read counts as
-//! the beginning of the next request; hyper mostly closes such a connection anyway.)
+//! hyper has a single timer for the headers of a request, and it also runs while a kept connection is idle.
+//! Clients and load balancers keep connections for a minute, so that timer would have to be long, and a client
+//! could keep a connection open by sending a header per minute. This wrapper separates the two: the idle timeout
+//! applies without a request, and the header timeout from the first byte of a request until hyper has its
+//! headers. A third timer ends connections whose client does not read its response. (A body that no handler
+//! read counts as the start of the next request. hyper usually closes such a connection anyway.)
 //!
-//! Setting a timer takes a lock that all connections share, so a request that comes whole sets none: a limit is a moment that is noted, the timer behind it
-//! is only brought forward when it would be late, and moved on when it rang too early.
+//! Setting a tokio timer takes a lock that all connections share, so a request that arrives complete sets none.
+//! A deadline is only stored. The timer behind it is moved forward when it would fire late, and moved back when
+//! it fired too early.
 
 use std::future::Future;
 use std::io;
@@ -20,91 +22,85 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// What the connection is waiting for. Written by the connection's own task only, so the order of accesses is the program's.
+/// The state of a connection. Only the task of the connection accesses it, so relaxed ordering is enough.
 #[derive(Clone, Default)]
 pub(super) struct ConnectionPhase(Arc<AtomicU8>);
 
-/// What a client of HTTP/2 says first (RFC 9113, 3.4).
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The connection preface (RFC 9113, 3.4).
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const IDLE: u8 = 0;
-const HEADERS: u8 = 1;
-const ANSWERING: u8 = 2;
+const READING_HEADERS: u8 = 1;
+const RESPONDING: u8 = 2;
 
 impl ConnectionPhase {
     /// hyper has the headers of a request.
-    pub(super) fn answering(&self) {
-        self.0.store(ANSWERING, Ordering::Relaxed);
+    pub(super) fn set_responding(&self) {
+        self.0.store(RESPONDING, Ordering::Relaxed);
     }
 
-    /// The head of the answer is on its way; what is read next begins a new request.
-    pub(super) fn answered(&self) {
+    /// The response has started. The next bytes begin a new request.
+    pub(super) fn set_idle(&self) {
         self.0.store(IDLE, Ordering::Relaxed);
     }
 
-    /// Requests overlap on this connection, so there is no phase; `listener` watches it by other means.
-    fn none(&self) {
-        self.answering();
-    }
-
-    fn now(&self) -> u8 {
+    fn current(&self) -> u8 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// How slow a connection may be.
 #[derive(Clone, Copy)]
 pub(super) struct ConnectionTimeouts {
-    /// From the first byte of a request to the last of its headers; also how long a write may make no progress.
+    /// From the first byte of a request to the end of its headers. Also limits a write without progress.
     pub(super) headers: Duration,
-    /// How long a connection may stand without a request.
+    /// How long a connection may be idle.
     pub(super) idle: Duration,
 }
 
-/// A stream with a timer for what is to come and one for stalled writes.
+/// A stream with a read timer and a write timer.
 pub(super) struct TimedStream<T> {
     stream: T,
     phase: ConnectionPhase,
-    limits: ConnectionTimeouts,
-    /// The phase that `due` belongs to; [`ANSWERING`] has no limit.
-    timed: u8,
-    /// When that phase must be over.
-    due: Instant,
-    /// What was read to tell the version, and how much of it hyper has.
-    ahead: Vec<u8>,
-    taken: usize,
-    reading: Pin<Box<Sleep>>,
-    writing: Pin<Box<Sleep>>,
+    timeouts: ConnectionTimeouts,
+    /// The phase that `deadline` belongs to. [`RESPONDING`] has no deadline.
+    deadline_phase: u8,
+    deadline: Instant,
+    /// Bytes read to detect the version, and how many of them hyper has consumed.
+    buffered: Vec<u8>,
+    consumed: usize,
+    read_timer: Pin<Box<Sleep>>,
+    write_timer: Pin<Box<Sleep>>,
     write_stalled: bool,
 }
 
 impl<T> TimedStream<T> {
-    /// A connection that is idle so far.
-    pub(super) fn new(stream: T, phase: ConnectionPhase, limits: ConnectionTimeouts) -> Self {
-        let due = Instant::now() + limits.idle;
-        let (ahead, taken, timed) = (Vec::new(), 0, IDLE);
-        let (reading, writing) = (Box::pin(sleep_until(due)), Box::pin(sleep_until(due)));
+    /// The connection starts idle.
+    pub(super) fn new(stream: T, phase: ConnectionPhase, timeouts: ConnectionTimeouts) -> Self {
+        let deadline = Instant::now() + timeouts.idle;
+        let (buffered, consumed, deadline_phase) = (Vec::new(), 0, IDLE);
+        let (read_timer, write_timer) =
+            (Box::pin(sleep_until(deadline)), Box::pin(sleep_until(deadline)));
         Self {
             stream,
             phase,
-            limits,
-            timed,
-            due,
-            ahead,
-            taken,
-            reading,
-            writing,
+            timeouts,
+            deadline_phase,
+            deadline,
+            buffered,
+            consumed,
+            read_timer,
+            write_timer,
             write_stalled: false,
         }
     }
 
-    /// From here on only the timer for writes runs.
-    pub(super) fn multiplexed(&mut self) {
-        self.phase.none();
+    /// Disables the read timer: requests overlap on this connection. `http2_streams` limits it instead.
+    pub(super) fn set_multiplexed(&mut self) {
+        self.phase.set_responding();
     }
 
-    /// What a write that came to `outcome` means: progress, waiting, or too long a wait.
-    fn written<R>(
+    /// Starts the write timer when a write makes no progress, and stops it when one does.
+    fn check_write<R>(
         &mut self,
         cx: &mut Context<'_>,
         outcome: Poll<io::Result<R>>,
@@ -114,54 +110,54 @@ impl<T> TimedStream<T> {
             return outcome;
         }
         if !std::mem::replace(&mut self.write_stalled, true) {
-            self.writing.as_mut().reset(Instant::now() + self.limits.headers);
+            self.write_timer.as_mut().reset(Instant::now() + self.timeouts.headers);
         }
-        ready!(self.writing.as_mut().poll(cx));
-        Poll::Ready(Err(timed_out("the client does not read its answer")))
+        ready!(self.write_timer.as_mut().poll(cx));
+        Poll::Ready(Err(timed_out("the client does not read its response")))
     }
 
-    /// Whether what is to come is late.
-    fn late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let phase = self.phase.now();
-        if std::mem::replace(&mut self.timed, phase) != phase {
-            self.due =
-                Instant::now() + if phase == IDLE { self.limits.idle } else { self.limits.headers };
+    /// Ready when the deadline of the current phase has passed.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let phase = self.phase.current();
+        if std::mem::replace(&mut self.deadline_phase, phase) != phase {
+            self.deadline = Instant::now()
+                + if phase == IDLE { self.timeouts.idle } else { self.timeouts.headers };
         }
-        if self.reading.deadline() > self.due {
-            self.reading.as_mut().reset(self.due);
+        if self.read_timer.deadline() > self.deadline {
+            self.read_timer.as_mut().reset(self.deadline);
         }
         loop {
-            ready!(self.reading.as_mut().poll(cx));
-            if self.reading.deadline() >= self.due {
+            ready!(self.read_timer.as_mut().poll(cx));
+            if self.read_timer.deadline() >= self.deadline {
                 return Poll::Ready(());
             }
-            self.reading.as_mut().reset(self.due);
+            self.read_timer.as_mut().reset(self.deadline);
         }
     }
 }
 
 impl<T: AsyncRead + Unpin> TimedStream<T> {
-    /// Whether what comes begins as HTTP/2 does. What was read stays to be read. A connection that breaks or is too slow meanwhile begins as HTTP/1.1, which
-    /// finds out by itself.
-    pub(super) async fn begins_http2(&mut self) -> bool {
-        let mut first = [0; PREFACE.len()];
+    /// Whether the stream starts with the HTTP/2 preface. The bytes stay readable. A connection that fails or is
+    /// too slow counts as HTTP/1.1, which then fails with the same error.
+    pub(super) async fn starts_with_http2_preface(&mut self) -> bool {
+        let mut first = [0; HTTP2_PREFACE.len()];
         let mut count = 0;
-        while count < PREFACE.len() {
+        while count < HTTP2_PREFACE.len() {
             match self.read(&mut first[count..]).await {
                 Ok(0) | Err(_) => break,
                 Ok(more) => count += more,
             }
-            if first[..count] != PREFACE[..count] {
+            if first[..count] != HTTP2_PREFACE[..count] {
                 break;
             }
         }
-        self.ahead = first[..count].to_vec();
-        count == PREFACE.len() && first == *PREFACE
+        self.buffered = first[..count].to_vec();
+        count == HTTP2_PREFACE.len() && first == *HTTP2_PREFACE
     }
 }
 
-fn timed_out(why: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, why)
+fn timed_out(reason: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, reason)
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for TimedStream<T> {
@@ -170,28 +166,28 @@ impl<T: AsyncRead + Unpin> AsyncRead for TimedStream<T> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.taken < self.ahead.len() {
-            let count = buffer.remaining().min(self.ahead.len() - self.taken);
-            buffer.put_slice(&self.ahead[self.taken..self.taken + count]);
-            self.taken += count;
+        if self.consumed < self.buffered.len() {
+            let count = buffer.remaining().min(self.buffered.len() - self.consumed);
+            buffer.put_slice(&self.buffered[self.consumed..self.consumed + count]);
+            self.consumed += count;
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        match self.phase.now() {
+        match self.phase.current() {
             IDLE if buffer.filled().len() > before => {
-                // hyper reads again where this was not all of the headers, and then they are timed.
-                self.phase.0.store(HEADERS, Ordering::Relaxed);
-                self.timed = ANSWERING;
+                // hyper reads again if the headers are incomplete, and that read starts the header timeout.
+                self.phase.0.store(READING_HEADERS, Ordering::Relaxed);
+                self.deadline_phase = RESPONDING;
                 outcome
             }
             IDLE if outcome.is_pending() => {
-                ready!(self.late(cx));
-                Poll::Ready(Err(timed_out("no request came in time")))
+                ready!(self.poll_deadline(cx));
+                Poll::Ready(Err(timed_out("idle timeout")))
             }
-            // Bytes that trickle in are no excuse: the timer is looked at whether or not some came.
-            HEADERS if self.late(cx).is_ready() => {
-                Poll::Ready(Err(timed_out("the headers of a request did not come in time")))
+            // The deadline applies even if the read returned some bytes.
+            READING_HEADERS if self.poll_deadline(cx).is_ready() => {
+                Poll::Ready(Err(timed_out("header timeout")))
             }
             _ => outcome,
         }
@@ -205,7 +201,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for TimedStream<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.written(cx, outcome)
+        self.check_write(cx, outcome)
     }
 
     fn poll_write_vectored(
@@ -214,7 +210,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for TimedStream<T> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.written(cx, outcome)
+        self.check_write(cx, outcome)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -222,7 +218,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for TimedStream<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A TCP stream has nothing to flush, so this neither stalls nor clears a stall.
+        // A TCP stream has nothing to flush, so this does not affect the write timer.
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

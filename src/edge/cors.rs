@@ -1,6 +1,6 @@
-//! Which pages of other sites may call the API from a browser: none, unless their origins are listed.
+//! CORS: pages of listed origins may call the API from a browser. The default is none.
 //!
-//! No credentials: a cookie of ours is sent by pages of our own site alone, whatever is listed.
+//! Credentials are never allowed, so browsers send cookies from pages of the service itself only.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use tower_http::cors::CorsLayer;
 
 use super::challenge;
 
-/// How long a browser keeps what it was told, by its own lights at most.
-const KEPT: Duration = Duration::from_secs(600);
+/// How long a browser may cache a preflight response.
+const PREFLIGHT_CACHE_TIME: Duration = Duration::from_secs(600);
 
-/// An origin as browsers write it: `https://shop.example`, with a port where it is not the usual one. No path, no star.
-pub fn origin(text: &str) -> Option<HeaderValue> {
-    // Browsers write them in lower case, and compare letter by letter.
+/// Parses an origin as browsers send it: scheme, host and a port that is not the default. No path, no `*`.
+pub fn parse_origin(text: &str) -> Option<HeaderValue> {
+    // Browsers send lower case and compare byte by byte.
     let text = text.to_ascii_lowercase();
     let (scheme, rest) = text.split_once("://")?;
     let host = rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte));
-    let fine = ["http", "https"].contains(&scheme) && !rest.is_empty() && host;
-    fine.then(|| HeaderValue::try_from(text.as_str()).ok()).flatten()
+    let is_valid = ["http", "https"].contains(&scheme) && !rest.is_empty() && host;
+    is_valid.then(|| HeaderValue::try_from(text.as_str()).ok()).flatten()
 }
 
-/// The layer that lets these origins in; none where none is listed.
+/// The layer for these origins. `None` without origins.
 pub fn layer(origins: &[HeaderValue]) -> Option<CorsLayer> {
     let name = HeaderName::from_static;
     let layer = CorsLayer::new()
@@ -39,7 +39,7 @@ pub fn layer(origins: &[HeaderValue]) -> Option<CorsLayer> {
             name("x-request-id"),
         ])
         .expose_headers([header::RETRY_AFTER, name("idempotency-replayed"), name("x-request-id")])
-        .max_age(KEPT);
+        .max_age(PREFLIGHT_CACHE_TIME);
     (!origins.is_empty()).then_some(layer)
 }
 
@@ -48,14 +48,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_whole_and_nothing_else() {
+    fn only_complete_origins_are_accepted() {
         for good in [
             "https://shop.example",
             "http://localhost:3000",
             "http://[::1]:80",
             "HTTPS://Shop.Example",
         ] {
-            assert!(origin(good).is_some(), "{good}");
+            assert!(parse_origin(good).is_some(), "{good}");
         }
         for bad in [
             "*",
@@ -68,7 +68,7 @@ mod tests {
             "ftp://a",
             "https://a b",
         ] {
-            assert!(origin(bad).is_none(), "{bad}");
+            assert!(parse_origin(bad).is_none(), "{bad}");
         }
     }
 }

@@ -1,30 +1,34 @@
-//! File descriptors: one a connection, and the shell that starts a service often allows it no more than 1,024.
+//! The limit of file descriptors. Each connection needs one, and the default limit is often 1,024.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Descriptors beside the public listener's connections: the admin listener's, the stores', the log, and what is accepted and not yet served.
-const RESERVE: usize = 300;
+/// Descriptors for everything except connections of the public listener: the admin listener, the stores, the log,
+/// and connections that are accepted and not yet served.
+const RESERVED_DESCRIPTORS: usize = 300;
 
-/// Raises this process' limit as far as `connections` need, and gives how many of them there is room for.
-pub fn room_for(connections: usize) -> usize {
-    let wanted = u64::try_from(connections + RESERVE).unwrap_or(u64::MAX);
+/// Raises the limit of this process for `connections`, as far as the hard limit allows. Returns how many
+/// connections are possible.
+pub fn raise_limit(connections: usize) -> usize {
+    let required = u64::try_from(connections + RESERVED_DESCRIPTORS).unwrap_or(u64::MAX);
     let allowed = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
-        if soft >= wanted {
+        if soft >= required {
             return Ok(soft);
         }
-        let raised = wanted.min(hard);
+        let raised = required.min(hard);
         setrlimit(Resource::RLIMIT_NOFILE, raised, hard).map(|()| raised)
     });
     match allowed {
-        Ok(allowed) if allowed < wanted => {
-            let room =
-                usize::try_from(allowed).unwrap_or(usize::MAX).saturating_sub(RESERVE).max(1);
+        Ok(allowed) if allowed < required => {
+            let possible = usize::try_from(allowed)
+                .unwrap_or(usize::MAX)
+                .saturating_sub(RESERVED_DESCRIPTORS)
+                .max(1);
             tracing::warn!(
                 connections,
-                room,
-                "the limit of open files (ulimit -Hn) leaves room for fewer connections"
+                possible,
+                "the limit of open files (ulimit -Hn) allows fewer connections than configured"
             );
-            room
+            possible
         }
         Ok(_) => connections,
         Err(error) => {
@@ -39,16 +43,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_is_raised_as_far_as_it_may_be() {
+    fn limit_is_raised_up_to_the_hard_limit() {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        let most = usize::try_from(hard).unwrap_or(usize::MAX).saturating_sub(RESERVE);
-        assert_eq!(room_for(1), 1);
-        let wanted = most.min(20_000);
-        assert_eq!(room_for(wanted), wanted);
+        let max = usize::try_from(hard).unwrap_or(usize::MAX).saturating_sub(RESERVED_DESCRIPTORS);
+        assert_eq!(raise_limit(1), 1);
+        let wanted = max.min(20_000);
+        assert_eq!(raise_limit(wanted), wanted);
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        assert!(soft >= (wanted + RESERVE) as u64, "{soft}");
-        if most < 1 << 30 {
-            assert_eq!(room_for(most + 1), most);
+        assert!(soft >= (wanted + RESERVED_DESCRIPTORS) as u64, "{soft}");
+        if max < 1 << 30 {
+            assert_eq!(raise_limit(max + 1), max);
         }
     }
 }

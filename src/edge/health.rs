@@ -1,4 +1,4 @@
-//! Whether the process runs (`/healthz`), and whether it should be given requests (`/readyz`).
+//! Liveness (`/healthz`) and readiness (`/readyz`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,33 +16,33 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http::json::JsonBody;
 
-/// A check that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// An outcome is good for so long: however often anybody asks, the stores are asked a few times a second.
-const FRESH: Duration = Duration::from_millis(200);
+/// A slower check counts as failed.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Results are cached for this time, so that frequent requests cause few queries of the stores.
+const RESULT_CACHE_TIME: Duration = Duration::from_millis(200);
 
 type ReadinessCheck = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
-/// The outcome of one check.
+/// The result of one readiness check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct CheckOutcome {
-    /// What was looked at.
+    /// The name of the check.
     #[schema(value_type = String, example = "redis")]
     name: &'static str,
-    /// Whether all is well with it.
+    /// Whether the check passed.
     ok: bool,
-    /// What is wrong; empty when nothing is.
+    /// Why the check failed; empty if it passed.
     detail: String,
 }
 
-/// The body of `/readyz`.
+/// The response of `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct ReadinessReport {
-    /// One outcome for each check.
+    /// One result per check.
     checks: Vec<CheckOutcome>,
 }
 
-/// The checks that make an instance ready.
+/// The checks that must pass for an instance to be ready.
 pub struct ReadinessChecks {
     draining: CancellationToken,
     checks: Vec<(&'static str, ReadinessCheck)>,
@@ -50,12 +50,12 @@ pub struct ReadinessChecks {
 }
 
 impl ReadinessChecks {
-    /// Ready as long as `draining` is not cancelled, until checks are added.
+    /// Without checks the instance is ready until `draining` is cancelled.
     pub fn new(draining: CancellationToken) -> Self {
         Self { draining, checks: Vec::new(), last: Mutex::default() }
     }
 
-    /// Adds a check; what it gives as its error is shown to whoever asks, so it must hold no secret.
+    /// Adds a check. Its error is public, so it must not contain secrets.
     #[must_use]
     pub fn check<F>(
         mut self,
@@ -69,11 +69,11 @@ impl ReadinessChecks {
         self
     }
 
-    /// All outcomes, made anew unless they are fresh. Those who ask at once share one round of checks.
+    /// The results of all checks, from the cache if it is fresh. Concurrent requests share one run of the checks.
     async fn outcomes(&self) -> Vec<CheckOutcome> {
         let mut last = self.last.lock().await;
         let mut outcomes = match &*last {
-            Some((at, outcomes)) if at.elapsed() < FRESH => outcomes.clone(),
+            Some((at, outcomes)) if at.elapsed() < RESULT_CACHE_TIME => outcomes.clone(),
             _ => {
                 let outcomes = join_all(self.checks.iter().map(run)).await;
                 last.insert((Instant::now(), outcomes)).1.clone()
@@ -92,21 +92,23 @@ impl ReadinessChecks {
 }
 
 async fn run((name, check): &(&'static str, ReadinessCheck)) -> CheckOutcome {
-    let outcome = tokio::time::timeout(PATIENCE, check()).await;
+    let outcome = tokio::time::timeout(CHECK_TIMEOUT, check()).await;
     let detail = outcome.unwrap_or_else(|_| Err("no answer in time".to_owned())).err();
     CheckOutcome { name, ok: detail.is_none(), detail: detail.unwrap_or_default() }
 }
 
 /// `/healthz` and `/readyz`.
 pub fn router<S: Clone + Send + Sync + 'static>(readiness: Arc<ReadinessChecks>) -> Router<S> {
-    Router::new().route("/healthz", get(alive)).route("/readyz", get(ready).with_state(readiness))
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz).with_state(readiness))
 }
 
-async fn alive() -> &'static str {
+async fn healthz() -> &'static str {
     "ok"
 }
 
-async fn ready(State(readiness): State<Arc<ReadinessChecks>>) -> Response {
+async fn readyz(State(readiness): State<Arc<ReadinessChecks>>) -> Response {
     let checks = readiness.outcomes().await;
     if checks.iter().all(|outcome| outcome.ok) {
         JsonBody(ReadinessReport { checks }).into_response()
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ready_when_every_check_passes() {
+    async fn instance_is_ready_when_every_check_passes() {
         let readiness =
             ReadinessChecks::new(CancellationToken::new()).check("redis", || async { Ok(()) });
         let (status, body) = ask(&Arc::new(readiness), "/readyz").await;
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_failed_check_is_enough_and_health_does_not_care() {
+    async fn failed_check_affects_readiness_and_not_liveness() {
         let readiness = ReadinessChecks::new(CancellationToken::new())
             .check("redis", || async { Ok(()) })
             .check("mysql", || async { Err("refused".to_owned()) });
@@ -164,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_check_that_hangs_has_failed() {
+    async fn hanging_check_counts_as_failed() {
         let readiness = Arc::new(
             ReadinessChecks::new(CancellationToken::new()).check("redis", std::future::pending),
         );
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn draining_shows_at_once() {
+    async fn draining_is_visible_immediately() {
         let draining = CancellationToken::new();
         let readiness =
             Arc::new(ReadinessChecks::new(draining.clone()).check("redis", || async { Ok(()) }));
@@ -183,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_questions_are_one_round_of_checks() {
+    async fn concurrent_requests_share_one_run_of_the_checks() {
         let rounds = Arc::new(AtomicU32::new(0));
         let counted = rounds.clone();
         let readiness =

@@ -1,8 +1,9 @@
-//! The layers around a router, in the one order that is right.
+//! The layers around a router, in their required order.
 //!
-//! From the outside in: what every answer passes (`around`: request id, metrics, panics, the timeout, the cache header), the limit of
-//! bodies, what browsers of other sites are told (`cors`), then what is refused when there is too much (`shedding`) and for rooms' routes alone the limits by address (health checks must not starve in a rush). Layers that are given to a router together
-//! cost it one clone and one box a request together; given one by one, each.
+//! From the outside in: `middleware` (request id, metrics, panics, timeout, cache headers), the body limit and CORS.
+//! The routes of domain modules also have load shedding and rate limits by address; health checks have neither,
+//! so that they work under load. Layers that are added to a router together cost one clone and one box per
+//! request; added one by one, each costs that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,19 +21,19 @@ use crate::http::identity::IdentityResolver;
 use crate::http::problem::{no_method, no_route};
 use crate::http::user_limit::UserRateLimit;
 
-/// Bounds on one request.
+/// Limits of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestLimits {
-    /// From the end of the request's headers to the head of the answer.
+    /// From the end of the request headers to the start of the response.
     pub request_timeout: Duration,
-    /// The longest body, in bytes.
+    /// The maximum length of the body, in bytes.
     pub body_limit: usize,
 }
 
-/// Gives rooms' routes what their extractors need, counts requests by address, and refuses some when there are too many.
-pub fn rooms<S: Clone + Send + Sync + 'static>(
+/// Wraps the routes of domain modules: adds what their extractors need, rate limits by address, and load shedding.
+pub fn wrap_domain_routes<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
-    callers: Arc<IdentityResolver>,
+    identities: Arc<IdentityResolver>,
     limits: Arc<RateLimits>,
     shedding: LoadShedding,
     challenge: Option<Arc<ChallengeVerifier>>,
@@ -42,16 +43,16 @@ pub fn rooms<S: Clone + Send + Sync + 'static>(
         None => router,
     };
     let user_limit = UserRateLimit(limits.clone());
-    let shared = (Extension(callers), Extension(user_limit));
-    if limits.count_addresses() {
-        router.route_layer((shedding, from_fn_with_state(limits, limits::by_address), shared))
+    let shared = (Extension(identities), Extension(user_limit));
+    if limits.limits_addresses() {
+        router.route_layer((shedding, from_fn_with_state(limits, limits::limit_by_address), shared))
     } else {
         router.route_layer((shedding, shared))
     }
 }
 
-/// Closes a listener's whole router: problems for unknown paths and methods, and the layers that every answer passes.
-pub fn whole<S: Clone + Send + Sync + 'static>(
+/// Wraps the router of a listener: adds problems for unknown paths and methods, and the layers of every response.
+pub fn wrap_listener<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
     settings: &RequestLimits,
     cors: Option<CorsLayer>,
@@ -83,7 +84,7 @@ mod tests {
     use tower::ServiceExt;
 
     fn app() -> Router {
-        let callers = IdentityResolver::new(&identity::IdentitySettings {
+        let identities = IdentityResolver::new(&identity::IdentitySettings {
             header: true,
             ..Default::default()
         })
@@ -114,8 +115,9 @@ mod tests {
         let health = Router::new().route("/healthz", get(|| async {}));
         let settings =
             RequestLimits { request_timeout: Duration::from_millis(300), body_limit: 100 };
-        whole(
-            rooms(routes, Arc::new(callers), Arc::new(limits), shedding, None).merge(health),
+        wrap_listener(
+            wrap_domain_routes(routes, Arc::new(identities), Arc::new(limits), shedding, None)
+                .merge(health),
             &settings,
             None,
         )
@@ -123,7 +125,7 @@ mod tests {
 
     async fn ask(app: &Router, request: Request<Body>) -> (u16, HeaderMap, Value) {
         let (status, headers, body) = read(app.clone().oneshot(request).await.unwrap()).await;
-        assert!(headers.contains_key("x-request-id"), "every answer bears it");
+        assert!(headers.contains_key("x-request-id"), "every response has one");
         (status.as_u16(), headers, body)
     }
 
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn cache_headers_are_strict_unless_a_handler_says_otherwise() {
+    async fn responses_are_not_cacheable_unless_a_handler_allows_it() {
         let app = app();
         assert_eq!(ask(&app, get_request("/healthz")).await.1["cache-control"], "no-store");
         assert_eq!(
@@ -164,14 +166,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_id_is_kept() {
+    async fn request_id_of_the_caller_is_kept() {
         let mut request = get_request("/healthz");
         request.headers_mut().insert("x-request-id", "of-the-gateway".parse().unwrap());
         assert_eq!(ask(&app(), request).await.1["x-request-id"], "of-the-gateway");
     }
 
     #[tokio::test]
-    async fn the_body_is_bounded_with_and_without_a_length() {
+    async fn body_is_limited_with_and_without_content_length() {
         let app = app();
         let chunks = futures::stream::iter(
             (0..20).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(b"          "))),
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn users_and_addresses_are_counted_and_health_is_not() {
+    async fn users_and_addresses_are_limited_and_health_is_not() {
         let app = app();
         let mut statuses = Vec::new();
         for _ in 0..3 {
@@ -216,13 +218,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_are_counted_by_route_and_hung_up_ones_too() {
+    async fn requests_are_counted_by_route_including_aborted_ones() {
         let metrics = crate::telemetry::install();
         let routes = Router::new()
             .route("/counted/{id}", get(|| async {}))
             .route("/hung/{id}", get(std::future::pending::<()>));
         let settings = RequestLimits { request_timeout: Duration::from_secs(600), body_limit: 100 };
-        let app: Router = whole(routes, &settings, None);
+        let app: Router = wrap_listener(routes, &settings, None);
         ask(&app, get_request("/counted/17")).await;
         let hung =
             tokio::time::timeout(Duration::from_millis(10), app.oneshot(get_request("/hung/17")))

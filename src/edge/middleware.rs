@@ -1,7 +1,7 @@
-//! What happens around every answer: its id, in the answer and in the log, its count and time, panics, the timeout, the cache header.
+//! The middleware of every request: request id in the response and in the log, metrics, panics, timeout, cache headers.
 //!
-//! One service instead of a layer each. axum clones whatever stands below a layer for every request, and each layer made of a function boxes
-//! twice, so five of them cost more than most handlers do.
+//! It is a single service instead of five layers. For each layer axum clones the inner service per request, and each
+//! layer made of a function allocates twice, so five layers cost more than most handlers.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -21,7 +21,7 @@ use crate::http::problem::ProblemDetails;
 use crate::http::{cache, request_id};
 use crate::telemetry::log;
 
-/// Wraps the routes of one router.
+/// The layer for the routes of one router.
 #[derive(Clone)]
 pub(super) struct RequestMiddleware {
     timeout: Duration,
@@ -29,8 +29,8 @@ pub(super) struct RequestMiddleware {
 }
 
 impl RequestMiddleware {
-    /// No answer takes longer than `timeout`: body included, up to the head of the answer. The handler is dropped where it stands then,
-    /// so flows that must reach their end run in tasks of their own.
+    /// Limits a request to `timeout`, from its headers to the start of its response. The handler is then dropped at
+    /// its current await point, so work that must finish runs in a separate task.
     pub(super) fn new(timeout: Duration) -> Self {
         Self { timeout, in_flight: InFlightRequests::default() }
     }
@@ -40,17 +40,17 @@ impl<S> Layer<S> for RequestMiddleware {
     type Service = RouteService<S>;
 
     fn layer(&self, inner: S) -> RouteService<S> {
-        let requests = Arc::new(RouteMetrics::new(self.in_flight.clone()));
-        RouteService { inner, timeout: self.timeout, requests }
+        let metrics = Arc::new(RouteMetrics::new(self.in_flight.clone()));
+        RouteService { inner, timeout: self.timeout, metrics }
     }
 }
 
-/// Answers the requests of one route.
+/// Serves the requests of one route.
 #[derive(Clone)]
 pub(super) struct RouteService<S> {
     inner: S,
     timeout: Duration,
-    requests: Arc<RouteMetrics>,
+    metrics: Arc<RouteMetrics>,
 }
 
 impl<S> Service<Request> for RouteService<S>
@@ -67,32 +67,32 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let id = request_id::of(request.headers());
-        let told = request_id::told_in_log(&id, &request);
-        let mut record = self.requests.begin(&request);
+        let id = request_id::id_or_new(request.headers());
+        let log_fields = request_id::log_fields(&id, &request);
+        let mut record = self.metrics.start_request(&request);
         let timeout = self.timeout;
-        // Nothing runs before the future is polled, for the request and behind the guard.
-        let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
-        let whole = async move {
-            let mut response = match tokio::time::timeout(timeout, answer).await {
+        // The future does no work before it is polled below, under the timeout and the panic guard.
+        let handler = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        let response = async move {
+            let mut response = match tokio::time::timeout(timeout, handler).await {
                 Ok(Ok(Ok(response))) => response,
-                Ok(Err(panic)) => panicked(panic.as_ref()),
+                Ok(Err(panic)) => panic_response(panic.as_ref()),
                 Err(_) => {
-                    tracing::warn!(?timeout, "a request ran out of time");
+                    tracing::warn!(?timeout, "request timeout");
                     ProblemDetails::overloaded().into_response()
                 }
             };
-            cache::close(response.headers_mut());
-            record.answered(response.status());
+            cache::add_default_headers(response.headers_mut());
+            record.set_status(response.status());
             drop(record);
             response.headers_mut().insert(request_id::HEADER, id);
             Ok(response)
         };
-        Box::pin(log::answering(told, whole))
+        Box::pin(log::with_request(log_fields, response))
     }
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> Response {
+fn panic_response(panic: &(dyn Any + Send)) -> Response {
     let message = panic.downcast_ref::<String>().map(String::as_str);
     let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
     tracing::error!(message, "a handler panicked");

@@ -1,6 +1,6 @@
-//! Counts requests, times them, and logs those that failed.
+//! Counts and times requests, and logs those that failed.
 //!
-//! Looking a metric up by its labels costs as much as a small handler, so each route keeps the handles that it has used.
+//! Looking up a metric by its labels costs as much as a small handler, so each route caches its handles.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -12,10 +12,10 @@ use metrics::{Counter, Gauge, Histogram};
 
 use crate::telemetry::Metric;
 
-/// What the metrics say of a request whose client hung up before the answer; no real status.
-const HUNG_UP: &str = "499";
+/// The status label of a request whose client disconnected before the response. Not a real status.
+const CLIENT_CLOSED_REQUEST: &str = "499";
 
-/// How many requests of a router are being answered. Looked up at the first of them, when there is a recorder.
+/// The gauge of requests in flight. It is looked up by the first request, when a recorder is installed.
 #[derive(Clone, Default)]
 pub(super) struct InFlightRequests(Arc<OnceLock<Gauge>>);
 
@@ -25,34 +25,32 @@ impl InFlightRequests {
     }
 }
 
-/// The requests of one route.
+/// The metrics of one route.
 pub(super) struct RouteMetrics {
     in_flight: InFlightRequests,
-    known: ArcSwap<Vec<OutcomeMetrics>>,
+    outcomes: ArcSwap<Vec<OutcomeMetrics>>,
 }
 
-/// The handles for one outcome. There are as many as a route has methods and statuses.
+/// The handles of one outcome: a method and a status of a route.
 #[derive(Clone)]
 struct OutcomeMetrics {
     route: Option<MatchedPath>,
     method: &'static str,
     status: Option<StatusCode>,
-    answered: Counter,
+    requests: Counter,
     seconds: Histogram,
 }
 
 impl RouteMetrics {
-    /// None so far.
     pub(super) fn new(in_flight: InFlightRequests) -> Self {
-        Self { in_flight, known: ArcSwap::default() }
+        Self { in_flight, outcomes: ArcSwap::default() }
     }
 
-    /// One more.
-    pub(super) fn begin(self: &Arc<Self>, request: &Request) -> RequestRecord {
+    pub(super) fn start_request(self: &Arc<Self>, request: &Request) -> RequestRecord {
         self.in_flight.gauge().increment(1.0);
         RequestRecord {
-            requests: self.clone(),
-            // The route, not the path: paths have as many values as there are ids.
+            metrics: self.clone(),
+            // The route and not the path: a path contains ids, so it has too many values.
             route: request.extensions().get().cloned(),
             method: method(request.method()),
             started: Instant::now(),
@@ -61,9 +59,9 @@ impl RouteMetrics {
     }
 }
 
-/// Recorded when it is dropped, so that a request whose client hangs up is counted too.
+/// Recorded when it is dropped, which includes requests whose client disconnects.
 pub(super) struct RequestRecord {
-    requests: Arc<RouteMetrics>,
+    metrics: Arc<RouteMetrics>,
     route: Option<MatchedPath>,
     method: &'static str,
     started: Instant,
@@ -71,52 +69,52 @@ pub(super) struct RequestRecord {
 }
 
 impl RequestRecord {
-    /// What the client is told.
-    pub(super) fn answered(&mut self, status: StatusCode) {
+    pub(super) fn set_status(&mut self, status: StatusCode) {
         self.status = Some(status);
     }
 
-    fn is_of(&self, series: &OutcomeMetrics) -> bool {
-        series.status == self.status
-            && series.method == self.method
-            && route(series.route.as_ref()) == route(self.route.as_ref())
+    fn matches(&self, outcome: &OutcomeMetrics) -> bool {
+        outcome.status == self.status
+            && outcome.method == self.method
+            && route(outcome.route.as_ref()) == route(self.route.as_ref())
     }
 
-    /// Counts under the handles for this outcome, which are looked up once.
+    /// Counts with the cached handles of this outcome, and caches them at the first use.
     fn count(&self) {
-        let known = self.requests.known.load();
-        if let Some(series) = known.iter().find(|series| self.is_of(series)) {
-            return self.count_under(series);
+        let cached = self.metrics.outcomes.load();
+        if let Some(outcome) = cached.iter().find(|outcome| self.matches(outcome)) {
+            return self.record(outcome);
         }
         let (route, status) = (route(self.route.as_ref()), status(self.status.as_ref()));
         let labels = [("route", route), ("method", self.method), ("status", status)];
-        let series = OutcomeMetrics {
+        let outcome = OutcomeMetrics {
             route: self.route.clone(),
             method: self.method,
             status: self.status,
-            answered: Metric::HttpRequestsTotal.counter(&labels),
+            requests: Metric::HttpRequestsTotal.counter(&labels),
             seconds: Metric::HttpRequestSeconds.histogram(&labels[..2]),
         };
-        self.count_under(&series);
-        // Two at once may both add theirs; either counts for the same labels.
-        self.requests.known.rcu(|known| [known.as_slice(), std::slice::from_ref(&series)].concat());
+        self.record(&outcome);
+        // Two requests may both add an entry, which is harmless: both entries have the same handles.
+        let outcomes = &self.metrics.outcomes;
+        outcomes.rcu(|cached| [cached.as_slice(), std::slice::from_ref(&outcome)].concat());
     }
 
-    fn count_under(&self, series: &OutcomeMetrics) {
-        series.answered.increment(1);
-        series.seconds.record(self.started.elapsed());
+    fn record(&self, outcome: &OutcomeMetrics) {
+        outcome.requests.increment(1);
+        outcome.seconds.record(self.started.elapsed());
     }
 }
 
 impl Drop for RequestRecord {
     fn drop(&mut self) {
-        self.requests.in_flight.gauge().decrement(1.0);
+        self.metrics.in_flight.gauge().decrement(1.0);
         self.count();
         let (route, status) = (route(self.route.as_ref()), status(self.status.as_ref()));
         if self.status == Some(StatusCode::INTERNAL_SERVER_ERROR) {
-            tracing::error!(route, status, elapsed = ?self.started.elapsed(), "a request failed");
+            tracing::error!(route, status, elapsed = ?self.started.elapsed(), "request failed");
         } else {
-            tracing::debug!(route, status, elapsed = ?self.started.elapsed(), "answered");
+            tracing::debug!(route, status, elapsed = ?self.started.elapsed(), "request answered");
         }
     }
 }
@@ -126,10 +124,10 @@ fn route(matched: Option<&MatchedPath>) -> &str {
 }
 
 fn status(status: Option<&StatusCode>) -> &str {
-    status.map_or(HUNG_UP, StatusCode::as_str)
+    status.map_or(CLIENT_CLOSED_REQUEST, StatusCode::as_str)
 }
 
-/// Clients may make up methods; a label may not.
+/// The method as a label. Clients can invent methods, so unknown ones share a value.
 fn method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -148,19 +146,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn made_up_methods_share_a_label() {
+    fn unknown_methods_share_a_label() {
         assert_eq!(method(&Method::GET), "GET");
         assert_eq!(method(&Method::from_bytes(b"BREW").unwrap()), "other");
     }
 
     #[test]
-    fn an_outcome_is_looked_up_once() {
-        let requests = Arc::new(RouteMetrics::new(InFlightRequests::default()));
+    fn each_outcome_is_cached_once() {
+        let metrics = Arc::new(RouteMetrics::new(InFlightRequests::default()));
         for code in [StatusCode::OK, StatusCode::OK, StatusCode::NOT_FOUND, StatusCode::OK] {
-            requests.begin(&Request::default()).answered(code);
+            metrics.start_request(&Request::default()).set_status(code);
         }
-        drop(requests.begin(&Request::default()));
-        let known: Vec<_> = requests.known.load().iter().map(|series| series.status).collect();
-        assert_eq!(known, [Some(StatusCode::OK), Some(StatusCode::NOT_FOUND), None]);
+        drop(metrics.start_request(&Request::default()));
+        let statuses: Vec<_> =
+            metrics.outcomes.load().iter().map(|outcome| outcome.status).collect();
+        assert_eq!(statuses, [Some(StatusCode::OK), Some(StatusCode::NOT_FOUND), None]);
     }
 }

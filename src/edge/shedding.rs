@@ -1,7 +1,8 @@
-//! What is refused when more is being answered than an instance can, before everybody waits: joins first, then what only looks, payments last.
+//! Load shedding: refuses requests when too many are in flight, joins first and payments last.
 //!
-//! Every request that is being answered waits for something, so their number is the depth of all queues together, and divided by the pace it is how long
-//! the next one would wait (Little's law). A refusal costs next to nothing and says when to come back.
+//! Each request in flight waits for something, so their number is the length of all internal queues together.
+//! Divided by the throughput it is the waiting time of the next request (Little's law). A refusal is cheap and has
+//! a `Retry-After`.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -19,57 +20,57 @@ use super::limits::{RequestClassifier, RequestKind, kind_of};
 use crate::http::problem::ProblemDetails;
 use crate::telemetry::Metric;
 
-/// Counts the requests that are being answered.
+/// The layer that counts requests in flight and refuses some.
 #[derive(Clone)]
 pub struct LoadShedding(Arc<LoadGate>);
 
 struct LoadGate {
-    answering: AtomicUsize,
-    /// What each kind finds at most, in the order of [`TestKind`]; none is off.
-    most: Option<[usize; 5]>,
-    kinds: RequestClassifier,
+    in_flight: AtomicUsize,
+    /// The limit for each kind, in the order of [`RequestKind`]. `None` disables shedding.
+    limits: Option<[usize; 5]>,
+    classify: RequestClassifier,
 }
 
 impl LoadShedding {
-    /// Refuses everything when `most` requests are being answered, and kinds that matter less before; 0 is off.
-    pub fn new(most: usize, kinds: RequestClassifier) -> Self {
-        let part = |kind| match kind {
-            RequestKind::Join => most / 2,
-            RequestKind::Poll | RequestKind::Other => most / 4 * 3,
-            RequestKind::Book => most / 8 * 7,
-            RequestKind::Pay => most,
+    /// Refuses all requests at `max_in_flight`, and less important kinds earlier. 0 disables shedding.
+    pub fn new(max_in_flight: usize, classify: RequestClassifier) -> Self {
+        let limit = |kind| match kind {
+            RequestKind::Join => max_in_flight / 2,
+            RequestKind::Poll | RequestKind::Other => max_in_flight / 4 * 3,
+            RequestKind::Book => max_in_flight / 8 * 7,
+            RequestKind::Pay => max_in_flight,
         };
-        // At least one, so that a small bound still lets something through.
-        let parts = [
+        // At least one, so that a small limit still admits each kind.
+        let limits = [
             RequestKind::Join,
             RequestKind::Poll,
             RequestKind::Book,
             RequestKind::Pay,
             RequestKind::Other,
         ]
-        .map(|kind| part(kind).max(1));
+        .map(|kind| limit(kind).max(1));
         Self(Arc::new(LoadGate {
-            answering: AtomicUsize::new(0),
-            most: (most > 0).then_some(parts),
-            kinds,
+            in_flight: AtomicUsize::new(0),
+            limits: (max_in_flight > 0).then_some(limits),
+            classify,
         }))
     }
 }
 
 impl LoadGate {
     fn enter(self: &Arc<Self>, kind: RequestKind) -> Option<InFlightGuard> {
-        let before = self.answering.fetch_add(1, Ordering::Relaxed);
-        let inside = InFlightGuard(self.clone());
-        self.most.is_none_or(|most| before < most[kind as usize]).then_some(inside)
+        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let guard = InFlightGuard(self.clone());
+        self.limits.is_none_or(|limits| before < limits[kind as usize]).then_some(guard)
     }
 }
 
-/// A request that is being answered.
+/// Counts one request as in flight.
 struct InFlightGuard(Arc<LoadGate>);
 
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.0.answering.fetch_sub(1, Ordering::Relaxed);
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -81,7 +82,6 @@ impl<S> Layer<S> for LoadShedding {
     }
 }
 
-/// The routes behind the gate.
 #[derive(Clone)]
 pub struct LoadGateService<S> {
     inner: S,
@@ -104,16 +104,16 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let kind = kind_of(self.gate.kinds, request.method(), request.extensions());
-        let Some(inside) = self.gate.enter(kind) else {
+        let kind = kind_of(self.gate.classify, request.method(), request.extensions());
+        let Some(guard) = self.gate.enter(kind) else {
             Metric::ShedRequestsTotal.counter(&[("kind", kind.name())]).increment(1);
             return Either::Left(ready(Ok(ProblemDetails::overloaded().into_response())));
         };
-        let answer = self.inner.call(request);
+        let response = self.inner.call(request);
         Either::Right(Box::pin(async move {
-            let answer = answer.await;
-            drop(inside);
-            answer
+            let response = response.await;
+            drop(guard);
+            response
         }))
     }
 }
@@ -123,9 +123,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn joins_go_first_and_payments_last() {
+    fn joins_are_refused_first_and_payments_last() {
         let gate = LoadShedding::new(8, |_, _| RequestKind::Other).0;
-        let mut inside = Vec::new();
+        let mut guards = Vec::new();
         let mut refused = Vec::new();
         for _ in 0..=8 {
             for kind in RequestKind::ALL {
@@ -133,16 +133,16 @@ mod tests {
                     refused.push(kind);
                 }
             }
-            inside.extend(gate.enter(RequestKind::Pay));
+            guards.extend(gate.enter(RequestKind::Pay));
         }
-        assert_eq!(refused, RequestKind::ALL, "in the order of their worth");
-        assert_eq!(inside.len(), 8);
-        drop(inside);
-        assert!(gate.enter(RequestKind::Join).is_some(), "it opens again by itself");
+        assert_eq!(refused, RequestKind::ALL, "in the order of their importance");
+        assert_eq!(guards.len(), 8);
+        drop(guards);
+        assert!(gate.enter(RequestKind::Join).is_some(), "joins are accepted again");
     }
 
     #[test]
-    fn off_is_off() {
+    fn zero_disables_shedding() {
         let gate = LoadShedding::new(0, |_, _| RequestKind::Other).0;
         let all: Vec<_> = (0..10_000).map(|_| gate.enter(RequestKind::Join)).collect();
         assert!(all.iter().all(Option::is_some));

@@ -1,42 +1,45 @@
-//! Fail points: places at which a test can kill, freeze or hold a process. Only the feature `failpoints` compiles them in, which the tests
-//! switch on for their own build; a release knows nothing of them.
+//! Fail points: places where a test can kill, freeze or block a process.
 //!
-//! The environment of a process says what happens where: `FAILPOINTS="rewards/claim.after=return(kill)"`, several with `;` between them. The
-//! points are
+//! Only the feature `failpoints` compiles them. The tests enable it for their build; a release does not contain them.
 //!
-//! | name | is reached |
+//! The environment variable `FAILPOINTS` sets actions: `FAILPOINTS="rewards/claim.after=return(kill)"`, separated by
+//! `;`. The fail points are:
+//!
+//! | name | reached |
 //! |:--|:--|
-//! | `<room>/<verb>.before` | when a call of that script is about to be sent to Redis |
-//! | `<room>/<verb>.after` | when its reply is here and nobody was told of it yet |
-//! | `writer.before_transaction` | when a pass of the writer has something to write and has not begun |
-//! | `writer.before_commit` | when all rows and checkpoints of a pass are written and nothing is committed |
-//! | `writer.after_commit` | when a pass is committed and its entries still stand in the outboxes |
-//! | `writer.after_trim` | when they are trimmed |
-//! | `repartition.before_commit`, `repartition.after_commit` | every partition is barred; the new count is in MySQL, and nothing is laid yet |
-//! | `recovery.before_commit` | when a partition is laid back, the new generation is in Redis and not yet in MySQL |
-//! | `redis.load_scripts` | when the fences of a Redis that may be another were looked at and it does not know our scripts yet |
+//! | `<module>/<script>.before` | before a call of that script is sent to Redis |
+//! | `<module>/<script>.after` | when its reply has arrived and no caller has it yet |
+//! | `writer.before_transaction` | before a flush that has something to write |
+//! | `writer.before_commit` | when a flush has written all rows and checkpoints, before its commit |
+//! | `writer.after_commit` | after the commit, while the entries are still in the outboxes |
+//! | `writer.after_trim` | when the entries are trimmed |
+//! | `repartition.before_commit` | when all partitions are fenced |
+//! | `repartition.after_commit` | when MySQL has the new number of partitions, before any is restored |
+//! | `recovery.before_commit` | when a partition is restored and Redis has the new epoch, but MySQL does not |
+//! | `redis.load_scripts` | when the fences of a new Redis server are read, before it has the scripts |
 //!
-//! A payment goes through `payment/begin`, `coupons/take`, `wallet/debit`, `payment/confirm`, `coupons/settle`, `payment/settled`, and back through
-//! `payment/void`, `wallet/refund`, `coupons/give_back`, `payment/voided`.
+//! A payment calls `payment/begin`, `coupons/reserve`, `wallet/debit`, `payment/confirm`, `coupons/redeem`,
+//! `payment/finish_redemption`. A void
+//! calls `payment/void`, `wallet/refund`, `coupons/return_issue`, `payment/finish_void`.
 //!
-//! What can happen at a point:
+//! The actions are:
 //!
-//! | action | does |
+//! | action | effect |
 //! |:--|:--|
-//! | `return(kill)` | ends the process at once, as kill -9 does: nothing is drained, closed or answered |
+//! | `return(kill)` | ends the process immediately, as kill -9 does |
 //! | `return(stop)` | freezes the process, as SIGSTOP does, until SIGCONT |
-//! | `return(until PATH)` | holds whoever came here until that file exists. A script's lane in the coalescer waits with it: later requests of the same entity too |
+//! | `return(until PATH)` | blocks until the file exists. The batch lane of a script waits too, with later requests |
 //!
-//! `3*off->1*return(kill)` lets three pass first, `5%return(kill)` kills one in twenty; the crate `fail` tells the rest. Whoever reaches a point that does
-//! something says so in the log.
+//! `3*off->1*return(kill)` skips the first three times, `5%return(kill)` kills with a probability of 5 %; see the crate
+//! `fail`. Each action is logged.
 
 #[cfg(feature = "failpoints")]
 mod points;
 
 #[cfg(feature = "failpoints")]
-pub use points::{Error, arm, reach};
+pub use points::{Error, configure, reach};
 
-/// A point by the name that its format text and arguments give. Nothing at all without the feature.
+/// Reaches the fail point whose name the format string gives. Without the feature it compiles to nothing.
 macro_rules! failpoint {
     ($($name:tt)+) => {
         #[cfg(feature = "failpoints")]

@@ -1,10 +1,10 @@
-//! Who may keep an answer, and for how long. Unless a handler says otherwise: nobody.
+//! Cache headers. Responses are not cacheable unless a handler says otherwise.
 
 use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 
-/// Wraps an answer that is the same for everybody and may be kept for one second.
+/// A response that is equal for all users and that caches may keep for one second.
 #[derive(Debug, Clone)]
 pub struct CachedForOneSecond<T>(pub T);
 
@@ -16,8 +16,8 @@ impl<T: IntoResponse> IntoResponse for CachedForOneSecond<T> {
     }
 }
 
-/// Adds `no-store` where a handler said nothing, and that no browser may take an answer for something else than it says it is.
-pub(crate) fn close(headers: &mut HeaderMap) {
+/// Adds `no-store` unless the handler set `Cache-Control`, and forbids browsers to guess content types.
+pub(crate) fn add_default_headers(headers: &mut HeaderMap) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }

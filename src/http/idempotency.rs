@@ -1,4 +1,5 @@
-//! Idempotency keys, and what it means for two requests to be the same. Who remembers them is the rooms' affair.
+//! The header with the idempotency key, and the fingerprint by which two requests count as equal. The domain
+//! modules store them.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -7,18 +8,16 @@ use sha2::{Digest, Sha256};
 
 use super::problem::ProblemDetails;
 
-/// The header that carries the key.
 pub const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
-/// The header, `true`, of an answer that was given before.
+/// `true` on a response that repeats an earlier one.
 pub const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// The key of a request, 1…128 visible ASCII characters. Missing: 400 `idempotency_key_required`; of another form: 400
-/// `malformed_request`.
+/// The idempotency key of a request: 1 to 128 visible ASCII characters. A missing key is 400
+/// `idempotency_key_required`, an invalid one 400 `malformed_request`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey(String);
 
 impl IdempotencyKey {
-    /// The key's text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -30,7 +29,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemDetails> {
         let mut all = parts.headers.get_all(KEY_HEADER).iter();
         let Some(first) = all.next() else {
-            let detail = "This call needs an Idempotency-Key.";
+            let detail = "The header Idempotency-Key is missing.";
             return Err(ProblemDetails::new(
                 StatusCode::BAD_REQUEST,
                 "idempotency_key_required",
@@ -43,14 +42,14 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
         match first.to_str().ok().filter(visible) {
             Some(text) if all.next().is_none() => Ok(Self(text.to_owned())),
             _ => Err(ProblemDetails::malformed_request(
-                "Idempotency-Key must be 1 to 128 visible ASCII characters, given once.",
+                "Idempotency-Key must be given once, with 1 to 128 visible ASCII characters.",
             )),
         }
     }
 }
 
-/// What two requests under one key must have in common: sixteen bytes of SHA-256 over method, path (as the client sent it, without
-/// the query) and body. Each part is preceded by its length, so that none can run into the next.
+/// The fingerprint that requests with the same key must share: 16 bytes of a SHA-256 over the method, the
+/// path (as sent, without the query) and the body. The length before each part keeps the parts apart.
 pub fn fingerprint(method: &Method, path: &str, body: &[u8]) -> [u8; 16] {
     let mut hash = Sha256::new();
     for part in [method.as_str().as_bytes(), path.as_bytes(), body] {

@@ -1,7 +1,8 @@
-//! Who is calling: `Usher-User`, by itself where a gateway in front vouches for it, or vouched for by a service key; or the `sub` of a JWT.
+//! The identity of the caller.
 //!
-//! With service keys or JWTs on, an `Authorization` header is a claim that must hold: one that is neither a key nor a good token is 401 even where
-//! the bare header would do.
+//! It is the header `Usher-User`, either alone (mode `header`, when a gateway authenticates users) or with a
+//! service key, or the `sub` of a JWT. With service keys or JWTs enabled, an invalid `Authorization` header is
+//! always 401, even if `Usher-User` alone would be enough.
 
 use std::sync::Arc;
 
@@ -16,21 +17,20 @@ use super::secret::{BearerToken, KeyDigest, bearer};
 use super::user_limit::count_user;
 use crate::ids::UserId;
 
-/// The header that names the user.
 pub const USER_HEADER: &str = "usher-user";
 
-/// How users are known.
+/// The accepted ways to identify users.
 #[derive(Debug, Clone, Default)]
 pub struct IdentitySettings {
-    /// `Usher-User` is believed by itself.
+    /// Accept `Usher-User` without further proof.
     pub header: bool,
-    /// `Usher-User` is believed beside one of these keys; empty is off.
+    /// Accept `Usher-User` together with one of these keys. Empty: disabled.
     pub service_keys: Vec<SecretString>,
-    /// JWTs are believed that these keys have signed.
+    /// Accept JWTs that these keys signed.
     pub jwt: Option<jwt::JwtSettings>,
 }
 
-/// Knows callers. Shared by all requests.
+/// Identifies callers. All requests share it.
 #[derive(Debug)]
 pub struct IdentityResolver {
     header: bool,
@@ -38,70 +38,68 @@ pub struct IdentityResolver {
     jwt: Option<Arc<jwt::JwtVerifier>>,
 }
 
-/// A user, and whether a trusted backend speaks for them.
+/// A user, and whether a trusted backend calls on behalf of the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallerIdentity {
-    /// The user.
     pub user: UserId,
-    /// A service key vouches for the user.
+    /// The request carries a valid service key.
     pub by_service: bool,
 }
 
-/// The user who calls; 401 `unauthenticated` without one.
+/// The calling user. 401 `unauthenticated` without one.
 #[derive(Debug, Clone, Copy)]
 pub struct AuthenticatedUser(pub UserId);
 
-/// The user who calls, if the request says. A wrong key or a broken name is still 401: a claim that does not hold is not silence.
+/// The calling user, if the request names one. A wrong key or an invalid user id is still 401.
 #[derive(Debug, Clone, Copy)]
 pub struct OptionalUser(pub Option<UserId>);
 
 impl IdentityResolver {
-    /// From the settings.
-    ///
     /// # Errors
-    /// When the JWKS file can't be read or used.
+    /// When the JWKS file can't be read or is not usable.
     pub fn new(settings: &IdentitySettings) -> Result<Self, jwt::InvalidJwtKeys> {
         let jwt = settings.jwt.clone().map(jwt::JwtVerifier::new).transpose()?.map(Arc::new);
         let service_keys = settings.service_keys.iter().map(KeyDigest::of).collect();
         Ok(Self { header: settings.header, service_keys, jwt })
     }
 
-    /// Whether money may be put in by a service alone: it may where users are known by something better than a bare header.
+    /// Whether only services may charge wallets. Without service keys and JWTs any caller may.
     pub fn only_services_charge(&self) -> bool {
         !self.service_keys.is_empty() || self.jwt.is_some()
     }
 
-    /// Whether a visitor whom nobody vouches for may be given a name: where bare headers are believed anybody may be anybody already.
-    pub fn take_guests(&self) -> bool {
+    /// Whether a visitor without identity may get a generated user id. Only in mode `header`, in which a
+    /// caller can choose any id anyway.
+    pub fn accepts_guests(&self) -> bool {
         self.header
     }
 
-    /// What checks JWTs, where they are on.
+    /// The verifier of JWTs, if they are enabled.
     pub fn jwt(&self) -> Option<Arc<jwt::JwtVerifier>> {
         self.jwt.clone()
     }
 
-    /// Who calls with these headers; `None` when they say nothing about it.
+    /// The caller that the headers identify. `None` when they identify none.
     ///
     /// # Errors
-    /// 401 `unauthenticated` when what they say does not hold.
+    /// 401 `unauthenticated` when the headers are invalid.
     pub fn identify(&self, headers: &HeaderMap) -> Result<Option<CallerIdentity>, ProblemDetails> {
         let named = named_user(headers)?;
-        let looked_at = !self.service_keys.is_empty() || self.jwt.is_some();
+        let uses_authorization = !self.service_keys.is_empty() || self.jwt.is_some();
         match bearer(headers) {
-            BearerToken::Unreadable if looked_at => Err(ProblemDetails::unauthenticated(
-                "Authorization must be `Bearer <key or token>`.",
+            BearerToken::Unreadable if uses_authorization => Err(ProblemDetails::unauthenticated(
+                "Authorization must be `Bearer <service key or JWT>`.",
             )),
-            BearerToken::Key(key) if looked_at => self.vouched_for(key, named),
+            BearerToken::Key(key) if uses_authorization => self.authenticate(key, named),
             _ if named.is_some() && !self.header => Err(ProblemDetails::unauthenticated(
-                "Usher-User needs something beside it that vouches for it.",
+                "Usher-User requires a service key or a JWT in the header Authorization.",
             )),
             _ => Ok(named.map(|user| CallerIdentity { user, by_service: false })),
         }
     }
 
-    /// A service key vouches for the user that is named, a JWT for its own.
-    fn vouched_for(
+    /// A service key authenticates the user in `Usher-User`. A JWT authenticates its own user.
+    fn authenticate(
         &self,
         presented: &str,
         named: Option<UserId>,
@@ -110,20 +108,20 @@ impl IdentityResolver {
             return Ok(named.map(|user| CallerIdentity { user, by_service: true }));
         }
         let Some(jwt) = &self.jwt else {
-            return Err(ProblemDetails::unauthenticated("The service key is not known."));
+            return Err(ProblemDetails::unauthenticated("The service key is wrong."));
         };
         let user = jwt
             .user(presented)
-            .map_err(|refused| ProblemDetails::unauthenticated(refused.to_string()))?;
+            .map_err(|rejection| ProblemDetails::unauthenticated(rejection.to_string()))?;
         if named.is_some_and(|named| named != user) {
             return Err(ProblemDetails::unauthenticated(
-                "Usher-User and the token's `sub` must be the same user.",
+                "Usher-User must be equal to the `sub` of the JWT.",
             ));
         }
         Ok(Some(CallerIdentity { user, by_service: false }))
     }
 
-    /// Every key is compared, so that the time doesn't tell which one was nearly right.
+    /// Compares all keys, so that the time does not reveal which key matched.
     fn is_service_key(&self, presented: &str) -> bool {
         self.service_keys.iter().fold(false, |found, key| key.matches(presented) | found)
     }
@@ -133,7 +131,7 @@ fn named_user(headers: &HeaderMap) -> Result<Option<UserId>, ProblemDetails> {
     let mut all = headers.get_all(USER_HEADER).iter();
     let Some(first) = all.next() else { return Ok(None) };
     if all.next().is_some() {
-        return Err(ProblemDetails::unauthenticated("Usher-User must be given once."));
+        return Err(ProblemDetails::unauthenticated("Usher-User must be given only once."));
     }
     let user = first.to_str().ok().and_then(|text| text.trim().parse().ok());
     user.map(Some).ok_or_else(|| ProblemDetails::unauthenticated("Usher-User must be a UUID."))
@@ -141,7 +139,7 @@ fn named_user(headers: &HeaderMap) -> Result<Option<UserId>, ProblemDetails> {
 
 fn identify(parts: &mut Parts) -> Result<Option<CallerIdentity>, ProblemDetails> {
     let callers = parts.extensions.get::<Arc<IdentityResolver>>().ok_or_else(|| {
-        tracing::error!("the router lacks http::layers: nobody can be known");
+        tracing::error!("the router has no IdentityResolver extension: edge::layers is missing");
         ProblemDetails::internal()
     })?;
     let caller = callers.identify(&parts.headers)?;
@@ -155,7 +153,8 @@ impl<S: Send + Sync> FromRequestParts<S> for CallerIdentity {
     type Rejection = ProblemDetails;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemDetails> {
-        identify(parts)?.ok_or_else(|| ProblemDetails::unauthenticated("Usher-User is missing."))
+        identify(parts)?
+            .ok_or_else(|| ProblemDetails::unauthenticated("The header Usher-User is missing."))
     }
 }
 
@@ -206,7 +205,7 @@ mod tests {
         headers
     }
 
-    /// `Some(by_service)`, `None` for nobody, or 401.
+    /// `Some(by_service)`, `None` without a caller, or the status 401.
     fn outcome(
         callers: &IdentityResolver,
         user: Option<&str>,
@@ -222,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn header_mode_believes_the_header() {
+    fn header_mode_accepts_the_header() {
         let callers = callers(true, &[]);
         assert_eq!(outcome(&callers, Some(USER), None), Ok(Some(false)));
         assert_eq!(outcome(&callers, Some(USER), Some("Bearer of-the-gateway")), Ok(Some(false)));
@@ -233,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn service_mode_believes_a_key() {
+    fn service_mode_requires_a_key() {
         let callers = callers(false, &["another-service-key-of-32-letters", KEY]);
         let good = format!("Bearer {KEY}");
         assert_eq!(outcome(&callers, Some(USER), Some(&good)), Ok(Some(true)));
@@ -246,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_key_is_refused_even_where_the_header_would_do() {
+    fn wrong_key_is_refused_even_in_header_mode() {
         let callers = callers(true, &[KEY]);
         assert_eq!(outcome(&callers, Some(USER), None), Ok(Some(false)));
         assert_eq!(outcome(&callers, Some(USER), Some(&format!("Bearer {KEY}"))), Ok(Some(true)));
@@ -255,14 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn two_names_are_none() {
+    fn two_user_headers_are_refused() {
         let mut two = headers(Some(USER), None);
         two.append(USER_HEADER, USER.parse().unwrap());
         assert_eq!(callers(true, &[]).identify(&two).unwrap_err().code(), "unauthenticated");
     }
 
     #[tokio::test]
-    async fn extractors_need_a_user_or_not() {
+    async fn extractors_require_or_accept_a_user() {
         let (mut parts, ()) = axum::http::Request::new(()).into_parts();
         assert_eq!(
             AuthenticatedUser::from_request_parts(&mut parts, &()).await.unwrap_err().code(),

@@ -1,8 +1,8 @@
-//! JSON in and out.
+//! JSON bodies of requests and responses.
 //!
-//! Reading tells three faults apart, as API.md does: not JSON at all (415 for its type, 400 for its syntax), too long (413), and
-//! JSON that says something wrong (422, with the path of the field). Bodies are objects: serde would read `[5]` as a struct with one
-//! field, which is nobody's intention.
+//! A body that is not JSON is 415 (content type) or 400 (syntax). A body that is too long is 413. Valid JSON
+//! with invalid content is 422, with the path of the field. Bodies must be objects, because serde would
+//! accept `[5]` for a struct with one field.
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
@@ -15,23 +15,21 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::problem::ProblemDetails;
 
-/// Most answers fit, a ticket among them, so that writing one asks for memory once.
-const USUAL_BYTES: usize = 512;
+/// Most responses fit, a ticket among them, so that writing one needs a single allocation.
+const INITIAL_BUFFER_BYTES: usize = 512;
 
-/// A JSON body: extracted from a request, or given as a response.
+/// A JSON body, of a request or a response.
 #[derive(Debug, Clone)]
 pub struct JsonBody<T>(pub T);
 
-/// A JSON body with the bytes it was read from, which idempotency fingerprints.
+/// A JSON body together with its bytes, for the idempotency fingerprint.
 #[derive(Debug, Clone)]
 pub struct JsonBodyWithBytes<T> {
-    /// What the body says.
     pub value: T,
-    /// How it says it.
     pub bytes: Bytes,
 }
 
-/// A body of a call that asks for none, with its bytes as they came.
+/// The bytes of the body of a call that takes no body.
 #[derive(Debug, Clone)]
 pub struct UncheckedBody(pub Bytes);
 
@@ -39,7 +37,7 @@ impl<S: Send + Sync> FromRequest<S> for UncheckedBody {
     type Rejection = ProblemDetails;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ProblemDetails> {
-        Bytes::from_request(request, state).await.map(Self).map_err(unreadable)
+        Bytes::from_request(request, state).await.map(Self).map_err(read_failure)
     }
 }
 
@@ -57,8 +55,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBodyWithBytes<T
     type Rejection = ProblemDetails;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ProblemDetails> {
-        check_type(request.headers())?;
-        let bytes = Bytes::from_request(request, state).await.map_err(unreadable)?;
+        check_content_type(request.headers())?;
+        let bytes = Bytes::from_request(request, state).await.map_err(read_failure)?;
         let value = parse(&bytes)?;
         Ok(Self { value, bytes })
     }
@@ -66,19 +64,19 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBodyWithBytes<T
 
 impl<T: Serialize> IntoResponse for JsonBody<T> {
     fn into_response(self) -> Response {
-        let mut body = Vec::with_capacity(USUAL_BYTES);
+        let mut body = Vec::with_capacity(INITIAL_BUFFER_BYTES);
         match serde_json::to_writer(&mut body, &self.0) {
             Ok(()) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body)
                 .into_response(),
             Err(error) => {
-                tracing::error!(%error, "a response can't be written as JSON");
+                tracing::error!(%error, "a response can't be serialized as JSON");
                 ProblemDetails::internal().into_response()
             }
         }
     }
 }
 
-fn check_type(headers: &HeaderMap) -> Result<(), ProblemDetails> {
+fn check_content_type(headers: &HeaderMap) -> Result<(), ProblemDetails> {
     let essence = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -89,7 +87,7 @@ fn check_type(headers: &HeaderMap) -> Result<(), ProblemDetails> {
     });
     if !is_json {
         return Err(ProblemDetails::unsupported_media_type(
-            "The body must be of the type application/json.",
+            "The content type must be application/json.",
         ));
     }
     match headers.get(CONTENT_ENCODING) {
@@ -100,32 +98,31 @@ fn check_type(headers: &HeaderMap) -> Result<(), ProblemDetails> {
     }
 }
 
-/// A body that did not arrive: longer than the limit, or broken off.
-pub(super) fn unreadable(rejection: BytesRejection) -> ProblemDetails {
+/// The problem of a body that is longer than the limit or incomplete.
+pub(super) fn read_failure(rejection: BytesRejection) -> ProblemDetails {
     match rejection {
         BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
             ProblemDetails::body_too_large()
         }
-        _ => ProblemDetails::malformed_request("The body could not be read to its end."),
+        _ => ProblemDetails::malformed_request("The connection ended before the end of the body."),
     }
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ProblemDetails> {
-    let fault = match read::<T>(bytes) {
+    let problem = match read::<T>(bytes) {
         Ok(value) => return Ok(value),
-        Err(fault) => fault,
+        Err(problem) => problem,
     };
-    // serde stops at the first thing that it can't use, and calls some values of a wrong type a fault of syntax. Whether it is JSON at all
-    // is a question of its own.
+    // serde reports some values of a wrong type as syntax errors. So the syntax is checked on its own.
     match serde_json::from_slice::<IgnoredAny>(bytes) {
-        Ok(IgnoredAny) => Err(fault),
+        Ok(IgnoredAny) => Err(problem),
         Err(error) => {
             Err(ProblemDetails::malformed_request(format!("The body is not JSON: {error}.")))
         }
     }
 }
 
-/// Reads a body and forgets what it says, for `fuzz_tests`.
+/// Parses a body and drops the result, for `fuzz_tests`.
 #[cfg(test)]
 pub(crate) fn try_as<T: DeserializeOwned>(bytes: &[u8]) {
     let _ = parse::<T>(bytes);
@@ -139,34 +136,37 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ProblemDetails> {
     serde_path_to_error::deserialize(&mut deserializer)
         .map_err(|error| {
             let path = error.path().to_string();
-            refusal(&path, &error.into_inner())
+            invalid_value(&path, &error.into_inner())
         })
-        .and_then(|value| deserializer.end().map(|()| value).map_err(|error| refusal("", &error)))
+        .and_then(|value| {
+            deserializer.end().map(|()| value).map_err(|error| invalid_value("", &error))
+        })
 }
 
-fn refusal(path: &str, error: &serde_json::Error) -> ProblemDetails {
+fn invalid_value(path: &str, error: &serde_json::Error) -> ProblemDetails {
     let text = error.to_string();
     let message = match text.rfind(" at line ") {
-        _ if !error.is_data() => "is of a type that this field does not take",
-        // The position says nothing that the path does not say better.
+        _ if !error.is_data() => "has the wrong type",
+        // The path of the field is more useful than the position in the text.
         Some(end) => &text[..end],
         None => &text,
     };
-    let (field, message) = blame(path, message);
+    let (field, message) = field_and_message(path, message);
     ProblemDetails::invalid_field(field, message)
 }
 
-/// The path of the field that is at fault, and what to say of it. serde names a missing or repeated one only in its message, at the
-/// path of the object around it.
-pub(super) fn blame<'a>(path: &str, message: &'a str) -> (String, &'a str) {
+/// The path of the invalid field and the message. serde reports a missing or repeated field at the path of
+/// its object and names it only in the message.
+pub(super) fn field_and_message<'a>(path: &str, message: &'a str) -> (String, &'a str) {
     let path = if path == "." { "" } else { path };
-    let kinds = [("missing field `", "must be given"), ("duplicate field `", "must be given once")];
-    let named = kinds
+    let field_errors =
+        [("missing field `", "must be given"), ("duplicate field `", "must be given only once")];
+    let named = field_errors
         .iter()
-        .find_map(|(start, says)| Some((message.strip_prefix(start)?.split('`').next()?, *says)));
+        .find_map(|(start, text)| Some((message.strip_prefix(start)?.split('`').next()?, *text)));
     match named {
-        Some((name, says)) if path.is_empty() => (name.to_owned(), says),
-        Some((name, says)) => (format!("{path}.{name}"), says),
+        Some((name, text)) if path.is_empty() => (name.to_owned(), text),
+        Some((name, text)) => (format!("{path}.{name}"), text),
         None => (path.to_owned(), message),
     }
 }
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_good_body_goes_through() {
+    async fn valid_body_is_accepted() {
         for content_type in
             ["application/json", "Application/JSON; charset=utf-8", "application/vnd.usher+json"]
         {
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_types_are_refused() {
+    async fn other_content_types_are_refused() {
         for content_type in
             [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("json")]
         {
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_json_is_malformed() {
+    async fn invalid_json_is_malformed() {
         for body in [
             "",
             " ",
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_says_something_wrong_names_the_field() {
+    async fn invalid_content_names_the_field() {
         let cases = [
             (r#"{"seats": [1]}"#, "schedule_id"),
             (r#"{"schedule_id": "s", "seats": [1, "2"]}"#, "seats[1]"),
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_long_body_is_refused() {
+    async fn long_body_is_refused() {
         let (status, answer) = send(Some("application/json"), vec![b' '; 201]).await;
         assert_eq!((status.as_u16(), &answer["code"]), (413, &json!("body_too_large")));
     }

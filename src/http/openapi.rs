@@ -1,4 +1,4 @@
-//! The contract, served by the service itself: `/openapi.json`, and Swagger UI at `/docs` from files inside the binary.
+//! Serves the OpenAPI document at `/openapi.json`, and Swagger UI at `/docs` from files in the binary.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -7,16 +7,16 @@ use axum::routing::get;
 use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-/// `/openapi.json` alone, as the admin listener serves it.
+/// `/openapi.json` without a UI, for the admin listener.
 pub fn document<S: Clone + Send + Sync + 'static>(api: OpenApi) -> Router<S> {
-    // Written once: the document is long and never changes.
+    // Serialized once: the document is long and does not change.
     let text =
-        Bytes::from(serde_json::to_vec(&api).expect("the document is made of texts and lists"));
+        Bytes::from(serde_json::to_vec(&api).expect("an OpenAPI document can be serialized"));
     let answer = move || std::future::ready(([(CONTENT_TYPE, "application/json")], text.clone()));
     Router::new().route("/openapi.json", get(answer))
 }
 
-/// `/openapi.json` and `/docs`, as the public listener serves them.
+/// `/openapi.json` and `/docs`, for the public listener.
 pub fn docs<S: Clone + Send + Sync + 'static>(api: OpenApi) -> Router<S> {
     let page: Router<S> = SwaggerUi::new("/docs").config(Config::from("/openapi.json")).into();
     page.merge(document(api))
@@ -39,14 +39,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_document_is_of_version_3_1() {
+    async fn document_has_openapi_version_3_1() {
         let (status, body) = ask("/openapi.json").await;
         let value: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!((status, &value["openapi"]), (200, &"3.1.0".into()));
     }
 
     #[tokio::test]
-    async fn the_page_needs_nothing_from_elsewhere() {
+    async fn page_loads_nothing_from_other_hosts() {
         assert_eq!(ask("/docs").await.0, 303);
         let (status, page) = ask("/docs/").await;
         assert_eq!(status, 200);

@@ -1,6 +1,6 @@
-//! Pages of lists that go newest first: `?limit=` and `?before=`.
+//! Pages of lists, newest first: `?limit=` and `?before=`.
 //!
-//! `before` is the place of the last line of the page before: its moment and its id, which break every tie. To clients it is opaque.
+//! `before` is a cursor: the time and the id of the last item of the previous page. It is opaque to clients.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,18 +9,15 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Lines of a page if the client does not say.
-const DEFAULT: u16 = 50;
-/// Lines of a page at most.
-const MOST: u16 = 500;
+const DEFAULT_LIMIT: u16 = 50;
+const MAX_LIMIT: u16 = 500;
 
-/// How many lines a page has, 1…500.
+/// The number of items of a page, 1 to 500.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
 #[schema(value_type = u16, minimum = 1, maximum = 500, default = 50)]
 pub struct PageLimit(u16);
 
 impl PageLimit {
-    /// The number.
     pub fn get(self) -> usize {
         self.0.into()
     }
@@ -28,33 +25,32 @@ impl PageLimit {
 
 impl Default for PageLimit {
     fn default() -> Self {
-        Self(DEFAULT)
+        Self(DEFAULT_LIMIT)
     }
 }
 
 impl<'de> Deserialize<'de> for PageLimit {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let limit = u16::deserialize(from)?;
-        let sound = (1..=MOST).contains(&limit).then_some(Self(limit));
-        sound.ok_or_else(|| serde::de::Error::custom(format_args!("must be from 1 to {MOST}")))
+        let valid = (1..=MAX_LIMIT).contains(&limit).then_some(Self(limit));
+        valid.ok_or_else(|| serde::de::Error::custom(format_args!("must be from 1 to {MAX_LIMIT}")))
     }
 }
 
-/// The place of a line: what is older stands after it.
+/// The position of an item in a list. Older items follow it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PageCursor {
-    /// When the line came to be, milliseconds since 1970.
+    /// The time of the item, in milliseconds since 1970.
     pub at: i64,
-    /// Its id.
     pub id: Uuid,
 }
 
-/// The latest moment that a cursor can name: the end of the year 9999, where MySQL's calendar ends.
-const LAST: i64 = 253_402_300_799_999;
+/// The end of the year 9999, the latest time that MySQL can store.
+const MAX_TIME: i64 = 253_402_300_799_999;
 
 impl PageCursor {
-    /// The place before which everything stands.
-    pub const START: Self = Self { at: LAST, id: Uuid::max() };
+    /// The position before the newest item.
+    pub const START: Self = Self { at: MAX_TIME, id: Uuid::max() };
 }
 
 impl fmt::Display for PageCursor {
@@ -67,12 +63,12 @@ impl FromStr for PageCursor {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let read = || {
+        let parse = || {
             let (at, id) = text.split_once('-')?;
             let cursor = Self { at: at.parse().ok()?, id: Uuid::try_parse(id).ok()? };
-            (0..=LAST).contains(&cursor.at).then_some(cursor)
+            (0..=MAX_TIME).contains(&cursor.at).then_some(cursor)
         };
-        read().ok_or("must be the `next` of a page before")
+        parse().ok_or("must be the `next` of the previous page")
     }
 }
 
@@ -88,16 +84,17 @@ impl<'de> Deserialize<'de> for PageCursor {
     }
 }
 
-/// Cuts lines, of which one more was read than the page has, to the page, and tells where the next one begins.
+/// Cuts `items`, which has one item more than the page if there is a next page. Returns the page and the
+/// cursor of the next page.
 pub fn cut<T>(
-    mut lines: Vec<T>,
+    mut items: Vec<T>,
     limit: PageLimit,
-    place: impl Fn(&T) -> PageCursor,
+    position: impl Fn(&T) -> PageCursor,
 ) -> (Vec<T>, Option<PageCursor>) {
-    let more = lines.len() > limit.get();
-    lines.truncate(limit.get());
-    let next = lines.last().filter(|_| more).map(place);
-    (lines, next)
+    let has_next = items.len() > limit.get();
+    items.truncate(limit.get());
+    let next = items.last().filter(|_| has_next).map(position);
+    (items, next)
 }
 
 #[cfg(test)]
@@ -117,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_have_two_ends() {
+    fn limit_must_be_in_range() {
         assert_eq!(page("").unwrap().limit.get(), 50);
         assert_eq!(page("limit=1").unwrap().limit.get(), 1);
         assert_eq!(page("limit=500").unwrap().limit.get(), 500);
@@ -127,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_comes_back_as_it_went() {
+    fn cursor_survives_a_round_trip() {
         for cursor in
             [PageCursor { at: 1_763_700_000_123, id: Uuid::from_u128(7) }, PageCursor::START]
         {
@@ -142,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_is_full_has_a_next_only_if_there_is_more() {
+    fn full_page_has_a_next_only_if_more_items_follow() {
         let place = |at: &i64| PageCursor { at: *at, id: Uuid::nil() };
         let limit = PageLimit(2);
         assert_eq!(cut(vec![3, 2, 1], limit, place), (vec![3, 2], Some(place(&2))));

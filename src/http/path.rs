@@ -1,7 +1,7 @@
 //! Parameters of the path.
 //!
-//! On the public side an id that can't exist is a thing that does not exist: 404. An operator who makes a thing by a bad name is told
-//! what a name looks like: 422.
+//! On most routes an invalid id is 404, because no such thing can exist. On routes that create a thing under
+//! the id in the path it is 422, with the reason.
 
 use axum::extract::path::ErrorKind;
 use axum::extract::rejection::PathRejection;
@@ -11,11 +11,11 @@ use serde::de::DeserializeOwned;
 
 use super::problem::ProblemDetails;
 
-/// Path parameters of a public route, and of an admin's reading route: what can't be an id is 404.
+/// Path parameters of existing things: an invalid id is 404.
 #[derive(Debug, Clone)]
 pub struct PathParams<T>(pub T);
 
-/// Path parameters of a route that makes what it names: what can't be an id is 422, with the parameter's name.
+/// Path parameters of things to create: an invalid id is 422 with the name of the parameter.
 #[derive(Debug, Clone)]
 pub struct NewPathParams<T>(pub T);
 
@@ -25,10 +25,10 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for PathPar
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ProblemDetails> {
         match axum::extract::Path::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
-            Err(rejection) => Err(if is_clients(&rejection) {
+            Err(rejection) => Err(if is_client_error(&rejection) {
                 ProblemDetails::not_found()
             } else {
-                faulty(&rejection)
+                internal(&rejection)
             }),
         }
     }
@@ -42,8 +42,8 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for NewPath
             Ok(axum::extract::Path(value)) => return Ok(Self(value)),
             Err(rejection) => rejection,
         };
-        if !is_clients(&rejection) {
-            return Err(faulty(&rejection));
+        if !is_client_error(&rejection) {
+            return Err(internal(&rejection));
         }
         let (field, message) = match rejection {
             PathRejection::FailedToDeserializePathParams(failed) => match failed.into_kind() {
@@ -69,15 +69,15 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for NewPath
     }
 }
 
-/// Parameters taken by position come without a name in the error. One alone can be named all the same.
+/// An error of positional parameters does not name the parameter. A single one can be named anyway.
 async fn only_parameter<S: Send + Sync>(parts: &mut Parts, state: &S) -> String {
     let parameters = RawPathParams::from_request_parts(parts, state).await;
     let names: Vec<_> = parameters.iter().flatten().map(|(name, _)| name).collect();
     if let [name] = names[..] { name.to_owned() } else { "path".to_owned() }
 }
 
-/// Whether the client's path is at fault, and not a route whose parameters don't fit its handler.
-fn is_clients(rejection: &PathRejection) -> bool {
+/// Whether the path of the request is invalid, and not the route's own parameters.
+fn is_client_error(rejection: &PathRejection) -> bool {
     match rejection {
         PathRejection::FailedToDeserializePathParams(failed) => !matches!(
             failed.kind(),
@@ -87,8 +87,8 @@ fn is_clients(rejection: &PathRejection) -> bool {
     }
 }
 
-fn faulty(rejection: &PathRejection) -> ProblemDetails {
-    tracing::error!(error = %rejection, "a route's parameters do not fit its handler");
+fn internal(rejection: &PathRejection) -> ProblemDetails {
+    tracing::error!(error = %rejection, "the parameters of a route do not fit its handler");
     ProblemDetails::internal()
 }
 
@@ -130,14 +130,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn good_ids_are_read() {
+    async fn valid_ids_are_accepted() {
         assert_eq!(ask("/queues/demo").await.0, 200);
         assert_eq!(ask("/reservations/00000000-0000-8000-8000-000000000001").await.0, 200);
         assert_eq!(ask("/admin/queues/demo").await.0, 200);
     }
 
     #[tokio::test]
-    async fn what_cannot_be_an_id_is_not_found() {
+    async fn invalid_id_is_not_found() {
         for path in [
             "/queues/a%20b",
             "/queues/%ff",
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_a_new_name_is_invalid() {
+    async fn invalid_new_id_is_rejected() {
         for (path, field) in [
             ("/admin/queues/a%20b", "queue"),
             ("/admin/queues/%ff", "queue"),
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_route_that_does_not_fit_is_our_fault() {
+    async fn route_that_does_not_fit_its_handler_is_internal() {
         assert_eq!(ask("/wrong/a/b").await.0, 500);
     }
 }

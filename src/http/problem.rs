@@ -1,4 +1,5 @@
-//! Every refusal, as RFC 9457 `application/problem+json`, with a stable `code` for programs and a `detail` for people.
+//! Error responses: RFC 9457 `application/problem+json` with a stable `code` for programs and a `detail` for
+//! people.
 
 use std::collections::BTreeMap;
 
@@ -8,20 +9,19 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
 
-/// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// A `detail` or message is cut here, in characters: it may echo what a client sent.
-const LONGEST_TEXT: usize = 300;
+/// Longer texts are cut, in characters, because they may repeat input of a client.
+const MAX_TEXT_LENGTH: usize = 300;
 
-/// Why a request was refused.
+/// An error response (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct ProblemDetails {
-    /// A URN that ends in the code.
+    /// A URN that ends with the code.
     #[serde(rename = "type", serialize_with = "as_urn")]
     #[schema(value_type = String, example = "urn:usher:problem:not_found")]
     kind: &'static str,
-    /// The code in words; the same for every occurrence.
+    /// The code in words.
     #[serde(serialize_with = "as_words")]
     #[schema(value_type = String, example = "Not found")]
     title: &'static str,
@@ -29,50 +29,48 @@ pub struct ProblemDetails {
     #[serde(serialize_with = "as_number")]
     #[schema(value_type = u16, example = 404)]
     status: StatusCode,
-    /// What happened this time.
+    /// What happened in this case, in one sentence.
     detail: String,
-    /// A stable word that programs may branch on.
+    /// A stable identifier for programs.
     #[schema(value_type = String, example = "not_found")]
     code: &'static str,
-    /// Members that some codes add, such as `errors` of `invalid_request` or `seats` of `seat_taken`.
+    /// Additional members of some codes, such as `errors` of `invalid_request` or `seats` of `seat_taken`.
     #[serde(flatten)]
     extra: BTreeMap<&'static str, Value>,
-    /// Seconds.
     #[serde(skip)]
-    retry_after: Option<u32>,
+    retry_after_seconds: Option<u32>,
 }
 
-/// One field that was refused, in the `errors` of `invalid_request`.
+/// One invalid field, in `errors` of `invalid_request`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct FieldError {
-    /// The path of the field, such as `seats[2]`; empty for the body as a whole.
+    /// The path of the field, such as `seats[2]`; empty for the whole body.
     pub field: String,
-    /// What is wrong with it.
+    /// Why the value is invalid.
     pub message: String,
 }
 
 impl ProblemDetails {
-    /// A problem with a code of one of API.md's tables.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         Self {
             kind: code,
             title: code,
             status,
-            detail: shortened(detail.into()),
+            detail: sanitized(detail.into()),
             code,
             extra: BTreeMap::new(),
-            retry_after: None,
+            retry_after_seconds: None,
         }
     }
 
-    /// Says when to try again, in seconds. A 429 or 503 without it says one second.
+    /// Sets `Retry-After`, in seconds. The default of 429 and 503 is one second.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
-        self.retry_after = Some(seconds);
+        self.retry_after_seconds = Some(seconds);
         self
     }
 
-    /// Adds a member. The standard ones can't be overwritten: `name` must not be one of them.
+    /// Adds a member. `name` must not be a standard member.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Serialize) -> Self {
         debug_assert!(
@@ -82,48 +80,46 @@ impl ProblemDetails {
         match serde_json::to_value(value) {
             Ok(value) => drop(self.extra.insert(name, value)),
             Err(error) => {
-                tracing::error!(code = self.code, member = name, %error, "a problem's member can't be written")
+                tracing::error!(code = self.code, member = name, %error, "a member of a problem can't be serialized")
             }
         }
         self
     }
 
-    /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The stable word.
     pub fn code(&self) -> &'static str {
         self.code
     }
 
-    /// 400: the request can't be read at all.
+    /// 400: the request can't be parsed.
     pub fn malformed_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "malformed_request", detail)
     }
 
-    /// 401: who is calling is missing or wrong.
+    /// 401: the identity is missing or invalid.
     pub fn unauthenticated(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
     }
 
-    /// 403: known, but not allowed.
+    /// 403: the caller is known but not allowed.
     pub fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 
-    /// 404: there is no such thing, or it is someone else's.
+    /// 404: the thing does not exist, or belongs to another user.
     pub fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "There is nothing here by that name.")
+        Self::new(StatusCode::NOT_FOUND, "not_found", "The resource does not exist.")
     }
 
-    /// 405: the path exists, the method does not.
+    /// 405: the path exists but not with this method.
     pub fn method_not_allowed() -> Self {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",
-            "This path does not answer that method.",
+            "This path does not support the method.",
         )
     }
 
@@ -132,21 +128,21 @@ impl ProblemDetails {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "body_too_large",
-            "The body is longer than this service reads.",
+            "The body is longer than the limit of this service.",
         )
     }
 
-    /// 415: the body is not of a type that is read here.
+    /// 415: the content type or encoding is not supported.
     pub fn unsupported_media_type(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
     }
 
-    /// 422: readable, but some fields are wrong.
+    /// 422: the request can be parsed, but some fields are invalid.
     pub fn invalid_request(errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {
             [only] if only.field.is_empty() => only.message.clone(),
             [only] => format!("{}: {}", only.field, only.message),
-            _ => "Some fields are not valid.".to_owned(),
+            _ => "Several fields are invalid.".to_owned(),
         };
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail)
             .with("errors", errors)
@@ -156,47 +152,51 @@ impl ProblemDetails {
     pub fn invalid_field(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::invalid_request(vec![FieldError {
             field: field.into(),
-            message: shortened(message.into()),
+            message: sanitized(message.into()),
         }])
     }
 
-    /// 429: too many requests; try again after so many seconds.
+    /// 429: too many requests. The caller may retry after `seconds`.
     pub fn rate_limited(seconds: u32) -> Self {
-        let detail = "More requests than this service takes from one caller.";
+        let detail = "Rate limit exceeded.";
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(seconds)
     }
 
-    /// 503: too much to do.
+    /// 503: too many requests in progress.
     pub fn overloaded() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "overloaded",
-            "The service has more to do than it can. Nothing was lost; try again.",
+            "The service is overloaded. Retry later.",
         )
     }
 
-    /// 503: the state of this thing is being laid back.
+    /// 503: the partition of this thing is being restored.
     pub fn recovering() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "recovering",
-            "The state of this is being restored.",
+            "The data of this resource is being restored.",
         )
         .retry_after(5)
     }
 
     /// 503: Redis or MySQL does not answer.
     pub fn store_unavailable() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "A store does not answer.")
-            .retry_after(2)
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "store_unavailable",
+            "A database of the service is unavailable.",
+        )
+        .retry_after(2)
     }
 
-    /// 500: a fault of the service. What it was belongs in the log.
+    /// 500: a bug of the service. Only the log has the cause.
     pub fn internal() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
-            "The service failed. The request id leads to its log.",
+            "Internal error. The log has the cause under the request id.",
         )
     }
 }
@@ -205,11 +205,11 @@ impl IntoResponse for ProblemDetails {
     fn into_response(self) -> Response {
         let retry_after = match self.status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                Some(self.retry_after.unwrap_or(1).max(1))
+                Some(self.retry_after_seconds.unwrap_or(1).max(1))
             }
-            _ => self.retry_after,
+            _ => self.retry_after_seconds,
         };
-        // Texts and JSON values always serialise.
+        // Strings and JSON values can always be serialized.
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
@@ -222,12 +222,12 @@ impl IntoResponse for ProblemDetails {
     }
 }
 
-/// The answer to a path that no route has.
+/// The response to an unknown path.
 pub(crate) async fn no_route() -> ProblemDetails {
     ProblemDetails::not_found()
 }
 
-/// The answer to a method that a route does not have; the router adds `Allow`.
+/// The response to an unsupported method. The router adds `Allow`.
 pub(crate) async fn no_method() -> ProblemDetails {
     ProblemDetails::method_not_allowed()
 }
@@ -241,7 +241,7 @@ fn as_urn<S: serde::Serializer>(code: &str, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(&format_args!("urn:usher:problem:{code}"))
 }
 
-/// `seat_taken` reads "Seat taken".
+/// `seat_taken` becomes "Seat taken".
 fn as_words<S: serde::Serializer>(code: &str, to: S) -> Result<S::Ok, S::Error> {
     let mut words = code.replace('_', " ");
     if let Some(first) = words.get_mut(..1) {
@@ -250,14 +250,14 @@ fn as_words<S: serde::Serializer>(code: &str, to: S) -> Result<S::Ok, S::Error> 
     to.serialize_str(&words)
 }
 
-/// At most [`LONGEST_TEXT`] characters, and none that could break a line of the log.
-pub(super) fn shortened(text: String) -> String {
-    if text.len() <= LONGEST_TEXT && !text.contains(char::is_control) {
+/// At most [`MAX_TEXT_LENGTH`] characters, without control characters, which could forge log lines.
+pub(super) fn sanitized(text: String) -> String {
+    if text.len() <= MAX_TEXT_LENGTH && !text.contains(char::is_control) {
         return text;
     }
     let printable = |c: char| if c.is_control() { ' ' } else { c };
-    let mut short: String = text.chars().take(LONGEST_TEXT).map(printable).collect();
-    if text.chars().nth(LONGEST_TEXT).is_some() {
+    let mut short: String = text.chars().take(MAX_TEXT_LENGTH).map(printable).collect();
+    if text.chars().nth(MAX_TEXT_LENGTH).is_some() {
         short.push('…');
     }
     short
@@ -267,7 +267,7 @@ pub(super) fn shortened(text: String) -> String {
 pub(crate) mod tests {
     use super::*;
 
-    /// The parts of a response that tests look at.
+    /// The status, headers and JSON body of a response.
     pub(crate) async fn read(response: Response) -> (StatusCode, axum::http::HeaderMap, Value) {
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, 1 << 20).await.unwrap();
@@ -276,7 +276,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn a_problem_has_the_members_of_the_rfc_and_its_own() {
+    async fn problem_has_standard_and_own_members() {
         let problem = ProblemDetails::new(StatusCode::CONFLICT, "seat_taken", "Seat 13 is taken.")
             .with("seats", [13]);
         let (status, headers, body) = read(problem.into_response()).await;
@@ -292,7 +292,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn every_429_and_503_says_when_to_come_back() {
+    async fn every_429_and_503_has_retry_after() {
         let cases = [
             (ProblemDetails::rate_limited(7), "7"),
             (ProblemDetails::overloaded(), "1"),
@@ -309,14 +309,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_echoed_is_cut_and_printable() {
+    fn echoed_text_is_cut_and_printable() {
         let problem = ProblemDetails::malformed_request(format!("a\nb{}", "ä".repeat(1000)));
         assert!(problem.detail.starts_with("a b"));
-        assert_eq!(problem.detail.chars().count(), LONGEST_TEXT + 1);
+        assert_eq!(problem.detail.chars().count(), MAX_TEXT_LENGTH + 1);
     }
 
     #[test]
-    fn one_wrong_field_is_named_in_the_detail() {
+    fn single_invalid_field_is_named_in_the_detail() {
         assert_eq!(
             ProblemDetails::invalid_field("amount", "must be positive").detail,
             "amount: must be positive"
@@ -324,7 +324,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_contract_shows_the_members_and_allows_more() {
+    fn schema_has_the_members_and_allows_more() {
         use utoipa::PartialSchema;
         let schema = serde_json::to_value(ProblemDetails::schema()).unwrap().to_string();
         for member in [

@@ -1,13 +1,13 @@
-//! The query string.
+//! Parameters of the query string.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
-use super::json::blame;
+use super::json::field_and_message;
 use super::problem::ProblemDetails;
 
-/// Parameters of the query string; a wrong one is 422 with its name.
+/// Parameters of the query string. An invalid one is 422 with its name.
 #[derive(Debug, Clone)]
 pub struct QueryParams<T>(pub T);
 
@@ -19,7 +19,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryParams<T>
         let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
         serde_path_to_error::deserialize(pairs).map(Self).map_err(|error| {
             let (path, message) = (error.path().to_string(), error.inner().to_string());
-            let (field, message) = blame(&path, &message);
+            let (field, message) = field_and_message(&path, &message);
             ProblemDetails::invalid_field(field, message)
         })
     }
@@ -44,14 +44,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn parameters_are_read() {
+    async fn parameters_are_parsed() {
         let read = page("?limit=20&before=a%20b").await.unwrap();
         assert_eq!((read.limit, read.before.as_deref()), (Some(20), Some("a b")));
         assert!(page("").await.unwrap().limit.is_none());
     }
 
     #[tokio::test]
-    async fn a_wrong_parameter_is_named() {
+    async fn invalid_parameter_is_named() {
         for (query, field) in [
             ("?limit=x", "limit"),
             ("?limit=-1", "limit"),

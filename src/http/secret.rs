@@ -1,4 +1,4 @@
-//! Keys that callers present, compared without telling how much of one was right.
+//! Keys that callers present, compared in constant time.
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
@@ -6,17 +6,16 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
-/// The SHA-256 of a key. Digests have one length, so comparing them tells nothing about the key's.
+/// The SHA-256 of a key. All digests have the same length, so a comparison does not reveal that of the key.
 #[derive(Clone)]
 pub struct KeyDigest([u8; 32]);
 
 impl KeyDigest {
-    /// The digest of a configured key.
     pub fn of(key: &SecretString) -> Self {
         Self(Sha256::digest(key.expose_secret().as_bytes()).into())
     }
 
-    /// Whether the presented key is this one, in the same time whether it is or not.
+    /// Compares in constant time.
     pub fn matches(&self, presented: &str) -> bool {
         let presented: [u8; 32] = Sha256::digest(presented.as_bytes()).into();
         self.0.ct_eq(&presented).into()
@@ -25,23 +24,22 @@ impl KeyDigest {
 
 impl std::fmt::Debug for KeyDigest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Digest(…)")
+        f.write_str("KeyDigest(…)")
     }
 }
 
-/// What tells a key from others in a log and gives nothing of it away: eight hexadecimal digits of the SHA-256 of its SHA-256. Keys are long and random, so
-/// nobody finds one by trying.
+/// Identifies a key in logs without revealing it: eight hexadecimal digits of the SHA-256 of its SHA-256.
+/// Keys are long and random, so they can't be guessed from it.
 pub fn key_id(key: &SecretString) -> String {
     let twice = Sha256::digest(KeyDigest::of(key).0);
     twice[..4].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What `Authorization` holds.
+/// The content of `Authorization`.
 #[derive(Debug, PartialEq, Eq)]
 pub enum BearerToken<'a> {
-    /// The header is missing.
     Missing,
-    /// There are several, another scheme, or no text.
+    /// Several headers, another scheme, or no text.
     Unreadable,
     /// The credentials after `Bearer `.
     Key(&'a str),
@@ -65,16 +63,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_key_itself_matches() {
+    fn only_the_same_key_matches() {
         let digest = KeyDigest::of(&SecretString::from("k".repeat(32)));
         assert!(digest.matches(&"k".repeat(32)));
         assert!(!digest.matches(&"k".repeat(31)));
         assert!(!digest.matches(""));
-        assert_eq!(format!("{digest:?}"), "Digest(…)");
+        assert_eq!(format!("{digest:?}"), "KeyDigest(…)");
     }
 
     #[test]
-    fn a_keys_id_is_no_part_of_it() {
+    fn key_id_is_not_part_of_the_key() {
         let key = SecretString::from("0ff1ce-c2b7a9d84e5f6a1b3c8d7e9f0a");
         let id = key_id(&key);
         assert_eq!((id.len(), key_id(&key)), (8, id.clone()));
@@ -83,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn bearer_is_read_strictly() {
+    fn authorization_is_parsed_strictly() {
         let with = |values: &[&str]| {
             let mut headers = HeaderMap::new();
             for value in values {

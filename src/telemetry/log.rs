@@ -1,7 +1,8 @@
-//! The log: lines for people or JSON for machines, on standard error, so that standard output stays a command's own.
+//! The log, as text or JSON on standard error. Standard output belongs to the output of commands.
 //!
-//! A line that is written while a request is answered says which. A span would write its fields for every request, though few requests have a line:
-//! that took 6 % of an instance's time (`loadtest/README.md`). So the request stands beside its task and is written with the line.
+//! A line that is written during a request contains the request. A `tracing` span would format its fields for every
+//! request, although few requests write a line; that took 6 % of the time of an instance. So the request is a task
+//! local, and is formatted with the line.
 
 use std::fmt;
 
@@ -15,23 +16,20 @@ use tracing_subscriber::fmt::format::{DefaultFields, Json, JsonFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-tokio::task_local! { static ANSWERED: LoggedRequest; }
+tokio::task_local! { static CURRENT_REQUEST: LoggedRequest; }
 
-/// The request that lines belong to. It can't be printed as a whole: the query of its URI may carry a queue token.
+/// The request of a log line. It has no `Debug`, because the query of its URI may contain a queue token.
 #[derive(Clone)]
 pub struct LoggedRequest {
-    /// Its id.
     pub id: HeaderValue,
-    /// The trace of which it is part; its own id where the caller told none.
+    /// The trace id that the caller sent. `None`: the log uses `id`.
     pub trace_id: Option<HeaderValue>,
-    /// Its method.
     pub method: Method,
-    /// Where it goes, of which only the path is written.
+    /// Only the path is logged.
     pub uri: Uri,
 }
 
 impl LoggedRequest {
-    /// What a line says of it.
     fn fields(&self) -> [(&'static str, &str); 4] {
         fn text(id: &HeaderValue) -> &str {
             id.to_str().unwrap_or_default()
@@ -45,52 +43,54 @@ impl LoggedRequest {
     }
 }
 
-/// What runs in it, and is dropped in it, writes lines that belong to the request.
-pub fn answering<F: Future>(request: LoggedRequest, answer: F) -> impl Future<Output = F::Output> {
-    ANSWERED.scope(request, answer)
+/// Adds the request to all lines that `future` writes, also when it is dropped.
+pub fn with_request<F: Future>(
+    request: LoggedRequest,
+    future: F,
+) -> impl Future<Output = F::Output> {
+    CURRENT_REQUEST.scope(request, future)
 }
 
-/// How a line looks (`USHER_LOG`).
+/// The format of the log (`USHER_LOG`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
-    /// One line of text an event.
     #[default]
     Text,
-    /// One JSON object an event.
+    /// One object per line.
     Json,
 }
 
-/// Why the log could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The filter can't be read.
     #[error("RUST_LOG: {0}")]
     Filter(#[from] ParseError),
 }
 
-/// Starts the log for the process. `levels` is what `RUST_LOG` says; `info` if it says nothing. A second call changes nothing.
+/// Starts the log of the process. `levels` is the value of `RUST_LOG`; the default is `info`. A second call changes
+/// nothing.
 ///
 /// # Errors
-/// When `levels` can't be read.
+/// When `levels` is invalid.
 pub fn init(format: LogFormat, levels: Option<&str>) -> Result<(), Error> {
     let levels = levels.filter(|levels| !levels.trim().is_empty()).unwrap_or("info");
     let lines = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::builder().parse(levels)?)
         .with_writer(std::io::stderr);
-    // An error here means that a subscriber is set already: the first one wins.
+    // An error means that a subscriber is already installed: the first one wins.
     let _first_wins = match format {
         LogFormat::Text => lines.fmt_fields(TextFormat(DefaultFields::new())).try_init(),
-        LogFormat::Json => lines.fmt_fields(JsonFields::new()).event_format(object()).try_init(),
+        LogFormat::Json => {
+            lines.fmt_fields(JsonFields::new()).event_format(json_format()).try_init()
+        }
     };
     Ok(())
 }
 
-/// The format of lines that are objects.
-fn object() -> JsonFormat {
+fn json_format() -> JsonFormat {
     JsonFormat(tracing_subscriber::fmt::format().json().flatten_event(true))
 }
 
-/// An event's fields, and then the request's.
+/// Formats the fields of an event, followed by those of the request.
 struct TextFormat(DefaultFields);
 
 impl<'writer> FormatFields<'writer> for TextFormat {
@@ -100,15 +100,15 @@ impl<'writer> FormatFields<'writer> for TextFormat {
         fields: R,
     ) -> fmt::Result {
         self.0.format_fields(writer.by_ref(), fields)?;
-        // Outside of a request there is nothing to say.
-        let written = ANSWERED.try_with(|request| {
+        // Outside of a request nothing is added.
+        let written = CURRENT_REQUEST.try_with(|request| {
             request.fields().iter().try_for_each(|(name, value)| write!(writer, " {name}={value}"))
         });
         written.unwrap_or(Ok(()))
     }
 }
 
-/// An object a line, with the request as its last member.
+/// Formats an event as an object with the request as its last member.
 struct JsonFormat(tracing_subscriber::fmt::format::Format<Json>);
 
 impl<S, N> FormatEvent<S, N> for JsonFormat
@@ -122,7 +122,7 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let Ok(request) = ANSWERED.try_with(LoggedRequest::clone) else {
+        let Ok(request) = CURRENT_REQUEST.try_with(LoggedRequest::clone) else {
             return self.0.format_event(context, writer, event);
         };
         let mut line = String::new();
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_says_which_request_it_belongs_to() {
+    async fn text_line_contains_its_request() {
         let written = FieldWriter::default();
         let writer = written.clone();
         let lines = tracing_subscriber::fmt()
@@ -184,7 +184,7 @@ mod tests {
         let text = lines.fmt_fields(TextFormat(DefaultFields::new())).finish();
         {
             let _mine = tracing::subscriber::set_default(text);
-            answering(request(), async { tracing::info!(seats = 2, "held") }).await;
+            with_request(request(), async { tracing::info!(seats = 2, "held") }).await;
             tracing::info!("between");
         }
         let target = module_path!();
@@ -196,14 +196,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_object_says_which_request_it_belongs_to() {
+    async fn json_line_contains_its_request() {
         let written = FieldWriter::default();
         let writer = written.clone();
         let lines = tracing_subscriber::fmt().with_writer(move || writer.clone());
-        let lines = lines.fmt_fields(JsonFields::new()).event_format(object());
+        let lines = lines.fmt_fields(JsonFields::new()).event_format(json_format());
         {
             let _mine = tracing::subscriber::set_default(lines.finish());
-            answering(request(), async { tracing::info!(seats = 2, "held") }).await;
+            with_request(request(), async { tracing::info!(seats = 2, "held") }).await;
             tracing::info!("between");
         }
         let lines: Vec<serde_json::Value> =
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_filter_is_an_error_that_names_the_setting() {
+    fn invalid_filter_is_an_error_with_the_name_of_the_setting() {
         let error = init(LogFormat::Text, Some("usher=loud")).unwrap_err();
         assert!(error.to_string().starts_with("RUST_LOG: "), "{error}");
     }

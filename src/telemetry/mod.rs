@@ -1,8 +1,8 @@
-//! What the process tells about itself: metrics for Prometheus and log lines for people.
+//! Metrics for Prometheus, and the log.
 //!
-//! [`Metric`] names every metric there is, with its kind, unit and labels; nothing else in the crate spells a metric's name.
-//! [`install`] sets the recorder up, [`log::init`] the log. Both belong to the process, not to an instance of the app, because
-//! `metrics` and `tracing` do; so both may be called again without harm.
+//! [`Metric`] lists all metrics with kind, unit and labels; metric names appear nowhere else. [`install`] installs the
+//! recorder and [`log::init`] the log. Both are global to the process, as `metrics` and `tracing` are, so repeated
+//! calls are harmless.
 
 pub mod log;
 mod metric;
@@ -18,20 +18,18 @@ pub use metric::{Metric, MetricKind};
 pub use metrics_exporter_prometheus::PrometheusHandle;
 pub use runtime::watch_runtime;
 
-/// How often histograms are emptied into their buckets. Without that they keep every sample until the next scrape.
-const UPKEEP: Duration = Duration::from_secs(5);
+/// How often samples of histograms are moved into their buckets. Otherwise they use memory until the next scrape.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Makes the process record metrics and gives the handle that renders them. The first call decides; later ones get its handle.
+/// Installs the metrics recorder and returns the handle that renders it. Later calls return the same handle.
 pub fn install() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE
         .get_or_init(|| {
-            let recorder = builder().build_recorder();
+            let recorder = recorder_builder().build_recorder();
             let handle = recorder.handle();
             if metrics::set_global_recorder(recorder).is_err() {
-                tracing::error!(
-                    "another metrics recorder is installed already: /metrics stays empty"
-                );
+                tracing::error!("another metrics recorder is installed: /metrics will be empty");
             }
             Metric::describe_all();
             handle
@@ -39,21 +37,21 @@ pub fn install() -> PrometheusHandle {
         .clone()
 }
 
-/// A builder that knows the buckets of every histogram: one without buckets would be rendered as a summary.
-fn builder() -> PrometheusBuilder {
+/// Sets the buckets of all histograms, because a histogram without buckets is rendered as a summary.
+fn recorder_builder() -> PrometheusBuilder {
     Metric::ALL.iter().filter(|metric| !metric.buckets().is_empty()).fold(
         PrometheusBuilder::new(),
         |builder, metric| {
             builder
                 .set_buckets_for_metric(Matcher::Full(metric.name().to_owned()), metric.buckets())
-                .expect("only an empty list is refused, and those are filtered out")
+                .expect("only an empty list is an error")
         },
     )
 }
 
-/// Keeps the recorder's memory bounded until `stop` is cancelled. One such task a process is enough; more are harmless.
-pub async fn upkeep(handle: PrometheusHandle, stop: CancellationToken) {
-    let mut tick = tokio::time::interval(UPKEEP);
+/// Bounds the memory of the recorder until `stop` is cancelled. One task per process is enough.
+pub async fn run_upkeep(handle: PrometheusHandle, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(UPKEEP_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         handle.run_upkeep();
@@ -65,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn installing_twice_gives_the_same_recorder() {
+    fn installing_twice_returns_the_same_recorder() {
         let first = install();
         let second = install();
         Metric::PartitionsRecovering.gauge(&[]).set(3.0);
@@ -76,7 +74,7 @@ mod tests {
 
     #[test]
     fn every_histogram_is_rendered_with_buckets() {
-        let recorder = builder().build_recorder();
+        let recorder = recorder_builder().build_recorder();
         let handle = recorder.handle();
         metrics::with_local_recorder(&recorder, || {
             for metric in Metric::ALL.iter().filter(|metric| metric.kind() == MetricKind::Histogram)
@@ -96,9 +94,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn upkeep_ends_when_it_is_told_to() {
+    async fn upkeep_ends_when_cancelled() {
         let stop = CancellationToken::new();
         stop.cancel();
-        upkeep(install(), stop).await;
+        run_upkeep(install(), stop).await;
     }
 }

@@ -24,12 +24,12 @@ const BASE_MODULES: [&str; 7] =
 fn allowed_imports(module: &str) -> Option<Vec<&'static str>> {
     let base_and = |domains: &[&'static str]| Some([&BASE_MODULES, domains].concat());
     match module {
-        "lib" | "failpoint" | "shutdown" | "telemetry" | "dev" | "ids" | "money" | "partition"
-        | "time" | "tls" | "web" => Some(vec![]),
+        "lib" | "failpoint" | "shutdown" | "telemetry" | "ids" | "money" | "partition" | "time"
+        | "tls" | "web" => Some(vec![]),
         "main" => Some(vec!["cli"]),
-        "cli" => Some(vec!["app", "config", "failpoint", "redis", "telemetry", "top"]),
-        // Reads the metrics of an instance over HTTP.
-        "top" => Some(vec!["telemetry"]),
+        "cli" => Some(vec!["app", "config", "dev", "failpoint", "redis", "telemetry"]),
+        // Knows the names of metrics, and instances only over HTTP.
+        "dev" => Some(vec!["telemetry"]),
         "app" => base_and(&[
             "audit",
             "catalogue",
@@ -45,11 +45,10 @@ fn allowed_imports(module: &str) -> Option<Vec<&'static str>> {
             "seats",
             "shutdown",
             "tls",
-            "top",
             "wallet",
             "web",
         ]),
-        "config" => Some(vec!["dev", "edge", "http", "redis", "shutdown", "top"]),
+        "config" => Some(vec!["dev", "edge", "http", "redis", "shutdown"]),
         // Parses the input of every domain.
         "fuzz_tests" => {
             base_and(&["catalogue", "coupons", "payment", "queue", "rewards", "seats", "wallet"])

@@ -1,4 +1,4 @@
-//! MariaDB, for real: what it keeps, who gets in, and what it survives.
+//! Tests with a real MariaDB: persistence, logins and restarts.
 
 use sqlx::{Connection, Executor, MySqlConnection, Row};
 
@@ -10,7 +10,7 @@ async fn text(connection: &mut MySqlConnection, query: &'static str) -> String {
 }
 
 #[tokio::test]
-async fn it_keeps_its_rows_and_its_password_between_starts() {
+async fn rows_and_password_survive_a_restart() {
     let dir = TempDir::new("mysql").unwrap();
     let mysql = PrivateMysql::start(dir.path(), MysqlDurability::Test).await.unwrap();
     let mut connection = MySqlConnection::connect(&mysql.url()).await.unwrap();
@@ -29,11 +29,11 @@ async fn it_keeps_its_rows_and_its_password_between_starts() {
 }
 
 #[tokio::test]
-async fn it_is_set_up_as_production_is() {
+async fn settings_match_production() {
     let dir = TempDir::new("mysql").unwrap();
     let mysql = PrivateMysql::start(dir.path(), MysqlDurability::Keep).await.unwrap();
     let mut connection = MySqlConnection::connect(&mysql.url()).await.unwrap();
-    // The variable has another name in MySQL.
+    // MySQL and MariaDB name the variable differently.
     let isolation = connection.fetch_one("SHOW VARIABLES LIKE 't%_isolation'").await.unwrap();
     assert_eq!(isolation.get::<String, _>(1), "READ-COMMITTED");
     assert_eq!(text(&mut connection, "SELECT @@character_set_server").await, "utf8mb4");
@@ -48,27 +48,27 @@ async fn it_is_set_up_as_production_is() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_refused() {
+async fn wrong_password_is_refused() {
     let dir = TempDir::new("mysql").unwrap();
     let mysql = PrivateMysql::start(dir.path(), MysqlDurability::Test).await.unwrap();
-    for stranger in ["usher:guess", "usher", "root", "nobody"] {
-        let url = format!("mysql://{stranger}@127.0.0.1:{}/usher", mysql.port());
-        assert!(MySqlConnection::connect(&url).await.is_err(), "{stranger} got in");
+    for credentials in ["usher:guess", "usher", "root", "nobody"] {
+        let url = format!("mysql://{credentials}@127.0.0.1:{}/usher", mysql.port());
+        assert!(MySqlConnection::connect(&url).await.is_err(), "{credentials} logged in");
     }
     mysql.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_directory_too_deep_for_a_socket_is_fine() {
+async fn directory_with_a_long_path_works() {
     let dir = TempDir::new("mysql").unwrap();
-    let deep = dir.path().join("d".repeat(SOCKET_PATH_MAX));
+    let deep = dir.path().join("d".repeat(MAX_SOCKET_PATH_LENGTH));
     let mysql = PrivateMysql::start(&deep, MysqlDurability::Test).await.unwrap();
     MySqlConnection::connect(&mysql.url()).await.unwrap();
     mysql.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_taken_port_is_said_to_be_taken() {
+async fn port_in_use_is_reported() {
     let dir = TempDir::new("mysql").unwrap();
     let squatter = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = squatter.local_addr().unwrap().port();
@@ -77,7 +77,7 @@ async fn a_taken_port_is_said_to_be_taken() {
 }
 
 #[tokio::test]
-async fn an_unfinished_installation_is_begun_anew() {
+async fn incomplete_installation_is_restarted() {
     let dir = TempDir::new("mysql").unwrap();
     fs::create_dir(dir.path().join("data.new")).unwrap();
     fs::write(dir.path().join("data.new/ibdata1"), b"half").unwrap();

@@ -1,4 +1,4 @@
-//! Redis, for real: what it keeps, how it ends, and who takes it along.
+//! Tests with a real Redis: persistence and the end of the server.
 
 use std::process::Stdio;
 use std::time::Instant;
@@ -9,24 +9,24 @@ use tokio::time::sleep;
 use super::super::TempDir;
 use super::*;
 
-/// Names the directory when this program is started again to play an owner that gets killed.
+/// Names the directory when this program starts itself as an owner that is killed.
 const OWNER_DIR: &str = "USHER_TEST_OWNER_DIR";
 
 async fn ask(redis: &PrivateRedis, commands: &str) -> String {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, redis.port())).await.unwrap();
     stream.write_all(format!("{commands}\r\nQUIT\r\n").as_bytes()).await.unwrap();
-    let mut said = String::new();
-    stream.read_to_string(&mut said).await.unwrap();
-    said
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.unwrap();
+    reply
 }
 
-/// Sends a signal with the shell's own `kill`, since a bare machine has no other. False when there is no such process.
+/// Sends a signal with the `kill` of the shell. Returns false when there is no such process.
 fn signal(signal: &str, pid: u32) -> bool {
     let kill = format!("kill {signal} {pid} 2>/dev/null");
     std::process::Command::new("/bin/sh").args(["-c", &kill]).status().unwrap().success()
 }
 
-async fn until(what: &str, mut happened: impl FnMut() -> bool) {
+async fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !happened() {
         assert!(Instant::now() < deadline, "{what} did not happen");
@@ -35,7 +35,7 @@ async fn until(what: &str, mut happened: impl FnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn it_keeps_what_it_was_told_between_starts() {
+async fn data_survives_a_restart() {
     let dir = TempDir::new("redis").unwrap();
     let redis = PrivateRedis::start(dir.path()).await.unwrap();
     assert!(ask(&redis, "SET seat taken").await.starts_with("+OK"));
@@ -47,7 +47,7 @@ async fn it_keeps_what_it_was_told_between_starts() {
 }
 
 #[tokio::test]
-async fn it_persists_every_second_and_evicts_nothing() {
+async fn append_only_file_is_synced_every_second_and_nothing_is_evicted() {
     let dir = TempDir::new("redis").unwrap();
     let redis = PrivateRedis::start(dir.path()).await.unwrap();
     let settings =
@@ -61,13 +61,13 @@ async fn it_persists_every_second_and_evicts_nothing() {
 }
 
 #[tokio::test]
-async fn a_killed_server_is_noticed_and_comes_back_on_its_port() {
+async fn killed_server_is_noticed_and_restarts_on_its_port() {
     let dir = TempDir::new("redis").unwrap();
     let mut redis = PrivateRedis::start(dir.path()).await.unwrap();
     ask(&redis, "SET seat taken").await;
     assert!(signal("-KILL", redis.pid()));
     let error = redis.ended().await.to_string();
-    assert!(error.contains("Redis ended by itself") && error.contains("redis.log"), "{error}");
+    assert!(error.contains("Redis ended unexpectedly") && error.contains("redis.log"), "{error}");
 
     let again = PrivateRedis::start_on(dir.path(), redis.port()).await.unwrap();
     assert_eq!(again.url(), redis.url());
@@ -76,7 +76,7 @@ async fn a_killed_server_is_noticed_and_comes_back_on_its_port() {
 }
 
 #[tokio::test]
-async fn a_taken_port_is_said_to_be_taken() {
+async fn port_in_use_is_reported() {
     let (one, two) = (TempDir::new("redis").unwrap(), TempDir::new("redis").unwrap());
     let first = PrivateRedis::start(one.path()).await.unwrap();
     let second = PrivateRedis::start_on(two.path(), first.port()).await;
@@ -85,17 +85,17 @@ async fn a_taken_port_is_said_to_be_taken() {
 }
 
 #[tokio::test]
-async fn a_dropped_handle_ends_its_server() {
+async fn dropped_handle_stops_its_server() {
     let dir = TempDir::new("redis").unwrap();
     let redis = PrivateRedis::start(dir.path()).await.unwrap();
     let pid = redis.pid();
     drop(redis);
-    until("the end of the server", || !signal("-0", pid)).await;
+    wait_until("the end of the server", || !signal("-0", pid)).await;
 }
 
-/// Starts itself as another process, which starts a server and is killed with -9 then.
+/// Starts itself as another process, which starts a server and is then killed with -9.
 #[tokio::test]
-async fn a_killed_owner_takes_its_server_along() {
+async fn server_ends_when_its_owner_is_killed() {
     if let Some(dir) = std::env::var_os(OWNER_DIR) {
         let redis = PrivateRedis::start(&Path::new(&dir).join("redis")).await.unwrap();
         ask(&redis, "SET seat taken").await;
@@ -106,22 +106,22 @@ async fn a_killed_owner_takes_its_server_along() {
     let dir = TempDir::new("owner").unwrap();
     let pid_file = dir.path().join("pid");
     let mut owner = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "dev::redis_server::tests::a_killed_owner_takes_its_server_along"])
+        .args(["--exact", "dev::redis_server::tests::server_ends_when_its_owner_is_killed"])
         .env(OWNER_DIR, dir.path())
         .stdout(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    until("the start of the server", || pid_file.exists()).await;
+    wait_until("the start of the server", || pid_file.exists()).await;
     let pid = std::fs::read_to_string(&pid_file).unwrap().parse().unwrap();
     assert!(signal("-0", pid));
     owner.kill().await.unwrap();
-    until("the end of the server", || !signal("-0", pid)).await;
+    wait_until("the end of the server", || !signal("-0", pid)).await;
 
     let redis = PrivateRedis::start(&dir.path().join("redis")).await.unwrap();
     assert!(
         ask(&redis, "GET seat").await.contains("taken"),
-        "the server ended without its last second"
+        "the server ended without a sync of its last second"
     );
     redis.stop().await.unwrap();
 }

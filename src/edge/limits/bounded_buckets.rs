@@ -1,7 +1,8 @@
-//! Where buckets are kept: a bounded number of them.
+//! A store for a bounded number of buckets.
 //!
-//! Anybody may come under as many names and addresses as they like, so the store is full at some point, and then a bucket has to go. The one that goes is
-//! the fullest of a few: of all, forgetting it forgives the least. Who has just emptied theirs is remembered longest.
+//! A client can use any number of users and addresses, so the store may become full. It then evicts the fullest of a
+//! few sampled buckets, because that forgives the least. The bucket of a caller that just exhausted its limit stays
+//! longest.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -11,32 +12,32 @@ use governor::nanos::Nanos;
 use governor::state::StateStore;
 use governor::state::keyed::ShrinkableKeyedStateStore;
 
-/// Parts that are locked by themselves.
-const SHARDS: usize = 64;
-/// Buckets that are looked at before one goes.
-const SAMPLE: usize = 8;
+/// Shards with a lock each.
+const SHARD_COUNT: usize = 64;
+/// Buckets that compete for one eviction.
+const EVICTION_SAMPLE_SIZE: usize = 8;
 
-/// Buckets by key. What is kept of each is the moment at which it is full again.
+/// Buckets by key. A bucket is stored as the time at which it is full again.
 pub(super) struct BoundedBuckets<K> {
     shards: Vec<Mutex<HashMap<K, Nanos>>>,
     hasher: RandomState,
-    most: usize,
+    max_per_shard: usize,
 }
 
 impl<K: Hash + Eq + Clone> BoundedBuckets<K> {
-    /// At most `most` buckets, give or take how evenly keys spread over the parts.
-    pub(super) fn new(most: usize) -> Self {
-        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, hasher: RandomState::new(), most: most.div_ceil(SHARDS) }
+    /// At most `max` buckets, depending on how evenly the keys spread over the shards.
+    pub(super) fn new(max: usize) -> Self {
+        let shards = (0..SHARD_COUNT).map(|_| Mutex::default()).collect();
+        Self { shards, hasher: RandomState::new(), max_per_shard: max.div_ceil(SHARD_COUNT) }
     }
 
     fn shard(&self, key: &K) -> MutexGuard<'_, HashMap<K, Nanos>> {
-        // The upper bits: the map inside goes by the lower ones of a hash of its own.
-        let at = usize::try_from(self.hasher.hash_one(key) >> 58).unwrap_or_default() % SHARDS;
+        // The upper bits choose the shard, because the map of a shard uses the lower ones.
+        let at = usize::try_from(self.hasher.hash_one(key) >> 58).unwrap_or_default() % SHARD_COUNT;
         self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn all(&self) -> impl Iterator<Item = MutexGuard<'_, HashMap<K, Nanos>>> {
+    fn lock_shards(&self) -> impl Iterator<Item = MutexGuard<'_, HashMap<K, Nanos>>> {
         self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -55,10 +56,10 @@ impl<K: Hash + Eq + Clone> StateStore for BoundedBuckets<K> {
             return Ok(outcome);
         }
         let (outcome, full) = measure(None)?;
-        if shard.len() >= self.most {
+        if shard.len() >= self.max_per_shard {
             let fullest = shard
                 .iter()
-                .take(SAMPLE)
+                .take(EVICTION_SAMPLE_SIZE)
                 .min_by_key(|(_, full)| **full)
                 .map(|(key, _)| key.clone());
             if let Some(fullest) = fullest {
@@ -72,15 +73,15 @@ impl<K: Hash + Eq + Clone> StateStore for BoundedBuckets<K> {
 
 impl<K: Hash + Eq + Clone> ShrinkableKeyedStateStore<K> for BoundedBuckets<K> {
     fn retain_recent(&self, drop_below: Nanos) {
-        self.all().for_each(|mut shard| shard.retain(|_, full| *full > drop_below));
+        self.lock_shards().for_each(|mut shard| shard.retain(|_, full| *full > drop_below));
     }
 
     fn shrink_to_fit(&self) {
-        self.all().for_each(|mut shard| shard.shrink_to_fit());
+        self.lock_shards().for_each(|mut shard| shard.shrink_to_fit());
     }
 
     fn len(&self) -> usize {
-        self.all().map(|shard| shard.len()).sum()
+        self.lock_shards().map(|shard| shard.len()).sum()
     }
 
     fn is_empty(&self) -> bool {
@@ -98,7 +99,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn it_is_never_fuller_than_it_may_be_and_remembers_the_greedy() {
+    fn store_is_bounded_and_keeps_exhausted_buckets() {
         let clock = FakeRelativeClock::default();
         let quota = Quota::per_second(NonZeroU32::new(1).unwrap())
             .allow_burst(NonZeroU32::new(10).unwrap());
@@ -106,13 +107,13 @@ mod tests {
             RateLimiter::new(quota, BoundedBuckets::new(64 * 16), clock.clone());
         let greedy = u64::MAX;
         while limiter.check_key(&greedy).is_ok() {}
-        for stranger in 0..100_000_u64 {
-            limiter.check_key(&stranger).unwrap();
-            assert!(stranger % 10_000 != 0 || limiter.len() <= 64 * 16);
+        for other in 0..100_000_u64 {
+            limiter.check_key(&other).unwrap();
+            assert!(other % 10_000 != 0 || limiter.len() <= 64 * 16);
         }
         assert!(
             limiter.check_key(&greedy).is_err(),
-            "a hundred thousand strangers buy nobody a new bucket"
+            "other callers do not evict an exhausted bucket"
         );
         clock.advance(Duration::from_secs(60));
         limiter.retain_recent();

@@ -1,8 +1,9 @@
-//! How many requests one caller may make: per user, per address and overall, each a token bucket in this process' memory.
+//! Rate limits per user, per address and in total, as token buckets in memory.
 //!
-//! The limits protect an instance, they are not shared between instances: correctness never hangs on them. A user is counted by the
-//! extractor that learns who it is, once a request and for each kind of request apart; addresses and the whole are counted by the layer, before any
-//! work is done. How many callers are remembered is bounded (`store`).
+//! The limits protect one instance and are not shared between instances. Correctness does not depend on them.
+//! Extractors count a user once per request, separately for each kind of request ([`crate::http::user_limit`]). A
+//! layer counts addresses and the total before any other work. The number of buckets is bounded
+//! (`bounded_buckets`).
 
 mod bounded_buckets;
 mod request_kind;
@@ -31,50 +32,49 @@ use bounded_buckets::BoundedBuckets;
 pub(super) use request_kind::kind_of;
 pub use request_kind::{RequestClassifier, RequestKind};
 
-/// Callers of each sort who are remembered at once. Somebody who asks now and then is forgotten a moment later, so this many at once are a flood.
-const CALLERS: usize = 1 << 18;
-/// What the burst of a kind that has a rate of its own is, in seconds' worth: as the contract's 400 is of 100 a second.
+/// Buckets per kind of limit. An idle caller has no bucket, so more callers at the same time are an attack.
+const MAX_BUCKETS: usize = 1 << 18;
+/// The burst of a kind with its own rate, in seconds of that rate. The default of users has the same ratio.
 const BURST_SECONDS: u32 = 4;
 
-/// How often callers whose bucket is full again are forgotten: a bucket that nobody touched says nothing.
-const TIDY: Duration = Duration::from_secs(5);
+/// How often full buckets are removed: they contain no information.
+const CLEANUP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Requests per second; 0 is off.
+/// Requests per second. 0 disables a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimitSettings {
-    /// Per user.
     pub user_per_second: u32,
-    /// How many requests a user who was quiet may make at once, 1 or more.
+    /// Requests that an idle user may send at once; at least 1.
     pub user_burst: u32,
-    /// Per user, of joins, polls, bookings and payments, in this order; where nothing is set `user_per_second` and `user_burst` hold.
+    /// Per user for joins, polls, bookings and payments, in this order. `None` uses `user_per_second` and
+    /// `user_burst`.
     pub kinds: [Option<u32>; 4],
-    /// Per address, with a burst of one second's worth.
+    /// Per address, with a burst of one second.
     pub address_per_second: u32,
-    /// Over all callers, with a burst of one second's worth.
+    /// For all callers together, with a burst of one second.
     pub global_per_second: u32,
-    /// Joins over all callers, with a burst of one second's worth.
+    /// Joins of all callers together, with a burst of one second.
     pub joins_per_second: u32,
-    /// How many proxies of our own stand in front.
+    /// The number of trusted proxies in front of the service.
     pub trusted_proxies: u8,
 }
 
 type KeyedBuckets<K> = RateLimiter<K, BoundedBuckets<K>, DefaultClock>;
 
-/// The buckets.
 pub struct RateLimits {
-    /// By kind, in the order of [`RequestKind`].
+    /// In the order of [`RequestKind`].
     users: [Option<KeyedBuckets<UserId>>; 5],
     addresses: Option<KeyedBuckets<IpAddr>>,
-    all: Option<DefaultDirectRateLimiter>,
+    total: Option<DefaultDirectRateLimiter>,
     joins: Option<DefaultDirectRateLimiter>,
     trusted_proxies: u8,
     clock: DefaultClock,
-    kinds: RequestClassifier,
+    classify: RequestClassifier,
 }
 
 impl RateLimits {
-    /// Buckets of the given sizes; `kinds` says what a route is for.
-    pub fn new(settings: &RateLimitSettings, kinds: RequestClassifier) -> Self {
+    /// Creates the buckets. `classify` returns the kind of a route.
+    pub fn new(settings: &RateLimitSettings, classify: RequestClassifier) -> Self {
         fn quota(per_second: u32, burst: u32) -> Option<Quota> {
             let per_second = NonZeroU32::new(per_second)?;
             Some(
@@ -84,12 +84,12 @@ impl RateLimits {
         }
         fn keyed<K: Hash + Eq + Clone>(quota: Option<Quota>) -> Option<KeyedBuckets<K>> {
             quota.map(|quota| {
-                RateLimiter::new(quota, BoundedBuckets::new(CALLERS), DefaultClock::default())
+                RateLimiter::new(quota, BoundedBuckets::new(MAX_BUCKETS), DefaultClock::default())
             })
         }
         let [join, poll, book, pay] = settings.kinds;
-        let users = [join, poll, book, pay, None].map(|own| {
-            keyed(match own {
+        let users = [join, poll, book, pay, None].map(|own_rate| {
+            keyed(match own_rate {
                 Some(per_second) => quota(per_second, per_second.saturating_mul(BURST_SECONDS)),
                 None => quota(settings.user_per_second, settings.user_burst),
             })
@@ -97,16 +97,16 @@ impl RateLimits {
         Self {
             users,
             addresses: keyed(quota(settings.address_per_second, 0)),
-            all: quota(settings.global_per_second, 0).map(RateLimiter::direct),
+            total: quota(settings.global_per_second, 0).map(RateLimiter::direct),
             joins: quota(settings.joins_per_second, 0).map(RateLimiter::direct),
             trusted_proxies: settings.trusted_proxies,
             clock: DefaultClock::default(),
-            kinds,
+            classify,
         }
     }
 
-    /// No limit at all, for tests.
-    pub fn off() -> Self {
+    /// No limits, for tests.
+    pub fn disabled() -> Self {
         let settings = RateLimitSettings {
             user_per_second: 0,
             user_burst: 0,
@@ -119,9 +119,9 @@ impl RateLimits {
         Self::new(&settings, |_, _| RequestKind::Other)
     }
 
-    /// Whether requests are counted by address or overall.
-    pub(super) fn count_addresses(&self) -> bool {
-        self.addresses.is_some() || self.all.is_some() || self.joins.is_some()
+    /// Whether any limit by address or in total is set.
+    pub(super) fn limits_addresses(&self) -> bool {
+        self.addresses.is_some() || self.total.is_some() || self.joins.is_some()
     }
 
     /// Counts a request of this user.
@@ -135,21 +135,21 @@ impl RateLimits {
             .map_err(|until| self.refusal(&until, "user", kind))
     }
 
-    /// Counts a request from this address, and a request overall.
+    /// Counts a request from this address, and in total.
     ///
     /// # Errors
     /// 429 `rate_limited` when a bucket is empty.
     pub fn check_address(&self, address: IpAddr, kind: RequestKind) -> Result<(), ProblemDetails> {
-        // The address first: one that is over its limit must not use up the others' share.
+        // The address comes first: one over its limit must not use up the total limit of the others.
         let address = network(address);
         self.addresses
             .as_ref()
-            .map_or(Ok(()), |all| all.check_key(&address))
+            .map_or(Ok(()), |addresses| addresses.check_key(&address))
             .map_err(|until| self.refusal(&until, "address", kind))?;
-        // Joins before the whole, of which a crowd at the door would else use up everything.
+        // Joins come before the total: refused joins must not use up the total limit.
         let joins = self.joins.as_ref().filter(|_| kind == RequestKind::Join);
-        for all in joins.into_iter().chain(&self.all) {
-            all.check().map_err(|until| self.refusal(&until, "all", kind))?;
+        for limit in joins.into_iter().chain(&self.total) {
+            limit.check().map_err(|until| self.refusal(&until, "all", kind))?;
         }
         Ok(())
     }
@@ -166,24 +166,24 @@ impl RateLimits {
         ProblemDetails::rate_limited(u32::try_from(seconds).unwrap_or(u32::MAX))
     }
 
-    /// Forgets the callers who are as good as new, every few seconds until `stop` is cancelled: memory follows the callers of the
-    /// last seconds, not those of all time.
-    pub async fn tidy(self: Arc<Self>, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(TIDY);
+    /// Removes full buckets every few seconds until `stop` is cancelled, so that memory depends on the callers of the
+    /// last seconds only.
+    pub async fn run_cleanup(self: Arc<Self>, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(CLEANUP_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
-            self.tidy_now();
+            self.remove_full_buckets();
         }
     }
 
-    fn tidy_now(&self) {
-        fn forget<K: Hash + Eq + Clone>(limiter: &KeyedBuckets<K>) -> usize {
+    fn remove_full_buckets(&self) {
+        fn clean<K: Hash + Eq + Clone>(limiter: &KeyedBuckets<K>) -> usize {
             limiter.retain_recent();
             limiter.shrink_to_fit();
             limiter.len()
         }
-        let users: usize = self.users.iter().flatten().map(forget).sum();
-        let addresses = self.addresses.as_ref().map_or(0, forget);
+        let users: usize = self.users.iter().flatten().map(clean).sum();
+        let addresses = self.addresses.as_ref().map_or(0, clean);
         Metric::LimitedCallers.gauge(&[("by", "user")]).set(users as f64);
         Metric::LimitedCallers.gauge(&[("by", "address")]).set(addresses as f64);
     }
@@ -191,20 +191,20 @@ impl RateLimits {
 
 impl UserRateLimiter for RateLimits {
     fn check(&self, user: UserId, parts: &Parts) -> Result<(), ProblemDetails> {
-        self.check_user(user, kind_of(self.kinds, &parts.method, &parts.extensions))
+        self.check_user(user, kind_of(self.classify, &parts.method, &parts.extensions))
     }
 }
 
-/// The middleware that counts addresses and the whole.
-pub(super) async fn by_address(
+/// The middleware for limits by address and in total.
+pub(super) async fn limit_by_address(
     State(limits): State<Arc<RateLimits>>,
     request: Request,
     next: Next,
 ) -> Response {
-    // Without a peer (a test that calls the router directly) there is no address to count.
+    // Absent without a connection, as in tests that call a router directly.
     if let Some(PeerAddress(peer)) = request.extensions().get() {
         let address = client_address(*peer, request.headers(), limits.trusted_proxies);
-        let kind = kind_of(limits.kinds, request.method(), request.extensions());
+        let kind = kind_of(limits.classify, request.method(), request.extensions());
         if let Err(problem) = limits.check_address(address, kind) {
             return problem.into_response();
         }
@@ -215,6 +215,7 @@ pub(super) async fn by_address(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::user_limit::{UserRateLimit, count_user};
     use uuid::Uuid;
 
     fn limits(user: u32, burst: u32, address: u32, global: u32) -> RateLimits {
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_has_a_burst_and_others_are_not_concerned() {
+    fn user_has_a_burst_that_other_users_do_not_share() {
         let limits = limits(1, 3, 0, 0);
         for _ in 0..3 {
             limits.check_user(user(1), RequestKind::Other).unwrap();
@@ -247,23 +248,23 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_has_buckets_of_its_own() {
+    fn each_kind_has_separate_buckets() {
         let limits = limits(1, 3, 0, 0);
         while limits.check_user(user(1), RequestKind::Poll).is_ok() {}
         assert!(
             limits.check_user(user(1), RequestKind::Book).is_ok(),
-            "whoever polls too often may book"
+            "a user who polls too often may book"
         );
         let paid =
             (0..100).filter(|_| limits.check_user(user(1), RequestKind::Pay).is_ok()).count();
-        assert_eq!(paid, 20, "five a second, four seconds' worth at once");
+        assert_eq!(paid, 20, "five per second, with a burst of four seconds");
         let from = |kind| limits.check_address("192.0.2.1".parse().unwrap(), kind).is_ok();
         assert_eq!((0..9).filter(|_| from(RequestKind::Join)).count(), 2, "joins in all");
         assert!(from(RequestKind::Poll));
     }
 
     #[test]
-    fn one_address_over_its_limit_leaves_the_others_their_share() {
+    fn address_over_its_limit_does_not_use_the_total_limit() {
         let limits = limits(0, 0, 2, 3);
         let (noisy, quiet) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         assert_eq!(
@@ -271,12 +272,12 @@ mod tests {
             2
         );
         limits.check_address(quiet, RequestKind::Other).unwrap();
-        assert!(limits.check_address(quiet, RequestKind::Other).is_err(), "three overall");
+        assert!(limits.check_address(quiet, RequestKind::Other).is_err(), "three in total");
     }
 
     #[test]
-    fn off_is_off() {
-        let limits = RateLimits::off();
+    fn disabled_limits_refuse_nothing() {
+        let limits = RateLimits::disabled();
         for _ in 0..10_000 {
             limits.check_user(user(1), RequestKind::Other).unwrap();
             limits.check_address("192.0.2.1".parse().unwrap(), RequestKind::Other).unwrap();
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_are_forgotten() {
+    fn full_buckets_are_removed() {
         let limits = limits(1_000_000, 1_000_000, 0, 0);
         for n in 0..1000 {
             limits.check_user(user(n), RequestKind::Other).unwrap();
@@ -292,28 +293,22 @@ mod tests {
         let users = limits.users[RequestKind::Other as usize].as_ref().unwrap();
         assert!(!users.is_empty());
         for _ in 0..1000 {
-            limits.tidy_now();
+            limits.remove_full_buckets();
             if users.is_empty() {
                 return;
             }
         }
-        panic!("{} callers are still remembered", users.len());
+        panic!("{} full buckets are left", users.len());
     }
 
     #[test]
     fn one_request_counts_its_user_once() {
         let (mut parts, ()) = axum::http::Request::new(()).into_parts();
         assert_eq!(count_user(&mut parts, user(1)).unwrap_err().code(), "internal");
-        parts.extensions.insert(Arc::new(limits(1, 1, 0, 0)));
+        let limits = Arc::new(limits(1, 1, 0, 0));
+        parts.extensions.insert(UserRateLimit(limits.clone()));
         count_user(&mut parts, user(1)).unwrap();
         count_user(&mut parts, user(1)).unwrap();
-        assert!(
-            parts
-                .extensions
-                .get::<Arc<RateLimits>>()
-                .unwrap()
-                .check_user(user(1), RequestKind::Other)
-                .is_err()
-        );
+        assert!(limits.check_user(user(1), RequestKind::Other).is_err());
     }
 }

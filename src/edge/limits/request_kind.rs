@@ -1,28 +1,28 @@
-//! What a request is for, as far as limits and shedding care.
+//! The kind of a request, for rate limits and load shedding.
 
 use axum::extract::MatchedPath;
 use axum::http::{Extensions, Method};
 
-/// What a request is for. Each has buckets of its own, so that whoever polls too often may still pay.
+/// The purpose of a request. Each kind has separate buckets, so that a user who polls too often can still pay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RequestKind {
-    /// Asks for a place in line.
+    /// Joins a queue.
     Join,
-    /// Asks how long yet.
+    /// Reads a ticket or a queue.
     Poll,
-    /// Looks for seats and holds them.
+    /// Reads seats and holds them.
     Book,
-    /// Pays, or gets the money back.
+    /// Pays, or cancels a paid reservation.
     Pay,
-    /// Everything else.
+    /// All other requests.
     Other,
 }
 
 impl RequestKind {
-    /// All of them, in the order in which they are shed.
+    /// All kinds, in the order in which they are shed.
     pub const ALL: [Self; 5] = [Self::Join, Self::Poll, Self::Other, Self::Book, Self::Pay];
 
-    /// The name that metrics have.
+    /// The value of the metrics label `kind`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Join => "join",
@@ -34,16 +34,17 @@ impl RequestKind {
     }
 }
 
-/// Tells kinds by method and route. The kit knows no room, so the table is handed in.
+/// Returns the kind of a method and route. The edge does not know the routes of the domain modules, so the caller
+/// supplies it.
 pub type RequestClassifier = fn(&Method, &str) -> RequestKind;
 
-/// The kind of a request that was routed; [`RequestKind::Other`] of one that was not.
+/// The kind of a request. [`RequestKind::Other`] for an unknown path.
 pub(in crate::edge) fn kind_of(
-    kinds: RequestClassifier,
+    classify: RequestClassifier,
     method: &Method,
     extensions: &Extensions,
 ) -> RequestKind {
     extensions
         .get::<MatchedPath>()
-        .map_or(RequestKind::Other, |route| kinds(method, route.as_str()))
+        .map_or(RequestKind::Other, |route| classify(method, route.as_str()))
 }

@@ -1,4 +1,4 @@
-//! The certificate of a listener, read again when its files change: those who renew it every few weeks need not restart anything.
+//! The certificate of a listener. It is reloaded when its files change, so that a renewal needs no restart.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,67 +12,69 @@ use tokio_util::sync::CancellationToken;
 
 use crate::tls;
 
-/// How often the files are looked at.
-const REREAD: Duration = Duration::from_secs(5);
-/// What is offered by ALPN, the better first.
-const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+/// Preferred protocol first.
+const ALPN_PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// A chain and its key.
+/// The PEM files of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFiles {
-    /// The chain, the server's own certificate first (PEM).
+    /// The chain; the certificate of the server comes first.
     pub chain: PathBuf,
-    /// The key (PEM).
     pub key: PathBuf,
 }
 
-/// What a listener proves itself with now.
+/// The current certificate of a listener.
 pub struct ServerCertificates {
     files: CertificateFiles,
     current: ArcSwap<ServerConfig>,
 }
 
 impl ServerCertificates {
-    /// Reads the files.
+    /// Loads the files.
     ///
     /// # Errors
-    /// When they can't be read or don't belong together.
+    /// When a file can't be read, or the key does not match the certificate.
     pub fn new(files: CertificateFiles) -> Result<Self, tls::Error> {
-        let current = ArcSwap::from_pointee(tls::server(&files.chain, &files.key, &PROTOCOLS)?);
+        let current =
+            ArcSwap::from_pointee(tls::server_config(&files.chain, &files.key, &ALPN_PROTOCOLS)?);
         Ok(Self { files, current })
     }
 
-    /// What takes the next handshake.
+    /// Accepts the next handshake.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(self.current.load_full())
     }
 
-    /// Reads the files again whenever they change, until `stop` is cancelled. What can't be used leaves what was; it may be half written.
-    pub async fn reread(self: Arc<Self>, stop: CancellationToken) {
-        let mut seen = self.bytes().await.ok();
-        let mut tick = tokio::time::interval(REREAD);
+    /// Reloads the files when they change, until `stop` is cancelled. Invalid files keep the current
+    /// certificate, because they may be incompletely written.
+    pub async fn reload(self: Arc<Self>, stop: CancellationToken) {
+        let mut loaded = self.read_files().await.ok();
+        let mut tick = tokio::time::interval(RELOAD_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
-            let bytes = match self.bytes().await {
-                Ok(bytes) if seen.as_ref() == Some(&bytes) => continue,
+            let bytes = match self.read_files().await {
+                Ok(bytes) if loaded.as_ref() == Some(&bytes) => continue,
                 Ok(bytes) => bytes,
                 Err(error) => {
-                    tracing::warn!(%error, "the listener's certificate can't be read again");
+                    tracing::warn!(%error, "the certificate of the listener can't be read");
                     continue;
                 }
             };
-            match tls::server(&self.files.chain, &self.files.key, &PROTOCOLS) {
+            match tls::server_config(&self.files.chain, &self.files.key, &ALPN_PROTOCOLS) {
                 Ok(config) => {
                     self.current.store(Arc::new(config));
-                    tracing::info!("the listener has another certificate");
+                    tracing::info!("reloaded the certificate of the listener");
                 }
-                Err(error) => tracing::warn!(%error, "the listener keeps its certificate"),
+                Err(error) => {
+                    tracing::warn!(%error, "the new certificate of the listener is invalid, keeping the old one")
+                }
             }
-            seen = Some(bytes);
+            loaded = Some(bytes);
         }
     }
 
-    async fn bytes(&self) -> io::Result<[Vec<u8>; 2]> {
+    async fn read_files(&self) -> io::Result<[Vec<u8>; 2]> {
         Ok([tokio::fs::read(&self.files.chain).await?, tokio::fs::read(&self.files.key).await?])
     }
 }

@@ -1,4 +1,4 @@
-//! How many connections stand, in all and from each address.
+//! Permits limit the concurrent connections, in total and per address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,62 +10,63 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::http::peer::network;
 use crate::telemetry::Metric;
 
-/// The places of one listener.
+/// The permits of one listener.
 pub(super) struct ConnectionPermits {
-    all: Arc<Semaphore>,
+    total: Arc<Semaphore>,
     addresses: Arc<PermitsByAddress>,
 }
 
-/// Who has how many. An address without connections has no entry, so there are never more entries than connections.
+/// Connections per address. Addresses without connections have no entry, so the map stays small.
 struct PermitsByAddress {
-    most: u32,
-    standing: Gauge,
+    max: u32,
+    open_connections: Gauge,
     counts: Mutex<HashMap<IpAddr, u32>>,
 }
 
-/// A place that nobody has yet.
+/// A permit that is not yet assigned to an address.
 pub(super) struct AvailablePermit<'a>(&'a ConnectionPermits, OwnedSemaphorePermit);
 
-/// A place, held as long as its connection stands.
+/// A permit, held as long as its connection is open.
 pub(super) struct ConnectionPermit {
     addresses: Arc<PermitsByAddress>,
-    /// None where addresses are not counted.
+    /// `None` when connections per address are not limited.
     address: Option<IpAddr>,
-    _room: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl ConnectionPermits {
-    /// So many in all, and from one address; 0 of an address is any number.
-    pub(super) fn new(all: usize, per_address: u32) -> Self {
-        let standing = Metric::Connections.gauge(&[]);
-        let addresses = PermitsByAddress { most: per_address, standing, counts: Mutex::default() };
+    /// At most `total` connections, and `per_address` from one address; 0 disables the limit per address.
+    pub(super) fn new(total: usize, per_address: u32) -> Self {
+        let open_connections = Metric::Connections.gauge(&[]);
+        let addresses =
+            PermitsByAddress { max: per_address, open_connections, counts: Mutex::default() };
         Self {
-            all: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))),
+            total: Arc::new(Semaphore::new(total.min(Semaphore::MAX_PERMITS))),
             addresses: Arc::new(addresses),
         }
     }
 
-    /// Waits until there is room for one more. Never none: the semaphore is not closed.
-    pub(super) async fn room(&self) -> Option<AvailablePermit<'_>> {
-        self.all.clone().acquire_owned().await.ok().map(|permit| AvailablePermit(self, permit))
+    /// Waits for a permit. Never `None`, because the semaphore is never closed.
+    pub(super) async fn acquire(&self) -> Option<AvailablePermit<'_>> {
+        self.total.clone().acquire_owned().await.ok().map(|permit| AvailablePermit(self, permit))
     }
 }
 
 impl AvailablePermit<'_> {
-    /// For a connection from this address, unless it has its share already.
-    pub(super) fn of(self, address: IpAddr) -> Option<ConnectionPermit> {
+    /// The permit for a connection from `address`. `None` when the address has its maximum.
+    pub(super) fn for_address(self, address: IpAddr) -> Option<ConnectionPermit> {
         let addresses = self.0.addresses.clone();
-        let counted = (addresses.most > 0).then(|| network(address.to_canonical()));
+        let counted = (addresses.max > 0).then(|| network(address.to_canonical()));
         if let Some(address) = counted {
             let mut counts = addresses.counts();
             let count = counts.entry(address).or_default();
-            if *count >= addresses.most {
+            if *count >= addresses.max {
                 return None;
             }
             *count += 1;
         }
-        addresses.standing.increment(1.0);
-        Some(ConnectionPermit { addresses, address: counted, _room: self.1 })
+        addresses.open_connections.increment(1.0);
+        Some(ConnectionPermit { addresses, address: counted, _permit: self.1 })
     }
 }
 
@@ -77,7 +78,7 @@ impl PermitsByAddress {
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.addresses.standing.decrement(1.0);
+        self.addresses.open_connections.decrement(1.0);
         let Some(address) = self.address else { return };
         let mut counts = self.addresses.counts();
         if let Some(count) = counts.get_mut(&address) {
@@ -94,18 +95,21 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_address_has_its_share_and_leaves_nothing_behind() {
-        let slots = ConnectionPermits::new(4, 2);
-        let of = async |address: &str| slots.room().await.unwrap().of(address.parse().unwrap());
-        let (one, two) = (of("2001:db8::1").await.unwrap(), of("2001:db8::2").await.unwrap());
-        assert!(of("2001:db8::3").await.is_none(), "a /64 is one");
-        let other = of("2001:db8:0:1::1").await.unwrap();
+    async fn address_has_its_maximum_and_leaves_no_entry() {
+        let permits = ConnectionPermits::new(4, 2);
+        let connect = async |address: &str| {
+            permits.acquire().await.unwrap().for_address(address.parse().unwrap())
+        };
+        let (one, two) =
+            (connect("2001:db8::1").await.unwrap(), connect("2001:db8::2").await.unwrap());
+        assert!(connect("2001:db8::3").await.is_none(), "a /64 counts as one address");
+        let other = connect("2001:db8:0:1::1").await.unwrap();
         drop(one);
-        let again = of("2001:db8::3").await.unwrap();
-        let mapped = of("::ffff:192.0.2.1").await.unwrap();
-        assert!(slots.addresses.counts().contains_key(&"192.0.2.1".parse().unwrap()));
+        let again = connect("2001:db8::3").await.unwrap();
+        let mapped = connect("::ffff:192.0.2.1").await.unwrap();
+        assert!(permits.addresses.counts().contains_key(&"192.0.2.1".parse().unwrap()));
         drop((two, other, again, mapped));
-        assert!(slots.addresses.counts().is_empty());
-        assert_eq!(slots.all.available_permits(), 4);
+        assert!(permits.addresses.counts().is_empty());
+        assert_eq!(permits.total.available_permits(), 4);
     }
 }

@@ -1,8 +1,9 @@
-//! What one HTTP/2 connection may do: how much at once, how long without moving, and how often it may take back what it asked.
+//! Limits of one HTTP/2 connection: concurrent streams, idle time and reset streams.
 //!
-//! HTTP/2 has no moment between requests, so the timers of HTTP/1.1 don't fit. Here a connection is overdue when no request is being answered and
-//! nothing has moved on it for the idle time: no request came, and no part of an answer was fetched. A client that opens no window for its answers is
-//! caught by the same clock. And one that resets most of what it asks (CVE-2023-44487, «rapid reset») makes work for nothing: it is told to go.
+//! Requests of HTTP/2 overlap, so the timeouts of HTTP/1.1 do not fit. A connection is overdue when no request is
+//! in progress and nothing happened on it for the idle timeout: no request arrived, and no part of a response
+//! was read. This includes clients that open no window for their responses. A client that resets most of its
+//! requests (CVE-2023-44487, "rapid reset") causes useless work, and its connection is closed.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,61 +16,62 @@ use hyper::body::{Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Requests of one connection that are answered at once, as many as browsers ask.
-pub(super) const CONCURRENT: u32 = 100;
-/// Streams that were reset before they were looked at; with more the connection is told to go (`ENHANCE_YOUR_CALM`).
-pub(super) const RESET_UNSEEN: usize = 20;
-/// Answers that a client may give up before it is looked at more closely.
-const TAKEN_BACK: u64 = 100;
+/// As many as browsers use.
+pub(super) const MAX_CONCURRENT_STREAMS: u32 = 100;
+/// Streams that are reset before they are accepted. More of them close the connection (`ENHANCE_YOUR_CALM`).
+pub(super) const MAX_PENDING_RESETS: usize = 20;
+/// With fewer resets a connection is never closed for them.
+const TOLERATED_RESETS: u64 = 100;
 
-/// The moves of one connection.
+/// The activity of one connection.
 pub(super) struct StreamProgress {
-    began: Instant,
-    /// When something moved, in milliseconds since it began.
-    moved: AtomicU64,
-    /// Requests whose answers have no head yet.
-    answering: AtomicUsize,
-    asked: AtomicU64,
-    taken_back: AtomicU64,
-    /// Somebody takes back too much.
-    abused: Notify,
+    started: Instant,
+    /// Time of the last activity, in milliseconds since `started`.
+    last_activity: AtomicU64,
+    /// Requests whose response has no headers yet.
+    pending: AtomicUsize,
+    requests: AtomicU64,
+    resets: AtomicU64,
+    /// The client resets most of its requests.
+    reset_abuse: Notify,
 }
 
 impl StreamProgress {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            began: Instant::now(),
-            moved: AtomicU64::new(0),
-            answering: AtomicUsize::new(0),
-            asked: AtomicU64::new(0),
-            taken_back: AtomicU64::new(0),
-            abused: Notify::new(),
+            started: Instant::now(),
+            last_activity: AtomicU64::new(0),
+            pending: AtomicUsize::new(0),
+            requests: AtomicU64::new(0),
+            resets: AtomicU64::new(0),
+            reset_abuse: Notify::new(),
         })
     }
 
-    fn touch(&self) {
-        let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.moved.store(millis, Ordering::Relaxed);
+    fn record_activity(&self) {
+        let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_activity.store(millis, Ordering::Relaxed);
     }
 
-    /// A request came. What is given is dropped when its answer has a head, or when the client has taken it back.
-    pub(super) fn asked(self: &Arc<Self>) -> PendingRequest {
-        self.touch();
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        self.answering.fetch_add(1, Ordering::Relaxed);
-        PendingRequest { moves: self.clone(), answered: false }
+    /// Counts a request as pending until the result is dropped: when its response has headers, or when the
+    /// client resets the stream.
+    pub(super) fn begin_request(self: &Arc<Self>) -> PendingRequest {
+        self.record_activity();
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.pending.fetch_add(1, Ordering::Relaxed);
+        PendingRequest { progress: self.clone(), responded: false }
     }
 
-    /// Waits until the connection should go, and says why.
-    pub(super) async fn overdue(&self, idle: Duration) -> &'static str {
-        let quiet = async {
+    /// Waits until the connection should be closed. Returns the reason.
+    pub(super) async fn wait_until_overdue(&self, idle: Duration) -> &'static str {
+        let idle_timeout = async {
             loop {
-                let moved = self.began + Duration::from_millis(self.moved.load(Ordering::Relaxed));
-                let due = moved + idle;
+                let millis = self.last_activity.load(Ordering::Relaxed);
+                let due = self.started + Duration::from_millis(millis) + idle;
                 if due > Instant::now() {
                     tokio::time::sleep_until(due).await;
-                } else if self.answering.load(Ordering::Relaxed) > 0 {
-                    // The request's own timer ends it.
+                } else if self.pending.load(Ordering::Relaxed) > 0 {
+                    // The timeout of the request ends it.
                     tokio::time::sleep(idle).await;
                 } else {
                     return;
@@ -77,45 +79,45 @@ impl StreamProgress {
             }
         };
         tokio::select! {
-            () = quiet => "nothing moves on it",
-            () = self.abused.notified() => "it takes back most of what it asks",
+            () = idle_timeout => "it is idle",
+            () = self.reset_abuse.notified() => "it resets most of its requests",
         }
     }
 }
 
-/// A request that has no answer yet.
+/// A request without a response.
 pub(super) struct PendingRequest {
-    moves: Arc<StreamProgress>,
-    answered: bool,
+    progress: Arc<StreamProgress>,
+    responded: bool,
 }
 
 impl PendingRequest {
-    /// The answer, whose every part counts as a move.
-    pub(super) fn answered(mut self, body: Body) -> ProgressBody {
-        self.answered = true;
-        self.moves.touch();
-        ProgressBody { body, moves: self.moves.clone() }
+    /// The body of the response. Each part that the client reads counts as activity.
+    pub(super) fn respond(mut self, body: Body) -> ProgressBody {
+        self.responded = true;
+        self.progress.record_activity();
+        ProgressBody { body, progress: self.progress.clone() }
     }
 }
 
 impl Drop for PendingRequest {
     fn drop(&mut self) {
-        let moves = &self.moves;
-        moves.answering.fetch_sub(1, Ordering::Relaxed);
-        if self.answered {
+        let progress = &self.progress;
+        progress.pending.fetch_sub(1, Ordering::Relaxed);
+        if self.responded {
             return;
         }
-        let back = moves.taken_back.fetch_add(1, Ordering::Relaxed) + 1;
-        if back > TAKEN_BACK && 2 * back > moves.asked.load(Ordering::Relaxed) {
-            moves.abused.notify_one();
+        let resets = progress.resets.fetch_add(1, Ordering::Relaxed) + 1;
+        if resets > TOLERATED_RESETS && 2 * resets > progress.requests.load(Ordering::Relaxed) {
+            progress.reset_abuse.notify_one();
         }
     }
 }
 
-/// A body that tells when it is fetched.
+/// A body that records when the client reads it.
 pub(super) struct ProgressBody {
     body: Body,
-    moves: Arc<StreamProgress>,
+    progress: Arc<StreamProgress>,
 }
 
 impl hyper::body::Body for ProgressBody {
@@ -128,7 +130,7 @@ impl hyper::body::Body for ProgressBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let part = Pin::new(&mut self.body).poll_frame(cx);
         if part.is_ready() {
-            self.moves.touch();
+            self.progress.record_activity();
         }
         part
     }

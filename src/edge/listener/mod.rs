@@ -1,14 +1,17 @@
-//! The accept loop: how many connections there are, how slowly they may speak, and how they end.
+//! The accept loop, and the limits and the end of connections.
 //!
-//! `axum::serve` arms no timers, so a client that sends half a header would hold its slot for ever. Here each stage has a bound: the
-//! count of connections, in all and from one address (`slots`), the TLS handshake, the size, number and time of headers, the idle time, stalled
-//! writes (`stall`), what one HTTP/2 connection may ask at once and take back (`streams`), and, in `layers`, the body and the request as a whole. Which
-//! version is spoken is told by TLS' ALPN, else by the first bytes. The socket and the shutdown are handed in.
+//! `axum::serve` has no timeouts, so a client that sends half a header would keep its connection forever. Here
+//! each stage has a limit: the number of connections in total and per address (`connection_permits`), the TLS
+//! handshake, the size, number and time of headers, idle time and stalled writes
+//! ([`super::connection_timeouts`]), concurrent and reset streams of one HTTP/2 connection (`http2_streams`),
+//! and in [`super::layers`] the body and the whole request. The HTTP version follows from TLS ALPN, else from
+//! the first bytes.
 
 mod certificates;
 mod connection;
 mod connection_permits;
 mod http2_streams;
+mod settings;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,37 +28,14 @@ use crate::telemetry::Metric;
 pub use certificates::{CertificateFiles, ServerCertificates};
 use connection::ConnectionContext;
 use connection_permits::ConnectionPermits;
+pub use settings::ListenerSettings;
 
-/// After a failed accept (no file descriptor is left, mostly) trying again at once would only burn a core.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Pause after a failed accept, usually because no file descriptor is left. Immediate retries would only use
+/// processor time.
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Bounds on connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ListenerSettings {
-    /// Connections that stand at once; further ones wait in the kernel's backlog.
-    pub max_connections: usize,
-    /// Connections that stand at once from one address (of IPv6, one /64); further ones are closed at once. 0 is off.
-    pub max_per_address: u32,
-    /// From the first byte of a request to the last of its headers; also a TLS handshake, and how long a write may make no progress.
-    pub header_timeout: Duration,
-    /// How long a connection may stand without a request. Longer than the minute for which load balancers keep theirs, so that
-    /// they close first and never send into a closed one.
-    pub idle_timeout: Duration,
-}
-
-impl Default for ListenerSettings {
-    fn default() -> Self {
-        Self {
-            max_connections: 25_000,
-            max_per_address: 0,
-            header_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(75),
-        }
-    }
-}
-
-/// Serves `router` on `listener` until the shutdown drains, then lets requests in flight finish, and returns when none is left or when
-/// the shutdown stops, which cuts them. With certificates it speaks TLS and nothing else.
+/// Serves `router` on `listener` until the shutdown drains. Then requests in flight may finish until the
+/// shutdown stops, which cuts them. With certificates the listener accepts only TLS.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -63,18 +43,18 @@ pub async fn serve(
     certificates: Option<Arc<ServerCertificates>>,
     shutdown: ShutdownSignal,
 ) {
-    // Without it axum builds every route with its layers anew for each request, as `axum::serve` knows.
+    // Without this call axum would build the layers of a route for each request; `axum::serve` does the same.
     let router = router.with_state(());
-    let slots = ConnectionPermits::new(settings.max_connections, settings.max_per_address);
+    let permits = ConnectionPermits::new(settings.max_connections, settings.max_per_address);
     let graceful = GracefulShutdown::new();
     let connections = TaskTracker::new();
     let refused = Metric::ConnectionsRefusedTotal.counter(&[("reason", "address")]);
     let accepting = async {
         loop {
-            let Some(room) = slots.room().await else { return };
+            let Some(available) = permits.acquire().await else { return };
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    let Some(slot) = room.of(peer.ip()) else {
+                    let Some(permit) = available.for_address(peer.ip()) else {
                         refused.increment(1);
                         continue;
                     };
@@ -87,13 +67,13 @@ pub async fn serve(
                         watcher: graceful.watcher(),
                         drain: shutdown.drain_token().child_token(),
                         cut: shutdown.stop_token().child_token(),
-                        slot,
+                        permit,
                     };
                     connections.spawn(connection.run(stream));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "accepting a connection failed");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
                 }
             }
         }
@@ -101,11 +81,11 @@ pub async fn serve(
     shutdown.drain_token().run_until_cancelled(accepting).await;
     drop(listener);
     connections.close();
-    let ending = async {
+    let last_requests = async {
         graceful.shutdown().await;
         connections.wait().await;
     };
-    shutdown.stop_token().run_until_cancelled(ending).await;
+    shutdown.stop_token().run_until_cancelled(last_requests).await;
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The listener over real sockets.
+//! Tests of the listener over real sockets.
 
-use super::connection::HEADER_BYTES;
-use super::http2_streams::CONCURRENT;
+use super::connection::MAX_HEADER_BYTES;
+use super::http2_streams::MAX_CONCURRENT_STREAMS;
 use super::*;
 use axum::extract::Extension;
 use axum::routing::{get, post};
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-/// Long enough for a machine that is busy to read a request that is there as a whole.
+/// Long enough to read a complete request on a busy machine.
 const SHORT: Duration = Duration::from_millis(500);
 const LONG: Duration = Duration::from_secs(600);
 const REQUEST: &[u8] = b"GET /peer HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -25,9 +25,9 @@ struct TestServer {
     address: SocketAddr,
     shutdown: ShutdownSignal,
     task: JoinHandle<()>,
-    /// Lets `/held` answer.
+    /// Lets `/held` respond.
     release: Arc<Notify>,
-    /// Says that `/held` was reached.
+    /// Signals a request to `/held`.
     reached: Arc<Notify>,
 }
 
@@ -65,18 +65,18 @@ async fn connect(server: &TestServer, bytes: &[u8]) -> TcpStream {
     stream
 }
 
-/// Everything up to the end of the connection, which must come.
+/// Reads until the server closes the connection.
 async fn to_end(mut stream: TcpStream) -> String {
     let mut bytes = Vec::new();
     let reading = stream.read_to_end(&mut bytes);
-    // A reset is an end as well.
+    // A reset counts as closed.
     let _end =
         tokio::time::timeout(Duration::from_secs(60), reading).await.expect("the server closes");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// One answer of a connection that stays open.
-async fn one_answer(stream: &mut TcpStream) -> String {
+/// Reads one response of a connection that stays open.
+async fn one_response(stream: &mut TcpStream) -> String {
     let mut bytes = vec![0; 4096];
     let count = tokio::time::timeout(Duration::from_secs(60), stream.read(&mut bytes))
         .await
@@ -86,10 +86,10 @@ async fn one_answer(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn a_quiet_listener_takes_connections_and_lets_each_go_with_its_answer() {
+async fn quiet_listener_accepts_connections_and_closes_each_after_its_response() {
     let server = start(settings(LONG, LONG)).await;
     let mut before = connect(&server, REQUEST).await;
-    assert!(!one_answer(&mut before).await.contains("connection: close"));
+    assert!(!one_response(&mut before).await.contains("connection: close"));
     server.shutdown.quiet_token().cancel();
     before.write_all(REQUEST).await.unwrap();
     for stream in [before, connect(&server, REQUEST).await] {
@@ -99,46 +99,46 @@ async fn a_quiet_listener_takes_connections_and_lets_each_go_with_its_answer() {
 }
 
 #[tokio::test]
-async fn a_connection_serves_many_requests_and_knows_its_peer() {
+async fn connection_serves_many_requests_and_knows_its_peer() {
     let server = start(settings(LONG, LONG)).await;
     let mut stream = connect(&server, REQUEST).await;
     let own = stream.local_addr().unwrap().to_string();
-    assert!(one_answer(&mut stream).await.ends_with(&own));
+    assert!(one_response(&mut stream).await.ends_with(&own));
     stream.write_all(REQUEST).await.unwrap();
-    assert!(one_answer(&mut stream).await.ends_with(&own));
+    assert!(one_response(&mut stream).await.ends_with(&own));
 }
 
 #[tokio::test]
 async fn slow_headers_end_the_connection() {
     let server = start(settings(SHORT, LONG)).await;
     assert_eq!(to_end(connect(&server, b"GET /peer HTTP/1.1\r\nHost:").await).await, "");
-    // A byte now and then is no excuse.
+    // Single bytes do not restart the timeout.
     let mut stream = connect(&server, b"GET /peer HTTP/1.1\r\n").await;
     let started = Instant::now();
     while stream.write_all(b"a").await.is_ok() {
         assert!(started.elapsed() < Duration::from_secs(60));
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    // The second request of a connection is watched like the first.
+    // The timeout covers the second request of a connection as well.
     let mut stream = connect(&server, REQUEST).await;
-    one_answer(&mut stream).await;
+    one_response(&mut stream).await;
     stream.write_all(b"GET").await.unwrap();
     assert_eq!(to_end(stream).await, "");
 }
 
 #[tokio::test]
-async fn an_idle_connection_may_stand_longer_than_slow_headers_but_not_for_ever() {
+async fn idle_connection_is_closed_after_the_idle_timeout_only() {
     let idle = 8 * SHORT;
     let server = start(settings(SHORT, idle)).await;
     loop {
         let started = Instant::now();
         let mut stream = connect(&server, REQUEST).await;
-        one_answer(&mut stream).await;
+        one_response(&mut stream).await;
         tokio::time::sleep(2 * SHORT).await;
         let asked = stream.write_all(REQUEST).await.is_ok();
-        // A machine that slept longer than the connection may stand says nothing about it.
+        // Repeat when the machine paused for too long.
         if started.elapsed() < idle / 2 {
-            assert!(asked && one_answer(&mut stream).await.starts_with("HTTP/1.1 200"));
+            assert!(asked && one_response(&mut stream).await.starts_with("HTTP/1.1 200"));
             assert_eq!(to_end(stream).await, "");
             break;
         }
@@ -147,19 +147,19 @@ async fn an_idle_connection_may_stand_longer_than_slow_headers_but_not_for_ever(
 }
 
 #[tokio::test]
-async fn a_connection_that_is_used_outlives_the_idle_limit() {
+async fn used_connection_outlives_the_idle_timeout() {
     let idle = 4 * SHORT;
     let server = start(settings(LONG, idle)).await;
-    'anew: loop {
+    'retry: loop {
         let mut stream = connect(&server, b"").await;
         for _ in 0..10 {
             let started = Instant::now();
             let asked = stream.write_all(REQUEST).await.is_ok();
-            let answer = if asked { one_answer(&mut stream).await } else { String::new() };
+            let answer = if asked { one_response(&mut stream).await } else { String::new() };
             tokio::time::sleep(SHORT).await;
-            // A machine that slept longer than the connection may stand says nothing about it.
+            // Repeat when the machine paused for too long.
             if started.elapsed() > idle / 2 {
-                continue 'anew;
+                continue 'retry;
             }
             assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         }
@@ -168,29 +168,30 @@ async fn a_connection_that_is_used_outlives_the_idle_limit() {
 }
 
 #[tokio::test]
-async fn a_slow_body_is_not_taken_for_slow_headers() {
+async fn slow_body_is_not_limited_by_the_header_timeout() {
     let server = start(settings(SHORT, LONG)).await;
     let mut stream =
         connect(&server, b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nabc").await;
     tokio::time::sleep(3 * SHORT).await;
     stream.write_all(b"def").await.unwrap();
-    assert!(one_answer(&mut stream).await.ends_with("abcdef"));
+    assert!(one_response(&mut stream).await.ends_with("abcdef"));
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_cut() {
+async fn client_that_does_not_read_is_disconnected() {
     let server = start(ListenerSettings { max_connections: 1, ..settings(SHORT, LONG) }).await;
     let stream = connect(&server, b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    // Its place is free for somebody else once it is cut.
+    // Its permit is free once it is disconnected.
     let mut other = connect(&server, REQUEST).await;
-    assert!(one_answer(&mut other).await.starts_with("HTTP/1.1 200"));
+    assert!(one_response(&mut other).await.starts_with("HTTP/1.1 200"));
     assert!(to_end(stream).await.len() < 64 << 20);
 }
 
 #[tokio::test]
-async fn headers_are_bounded() {
+async fn headers_are_limited() {
     let server = start(settings(LONG, LONG)).await;
-    let long = format!("GET /peer HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "a".repeat(HEADER_BYTES));
+    let long =
+        format!("GET /peer HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "a".repeat(MAX_HEADER_BYTES));
     let many = format!("GET /peer HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: a\r\n".repeat(200));
     for request in [long, many] {
         let answer = to_end(connect(&server, request.as_bytes()).await).await;
@@ -199,21 +200,21 @@ async fn headers_are_bounded() {
 }
 
 #[tokio::test]
-async fn connections_above_the_cap_wait_for_a_slot() {
+async fn connections_above_the_limit_wait_for_a_permit() {
     let server = start(settings(LONG, LONG)).await;
     let mut first = connect(&server, REQUEST).await;
     let mut second = connect(&server, REQUEST).await;
-    one_answer(&mut first).await;
-    one_answer(&mut second).await;
+    one_response(&mut first).await;
+    one_response(&mut second).await;
     let mut third = connect(&server, REQUEST).await;
     let mut byte = [0];
-    assert!(tokio::time::timeout(SHORT, third.read(&mut byte)).await.is_err(), "no slot is free");
+    assert!(tokio::time::timeout(SHORT, third.read(&mut byte)).await.is_err(), "no permit is free");
     drop(first);
-    assert!(one_answer(&mut third).await.starts_with("HTTP/1.1 200"));
+    assert!(one_response(&mut third).await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test]
-async fn draining_finishes_what_is_in_flight_and_accepts_nothing_new() {
+async fn draining_finishes_requests_in_flight_and_accepts_no_connections() {
     let server = start(settings(LONG, LONG)).await;
     let idle = connect(&server, b"").await;
     let busy = connect(&server, b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -229,7 +230,7 @@ async fn draining_finishes_what_is_in_flight_and_accepts_nothing_new() {
 }
 
 #[tokio::test]
-async fn the_deadline_cuts_what_does_not_finish() {
+async fn deadline_cuts_unfinished_requests() {
     let server = start(settings(LONG, LONG)).await;
     let busy = connect(&server, b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n").await;
     server.reached.notified().await;
@@ -241,7 +242,7 @@ async fn the_deadline_cuts_what_does_not_finish() {
 
 type RequestTask = hyper::client::conn::http2::SendRequest<http_body_util::Empty<bytes::Bytes>>;
 
-/// Speaks HTTP/2 from the first byte on. The second ends with the connection.
+/// Connects with HTTP/2. The second result ends with the connection.
 async fn http2(server: &TestServer) -> (RequestTask, JoinHandle<Result<(), hyper::Error>>) {
     let stream = TcpStream::connect(server.address).await.unwrap();
     let executor = hyper_util::rt::TokioExecutor::new();
@@ -256,15 +257,15 @@ fn get_of(path: &str) -> hyper::Request<http_body_util::Empty<bytes::Bytes>> {
     hyper::Request::get(format!("http://x{path}")).body(http_body_util::Empty::new()).unwrap()
 }
 
-/// A connection whose end must come.
-async fn ends(connection: JoinHandle<Result<(), hyper::Error>>) {
-    // Told to go or cut: either is an end.
+/// Waits until the server closes the connection.
+async fn wait_until_closed(connection: JoinHandle<Result<(), hyper::Error>>) {
+    // A graceful close and a reset both count.
     let _end =
         tokio::time::timeout(Duration::from_secs(60), connection).await.expect("the server closes");
 }
 
 #[tokio::test]
-async fn http2_is_told_by_its_first_bytes() {
+async fn http2_is_detected_by_its_first_bytes() {
     let server = start(settings(LONG, LONG)).await;
     let (mut asking, _connection) = http2(&server).await;
     let many = (0..50).map(|_| asking.send_request(get_of("/peer")));
@@ -272,15 +273,15 @@ async fn http2_is_told_by_its_first_bytes() {
     for answer in futures::future::join_all(many).await {
         assert_eq!(answer.unwrap().status(), 200);
     }
-    // Even if they come one by one; and what only begins like it is HTTP/1.1.
+    // The bytes may arrive one by one. A different continuation is HTTP/1.1.
     let mut stream = connect(&server, b"P").await;
     tokio::time::sleep(SHORT).await;
     stream.write_all(b"OST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx").await.unwrap();
-    assert!(one_answer(&mut stream).await.ends_with('x'));
+    assert!(one_response(&mut stream).await.ends_with('x'));
 }
 
 #[tokio::test]
-async fn http2_is_bounded_like_http1() {
+async fn http2_has_the_header_limits_of_http1() {
     let server = start(settings(LONG, LONG)).await;
     let (mut asking, _connection) = http2(&server).await;
     let mut many = get_of("/peer");
@@ -292,7 +293,7 @@ async fn http2_is_bounded_like_http1() {
     }
     assert_eq!(asking.send_request(many).await.unwrap().status(), 431);
     let mut long = get_of("/peer");
-    long.headers_mut().insert("a", "a".repeat(HEADER_BYTES).parse().unwrap());
+    long.headers_mut().insert("a", "a".repeat(MAX_HEADER_BYTES).parse().unwrap());
     let answer = asking.send_request(long).await;
     assert!(answer.as_ref().map_or(true, |answer| answer.status() == 431), "{answer:?}");
     let (mut asking, _connection) = http2(&server).await;
@@ -300,24 +301,24 @@ async fn http2_is_bounded_like_http1() {
 }
 
 #[tokio::test]
-async fn an_http2_connection_that_is_idle_or_slow_to_begin_ends() {
+async fn idle_or_slow_http2_connection_is_closed() {
     let server = start(settings(4 * SHORT, 8 * SHORT)).await;
     let (mut asking, connection) = http2(&server).await;
     assert_eq!(asking.send_request(get_of("/peer")).await.unwrap().status(), 200);
-    ends(connection).await;
+    wait_until_closed(connection).await;
     let begun = connect(&server, b"PRI * HTTP/2.0\r\n\r\nSM").await;
-    // HTTP/1.1 is told what it got so far, and knows no such version.
+    // An incomplete preface is handled as HTTP/1.1, which refuses the version.
     let answer = to_end(begun).await;
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
-    // Whoever never looks at an answer does not keep it.
+    // A client that never reads a response is disconnected.
     let (mut asking, connection) = http2(&server).await;
     let answer = asking.send_request(get_of("/long")).await.unwrap();
-    ends(connection).await;
+    wait_until_closed(connection).await;
     drop(answer);
 }
 
 #[tokio::test]
-async fn whoever_takes_back_what_it_asks_is_told_to_go() {
+async fn client_that_resets_its_requests_is_disconnected() {
     let server = start(settings(LONG, LONG)).await;
     let (asking, connection) = http2(&server).await;
     for _ in 0..20 {
@@ -325,44 +326,44 @@ async fn whoever_takes_back_what_it_asks_is_told_to_go() {
         if asking.ready().await.is_err() {
             break;
         }
-        let asked: Vec<_> =
-            (0..CONCURRENT / 2).map(|_| asking.send_request(get_of("/held"))).collect();
-        // They are on their way before they are given up; or the server takes none any more, which is what is looked for.
+        let requests: Vec<_> =
+            (0..MAX_CONCURRENT_STREAMS / 2).map(|_| asking.send_request(get_of("/held"))).collect();
+        // Wait until the server has the requests, unless it already refuses them.
         let _ = tokio::time::timeout(2 * SHORT, server.reached.notified()).await;
-        drop(asked);
+        drop(requests);
     }
-    ends(connection).await;
+    wait_until_closed(connection).await;
     let mut fresh = http2(&server).await.0;
     assert_eq!(fresh.send_request(get_of("/peer")).await.unwrap().status(), 200);
 }
 
 #[tokio::test]
-async fn draining_finishes_what_http2_has_in_flight() {
+async fn draining_finishes_http2_requests_in_flight() {
     let server = start(settings(LONG, LONG)).await;
-    let (_idle, idle_ends) = http2(&server).await;
+    let (_idle_client, idle) = http2(&server).await;
     let (mut asking, connection) = http2(&server).await;
     let busy = tokio::spawn(asking.send_request(get_of("/held")));
     server.reached.notified().await;
     server.shutdown.drain_token().cancel();
-    ends(idle_ends).await;
+    wait_until_closed(idle).await;
     assert!(!server.task.is_finished());
     server.release.notify_one();
     assert_eq!(busy.await.unwrap().unwrap().status(), 200);
-    ends(connection).await;
+    wait_until_closed(connection).await;
     server.task.await.unwrap();
 }
 
 #[tokio::test]
-async fn one_address_has_its_share_of_connections() {
+async fn one_address_has_its_maximum_of_connections() {
     let server =
         start(ListenerSettings { max_connections: 5, max_per_address: 1, ..settings(LONG, LONG) })
             .await;
     let mut first = connect(&server, REQUEST).await;
-    one_answer(&mut first).await;
+    one_response(&mut first).await;
     let second = TcpStream::connect(server.address).await.unwrap();
     assert_eq!(to_end(second).await, "");
     drop(first);
-    // The server learns of it in its own time.
+    // The server notices the close asynchronously.
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let mut again = TcpStream::connect(server.address).await.unwrap();

@@ -1,73 +1,51 @@
-//! Users known by a JWT (RFC 7519) of somebody else's: signed by one shared secret (HS256), or by the keys of a JWKS file (RFC 7517).
+//! Verifies JWTs (RFC 7519) of an external issuer, signed with a shared secret (HS256) or with a key of a JWKS
+//! file (RFC 7517).
 //!
-//! A key has one algorithm, told by the key and never by the token, so a token can't choose how it is checked (RFC 8725, 3.1). Of the claims,
-//! `sub` (a UUID, the user) and `exp` must be there, `nbf` holds when it is, `aud` and `iss` must be as set. The issuer's clock and ours may differ
-//! by [`LEEWAY_SECONDS`]. A header with `crit` is refused, for we understand no extension (RFC 7515, 4.1.11).
+//! The key determines the algorithm, never the token (RFC 8725, 3.1). `sub` (a UUID, the user) and `exp` are
+//! required, `nbf` is checked if present, and `aud` and `iss` must match the settings. The clocks of the issuer
+//! and of this machine may differ by [`LEEWAY_SECONDS`]. Tokens with a `crit` header are refused, because no
+//! extension is supported (RFC 7515, 4.1.11).
 
 mod keys;
+mod settings;
 mod verify;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jsonwebtoken::{Validation, decode, decode_header};
-use secrecy::SecretString;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::ids::UserId;
 pub use keys::{InvalidJwtKeys, JwtKeySet};
+pub use settings::{JwtKeySource, JwtSettings};
 
-/// How far the issuer's clock may be from ours, in seconds.
+/// The allowed difference between the clocks of the issuer and of this machine.
 pub const LEEWAY_SECONDS: u64 = 30;
-/// How often the JWKS file is looked at.
-const REREAD: Duration = Duration::from_secs(2);
-/// The longest token that is looked at, in bytes: a header line of a sane size.
-const LONGEST: usize = 8 << 10;
+const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
+const MAX_TOKEN_BYTES: usize = 8 << 10;
 
-/// Where the keys come from.
-#[derive(Debug, Clone)]
-pub enum JwtKeySource {
-    /// A secret that the issuer has too; HS256.
-    Secret(SecretString),
-    /// A JWKS file, read again when it changes.
-    File(PathBuf),
-}
-
-/// How tokens are checked.
-#[derive(Debug, Clone)]
-pub struct JwtSettings {
-    /// The keys.
-    pub source: JwtKeySource,
-    /// What `aud` must contain; `None` doesn't look at it.
-    pub audience: Option<String>,
-    /// What `iss` must be; `None` doesn't look at it.
-    pub issuer: Option<String>,
-}
-
-/// Why a token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JwtRejection {
-    /// Not a JWT, or signed by no key of ours.
-    #[error("The token is not one of an issuer that is trusted here.")]
-    Unknown,
-    /// `exp` has passed.
-    #[error("The token has expired.")]
+    /// Not a JWT, or not signed with a known key.
+    #[error("The JWT is malformed or not signed by a trusted issuer.")]
+    Untrusted,
+    #[error("The JWT has expired.")]
     Expired,
-    /// `nbf` is ahead.
-    #[error("The token is not valid yet.")]
-    TooEarly,
-    /// For another service, or of another issuer.
-    #[error("The token is meant for another service or comes from another issuer.")]
-    Foreign,
-    /// A claim is missing or of the wrong form.
-    #[error("The token must have `exp`, and a UUID as `sub`.")]
-    Incomplete,
+    /// `nbf` is in the future.
+    #[error("The JWT is not valid yet.")]
+    NotYetValid,
+    /// `aud` or `iss` does not match the settings.
+    #[error("The JWT has a different audience or issuer.")]
+    WrongAudienceOrIssuer,
+    /// A required claim is missing or invalid.
+    #[error("The JWT must have `exp`, and a UUID as `sub`.")]
+    InvalidClaims,
 }
 
-/// Checks tokens. The keys may change while it does.
+/// Verifies tokens. Its keys may change at any time.
 pub struct JwtVerifier {
     settings: JwtSettings,
     keys: ArcSwap<JwtKeySet>,
@@ -75,7 +53,7 @@ pub struct JwtVerifier {
 
 impl std::fmt::Debug for JwtVerifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Verifier").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("JwtVerifier").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
@@ -85,32 +63,32 @@ struct JwtClaims {
 }
 
 impl JwtVerifier {
-    /// Reads the keys.
+    /// Loads the keys.
     ///
     /// # Errors
-    /// When the file can't be read, or is not a JWKS of keys that can be used.
+    /// When the file can't be read, or is not a JWKS with usable keys.
     pub fn new(settings: JwtSettings) -> Result<Self, InvalidJwtKeys> {
-        verify::install();
-        let keys = ArcSwap::from_pointee(JwtKeySet::read(&settings.source)?);
+        verify::install_provider();
+        let keys = ArcSwap::from_pointee(JwtKeySet::load(&settings.source)?);
         Ok(Self { settings, keys })
     }
 
-    /// The user of a token.
+    /// The user of a valid token.
     ///
     /// # Errors
-    /// [`JwtRejection`], which tells nothing of the keys.
+    /// [`JwtRejection`], which reveals nothing about the keys.
     pub fn user(&self, token: &str) -> Result<UserId, JwtRejection> {
-        if token.len() > LONGEST {
-            return Err(JwtRejection::Unknown);
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(JwtRejection::Untrusted);
         }
-        let header = decode_header(token).map_err(|_| JwtRejection::Unknown)?;
+        let header = decode_header(token).map_err(|_| JwtRejection::Untrusted)?;
         if header.crit.is_some() {
-            return Err(JwtRejection::Unknown);
+            return Err(JwtRejection::Untrusted);
         }
         let keys = self.keys.load();
-        let key = keys.named(header.kid.as_deref()).ok_or(JwtRejection::Unknown)?;
+        let key = keys.find(header.kid.as_deref()).ok_or(JwtRejection::Untrusted)?;
         let token = decode::<JwtClaims>(token, key.key(), &self.validation(key.algorithm()));
-        token.map(|token| token.claims.sub).map_err(|error| refused(&error))
+        token.map(|token| token.claims.sub).map_err(|error| rejection(&error))
     }
 
     fn validation(&self, algorithm: jsonwebtoken::Algorithm) -> Validation {
@@ -131,50 +109,54 @@ impl JwtVerifier {
         validation
     }
 
-    /// Reads the file again whenever it has changed, until `stop` is cancelled. One that can't be used leaves the keys as they are and is an
-    /// error in the log, once: a slip of an editor must not lock everybody out.
-    pub async fn reread(self: Arc<Self>, stop: CancellationToken) {
+    /// Reloads the JWKS file when it changes, until `stop` is cancelled. An invalid file keeps the current keys,
+    /// because a mistake in the file must not lock out all users. It is logged once.
+    pub async fn reload(self: Arc<Self>, stop: CancellationToken) {
         let JwtKeySource::File(path) = &self.settings.source else { return };
-        let mut refused = None;
-        let mut ticks = tokio::time::interval(REREAD);
+        let mut logged = None;
+        let mut ticks = tokio::time::interval(RELOAD_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let read = tokio::fs::read(path)
                 .await
                 .map_err(InvalidJwtKeys::from)
-                .and_then(|text| JwtKeySet::of_set(&text));
+                .and_then(|text| JwtKeySet::parse(&text));
             match read {
-                Ok(keys) if keys.same_as(&self.keys.load()) => refused = None,
+                Ok(keys) if keys.same_as(&self.keys.load()) => logged = None,
                 Ok(keys) => {
-                    tracing::info!(path = %path.display(), keys = keys.count(), "the JWKS file has changed");
+                    let (path, count) = (path.display(), keys.count());
+                    tracing::info!(%path, keys = count, "reloaded the JWKS file");
                     self.keys.store(Arc::new(keys));
-                    refused = None;
+                    logged = None;
                 }
                 Err(error) => {
                     let error = error.to_string();
-                    if refused.as_ref() != Some(&error) {
-                        tracing::error!(path = %path.display(), error, "the JWKS file can't be used; the keys stay as they were");
+                    if logged.as_ref() != Some(&error) {
+                        let path = path.display();
+                        tracing::error!(%path, error, "the JWKS file is invalid, keeping the keys");
                     }
-                    refused = Some(error);
+                    logged = Some(error);
                 }
             }
         }
     }
 }
 
-fn refused(error: &jsonwebtoken::errors::Error) -> JwtRejection {
+fn rejection(error: &jsonwebtoken::errors::Error) -> JwtRejection {
     use jsonwebtoken::errors::ErrorKind;
     match error.kind() {
         ErrorKind::ExpiredSignature => JwtRejection::Expired,
-        ErrorKind::ImmatureSignature => JwtRejection::TooEarly,
-        ErrorKind::InvalidAudience | ErrorKind::InvalidIssuer => JwtRejection::Foreign,
+        ErrorKind::ImmatureSignature => JwtRejection::NotYetValid,
+        ErrorKind::InvalidAudience | ErrorKind::InvalidIssuer => {
+            JwtRejection::WrongAudienceOrIssuer
+        }
         ErrorKind::MissingRequiredClaim(claim) if claim == "aud" || claim == "iss" => {
-            JwtRejection::Foreign
+            JwtRejection::WrongAudienceOrIssuer
         }
         ErrorKind::MissingRequiredClaim(_)
         | ErrorKind::InvalidClaimFormat(_)
-        | ErrorKind::Json(_) => JwtRejection::Incomplete,
-        _ => JwtRejection::Unknown,
+        | ErrorKind::Json(_) => JwtRejection::InvalidClaims,
+        _ => JwtRejection::Untrusted,
     }
 }
 

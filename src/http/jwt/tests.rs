@@ -1,4 +1,4 @@
-//! Tokens good and bad, against each kind of key.
+//! Valid and invalid tokens, for each type of key.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -42,7 +42,7 @@ fn secret_verifier(audience: Option<&str>, issuer: Option<&str>) -> JwtVerifier 
 
 fn set_verifier(set: &Value) -> JwtVerifier {
     let verifier = secret_verifier(None, None);
-    verifier.keys.store(Arc::new(JwtKeySet::of_set(set.to_string().as_bytes()).unwrap()));
+    verifier.keys.store(Arc::new(JwtKeySet::parse(set.to_string().as_bytes()).unwrap()));
     verifier
 }
 
@@ -61,7 +61,7 @@ fn with(name: &str, value: Value) -> Value {
 }
 
 #[test]
-fn a_good_token_names_its_user() {
+fn valid_token_identifies_its_user() {
     let verifier = secret_verifier(None, None);
     for claims in [
         good(),
@@ -78,31 +78,34 @@ fn a_good_token_names_its_user() {
 }
 
 #[test]
-fn times_are_judged_with_leeway() {
+fn expiry_and_not_before_have_leeway() {
     let verifier = secret_verifier(None, None);
     let user = |claims: Value| verifier.user(&by_secret(&hs256(), &claims)).map(drop);
-    // Five seconds on either side of the edge, for the clock goes on while the test runs.
+    // Five seconds on either side of the limit, because time passes while the test runs.
     assert_eq!(user(with("exp", json!(now() - LEEWAY_SECONDS + 5))), Ok(()));
     assert_eq!(user(with("exp", json!(now() - LEEWAY_SECONDS - 5))), Err(JwtRejection::Expired));
     assert_eq!(user(with("nbf", json!(now() + LEEWAY_SECONDS - 5))), Ok(()));
-    assert_eq!(user(with("nbf", json!(now() + LEEWAY_SECONDS + 60))), Err(JwtRejection::TooEarly));
+    assert_eq!(
+        user(with("nbf", json!(now() + LEEWAY_SECONDS + 60))),
+        Err(JwtRejection::NotYetValid)
+    );
 }
 
 #[test]
-fn what_a_token_must_say_it_must_say() {
+fn required_claims_must_be_present_and_valid() {
     let verifier = secret_verifier(None, None);
     let user = |claims: Value| verifier.user(&by_secret(&hs256(), &claims)).map(drop);
-    assert_eq!(user(json!({"sub": USER})), Err(JwtRejection::Incomplete));
-    assert_eq!(user(json!({"exp": now() + 60})), Err(JwtRejection::Incomplete));
-    assert_eq!(user(with("exp", json!("tomorrow"))), Err(JwtRejection::Incomplete));
+    assert_eq!(user(json!({"sub": USER})), Err(JwtRejection::InvalidClaims));
+    assert_eq!(user(json!({"exp": now() + 60})), Err(JwtRejection::InvalidClaims));
+    assert_eq!(user(with("exp", json!("tomorrow"))), Err(JwtRejection::InvalidClaims));
     for sub in [json!("x"), json!(7), json!(null), json!("00000000000040008000000000000001")] {
-        assert_eq!(user(with("sub", sub.clone())), Err(JwtRejection::Incomplete), "{sub}");
+        assert_eq!(user(with("sub", sub.clone())), Err(JwtRejection::InvalidClaims), "{sub}");
     }
-    assert_eq!(user(json!([])), Err(JwtRejection::Incomplete));
+    assert_eq!(user(json!([])), Err(JwtRejection::InvalidClaims));
 }
 
 #[test]
-fn audience_and_issuer_are_judged_where_they_are_set() {
+fn audience_and_issuer_are_checked_if_set() {
     let verifier = secret_verifier(Some("usher"), Some("https://id.example"));
     let user = |aud: Value, iss: Value| {
         verifier.user(&by_secret(
@@ -113,35 +116,38 @@ fn audience_and_issuer_are_judged_where_they_are_set() {
     assert!(user(json!("usher"), json!("https://id.example")).is_ok());
     assert!(user(json!(["other", "usher"]), json!("https://id.example")).is_ok());
     for (aud, iss) in [("other", "https://id.example"), ("usher", "https://else.example")] {
-        assert_eq!(user(json!(aud), json!(iss)), Err(JwtRejection::Foreign));
+        assert_eq!(user(json!(aud), json!(iss)), Err(JwtRejection::WrongAudienceOrIssuer));
     }
-    assert_eq!(verifier.user(&by_secret(&hs256(), &good())), Err(JwtRejection::Foreign));
+    assert_eq!(
+        verifier.user(&by_secret(&hs256(), &good())),
+        Err(JwtRejection::WrongAudienceOrIssuer)
+    );
 }
 
 #[test]
-fn a_token_can_not_choose_how_it_is_checked() {
+fn token_can_not_choose_its_algorithm() {
     let verifier = secret_verifier(None, None);
     for alg in ["none", "None", "HS384", "HS512", "RS256", "ES256", "EdDSA"] {
         let header = json!({"alg": alg});
         assert_eq!(
             verifier.user(&by_secret(&header, &good())),
-            Err(JwtRejection::Unknown),
+            Err(JwtRejection::Untrusted),
             "{alg}"
         );
         assert_eq!(
             verifier.user(&signed(&header, &good(), |_| Vec::new())),
-            Err(JwtRejection::Unknown),
+            Err(JwtRejection::Untrusted),
             "{alg}"
         );
     }
-    // The classic: a public key's text as the secret of a token that says HS256.
+    // A known attack: a public key as the secret of a token with HS256.
     let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
     let verifier = set_verifier(&json!({"keys": [ed25519("e", &pair)]}));
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, pair.public_key().as_ref());
     let header = json!({"alg": "HS256", "kid": "e"});
     let token =
         signed(&header, &good(), |message| ring::hmac::sign(&key, message).as_ref().to_vec());
-    assert_eq!(verifier.user(&token), Err(JwtRejection::Unknown));
+    assert_eq!(verifier.user(&token), Err(JwtRejection::Untrusted));
 }
 
 #[test]
@@ -158,10 +164,10 @@ fn tampered_and_broken_tokens_are_refused() {
         by_secret(&json!({"alg": "HS256", "crit": ["exp"]}), &good()),
         String::new(),
         "..".to_owned(),
-        "a".repeat(LONGEST + 1),
-        by_secret(&hs256(), &with("pad", json!("x".repeat(LONGEST)))),
+        "a".repeat(MAX_TOKEN_BYTES + 1),
+        by_secret(&hs256(), &with("pad", json!("x".repeat(MAX_TOKEN_BYTES)))),
     ] {
-        assert_eq!(verifier.user(&bad), Err(JwtRejection::Unknown), "{bad:.60}");
+        assert_eq!(verifier.user(&bad), Err(JwtRejection::Untrusted), "{bad:.60}");
     }
 }
 
@@ -174,7 +180,7 @@ fn rsa(kid: &str) -> Value {
 }
 
 #[test]
-fn each_kind_of_key_in_a_set_checks_its_own() {
+fn each_type_of_key_verifies_its_own_tokens() {
     let random = SystemRandom::new();
     let edwards = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
     let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
@@ -205,14 +211,14 @@ fn each_kind_of_key_in_a_set_checks_its_own() {
         by_edwards(json!("unknown")),
         by_edwards(json!(null)),
     ] {
-        assert_eq!(verifier.user(&token), Err(JwtRejection::Unknown));
+        assert_eq!(verifier.user(&token), Err(JwtRejection::Untrusted));
     }
     let broken = BY_RSA.replace("eyJzdWIi", "eyJzdWJi");
-    assert_eq!(verifier.user(&broken), Err(JwtRejection::Unknown));
+    assert_eq!(verifier.user(&broken), Err(JwtRejection::Untrusted));
 }
 
 #[test]
-fn a_set_that_can_not_be_trusted_is_refused() {
+fn invalid_jwks_is_refused() {
     let edwards = ed25519("e", &Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap());
     let (mut other_alg, mut short, mut nameless) = (rsa("r"), rsa("r"), rsa("r"));
     other_alg["alg"] = json!("PS256");
@@ -225,7 +231,7 @@ fn a_set_that_can_not_be_trusted_is_refused() {
             "no key for signatures",
         ),
         (json!([]), "not a JWKS"),
-        (json!({"keys": [{"kty": "oct", "k": "AAAA"}]}), "a secret does not belong"),
+        (json!({"keys": [{"kty": "oct", "k": "AAAA"}]}), "is a secret"),
         (json!({"keys": [{"kty": "EC", "crv": "P-384", "x": "AA", "y": "AA"}]}), "must be Ed25519"),
         (json!({"keys": [other_alg]}), "its `alg`"),
         (json!({"keys": [short]}), "2,048 bits"),
@@ -233,7 +239,7 @@ fn a_set_that_can_not_be_trusted_is_refused() {
         (json!({"keys": [edwards, rsa("e")]}), "key 1: its `kid`"),
         (json!({"keys": [nameless, nameless]}), "key 1: its `kid`"),
     ] {
-        let error = JwtKeySet::of_set(set.to_string().as_bytes()).err().unwrap().to_string();
+        let error = JwtKeySet::parse(set.to_string().as_bytes()).err().unwrap().to_string();
         assert!(error.contains(why), "{set}: {error}");
     }
 }

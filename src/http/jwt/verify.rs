@@ -1,5 +1,6 @@
-//! Signatures by `ring`, which the service has anyway: `jsonwebtoken` reads tokens and judges claims, and leaves the mathematics to a provider.
-//! Its own providers would bring `aws-lc` or the `rsa` crate, which `deny.toml` keeps out.
+//! Verifies signatures with `ring`, for `jsonwebtoken`, which parses tokens and checks claims.
+//!
+//! The providers of `jsonwebtoken` depend on `aws-lc` or on the crate `rsa`, which `deny.toml` forbids.
 
 use std::sync::Once;
 
@@ -16,11 +17,11 @@ static PROVIDER: CryptoProvider = CryptoProvider {
 };
 static INSTALL: Once = Once::new();
 
-/// Makes this the process' provider. A second call does nothing.
-pub(super) fn install() {
+/// Installs the provider for the process. A second call does nothing.
+pub(super) fn install_provider() {
     INSTALL.call_once(|| {
         if PROVIDER.install_default().is_err() {
-            tracing::error!("another provider of signatures stands already: no JWT can be checked");
+            tracing::error!("another signature provider is installed: JWTs can't be verified");
         }
     });
 }
@@ -34,7 +35,7 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
     Ok(Box::new(RingVerifier { algorithm: *algorithm, key: key.clone() }))
 }
 
-/// Usher signs passes by itself (`queue/pass.rs`), and nothing by this crate.
+/// Usher signs admission JWTs without `jsonwebtoken`.
 fn no_signer(_: &Algorithm, _: &EncodingKey) -> Result<Box<dyn JwtSigner>, Error> {
     Err(ErrorKind::UnsupportedAlgorithm.into())
 }

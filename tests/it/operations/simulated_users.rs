@@ -48,13 +48,13 @@ async fn until(simulation: &SimulatedUsers, what: &str, holds: impl Fn(&Simulati
 async fn person_gets_a_seat_beside_simulated_users() {
     let world = world().await;
     let public: SocketAddr = world.api.public().trim_start_matches("http://").parse().unwrap();
-    let simulation = SimulatedUsers::new(SimulationSettings::NOBODY);
+    let simulation = SimulatedUsers::new(SimulationSettings::STOPPED);
     let stop = CancellationToken::new();
     let running = tokio::spawn(simulation.clone().run(public, stop.clone()));
-    let wish = SimulationSettings { people: 300, pace_percent: 400, minutes: 60 };
-    simulation.wish(wish);
+    let settings = SimulationSettings { people: 300, pace_percent: 400, minutes: 60 };
+    simulation.configure(settings);
     let busy = |it: &SimulationCounts| {
-        it.paid > 20 && it.cancelled > 5 && it.given_back > 5 && it.gave_up > 20
+        it.paid > 20 && it.cancelled > 5 && it.released > 5 && it.gave_up > 20
     };
     until(&simulation, "simulated users buy and return seats", busy).await;
 
@@ -63,9 +63,14 @@ async fn person_gets_a_seat_beside_simulated_users() {
     assert!(free(&world, &person.token).await >= 10, "simulated users leave seats free");
     world.api.charge(&person.user, 50_000).await;
     let held = eventually("two adjacent seats", || async {
-        let wish = json!({"schedule_id": "demo-1", "quantity": 2});
-        let answer =
-            world.api.post("/v1/reservations/best").token(&person.token).json(&wish).send().await;
+        let request = json!({"schedule_id": "demo-1", "quantity": 2});
+        let answer = world
+            .api
+            .post("/v1/reservations/best")
+            .token(&person.token)
+            .json(&request)
+            .send()
+            .await;
         (answer.status == 201).then_some(answer.body)
     })
     .await;
@@ -73,9 +78,9 @@ async fn person_gets_a_seat_beside_simulated_users() {
         world.api.payment(&person.token, held["id"].as_str().unwrap(), &new_key()).send().await;
     paid.expect(201);
 
-    simulation.wish(SimulationSettings { people: 0, ..wish });
+    simulation.configure(SimulationSettings { people: 0, ..settings });
     until(&simulation, "all simulated users have stopped", |it| {
-        it.in_line + it.inside + it.owners == 0
+        it.waiting + it.active + it.owners == 0
     })
     .await;
     let looker = world.api.active_user("demo").await;
@@ -100,8 +105,8 @@ async fn person_gets_a_seat_beside_simulated_users() {
 async fn simulated_users_return_the_seats_of_a_killed_run() {
     let world = world().await;
     let public: SocketAddr = world.api.public().trim_start_matches("http://").parse().unwrap();
-    let wish = SimulationSettings { people: 100, pace_percent: 100, minutes: 60 };
-    let (simulation, stop) = (SimulatedUsers::new(wish), CancellationToken::new());
+    let settings = SimulationSettings { people: 100, pace_percent: 100, minutes: 60 };
+    let (simulation, stop) = (SimulatedUsers::new(settings), CancellationToken::new());
     let running = tokio::spawn(simulation.clone().run(public, stop.clone()));
     until(&simulation, "some simulated users own seats", |it| it.owners > 2).await;
     stop.cancel();
@@ -112,11 +117,13 @@ async fn simulated_users_return_the_seats_of_a_killed_run() {
     })
     .await;
 
-    let (simulation, stop) =
-        (SimulatedUsers::new(SimulationSettings { people: 1, ..wish }), CancellationToken::new());
+    let (simulation, stop) = (
+        SimulatedUsers::new(SimulationSettings { people: 1, ..settings }),
+        CancellationToken::new(),
+    );
     let running = tokio::spawn(simulation.clone().run(public, stop.clone()));
     until(&simulation, "the next run has started", |it| it.visits > 0).await;
-    simulation.wish(SimulationSettings::NOBODY);
+    simulation.configure(SimulationSettings::STOPPED);
     eventually("all seats are free", || async {
         (free(&world, &looker.token).await == SEATS).then_some(())
     })

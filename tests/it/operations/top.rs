@@ -78,7 +78,7 @@ async fn top_shows_queues_sales_and_writer() {
     .await;
     assert!(without_key.contains("payments  confirmed 1 ("), "{without_key}");
     assert!(without_key.contains("holds     held 1 ("), "{without_key}");
-    assert!(without_key.contains("dead letters 0, stopped partitions 0"), "{without_key}");
+    assert!(without_key.contains("dead letters 0, halted partitions 0"), "{without_key}");
     assert!(
         without_key.contains("--admin-key") && !without_key.contains("paused"),
         "{without_key}"
@@ -117,7 +117,7 @@ async fn top_shows_queues_sales_and_writer() {
         "{refused}"
     );
     let stranger = refusal(&["--admin-url", &process.public]).await;
-    assert!(stranger.contains("not as the admin listener"), "{stranger}");
+    assert!(stranger.contains("is not the admin listener"), "{stranger}");
     let free_address = format!("http://127.0.0.1:{}", usher::dev::free_port().unwrap());
     let silent = refusal(&["--admin-url", &free_address]).await;
     assert!(silent.contains("does not answer") && silent.contains("USHER_ADMIN_URL"), "{silent}");

@@ -18,7 +18,8 @@ use crate::support::{
 /// Instances that prune ended records at once.
 async fn world(instances: usize) -> TestWorld {
     let stores = TestStores::new().await;
-    let retirement = PruneSchedule { keep: Duration::ZERO, every: Duration::from_millis(100) };
+    let retirement =
+        PruneSchedule { retention: Duration::ZERO, interval: Duration::from_millis(100) };
     let mut started = Vec::new();
     for _ in 0..instances {
         started.push(TestInstance::start_with_pruning(&stores.args(), retirement).await);

@@ -28,7 +28,7 @@ impl TestInstance {
     }
 
     /// As [`Self::start_with`], with another schedule for pruning ended records.
-    pub(crate) async fn start_with_pruning(args: &ServeArgs, retirement: PruneSchedule) -> Self {
+    pub(crate) async fn start_with_pruning(args: &ServeArgs, schedule: PruneSchedule) -> Self {
         if let Ok(levels) = std::env::var("RUST_LOG") {
             // For debugging. Only the first instance of the run sets the log up.
             let _ =
@@ -36,7 +36,8 @@ impl TestInstance {
         }
         let config = UsherConfig::new(args).unwrap();
         let shutdown = ShutdownSignal::new();
-        let app = UsherApp::build(config, shutdown.clone()).await.unwrap().retiring(retirement);
+        let app =
+            UsherApp::build(config, shutdown.clone()).await.unwrap().with_prune_schedule(schedule);
         let any = "127.0.0.1:0".parse().unwrap();
         let public = usher::app::listen(any).await.unwrap();
         let admin = usher::app::listen(any).await.unwrap();

@@ -1,4 +1,4 @@
-//! The little of HTTP that the crowd needs.
+//! A small HTTP client for simulated users.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,29 +13,26 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-/// Requests under way at once: a crowd of thousands needs no thousands of connections.
-const AT_ONCE: usize = 64;
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// How often a refusal that says «later» is asked again, and the longest such wait.
-const TRIES: u32 = 6;
-const LONGEST_PAUSE: u64 = 10;
-/// The longest answer, in bytes.
-const LONGEST: usize = 1 << 20;
+/// Concurrent requests of all users together.
+const MAX_CONCURRENT_REQUESTS: usize = 64;
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Attempts of one call that is refused with 429 or 503, or has no response.
+const MAX_ATTEMPTS: u32 = 6;
+const MAX_RETRY_SECONDS: u64 = 10;
+const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
-/// Calls one listener.
 #[derive(Clone)]
 pub(super) struct SimulatedClient {
     http: hyper_util::client::legacy::Client<HttpConnector, Body>,
     base: String,
-    under_way: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
-/// What was answered; status 0 is none.
+/// A response; status 0 means that there was none.
 pub(super) struct ClientResponse {
     pub(super) status: u16,
     pub(super) body: Value,
-    later: Option<u64>,
+    retry_after: Option<u64>,
 }
 
 impl ClientResponse {
@@ -48,7 +45,7 @@ impl ClientResponse {
     }
 }
 
-/// A call that is being written.
+/// A request under construction.
 pub(super) struct ClientRequest<'a> {
     client: &'a SimulatedClient,
     method: Method,
@@ -58,11 +55,15 @@ pub(super) struct ClientRequest<'a> {
 }
 
 impl SimulatedClient {
-    pub(super) fn new(at: SocketAddr) -> Self {
+    pub(super) fn new(address: SocketAddr) -> Self {
         let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(AT_ONCE)
+            .pool_max_idle_per_host(MAX_CONCURRENT_REQUESTS)
             .build(HttpConnector::new());
-        Self { http, base: format!("http://{at}"), under_way: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self {
+            http,
+            base: format!("http://{address}"),
+            permits: Arc::new(Semaphore::new(MAX_CONCURRENT_REQUESTS)),
+        }
     }
 
     fn call(&self, method: Method, path: impl Into<String>) -> ClientRequest<'_> {
@@ -105,37 +106,38 @@ impl ClientRequest<'_> {
         self
     }
 
-    /// One answer. Refusals that ask for patience get it, a few times; so do answers that were lost, since every call can be repeated.
+    /// Sends the request. Repeats it after 429, 503 or a lost response: every call is idempotent.
     pub(super) async fn send(&self) -> ClientResponse {
-        let mut left = TRIES;
+        let mut attempts_left = MAX_ATTEMPTS;
         loop {
-            let answer = self.once().await;
-            left -= 1;
-            if left == 0 || !matches!(answer.status, 0 | 429 | 503) {
-                return answer;
+            let response = self.send_once().await;
+            attempts_left -= 1;
+            if attempts_left == 0 || !matches!(response.status, 0 | 429 | 503) {
+                return response;
             }
-            let pause = Duration::from_secs(answer.later.unwrap_or(1).clamp(1, LONGEST_PAUSE));
-            tokio::time::sleep(pause.mul_f64(rand::random_range(1.0..1.5))).await;
+            let seconds = response.retry_after.unwrap_or(1).clamp(1, MAX_RETRY_SECONDS);
+            let jitter = rand::random_range(1.0..1.5);
+            tokio::time::sleep(Duration::from_secs(seconds).mul_f64(jitter)).await;
         }
     }
 
-    async fn once(&self) -> ClientResponse {
-        let none = ClientResponse { status: 0, body: Value::Null, later: None };
-        let Ok(_turn) = self.client.under_way.acquire().await else { return none };
+    async fn send_once(&self) -> ClientResponse {
+        let none = ClientResponse { status: 0, body: Value::Null, retry_after: None };
+        let Ok(_permit) = self.client.permits.acquire().await else { return none };
         let Ok(request) = self.request() else { return none };
-        let work = async {
+        let exchange = async {
             let response = self.client.http.request(request).await.ok()?;
             let status = response.status().as_u16();
-            let later = response.headers().get(RETRY_AFTER);
-            let later = later.and_then(|value| value.to_str().ok()?.parse().ok());
-            let bytes = to_bytes(Body::new(response.into_body()), LONGEST).await.ok()?;
+            let retry_after = response.headers().get(RETRY_AFTER);
+            let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
+            let bytes = to_bytes(Body::new(response.into_body()), MAX_RESPONSE_BYTES).await.ok()?;
             Some(ClientResponse {
                 status,
-                later,
+                retry_after,
                 body: serde_json::from_slice(&bytes).unwrap_or_default(),
             })
         };
-        tokio::time::timeout(PATIENCE, work).await.ok().flatten().unwrap_or(none)
+        tokio::time::timeout(RESPONSE_TIMEOUT, exchange).await.ok().flatten().unwrap_or(none)
     }
 
     fn request(&self) -> Result<Request<Body>, axum::http::Error> {

@@ -1,4 +1,4 @@
-//! Numbers as people read them, each within a width.
+//! Formats numbers for people.
 
 /// `1,234,567`.
 pub(super) fn count(number: f64) -> String {
@@ -13,13 +13,13 @@ pub(super) fn count(number: f64) -> String {
     text
 }
 
-/// A rate: one digit behind the point while it is small.
+/// A rate, with one decimal below 100.
 pub(super) fn rate(number: f64) -> String {
     if number < 100.0 { format!("{:.1}", number.max(0.0)) } else { count(number) }
 }
 
-/// `850 µs`, `12 ms`, `3.2 s`, `4m10s`, `2h05m`; a dash where it is not known.
-pub(super) fn time(seconds: Option<f64>) -> String {
+/// `850 µs`, `12 ms`, `3.2 s`, `4m10s`, `2h05m`, or a dash for an unknown duration.
+pub(super) fn duration(seconds: Option<f64>) -> String {
     let Some(seconds) = seconds else { return "-".to_owned() };
     if seconds.is_infinite() {
         return "long".to_owned();
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_as_people_read_them() {
+    fn numbers_are_formatted_for_people() {
         assert_eq!(
             (count(0.0), count(999.0), count(1_234_567.0)),
             ("0".into(), "999".into(), "1,234,567".into())
@@ -64,10 +64,10 @@ mod tests {
             (rate(0.04), rate(99.94), rate(12_345.6)),
             ("0.0".into(), "99.9".into(), "12,346".into())
         );
-        let times =
-            [0.0, 0.000_85, 0.012, 3.21, 250.0, 7_500.0, f64::INFINITY].map(|it| time(Some(it)));
+        let times = [0.0, 0.000_85, 0.012, 3.21, 250.0, 7_500.0, f64::INFINITY]
+            .map(|it| duration(Some(it)));
         assert_eq!(times, ["0 s", "850 µs", "12 ms", "3.2 s", "4m10s", "2h05m", "long"]);
-        assert_eq!(time(None), "-");
+        assert_eq!(duration(None), "-");
         assert_eq!([512.0, 524_288.0, 1_610_612_736.0].map(bytes), ["512 B", "512 KiB", "1.5 GiB"]);
     }
 }

@@ -1,10 +1,11 @@
-//! The demo data: what `usher seed demo` and `usher dev` put in. Putting it in again changes nothing.
+//! The demo data of `usher seed demo` and `usher dev`.
 
-#![expect(clippy::disallowed_methods, reason = "the demo's calendar begins today")]
+#![expect(clippy::disallowed_methods, reason = "the dates of the demo are relative to today")]
 
 use chrono::{TimeDelta, Utc};
 
-use super::{DomainServices, Error};
+use super::domain_services::DomainServices;
+use super::error::Error;
 use crate::catalogue::{Concert, ConcertSchedule, SeatSection};
 use crate::coupons::Coupon;
 use crate::ids::{CouponId, QueueId, RewardCode};
@@ -12,28 +13,25 @@ use crate::money::Money;
 use crate::queue::QueueSettings;
 use crate::rewards::{ComparisonOperator, Reward, RewardCondition, RewardKind};
 
-/// The name of the demo concert and its queue.
-pub(super) const CONCERT: &str = "demo";
-/// The name of its one date.
-pub(super) const SCHEDULE: &str = "demo-1";
-/// The name of the demo coupon.
-pub(super) const COUPON: &str = "demo-coupon";
-/// The name of the demo reward.
-pub(super) const REWARD: &str = "demo-reward";
+/// The id of both the concert and its queue.
+const CONCERT_ID: &str = "demo";
+const SCHEDULE_ID: &str = "demo-1";
+const COUPON_ID: &str = "demo-coupon";
+const REWARD_CODE: &str = "demo-reward";
 
-/// Puts in what is missing of the demo data; what is there stays as it is.
-pub(super) async fn seed(rooms: &DomainServices) -> Result<(), Error> {
+/// Stores what is missing. Existing definitions stay unchanged.
+pub(super) async fn seed(services: &DomainServices) -> Result<(), Error> {
     let (Ok(concert), Ok(schedule), Ok(queue)) =
-        (CONCERT.parse(), SCHEDULE.parse(), CONCERT.parse::<QueueId>())
+        (CONCERT_ID.parse(), SCHEDULE_ID.parse(), CONCERT_ID.parse::<QueueId>())
     else {
         return Ok(());
     };
-    if rooms.queue.settings(&queue).is_none() {
+    if services.queue.settings(&queue).is_none() {
         let settings =
             QueueSettings { promote_per_interval: 50, max_active: 200, ..QueueSettings::default() };
-        rooms.queue.put(&queue, settings).await?;
+        services.queue.put(&queue, settings).await?;
     }
-    if rooms.catalogue.concert(&concert).is_none() {
+    if services.catalogue.concert(&concert).is_none() {
         let section = |name: &str, from, to, price| {
             Some(SeatSection { name: name.to_owned(), from, to, price: Money::new(price)? })
         };
@@ -57,20 +55,19 @@ pub(super) async fn seed(rooms: &DomainServices) -> Result<(), Error> {
             archived: false,
             schedules: vec![schedule],
         };
-        rooms.catalogue.put(concert).await?;
+        services.catalogue.put(concert).await?;
     }
-    seed_coupon(rooms).await?;
-    seed_reward(rooms).await
+    seed_coupon(services).await?;
+    seed_reward(services).await
 }
 
-/// Five hundred coupons of 2,000 off.
-async fn seed_coupon(rooms: &DomainServices) -> Result<(), Error> {
+async fn seed_coupon(services: &DomainServices) -> Result<(), Error> {
     let (Ok(id), Some(discount_amount), Some(min_available_amount)) =
-        (COUPON.parse::<CouponId>(), Money::new(2_000), Money::new(5_000))
+        (COUPON_ID.parse::<CouponId>(), Money::new(2_000), Money::new(5_000))
     else {
         return Ok(());
     };
-    if rooms.coupons.coupon(&id).is_none() {
+    if services.coupons.coupon(&id).is_none() {
         let coupon = Coupon {
             id,
             version: 0,
@@ -81,17 +78,16 @@ async fn seed_coupon(rooms: &DomainServices) -> Result<(), Error> {
             issue_starts_at: Utc::now() - TimeDelta::days(1),
             issue_ends_at: Utc::now() + TimeDelta::days(30),
         };
-        rooms.coupons.put(coupon).await?;
+        services.coupons.put(coupon).await?;
     }
     Ok(())
 }
 
-/// 500 points for whoever has bought a seat.
-async fn seed_reward(rooms: &DomainServices) -> Result<(), Error> {
-    let (Ok(code), Some(amount)) = (REWARD.parse::<RewardCode>(), Money::new(500)) else {
+async fn seed_reward(services: &DomainServices) -> Result<(), Error> {
+    let (Ok(code), Some(amount)) = (REWARD_CODE.parse::<RewardCode>(), Money::new(500)) else {
         return Ok(());
     };
-    if rooms.rewards.reward(&code).is_none() {
+    if services.rewards.reward(&code).is_none() {
         let condition = RewardCondition {
             fact: "reservations_confirmed".to_owned(),
             op: ComparisonOperator::AtLeast,
@@ -107,7 +103,7 @@ async fn seed_reward(rooms: &DomainServices) -> Result<(), Error> {
             conditions: vec![condition],
             gift: RewardKind::Points { amount },
         };
-        rooms.rewards.put(reward).await?;
+        services.rewards.put(reward).await?;
     }
     Ok(())
 }

@@ -1,13 +1,13 @@
-//! What every route of a document has in common, written into it once.
+//! Adds to an OpenAPI document what all routes have in common: problems as error responses.
 
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response, ResponseBuilder, Schema};
 
-const PROBLEM: &str = "#/components/schemas/Problem";
+const PROBLEM_SCHEMA: &str = "#/components/schemas/Problem";
 /// RFC 9457.
-const PROBLEM_TYPE: &str = "application/problem+json";
+const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
 
-/// Refusals are of their own media type, and each route may answer with those that concern all: too much, too long, too early, no such method, a store that
-/// is away.
+/// Gives problems their media type. Gives each route a default response for the problems of every route,
+/// such as a rate limit, a timeout or an unavailable store.
 pub(super) fn complete(mut api: OpenApi) -> OpenApi {
     for item in api.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
@@ -15,18 +15,18 @@ pub(super) fn complete(mut api: OpenApi) -> OpenApi {
             let responses = &mut operation.responses.responses;
             for response in responses.values_mut() {
                 if let RefOr::T(response) = response {
-                    name_problems(response);
+                    set_problem_media_type(response);
                 }
             }
-            responses.insert("default".to_owned(), RefOr::T(any_problem()));
+            responses.insert("default".to_owned(), RefOr::T(default_response()));
         }
     }
     api
 }
 
-fn name_problems(response: &mut Response) {
+fn set_problem_media_type(response: &mut Response) {
     let content = std::mem::take(&mut response.content).into_iter().map(|(kind, content)| {
-        let kind = if is_problem(&content) { PROBLEM_TYPE.to_owned() } else { kind };
+        let kind = if is_problem(&content) { PROBLEM_MEDIA_TYPE.to_owned() } else { kind };
         (kind, content)
     });
     response.content = content.collect();
@@ -34,14 +34,14 @@ fn name_problems(response: &mut Response) {
 
 fn is_problem(content: &RefOr<Content>) -> bool {
     let RefOr::T(Content { schema: Some(RefOr::Ref(schema)), .. }) = content else { return false };
-    schema.ref_location == PROBLEM
+    schema.ref_location == PROBLEM_SCHEMA
 }
 
-fn any_problem() -> Response {
-    let schema: RefOr<Schema> = RefOr::Ref(Ref::new(PROBLEM));
+fn default_response() -> Response {
+    let schema: RefOr<Schema> = RefOr::Ref(Ref::new(PROBLEM_SCHEMA));
     ResponseBuilder::new()
-        .description("A refusal that any call may hear; `code` says which.")
-        .content(PROBLEM_TYPE, Content::new(Some(schema)))
+        .description("An error that any call may return; `code` names it.")
+        .content(PROBLEM_MEDIA_TYPE, Content::new(Some(schema)))
         .build()
 }
 
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_lack_nothing_that_they_name_and_tell_problems_by_their_type() {
+    fn documents_resolve_every_reference_and_mark_every_problem() {
         for document in [crate::app::public_document(), crate::app::admin_document()] {
             let document = serde_json::to_value(document).unwrap();
             let mut named = Vec::new();
@@ -82,8 +82,12 @@ mod tests {
                         let kinds: Vec<_> =
                             response["content"].as_object().into_iter().flatten().collect();
                         for (kind, content) in kinds {
-                            let problem = content["schema"]["$ref"] == super::PROBLEM;
-                            assert_eq!(kind == super::PROBLEM_TYPE, problem, "{path} {status}");
+                            let problem = content["schema"]["$ref"] == super::PROBLEM_SCHEMA;
+                            assert_eq!(
+                                kind == super::PROBLEM_MEDIA_TYPE,
+                                problem,
+                                "{path} {status}"
+                            );
                         }
                     }
                     assert!(operation["responses"]["default"].is_object(), "{path}");

@@ -6,21 +6,23 @@ use std::path::Path;
 
 use tokio::net::TcpStream;
 
+use super::error::Error;
+use super::resources::{MAX_PORT_ATTEMPTS, free_port, private_dir};
 use super::supervised::{ServerLog, SupervisedServer};
-use super::{Error, PORT_ATTEMPTS, free_port, private_dir};
 
-/// A server of this process' own. Dropping it stops the server too, without waiting for it.
+/// A server that belongs to this process. Dropping it stops the server without waiting for it.
 pub struct PrivateServer {
     server: SupervisedServer,
     port: u16,
 }
 
 impl PrivateServer {
-    /// Starts `program` with the arguments for its directory and for a free port of 127.0.0.1, and returns once somebody
-    /// takes connections there.
+    /// Starts `program` with the arguments for its directory and for a free port of 127.0.0.1. Returns
+    /// once the port accepts connections.
     ///
     /// # Errors
-    /// [`Error::InUse`] while another server runs on `dir`, [`Error::Ended`] or [`Error::NotReady`] when it doesn't come up.
+    /// [`Error::DirectoryInUse`] while another server runs on `dir`, [`Error::Ended`] or
+    /// [`Error::NotReady`] when the server does not start.
     pub async fn start(
         server: &'static str,
         program: &Path,
@@ -32,13 +34,13 @@ impl PrivateServer {
         loop {
             let port = free_port()?;
             let log = ServerLog::lock(server, dir.join("server.log")).await?;
-            let answers =
+            let is_ready =
                 |_| async move { TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok() };
-            match SupervisedServer::start(&log, program, &arguments(&dir, port), port, answers)
+            match SupervisedServer::start(&log, program, &arguments(&dir, port), port, is_ready)
                 .await
             {
                 Ok(server) => return Ok(Self { server, port }),
-                Err(Error::PortTaken { .. }) if attempt < PORT_ATTEMPTS => attempt += 1,
+                Err(Error::PortTaken { .. }) if attempt < MAX_PORT_ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
             }
         }
@@ -49,15 +51,15 @@ impl PrivateServer {
         self.port
     }
 
-    /// The process id of the server itself.
+    /// The process id of the server.
     pub fn pid(&self) -> u32 {
         self.server.pid()
     }
 
-    /// Stops the server (SIGTERM) and waits for it, at most about half a minute.
+    /// Stops the server with SIGTERM and waits for it, about 30 seconds at most.
     ///
     /// # Errors
-    /// [`Error::NotStopped`] when it had to be killed or ended with an error.
+    /// [`Error::NotStopped`] when the server was killed or ended with an error.
     pub async fn stop(self) -> Result<(), Error> {
         self.server.stop().await
     }
@@ -69,11 +71,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_serves_on_the_port_that_it_is_given_and_stops() {
+    async fn server_listens_on_its_port_until_stopped() {
         let dir = TempDir::new("other").unwrap();
-        // Any server will do; Redis is there.
-        let redis =
-            super::super::find_program(&["redis-server", "valkey-server"], "redis-server").unwrap();
+        // Any server will do; Redis is installed for the tests.
+        let redis = super::super::programs::find_program(
+            &["redis-server", "valkey-server"],
+            "redis-server",
+        )
+        .unwrap();
         let arguments = |dir: &Path, port: u16| {
             vec![
                 "--port".into(),

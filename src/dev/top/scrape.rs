@@ -1,11 +1,11 @@
-//! Prometheus' text format, as far as our own `/metrics` uses it.
+//! Parses the part of Prometheus' text format that Usher's `/metrics` uses.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::telemetry::Metric;
 
-/// One line with a value.
+/// One line of the text format.
 #[derive(Debug, Clone, PartialEq)]
 struct MetricSample {
     name: String,
@@ -19,7 +19,7 @@ impl MetricSample {
     }
 }
 
-/// What was exposed at one moment.
+/// All samples of one moment.
 #[derive(Debug, Clone)]
 pub(super) struct MetricScrape {
     at: Instant,
@@ -27,10 +27,10 @@ pub(super) struct MetricScrape {
 }
 
 impl MetricScrape {
-    /// Reads a whole page; lines that are none of ours are left out.
-    pub(super) fn read(text: &str) -> Self {
+    /// Parses a whole page. Skips lines that are not understood.
+    pub(super) fn parse(text: &str) -> Self {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
-        Self { at: Instant::now(), samples: lines.filter_map(sample).collect() }
+        Self { at: Instant::now(), samples: lines.filter_map(parse_sample).collect() }
     }
 
     /// Whether an instance of Usher exposed it.
@@ -38,39 +38,38 @@ impl MetricScrape {
         self.of(Metric::BuildInfo).next().is_some()
     }
 
-    /// The version that runs.
+    /// The version of the instance.
     pub(super) fn version(&self) -> &str {
         self.of(Metric::BuildInfo).find_map(|sample| sample.label("version")).unwrap_or_default()
     }
 
-    /// Seconds since an earlier look.
-    pub(super) fn seconds_since(&self, before: &Self) -> f64 {
-        self.at.saturating_duration_since(before.at).as_secs_f64().max(0.001)
+    pub(super) fn seconds_since(&self, earlier: &Self) -> f64 {
+        self.at.saturating_duration_since(earlier.at).as_secs_f64().max(0.001)
     }
 
-    /// All of a metric together.
+    /// The sum over all series of a metric.
     pub(super) fn sum(&self, metric: Metric) -> f64 {
         self.of(metric).map(|sample| sample.value).sum()
     }
 
-    /// What of a metric has such a value of a label, together.
-    pub(super) fn sum_of(&self, metric: Metric, label: &str, value: &str) -> f64 {
+    /// The sum over the series with this value of a label.
+    pub(super) fn sum_with(&self, metric: Metric, label: &str, value: &str) -> f64 {
         self.of(metric)
             .filter(|sample| sample.label(label) == Some(value))
             .map(|sample| sample.value)
             .sum()
     }
 
-    /// All of a metric whose label begins like this, together.
-    pub(super) fn sum_like(&self, metric: Metric, label: &str, start: &str) -> f64 {
-        let like = |sample: &&MetricSample| {
-            sample.label(label).is_some_and(|value| value.starts_with(start))
+    /// The sum over the series whose label starts with `prefix`.
+    pub(super) fn sum_with_prefix(&self, metric: Metric, label: &str, prefix: &str) -> f64 {
+        let matches = |sample: &&MetricSample| {
+            sample.label(label).is_some_and(|value| value.starts_with(prefix))
         };
-        self.of(metric).filter(like).map(|sample| sample.value).sum()
+        self.of(metric).filter(matches).map(|sample| sample.value).sum()
     }
 
-    /// The values of a label, in order.
-    pub(super) fn values(&self, metric: Metric, label: &str) -> Vec<String> {
+    /// The values of a label, sorted.
+    pub(super) fn label_values(&self, metric: Metric, label: &str) -> Vec<String> {
         let mut values: Vec<_> =
             self.of(metric).filter_map(|it| it.label(label).map(str::to_owned)).collect();
         values.sort();
@@ -78,45 +77,45 @@ impl MetricScrape {
         values
     }
 
-    /// A quantile of what a histogram has counted since an earlier look, in its unit: the upper bound of the bucket in which it lies. `None` where nothing was
-    /// counted.
+    /// A quantile of the observations since an earlier scrape: the upper bound of its bucket. `None`
+    /// without observations.
     pub(super) fn quantile(
         &self,
-        before: &Self,
+        earlier: &Self,
         metric: Metric,
-        fits: Option<(&str, &str)>,
+        filter: Option<(&str, &str)>,
         quantile: f64,
     ) -> Option<f64> {
         let name = format!("{}_bucket", metric.name());
         let buckets = |scrape: &Self| {
             let mut buckets: BTreeMap<u64, f64> = BTreeMap::new();
-            let fit = |sample: &&MetricSample| {
+            let matches = |sample: &&MetricSample| {
                 sample.name == name
-                    && fits.is_none_or(|(label, value)| sample.label(label) == Some(value))
+                    && filter.is_none_or(|(label, value)| sample.label(label) == Some(value))
             };
-            for sample in scrape.samples.iter().filter(fit) {
+            for sample in scrape.samples.iter().filter(matches) {
                 let bound: f64 =
                     sample.label("le").and_then(|le| le.parse().ok()).unwrap_or(f64::INFINITY);
-                // Bounds are not negative, so their bits are in their order.
+                // The bit patterns of non-negative floats sort as their values do.
                 *buckets.entry(bound.to_bits()).or_default() += sample.value;
             }
             buckets
         };
-        let (then, now) = (buckets(before), buckets(self));
-        let since = |bound: &u64, count: &f64| count - then.get(bound).unwrap_or(&0.0);
-        let all = now
+        let (old, new) = (buckets(earlier), buckets(self));
+        let since = |bound: &u64, count: &f64| count - old.get(bound).unwrap_or(&0.0);
+        let total = new
             .iter()
             .next_back()
             .map(|(bound, count)| since(bound, count))
-            .filter(|all| *all > 0.0)?;
-        let found = now.iter().find(|(bound, count)| since(bound, count) >= quantile * all);
+            .filter(|total| *total > 0.0)?;
+        let found = new.iter().find(|(bound, count)| since(bound, count) >= quantile * total);
         found.map(|(bound, _)| f64::from_bits(*bound))
     }
 
-    /// How many a histogram has counted, and their sum.
+    /// The number of observations of a histogram, and their sum.
     pub(super) fn count_and_sum(&self, metric: Metric) -> (f64, f64) {
-        let total = |end: &str| {
-            let name = format!("{}{end}", metric.name());
+        let total = |suffix: &str| {
+            let name = format!("{}{suffix}", metric.name());
             self.samples
                 .iter()
                 .filter(|sample| sample.name == name)
@@ -132,7 +131,7 @@ impl MetricScrape {
 }
 
 /// `name value` or `name{label="text",…} value`.
-fn sample(line: &str) -> Option<MetricSample> {
+fn parse_sample(line: &str) -> Option<MetricSample> {
     let Some((name, rest)) = line.split_once('{') else {
         let (name, value) = line.split_once(' ')?;
         return Some(MetricSample {
@@ -144,7 +143,7 @@ fn sample(line: &str) -> Option<MetricSample> {
     let (mut labels, mut rest) = (Vec::new(), rest);
     while !rest.starts_with('}') {
         let (label, after) = rest.split_once("=\"")?;
-        let (text, after) = quoted(after)?;
+        let (text, after) = parse_quoted(after)?;
         labels.push((label.trim_start_matches(',').to_owned(), text));
         rest = after;
     }
@@ -152,8 +151,8 @@ fn sample(line: &str) -> Option<MetricSample> {
     Some(MetricSample { name: name.to_owned(), labels, value })
 }
 
-/// A text up to its quote, and what follows that.
-fn quoted(text: &str) -> Option<(String, &str)> {
+/// The text up to the closing quote, and the rest of the line.
+fn parse_quoted(text: &str) -> Option<(String, &str)> {
     let (mut plain, mut letters) = (String::new(), text.char_indices());
     while let Some((at, letter)) = letters.next() {
         match letter {
@@ -173,8 +172,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_read() {
-        let read = |line: &str| sample(line).map(|it| (it.name, it.labels, it.value));
+    fn samples_are_parsed() {
+        let read = |line: &str| parse_sample(line).map(|it| (it.name, it.labels, it.value));
         assert_eq!(read("a 1.5"), Some(("a".to_owned(), vec![], 1.5)));
         let labels = vec![("b".to_owned(), "x\"}\\y".to_owned()), ("c".to_owned(), String::new())];
         assert_eq!(read(r#"a{b="x\"}\\y",c=""} 2"#), Some(("a".to_owned(), labels, 2.0)));
@@ -183,13 +182,13 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_of_what_came_since() {
+    fn quantiles_cover_the_time_since_the_earlier_scrape() {
         let name = Metric::HttpRequestSeconds.name();
         let page = |counts: [u32; 3]| {
             let line = |(le, count): (&str, u32)| {
                 format!("{name}_bucket{{route=\"/\",le=\"{le}\"}} {count}\n")
             };
-            MetricScrape::read(
+            MetricScrape::parse(
                 &["0.1", "0.5", "+Inf"].into_iter().zip(counts).map(line).collect::<String>(),
             )
         };

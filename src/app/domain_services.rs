@@ -1,0 +1,156 @@
+//! Connects to the stores and builds the domain services on them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use sqlx::MySqlPool;
+use tokio_util::sync::CancellationToken;
+
+use super::error::Error;
+use crate::catalogue::CatalogueService;
+use crate::config::{self, StoreSettings};
+use crate::coupons::CouponService;
+use crate::idempotency::IdempotencyService;
+use crate::mysql::{self, migrate};
+use crate::outbox::{DurabilitySettings, OutboxWriter, WriterHandle};
+use crate::payment::{self, PaymentService};
+use crate::queue::{QueueService, TokenSigner};
+use crate::recovery;
+use crate::redis::{self, KeyBuilder, RedisClient, ReplicationRequirement};
+use crate::rewards::RewardService;
+use crate::seats::SeatService;
+use crate::wallet::WalletService;
+
+/// Connections to MySQL of one instance: those of the outbox writer, and those of reads and definitions.
+const MAX_MYSQL_CONNECTIONS: u32 = 12;
+/// A Redis that takes longer to answer counts as unavailable.
+const REDIS_COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The domain services of one instance, and its stores.
+#[derive(Clone)]
+pub(crate) struct DomainServices {
+    pub(crate) redis: RedisClient,
+    pub(crate) mysql: MySqlPool,
+    pub(crate) queue: Arc<QueueService>,
+    pub(crate) catalogue: Arc<CatalogueService>,
+    pub(crate) seats: Arc<SeatService>,
+    pub(crate) wallet: Arc<WalletService>,
+    pub(crate) payments: Arc<PaymentService>,
+    pub(crate) coupons: Arc<CouponService>,
+    pub(crate) rewards: Arc<RewardService>,
+}
+
+impl DomainServices {
+    /// Connects to the stores, opens the partitions that may serve, and reads the definitions.
+    pub(super) async fn open(
+        stores: &StoreSettings,
+        signer: TokenSigner,
+        drain: CancellationToken,
+    ) -> Result<(Self, OutboxWriter), Error> {
+        let (redis, mysql) = connect(stores).await?;
+        recovery::verify(&redis, &mysql).await?.complete()?;
+        let writer = OutboxWriter::new(redis.clone(), mysql.clone(), stores.ack.into());
+        let services = Self::assemble(redis, mysql, signer, drain, &writer.handle());
+        services.reload().await?;
+        Ok((services, writer))
+    }
+
+    fn assemble(
+        redis: RedisClient,
+        mysql: MySqlPool,
+        signer: TokenSigner,
+        drain: CancellationToken,
+        writer: &WriterHandle,
+    ) -> Self {
+        let queue = Arc::new(QueueService::new(redis.clone(), mysql.clone(), signer, drain));
+        let catalogue =
+            Arc::new(CatalogueService::new(redis.clone(), mysql.clone(), queue.clone()));
+        let seats = Arc::new(SeatService::new(
+            redis.clone(),
+            mysql.clone(),
+            queue.clone(),
+            catalogue.clone(),
+            writer.clone(),
+        ));
+        let wallet = Arc::new(WalletService::new(redis.clone(), mysql.clone(), writer.clone()));
+        let coupons = Arc::new(CouponService::new(redis.clone(), mysql.clone(), writer.clone()));
+        let rewards = Arc::new(RewardService::new(redis.clone(), mysql.clone(), writer.clone()));
+        let dependencies = payment::PaymentDependencies {
+            queue: queue.clone(),
+            seats: seats.clone(),
+            wallet: wallet.clone(),
+            coupons: coupons.clone(),
+            idempotency: Arc::new(IdempotencyService::new(redis.clone())),
+        };
+        let payments = Arc::new(PaymentService::new(
+            redis.clone(),
+            mysql.clone(),
+            dependencies,
+            writer.clone(),
+        ));
+        Self { redis, mysql, queue, catalogue, seats, wallet, payments, coupons, rewards }
+    }
+
+    /// Closes the connections to both stores.
+    pub(super) async fn close(&self) {
+        self.redis.close().await;
+        self.mysql.close().await;
+    }
+
+    /// Reads all definitions from MySQL.
+    pub(super) async fn reload(&self) -> Result<(), Error> {
+        self.queue.reload().await?;
+        self.catalogue.reload().await?;
+        self.coupons.reload().await?;
+        self.rewards.reload().await?;
+        Ok(())
+    }
+}
+
+/// Connects to both stores with all checks of `usher serve`, and disconnects.
+///
+/// # Errors
+/// The reason why an instance can't use the stores.
+pub async fn check_stores(stores: &StoreSettings) -> Result<(), Error> {
+    let (redis, mysql) = connect(stores).await?;
+    redis.close().await;
+    mysql.close().await;
+    Ok(())
+}
+
+pub(super) async fn connect(stores: &StoreSettings) -> Result<(RedisClient, MySqlPool), Error> {
+    let mysql = mysql::connect(stores.mysql.url.expose_secret(), MAX_MYSQL_CONNECTIONS).await?;
+    match migrate::partitions(&mysql).await? {
+        None => return Err(Error::NotMigrated),
+        Some(recorded) if recorded != stores.partitions => {
+            return Err(Error::PartitionCountMismatch {
+                recorded: recorded.count(),
+                configured: stores.partitions.count(),
+            });
+        }
+        Some(_) => {}
+    }
+    Ok((connect_redis(stores).await?, mysql))
+}
+
+pub(super) async fn connect_redis(stores: &StoreSettings) -> Result<RedisClient, Error> {
+    let keys = KeyBuilder::new(&stores.redis.key_prefix, stores.partitions);
+    let settings = redis::RedisClientSettings {
+        url: stores.redis.url.clone(),
+        ca_file: stores.redis.ca_file.clone(),
+        command_timeout: REDIS_COMMAND_TIMEOUT,
+        may_forget: stores.redis.may_forget,
+        replication: ReplicationRequirement {
+            replicas: stores.redis.wait_replicas,
+            aof: stores.redis.wait_aof,
+        },
+    };
+    Ok(RedisClient::connect(&settings, keys).await?)
+}
+
+impl From<config::AckSettings> for DurabilitySettings {
+    fn from(ack: config::AckSettings) -> Self {
+        Self { durable: ack.durable, patience: ack.timeout }
+    }
+}
