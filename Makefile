@@ -9,7 +9,7 @@ CARGO_TARGET_DIR ?= target
 USHER_CROWD ?= 1500
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare run check test soak model chaos races fuzz test-web test-engines schemathesis lint lint-deploy \
+.PHONY: help prepare run check test soak model chaos races fuzz test-web test-clients test-engines schemathesis lint lint-deploy \
 	bench strategies figures locust k6 clean-data
 
 help: ## Prints the targets.
@@ -73,6 +73,11 @@ test-web: ## Tests the pages and the client examples in Chromium; installs Chrom
 	@scripts/prepare.sh browser
 	$(BUILD)
 	cd tests/web && npm ci --no-audit --no-fund --loglevel=error && USHER_BINARY=$(abspath $(CARGO_TARGET_DIR))/debug/usher npm test
+
+test-clients: prepare ## Tests the TypeScript and Python clients, with purchases from a private `usher dev` (a minute).
+	@command -v npm >/dev/null || scripts/prepare.sh browser
+	$(BUILD)
+	USHER_CROWD=0 loadtest/beside-dev.sh $(CARGO_TARGET_DIR)/debug/usher clients/test.sh $(CARGO_TARGET_DIR)/debug/usher $(CARGO_TARGET_DIR)/clients
 
 test-engines: prepare ## Runs tests/it on Redis 7.0 and 8.2, Valkey 9.1 and MySQL 9 in turn; downloads what is missing.
 	@scripts/engines.sh

@@ -1,0 +1,11 @@
+export { paginate, UsherClient } from "./client.js";
+export type { CallOptions, ClientOptions, Page, PageOptions } from "./client.js";
+export { NetworkError, ProblemError, UsherError } from "./errors.js";
+export type { FieldError, ProblemBody } from "./errors.js";
+export { positionFromLine } from "./line.js";
+export type { LineDocument, LineLane } from "./line.js";
+export type * from "./schema.js";
+export { newIdempotencyKey } from "./transport.js";
+export type { Clock, RetryPolicy } from "./transport.js";
+export { QueueVisit } from "./visit.js";
+export type { ChangeOptions, PaymentOptions, WaitOptions } from "./visit.js";
