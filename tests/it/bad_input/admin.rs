@@ -4,37 +4,37 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::cases::{BadInputCase, BadInputRow, bodies, field, missing, names, new_names, pages};
-use super::stage::BadInputFixture;
+use super::fixture::BadInputFixture;
 use crate::support::api::ApiRequest;
 use crate::support::{CONCERT, SCHEDULE};
 
-pub(super) fn rows(stage: &BadInputFixture) -> Vec<BadInputRow> {
-    let api = &stage.api;
+pub(super) fn rows(fixture: &BadInputFixture) -> Vec<BadInputRow> {
+    let api = &fixture.api;
     let reading =
         names("nowhere", |name| api.admin_call(Method::GET, &format!("/admin/queues/{name}")));
     let mut rows = vec![
         BadInputRow::new(
             Method::GET,
             "/admin/queues",
-            vec![keyless(stage, Method::GET, "/admin/queues")],
+            vec![keyless(fixture, Method::GET, "/admin/queues")],
         ),
         BadInputRow::new(
             Method::POST,
             "/admin/audit",
-            vec![keyless(stage, Method::POST, "/admin/audit")],
+            vec![keyless(fixture, Method::POST, "/admin/audit")],
         ),
         BadInputRow::new(
             Method::GET,
             "/admin/actions",
             vec![
-                keyless(stage, Method::GET, "/admin/actions"),
+                keyless(fixture, Method::GET, "/admin/actions"),
                 pages(|query| api.admin_call(Method::GET, &format!("/admin/actions{query}"))),
             ],
         ),
         BadInputRow::new(
             Method::GET,
             "/admin/queues/{queue}",
-            vec![keyless(stage, Method::GET, "/admin/queues/show"), reading],
+            vec![keyless(fixture, Method::GET, "/admin/queues/show"), reading],
         ),
     ];
     let of_concert =
@@ -43,21 +43,21 @@ pub(super) fn rows(stage: &BadInputFixture) -> Vec<BadInputRow> {
         Method::GET,
         "/admin/concerts/{concert}/reservations",
         vec![
-            keyless(stage, Method::GET, "/admin/concerts/show/reservations"),
+            keyless(fixture, Method::GET, "/admin/concerts/show/reservations"),
             names("nowhere", of_concert),
             pages(|query| {
                 api.admin_call(Method::GET, &format!("/admin/concerts/show/reservations{query}"))
             }),
         ],
     ));
-    rows.push(queue(stage));
-    rows.push(concert(stage));
+    rows.push(queue(fixture));
+    rows.push(concert(fixture));
     rows
 }
 
 /// Callers without the admin key. A user id and a queue token do not replace it.
-pub(super) fn keyless(stage: &BadInputFixture, method: Method, path: &str) -> Vec<BadInputCase> {
-    let call = || stage.api.keyless_admin_call(method.clone(), path).json(&json!({}));
+pub(super) fn keyless(fixture: &BadInputFixture, method: Method, path: &str) -> Vec<BadInputCase> {
+    let call = || fixture.api.keyless_admin_call(method.clone(), path).json(&json!({}));
     let bad = |what: &str, call: ApiRequest| {
         BadInputCase::new(what, call, 401, "unauthenticated").with_header("www-authenticate")
     };
@@ -73,12 +73,12 @@ pub(super) fn keyless(stage: &BadInputFixture, method: Method, path: &str) -> Ve
             "a key without its scheme",
             call().header("authorization", "0ff1ce-c2b7a9d84e5f6a1b3c8d7e9f0a"),
         ),
-        bad("a user", call().user(&stage.alice.user).token(&stage.alice.token)),
+        bad("a user", call().user(&fixture.alice.user).token(&fixture.alice.token)),
     ]
 }
 
-fn put_queue(stage: &BadInputFixture) -> BadInputRow {
-    let api = &stage.api;
+fn put_queue(fixture: &BadInputFixture) -> BadInputRow {
+    let api = &fixture.api;
     let path = "/admin/queues/show";
     let call = || api.admin_call(Method::PUT, path);
     let good = json!({
@@ -89,7 +89,7 @@ fn put_queue(stage: &BadInputFixture) -> BadInputRow {
         "restore_seconds": 30,
     });
     let mut groups = vec![
-        keyless(stage, Method::PUT, path),
+        keyless(fixture, Method::PUT, path),
         new_names("queue", |name| {
             api.admin_call(Method::PUT, &format!("/admin/queues/{name}")).json(&good)
         }),
@@ -168,8 +168,8 @@ fn times() -> Vec<Value> {
     ]
 }
 
-fn put_concert(stage: &BadInputFixture) -> BadInputRow {
-    let api = &stage.api;
+fn put_concert(fixture: &BadInputFixture) -> BadInputRow {
+    let api = &fixture.api;
     let path = "/admin/concerts/show";
     let call = || api.admin_call(Method::PUT, path);
     let good = json!({
@@ -203,7 +203,7 @@ fn put_concert(stage: &BadInputFixture) -> BadInputRow {
         json!("#1e3"),
     ];
     let groups = vec![
-        keyless(stage, Method::PUT, path),
+        keyless(fixture, Method::PUT, path),
         new_names("concert", |name| {
             api.admin_call(Method::PUT, &format!("/admin/concerts/{name}")).json(&good)
         }),

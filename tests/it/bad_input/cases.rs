@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::stage::BadInputFixture;
+use super::fixture::BadInputFixture;
 use crate::support::api::ApiRequest;
 
 /// A route with everything that can be wrong with a request to it.
@@ -176,8 +176,11 @@ pub(super) fn identities(call: impl Fn() -> ApiRequest) -> Vec<BadInputCase> {
 }
 
 /// Invalid tokens. `call` has none.
-pub(super) fn tokens(stage: &BadInputFixture, call: impl Fn() -> ApiRequest) -> Vec<BadInputCase> {
-    let token = stage.alice.token.as_str();
+pub(super) fn tokens(
+    fixture: &BadInputFixture,
+    call: impl Fn() -> ApiRequest,
+) -> Vec<BadInputCase> {
+    let token = fixture.alice.token.as_str();
     let (signed, mac) = token.rsplit_once('.').unwrap();
     let bad =
         |what: &str, call: ApiRequest| BadInputCase::new(what, call, 401, "invalid_queue_token");
@@ -189,14 +192,14 @@ pub(super) fn tokens(stage: &BadInputFixture, call: impl Fn() -> ApiRequest) -> 
         bad("a truncated token", call().token(&token[..token.len() - 1])),
         bad("a token without its mac", call().token(signed)),
         bad("a token with another kid", call().token(&token.replacen("k1.", "k2.", 1))),
-        bad("the mac of another token", call().token(&format!("{signed}.{}", stage.bob_mac()))),
+        bad("the mac of another token", call().token(&format!("{signed}.{}", fixture.bob_mac()))),
         bad("a mac cut short", call().token(&format!("{signed}.{}", &mac[..20]))),
-        bad("a token of another key", call().token(&stage.foreign_token())),
+        bad("a token of another key", call().token(&fixture.foreign_token())),
         bad("a long token", call().token(&long[..4_000])),
         bad("two tokens", call().token(token).token(token)),
         BadInputCase::new(
             "another user's identity",
-            call().token(token).user(&stage.bob.user),
+            call().token(token).user(&fixture.bob.user),
             403,
             "wrong_user",
         ),

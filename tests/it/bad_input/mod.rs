@@ -5,41 +5,41 @@
 
 mod admin;
 mod cases;
+mod fixture;
 mod money;
 mod promotions;
 mod public;
-mod stage;
 
 use std::collections::BTreeSet;
 
 use cases::{BadInputCase, BadInputRow};
-use stage::BadInputFixture;
+use fixture::BadInputFixture;
 
 use crate::support::documents::documented_routes;
 
-fn rows(stage: &BadInputFixture) -> Vec<BadInputRow> {
-    let mut rows = public::rows(stage);
-    rows.extend(money::rows(stage));
-    rows.extend(admin::rows(stage));
-    rows.extend(promotions::rows(stage));
+fn rows(fixture: &BadInputFixture) -> Vec<BadInputRow> {
+    let mut rows = public::rows(fixture);
+    rows.extend(money::rows(fixture));
+    rows.extend(admin::rows(fixture));
+    rows.extend(promotions::rows(fixture));
     rows
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invalid_requests_are_refused_and_change_nothing() {
-    let stage = BadInputFixture::set().await;
+    let fixture = BadInputFixture::set().await;
     let mut failures = Vec::new();
-    let mut before = stage.state().await;
-    for row in rows(&stage) {
+    let mut before = fixture.state().await;
+    for row in rows(&fixture) {
         assert!(!row.cases.is_empty(), "{} {} has no case", row.method, row.template);
         let place = format!("{} {}", row.method, row.template);
-        let wrong_method = stage.wrong_method(&row);
+        let wrong_method = fixture.wrong_method(&row);
         for case in row.cases.into_iter().chain([wrong_method]) {
             if let Err(wrong) = check(case).await {
                 failures.push(format!("{place}: {wrong}"));
             }
         }
-        let after = stage.state().await;
+        let after = fixture.state().await;
         if before != after {
             for (key, value) in &after {
                 if before.get(key) != Some(value) {
@@ -80,9 +80,11 @@ async fn check(case: BadInputCase) -> Result<(), String> {
 
 #[tokio::test]
 async fn every_route_has_bad_input_cases() {
-    let stage = BadInputFixture::set().await;
-    let rows: BTreeSet<_> =
-        rows(&stage).iter().map(|row| (row.method.to_string(), row.template.to_owned())).collect();
+    let fixture = BadInputFixture::set().await;
+    let rows: BTreeSet<_> = rows(&fixture)
+        .iter()
+        .map(|row| (row.method.to_string(), row.template.to_owned()))
+        .collect();
     let routes = documented_routes();
     let bare: Vec<_> = routes.difference(&rows).collect();
     assert!(bare.is_empty(), "routes without a row of bad input: {bare:?}");

@@ -6,20 +6,20 @@ use serde_json::json;
 use super::cases::{
     BadInputCase, BadInputRow, bodies, field, identities, ids, keys, missing, pages, tokens,
 };
+use super::fixture::BadInputFixture;
 use super::public::strangers;
-use super::stage::BadInputFixture;
 use crate::support::{new_key, new_user};
 
-pub(super) fn rows(stage: &BadInputFixture) -> Vec<BadInputRow> {
-    let mut rows = payments(stage);
-    rows.extend(wallet(stage));
+pub(super) fn rows(fixture: &BadInputFixture) -> Vec<BadInputRow> {
+    let mut rows = payments(fixture);
+    rows.extend(wallet(fixture));
     rows
 }
 
-fn payments(stage: &BadInputFixture) -> Vec<BadInputRow> {
-    let api = &stage.api;
-    let token = &stage.alice.token;
-    let good = json!({"reservation_id": stage.alices});
+fn payments(fixture: &BadInputFixture) -> Vec<BadInputRow> {
+    let api = &fixture.api;
+    let token = &fixture.alice.token;
+    let good = json!({"reservation_id": fixture.alices});
     let bare = || api.post("/v1/payments");
     let call = || bare().token(token).key(&new_key());
     let of = |token: &str, id: &str| {
@@ -27,7 +27,7 @@ fn payments(stage: &BadInputFixture) -> Vec<BadInputRow> {
     };
     let not_there = |what: &str, id: &str| BadInputCase::new(what, of(token, id), 404, "not_found");
     let paying = vec![
-        tokens(stage, || bare().key(&new_key()).json(&good)),
+        tokens(fixture, || bare().key(&new_key()).json(&good)),
         keys(|| bare().token(token).json(&good)),
         bodies(&good, call),
         missing(&good, "/reservation_id", "reservation_id", call),
@@ -35,38 +35,38 @@ fn payments(stage: &BadInputFixture) -> Vec<BadInputRow> {
             &good,
             "/reservation_id",
             "reservation_id",
-            vec![json!(5), json!(null), json!([stage.alices]), json!({}), json!(true)],
+            vec![json!(5), json!(null), json!([fixture.alices]), json!({}), json!(true)],
             call,
         ),
         vec![
             not_there("an empty id", ""),
             not_there("no id", "x"),
-            not_there("an id in braces", &format!("{{{}}}", stage.alices)),
+            not_there("an id in braces", &format!("{{{}}}", fixture.alices)),
             not_there("an unknown id", &new_user()),
-            not_there("the id of a payment", &stage.carols_payment),
-            not_there("another user's hold", &stage.bobs),
-            not_there("another user's purchase", &stage.carols),
+            not_there("the id of a payment", &fixture.carols_payment),
+            not_there("another user's hold", &fixture.bobs),
+            not_there("another user's purchase", &fixture.carols),
             BadInputCase::new(
                 "another user who waits",
-                of(&stage.wendy.token, &stage.alices),
+                of(&fixture.wendy.token, &fixture.alices),
                 404,
                 "not_found",
             ),
             BadInputCase::new(
                 "of another queue",
-                of(token, &stage.alices_elsewhere),
+                of(token, &fixture.alices_elsewhere),
                 403,
                 "wrong_queue",
             ),
             BadInputCase::new(
                 "by a token of another queue",
-                of(&stage.alice_elsewhere.token, &stage.alices),
+                of(&fixture.alice_elsewhere.token, &fixture.alices),
                 403,
                 "wrong_queue",
             ),
             BadInputCase::new(
                 "a paid reservation",
-                of(&stage.carol.token, &stage.carols),
+                of(&fixture.carol.token, &fixture.carols),
                 409,
                 "not_payable",
             ),
@@ -74,12 +74,12 @@ fn payments(stage: &BadInputFixture) -> Vec<BadInputRow> {
     ];
     let show = |id: &str| api.get(&format!("/v1/payments/{id}"));
     let reading = vec![
-        strangers(stage, &stage.carols_payment, show),
+        strangers(fixture, &fixture.carols_payment, show),
         ids(|id| show(id).token(token)),
-        ids(|id| show(id).user(&stage.alice.user)),
+        ids(|id| show(id).user(&fixture.alice.user)),
         vec![BadInputCase::new(
             "the id of a reservation",
-            show(&stage.alices).token(token),
+            show(&fixture.alices).token(token),
             404,
             "not_found",
         )],
@@ -90,14 +90,14 @@ fn payments(stage: &BadInputFixture) -> Vec<BadInputRow> {
     ]
 }
 
-fn wallet(stage: &BadInputFixture) -> Vec<BadInputRow> {
-    let api = &stage.api;
+fn wallet(fixture: &BadInputFixture) -> Vec<BadInputRow> {
+    let api = &fixture.api;
     let mut rows = vec![BadInputRow::new(
         Method::GET,
         "/v1/wallet",
         vec![identities(|| api.get("/v1/wallet"))],
     )];
-    let user = &stage.alice.user;
+    let user = &fixture.alice.user;
     let entries = |query: &str| api.get(&format!("/v1/wallet/entries{query}"));
     let unnamed = identities(|| entries(""));
     rows.push(BadInputRow::new(

@@ -7,13 +7,13 @@ use super::admin::keyless;
 use super::cases::{
     BadInputCase, BadInputRow, bodies, field, identities, missing, names, new_names,
 };
-use super::stage::BadInputFixture;
+use super::fixture::BadInputFixture;
 use crate::support::api::ApiRequest;
 
-pub(super) fn rows(stage: &BadInputFixture) -> Vec<BadInputRow> {
-    let mut rows = public(stage);
-    rows.extend([coupon(stage), reward(stage), facts(stage)]);
-    rows.extend(lists(stage));
+pub(super) fn rows(fixture: &BadInputFixture) -> Vec<BadInputRow> {
+    let mut rows = public(fixture);
+    rows.extend([coupon(fixture), reward(fixture), facts(fixture)]);
+    rows.extend(lists(fixture));
     rows
 }
 
@@ -35,8 +35,8 @@ fn pages(call: impl Fn(&str) -> ApiRequest) -> Vec<BadInputCase> {
     .into()
 }
 
-fn public(stage: &BadInputFixture) -> Vec<BadInputRow> {
-    let (api, alice) = (&stage.api, stage.alice.user.as_str());
+fn public(fixture: &BadInputFixture) -> Vec<BadInputRow> {
+    let (api, alice) = (&fixture.api, fixture.alice.user.as_str());
     let mut rows = Vec::new();
     for (template, collection) in
         [("/v1/coupons/{coupon}", "coupons"), ("/v1/rewards/{code}", "rewards")]
@@ -112,15 +112,15 @@ fn amounts() -> Vec<Value> {
     ]
 }
 
-fn coupon(stage: &BadInputFixture) -> BadInputRow {
-    let api = &stage.api;
+fn coupon(fixture: &BadInputFixture) -> BadInputRow {
+    let api = &fixture.api;
     let path = "/admin/coupons/spring";
     let call = || api.admin_call(Method::PUT, path);
     let good = json!({"title": "Spring", "total_quantity": 500, "discount_amount": 2_000,
         "min_available_amount": 0,
         "issue_starts_at": STARTS, "issue_ends_at": "2100-01-01T00:00:00Z"});
     let mut groups = vec![
-        keyless(stage, Method::PUT, path),
+        keyless(fixture, Method::PUT, path),
         new_names("coupon", |name| {
             api.admin_call(Method::PUT, &format!("/admin/coupons/{name}")).json(&good)
         }),
@@ -146,8 +146,8 @@ fn coupon(stage: &BadInputFixture) -> BadInputRow {
     BadInputRow::new(Method::PUT, "/admin/coupons/{coupon}", groups)
 }
 
-fn reward(stage: &BadInputFixture) -> BadInputRow {
-    let api = &stage.api;
+fn reward(fixture: &BadInputFixture) -> BadInputRow {
+    let api = &fixture.api;
     let path = "/admin/rewards/hello";
     let call = || api.admin_call(Method::PUT, path);
     let good = json!({"title": "Hello", "starts_at": STARTS, "ends_at": "2100-01-01T00:00:00Z",
@@ -157,7 +157,7 @@ fn reward(stage: &BadInputFixture) -> BadInputRow {
     let condition =
         |member: &str| (format!("/conditions/0/{member}"), format!("conditions[0].{member}"));
     let mut groups = vec![
-        keyless(stage, Method::PUT, path),
+        keyless(fixture, Method::PUT, path),
         new_names("code", |name| {
             api.admin_call(Method::PUT, &format!("/admin/rewards/{name}")).json(&good)
         }),
@@ -208,9 +208,9 @@ fn reward(stage: &BadInputFixture) -> BadInputRow {
     BadInputRow::new(Method::PUT, "/admin/rewards/{code}", groups)
 }
 
-fn facts(stage: &BadInputFixture) -> BadInputRow {
-    let api = &stage.api;
-    let path = format!("/admin/users/{}/facts", stage.alice.user);
+fn facts(fixture: &BadInputFixture) -> BadInputRow {
+    let api = &fixture.api;
+    let path = format!("/admin/users/{}/facts", fixture.alice.user);
     let call = || api.admin_call(Method::PUT, &path);
     let good = json!({"login_days": 7});
     let bad = vec![
@@ -225,7 +225,7 @@ fn facts(stage: &BadInputFixture) -> BadInputRow {
         json!("#9223372036854775808"),
     ];
     let mut groups = vec![
-        keyless(stage, Method::PUT, &path),
+        keyless(fixture, Method::PUT, &path),
         field(&good, "/login_days", "login_days", bad, call),
         ["x", "1", "%7Bp1%7D", "00000000000040008000000000000001"]
             .map(|user| {
@@ -249,8 +249,8 @@ fn facts(stage: &BadInputFixture) -> BadInputRow {
 }
 
 /// The operator's lists.
-fn lists(stage: &BadInputFixture) -> Vec<BadInputRow> {
-    let api = &stage.api;
+fn lists(fixture: &BadInputFixture) -> Vec<BadInputRow> {
+    let api = &fixture.api;
     [
         ("/admin/coupons/{coupon}/issues", "coupons", "issues"),
         ("/admin/rewards/{code}/claims", "rewards", "claims"),
@@ -260,7 +260,7 @@ fn lists(stage: &BadInputFixture) -> Vec<BadInputRow> {
             api.admin_call(Method::GET, &format!("/admin/{collection}/{name}/{what}{query}"))
         };
         let mut groups = vec![
-            keyless(stage, Method::GET, &format!("/admin/{collection}/x/{what}")),
+            keyless(fixture, Method::GET, &format!("/admin/{collection}/x/{what}")),
             names("nowhere", |name| call(name, "")),
             pages(|query| call("x", query)),
         ];

@@ -6,28 +6,28 @@ use serde_json::json;
 use super::cases::{
     BadInputCase, BadInputRow, bodies, field, identities, ids, keys, missing, names, pages, tokens,
 };
-use super::stage::BadInputFixture;
+use super::fixture::BadInputFixture;
 use crate::support::{SCHEDULE, new_key};
 
-pub(super) fn rows(stage: &BadInputFixture) -> Vec<BadInputRow> {
-    let mut rows = queue(stage);
-    rows.extend(catalogue(stage));
-    rows.extend(reservations(stage));
+pub(super) fn rows(fixture: &BadInputFixture) -> Vec<BadInputRow> {
+    let mut rows = queue(fixture);
+    rows.extend(catalogue(fixture));
+    rows.extend(reservations(fixture));
     rows
 }
 
-fn put_queue(stage: &BadInputFixture) -> Vec<BadInputRow> {
-    let api = &stage.api;
+fn put_queue(fixture: &BadInputFixture) -> Vec<BadInputRow> {
+    let api = &fixture.api;
     let mut rows = Vec::new();
 
     let unknown = names("nowhere", |name| api.get(&format!("/v1/queues/{name}")));
     rows.push(BadInputRow::new(Method::GET, "/v1/queues/{queue}", vec![unknown]));
 
     let join = |name: &str| api.post(&format!("/v1/queues/{name}/tokens"));
-    let unknown = names("nowhere", |name| join(name).user(&stage.bob.user));
+    let unknown = names("nowhere", |name| join(name).user(&fixture.bob.user));
     let closed = BadInputCase::new(
         "a closed queue",
-        join("shut").user(&stage.bob.user),
+        join("shut").user(&fixture.bob.user),
         403,
         "queue_closed",
     );
@@ -40,19 +40,19 @@ fn put_queue(stage: &BadInputFixture) -> Vec<BadInputRow> {
 
     for method in [Method::GET, Method::DELETE] {
         let call = |name: &str| api.call(method.clone(), &format!("/v1/queues/{name}/tokens/me"));
-        let token = &stage.alice.token;
+        let token = &fixture.alice.token;
         let elsewhere = |name| {
             BadInputCase::new("of another queue", call(name).token(token), 403, "wrong_queue")
         };
         let spent = BadInputCase::new(
             "a used-up token",
-            call("show").token(&stage.carol.token),
+            call("show").token(&fixture.carol.token),
             410,
             "queue_token_expired",
         );
         let cases = vec![elsewhere("other"), elsewhere("nowhere"), spent];
         let bad_names = names("%20", |name| call(name).token(token));
-        let bad_tokens = tokens(stage, || call("show"));
+        let bad_tokens = tokens(fixture, || call("show"));
         rows.push(BadInputRow::new(
             method.clone(),
             "/v1/queues/{queue}/tokens/me",
@@ -60,7 +60,7 @@ fn put_queue(stage: &BadInputFixture) -> Vec<BadInputRow> {
         ));
     }
     let stream = |name: &str| api.get(&format!("/v1/queues/{name}/tokens/me/events"));
-    let (token, path) = (&stage.alice.token, "/v1/queues/show/tokens/me/events");
+    let (token, path) = (&fixture.alice.token, "/v1/queues/show/tokens/me/events");
     let queries = vec![
         BadInputCase::new(
             "a forged token",
@@ -75,7 +75,7 @@ fn put_queue(stage: &BadInputFixture) -> Vec<BadInputRow> {
         ),
         BadInputCase::new("of another queue", stream("other").token(token), 403, "wrong_queue"),
     ];
-    let bad_tokens = tokens(stage, || stream("show"));
+    let bad_tokens = tokens(fixture, || stream("show"));
     rows.push(BadInputRow::new(
         Method::GET,
         "/v1/queues/{queue}/tokens/me/events",
@@ -87,20 +87,20 @@ fn put_queue(stage: &BadInputFixture) -> Vec<BadInputRow> {
         BadInputCase::new("no token", check("show"), 401, "not_admitted"),
         BadInputCase::new(
             "a forged token",
-            check("show").token(&stage.foreign_token()),
+            check("show").token(&fixture.foreign_token()),
             401,
             "not_admitted",
         ),
         BadInputCase::new("of another queue", check("other").token(token), 401, "not_admitted"),
         BadInputCase::new(
             "a used-up token",
-            check("show").token(&stage.carol.token),
+            check("show").token(&fixture.carol.token),
             401,
             "not_admitted",
         ),
         BadInputCase::new(
             "a waiting user",
-            check("show").token(&stage.wendy.token),
+            check("show").token(&fixture.wendy.token),
             401,
             "not_admitted",
         ),
@@ -117,21 +117,21 @@ fn put_queue(stage: &BadInputFixture) -> Vec<BadInputRow> {
     rows
 }
 
-fn catalogue(stage: &BadInputFixture) -> Vec<BadInputRow> {
-    let api = &stage.api;
+fn catalogue(fixture: &BadInputFixture) -> Vec<BadInputRow> {
+    let api = &fixture.api;
     let list = BadInputCase::new("a path beside it", api.get("/v1/concerts/"), 404, "not_found");
     let unknown = names("nowhere", |name| api.get(&format!("/v1/concerts/{name}")));
 
     let dates = |name: &str| api.get(&format!("/v1/concerts/{name}/schedules"));
     let date_cases = vec![
-        tokens(stage, || dates("show")),
-        names("nowhere", |name| dates(name).token(&stage.alice.token)),
-        admission(stage, |token, name| dates(name).token(token), ["show", "other", "slow"]),
+        tokens(fixture, || dates("show")),
+        names("nowhere", |name| dates(name).token(&fixture.alice.token)),
+        admission(fixture, |token, name| dates(name).token(token), ["show", "other", "slow"]),
     ];
 
     let map = |name: &str| api.get(&format!("/v1/schedules/{name}/seats"));
     let filtered = |query: &str| {
-        api.get(&format!("/v1/schedules/{SCHEDULE}/seats?{query}")).token(&stage.alice.token)
+        api.get(&format!("/v1/schedules/{SCHEDULE}/seats?{query}")).token(&fixture.alice.token)
     };
     let filters = vec![
         BadInputCase::invalid("an unknown status", filtered("status=reserved"), "status"),
@@ -140,10 +140,10 @@ fn catalogue(stage: &BadInputFixture) -> Vec<BadInputRow> {
         BadInputCase::invalid("an unknown parameter", filtered("colour=red"), "colour"),
     ];
     let map_cases = vec![
-        tokens(stage, || map(SCHEDULE)),
-        names("nowhere", |name| map(name).token(&stage.alice.token)),
+        tokens(fixture, || map(SCHEDULE)),
+        names("nowhere", |name| map(name).token(&fixture.alice.token)),
         admission(
-            stage,
+            fixture,
             |token, name| map(name).token(token),
             [SCHEDULE, "other-night", "slow-night"],
         ),
@@ -160,27 +160,32 @@ fn catalogue(stage: &BadInputFixture) -> Vec<BadInputRow> {
 /// Token holders who are not active. `things` are the arguments of `call`: of the concert, of the
 /// other queue, of the slow one.
 fn admission(
-    stage: &BadInputFixture,
+    fixture: &BadInputFixture,
     call: impl Fn(&str, &str) -> crate::support::api::ApiRequest,
     things: [&str; 3],
 ) -> Vec<BadInputCase> {
     let [show, other, slow] = things;
     vec![
-        BadInputCase::new("of another queue", call(&stage.alice.token, other), 403, "wrong_queue"),
+        BadInputCase::new(
+            "of another queue",
+            call(&fixture.alice.token, other),
+            403,
+            "wrong_queue",
+        ),
         BadInputCase::new(
             "a used-up token",
-            call(&stage.carol.token, show),
+            call(&fixture.carol.token, show),
             410,
             "queue_token_expired",
         ),
-        BadInputCase::new("a waiting token", call(&stage.wendy.token, slow), 403, "not_admitted")
+        BadInputCase::new("a waiting token", call(&fixture.wendy.token, slow), 403, "not_admitted")
             .with_header("retry-after"),
     ]
 }
 
-fn reservations(stage: &BadInputFixture) -> Vec<BadInputRow> {
-    let api = &stage.api;
-    let token = &stage.alice.token;
+fn reservations(fixture: &BadInputFixture) -> Vec<BadInputRow> {
+    let api = &fixture.api;
+    let token = &fixture.alice.token;
     let good = json!({"schedule_id": SCHEDULE, "seats": [10]});
     let tokenless = || api.post("/v1/reservations");
     let call = || tokenless().token(token);
@@ -191,7 +196,7 @@ fn reservations(stage: &BadInputFixture) -> Vec<BadInputRow> {
         .map(|name| BadInputCase::new(name, of(token, name, json!([1])), 404, "not_found"));
     let many: Vec<u32> = (1..=300).collect();
     let hold = vec![
-        tokens(stage, || tokenless().json(&good)),
+        tokens(fixture, || tokenless().json(&good)),
         bodies(&good, call),
         missing(&good, "/schedule_id", "schedule_id", call),
         missing(&good, "/seats", "seats", call),
@@ -244,7 +249,7 @@ fn reservations(stage: &BadInputFixture) -> Vec<BadInputRow> {
             call,
         ),
         admission(
-            stage,
+            fixture,
             |token, schedule| of(token, schedule, json!([10])),
             [SCHEDULE, "other-night", "slow-night"],
         ),
@@ -284,28 +289,28 @@ fn reservations(stage: &BadInputFixture) -> Vec<BadInputRow> {
     ];
     let mut rows = vec![BadInputRow::new(Method::POST, "/v1/reservations", hold)];
     let mine = |query: &str| api.get(&format!("/v1/reservations/mine{query}"));
-    let paged = pages(|query| mine(query).user(&stage.alice.user));
+    let paged = pages(|query| mine(query).user(&fixture.alice.user));
     rows.push(BadInputRow::new(
         Method::GET,
         "/v1/reservations/mine",
         vec![identities(|| mine("")), paged],
     ));
-    rows.push(best(stage));
-    rows.push(cancel(stage));
+    rows.push(best(fixture));
+    rows.push(cancel(fixture));
     for method in [Method::GET, Method::DELETE] {
         let call = |id: &str| api.call(method.clone(), &format!("/v1/reservations/{id}"));
-        let mut cases = strangers(stage, &stage.bobs, call);
+        let mut cases = strangers(fixture, &fixture.bobs, call);
         if method == Method::DELETE {
-            let bought = call(&stage.carols);
+            let bought = call(&fixture.carols);
             cases.push(BadInputCase::new(
                 "a bought reservation",
-                bought.user(&stage.carol.user),
+                bought.user(&fixture.carol.user),
                 409,
                 "not_releasable",
             ));
         }
         let unknown = ids(|id| call(id).token(token));
-        let unknown_to_user = ids(|id| call(id).user(&stage.alice.user));
+        let unknown_to_user = ids(|id| call(id).user(&fixture.alice.user));
         rows.push(BadInputRow::new(
             method.clone(),
             "/v1/reservations/{id}",
@@ -315,9 +320,9 @@ fn reservations(stage: &BadInputFixture) -> Vec<BadInputRow> {
     rows
 }
 
-fn best(stage: &BadInputFixture) -> BadInputRow {
-    let bare = || stage.api.post("/v1/reservations/best");
-    let call = || bare().token(&stage.alice.token);
+fn best(fixture: &BadInputFixture) -> BadInputRow {
+    let bare = || fixture.api.post("/v1/reservations/best");
+    let call = || bare().token(&fixture.alice.token);
     let good = json!({"schedule_id": SCHEDULE, "quantity": 1, "section": "A"});
     let of = |body: serde_json::Value| call().json(&body);
     let quantities = [
@@ -333,7 +338,7 @@ fn best(stage: &BadInputFixture) -> BadInputRow {
         Method::POST,
         "/v1/reservations/best",
         vec![
-            tokens(stage, || bare().json(&good)),
+            tokens(fixture, || bare().json(&good)),
             bodies(&good, call),
             missing(&good, "/quantity", "quantity", call),
             field(&good, "/quantity", "quantity", quantities.into(), call),
@@ -356,28 +361,28 @@ fn best(stage: &BadInputFixture) -> BadInputRow {
     )
 }
 
-fn cancel(stage: &BadInputFixture) -> BadInputRow {
-    let call = |id: &str| stage.api.post(&format!("/v1/reservations/{id}/cancel"));
-    let (alice, bob) = (&stage.alice.user, &stage.bob.user);
+fn cancel(fixture: &BadInputFixture) -> BadInputRow {
+    let call = |id: &str| fixture.api.post(&format!("/v1/reservations/{id}/cancel"));
+    let (alice, bob) = (&fixture.alice.user, &fixture.bob.user);
     let of = |id: &str| call(id).user(alice).key(&new_key());
     BadInputRow::new(
         Method::POST,
         "/v1/reservations/{id}/cancel",
         vec![
-            identities(|| call(&stage.carols).key(&new_key())),
-            keys(|| call(&stage.alices).user(alice)),
+            identities(|| call(&fixture.carols).key(&new_key())),
+            keys(|| call(&fixture.alices).user(alice)),
             ids(of),
             vec![
-                BadInputCase::new("another user's", of(&stage.carols), 404, "not_found"),
+                BadInputCase::new("another user's", of(&fixture.carols), 404, "not_found"),
                 BadInputCase::new(
                     "a reservation that is not bought",
-                    of(&stage.alices),
+                    of(&fixture.alices),
                     409,
                     "not_cancellable",
                 ),
                 BadInputCase::new(
                     "Bob's hold, by Bob",
-                    call(&stage.bobs).user(bob).key(&new_key()),
+                    call(&fixture.bobs).user(bob).key(&new_key()),
                     409,
                     "not_cancellable",
                 ),
@@ -388,17 +393,17 @@ fn cancel(stage: &BadInputFixture) -> BadInputRow {
 
 /// Users who do not own the object: Alice for Bob's or Carol's, and an unknown user.
 pub(super) fn strangers(
-    stage: &BadInputFixture,
+    fixture: &BadInputFixture,
     id: &str,
     call: impl Fn(&str) -> crate::support::api::ApiRequest,
 ) -> Vec<BadInputCase> {
-    let (token, user) = (&stage.alice.token, &stage.alice.user);
+    let (token, user) = (&fixture.alice.token, &fixture.alice.user);
     vec![
         BadInputCase::new("another user's, by token", call(id).token(token), 404, "not_found"),
         BadInputCase::new("another user's, by identity", call(id).user(user), 404, "not_found"),
         BadInputCase::new(
             "by a token of another queue",
-            call(id).token(&stage.alice_elsewhere.token),
+            call(id).token(&fixture.alice_elsewhere.token),
             404,
             "not_found",
         ),
@@ -406,7 +411,7 @@ pub(super) fn strangers(
         BadInputCase::new("no UUID", call(id).user("alice"), 401, "unauthenticated"),
         BadInputCase::new(
             "a forged token",
-            call(id).token(&stage.foreign_token()),
+            call(id).token(&fixture.foreign_token()),
             401,
             "invalid_queue_token",
         ),
@@ -418,7 +423,7 @@ pub(super) fn strangers(
         ),
         BadInputCase::new(
             "two users",
-            call(id).token(token).user(&stage.bob.user),
+            call(id).token(token).user(&fixture.bob.user),
             403,
             "wrong_user",
         ),

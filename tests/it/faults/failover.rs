@@ -13,8 +13,8 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::time::{sleep, timeout};
 
-use super::site::{ChaosLane, ChaosSite};
-use super::strike::ChaosFault;
+use super::environment::{ChaosLane, ChaosSite};
+use super::injection::ChaosFault;
 use super::workload::{self, QUEUE, WorkloadLog};
 use super::{SETTLE_TIMEOUT, check, furnish, settle, unsettled};
 use crate::faults::histories::{CallKind, CallResult, RecordedCall};
@@ -68,19 +68,19 @@ async fn play(
         done.store(true, Ordering::Relaxed);
         (reported, settled)
     };
-    let watched = check::watch(&site, &done, &log.wrong);
+    let watched = invariants::watch(&site, &done, &log.wrong);
     let (((ok, unknown, took), settled), looks) = tokio::join!(settled, watched);
     let mut wrong = log.wrong.lock().unwrap().clone();
     if settled {
         let facts = log.facts.lock().unwrap().clone();
-        let lost = check::lost(&site, &facts).await;
+        let lost = invariants::lost(&site, &facts).await;
         wrong.extend(lost.iter().map(|reported| format!("confirmed and lost: {reported:?}")));
-        wrong.extend(check::limits(&site, true).await);
+        wrong.extend(invariants::limits(&site, true).await);
         let report = site.stores.audit_command(Duration::from_secs(20)).await;
         let faults = report.checks.iter().filter(|found| !found.ok);
         wrong.extend(faults.map(|found| format!("{}: {}", found.name, found.detail)));
-        wrong.extend(check::shared_seats(&log));
-        wrong.extend(check::histories(&log, changes).0);
+        wrong.extend(invariants::shared_seats(&log));
+        wrong.extend(invariants::histories(&log, changes).0);
     } else {
         wrong.push(format!("not settled: {}", unsettled(&site).await));
     }

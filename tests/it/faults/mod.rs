@@ -5,17 +5,17 @@
 //! rounds: `CHAOS_ROUNDS` from `USHER_TEST_SEED` on, `CHAOS_LANES` at once, each lane with its own
 //! servers. A round that fails prints its seed.
 
-mod check;
 mod clock_skew;
+mod environment;
 mod failover;
 mod failpoints;
 pub(crate) mod histories;
+mod injection;
+mod invariants;
 mod promotions_failpoints;
 mod promotions_kill;
 mod relay;
 mod sentinel;
-mod site;
-mod strike;
 mod workload;
 
 use std::sync::Arc;
@@ -30,8 +30,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::coupons::payments::coupon;
 use crate::support::{ApiClient, CONCERT, SCHEDULE, eventually, test_seed};
-use site::{ChaosLane, ChaosSite};
-use strike::ChaosFault;
+use environment::{ChaosLane, ChaosSite};
+use injection::ChaosFault;
 use workload::{COUPON, REWARD, SHORT_CONCERT, SHORT_SCHEDULE, WorkloadLog};
 
 /// Time for everything to settle once the faults are over.
@@ -82,7 +82,7 @@ impl ChaosRound {
             Box::pin(site.repair()).await;
             ended
         };
-        let watched = check::watch(&site, &done, &log.wrong);
+        let watched = invariants::watch(&site, &done, &log.wrong);
         let people = workload::live(&site, log.clone(), stop.clone(), self.seed);
         let round = async {
             let ended = struck.await;
@@ -150,21 +150,21 @@ impl ChaosRound {
             .map(|(_, ended)| *ended)
             .collect();
         let facts = log.facts.lock().unwrap().clone();
-        for reported in check::lost(site, &facts).await {
+        for reported in invariants::lost(site, &facts).await {
             // Effects that were requested from the restored Redis must exist, and durable ones must
             // exist in any case.
             if reported.durable || !taken_back.iter().any(|back| reported.asked < *back) {
                 wrong.push(format!("confirmed and lost: {reported:?}"));
             }
         }
-        wrong.extend(check::limits(site, taken_back.is_empty()).await);
+        wrong.extend(invariants::limits(site, taken_back.is_empty()).await);
         let report = site.stores.audit_command(Duration::from_secs(20)).await;
         for found in report.checks.iter().filter(|found| !found.ok) {
             wrong.push(format!("{}: {}", found.name, found.detail));
         }
         if taken_back.is_empty() {
-            wrong.extend(check::shared_seats(log));
-            wrong.extend(check::histories(log, |_| true).0);
+            wrong.extend(invariants::shared_seats(log));
+            wrong.extend(invariants::histories(log, |_| true).0);
             if wrong.is_empty() {
                 site.stores.audit().await;
             }
@@ -243,7 +243,7 @@ async fn set_up_sale(site: &ChaosSite<'_>) {
 /// Every instance is ready, no payment is under way, and MySQL has everything.
 async fn settle(site: &ChaosSite<'_>) {
     while !unsettled(site).await.is_empty() {
-        strike::make_overdue(site).await;
+        injection::make_overdue(site).await;
         sleep(Duration::from_millis(100)).await;
     }
 }

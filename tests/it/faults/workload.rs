@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::site::{ChaosSite, is_durable};
+use super::environment::{ChaosSite, is_durable};
 use crate::faults::histories::{CallKind, CallResult, RecordedCall, SharedObject};
 use crate::support::{CONCERT, SCHEDULE, new_key};
 

@@ -77,7 +77,8 @@ async fn world(instances: usize, ack: &str, patience_ms: u32) -> TestWorld {
 
 async fn with_sale(world: TestWorld) -> TestWorld {
     world.put_show(10, 3_000).await;
-    let times = |names: [&str; 2]| json!({names[0]: "2020-01-01T00:00:00.000Z", names[1]: "2100-01-01T00:00:00.000Z"});
+    let [from, to] = ["2020-01-01T00:00:00.000Z", "2100-01-01T00:00:00.000Z"];
+    let times = |names: [&str; 2]| json!({names[0]: from, names[1]: to});
     let merged = |mut times: Value, other: Value| {
         times.as_object_mut().unwrap().extend(other.as_object().unwrap().clone());
         times

@@ -5,15 +5,15 @@
 //! `UPDATE_DOCS=1` writes the document. A role without permission also changes nothing, and learns
 //! nothing about the user's objects.
 
+mod fixture;
 mod rows;
-mod stage;
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
+use fixture::{CallerRole, ROLES, RoleFixture};
 use rows::RoleRow;
-use stage::{CallerRole, ROLES, RoleFixture};
 
 use crate::support::documents::documented_routes;
 
@@ -23,14 +23,14 @@ const TABLE_MARKERS: [&str; 2] =
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_route_answers_each_role_as_documented() {
-    let stage = Box::pin(RoleFixture::set()).await;
+    let fixture = Box::pin(RoleFixture::set()).await;
     let (mut wrong, mut table) = (Vec::new(), header());
     for row in rows::rows() {
         let mut line = format!("| `{} {}`{} |", row.method, row.template, row.note());
         for (role, expected) in ROLES.into_iter().zip(row.answers) {
             let seen = match expected {
                 "" => "–".to_owned(),
-                _ => ask(&stage, &row, role, &mut wrong).await,
+                _ => ask(&fixture, &row, role, &mut wrong).await,
             };
             if !expected.is_empty() && seen != expected {
                 wrong.push(format!(
@@ -51,15 +51,15 @@ async fn every_route_answers_each_role_as_documented() {
 
 /// The request of one role, and the user's state before and after it.
 async fn ask(
-    stage: &RoleFixture,
+    fixture: &RoleFixture,
     row: &RoleRow,
     role: CallerRole,
     wrong: &mut Vec<String>,
 ) -> String {
-    let case = stage.case(row.needs).await;
-    let before = stage.user_state(&case).await;
-    let answer = (row.call)(stage, &case, role).send_head().await;
-    let after = stage.user_state(&case).await;
+    let case = fixture.case(row.needs).await;
+    let before = fixture.user_state(&case).await;
+    let answer = (row.call)(fixture, &case, role).send_head().await;
+    let after = fixture.user_state(&case).await;
     let place = format!("{} {} by {role}", row.method, row.template);
     if !(role.speaks_for_the_user() || role == CallerRole::Admin && row.is_admins()) {
         if before != after {

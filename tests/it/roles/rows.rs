@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::stage::{CallerRole, CaseSetup, RoleCase, RoleFixture, reward};
+use super::fixture::{CallerRole, CaseSetup, RoleCase, RoleFixture, reward};
 use crate::coupons::payments::coupon;
 use crate::support::api::ApiRequest;
 use crate::support::world::{fast_queue_settings, schedule_definition};
@@ -66,8 +66,9 @@ impl RoleRow {
         + 'static,
     ) -> Self {
         let call = self.call;
-        self.call =
-            Box::new(move |stage, case, role| more(stage, case, role, call(stage, case, role)));
+        self.call = Box::new(move |fixture, case, role| {
+            more(fixture, case, role, call(fixture, case, role))
+        });
         self
     }
 
@@ -76,7 +77,7 @@ impl RoleRow {
         self,
         body: impl Fn(&RoleFixture, &RoleCase, CallerRole) -> Value + Send + Sync + 'static,
     ) -> Self {
-        self.sending(move |stage, case, role, call| call.json(&body(stage, case, role)))
+        self.sending(move |fixture, case, role, call| call.json(&body(fixture, case, role)))
     }
 
     fn keyed(self) -> Self {
@@ -103,8 +104,8 @@ fn path(template: &str, case: &RoleCase) -> String {
 
 fn row(method: Method, template: &'static str, token: bool, answers: [&'static str; 6]) -> RoleRow {
     let called = method.clone();
-    let call: RoleRequest = Box::new(move |stage, case, role| {
-        stage.public(case, role, token, &called, &path(template, case))
+    let call: RoleRequest = Box::new(move |fixture, case, role| {
+        fixture.public(case, role, token, &called, &path(template, case))
     });
     RoleRow { method, template, note: "", needs: CaseSetup::Held, call, answers }
 }
@@ -143,7 +144,7 @@ fn owner_by_token(method: Method, template: &'static str, status: &'static str) 
 fn admin(method: Method, template: &'static str) -> RoleRow {
     let call = {
         let method = method.clone();
-        move |stage: &RoleFixture, case: &RoleCase, role: CallerRole| {
+        move |fixture: &RoleFixture, case: &RoleCase, role: CallerRole| {
             // Objects to create have a new name, other objects exist.
             let path = match method {
                 Method::PUT => {
@@ -155,7 +156,7 @@ fn admin(method: Method, template: &'static str) -> RoleRow {
                 }
                 _ => path(template, case),
             };
-            stage.admin(case, role, &method, &path)
+            fixture.admin(case, role, &method, &path)
         }
     };
     let answers = [UNKNOWN, UNKNOWN, UNKNOWN, "", UNKNOWN, "200"];
@@ -172,10 +173,7 @@ pub(super) fn rows() -> Vec<RoleRow> {
 fn public() -> Vec<RoleRow> {
     use Method as M;
     let amount = |_: &RoleFixture, _: &RoleCase, _: CallerRole| json!({"amount": 100});
-    let seat = |stage: &RoleFixture, _: &RoleCase, _: CallerRole| {
-        json!({"schedule_id": SCHEDULE,
-        "seats": [stage.free_seat()]})
-    };
+    let seat = |fixture: &RoleFixture, _: &RoleCase, _: CallerRole| json!({"schedule_id": SCHEDULE, "seats": [fixture.free_seat()]});
     let pays = |_: &RoleFixture, case: &RoleCase, _: CallerRole| json!({"reservation_id": case.reservation});
     // Each pays for a different seat, and all use the user's coupon.
     let pays_with_coupon = |_: &RoleFixture, case: &RoleCase, role: CallerRole| {
@@ -227,8 +225,8 @@ fn public() -> Vec<RoleRow> {
         own(M::POST, "/v1/wallet/uses", "201").keyed().json(amount),
         own(M::GET, "/v1/wallet/entries", "200"),
         open("/v1/coupons/{coupon}", "200"),
-        own(M::POST, "/v1/coupons/{coupon}/issues", "201").sending(|stage, case, role, _| {
-            stage.public(case, role, false, &Method::POST, "/v1/coupons/fresh/issues")
+        own(M::POST, "/v1/coupons/{coupon}/issues", "201").sending(|fixture, case, role, _| {
+            fixture.public(case, role, false, &Method::POST, "/v1/coupons/fresh/issues")
         }),
         own(M::GET, "/v1/coupons/issues/mine", "200"),
         open("/v1/rewards/{code}", "200"),
@@ -266,8 +264,8 @@ fn beside() -> Vec<RoleRow> {
     let outside_contract = |template, asks_admin: bool, status: &'static str| {
         let mut row = open(template, status);
         if asks_admin {
-            row.call = Box::new(move |stage, case, role| {
-                stage.admin(case, role, &M::GET, &path(template, case))
+            row.call = Box::new(move |fixture, case, role| {
+                fixture.admin(case, role, &M::GET, &path(template, case))
             });
             row.note = "(admin listener)";
         }

@@ -76,27 +76,27 @@ pub(crate) enum ScriptGuard {
     /// `src/payment/flow.rs`: a refund comes after the void.
     VoidBeforeRefund,
     /// `payment/finish_void.lua`: the attempt is being voided.
-    VoidingInVoided,
+    VoidingInFinishVoid,
     /// `lib/seat.lua`, for `seats/hold.lua`: an expired hold with a running payment is not free.
     PayingInHold,
     /// `payment/begin_cancel.lua`: the payment is confirmed.
     ConfirmedInBeginCancel,
     /// `wallet/refund_cancelled.lua`: the operation was not refunded before.
-    RecordInGiveBack,
+    RecordInRefundCancelled,
     /// `src/payment/cancel.rs`: the seats are freed only after the cancellation is recorded.
-    BeginBeforeCancelled,
+    BeginBeforeFinishCancel,
     /// `coupons/reserve.lua`: there is no tombstone.
-    TombstoneInTake,
+    TombstoneInReserve,
     /// `coupons/reserve.lua`: no other attempt has the issue.
-    FreeInTake,
+    FreeInReserve,
     /// `coupons/redeem.lua`: there is no tombstone.
-    TombstoneInSettle,
+    TombstoneInRedeem,
     /// `coupons/return_issue.lua`: the attempt has the issue.
-    OwnInGiveBackIssue,
+    OwnInReturnIssue,
     /// `src/payment/flow.rs`: an issue is returned only after the void.
-    VoidBeforeGiveBackIssue,
+    VoidBeforeReturnIssue,
     /// `payment/confirm.lua`: with a coupon the payment stays on the sweep's list.
-    UnsettledInConfirm,
+    UnredeemedInConfirm,
 }
 
 impl ScriptGuard {
@@ -107,28 +107,28 @@ impl ScriptGuard {
         Self::RecordInDebit,
         Self::RecordInRefund,
         Self::VoidBeforeRefund,
-        Self::VoidingInVoided,
+        Self::VoidingInFinishVoid,
         Self::PayingInHold,
         Self::ConfirmedInBeginCancel,
-        Self::RecordInGiveBack,
-        Self::BeginBeforeCancelled,
-        Self::TombstoneInTake,
-        Self::FreeInTake,
-        Self::TombstoneInSettle,
-        Self::OwnInGiveBackIssue,
-        Self::VoidBeforeGiveBackIssue,
-        Self::UnsettledInConfirm,
+        Self::RecordInRefundCancelled,
+        Self::BeginBeforeFinishCancel,
+        Self::TombstoneInReserve,
+        Self::FreeInReserve,
+        Self::TombstoneInRedeem,
+        Self::OwnInReturnIssue,
+        Self::VoidBeforeReturnIssue,
+        Self::UnredeemedInConfirm,
     ];
 
     /// The scenario in which its absence shows.
-    pub(crate) fn play(self) -> ModelScenario {
+    pub(crate) fn scenario(self) -> ModelScenario {
         match self {
-            Self::TombstoneInTake
-            | Self::FreeInTake
-            | Self::TombstoneInSettle
-            | Self::OwnInGiveBackIssue
-            | Self::VoidBeforeGiveBackIssue
-            | Self::UnsettledInConfirm => ModelScenario::OneCoupon,
+            Self::TombstoneInReserve
+            | Self::FreeInReserve
+            | Self::TombstoneInRedeem
+            | Self::OwnInReturnIssue
+            | Self::VoidBeforeReturnIssue
+            | Self::UnredeemedInConfirm => ModelScenario::OneCoupon,
             _ => ModelScenario::OneSeat,
         }
     }
@@ -150,7 +150,7 @@ pub(crate) enum ReservationState {
 pub(crate) struct ModelReservation {
     pub(crate) status: ReservationState,
     /// The clock of Redis has passed `held_until`.
-    pub(crate) lapsed: bool,
+    pub(crate) expired: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -160,7 +160,7 @@ pub(crate) enum PaymentPhase {
     Voiding,
     Confirmed,
     /// Declined or voided: the reason makes no difference to the steps.
-    TurnedBack,
+    Voided,
     Refunding,
     Refunded,
 }
@@ -183,7 +183,7 @@ impl ModelPayment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum DebitRecord {
     None,
-    ModelDebit,
+    Debited,
     Tombstone,
 }
 
@@ -204,14 +204,14 @@ pub(crate) struct IssueOwner {
 
 /// The state of Redis. The counters from `debits` on are not in Redis: the invariants need them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ShopState {
-    pub(crate) play: ModelScenario,
+pub(crate) struct RedisState {
+    pub(crate) scenario: ModelScenario,
     pub(crate) seats: [Option<SeatOwner>; 2],
     pub(crate) reservations: [ModelReservation; 2],
     pub(crate) payments: [ModelPayment; 3],
     pub(crate) balances: [i8; 2],
     pub(crate) ops: [[DebitRecord; 2]; 3],
-    pub(crate) given_back: [bool; 3],
+    pub(crate) refunded_cancelled: [bool; 3],
     pub(crate) issue: Option<IssueOwner>,
     pub(crate) issue_ended: [[bool; 2]; 3],
     pub(crate) charged: i8,
@@ -233,26 +233,26 @@ fn count(effects: &mut u8) {
     *effects = (*effects + 1).min(2);
 }
 
-impl ShopState {
+impl RedisState {
     /// The first user can pay twice, the second one has no money yet. In the coupon scenario the
     /// seats are already held.
-    pub(crate) fn open(play: ModelScenario) -> Self {
+    pub(crate) fn open(scenario: ModelScenario) -> Self {
         let mark = |reservation| Some(SeatOwner { reservation, sold: false });
-        let (seats, status) = match play {
+        let (seats, status) = match scenario {
             ModelScenario::OneSeat => ([None; 2], ReservationState::None),
             ModelScenario::OneCoupon => ([mark(0), mark(1)], ReservationState::Held),
         };
         Self {
-            play,
+            scenario,
             seats,
-            reservations: [ModelReservation { status, lapsed: false }; 2],
+            reservations: [ModelReservation { status, expired: false }; 2],
             payments: [ModelPayment { state: PaymentPhase::None, attempt: 0 }; 3],
-            balances: [2 * play.cost(), 0],
+            balances: [2 * scenario.cost(), 0],
             ops: [[DebitRecord::None; 2]; 3],
-            given_back: [false; 3],
+            refunded_cancelled: [false; 3],
             issue: None,
             issue_ended: [[false; 2]; 3],
-            charged: 2 * play.cost(),
+            charged: 2 * scenario.cost(),
             debits: [[0; 2]; 3],
             refunds: [[0; 2]; 3],
             cancels: [0; 3],
@@ -262,23 +262,23 @@ impl ShopState {
 
     /// `wallet/charge.lua`, once for the second user.
     pub(crate) fn charge(&mut self) {
-        if self.play == ModelScenario::OneSeat && self.charged == 2 * PRICE {
+        if self.scenario == ModelScenario::OneSeat && self.charged == 2 * PRICE {
             self.charged += PRICE;
             self.balances[1] += PRICE;
         }
     }
 
     fn seat(&mut self, reservation: usize) -> &mut Option<SeatOwner> {
-        &mut self.seats[self.play.seat_of(reservation)]
+        &mut self.seats[self.scenario.seat_of(reservation)]
     }
 
     /// `seats/hold.lua`, once for each reservation.
-    pub(crate) fn hold(&mut self, r: usize, off: Option<ScriptGuard>) {
+    pub(crate) fn hold(&mut self, r: usize, removed: Option<ScriptGuard>) {
         let taken = self.seat(r).is_some_and(|mark| {
             let of = self.reservations[mark.reservation];
             let paying =
-                of.status == ReservationState::Paying && off != Some(ScriptGuard::PayingInHold);
-            mark.sold || !of.lapsed || paying
+                of.status == ReservationState::Paying && removed != Some(ScriptGuard::PayingInHold);
+            mark.sold || !of.expired || paying
         });
         if self.reservations[r].status == ReservationState::None && !taken {
             *self.seat(r) = Some(SeatOwner { reservation: r, sold: false });
@@ -289,7 +289,7 @@ impl ShopState {
     /// `seats/release.lua`.
     pub(crate) fn release(&mut self, r: usize) {
         let record = &mut self.reservations[r];
-        if record.status == ReservationState::Held && !record.lapsed {
+        if record.status == ReservationState::Held && !record.expired {
             record.status = ReservationState::Ended;
             self.free(r);
         }
@@ -302,10 +302,10 @@ impl ShopState {
     }
 
     /// Redis' clock passes `held_until`.
-    pub(crate) fn lapse(&mut self, r: usize) {
+    pub(crate) fn expire(&mut self, r: usize) {
         if matches!(self.reservations[r].status, ReservationState::Held | ReservationState::Paying)
         {
-            self.reservations[r].lapsed = true;
+            self.reservations[r].expired = true;
         }
     }
 
@@ -313,9 +313,9 @@ impl ShopState {
     pub(crate) fn begin(&mut self, p: usize) {
         let r = &mut self.reservations[reservation_of(p)];
         let payment = &mut self.payments[p];
-        let more = payment.attempt < self.play.attempts()[p];
-        let may = matches!(payment.state, PaymentPhase::None | PaymentPhase::TurnedBack) && more;
-        if may && r.status == ReservationState::Held && !r.lapsed {
+        let more = payment.attempt < self.scenario.attempts()[p];
+        let may = matches!(payment.state, PaymentPhase::None | PaymentPhase::Voided) && more;
+        if may && r.status == ReservationState::Held && !r.expired {
             *payment = ModelPayment { state: PaymentPhase::Pending, attempt: payment.attempt + 1 };
             r.status = ReservationState::Paying;
         }
@@ -326,14 +326,14 @@ impl ShopState {
         &mut self,
         p: usize,
         attempt: usize,
-        off: Option<ScriptGuard>,
+        removed: Option<ScriptGuard>,
     ) -> ModelDebit {
-        let (balance, cost) = (&mut self.balances[self.play.user_of(p)], self.play.cost());
+        let (balance, cost) = (&mut self.balances[self.scenario.user_of(p)], self.scenario.cost());
         match self.ops[p][attempt] {
-            DebitRecord::Debited if off != Some(ScriptGuard::RecordInDebit) => {
+            DebitRecord::Debited if removed != Some(ScriptGuard::RecordInDebit) => {
                 return ModelDebit::Done;
             }
-            DebitRecord::Tombstone if off != Some(ScriptGuard::TombstoneInDebit) => {
+            DebitRecord::Tombstone if removed != Some(ScriptGuard::TombstoneInDebit) => {
                 return ModelDebit::Tombstone;
             }
             _ => {}
@@ -352,12 +352,12 @@ impl ShopState {
         &mut self,
         p: usize,
         attempt: usize,
-        off: Option<ScriptGuard>,
+        removed: Option<ScriptGuard>,
     ) -> ModelPayment {
         let (payment, r) = (self.payments[p], reservation_of(p));
-        let same = payment.last() == attempt || off == Some(ScriptGuard::AttemptInConfirm);
-        let pending =
-            payment.state == PaymentPhase::Pending || off == Some(ScriptGuard::PendingInConfirm);
+        let same = payment.last() == attempt || removed == Some(ScriptGuard::AttemptInConfirm);
+        let pending = payment.state == PaymentPhase::Pending
+            || removed == Some(ScriptGuard::PendingInConfirm);
         if same && pending && self.reservations[r].status == ReservationState::Paying {
             self.payments[p].state = PaymentPhase::Confirmed;
             self.reservations[r].status = ReservationState::Confirmed;
@@ -377,37 +377,37 @@ impl ShopState {
     }
 
     /// `wallet/refund.lua`.
-    pub(crate) fn refund(&mut self, p: usize, attempt: usize, off: Option<ScriptGuard>) {
-        let again = off == Some(ScriptGuard::RecordInRefund) && self.refunds[p][attempt] == 1;
+    pub(crate) fn refund(&mut self, p: usize, attempt: usize, removed: Option<ScriptGuard>) {
+        let again = removed == Some(ScriptGuard::RecordInRefund) && self.refunds[p][attempt] == 1;
         if self.ops[p][attempt] == DebitRecord::Debited || again {
-            self.balances[self.play.user_of(p)] += self.play.cost();
+            self.balances[self.scenario.user_of(p)] += self.scenario.cost();
             count(&mut self.refunds[p][attempt]);
         }
         self.ops[p][attempt] = DebitRecord::Tombstone;
     }
 
     /// `payment/finish_void.lua`.
-    pub(crate) fn voided(&mut self, p: usize, attempt: usize, off: Option<ScriptGuard>) {
+    pub(crate) fn finish_void(&mut self, p: usize, attempt: usize, removed: Option<ScriptGuard>) {
         let payment = &mut self.payments[p];
         let r = &mut self.reservations[reservation_of(p)];
-        let voiding =
-            payment.state == PaymentPhase::Voiding || off == Some(ScriptGuard::VoidingInVoided);
+        let voiding = payment.state == PaymentPhase::Voiding
+            || removed == Some(ScriptGuard::VoidingInFinishVoid);
         if voiding && payment.last() == attempt {
-            payment.state = PaymentPhase::TurnedBack;
+            payment.state = PaymentPhase::Voided;
             count(&mut self.ends[p][attempt]);
             if r.status == ReservationState::Paying {
-                r.status = if r.lapsed { ReservationState::Ended } else { ReservationState::Held };
+                r.status = if r.expired { ReservationState::Ended } else { ReservationState::Held };
             }
         }
     }
 
     /// `payment/begin_cancel.lua`: the commit point of cancelling.
-    pub(crate) fn begin_cancel(&mut self, p: usize, off: Option<ScriptGuard>) {
+    pub(crate) fn begin_cancel(&mut self, p: usize, removed: Option<ScriptGuard>) {
         let (payment, r) = (&mut self.payments[p], &mut self.reservations[reservation_of(p)]);
         let bought =
             payment.state == PaymentPhase::Confirmed && r.status == ReservationState::Confirmed;
         if bought
-            || off == Some(ScriptGuard::ConfirmedInBeginCancel)
+            || removed == Some(ScriptGuard::ConfirmedInBeginCancel)
                 && payment.state == PaymentPhase::Pending
         {
             payment.state = PaymentPhase::Refunding;
@@ -416,19 +416,19 @@ impl ShopState {
     }
 
     /// `wallet/refund_cancelled.lua`.
-    pub(crate) fn give_back(&mut self, p: usize, off: Option<ScriptGuard>) {
-        let again = off == Some(ScriptGuard::RecordInGiveBack) && self.cancels[p] == 1;
-        if !self.given_back[p] || again {
-            self.given_back[p] = true;
-            self.balances[self.play.user_of(p)] += self.play.cost();
+    pub(crate) fn refund_cancelled(&mut self, p: usize, removed: Option<ScriptGuard>) {
+        let again = removed == Some(ScriptGuard::RecordInRefundCancelled) && self.cancels[p] == 1;
+        if !self.refunded_cancelled[p] || again {
+            self.refunded_cancelled[p] = true;
+            self.balances[self.scenario.user_of(p)] += self.scenario.cost();
             count(&mut self.cancels[p]);
         }
     }
 
     /// `payment/finish_cancel.lua`.
-    pub(crate) fn cancelled(&mut self, p: usize, off: Option<ScriptGuard>) {
+    pub(crate) fn finish_cancel(&mut self, p: usize, removed: Option<ScriptGuard>) {
         let (payment, r) = (&mut self.payments[p], reservation_of(p));
-        let early = off == Some(ScriptGuard::BeginBeforeCancelled)
+        let early = removed == Some(ScriptGuard::BeginBeforeFinishCancel)
             && payment.state == PaymentPhase::Confirmed;
         if payment.state == PaymentPhase::Refunding || early {
             payment.state = PaymentPhase::Refunded;
@@ -438,15 +438,20 @@ impl ShopState {
     }
 
     /// `coupons/reserve.lua`. Returns whether the attempt has the issue.
-    pub(crate) fn take(&mut self, p: usize, attempt: usize, off: Option<ScriptGuard>) -> bool {
+    pub(crate) fn reserve(
+        &mut self,
+        p: usize,
+        attempt: usize,
+        removed: Option<ScriptGuard>,
+    ) -> bool {
         let own = |it: IssueOwner| it.payment == p && it.attempt == attempt;
         if self.issue.is_some_and(own) {
             return true;
         }
-        if self.issue_ended[p][attempt] && off != Some(ScriptGuard::TombstoneInTake) {
+        if self.issue_ended[p][attempt] && removed != Some(ScriptGuard::TombstoneInReserve) {
             return false;
         }
-        if self.issue.is_some() && off != Some(ScriptGuard::FreeInTake) {
+        if self.issue.is_some() && removed != Some(ScriptGuard::FreeInReserve) {
             return false;
         }
         self.issue = Some(IssueOwner { payment: p, attempt, used: false });
@@ -454,19 +459,19 @@ impl ShopState {
     }
 
     /// `coupons/redeem.lua`.
-    pub(crate) fn settle(&mut self, p: usize, attempt: usize, off: Option<ScriptGuard>) {
+    pub(crate) fn redeem(&mut self, p: usize, attempt: usize, removed: Option<ScriptGuard>) {
         let others = self.issue.is_some_and(|it| it.payment != p || it.attempt != attempt);
-        let ended = self.issue_ended[p][attempt] && off != Some(ScriptGuard::TombstoneInSettle);
+        let ended = self.issue_ended[p][attempt] && removed != Some(ScriptGuard::TombstoneInRedeem);
         if !ended && !others {
             self.issue = Some(IssueOwner { payment: p, attempt, used: true });
         }
     }
 
     /// `coupons/return_issue.lua`.
-    pub(crate) fn give_back_issue(&mut self, p: usize, attempt: usize, off: Option<ScriptGuard>) {
+    pub(crate) fn return_issue(&mut self, p: usize, attempt: usize, removed: Option<ScriptGuard>) {
         self.issue_ended[p][attempt] = true;
         let own = self.issue.is_some_and(|it| it.payment == p && it.attempt == attempt);
-        if own || off == Some(ScriptGuard::OwnInGiveBackIssue) {
+        if own || removed == Some(ScriptGuard::OwnInReturnIssue) {
             self.issue = None;
         }
     }

@@ -5,35 +5,35 @@
 
 use stateright::{Model, Property};
 
-use crate::shop::{
-    ModelDebit, ModelPayment, ModelScenario, PAYMENTS, PaymentPhase, ScriptGuard, ShopState,
+use crate::state::{
+    ModelDebit, ModelPayment, ModelScenario, PAYMENTS, PaymentPhase, RedisState, ScriptGuard,
 };
 
 /// The flow, complete or without one guard.
 #[derive(Clone, Copy)]
 pub(crate) struct PaymentModel {
-    pub(crate) play: ModelScenario,
-    pub(crate) off: Option<ScriptGuard>,
+    pub(crate) scenario: ModelScenario,
+    pub(crate) removed: Option<ScriptGuard>,
 }
 
 /// Redis, and the messages that were sent. Messages that anyone who knows the attempt can send are
 /// not in the bag: a void, the reservation of the coupon and, without a coupon, the debit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ModelState {
-    pub(crate) shop: ShopState,
+    pub(crate) redis: RedisState,
     debit: [[bool; 2]; 3],
-    settle: [[bool; 2]; 3],
-    give_back_issue: [[bool; 2]; 3],
+    redeem: [[bool; 2]; 3],
+    return_issue: [[bool; 2]; 3],
     confirm: [[bool; 2]; 3],
     refund: [[bool; 2]; 3],
-    voided: [[bool; 2]; 3],
-    cancelled: [bool; 3],
+    finish_void: [[bool; 2]; 3],
+    finish_cancel: [bool; 3],
 }
 
 impl std::ops::Deref for ModelState {
-    type Target = ShopState;
-    fn deref(&self) -> &ShopState {
-        &self.shop
+    type Target = RedisState;
+    fn deref(&self) -> &RedisState {
+        &self.redis
     }
 }
 
@@ -43,19 +43,19 @@ pub(crate) enum ModelStep {
     Charge,
     Hold(usize),
     Release(usize),
-    Lapse(usize),
+    Expire(usize),
     Begin(usize),
-    Take(usize, usize),
+    Reserve(usize, usize),
     Debit(usize, usize),
     Confirm(usize, usize),
     Void(usize, usize),
     Refund(usize, usize),
-    Voided(usize, usize),
+    FinishVoid(usize, usize),
     BeginCancel(usize),
-    GiveBack(usize),
-    Cancelled(usize),
-    Settle(usize, usize),
-    GiveBackIssue(usize, usize),
+    RefundCancelled(usize),
+    FinishCancel(usize),
+    Redeem(usize, usize),
+    ReturnIssue(usize, usize),
 }
 
 /// A step, and whether its reply arrives.
@@ -66,126 +66,129 @@ pub(crate) struct ModelAction {
 }
 
 impl PaymentModel {
-    fn take(&self, state: &mut ModelState, ModelAction { step, answered }: ModelAction) {
-        let shop = &mut state.shop;
-        let coupon = self.play == ModelScenario::OneCoupon;
+    fn apply(&self, state: &mut ModelState, ModelAction { step, answered }: ModelAction) {
+        let redis = &mut state.redis;
+        let coupon = self.scenario == ModelScenario::OneCoupon;
         let voiding = |payment: ModelPayment| answered && payment.state == PaymentPhase::Voiding;
         let paid_by_coupon =
             |payment: ModelPayment| answered && coupon && payment.state == PaymentPhase::Confirmed;
         match step {
-            ModelStep::Charge => shop.charge(),
-            ModelStep::Hold(user) => shop.hold(user, self.off),
-            ModelStep::Release(user) => shop.release(user),
-            ModelStep::Lapse(user) => shop.lapse(user),
-            ModelStep::Begin(p) => shop.begin(p),
-            ModelStep::Take(p, attempt) => {
-                state.debit[p][attempt] |= shop.take(p, attempt, self.off) && answered;
+            ModelStep::Charge => redis.charge(),
+            ModelStep::Hold(user) => redis.hold(user, self.removed),
+            ModelStep::Release(user) => redis.release(user),
+            ModelStep::Expire(user) => redis.expire(user),
+            ModelStep::Begin(p) => redis.begin(p),
+            ModelStep::Reserve(p, attempt) => {
+                state.debit[p][attempt] |= redis.reserve(p, attempt, self.removed) && answered;
             }
             ModelStep::Debit(p, attempt) => {
                 state.confirm[p][attempt] |=
-                    shop.debit(p, attempt, self.off) == ModelDebit::Done && answered;
+                    redis.debit(p, attempt, self.removed) == ModelDebit::Done && answered;
             }
             ModelStep::Confirm(p, attempt) => {
-                let payment = shop.confirm(p, attempt, self.off);
+                let payment = redis.confirm(p, attempt, self.removed);
                 state.refund[p][payment.last()] |= voiding(payment);
-                state.settle[p][payment.last()] |= paid_by_coupon(payment);
+                state.redeem[p][payment.last()] |= paid_by_coupon(payment);
             }
             ModelStep::Void(p, attempt) => {
-                let payment = shop.void(p, attempt);
+                let payment = redis.void(p, attempt);
                 state.refund[p][payment.last()] |= voiding(payment);
-                state.settle[p][payment.last()] |= paid_by_coupon(payment);
+                state.redeem[p][payment.last()] |= paid_by_coupon(payment);
             }
             ModelStep::Refund(p, attempt) => {
-                shop.refund(p, attempt, self.off);
-                let next = if coupon { &mut state.give_back_issue } else { &mut state.voided };
+                redis.refund(p, attempt, self.removed);
+                let next = if coupon { &mut state.return_issue } else { &mut state.finish_void };
                 next[p][attempt] |= answered;
             }
-            ModelStep::GiveBackIssue(p, attempt) => {
-                shop.give_back_issue(p, attempt, self.off);
+            ModelStep::ReturnIssue(p, attempt) => {
+                redis.return_issue(p, attempt, self.removed);
                 // After a void of a confirmed payment the refund follows, which may come at any
                 // time anyway.
                 let cancelling = matches!(
-                    shop.payments[p].state,
+                    redis.payments[p].state,
                     PaymentPhase::Refunding | PaymentPhase::Refunded
                 );
-                state.voided[p][attempt] |= answered && !cancelling;
+                state.finish_void[p][attempt] |= answered && !cancelling;
             }
-            ModelStep::Settle(p, attempt) => shop.settle(p, attempt, self.off),
-            ModelStep::Voided(p, attempt) => shop.voided(p, attempt, self.off),
-            ModelStep::BeginCancel(p) => shop.begin_cancel(p, self.off),
-            ModelStep::GiveBack(p) => {
-                shop.give_back(p, self.off);
-                state.cancelled[p] |= answered;
+            ModelStep::Redeem(p, attempt) => redis.redeem(p, attempt, self.removed),
+            ModelStep::FinishVoid(p, attempt) => redis.finish_void(p, attempt, self.removed),
+            ModelStep::BeginCancel(p) => redis.begin_cancel(p, self.removed),
+            ModelStep::RefundCancelled(p) => {
+                redis.refund_cancelled(p, self.removed);
+                state.finish_cancel[p] |= answered;
             }
-            ModelStep::Cancelled(p) => shop.cancelled(p, self.off),
+            ModelStep::FinishCancel(p) => redis.finish_cancel(p, self.removed),
         }
     }
 
     /// The final state that the sweep reaches, without further faults.
-    pub(crate) fn at_rest(&self, state: &ModelState) -> ShopState {
-        let mut shop = state.shop;
+    pub(crate) fn final_state(&self, state: &ModelState) -> RedisState {
+        let mut redis = state.redis;
         for p in PAYMENTS {
-            let attempt = shop.payments[p].last();
-            let coupon = self.play == ModelScenario::OneCoupon;
-            if shop.void(p, attempt).state == PaymentPhase::Voiding {
-                shop.refund(p, attempt, self.off);
+            let attempt = redis.payments[p].last();
+            let coupon = self.scenario == ModelScenario::OneCoupon;
+            if redis.void(p, attempt).state == PaymentPhase::Voiding {
+                redis.refund(p, attempt, self.removed);
                 if coupon {
-                    shop.give_back_issue(p, attempt, self.off);
+                    redis.return_issue(p, attempt, self.removed);
                 }
-                shop.voided(p, attempt, self.off);
+                redis.finish_void(p, attempt, self.removed);
             }
             if coupon
-                && shop.payments[p].state == PaymentPhase::Confirmed
-                && self.off != Some(ScriptGuard::UnsettledInConfirm)
+                && redis.payments[p].state == PaymentPhase::Confirmed
+                && self.removed != Some(ScriptGuard::UnredeemedInConfirm)
             {
-                shop.settle(p, attempt, self.off);
+                redis.redeem(p, attempt, self.removed);
             }
-            if shop.payments[p].state == PaymentPhase::Refunding {
+            if redis.payments[p].state == PaymentPhase::Refunding {
                 if coupon {
-                    shop.give_back_issue(p, attempt, self.off);
+                    redis.return_issue(p, attempt, self.removed);
                 }
-                shop.give_back(p, self.off);
-                shop.cancelled(p, self.off);
+                redis.refund_cancelled(p, self.removed);
+                redis.finish_cancel(p, self.removed);
             }
         }
-        shop
+        redis
     }
 
     fn steps(&self, state: &ModelState, steps: &mut Vec<ModelStep>) {
-        let coupon = self.play == ModelScenario::OneCoupon;
+        let coupon = self.scenario == ModelScenario::OneCoupon;
         if !coupon {
             steps.push(ModelStep::Charge);
             for r in 0..2 {
-                steps.extend([ModelStep::Hold(r), ModelStep::Release(r), ModelStep::Lapse(r)]);
+                steps.extend([ModelStep::Hold(r), ModelStep::Release(r), ModelStep::Expire(r)]);
             }
         }
         for p in PAYMENTS {
             steps.extend([ModelStep::Begin(p), ModelStep::BeginCancel(p)]);
             let refunding =
                 matches!(state.payments[p].state, PaymentPhase::Refunding | PaymentPhase::Refunded);
-            for attempt in 0..usize::from(self.play.attempts()[p].min(state.payments[p].attempt)) {
+            for attempt in
+                0..usize::from(self.scenario.attempts()[p].min(state.payments[p].attempt))
+            {
                 steps.push(ModelStep::Void(p, attempt));
-                let unvoided = self.off == Some(ScriptGuard::VoidBeforeRefund);
-                let early = self.off == Some(ScriptGuard::VoidBeforeGiveBackIssue);
+                let unvoided = self.removed == Some(ScriptGuard::VoidBeforeRefund);
+                let early = self.removed == Some(ScriptGuard::VoidBeforeReturnIssue);
                 let cancelling = refunding && attempt == state.payments[p].last();
-                let back = state.give_back_issue[p][attempt] || cancelling || early;
+                let back = state.return_issue[p][attempt] || cancelling || early;
                 let sent = [
-                    (coupon, ModelStep::Take(p, attempt)),
+                    (coupon, ModelStep::Reserve(p, attempt)),
                     (!coupon || state.debit[p][attempt], ModelStep::Debit(p, attempt)),
-                    (state.settle[p][attempt], ModelStep::Settle(p, attempt)),
-                    (coupon && back, ModelStep::GiveBackIssue(p, attempt)),
+                    (state.redeem[p][attempt], ModelStep::Redeem(p, attempt)),
+                    (coupon && back, ModelStep::ReturnIssue(p, attempt)),
                     (state.confirm[p][attempt], ModelStep::Confirm(p, attempt)),
                     (state.refund[p][attempt] || unvoided, ModelStep::Refund(p, attempt)),
-                    (state.voided[p][attempt], ModelStep::Voided(p, attempt)),
+                    (state.finish_void[p][attempt], ModelStep::FinishVoid(p, attempt)),
                 ];
                 steps.extend(sent.into_iter().filter(|(sent, _)| *sent).map(|(_, step)| step));
             }
             // The refund follows only after the issue is returned.
             if refunding && (!coupon || state.issue_ended[p][state.payments[p].last()]) {
-                steps.push(ModelStep::GiveBack(p));
+                steps.push(ModelStep::RefundCancelled(p));
             }
-            if state.cancelled[p] || self.off == Some(ScriptGuard::BeginBeforeCancelled) {
-                steps.push(ModelStep::Cancelled(p));
+            if state.finish_cancel[p] || self.removed == Some(ScriptGuard::BeginBeforeFinishCancel)
+            {
+                steps.push(ModelStep::FinishCancel(p));
             }
         }
     }
@@ -198,14 +201,14 @@ impl Model for PaymentModel {
     fn init_states(&self) -> Vec<ModelState> {
         let none = [[false; 2]; 3];
         vec![ModelState {
-            shop: ShopState::open(self.play),
+            redis: RedisState::open(self.scenario),
             debit: none,
-            settle: none,
-            give_back_issue: none,
+            redeem: none,
+            return_issue: none,
             confirm: none,
             refund: none,
-            voided: none,
-            cancelled: [false; 3],
+            finish_void: none,
+            finish_cancel: [false; 3],
         }]
     }
 
@@ -217,13 +220,13 @@ impl Model for PaymentModel {
             // The other steps send nothing further, so their reply makes no difference.
             let sends = matches!(
                 step,
-                ModelStep::Take(..)
+                ModelStep::Reserve(..)
                     | ModelStep::Debit(..)
                     | ModelStep::Confirm(..)
                     | ModelStep::Void(..)
                     | ModelStep::Refund(..)
-                    | ModelStep::GiveBackIssue(..)
-                    | ModelStep::GiveBack(..)
+                    | ModelStep::ReturnIssue(..)
+                    | ModelStep::RefundCancelled(..)
             );
             if sends {
                 actions.push(ModelAction { step, answered: false });
@@ -233,13 +236,14 @@ impl Model for PaymentModel {
 
     fn next_state(&self, before: &ModelState, action: ModelAction) -> Option<ModelState> {
         let mut after = *before;
-        self.take(&mut after, action);
+        self.apply(&mut after, action);
         (after != *before).then_some(after)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         // Without a guard only broken invariants matter.
-        let possibilities = if self.off.is_none() { self.possibilities() } else { Vec::new() };
-        Self::promises().into_iter().chain(possibilities).collect()
+        let reachable_states =
+            if self.removed.is_none() { self.reachable_states() } else { Vec::new() };
+        Self::invariants().into_iter().chain(reachable_states).collect()
     }
 }

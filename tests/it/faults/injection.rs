@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use usher::dev::PrivateRedis;
 use usher::redis::scripts;
 
-use super::site::{ChaosSite, kill_mysql, kill_redis};
+use super::environment::{ChaosSite, kill_mysql, kill_redis};
 use crate::support::resp::RespClient;
 use crate::support::{LossTarget, signal};
 

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use super::site::ChaosSite;
+use super::environment::ChaosSite;
 use super::workload::{
     COUPON, ConfirmedEffect, INTERVAL_MS, MAX_ACTIVE, PER_INTERVAL, QUEUE, QUOTA, ReportedEffect,
     WorkloadLog,
