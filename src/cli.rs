@@ -18,8 +18,8 @@ use crate::telemetry::log;
 
 /// Admission and booking for sales with far more buyers than seats
 ///
-/// Usher queues the users of a sale, admits them at a set rate, and sells seats to them. It keeps live state in
-/// Redis and stores everything in MySQL.
+/// Usher queues the users of a sale, admits them at a set rate, and sells seats to them. It keeps
+/// live state in Redis and stores everything in MySQL.
 ///
 /// Every option can also be set with the environment variable in its help. Flags win.
 #[derive(Parser)]
@@ -46,26 +46,27 @@ pub struct CommandLine {
 enum CliCommand {
     /// Run an instance on the given Redis and MySQL
     ///
-    /// It serves the public API and the admin API until SIGTERM or SIGINT, then drains. The schema must exist: run
-    /// `usher migrate` first.
+    /// It serves the public API and the admin API until SIGTERM or SIGINT, then drains. The schema
+    /// must exist: run `usher migrate` first.
     Serve(Box<ServeArgs>),
     /// Run an instance for development, with private stores and demo data
     ///
-    /// It starts a private Redis and MariaDB, stores the demo data, generates secrets, prints all addresses and
-    /// example calls, and stops everything on Ctrl-C. The data directory keeps the data.
+    /// It starts a private Redis and MariaDB, stores the demo data, generates secrets, prints all
+    /// addresses and example calls, and stops everything on Ctrl-C. The data directory keeps the
+    /// data.
     Dev(Box<DevArgs>),
     /// Create the MySQL schema, or bring it up to date
     ///
-    /// Run it before the first start and before each update. Instances of the previous version may keep running. The
-    /// first run stores the number of partitions.
+    /// Run it before the first start and before each update. Instances of the previous version may
+    /// keep running. The first run stores the number of partitions.
     Migrate(MigrateArgs),
     /// Store sample data
     #[command(subcommand)]
     Seed(SeedCommand),
     /// Check all invariants over Redis and MySQL
     ///
-    /// It compares balances, seats, payments, coupons, rewards and queues of both stores and prints one line per check.
-    /// Instances may be running. The exit code is 1 if a check finds a fault.
+    /// It compares balances, seats, payments, coupons, rewards and queues of both stores and prints
+    /// one line per check. Instances may be running. The exit code is 1 if a check finds a fault.
     #[command(args_conflicts_with_subcommands = true)]
     Audit {
         #[command(subcommand)]
@@ -84,8 +85,8 @@ enum CliCommand {
     },
     /// Restore Redis from MySQL when it is empty, stale, or belongs to another installation
     ///
-    /// It restores every partition that does not serve. Instances may be running; partitions that serve are not
-    /// affected.
+    /// It restores every partition that does not serve. Instances may be running; partitions that
+    /// serve are not affected.
     Recover {
         /// Restore only this partition, even if it serves. Its holds and queue positions are lost
         #[arg(long, value_name = "NUMBER")]
@@ -95,8 +96,9 @@ enum CliCommand {
     },
     /// Change the number of partitions to USHER_PARTITIONS
     ///
-    /// Stop all instances first. It audits the stores, writes everything to MySQL, changes the number, restores Redis
-    /// from MySQL and audits again. Holds are lost. An interrupted run can be repeated.
+    /// Stop all instances first. It audits the stores, writes everything to MySQL, changes the
+    /// number, restores Redis from MySQL and audits again. Holds are lost. An interrupted run can
+    /// be repeated.
     Repartition(StoreArgs),
     /// List or retry events that MySQL refused
     #[command(subcommand)]
@@ -187,7 +189,8 @@ enum ConfigCommand {
 enum KeysCommand {
     /// Create a new signing key
     ///
-    /// It is published immediately and signs from two minutes later, when every cache of public keys has it.
+    /// It is published immediately and signs from two minutes later, when every cache of public
+    /// keys has it.
     Rotate(MigrateArgs),
 }
 
@@ -242,7 +245,8 @@ pub enum Error {
 }
 
 impl CommandLine {
-    /// Parses flags and environment variables. Exits the process with a message if they are invalid.
+    /// Parses flags and environment variables. Exits the process with a message if they are
+    /// invalid.
     pub fn parse_or_exit() -> Self {
         let matches = Self::command().get_matches();
         let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -418,14 +422,14 @@ mod tests {
             prepare("usher archive show --mysql-url mysql://h/d --redis-url redis://h"),
             Ok(PreparedCommand::Archive(..))
         ));
+        let stores = "--mysql-url mysql://h/d --redis-url redis://h";
         let recover =
             prepare("usher recover --partition 7 --mysql-url mysql://h/d --redis-url redis://h");
         assert!(matches!(recover, Ok(PreparedCommand::Recover(Some(7), _))));
         assert!(matches!(
-            prepare("usher repartition --partitions 16 --mysql-url mysql://h/d --redis-url redis://h"),
+            prepare(&format!("usher repartition --partitions 16 {stores}")),
             Ok(PreparedCommand::Repartition(stores)) if stores.partitions.count() == 16
         ));
-        let stores = "--mysql-url mysql://h/d --redis-url redis://h";
         assert!(matches!(prepare(&format!("usher audit {stores}")), Ok(PreparedCommand::Audit(_))));
         assert!(matches!(
             prepare(&format!("usher audit queue show {stores}")),

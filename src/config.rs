@@ -1,8 +1,9 @@
 //! Settings: parsed once, validated together, and passed to the modules.
 //!
-//! clap reads flags and environment variables; flags win. [`args`] lists them. An empty value counts as not set, as
-//! in `USHER_SERVICE_KEYS=` of a compose file. All errors are reported together, by the name of the setting. Each
-//! module gets its own settings; only `cli` and `app` see the whole [`UsherConfig`].
+//! clap reads flags and environment variables; flags win. [`args`] lists them. An empty value
+//! counts as not set, as in `USHER_SERVICE_KEYS=` of a compose file. All errors are reported
+//! together, by the name of the setting. Each module gets its own settings; only `cli` and `app`
+//! see the whole [`UsherConfig`].
 
 pub mod args;
 mod bounds;
@@ -70,21 +71,22 @@ impl UsherConfig {
         let public = self.http.listen;
         if self.identity.header && !public.ip().is_loopback() {
             warnings.push(format!(
-                "USHER_AUTH includes `header` and USHER_LISTEN ({public}) is reachable from other machines: any client \
-                 can call as any user unless a gateway authenticates requests"
+                "USHER_AUTH includes `header` and USHER_LISTEN ({public}) is reachable from other \
+                 machines: any client can call as any user unless a gateway authenticates requests"
             ));
         }
         if self.http.shutdown.deadline < self.http.requests.request_timeout {
             warnings.push(
-                "USHER_DRAIN_SECONDS is shorter than USHER_REQUEST_TIMEOUT_MS: a shutdown may cut requests"
+                "USHER_DRAIN_SECONDS is shorter than USHER_REQUEST_TIMEOUT_MS: \
+                 a shutdown may cut requests"
                     .to_owned(),
             );
         }
         let ack = self.stores.ack;
         if ack.durable && ack.timeout >= self.http.requests.request_timeout {
             warnings.push(
-                "USHER_ACK_TIMEOUT_MS is not shorter than USHER_REQUEST_TIMEOUT_MS: a late durable response times out \
-                 instead of becoming 202"
+                "USHER_ACK_TIMEOUT_MS is not shorter than USHER_REQUEST_TIMEOUT_MS: \
+                 a late durable response times out instead of becoming 202"
                     .to_owned(),
             );
         }

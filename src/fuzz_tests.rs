@@ -1,7 +1,8 @@
 //! Fuzz tests: untrusted input never causes a panic, and invalid input is never accepted.
 //!
-//! Each target mutates valid samples at random and parses them. `USHER_FUZZ_INPUTS` sets the number of inputs (`make
-//! fuzz`: ten million), and `USHER_TEST_SEED` repeats a run. An input that causes a panic is printed.
+//! Each target mutates valid samples at random and parses them. `USHER_FUZZ_INPUTS` sets the number
+//! of inputs (`make fuzz`: ten million), and `USHER_TEST_SEED` repeats a run. An input that causes
+//! a panic is printed.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails should panic")]
 
@@ -182,14 +183,18 @@ fn bodies_are_parsed_or_refused() {
         json!({"reservation_id": id, "coupon_issue_id": null}),
         json!({"schedule_id": "night", "seats": [1, 2, 3]}),
         json!({"schedule_id": "night", "quantity": 2, "section": "A"}),
-        json!({"mode": "open", "promote_per_interval": 10, "interval_ms": 1000, "max_active": 5, "active_seconds": 300, "claim_seconds": 60,
-            "max_waiting": null, "opens_at": "2100-01-01T00:00:00Z", "closes_at": null, "prequeue_starts_at": null, "order": "lottery"}),
-        json!({"title": "x", "queue_id": "q", "hold_seconds": 300, "max_seats_per_user": 4, "cancel_until": null, "schedules": [{"id": "n",
-            "starts_at": "2100-01-01T00:00:00.000Z", "sections": [{"name": "A", "from": 1, "to": 50, "price": 1000}]}]}),
+        json!({"mode": "open", "promote_per_interval": 10, "interval_ms": 1000, "max_active": 5,
+            "active_seconds": 300, "claim_seconds": 60, "max_waiting": null, "opens_at": "2100-01-01T00:00:00Z",
+            "closes_at": null, "prequeue_starts_at": null, "order": "lottery"}),
+        json!({"title": "x", "queue_id": "q", "hold_seconds": 300, "max_seats_per_user": 4, "cancel_until": null,
+            "schedules": [{"id": "n", "starts_at": "2100-01-01T00:00:00.000Z",
+            "sections": [{"name": "A", "from": 1, "to": 50, "price": 1000}]}]}),
         json!({"title": "x", "total_quantity": 5, "discount_amount": 100, "min_available_amount": 0,
             "issue_starts_at": "2020-01-01T00:00:00Z", "issue_ends_at": "2100-01-01T00:00:00+09:00"}),
-        json!({"title": "x", "starts_at": "2020-01-01T00:00:00Z", "ends_at": "2100-01-01T00:00:00Z", "active": true,
-            "conditions": [{"fact": "login_days", "op": ">=", "value": 7}], "reward": {"kind": "points", "amount": 5}}),
+        json!({"title": "x", "starts_at": "2020-01-01T00:00:00Z",
+            "ends_at": "2100-01-01T00:00:00Z", "active": true,
+            "conditions": [{"fact": "login_days", "op": ">=", "value": 7}],
+            "reward": {"kind": "points", "amount": 5}}),
         json!({"login_days": 7, "purchases": -3}),
     ]
     .iter()
@@ -202,7 +207,7 @@ fn bodies_are_parsed_or_refused() {
         catalogue::read_bodies(input);
         coupons::read_bodies(input);
         rewards::read_bodies(input);
-        http::json::try_as::<queue::QueueSettings>(input);
+        http::json::parse_as::<queue::QueueSettings>(input);
     });
 }
 

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use usher::cli::CommandLine;
 
-// Measurably cheaper than the allocator of the system: the service makes many small allocations on all threads.
+// Measurably cheaper than the allocator of the system: the service makes many small allocations on
+// all threads.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,10 +1,12 @@
 //! Shutdown in three phases: quiet, drain, stop.
 //!
-//! - **quiet**: `/readyz` returns 503, so that load balancers choose other instances. Requests are still served.
+//! - **quiet**: `/readyz` returns 503, so that load balancers choose other instances. Requests are
+//!   still served.
 //! - **drain**: listeners accept no connections, and requests in flight finish.
 //! - **stop**: background tasks end after their current step, and open connections are closed.
 //!
-//! Stop begins as soon as everything has drained ([`ShutdownSignal::stop`]), at the deadline, or at a second signal.
+//! Stop begins as soon as everything has drained ([`ShutdownSignal::stop`]), at the deadline, or at
+//! a second signal.
 
 use std::future::Future;
 use std::time::Duration;
@@ -30,8 +32,8 @@ pub struct ShutdownTiming {
 }
 
 impl ShutdownTiming {
-    /// The quiet phase takes a quarter of the deadline, two seconds at most. That is enough for load balancers to
-    /// notice it.
+    /// The quiet phase takes a quarter of the deadline, two seconds at most. That is enough for
+    /// load balancers to notice it.
     pub fn within(deadline: Duration) -> Self {
         Self { quiet: (deadline / 4).min(Duration::from_secs(2)), deadline }
     }

@@ -1,7 +1,8 @@
-//! TLS for all clients and listeners: rustls with ring, TLS 1.2 and 1.3, certificates from PEM files.
+//! TLS for all clients and listeners: rustls with ring, TLS 1.2 and 1.3, certificates from PEM
+//! files.
 //!
-//! A client trusts the certificate authorities of a given file, else Mozilla's list. That list is in the binary, so
-//! container images need no certificate store.
+//! A client trusts the certificate authorities of a given file, else Mozilla's list. That list is
+//! in the binary, so container images need no certificate store.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -38,8 +39,8 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// The configuration of a client. It trusts the authorities in the PEM file, else Mozilla's list, and always checks
-/// the name of the server.
+/// The configuration of a client. It trusts the authorities in the PEM file, else Mozilla's list,
+/// and always checks the name of the server.
 ///
 /// # Errors
 /// When the file can't be read or contains no certificate.
@@ -58,7 +59,8 @@ pub fn client_config(authorities: Option<&Path>) -> Result<ClientConfig, Error> 
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// The configuration of a listener, with its certificate chain and key (PEM) and its ALPN protocols, preferred first.
+/// The configuration of a listener, with its certificate chain and key (PEM) and its ALPN
+/// protocols, preferred first.
 ///
 /// # Errors
 /// When a file can't be read, or the key does not match the certificate.

@@ -1,8 +1,8 @@
-//! Serves the pages of `web/`, which are part of the binary: the waiting page and the booking demo on the public
-//! listener, and the console for operators on the admin listener.
+//! Serves the pages of `web/`, which are part of the binary: the waiting page and the booking demo
+//! on the public listener, and the console for operators on the admin listener.
 //!
-//! There is no build step: the browser gets the files of the directory. The content security policy allows requests
-//! to the same listener only. The pages use the public API, without privileges.
+//! There is no build step: the browser gets the files of the directory. The content security policy
+//! allows requests to the same listener only. The pages use the public API, without privileges.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -15,9 +15,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use sha2::{Digest, Sha256};
 
-/// Allows only scripts, styles, images and requests of the same origin: no inline scripts and no frames.
+/// Allows only scripts, styles, images and requests of the same origin: no inline scripts and no
+/// frames.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-                              connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+                              connect-src 'self'; img-src 'self'; base-uri 'none'; \
+                              form-action 'none'; frame-ancestors 'none'";
 
 macro_rules! files {
     ($($name:literal $kind:literal),* $(,)?) => {

@@ -1,9 +1,9 @@
 //! The audit log of the admin API: one row in MySQL for every call that may change something.
 //!
-//! The row is written before the call is applied, and its status is added afterwards. If the row can't be
-//! written, the call is refused with 503 and changes nothing. A crash in between leaves a row without a
-//! status. Calls that only read are not recorded. Calls without the key are not recorded either, because
-//! they could fill the table; the log of the process has them.
+//! The row is written before the call is applied, and its status is added afterwards. If the row
+//! can't be written, the call is refused with 503 and changes nothing. A crash in between leaves a
+//! row without a status. Calls that only read are not recorded. Calls without the key are not
+//! recorded either, because they could fill the table; the log of the process has them.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -70,15 +70,16 @@ async fn record(State(log): State<Arc<AdminLogState>>, request: Request, next: N
     };
     let response = next.run(request).await;
     if let Err(error) = log.end(id, response.status().as_u16()).await {
-        tracing::error!(%error, id, status = response.status().as_u16(), "the status of an admin call can't be recorded");
+        let status = response.status().as_u16();
+        tracing::error!(%error, id, status, "the status of an admin call can't be recorded");
     }
     response
 }
 
 impl AdminLogState {
     async fn begin(&self, action: &PendingAction) -> Result<u64, sqlx::Error> {
-        let insert = "INSERT INTO admin_actions (at, key_id, peer, request_id, method, route, object) \
-                      VALUES (UTC_TIMESTAMP(3), ?, ?, ?, ?, ?, ?)";
+        let insert = "INSERT INTO admin_actions \
+                      (at, key_id, peer, request_id, method, route, object) VALUES (UTC_TIMESTAMP(3), ?, ?, ?, ?, ?, ?)";
         let done = sqlx::query(insert)
             .bind(&self.key_id)
             .bind(&action.peer)
@@ -152,7 +153,8 @@ pub async fn print(settings: &MigrateSettings, newest: u32) -> Result<(), Error>
         let RecordedAction { key_id, peer, request_id, method, route, .. } = action;
         writeln!(
             out,
-            "{at}  {status:<3} {method} {route} {object}  from {peer}, key {key_id}, request {request_id}"
+            "{at}  {status:<3} {method} {route} {object}  \
+             from {peer}, key {key_id}, request {request_id}"
         )
         .map_err(Error::Output)?;
     }
@@ -165,8 +167,8 @@ async fn newest_before(
     before: u64,
     limit: u32,
 ) -> Result<Vec<RecordedAction>, mysql::Error> {
-    let select = "SELECT id, at, key_id, peer, request_id, method, route, object, status FROM admin_actions \
-                  WHERE id < ? ORDER BY id DESC LIMIT ?";
+    let select = "SELECT id, at, key_id, peer, request_id, method, route, object, status \
+                  FROM admin_actions WHERE id < ? ORDER BY id DESC LIMIT ?";
     Ok(sqlx::query_as(select).bind(before).bind(limit).fetch_all(pool).await?)
 }
 
@@ -211,9 +213,11 @@ struct AdminActionsQuery {
     before: Option<u64>,
 }
 
-/// Lists calls that may have changed something, newest first. Calls that only read are not recorded.
+/// Lists calls that may have changed something, newest first. Calls that only read are not
+/// recorded.
 #[utoipa::path(get, path = "/admin/actions", tag = "admin", params(AdminActionsQuery),
-    responses((status = 200, body = AdminActionsDto), (status = 422, body = ProblemDetails)), security(("admin" = [])))]
+    responses((status = 200, body = AdminActionsDto), (status = 422, body = ProblemDetails)),
+    security(("admin" = [])))]
 async fn list(
     State(mysql): State<MySqlPool>,
     QueryParams(page): QueryParams<AdminActionsQuery>,

@@ -1,4 +1,5 @@
-//! The routers of both listeners, merged from those of the domain modules, and their OpenAPI documents.
+//! The routers of both listeners, merged from those of the domain modules, and their OpenAPI
+//! documents.
 
 use std::sync::Arc;
 
@@ -164,7 +165,10 @@ pub(super) fn readiness(
         })
         .check("partitions", move || {
             let closed = generations.epochs().closed_count();
-            async move { if closed == 0 { Ok(()) } else { Err(format!("{closed} are recovering")) } }
+            std::future::ready(match closed {
+                0 => Ok(()),
+                _ => Err(format!("{closed} are recovering")),
+            })
         });
     Arc::new(readiness)
 }

@@ -11,11 +11,12 @@ use crate::config::StoreSettings;
 use crate::ids::QueueId;
 use crate::queue::TokenSigner;
 
-/// How long the audit waits for unfinished work. The sweep finishes the payment of a killed instance in
-/// less time.
+/// How long the audit waits for unfinished work. The sweep finishes the payment of a killed
+/// instance in less time.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// `usher audit`: checks all invariants over both stores and prints each check. Returns whether all hold.
+/// `usher audit`: checks all invariants over both stores and prints each check. Returns whether all
+/// hold.
 ///
 /// # Errors
 /// When a store is not reachable, or standard output can't be written.
@@ -58,8 +59,8 @@ pub async fn audit(stores: &StoreSettings) -> Result<bool, Error> {
     Ok(report.consistent)
 }
 
-/// `usher audit queue`: checks the order, rate and lottery of one queue and prints the result. Returns
-/// whether the queue was fair.
+/// `usher audit queue`: checks the order, rate and lottery of one queue and prints the result.
+/// Returns whether the queue was fair.
 ///
 /// # Errors
 /// When a store is not reachable, the queue does not exist, or standard output can't be written.

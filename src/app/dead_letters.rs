@@ -9,7 +9,8 @@ use crate::config::MigrateSettings;
 use crate::mysql;
 use crate::outbox::dead_letters;
 
-/// `usher dead-letters list`: prints the position, the refused events and the cause of each dead letter.
+/// `usher dead-letters list`: prints the position, the refused events and the cause of each dead
+/// letter.
 ///
 /// # Errors
 /// When MySQL is not reachable, or standard output can't be written.
@@ -39,7 +40,8 @@ pub async fn list(settings: &MigrateSettings) -> Result<(), Error> {
 /// `usher dead-letters retry`: applies all dead letters again, or one.
 ///
 /// # Errors
-/// When MySQL is not reachable, standard output can't be written, or MySQL refuses some of them again.
+/// When MySQL is not reachable, standard output can't be written, or MySQL refuses some of them
+/// again.
 pub async fn retry(settings: &MigrateSettings, only: Option<(u16, u64)>) -> Result<(), Error> {
     let pool = mysql::connect(settings.mysql.url.expose_secret(), 1).await?;
     let retried = dead_letters::retry(&pool, settings.partitions, only).await?;

@@ -22,7 +22,8 @@ use crate::rewards::RewardService;
 use crate::seats::SeatService;
 use crate::wallet::WalletService;
 
-/// Connections to MySQL of one instance: those of the outbox writer, and those of reads and definitions.
+/// Connections to MySQL of one instance: those of the outbox writer, and those of reads and
+/// definitions.
 const MAX_MYSQL_CONNECTIONS: u32 = 12;
 /// A Redis that takes longer to answer counts as unavailable.
 const REDIS_COMMAND_TIMEOUT: Duration = Duration::from_secs(2);

@@ -123,8 +123,8 @@ impl UsherApp {
         self
     }
 
-    /// Serves until the shutdown is over: all requests and payments are finished and the outbox is written
-    /// to MySQL, as far as the deadline allows.
+    /// Serves until the shutdown is over: all requests and payments are finished and the outbox is
+    /// written to MySQL, as far as the deadline allows.
     pub async fn serve(self, public: TcpListener, admin: TcpListener) {
         let settings = self.config.http.listener;
         let admin_settings = listener::ListenerSettings {
@@ -158,8 +158,8 @@ impl UsherApp {
             self.services.payments.drain().await;
             background.stop().await;
         };
-        // The deadline cuts this work. Nothing is lost: it is in the outbox, or at a step from which the
-        // sweep of another instance continues.
+        // The deadline cuts this work. Nothing is lost: it is in the outbox, or at a step from
+        // which the sweep of another instance continues.
         self.shutdown.stop_token().run_until_cancelled(remaining_work).await;
         self.shutdown.stop();
         self.services.close().await;

@@ -45,7 +45,8 @@ pub async fn rotate_keys(settings: &MigrateSettings) -> Result<(), Error> {
 pub async fn archive(stores: &StoreSettings, concert: &ConcertId) -> Result<(), Error> {
     let (services, writer) =
         DomainServices::open(stores, TokenSigner::new(&[]), CancellationToken::new()).await?;
-    // MySQL must have everything before the records leave Redis. This writer does it if no instance runs.
+    // MySQL must have everything before the records leave Redis. This writer does it if no instance
+    // runs.
     let stop = CancellationToken::new();
     let writer = tokio::spawn(writer.run(stop.clone()));
     let outcome = services.seats.archive(concert).await;

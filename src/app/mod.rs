@@ -1,7 +1,7 @@
 //! The composition root: builds the domain services, merges their routers, and runs the commands.
 //!
-//! Only this module and `cli` see the whole configuration. `usher serve` starts in [`serve`] and builds an
-//! [`UsherApp`]; `dev` adds to it what only `usher dev` needs.
+//! Only this module and `cli` see the whole configuration. `usher serve` starts in [`serve`] and
+//! builds an [`UsherApp`]; `dev` adds to it what only `usher dev` needs.
 
 mod admin_log;
 mod api;

@@ -6,8 +6,8 @@ const PROBLEM_SCHEMA: &str = "#/components/schemas/Problem";
 /// RFC 9457.
 const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
 
-/// Gives problems their media type. Gives each route a default response for the problems of every route,
-/// such as a rate limit, a timeout or an unavailable store.
+/// Gives problems their media type. Gives each route a default response for the problems of every
+/// route, such as a rate limit, a timeout or an unavailable store.
 pub(super) fn complete(mut api: OpenApi) -> OpenApi {
     for item in api.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];

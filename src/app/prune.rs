@@ -1,5 +1,5 @@
-//! Prunes Redis: removes ended records that MySQL has and whose replay time is over, and archives sales
-//! that are over.
+//! Prunes Redis: removes ended records that MySQL has and whose replay time is over, and archives
+//! sales that are over.
 
 use std::time::Duration;
 
@@ -56,8 +56,8 @@ async fn prune(services: &DomainServices, retention: Duration) -> Result<u64, Er
     let (mut pruned, mut latest) = (0, 0);
     for checkpoint in checkpoints {
         let (partition, n) = (checkpoint.partition, checkpoint.n);
-        // Payments go first. A payment without its reservation in Redis is read from MySQL, and so is a
-        // reservation without its payment.
+        // Payments go first. A payment without its reservation in Redis is read from MySQL, and so
+        // is a reservation without its payment.
         let outcome = async {
             let payments = services.payments.retire(partition, n, retention).await?;
             let (reservations, now) = services.seats.retire(partition, n, retention).await?;

@@ -16,10 +16,12 @@ use crate::recovery::{self, FenceState, PartitionRecovery, RecoveryOutcome};
 const MAX_BUSY_ATTEMPTS: u32 = 120;
 const BUSY_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Restores every partition that does not serve, or the partition `only` in any state. Prints progress.
+/// Restores every partition that does not serve, or the partition `only` in any state. Prints
+/// progress.
 ///
 /// # Errors
-/// When a store is not reachable, the partition does not exist, or a partition does not serve afterwards.
+/// When a store is not reachable, the partition does not exist, or a partition does not serve
+/// afterwards.
 pub async fn recover(stores: &StoreSettings, only: Option<u16>) -> Result<(), Error> {
     let (redis, mysql) = connect(stores).await?;
     let writer = OutboxWriter::new(redis.clone(), mysql.clone(), stores.ack.into());
@@ -29,7 +31,8 @@ pub async fn recover(stores: &StoreSettings, only: Option<u16>) -> Result<(), Er
         Some(number) => vec![stores.partitions.nth(number).ok_or(Error::NoSuchPartition(number))?],
         None => not_serving(&recovery).await?,
     };
-    // The outbox of a serving partition must reach MySQL first. This writer does it if no instance runs.
+    // The outbox of a serving partition must reach MySQL first. This writer does it if no instance
+    // runs.
     let stop = CancellationToken::new();
     let writing = tokio::spawn(writer.run(stop.clone()));
     let mut progress = ProgressBar {

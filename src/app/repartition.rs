@@ -22,13 +22,14 @@ use crate::recovery::{FenceState, PartitionRecovery};
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const DISCONNECT_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Changes the number of partitions to that of the settings: audits, flushes every outbox to MySQL, changes
-/// the number, restores Redis and audits again. If the number is already changed, it continues an
-/// interrupted run. Returns whether the last audit found no fault.
+/// Changes the number of partitions to that of the settings: audits, flushes every outbox to MySQL,
+/// changes the number, restores Redis and audits again. If the number is already changed, it
+/// continues an interrupted run. Returns whether the last audit found no fault.
 ///
 /// # Errors
-/// When another client is connected to the database, the first audit finds faults, dead letters exist, or a
-/// store fails. The installation then has the old or the new number of partitions, never a mixture.
+/// When another client is connected to the database, the first audit finds faults, dead letters
+/// exist, or a store fails. The installation then has the old or the new number of partitions,
+/// never a mixture.
 pub async fn repartition(stores: &StoreSettings) -> Result<bool, Error> {
     let from = wait_until_alone(stores).await?;
     let to = stores.partitions;
@@ -75,8 +76,8 @@ fn writer(
     crate::outbox::OutboxWriter::new(redis.clone(), mysql.clone(), stores.ack.into())
 }
 
-/// Waits up to [`DISCONNECT_TIMEOUT`] until no other client is connected to the database. Returns the
-/// recorded number of partitions.
+/// Waits up to [`DISCONNECT_TIMEOUT`] until no other client is connected to the database. Returns
+/// the recorded number of partitions.
 async fn wait_until_alone(stores: &StoreSettings) -> Result<PartitionCount, Error> {
     let pool = mysql::connect(stores.mysql.url.expose_secret(), 1).await?;
     let count = migrate::partitions(&pool).await?.ok_or(Error::NotMigrated)?;

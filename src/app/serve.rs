@@ -23,7 +23,8 @@ pub(super) struct BoundAddresses {
     pub(super) admin: SocketAddr,
 }
 
-/// Builds an instance, opens its listeners, calls `on_listening`, and serves until the shutdown is over.
+/// Builds an instance, opens its listeners, calls `on_listening`, and serves until the shutdown is
+/// over.
 pub(super) async fn run(
     mut config: UsherConfig,
     shutdown: ShutdownSignal,
@@ -35,8 +36,8 @@ pub(super) async fn run(
     let timing = config.http.shutdown;
     let max_connections = &mut config.http.listener.max_connections;
     *max_connections = file_descriptors::raise_limit(*max_connections);
-    // The listeners open before the stores are connected: an address in use fails fast. Clients wait in
-    // the kernel's backlog.
+    // The listeners open before the stores are connected: an address in use fails fast. Clients
+    // wait in the kernel's backlog.
     let public = listen(config.http.listen).await?;
     let admin = listen(config.http.admin_listen).await?;
     let addresses = (public.local_addr(), admin.local_addr());

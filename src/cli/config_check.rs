@@ -1,7 +1,7 @@
 //! `usher config check`: prints the settings of `usher serve` and their errors.
 //!
-//! The list comes from clap's definition of the command, so no setting can be missing. A setting counts as secret by
-//! its name: key, secret, password or token.
+//! The list comes from clap's definition of the command, so no setting can be missing. A setting
+//! counts as secret by its name: key, secret, password or token.
 
 use std::io::Write;
 
@@ -130,8 +130,10 @@ mod tests {
     #[test]
     fn secrets_are_hidden() {
         let lines = lines_of(
-            "usher config check --admin-key canary1 --token-keys k1:canary2 --service-keys canary3 --jwt-key canary4 \
-             --redis-url redis://usher:canary5@host:1/2 --mysql-url mysql://u:canary6/@:x@host/db?password=canary7",
+            "usher config check --admin-key canary1 --token-keys k1:canary2 \
+             --service-keys canary3 --jwt-key canary4 \
+             --redis-url redis://usher:canary5@host:1/2 \
+             --mysql-url mysql://u:canary6/@:x@host/db?password=canary7",
         );
         let lines = lines.join("\n");
         assert!(!lines.contains("canary"), "{lines}");

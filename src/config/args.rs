@@ -1,7 +1,9 @@
-//! Flags and environment variables, as text. They are parsed later, so that all errors are reported together.
+//! Flags and environment variables, as text. They are parsed later, so that all errors are reported
+//! together.
 //!
-//! The structs have no `Debug`, because some fields are secrets. Each help text ends with `[default: …]` if the
-//! setting has a default: docs/reference/settings.md and `usher config check` read it from there.
+//! The structs have no `Debug`, because some fields are secrets. Each help text ends with
+//! `[default: …]` if the setting has a default: docs/reference/settings.md and `usher config check`
+//! read it from there.
 
 use clap::Args;
 
@@ -17,8 +19,8 @@ pub struct StoreArgs {
     /// PEM file of certificate authorities for Redis over TLS [default: Mozilla's list]
     #[arg(long, env = "USHER_REDIS_CA_FILE", hide_env_values = true, value_name = "FILE")]
     pub redis_ca_file: Option<String>,
-    /// PEM file of certificate authorities for MySQL; requires TLS and checks the host name [default: ssl-mode of
-    /// the URL]
+    /// PEM file of certificate authorities for MySQL; requires TLS and checks the host name
+    /// [default: ssl-mode of the URL]
     #[arg(long, env = "USHER_MYSQL_CA_FILE", hide_env_values = true, value_name = "FILE")]
     pub mysql_ca_file: Option<String>,
     /// Number of partitions, 1 to 4096; must match the database [default: 64]
@@ -27,7 +29,8 @@ pub struct StoreArgs {
     /// Prefix of all keys in Redis, [a-z0-9_-]{1,32} [default: usher]
     #[arg(long, env = "USHER_KEY_PREFIX", hide_env_values = true, value_name = "PREFIX")]
     pub key_prefix: Option<String>,
-    /// When to respond to a change: accepted (Redis has it) or durable (MySQL has it) [default: accepted]
+    /// When to respond to a change: accepted (Redis has it) or durable (MySQL has it) [default:
+    /// accepted]
     #[arg(long, env = "USHER_ACK", hide_env_values = true, value_name = "WHEN")]
     pub ack: Option<String>,
     /// How long durable waits for MySQL before it responds with 202, 10 to 60000 [default: 3000]
@@ -36,8 +39,8 @@ pub struct StoreArgs {
     /// Outbox entries waiting for MySQL before a warning is logged, from 1 [default: 100000]
     #[arg(long, env = "USHER_BACKLOG_WARN", hide_env_values = true, value_name = "COUNT")]
     pub backlog_warn: Option<String>,
-    /// Outbox entries waiting for MySQL before promotions and holds are refused; joins are refused halfway between
-    /// the warning and this limit [default: 500000]
+    /// Outbox entries waiting for MySQL before promotions and holds are refused; joins are refused
+    /// halfway between the warning and this limit [default: 500000]
     #[arg(long, env = "USHER_BACKLOG_LIMIT", hide_env_values = true, value_name = "COUNT")]
     pub backlog_limit: Option<String>,
     /// Like USHER_BACKLOG_WARN, for memory of Redis in percent of maxmemory, 1 to 100 [default: 70]
@@ -48,7 +51,8 @@ pub struct StoreArgs {
         value_name = "PERCENT"
     )]
     pub redis_memory_warn_percent: Option<String>,
-    /// Like USHER_BACKLOG_LIMIT, for memory of Redis in percent of maxmemory, 1 to 100 [default: 85]
+    /// Like USHER_BACKLOG_LIMIT, for memory of Redis in percent of maxmemory, 1 to 100 [default:
+    /// 85]
     #[arg(
         long,
         env = "USHER_REDIS_MEMORY_LIMIT_PERCENT",
@@ -56,15 +60,16 @@ pub struct StoreArgs {
         value_name = "PERCENT"
     )]
     pub redis_memory_limit_percent: Option<String>,
-    /// Replicas that must acknowledge a change before the response and before the write to MySQL, 0 to 16
-    /// [default: 0]
+    /// Replicas that must acknowledge a change before the response and before the write to MySQL, 0
+    /// to 16 [default: 0]
     #[arg(long, env = "USHER_REDIS_WAIT_REPLICAS", hide_env_values = true, value_name = "COUNT")]
     pub redis_wait_replicas: Option<String>,
-    /// Also wait until the append-only files of the primary and these replicas are on disk; needs Redis 7.2: true
-    /// or false [default: false]
+    /// Also wait until the append-only files of the primary and these replicas are on disk; needs
+    /// Redis 7.2: true or false [default: false]
     #[arg(long, env = "USHER_REDIS_WAIT_AOF", hide_env_values = true, value_name = "BOOL")]
     pub redis_wait_aof: Option<String>,
-    /// Accept a Redis that may evict keys or has no append-only file: true or false [default: false]
+    /// Accept a Redis that may evict keys or has no append-only file: true or false [default:
+    /// false]
     #[arg(long, env = "USHER_REDIS_MAY_FORGET", hide_env_values = true, value_name = "BOOL")]
     pub redis_may_forget: Option<String>,
 }
@@ -75,8 +80,8 @@ pub struct MigrateArgs {
     /// URL of MySQL or MariaDB: mysql://user:password@host/database, or mariadb://…
     #[arg(long, env = "USHER_MYSQL_URL", hide_env_values = true, value_name = "URL")]
     pub mysql_url: Option<String>,
-    /// PEM file of certificate authorities for MySQL; requires TLS and checks the host name [default: ssl-mode of
-    /// the URL]
+    /// PEM file of certificate authorities for MySQL; requires TLS and checks the host name
+    /// [default: ssl-mode of the URL]
     #[arg(long, env = "USHER_MYSQL_CA_FILE", hide_env_values = true, value_name = "FILE")]
     pub mysql_ca_file: Option<String>,
     /// Number of partitions, 1 to 4096; the first migration stores it [default: 64]
@@ -107,8 +112,8 @@ pub struct ListenArgs {
     /// Address of the admin listener [default: 127.0.0.1:8081]
     #[arg(long, env = "USHER_ADMIN_LISTEN", hide_env_values = true, value_name = "ADDRESS")]
     pub admin_listen: Option<String>,
-    /// PEM file of the certificate chain of the public listener, which then accepts only TLS; reloaded when it
-    /// changes [default: no TLS]
+    /// PEM file of the certificate chain of the public listener, which then accepts only TLS;
+    /// reloaded when it changes [default: no TLS]
     #[arg(long, env = "USHER_TLS_CERT_FILE", hide_env_values = true, value_name = "FILE")]
     pub tls_cert_file: Option<String>,
     /// PEM file of the private key for USHER_TLS_CERT_FILE
@@ -125,7 +130,8 @@ pub struct SecretArgs {
     /// Keys of trusted backends for service-key, comma-separated, at least 32 characters each
     #[arg(long, env = "USHER_SERVICE_KEYS", hide_env_values = true, value_name = "KEYS")]
     pub service_keys: Option<String>,
-    /// Key that verifies JWTs for jwt: the path of a JWKS file, or an HS256 secret of at least 32 characters
+    /// Key that verifies JWTs for jwt: the path of a JWKS file, or an HS256 secret of at least 32
+    /// characters
     #[arg(long, env = "USHER_JWT_KEY", hide_env_values = true, value_name = "FILE|SECRET")]
     pub jwt_key: Option<String>,
     /// Required audience (`aud`) of JWTs [default: not checked]
@@ -145,8 +151,8 @@ pub struct SecretArgs {
 /// Limits and timeouts.
 #[derive(Args, Clone, Default)]
 pub struct HttpArgs {
-    /// Trusted proxies in front of the service, 0 to 16: the number of trusted entries in X-Forwarded-For
-    /// [default: 0]
+    /// Trusted proxies in front of the service, 0 to 16: the number of trusted entries in
+    /// X-Forwarded-For [default: 0]
     #[arg(long, env = "USHER_TRUSTED_PROXIES", hide_env_values = true, value_name = "COUNT")]
     pub trusted_proxies: Option<String>,
     /// Requests per second per user; 0 disables [default: 100]
@@ -179,12 +185,12 @@ pub struct HttpArgs {
     /// USHER_LIMIT_USER_PER_SECOND]
     #[arg(long, env = "USHER_LIMIT_POLL_PER_SECOND", hide_env_values = true, value_name = "COUNT")]
     pub limit_poll_per_second: Option<String>,
-    /// Reads of seat maps and holds per second per user, with a burst of four seconds; 0 disables [default: as
-    /// USHER_LIMIT_USER_PER_SECOND]
+    /// Reads of seat maps and holds per second per user, with a burst of four seconds; 0 disables
+    /// [default: as USHER_LIMIT_USER_PER_SECOND]
     #[arg(long, env = "USHER_LIMIT_BOOK_PER_SECOND", hide_env_values = true, value_name = "COUNT")]
     pub limit_book_per_second: Option<String>,
-    /// Payments and cancellations per second per user, with a burst of four seconds; 0 disables [default: as
-    /// USHER_LIMIT_USER_PER_SECOND]
+    /// Payments and cancellations per second per user, with a burst of four seconds; 0 disables
+    /// [default: as USHER_LIMIT_USER_PER_SECOND]
     #[arg(long, env = "USHER_LIMIT_PAY_PER_SECOND", hide_env_values = true, value_name = "COUNT")]
     pub limit_pay_per_second: Option<String>,
     /// Joins per second in total; 0 disables [default: 0]
@@ -195,12 +201,12 @@ pub struct HttpArgs {
         value_name = "COUNT"
     )]
     pub limit_global_joins_per_second: Option<String>,
-    /// Requests in flight before all requests are refused; joins are refused from 1/2 of it on, polls from 3/4,
-    /// holds from 7/8; 0 disables [default: 20000]
+    /// Requests in flight before all requests are refused; joins are refused from 1/2 of it on,
+    /// polls from 3/4, holds from 7/8; 0 disables [default: 20000]
     #[arg(long, env = "USHER_SHED_IN_FLIGHT", hide_env_values = true, value_name = "COUNT")]
     pub shed_in_flight: Option<String>,
-    /// Origins of web pages that may call the API (CORS), comma-separated, such as https://shop.example
-    /// [default: none]
+    /// Origins of web pages that may call the API (CORS), comma-separated, such as
+    /// https://shop.example [default: none]
     #[arg(long, env = "USHER_CORS_ORIGINS", hide_env_values = true, value_name = "ORIGINS")]
     pub cors_origins: Option<String>,
     /// URL that verifies the bot challenge of joins, such as
@@ -221,12 +227,12 @@ pub struct HttpArgs {
     /// Accept joins while the challenge provider does not answer: true or false [default: false]
     #[arg(long, env = "USHER_CHALLENGE_FAIL_OPEN", hide_env_values = true, value_name = "BOOL")]
     pub challenge_fail_open: Option<String>,
-    /// Concurrent connections of the public listener, 1 to 1000000; each event stream needs one. The limit of open
-    /// files is raised if possible [default: 25000]
+    /// Concurrent connections of the public listener, 1 to 1000000; each event stream needs one.
+    /// The limit of open files is raised if possible [default: 25000]
     #[arg(long, env = "USHER_MAX_CONNECTIONS", hide_env_values = true, value_name = "COUNT")]
     pub max_connections: Option<String>,
-    /// Concurrent connections from one address (IPv6: one /64), 0 to 1000000; 0 disables. Do not use it behind a
-    /// proxy, which has one address for all clients [default: 0]
+    /// Concurrent connections from one address (IPv6: one /64), 0 to 1000000; 0 disables. Do not
+    /// use it behind a proxy, which has one address for all clients [default: 0]
     #[arg(
         long,
         env = "USHER_MAX_CONNECTIONS_PER_ADDRESS",
@@ -234,8 +240,8 @@ pub struct HttpArgs {
         value_name = "COUNT"
     )]
     pub max_connections_per_address: Option<String>,
-    /// Timeout for the headers of a request, for a TLS handshake, and for a write without progress, 100 to 600000
-    /// [default: 10000]
+    /// Timeout for the headers of a request, for a TLS handshake, and for a write without progress,
+    /// 100 to 600000 [default: 10000]
     #[arg(
         long,
         env = "USHER_HEADER_TIMEOUT_MS",
@@ -243,8 +249,8 @@ pub struct HttpArgs {
         value_name = "MILLISECONDS"
     )]
     pub header_timeout_ms: Option<String>,
-    /// How long a connection may be idle, 1 to 3600; must be longer than the idle timeout of the load balancer
-    /// [default: 75]
+    /// How long a connection may be idle, 1 to 3600; must be longer than the idle timeout of the
+    /// load balancer [default: 75]
     #[arg(
         long,
         env = "USHER_IDLE_TIMEOUT_SECONDS",
@@ -291,8 +297,8 @@ pub struct DevArgs {
     /// Directory for the data of the private servers [default: .usher]
     #[arg(long, env = "USHER_DATA_DIR", hide_env_values = true, value_name = "DIRECTORY")]
     pub data_dir: Option<String>,
-    /// Simulated users at the start, 0 to 5000; they stop after 15 minutes, and the console starts them again
-    /// [default: 0]
+    /// Simulated users at the start, 0 to 5000; they stop after 15 minutes, and the console starts
+    /// them again [default: 0]
     #[arg(long, env = "USHER_CROWD", hide_env_values = true, value_name = "COUNT")]
     pub crowd: Option<String>,
 }

@@ -117,7 +117,8 @@ pub(super) fn read_origins(http: &HttpArgs, check: &mut SettingsChecker) -> Vec<
     let listed = given(http.cors_origins.as_deref()).unwrap_or_default().split(',').map(str::trim);
     let all: Vec<_> = listed.filter(|text| !text.is_empty()).map(cors::parse_origin).collect();
     if all.contains(&None) {
-        let must = "must be a comma-separated list of origins such as https://shop.example, without paths and `*`";
+        let must = "must be a comma-separated list of origins such as https://shop.example, \
+                    without paths and `*`";
         check.fail("USHER_CORS_ORIGINS", must);
     }
     all.into_iter().flatten().collect()

@@ -70,7 +70,8 @@ impl SettingsChecker {
         value
     }
 
-    /// A number in the range. The default when the value is missing or invalid; the latter is an error.
+    /// A number in the range. The default when the value is missing or invalid; the latter is an
+    /// error.
     pub(super) fn number<T>(
         &mut self,
         setting: &'static str,

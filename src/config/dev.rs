@@ -1,5 +1,5 @@
-//! Settings of `usher dev`, which starts its own stores and generates its secrets. The secrets are stored, so that
-//! keys and tokens survive a restart.
+//! Settings of `usher dev`, which starts its own stores and generates its secrets. The secrets are
+//! stored, so that keys and tokens survive a restart.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -58,8 +58,8 @@ impl DevSettings {
 }
 
 impl DevSecrets {
-    /// Loads the secrets from `data_dir`, which must exist. Generates and stores them, readable by the owner only, if
-    /// the file is missing.
+    /// Loads the secrets from `data_dir`, which must exist. Generates and stores them, readable by
+    /// the owner only, if the file is missing.
     ///
     /// # Errors
     /// When the file can't be read or written, or is invalid.
@@ -112,7 +112,8 @@ fn random_secret() -> String {
     format!("{high:032x}{low:032x}")
 }
 
-/// Fails if the file exists, so that two processes that start together do not overwrite each other's secrets.
+/// Fails if the file exists, so that two processes that start together do not overwrite each
+/// other's secrets.
 fn write_new(path: &Path, stored: &StoredSecrets) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(&serde_json::to_vec_pretty(stored)?)

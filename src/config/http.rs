@@ -88,7 +88,8 @@ impl HttpSettings {
     }
 }
 
-/// Port 0 means any free port, so it never collides. An unspecified address collides with every address.
+/// Port 0 means any free port, so it never collides. An unspecified address collides with every
+/// address.
 fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let overlap =
         one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();

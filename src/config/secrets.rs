@@ -11,7 +11,8 @@ use crate::http::{identity, jwt};
 const MIN_SECRET_LENGTH: usize = 32;
 /// Characters that must remain of a secret without [`PLACEHOLDER_WORDS`].
 const MIN_REMAINING_LENGTH: usize = 16;
-/// Distinct characters of a secret. 32 random hexadecimal digits have fewer about once in a billion.
+/// Distinct characters of a secret. 32 random hexadecimal digits have fewer about once in a
+/// billion.
 const MIN_DISTINCT_CHARACTERS: usize = 6;
 /// Words of typical placeholders.
 const PLACEHOLDER_WORDS: &[&str] = &[
@@ -70,7 +71,8 @@ fn parse_secret(
 ) -> Option<SecretString> {
     let error = if text.chars().count() < MIN_SECRET_LENGTH {
         format!(
-            "must have at least {MIN_SECRET_LENGTH} characters; generate one with `openssl rand -hex 32`"
+            "must have at least {MIN_SECRET_LENGTH} characters; \
+             generate one with `openssl rand -hex 32`"
         )
     } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         "must consist of visible ASCII characters".to_owned()
@@ -165,8 +167,8 @@ pub(super) fn identity(
     identity::IdentitySettings { header, service_keys, jwt }
 }
 
-/// A setting that a mode of `USHER_AUTH` requires, and that is an error without it. `enabled` is `None` when
-/// `USHER_AUTH` is missing.
+/// A setting that a mode of `USHER_AUTH` requires, and that is an error without it. `enabled` is
+/// `None` when `USHER_AUTH` is missing.
 fn mode_setting<'a>(
     enabled: Option<bool>,
     mode: &str,
@@ -187,7 +189,8 @@ fn mode_setting<'a>(
     value
 }
 
-/// An existing path is a JWKS file, which is loaded to detect errors at the start. Everything else is a secret.
+/// An existing path is a JWKS file, which is loaded to detect errors at the start. Everything else
+/// is a secret.
 fn parse_jwt_source(text: &str, check: &mut SettingsChecker) -> Option<jwt::JwtKeySource> {
     const SETTING: &str = "USHER_JWT_KEY";
     let path = Path::new(text);

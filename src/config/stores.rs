@@ -12,7 +12,8 @@ use crate::partition::PartitionCount;
 
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
-    /// `redis://`, `redis-sentinel://` or `redis-cluster://`, and `rediss…` for TLS. May contain a password.
+    /// `redis://`, `redis-sentinel://` or `redis-cluster://`, and `rediss…` for TLS. May contain a
+    /// password.
     pub url: SecretString,
     /// Certificate authorities for TLS. `None`: Mozilla's list.
     pub ca_file: Option<PathBuf>,
@@ -136,7 +137,8 @@ impl StoreSettings {
         let wait_aof = check.flag("USHER_REDIS_WAIT_AOF", args.redis_wait_aof.as_deref());
         let may_forget = check.flag("USHER_REDIS_MAY_FORGET", args.redis_may_forget.as_deref());
         let key_prefix = given(args.key_prefix.as_deref()).unwrap_or("usher").to_owned();
-        // Neither a brace nor a colon: the prefix must not change which slot of a cluster a key is in.
+        // Neither a brace nor a colon: the prefix must not change which slot of a cluster a key is
+        // in.
         let allowed = |byte: u8| {
             byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-'
         };

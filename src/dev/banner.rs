@@ -32,8 +32,8 @@ Usher is serving.
   Demo data        concert demo, coupon demo-coupon, reward demo-reward
   Simulated users  {simulated_users} for 15 minutes; change their number and pace in the console
 
-A tour: join the queue, hold two seats, charge the wallet, pay, and read the used token. Paste it into another
-terminal:
+A tour: join the queue, hold two seats, charge the wallet, pay, and read the used token.
+Paste it into another terminal:
 
   U=$(cat /proc/sys/kernel/random/uuid 2>/dev/null || uuidgen | tr A-Z a-z); B=http://{public}/v1; c() {{ curl -sS -H "Usher-User: $U" -H "Queue-Token: ${{T:-}}" -H "Idempotency-Key: $RANDOM-$RANDOM" -H 'Content-Type: application/json' "$@"; echo; }}
   T=$(curl -sS -X POST -H "Usher-User: $U" $B/queues/demo/tokens | sed 's/.*"token":"\([^"]*\)".*/\1/'); until c $B/queues/demo/tokens/me | tee /dev/stderr | grep -qE '"status":"(active|expired)"'; do sleep 1; done

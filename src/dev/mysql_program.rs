@@ -9,8 +9,8 @@ use tokio::process::Command;
 use super::error::Error;
 use super::programs::{choose_program, find_program};
 
-/// Names the server program: a `mariadbd` whose `mariadb-install-db` is on the `PATH`, or a `mysqld`
-/// of MySQL.
+/// Names the server program: a `mariadbd` whose `mariadb-install-db` is on the `PATH`, or a
+/// `mysqld` of MySQL.
 const PROGRAM_VARIABLE: &str = "USHER_DEV_MYSQLD";
 
 const PACKAGE: &str = "mariadb-server, or mariadb with Homebrew";
@@ -36,9 +36,9 @@ impl MysqlProgram {
         &self.path
     }
 
-    /// The program that creates the system tables, and the arguments that only it takes. MySQL creates
-    /// them itself, with a root that has no password. That is safe: `root@localhost` can log in
-    /// through the socket only.
+    /// The program that creates the system tables, and the arguments that only it takes. MySQL
+    /// creates them itself, with a root that has no password. That is safe: `root@localhost` can
+    /// log in through the socket only.
     pub(super) fn installer(&self) -> Result<(PathBuf, Vec<OsString>), Error> {
         if self.is_mariadb {
             let program = find_program(&["mariadb-install-db", "mysql_install_db"], PACKAGE)?;

@@ -49,12 +49,13 @@ pub struct PrivateMysql {
 }
 
 impl PrivateMysql {
-    /// Starts MariaDB on a free port of 127.0.0.1 with its data in `dir`, which is created if missing.
-    /// Returns once the server accepts connections.
+    /// Starts MariaDB on a free port of 127.0.0.1 with its data in `dir`, which is created if
+    /// missing. Returns once the server accepts connections.
     ///
     /// # Errors
-    /// [`Error::Missing`] without the server's programs, [`Error::DirectoryInUse`] while another server
-    /// runs on `dir`, [`Error::Ended`] or [`Error::NotReady`] when the server does not start.
+    /// [`Error::Missing`] without the server's programs, [`Error::DirectoryInUse`] while another
+    /// server runs on `dir`, [`Error::Ended`] or [`Error::NotReady`] when the server does not
+    /// start.
     pub async fn start(dir: &Path, durability: MysqlDurability) -> Result<Self, Error> {
         let mut attempt = 1;
         loop {
@@ -107,8 +108,8 @@ impl PrivateMysql {
         Ok(mysql)
     }
 
-    /// The URL of the database `usher`, `mysql://usher:<password>@127.0.0.1:<port>/usher`. Its user has
-    /// all privileges, so that a test can create a database.
+    /// The URL of the database `usher`, `mysql://usher:<password>@127.0.0.1:<port>/usher`. Its user
+    /// has all privileges, so that a test can create a database.
     pub fn url(&self) -> String {
         self.url_of("usher")
     }
@@ -121,8 +122,8 @@ impl PrivateMysql {
         )
     }
 
-    /// Logs in once over TLS. A MySQL server needs the password itself for the first login after its
-    /// start. Later it compares digests, and the URLs above, without TLS, are enough.
+    /// Logs in once over TLS. A MySQL server needs the password itself for the first login after
+    /// its start. Later it compares digests, and the URLs above, without TLS, are enough.
     async fn log_in(&self) -> Result<(), Error> {
         let url = self.url().replace("ssl-mode=disabled", "ssl-mode=required");
         let failed = |cause: sqlx::Error| Error::LoginFailed {
@@ -182,8 +183,8 @@ impl MysqlPaths {
         self.dir.join("mysql.pid")
     }
 
-    /// For temporary tables. A server deletes all of them when it starts, so two servers must not share
-    /// the directory.
+    /// For temporary tables. A server deletes all of them when it starts, so two servers must not
+    /// share the directory.
     fn tmp(&self) -> PathBuf {
         self.dir.join("tmp")
     }
@@ -236,8 +237,8 @@ impl MysqlPaths {
         }
     }
 
-    /// Arguments of both the server and its installer. `--no-defaults` must come first: it ignores the
-    /// configuration of the machine. `--loose-` marks settings that some versions lack.
+    /// Arguments of both the server and its installer. `--no-defaults` must come first: it ignores
+    /// the configuration of the machine. `--loose-` marks settings that some versions lack.
     fn common_arguments(&self, data: &Path) -> Vec<OsString> {
         let mut args = vec!["--no-defaults".into(), path_argument("--datadir=", data)];
         args.push(path_argument("--tmpdir=", &self.tmp()));
@@ -310,8 +311,8 @@ async fn runs_as_root() -> Result<bool, Error> {
     Ok(id.map_err(Error::io("run", Path::new("id")))?.stdout.trim_ascii() == b"0")
 }
 
-/// Whether process `pid` owns the port, which its pid file shows, and sends a greeting. MariaDB runs the
-/// init file before it sends one.
+/// Whether process `pid` owns the port, which its pid file shows, and sends a greeting. MariaDB
+/// runs the init file before it sends one.
 async fn is_ready(pid_file: PathBuf, port: u16, pid: u32) -> bool {
     let owns_port = fs::read_to_string(&pid_file).is_ok_and(|text| text.trim() == pid.to_string());
     owns_port && matches!(timeout(Duration::from_secs(1), sends_greeting(port)).await, Ok(Ok(true)))

@@ -17,8 +17,8 @@ pub struct PrivateServer {
 }
 
 impl PrivateServer {
-    /// Starts `program` with the arguments for its directory and for a free port of 127.0.0.1. Returns
-    /// once the port accepts connections.
+    /// Starts `program` with the arguments for its directory and for a free port of 127.0.0.1.
+    /// Returns once the port accepts connections.
     ///
     /// # Errors
     /// [`Error::DirectoryInUse`] while another server runs on `dir`, [`Error::Ended`] or

@@ -1,5 +1,5 @@
-//! A private Redis with the persistence that Usher requires: an append-only file that is synced every
-//! second, no snapshots, and no eviction.
+//! A private Redis with the persistence that Usher requires: an append-only file that is synced
+//! every second, no snapshots, and no eviction.
 
 use std::ffi::OsString;
 use std::io;
@@ -29,13 +29,13 @@ pub struct PrivateRedis {
 }
 
 impl PrivateRedis {
-    /// Starts Redis on a free port of 127.0.0.1 with its data in `dir`, which is created if missing.
-    /// Existing data is loaded, and so is a `users.acl`. Returns once the server answers.
+    /// Starts Redis on a free port of 127.0.0.1 with its data in `dir`, which is created if
+    /// missing. Existing data is loaded, and so is a `users.acl`. Returns once the server answers.
     ///
     /// # Errors
-    /// [`Error::Missing`] without a `redis-server` or `valkey-server`, [`Error::DirectoryInUse`] while
-    /// another server runs on `dir`, [`Error::Ended`] or [`Error::NotReady`] when the server does not
-    /// start.
+    /// [`Error::Missing`] without a `redis-server` or `valkey-server`, [`Error::DirectoryInUse`]
+    /// while another server runs on `dir`, [`Error::Ended`] or [`Error::NotReady`] when the server
+    /// does not start.
     pub async fn start(dir: &Path) -> Result<Self, Error> {
         let mut attempt = 1;
         loop {
@@ -51,14 +51,18 @@ impl PrivateRedis {
     /// # Errors
     /// The errors of [`Self::start`], and [`Error::PortTaken`].
     pub async fn start_on(dir: &Path, port: u16) -> Result<Self, Error> {
-        Self::start_as(dir, port, &[]).await
+        Self::start_with(dir, port, &[]).await
     }
 
     /// Like [`Self::start_on`], with additional arguments such as `--cluster-enabled yes`.
     ///
     /// # Errors
     /// The errors of [`Self::start_on`].
-    pub async fn start_as(dir: &Path, port: u16, extra_arguments: &[&str]) -> Result<Self, Error> {
+    pub async fn start_with(
+        dir: &Path,
+        port: u16,
+        extra_arguments: &[&str],
+    ) -> Result<Self, Error> {
         let program = redis_program()?;
         let dir = private_dir(dir)?;
         let log = ServerLog::lock(SERVER_NAME, dir.join("redis.log")).await?;
@@ -89,8 +93,8 @@ impl PrivateRedis {
         self.server.ended().await
     }
 
-    /// Stops the server with SIGTERM, upon which it syncs its append-only file, and waits for it, about
-    /// 30 seconds at most.
+    /// Stops the server with SIGTERM, upon which it syncs its append-only file, and waits for it,
+    /// about 30 seconds at most.
     ///
     /// # Errors
     /// [`Error::NotStopped`] when the server was killed or ended with an error.
@@ -102,8 +106,8 @@ impl PrivateRedis {
 /// The server program: the one that the environment names, else `redis-server` or `valkey-server`.
 ///
 /// # Errors
-/// [`Error::Missing`] when no program is installed, [`Error::NotExecutable`] when the program that the
-/// environment names can't be run.
+/// [`Error::Missing`] when no program is installed, [`Error::NotExecutable`] when the program that
+/// the environment names can't be run.
 pub fn redis_program() -> Result<PathBuf, Error> {
     let chosen = (PROGRAM_VARIABLE, std::env::var_os(PROGRAM_VARIABLE));
     choose_program(
@@ -133,8 +137,8 @@ fn arguments(dir: &Path, port: u16) -> Vec<OsString> {
     args
 }
 
-/// Whether the Redis behind `port` is the process `pid`, not another one that took the port first, and
-/// has loaded its data.
+/// Whether the Redis behind `port` is the process `pid`, not another one that took the port first,
+/// and has loaded its data.
 async fn is_ready(port: u16, pid: u32) -> bool {
     match timeout(Duration::from_secs(1), read_info(port)).await {
         Ok(Ok(info)) => {

@@ -13,11 +13,12 @@ use uuid::Uuid;
 
 use super::error::Error;
 
-/// Starts of a server before its port counts as unavailable: another process may take the port first.
+/// Starts of a server before its port counts as unavailable: another process may take the port
+/// first.
 pub(super) const MAX_PORT_ATTEMPTS: u32 = 5;
 
-/// Ports for servers. They lie below the ports of outgoing connections (Linux from 32,768, macOS from
-/// 49,152), so that no connection takes a port while its server restarts.
+/// Ports for servers. They lie below the ports of outgoing connections (Linux from 32,768, macOS
+/// from 49,152), so that no connection takes a port while its server restarts.
 const SERVER_PORTS: Range<u16> = 10_000..15_000;
 
 /// A port of 127.0.0.1 that is free at this moment. Prefers ports that this process did not get

@@ -1,12 +1,12 @@
 //! A server process that can't outlive its owner.
 //!
 //! Unix does not end a child when its parent is killed. So the owner starts `supervise.sh`, which
-//! starts the server and waits for the end of a pipe that only the owner holds. The shell and the server
-//! are in a separate process group: Ctrl-C in the terminal reaches the owner only, and the owner decides
-//! in which order things stop.
+//! starts the server and waits for the end of a pipe that only the owner holds. The shell and the
+//! server are in a separate process group: Ctrl-C in the terminal reaches the owner only, and the
+//! owner decides in which order things stop.
 //!
-//! The log of the server is also its lock. The shell and the server inherit the locked file description,
-//! so the lock lasts exactly as long as the server, even after the owner ended.
+//! The log of the server is also its lock. The shell and the server inherit the locked file
+//! description, so the lock lasts exactly as long as the server, even after the owner ended.
 
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
@@ -110,8 +110,8 @@ pub(super) struct SupervisedServer {
 }
 
 impl SupervisedServer {
-    /// Starts `program`, which writes to `log` and listens on `port`, and waits until `is_ready` returns
-    /// true for the process id of the server.
+    /// Starts `program`, which writes to `log` and listens on `port`, and waits until `is_ready`
+    /// returns true for the process id of the server.
     pub(super) async fn start<F: Future<Output = bool>>(
         log: &ServerLog,
         program: &Path,
@@ -125,8 +125,10 @@ impl SupervisedServer {
             let status = server.shell.try_wait().map_err(Error::io("wait for", program))?;
             if let Some(status) = status {
                 let error = log.ended(server.log_start, status);
-                let taken = matches!(&error, Error::Ended { tail, .. } if tail.contains("ddress already in use"));
-                return Err(if taken {
+                let in_use = "ddress already in use";
+                let port_taken =
+                    matches!(&error, Error::Ended { tail, .. } if tail.contains(in_use));
+                return Err(if port_taken {
                     Error::PortTaken { server: log.server, port }
                 } else {
                     error

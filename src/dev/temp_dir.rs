@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::error::Error;
 
-/// Waits for the end of its input, then removes the directory. Tries for ten seconds, because a server
-/// that is still stopping may write into it.
+/// Waits for the end of its input, then removes the directory. Tries for ten seconds, because a
+/// server that is still stopping may write into it.
 const REMOVAL_SCRIPT: &str = r#"
 while read -r _; do :; done
 tries=10

@@ -1,5 +1,5 @@
-//! The admin key, which every call below `/admin` needs, and `/metrics`, which needs none: a scraper must not be
-//! able to change anything.
+//! The admin key, which every call below `/admin` needs, and `/metrics`, which needs none: a
+//! scraper must not be able to change anything.
 
 use std::sync::Arc;
 

@@ -1,8 +1,9 @@
 //! A bot challenge for joins, such as Turnstile or hCaptcha.
 //!
-//! The widget in the browser returns a token, which the client sends in the header `Usher-Challenge`. The provider
-//! verifies it (`secret`, `response`, `remoteip`; its response is `{"success": bool}`). Joins with a service key need
-//! no challenge. The challenge is disabled without a URL.
+//! The widget in the browser returns a token, which the client sends in the header
+//! `Usher-Challenge`. The provider verifies it (`secret`, `response`, `remoteip`; its response is
+//! `{"success": bool}`). Joins with a service key need no challenge. The challenge is disabled
+//! without a URL.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +60,8 @@ struct ChallengeVerdict {
     success: bool,
 }
 
-/// The request passed the challenge, or needs none. Extract it after the user, so that rate limits apply first.
+/// The request passed the challenge, or needs none. Extract it after the user, so that rate limits
+/// apply first.
 #[derive(Debug, Clone, Copy)]
 pub struct ChallengePassed;
 
@@ -133,7 +135,7 @@ impl ChallengeVerifier {
         else {
             count("missing");
             return Err(ProblemDetails::forbidden(
-                "Joining requires the header Usher-Challenge with the token of the challenge widget.",
+                "Joining requires the header Usher-Challenge with the token of the widget.",
             ));
         };
         // Absent without a connection, as in tests that call a router directly.

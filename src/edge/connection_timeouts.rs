@@ -1,15 +1,16 @@
 //! Timeouts of a connection: idle, slow headers, and writes without progress.
 //!
-//! hyper has a single timer for the headers of a request, and it also runs while a kept connection is idle.
-//! Clients and load balancers keep connections for a minute, so that timer would have to be long, and a client
-//! could keep a connection open by sending a header per minute. This wrapper separates the two: the idle timeout
-//! applies without a request, and the header timeout from the first byte of a request until hyper has its
-//! headers. A third timer ends connections whose client does not read its response. (A body that no handler
-//! read counts as the start of the next request. hyper usually closes such a connection anyway.)
+//! hyper has a single timer for the headers of a request, and it also runs while a kept connection
+//! is idle. Clients and load balancers keep connections for a minute, so that timer would have to
+//! be long, and a client could keep a connection open by sending a header per minute. This wrapper
+//! separates the two: the idle timeout applies without a request, and the header timeout from the
+//! first byte of a request until hyper has its headers. A third timer ends connections whose client
+//! does not read its response. (A body that no handler read counts as the start of the next
+//! request. hyper usually closes such a connection anyway.)
 //!
-//! Setting a tokio timer takes a lock that all connections share, so a request that arrives complete sets none.
-//! A deadline is only stored. The timer behind it is moved forward when it would fire late, and moved back when
-//! it fired too early.
+//! Setting a tokio timer takes a lock that all connections share, so a request that arrives
+//! complete sets none. A deadline is only stored. The timer behind it is moved forward when it
+//! would fire late, and moved back when it fired too early.
 
 use std::future::Future;
 use std::io;
@@ -22,7 +23,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The state of a connection. Only the task of the connection accesses it, so relaxed ordering is enough.
+/// The state of a connection. Only the task of the connection accesses it, so relaxed ordering is
+/// enough.
 #[derive(Clone, Default)]
 pub(super) struct ConnectionPhase(Arc<AtomicU8>);
 
@@ -51,7 +53,8 @@ impl ConnectionPhase {
 
 #[derive(Clone, Copy)]
 pub(super) struct ConnectionTimeouts {
-    /// From the first byte of a request to the end of its headers. Also limits a write without progress.
+    /// From the first byte of a request to the end of its headers. Also limits a write without
+    /// progress.
     pub(super) headers: Duration,
     /// How long a connection may be idle.
     pub(super) idle: Duration,
@@ -94,7 +97,8 @@ impl<T> TimedStream<T> {
         }
     }
 
-    /// Disables the read timer: requests overlap on this connection. `http2_streams` limits it instead.
+    /// Disables the read timer: requests overlap on this connection. `http2_streams` limits it
+    /// instead.
     pub(super) fn set_multiplexed(&mut self) {
         self.phase.set_responding();
     }
@@ -137,8 +141,8 @@ impl<T> TimedStream<T> {
 }
 
 impl<T: AsyncRead + Unpin> TimedStream<T> {
-    /// Whether the stream starts with the HTTP/2 preface. The bytes stay readable. A connection that fails or is
-    /// too slow counts as HTTP/1.1, which then fails with the same error.
+    /// Whether the stream starts with the HTTP/2 preface. The bytes stay readable. A connection
+    /// that fails or is too slow counts as HTTP/1.1, which then fails with the same error.
     pub(super) async fn starts_with_http2_preface(&mut self) -> bool {
         let mut first = [0; HTTP2_PREFACE.len()];
         let mut count = 0;
@@ -176,7 +180,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for TimedStream<T> {
         let outcome = Pin::new(&mut self.stream).poll_read(cx, buffer);
         match self.phase.current() {
             IDLE if buffer.filled().len() > before => {
-                // hyper reads again if the headers are incomplete, and that read starts the header timeout.
+                // hyper reads again if the headers are incomplete, and that read starts the header
+                // timeout.
                 self.phase.0.store(READING_HEADERS, Ordering::Relaxed);
                 self.deadline_phase = RESPONDING;
                 outcome

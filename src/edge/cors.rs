@@ -12,7 +12,8 @@ use super::challenge;
 /// How long a browser may cache a preflight response.
 const PREFLIGHT_CACHE_TIME: Duration = Duration::from_secs(600);
 
-/// Parses an origin as browsers send it: scheme, host and a port that is not the default. No path, no `*`.
+/// Parses an origin as browsers send it: scheme, host and a port that is not the default. No path,
+/// no `*`.
 pub fn parse_origin(text: &str) -> Option<HeaderValue> {
     // Browsers send lower case and compare byte by byte.
     let text = text.to_ascii_lowercase();

@@ -2,12 +2,12 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Descriptors for everything except connections of the public listener: the admin listener, the stores, the log,
-/// and connections that are accepted and not yet served.
+/// Descriptors for everything except connections of the public listener: the admin listener, the
+/// stores, the log, and connections that are accepted and not yet served.
 const RESERVED_DESCRIPTORS: usize = 300;
 
-/// Raises the limit of this process for `connections`, as far as the hard limit allows. Returns how many
-/// connections are possible.
+/// Raises the limit of this process for `connections`, as far as the hard limit allows. Returns how
+/// many connections are possible.
 pub fn raise_limit(connections: usize) -> usize {
     let required = u64::try_from(connections + RESERVED_DESCRIPTORS).unwrap_or(u64::MAX);
     let allowed = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {

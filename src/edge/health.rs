@@ -69,7 +69,8 @@ impl ReadinessChecks {
         self
     }
 
-    /// The results of all checks, from the cache if it is fresh. Concurrent requests share one run of the checks.
+    /// The results of all checks, from the cache if it is fresh. Concurrent requests share one run
+    /// of the checks.
     async fn outcomes(&self) -> Vec<CheckOutcome> {
         let mut last = self.last.lock().await;
         let mut outcomes = match &*last {

@@ -1,9 +1,9 @@
 //! The layers around a router, in their required order.
 //!
-//! From the outside in: `middleware` (request id, metrics, panics, timeout, cache headers), the body limit and CORS.
-//! The routes of domain modules also have load shedding and rate limits by address; health checks have neither,
-//! so that they work under load. Layers that are added to a router together cost one clone and one box per
-//! request; added one by one, each costs that.
+//! From the outside in: `middleware` (request id, metrics, panics, timeout, cache headers), the
+//! body limit and CORS. The routes of domain modules also have load shedding and rate limits by
+//! address; health checks have neither, so that they work under load. Layers that are added to a
+//! router together cost one clone and one box per request; added one by one, each costs that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,8 @@ pub struct RequestLimits {
     pub body_limit: usize,
 }
 
-/// Wraps the routes of domain modules: adds what their extractors need, rate limits by address, and load shedding.
+/// Wraps the routes of domain modules: adds what their extractors need, rate limits by address, and
+/// load shedding.
 pub fn wrap_domain_routes<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
     identities: Arc<IdentityResolver>,
@@ -51,7 +52,8 @@ pub fn wrap_domain_routes<S: Clone + Send + Sync + 'static>(
     }
 }
 
-/// Wraps the router of a listener: adds problems for unknown paths and methods, and the layers of every response.
+/// Wraps the router of a listener: adds problems for unknown paths and methods, and the layers of
+/// every response.
 pub fn wrap_listener<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
     settings: &RequestLimits,

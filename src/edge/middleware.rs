@@ -1,7 +1,9 @@
-//! The middleware of every request: request id in the response and in the log, metrics, panics, timeout, cache headers.
+//! The middleware of every request: request id in the response and in the log, metrics, panics,
+//! timeout, cache headers.
 //!
-//! It is a single service instead of five layers. For each layer axum clones the inner service per request, and each
-//! layer made of a function allocates twice, so five layers cost more than most handlers.
+//! It is a single service instead of five layers. For each layer axum clones the inner service per
+//! request, and each layer made of a function allocates twice, so five layers cost more than most
+//! handlers.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -29,8 +31,8 @@ pub(super) struct RequestMiddleware {
 }
 
 impl RequestMiddleware {
-    /// Limits a request to `timeout`, from its headers to the start of its response. The handler is then dropped at
-    /// its current await point, so work that must finish runs in a separate task.
+    /// Limits a request to `timeout`, from its headers to the start of its response. The handler is
+    /// then dropped at its current await point, so work that must finish runs in a separate task.
     pub(super) fn new(timeout: Duration) -> Self {
         Self { timeout, in_flight: InFlightRequests::default() }
     }

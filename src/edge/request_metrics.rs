@@ -1,6 +1,7 @@
 //! Counts and times requests, and logs those that failed.
 //!
-//! Looking up a metric by its labels costs as much as a small handler, so each route caches its handles.
+//! Looking up a metric by its labels costs as much as a small handler, so each route caches its
+//! handles.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -15,7 +16,8 @@ use crate::telemetry::Metric;
 /// The status label of a request whose client disconnected before the response. Not a real status.
 const CLIENT_CLOSED_REQUEST: &str = "499";
 
-/// The gauge of requests in flight. It is looked up by the first request, when a recorder is installed.
+/// The gauge of requests in flight. It is looked up by the first request, when a recorder is
+/// installed.
 #[derive(Clone, Default)]
 pub(super) struct InFlightRequests(Arc<OnceLock<Gauge>>);
 
@@ -95,7 +97,8 @@ impl RequestRecord {
             seconds: Metric::HttpRequestSeconds.histogram(&labels[..2]),
         };
         self.record(&outcome);
-        // Two requests may both add an entry, which is harmless: both entries have the same handles.
+        // Two requests may both add an entry, which is harmless: both entries have the same
+        // handles.
         let outcomes = &self.metrics.outcomes;
         outcomes.rcu(|cached| [cached.as_slice(), std::slice::from_ref(&outcome)].concat());
     }

@@ -1,8 +1,8 @@
 //! Load shedding: refuses requests when too many are in flight, joins first and payments last.
 //!
-//! Each request in flight waits for something, so their number is the length of all internal queues together.
-//! Divided by the throughput it is the waiting time of the next request (Little's law). A refusal is cheap and has
-//! a `Retry-After`.
+//! Each request in flight waits for something, so their number is the length of all internal queues
+//! together. Divided by the throughput it is the waiting time of the next request (Little's law). A
+//! refusal is cheap and has a `Retry-After`.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use futures::future::Either;
 use tower::{Layer, Service};
 
-use super::limits::{RequestClassifier, RequestKind, kind_of};
+use super::limits::{RequestClassifier, RequestKind, request_kind};
 use crate::http::problem::ProblemDetails;
 use crate::telemetry::Metric;
 
@@ -32,7 +32,8 @@ struct LoadGate {
 }
 
 impl LoadShedding {
-    /// Refuses all requests at `max_in_flight`, and less important kinds earlier. 0 disables shedding.
+    /// Refuses all requests at `max_in_flight`, and less important kinds earlier. 0 disables
+    /// shedding.
     pub fn new(max_in_flight: usize, classify: RequestClassifier) -> Self {
         let limit = |kind| match kind {
             RequestKind::Join => max_in_flight / 2,
@@ -104,7 +105,7 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let kind = kind_of(self.gate.classify, request.method(), request.extensions());
+        let kind = request_kind(self.gate.classify, request.method(), request.extensions());
         let Some(guard) = self.gate.enter(kind) else {
             Metric::ShedRequestsTotal.counter(&[("kind", kind.name())]).increment(1);
             return Either::Left(ready(Ok(ProblemDetails::overloaded().into_response())));

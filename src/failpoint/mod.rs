@@ -1,9 +1,10 @@
 //! Fail points: places where a test can kill, freeze or block a process.
 //!
-//! Only the feature `failpoints` compiles them. The tests enable it for their build; a release does not contain them.
+//! Only the feature `failpoints` compiles them. The tests enable it for their build; a release does
+//! not contain them.
 //!
-//! The environment variable `FAILPOINTS` sets actions: `FAILPOINTS="rewards/claim.after=return(kill)"`, separated by
-//! `;`. The fail points are:
+//! The environment variable `FAILPOINTS` sets actions:
+//! `FAILPOINTS="rewards/claim.after=return(kill)"`, separated by `;`. The fail points are:
 //!
 //! | name | reached |
 //! |:--|:--|
@@ -18,9 +19,9 @@
 //! | `recovery.before_commit` | when a partition is restored and Redis has the new epoch, but MySQL does not |
 //! | `redis.load_scripts` | when the fences of a new Redis server are read, before it has the scripts |
 //!
-//! A payment calls `payment/begin`, `coupons/reserve`, `wallet/debit`, `payment/confirm`, `coupons/redeem`,
-//! `payment/finish_redemption`. A void
-//! calls `payment/void`, `wallet/refund`, `coupons/return_issue`, `payment/finish_void`.
+//! A payment calls `payment/begin`, `coupons/reserve`, `wallet/debit`, `payment/confirm`,
+//! `coupons/redeem`, `payment/finish_redemption`. A void calls `payment/void`, `wallet/refund`,
+//! `coupons/return_issue`, `payment/finish_void`.
 //!
 //! The actions are:
 //!
@@ -30,8 +31,8 @@
 //! | `return(stop)` | freezes the process, as SIGSTOP does, until SIGCONT |
 //! | `return(until PATH)` | blocks until the file exists. The batch lane of a script waits too, with later requests |
 //!
-//! `3*off->1*return(kill)` skips the first three times, `5%return(kill)` kills with a probability of 5 %; see the crate
-//! `fail`. Each action is logged.
+//! `3*off->1*return(kill)` skips the first three times, `5%return(kill)` kills with a probability
+//! of 5 %; see the crate `fail`. Each action is logged.
 
 #[cfg(feature = "failpoints")]
 mod points;
@@ -39,7 +40,8 @@ mod points;
 #[cfg(feature = "failpoints")]
 pub use points::{Error, configure, reach};
 
-/// Reaches the fail point whose name the format string gives. Without the feature it compiles to nothing.
+/// Reaches the fail point whose name the format string gives. Without the feature it compiles to
+/// nothing.
 macro_rules! failpoint {
     ($($name:tt)+) => {
         #[cfg(feature = "failpoints")]

@@ -63,8 +63,8 @@ pub async fn reach(name: &str) {
     }
 }
 
-/// Time for the signal to stop every thread. The thread that froze the process waits, because it could continue for a
-/// moment on a busy machine.
+/// Time for the signal to stop every thread. The thread that froze the process waits, because it
+/// could continue for a moment on a busy machine.
 const FREEZE_TIME: Duration = Duration::from_millis(500);
 
 /// Uses the `kill` of the shell.

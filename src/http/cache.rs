@@ -16,7 +16,8 @@ impl<T: IntoResponse> IntoResponse for CachedForOneSecond<T> {
     }
 }
 
-/// Adds `no-store` unless the handler set `Cache-Control`, and forbids browsers to guess content types.
+/// Adds `no-store` unless the handler set `Cache-Control`, and forbids browsers to guess content
+/// types.
 pub(crate) fn add_default_headers(headers: &mut HeaderMap) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));

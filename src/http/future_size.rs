@@ -1,8 +1,8 @@
 //! The size of the futures of handlers, for tests that limit those of the busiest handlers.
 //!
-//! The future of a handler is allocated and moved for every request, and is as large as its rarest path. A
-//! call to Redis or a transaction of MySQL takes five to eight kilobytes, so rare paths are boxed. Without
-//! the boxes a join took 17 % more processor time.
+//! The future of a handler is allocated and moved for every request, and is as large as its rarest
+//! path. A call to Redis or a transaction of MySQL takes five to eight kilobytes, so rare paths are
+//! boxed. Without the boxes a join took 17 % more processor time.
 
 /// The limit for the future of a busy handler.
 pub(crate) const MAX_BYTES: usize = 2_048;

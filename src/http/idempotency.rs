@@ -1,5 +1,5 @@
-//! The header with the idempotency key, and the fingerprint by which two requests count as equal. The domain
-//! modules store them.
+//! The header with the idempotency key, and the fingerprint by which two requests count as equal.
+//! The domain modules store them.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -48,18 +48,19 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     }
 }
 
-/// The fingerprint that requests with the same key must share: 16 bytes of a SHA-256 over the method, the
-/// path (as sent, without the query) and the body. The length before each part keeps the parts apart.
+/// The fingerprint that requests with the same key must share: 16 bytes of a SHA-256 over the
+/// method, the path (as sent, without the query) and the body. The length before each part keeps
+/// the parts apart.
 pub fn fingerprint(method: &Method, path: &str, body: &[u8]) -> [u8; 16] {
     let mut hash = Sha256::new();
     for part in [method.as_str().as_bytes(), path.as_bytes(), body] {
         hash.update(part.len().to_le_bytes());
         hash.update(part);
     }
-    let whole: [u8; 32] = hash.finalize().into();
-    let mut half = [0; 16];
-    half.copy_from_slice(&whole[..16]);
-    half
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut prefix = [0; 16];
+    prefix.copy_from_slice(&digest[..16]);
+    prefix
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The identity of the caller.
 //!
-//! It is the header `Usher-User`, either alone (mode `header`, when a gateway authenticates users) or with a
-//! service key, or the `sub` of a JWT. With service keys or JWTs enabled, an invalid `Authorization` header is
-//! always 401, even if `Usher-User` alone would be enough.
+//! It is the header `Usher-User`, either alone (mode `header`, when a gateway authenticates users)
+//! or with a service key, or the `sub` of a JWT. With service keys or JWTs enabled, an invalid
+//! `Authorization` header is always 401, even if `Usher-User` alone would be enough.
 
 use std::sync::Arc;
 
@@ -68,8 +68,8 @@ impl IdentityResolver {
         !self.service_keys.is_empty() || self.jwt.is_some()
     }
 
-    /// Whether a visitor without identity may get a generated user id. Only in mode `header`, in which a
-    /// caller can choose any id anyway.
+    /// Whether a visitor without identity may get a generated user id. Only in mode `header`, in
+    /// which a caller can choose any id anyway.
     pub fn accepts_guests(&self) -> bool {
         self.header
     }

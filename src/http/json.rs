@@ -1,8 +1,8 @@
 //! JSON bodies of requests and responses.
 //!
-//! A body that is not JSON is 415 (content type) or 400 (syntax). A body that is too long is 413. Valid JSON
-//! with invalid content is 422, with the path of the field. Bodies must be objects, because serde would
-//! accept `[5]` for a struct with one field.
+//! A body that is not JSON is 415 (content type) or 400 (syntax). A body that is too long is 413.
+//! Valid JSON with invalid content is 422, with the path of the field. Bodies must be objects,
+//! because serde would accept `[5]` for a struct with one field.
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
@@ -113,7 +113,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ProblemDetails> {
         Ok(value) => return Ok(value),
         Err(problem) => problem,
     };
-    // serde reports some values of a wrong type as syntax errors. So the syntax is checked on its own.
+    // serde reports some values of a wrong type as syntax errors. So the syntax is checked on its
+    // own.
     match serde_json::from_slice::<IgnoredAny>(bytes) {
         Ok(IgnoredAny) => Err(problem),
         Err(error) => {
@@ -124,7 +125,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ProblemDetails> {
 
 /// Parses a body and drops the result, for `fuzz_tests`.
 #[cfg(test)]
-pub(crate) fn try_as<T: DeserializeOwned>(bytes: &[u8]) {
+pub(crate) fn parse_as<T: DeserializeOwned>(bytes: &[u8]) {
     let _ = parse::<T>(bytes);
 }
 
@@ -155,8 +156,8 @@ fn invalid_value(path: &str, error: &serde_json::Error) -> ProblemDetails {
     ProblemDetails::invalid_field(field, message)
 }
 
-/// The path of the invalid field and the message. serde reports a missing or repeated field at the path of
-/// its object and names it only in the message.
+/// The path of the invalid field and the message. serde reports a missing or repeated field at the
+/// path of its object and names it only in the message.
 pub(super) fn field_and_message<'a>(path: &str, message: &'a str) -> (String, &'a str) {
     let path = if path == "." { "" } else { path };
     let field_errors =

@@ -1,4 +1,5 @@
-//! Serves the OpenAPI document at `/openapi.json`, and Swagger UI at `/docs` from files in the binary.
+//! Serves the OpenAPI document at `/openapi.json`, and Swagger UI at `/docs` from files in the
+//! binary.
 
 use axum::Router;
 use axum::body::Bytes;

@@ -1,6 +1,7 @@
 //! Pages of lists, newest first: `?limit=` and `?before=`.
 //!
-//! `before` is a cursor: the time and the id of the last item of the previous page. It is opaque to clients.
+//! `before` is a cursor: the time and the id of the last item of the previous page. It is opaque to
+//! clients.
 
 use std::fmt;
 use std::str::FromStr;
@@ -84,8 +85,8 @@ impl<'de> Deserialize<'de> for PageCursor {
     }
 }
 
-/// Cuts `items`, which has one item more than the page if there is a next page. Returns the page and the
-/// cursor of the next page.
+/// Cuts `items`, which has one item more than the page if there is a next page. Returns the page
+/// and the cursor of the next page.
 pub fn cut<T>(
     mut items: Vec<T>,
     limit: PageLimit,

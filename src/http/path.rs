@@ -1,7 +1,7 @@
 //! Parameters of the path.
 //!
-//! On most routes an invalid id is 404, because no such thing can exist. On routes that create a thing under
-//! the id in the path it is 422, with the reason.
+//! On most routes an invalid id is 404, because no such thing can exist. On routes that create a
+//! thing under the id in the path it is 422, with the reason.
 
 use axum::extract::path::ErrorKind;
 use axum::extract::rejection::PathRejection;

@@ -10,9 +10,10 @@ pub struct PeerAddress(pub SocketAddr);
 
 /// The address of the client behind `trusted` proxies.
 ///
-/// Each proxy appends the address of its client to `X-Forwarded-For`. So the outermost of n trusted proxies
-/// wrote the n-th entry from the right, and entries to the left of it can be forged. If that entry is
-/// missing or invalid, the request did not pass the proxies, and the result is the peer.
+/// Each proxy appends the address of its client to `X-Forwarded-For`. So the outermost of n trusted
+/// proxies wrote the n-th entry from the right, and entries to the left of it can be forged. If
+/// that entry is missing or invalid, the request did not pass the proxies, and the result is the
+/// peer.
 pub fn client_address(peer: SocketAddr, headers: &HeaderMap, trusted: u8) -> IpAddr {
     let forwarded = || {
         let lines = headers.get_all("x-forwarded-for").iter().rev();
@@ -29,8 +30,8 @@ fn parse(entry: &str) -> Option<IpAddr> {
     bare.parse().ok().or_else(|| entry.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
-/// The key of rate limits: the address, or the /64 network of an IPv6 address, because one host may use all
-/// addresses of its /64.
+/// The key of rate limits: the address, or the /64 network of an IPv6 address, because one host may
+/// use all addresses of its /64.
 pub fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,

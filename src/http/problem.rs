@@ -1,5 +1,5 @@
-//! Error responses: RFC 9457 `application/problem+json` with a stable `code` for programs and a `detail` for
-//! people.
+//! Error responses: RFC 9457 `application/problem+json` with a stable `code` for programs and a
+//! `detail` for people.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,8 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
+
+use crate::definition::DefinitionViolation;
 
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
@@ -34,7 +36,8 @@ pub struct ProblemDetails {
     /// A stable identifier for programs.
     #[schema(value_type = String, example = "not_found")]
     code: &'static str,
-    /// Additional members of some codes, such as `errors` of `invalid_request` or `seats` of `seat_taken`.
+    /// Additional members of some codes, such as `errors` of `invalid_request` or `seats` of
+    /// `seat_taken`.
     #[serde(flatten)]
     extra: BTreeMap<&'static str, Value>,
     #[serde(skip)]
@@ -80,7 +83,8 @@ impl ProblemDetails {
         match serde_json::to_value(value) {
             Ok(value) => drop(self.extra.insert(name, value)),
             Err(error) => {
-                tracing::error!(code = self.code, member = name, %error, "a member of a problem can't be serialized")
+                let code = self.code;
+                tracing::error!(code, name, %error, "a member of a problem can't be serialized");
             }
         }
         self
@@ -146,6 +150,12 @@ impl ProblemDetails {
         };
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail)
             .with("errors", errors)
+    }
+
+    /// 422: a definition breaks its rules.
+    pub fn invalid_definition(violations: Vec<DefinitionViolation>) -> Self {
+        let error = |DefinitionViolation { field, message }| FieldError { field, message };
+        Self::invalid_request(violations.into_iter().map(error).collect())
     }
 
     /// 422 for one field.

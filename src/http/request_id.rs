@@ -1,4 +1,5 @@
-//! The id of each request, which connects its response and its log lines, and the trace of the request.
+//! The id of each request, which connects its response and its log lines, and the trace of the
+//! request.
 
 use axum::Router;
 use axum::extract::Request;
@@ -14,8 +15,8 @@ pub(crate) fn id_or_new(headers: &HeaderMap) -> HeaderValue {
     valid_id(headers).unwrap_or_else(new_id)
 }
 
-/// Adds the id to the headers of every request, so that handlers can read it. It costs each request one
-/// header, so only the admin listener uses it.
+/// Adds the id to the headers of every request, so that handlers can read it. It costs each request
+/// one header, so only the admin listener uses it.
 pub fn insert_header<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     router.layer(axum::middleware::map_request(|mut request: Request| {
         let id = id_or_new(request.headers());
@@ -40,8 +41,8 @@ pub(crate) fn log_fields(id: &HeaderValue, request: &Request) -> log::LoggedRequ
     }
 }
 
-/// The trace id in `traceparent` (W3C Trace Context). Without one the log uses the request id, which has
-/// the same length and randomness.
+/// The trace id in `traceparent` (W3C Trace Context). Without one the log uses the request id,
+/// which has the same length and randomness.
 fn trace_id(headers: &HeaderMap) -> Option<&str> {
     let mut parts = headers.get("traceparent")?.to_str().ok()?.split('-');
     let mut part = |length: usize| {

@@ -6,7 +6,8 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
-/// The SHA-256 of a key. All digests have the same length, so a comparison does not reveal that of the key.
+/// The SHA-256 of a key. All digests have the same length, so a comparison does not reveal that of
+/// the key.
 #[derive(Clone)]
 pub struct KeyDigest([u8; 32]);
 
@@ -28,8 +29,8 @@ impl std::fmt::Debug for KeyDigest {
     }
 }
 
-/// Identifies a key in logs without revealing it: eight hexadecimal digits of the SHA-256 of its SHA-256.
-/// Keys are long and random, so they can't be guessed from it.
+/// Identifies a key in logs without revealing it: eight hexadecimal digits of the SHA-256 of its
+/// SHA-256. Keys are long and random, so they can't be guessed from it.
 pub fn key_id(key: &SecretString) -> String {
     let twice = Sha256::digest(KeyDigest::of(key).0);
     twice[..4].iter().map(|byte| format!("{byte:02x}")).collect()

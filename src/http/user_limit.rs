@@ -1,7 +1,7 @@
 //! The rate limit of users, as extractors see it.
 //!
-//! Only an extractor learns who the user is, so it counts the request. The edge owns the buckets and
-//! puts them behind [`UserRateLimiter`] into the extensions of each request.
+//! Only an extractor learns who the user is, so it counts the request. The edge owns the buckets
+//! and puts them behind [`UserRateLimiter`] into the extensions of each request.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! The log, as text or JSON on standard error. Standard output belongs to the output of commands.
 //!
-//! A line that is written during a request contains the request. A `tracing` span would format its fields for every
-//! request, although few requests write a line; that took 6 % of the time of an instance. So the request is a task
-//! local, and is formatted with the line.
+//! A line that is written during a request contains the request. A `tracing` span would format its
+//! fields for every request, although few requests write a line; that took 6 % of the time of an
+//! instance. So the request is a task local, and is formatted with the line.
 
 use std::fmt;
 
@@ -18,7 +18,8 @@ use tracing_subscriber::registry::LookupSpan;
 
 tokio::task_local! { static CURRENT_REQUEST: LoggedRequest; }
 
-/// The request of a log line. It has no `Debug`, because the query of its URI may contain a queue token.
+/// The request of a log line. It has no `Debug`, because the query of its URI may contain a queue
+/// token.
 #[derive(Clone)]
 pub struct LoggedRequest {
     pub id: HeaderValue,
@@ -66,8 +67,8 @@ pub enum Error {
     Filter(#[from] ParseError),
 }
 
-/// Starts the log of the process. `levels` is the value of `RUST_LOG`; the default is `info`. A second call changes
-/// nothing.
+/// Starts the log of the process. `levels` is the value of `RUST_LOG`; the default is `info`. A
+/// second call changes nothing.
 ///
 /// # Errors
 /// When `levels` is invalid.

@@ -1,7 +1,7 @@
 //! The list of all metrics.
 //!
-//! Names are `usher_…` in base units (seconds, bytes), and counters end with `_total`. Labels have few values:
-//! routes and not paths; queues and scripts, never users.
+//! Names are `usher_…` in base units (seconds, bytes), and counters end with `_total`. Labels have
+//! few values: routes and not paths; queues and scripts, never users.
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Unit};
 
@@ -33,7 +33,10 @@ const RECOVERY_SECONDS: &[f64] = &[0.01, 0.05, 0.25, 1.0, 5.0, 15.0, 60.0, 300.0
 const NONE: &[f64] = &[];
 
 macro_rules! metrics {
-    ($($variant:ident $name:literal $kind:ident $unit:ident [$($label:literal),*] $buckets:ident $description:literal;)*) => {
+    ($(
+        $variant:ident $name:literal $kind:ident $unit:ident [$($label:literal),*] $buckets:ident
+        $description:literal;
+    )*) => {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Metric {
             $(#[doc = $description] $variant,)*
@@ -74,7 +77,8 @@ macro_rules! metrics {
 metrics! {
     HttpRequestsTotal "usher_http_requests_total" Counter Count ["route", "method", "status"] NONE
         "Requests by route, method and status.";
-    HttpRequestSeconds "usher_http_request_seconds" Histogram Seconds ["route", "method"] REQUEST_SECONDS
+    HttpRequestSeconds "usher_http_request_seconds" Histogram Seconds ["route", "method"]
+        REQUEST_SECONDS
         "Time from the request headers to the start of the response.";
     HttpInFlight "usher_http_in_flight" Gauge Count [] NONE
         "Requests in flight.";
@@ -210,7 +214,8 @@ metrics! {
 const METADATA: Metadata<'static> = Metadata::new("usher", Level::INFO, Some("usher"));
 
 impl Metric {
-    /// The counter with these labels. Each call looks it up by its labels, so hot paths should keep the result.
+    /// The counter with these labels. Each call looks it up by its labels, so hot paths should keep
+    /// the result.
     pub fn counter(self, labels: &[(&'static str, &str)]) -> Counter {
         debug_assert_eq!(self.kind(), MetricKind::Counter, "{}", self.name());
         metrics::with_recorder(|recorder| recorder.register_counter(&self.key(labels), &METADATA))
@@ -240,8 +245,8 @@ impl Metric {
         Key::from_parts(self.name(), labels)
     }
 
-    /// Describes all metrics to the recorder. Metrics without labels start at zero, so that a dashboard can distinguish
-    /// "no event yet" from "not measured".
+    /// Describes all metrics to the recorder. Metrics without labels start at zero, so that a
+    /// dashboard can distinguish "no event yet" from "not measured".
     pub(super) fn describe_all() {
         metrics::with_recorder(|recorder| {
             for metric in Self::ALL.iter().copied() {
@@ -274,7 +279,8 @@ impl Metric {
     }
 }
 
-/// Counters whose label values are known. Their series start at zero, so that a rate is correct from the first event.
+/// Counters whose label values are known. Their series start at zero, so that a rate is correct
+/// from the first event.
 const ZERO_SERIES: &[(Metric, &[&str])] = &[
     (Metric::HoldsTotal, &["held", "taken", "refused"]),
     (Metric::PaymentsTotal, &["confirmed", "declined", "voided", "refunded"]),

@@ -1,8 +1,8 @@
 //! Metrics for Prometheus, and the log.
 //!
-//! [`Metric`] lists all metrics with kind, unit and labels; metric names appear nowhere else. [`install`] installs the
-//! recorder and [`log::init`] the log. Both are global to the process, as `metrics` and `tracing` are, so repeated
-//! calls are harmless.
+//! [`Metric`] lists all metrics with kind, unit and labels; metric names appear nowhere else.
+//! [`install`] installs the recorder and [`log::init`] the log. Both are global to the process, as
+//! `metrics` and `tracing` are, so repeated calls are harmless.
 
 pub mod log;
 mod metric;
@@ -18,10 +18,12 @@ pub use metric::{Metric, MetricKind};
 pub use metrics_exporter_prometheus::PrometheusHandle;
 pub use runtime::watch_runtime;
 
-/// How often samples of histograms are moved into their buckets. Otherwise they use memory until the next scrape.
+/// How often samples of histograms are moved into their buckets. Otherwise they use memory until
+/// the next scrape.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Installs the metrics recorder and returns the handle that renders it. Later calls return the same handle.
+/// Installs the metrics recorder and returns the handle that renders it. Later calls return the
+/// same handle.
 pub fn install() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE
@@ -37,7 +39,8 @@ pub fn install() -> PrometheusHandle {
         .clone()
 }
 
-/// Sets the buckets of all histograms, because a histogram without buckets is rendered as a summary.
+/// Sets the buckets of all histograms, because a histogram without buckets is rendered as a
+/// summary.
 fn recorder_builder() -> PrometheusBuilder {
     Metric::ALL.iter().filter(|metric| !metric.buckets().is_empty()).fold(
         PrometheusBuilder::new(),

@@ -23,8 +23,8 @@ pub async fn watch_runtime(stop: CancellationToken) {
         Metric::RuntimeLateSeconds.histogram(&[]).record(now.0.saturating_duration_since(due));
         let available = (now.0 - last.0) * u32::try_from(runtime.num_workers()).unwrap_or(1).max(1);
         let busy = now.1.saturating_sub(last.1);
-        // A thread reports its busy time when it parks, so a long poll may count later than it happened. The ratio is
-        // capped at 1.
+        // A thread reports its busy time when it parks, so a long poll may count later than it
+        // happened. The ratio is capped at 1.
         Metric::RuntimeBusyRatio
             .gauge(&[])
             .set((busy.as_secs_f64() / available.as_secs_f64().max(0.001)).min(1.0));

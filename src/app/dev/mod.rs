@@ -1,6 +1,7 @@
 //! `usher dev`: an instance on private servers, with demo data and simulated users.
 //!
-//! It is `usher serve` with generated settings. Additional admin routes control the simulated users.
+//! It is `usher serve` with generated settings. Additional admin routes control the simulated
+//! users.
 
 mod simulated_users;
 

@@ -51,7 +51,7 @@ async fn settings_match_production() {
 async fn wrong_password_is_refused() {
     let dir = TempDir::new("mysql").unwrap();
     let mysql = PrivateMysql::start(dir.path(), MysqlDurability::Test).await.unwrap();
-    for credentials in ["usher:guess", "usher", "root", "nobody"] {
+    for credentials in ["usher:guess", "usher", "root", "guest"] {
         let url = format!("mysql://{credentials}@127.0.0.1:{}/usher", mysql.port());
         assert!(MySqlConnection::connect(&url).await.is_err(), "{credentials} logged in");
     }

@@ -1,15 +1,15 @@
 //! The simulated users of `usher dev`.
 //!
-//! They visit the demo concert, wait, look at seats, hold some, pay or give up, and cancel what they
-//! bought, so that the demo sale keeps moving and never sells out. They are ordinary users: they call
-//! the public listener over HTTP and have no privileges.
+//! They visit the demo concert, wait, look at seats, hold some, pay or give up, and cancel what
+//! they bought, so that the demo sale keeps moving and never sells out. They are ordinary users:
+//! they call the public listener over HTTP and have no privileges.
 //!
 //! Three rules keep them from starving a person who visits the demo at the same time:
 //! - none joins while the queue's estimated wait is longer than [`MAX_WAIT_SECONDS`];
 //! - together they take at most [`state::MAX_SEATS`] seats, and none while fewer than
 //!   [`state::MIN_FREE_SEATS`] are free;
-//! - only a fixed set of [`state::BUYER_COUNT`] accounts buys, and each cancels what it bought. Before
-//!   they start they give back what an earlier, killed process left.
+//! - only a fixed set of [`state::BUYER_COUNT`] accounts buys, and each cancels what it bought.
+//!   Before they start they give back what an earlier, killed process left.
 //!
 //! Start reading at [`SimulatedUsers::run`]; one user is in `user`.
 

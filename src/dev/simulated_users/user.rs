@@ -98,7 +98,8 @@ impl SimulatedUser {
         drop(tokio::time::timeout(duration, not_needed).await);
     }
 
-    /// The response if it is a success. Refusals that the state of the sale explains are no failures.
+    /// The response if it is a success. Refusals that the state of the sale explains are no
+    /// failures.
     fn success(&self, response: ClientResponse) -> Option<ClientResponse> {
         if response.is_success() {
             return Some(response);
@@ -201,8 +202,8 @@ impl SimulatedUser {
         Some(HeldSeats { reservation: text(&hold.body["id"]), _permits: permits })
     }
 
-    /// Pays, with a coupon if there is one. Charges the wallet and repeats the payment under the same
-    /// idempotency key when the balance is too low.
+    /// Pays, with a coupon if there is one. Charges the wallet and repeats the payment under the
+    /// same idempotency key when the balance is too low.
     async fn pay(&self, token: &str, held: &HeldSeats) -> bool {
         let key = Uuid::new_v4().to_string();
         let mut body = json!({"reservation_id": &held.reservation});
@@ -245,8 +246,8 @@ impl SimulatedUser {
         }
     }
 
-    /// Gives back what an earlier process left when it was killed. Only the newest reservations of an
-    /// account can still be open.
+    /// Gives back what an earlier process left when it was killed. Only the newest reservations of
+    /// an account can still be open.
     async fn return_leftovers(&self) {
         let path = "/v1/reservations/mine?limit=5";
         let response = self.client.get(path).user(&self.account).send().await;

@@ -1,8 +1,8 @@
 //! `usher top`: shows the queues, sales and outbox writer of an instance in the terminal.
 //!
-//! All data comes from the admin listener: the metrics from `/metrics`, which needs no key, and with a
-//! key the mode, limit and estimated wait of each queue from `/admin/queues`. Rates are differences
-//! between two scrapes, one second apart. The screen is plain text of 80 columns.
+//! All data comes from the admin listener: the metrics from `/metrics`, which needs no key, and
+//! with a key the mode, limit and estimated wait of each queue from `/admin/queues`. Rates are
+//! differences between two scrapes, one second apart. The screen is plain text of 80 columns.
 
 mod format;
 mod scrape;
@@ -47,13 +47,13 @@ pub struct TopSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "{url} does not answer ({cause}): USHER_ADMIN_URL (--admin-url) must be the address of an admin \
-         listener"
+        "{url} does not answer ({cause}): USHER_ADMIN_URL (--admin-url) must be the address of an \
+         admin listener"
     )]
     NoResponse { url: String, cause: String },
     #[error(
-        "{0} refuses the key: USHER_ADMIN_KEY (--admin-key) must be the admin key of the instance, or \
-         be omitted"
+        "{0} refuses the key: USHER_ADMIN_KEY (--admin-key) must be the admin key of the instance, \
+         or be omitted"
     )]
     KeyRefused(String),
     /// The server is not an instance of Usher.
@@ -63,8 +63,8 @@ pub enum Error {
     Output(#[from] std::io::Error),
 }
 
-/// Prints one screen, or redraws it every second until Ctrl-C. A failed scrape after the first is shown
-/// and repeated.
+/// Prints one screen, or redraws it every second until Ctrl-C. A failed scrape after the first is
+/// shown and repeated.
 ///
 /// # Errors
 /// When the first scrape fails, or standard output can't be written.

@@ -77,8 +77,8 @@ impl MetricScrape {
         values
     }
 
-    /// A quantile of the observations since an earlier scrape: the upper bound of its bucket. `None`
-    /// without observations.
+    /// A quantile of the observations since an earlier scrape: the upper bound of its bucket.
+    /// `None` without observations.
     pub(super) fn quantile(
         &self,
         earlier: &Self,

@@ -110,7 +110,8 @@ fn queue_rows(interval: &ScrapeInterval<'_>, queues: Option<&[QueueSummary]>) ->
         let [queue, mode, waiting, active, limit, admitted, wait, sold] = cells;
         let queue: String = queue.chars().take(16).collect();
         format!(
-            "{queue:<16} {mode:<8} {waiting:>9} {active:>7} {limit:>7} {admitted:>7} {wait:>7} {sold:>12}"
+            "{queue:<16} {mode:<8} {waiting:>9} {active:>7} {limit:>7} {admitted:>7} {wait:>7} \
+             {sold:>12}"
         )
     };
     let mut rows =
@@ -260,7 +261,8 @@ mod tests {
 
     #[test]
     fn screen_fits_and_shows_the_important_values() {
-        let queues = r#"{"items": [{"queue_id": "show", "mode": "paused", "waiting": 123456, "active": 500, "max_active": 1000,
+        let queues = r#"{"items": [{"queue_id": "show", "mode": "paused", "waiting": 123456,
+            "active": 500, "max_active": 1000,
             "estimated_wait_seconds": 250, "settings": {}}]}"#;
         let queues = QueueSummary::read_all(queues.as_bytes()).unwrap();
         for queues in [None, Some(queues.as_slice())] {

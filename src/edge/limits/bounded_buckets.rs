@@ -1,8 +1,8 @@
 //! A store for a bounded number of buckets.
 //!
-//! A client can use any number of users and addresses, so the store may become full. It then evicts the fullest of a
-//! few sampled buckets, because that forgives the least. The bucket of a caller that just exhausted its limit stays
-//! longest.
+//! A client can use any number of users and addresses, so the store may become full. It then evicts
+//! the fullest of a few sampled buckets, because that forgives the least. The bucket of a caller
+//! that just exhausted its limit stays longest.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};

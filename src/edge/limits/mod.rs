@@ -1,9 +1,9 @@
 //! Rate limits per user, per address and in total, as token buckets in memory.
 //!
-//! The limits protect one instance and are not shared between instances. Correctness does not depend on them.
-//! Extractors count a user once per request, separately for each kind of request ([`crate::http::user_limit`]). A
-//! layer counts addresses and the total before any other work. The number of buckets is bounded
-//! (`bounded_buckets`).
+//! The limits protect one instance and are not shared between instances. Correctness does not
+//! depend on them. Extractors count a user once per request, separately for each kind of request
+//! ([`crate::http::user_limit`]). A layer counts addresses and the total before any other work. The
+//! number of buckets is bounded (`bounded_buckets`).
 
 mod bounded_buckets;
 mod request_kind;
@@ -29,12 +29,14 @@ use crate::ids::UserId;
 use crate::telemetry::Metric;
 
 use bounded_buckets::BoundedBuckets;
-pub(super) use request_kind::kind_of;
+pub(super) use request_kind::request_kind;
 pub use request_kind::{RequestClassifier, RequestKind};
 
-/// Buckets per kind of limit. An idle caller has no bucket, so more callers at the same time are an attack.
+/// Buckets per kind of limit. An idle caller has no bucket, so more callers at the same time are an
+/// attack.
 const MAX_BUCKETS: usize = 1 << 18;
-/// The burst of a kind with its own rate, in seconds of that rate. The default of users has the same ratio.
+/// The burst of a kind with its own rate, in seconds of that rate. The default of users has the
+/// same ratio.
 const BURST_SECONDS: u32 = 4;
 
 /// How often full buckets are removed: they contain no information.
@@ -46,8 +48,8 @@ pub struct RateLimitSettings {
     pub user_per_second: u32,
     /// Requests that an idle user may send at once; at least 1.
     pub user_burst: u32,
-    /// Per user for joins, polls, bookings and payments, in this order. `None` uses `user_per_second` and
-    /// `user_burst`.
+    /// Per user for joins, polls, bookings and payments, in this order. `None` uses
+    /// `user_per_second` and `user_burst`.
     pub kinds: [Option<u32>; 4],
     /// Per address, with a burst of one second.
     pub address_per_second: u32,
@@ -140,7 +142,8 @@ impl RateLimits {
     /// # Errors
     /// 429 `rate_limited` when a bucket is empty.
     pub fn check_address(&self, address: IpAddr, kind: RequestKind) -> Result<(), ProblemDetails> {
-        // The address comes first: one over its limit must not use up the total limit of the others.
+        // The address comes first: one over its limit must not use up the total limit of the
+        // others.
         let address = network(address);
         self.addresses
             .as_ref()
@@ -166,8 +169,8 @@ impl RateLimits {
         ProblemDetails::rate_limited(u32::try_from(seconds).unwrap_or(u32::MAX))
     }
 
-    /// Removes full buckets every few seconds until `stop` is cancelled, so that memory depends on the callers of the
-    /// last seconds only.
+    /// Removes full buckets every few seconds until `stop` is cancelled, so that memory depends on
+    /// the callers of the last seconds only.
     pub async fn run_cleanup(self: Arc<Self>, stop: CancellationToken) {
         let mut tick = tokio::time::interval(CLEANUP_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -191,7 +194,7 @@ impl RateLimits {
 
 impl UserRateLimiter for RateLimits {
     fn check(&self, user: UserId, parts: &Parts) -> Result<(), ProblemDetails> {
-        self.check_user(user, kind_of(self.classify, &parts.method, &parts.extensions))
+        self.check_user(user, request_kind(self.classify, &parts.method, &parts.extensions))
     }
 }
 
@@ -204,7 +207,7 @@ pub(super) async fn limit_by_address(
     // Absent without a connection, as in tests that call a router directly.
     if let Some(PeerAddress(peer)) = request.extensions().get() {
         let address = client_address(*peer, request.headers(), limits.trusted_proxies);
-        let kind = kind_of(limits.classify, request.method(), request.extensions());
+        let kind = request_kind(limits.classify, request.method(), request.extensions());
         if let Err(problem) = limits.check_address(address, kind) {
             return problem.into_response();
         }

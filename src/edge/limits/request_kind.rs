@@ -3,7 +3,8 @@
 use axum::extract::MatchedPath;
 use axum::http::{Extensions, Method};
 
-/// The purpose of a request. Each kind has separate buckets, so that a user who polls too often can still pay.
+/// The purpose of a request. Each kind has separate buckets, so that a user who polls too often can
+/// still pay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RequestKind {
     /// Joins a queue.
@@ -34,12 +35,12 @@ impl RequestKind {
     }
 }
 
-/// Returns the kind of a method and route. The edge does not know the routes of the domain modules, so the caller
-/// supplies it.
+/// Returns the kind of a method and route. The edge does not know the routes of the domain modules,
+/// so the caller supplies it.
 pub type RequestClassifier = fn(&Method, &str) -> RequestKind;
 
 /// The kind of a request. [`RequestKind::Other`] for an unknown path.
-pub(in crate::edge) fn kind_of(
+pub(in crate::edge) fn request_kind(
     classify: RequestClassifier,
     method: &Method,
     extensions: &Extensions,

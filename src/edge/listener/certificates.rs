@@ -1,4 +1,5 @@
-//! The certificate of a listener. It is reloaded when its files change, so that a renewal needs no restart.
+//! The certificate of a listener. It is reloaded when its files change, so that a renewal needs no
+//! restart.
 
 use std::io;
 use std::path::PathBuf;
@@ -46,8 +47,8 @@ impl ServerCertificates {
         TlsAcceptor::from(self.current.load_full())
     }
 
-    /// Reloads the files when they change, until `stop` is cancelled. Invalid files keep the current
-    /// certificate, because they may be incompletely written.
+    /// Reloads the files when they change, until `stop` is cancelled. Invalid files keep the
+    /// current certificate, because they may be incompletely written.
     pub async fn reload(self: Arc<Self>, stop: CancellationToken) {
         let mut loaded = self.read_files().await.ok();
         let mut tick = tokio::time::interval(RELOAD_INTERVAL);
@@ -67,7 +68,7 @@ impl ServerCertificates {
                     tracing::info!("reloaded the certificate of the listener");
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the new certificate of the listener is invalid, keeping the old one")
+                    tracing::warn!(%error, "the new certificate is invalid, keeping the old one")
                 }
             }
             loaded = Some(bytes);

@@ -41,8 +41,8 @@ pub(super) struct ConnectionContext {
     pub(super) peer: PeerAddress,
     pub(super) settings: ListenerSettings,
     pub(super) certificates: Option<Arc<ServerCertificates>>,
-    /// Once cancelled, each response closes its connection. So no client sends a request when the drain
-    /// closes idle connections.
+    /// Once cancelled, each response closes its connection. So no client sends a request when the
+    /// drain closes idle connections.
     pub(super) quiet: CancellationToken,
     pub(super) watcher: Watcher,
     pub(super) drain: CancellationToken,
@@ -107,7 +107,8 @@ impl ConnectionContext {
         }
     }
 
-    /// Detects the version by the first bytes: HTTP/2 has a preface that no HTTP/1.1 request starts with.
+    /// Detects the version by the first bytes: HTTP/2 has a preface that no HTTP/1.1 request starts
+    /// with.
     async fn detect_version<T>(self, stream: T) -> Result<(), ConnectionFailure>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,

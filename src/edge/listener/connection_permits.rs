@@ -35,7 +35,8 @@ pub(super) struct ConnectionPermit {
 }
 
 impl ConnectionPermits {
-    /// At most `total` connections, and `per_address` from one address; 0 disables the limit per address.
+    /// At most `total` connections, and `per_address` from one address; 0 disables the limit per
+    /// address.
     pub(super) fn new(total: usize, per_address: u32) -> Self {
         let open_connections = Metric::Connections.gauge(&[]);
         let addresses =

@@ -1,9 +1,10 @@
 //! Limits of one HTTP/2 connection: concurrent streams, idle time and reset streams.
 //!
-//! Requests of HTTP/2 overlap, so the timeouts of HTTP/1.1 do not fit. A connection is overdue when no request is
-//! in progress and nothing happened on it for the idle timeout: no request arrived, and no part of a response
-//! was read. This includes clients that open no window for their responses. A client that resets most of its
-//! requests (CVE-2023-44487, "rapid reset") causes useless work, and its connection is closed.
+//! Requests of HTTP/2 overlap, so the timeouts of HTTP/1.1 do not fit. A connection is overdue when
+//! no request is in progress and nothing happened on it for the idle timeout: no request arrived,
+//! and no part of a response was read. This includes clients that open no window for their
+//! responses. A client that resets most of its requests (CVE-2023-44487, "rapid reset") causes
+//! useless work, and its connection is closed.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +19,8 @@ use tokio::time::Instant;
 
 /// As many as browsers use.
 pub(super) const MAX_CONCURRENT_STREAMS: u32 = 100;
-/// Streams that are reset before they are accepted. More of them close the connection (`ENHANCE_YOUR_CALM`).
+/// Streams that are reset before they are accepted. More of them close the connection
+/// (`ENHANCE_YOUR_CALM`).
 pub(super) const MAX_PENDING_RESETS: usize = 20;
 /// With fewer resets a connection is never closed for them.
 const TOLERATED_RESETS: u64 = 100;
@@ -53,8 +55,8 @@ impl StreamProgress {
         self.last_activity.store(millis, Ordering::Relaxed);
     }
 
-    /// Counts a request as pending until the result is dropped: when its response has headers, or when the
-    /// client resets the stream.
+    /// Counts a request as pending until the result is dropped: when its response has headers, or
+    /// when the client resets the stream.
     pub(super) fn begin_request(self: &Arc<Self>) -> PendingRequest {
         self.record_activity();
         self.requests.fetch_add(1, Ordering::Relaxed);

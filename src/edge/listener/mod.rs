@@ -1,11 +1,11 @@
 //! The accept loop, and the limits and the end of connections.
 //!
-//! `axum::serve` has no timeouts, so a client that sends half a header would keep its connection forever. Here
-//! each stage has a limit: the number of connections in total and per address (`connection_permits`), the TLS
-//! handshake, the size, number and time of headers, idle time and stalled writes
-//! ([`super::connection_timeouts`]), concurrent and reset streams of one HTTP/2 connection (`http2_streams`),
-//! and in [`super::layers`] the body and the whole request. The HTTP version follows from TLS ALPN, else from
-//! the first bytes.
+//! `axum::serve` has no timeouts, so a client that sends half a header would keep its connection
+//! forever. Here each stage has a limit: the number of connections in total and per address
+//! (`connection_permits`), the TLS handshake, the size, number and time of headers, idle time and
+//! stalled writes ([`super::connection_timeouts`]), concurrent and reset streams of one HTTP/2
+//! connection (`http2_streams`), and in [`super::layers`] the body and the whole request. The HTTP
+//! version follows from TLS ALPN, else from the first bytes.
 
 mod certificates;
 mod connection;
@@ -30,12 +30,12 @@ use connection::ConnectionContext;
 use connection_permits::ConnectionPermits;
 pub use settings::ListenerSettings;
 
-/// Pause after a failed accept, usually because no file descriptor is left. Immediate retries would only use
-/// processor time.
+/// Pause after a failed accept, usually because no file descriptor is left. Immediate retries would
+/// only use processor time.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Serves `router` on `listener` until the shutdown drains. Then requests in flight may finish until the
-/// shutdown stops, which cuts them. With certificates the listener accepts only TLS.
+/// Serves `router` on `listener` until the shutdown drains. Then requests in flight may finish
+/// until the shutdown stops, which cuts them. With certificates the listener accepts only TLS.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -43,7 +43,8 @@ pub async fn serve(
     certificates: Option<Arc<ServerCertificates>>,
     shutdown: ShutdownSignal,
 ) {
-    // Without this call axum would build the layers of a route for each request; `axum::serve` does the same.
+    // Without this call axum would build the layers of a route for each request; `axum::serve` does
+    // the same.
     let router = router.with_state(());
     let permits = ConnectionPermits::new(settings.max_connections, settings.max_per_address);
     let graceful = GracefulShutdown::new();

@@ -8,14 +8,15 @@ use crate::edge::connection_timeouts::ConnectionTimeouts;
 pub struct ListenerSettings {
     /// Concurrent connections. Further ones wait in the kernel's backlog.
     pub max_connections: usize,
-    /// Concurrent connections from one address (of IPv6: one /64). Further ones are closed immediately.
-    /// 0 disables the limit.
+    /// Concurrent connections from one address (of IPv6: one /64). Further ones are closed
+    /// immediately. 0 disables the limit.
     pub max_per_address: u32,
-    /// From the first byte of a request to the end of its headers. Also limits the TLS handshake and a write
-    /// without progress.
+    /// From the first byte of a request to the end of its headers. Also limits the TLS handshake
+    /// and a write without progress.
     pub header_timeout: Duration,
-    /// How long a connection may be idle. It must be longer than the idle timeout of the load balancer, so
-    /// that the load balancer closes first and never sends a request into a closed connection.
+    /// How long a connection may be idle. It must be longer than the idle timeout of the load
+    /// balancer, so that the load balancer closes first and never sends a request into a closed
+    /// connection.
     pub idle_timeout: Duration,
 }
 

@@ -95,7 +95,8 @@ impl JwtKeySet {
         Ok(Self { all, text: text.to_vec() })
     }
 
-    /// The key with this `kid`. A token without `kid` fits a set of one key. A secret fits every `kid`.
+    /// The key with this `kid`. A token without `kid` fits a set of one key. A secret fits every
+    /// `kid`.
     pub fn find(&self, kid: Option<&str>) -> Option<&JwtKey> {
         match (self.all.as_slice(), kid) {
             ([only], None) => Some(only),

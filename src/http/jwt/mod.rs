@@ -1,10 +1,10 @@
-//! Verifies JWTs (RFC 7519) of an external issuer, signed with a shared secret (HS256) or with a key of a JWKS
-//! file (RFC 7517).
+//! Verifies JWTs (RFC 7519) of an external issuer, signed with a shared secret (HS256) or with a
+//! key of a JWKS file (RFC 7517).
 //!
-//! The key determines the algorithm, never the token (RFC 8725, 3.1). `sub` (a UUID, the user) and `exp` are
-//! required, `nbf` is checked if present, and `aud` and `iss` must match the settings. The clocks of the issuer
-//! and of this machine may differ by [`LEEWAY_SECONDS`]. Tokens with a `crit` header are refused, because no
-//! extension is supported (RFC 7515, 4.1.11).
+//! The key determines the algorithm, never the token (RFC 8725, 3.1). `sub` (a UUID, the user) and
+//! `exp` are required, `nbf` is checked if present, and `aud` and `iss` must match the settings.
+//! The clocks of the issuer and of this machine may differ by [`LEEWAY_SECONDS`]. Tokens with a
+//! `crit` header are refused, because no extension is supported (RFC 7515, 4.1.11).
 
 mod keys;
 mod settings;
@@ -109,8 +109,8 @@ impl JwtVerifier {
         validation
     }
 
-    /// Reloads the JWKS file when it changes, until `stop` is cancelled. An invalid file keeps the current keys,
-    /// because a mistake in the file must not lock out all users. It is logged once.
+    /// Reloads the JWKS file when it changes, until `stop` is cancelled. An invalid file keeps the
+    /// current keys, because a mistake in the file must not lock out all users. It is logged once.
     pub async fn reload(self: Arc<Self>, stop: CancellationToken) {
         let JwtKeySource::File(path) = &self.settings.source else { return };
         let mut logged = None;

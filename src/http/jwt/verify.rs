@@ -1,6 +1,7 @@
 //! Verifies signatures with `ring`, for `jsonwebtoken`, which parses tokens and checks claims.
 //!
-//! The providers of `jsonwebtoken` depend on `aws-lc` or on the crate `rsa`, which `deny.toml` forbids.
+//! The providers of `jsonwebtoken` depend on `aws-lc` or on the crate `rsa`, which `deny.toml`
+//! forbids.
 
 use std::sync::Once;
 
