@@ -1,4 +1,4 @@
-//! Queues for operators.
+//! The admin routes of queues.
 
 use std::sync::Arc;
 
@@ -14,12 +14,11 @@ use crate::http::path::{NewPathParams, PathParams};
 use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::QueueId;
 
-/// The operators' routes of the line.
 pub fn router() -> OpenApiRouter<Arc<QueueService>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(show, put))
 }
 
-/// A queue's settings and live counts.
+/// The settings and the current state of a queue.
 #[derive(Debug, Serialize, ToSchema)]
 struct AdminQueueDto {
     settings: QueueSettings,
@@ -27,19 +26,27 @@ struct AdminQueueDto {
     live: QueueDto,
 }
 
-/// All queues.
 #[derive(Debug, Serialize, ToSchema)]
 struct AdminQueuesDto {
     items: Vec<AdminQueueDto>,
 }
 
 async fn read(queue: &Arc<QueueService>, id: QueueId) -> Result<AdminQueueDto, ProblemDetails> {
-    let (laid, snapshot) = queue.overview(&id).await?;
-    Ok(AdminQueueDto { settings: laid.settings.clone(), live: QueueDto::new(id, &laid, &snapshot) })
+    let (published, snapshot) = queue.overview(&id).await?;
+    Ok(AdminQueueDto {
+        settings: published.settings.clone(),
+        live: QueueDto::new(id, &published, &snapshot),
+    })
 }
 
-/// All queues with their settings and live counts.
-#[utoipa::path(get, path = "/admin/queues", tag = "queue", responses((status = 200, body = AdminQueuesDto)), security(("admin" = [])))]
+/// List all queues with their settings and state
+#[utoipa::path(
+    get,
+    path = "/admin/queues",
+    tag = "queue",
+    responses((status = 200, body = AdminQueuesDto)),
+    security(("admin" = []))
+)]
 async fn list(
     State(queue): State<Arc<QueueService>>,
 ) -> Result<JsonBody<AdminQueuesDto>, ProblemDetails> {
@@ -50,9 +57,15 @@ async fn list(
     Ok(JsonBody(AdminQueuesDto { items }))
 }
 
-/// One queue with its settings and live counts.
-#[utoipa::path(get, path = "/admin/queues/{queue}", tag = "queue", params(("queue" = QueueId, Path)),
-    responses((status = 200, body = AdminQueueDto), (status = 404, body = ProblemDetails)), security(("admin" = [])))]
+/// Get the settings and the state of a queue
+#[utoipa::path(
+    get,
+    path = "/admin/queues/{queue}",
+    tag = "queue",
+    params(("queue" = QueueId, Path)),
+    responses((status = 200, body = AdminQueueDto), (status = 404, body = ProblemDetails)),
+    security(("admin" = []))
+)]
 async fn show(
     State(queue): State<Arc<QueueService>>,
     PathParams(id): PathParams<QueueId>,
@@ -60,9 +73,18 @@ async fn show(
     read(&queue, id).await.map(JsonBody)
 }
 
-/// Makes a queue or changes its settings. A field left out takes its default.
-#[utoipa::path(put, path = "/admin/queues/{queue}", tag = "queue", params(("queue" = QueueId, Path)), request_body = QueueSettings,
-    responses((status = 200, body = AdminQueueDto), (status = 422, body = ProblemDetails)), security(("admin" = [])))]
+/// Create a queue or replace its settings
+///
+/// An omitted field takes its default.
+#[utoipa::path(
+    put,
+    path = "/admin/queues/{queue}",
+    tag = "queue",
+    params(("queue" = QueueId, Path)),
+    request_body = QueueSettings,
+    responses((status = 200, body = AdminQueueDto), (status = 422, body = ProblemDetails)),
+    security(("admin" = []))
+)]
 async fn put(
     State(queue): State<Arc<QueueService>>,
     NewPathParams(id): NewPathParams<QueueId>,

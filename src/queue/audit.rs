@@ -1,8 +1,10 @@
-//! Whether a line was fair, from what it left behind.
+//! Checks afterwards whether a queue was fair.
 //!
-//! Every promotion is in MySQL: which scores, how many, when. So anybody can check that they follow each other in score order, and that no span of the interval
-//! let in more than the settings allow. Places of the lottery are derived from a seed whose hash is public before the opening and which is public after it;
-//! for everybody who is still in Redis, the score is derived again and compared.
+//! MySQL stores every promotion: its scores, its count and its time. The audit checks that
+//! promotions follow each other in score order and that no interval admitted more users than the
+//! settings allow. Places of the lottery are derived from a seed. Its hash is public before the
+//! opening, the seed itself after it. For every user still in Redis, the audit derives the score
+//! again and compares it.
 
 use sha2::{Digest, Sha256};
 
@@ -11,101 +13,124 @@ use super::{Error, QueueService, store};
 use crate::ids::{QueueId, UserId};
 use crate::mysql;
 
-/// What an audit found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueAuditReport {
-    /// Promotions looked at.
+    /// Promotions checked.
     pub promotions: u64,
-    /// Users let in by them.
+    /// Users admitted by these promotions.
     pub admitted: u64,
-    /// Users in Redis whose place in the lottery was derived again.
-    pub derived: u64,
-    /// What is wrong, in words; empty when the line was fair.
-    pub faults: Vec<String>,
+    /// Waiting users whose lottery score was checked.
+    pub lottery_scores: u64,
+    /// One sentence each, at most [`MAX_VIOLATIONS`]. Empty when the queue was fair.
+    pub violations: Vec<String>,
 }
 
-/// Faults told at most; the first are enough to begin with.
-const MOST_FAULTS: usize = 20;
-/// Members that one reading of a line gives.
-const CHUNK: i64 = 500;
+const MAX_VIOLATIONS: usize = 20;
+/// Users read from Redis in one call.
+const WAITING_PAGE_SIZE: i64 = 500;
 
 impl QueueService {
-    /// Checks the order and the rate of all promotions in MySQL, and the places of the lottery in Redis. The rate is held against the settings of now, so
-    /// audit before they are changed; what is not yet in MySQL is not looked at.
+    /// Checks the order and the rate of all promotions in MySQL, and the lottery scores in Redis.
+    ///
+    /// The rate is compared with the current settings, so run the audit before you change them.
+    /// Promotions that are not in MySQL yet are not checked.
     pub async fn audit(&self, id: &QueueId) -> Result<QueueAuditReport, Error> {
-        let laid = self.settings(id).ok_or(Error::NotFound)?;
+        let published = self.settings(id).ok_or(Error::NotFound)?;
         let mut connection = self.mysql.acquire().await.map_err(mysql::Error::from)?;
         let promotions = sql::promotions(&mut connection, id).await?;
         let partition = self.redis().keys().partition(id.slot());
         let losses = sql::losses(&mut connection, partition).await?;
-        let limit =
-            (i64::from(laid.settings.interval_ms), u64::from(laid.settings.promote_per_interval));
-        let mut audit = judge(&promotions, &losses, limit);
+        let settings = &published.settings;
+        let limit = RateLimit {
+            interval_ms: settings.interval_ms.into(),
+            max_admissions: settings.promote_per_interval.into(),
+        };
+        let mut report = check_promotions(&promotions, &losses, limit);
         let mut from = 0;
         loop {
-            let members = store::members(self.redis(), id, from, CHUNK).await?;
+            let members = store::list_waiting(self.redis(), id, from, WAITING_PAGE_SIZE).await?;
             for (user, score) in &members {
-                if *score < super::snapshot::ARRIVALS {
-                    audit.derived += 1;
-                    if lottery_score(&laid.seed, *user) != *score {
-                        audit.faults.push(format!(
-                            "user {user} stands at {score}, which the seed does not give"
+                if *score < super::snapshot::FIRST_ARRIVAL_SCORE {
+                    report.lottery_scores += 1;
+                    if lottery_score(&published.seed, *user) != *score {
+                        report.violations.push(format!(
+                            "The score {score} of user {user} does not follow from the seed."
                         ));
                     }
                 }
             }
-            from += CHUNK;
+            from += WAITING_PAGE_SIZE;
             if members.is_empty() {
-                audit.faults.truncate(MOST_FAULTS);
-                return Ok(audit);
+                report.violations.truncate(MAX_VIOLATIONS);
+                return Ok(report);
             }
         }
     }
 }
 
-/// The place that a seed deals to a user: the first forty bits of SHA-1 over both, as `lua/queue/join.lua` takes them.
+/// The lottery score of a user: the first 40 bits of SHA-1 over seed and user id, as in
+/// `lua/queue/join.lua`.
 fn lottery_score(seed: &str, user: UserId) -> u64 {
     use sha1::Digest as _;
     let digest = sha1::Sha1::new().chain_update(seed).chain_update(user.as_bytes()).finalize();
     digest[..5].iter().fold(0, |score, byte| score << 8 | u64::from(*byte))
 }
 
-/// What is published of a seed before the opening: its SHA-256, in hexadecimal.
+/// The SHA-256 of a seed in hexadecimal, which is public before the opening.
 pub(super) fn seed_hash(seed: &str) -> String {
     Sha256::digest(seed).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Promotions in the order in which they were made, against `limit`: milliseconds, and how many in any such span. After a loss the line stands up again from its
-/// tokens, also from those of users who were inside, so order is held between two losses.
-fn judge(
+/// At most `max_admissions` in any span of `interval_ms`.
+#[derive(Debug, Clone, Copy)]
+struct RateLimit {
+    interval_ms: i64,
+    max_admissions: u64,
+}
+
+/// Checks promotions, which are in the order in which they were made, for score order and rate.
+///
+/// After a loss of Redis, users return with their tokens, also those who were active before. So
+/// the order is checked only between two losses.
+fn check_promotions(
     promotions: &[StoredPromotion],
     losses: &[i64],
-    (interval, most): (i64, u64),
+    limit: RateLimit,
 ) -> QueueAuditReport {
-    let mut faults = Vec::new();
-    let (mut last, mut oldest, mut in_span, mut losses) = (-1, 0, 0, losses.iter().peekable());
+    let mut violations = Vec::new();
+    let (mut last, mut oldest, mut in_interval) = (-1, 0, 0);
+    let mut losses = losses.iter().peekable();
     for promotion in promotions {
         while losses.next_if(|lost| **lost <= promotion.at).is_some() {
             last = -1;
         }
         if promotion.from <= last || promotion.to < promotion.from {
-            faults.push(format!("{promotion:?} does not come after {last}"));
+            let StoredPromotion { from, to, at, .. } = promotion;
+            violations.push(format!(
+                "The promotion of the scores {from} to {to} at {at} does not follow {last}."
+            ));
         }
         last = promotion.to;
-        in_span += u64::from(promotion.count);
-        while promotions[oldest].at + interval <= promotion.at {
-            in_span -= u64::from(promotions[oldest].count);
+        // A sliding window over the promotions of the last interval.
+        in_interval += u64::from(promotion.count);
+        while promotions[oldest].at + limit.interval_ms <= promotion.at {
+            in_interval -= u64::from(promotions[oldest].count);
             oldest += 1;
         }
-        if in_span > most {
-            faults.push(format!(
-                "{in_span} were let in within {interval} ms before {}",
-                promotion.at
+        if in_interval > limit.max_admissions {
+            violations.push(format!(
+                "{in_interval} users were admitted in the {} ms before {}.",
+                limit.interval_ms, promotion.at
             ));
         }
     }
     let admitted = promotions.iter().map(|promotion| u64::from(promotion.count)).sum();
-    QueueAuditReport { promotions: promotions.len() as u64, admitted, derived: 0, faults }
+    QueueAuditReport {
+        promotions: promotions.len() as u64,
+        admitted,
+        lottery_scores: 0,
+        violations,
+    }
 }
 
 #[cfg(test)]
@@ -117,39 +142,38 @@ mod tests {
     }
 
     #[test]
-    fn a_fair_line_has_no_faults() {
-        let line = [promotion(1, 5, 5, 0), promotion(6, 9, 3, 400), promotion(11, 20, 5, 1_000)];
-        let audit = judge(&line, &[], (1_000, 8));
-        assert_eq!((audit.promotions, audit.admitted, audit.faults), (3, 13, vec![]));
+    const LIMIT: RateLimit = RateLimit { interval_ms: 1_000, max_admissions: 8 };
+
+    fn violations(promotions: &[StoredPromotion], losses: &[i64]) -> usize {
+        check_promotions(promotions, losses, LIMIT).violations.len()
     }
 
     #[test]
-    fn order_and_rate_are_faults() {
-        assert_eq!(
-            judge(&[promotion(6, 9, 3, 0), promotion(1, 5, 5, 5_000)], &[], (1_000, 8))
-                .faults
-                .len(),
-            1
-        );
-        assert_eq!(
-            judge(&[promotion(1, 5, 5, 0), promotion(6, 9, 4, 999)], &[], (1_000, 8)).faults.len(),
-            1
-        );
-        assert_eq!(judge(&[promotion(1, 9, 9, 0)], &[], (1_000, 8)).faults.len(), 1);
+    fn fair_promotions_have_no_violations() {
+        let fair = [promotion(1, 5, 5, 0), promotion(6, 9, 3, 400), promotion(11, 20, 5, 1_000)];
+        let report = check_promotions(&fair, &[], LIMIT);
+        assert_eq!((report.promotions, report.admitted, report.violations), (3, 13, vec![]));
     }
 
     #[test]
-    fn a_loss_begins_the_order_anew() {
-        let line = [promotion(6, 9, 3, 0), promotion(1, 5, 5, 5_000), promotion(2, 3, 2, 9_000)];
-        assert_eq!(judge(&line, &[3_000], (1_000, 8)).faults.len(), 1);
-        assert_eq!(judge(&line, &[3_000, 9_000], (1_000, 8)).faults.len(), 0);
+    fn wrong_order_and_high_rate_are_violations() {
+        assert_eq!(violations(&[promotion(6, 9, 3, 0), promotion(1, 5, 5, 5_000)], &[]), 1);
+        assert_eq!(violations(&[promotion(1, 5, 5, 0), promotion(6, 9, 4, 999)], &[]), 1);
+        assert_eq!(violations(&[promotion(1, 9, 9, 0)], &[]), 1);
     }
 
     #[test]
-    fn the_lottery_is_a_function_of_seed_and_user() {
+    fn order_is_checked_only_between_losses() {
+        let all = [promotion(6, 9, 3, 0), promotion(1, 5, 5, 5_000), promotion(2, 3, 2, 9_000)];
+        assert_eq!(violations(&all, &[3_000]), 1);
+        assert_eq!(violations(&all, &[3_000, 9_000]), 0);
+    }
+
+    #[test]
+    fn lottery_score_depends_on_seed_and_user() {
         let user: UserId = uuid::Uuid::from_u128(7).into();
         let score = lottery_score("00ff", user);
-        assert!(score < super::super::snapshot::ARRIVALS);
+        assert!(score < super::super::snapshot::FIRST_ARRIVAL_SCORE);
         assert_eq!(score, lottery_score("00ff", user));
         assert_ne!(score, lottery_score("01ff", user));
     }

@@ -1,4 +1,4 @@
-//! What clients see of a queue and of a place in it.
+//! The JSON of queues and tickets.
 
 use axum::http::HeaderValue;
 use serde::Serialize;
@@ -9,82 +9,89 @@ use super::{AdmissionState, QueueService, Snapshot, Ticket, rules};
 use crate::ids::{QueueId, UserId};
 use crate::time::UnixMillis;
 
-/// A queue as everybody may see it.
+/// The public state of a queue.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct QueueDto {
     queue_id: QueueId,
+    /// The effective mode.
     mode: QueueMode,
+    /// The number of waiting users.
     waiting: u64,
+    /// The number of active users.
     active: u64,
     max_active: u32,
+    /// The number of users admitted so far.
     admitted_total: u64,
     opens_at: Option<UnixMillis>,
     closes_at: Option<UnixMillis>,
+    /// The estimated wait of a user who joins now. Null when unknown.
     estimated_wait_seconds: Option<u64>,
+    /// Whether every seat of the queue's concerts is sold.
     sold_out: bool,
-    /// Only where places are dealt by lottery.
+    /// Only when places are assigned by lottery.
     #[serde(skip_serializing_if = "Option::is_none")]
     lottery: Option<LotteryDto>,
 }
 
-/// How the lottery's places were dealt: the score of a user is the first forty bits of SHA-1 over seed and user.
+/// The values with which users can verify their ticket in the lottery. The score of a user is the
+/// first 40 bits of SHA-1 over the seed and the 16 bytes of the user id.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Lottery)]
 struct LotteryDto {
-    /// SHA-256 of the seed, published before the opening.
+    /// The SHA-256 of the seed, in hexadecimal.
     seed_sha256: String,
-    /// The seed itself, from the opening on.
+    /// The seed. Null before the opening.
     seed: Option<String>,
 }
 
 impl QueueDto {
-    pub(super) fn new(queue_id: QueueId, laid: &PublishedQueue, snapshot: &Snapshot) -> Self {
-        let (settings, line) = (&laid.settings, &snapshot.line);
-        let behind = line.waiting + 1;
+    pub(super) fn new(queue_id: QueueId, published: &PublishedQueue, snapshot: &Snapshot) -> Self {
+        let (settings, state) = (&published.settings, &snapshot.state);
+        let next_position = state.waiting + 1;
         Self {
             queue_id,
-            mode: line.mode,
-            waiting: line.waiting,
-            active: line.active,
+            mode: state.mode,
+            waiting: state.waiting,
+            active: state.active,
             max_active: settings.max_active,
-            admitted_total: snapshot.admitted,
+            admitted_total: snapshot.admitted_total,
             opens_at: settings.opens_at.map(UnixMillis::from),
             closes_at: settings.closes_at.map(UnixMillis::from),
-            estimated_wait_seconds: rules::estimated_wait_seconds(behind, line, settings),
-            sold_out: line.sold_out,
+            estimated_wait_seconds: rules::estimated_wait_seconds(next_position, state, settings),
+            sold_out: state.sold_out,
             lottery: (settings.order == QueueOrder::Lottery).then(|| LotteryDto {
-                seed_sha256: super::audit::seed_hash(&laid.seed),
+                seed_sha256: super::audit::seed_hash(&published.seed),
                 seed: settings
                     .opens_at
-                    .is_some_and(|opens| opens.timestamp_millis() <= line.now)
-                    .then(|| laid.seed.clone()),
+                    .is_some_and(|opens| opens.timestamp_millis() <= state.now)
+                    .then(|| published.seed.clone()),
             }),
         }
     }
 }
 
-/// What a user sees of their place.
+/// The state of a user in a queue.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Ticket)]
 pub(super) struct TicketDto {
-    /// The signed queue token.
+    /// The queue token. Send it in `Queue-Token`.
     token: String,
     queue_id: QueueId,
     user_id: UserId,
     status: TicketStatus,
-    /// 1-based; null unless waiting.
+    /// The position in the queue, starting at 1. Null unless waiting.
     position: Option<u64>,
-    /// How many wait in all.
+    /// The number of waiting users.
     waiting: u64,
-    /// Null when not known.
+    /// The estimated wait. Null when unknown.
     estimated_wait_seconds: Option<u64>,
-    /// When to ask again.
+    /// When to poll again, in milliseconds from now.
     poll_after_ms: u64,
-    /// Null unless active.
+    /// When the active slot ends. Null unless active.
     active_until: Option<UnixMillis>,
-    /// A JWT for other backends; null unless active.
+    /// A JWT with which other backends can verify that the user is active. Null unless active.
     pass: Option<String>,
-    /// Every seat of the queue's concerts is sold.
+    /// Whether every seat of the queue's concerts is sold.
     sold_out: bool,
 }
 
@@ -102,29 +109,32 @@ enum TicketStatus {
     Expired,
 }
 
-/// The ticket of a place, and of a holder who showed a token the same token, if the newest key signed it.
-pub(super) fn ticket(
+/// The response for a ticket. It returns the token of the request if the newest key signed it, and
+/// otherwise signs a new one.
+pub(super) fn ticket_dto(
     queue: &QueueService,
-    place: &Ticket,
-    shown: Option<&HeaderValue>,
+    ticket: &Ticket,
+    request_token: Option<&HeaderValue>,
 ) -> TicketDto {
-    let shown = shown.and_then(|token| token.to_str().ok()).filter(|token| queue.signs_like(token));
-    let (status, position, until) = match place.standing {
+    let request_token = request_token
+        .and_then(|token| token.to_str().ok())
+        .filter(|token| queue.is_current_token(token));
+    let (status, position, until) = match ticket.admission {
         AdmissionState::Waiting { position } => (TicketStatus::Waiting, Some(position), None),
         AdmissionState::Active { until } => (TicketStatus::Active, None, Some(until)),
         AdmissionState::Expired => (TicketStatus::Expired, None, None),
     };
     TicketDto {
-        token: shown.map_or_else(|| queue.sign(&place.claims), str::to_owned),
-        queue_id: place.claims.queue.clone(),
-        user_id: place.claims.user,
+        token: request_token.map_or_else(|| queue.sign(&ticket.claims), str::to_owned),
+        queue_id: ticket.claims.queue.clone(),
+        user_id: ticket.claims.user,
         status,
         position,
-        waiting: place.line.waiting,
-        estimated_wait_seconds: place.estimated_wait_seconds,
-        poll_after_ms: place.poll_after_ms(rand::random_range(-1.0..=1.0)),
+        waiting: ticket.queue_state.waiting,
+        estimated_wait_seconds: ticket.estimated_wait_seconds,
+        poll_after_ms: ticket.poll_after_ms(rand::random_range(-1.0..=1.0)),
         active_until: until.map(UnixMillis),
-        pass: until.and_then(|until| queue.pass(place, until)),
-        sold_out: place.line.sold_out,
+        pass: until.and_then(|until| queue.pass(ticket, until)),
+        sold_out: ticket.queue_state.sold_out,
     }
 }

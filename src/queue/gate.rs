@@ -1,5 +1,5 @@
-//! The gate in front of a site that knows nothing of Usher: what nginx (`auth_request`), Traefik (`forwardAuth`), Caddy (`forward_auth`) and
-//! Envoy (`ext_authz`) ask before they let a request through.
+//! The gate: a forward-auth endpoint for nginx (`auth_request`), Traefik (`forwardAuth`), Caddy
+//! (`forward_auth`) and Envoy (`ext_authz`). It protects a site that needs no change for it.
 
 use std::sync::Arc;
 
@@ -13,14 +13,26 @@ use crate::http::ProblemDetails;
 use crate::http::path::PathParams;
 use crate::ids::QueueId;
 
-/// Where proxies say which page was asked for: Traefik and Caddy, then nginx by our example.
-const ASKED_FOR: [&str; 2] = ["x-forwarded-uri", "x-original-uri"];
+/// The headers in which proxies send the requested path: Traefik and Caddy, then nginx as in
+/// `examples/`.
+const REQUESTED_PATH_HEADERS: [&str; 2] = ["x-forwarded-uri", "x-original-uri"];
 
-/// Whether the holder of the cookie `usher-{queue}` or of a Queue-Token may pass. If not, where to wait.
-#[utoipa::path(get, path = "/v1/queues/{queue}/check", tag = "queue", params(("queue" = QueueId, Path)),
-    responses((status = 204, description = "Active; the user is in `Usher-User`."),
-        (status = 401, body = ProblemDetails, description = "Not active; `Location` is the waiting page."), (status = 404, body = ProblemDetails)),
-    security(("queue_token" = [])))]
+/// Checks whether a user is active, for reverse proxies
+///
+/// Send the header `Queue-Token` or the cookie `usher-{queue}`.
+#[utoipa::path(
+    get,
+    path = "/v1/queues/{queue}/check",
+    tag = "queue",
+    params(("queue" = QueueId, Path)),
+    responses(
+        (status = 204, description = "The user is active. `Usher-User` has their id."),
+        (status = 401, body = ProblemDetails,
+            description = "The user is not active. `Location` is the waiting page."),
+        (status = 404, body = ProblemDetails),
+    ),
+    security(("queue_token" = []))
+)]
 pub(super) async fn check(
     State(queue): State<Arc<QueueService>>,
     PathParams(id): PathParams<QueueId>,
@@ -30,7 +42,7 @@ pub(super) async fn check(
     let claims = token(&headers, &id)
         .and_then(|token| queue.verify(token))
         .filter(|claims| claims.queue == id);
-    let Some(claims) = claims else { return Ok(wait(&id, &headers)) };
+    let Some(claims) = claims else { return Ok(send_to_waiting_page(&id, &headers)) };
     match queue.require_active(&claims).await {
         Ok(()) => {
             let user = HeaderValue::try_from(claims.user.to_string())
@@ -38,24 +50,31 @@ pub(super) async fn check(
             Ok((StatusCode::NO_CONTENT, [(HeaderName::from_static("usher-user"), user)])
                 .into_response())
         }
-        Err(Error::NotAdmitted { .. } | Error::TokenExpired) => Ok(wait(&id, &headers)),
+        Err(Error::NotAdmitted { .. } | Error::TokenExpired) => {
+            Ok(send_to_waiting_page(&id, &headers))
+        }
         Err(error) => Err(error.into()),
     }
 }
 
-fn wait(queue: &QueueId, headers: &HeaderMap) -> Response {
-    let asked = ASKED_FOR.iter().find_map(|name| headers.get(*name)?.to_str().ok());
-    let back = asked.filter(|path| is_same_origin(path)).unwrap_or("/");
-    let back: String = form_urlencoded::byte_serialize(back.as_bytes()).collect();
-    let problem =
-        ProblemDetails::new(StatusCode::UNAUTHORIZED, "not_admitted", "Wait in line first.");
-    match HeaderValue::try_from(format!("/waiting/{queue}?return={back}")) {
+fn send_to_waiting_page(queue: &QueueId, headers: &HeaderMap) -> Response {
+    let requested =
+        REQUESTED_PATH_HEADERS.iter().find_map(|name| headers.get(*name)?.to_str().ok());
+    // Any other path could redirect the user to another site.
+    let return_to = requested.filter(|path| is_same_origin(path)).unwrap_or("/");
+    let return_to: String = form_urlencoded::byte_serialize(return_to.as_bytes()).collect();
+    let problem = ProblemDetails::new(
+        StatusCode::UNAUTHORIZED,
+        "not_admitted",
+        "The user must wait in the queue first.",
+    );
+    match HeaderValue::try_from(format!("/waiting/{queue}?return={return_to}")) {
         Ok(location) => ([(LOCATION, location)], problem).into_response(),
         Err(_) => problem.into_response(),
     }
 }
 
-/// The token of the header, else of the queue's cookie.
+/// The token of the header, or of the queue's cookie when there is no header.
 fn token<'a>(headers: &'a HeaderMap, queue: &QueueId) -> Option<&'a str> {
     match headers.get(TOKEN_HEADER) {
         Some(token) => token.to_str().ok(),
@@ -63,13 +82,13 @@ fn token<'a>(headers: &'a HeaderMap, queue: &QueueId) -> Option<&'a str> {
     }
 }
 
-/// Reads the cookie of the queue `demo`, for `fuzz_tests`.
+/// The cookie of the queue `demo`, for `fuzz_tests`.
 #[cfg(test)]
-pub(crate) fn cookie_of(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn demo_cookie(headers: &HeaderMap) -> Option<&str> {
     cookie(headers, &"demo".parse().ok()?)
 }
 
-/// The token that the waiting page keeps in the queue's cookie.
+/// The queue token in the cookie that the waiting page sets.
 pub(super) fn cookie<'a>(headers: &'a HeaderMap, queue: &QueueId) -> Option<&'a str> {
     let name = format!("usher-{queue}");
     let pairs = headers
@@ -83,7 +102,8 @@ pub(super) fn cookie<'a>(headers: &'a HeaderMap, queue: &QueueId) -> Option<&'a 
         .map(|(_, value)| value)
 }
 
-/// A path of this very site: no scheme, no host, nothing that a browser would read as one.
+/// Whether `path` is a path of the same origin: without a scheme, a host, or characters that a
+/// browser could interpret as one.
 fn is_same_origin(path: &str) -> bool {
     let mut bytes = path.bytes();
     bytes.next() == Some(b'/')
@@ -96,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_paths_of_this_site_are_returned_to() {
+    fn only_paths_of_the_same_origin_are_accepted() {
         for good in ["/", "/seats", "/a?b=c#d", "/a//b"] {
             assert!(is_same_origin(good), "{good}");
         }
@@ -114,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cookie_of_this_queue_is_read_among_others() {
+    fn cookie_of_the_queue_is_found_among_others() {
         let mut headers = HeaderMap::new();
         headers.append(COOKIE, HeaderValue::from_static("a=1; usher-demo2=no; usher-demo=yes"));
         let queue = "demo".parse().unwrap();

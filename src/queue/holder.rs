@@ -1,4 +1,4 @@
-//! Who holds a queue token: the extractors of every route that asks for one.
+//! The extractors of queue tokens, for every route that requires one.
 
 use std::sync::Arc;
 
@@ -12,20 +12,22 @@ use crate::http::identity::OptionalUser;
 use crate::http::user_limit::count_user;
 use crate::ids::UserId;
 
-/// The header that carries the token.
 pub const TOKEN_HEADER: &str = "queue-token";
 
-/// What the request's queue token says. Its signature holds; whether its place still does, Redis decides. Missing, malformed or forged:
-/// 401 `invalid_queue_token`; together with another user's identity: 403 `wrong_user`.
+/// The queue token of the request. Its signature is valid, but only Redis knows whether its place
+/// still exists.
+///
+/// Rejects a missing, malformed or forged token with 401 `invalid_queue_token`, and a token that
+/// comes with another user's identity with 403 `wrong_user`.
 #[derive(Debug, Clone)]
 pub struct TokenHolder {
-    /// What it says.
     pub claims: Claims,
-    /// The token as it was shown, which no log prints.
+    /// The token as received. It is marked as sensitive, so that it is not logged.
     pub token: HeaderValue,
 }
 
-/// The user who calls, by identity or by queue token. Neither: 401 `unauthenticated`.
+/// The user of the request, by identity or by queue token. Rejects a request with neither with
+/// 401 `unauthenticated`.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestOwner(pub UserId);
 
@@ -35,7 +37,7 @@ impl<S: Send + Sync> FromRequestParts<S> for TokenHolder {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ProblemDetails> {
         let OptionalUser(user) = OptionalUser::from_request_parts(parts, state).await?;
         let queue = parts.extensions.get::<Arc<QueueService>>().ok_or_else(|| {
-            tracing::error!("the router lacks the queue: no token can be checked");
+            tracing::error!("the router has no queue service, so tokens can't be verified");
             ProblemDetails::internal()
         })?;
         let mut tokens = parts.headers.get_all(TOKEN_HEADER).iter();
@@ -46,7 +48,7 @@ impl<S: Send + Sync> FromRequestParts<S> for TokenHolder {
         let claims = token.to_str().ok().and_then(|token| queue.verify(token));
         let claims = claims.ok_or_else(invalid_queue_token)?;
         if user.is_some_and(|user| user != claims.user) {
-            let detail = "The identity and the Queue-Token are of different users.";
+            let detail = "The identity and the queue token belong to different users.";
             return Err(ProblemDetails::new(StatusCode::FORBIDDEN, "wrong_user", detail));
         }
         count_user(parts, claims.user)?;
@@ -64,12 +66,12 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestOwner {
         }
         let OptionalUser(user) = OptionalUser::from_request_parts(parts, state).await?;
         user.map(Self).ok_or_else(|| {
-            ProblemDetails::unauthenticated("This call needs an identity or a Queue-Token.")
+            ProblemDetails::unauthenticated("This request requires an identity or a queue token.")
         })
     }
 }
 
 pub(super) fn invalid_queue_token() -> ProblemDetails {
-    let detail = "Queue-Token is missing, malformed or not signed by this service.";
+    let detail = "The queue token is missing, malformed or not signed by this service.";
     ProblemDetails::new(StatusCode::UNAUTHORIZED, "invalid_queue_token", detail)
 }

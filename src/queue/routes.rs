@@ -1,4 +1,4 @@
-//! The line over HTTP.
+//! The public routes of queues.
 
 use std::sync::Arc;
 
@@ -11,18 +11,16 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::dto::{QueueDto, TicketDto, ticket};
+use super::dto::{QueueDto, TicketDto, ticket_dto};
 use super::{AdmissionState, Claims, Error, QueueService, TOKEN_HEADER, TokenHolder};
 use crate::edge::challenge::ChallengePassed;
 use crate::http::cache::CachedForOneSecond;
 use crate::http::identity::AuthenticatedUser;
 use crate::http::path::PathParams;
-use crate::http::problem::FieldError;
 use crate::http::query::QueryParams;
 use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::QueueId;
 
-/// The routes of the line.
 pub fn router() -> OpenApiRouter<Arc<QueueService>> {
     OpenApiRouter::new()
         .routes(routes!(show))
@@ -33,50 +31,83 @@ pub fn router() -> OpenApiRouter<Arc<QueueService>> {
         .routes(routes!(jwks))
 }
 
-/// A queue's public state, one second old at most.
-#[utoipa::path(get, path = "/v1/queues/{queue}", tag = "queue", params(("queue" = QueueId, Path)),
-    responses((status = 200, body = QueueDto), (status = 404, body = ProblemDetails)))]
+/// Get the public state of a queue
+///
+/// The response is at most one second old.
+#[utoipa::path(
+    get,
+    path = "/v1/queues/{queue}",
+    tag = "queue",
+    params(("queue" = QueueId, Path)),
+    responses((status = 200, body = QueueDto), (status = 404, body = ProblemDetails))
+)]
 async fn show(
     State(queue): State<Arc<QueueService>>,
     PathParams(id): PathParams<QueueId>,
 ) -> Result<CachedForOneSecond<JsonBody<QueueDto>>, ProblemDetails> {
-    let (laid, snapshot) = queue.overview(&id).await?;
-    Ok(CachedForOneSecond(JsonBody(QueueDto::new(id, &laid, &snapshot))))
+    let (published, snapshot) = queue.overview(&id).await?;
+    Ok(CachedForOneSecond(JsonBody(QueueDto::new(id, &published, &snapshot))))
 }
 
-/// Gets in line, or says where the user stands already.
-#[utoipa::path(post, path = "/v1/queues/{queue}/tokens", tag = "queue", params(("queue" = QueueId, Path)),
-    responses((status = 201, body = TicketDto), (status = 200, body = TicketDto), (status = 401, body = ProblemDetails),
-        (status = 403, body = ProblemDetails, description = "`queue_closed`, or `forbidden` where a challenge in `Usher-Challenge` is asked for"),
+/// Join a queue
+///
+/// Returns 201 with a new ticket, or 200 with the existing one when the user has joined before.
+#[utoipa::path(
+    post,
+    path = "/v1/queues/{queue}/tokens",
+    tag = "queue",
+    params(("queue" = QueueId, Path)),
+    responses(
+        (status = 201, body = TicketDto),
+        (status = 200, body = TicketDto),
+        (status = 401, body = ProblemDetails),
+        (status = 403, body = ProblemDetails,
+            description = "`queue_closed`, or `forbidden` without a valid `Usher-Challenge`"),
         (status = 404, body = ProblemDetails),
-        (status = 503, body = ProblemDetails, description = "`queue_full`")), security(("user" = [])))]
+        (status = 503, body = ProblemDetails, description = "`queue_full`"),
+    ),
+    security(("user" = []))
+)]
 async fn join(
     State(queue): State<Arc<QueueService>>,
     PathParams(id): PathParams<QueueId>,
     AuthenticatedUser(user): AuthenticatedUser,
     ChallengePassed: ChallengePassed,
 ) -> Result<(StatusCode, JsonBody<TicketDto>), ProblemDetails> {
-    let (place, fresh) = queue.join(&id, user).await?;
-    let status = if fresh { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, JsonBody(ticket(&queue, &place, None))))
+    let (ticket, is_new) = queue.join(&id, user).await?;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, JsonBody(ticket_dto(&queue, &ticket, None))))
 }
 
-/// Where the holder of the token stands.
-#[utoipa::path(get, path = "/v1/queues/{queue}/tokens/me", tag = "queue", params(("queue" = QueueId, Path)),
-    responses((status = 200, body = TicketDto), (status = 401, body = ProblemDetails), (status = 403, body = ProblemDetails),
-        (status = 404, body = ProblemDetails), (status = 410, body = ProblemDetails, description = "`queue_token_expired`")),
-    security(("queue_token" = [])))]
+/// Get the ticket of a queue token
+///
+/// Poll again after `poll_after_ms`. The active time of an admitted user starts with their first
+/// request.
+#[utoipa::path(
+    get,
+    path = "/v1/queues/{queue}/tokens/me",
+    tag = "queue",
+    params(("queue" = QueueId, Path)),
+    responses(
+        (status = 200, body = TicketDto),
+        (status = 401, body = ProblemDetails),
+        (status = 403, body = ProblemDetails),
+        (status = 404, body = ProblemDetails),
+        (status = 410, body = ProblemDetails, description = "`queue_token_expired`"),
+    ),
+    security(("queue_token" = []))
+)]
 async fn poll(
     State(queue): State<Arc<QueueService>>,
     PathParams(id): PathParams<QueueId>,
     TokenHolder { claims, token }: TokenHolder,
 ) -> Result<JsonBody<TicketDto>, ProblemDetails> {
     require_queue(&claims, &id)?;
-    let place = queue.poll(&claims).await?;
-    if place.standing == AdmissionState::Expired {
+    let ticket = queue.poll(&claims).await?;
+    if ticket.admission == AdmissionState::Expired {
         return Err(Error::TokenExpired.into());
     }
-    Ok(JsonBody(ticket(&queue, &place, Some(&token))))
+    Ok(JsonBody(ticket_dto(&queue, &ticket, Some(&token))))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -86,10 +117,23 @@ struct EventsQuery {
     token: Option<String>,
 }
 
-/// The ticket as server-sent events: at once and whenever it changes, a comment every 15 seconds; ends after `expired`.
-#[utoipa::path(get, path = "/v1/queues/{queue}/tokens/me/events", tag = "queue", params(("queue" = QueueId, Path), EventsQuery),
-    responses((status = 200, body = TicketDto, content_type = "text/event-stream"), (status = 401, body = ProblemDetails),
-        (status = 403, body = ProblemDetails), (status = 404, body = ProblemDetails)), security(("queue_token" = [])))]
+/// Stream the ticket as server-sent events
+///
+/// The stream sends the ticket immediately and after each change, and a comment every 15 seconds.
+/// It ends after a ticket with the status `expired`.
+#[utoipa::path(
+    get,
+    path = "/v1/queues/{queue}/tokens/me/events",
+    tag = "queue",
+    params(("queue" = QueueId, Path), EventsQuery),
+    responses(
+        (status = 200, body = TicketDto, content_type = "text/event-stream"),
+        (status = 401, body = ProblemDetails),
+        (status = 403, body = ProblemDetails),
+        (status = 404, body = ProblemDetails),
+    ),
+    security(("queue_token" = []))
+)]
 async fn events(
     State(queue): State<Arc<QueueService>>,
     PathParams(id): PathParams<QueueId>,
@@ -106,16 +150,35 @@ async fn events(
     Ok(super::stream::events(queue, claims).await?.into_response())
 }
 
-/// The keys by which passes are checked, as a JWK set.
-#[utoipa::path(get, path = "/.well-known/jwks.json", tag = "queue", responses((status = 200, body = serde_json::Value)))]
+/// Get the public keys of passes
+///
+/// The response is a JWK set (RFC 7517). Other backends use it to verify the `pass` of a ticket.
+#[utoipa::path(
+    get,
+    path = "/.well-known/jwks.json",
+    tag = "queue",
+    responses((status = 200, body = serde_json::Value))
+)]
 async fn jwks(State(queue): State<Arc<QueueService>>) -> impl IntoResponse {
     ([(CACHE_CONTROL, "public, max-age=60")], JsonBody(queue.jwks()))
 }
 
-/// Gives up the place or the active slot at once.
-#[utoipa::path(delete, path = "/v1/queues/{queue}/tokens/me", tag = "queue", params(("queue" = QueueId, Path)),
-    responses((status = 204), (status = 401, body = ProblemDetails), (status = 403, body = ProblemDetails), (status = 410, body = ProblemDetails)),
-    security(("queue_token" = [])))]
+/// Leave a queue
+///
+/// Gives up the place or the active slot immediately.
+#[utoipa::path(
+    delete,
+    path = "/v1/queues/{queue}/tokens/me",
+    tag = "queue",
+    params(("queue" = QueueId, Path)),
+    responses(
+        (status = 204),
+        (status = 401, body = ProblemDetails),
+        (status = 403, body = ProblemDetails),
+        (status = 410, body = ProblemDetails),
+    ),
+    security(("queue_token" = []))
+)]
 async fn leave(
     State(queue): State<Arc<QueueService>>,
     PathParams(id): PathParams<QueueId>,
@@ -126,17 +189,16 @@ async fn leave(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Refuses a token of another queue than the one asked for.
 fn require_queue(claims: &Claims, queue: &QueueId) -> Result<(), ProblemDetails> {
     if claims.queue == *queue { Ok(()) } else { Err(wrong_queue()) }
 }
 
-/// 403: the token is of another queue than the thing asked for.
+/// 403: the queue token belongs to a different queue than the requested resource.
 pub fn wrong_queue() -> ProblemDetails {
     ProblemDetails::new(
         StatusCode::FORBIDDEN,
         "wrong_queue",
-        "The Queue-Token is of another queue.",
+        "The queue token belongs to a different queue.",
     )
 }
 
@@ -145,7 +207,7 @@ impl From<Error> for ProblemDetails {
         match error {
             Error::NotFound => Self::not_found(),
             Error::Closed => {
-                Self::new(StatusCode::FORBIDDEN, "queue_closed", "The queue takes nobody in.")
+                Self::new(StatusCode::FORBIDDEN, "queue_closed", "The queue is closed.")
             }
             Error::Full => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", "The queue is full.")
@@ -154,19 +216,15 @@ impl From<Error> for ProblemDetails {
             Error::TokenExpired => Self::new(
                 StatusCode::GONE,
                 "queue_token_expired",
-                "The place was left, used up, or has lapsed.",
+                "The place of this queue token no longer exists: the user left, or the active time \
+                 ended.",
             ),
             Error::NotAdmitted { poll_after_ms } => {
                 let seconds = u32::try_from(poll_after_ms.div_ceil(1_000)).unwrap_or(u32::MAX);
-                Self::new(StatusCode::FORBIDDEN, "not_admitted", "The user still waits in line.")
-                    .retry_after(seconds)
+                let detail = "The user is still waiting in the queue.";
+                Self::new(StatusCode::FORBIDDEN, "not_admitted", detail).retry_after(seconds)
             }
-            Error::Unsound(flaws) => Self::invalid_request(
-                flaws
-                    .into_iter()
-                    .map(|(field, message)| FieldError { field: field.into(), message })
-                    .collect(),
-            ),
+            Error::Invalid(violations) => Self::invalid_definition(violations),
             Error::Store(error) => error.into(),
         }
     }
@@ -178,7 +236,7 @@ mod tests {
     use crate::http::future_size::{self, MAX_BYTES, any};
 
     #[test]
-    fn busy_handlers_are_light() {
+    fn futures_of_frequent_handlers_are_small() {
         assert!(future_size::of(|| poll(any(), any(), any())) <= MAX_BYTES);
         assert!(future_size::of(|| join(any(), any(), any(), any())) <= MAX_BYTES);
     }

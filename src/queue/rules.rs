@@ -1,27 +1,28 @@
-//! Pure decisions about the line: what settings are sound, how long a wait is, when to ask again.
+//! Pure functions of a queue: which settings are valid, how long a wait is, when to poll again.
 
 use std::time::Duration;
 
 use super::settings::{QueueMode, QueueOrder, QueueSettings};
 use super::snapshot::QueueState;
+use crate::definition::DefinitionViolation;
 use crate::time::{MUST_BE_STORABLE, is_storable};
 
-/// The span over which admissions are counted for the estimate, in seconds. `lua/lib/bucket.lua` keeps it.
+/// The window in which `lua/lib/admission_rate.lua` counts admissions.
 const RATE_WINDOW_SECONDS: f64 = 30.0;
-/// How often a waiting user near the front should ask.
-const NEAR: f64 = 1_000.0;
-/// How often a waiting user far behind should ask.
-const FAR: f64 = 10_000.0;
-
-/// One field of a queue's settings that is not sound, and why.
-pub type Flaw = (&'static str, String);
+/// The poll interval of a user near the front.
+const MIN_POLL_INTERVAL_MS: f64 = 1_000.0;
+/// The poll interval of a user far behind the front.
+const MAX_POLL_INTERVAL_MS: f64 = 10_000.0;
+/// The poll interval while the wait is unknown.
+const DEFAULT_POLL_INTERVAL_MS: f64 = 5_000.0;
 
 /// Checks settings against their ranges and against each other.
-pub(super) fn flaws(settings: &QueueSettings) -> Vec<Flaw> {
-    let mut flaws = Vec::new();
-    let mut range = |field, value: u32, from: u32, to: u32| {
+pub(super) fn violations(settings: &QueueSettings) -> Vec<DefinitionViolation> {
+    let mut violations = Vec::new();
+    let mut range = |field: &str, value: u32, from: u32, to: u32| {
         if !(from..=to).contains(&value) {
-            flaws.push((field, format!("must be from {from} to {to}")));
+            let message = format!("must be from {from} to {to}");
+            violations.push(DefinitionViolation::new(field, message));
         }
     };
     range("promote_per_interval", settings.promote_per_interval, 1, 1_000_000);
@@ -40,18 +41,21 @@ pub(super) fn flaws(settings: &QueueSettings) -> Vec<Flaw> {
     ];
     for (field, time) in times {
         if time.is_some_and(|time| !is_storable(time)) {
-            flaws.push((field, MUST_BE_STORABLE.into()));
+            violations.push(DefinitionViolation::new(field, MUST_BE_STORABLE));
         }
     }
     if let (Some(opens), Some(closes)) = (settings.opens_at, settings.closes_at)
         && closes <= opens
     {
-        flaws.push(("closes_at", "must be after opens_at".into()));
+        violations.push(DefinitionViolation::new("closes_at", "must be after opens_at"));
     }
     match (settings.prequeue_starts_at, settings.opens_at) {
-        (Some(_), None) => flaws.push(("prequeue_starts_at", "needs opens_at".into())),
+        (Some(_), None) => {
+            violations.push(DefinitionViolation::new("prequeue_starts_at", "requires opens_at"));
+        }
         (Some(starts), Some(opens)) if starts >= opens => {
-            flaws.push(("prequeue_starts_at", "must be before opens_at".into()));
+            let message = "must be before opens_at";
+            violations.push(DefinitionViolation::new("prequeue_starts_at", message));
         }
         _ => {}
     }
@@ -59,41 +63,46 @@ pub(super) fn flaws(settings: &QueueSettings) -> Vec<Flaw> {
         && settings.opens_at.is_none()
         && settings.mode != QueueMode::Prequeue
     {
-        flaws.push(("order", "lottery needs opens_at: places are dealt before the opening".into()));
+        let message = "lottery requires opens_at: places are assigned before the opening";
+        violations.push(DefinitionViolation::new("order", message));
     }
-    flaws
+    violations
 }
 
-/// Seconds until the user at a position is let in. `None` while nobody is being let in: an unknown wait is not a number.
+/// Seconds until the user at a position is admitted. `None` while no user is admitted.
 ///
-/// The pace is the best that was measured over 30 seconds since the settings last changed, and never faster than they allow. Since that only grows and a
-/// position only falls, an estimate never goes up while the settings stand still; when the line slows down, it stops falling.
+/// The rate is the highest that was measured over 30 seconds since the settings last changed, but
+/// not more than the settings allow. This rate never decreases and a position never increases. So
+/// an estimate never increases while the settings stay the same: when admissions slow down, it
+/// only stops decreasing.
 pub(super) fn estimated_wait_seconds(
     position: u64,
-    line: &QueueState,
+    state: &QueueState,
     settings: &QueueSettings,
 ) -> Option<u64> {
-    if line.mode != QueueMode::Open || line.recent == 0 {
+    if state.mode != QueueMode::Open || state.recent == 0 {
         return None;
     }
-    let measured = line.peak.max(line.recent) as f64 / RATE_WINDOW_SECONDS;
+    let measured = state.peak.max(state.recent) as f64 / RATE_WINDOW_SECONDS;
     let allowed =
         f64::from(settings.promote_per_interval) * 1_000.0 / f64::from(settings.interval_ms);
     let seconds = (position as f64 / measured.min(allowed)).ceil();
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "positive, and saturating is right"
+        reason = "the value is positive, and a cast saturates"
     )]
     Some(seconds as u64)
 }
 
-/// When a waiting user should ask again: a tenth of the wait, from one second near the front to ten far behind (and while the wait
-/// is unknown, five), ±10 % so that a crowd does not ask in step.
+/// When a waiting user should poll again: after a tenth of the wait, within the limits above.
 ///
-/// `jitter` is from −1 to 1.
+/// `jitter` is from −1 to 1. It shifts the result by up to 10 %, so that clients do not poll in
+/// step.
 pub(super) fn poll_after(wait_seconds: Option<u64>, jitter: f64) -> Duration {
-    let base = wait_seconds.map_or(5_000.0, |seconds| (seconds as f64 * 100.0).clamp(NEAR, FAR));
+    let tenth =
+        |seconds: u64| (seconds as f64 * 100.0).clamp(MIN_POLL_INTERVAL_MS, MAX_POLL_INTERVAL_MS);
+    let base = wait_seconds.map_or(DEFAULT_POLL_INTERVAL_MS, tenth);
     Duration::from_secs_f64(base * (1.0 + 0.1 * jitter.clamp(-1.0, 1.0)) / 1_000.0)
 }
 
@@ -103,17 +112,17 @@ mod tests {
 
     use super::*;
 
-    fn fields(settings: &QueueSettings) -> Vec<&'static str> {
-        flaws(settings).into_iter().map(|(field, _)| field).collect()
+    fn fields(settings: &QueueSettings) -> Vec<String> {
+        violations(settings).into_iter().map(|violation| violation.field).collect()
     }
 
     #[test]
-    fn the_defaults_are_sound() {
-        assert!(flaws(&QueueSettings::default()).is_empty());
+    fn defaults_are_valid() {
+        assert!(violations(&QueueSettings::default()).is_empty());
     }
 
     #[test]
-    fn every_range_has_two_ends() {
+    fn values_outside_a_range_are_violations() {
         let zero = QueueSettings {
             promote_per_interval: 0,
             interval_ms: 99,
@@ -145,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn times_stand_in_order() {
+    fn times_must_be_in_order() {
         let now = DateTime::<Utc>::UNIX_EPOCH + TimeDelta::days(20_000);
         let hour = TimeDelta::hours(1);
         let mut settings =
@@ -162,31 +171,31 @@ mod tests {
         assert_eq!(fields(&lottery), ["order"]);
     }
 
-    fn line(mode: QueueMode, recent: u64, peak: u64) -> QueueState {
+    fn state(mode: QueueMode, recent: u64, peak: u64) -> QueueState {
         QueueState { now: 0, mode, waiting: 100, active: 0, recent, peak, sold_out: false }
     }
 
     #[test]
-    fn a_wait_is_known_only_while_people_are_let_in() {
+    fn wait_is_unknown_while_no_user_is_admitted() {
         let settings = QueueSettings {
             promote_per_interval: 10,
             interval_ms: 1_000,
             ..QueueSettings::default()
         };
         let wait =
-            |mode, recent, peak| estimated_wait_seconds(100, &line(mode, recent, peak), &settings);
+            |mode, recent, peak| estimated_wait_seconds(100, &state(mode, recent, peak), &settings);
         assert_eq!(wait(QueueMode::Open, 0, 300), None);
         assert_eq!(wait(QueueMode::Paused, 300, 300), None);
         assert_eq!(wait(QueueMode::Open, 300, 300), Some(10));
         assert_eq!(wait(QueueMode::Open, 30, 30), Some(100));
-        // A line that slows down does not make those who wait wait longer than they were told.
+        // The estimate does not increase when admissions slow down.
         assert_eq!(wait(QueueMode::Open, 30, 300), Some(10));
-        // A burst in the window does not promise more than the settings allow.
+        // A burst in the window does not raise the rate above the one the settings allow.
         assert_eq!(wait(QueueMode::Open, 3_000, 3_000), Some(10));
     }
 
     #[test]
-    fn the_pace_of_polls_follows_the_wait() {
+    fn poll_interval_follows_the_wait() {
         assert_eq!(poll_after(Some(0), 0.0), Duration::from_secs(1));
         assert_eq!(poll_after(Some(50), 0.0), Duration::from_secs(5));
         assert_eq!(poll_after(Some(100_000), 0.0), Duration::from_secs(10));

@@ -1,27 +1,28 @@
-//! A queue's settings, as operators write them and Redis gets them.
+//! The settings of a queue, as the API, MySQL and the scripts have them.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::redis::ScriptArgs;
 
-/// What a queue does with those who come.
+/// Whether a queue accepts joins and admits users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = QueueMode)]
 pub enum QueueMode {
-    /// Joins and promotions go on.
+    /// Users can join and are admitted.
     Open,
-    /// Joins go on, nobody is promoted.
+    /// Users can join, but are not admitted.
     Paused,
-    /// Joins stand in the pre-queue, nobody is promoted.
+    /// Users join the pre-queue and are not admitted before the opening.
     Prequeue,
-    /// No joins, no promotions; places are kept, those inside may finish.
+    /// Users can neither join nor be admitted. Waiting users keep their places and active users
+    /// keep their slots.
     Closed,
 }
 
 impl QueueMode {
-    /// The word that the API, MySQL and the scripts use.
+    /// The word in the API, MySQL and the scripts.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -31,7 +32,6 @@ impl QueueMode {
         }
     }
 
-    /// From that word.
     pub fn from_word(word: &str) -> Option<Self> {
         [Self::Open, Self::Paused, Self::Prequeue, Self::Closed]
             .into_iter()
@@ -39,19 +39,20 @@ impl QueueMode {
     }
 }
 
-/// How places in the pre-queue are dealt. After the opening it is first come, first served.
+/// How places in the pre-queue are assigned. After the opening, places are always assigned in order
+/// of arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = QueueOrder)]
 pub enum QueueOrder {
-    /// By arrival.
+    /// In order of arrival.
     Fifo,
-    /// At random, from a seed that is fixed before the opening.
+    /// At random, derived from a seed that is fixed before the opening.
     Lottery,
 }
 
 impl QueueOrder {
-    /// The word that the API, MySQL and the scripts use.
+    /// The word in the API, MySQL and the scripts.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Fifo => "fifo",
@@ -59,40 +60,39 @@ impl QueueOrder {
         }
     }
 
-    /// From that word.
     pub fn from_word(word: &str) -> Option<Self> {
         [Self::Fifo, Self::Lottery].into_iter().find(|order| order.as_str() == word)
     }
 }
 
-/// A queue's settings. A field left out takes its default.
+/// The settings of a queue. An omitted field takes its default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schema(as = QueueSettings)]
 pub struct QueueSettings {
-    /// What the operator asks for; the mode that holds also follows the times below.
+    /// The mode that the operator sets. The effective mode also depends on the times below.
     pub mode: QueueMode,
-    /// At most so many are let in within any interval, 1…1,000,000.
+    /// The maximum number of admissions within any interval, 1…1,000,000.
     pub promote_per_interval: u32,
     /// The interval in milliseconds, 100…3,600,000.
     pub interval_ms: u32,
-    /// Never more than so many are active, 1…10,000,000.
+    /// The maximum number of active users, 1…10,000,000.
     pub max_active: u32,
-    /// How long a slot lasts once its user has shown up, 1…86,400.
+    /// How long an active slot lasts after its user has shown up, in seconds, 1…86,400.
     pub active_seconds: u32,
-    /// How long a promoted user has to show up, 1…86,400.
+    /// How long an admitted user has to show up, in seconds, 1…86,400.
     pub claim_seconds: u32,
-    /// How many may wait, 1…100,000,000; null is unlimited.
+    /// The maximum number of waiting users, 1…100,000,000. Null means unlimited.
     pub max_waiting: Option<u32>,
-    /// Nobody is promoted before it.
+    /// No user is admitted before this time. Null means no limit.
     pub opens_at: Option<DateTime<Utc>>,
-    /// From here on the queue is closed.
+    /// The queue is closed from this time on. Null means never.
     pub closes_at: Option<DateTime<Utc>>,
-    /// Joins stand in the pre-queue from here on; null is at once.
+    /// Users can join the pre-queue from this time on. Null means immediately.
     pub prequeue_starts_at: Option<DateTime<Utc>>,
-    /// How places in the pre-queue are dealt.
     pub order: QueueOrder,
-    /// After Redis lost its state nobody is let in for so long, and whoever shows a token from before takes the old place again, 0…3,600.
+    /// After a loss of Redis, no user is admitted for this time, in seconds, 0…3,600. Users who
+    /// poll with an older token get their previous place back.
     pub restore_seconds: u32,
 }
 
@@ -115,19 +115,18 @@ impl Default for QueueSettings {
     }
 }
 
-/// Settings as MySQL keeps them: with the version of the definitions that wrote them, and the seed of the lottery.
+/// The settings of a queue as stored in MySQL and published to Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishedQueue {
-    /// The settings.
     pub settings: QueueSettings,
-    /// The definitions' version at their last change.
+    /// The version of the definitions at the last change of these settings.
     pub version: u64,
     /// 32 hexadecimal digits from which the lottery's scores are derived. Secret until the opening.
     pub seed: String,
 }
 
 impl PublishedQueue {
-    /// The fields that `lua/lib/settings.lua` reads.
+    /// The version and the fields that `lua/lib/settings.lua` reads.
     pub(super) fn to_args(&self) -> ScriptArgs {
         let settings = &self.settings;
         let millis = |time: Option<DateTime<Utc>>| time.map(|time| time.timestamp_millis());

@@ -1,9 +1,8 @@
-//! The rows of `queues`.
+//! SQL of queues: the tables `queues`, `pass_keys` and `promotions`.
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, MySqlConnection};
 
-use super::pass::{self, StoredPassKey};
 use super::settings::{PublishedQueue, QueueMode, QueueOrder, QueueSettings};
 use crate::ids::QueueId;
 use crate::mysql;
@@ -29,10 +28,10 @@ struct Row {
     restore_seconds: u32,
 }
 
-const COLUMNS: &str = "id, version, mode, promote_per_interval, interval_ms, max_active, active_seconds, claim_seconds, \
-     max_waiting, opens_at, closes_at, prequeue_starts_at, placement, seed, restore_seconds";
+const COLUMNS: &str = "id, version, mode, promote_per_interval, interval_ms, max_active, \
+     active_seconds, claim_seconds, max_waiting, opens_at, closes_at, prequeue_starts_at, \
+     placement, seed, restore_seconds";
 
-/// All queues.
 pub(super) async fn all(
     connection: &mut MySqlConnection,
 ) -> Result<Vec<(QueueId, PublishedQueue)>, mysql::Error> {
@@ -41,7 +40,6 @@ pub(super) async fn all(
     Ok(rows.into_iter().filter_map(read).collect())
 }
 
-/// One queue.
 pub(super) async fn one(
     connection: &mut MySqlConnection,
     queue: &QueueId,
@@ -51,29 +49,29 @@ pub(super) async fn one(
         .bind(queue.as_str())
         .fetch_optional(connection)
         .await?;
-    Ok(row.and_then(read).map(|(_, laid)| laid))
+    Ok(row.and_then(read).map(|(_, published)| published))
 }
 
-/// Writes a queue's settings.
+/// Inserts or replaces the settings of a queue.
 pub(super) async fn put(
     connection: &mut MySqlConnection,
     queue: &QueueId,
-    laid: &PublishedQueue,
+    published: &PublishedQueue,
 ) -> Result<(), mysql::Error> {
-    let settings = &laid.settings;
-    let marks = ["?"; 15].join(", ");
+    let settings = &published.settings;
+    let placeholders = ["?"; 15].join(", ");
     let updates = COLUMNS
         .split(", ")
         .filter(|c| *c != "id")
         .map(|c| format!("{c} = VALUES({c})"))
         .collect::<Vec<_>>();
     let sql = format!(
-        "INSERT INTO queues ({COLUMNS}) VALUES ({marks}) ON DUPLICATE KEY UPDATE {}",
+        "INSERT INTO queues ({COLUMNS}) VALUES ({placeholders}) ON DUPLICATE KEY UPDATE {}",
         updates.join(", ")
     );
     sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(queue.as_str())
-        .bind(laid.version)
+        .bind(published.version)
         .bind(settings.mode.as_str())
         .bind(settings.promote_per_interval)
         .bind(settings.interval_ms)
@@ -85,7 +83,7 @@ pub(super) async fn put(
         .bind(settings.closes_at.map(datetime))
         .bind(settings.prequeue_starts_at.map(datetime))
         .bind(settings.order.as_str())
-        .bind(&laid.seed)
+        .bind(&published.seed)
         .bind(settings.restore_seconds)
         .execute(connection)
         .await?;
@@ -110,22 +108,37 @@ fn read(row: Row) -> Option<(QueueId, PublishedQueue)> {
     Some((row.id.parse().ok()?, PublishedQueue { settings, version: row.version, seed: row.seed }))
 }
 
-/// The keys of passes that are published, newest first.
+/// A row of `pass_keys`.
+pub(super) struct StoredPassKey {
+    pub(super) kid: String,
+    /// PKCS #8.
+    pub(super) pkcs8: Vec<u8>,
+    /// Whether it has been published long enough to sign.
+    pub(super) may_sign: bool,
+}
+
+/// The published keys of passes, newest first.
 pub(super) async fn pass_keys(
     connection: &mut MySqlConnection,
 ) -> Result<Vec<StoredPassKey>, mysql::Error> {
     let rows: Vec<(String, Vec<u8>, bool)> = sqlx::query_as(
         "SELECT kid, pkcs8, created_at <= UTC_TIMESTAMP(3) - INTERVAL 2 MINUTE FROM pass_keys \
-         WHERE retired_at IS NULL OR retired_at > UTC_TIMESTAMP(3) - INTERVAL 2 DAY ORDER BY created_at DESC, kid",
+         WHERE retired_at IS NULL OR retired_at > UTC_TIMESTAMP(3) - INTERVAL 2 DAY \
+         ORDER BY created_at DESC, kid",
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(|(kid, pkcs8, ripe)| StoredPassKey { kid, pkcs8, ripe }).collect())
+    Ok(rows
+        .into_iter()
+        .map(|(kid, pkcs8, may_sign)| StoredPassKey { kid, pkcs8, may_sign })
+        .collect())
 }
 
-/// Adds a key for passes and retires the others.
-pub(super) async fn add_pass_key(connection: &mut MySqlConnection) -> Result<(), mysql::Error> {
-    let Some(key) = pass::make() else { return Ok(()) };
+/// Adds a key of passes and retires the others.
+pub(super) async fn add_pass_key(
+    connection: &mut MySqlConnection,
+    key: StoredPassKey,
+) -> Result<(), mysql::Error> {
     sqlx::query("UPDATE pass_keys SET retired_at = UTC_TIMESTAMP(3) WHERE retired_at IS NULL")
         .execute(&mut *connection)
         .await?;
@@ -137,7 +150,7 @@ pub(super) async fn add_pass_key(connection: &mut MySqlConnection) -> Result<(),
     Ok(())
 }
 
-/// One promotion as MySQL keeps it.
+/// A row of `promotions`: the lowest and the highest admitted score, and the number of users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StoredPromotion {
     pub(super) from: i64,
@@ -147,13 +160,14 @@ pub(super) struct StoredPromotion {
     pub(super) at: i64,
 }
 
-/// All promotions of a queue, in the order in which they were made.
+/// All promotions of a queue in the order in which they were made.
 pub(super) async fn promotions(
     connection: &mut MySqlConnection,
     queue: &QueueId,
 ) -> Result<Vec<StoredPromotion>, mysql::Error> {
     let rows: Vec<(i64, i64, u32, DateTime<Utc>)> = sqlx::query_as(
-        "SELECT from_score, to_score, count, promoted_at FROM promotions WHERE queue_id = ? ORDER BY n, partition_id, idx",
+        "SELECT from_score, to_score, count, promoted_at FROM promotions WHERE queue_id = ? \
+         ORDER BY n, partition_id, idx",
     )
     .bind(queue.as_str())
     .fetch_all(connection)
@@ -167,18 +181,19 @@ pub(super) async fn promotions(
     Ok(rows.into_iter().map(promotion).collect())
 }
 
-/// When the partition of a queue was laid back after a loss, milliseconds since 1970, oldest first.
+/// When a partition was restored after a loss of Redis, in milliseconds since 1970, oldest first.
 pub(super) async fn losses(
     connection: &mut MySqlConnection,
     partition: Partition,
 ) -> Result<Vec<i64>, mysql::Error> {
-    let list = "SELECT began_at FROM recoveries WHERE partition_id = ? AND laid_at IS NOT NULL ORDER BY began_at";
+    let list = "SELECT began_at FROM recoveries \
+                WHERE partition_id = ? AND laid_at IS NOT NULL ORDER BY began_at";
     let rows: Vec<DateTime<Utc>> =
         sqlx::query_scalar(list).bind(partition.get()).fetch_all(connection).await?;
     Ok(rows.into_iter().map(|at| at.timestamp_millis()).collect())
 }
 
-/// MySQL's clock.
+/// The time of MySQL.
 pub(super) async fn now(connection: &mut MySqlConnection) -> Result<DateTime<Utc>, mysql::Error> {
     Ok(sqlx::query_scalar("SELECT CAST(UTC_TIMESTAMP(3) AS DATETIME(3))")
         .fetch_one(connection)

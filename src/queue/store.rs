@@ -1,4 +1,4 @@
-//! The scripts of the line, one function or batch each.
+//! Calls of the scripts in `lua/queue/`, one function or batch for each.
 
 use std::time::Instant;
 
@@ -13,51 +13,50 @@ use super::settings::{PublishedQueue, QueueMode};
 use super::snapshot::{QueueState, Snapshot};
 use crate::telemetry::Metric;
 
-/// Where a user stands in Redis.
+/// Whether Redis has a user as waiting or active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MembershipState {
-    /// In line.
     Waiting,
-    /// Let in until a moment, milliseconds since 1970.
-    Active { until: i64 },
-    /// Neither.
+    /// `until` in milliseconds since 1970.
+    Active {
+        until: i64,
+    },
     Expired,
 }
 
-/// What came of joining.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum JoinOutcome {
-    /// The user has a place; `fresh` when this call gave it.
+    /// The user has a place or a slot. `is_new` when this call created it.
     Placed {
         score: u64,
-        seen: MembershipState,
-        fresh: bool,
+        membership: MembershipState,
+        is_new: bool,
     },
     Closed,
     Full,
 }
 
-/// What one promotion did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PromoteOutcome {
     pub(super) waiting: u64,
     pub(super) active: u64,
     pub(super) promoted: u64,
     pub(super) no_shows: u64,
+    /// The version of the published settings.
     pub(super) version: u64,
-    /// Milliseconds until a further call can let anybody in as things stand; `None` when that can't be foreseen.
+    /// Milliseconds until another call can admit users. `None` when unknown.
     pub(super) wait_ms: Option<u64>,
-    /// Redis' clock, milliseconds since 1970.
+    /// Redis' clock, in milliseconds since 1970.
     pub(super) now: i64,
-    /// The last score that was dealt to an arrival.
+    /// The last score given to an arrival.
     pub(super) newest: u64,
-    /// The lowest and the highest score that was let in.
+    /// The lowest and the highest admitted score.
     pub(super) scores: Option<(u64, u64)>,
 }
 
-fn mode(words: &mut ReplyReader) -> Result<QueueMode, Error> {
-    let word = words.text()?;
-    QueueMode::from_word(&word).ok_or_else(|| Error::Protocol(format!("mode {word}")))
+fn mode(reply: &mut ReplyReader) -> Result<QueueMode, Error> {
+    let word = reply.text()?;
+    QueueMode::from_word(&word).ok_or_else(|| Error::Protocol(format!("unknown mode {word}")))
 }
 
 /// `queue/join`.
@@ -106,15 +105,15 @@ impl BatchScript for JoinBatch {
     }
 }
 
-/// Those who were let in at once did not wait.
+/// Counts users who were admitted without waiting.
 fn count_admitted(queue: &QueueId, answers: &[(Option<u64>, JoinOutcome)]) {
-    let at_once = |joined: &JoinOutcome| {
+    let is_admitted = |joined: &JoinOutcome| {
         matches!(
             joined,
-            JoinOutcome::Placed { seen: MembershipState::Active { .. }, fresh: true, .. }
+            JoinOutcome::Placed { membership: MembershipState::Active { .. }, is_new: true, .. }
         )
     };
-    let admitted = answers.iter().filter(|(_, joined)| at_once(joined)).count();
+    let admitted = answers.iter().filter(|(_, joined)| is_admitted(joined)).count();
     if admitted > 0 {
         let labels = [("queue", queue.as_str())];
         Metric::QueueAdmittedTotal.counter(&labels).increment(admitted as u64);
@@ -122,11 +121,12 @@ fn count_admitted(queue: &QueueId, answers: &[(Option<u64>, JoinOutcome)]) {
     }
 }
 
-/// Reads 8 × score + code. `slot_ends` are the ends of the slots of all active users, in order.
+/// Decodes 8 × score + code. `slot_ends` has the ends of the slots of all active users, in the
+/// order of the reply.
 fn join_outcome(word: u64, slot_ends: &mut ReplyReader) -> Result<JoinOutcome, Error> {
     let (score, code) = (word >> 3, (word & 7) as i64);
     let code: QueueJoinCode = ScriptReply::Int(code).code()?;
-    let seen = match code {
+    let membership = match code {
         QueueJoinCode::Joined | QueueJoinCode::Waiting => MembershipState::Waiting,
         QueueJoinCode::Admitted | QueueJoinCode::Active => {
             MembershipState::Active { until: slot_ends.int()? }
@@ -134,8 +134,8 @@ fn join_outcome(word: u64, slot_ends: &mut ReplyReader) -> Result<JoinOutcome, E
         QueueJoinCode::Closed => return Ok(JoinOutcome::Closed),
         QueueJoinCode::Full => return Ok(JoinOutcome::Full),
     };
-    let fresh = matches!(code, QueueJoinCode::Joined | QueueJoinCode::Admitted);
-    Ok(JoinOutcome::Placed { score, seen, fresh })
+    let is_new = matches!(code, QueueJoinCode::Joined | QueueJoinCode::Admitted);
+    Ok(JoinOutcome::Placed { score, membership, is_new })
 }
 
 /// `queue/poll`.
@@ -182,15 +182,15 @@ fn write_holders(holders: &[(UserId, u64)], args: &mut ScriptArgs) {
 }
 
 fn membership_state(reply: ScriptReply) -> Result<MembershipState, Error> {
-    let mut words = reply.words()?;
-    Ok(match words.code()? {
+    let mut reply = reply.words()?;
+    Ok(match reply.code()? {
         QueuePollCode::Waiting => MembershipState::Waiting,
-        QueuePollCode::Active => MembershipState::Active { until: words.int()? },
+        QueuePollCode::Active => MembershipState::Active { until: reply.int()? },
         QueuePollCode::Expired => MembershipState::Expired,
     })
 }
 
-/// `queue/leave`. The answer says whether there was a place or slot to give up.
+/// `queue/leave`. The answer is true when the user had a place or a slot.
 pub(super) struct LeaveBatch;
 
 impl BatchScript for LeaveBatch {
@@ -220,7 +220,7 @@ impl BatchScript for LeaveBatch {
         &self,
         _: &QueueId,
         _: &[(UserId, u64)],
-        mut reply: ReplyReader,
+        reply: ReplyReader,
     ) -> Result<Vec<bool>, Error> {
         reply
             .rest()
@@ -229,56 +229,66 @@ impl BatchScript for LeaveBatch {
     }
 }
 
-/// What one look at a line gave.
 pub(super) struct SnapshotReading {
     pub(super) snapshot: Snapshot,
+    /// The stream id for the next call.
     pub(super) cursor: String,
-    pub(super) given_up: Vec<u64>,
+    pub(super) vacated: Vec<u64>,
 }
 
-/// `queue/snapshot`. Places given up after `cursor` are told, and how many stand before each of `marks`.
+/// `queue/snapshot`. Returns the scores vacated after `cursor` and the number of users who wait
+/// below each of `markers`.
 pub(super) async fn snapshot(
     redis: &RedisClient,
     queue: &QueueId,
     cursor: &str,
-    marks: &[u64],
+    markers: &[u64],
 ) -> Result<SnapshotReading, Error> {
     let mut args = ScriptArgs::new();
     args.text(cursor);
-    for mark in marks {
-        args.text(&mark.to_string());
+    for marker in markers {
+        args.text(&marker.to_string());
     }
-    let taken = Instant::now();
-    let mut words = redis
+    // Before the call, so that the age of the snapshot is never underestimated.
+    let taken_at = Instant::now();
+    let mut reply = redis
         .call(&scripts::QUEUE_SNAPSHOT, KeyScope::queue(redis.keys(), queue), args)
         .await?
         .words()?;
-    let line = QueueState {
-        now: words.int()?,
-        mode: mode(&mut words)?,
-        waiting: words.count()?,
-        active: words.count()?,
-        recent: words.count()?,
-        peak: words.count()?,
-        sold_out: words.flag()?,
+    let state = QueueState {
+        now: reply.int()?,
+        mode: mode(&mut reply)?,
+        waiting: reply.count()?,
+        active: reply.count()?,
+        recent: reply.count()?,
+        peak: reply.count()?,
+        sold_out: reply.flag()?,
     };
-    let admitted = words.count()?;
-    let (front, newest) = (u64::try_from(words.int()?).ok(), words.count()?);
-    let cursor = words.text()?;
-    let given_up = numbers(words.word()?)?;
-    let before = numbers(words.word()?)?;
-    let marks = marks.iter().copied().zip(before).collect();
-    let asks_below = words.count()?;
+    let admitted_total = reply.count()?;
+    let (front, newest) = (u64::try_from(reply.int()?).ok(), reply.count()?);
+    let cursor = reply.text()?;
+    let vacated = numbers(reply.word()?)?;
+    let ranks = numbers(reply.word()?)?;
+    let rank_markers = markers.iter().copied().zip(ranks).collect();
+    let restore_below = reply.count()?;
     Ok(SnapshotReading {
-        snapshot: Snapshot { taken, line, admitted, front, newest, marks, asks_below },
+        snapshot: Snapshot {
+            taken_at,
+            state,
+            admitted_total,
+            front,
+            newest,
+            rank_markers,
+            restore_below,
+        },
         cursor,
-        given_up,
+        vacated,
     })
 }
 
 fn numbers(reply: ScriptReply) -> Result<Vec<u64>, Error> {
     let number = |word: ScriptReply| {
-        u64::try_from(word.int()?).map_err(|_| Error::Protocol("a score below zero".into()))
+        u64::try_from(word.int()?).map_err(|_| Error::Protocol("negative score".into()))
     };
     reply.words()?.rest().map(number).collect()
 }
@@ -287,16 +297,16 @@ fn numbers(reply: ScriptReply) -> Result<Vec<u64>, Error> {
 pub(super) async fn promote(redis: &RedisClient, queue: &QueueId) -> Result<PromoteOutcome, Error> {
     let mut args = ScriptArgs::new();
     args.text(queue.as_str());
-    let place = KeyScope::queue(redis.keys(), queue);
-    let mut words = redis.call(&scripts::QUEUE_PROMOTE, place, args).await?.words()?;
-    let now = words.int()?;
-    mode(&mut words)?;
+    let scope = KeyScope::queue(redis.keys(), queue);
+    let mut reply = redis.call(&scripts::QUEUE_PROMOTE, scope, args).await?.words()?;
+    let now = reply.int()?;
+    mode(&mut reply)?;
     let (waiting, active, promoted, no_shows) =
-        (words.count()?, words.count()?, words.count()?, words.count()?);
-    let (_lapsed, _admitted, version) = (words.count()?, words.count()?, words.count()?);
-    let wait_ms = u64::try_from(words.int()?).ok();
-    let newest = words.count()?;
-    let scores = u64::try_from(words.int()?).ok().zip(u64::try_from(words.int()?).ok());
+        (reply.count()?, reply.count()?, reply.count()?, reply.count()?);
+    let (_lapsed, _admitted, version) = (reply.count()?, reply.count()?, reply.count()?);
+    let wait_ms = u64::try_from(reply.int()?).ok();
+    let newest = reply.count()?;
+    let scores = u64::try_from(reply.int()?).ok().zip(u64::try_from(reply.int()?).ok());
     Ok(PromoteOutcome {
         waiting,
         active,
@@ -311,35 +321,36 @@ pub(super) async fn promote(redis: &RedisClient, queue: &QueueId) -> Result<Prom
 }
 
 /// `queue/publish`.
-pub(super) async fn configure(
+pub(super) async fn publish(
     redis: &RedisClient,
     queue: &QueueId,
-    laid: &PublishedQueue,
+    queue_settings: &PublishedQueue,
 ) -> Result<(), Error> {
-    let place = KeyScope::queue(redis.keys(), queue);
-    redis.call(&scripts::QUEUE_PUBLISH, place, laid.to_args()).await.map(drop)
+    let scope = KeyScope::queue(redis.keys(), queue);
+    redis.call(&scripts::QUEUE_PUBLISH, scope, queue_settings.to_args()).await.map(drop)
 }
 
-/// `queue/list_waiting`. Users in line with their scores, from a 0-based position on.
-pub(super) async fn members(
+/// `queue/list_waiting`. At limit `limit` waiting users with their scores, from the 0-based rank
+/// `first` on.
+pub(super) async fn list_waiting(
     redis: &RedisClient,
     queue: &QueueId,
     first: i64,
-    most: i64,
+    limit: i64,
 ) -> Result<Vec<(UserId, u64)>, Error> {
     let mut args = ScriptArgs::new();
-    args.int(first).int(most);
-    let words = redis
+    args.int(first).int(limit);
+    let reply = redis
         .call(&scripts::QUEUE_LIST_WAITING, KeyScope::queue(redis.keys(), queue), args)
         .await?
         .words()?;
-    let mut words = words.rest();
+    let mut reply = reply.rest();
     let mut members = Vec::new();
-    while let (Some(user), Some(score)) = (words.next(), words.next()) {
+    while let (Some(user), Some(score)) = (reply.next(), reply.next()) {
         let user = UserId::from_slice(&user.bytes()?)
-            .ok_or_else(|| Error::Protocol("wanted a user".into()))?;
-        let score = u64::try_from(score.int()?)
-            .map_err(|_| Error::Protocol("a score below zero".into()))?;
+            .ok_or_else(|| Error::Protocol("expected a user id".into()))?;
+        let score =
+            u64::try_from(score.int()?).map_err(|_| Error::Protocol("negative score".into()))?;
         members.push((user, score));
     }
     Ok(members)

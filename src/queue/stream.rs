@@ -1,7 +1,7 @@
-//! A user's place as server-sent events, fed by the same snapshots as polls.
+//! A user's ticket as server-sent events, from the same snapshots as polls.
 //!
-//! There is one ticker a queue, not one a client: twenty thousand streams cost Redis two looks a second. Only a stream whose score has passed the
-//! front asks Redis, and those asks are coalesced.
+//! There is one ticker per queue, not one per client: 20,000 streams need two snapshots per second.
+//! Only streams whose score is below the front ask Redis, and these requests are coalesced.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -11,101 +11,107 @@ use axum::response::IntoResponse;
 use axum::response::sse::{Event, Sse};
 use tokio::sync::watch;
 
-use super::dto::{TicketDto, ticket};
+use super::dto::{TicketDto, ticket_dto};
 use super::{AdmissionState, Claims, Error, QueueService, Snapshot, Ticket};
 
-/// A line that says nothing, so that nothing in between takes the connection for dead.
-const HEARTBEAT: Duration = Duration::from_secs(15);
-/// How often Redis is asked about a slot that is not about to lapse.
-const SLOT_CHECK: Duration = Duration::from_secs(5);
-/// Nobody keeps a user's place; proxies that gather answers before they pass them on (nginx) are told not to.
-const HEADERS: [(&str, &str); 2] = [("cache-control", "no-store"), ("x-accel-buffering", "no")];
-/// What a client that was cut off waits before it comes back, so that a crowd does not come back at once: two to six seconds.
-const RETRY_MS: std::ops::Range<u64> = 2_000..6_000;
+/// An empty comment after this time without an event keeps proxies from closing the connection.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
+/// How often Redis is asked about an active slot before its end.
+const ACTIVE_SLOT_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Tickets must not be cached. `x-accel-buffering` disables buffering in nginx.
+const RESPONSE_HEADERS: [(&str, &str); 2] =
+    [("cache-control", "no-store"), ("x-accel-buffering", "no")];
+/// The reconnection time sent to a client. It is random, so that clients do not reconnect all at
+/// the same time.
+const RECONNECT_DELAY_MS: std::ops::Range<u64> = 2_000..6_000;
 
-/// The part of a ticket whose change is worth an event.
+/// The parts of a ticket whose change causes an event.
 type SentTicket = (AdmissionState, Option<u64>, bool);
 
 struct StreamState {
     queue: Arc<QueueService>,
     claims: Claims,
-    /// For the first ticket: one that knows the place, which a tick of half a second ago may not.
-    first: Option<Arc<Snapshot>>,
+    /// For the first ticket. It includes the user's score, which the last tick may not.
+    first_snapshot: Option<Arc<Snapshot>>,
     ticks: watch::Receiver<Arc<Snapshot>>,
-    told: Option<SentTicket>,
-    sent: Instant,
-    asked: Instant,
+    last_ticket: Option<SentTicket>,
+    sent_at: Instant,
+    checked_at: Instant,
 }
 
-/// The stream of one client: the ticket at once and whenever it changes, until it has expired or the service ends.
+/// The stream of one client. It sends the ticket immediately and after each change, until the
+/// ticket has expired or the service shuts down.
 pub(super) async fn events(
     queue: Arc<QueueService>,
     claims: Claims,
 ) -> Result<impl IntoResponse, Error> {
     queue.settings(&claims.queue).ok_or(Error::NotFound)?;
-    let snapshot = queue.snapshot_knowing(&claims.queue, claims.score).await?;
+    let snapshot = queue.snapshot_including(&claims.queue, claims.score).await?;
     let ticks = queue.ticks(&claims.queue, snapshot.clone());
     let now = Instant::now();
     let state = StreamState {
         queue,
         claims,
-        first: Some(snapshot),
+        first_snapshot: Some(snapshot),
         ticks,
-        told: None,
-        sent: now,
-        asked: now,
+        last_ticket: None,
+        sent_at: now,
+        checked_at: now,
     };
     let events = futures::stream::unfold(Some(state), async |state| {
         let mut state = state?;
         let (event, last) = state.next().await?;
         Some((Ok::<_, Infallible>(event), (!last).then_some(state)))
     });
-    Ok((HEADERS, Sse::new(events)))
+    Ok((RESPONSE_HEADERS, Sse::new(events)))
 }
 
 impl StreamState {
-    /// The next event, and whether it is the last. `None` when the service ends.
+    /// The next event, and whether it is the last one. `None` when the service shuts down.
     async fn next(&mut self) -> Option<(Event, bool)> {
-        let ending = self.queue.ending().clone();
+        let shutdown = self.queue.shutdown().clone();
         loop {
-            if self.told.is_some() {
-                ending.run_until_cancelled(self.ticks.changed()).await?.ok()?;
+            // The first ticket is sent without waiting for a tick.
+            if self.last_ticket.is_some() {
+                shutdown.run_until_cancelled(self.ticks.changed()).await?.ok()?;
             }
-            if let Some(place) = self.look().await {
-                let told = (place.standing, place.estimated_wait_seconds, place.line.sold_out);
-                if self.told != Some(told) {
-                    let first = self.told.replace(told).is_none();
-                    self.sent = Instant::now();
+            if let Some(ticket) = self.current_ticket().await {
+                let sent =
+                    (ticket.admission, ticket.estimated_wait_seconds, ticket.queue_state.sold_out);
+                if self.last_ticket != Some(sent) {
+                    let first = self.last_ticket.replace(sent).is_none();
+                    self.sent_at = Instant::now();
                     return Some((
-                        event(&ticket(&self.queue, &place, None), first),
-                        place.standing == AdmissionState::Expired,
+                        event(&ticket_dto(&self.queue, &ticket, None), first),
+                        ticket.admission == AdmissionState::Expired,
                     ));
                 }
-            } else if self.told.is_none() {
+            } else if self.last_ticket.is_none() {
                 return None;
             }
-            if self.sent.elapsed() >= HEARTBEAT {
-                self.sent = Instant::now();
+            if self.sent_at.elapsed() >= HEARTBEAT_INTERVAL {
+                self.sent_at = Instant::now();
                 return Some((Event::default().comment(""), false));
             }
         }
     }
 
-    /// Where the user stands; `None` when there is nothing new to ask for, or the stores did not answer.
-    async fn look(&mut self) -> Option<Ticket> {
+    /// The current ticket. `None` when no change is possible yet, or when a store fails.
+    async fn current_ticket(&mut self) -> Option<Ticket> {
         let tick = self.ticks.borrow_and_update().clone();
-        let snapshot = self.first.take().unwrap_or(tick);
-        if let Some((AdmissionState::Active { until }, ..)) = self.told
-            && snapshot.line.now < until
-            && self.asked.elapsed() < SLOT_CHECK
+        let snapshot = self.first_snapshot.take().unwrap_or(tick);
+        // An active ticket changes only at its end, or when the user leaves.
+        if let Some((AdmissionState::Active { until }, ..)) = self.last_ticket
+            && snapshot.state.now < until
+            && self.checked_at.elapsed() < ACTIVE_SLOT_CHECK_INTERVAL
         {
             return None;
         }
-        self.asked = Instant::now();
-        match self.queue.stand(&self.claims, &snapshot).await {
-            Ok(place) => Some(place),
+        self.checked_at = Instant::now();
+        match self.queue.ticket_from(&self.claims, &snapshot).await {
+            Ok(ticket) => Some(ticket),
             Err(error) => {
-                tracing::debug!(queue = %self.claims.queue, %error, "a stream could not look");
+                tracing::debug!(queue = %self.claims.queue, %error, "updating a stream failed");
                 None
             }
         }
@@ -114,5 +120,9 @@ impl StreamState {
 
 fn event(ticket: &TicketDto, first: bool) -> Event {
     let event = Event::default().event("ticket").json_data(ticket).unwrap_or_default();
-    if first { event.retry(Duration::from_millis(rand::random_range(RETRY_MS))) } else { event }
+    if first {
+        event.retry(Duration::from_millis(rand::random_range(RECONNECT_DELAY_MS)))
+    } else {
+        event
+    }
 }

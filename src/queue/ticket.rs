@@ -1,8 +1,11 @@
-//! Queue tokens: signed strings that carry the place.
+//! Queue tokens: signed strings that contain a user's place.
 //!
-//! `kid.payload.mac`: the key's id, the payload (one version byte, the user's sixteen bytes, the score in eight bytes, the queue's name) and an
-//! HMAC-SHA256 over `kid.payload`, both in unpadded base64url. Nothing in it needs to be stored to say the same token twice,
-//! and Redis alone decides what a place is still worth.
+//! The format is `kid.payload.mac`: the key id, the payload, and an HMAC-SHA256 over `kid.payload`.
+//! Payload and MAC are in unpadded base64url. The payload has one version byte, the 16 bytes of the
+//! user id, the score in 8 bytes, and the queue id.
+//!
+//! Tokens are not stored: the same claims always give the same token. Only Redis decides whether
+//! the place of a token still exists.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -12,40 +15,37 @@ use sha2::Sha256;
 
 use crate::ids::{QueueId, UserId};
 
-/// The layout of the payload.
-const VERSION: u8 = 1;
-/// Longer texts are not tokens: 16 for the kid, 119 for the payload, 43 for the mac, two dots.
-const MAX_LEN: usize = 180;
+/// The version of the payload's layout.
+const PAYLOAD_VERSION: u8 = 1;
+/// 16 characters of the kid, 119 of the payload, 43 of the MAC, and two dots.
+const MAX_TOKEN_LENGTH: usize = 180;
 
-/// What a token says: who stands where.
+/// The content of a queue token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
-    /// The queue it belongs to.
     pub queue: QueueId,
-    /// The user it is bound to.
     pub user: UserId,
-    /// The place in line: lower is earlier, below 2^53.
+    /// The place in the queue, below 2^53. A lower score is admitted earlier.
     pub score: u64,
 }
 
-/// The keys that sign and check tokens, newest first. The newest signs, all of them check.
+/// The keys of tokens, newest first. The newest one signs. All of them verify.
 pub struct TokenSigner(Vec<(String, Hmac<Sha256>)>);
 
 impl TokenSigner {
-    /// From pairs of key id and secret, newest first.
+    /// Takes pairs of key id and secret, newest first.
     pub fn new(keys: &[(String, SecretString)]) -> Self {
         let keyed = |(kid, secret): &(String, SecretString)| {
-            // HMAC takes a key of any length.
+            // This never fails: HMAC accepts a key of any length.
             let mac = Hmac::new_from_slice(secret.expose_secret().as_bytes()).ok()?;
             Some((kid.clone(), mac))
         };
         Self(keys.iter().filter_map(keyed).collect())
     }
 
-    /// The token for a place.
     pub fn sign(&self, claims: &Claims) -> String {
         let mut payload = Vec::with_capacity(25 + claims.queue.as_str().len());
-        payload.push(VERSION);
+        payload.push(PAYLOAD_VERSION);
         payload.extend_from_slice(claims.user.as_bytes());
         payload.extend_from_slice(&claims.score.to_be_bytes());
         payload.extend_from_slice(claims.queue.as_str().as_bytes());
@@ -58,14 +58,16 @@ impl TokenSigner {
         token
     }
 
-    /// Whether a token that [`TokenSigner::verify`] takes is what [`TokenSigner::sign`] gives for its place: whether the newest key signed it.
-    pub fn signs_like(&self, token: &str) -> bool {
+    /// Whether the newest key signed this valid token. Then [`TokenSigner::sign`] returns the same
+    /// token for its claims.
+    pub fn is_current(&self, token: &str) -> bool {
         token.split_once('.').is_some_and(|(kid, _)| kid == self.0[0].0)
     }
 
-    /// What a token says; `None` when it is malformed or none of the keys signed it. Compares in constant time.
+    /// The claims of a token. `None` when it is malformed or none of the keys signed it. Compares
+    /// in constant time.
     pub fn verify(&self, token: &str) -> Option<Claims> {
-        if token.len() > MAX_LEN {
+        if token.len() > MAX_TOKEN_LENGTH {
             return None;
         }
         let (signed, mac) = token.rsplit_once('.')?;
@@ -83,7 +85,7 @@ fn decode(payload: &[u8]) -> Option<Claims> {
     let (user, rest) = rest.split_at_checked(16)?;
     let (score, queue) = rest.split_first_chunk::<8>()?;
     let queue = std::str::from_utf8(queue).ok()?.parse().ok()?;
-    (*version == VERSION).then_some(Claims {
+    (*version == PAYLOAD_VERSION).then_some(Claims {
         queue,
         user: UserId::from_slice(user)?,
         score: u64::from_be_bytes(*score),
@@ -110,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_has_one_token() {
+    fn same_claims_give_the_same_token() {
         let signer = TokenSigner::new(&[key("a", "first secret")]);
         let token = signer.sign(&claims());
         assert_eq!(token, signer.sign(&claims()));
@@ -118,16 +120,16 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_token_is_still_read() {
+    fn longest_token_is_valid() {
         let signer = TokenSigner::new(&[key("k234567890123456", "first secret")]);
         let claims = Claims { queue: "q".repeat(64).parse().unwrap(), ..claims() };
         let token = signer.sign(&claims);
-        assert!(token.len() <= MAX_LEN, "{}", token.len());
+        assert!(token.len() <= MAX_TOKEN_LENGTH, "{}", token.len());
         assert_eq!(signer.verify(&token), Some(claims));
     }
 
     #[test]
-    fn an_older_key_still_checks_and_a_foreign_one_does_not() {
+    fn older_key_still_verifies_and_unknown_key_does_not() {
         let old = TokenSigner::new(&[key("a", "first secret")]);
         let rotated = TokenSigner::new(&[key("b", "second secret"), key("a", "first secret")]);
         let foreign = TokenSigner::new(&[key("a", "another secret")]);
@@ -135,12 +137,12 @@ mod tests {
         assert_eq!(rotated.verify(&token), Some(claims()));
         assert_eq!(foreign.verify(&token), None);
         assert!(rotated.sign(&claims()).starts_with("b."));
-        assert_eq!((old.signs_like(&token), rotated.signs_like(&token)), (true, false));
+        assert_eq!((old.is_current(&token), rotated.is_current(&token)), (true, false));
         assert_eq!(old.verify(&rotated.sign(&claims())), None);
     }
 
     #[test]
-    fn the_mac_covers_every_character() {
+    fn mac_covers_every_character() {
         let signer = TokenSigner::new(&[key("a", "first secret"), key("b", "first secret")]);
         let token = signer.sign(&claims());
         for at in 0..token.len() {
@@ -153,14 +155,20 @@ mod tests {
     }
 
     proptest! {
-        /// Each bit of every part: kid, version, user, score, queue, mac. A flip that leaves the text's meaning (the unused bits of the last character
-        /// of base64) is another text, and is refused as well.
+        /// Flips each bit of every part: kid, version, user, score, queue, MAC. The unused bits of
+        /// the last base64 character do not change the decoded value, but the token is refused too.
         #[test]
-        fn a_token_with_one_bit_flipped_is_none(queue in "[A-Za-z0-9_-]{1,64}", user: u128, score in 0..1_u64 << 53, old: bool) {
+        fn a_token_with_one_bit_flipped_is_none(
+            queue in "[A-Za-z0-9_-]{1,64}",
+            user: u128,
+            score in 0..1_u64 << 53,
+            old: bool,
+        ) {
             let (first, second) = (key("k1", "first secret"), key("k2", "second secret"));
             let signer = TokenSigner::new(&[second.clone(), first.clone()]);
             let signs = TokenSigner::new(&[if old { first } else { second }]);
-            let claims = Claims { queue: queue.parse().unwrap(), user: Uuid::from_u128(user).into(), score };
+            let user = Uuid::from_u128(user).into();
+            let claims = Claims { queue: queue.parse().unwrap(), user, score };
             let token = signs.sign(&claims);
             prop_assert_eq!(signer.verify(&token), Some(claims));
             for bit in 0..token.len() * 8 {
@@ -172,7 +180,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(token in "\\PC{0,200}") {
+        fn verify_never_panics(token in "\\PC{0,200}") {
             prop_assert_eq!(TokenSigner::new(&[key("a", "first secret")]).verify(&token), None);
         }
     }

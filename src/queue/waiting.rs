@@ -1,7 +1,9 @@
-//! What the waiting page (`web/waiting.html`) asks for: a place for its visitor, kept in a cookie over reloads and closed tabs.
+//! The API of the waiting page (`web/waiting.html`): a place for its visitor, kept in a cookie,
+//! which survives reloads and closed tabs.
 //!
-//! The visitor of a site that knows nothing of Usher has no identity. Where bare `Usher-User` headers are believed, a visitor without one is
-//! made a guest, whom only the cookie knows; elsewhere the visitor must be known already.
+//! Visitors of a site behind the gate may have no identity. In the identity mode `header`, a
+//! visitor without an identity becomes a guest, known only by the cookie. In other modes, visitors
+//! must be authenticated.
 
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ use axum::routing::post;
 use axum::{Extension, Router};
 use uuid::Uuid;
 
-use super::dto::ticket;
+use super::dto::ticket_dto;
 use super::gate::cookie;
 use super::{AdmissionState, Error, QueueService, Ticket};
 use crate::edge::challenge::ChallengePassed;
@@ -22,44 +24,49 @@ use crate::http::path::PathParams;
 use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::{QueueId, UserId};
 
-/// How long a browser keeps the cookie, in seconds: longer than any wait.
-const KEPT_SECONDS: u32 = 86_400;
+/// Longer than any wait.
+const COOKIE_MAX_AGE_SECONDS: u32 = 86_400;
 
-/// The route of the page. It is no part of the contract: clients join by `POST /v1/queues/{queue}/tokens`.
+/// The route of the page. It is not part of the public API: clients join with
+/// `POST /v1/queues/{queue}/tokens`.
 pub fn router() -> Router<Arc<QueueService>> {
-    Router::new().route("/waiting/{queue}/place", post(place))
+    Router::new().route("/waiting/{queue}/place", post(restore_or_join))
 }
 
-/// The place of the cookie while it stands, else a new one.
-async fn place(
+/// Returns the ticket of the cookie if its place exists, and joins the queue otherwise.
+async fn restore_or_join(
     State(queue): State<Arc<QueueService>>,
-    Extension(callers): Extension<Arc<IdentityResolver>>,
+    Extension(identities): Extension<Arc<IdentityResolver>>,
     PathParams(id): PathParams<QueueId>,
     OptionalUser(user): OptionalUser,
     request: Request,
 ) -> Result<Response, ProblemDetails> {
-    if !is_of_our_page(request.headers()) {
-        return Err(ProblemDetails::forbidden("Only the waiting page itself may ask."));
+    if !is_same_origin(request.headers()) {
+        let detail = "Only the waiting page may send this request.";
+        return Err(ProblemDetails::forbidden(detail));
     }
     queue.settings(&id).ok_or(Error::NotFound)?;
-    if let Some(place) = kept(&queue, &id, user, request.headers()).await? {
-        return Ok(answer(&queue, &place));
+    if let Some(ticket) = ticket_of_cookie(&queue, &id, user, request.headers()).await? {
+        return Ok(respond(&queue, &ticket));
     }
     let (mut parts, _) = request.into_parts();
     ChallengePassed::from_request_parts(&mut parts, &()).await?;
-    let guest = || callers.take_guests().then(|| UserId::from(Uuid::new_v4()));
-    let user =
-        user.or_else(guest).ok_or_else(|| ProblemDetails::unauthenticated("Sign in first."))?;
-    Ok(answer(&queue, &queue.join(&id, user).await?.0))
+    let guest = || identities.accepts_guests().then(|| UserId::from(Uuid::new_v4()));
+    let user = user
+        .or_else(guest)
+        .ok_or_else(|| ProblemDetails::unauthenticated("This request requires an identity."))?;
+    Ok(respond(&queue, &queue.join(&id, user).await?.0))
 }
 
-/// A page of another site could send the visitor's browser here without the cookie, which `SameSite=Lax` holds back, and so have a place at the
-/// end of the line put over theirs. Browsers say where a request comes from (Fetch Metadata).
-fn is_of_our_page(headers: &HeaderMap) -> bool {
+/// Whether the request comes from this origin, as far as the browser says (Fetch Metadata).
+///
+/// A request from another site lacks the cookie because of `SameSite=Lax`. It would replace the
+/// user's place by a new one at the end of the queue.
+fn is_same_origin(headers: &HeaderMap) -> bool {
     headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin")
 }
 
-async fn kept(
+async fn ticket_of_cookie(
     queue: &Arc<QueueService>,
     id: &QueueId,
     user: Option<UserId>,
@@ -71,15 +78,16 @@ async fn kept(
     let Some(claims) = claims.filter(|claims| user.is_none_or(|user| user == claims.user)) else {
         return Ok(None);
     };
-    let place = queue.poll(&claims).await?;
-    Ok((place.standing != AdmissionState::Expired).then_some(place))
+    let ticket = queue.poll(&claims).await?;
+    Ok((ticket.admission != AdmissionState::Expired).then_some(ticket))
 }
 
-fn answer(queue: &QueueService, place: &Ticket) -> Response {
-    let ticket = ticket(queue, place, None);
-    let (queue, token) = (&place.claims.queue, ticket.token());
+fn respond(queue: &QueueService, ticket: &Ticket) -> Response {
+    let dto = ticket_dto(queue, ticket, None);
+    let (queue, token) = (&ticket.claims.queue, dto.token());
     let cookie = format!(
-        "usher-{queue}={token}; Path=/; Max-Age={KEPT_SECONDS}; Secure; HttpOnly; SameSite=Lax"
+        "usher-{queue}={token}; Path=/; Max-Age={COOKIE_MAX_AGE_SECONDS}; Secure; HttpOnly; \
+         SameSite=Lax"
     );
-    (StatusCode::OK, [(SET_COOKIE, cookie)], JsonBody(ticket)).into_response()
+    (StatusCode::OK, [(SET_COOKIE, cookie)], JsonBody(dto)).into_response()
 }
