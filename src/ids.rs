@@ -1,9 +1,9 @@
-//! Identifiers, checked once at the door and trusted behind it.
+//! Identifiers: validated when they are parsed, so that all other code can rely on their form.
 //!
-//! Two kinds exist. Names are chosen by an operator (queue, concert, schedule, coupon, reward) and match
-//! `[A-Za-z0-9_-]{1,64}`, so that none can carry a brace, a colon or a NUL into a Redis key. Service ids
-//! (reservation, payment, wallet entry, coupon issue, claim) are UUIDs of version 8 that carry the slot of the entity they belong to,
-//! so that an id alone leads to its partition.
+//! There are two kinds. Names are chosen by an operator (queue, concert, schedule, coupon, reward)
+//! and match `[A-Za-z0-9_-]{1,64}`, so that none can put a brace, a colon or a NUL into a Redis
+//! key. Service ids (reservation, payment, ledger entry, coupon issue, reward claim) are UUIDs of
+//! version 8 that contain the hash slot of their entity, so an id alone leads to its partition.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,13 +15,11 @@ use uuid::Uuid;
 
 use crate::partition::HashSlot;
 
-/// Why a text is not an identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
-    /// Not of the form `[A-Za-z0-9_-]{1,64}`.
     #[error("must match [A-Za-z0-9_-]{{1,64}}")]
     Name,
-    /// Not a UUID in its hyphenated form.
+    /// Not a UUID in hyphenated form.
     #[error("must be a UUID")]
     Uuid,
 }
@@ -43,12 +41,10 @@ macro_rules! names {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// The text of the identifier.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
 
-            /// The slot that this name hashes to.
             pub fn slot(&self) -> HashSlot {
                 HashSlot::of(self.0.as_bytes())
             }
@@ -83,9 +79,9 @@ macro_rules! names {
 }
 
 names! {
-    /// A waiting line.
+    /// A queue.
     QueueId,
-    /// A concert, the thing that is sold.
+    /// A concert.
     ConcertId,
     /// One date of a concert.
     ScheduleId,
@@ -103,17 +99,17 @@ macro_rules! uuids {
         pub struct $name(Uuid);
 
         impl $name {
-            /// The sixteen bytes under which Redis and MySQL know it.
+            /// The 16 bytes that Redis and MySQL store.
             pub fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
             }
 
-            /// The plain UUID, as SQL statements bind it.
+            /// The plain UUID, for binding in SQL statements.
             pub fn uuid(self) -> Uuid {
                 self.0
             }
 
-            /// From the sixteen bytes that Redis or MySQL gave back.
+            /// Parses the 16 bytes that Redis or MySQL store.
             pub fn from_slice(bytes: &[u8]) -> Option<Self> {
                 Uuid::from_slice(bytes).ok().map(Self)
             }
@@ -128,7 +124,8 @@ macro_rules! uuids {
         impl FromStr for $name {
             type Err = InvalidId;
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                // The hyphenated form alone: `uuid` would read braces and URNs too, and one thing would have many names.
+                // Only the hyphenated form: the crate also accepts braces and URNs, and an id must
+                // have one spelling.
                 if text.len() != 36 {
                     return Err(InvalidId::Uuid);
                 }
@@ -148,7 +145,7 @@ macro_rules! uuids {
             }
         }
 
-        /// Text for people, sixteen bytes for MessagePack.
+        /// Text in JSON, 16 bytes in MessagePack.
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
                 if to.is_human_readable() { to.collect_str(&self.0) } else { to.serialize_bytes(self.0.as_bytes()) }
@@ -168,7 +165,7 @@ macro_rules! uuids {
     )*};
 }
 
-/// Lua's MessagePack calls every string a text, so sixteen bytes may arrive as text that happens to be valid UTF-8.
+/// Lua's MessagePack has one string type, so 16 bytes that are valid UTF-8 arrive as text.
 struct SixteenBytes;
 
 impl Visitor<'_> for SixteenBytes {
@@ -188,27 +185,26 @@ impl Visitor<'_> for SixteenBytes {
 }
 
 uuids! {
-    /// Whoever stands in line, books and pays. Given by the caller's identity.
+    /// A user who joins queues, books and pays. Taken from the caller's identity.
     UserId,
-    /// Some seats held, paid or owned by one user. Carries its queue's slot.
+    /// Seats that one user holds or bought. Contains the slot of its queue.
     ReservationId,
-    /// The payment of one reservation. Carries its queue's slot.
+    /// The payment of one reservation. Contains the slot of its queue.
     PaymentId,
-    /// One line of a wallet's ledger. Carries its user's slot.
+    /// One entry of a wallet's ledger. Contains the slot of its user.
     EntryId,
-    /// One coupon in one user's hands. Carries its coupon's slot.
+    /// The issue of one coupon to one user. Contains the slot of its coupon.
     IssueId,
-    /// One attempt to claim a reward, granted or not. Carries its user's slot.
+    /// One attempt to claim a reward. Contains the slot of its user.
     ClaimId,
 }
 
-/// The digest of a request that bears an idempotency key: method, path and body.
+/// The digest of a request with an idempotency key: method, path and body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct RequestFingerprint(#[serde(deserialize_with = "sixteen_bytes")] [u8; 16]);
 
 impl RequestFingerprint {
-    /// The sixteen bytes.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
@@ -228,12 +224,11 @@ impl UserId {
 macro_rules! slotted {
     ($($name:ident),*) => {$(
         impl $name {
-            /// A new id that carries `slot`.
+            /// A new random id that contains `slot`.
             pub fn new(slot: HashSlot) -> Self {
                 Self(slotted_uuid(slot))
             }
 
-            /// The slot that the id carries.
             pub fn slot(self) -> HashSlot {
                 slot_of(self.0)
             }
@@ -243,9 +238,10 @@ macro_rules! slotted {
 
 slotted!(ReservationId, PaymentId, EntryId, IssueId, ClaimId);
 
-/// UUID version 8 (RFC 9562, 5.8): 48 bits of milliseconds so that indexes grow at their end, 12 bits of slot, 62 random bits.
-/// The time in it only orders; nothing reads it as a clock.
-#[expect(clippy::disallowed_methods, reason = "it only orders")]
+/// UUID version 8 (RFC 9562, section 5.8): 48 bits of milliseconds, so that indexes grow at their
+/// end; 12 bits of hash slot; 62 random bits. The time is only for ordering and is never read as a
+/// clock.
+#[expect(clippy::disallowed_methods, reason = "only for ordering")]
 fn slotted_uuid(slot: HashSlot) -> Uuid {
     let mut bytes: [u8; 16] = rand::random();
     let millis = chrono::Utc::now().timestamp_millis().to_be_bytes();
@@ -264,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_refuse_what_could_change_a_key() {
+    fn names_reject_characters_that_could_change_a_key() {
         for bad in ["", "a b", "a{b", "a}b", "a:b", "a\0b", "ä", &"x".repeat(65)] {
             assert_eq!(bad.parse::<QueueId>(), Err(InvalidId::Name), "{bad:?}");
         }
@@ -281,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_id_carries_its_slot() {
+    fn service_id_contains_its_slot() {
         for slot in [0, 1, 17, 4095] {
             let slot = HashSlot::from_low_bits(slot);
             let id = ReservationId::new(slot);
@@ -292,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn message_pack_keeps_sixteen_bytes_whatever_they_spell() {
+    fn message_pack_accepts_sixteen_bytes_also_as_text() {
         for uuid in [Uuid::from_bytes(*b"abcdefghijklmnop"), Uuid::from_bytes([0xff; 16])] {
             // A raw string of sixteen bytes, as Lua's cmsgpack writes it: fixstr 0xb0.
             let mut packed = vec![0xb0];

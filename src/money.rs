@@ -1,8 +1,8 @@
-//! Money: an integer in the currency's minor unit.
+//! Money: an integer in the minor unit of the currency.
 
 use serde::{Deserialize, Serialize};
 
-/// The largest amount and balance, 2^53 − 1: what JSON clients and Lua's doubles hold exactly.
+/// The largest amount and balance, 2^53 − 1: JSON clients and Lua's doubles represent it exactly.
 pub const MAX: i64 = 9_007_199_254_740_991;
 
 /// An amount or a balance, 0…[`MAX`], in the currency's minor unit.
@@ -13,7 +13,6 @@ pub const MAX: i64 = 9_007_199_254_740_991;
 pub struct Money(i64);
 
 impl Money {
-    /// Nothing.
     pub const ZERO: Self = Self(0);
 
     /// An amount; `None` outside 0…[`MAX`].
@@ -21,7 +20,6 @@ impl Money {
         (0..=MAX).contains(&minor).then_some(Self(minor))
     }
 
-    /// The amount in the minor unit.
     pub fn get(self) -> i64 {
         self.0
     }
@@ -32,7 +30,8 @@ impl Money {
     }
 }
 
-/// Integers only: `12.5`, `1e3` and `"12"` are refused by the type, negative and huge ones by the range.
+/// Accepts integers only: the type rejects `12.5`, `1e3` and `"12"`, the range rejects negative and
+/// huge ones.
 impl<'de> Deserialize<'de> for Money {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let minor = i64::deserialize(from)?;

@@ -1,19 +1,22 @@
 //! Partitions: the unit of atomicity, order and persistence.
 //!
-//! Every entity hashes to one of 4,096 slots, for ever; slots are dealt to the P partitions by remainder. Ids carry the slot, not
-//! the partition, so that they stay valid when P changes.
+//! Every entity hashes to one of 4,096 hash slots, which never changes. A slot belongs to the
+//! partition `slot mod P`. Ids carry the slot and not the partition, so they stay valid when P
+//! changes.
 
 use std::fmt;
 
-/// How many slots there are: what twelve bits of a service id can carry.
+/// The number of hash slots: the 12 bits that an id has for it.
 pub const SLOTS: u16 = 4096;
 
-/// The fixed hash of an entity, 0…4095.
+/// The hash of an entity, 0…4095. Not the hash slot of Redis Cluster, which is computed from a key
+/// name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HashSlot(u16);
 
 impl HashSlot {
-    /// The slot of a name or a user: 64-bit FNV-1a (Fowler, Noll, Vo), folded. It must never change: ids in MySQL carry it.
+    /// The slot of a name or a user: 64-bit FNV-1a, folded. It must never change, because ids in
+    /// MySQL carry it.
     pub fn of(bytes: &[u8]) -> Self {
         let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
@@ -27,7 +30,6 @@ impl HashSlot {
         Self(bits % SLOTS)
     }
 
-    /// The number, 0…4095.
     pub fn get(self) -> u16 {
         self.0
     }
@@ -38,7 +40,6 @@ impl HashSlot {
 pub struct Partition(u16);
 
 impl Partition {
-    /// The number, 0…P−1.
     pub fn get(self) -> u16 {
         self.0
     }
@@ -56,7 +57,8 @@ impl fmt::Debug for Partition {
     }
 }
 
-/// P, the count of partitions: 1…4096, chosen at the first migration and recorded in MySQL; 64 by default.
+/// P, the number of partitions, 1…4096. Chosen at the first migration and recorded in MySQL; 64 by
+/// default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionCount(u16);
 
@@ -72,22 +74,19 @@ impl PartitionCount {
         (1..=SLOTS).contains(&count).then_some(Self(count))
     }
 
-    /// P.
     pub fn count(self) -> u16 {
         self.0
     }
 
-    /// The partition that a slot is dealt to.
     pub fn of(self, slot: HashSlot) -> Partition {
         Partition(slot.0 % self.0)
     }
 
-    /// All partitions in order.
     pub fn all(self) -> impl Iterator<Item = Partition> {
         (0..self.0).map(Partition)
     }
 
-    /// The partition of that number, if there are so many.
+    /// The partition with that number; `None` when it is not below P.
     pub fn nth(self, number: u16) -> Option<Partition> {
         (number < self.0).then_some(Partition(number))
     }
@@ -98,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hash_is_frozen() {
+    fn hash_never_changes() {
         assert_eq!(
             ["", "a", "demo"].map(|name| HashSlot::of(name.as_bytes()).get()),
             [4033, 192, 2289]
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_spread_over_partitions() {
+    fn slots_spread_evenly_over_partitions() {
         let partitions = PartitionCount::new(64).unwrap();
         let mut counts = [0_u32; 64];
         for n in 0..64_000_u32 {
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_of_the_count() {
+    fn partition_count_is_bounded() {
         assert!(PartitionCount::new(0).is_none());
         assert!(PartitionCount::new(4097).is_none());
         assert_eq!(PartitionCount::new(4096).unwrap().all().count(), 4096);

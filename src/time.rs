@@ -1,23 +1,23 @@
-//! Moments on Redis' clock and of operators' calendars, and how they are written.
+//! Points in time: by Redis' clock and in definitions, and how they are formatted.
 
 use chrono::{DateTime, Datelike, NaiveDateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
-/// A moment in milliseconds since 1970, written as RFC 3339 in UTC with milliseconds.
+/// Milliseconds since 1970, formatted as RFC 3339 in UTC with milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, utoipa::ToSchema)]
 #[schema(value_type = String, format = DateTime, example = "2026-11-21T10:00:00.000Z")]
 pub struct UnixMillis(pub i64);
 
-/// What a moment that cannot be kept is refused with.
+/// The violation of a time that can't be stored.
 pub const MUST_BE_STORABLE: &str = "must be from 1970 to 9999";
 
-/// Whether a `DATETIME` column and the API's four digits of a year can both tell the moment.
+/// Whether a `DATETIME` column and a year of four digits can represent the time.
 pub fn is_storable(time: DateTime<Utc>) -> bool {
     (1970..=9999).contains(&time.year())
 }
 
-/// A moment for a `DATETIME` column. The driver sends a `DateTime<Utc>` as a `TIMESTAMP`, and a server that ends those in 2038 stores
-/// what lies behind as NULL.
+/// A time for a `DATETIME` column. The driver sends a `DateTime<Utc>` as a `TIMESTAMP`, and a
+/// server whose timestamps end in 2038 stores later times as NULL.
 pub fn datetime(time: DateTime<Utc>) -> NaiveDateTime {
     time.naive_utc()
 }
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn years_of_four_digits_from_the_epoch_on_can_be_kept() {
+    fn years_from_1970_to_9999_are_storable() {
         let time = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
         for good in ["1970-01-01T00:00:00Z", "2038-01-20T00:00:00Z", "9999-12-31T23:59:59Z"] {
             assert!(is_storable(time(good)), "{good}");
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_have_three_digits_of_milliseconds() {
+    fn times_have_three_digits_of_milliseconds() {
         assert_eq!(
             serde_json::to_string(&UnixMillis(1_500)).unwrap(),
             "\"1970-01-01T00:00:01.500Z\""

@@ -1,8 +1,9 @@
-//! Idempotency keys: one effect for each key of a user, and the first answer for every repeat.
+//! Idempotency keys: a key of a user has one effect, and every repetition gets the first answer.
 //!
-//! A user's keys live in the partition of the user (`idempotency`, by user and key, kept for 24 hours), so a key is one key whatever it was used
-//! for. The scripts of the wallet read and write the record in the same call as their effect; a payment, whose effect lies
-//! elsewhere, binds its key to the payment's id before it begins.
+//! The keys of a user are stored in the partition of the user (the hash `idempotency`, by user and
+//! key, for 24 hours), so a key can be used for one request only. The wallet's scripts read and
+//! write the record in the same call as their effect. A payment, whose effect is in another
+//! partition, first binds its key to the payment's id.
 
 mod store;
 
@@ -11,13 +12,12 @@ use crate::redis::{Coalescer, Error, RedisClient, ScriptCoalescer, ScriptOperati
 
 pub use store::BindOutcome;
 
-/// Requests that may wait for one partition in one instance.
-const MAX_WAITING: usize = 16_384;
+/// The most requests that wait for one partition in one instance.
+const MAX_WAITING_REQUESTS: usize = 16_384;
 
-/// A request under a key.
+/// A request with an idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyedRequest {
-    /// Whose key it is.
     pub user: UserId,
     /// The key, 1–128 visible ASCII characters.
     pub key: String,
@@ -25,28 +25,29 @@ pub struct KeyedRequest {
     pub fingerprint: [u8; 16],
 }
 
-/// The façade of the room.
 pub struct IdempotencyService {
     redis: RedisClient,
     bind: ScriptCoalescer<store::BindBatch>,
 }
 
 impl IdempotencyService {
-    /// Keys in Redis.
     pub fn new(redis: RedisClient) -> Self {
         Self {
-            bind: Coalescer::new(ScriptOperation::new(&redis, store::BindBatch), MAX_WAITING),
+            bind: Coalescer::new(
+                ScriptOperation::new(&redis, store::BindBatch),
+                MAX_WAITING_REQUESTS,
+            ),
             redis,
         }
     }
 
-    /// Binds a key to the thing its request is about to make, or tells what it was bound to before.
+    /// Binds a key to the id of what its request creates, or returns what it was bound to before.
     pub async fn bind(&self, keyed: KeyedRequest, thing: [u8; 16]) -> Result<BindOutcome, Error> {
         let partition = self.redis.keys().partition(keyed.user.slot());
         self.bind.submit(partition, store::KeyBinding { keyed, thing }).await
     }
 
-    /// Frees a key whose request made nothing and never can.
+    /// Releases a key whose request created nothing and never will.
     pub async fn release(&self, keyed: &KeyedRequest, thing: [u8; 16]) -> Result<(), Error> {
         store::release(&self.redis, keyed, thing).await
     }

@@ -1,6 +1,8 @@
-//! Checkpoints: how far MySQL has come in each partition's outbox, and the generation that Redis must show for it.
+//! Checkpoints (table `outbox_checkpoints`): how much of each partition's outbox is in MySQL, and
+//! the epoch that Redis must have for it (column `generation`).
 //!
-//! The row's lock is the fence between writers, and between the writer and whoever gives a partition a new generation.
+//! The row lock of a checkpoint separates writers from each other, and from a recovery that assigns
+//! a new epoch.
 
 use sqlx::mysql::MySqlPool;
 use sqlx::{MySqlConnection, QueryBuilder};
@@ -8,22 +10,22 @@ use sqlx::{MySqlConnection, QueryBuilder};
 use super::Error;
 use crate::partition::{Partition, PartitionCount};
 
-/// What MySQL knows of one partition.
+/// One row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The partition.
     pub partition: Partition,
-    /// The last outbox entry that is applied; 0 before the first.
+    /// The number of the last outbox entry in MySQL; 0 before the first.
     pub n: u64,
-    /// The generation agreed on with Redis; `None` before the first.
+    /// The epoch that Redis must have; `None` before the partition was first opened.
     pub epoch: Option<u64>,
 }
 
 /// The checkpoints of all partitions, in order.
 ///
 /// # Errors
-/// [`Error::NotMigrated`] when a partition has none; [`Error::OtherPartitions`] when there are more, because the count was changed under a
-/// running instance; [`Error::Sql`] from the database.
+/// [`Error::NotMigrated`] when a row is missing; [`Error::OtherPartitions`] when there are more,
+/// because the number of partitions was changed while this instance was running; [`Error::Sql`]
+/// from the database.
 pub async fn load_all(
     pool: &MySqlPool,
     partitions: PartitionCount,
@@ -36,10 +38,10 @@ pub async fn load_all(
     all(rows, partitions)
 }
 
-/// Locks all of them until the transaction ends, and gives them in order.
+/// Locks all checkpoints until the transaction ends, and returns them in order.
 ///
 /// # Errors
-/// Those of [`load_all`].
+/// As [`load_all`].
 pub async fn lock_all(
     tx: &mut MySqlConnection,
     partitions: PartitionCount,
@@ -53,8 +55,8 @@ fn all(
     partitions: PartitionCount,
 ) -> Result<Vec<Checkpoint>, Error> {
     let found = rows.len();
-    let known = rows.into_iter().filter_map(|(number, n, generation)| {
-        partitions.nth(number).map(|partition| Checkpoint { partition, n, epoch: generation })
+    let known = rows.into_iter().filter_map(|(number, n, epoch)| {
+        partitions.nth(number).map(|partition| Checkpoint { partition, n, epoch: epoch })
     });
     let checkpoints: Vec<_> = known.collect();
     let asked = partitions.count();
@@ -70,22 +72,23 @@ fn all(
 /// The checkpoint of one partition.
 ///
 /// # Errors
-/// [`Error::NotMigrated`] when the partition has none; [`Error::Sql`] from the database.
+/// [`Error::NotMigrated`] when the row is missing; [`Error::Sql`] from the database.
 pub async fn load(pool: &MySqlPool, partition: Partition) -> Result<Checkpoint, Error> {
     let row: Option<(u64, Option<u64>)> =
         sqlx::query_as("SELECT n, generation FROM outbox_checkpoints WHERE partition_id = ?")
             .bind(partition.get())
             .fetch_optional(pool)
             .await?;
-    let (n, generation) = row.ok_or(Error::NotMigrated("a row of outbox_checkpoints"))?;
-    Ok(Checkpoint { partition, n, epoch: generation })
+    let (n, epoch) = row.ok_or(Error::NotMigrated("a row of outbox_checkpoints"))?;
+    Ok(Checkpoint { partition, n, epoch: epoch })
 }
 
-/// The checkpoints of some partitions once every writer that is at work on them is done, at most five seconds later: whatever such a writer had read from
-/// Redis before this call is committed by then, or never will be.
+/// The checkpoints of some partitions after every writer that has them locked is done, at most five
+/// seconds later. What such a writer read from Redis before this call is then committed, or never
+/// will be.
 ///
 /// # Errors
-/// [`Error::Sql`] from the database, and when a writer is not done by then.
+/// [`Error::Sql`] from the database, and when a writer is not done in time.
 pub async fn load_after_writers(
     pool: &MySqlPool,
     of: &[Partition],
@@ -93,7 +96,8 @@ pub async fn load_after_writers(
     if of.is_empty() {
         return Ok(Vec::new());
     }
-    // Shared locks, let go of as the statement ends: those who verify don't wait for each other.
+    // Shared locks that end with the statement, so that several verifiers do not wait for each
+    // other.
     let mut select = QueryBuilder::new(
         "SELECT partition_id, n, generation FROM outbox_checkpoints WHERE partition_id IN (",
     );
@@ -104,18 +108,18 @@ pub async fn load_after_writers(
     select.push(") ORDER BY partition_id LOCK IN SHARE MODE");
     let rows: Vec<(u16, u64, Option<u64>)> =
         select.build_query_as().persistent(false).fetch_all(pool).await?;
-    let known = rows.into_iter().filter_map(|(number, n, generation)| {
+    let known = rows.into_iter().filter_map(|(number, n, epoch)| {
         let partition = of.iter().find(|partition| partition.get() == number)?;
-        Some(Checkpoint { partition: *partition, n, epoch: generation })
+        Some(Checkpoint { partition: *partition, n, epoch: epoch })
     });
     Ok(known.collect())
 }
 
-/// Locks a partition's checkpoint until the transaction ends: no writer touches the partition meanwhile. Waits for a writer that is at
-/// work on it, at most five seconds.
+/// Locks a checkpoint until the transaction ends, so that no writer changes the partition. Waits at
+/// most five seconds for a writer that has it locked.
 ///
 /// # Errors
-/// [`Error::NotMigrated`] when the partition has none; [`Error::Sql`] from the database.
+/// [`Error::NotMigrated`] when the row is missing; [`Error::Sql`] from the database.
 pub async fn lock(tx: &mut MySqlConnection, partition: Partition) -> Result<Checkpoint, Error> {
     let row: Option<(u64, Option<u64>)> = sqlx::query_as(
         "SELECT n, generation FROM outbox_checkpoints WHERE partition_id = ? FOR UPDATE",
@@ -123,22 +127,22 @@ pub async fn lock(tx: &mut MySqlConnection, partition: Partition) -> Result<Chec
     .bind(partition.get())
     .fetch_optional(tx)
     .await?;
-    let (n, generation) = row.ok_or(Error::NotMigrated("a row of outbox_checkpoints"))?;
-    Ok(Checkpoint { partition, n, epoch: generation })
+    let (n, epoch) = row.ok_or(Error::NotMigrated("a row of outbox_checkpoints"))?;
+    Ok(Checkpoint { partition, n, epoch: epoch })
 }
 
-/// Records the generation that Redis must show for the partition from this transaction's commit on.
+/// Sets the epoch that Redis must have for the partition once this transaction is committed.
 ///
 /// # Errors
-/// [`Error::NotMigrated`] when the partition has no checkpoint; [`Error::Sql`] from the database.
+/// [`Error::NotMigrated`] when the row is missing; [`Error::Sql`] from the database.
 pub async fn set_epoch(
     tx: &mut MySqlConnection,
     partition: Partition,
-    generation: u64,
+    epoch: u64,
 ) -> Result<(), Error> {
     let update = "UPDATE outbox_checkpoints SET generation = ?, updated_at = UTC_TIMESTAMP(3) WHERE partition_id = ?";
-    let done = sqlx::query(update).bind(generation).bind(partition.get()).execute(tx).await?;
-    // The driver asks the server for rows found, not rows changed, so setting the same generation again counts as one too.
+    let done = sqlx::query(update).bind(epoch).bind(partition.get()).execute(tx).await?;
+    // The driver counts rows found, not rows changed, so setting the same epoch again counts too.
     if done.rows_affected() == 1 {
         Ok(())
     } else {

@@ -1,15 +1,17 @@
-//! The version of everything that operators set: one row, counted up by each change, read by every instance.
+//! The version of all definitions (queues, concerts, coupons, rewards): one row that each change
+//! increments and every instance polls.
 //!
-//! A change holds the row's lock from its first statement to its commit, so changes stand in one order. A reader that takes the
-//! version first and the settings after it may see settings newer than that version, never older: it will see the version
-//! differ at its next look and read again.
+//! A change holds the row lock from its first statement to its commit, so changes have one order. A
+//! reader takes the version first and the definitions second. It may read definitions that are
+//! newer than its version, never older ones; at the next poll it sees a new version and reads
+//! again.
 
 use sqlx::mysql::{MySql, MySqlPool};
 use sqlx::{MySqlConnection, Transaction};
 
 use super::Error;
 
-/// The version of the settings that are committed now.
+/// The committed version.
 ///
 /// # Errors
 /// [`Error::NotMigrated`], or [`Error::Sql`] from the database.
@@ -20,11 +22,13 @@ pub async fn version(pool: &MySqlPool) -> Result<u64, Error> {
     version.ok_or(Error::NotMigrated("definitions"))
 }
 
-/// Opens a change: waits for the one under way (at most five seconds), counts the version up and hands out the open transaction with
-/// the new version. What commits it makes the change visible; dropping it undoes all.
+/// Starts a change: waits at most five seconds for another one, increments the version, and returns
+/// the open transaction with the new version. Committing it makes the change visible; dropping it
+/// rolls back.
 ///
 /// # Errors
-/// [`Error::NotMigrated`], or [`Error::Sql`] from the database; [`Error::is_transient`] when another change took too long.
+/// [`Error::NotMigrated`], or [`Error::Sql`] from the database; [`Error::is_transient`] when
+/// another change took too long.
 pub async fn begin_change(pool: &MySqlPool) -> Result<(Transaction<'static, MySql>, u64), Error> {
     let mut tx = pool.begin().await?;
     let version = locked(&mut tx).await? + 1;
@@ -35,7 +39,8 @@ pub async fn begin_change(pool: &MySqlPool) -> Result<(Transaction<'static, MySq
     Ok((tx, version))
 }
 
-/// Holds changes off without being one: the open transaction and the version that stands as long as it is open.
+/// Blocks changes without making one: returns the open transaction and the version, which can't
+/// change until it ends.
 ///
 /// # Errors
 /// As [`begin_change`].

@@ -1,9 +1,8 @@
-//! What can go wrong with MySQL, and whether trying again can help.
+//! The errors of MySQL, and whether a retry can help.
 
 use sqlx::migrate::MigrateError;
 use sqlx::mysql::MySqlDatabaseError;
 
-/// An error of the database, the connection to it, or what was found in it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A statement failed, or the connection under it.
@@ -12,25 +11,25 @@ pub enum Error {
     /// The schema could not be brought up to date.
     #[error("migration: {0}")]
     Migration(#[from] MigrateError),
-    /// Another migrator has held the lock for a minute.
-    #[error("another migration has been running for a minute; try again when it has ended")]
+    /// Another migrator held the lock for a minute.
+    #[error("another migration has been running for a minute; try again when it is done")]
     MigrationBusy,
-    /// The data was laid out for another count of partitions, which can't be changed by a setting.
+    /// The database has another number of partitions, which a setting can't change.
     #[error(
-        "the database was laid out for {recorded} partitions, but the setting says {asked}; set USHER_PARTITIONS={recorded}"
+        "the database has {recorded} partitions, but the setting says {asked}; set USHER_PARTITIONS={recorded}"
     )]
     OtherPartitions {
-        /// The count that the first migration recorded.
+        /// The number in the database.
         recorded: u16,
-        /// The count that was asked for now.
+        /// The number in the settings.
         asked: u16,
     },
-    /// A row that every migrated database has isn't there.
+    /// A row that every migrated database has is missing.
     #[error("the database has not been migrated ({0} is missing); run `usher migrate`")]
     NotMigrated(&'static str),
 }
 
-/// Server errors that say "not now": nothing about the statement was wrong.
+/// Server errors that are temporary: the statement itself is valid.
 const TRANSIENT: &[u16] = &[
     1205, // lock wait timeout
     1213, // deadlock
@@ -43,7 +42,7 @@ const TRANSIENT: &[u16] = &[
     1927, 4031, // the connection was killed or timed out
 ];
 
-/// Server errors that blame what a row says, so that the same row is refused for ever.
+/// Server errors that concern the content of a row: the same row fails every time.
 const REFUSALS: &[u16] = &[
     1048, // a null where none may be
     1062, // a second row under one key
@@ -55,7 +54,7 @@ const REFUSALS: &[u16] = &[
 ];
 
 impl Error {
-    /// Whether a row is refused for what it says: every other row may go on.
+    /// Whether MySQL rejected the content of a row. Other rows can still be written.
     pub fn is_row_rejection(&self) -> bool {
         match self {
             Self::Sql(sqlx::Error::Database(error)) => {
@@ -65,9 +64,9 @@ impl Error {
         }
     }
 
-    /// Whether the same work may succeed when it is done again from its beginning: a deadlock, a lock wait that timed out, a lost
-    /// connection or a pool without a free one. What became of a commit whose reply was lost is unknown; so only work that is
-    /// harmless to repeat may go by this.
+    /// Whether the same transaction may succeed when it is repeated: a deadlock, a lock wait
+    /// timeout, a lost connection, or no free connection. A commit whose reply was lost may have
+    /// succeeded, so only idempotent work may be repeated.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Sql(error) | Self::Migration(MigrateError::Execute(error)) => is_transient(error),
@@ -97,7 +96,7 @@ fn number(error: &(dyn sqlx::error::DatabaseError + 'static)) -> Option<u16> {
     error.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
 }
 
-/// Whether a query failed because its table doesn't exist (1146).
+/// Whether a query failed because its table does not exist (1146).
 pub(super) fn is_missing_table(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if number(error.as_ref()) == Some(1146))
 }
@@ -107,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lost_connection_is_worth_another_try_and_a_missing_row_is_not() {
+    fn lost_connection_is_transient_and_missing_row_is_not() {
         let io = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
         assert!(Error::from(sqlx::Error::Io(io)).is_transient());
         assert!(Error::from(sqlx::Error::PoolTimedOut).is_transient());

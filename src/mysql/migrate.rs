@@ -1,7 +1,8 @@
-//! The migrator, and the count of partitions that it records: the tables of `migrations/`, and the rows that decide how the data is laid out.
+//! The migrator: creates the tables of `migrations/`, and records the number of partitions.
 //!
-//! Any number of instances may run it at once. One of them holds a named lock for as long as its connection lives; the
-//! others wait. The driver's own lock isn't used: it waits with a timeout of −1, which MariaDB answers with NULL and no lock.
+//! Any number of instances may run it at once. One holds a named lock for the lifetime of its
+//! connection; the others wait. The driver's own lock is not used: it waits with a timeout of −1,
+//! for which MariaDB returns NULL and takes no lock.
 
 use std::sync::LazyLock;
 
@@ -18,35 +19,40 @@ static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     migrator
 });
 
-/// The lock is named after the database, since the server knows named locks for all of them together, and no longer than the 64
-/// characters that MySQL allows. By SHA2, since MySQL has no SHA1 any more (9.7).
-const MIGRATION_LOCK_QUERY: &str = "SELECT GET_LOCK(CONCAT('usher-migrate-', LEFT(SHA2(DATABASE(), 256), 40)), 60)";
+/// The name contains a hash of the database, because named locks are shared by all databases of a
+/// server and are limited to 64 characters. SHA2, because MySQL 9.7 removed SHA1.
+const MIGRATION_LOCK_QUERY: &str =
+    "SELECT GET_LOCK(CONCAT('usher-migrate-', LEFT(SHA2(DATABASE(), 256), 40)), 60)";
 
-/// Rows of a checkpoint statement: P is at most 4,096, and three values a row stay below the 65,535 that a statement can bind.
+/// Rows per INSERT of checkpoints.
 const CHECKPOINTS_PER_INSERT: usize = 1024;
 
-/// Brings the schema up to date. The first time it also records P, lays one checkpoint for each partition and starts the
-/// definitions at version 0; afterwards it holds `partitions` against what was recorded. It can be repeated at any time.
+/// Brings the schema up to date. The first run also records the number of partitions, inserts one
+/// checkpoint per partition and sets the version of the definitions to 0. Later runs compare
+/// `partitions` with the recorded number. It can be repeated at any time.
 ///
 /// # Errors
-/// [`Error::OtherPartitions`] when the database was laid out for another P; [`Error::MigrationBusy`] when another
-/// migrator ran for more than a minute; [`Error::Migration`] and [`Error::Sql`] from the database.
+/// [`Error::OtherPartitions`] when the recorded number differs; [`Error::MigrationBusy`] when
+/// another migrator runs for more than a minute; [`Error::Migration`] and [`Error::Sql`] from the
+/// database.
 pub async fn migrate(pool: &MySqlPool, partitions: PartitionCount) -> Result<(), Error> {
-    // Not given back to the pool: closing the connection is what frees the lock, also when this future is dropped half-way.
+    // Detached from the pool: closing the connection releases the lock, also when this future is
+    // dropped.
     let mut connection = pool.acquire().await?.detach();
-    let held: Option<i64> = sqlx::query_scalar(MIGRATION_LOCK_QUERY).fetch_one(&mut connection).await?;
+    let held: Option<i64> =
+        sqlx::query_scalar(MIGRATION_LOCK_QUERY).fetch_one(&mut connection).await?;
     if held != Some(1) {
         return Err(Error::MigrationBusy);
     }
     delete_unfinished_migrations(&mut connection).await?;
-    // `run` is the same call, but its future can't be spawned when it is given a connection ("not general enough").
+    // Not `run`: with a connection its future can't be spawned ("not general enough").
     MIGRATOR.run_direct(None, &mut connection, false).await?;
     record(&mut connection, partitions).await?;
     connection.close().await?;
     Ok(())
 }
 
-/// The count of partitions that the database was laid out for; `None` when it was never migrated.
+/// The recorded number of partitions; `None` when the database was never migrated.
 ///
 /// # Errors
 /// [`Error::Sql`] from the database.
@@ -61,8 +67,9 @@ pub async fn partitions(pool: &MySqlPool) -> Result<Option<PartitionCount>, Erro
     }
 }
 
-/// A migrator that was killed leaves its file marked as begun, and the driver would refuse to go on for ever. Under our lock nobody is
-/// at work on it, and every file can be run again, so it is simply run again.
+/// A killed migrator leaves its file marked as started, and the driver then refuses every later
+/// migration. Under the lock no other migrator is running, and every file can be repeated, so the
+/// mark is deleted and the file runs again.
 async fn delete_unfinished_migrations(connection: &mut MySqlConnection) -> Result<(), Error> {
     match sqlx::query("DELETE FROM _sqlx_migrations WHERE success = FALSE")
         .execute(connection)
@@ -112,7 +119,8 @@ async fn insert_checkpoints(
     Ok(())
 }
 
-/// Holds a count against the recorded one, inside a transaction; with `lock` nobody changes it until that ends.
+/// Compares a number of partitions with the recorded one, inside a transaction. With `lock` it
+/// can't change until the transaction ends.
 ///
 /// # Errors
 /// [`Error::OtherPartitions`] when they differ, [`Error::Sql`] from the database.
@@ -127,12 +135,13 @@ pub async fn check_count(
     };
     let recorded: Option<u16> = sqlx::query_scalar(select).fetch_optional(tx).await?;
     let (recorded, asked) =
-        (recorded.ok_or(Error::NotMigrated("the count of partitions"))?, partitions.count());
+        (recorded.ok_or(Error::NotMigrated("the number of partitions"))?, partitions.count());
     if recorded == asked { Ok(()) } else { Err(Error::OtherPartitions { recorded, asked }) }
 }
 
-/// Makes `partitions` the count: as many checkpoints, each at `n` and without a generation, in place of those that were there. Whoever calls it has
-/// barred every partition in Redis and holds the locks of the count and of all checkpoints.
+/// Changes the number of partitions: replaces all checkpoints by new ones at `n` without an epoch.
+/// The caller has fenced every partition in Redis and holds the locks of the recorded number and of
+/// all checkpoints.
 ///
 /// # Errors
 /// [`Error::Sql`] from the database.
@@ -150,7 +159,8 @@ pub async fn replace_partitions(
     Ok(())
 }
 
-/// How many connections others have to this database, as far as the user may see: the user's own, or everybody's with the right PROCESS.
+/// The number of other connections to this database that the user may see: its own, or all with the
+/// privilege PROCESS.
 ///
 /// # Errors
 /// [`Error::Sql`] from the database.

@@ -1,8 +1,10 @@
-//! The way to MySQL 8.4 or MariaDB 10.11: a pool whose every connection behaves alike, the migrator, and the rows that
-//! belong to no room: the definitions' version and the partitions' checkpoints.
+//! MySQL 8.4 or MariaDB 10.11: the connection pool, the migrator, and the tables that belong to no
+//! domain (the version of all definitions, and the checkpoint of each partition).
 //!
-//! Sessions are set rather than trusted: UTC, strict SQL mode, READ COMMITTED (the writer's upserts would take gap locks
-//! under the default), and short server-side waits, so that the locks of an instance that vanished are freed within a minute.
+//! Every connection sets its session variables instead of relying on the server's defaults: UTC,
+//! strict SQL mode, READ COMMITTED (the default isolation level takes gap locks in the writer's
+//! upserts), and short server-side timeouts, so that the locks of a crashed instance are released
+//! within a minute.
 
 mod error;
 
@@ -17,29 +19,35 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
 
 pub use error::Error;
 
-/// How long a caller waits for a free connection before it hears [`Error::is_transient`].
+/// How long a caller waits for a free connection before it gets a transient error.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A connection idle for so long is closed by the pool; it must be less than `wait_timeout` below, which closes it from the other side.
+/// When the pool closes an idle connection. Must be less than `wait_timeout` below, after which the
+/// server closes it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// A connection is replaced after so long, so that a pool spreads over servers that come and go behind one address.
+/// When a connection is replaced, so that the pool spreads over servers that change behind one
+/// address.
 const MAX_CONNECTION_LIFETIME: Duration = Duration::from_secs(30 * 60);
 
-/// Statements that one connection keeps prepared: the writer's dozen in four sizes, and the rooms' own.
+/// Statements that one connection keeps prepared: a dozen of the writer in four sizes, and those of
+/// the domains.
 const PREPARED_STATEMENTS_PER_CONNECTION: usize = 256;
 
-/// `wait_timeout` also ends a transaction whose client fell silent; without it a vanished machine would hold a partition for eight hours.
+/// `wait_timeout` also ends the transaction of a client that does not respond; with the default a
+/// crashed host would lock a partition for eight hours.
 const SET_SESSION_VARIABLES: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', \
      wait_timeout = 60, innodb_lock_wait_timeout = 5";
 
-/// `SET SESSION TRANSACTION`, because the variable behind it has another name on each of the two servers.
+/// A statement instead of a variable, because the variable has a different name in MySQL and
+/// MariaDB.
 const SET_ISOLATION_LEVEL: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
-/// Connects to `url` (`mysql://user:password@host:port/database`) with at most `max_connections` connections, and proves that one works.
+/// Connects to `url` (`mysql://user:password@host:port/database`) and checks that one connection
+/// works.
 ///
 /// # Errors
-/// [`Error::Sql`] when the address is malformed, or nothing answers there within three seconds.
+/// [`Error::Sql`] when the URL is invalid or the server does not answer within three seconds.
 pub async fn connect(url: &str, max_connections: u32) -> Result<MySqlPool, Error> {
     let options = url
         .parse::<MySqlConnectOptions>()?

@@ -1,9 +1,11 @@
-//! Many entries folded into what MySQL has to change. No IO, so that what a batch means can be tested without a server.
+//! Merges many outbox entries into the rows that MySQL must change. No IO, so it can be tested
+//! without a server.
 //!
-//! Of a reservation, a payment, a wallet, the use of a coupon and a user's facts only the last state counts; ledger lines,
-//! promotions, issues and claims count each. An entity lives
-//! in one partition and a partition's entries are folded in order, so "last" is well defined whichever partitions share a batch.
-//! Everything is kept sorted by key: transactions that touch the same rows then take their locks in the same order.
+//! Of a reservation, a payment, a wallet balance, a coupon redemption and a user's facts only the
+//! last state is written. Ledger entries, promotions, coupon issues and reward claims are written
+//! each. An entity belongs to one partition, and the entries of a partition are merged in order, so
+//! "last" is well defined for any set of partitions. Everything is sorted by primary key:
+//! transactions that touch the same rows then lock them in the same order.
 
 use std::collections::BTreeMap;
 
@@ -21,42 +23,43 @@ use crate::mysql::checkpoint::Checkpoint;
 use crate::partition::Partition;
 use crate::redis;
 
-/// Events of one outbox entry that have a position of their own: a script takes at most 256 requests.
+/// The most events that one entry may have, because a position is `n` × 256 + index. A script takes
+/// at most 256 requests.
 const MAX_EVENTS_PER_ENTRY: u64 = 256;
 
-/// Why a partition can't go on.
+/// Why a partition can't continue.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApplyError {
-    /// Entries are missing, so what follows must not be applied.
-    #[error("a gap in the outbox: entry {expected} should come next, but {found} does")]
+    /// Entries are missing, so the following ones must not be applied.
+    #[error("the outbox has a gap: expected entry {expected}, found {found}")]
     Gap { expected: u64, found: u64 },
-    /// The entry isn't of a schema that this release knows.
+    /// The entry does not have a schema that this release knows.
     #[error("outbox entry {n}: {error}")]
     Unreadable { n: u64, error: EventDecodeError },
-    /// A ledger line would share its position with one of the next entry.
-    #[error("outbox entry {n}: its event {index} has no position in the ledger")]
+    /// A ledger entry would get a position of the next outbox entry.
+    #[error("outbox entry {n}: event {index} exceeds the 256 ledger positions of an entry")]
     Position { n: u64, index: usize },
-    /// A statement failed in a way that doing it again won't change: a seat with two owners, a value that doesn't fit.
-    #[error("MySQL refuses what follows the checkpoint: {0}")]
+    /// A statement fails every time: a seat with two owners, a value out of range.
+    #[error("MySQL rejects the entries after the checkpoint: {0}")]
     Refused(mysql::Error),
-    /// Redis answered with something that isn't an outbox.
+    /// The stream in Redis does not have the form of an outbox.
     #[error("the outbox can't be read: {0}")]
     Outbox(redis::Error),
 }
 
-/// What stands in a wallet.
+/// The balance of a wallet after an event.
 pub(super) struct WalletState {
     pub(super) balance: Money,
     pub(super) at: DateTime<Utc>,
 }
 
-/// A ledger line and its place in its partition's history.
+/// A ledger entry and its position in the partition's history.
 pub(super) struct LedgerRow {
     pub(super) position: i64,
     pub(super) entry: LedgerEntryEvent,
 }
 
-/// A promotion and its place in the outbox.
+/// A promotion and where it is in the outbox.
 pub(super) struct PromotionRow {
     pub(super) partition: Partition,
     pub(super) n: u64,
@@ -64,7 +67,6 @@ pub(super) struct PromotionRow {
     pub(super) promotion: PromotionEvent,
 }
 
-/// A seat of a reservation.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct SeatRow<'a> {
     pub(super) schedule: &'a ScheduleId,
@@ -72,7 +74,7 @@ pub(super) struct SeatRow<'a> {
     pub(super) reservation: ReservationId,
 }
 
-/// A coupon in a user's hands.
+/// One coupon issue.
 pub(super) struct IssueState<'a> {
     pub(super) id: IssueId,
     pub(super) coupon: &'a CouponId,
@@ -80,7 +82,7 @@ pub(super) struct IssueState<'a> {
     pub(super) issued_at: DateTime<Utc>,
 }
 
-/// What one transaction brings to MySQL.
+/// The rows of one transaction.
 #[derive(Default)]
 pub(super) struct FlushBatch {
     pub(super) reservations: BTreeMap<ReservationId, ReservationEvent>,
@@ -92,17 +94,17 @@ pub(super) struct FlushBatch {
     pub(super) redemptions: BTreeMap<IssueId, CouponRedemptionEvent>,
     pub(super) claims: Vec<RewardClaimEvent>,
     pub(super) facts: BTreeMap<UserId, UserFactsEvent>,
-    /// Outbox entries taken in.
+    /// Outbox entries merged so far.
     pub(super) entries: usize,
-    /// Events in them.
     pub(super) events: usize,
-    /// When the newest of them happened.
+    /// The time of the newest event.
     pub(super) newest: Option<DateTime<Utc>>,
 }
 
 impl ApplyError {
-    /// Whether the entry itself is at fault, and will be for ever. A newer release may read what this one can't.
-    pub(super) fn is_poison(&self) -> bool {
+    /// Whether the entry itself can never be applied. An unknown schema version is not that: a
+    /// newer release can read it.
+    pub(super) fn is_permanent(&self) -> bool {
         match self {
             Self::Unreadable { error, .. } => !matches!(error, EventDecodeError::Version(_)),
             Self::Position { .. } => true,
@@ -120,9 +122,9 @@ impl FlushBatch {
         batch
     }
 
-    /// Takes in the entries that follow a checkpoint, as long as there is no gap among them, each can be read, and no more than
-    /// `share` events were taken (but always one entry). Answers where the checkpoint moves to, and why it can't move on, if so:
-    /// what stands before the fault is sound and gets written.
+    /// Merges the entries that follow a checkpoint until there is a gap, an entry that can't be
+    /// decoded, or `share` events (but always at least one entry). Returns the new checkpoint, and
+    /// the error that stopped it, if any. The entries before the error are valid and are written.
     pub(super) fn take(
         &mut self,
         from: &Checkpoint,
@@ -137,7 +139,7 @@ impl FlushBatch {
             }
             match decode_entry(through + 1, entry) {
                 Ok(events) => self.fold(from.partition, entry.n, events),
-                Err(fault) => return (through, Some(fault)),
+                Err(error) => return (through, Some(error)),
             }
             through = entry.n;
         }
@@ -176,14 +178,14 @@ impl FlushBatch {
         }
     }
 
-    /// What counts each, in the order of the primary keys.
+    /// Sorts the rows that are not in a map by their primary keys.
     pub(super) fn sort(&mut self) {
         self.ledger_rows.sort_unstable_by_key(|line| line.entry.id);
         self.promotions.sort_unstable_by_key(|run| (run.partition, run.n, run.idx));
         self.claims.sort_unstable_by_key(|claim| claim.id);
     }
 
-    /// The issues, in the order of their primary key.
+    /// The coupon issues, ordered by primary key.
     pub(super) fn issues(&self) -> Vec<IssueState<'_>> {
         let mut all = Vec::new();
         for CouponIssuesEvent { coupon, issued_at, pairs } in &self.issues {
@@ -198,10 +200,12 @@ impl FlushBatch {
         all
     }
 
-    /// The seats of the reservations that ended this batch in that status, in the order of the seats' primary key.
+    /// The seats of the reservations whose last state in this batch is `status`, ordered by primary
+    /// key.
     pub(super) fn seats(&self, status: ReservationEventStatus) -> Vec<SeatRow<'_>> {
-        let those = self.reservations.values().filter(|reservation| reservation.status == status);
-        let mut seats: Vec<_> = those
+        let matching =
+            self.reservations.values().filter(|reservation| reservation.status == status);
+        let mut seats: Vec<_> = matching
             .flat_map(|r| {
                 r.seats.iter().map(|&number| SeatRow {
                     schedule: &r.schedule,
@@ -215,7 +219,8 @@ impl FlushBatch {
     }
 }
 
-/// The entry's events with their index and position. All or nothing: an entry that is half sound must not be half folded.
+/// Decodes an entry into its events with index and position. All or nothing: an entry must not be
+/// applied in part.
 pub(super) fn decode_entry(
     expected: u64,
     entry: &redis::OutboxEntry,
@@ -226,7 +231,7 @@ pub(super) fn decode_entry(
     }
     let events = event::decode(&entry.version, &entry.payload)
         .map_err(|error| ApplyError::Unreadable { n, error })?;
-    let places = events.into_iter().enumerate().map(|(index, event)| {
+    let decoded = events.into_iter().enumerate().map(|(index, event)| {
         let idx = u16::try_from(index).ok();
         let position =
             position(n, index).or_else(|| (!matches!(event, OutboxEvent::Entry(_))).then_some(0));
@@ -234,10 +239,11 @@ pub(super) fn decode_entry(
             .map(|(idx, position)| (idx, position, event))
             .ok_or(ApplyError::Position { n, index })
     });
-    places.collect()
+    decoded.collect()
 }
 
-/// n × 256 + index; `None` where that would run into the next entry's positions or out of a BIGINT.
+/// `n` × 256 + index; `None` where that would reach the positions of the next entry or overflow a
+/// BIGINT.
 fn position(n: u64, index: usize) -> Option<i64> {
     let index = u64::try_from(index).ok().filter(|index| *index < MAX_EVENTS_PER_ENTRY)?;
     i64::try_from(n.checked_mul(MAX_EVENTS_PER_ENTRY)?.checked_add(index)?).ok()

@@ -1,8 +1,9 @@
-//! What a batch makes of its entries.
+//! Tests of merging entries into a batch.
 
 use chrono::DateTime;
 
 use super::*;
+use crate::outbox::lua_packer::LuaPacker;
 use crate::partition::PartitionCount;
 
 fn checkpoint(n: u64) -> Checkpoint {
@@ -10,15 +11,14 @@ fn checkpoint(n: u64) -> Checkpoint {
     Checkpoint { partition, n, epoch: None }
 }
 
-/// An entry of `events` promotions, by hand: a one-entry map and array each would do, were it not for the schema.
+/// An outbox entry with `events` promotions, packed as `cmsgpack` does.
 fn entry(n: u64, events: u8) -> redis::OutboxEntry {
-    let mut payload = vec![0xdc, 0, events];
+    let mut packed = LuaPacker::default().array(events);
     for _ in 0..events {
-        payload.extend(
-            b"\x92\xa9promotion\x85\xa5queue\xa1q\xa4from\x01\xa2to\x02\xa5count\x02\xa2at\x07",
-        );
+        packed = packed.array(2).str("promotion").map(5).str("queue").str("q");
+        packed = packed.str("from").int(1).str("to").int(2).str("count").int(2).str("at").int(7);
     }
-    redis::OutboxEntry { n, version: "v1".into(), payload: payload.into() }
+    redis::OutboxEntry { n, version: "v1".into(), payload: packed.0.into() }
 }
 
 fn wallet_entry(index: u8, balance: i64) -> OutboxEvent {
@@ -64,25 +64,25 @@ fn folded(events: Vec<OutboxEvent>) -> FlushBatch {
 }
 
 #[test]
-fn entries_are_taken_in_sequence_and_up_to_a_share() {
+fn entries_are_taken_in_order_and_up_to_the_limit() {
     let entries = [entry(6, 2), entry(7, 2), entry(8, 2)];
     let mut batch = FlushBatch::default();
     assert!(matches!(batch.take(&checkpoint(5), &entries, 100), (8, None)));
     assert_eq!((batch.entries, batch.events, batch.promotions.len()), (3, 6, 6));
     assert_eq!((batch.promotions[3].n, batch.promotions[3].idx), (7, 1));
     assert!(matches!(FlushBatch::default().take(&checkpoint(5), &entries, 3), (7, None)));
-    // One entry at least, or a big one would never be written.
+    // At least one entry, or a large one would never be written.
     assert!(matches!(FlushBatch::default().take(&checkpoint(5), &entries, 0), (6, None)));
     assert!(matches!(FlushBatch::default().take(&checkpoint(8), &[], 1), (8, None)));
 }
 
 #[test]
-fn what_stands_before_a_gap_is_taken() {
+fn entries_before_a_gap_are_taken() {
     let mut batch = FlushBatch::default();
     let (n, fault) = batch.take(&checkpoint(5), &[entry(6, 1), entry(8, 1)], 100);
     assert!(matches!((n, fault), (6, Some(ApplyError::Gap { expected: 7, found: 8 }))));
     assert_eq!(batch.entries, 1);
-    // An entry that comes a second time is as wrong as one that is missing.
+    // A repeated entry is an error like a missing one.
     for first in [1, 5, 7] {
         let (n, fault) = FlushBatch::default().take(&checkpoint(5), &[entry(first, 1)], 100);
         assert!(matches!((n, fault), (5, Some(ApplyError::Gap { expected: 6, .. }))));
@@ -90,7 +90,7 @@ fn what_stands_before_a_gap_is_taken() {
 }
 
 #[test]
-fn what_stands_before_an_unreadable_entry_is_taken() {
+fn entries_before_an_unreadable_entry_are_taken() {
     let bad = redis::OutboxEntry { payload: vec![0xc1].into(), ..entry(7, 1) };
     let newer = redis::OutboxEntry { version: "v9".into(), ..entry(7, 1) };
     for seventh in [bad, newer] {
@@ -100,17 +100,17 @@ fn what_stands_before_an_unreadable_entry_is_taken() {
 }
 
 #[test]
-fn the_last_state_counts_and_every_line() {
+fn only_the_last_balance_and_every_ledger_entry_is_written() {
     let batch = folded(vec![wallet_entry(0, 10), wallet_entry(1, 5), wallet_entry(2, 7)]);
     let wallets: Vec<_> = batch.wallets.values().map(|wallet| wallet.balance.get()).collect();
     assert_eq!(wallets, [7]);
-    // In the order of their ids, each with the position it had.
+    // Sorted by id; each keeps its position.
     assert_eq!(batch.ledger_rows.iter().map(|line| line.position).collect::<Vec<_>>(), [2, 1, 0]);
     assert_eq!(batch.newest, DateTime::from_timestamp_millis(2));
 }
 
 #[test]
-fn a_seat_given_back_and_sold_again_has_one_owner() {
+fn seat_that_is_freed_and_sold_again_has_one_owner() {
     use ReservationEventStatus::{Cancelled, Confirmed, Released};
     let batch = folded(vec![
         reservation(1, &[12, 3], Confirmed),
@@ -124,7 +124,7 @@ fn a_seat_given_back_and_sold_again_has_one_owner() {
 }
 
 #[test]
-fn positions_of_neighbours_never_meet() {
+fn positions_of_consecutive_entries_do_not_overlap() {
     assert_eq!(position(1, 0), Some(256));
     assert_eq!(position(1, 255), Some(511));
     assert_eq!(position(1, 256), None);

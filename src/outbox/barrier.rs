@@ -1,7 +1,8 @@
-//! Reading in MySQL what was just answered from Redis.
+//! Read-your-writes for lists that are read from MySQL.
 //!
-//! A list that comes from MySQL alone would lack what happened in the last milliseconds. So its reader first waits until MySQL
-//! has what stands in the outboxes now. The wait is bounded: while MySQL is far behind, a list that lacks its head is better than none.
+//! Such a list would lack the changes of the last milliseconds. So its reader first waits until
+//! MySQL has what the outboxes hold now. The wait is bounded: while MySQL is far behind, a list
+//! without its newest rows is better than none.
 
 use std::time::Duration;
 
@@ -14,10 +15,11 @@ use crate::partition::Partition;
 use crate::redis::RedisClient;
 use crate::store_error::StoreError;
 
-/// The first and the longest pause between two looks.
+/// The first and the longest pause between two reads of the checkpoints.
 const POLL_PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 
-/// Waits until MySQL has all that the partitions' outboxes hold at the time of the call, at most for `patience`. Answers whether it has.
+/// Waits at most `patience` until MySQL has what the partitions' outboxes hold at the time of the
+/// call. Returns whether it has.
 ///
 /// # Errors
 /// When a store does not answer.

@@ -1,12 +1,13 @@
-//! Dead letters: events that MySQL can't take, put aside so that the line behind them goes on.
+//! Dead letters: events that MySQL rejects, quarantined so that the entries after them are written.
 //!
-//! An entry that can't be read, or an event that a constraint refuses, will be refused for ever. The writer narrows a failing pass down to the entry,
-//! applies its events one by one, and writes what is refused to `dead_letters`, with its cause, in the transaction that moves the checkpoint past
-//! it. Nothing is lost, and somebody is told. `usher dead-letters retry` applies them once the cause is gone; of what has changed since, the
-//! newer state stays.
+//! An entry that can't be decoded, or an event that violates a constraint, is rejected every time.
+//! The writer narrows a failing flush down to that entry, applies its events one by one, and
+//! inserts what is rejected into `dead_letters` with the cause, in the transaction that moves the
+//! checkpoint past the entry. Nothing is lost, and an alert fires. `usher dead-letters retry`
+//! applies them once the cause is repaired; a newer state of the same entity is kept.
 //!
-//! Not put aside are a gap in the sequence, an entry of a newer release, and errors that blame no row (a missing table, a right that was taken
-//! away): those stop the partition.
+//! Not quarantined, because they stop the partition: a gap in the sequence, an entry of a newer
+//! release, and errors that concern no row (a missing table, a revoked privilege).
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
@@ -14,7 +15,7 @@ use sqlx::{Connection, MySqlConnection, MySqlPool};
 
 use super::apply::{self, ApplyError, FlushBatch};
 use super::event::OutboxEvent;
-use super::flush::FlushFailure;
+use super::flush::{FlushFailure, keep_matching_epochs};
 use super::sql;
 use super::writer_handle::WriterHandle;
 use crate::mysql::Error;
@@ -22,70 +23,78 @@ use crate::partition::{Partition, PartitionCount};
 use crate::redis::{self, RedisClient};
 use crate::telemetry::Metric;
 
-/// An entry of which something was put aside.
+/// An outbox entry with rejected events.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct DeadLetter {
-    /// Whose outbox it stood in.
     #[sqlx(rename = "partition_id")]
     pub partition: u16,
-    /// Its number there.
+    /// The entry's number in the outbox.
     pub n: u64,
     /// The version of the event schema.
     pub version: String,
     /// The whole entry.
     pub payload: Vec<u8>,
-    /// The places of the events that were refused; `None` when the entry can't be read.
+    /// The indexes of the rejected events; `None` when the entry can't be decoded.
     pub events: Option<Json<Vec<u16>>>,
-    /// What was said against it.
+    /// The error of the first rejected event.
     pub cause: String,
-    /// When it was put aside, by MySQL's clock.
+    /// When it was quarantined, by MySQL's clock.
     pub buried_at: DateTime<Utc>,
 }
 
-/// What came of trying again.
+/// The outcome of a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RetryOutcome {
-    /// Letters that are gone now.
+    /// Letters that were applied and deleted.
     pub applied: u32,
-    /// Letters that stay.
+    /// Letters that were rejected again and are kept.
     pub refused: u32,
 }
 
-/// Carries the one entry after a partition's checkpoint over, event by event, and puts aside what is refused. Answers whether the checkpoint moved.
+/// Applies the entry after a partition's checkpoint event by event and quarantines what is
+/// rejected. Returns whether the checkpoint moved.
 pub(super) async fn quarantine_entry(
     redis: &RedisClient,
     pool: &MySqlPool,
-    nudge: &WriterHandle,
+    writer: &WriterHandle,
     partition: Partition,
 ) -> Result<bool, FlushFailure> {
     let mut tx = pool.begin().await.map_err(Error::from)?;
-    let Some(checkpoint) = sql::lock(&mut tx, &[partition]).await?.pop() else { return Ok(false) };
+    let locked = sql::lock(&mut tx, &[partition]).await?;
+    // As in a flush: MySQL takes nothing from a Redis with another epoch.
+    let Some(checkpoint) = keep_matching_epochs(redis, locked).await?.pop() else {
+        return Ok(false);
+    };
     let entries =
         redis.outbox_read(&[(partition, checkpoint.n)], 1).await?.pop().unwrap_or_default();
-    redis.reads_are_replicated(&[partition]).await?;
+    if !redis.reads_are_replicated(&[partition]).await?.contains(partition) {
+        // A failover may lose the entry, and its number would then belong to other events. A later
+        // flush tries again.
+        return Ok(false);
+    }
     let Some(entry) = entries.first() else { return Ok(false) };
     match apply::decode_entry(checkpoint.n + 1, entry) {
         Ok(events) => {
             let refused = apply_one_by_one(&mut tx, partition, entry.n, events).await?;
             if let Some((_, cause)) = refused.first() {
-                let places = refused.iter().map(|(place, _)| *place).collect();
-                insert_letter(&mut tx, partition, entry, Some(places), cause).await?;
+                let indexes = refused.iter().map(|(index, _)| *index).collect();
+                insert_letter(&mut tx, partition, entry, Some(indexes), cause).await?;
             }
         }
-        Err(fault) if fault.is_poison() => {
-            insert_letter(&mut tx, partition, entry, None, &fault.to_string()).await?;
+        Err(error) if error.is_permanent() => {
+            insert_letter(&mut tx, partition, entry, None, &error.to_string()).await?;
         }
         Err(_) => return Ok(false),
     }
     let through = [(partition, entry.n)];
     sql::advance(&mut tx, &through).await?;
     tx.commit().await.map_err(Error::from)?;
-    nudge.record_committed(through);
+    writer.record_committed(through);
     redis.outbox_trim(&through).await?;
     Ok(true)
 }
 
-/// Applies events each for itself. Gives the places of those that are refused, and why.
+/// Applies events one by one. Returns the indexes of those that are rejected, with the cause.
 async fn apply_one_by_one(
     tx: &mut MySqlConnection,
     partition: Partition,
@@ -94,16 +103,17 @@ async fn apply_one_by_one(
 ) -> Result<Vec<(u16, String)>, Error> {
     let mut refused = Vec::new();
     for event in events {
-        let place = event.0;
+        let index = event.0;
         let batch = FlushBatch::of(partition, n, vec![event]);
         if let Some(cause) = try_write(tx, &batch).await? {
-            refused.push((place, cause));
+            refused.push((index, cause));
         }
     }
     Ok(refused)
 }
 
-/// Writes a batch within the transaction, all of it or nothing. Answers what is said against it.
+/// Writes a batch within the transaction, all of it or nothing. Returns the cause when MySQL
+/// rejects it.
 async fn try_write(tx: &mut MySqlConnection, batch: &FlushBatch) -> Result<Option<String>, Error> {
     let mut savepoint = tx.begin().await?;
     match sql::write(&mut savepoint, batch).await {
@@ -123,27 +133,26 @@ async fn insert_letter(
     tx: &mut MySqlConnection,
     partition: Partition,
     entry: &redis::OutboxEntry,
-    places: Option<Vec<u16>>,
+    indexes: Option<Vec<u16>>,
     cause: &str,
 ) -> Result<(), Error> {
     tracing::error!(
         %partition, n = entry.n, cause,
-        "events that MySQL refuses were put aside: see `usher dead-letters list`"
+        "quarantined events that MySQL rejects; see `usher dead-letters list`"
     );
     Metric::OutboxDeadLettersTotal.counter(&[]).increment(1);
     let insert = "INSERT INTO dead_letters (partition_id, n, version, payload, events, cause, buried_at) \
                   VALUES (?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3))";
     let insert = sqlx::query(insert).bind(partition.get()).bind(entry.n).bind(&entry.version);
-    insert.bind(&entry.payload[..]).bind(places.map(Json)).bind(cause).execute(tx).await?;
+    insert.bind(&entry.payload[..]).bind(indexes.map(Json)).bind(cause).execute(tx).await?;
     Ok(())
 }
 
-/// How many there are.
 pub(super) async fn count(pool: &MySqlPool) -> Result<i64, Error> {
     Ok(sqlx::query_scalar("SELECT COUNT(*) FROM dead_letters").fetch_one(pool).await?)
 }
 
-/// All of them, in the order of their partitions' histories.
+/// All letters, ordered by partition and number.
 ///
 /// # Errors
 /// From the database.
@@ -152,10 +161,11 @@ pub async fn list(pool: &MySqlPool) -> Result<Vec<DeadLetter>, Error> {
     Ok(sqlx::query_as(select).fetch_all(pool).await?)
 }
 
-/// Tries all of them again, or the one that is named, each in a transaction of its own. What is refused again stays, with the new cause.
+/// Retries all letters, or only the one that is named, each in its own transaction. What is
+/// rejected again is kept with the new cause.
 ///
 /// # Errors
-/// From the database. What was applied before that is gone from the letters.
+/// From the database. Letters that were applied before the error stay applied.
 pub async fn retry(
     pool: &MySqlPool,
     partitions: PartitionCount,
@@ -180,26 +190,26 @@ async fn retry_one(
     letter: &DeadLetter,
 ) -> Result<bool, Error> {
     let mut tx = pool.begin().await?;
-    let locked = "SELECT n FROM dead_letters WHERE partition_id = ? AND n = ? FOR UPDATE";
-    let still_there: Option<(u64,)> = sqlx::query_as(locked)
+    let select = "SELECT n FROM dead_letters WHERE partition_id = ? AND n = ? FOR UPDATE";
+    let still_exists: Option<(u64,)> = sqlx::query_as(select)
         .bind(letter.partition)
         .bind(letter.n)
         .fetch_optional(&mut *tx)
         .await?;
-    let (Some(_), Some(partition)) = (still_there, partitions.nth(letter.partition)) else {
+    let (Some(_), Some(partition)) = (still_exists, partitions.nth(letter.partition)) else {
         return Ok(false);
     };
     let refused = match refused_events(letter) {
         Ok(events) => reapply(&mut tx, partition, letter.n, events).await?,
-        Err(fault) => {
-            update_letter(&mut tx, letter, letter.events.clone(), &fault.to_string()).await?;
+        Err(error) => {
+            update_letter(&mut tx, letter, letter.events.clone(), &error.to_string()).await?;
             tx.commit().await?;
             return Ok(false);
         }
     };
     if let Some((_, cause)) = refused.first() {
-        let places = refused.iter().map(|(place, _)| *place).collect();
-        update_letter(&mut tx, letter, Some(Json(places)), cause).await?;
+        let indexes = refused.iter().map(|(index, _)| *index).collect();
+        update_letter(&mut tx, letter, Some(Json(indexes)), cause).await?;
     } else {
         let delete = "DELETE FROM dead_letters WHERE partition_id = ? AND n = ?";
         sqlx::query(delete).bind(letter.partition).bind(letter.n).execute(&mut *tx).await?;
@@ -208,18 +218,18 @@ async fn retry_one(
     Ok(refused.is_empty())
 }
 
-/// The events of a letter that were refused.
+/// Decodes the rejected events of a letter.
 fn refused_events(letter: &DeadLetter) -> Result<Vec<(u16, i64, OutboxEvent)>, ApplyError> {
     let (n, version) = (letter.n, letter.version.clone());
     let entry = redis::OutboxEntry { n, version, payload: letter.payload.clone().into() };
     let mut events = apply::decode_entry(n, &entry)?;
-    if let Some(Json(places)) = &letter.events {
-        events.retain(|(place, ..)| places.contains(place));
+    if let Some(Json(indexes)) = &letter.events {
+        events.retain(|(index, ..)| indexes.contains(index));
     }
     Ok(events)
 }
 
-/// Applies what was refused before. Of a thing that has changed since, the newer state stays.
+/// Applies events that were rejected before. A newer state of the same entity is kept.
 async fn reapply(
     tx: &mut MySqlConnection,
     partition: Partition,
@@ -227,24 +237,24 @@ async fn reapply(
     events: Vec<(u16, i64, OutboxEvent)>,
 ) -> Result<Vec<(u16, String)>, Error> {
     let mut refused = Vec::new();
-    for (place, position, event) in events {
-        let outdated = is_outdated(tx, position, &event).await?;
-        let ledger = matches!(event, OutboxEvent::Entry(_));
-        let mut batch = FlushBatch::of(partition, n, vec![(place, position, event)]);
-        if outdated && ledger {
-            // The line is missing all the same.
+    for (index, position, event) in events {
+        let newer_exists = is_outdated(tx, position, &event).await?;
+        let is_ledger_entry = matches!(event, OutboxEvent::Entry(_));
+        let mut batch = FlushBatch::of(partition, n, vec![(index, position, event)]);
+        if newer_exists && is_ledger_entry {
+            // The balance is newer, but the ledger row is still missing.
             batch.wallets.clear();
-        } else if outdated {
+        } else if newer_exists {
             continue;
         }
         if let Some(cause) = try_write(tx, &batch).await? {
-            refused.push((place, cause));
+            refused.push((index, cause));
         }
     }
     Ok(refused)
 }
 
-/// Whether MySQL has a newer state of what the event is about.
+/// Whether MySQL has a newer state of the event's entity.
 async fn is_outdated(
     tx: &mut MySqlConnection,
     position: i64,
@@ -279,12 +289,12 @@ async fn is_outdated(
 async fn update_letter(
     tx: &mut MySqlConnection,
     letter: &DeadLetter,
-    places: Option<Json<Vec<u16>>>,
+    indexes: Option<Json<Vec<u16>>>,
     cause: &str,
 ) -> Result<(), Error> {
     let update = "UPDATE dead_letters SET events = ?, cause = ? WHERE partition_id = ? AND n = ?";
     sqlx::query(update)
-        .bind(places)
+        .bind(indexes)
         .bind(cause)
         .bind(letter.partition)
         .bind(letter.n)

@@ -1,12 +1,14 @@
-//! When MySQL has it: what `USHER_ACK=durable` waits for.
+//! Durability wait: with `USHER_ACK=durable` an answer waits until MySQL has what the call changed.
 //!
-//! A call that has changed something waits until the checkpoints of the partitions it touched have passed the number that their outboxes had reached
-//! after it. Whichever instance writes them: this instance's writer tells of its commits directly, and one watcher for all who wait reads MySQL's
-//! checkpoints while others write.
+//! A call that changed something waits until the checkpoint of each partition it touched reaches
+//! the outbox number that the partition had after the call. Any instance may write it: the writer
+//! of this instance reports its commits directly, and one watcher polls MySQL's checkpoints for all
+//! waiters.
 //!
-//! Redis may come back without its last events and number others alike, so a number means something only within one session: who has
-//! seen a reconnection while waiting, another server, or another generation, does not know, and says so. The numbers are read again after the commit was seen, over
-//! connections that must still be the same ones.
+//! Invariant: an outbox number identifies an event only within one session. A Redis that restarts
+//! without its last events gives their numbers to other events. So after a reconnection, a new
+//! owner or a new epoch the outcome is unknown, and the wait reports that. The numbers are read a
+//! second time after the commit was seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,27 +24,27 @@ use crate::mysql::checkpoint;
 use crate::partition::{Partition, PartitionCount};
 use crate::redis::{FenceMarks, RedisClient};
 
-/// How often MySQL is asked while somebody waits: less often than this instance's writer commits, which tells without being asked.
+/// How often the checkpoints are read while a call waits. Commits of this instance are reported
+/// without polling.
 const CHECKPOINT_POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// The same after MySQL gave no answer.
+/// The pause after MySQL did not answer.
 const POLL_PAUSE_AFTER_ERROR: Duration = Duration::from_millis(250);
 
-/// What the answers of an instance wait for.
+/// Whether, and for how long, answers wait for MySQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DurabilitySettings {
-    /// Whether they wait for MySQL at all.
     pub durable: bool,
-    /// For so long at most.
+    /// The longest wait.
     pub patience: Duration,
 }
 
-/// Who waits, and what is known of MySQL.
+/// The waiting calls, and the checkpoints known to be committed.
 #[derive(Debug)]
 pub(super) struct DurabilityTracker {
     patience: Duration,
-    /// The checkpoints as far as this instance has heard of them, by partition.
+    /// By partition: the highest outbox number that is known to be in MySQL.
     committed: Vec<AtomicU64>,
-    /// Who has come since the watcher last looked.
+    /// Waiters that the watcher has not taken over yet.
     new_waiters: Mutex<Vec<DurabilityWaiter>>,
     changed: Notify,
 }
@@ -50,9 +52,9 @@ pub(super) struct DurabilityTracker {
 #[derive(Debug)]
 struct DurabilityWaiter {
     partitions: Vec<Partition>,
-    /// How many doubts of Redis there had been when the waiter's call began.
+    /// The value of [`RedisClient::session_start`] when the call began.
     since: u64,
-    /// What the partitions showed once the waiter's call was over.
+    /// The fences and outbox numbers after the call.
     marks: BTreeMap<Partition, FenceMarks>,
     answer: oneshot::Sender<bool>,
 }
@@ -63,7 +65,8 @@ impl DurabilityTracker {
         Self { patience, committed, new_waiters: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Waits until MySQL has what the partitions' outboxes hold now, in the session in which the call was made. Answers whether it is known to.
+    /// Waits until MySQL has what the partitions' outboxes hold now. Returns whether that is known:
+    /// `false` after the timeout and after a change of session.
     pub(super) async fn wait_until_written(
         &self,
         redis: &RedisClient,
@@ -73,27 +76,27 @@ impl DurabilityTracker {
         if !partitions.iter().all(|partition| redis.is_unchanged_since(*partition, since)) {
             return false;
         }
-        let (ear, heard) = oneshot::channel();
+        let (answer, answered) = oneshot::channel();
         let waiter = DurabilityWaiter {
             partitions: partitions.to_vec(),
             since,
             marks: BTreeMap::new(),
-            answer: ear,
+            answer,
         };
         self.new_waiters.lock().unwrap_or_else(PoisonError::into_inner).push(waiter);
         self.changed.notify_one();
-        matches!(timeout(self.patience, heard).await, Ok(Ok(true)))
+        matches!(timeout(self.patience, answered).await, Ok(Ok(true)))
     }
 
-    /// Takes note of checkpoints that are committed.
-    pub(super) fn committed(&self, through: impl IntoIterator<Item = (Partition, u64)>) {
+    /// Records committed checkpoints and wakes the watcher.
+    pub(super) fn record_committed(&self, through: impl IntoIterator<Item = (Partition, u64)>) {
         for (partition, n) in through {
             self.committed[usize::from(partition.get())].fetch_max(n, Ordering::AcqRel);
         }
         self.changed.notify_one();
     }
 
-    /// Whether a partition's checkpoint is known to have come to an entry.
+    /// Whether MySQL is known to have a partition's outbox up to entry `n`.
     pub(super) fn is_written(&self, partition: Partition, n: u64) -> bool {
         self.committed[usize::from(partition.get())].load(Ordering::Acquire) >= n
     }
@@ -102,7 +105,7 @@ impl DurabilityTracker {
         waiter.marks.iter().all(|(partition, marks)| self.is_written(*partition, marks.seq))
     }
 
-    /// Serves those who wait, until `stop`.
+    /// Answers the waiters until `stop`.
     pub(super) async fn watch(
         self: Arc<Self>,
         redis: RedisClient,
@@ -110,28 +113,29 @@ impl DurabilityTracker {
         stop: CancellationToken,
     ) {
         let mut waiting: Vec<DurabilityWaiter> = Vec::new();
-        let mut look = Instant::now();
+        let mut next_poll = Instant::now();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.changed.notified() => {}
-                () = sleep_until(look), if !waiting.is_empty() => {
+                () = sleep_until(next_poll), if !waiting.is_empty() => {
                     let pause = if self.read_checkpoints(&redis, &mysql).await { CHECKPOINT_POLL_INTERVAL } else { POLL_PAUSE_AFTER_ERROR };
-                    look = Instant::now() + pause;
+                    next_poll = Instant::now() + pause;
                 }
             }
             if waiting.is_empty() {
-                look = look.max(Instant::now() + CHECKPOINT_POLL_INTERVAL);
+                next_poll = next_poll.max(Instant::now() + CHECKPOINT_POLL_INTERVAL);
             }
             waiting.extend(self.prepare_new_waiters(&redis).await);
             waiting.retain(|waiter| !waiter.answer.is_closed());
             let (done, rest) = waiting.into_iter().partition(|waiter| self.is_satisfied(waiter));
             waiting = rest;
-            answer(&redis, done).await;
+            notify_waiters(&redis, done).await;
         }
     }
 
-    /// Learns what those who have come wait for. Those whom Redis does not answer hear nothing, and give up.
+    /// Reads the outbox numbers that new waiters wait for. A waiter whose partition can't be read
+    /// gets no answer and times out.
     async fn prepare_new_waiters(&self, redis: &RedisClient) -> Vec<DurabilityWaiter> {
         let mut newcomers =
             std::mem::take(&mut *self.new_waiters.lock().unwrap_or_else(PoisonError::into_inner));
@@ -144,7 +148,7 @@ impl DurabilityTracker {
         newcomers
     }
 
-    /// Asks MySQL for the checkpoints. Answers whether it told.
+    /// Reads the checkpoints from MySQL. Returns whether it answered.
     async fn read_checkpoints(&self, redis: &RedisClient, mysql: &MySqlPool) -> bool {
         match checkpoint::load_all(mysql, redis.keys().partitions()).await {
             Ok(checkpoints) => {
@@ -155,14 +159,14 @@ impl DurabilityTracker {
                 true
             }
             Err(error) => {
-                tracing::debug!(%error, "asking MySQL for its checkpoints");
+                tracing::debug!(%error, "could not read the checkpoints from MySQL");
                 false
             }
         }
     }
 }
 
-/// What the partitions of some waiters show now, as far as they can be read.
+/// Reads the fences of the waiters' partitions and leaves out those that can't be read.
 async fn read_marks(
     redis: &RedisClient,
     waiters: &[DurabilityWaiter],
@@ -179,8 +183,9 @@ async fn read_marks(
         .collect()
 }
 
-/// Tells waiters whose checkpoints are passed, as far as Redis is still the one that numbered their events.
-async fn answer(redis: &RedisClient, done: Vec<DurabilityWaiter>) {
+/// Answers the waiters whose checkpoints are reached: `true` only where Redis is still the one that
+/// numbered their events.
+async fn notify_waiters(redis: &RedisClient, done: Vec<DurabilityWaiter>) {
     if done.is_empty() {
         return;
     }
@@ -190,9 +195,10 @@ async fn answer(redis: &RedisClient, done: Vec<DurabilityWaiter>) {
             now.get(partition)
                 .is_some_and(|after| after.fence == before.fence && after.seq >= before.seq)
         };
-        let unbroken = waiter.partitions.iter().all(|at| redis.is_unchanged_since(*at, waiter.since));
-        let known = unbroken && waiter.marks.iter().all(same);
-        // Whoever gave up is not listening.
+        let is_unchanged =
+            waiter.partitions.iter().all(|at| redis.is_unchanged_since(*at, waiter.since));
+        let known = is_unchanged && waiter.marks.iter().all(same);
+        // The receiver is gone when the call gave up.
         let _ = waiter.answer.send(known);
     }
 }

@@ -1,8 +1,8 @@
-//! What an outbox entry says: events of schema version 1, as the scripts pack them.
+//! The events of an outbox entry, schema version 1.
 //!
-//! An entry's payload is a MessagePack array of the events of one script call, each `[kind, body]` with a map as body. It is read
-//! strictly: a field that isn't known here would be a fact that MySQL never gets and that the trim then destroys, so it is an
-//! error. Whoever adds a field adds a version.
+//! The payload is a MessagePack array of the events of one script call, each `[kind, body]` with a
+//! map as body. Decoding is strict: an unknown field is an error, because it would never reach
+//! MySQL and the trim would then destroy it. A new field therefore needs a new version.
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -14,33 +14,33 @@ use crate::ids::{
 };
 use crate::money::Money;
 
-/// The version that scripts write now: the name of the entry's only field.
+/// The version that the scripts write. It is the name of the entry's only field.
 pub const VERSION: &str = "v1";
 
-/// One durable fact.
+/// One durable change.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "kind", content = "body", rename_all = "lowercase")]
 pub enum OutboxEvent {
-    /// A line was added to a wallet's ledger.
+    /// A ledger entry was added to a wallet.
     Entry(LedgerEntryEvent),
-    /// A reservation reached a state worth keeping.
+    /// A reservation reached a final state, or was cancelled.
     Reservation(ReservationEvent),
-    /// A payment reached one of its ends.
+    /// A payment reached a final state.
     Payment(PaymentEvent),
-    /// A run of users was let in.
+    /// A range of users was admitted.
     Promotion(PromotionEvent),
-    /// A coupon was issued to some users.
+    /// A coupon was issued to users.
     Issues(CouponIssuesEvent),
-    /// An issue was used, or given back.
+    /// A coupon issue was redeemed or returned.
     Use(CouponRedemptionEvent),
-    /// A reward was claimed, with or without success.
+    /// A reward claim succeeded or failed.
     Claim(RewardClaimEvent),
-    /// A user's facts were set.
+    /// An operator set the facts of a user.
     Facts(UserFactsEvent),
 }
 
 impl OutboxEvent {
-    /// When it happened, by Redis' clock.
+    /// The time of the event, by Redis' clock.
     pub fn at(&self) -> DateTime<Utc> {
         match self {
             Self::Entry(entry) => entry.at,
@@ -54,7 +54,7 @@ impl OutboxEvent {
         }
     }
 
-    /// How many facts it tells.
+    /// The number of changes in the event: an `Issues` event has one per user.
     pub fn count(&self) -> usize {
         match self {
             Self::Issues(issues) => issues.pairs.len(),
@@ -63,164 +63,134 @@ impl OutboxEvent {
     }
 }
 
-/// A line of a wallet's ledger.
+/// One entry of a wallet's ledger.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LedgerEntryEvent {
-    /// The entry.
     pub id: EntryId,
-    /// Whose wallet.
     pub user: UserId,
-    /// Which way the amount went.
+    /// Determines the sign of `amount`.
     pub kind: EntryKind,
-    /// How much; the kind says which way.
     pub amount: Money,
     /// The balance after it.
     pub balance: Money,
-    /// When, by Redis' clock.
     #[serde(deserialize_with = "lua::millis")]
     pub at: DateTime<Utc>,
     /// The idempotency key of the request that moved the money.
     pub key: Option<String>,
-    /// The digest of that request.
     pub fingerprint: Option<RequestFingerprint>,
     /// The payment that moved the money.
     pub payment: Option<PaymentId>,
-    /// Which of its attempts; none where a confirmed payment was given back.
+    /// The attempt of that payment, from 1; `None` for the refund of a cancelled payment.
     pub attempt: Option<u32>,
 }
 
-/// A reservation as it stands after the event.
+/// A reservation after the event.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReservationEvent {
-    /// The reservation.
     pub id: ReservationId,
-    /// Whose.
     pub user: UserId,
-    /// Through which queue.
     pub queue: QueueId,
-    /// Of which concert.
     pub concert: ConcertId,
-    /// Of which date.
     pub schedule: ScheduleId,
-    /// The seats' numbers.
     #[serde(deserialize_with = "lua::list")]
     pub seats: Vec<u32>,
     /// The seats as they were offered: JSON text, `[{number, section, price}]`.
     #[serde(deserialize_with = "lua::json_array")]
     pub detail: String,
-    /// The sum of the seats' prices.
+    /// The sum of the seat prices.
     pub amount: Money,
-    /// What became of it.
     pub status: ReservationEventStatus,
-    /// When the hold ends, or would have ended.
+    /// The end of the hold, also when it ended earlier.
     #[serde(deserialize_with = "lua::millis")]
     pub held_until: DateTime<Utc>,
-    /// When the hold began.
+    /// The start of the hold.
     #[serde(deserialize_with = "lua::millis")]
     pub created_at: DateTime<Utc>,
-    /// When it reached this status.
     #[serde(deserialize_with = "lua::millis")]
     pub at: DateTime<Utc>,
-    /// The place in line of the slot that it was made under.
+    /// The queue score of the admission under which the seats were held.
     pub score: Option<i64>,
 }
 
-/// A payment as it stands after the event.
+/// A payment after the event.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PaymentEvent {
-    /// The payment.
     pub id: PaymentId,
-    /// What it pays for.
     pub reservation: ReservationId,
-    /// Who pays.
     pub user: UserId,
-    /// Through which queue.
     pub queue: QueueId,
     /// The price before the discount.
     pub amount: Money,
-    /// What a coupon takes off it.
+    /// The discount of a coupon.
     pub discount: Money,
-    /// The end that it reached.
     pub status: PaymentEventStatus,
-    /// Why it was declined or voided, as a word.
+    /// Why it was declined or voided, as a code word.
     pub reason: Option<String>,
-    /// Which attempt this was, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// The wallet's balance after it, where the wallet answered.
+    /// The wallet's balance after the debit; `None` when nothing was debited.
     pub balance_after: Option<Money>,
-    /// The coupon that the discount comes from.
     pub coupon: Option<CouponId>,
-    /// The user's issue of it.
+    /// The user's issue of that coupon.
     pub issue: Option<IssueId>,
-    /// The idempotency key of the request that began it.
+    /// The idempotency key of the payment request.
     pub key: Option<String>,
-    /// The digest of that request.
     pub fingerprint: Option<RequestFingerprint>,
-    /// The idempotency key of the request that cancelled it.
+    /// The idempotency key of the cancellation request.
     pub cancel_key: Option<String>,
-    /// The digest of that request.
     pub cancel_fingerprint: Option<RequestFingerprint>,
-    /// When the payment began.
+    /// The start of the payment.
     #[serde(deserialize_with = "lua::millis")]
     pub created_at: DateTime<Utc>,
-    /// When it reached this end.
     #[serde(deserialize_with = "lua::millis")]
     pub at: DateTime<Utc>,
 }
 
-/// A run of users that one promotion let in.
+/// The users that one promotion admitted.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PromotionEvent {
-    /// Into which queue.
     pub queue: QueueId,
-    /// The score of the first.
+    /// The lowest score.
     pub from: i64,
-    /// The score of the last.
+    /// The highest score.
     pub to: i64,
-    /// How many.
+    /// The number of admitted users.
     pub count: u32,
-    /// When, by Redis' clock.
     #[serde(deserialize_with = "lua::millis")]
     pub at: DateTime<Utc>,
 }
 
-/// A coupon in the hands of all to whom one call gave it: a rush makes hundreds at once, so each costs thirty-two bytes and no more.
+/// The issues of a coupon by one script call. One event holds hundreds of them, 32 bytes each.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CouponIssuesEvent {
-    /// Which coupon.
     pub coupon: CouponId,
-    /// When, by Redis' clock.
     #[serde(deserialize_with = "lua::millis")]
     pub issued_at: DateTime<Utc>,
-    /// To whom, and under which id: sixteen bytes each.
+    /// User id and issue id, 16 bytes each.
     #[serde(deserialize_with = "lua::pairs")]
     pub pairs: Vec<(UserId, IssueId)>,
 }
 
-/// An issue after a payment used it, or gave it back.
+/// A coupon issue after a payment redeemed or returned it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CouponRedemptionEvent {
-    /// The issue.
     pub id: IssueId,
-    /// Of which coupon.
     pub coupon: CouponId,
-    /// Whose.
     pub user: UserId,
-    /// When it was issued.
     #[serde(deserialize_with = "lua::millis")]
     pub issued_at: DateTime<Utc>,
-    /// When it was used; none once it is given back.
+    /// `None` after it was returned.
     #[serde(default, deserialize_with = "lua::maybe_millis")]
     pub used_at: Option<DateTime<Utc>>,
-    /// The payment that used it; none once it is given back.
+    /// The payment that redeemed it; `None` after it was returned.
     pub payment: Option<PaymentId>,
-    /// When this happened.
+    /// The time of the event.
     #[serde(deserialize_with = "lua::millis")]
     pub at: DateTime<Utc>,
 }
@@ -229,31 +199,24 @@ pub struct CouponRedemptionEvent {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RewardClaimEvent {
-    /// The attempt.
     pub id: ClaimId,
-    /// Which reward.
     pub reward: RewardCode,
-    /// By whom.
     pub user: UserId,
-    /// How it went.
     pub status: ClaimStatus,
-    /// Why it failed, as a word.
+    /// Why it failed, as a code word.
     pub reason: Option<String>,
-    /// When, by Redis' clock.
     #[serde(deserialize_with = "lua::millis")]
     pub at: DateTime<Utc>,
 }
 
-/// What is known of a user, as a whole.
+/// All facts of a user.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UserFactsEvent {
-    /// The user.
     pub user: UserId,
     /// JSON text, `{fact: integer}`.
     #[serde(deserialize_with = "lua::json_object")]
     pub facts: String,
-    /// When they were set.
     #[serde(deserialize_with = "lua::millis")]
     pub at: DateTime<Utc>,
 }
@@ -269,7 +232,7 @@ macro_rules! words {
         )*}
 
         impl $name {
-            /// The word for it in scripts, in SQL and in the API.
+            /// The word in scripts, in SQL and in the API.
             pub fn as_str(self) -> &'static str {
                 match self {$(Self::$variant => $word),*}
             }
@@ -280,75 +243,69 @@ macro_rules! words {
 words! {
     /// Why a balance changed.
     EntryKind {
-        /// The user paid money in.
+        /// Money was added to the wallet.
         Charge = "charge",
-        /// The user spent some outside of a reservation.
+        /// Money was spent on something else than a reservation.
         Use = "use",
-        /// A reservation was paid.
         Payment = "payment",
-        /// A payment was given back.
+        /// A payment was refunded.
         Refund = "refund",
-        /// A reward was credited.
         Reward = "reward",
     }
 
-    /// How a claim went.
+    /// The outcome of a reward claim.
     ClaimStatus {
-        /// The reward was granted.
         Success = "success",
-        /// It was not.
         Failed = "failed",
     }
 
-    /// What became of a hold.
+    /// The final state of a hold.
     ReservationEventStatus {
-        /// Paid; the seats are owned.
+        /// Paid.
         Confirmed = "confirmed",
-        /// Given up by its holder.
+        /// Released by the user.
         Released = "released",
-        /// Lapsed.
+        /// Not paid in time.
         Expired = "expired",
-        /// Was confirmed, then given back.
+        /// Confirmed, then cancelled.
         Cancelled = "cancelled",
     }
 
-    /// The ends of a payment.
+    /// The final states of a payment.
     PaymentEventStatus {
-        /// Debited, and the seats are sold.
+        /// Debited; the seats are sold.
         Confirmed = "confirmed",
         /// Refused by the wallet or a rule.
         Declined = "declined",
-        /// Taken back before it was confirmed.
+        /// Rolled back before it was confirmed.
         Voided = "voided",
-        /// Was confirmed, then given back.
+        /// Confirmed, then cancelled and refunded.
         Refunded = "refunded",
     }
 }
 
-/// Why an entry can't be read.
+/// Why an entry can't be decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum EventDecodeError {
-    /// Written by a newer release.
-    #[error("schema version {0:?} is not known to this release")]
+    /// The entry was written by a newer release.
+    #[error("unknown schema version {0:?}")]
     Version(String),
-    /// Not what the schema says.
-    #[error("payload is not of schema v1: {0}")]
+    #[error("the payload does not match schema v1: {0}")]
     Payload(#[from] rmp_serde::decode::Error),
-    /// A whole payload, and then more.
-    #[error("{0} bytes follow the payload")]
+    #[error("{0} extra bytes after the payload")]
     Trailing(usize),
 }
 
-/// The events of one outbox entry, in order. `version` is the name of the entry's field.
+/// Decodes the events of one outbox entry. `version` is the name of the entry's field.
 ///
 /// # Errors
-/// [`EventDecodeError`] for an unknown version and for anything that isn't exactly of the schema.
+/// For an unknown version, and for anything that does not match the schema exactly.
 pub fn decode(version: &str, payload: &[u8]) -> Result<Vec<OutboxEvent>, EventDecodeError> {
     if version != VERSION {
         return Err(EventDecodeError::Version(version.to_owned()));
     }
     let mut reader = rmp_serde::Deserializer::new(payload);
-    // An event nests three deep; what nests deeper isn't one and shall not use up the stack.
+    // An event nests three levels deep. The limit protects the stack from hostile nesting.
     reader.set_max_depth(8);
     let events = lua::list(&mut reader)?;
     match reader.get_ref().len() {

@@ -1,65 +1,14 @@
-//! Payloads made by hand, byte for byte as Lua's cmsgpack packs them.
+//! Tests of decoding outbox entries.
 
 use proptest::prelude::*;
 
 use super::*;
-
-/// A packer of only what cmsgpack emits: every string as `str`, integers in their shortest form.
-#[derive(Default)]
-struct LuaPacker(Vec<u8>);
-
-impl LuaPacker {
-    fn array(mut self, len: u8) -> Self {
-        self.0.push(0x90 | len);
-        self
-    }
-
-    fn map(mut self, len: u8) -> Self {
-        self.0.push(0x80 | len);
-        self
-    }
-
-    fn str(mut self, bytes: impl AsRef<[u8]>) -> Self {
-        let bytes = bytes.as_ref();
-        match u8::try_from(bytes.len()).unwrap() {
-            short @ 0..32 => self.0.push(0xa0 | short),
-            long => self.0.extend([0xd9, long]),
-        }
-        self.0.extend(bytes);
-        self
-    }
-
-    fn int(mut self, value: i64) -> Self {
-        match value {
-            0..128 => self.0.push(value.to_le_bytes()[0]),
-            _ => {
-                self.0.push(if value < 0 { 0xd3 } else { 0xcf });
-                self.0.extend(value.to_be_bytes());
-            }
-        }
-        self
-    }
-
-    fn nil(mut self) -> Self {
-        self.0.push(0xc0);
-        self
-    }
-
-    fn double(mut self, value: f64) -> Self {
-        self.0.push(0xcb);
-        self.0.extend(value.to_be_bytes());
-        self
-    }
-
-    fn decode(&self) -> Result<Vec<OutboxEvent>, EventDecodeError> {
-        decode(VERSION, &self.0)
-    }
-}
+use crate::outbox::lua_packer::LuaPacker;
 
 const AT: i64 = 1_763_700_000_123;
-/// Not UTF-8, as most ids aren't.
+/// Not UTF-8, like most ids.
 const ID: [u8; 16] = [0xff; 16];
-/// Sixteen bytes that happen to be text.
+/// Sixteen bytes that are valid UTF-8.
 const USER: &[u8; 16] = b"abcdefghijklmnop";
 
 fn entry(lua: LuaPacker) -> LuaPacker {
@@ -129,7 +78,7 @@ fn issues(lua: LuaPacker, pairs: impl AsRef<[u8]>) -> LuaPacker {
     lua.str("pairs").str(pairs)
 }
 
-/// Lua leaves out what is nil, so a given-back issue has neither moment nor payment.
+/// `cmsgpack` omits nil fields, so a returned issue has neither `used_at` nor `payment`.
 fn issue_use(lua: LuaPacker, used: bool) -> LuaPacker {
     let lua = lua
         .array(2)
@@ -181,7 +130,7 @@ pub(crate) fn samples() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn coupons_and_rewards() {
+fn coupon_and_reward_events_decode() {
     let lua = issue_use(
         issue_use(issues(LuaPacker::default().array(6), [*USER, ID, ID, *USER].concat()), true),
         false,
@@ -190,7 +139,7 @@ fn coupons_and_rewards() {
     let [
         OutboxEvent::Issues(issued),
         OutboxEvent::Use(used),
-        OutboxEvent::Use(given_back),
+        OutboxEvent::Use(returned),
         OutboxEvent::Claim(success),
         OutboxEvent::Claim(failure),
         OutboxEvent::Facts(facts),
@@ -205,19 +154,16 @@ fn coupons_and_rewards() {
     assert_eq!((events[0].count(), events[1].count()), (2, 1));
     assert_eq!(used.used_at.map(|at| at.timestamp_millis()), Some(AT + 1));
     assert!(used.payment.is_some());
-    assert_eq!((given_back.used_at, given_back.payment), (None, None));
+    assert_eq!((returned.used_at, returned.payment), (None, None));
     assert_eq!((success.status, success.reason.as_deref()), (ClaimStatus::Success, None));
     assert_eq!((failure.status, failure.reason.as_deref()), (ClaimStatus::Failed, Some("ended")));
     assert_eq!(facts.facts, r#"{"login_days":7}"#);
 }
 
 #[test]
-fn issues_are_whole_pairs() {
+fn issues_must_be_whole_pairs() {
     let text = *b"abcdefghijklmnopABCDEFGHIJKLMNOP";
-    assert!(
-        issues(LuaPacker::default().array(1), text).decode().is_ok(),
-        "what happens to be UTF-8"
-    );
+    assert!(issues(LuaPacker::default().array(1), text).decode().is_ok(), "valid UTF-8");
     for bad in [0, 1, 16, 31, 33, 48] {
         assert!(
             issues(LuaPacker::default().array(1), vec![b'a'; bad]).decode().is_err(),
@@ -227,14 +173,14 @@ fn issues_are_whole_pairs() {
 }
 
 #[test]
-fn facts_are_an_object() {
+fn facts_must_be_a_json_object() {
     for bad in ["", "[]", "7", "{"] {
         assert!(facts(LuaPacker::default().array(1), bad).decode().is_err(), "{bad}");
     }
 }
 
 #[test]
-fn all_kinds_in_their_order() {
+fn events_keep_their_order() {
     let lua = LuaPacker::default().array(4);
     let lua = reservation(payment(entry(lua), true), |lua| lua.array(2).int(12).int(200));
     let events = promotion(lua, |lua| lua.int(10)).decode().unwrap();
@@ -269,8 +215,8 @@ fn all_kinds_in_their_order() {
     assert_eq!((promotion.from, promotion.to, promotion.count), (1 << 40, (1 << 40) + 9, 10));
 }
 
-/// One event of each kind, packed by cmsgpack inside Redis 7.0: keys in no order, `nil` fields left out, sums and powers of two
-/// that were doubles as integers, an empty table for the seats.
+/// Events packed by `cmsgpack` inside Redis 7.0: keys in no order, nil fields omitted, whole
+/// doubles as integers, and an empty table for the seats.
 const PACKED_BY_REDIS: &str = "\
     9492a5656e74727986a26174cf0000019aa4b6457ba762616c616e63650fa475736572b06162636465666768696a6b6c6d6e\
     6f70a26964b0ffffffffffffffffffffffffffffffffa46b696e64a6636861726765a6616d6f756e74cf001fffffffffffff\
@@ -285,7 +231,7 @@ const PACKED_BY_REDIS: &str = "\
     657565a171";
 
 #[test]
-fn what_redis_packs_is_read() {
+fn entry_packed_by_redis_decodes() {
     let digits =
         PACKED_BY_REDIS.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
     let payload: Vec<u8> = digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
@@ -309,7 +255,7 @@ fn what_redis_packs_is_read() {
 }
 
 #[test]
-fn absent_is_nil() {
+fn absent_field_is_none() {
     let events = payment(LuaPacker::default().array(1), false).decode().unwrap();
     assert!(matches!(
         &events[..],
@@ -318,7 +264,7 @@ fn absent_is_nil() {
 }
 
 #[test]
-fn an_empty_table_is_an_empty_list_either_way() {
+fn empty_map_is_an_empty_list() {
     assert_eq!(LuaPacker::default().array(0).decode().unwrap(), []);
     assert_eq!(LuaPacker::default().map(0).decode().unwrap(), []);
     for seats in [LuaPacker::array as fn(LuaPacker, u8) -> LuaPacker, LuaPacker::map] {
@@ -331,14 +277,14 @@ fn an_empty_table_is_an_empty_list_either_way() {
 }
 
 #[test]
-fn anything_else_is_refused() {
+fn invalid_payloads_are_rejected() {
     let one = || LuaPacker::default().array(1);
     assert!(
         matches!(decode("v2", &entry(one()).0), Err(EventDecodeError::Version(version)) if version == "v2")
     );
     assert!(matches!(entry(one()).int(1).decode(), Err(EventDecodeError::Trailing(1))));
     let bad = [
-        one().array(2).str("unheard-of").map(0),
+        one().array(2).str("unknown").map(0),
         one().array(3).str("promotion").map(0).int(1),
         one().int(1),
         one(),
@@ -369,12 +315,12 @@ const LATE: i64 = 253_402_300_800_000;
 
 proptest! {
     #[test]
-    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+    fn random_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
         let _ = decode(VERSION, &bytes);
     }
 
     #[test]
-    fn no_damage_panics(at in 0_usize..400, byte: u8, cut in 0_usize..400) {
+    fn damaged_entries_do_not_panic(at in 0_usize..400, byte: u8, cut in 0_usize..400) {
         let lua = reservation(payment(entry(LuaPacker::default().array(3)), true), |lua| lua.array(1).int(12));
         let mut bytes = lua.0;
         let at = at % bytes.len();

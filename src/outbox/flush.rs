@@ -1,4 +1,8 @@
-//! One pass: one transaction that carries the outboxes of many partitions over, so that one commit serves them all.
+//! A flush: one transaction that writes the outboxes of many partitions to MySQL, so that one
+//! commit serves them all.
+//!
+//! Order: lock the checkpoints, read the outboxes, write the rows and the checkpoints, commit, trim
+//! the outboxes.
 
 use std::collections::BTreeMap;
 
@@ -15,35 +19,36 @@ use crate::mysql::checkpoint::Checkpoint;
 use crate::partition::Partition;
 use crate::redis::{self, FenceMarks, RedisClient};
 
-/// How much one pass takes on.
+/// How much one flush takes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FlushLimits {
     /// Entries read from each partition.
     pub(super) entries: u32,
-    /// Events after which a partition's turn ends.
+    /// Events after which no further entry of a partition is taken.
     pub(super) events: usize,
 }
 
-/// What a pass has done.
+/// What a flush did.
+#[must_use = "partitions with errors must be stopped or repaired"]
 #[derive(Default)]
 pub(super) struct FlushSummary {
     /// Outbox entries applied.
     pub(super) entries: usize,
     /// Events in them.
     pub(super) events: usize,
-    /// When the newest of them happened.
+    /// The time of the newest event.
     pub(super) newest: Option<DateTime<Utc>>,
     /// Rows written to each table.
     pub(super) rows: Vec<(&'static str, usize)>,
-    /// Lines written to wallets' ledgers, by kind.
+    /// Rows written to wallet ledgers, by kind.
     pub(super) ledger_rows: BTreeMap<&'static str, u64>,
-    /// Partitions that this pass held and found sound.
+    /// Partitions that were locked and have no error.
     pub(super) healthy: Vec<Partition>,
-    /// Partitions that can't go on, and why.
+    /// Partitions that can't continue, and why.
     pub(super) errors: Vec<(Partition, ApplyError)>,
 }
 
-/// Why a pass has done nothing.
+/// Why a flush wrote nothing.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FlushFailure {
     #[error(transparent)]
@@ -53,7 +58,8 @@ pub(super) enum FlushFailure {
 }
 
 impl FlushFailure {
-    /// Whether the same pass may succeed when it is repeated; else something in a partition stands in its way.
+    /// Whether the same flush may succeed when it is repeated. Otherwise something in a partition
+    /// prevents it.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Mysql(error) => error.is_transient(),
@@ -63,7 +69,7 @@ impl FlushFailure {
 }
 
 impl FlushFailure {
-    /// Whether some row is refused for what it says.
+    /// Whether MySQL rejected the content of a row.
     pub(super) fn is_row_rejection(&self) -> bool {
         matches!(self, Self::Mysql(error) if error.is_row_rejection())
     }
@@ -78,26 +84,30 @@ impl From<FlushFailure> for ApplyError {
     }
 }
 
-/// Carries over what stands in the outboxes of `partitions`; those that another writer is at work on are left to it. After an error, or
-/// when this future is dropped, nothing was written, or all of it with its checkpoints (a commit whose reply was lost): either
-/// way the pass can be repeated.
+/// Writes the outboxes of `partitions` to MySQL. Partitions that another writer has locked are
+/// skipped.
+///
+/// After an error, or when this future is dropped, either nothing was written or everything
+/// together with the checkpoints (a commit whose reply was lost). In both cases the flush can be
+/// repeated.
 pub(super) async fn flush(
     redis: &RedisClient,
     pool: &MySqlPool,
-    nudge: &WriterHandle,
+    writer: &WriterHandle,
     partitions: &[Partition],
-    bounds: FlushLimits,
+    limits: FlushLimits,
 ) -> Result<FlushSummary, FlushFailure> {
     failpoint!("writer.before_transaction");
     let mut tx = pool.begin().await.map_err(mysql::Error::from)?;
-    let FlushedTransaction { summary: pass, through, moved } =
-        match apply_outboxes(&mut tx, redis, partitions, bounds).await {
-            Ok(carried) => carried,
+    let FlushedTransaction { summary, through, moved } =
+        match apply_outboxes(&mut tx, redis, partitions, limits).await {
+            Ok(flushed) => flushed,
             Err(failure) => {
-                // Now, not whenever the pool gets to it: until then the rows are locked, and our own next pass would take that for another
-                // writer's and leave the partitions to it. Where even this fails the connection is gone, and its locks with it.
+                // Roll back now, not when the pool does it: until then the rows are locked, and our
+                // own next flush would skip these partitions as if another writer had them. If this
+                // fails, the connection is gone with its locks.
                 if let Err(error) = tx.rollback().await {
-                    tracing::debug!(%error, "rolling a failed pass back");
+                    tracing::debug!(%error, "could not roll back a failed flush");
                 }
                 return Err(failure);
             }
@@ -108,19 +118,19 @@ pub(super) async fn flush(
         failpoint!("writer.before_commit");
         tx.commit().await.map_err(mysql::Error::from)?;
         failpoint!("writer.after_commit");
-        nudge.record_committed(moved);
+        writer.record_committed(moved);
     }
     trim(redis, &through).await;
     failpoint!("writer.after_trim");
-    Ok(pass)
+    Ok(summary)
 }
 
-/// What a transaction has carried over, and may commit.
+/// A transaction that is ready to commit.
 struct FlushedTransaction {
     summary: FlushSummary,
-    /// Up to where the outbox of each partition is in MySQL then.
+    /// The checkpoint of each partition after the commit.
     through: Vec<(Partition, u64)>,
-    /// Of these the ones that were behind.
+    /// Those of `through` that change.
     moved: Vec<(Partition, u64)>,
 }
 
@@ -128,64 +138,73 @@ async fn apply_outboxes(
     tx: &mut MySqlConnection,
     redis: &RedisClient,
     partitions: &[Partition],
-    bounds: FlushLimits,
+    limits: FlushLimits,
 ) -> Result<FlushedTransaction, FlushFailure> {
     let locked = sql::lock(tx, partitions).await?;
     let checkpoints = keep_matching_epochs(redis, locked).await?;
     let after: Vec<_> =
         checkpoints.iter().map(|checkpoint| (checkpoint.partition, checkpoint.n)).collect();
-    // Read under the lock: what is read follows the checkpoint that this transaction will move.
-    let mut outboxes = redis.outbox_read(&after, bounds.entries).await?;
+    // Read under the lock: what is read follows the checkpoint that this transaction moves.
+    let mut outboxes = redis.outbox_read(&after, limits.entries).await?;
     let read: Vec<_> = after.iter().map(|(partition, _)| *partition).collect();
-    for (entries, safe) in outboxes.iter_mut().zip(redis.reads_are_replicated(&read).await?) {
-        if !safe {
-            // What its replicas do not have yet may be gone after a failover. It waits, the others go on.
+    let replicated = redis.reads_are_replicated(&read).await?;
+    for (entries, partition) in outboxes.iter_mut().zip(read) {
+        if !replicated.contains(partition) {
+            // Entries that the replicas lack may be lost in a failover, and MySQL must not be ahead
+            // of Redis. They wait for the next flush; other partitions go on.
             entries.clear();
         }
     }
     let mut batch = FlushBatch::default();
-    let mut pass = FlushSummary::default();
+    let mut summary = FlushSummary::default();
     let mut through = Vec::with_capacity(checkpoints.len());
     for (checkpoint, entries) in checkpoints.iter().zip(&outboxes) {
-        let (n, fault) = batch.take(checkpoint, entries, bounds.events);
+        let (n, error) = batch.take(checkpoint, entries, limits.events);
         through.push((checkpoint.partition, n));
-        match fault {
-            Some(fault) => pass.errors.push((checkpoint.partition, fault)),
-            None => pass.healthy.push(checkpoint.partition),
+        match error {
+            Some(error) => summary.errors.push((checkpoint.partition, error)),
+            None => summary.healthy.push(checkpoint.partition),
         }
     }
     batch.sort();
     let moved: Vec<_> =
         through.iter().zip(&after).filter(|(to, from)| to != from).map(|(to, _)| *to).collect();
     if !moved.is_empty() {
-        pass.rows = sql::write(tx, &batch).await?;
-        for line in &batch.ledger_rows {
-            *pass.ledger_rows.entry(line.entry.kind.as_str()).or_default() += 1;
+        summary.rows = sql::write(tx, &batch).await?;
+        for row in &batch.ledger_rows {
+            *summary.ledger_rows.entry(row.entry.kind.as_str()).or_default() += 1;
         }
         sql::advance(tx, &moved).await?;
     }
-    (pass.entries, pass.events, pass.newest) = (batch.entries, batch.events, batch.newest);
-    Ok(FlushedTransaction { summary: pass, through, moved })
+    (summary.entries, summary.events, summary.newest) = (batch.entries, batch.events, batch.newest);
+    Ok(FlushedTransaction { summary, through, moved })
 }
 
-/// The checkpoints whose outbox is of their generation. Another installation's Redis, or one that was emptied, has nothing that MySQL may take: its
-/// numbers mean something else. The fence moves only under the row lock that is held here.
-async fn keep_matching_epochs(
+/// Keeps the checkpoints whose epoch is the one in Redis. An empty Redis, or one of another
+/// installation, numbers its entries independently, so MySQL must not take them. The fence changes
+/// only under the row lock that is held here.
+pub(super) async fn keep_matching_epochs(
     redis: &RedisClient,
     checkpoints: Vec<Checkpoint>,
 ) -> Result<Vec<Checkpoint>, FlushFailure> {
     let partitions: Vec<_> = checkpoints.iter().map(|checkpoint| checkpoint.partition).collect();
     let marks = redis.fence_marks(&partitions).await?;
-    let ours = |(checkpoint, marks): &(Checkpoint, FenceMarks)| {
+    let matches = |(checkpoint, marks): &(Checkpoint, FenceMarks)| {
         checkpoint.epoch.is_some() && checkpoint.epoch == marks.fence.outbox_epoch()
     };
-    Ok(checkpoints.into_iter().zip(marks).filter(ours).map(|(checkpoint, _)| checkpoint).collect())
+    Ok(checkpoints
+        .into_iter()
+        .zip(marks)
+        .filter(matches)
+        .map(|(checkpoint, _)| checkpoint)
+        .collect())
 }
 
-/// Trims what MySQL has, also where nothing moved: a writer that died between commit and trim has left its entries behind. A trim that
-/// fails is no failure of the pass, since the next one trims the same.
+/// Trims what MySQL has, also where no checkpoint moved: a writer that died between commit and trim
+/// left its entries behind. A failed trim does not fail the flush; the next one trims the same
+/// entries.
 async fn trim(redis: &RedisClient, through: &[(Partition, u64)]) {
     if let Err(error) = redis.outbox_trim(through).await {
-        tracing::warn!(%error, "outbox entries that MySQL has could not be trimmed yet");
+        tracing::warn!(%error, "could not trim outbox entries that MySQL has; the next flush tries again");
     }
 }

@@ -1,4 +1,4 @@
-//! What Lua's MessagePack writes differently from ours.
+//! Deserializers for what Lua's `cmsgpack` writes differently from `rmp_serde`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,13 +8,14 @@ use chrono::{DateTime, Utc};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use uuid::Uuid;
 
-/// The last millisecond that a DATETIME can hold: the end of the year 9999.
+/// The last millisecond of the year 9999, the largest value of a DATETIME.
 const LAST_MILLISECOND: i64 = 253_402_300_799_999;
 
-/// Elements reserved ahead of reading them; a claimed length alone must not take memory.
+/// The most elements to reserve memory for before they are read: a claimed length alone must not
+/// allocate.
 const RESERVED: usize = 256;
 
-/// A list. Lua has one kind of table, so an empty one may have been packed as a map.
+/// A list. Lua has one table type, so an empty list may be packed as an empty map.
 pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
 ) -> Result<Vec<T>, D::Error> {
@@ -41,12 +42,12 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for LuaList<T> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Vec<T>, A::Error> {
         match entries.next_key::<IgnoredAny>()? {
             None => Ok(Vec::new()),
-            Some(_) => Err(de::Error::custom("a map stands where a list should")),
+            Some(_) => Err(de::Error::custom("expected a list, found a map")),
         }
     }
 }
 
-/// A time: milliseconds since 1970, not after the year 9999.
+/// A time in milliseconds since 1970, up to the year 9999.
 pub(super) fn millis<'de, D: Deserializer<'de>>(from: D) -> Result<DateTime<Utc>, D::Error> {
     let millis = i64::deserialize(from)?;
     let time =
@@ -56,7 +57,6 @@ pub(super) fn millis<'de, D: Deserializer<'de>>(from: D) -> Result<DateTime<Utc>
     })
 }
 
-/// A time that may be missing.
 pub(super) fn maybe_millis<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<DateTime<Utc>>, D::Error> {
@@ -65,7 +65,7 @@ pub(super) fn maybe_millis<'de, D: Deserializer<'de>>(
     Ok(Option::<LuaTime>::deserialize(from)?.map(|LuaTime(time)| time))
 }
 
-/// Pairs of ids, written one after the other.
+/// Pairs of ids, 16 bytes each, without separators.
 pub(super) fn pairs<'de, D: Deserializer<'de>, A, B>(from: D) -> Result<Vec<(A, B)>, D::Error>
 where
     A: From<Uuid>,
@@ -93,13 +93,13 @@ impl<A: From<Uuid>, B: From<Uuid>> Visitor<'_> for LuaPairs<A, B> {
         Ok(pairs.iter().map(|&[first, second]| (id(first).into(), id(second).into())).collect())
     }
 
-    /// What happens to be UTF-8.
+    /// Bytes that are valid UTF-8 arrive as text.
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<(A, B)>, E> {
         self.visit_bytes(text.as_bytes())
     }
 }
 
-/// The text of a JSON object, left as it is.
+/// The text of a JSON object, unchanged.
 pub(super) fn json_object<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let text = String::deserialize(from)?;
     match serde_json::from_str::<HashMap<String, IgnoredAny>>(&text) {
@@ -110,7 +110,7 @@ pub(super) fn json_object<'de, D: Deserializer<'de>>(from: D) -> Result<String, 
     }
 }
 
-/// The text of a JSON array, left as it is.
+/// The text of a JSON array, unchanged.
 pub(super) fn json_array<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let text = String::deserialize(from)?;
     match serde_json::from_str::<Vec<IgnoredAny>>(&text) {

@@ -1,25 +1,27 @@
-//! The outbox: every durable fact on its way from Redis to MySQL.
+//! The outbox: how every durable change gets from Redis to MySQL.
 //!
-//! Each partition has a stream in Redis. A script that changes durable state appends one entry in the same step, numbered by the
-//! partition's sequence `n` without a gap, so neither can exist without the other. The [`OutboxWriter`] carries entries over: it locks the
-//! partition's row in `outbox_checkpoints`, reads what stands after it, applies the events as multi-row statements, moves the
-//! checkpoint and commits; only then are the entries trimmed. MySQL holds the offset, so a crash at any point repeats nothing and
-//! loses nothing, and the row lock keeps any number of writers apart.
+//! Each partition has a stream in Redis. A script that changes durable state appends one entry in
+//! the same atomic step. Entries are numbered by the partition's sequence `n` without a gap. The
+//! [`OutboxWriter`] locks the partition's row in `outbox_checkpoints`, reads the entries after the
+//! checkpoint, applies their events as multi-row statements, moves the checkpoint and commits. Only
+//! then are the entries trimmed. The checkpoint is in the same transaction as the rows, so a crash
+//! at any point loses nothing and applies nothing twice; the row lock separates any number of
+//! writers.
 //!
-//! - [`event`]: what an entry says, by schema version.
-//! - `apply`: many entries folded into what MySQL has to change; no IO.
+//! Start reading at `flush`.
+//!
+//! - [`event`], `lua`: the events of an entry, by schema version.
+//! - `apply`: merges many entries into the rows that MySQL must change; no IO.
 //! - `sql`: the statements.
-//! - `pass`: one transaction over many partitions.
-//! - [`tail`]: what MySQL does not have yet, for lists that must not lack it.
-//! - [`writer`]: the loop around it: when to pass, what to repeat, whom to stop.
-//! - `barrier`: how a reader of MySQL waits for what Redis has told already.
-//! - `ack`: how an answer waits until MySQL has what it tells; `nudge`: the rooms' handle on both.
-//!
+//! - `flush`: one transaction over many partitions.
+//! - [`writer`]: the loop around it: when to flush, what to repeat, which partition to stop.
+//! - [`dead_letters`]: events that MySQL rejects.
+//! - [`pending_events`], `barrier`: how a list that is read from MySQL includes the newest changes.
+//! - `durability`, `writer_handle`: how an answer waits until MySQL has the change.
 //! - [`pressure`]: what is refused while MySQL is behind.
-//! - [`dead_letters`]: what MySQL can't take, put aside with its cause.
 //!
-//! Deliberately absent: a consumer group, acknowledgements, and any way to skip an entry unseen. A gap stops its partition and raises an alarm; the
-//! others go on.
+//! There is deliberately no consumer group, no acknowledgement, and no way to skip an entry without
+//! a dead letter. A gap in the sequence stops its partition and raises an alert; the others go on.
 
 mod apply;
 mod barrier;
@@ -28,6 +30,8 @@ mod durability;
 pub mod event;
 mod flush;
 mod lua;
+#[cfg(test)]
+mod lua_packer;
 pub mod pending_events;
 pub mod pressure;
 mod sql;

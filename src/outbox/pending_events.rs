@@ -1,8 +1,10 @@
-//! What MySQL does not have yet: the events that stand in a partition's outbox after its checkpoint.
+//! Pending events: those in a partition's outbox that MySQL does not have yet.
 //!
-//! A list that is read from MySQL and from here has no gap: the checkpoint is read first, the outbox after it, and MySQL last. Whatever the writer does
-//! meanwhile, an event stands after that checkpoint or is in MySQL, perhaps both: an event's position tells. Entries that were trimmed
-//! between the first two steps show as a hole, and then it is looked again.
+//! A list made of MySQL's rows and of pending events has no gap, because the checkpoint is read
+//! first, the outbox second, and MySQL last. Whatever the writer does meanwhile, each event is in
+//! the outbox after that checkpoint, or in MySQL, or in both; its position identifies it. Entries
+//! that were trimmed between the first two reads appear as a gap in the numbers, and then the read
+//! is repeated.
 
 use std::time::Duration;
 
@@ -15,14 +17,17 @@ use crate::partition::Partition;
 use crate::redis::{self, RedisClient};
 use crate::store_error::StoreError;
 
-/// Entries read at once, and how many reads one look takes at most. Beyond that MySQL is far behind, and the reader is asked to come back.
+/// Entries in one read.
 const ENTRIES_PER_READ: u32 = 512;
+/// Reads per attempt. When more entries are pending, MySQL is far behind and the caller gets
+/// [`redis::Error::Overloaded`].
 const MAX_READS: usize = 8;
-/// How often it is looked again for a hole, and the pause before it: a trim follows its commit at once.
+/// Attempts when the outbox has a gap.
 const MAX_ATTEMPTS: usize = 5;
+/// The pause between two attempts. Short, because the trim follows its commit at once.
 const RETRY_PAUSE: Duration = Duration::from_millis(3);
 
-/// An event with its position in its partition's history: `n` × 256 + its place in the entry.
+/// An event with its position in its partition's history: `n` × 256 + its index in the entry.
 pub type PositionedEvent = (i64, OutboxEvent);
 
 /// The events of a partition after its checkpoint, oldest first.
@@ -46,7 +51,8 @@ pub async fn load(
     Err(redis::Error::Overloaded.into())
 }
 
-/// The events of several partitions after their checkpoints; each partition's oldest first. Only outboxes that hold something new are read.
+/// The events of several partitions after their checkpoints; the oldest of each partition first.
+/// Only outboxes with new entries are read.
 ///
 /// # Errors
 /// [`redis::Error::Overloaded`] while MySQL is too far behind.
@@ -69,18 +75,22 @@ pub async fn load_all(
     Ok(events)
 }
 
-/// The events after entry `n`; `None` when there is a hole, or too much to read.
+/// The events after entry `n`; `None` when there is a gap, or too much to read.
 async fn read_after(
     redis: &RedisClient,
     partition: Partition,
     n: u64,
 ) -> Result<Option<Vec<PositionedEvent>>, StoreError> {
-    // An outbox that is empty now is only known to have been so when nothing was numbered beyond the checkpoint.
+    // An empty outbox does not prove that nothing is pending: its entries may just have been
+    // trimmed. The sequence does.
     let newest = redis.fence_marks(&[partition]).await?.first().map_or(0, |marks| marks.seq);
     let (mut through, mut events) = (n, Vec::new());
     for _ in 0..MAX_READS {
-        let entries =
-            redis.outbox_read(&[(partition, through)], ENTRIES_PER_READ).await?.pop().unwrap_or_default();
+        let entries = redis
+            .outbox_read(&[(partition, through)], ENTRIES_PER_READ)
+            .await?
+            .pop()
+            .unwrap_or_default();
         for entry in &entries {
             if entry.n != through + 1 {
                 return Ok(None);
@@ -88,7 +98,7 @@ async fn read_after(
             through = entry.n;
             let read = event::decode(&entry.version, &entry.payload)
                 .map_err(|error| redis::Error::Protocol(error.to_string()))?;
-            events.extend((0..).zip(read).map(|(place, event)| (position(entry.n, place), event)));
+            events.extend((0..).zip(read).map(|(index, event)| (position(entry.n, index), event)));
         }
         if through >= newest {
             return Ok(Some(events));
@@ -100,6 +110,6 @@ async fn read_after(
     Ok(None)
 }
 
-fn position(n: u64, place: u64) -> i64 {
-    i64::try_from(n.saturating_mul(256).saturating_add(place)).unwrap_or(i64::MAX)
+fn position(n: u64, index: u64) -> i64 {
+    i64::try_from(n.saturating_mul(256).saturating_add(index)).unwrap_or(i64::MAX)
 }

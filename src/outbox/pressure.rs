@@ -1,8 +1,11 @@
-//! Watermarks: how much may wait for MySQL, and how full Redis may be, before new work is refused.
+//! Watermarks: how many events may wait for MySQL, and how full Redis may be, before new work is
+//! refused.
 //!
-//! While MySQL is away, the outboxes grow in Redis, which must never be so full that a payment can't be confirmed. So each instance looks at both, and sets
-//! the level by which the scripts are refused (`redis/pressure.rs`): first a warning, halfway from there to the limit no new places in line, at the
-//! limit no promotions and no holds. A level is left when what raised it has fallen to four fifths of its mark.
+//! While MySQL is unavailable the outboxes grow in Redis, which must never be too full to confirm a
+//! payment. Each instance measures both and sets the level that decides which scripts are refused
+//! (`redis/pressure.rs`): a warning at the lower mark, no joins halfway to the upper mark, no
+//! promotions and no holds at the upper mark. A level ends when the measured value falls below four
+//! fifths of its mark.
 
 use std::time::Duration;
 
@@ -13,35 +16,33 @@ use crate::partition::Partition;
 use crate::redis::{Error, PressureLevel, RedisClient, RedisMemoryInfo};
 use crate::telemetry::Metric;
 
-/// How often both are looked at.
 const MEASURE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Two marks of one measure.
+/// The lower and the upper mark of one measured value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WatermarkPair {
-    /// From here on somebody is told.
+    /// An alert fires from here.
     pub warn: u64,
-    /// From here on nobody is let in and nothing is held.
+    /// No user is admitted and no seat is held from here.
     pub limit: u64,
 }
 
-/// The marks of both measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PressureWatermarks {
-    /// Entries in all outboxes.
+    /// In entries of all outboxes.
     pub backlog: WatermarkPair,
-    /// Percent of Redis' `maxmemory`; without that bound there is nothing to measure.
+    /// In percent of Redis' `maxmemory`; without `maxmemory` it is always 0.
     pub memory: WatermarkPair,
 }
 
-/// The levels to which the measures have come.
+/// The current level of each measured value.
 #[derive(Debug, Clone, Copy, Default)]
 struct PressureLevels {
     backlog: PressureLevel,
     memory: PressureLevel,
 }
 
-/// Looks at both until `stop`.
+/// Measures and sets the level until `stop`.
 pub async fn watch(redis: RedisClient, marks: PressureWatermarks, stop: CancellationToken) {
     let partitions: Vec<_> = redis.keys().partitions().all().collect();
     let mut levels = PressureLevels::default();
@@ -51,7 +52,7 @@ pub async fn watch(redis: RedisClient, marks: PressureWatermarks, stop: Cancella
         let (backlog, memory) = match measure(&redis, &partitions).await {
             Ok(measured) => measured,
             Err(error) => {
-                tracing::debug!(%error, "measuring the backlog");
+                tracing::debug!(%error, "could not measure the backlog and the memory of Redis");
                 continue;
             }
         };
@@ -64,10 +65,15 @@ pub async fn watch(redis: RedisClient, marks: PressureWatermarks, stop: Cancella
                 ?level,
                 backlog,
                 memory_percent,
-                "more waits for MySQL, or stands in Redis, than should"
+                "the outbox backlog or the memory of Redis reached a watermark"
             );
         } else if level < before {
-            tracing::info!(?level, backlog, memory_percent, "the backlog has fallen");
+            tracing::info!(
+                ?level,
+                backlog,
+                memory_percent,
+                "the outbox backlog and the memory of Redis are below a watermark again"
+            );
         }
         redis.pressure().set(level);
         Metric::PressureLevel.gauge(&[]).set(f64::from(level as u8));
@@ -84,7 +90,8 @@ async fn measure(
     Ok((lengths.iter().sum(), redis.memory().await?))
 }
 
-/// The highest level whose mark is reached; one that holds already is left at four fifths of its mark.
+/// The highest level whose mark is reached. The current level is kept until its value falls below
+/// four fifths of the mark.
 fn next_level(before: PressureLevel, value: u64, marks: WatermarkPair) -> PressureLevel {
     let halfway = marks.warn + (marks.limit - marks.warn) / 2;
     let reached = |(level, mark): &(PressureLevel, u64)| {
@@ -104,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_are_reached_at_their_marks_and_left_below_them() {
+    fn levels_start_at_their_marks_and_end_below_four_fifths() {
         let marks = WatermarkPair { warn: 100, limit: 200 };
         let mut level = PressureLevel::Normal;
         for (value, expected) in [

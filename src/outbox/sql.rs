@@ -1,8 +1,9 @@
-//! The writer's statements.
+//! The SQL statements of the writer.
 //!
-//! Each length of a multi-row statement is a statement of its own to the server and takes a place among the prepared ones. So rows
-//! go in runs of a few fixed sizes: thousands of rows cost a handful of round trips, and the statements stay prepared.
-//! Upserts say `VALUES(c)`: MySQL's newer row alias is not known to MariaDB.
+//! To the server a multi-row statement of another length is another prepared statement. So rows are
+//! split into chunks of a few fixed sizes: thousands of rows need a handful of round trips, and all
+//! statements stay prepared. Upserts use `VALUES(c)` because MariaDB does not know MySQL's row
+//! alias.
 
 use sqlx::mysql::MySql;
 use sqlx::query_builder::Separated;
@@ -18,21 +19,26 @@ use crate::mysql::Error;
 use crate::mysql::checkpoint::Checkpoint;
 use crate::partition::Partition;
 
-/// Rows of a statement. The longest binds 19 values a row, far below the 65,535 that a statement may have.
-const SIZES: [usize; 4] = [1024, 128, 16, 1];
+/// Rows per statement. The widest row binds 19 values, so 1,024 rows stay far below the limit of
+/// 65,535.
+const CHUNK_SIZES: [usize; 4] = [1024, 128, 16, 1];
 
-/// One row's values, filled in by a function per table.
+/// The values of one row.
 type RowValues<'a> = Separated<'a, MySql, &'static str>;
 
-/// Locks the checkpoints of those partitions that no other writer is at work on, in one order for all.
+/// Locks the checkpoints of the partitions that no other writer has locked, in the order of their
+/// ids.
 pub(super) async fn lock(
     tx: &mut MySqlConnection,
     partitions: &[Partition],
 ) -> Result<Vec<Checkpoint>, Error> {
     let Some(last) = partitions.last() else { return Ok(Vec::new()) };
-    // Naming a partition twice is harmless, so the list is filled up to a fixed size instead of being split.
-    let size =
-        SIZES.into_iter().rev().find(|size| *size >= partitions.len()).unwrap_or(partitions.len());
+    // Repeating a partition is harmless, so the list is padded to a fixed size.
+    let size = CHUNK_SIZES
+        .into_iter()
+        .rev()
+        .find(|size| *size >= partitions.len())
+        .unwrap_or(partitions.len());
     let mut select = QueryBuilder::new(
         "SELECT partition_id, n, generation FROM outbox_checkpoints WHERE partition_id IN (",
     );
@@ -73,7 +79,7 @@ pub(super) async fn write(
     let freed = batch.seats(ReservationEventStatus::Cancelled);
     let sold = batch.seats(ReservationEventStatus::Confirmed);
     write_reservations(tx, &reservations).await?;
-    // Freed before sold: a seat that was given back may have been sold again within the batch.
+    // Free before sell: a seat may be freed and sold again within the batch.
     free_seats(tx, &freed).await?;
     sell_seats(tx, &sold).await?;
     write_payments(tx, &payments).await?;
@@ -84,7 +90,7 @@ pub(super) async fn write(
     let facts: Vec<_> = batch.facts.values().collect();
     let issues = batch.issues();
     write_issues(tx, &issues).await?;
-    // After the issues: one may be issued and used within the batch.
+    // After the issues: a coupon may be issued and redeemed within the batch.
     write_uses(tx, &uses).await?;
     write_claims(tx, &batch.claims).await?;
     write_facts(tx, &facts).await?;
@@ -120,12 +126,12 @@ async fn write_reservations(
     .await
 }
 
-/// By reservation too: a seat that has found another owner since must stay theirs.
+/// Matches the reservation too: a seat that was sold again since belongs to its new owner.
 async fn free_seats(tx: &mut MySqlConnection, seats: &[SeatRow<'_>]) -> Result<(), Error> {
-    for some in sized(seats) {
+    for chunk in chunks(seats) {
         let mut delete = QueryBuilder::new("DELETE FROM reservation_seats WHERE ");
         let mut any = delete.separated(" OR ");
-        for seat in some {
+        for seat in chunk {
             any.push("(schedule_id = ").push_bind_unseparated(seat.schedule.as_str());
             any.push_unseparated(" AND seat_number = ").push_bind_unseparated(seat.number);
             any.push_unseparated(" AND reservation_id = ")
@@ -137,7 +143,7 @@ async fn free_seats(tx: &mut MySqlConnection, seats: &[SeatRow<'_>]) -> Result<(
     Ok(())
 }
 
-/// A plain insert: a second owner of a seat must fail the transaction.
+/// A plain insert: selling a seat twice must fail the transaction.
 async fn sell_seats(tx: &mut MySqlConnection, seats: &[SeatRow<'_>]) -> Result<(), Error> {
     let head = "INSERT INTO reservation_seats (schedule_id, seat_number, reservation_id) ";
     insert(tx, head, "", seats, |row, seat| {
@@ -216,7 +222,7 @@ async fn write_runs(tx: &mut MySqlConnection, runs: &[PromotionRow]) -> Result<(
     .await
 }
 
-/// A plain insert: a second issue of one coupon to one user must fail the transaction.
+/// A plain insert: issuing a coupon twice to one user must fail the transaction.
 async fn write_issues(tx: &mut MySqlConnection, rows: &[IssueState<'_>]) -> Result<(), Error> {
     let head = "INSERT INTO coupon_issues (id, coupon_id, user_id, issued_at) ";
     insert(tx, head, "", rows, |row, issue| {
@@ -273,21 +279,21 @@ async fn insert<T>(
     rows: &[T],
     fill: fn(&mut RowValues<'_>, &T),
 ) -> Result<(), Error> {
-    for some in sized(rows) {
+    for chunk in chunks(rows) {
         let mut statement = QueryBuilder::new(head);
-        statement.push_values(some, |mut row, values| fill(&mut row, values));
+        statement.push_values(chunk, |mut row, values| fill(&mut row, values));
         statement.push(tail).build().execute(&mut *tx).await?;
     }
     Ok(())
 }
 
-/// The rows in runs of fixed sizes, the longest first.
-fn sized<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+/// Splits rows into chunks of [`CHUNK_SIZES`], the largest first.
+fn chunks<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
-        let size = SIZES.into_iter().find(|size| *size <= rows.len())?;
-        let (some, rest) = rows.split_at(size);
+        let size = CHUNK_SIZES.into_iter().find(|size| *size <= rows.len())?;
+        let (chunk, rest) = rows.split_at(size);
         rows = rest;
-        Some(some)
+        Some(chunk)
     })
 }
 
@@ -296,12 +302,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_have_fixed_sizes_and_leave_nothing_out() {
+    fn chunks_have_fixed_sizes_and_cover_all_rows() {
         for count in [0, 1, 15, 16, 17, 127, 128, 1023, 1024, 5000] {
             let rows: Vec<usize> = (0..count).collect();
-            let runs: Vec<_> = sized(&rows).collect();
-            assert!(runs.iter().all(|run| SIZES.contains(&run.len())), "{count}");
-            assert_eq!(runs.concat(), rows);
+            let chunks: Vec<_> = super::chunks(&rows).collect();
+            assert!(chunks.iter().all(|chunk| CHUNK_SIZES.contains(&chunk.len())), "{count}");
+            assert_eq!(chunks.concat(), rows);
         }
     }
 }

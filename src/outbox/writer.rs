@@ -1,8 +1,10 @@
-//! The writer's loop: when to pass, what to repeat, and whom to stop.
+//! The writer's loop: when to flush, what to repeat, and which partition to stop.
 //!
-//! Every instance runs one; row locks deal the partitions out among them. What fails for the moment (a deadlock, a server that is
-//! away) is repeated with growing pauses for as long as it takes: entries wait in Redis meanwhile. What a row says against itself is put aside
-//! ([`dead_letters`]); what can't be applied for another reason stops its partition, is said once, and is looked at again now and then, so that a repair needs no restart.
+//! Every instance runs one writer; row locks distribute the partitions among them. A temporary
+//! failure (a deadlock, an unavailable server) is repeated with growing pauses without a limit,
+//! while the entries wait in Redis. An event whose row MySQL rejects is quarantined
+//! ([`dead_letters`]). Any other permanent failure stops its partition: it is logged once and
+//! retried every [`HALT_RETRY_INTERVAL`], so that a repair needs no restart.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,41 +23,45 @@ use crate::partition::Partition;
 use crate::redis::RedisClient;
 use crate::telemetry::Metric;
 
-/// How often the outboxes are looked at without a nudge: entries of other instances, of sweeps, and left-overs of a crash.
+/// How often the outboxes are read without a wake-up: for entries of other instances, of sweeps,
+/// and of a crashed writer.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a stopped partition rests before it is looked at again.
+/// How often a stopped partition is retried.
 const HALT_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How often the dead letters are counted: `usher dead-letters retry` runs elsewhere.
+/// How often the dead letters are counted: `usher dead-letters retry` runs in another process.
 const DEAD_LETTER_COUNT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The first and the longest pause before a failed pass is repeated.
+/// The first and the longest pause before a failed flush is repeated.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
 
-/// Partitions that share a pass.
+/// Partitions in one transaction.
 const MAX_PARTITIONS_PER_FLUSH: usize = 256;
 
-/// Entries that a pass reads, over all partitions and from each. They bound what it holds in memory before it knows the events.
+/// Entries that a flush reads in total. This and the next limit bound its memory before the entries
+/// are decoded.
 const MAX_ENTRIES_PER_FLUSH: usize = 4096;
+/// Entries that a flush reads from one partition.
 const MAX_ENTRIES_PER_PARTITION: usize = 256;
 
-/// Events that a pass aims at: a transaction of some tenths of a second. They are shared out evenly, so a pass brings 512 of a partition that is hot while 63 others
-/// are hardly used; with a quarter of it the writer lagged four times as far behind a rush of purchases.
+/// Events that a flush aims at: a transaction of a few tenths of a second. They are divided evenly
+/// among the partitions, so a flush takes 512 events of one busy partition of 64. With a quarter of
+/// this the writer fell four times as far behind under a burst of purchases.
 const TARGET_EVENTS_PER_FLUSH: usize = 32_768;
 
-/// Brings the outboxes of all partitions to MySQL.
+/// Writes the outboxes of all partitions to MySQL.
 pub struct OutboxWriter {
     redis: RedisClient,
     pool: MySqlPool,
     partitions: Vec<Partition>,
     handle: WriterHandle,
     halted: BTreeMap<Partition, WriterHalt>,
-    /// Events that an entry held in the last pass: how many entries to read for the next.
+    /// Average events per entry in the last flush; determines how many entries the next one reads.
     events_per_entry: usize,
-    /// When nothing was left last.
+    /// When the outboxes were last empty.
     caught_up: Instant,
-    /// When the newest event applied happened.
+    /// The time of the newest event that was applied.
     newest: Option<DateTime<Utc>>,
 }
 
@@ -65,7 +71,7 @@ struct WriterHalt {
 }
 
 impl OutboxWriter {
-    /// A writer for all partitions. It does nothing until it runs.
+    /// Creates a writer for all partitions; [`OutboxWriter::run`] starts it.
     pub fn new(redis: RedisClient, pool: MySqlPool, ack: DurabilitySettings) -> Self {
         Self {
             handle: WriterHandle::new(redis.clone(), ack),
@@ -73,20 +79,20 @@ impl OutboxWriter {
             redis,
             pool,
             halted: BTreeMap::new(),
-            // A guess on the high side: the first read after a long stop stays small.
+            // A high estimate, so that the first flush after a long stop stays small.
             events_per_entry: 32,
             caught_up: Instant::now(),
             newest: None,
         }
     }
 
-    /// The handle by which stores wake this writer.
     pub fn handle(&self) -> WriterHandle {
         self.handle.clone()
     }
 
-    /// Writes until `shutdown`, then once more until nothing is left that this writer can write. That last drain waits for servers that
-    /// are away like any other; the caller bounds it by its own deadline, and may drop this future at any point.
+    /// Writes until `shutdown`, then once more until nothing is left that this writer can write.
+    /// The last round also waits for unavailable servers; the caller limits it with its own
+    /// deadline and may drop this future at any point.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut counted = Instant::now() - DEAD_LETTER_COUNT_INTERVAL;
         while !shutdown.is_cancelled() {
@@ -104,7 +110,8 @@ impl OutboxWriter {
         self.flush_until_empty().await;
     }
 
-    /// Passes until nothing is left, or what is left is stopped or another writer's.
+    /// Flushes until the outboxes are empty, or what is left belongs to stopped partitions or to
+    /// another writer.
     async fn flush_until_empty(&mut self) {
         let mut pause = RETRY_PAUSES.0;
         let mut failed = false;
@@ -112,7 +119,7 @@ impl OutboxWriter {
             match self.flush_all().await {
                 Ok(progress) => {
                     if failed {
-                        tracing::info!("the outbox is being written again");
+                        tracing::info!("the outbox is written to MySQL again");
                     }
                     (failed, pause) = (false, RETRY_PAUSES.0);
                     if !progress {
@@ -120,9 +127,9 @@ impl OutboxWriter {
                     }
                 }
                 Err(failure) => {
-                    // Once for each spell: the counter tells how long it lasts.
+                    // Log the first failure only; the counter shows how long it lasts.
                     if !failed {
-                        tracing::warn!(error = %failure, "a pass of the outbox writer failed; repeating it");
+                        tracing::warn!(error = %failure, "could not write the outbox to MySQL; trying again");
                     }
                     failed = true;
                     Metric::OutboxRetriesTotal.counter(&[]).increment(1);
@@ -133,7 +140,7 @@ impl OutboxWriter {
         }
     }
 
-    /// One look at all outboxes and a pass for each group that has something. Answers whether anything was written.
+    /// Flushes every outbox that has entries, in groups. Returns whether anything was written.
     async fn flush_all(&mut self) -> Result<bool, FlushFailure> {
         let lengths = self.redis.outbox_lengths(&self.partitions).await?;
         self.record_lag(lengths.iter().sum());
@@ -153,8 +160,9 @@ impl OutboxWriter {
         Ok(progress)
     }
 
-    /// A pass over a group. When something in it can't be applied, a pass for each partition, so that one doesn't stop the others; and
-    /// one that still can't go on is narrowed down to the entry that is at fault.
+    /// Flushes a group of partitions. When that fails permanently, each partition is flushed alone,
+    /// so that one does not stop the others; a partition that still fails is narrowed down to the
+    /// failing entry.
     async fn flush_group(&mut self, group: &[Partition]) -> Result<bool, FlushFailure> {
         let outcome = self.flush(group, self.limits(group.len())).await;
         if !is_permanent_failure(&outcome) {
@@ -173,13 +181,14 @@ impl OutboxWriter {
         Ok(progress)
     }
 
-    /// Passes over half as much each time one fails, until it is one entry that fails: that is carried over event by event, and what is refused put
-    /// aside. An entry that fails for another reason than what its rows say stops the partition.
+    /// Halves the number of entries after each failure until a single entry fails. That entry is
+    /// applied event by event, and its rejected events are quarantined. An entry that fails for
+    /// another reason stops the partition.
     async fn isolate_failing_entry(&mut self, partition: Partition) -> Result<bool, FlushFailure> {
         let (mut entries, mut progress) = (self.limits(1).entries / 2, false);
         for _ in 0..MAX_ENTRIES_PER_PARTITION {
-            let bounds = FlushLimits { entries: entries.max(1), events: TARGET_EVENTS_PER_FLUSH };
-            let outcome = self.flush(&[partition], bounds).await;
+            let limits = FlushLimits { entries: entries.max(1), events: TARGET_EVENTS_PER_FLUSH };
+            let outcome = self.flush(&[partition], limits).await;
             if is_permanent_failure(&outcome) && entries > 1 {
                 entries /= 2;
                 continue;
@@ -196,24 +205,28 @@ impl OutboxWriter {
     }
 
     async fn quarantine(&mut self, partition: Partition) -> Result<bool, FlushFailure> {
-        let moved = dead_letters::quarantine_entry(&self.redis, &self.pool, &self.handle, partition).await?;
+        let moved =
+            dead_letters::quarantine_entry(&self.redis, &self.pool, &self.handle, partition)
+                .await?;
         self.count_dead_letters().await;
         Ok(moved)
     }
 
-    /// How many letters wait for somebody. Not worth a failure of the writer.
+    /// Updates the gauge of dead letters. An error is only logged: it must not stop the writer.
     async fn count_dead_letters(&self) {
         match dead_letters::count(&self.pool).await {
             Ok(count) => Metric::OutboxDeadLetters
                 .gauge(&[])
                 .set(to_f64(usize::try_from(count).unwrap_or(0))),
-            Err(error) => tracing::debug!(%error, "counting the dead letters"),
+            Err(error) => tracing::debug!(%error, "could not count the dead letters"),
         }
     }
 
-    /// As many entries as last time held the events that a pass aims at, shared out evenly.
+    /// The number of entries that probably hold [`TARGET_EVENTS_PER_FLUSH`] events, divided evenly.
     fn limits(&self, partitions: usize) -> FlushLimits {
-        let entries = (TARGET_EVENTS_PER_FLUSH / self.events_per_entry.max(1)).min(MAX_ENTRIES_PER_FLUSH) / partitions;
+        let entries = (TARGET_EVENTS_PER_FLUSH / self.events_per_entry.max(1))
+            .min(MAX_ENTRIES_PER_FLUSH)
+            / partitions;
         let entries = u32::try_from(entries.clamp(1, MAX_ENTRIES_PER_PARTITION)).unwrap_or(1);
         FlushLimits { entries, events: TARGET_EVENTS_PER_FLUSH.div_ceil(partitions) }
     }
@@ -221,71 +234,78 @@ impl OutboxWriter {
     async fn flush(
         &self,
         group: &[Partition],
-        bounds: FlushLimits,
+        limits: FlushLimits,
     ) -> Result<FlushSummary, FlushFailure> {
         let started = Instant::now();
-        let pass = flush::flush(&self.redis, &self.pool, &self.handle, group, bounds).await?;
-        if pass.entries > 0 {
+        let summary = flush::flush(&self.redis, &self.pool, &self.handle, group, limits).await?;
+        if summary.entries > 0 {
             Metric::OutboxPassSeconds.histogram(&[]).record(started.elapsed().as_secs_f64());
         }
-        Ok(pass)
+        Ok(summary)
     }
 
-    /// Takes note of what a pass came to. Answers whether it wrote anything.
+    /// Records the outcome of a flush: stops, resumes or quarantines. Returns whether anything was
+    /// written.
     async fn record_outcome(
         &mut self,
         group: &[Partition],
         outcome: Result<FlushSummary, FlushFailure>,
     ) -> Result<bool, FlushFailure> {
-        let pass = match (outcome, group) {
-            (Ok(pass), _) => pass,
+        let summary = match (outcome, group) {
+            (Ok(summary), _) => summary,
             (Err(failure), [partition]) if !failure.is_transient() => {
                 self.halt(*partition, &failure.into());
                 return Ok(false);
             }
             (Err(failure), _) => return Err(failure),
         };
-        for partition in &pass.healthy {
+        for partition in &summary.healthy {
             if self.halted.remove(partition).is_some() {
-                tracing::info!(%partition, "the outbox of a stopped partition goes on");
+                tracing::info!(%partition, "the outbox of a stopped partition is written again");
             }
         }
-        let mut buried = false;
-        for (partition, fault) in &pass.errors {
-            if fault.is_poison() {
-                buried |= self.quarantine(*partition).await?;
+        let mut quarantined = false;
+        for (partition, error) in &summary.errors {
+            if error.is_permanent() {
+                quarantined |= self.quarantine(*partition).await?;
             } else {
-                self.halt(*partition, fault);
+                self.halt(*partition, error);
             }
         }
         Metric::OutboxHaltedPartitions.gauge(&[]).set(to_f64(self.halted.len()));
-        if pass.entries == 0 {
-            return Ok(buried);
+        if summary.entries == 0 {
+            return Ok(quarantined);
         }
-        self.events_per_entry = pass.events.div_ceil(pass.entries);
-        self.newest = self.newest.max(pass.newest);
-        Metric::OutboxPassEntries.histogram(&[]).record(to_f64(pass.entries));
-        for (table, rows) in pass.rows {
+        self.events_per_entry = summary.events.div_ceil(summary.entries);
+        self.newest = self.newest.max(summary.newest);
+        Metric::OutboxPassEntries.histogram(&[]).record(to_f64(summary.entries));
+        for (table, rows) in summary.rows {
             Metric::OutboxRowsTotal.counter(&[("table", table)]).increment(rows as u64);
         }
-        for (kind, lines) in pass.ledger_rows {
-            Metric::WalletEntriesTotal.counter(&[("kind", kind)]).increment(lines);
+        for (kind, rows) in summary.ledger_rows {
+            Metric::WalletEntriesTotal.counter(&[("kind", kind)]).increment(rows);
         }
         Ok(true)
     }
 
-    /// Stops a partition. Said once for each reason; a partition found as it was only rests again.
-    fn halt(&mut self, partition: Partition, fault: &ApplyError) {
-        let reason = fault.to_string();
+    /// Stops a partition until the next retry. Logs each reason once.
+    fn halt(&mut self, partition: Partition, error: &ApplyError) {
+        let reason = error.to_string();
         if self.halted.get(&partition).is_none_or(|halt| halt.reason != reason) {
-            tracing::error!(%partition, %reason, "a partition's outbox is stopped; its facts stay in Redis until this is repaired");
+            tracing::error!(
+                %partition,
+                %reason,
+                "stopped writing a partition's outbox to MySQL; its events stay in Redis"
+            );
         }
-        self.halted.insert(partition, WriterHalt { reason, until: Instant::now() + HALT_RETRY_INTERVAL });
+        self.halted
+            .insert(partition, WriterHalt { reason, until: Instant::now() + HALT_RETRY_INTERVAL });
         Metric::OutboxHaltedPartitions.gauge(&[]).set(to_f64(self.halted.len()));
     }
 
-    /// The lag is bounded from two sides: what waits came after the outboxes were last empty, and is hardly older than the newest that
-    /// was applied. Redis' clock and ours may differ a little; nothing but this gauge compares them.
+    /// Estimates the lag. It is at most the time since the outboxes were last empty, and at most
+    /// the age of the newest applied event. The second bound compares the clocks of Redis and of
+    /// this host, which is accurate enough for a gauge.
     #[expect(clippy::disallowed_methods, reason = "a gauge for people")]
     fn record_lag(&mut self, backlog: u64) {
         if backlog == 0 {
@@ -305,12 +325,12 @@ impl OutboxWriter {
     }
 }
 
-/// Whether the same pass would fail again and again.
+/// Whether repeating the flush would fail as well.
 fn is_permanent_failure(outcome: &Result<FlushSummary, FlushFailure>) -> bool {
     outcome.as_ref().is_err_and(|failure| !failure.is_transient())
 }
 
-/// For gauges, where the 53 bits of a double are plenty.
+/// For gauges, where 53 bits are enough.
 #[allow(clippy::cast_precision_loss)]
 fn to_f64(count: usize) -> f64 {
     count as f64

@@ -1,4 +1,5 @@
-//! The rooms' handle on the writer: wakes it, and waits for what it commits.
+//! The handle on the writer that all domains hold: wakes the writer, and waits until MySQL has what
+//! a call changed.
 
 use std::sync::Arc;
 
@@ -10,8 +11,8 @@ use super::durability::{DurabilitySettings, DurabilityTracker};
 use crate::partition::Partition;
 use crate::redis::RedisClient;
 
-/// Tells the writer that a script has just emitted events, so that it needn't wait for its next look. Cheap to clone and to poke; pokes
-/// during a pass add up to one.
+/// Wakes the writer after a script emitted events, so that it does not wait for its next poll.
+/// Cheap to clone and to call; several calls during one flush count as one.
 #[derive(Debug, Clone)]
 pub struct WriterHandle {
     wake_signal: Arc<Notify>,
@@ -19,7 +20,8 @@ pub struct WriterHandle {
     durability: Option<Arc<DurabilityTracker>>,
 }
 
-/// What a call that may change something holds from before it until its answer.
+/// Created before the first script of a call that may change something, and awaited before its
+/// answer.
 #[derive(Debug)]
 pub struct DurabilityWait {
     writer: WriterHandle,
@@ -29,31 +31,33 @@ pub struct DurabilityWait {
 impl WriterHandle {
     pub(super) fn new(redis: RedisClient, settings: DurabilitySettings) -> Self {
         let partitions = redis.keys().partitions();
-        let ack = settings
+        let durability = settings
             .durable
             .then(|| Arc::new(DurabilityTracker::new(partitions, settings.patience)));
-        Self { wake_signal: Arc::default(), redis, durability: ack }
+        Self { wake_signal: Arc::default(), redis, durability }
     }
 
-    /// Wakes the writer, or has it look once more when it is at work.
+    /// Starts a flush, or one more after the current one.
     pub fn wake(&self) {
         self.wake_signal.notify_one();
     }
 
-    /// Whether MySQL is known to have a partition's outbox up to an entry. Asks nobody; always so where answers don't wait for MySQL.
+    /// Whether MySQL is known to have a partition's outbox up to entry `n`. Reads memory only.
+    /// Always `true` when answers do not wait for MySQL.
     pub fn is_written(&self, partition: Partition, n: u64) -> bool {
-        self.durability.as_ref().is_none_or(|ack| ack.is_written(partition, n))
+        self.durability.as_ref().is_none_or(|durability| durability.is_written(partition, n))
     }
 
-    /// To be called before the first script of a call.
+    /// Call this before the first script of a call: a change of session after this point is
+    /// detected.
     pub fn start_durability_wait(&self) -> DurabilityWait {
         DurabilityWait { writer: self.clone(), since: self.redis.session_start() }
     }
 
-    /// Serves those who follow, until `stop`.
+    /// Answers durability waits until `stop`.
     pub async fn run_durability_watcher(self, mysql: MySqlPool, stop: CancellationToken) {
-        if let Some(ack) = self.durability {
-            ack.watch(self.redis, mysql, stop).await;
+        if let Some(durability) = self.durability {
+            durability.watch(self.redis, mysql, stop).await;
         }
     }
 
@@ -62,18 +66,20 @@ impl WriterHandle {
     }
 
     pub(super) fn record_committed(&self, through: impl IntoIterator<Item = (Partition, u64)>) {
-        if let Some(ack) = &self.durability {
-            ack.committed(through);
+        if let Some(durability) = &self.durability {
+            durability.record_committed(through);
         }
     }
 }
 
 impl DurabilityWait {
-    /// Whether the answer may be given as final: at once where answers don't wait for MySQL, else once MySQL has what the partitions' outboxes hold
-    /// now. `false` when that is not known within the time that is set: what was done stands, and will be in MySQL.
+    /// Whether the answer may be given as final. Returns `true` at once when answers do not wait
+    /// for MySQL, otherwise once MySQL has what the partitions' outboxes hold now. `false` means
+    /// that this is not known in time: the change is made and will reach MySQL, unless Redis loses
+    /// it first.
     pub async fn wait_until_written(&self, partitions: &[Partition]) -> bool {
-        let Some(ack) = &self.writer.durability else { return true };
+        let Some(durability) = &self.writer.durability else { return true };
         self.writer.wake();
-        ack.wait_until_written(&self.writer.redis, self.since, partitions).await
+        durability.wait_until_written(&self.writer.redis, self.since, partitions).await
     }
 }

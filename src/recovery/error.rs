@@ -1,26 +1,23 @@
-//! Why a partition could not be verified or laid back.
+//! Why a partition could not be verified or restored.
 
 use crate::partition::Partition;
 use crate::store_error::{StoreError, from_store_errors};
 
-/// What went wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Another instance has barred the partition meanwhile, or Redis was replaced again.
-    #[error("somebody else has barred partition {0}")]
+    /// Another recovery fenced the partition meanwhile, or Redis was replaced again.
+    #[error("another recovery fenced partition {0}")]
     FencedByOther(Partition),
-    /// What stands in the partition's outbox does not come to MySQL, so laying it back would lose it.
-    #[error(
-        "the outbox of partition {0} is not being written to MySQL; nothing of it is thrown away"
-    )]
+    /// The partition's outbox is not written to MySQL, so a restore would lose it.
+    #[error("the outbox of partition {0} is not written to MySQL; a restore would discard it")]
     OutboxNotDrained(Partition),
-    /// Events that MySQL refused are kept by the numbers of their partitions.
-    #[error("{0} dead letters are kept: apply them first (`usher dead-letters retry`)")]
+    /// Dead letters are identified by their partitions, so the number of partitions can't change.
+    #[error("{0} dead letters exist; apply them first (`usher dead-letters retry`)")]
     DeadLetters(i64),
-    /// A row is not of a form that this release knows.
-    #[error("a row of {0} can't be laid back: {1}")]
+    /// A row has a form that this release does not know. First the table, then the cause.
+    #[error("can't restore a row of {0}: {1}")]
     InvalidRow(&'static str, String),
 }
 

@@ -1,29 +1,32 @@
-//! Recovery: which partitions may serve, laying back those that may not, and whether what is promised holds ([`audit`]).
+//! Recovery: decides which partitions may serve, and restores those that may not from MySQL.
 //!
-//! MySQL's checkpoint and Redis' marks must agree before a partition serves: the same generation, and an outbox at least as far as the checkpoint
-//! ([`open`]). Anything else is a Redis that is empty, older than MySQL or not ours; its partition answers 503 `recovering` and sells nothing until it is laid
-//! back from MySQL under a new generation ([`recover`]), while the others serve.
+//! Invariant: a partition serves only while MySQL's checkpoint and Redis agree, that is, both have
+//! the same epoch and the outbox is at least as far as the checkpoint. Anything else is a Redis
+//! that is empty, stale or foreign. Its partition answers 503 `recovering` until it is restored
+//! under a new epoch; the other partitions serve.
 //!
-//! - [`open`]: verifies the fences, at start and whenever what was verified is in doubt.
-//! - [`run`]: the verifier's loop, which also starts recoveries.
-//! - [`recover`]: one partition, from the bar to the new generation.
-//! - [`repartition`]: another count of partitions, while nobody serves.
-//! - [`restore`]: what is laid, one small file for each room's state.
-//! - [`reconcile`]: what a payment left behind in another partition.
+//! What a recovery did is recorded in the table `recoveries`. Start reading at `verify`.
+//!
+//! - `verify`: compares the fences, at the start and after every invalidation.
+//! - `verifier`: the loop around it, which also starts restores.
+//! - `restore_partition`: the restore of one partition, from the recovery fence to the new epoch.
+//! - `restore`: what is restored, one file for each domain.
+//! - `reconcile`: repairs payments that crossed partitions when one of them was restored.
+//! - `repartition`: changes the number of partitions while no instance serves.
 
 mod error;
-mod open;
 mod reconcile;
 mod reconcile_sql;
 mod reconcile_store;
-mod recover;
 mod repartition;
 mod restore;
-mod run;
+mod restore_partition;
 mod sql;
+mod verifier;
+mod verify;
 
 pub use error::Error;
-pub use open::{FenceState, VerificationOutcome, verify};
-pub use reconcile::{ReconcileSummary, StoreReconciler, run_reconciler as run_settling};
-pub use recover::{PartitionRecovery, RecoveryOutcome};
-pub use run::run_verifier;
+pub use reconcile::{ReconcileSummary, StoreReconciler, run_reconciler};
+pub use restore_partition::{PartitionRecovery, RecoveryOutcome};
+pub use verifier::run_verifier;
+pub use verify::{FenceState, VerificationOutcome, verify};

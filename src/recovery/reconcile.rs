@@ -1,24 +1,29 @@
-//! Settles what crossed partitions when one of them was laid back.
+//! Reconciliation: repairs payments that crossed partitions when one of them was restored.
 //!
-//! A payment has its record in the queue's partition, its money in the user's and its coupon in the coupon's. MySQL has each of them up to that partition's own checkpoint,
-//! and a partition that was not lost goes on from where it is. So after a loss the three may disagree. Each disagreement has one end, and one op by which
-//! it is brought there, so any number of instances may bring it there, twice or late:
+//! The record of a payment is in the queue's partition, its money in the user's, and its coupon in
+//! the coupon's. MySQL has each of them up to the checkpoint of that partition, and a partition
+//! that was not lost continues from its own state. So after a loss the three may disagree. Each
+//! disagreement has one correct end and one idempotent script that brings it there, so any number
+//! of instances may run it, repeatedly or late:
 //!
-//! | found | so | by |
+//! | found | repair | script |
 //! |:--|:--|:--|
-//! | a debit, and no payment of it in MySQL or Redis, or one that was turned back | it is given back. Nobody can confirm it any more: what is not there confirms nothing, and an attempt that begins later under the same name meets the tombstone that this leaves | `wallet/refund` |
-//! | a payment that is confirmed, and no debit | it is debited again, with the lost charge where the balance does not suffice. It was debited once: nothing is confirmed before. The op tells whether it still is | `recovery/repeat_debit` |
-//! | a payment that was cancelled, and its money not given back | it is given back, once by the cancelling's op | `wallet/refund_cancelled` |
-//! | a payment that is confirmed, and its money was given back | the cancelling goes on from there: money is given back only after its commit point | `recovery/resume_cancel` |
-//! | an issue that is used or taken by a payment that is not there, or was turned back | it is unused again, and the take that would come late meets a tombstone | `recovery/free_redemption` |
-//! | a confirmed payment whose issue is not marked as used | the payment is laid as due, and the sweep marks it | `coupons/redeem` |
+//! | a debit, and no payment of it in MySQL or Redis, or a payment that was declined or voided | refund the debit. Nothing can confirm that payment any more: a missing payment confirms nothing, and a later attempt with the same id finds the tombstone that the refund leaves | `wallet/refund` |
+//! | a confirmed payment, and no debit | debit again, with the lost charge where the balance is too low. It was debited once, because nothing is confirmed before. The script checks whether it still is | `recovery/repeat_debit` |
+//! | a cancelled payment whose money was not refunded | refund it, once, under the operation of the cancellation | `wallet/refund_cancelled` |
+//! | a confirmed payment whose money was refunded by a cancellation | continue the cancellation: it refunds only after its commit point | `recovery/resume_cancel` |
+//! | a coupon issue that is redeemed or reserved by a payment that does not exist, or was declined or voided | free the issue; a late reservation finds a tombstone | `recovery/free_redemption` |
+//! | a confirmed payment whose issue is not marked as redeemed | the restore makes the payment due, and the sweep marks the issue | `coupons/redeem` |
 //!
-//! The same may happen where nothing is laid back: a Redis that came back with less than it had, but with all that MySQL has, serves on, and a flow that began on the one
-//! before it goes on there without its earlier steps. So it is settled as well whenever a Redis is met that does not know our scripts.
+//! The same disagreements are possible without a restore. A Redis that restarted without some
+//! entries, but with all that MySQL has, continues to serve, and a flow that began before the
+//! restart continues without its earlier steps. So a reconciliation also starts whenever a server
+//! does not know the scripts.
 //!
-//! A payment that is under way (pending, voiding, refunding) in a partition that serves is left to its own flow and sweep; one in a partition that does not serve is looked at
-//! again once it does. Flows that were in the middle when a partition was lost may still take a step afterwards, so rounds go on for [`GRACE`] after
-//! the laying back, and until one finds nothing.
+//! A payment that is in progress (pending, voiding, refunding) in a serving partition is left to
+//! its own flow and to the sweep. One in a partition that does not serve is inspected again later.
+//! Flows that were in progress during the loss may still take a step afterwards, so rounds continue
+//! for [`IN_FLIGHT_GRACE`] after the restore, and until a round finds nothing.
 
 use std::time::Duration;
 
@@ -35,104 +40,112 @@ use crate::outbox::WriterHandle;
 use crate::redis::{self, RedisClient};
 use crate::telemetry::Metric;
 
-/// How often it is looked for recoveries that are not settled.
+/// How often to look for recoveries that are not reconciled.
 const ROUND_INTERVAL: Duration = Duration::from_secs(1);
-/// Longer than a flow that was in the middle can still be at work: the time until a payment is due, and a sweep's lease.
+/// Longer than a flow that was in progress can still run: the time until a payment is due, plus the
+/// lease of a sweep.
 const IN_FLIGHT_GRACE: TimeDelta = TimeDelta::seconds(16);
-/// How far back the first round after a recovery looks; what is older than ops are kept was settled long ago.
+/// How far back the first round after a recovery looks: longer than the records of wallet
+/// operations are kept.
 const FIRST_ROUND_LOOKBACK: TimeDelta = TimeDelta::days(8);
-/// How far back the later rounds look, from when the recovery began.
+/// How far back the later rounds look, from the start of the recovery.
 const LATER_ROUND_LOOKBACK: TimeDelta = TimeDelta::minutes(10);
 
-/// What a round did.
+/// The outcome of a round.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct ReconcileSummary {
-    /// What was brought to its end.
+    /// Disagreements that were repaired.
     pub repaired: u64,
-    /// What has to wait for a partition that does not serve.
+    /// Disagreements that wait for a partition that does not serve.
     pub deferred: u64,
 }
 
-/// Settles orphans.
+/// Repairs disagreements between partitions.
 #[derive(Debug, Clone)]
 pub struct StoreReconciler {
     redis: RedisClient,
     mysql: MySqlPool,
     writer: WriterHandle,
-    /// The recovery of which a first round was made.
+    /// The recovery for which a first round was made.
     last_reconciled: Option<DateTime<Utc>>,
 }
 
-/// Runs until `stop`; does nothing while every recovery is settled.
-pub async fn run_reconciler(mut settling: StoreReconciler, stop: CancellationToken) {
+/// Runs until `stop`. Does nothing while every recovery is reconciled.
+pub async fn run_reconciler(mut reconciler: StoreReconciler, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(ROUND_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        match stop.run_until_cancelled(Box::pin(settling.round())).await {
+        match stop.run_until_cancelled(Box::pin(reconciler.round())).await {
             None | Some(Ok(ReconcileSummary { repaired: 0, .. })) => {}
-            Some(Ok(ReconcileSummary { repaired: settled, deferred: waits })) => {
+            Some(Ok(ReconcileSummary { repaired, deferred })) => {
                 tracing::warn!(
-                    settled,
-                    waits,
-                    "what payments left behind in another partition was settled"
+                    repaired,
+                    deferred,
+                    "repaired payments that disagreed between partitions after a recovery"
                 );
             }
-            Some(Err(error)) => tracing::warn!(%error, "settling what a recovery left behind"),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "could not reconcile the partitions; trying again");
+            }
         }
     }
 }
 
 impl StoreReconciler {
-    /// Over both stores; `nudge` wakes a writer.
-    pub fn new(redis: RedisClient, mysql: MySqlPool, nudge: WriterHandle) -> Self {
-        Self { redis, mysql, writer: nudge, last_reconciled: None }
+    pub fn new(redis: RedisClient, mysql: MySqlPool, writer: WriterHandle) -> Self {
+        Self { redis, mysql, writer, last_reconciled: None }
     }
 
-    /// One round over everything, if a recovery is not settled yet.
+    /// Makes one round if a recovery is not reconciled yet.
     ///
     /// # Errors
-    /// When a store does not answer; then the next round goes on.
+    /// When a store does not answer; the next round starts again.
     pub async fn round(&mut self) -> Result<ReconcileSummary, Error> {
-        let Some(open) = sql::pending(&self.mysql).await? else {
+        let Some(pending) = sql::pending(&self.mysql).await? else {
             return Ok(ReconcileSummary::default());
         };
-        let since = if self.last_reconciled == Some(open.newest) {
-            open.oldest - LATER_ROUND_LOOKBACK
+        let since = if self.last_reconciled == Some(pending.newest) {
+            pending.oldest - LATER_ROUND_LOOKBACK
         } else {
-            open.oldest - FIRST_ROUND_LOOKBACK
+            pending.oldest - FIRST_ROUND_LOOKBACK
         };
-        let mut done = ReconcileSummary::default();
-        self.debits_without_payment(since, &mut done).await?;
-        self.payments_without_debit(since, &mut done).await?;
-        self.cancellations_without_refund(since, &mut done).await?;
-        self.refunds_without_cancellation(since, &mut done).await?;
-        self.redemptions_without_payment(since, &mut done).await?;
-        self.reservations_without_payment(&mut done).await?;
+        let mut summary = ReconcileSummary::default();
+        self.debits_without_payment(since, &mut summary).await?;
+        self.payments_without_debit(since, &mut summary).await?;
+        self.cancellations_without_refund(since, &mut summary).await?;
+        self.refunds_without_cancellation(since, &mut summary).await?;
+        self.redemptions_without_payment(since, &mut summary).await?;
+        self.reservations_without_payment(&mut summary).await?;
         self.writer.wake();
-        self.last_reconciled = Some(open.newest);
-        if done == ReconcileSummary::default() && open.now - open.newest > IN_FLIGHT_GRACE {
-            sql::mark_reconciled(&self.mysql, open.newest).await?;
+        self.last_reconciled = Some(pending.newest);
+        // A round that found nothing, late enough, ends it.
+        if summary == ReconcileSummary::default() && pending.now - pending.newest > IN_FLIGHT_GRACE
+        {
+            sql::mark_reconciled(&self.mysql, pending.newest).await?;
         }
-        Ok(done)
+        Ok(summary)
     }
 
     async fn debits_without_payment(
         &self,
         since: DateTime<Utc>,
-        done: &mut ReconcileSummary,
+        summary: &mut ReconcileSummary,
     ) -> Result<(), Error> {
         for debit in sql::debits_without_payment(&self.mysql, since).await? {
             let (payment, user) = (PaymentId::from(debit.payment_id), UserId::from(debit.user_id));
-            let stands = async {
+            let is_justified = async {
                 let ended = debit.ended_otherwise;
-                Ok(!ended && store::state(&self.redis, payment).await?.stands(debit.attempt))
+                Ok(!ended
+                    && store::payment_state(&self.redis, payment)
+                        .await?
+                        .justifies_debit(debit.attempt))
             };
-            let outcome = match stands.await {
+            let outcome = match is_justified.await {
                 Ok(true) => continue,
                 Ok(false) => store::refund(&self.redis, user, payment, debit.attempt).await,
                 Err(error) => Err(error),
             };
-            record_outcome("debit", outcome, done)?;
+            record_outcome("debit", outcome, summary)?;
         }
         Ok(())
     }
@@ -140,13 +153,13 @@ impl StoreReconciler {
     async fn payments_without_debit(
         &self,
         since: DateTime<Utc>,
-        done: &mut ReconcileSummary,
+        summary: &mut ReconcileSummary,
     ) -> Result<(), Error> {
         for paid in sql::payments_without_debit(&self.mysql, since).await? {
             let user = UserId::from(paid.user_id);
             let mut args = redis::ScriptArgs::new();
             redebit_args(&mut args, (paid.id, paid.attempt), user, paid.amount, None);
-            record_outcome("payment", store::redebit(&self.redis, user, args).await, done)?;
+            record_outcome("payment", store::repeat_debit(&self.redis, user, args).await, summary)?;
         }
         Ok(())
     }
@@ -154,10 +167,14 @@ impl StoreReconciler {
     async fn cancellations_without_refund(
         &self,
         since: DateTime<Utc>,
-        done: &mut ReconcileSummary,
+        summary: &mut ReconcileSummary,
     ) -> Result<(), Error> {
         for paid in sql::cancellations_without_refund(&self.mysql, since).await? {
-            record_outcome("cancelled", store::give_back(&self.redis, &paid).await, done)?;
+            record_outcome(
+                "cancelled",
+                store::refund_cancelled(&self.redis, &paid).await,
+                summary,
+            )?;
         }
         Ok(())
     }
@@ -165,11 +182,15 @@ impl StoreReconciler {
     async fn refunds_without_cancellation(
         &self,
         since: DateTime<Utc>,
-        done: &mut ReconcileSummary,
+        summary: &mut ReconcileSummary,
     ) -> Result<(), Error> {
         for (payment, queue) in sql::refunds_without_cancellation(&self.mysql, since).await? {
             let queue = queue.parse().map_err(|_| Error::InvalidRow("payments", queue))?;
-            record_outcome("cancelling", store::recancel(&self.redis, &queue, payment.into()).await, done)?;
+            record_outcome(
+                "cancelling",
+                store::resume_cancel(&self.redis, &queue, payment.into()).await,
+                summary,
+            )?;
         }
         Ok(())
     }
@@ -177,7 +198,7 @@ impl StoreReconciler {
     async fn redemptions_without_payment(
         &self,
         since: DateTime<Utc>,
-        done: &mut ReconcileSummary,
+        summary: &mut ReconcileSummary,
     ) -> Result<(), Error> {
         for used in sql::redemptions_without_payment(&self.mysql, since).await? {
             let coupon: CouponId = used
@@ -185,26 +206,32 @@ impl StoreReconciler {
                 .parse()
                 .map_err(|_| Error::InvalidRow("coupon_issues", used.coupon_id.clone()))?;
             let owner = Some((UserId::from(used.user_id), used.issued_at.timestamp_millis()));
-            self.free_issue(&coupon, used.id.into(), used.payment_id.into(), owner, done).await?;
+            self.free_issue(&coupon, used.id.into(), used.payment_id.into(), owner, summary)
+                .await?;
         }
         Ok(())
     }
 
-    async fn reservations_without_payment(&self, done: &mut ReconcileSummary) -> Result<(), Error> {
+    async fn reservations_without_payment(
+        &self,
+        summary: &mut ReconcileSummary,
+    ) -> Result<(), Error> {
         let names: Vec<String> = sqlx::query_scalar("SELECT id FROM coupons ORDER BY id")
             .fetch(&self.mysql)
             .try_collect()
             .await?;
         for name in names {
-            let coupon: CouponId = name.parse().map_err(|_| Error::InvalidRow("coupons", name.clone()))?;
+            let coupon: CouponId =
+                name.parse().map_err(|_| Error::InvalidRow("coupons", name.clone()))?;
             let mut cursor = Some("0".to_owned());
             while let Some(at) = cursor {
-                let (next, taken) = match store::taken(&self.redis, &coupon, &at).await {
-                    Err(redis::Error::Recovering(_)) => break,
-                    part => part?,
-                };
-                for (issue, payment) in taken {
-                    self.free_issue(&coupon, issue, payment, None, done).await?;
+                let (next, reserved) =
+                    match store::scan_reserved_issues(&self.redis, &coupon, &at).await {
+                        Err(redis::Error::Recovering(_)) => break,
+                        page => page?,
+                    };
+                for (issue, payment) in reserved {
+                    self.free_issue(&coupon, issue, payment, None, summary).await?;
                 }
                 cursor = next;
             }
@@ -212,45 +239,47 @@ impl StoreReconciler {
         Ok(())
     }
 
-    /// Frees an issue, unless its payment is under way or stands.
+    /// Frees a coupon issue, unless its payment is in progress or confirmed.
     async fn free_issue(
         &self,
         coupon: &CouponId,
         issue: IssueId,
         payment: PaymentId,
         owner: Option<(UserId, i64)>,
-        done: &mut ReconcileSummary,
+        summary: &mut ReconcileSummary,
     ) -> Result<(), Error> {
-        let outcome = match store::state(&self.redis, payment).await {
+        let outcome = match store::payment_state(&self.redis, payment).await {
             Ok(state) if state.is_over() && sql::is_not_confirmed(&self.mysql, payment).await? => {
-                store::free_use(&self.redis, coupon, issue, payment, owner).await
+                store::free_redemption(&self.redis, coupon, issue, payment, owner).await
             }
             Ok(_) => return Ok(()),
             Err(error) => Err(error),
         };
-        record_outcome("coupon", outcome, done)
+        record_outcome("coupon", outcome, summary)
     }
 }
 
-/// Takes note of what one step did. A partition that does not serve is no failure: it is looked at again.
+/// Counts the outcome of one repair. A partition that does not serve is no error: a later round
+/// inspects it again.
 fn record_outcome(
     kind: &'static str,
     outcome: Result<bool, redis::Error>,
-    done: &mut ReconcileSummary,
+    summary: &mut ReconcileSummary,
 ) -> Result<(), Error> {
     match outcome {
         Ok(true) => {
-            done.repaired += 1;
+            summary.repaired += 1;
             Metric::OrphansSettledTotal.counter(&[("kind", kind)]).increment(1);
         }
         Ok(false) => {}
-        Err(redis::Error::Recovering(_)) => done.deferred += 1,
+        Err(redis::Error::Recovering(_)) => summary.deferred += 1,
         Err(error) => return Err(error.into()),
     }
     Ok(())
 }
 
-/// A moment as the beginning of the ids that were made since, an hour of leeway for the clocks of those who made them.
+/// The lowest id that can have been created since a time, with a margin of one hour for clock
+/// differences.
 pub(super) fn lower_id_bound(since: DateTime<Utc>) -> Uuid {
     let millis = (since - TimeDelta::hours(1)).timestamp_millis().to_be_bytes();
     let mut bytes = [0; 16];

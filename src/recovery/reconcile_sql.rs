@@ -1,4 +1,4 @@
-//! What MySQL tells of payments that crossed partitions and do not agree there.
+//! Queries for payments whose parts in several partitions disagree, by MySQL's rows.
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, MySqlPool};
@@ -8,17 +8,16 @@ use super::reconcile::lower_id_bound;
 use crate::ids::PaymentId;
 use crate::mysql::Error;
 
-/// Recoveries that are not settled.
+/// The recoveries that are not reconciled.
 pub(super) struct PendingReconciliations {
-    /// When the first of them began.
+    /// When the first of them started.
     pub(super) oldest: DateTime<Utc>,
-    /// When the last of them was done.
+    /// When the last of them ended.
     pub(super) newest: DateTime<Utc>,
     /// MySQL's clock.
     pub(super) now: DateTime<Utc>,
 }
 
-/// The recoveries that are not settled, if there are any.
 pub(super) async fn pending(pool: &MySqlPool) -> Result<Option<PendingReconciliations>, Error> {
     let (oldest, newest, now): (Option<DateTime<Utc>>, Option<DateTime<Utc>>, DateTime<Utc>) = sqlx::query_as(
         "SELECT MIN(began_at), MAX(laid_at), CAST(UTC_TIMESTAMP(3) AS DATETIME(3)) FROM recoveries WHERE settled_at IS NULL",
@@ -28,24 +27,27 @@ pub(super) async fn pending(pool: &MySqlPool) -> Result<Option<PendingReconcilia
     Ok(oldest.zip(newest).map(|(oldest, newest)| PendingReconciliations { oldest, newest, now }))
 }
 
-/// Says that what was laid by a moment is settled.
-pub(super) async fn mark_reconciled(pool: &MySqlPool, laid: DateTime<Utc>) -> Result<(), Error> {
+/// Marks the recoveries that ended by `restored_at` as reconciled.
+pub(super) async fn mark_reconciled(
+    pool: &MySqlPool,
+    restored_at: DateTime<Utc>,
+) -> Result<(), Error> {
     sqlx::query(
         "UPDATE recoveries SET settled_at = UTC_TIMESTAMP(3) WHERE settled_at IS NULL AND laid_at <= ?",
     )
-    .bind(laid.naive_utc())
+    .bind(restored_at.naive_utc())
     .execute(pool)
     .await?;
     Ok(())
 }
 
-/// A debit without a payment that stands.
+/// A debit that no payment in MySQL justifies.
 #[derive(FromRow)]
 pub(super) struct UnmatchedDebit {
     pub(super) payment_id: Uuid,
     pub(super) attempt: u32,
     pub(super) user_id: Uuid,
-    /// MySQL has another end of that attempt; else Redis may know one.
+    /// MySQL has another final state of that attempt. Otherwise Redis may know the payment.
     pub(super) ended_otherwise: bool,
 }
 
@@ -62,7 +64,7 @@ pub(super) async fn debits_without_payment(
     Ok(sqlx::query_as(list).bind(lower_id_bound(since)).fetch_all(pool).await?)
 }
 
-/// What a payment took, or should have.
+/// The amount that a payment took or should have taken.
 #[derive(FromRow)]
 pub(super) struct PaidAmounts {
     pub(super) id: Uuid,
@@ -102,7 +104,7 @@ pub(super) async fn refunds_without_cancellation(
     Ok(sqlx::query_as(list).bind(lower_id_bound(since)).fetch_all(pool).await?)
 }
 
-/// An issue that is used by a payment which MySQL does not have as confirmed.
+/// A coupon issue that is redeemed by a payment that is not confirmed in MySQL.
 #[derive(FromRow)]
 pub(super) struct UnmatchedRedemption {
     pub(super) id: Uuid,
@@ -122,7 +124,7 @@ pub(super) async fn redemptions_without_payment(
     Ok(sqlx::query_as(list).bind(since.naive_utc()).fetch_all(pool).await?)
 }
 
-/// Whether MySQL has no end of a payment in which its issue is used.
+/// Whether MySQL does not have the payment as confirmed.
 pub(super) async fn is_not_confirmed(pool: &MySqlPool, payment: PaymentId) -> Result<bool, Error> {
     let status: Option<String> = sqlx::query_scalar("SELECT status FROM payments WHERE id = ?")
         .bind(payment.uuid())

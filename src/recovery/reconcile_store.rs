@@ -1,4 +1,5 @@
-//! The scripts by which orphans are settled, one function each. They run under the partition's generation like any other.
+//! The scripts of a reconciliation, one function each. They run under the partition's epoch like
+//! any other script.
 
 use super::reconcile_sql::PaidAmounts;
 use crate::ids::{CouponId, EntryId, IssueId, PaymentId, QueueId, UserId};
@@ -9,29 +10,30 @@ use crate::redis::codes::{
 };
 use crate::redis::{Error, KeyScope, RedisClient, ScriptArgs, scripts};
 
-/// What Redis says of a payment.
+/// The state of a payment in Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RedisPaymentState {
     attempt: u32,
-    /// Empty when there is no such payment.
-    word: String,
+    /// Empty when the payment does not exist.
+    state: String,
 }
 
 impl RedisPaymentState {
-    /// Whether what an attempt took is rightly taken: it is under way or was paid. One that was paid and cancelled gives it back under the cancelling's own op,
-    /// and would give it back twice.
-    pub(super) fn stands(&self, attempt: u32) -> bool {
-        self.attempt == attempt && !["", "declined", "voided"].contains(&self.word.as_str())
+    /// Whether the debit of an attempt is justified: the attempt is in progress or was paid. Also
+    /// when it was cancelled since: the cancellation refunds it under its own operation, and a
+    /// refund here would be the second one.
+    pub(super) fn justifies_debit(&self, attempt: u32) -> bool {
+        self.attempt == attempt && !["", "declined", "voided"].contains(&self.state.as_str())
     }
 
-    /// Whether nothing of the payment is under way, and nothing was paid by it.
+    /// Whether the payment is not in progress and has not paid anything.
     pub(super) fn is_over(&self) -> bool {
-        ["", "declined", "voided", "refunded"].contains(&self.word.as_str())
+        ["", "declined", "voided", "refunded"].contains(&self.state.as_str())
     }
 }
 
 /// `recovery/payment_state`.
-pub(super) async fn state(
+pub(super) async fn payment_state(
     redis: &RedisClient,
     payment: PaymentId,
 ) -> Result<RedisPaymentState, Error> {
@@ -40,10 +42,10 @@ pub(super) async fn state(
     let place = KeyScope::partition(redis.keys().partition(payment.slot()));
     let mut words = redis.call(&scripts::RECOVERY_PAYMENT_STATE, place, args).await?.words()?;
     let attempt = u32::try_from(words.int()?).unwrap_or(0);
-    Ok(RedisPaymentState { attempt, word: words.text()? })
+    Ok(RedisPaymentState { attempt, state: words.text()? })
 }
 
-/// `wallet/refund`. Whether money was given back.
+/// `wallet/refund`. Returns whether money was refunded.
 pub(super) async fn refund(
     redis: &RedisClient,
     user: UserId,
@@ -61,8 +63,11 @@ pub(super) async fn refund(
     Ok(words.word()?.words()?.int()? > 0)
 }
 
-/// `wallet/refund_cancelled`. Whether the money is back; it can't tell whether it was given back now or before.
-pub(super) async fn give_back(redis: &RedisClient, paid: &PaidAmounts) -> Result<bool, Error> {
+/// `wallet/refund_cancelled`. Returns whether the money is refunded, now or by an earlier call.
+pub(super) async fn refund_cancelled(
+    redis: &RedisClient,
+    paid: &PaidAmounts,
+) -> Result<bool, Error> {
     let user = UserId::from(paid.user_id);
     let op = |word: &str| [paid.id.as_bytes().as_slice(), word.as_bytes()].concat();
     let mut args = ScriptArgs::new();
@@ -78,8 +83,8 @@ pub(super) async fn give_back(redis: &RedisClient, paid: &PaidAmounts) -> Result
         == WalletRefundCancelledCode::Refunded)
 }
 
-/// `recovery/repeat_debit`, under the generation. Whether money was debited.
-pub(super) async fn redebit(
+/// `recovery/repeat_debit`. Returns whether money was debited.
+pub(super) async fn repeat_debit(
     redis: &RedisClient,
     user: UserId,
     args: ScriptArgs,
@@ -92,8 +97,8 @@ pub(super) async fn redebit(
         == RecoveryRepeatDebitCode::Debited)
 }
 
-/// `recovery/resume_cancel`. Whether the cancelling goes on now.
-pub(super) async fn recancel(
+/// `recovery/resume_cancel`. Returns whether the cancellation continues.
+pub(super) async fn resume_cancel(
     redis: &RedisClient,
     queue: &QueueId,
     payment: PaymentId,
@@ -107,8 +112,9 @@ pub(super) async fn recancel(
         == RecoveryResumeCancelCode::Resumed)
 }
 
-/// `recovery/scan_reserved_issues`. Goes on from a cursor ("0" begins): issues that a payment has taken and not used, with that payment.
-pub(super) async fn taken(
+/// `recovery/scan_reserved_issues`. One page from a cursor ("0" at the start): issues that a
+/// payment reserved and has not redeemed, with that payment.
+pub(super) async fn scan_reserved_issues(
     redis: &RedisClient,
     coupon: &CouponId,
     cursor: &str,
@@ -128,8 +134,9 @@ pub(super) async fn taken(
     Ok((next, taken))
 }
 
-/// `recovery/free_redemption`. Whether the issue was the payment's until now. `owner`: whose it is and since when, where MySQL has it as used.
-pub(super) async fn free_use(
+/// `recovery/free_redemption`. Returns whether the issue belonged to the payment until now.
+/// `owner`: the user and the time of issue, where MySQL has the issue as redeemed.
+pub(super) async fn free_redemption(
     redis: &RedisClient,
     coupon: &CouponId,
     issue: IssueId,

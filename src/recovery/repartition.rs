@@ -1,29 +1,41 @@
-//! Another count of partitions, while no instance serves.
+//! Changes the number of partitions while no instance serves.
 //!
 //! ```text
-//! for each old partition: bar ─→ drain      ─→ all checkpoints locked: count, checkpoints, history ─→ commit      ─→ lay every new partition back
+//! for each old partition: fence ─→ drain
+//!   ─→ under the locks of all checkpoints: number, checkpoints, history ─→ commit
+//!   ─→ restore every new partition
 //! ```
 //!
-//! The count decides which partition everything lives in, so nothing of the old layout can be kept: Redis is laid anew from MySQL by the same code as after a loss,
-//! with the same gaps. Holds are gone, and places in line stand up again from the tokens that are shown within `restore_seconds`.
+//! The number of partitions determines the partition of every entity, so nothing of the old layout
+//! can be kept. Redis is restored from MySQL by the same code as after a loss, with the same gaps:
+//! holds are lost, and users regain their queue positions with the tokens that they show within
+//! `restore_seconds`.
 //!
-//! **The commit is the point of no return.** Killed before it, the installation is of the old count with some partitions barred: instances of the old
-//! setting lay these back by themselves, and the command begins anew. Killed after it, it is of the new count with partitions that are not laid yet: instances of the
-//! new setting lay them back by themselves, and the command goes on where it stopped.
+//! **The commit is the point of no return.** After a crash before it, the installation has the old
+//! number and some fenced partitions. Instances with the old setting restore these automatically,
+//! and the command starts again. After a crash after it, the installation has the new number and
+//! partitions that are not restored yet. Instances with the new setting restore them automatically,
+//! and the command continues.
 //!
-//! **An instance that was forgotten can do no harm.** Every old partition is barred, and under the locks each bar is still ours, so nothing was written
-//! behind them. Afterwards no generation that the instance knows exists, it finds another number of checkpoints than it has partitions
-//! ([`checkpoint::load_all`]), and a recovery that it has begun looks at the count under the row's lock.
+//! **An instance that is still running can do no harm.** Every old partition is fenced, and under
+//! the locks each fence is still ours, so nothing was written since. Afterwards the epochs that the
+//! instance knows do not exist any more, it finds another number of checkpoints than it has
+//! partitions ([`checkpoint::load_all`]), and a recovery that it started checks the number under
+//! the row lock.
 //!
-//! **Numbers go on.** Every new partition begins at the highest number that any old one had, so that a user's or a queue's history keeps its order. And each takes over
-//! when the old partitions that feed it were laid back: places in line are dealt behind those of every such time ([`super::restore`]).
+//! **Numbers continue.** Every new partition starts at the highest number of any old one, so the
+//! history of a user or a queue keeps its order. Each new partition also inherits when its old
+//! partitions were restored: restored queue positions come after those of every such time
+//! ([`super::restore`]).
 
 use std::time::Duration;
 
 use sqlx::MySqlPool;
 use tokio::time::sleep;
 
-use super::recover::{PartitionRecovery, replace_fence};
+use super::restore_partition::{
+    AcquiredFence, FenceOutcome, FenceSwap, PartitionRecovery, replace_fence,
+};
 use super::{Error, sql};
 use crate::failpoint::failpoint;
 use crate::mysql;
@@ -31,40 +43,43 @@ use crate::mysql::checkpoint::{self, Checkpoint};
 use crate::partition::{Partition, PartitionCount};
 use crate::redis::{self, FenceReading};
 
-/// How often, and how long apart, it is tried to lock a partition that a writer is at work on.
+/// How often, and how long apart, to try to fence a partition whose checkpoint is locked.
 const FENCE_ATTEMPTS: u32 = 30;
 const FENCE_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 impl PartitionRecovery {
-    /// Bars every partition, waits until MySQL has what stood behind the bars, and makes `to` the count. A writer must be running. `barred` hears of each partition.
+    /// Fences every partition, waits until MySQL has their outboxes, and changes the number of
+    /// partitions to `to`. A writer must be running. `on_fenced` is called for each partition.
     ///
     /// # Errors
-    /// [`Error::DeadLetters`] while some are kept, for they are known by their partitions; [`Error::Overtaken`] when somebody else works on a partition;
-    /// and when a store fails. Then the count is as it was.
+    /// [`Error::DeadLetters`] when there are any; [`Error::FencedByOther`] when another recovery is
+    /// running; and when a store fails. The number is then unchanged.
     pub async fn repartition(
         &self,
         to: PartitionCount,
-        barred: &(dyn Fn() + Sync),
+        on_fenced: &(dyn Fn() + Sync),
     ) -> Result<(), Error> {
         let from = self.redis.keys().partitions();
         let letters = sql::dead_letters(&self.mysql).await?;
         if letters > 0 {
             return Err(Error::DeadLetters(letters));
         }
-        let mut tokens = Vec::with_capacity(usize::from(from.count()));
+        let mut fences = Vec::with_capacity(usize::from(from.count()));
         for partition in from.all() {
-            tokens.push(self.fence_with_retries(partition).await?);
+            fences.push(self.fence_with_retries(partition).await?);
             self.drain(partition).await?;
-            barred();
+            on_fenced();
         }
         failpoint!("repartition.before_commit");
+
         let mut tx = self.mysql.begin().await?;
         mysql::migrate::check_count(&mut tx, from, true).await?;
         let checkpoints = checkpoint::lock_all(&mut tx, from).await?;
-        for (checkpoint, token) in checkpoints.iter().zip(tokens) {
-            self.seal_fence(checkpoint, token).await?;
+        for (checkpoint, fence) in checkpoints.iter().zip(fences) {
+            self.seal_fence(checkpoint, fence).await?;
         }
         let n = checkpoints.iter().map(|checkpoint| checkpoint.n).max().unwrap_or(0);
+        // Again under the locks: draining may have produced dead letters.
         let letters = sql::dead_letters(&mut *tx).await?;
         if letters > 0 {
             return Err(Error::DeadLetters(letters));
@@ -76,26 +91,26 @@ impl PartitionRecovery {
         Ok(())
     }
 
-    /// Bars a partition, also while a writer is at work on it. Gives the bar's token.
-    async fn fence_with_retries(&self, partition: Partition) -> Result<u64, Error> {
+    async fn fence_with_retries(&self, partition: Partition) -> Result<AcquiredFence, Error> {
         for _ in 0..FENCE_ATTEMPTS {
-            match self.fence_partition(partition, true).await? {
-                Some((token, _)) if token != 0 => return Ok(token),
-                Some(_) | None => sleep(FENCE_RETRY_PAUSE).await,
+            if let FenceOutcome::Fenced(fence) = self.fence_partition(partition, true).await? {
+                return Ok(fence);
             }
+            sleep(FENCE_RETRY_PAUSE).await;
         }
         Err(Error::FencedByOther(partition))
     }
 
-    /// Makes a bar of ours one behind which there is nothing, under the row's lock.
-    async fn seal_fence(&self, checkpoint: &Checkpoint, token: u64) -> Result<(), Error> {
+    /// Changes our fence into one that says that MySQL must not read this outbox any more. The
+    /// caller holds the row lock.
+    async fn seal_fence(&self, checkpoint: &Checkpoint, fence: AcquiredFence) -> Result<(), Error> {
         let partition = checkpoint.partition;
         let pinned = self.redis.pin(partition).await?;
-        let bar = redis::recovery_fence(token, None);
-        let ours = replace_fence(&pinned, partition, &redis::recovery_fence(token, checkpoint.epoch), &bar)
-            .await?
-            || replace_fence(&pinned, partition, &bar, &bar).await?;
-        if !ours {
+        let sealed = redis::recovery_fence(fence.token, None);
+        let draining = redis::recovery_fence(fence.token, checkpoint.epoch);
+        if replace_fence(&pinned, partition, &draining, &sealed).await? == FenceSwap::Mismatch
+            && replace_fence(&pinned, partition, &sealed, &sealed).await? == FenceSwap::Mismatch
+        {
             return Err(Error::FencedByOther(partition));
         }
         let marks = self.redis.fence_marks(&[partition]).await?[0];
@@ -105,25 +120,26 @@ impl PartitionRecovery {
         Ok(())
     }
 
-    /// Drops what partitions beyond the present count have left in Redis, all but their bars. Gives how many keys. The client must know as many partitions as there
-    /// ever were ([`PartitionRecovery::ever`]).
+    /// Deletes everything but the fences from the partitions beyond the current number. Returns the
+    /// number of deleted keys. The client must be connected with the highest number of partitions
+    /// that there ever was ([`PartitionRecovery::max_partition_count`]).
     ///
     /// # Errors
     /// When a store does not answer.
-    pub async fn drop_former(&self, present: PartitionCount) -> Result<u64, Error> {
-        let mut dropped = 0;
-        for partition in self.redis.keys().partitions().all().skip(usize::from(present.count())) {
+    pub async fn drop_former(&self, current: PartitionCount) -> Result<u64, Error> {
+        let mut deleted = 0;
+        for partition in self.redis.keys().partitions().all().skip(usize::from(current.count())) {
             let Some(text) = self.redis.read_fence_text(partition).await? else { continue };
             if matches!(FenceReading::read(&text), FenceReading::Fenced(_)) {
                 let pinned = self.redis.pin(partition).await?;
-                dropped +=
+                deleted +=
                     pinned.clear(partition, &text).await?.ok_or(Error::FencedByOther(partition))?;
             }
         }
-        Ok(dropped)
+        Ok(deleted)
     }
 
-    /// The highest count of partitions that there has been, as far as some of them were ever barred.
+    /// The highest number of partitions that there ever was, as far as `recoveries` shows it.
     ///
     /// # Errors
     /// When MySQL does not answer.

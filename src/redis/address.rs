@@ -64,7 +64,7 @@ impl RedisAddress {
     /// When the file can't be read or holds no certificates.
     pub(super) fn trusting(mut self, authorities: Option<&Path>) -> Result<Self, tls::Error> {
         if self.encrypted {
-            let client = tls::client(authorities)?;
+            let client = tls::client_config(authorities)?;
             let connector = TlsConnector::from(tokio_rustls::TlsConnector::from(Arc::new(client)));
             self.tls = Some(TlsConfig::from(connector));
         }

@@ -46,7 +46,7 @@ pub use memory::RedisMemoryInfo;
 pub use outbox::OutboxEntry;
 pub use pressure::{MemoryPressure, PressureLevel};
 pub use purge_page::{PurgePage, millis};
-pub use replication::ReplicationRequirement;
+pub use replication::{ReplicatedPartitions, ReplicationRequirement};
 pub use reply::{ReplyCode, ReplyReader, ScriptReply};
 pub use scan::{ScanPage, StreamEnds};
 pub use script::{LuaScript, codes, constants, scripts};

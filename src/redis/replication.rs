@@ -22,6 +22,17 @@ pub struct ReplicationRequirement {
     pub aof: bool,
 }
 
+/// The partitions whose reads are replicated as required.
+#[must_use = "MySQL must not take an entry that a failover may lose"]
+#[derive(Debug)]
+pub struct ReplicatedPartitions(Vec<Partition>);
+
+impl ReplicatedPartitions {
+    pub fn contains(&self, partition: Partition) -> bool {
+        self.0.contains(&partition)
+    }
+}
+
 impl RedisClient {
     /// Waits until what this connection wrote is replicated as required. `before` is the session in
     /// which the write was made: after a reconnection or a move the reply says nothing about that
@@ -61,14 +72,17 @@ impl RedisClient {
 
     /// Waits until everything that was read from some partitions before this call is replicated as
     /// required. To find out, it writes a key of its own: replication is in order, so what came
-    /// before that write is replicated once it is. Returns for each partition whether that is
-    /// known.
+    /// before that write is replicated once it is. Returns the
+    /// partitions of which that is known.
     ///
     /// # Errors
     /// When it is known of no partition.
-    pub async fn reads_are_replicated(&self, partitions: &[Partition]) -> Result<Vec<bool>, Error> {
+    pub async fn reads_are_replicated(
+        &self,
+        partitions: &[Partition],
+    ) -> Result<ReplicatedPartitions, Error> {
         if !self.requires_replication() {
-            return Ok(vec![true; partitions.len()]);
+            return Ok(ReplicatedPartitions(partitions.to_vec()));
         }
         let table = self.topology().table();
         // One write per server is enough.
@@ -93,7 +107,7 @@ impl RedisClient {
         }
         match cause {
             Some(cause) if replicated.is_empty() => Err(cause),
-            _ => Ok(partitions.iter().map(|partition| replicated.contains(partition)).collect()),
+            _ => Ok(ReplicatedPartitions(replicated)),
         }
     }
 

@@ -1,20 +1,21 @@
-//! What is laid back into a partition, one small file for each room's state.
+//! The restore: writes the state of one partition from MySQL to Redis, one file for each domain.
 //!
-//! Rows are streamed from MySQL, in the transaction that locks the partition, and written to Redis by scripts under the recovery's bar, some
-//! hundred at a time; so ten million rows take no more memory than a hundred.
+//! Rows are streamed from MySQL, in the transaction that locks the partition, and written by
+//! scripts under the recovery fence, a few hundred per call. So ten million rows need no more
+//! memory than a hundred.
 //!
-//! | laid | from | not laid |
+//! | restored | from | not restored |
 //! |:--|:--|:--|
-//! | balances, what payments did to them, keys and first answers ([`wallets`], [`keys`]) | `wallets`, `wallet_entries`, `payments` | keys older than a day |
-//! | facts, tallies, claims ([`users`]) | `user_facts`, `payments`, `reward_claims` | versions of rewards: whoever claims lays them |
-//! | sold seats, what users own, sales, reservations and payments of the last day ([`sales`], [`payments`]) | `reservation_seats`, `reservations`, `payments` | holds; archived concerts; definitions: whoever misses them lays them |
-//! | who has which coupon, and what is used ([`coupons`]) | `coupon_issues` | issues that payments under way had taken |
-//! | how many were let in, the window in which a line stands up again ([`lines`]) | `promotions`, `queues` | the line: its tokens carry it |
+//! | balances, what payments did to them, idempotency keys with their answers ([`wallets`], [`idempotency_keys`]) | `wallets`, `wallet_entries`, `payments` | keys older than a day |
+//! | facts, paid totals, reward claims ([`users`]) | `user_facts`, `payments`, `reward_claims` | definitions of rewards: the next claim publishes them |
+//! | sold seats, seats per user, sales, reservations and payments of the last day ([`sales`], [`payments`]) | `reservation_seats`, `reservations`, `payments` | holds; archived concerts; definitions: the next call publishes them |
+//! | coupon issues and redemptions ([`coupons`]) | `coupon_issues` | issues that payments in progress had reserved |
+//! | the number of admitted users, the window for regaining positions ([`queues`]) | `promotions`, `queues` | positions: the queue tokens contain them |
 
 mod coupons;
-mod keys;
-mod lines;
+mod idempotency_keys;
 mod payments;
+mod queues;
 mod sales;
 mod users;
 mod wallets;
@@ -29,72 +30,72 @@ use crate::redis::{
     KeyScope, LuaScript, PinnedConnection, RedisClient, ScriptArgs, ScriptReply, scripts,
 };
 
-/// Rows in a script call.
+/// Rows in one script call.
 const ROWS_PER_CALL: usize = 250;
 
-/// What writes under a recovery's bar.
+/// Writes to Redis under a recovery fence.
 pub(super) struct FencedWriter<'a> {
     pub(super) redis: &'a RedisClient,
     pinned: &'a PinnedConnection,
     pub(super) partition: Partition,
-    /// The checkpoint up to which MySQL has everything.
-    pub(super) n: u64,
-    /// How often the partition was laid back, this time included.
+    /// The outbox number up to which MySQL has everything.
+    pub(super) checkpoint: u64,
+    /// How often the partition was restored, including this time.
     restore_count: u64,
     fence: String,
     rows: u64,
 }
 
 impl<'a> FencedWriter<'a> {
-    /// Writes by `pinned` alone, so that all it lays is in one Redis.
+    /// All writes go through `pinned`, so that they are in one Redis.
     pub(super) fn new(
         (redis, pinned): (&'a RedisClient, &'a PinnedConnection),
         partition: Partition,
-        n: u64,
-        bar: String,
-        times: u64,
+        checkpoint: u64,
+        fence: String,
+        restore_count: u64,
     ) -> Self {
-        Self { redis, pinned, partition, n, restore_count: times, fence: bar, rows: 0 }
+        Self { redis, pinned, partition, checkpoint, restore_count, fence, rows: 0 }
     }
 
-    /// Rows laid so far.
+    /// Rows written so far.
     pub(super) fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// The partition itself.
     fn scope(&self) -> KeyScope<'static> {
         KeyScope::partition(self.partition)
     }
 
-    /// The partition's slots, as a list for SQL. Numbers of our own, so they need no binding.
+    /// The hash slots of the partition as a list for SQL. They are our own numbers, so they need no
+    /// binding.
     fn slots(&self) -> String {
         let step = usize::from(self.redis.keys().partitions().count());
-        let own: Vec<String> =
+        let slots: Vec<String> =
             (self.partition.get()..SLOTS).step_by(step).map(|slot| slot.to_string()).collect();
-        own.join(",")
+        slots.join(",")
     }
 
-    /// One script call under the bar.
+    /// Calls a script under the fence.
     async fn call(
         &self,
         script: &'static LuaScript,
-        place: KeyScope<'_>,
+        scope: KeyScope<'_>,
         args: ScriptArgs,
         more: Vec<String>,
     ) -> Result<ScriptReply, Error> {
-        let reply = self.pinned.call_fenced(script, place, &self.fence, args, more).await?;
+        let reply = self.pinned.call_fenced(script, scope, &self.fence, args, more).await?;
         reply.ok_or(Error::FencedByOther(self.partition))
     }
 
-    /// A pile of fields for one hash.
-    fn hash_rows<'p>(&self, place: KeyScope<'p>, word: &str) -> RowBuffer<'p> {
-        RowBuffer::new(&scripts::RECOVERY_RESTORE_HASH, place, ScriptArgs::new())
-            .with_key(self.redis.key(place, word))
+    /// A buffer for the fields of one hash.
+    fn hash_rows<'p>(&self, scope: KeyScope<'p>, word: &str) -> RowBuffer<'p> {
+        RowBuffer::new(&scripts::RECOVERY_RESTORE_HASH, scope, ScriptArgs::new())
+            .with_key(self.redis.key(scope, word))
     }
 }
 
-/// Rows on their way into one script, some hundred at a time.
+/// Collects rows and writes them in calls of [`ROWS_PER_CALL`].
 struct RowBuffer<'p> {
     script: &'static LuaScript,
     scope: KeyScope<'p>,
@@ -105,59 +106,58 @@ struct RowBuffer<'p> {
 }
 
 impl<'p> RowBuffer<'p> {
-    fn new(script: &'static LuaScript, place: KeyScope<'p>, head: ScriptArgs) -> Self {
-        Self { script, scope: place, more: Vec::new(), args: head.clone(), head, rows: 0 }
+    fn new(script: &'static LuaScript, scope: KeyScope<'p>, head: ScriptArgs) -> Self {
+        Self { script, scope, more: Vec::new(), args: head.clone(), head, rows: 0 }
     }
 
-    /// One more key behind those of the script's header.
+    /// Adds a key after those of the script's header.
     fn with_key(mut self, key: String) -> Self {
         self.more.push(key);
         self
     }
 
-    /// Takes a row's arguments, and writes the pile once it is high enough.
+    /// Adds the arguments of a row; writes when the buffer is full.
     async fn add(
         &mut self,
-        hand: &mut FencedWriter<'_>,
+        writer: &mut FencedWriter<'_>,
         row: impl FnOnce(&mut ScriptArgs),
     ) -> Result<(), Error> {
         row(&mut self.args);
         self.rows += 1;
-        if self.rows == ROWS_PER_CALL { self.write(hand).await } else { Ok(()) }
+        if self.rows == ROWS_PER_CALL { self.write(writer).await } else { Ok(()) }
     }
 
-    /// Writes what is left.
-    async fn write(&mut self, hand: &mut FencedWriter<'_>) -> Result<(), Error> {
+    /// Writes the remaining rows.
+    async fn write(&mut self, writer: &mut FencedWriter<'_>) -> Result<(), Error> {
         if self.rows > 0 {
             let args = std::mem::replace(&mut self.args, self.head.clone());
-            hand.call(self.script, self.scope, args, self.more.clone()).await?;
-            hand.rows += std::mem::take(&mut self.rows) as u64;
+            writer.call(self.script, self.scope, args, self.more.clone()).await?;
+            writer.rows += std::mem::take(&mut self.rows) as u64;
         }
         Ok(())
     }
 }
 
-/// Lays everything back, then sets the sequence to the checkpoint.
-pub(super) async fn restore_partition(
-    hand: &mut FencedWriter<'_>,
+/// Restores everything and sets the sequence to the checkpoint.
+pub(super) async fn restore_all(
+    writer: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<(), Error> {
-    wallets::restore(hand, mysql).await?;
-    keys::restore(hand, mysql).await?;
-    users::restore(hand, mysql).await?;
-    coupons::restore(hand, mysql).await?;
-    sales::restore(hand, mysql).await?;
-    payments::restore(hand, mysql).await?;
+    wallets::restore(writer, mysql).await?;
+    idempotency_keys::restore(writer, mysql).await?;
+    users::restore(writer, mysql).await?;
+    coupons::restore(writer, mysql).await?;
+    sales::restore(writer, mysql).await?;
+    payments::restore(writer, mysql).await?;
     let mut args = ScriptArgs::new();
-    args.text(&hand.n.to_string());
-    hand.call(&scripts::RECOVERY_RESTORE_SEQUENCE, hand.scope(), args, Vec::new()).await?;
-    // These write events of their own, which follow the checkpoint.
-    wallets::redebit_paid_payments(hand, mysql).await?;
-    // Last, since the window begins now.
-    lines::restore(hand, mysql).await
+    args.text(&writer.checkpoint.to_string());
+    writer.call(&scripts::RECOVERY_RESTORE_SEQUENCE, writer.scope(), args, Vec::new()).await?;
+    // This emits events, so the sequence must be set before it.
+    wallets::redebit_paid_payments(writer, mysql).await?;
+    // Last, because the window for regaining positions starts now.
+    queues::restore(writer, mysql).await
 }
 
-/// Bytes of a digest or a key that may be missing.
 fn optional_bytes(bytes: Option<&Vec<u8>>) -> &[u8] {
     bytes.map_or(&[], Vec::as_slice)
 }

@@ -1,4 +1,4 @@
-//! Payments that ended within a day: as long as a replay may ask for them.
+//! Payments that ended within a day, because a repeated request may ask for them that long.
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
@@ -32,9 +32,8 @@ struct Row {
     unsettled: i64,
 }
 
-/// The queues of a partition.
-pub(super) async fn queues(
-    hand: &FencedWriter<'_>,
+pub(super) async fn partition_queues(
+    writer: &FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<Vec<QueueId>, Error> {
     let names: Vec<String> =
@@ -43,26 +42,27 @@ pub(super) async fn queues(
         .into_iter()
         .map(|name| name.parse().map_err(|_| Error::InvalidRow("queues", name)))
         .collect();
-    let own = |queue: &QueueId| hand.redis.keys().partition(queue.slot()) == hand.partition;
+    let own = |queue: &QueueId| writer.redis.keys().partition(queue.slot()) == writer.partition;
     Ok(parsed?.into_iter().filter(own).collect())
 }
 
 pub(super) async fn restore(
-    hand: &mut FencedWriter<'_>,
+    writer: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<(), Error> {
-    for queue in queues(hand, mysql).await? {
-        restore_queue(hand, mysql, &queue).await?;
+    for queue in partition_queues(writer, mysql).await? {
+        restore_queue(writer, mysql, &queue).await?;
     }
     Ok(())
 }
 
 async fn restore_queue(
-    hand: &mut FencedWriter<'_>,
+    writer: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
     queue: &QueueId,
 ) -> Result<(), Error> {
-    // A confirmed payment whose coupon MySQL does not know to be used by it is due, so that the sweep marks it.
+    // A confirmed payment whose coupon issue is not marked as redeemed becomes due, so that the
+    // sweep marks it.
     let list = "SELECT p.id, p.reservation_id, p.user_id, p.amount, p.discount, p.status, p.reason, p.attempt, p.balance_after, p.coupon_id, \
                 p.coupon_issue_id, p.created_at, p.settled_at, p.idempotency_key, p.fingerprint, p.cancel_key, p.cancel_fingerprint, \
                 CAST(p.status = 'confirmed' AND p.coupon_id IS NOT NULL AND p.coupon_issue_id IS NOT NULL AND NOT EXISTS \
@@ -71,10 +71,10 @@ async fn restore_queue(
                 WHERE p.slot = ? AND p.queue_id = ? AND p.settled_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR AND c.archived_at IS NULL";
     let mut rows = sqlx::query_as(list).bind(queue.slot().get()).bind(queue.as_str()).fetch(mysql);
     let mut head = ScriptArgs::new();
-    head.text(&hand.n.to_string());
-    let due = hand.redis.key(KeyScope::queue(hand.redis.keys(), queue), "q:due");
-    let mut pile =
-        RowBuffer::new(&scripts::RECOVERY_RESTORE_PAYMENTS, hand.scope(), head).with_key(due);
+    head.text(&writer.checkpoint.to_string());
+    let due = writer.redis.key(KeyScope::queue(writer.redis.keys(), queue), "q:due");
+    let mut buffer =
+        RowBuffer::new(&scripts::RECOVERY_RESTORE_PAYMENTS, writer.scope(), head).with_key(due);
     while let Some(row) = rows.try_next().await? {
         let row: Row = row;
         let add = |args: &mut ScriptArgs| {
@@ -92,7 +92,7 @@ async fn restore_queue(
             args.text(row.cancel_key.as_deref().unwrap_or(""));
             args.bytes(optional_bytes(row.cancel_fingerprint.as_ref())).int(row.unsettled);
         };
-        pile.add(hand, add).await?;
+        buffer.add(writer, add).await?;
     }
-    pile.write(hand).await
+    buffer.write(writer).await
 }

@@ -1,4 +1,5 @@
-//! Concerts that are on: sold seats, how many each user owns, how many are sold in all, and the reservations of the last day.
+//! Concerts that are not archived: sold seats, seats per user, the number of sold seats, and the
+//! reservations of the last day.
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
@@ -33,14 +34,15 @@ struct RestoredSeat {
 }
 
 pub(super) async fn restore(
-    hand: &mut FencedWriter<'_>,
+    writer: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<(), Error> {
     let list = "SELECT id, queue_id FROM concerts WHERE archived_at IS NULL ORDER BY id";
     let concerts: Vec<(String, String)> = sqlx::query_as(list).fetch_all(&mut *mysql).await?;
     for (concert, queue) in concerts {
-        let queue: QueueId = queue.parse().map_err(|_| Error::InvalidRow("concerts", queue.clone()))?;
-        if hand.redis.keys().partition(queue.slot()) != hand.partition {
+        let queue: QueueId =
+            queue.parse().map_err(|_| Error::InvalidRow("concerts", queue.clone()))?;
+        if writer.redis.keys().partition(queue.slot()) != writer.partition {
             continue;
         }
         let list = "SELECT id FROM schedules WHERE concert_id = ? ORDER BY id";
@@ -50,44 +52,46 @@ pub(super) async fn restore(
         for name in schedules {
             let schedule: ScheduleId =
                 name.parse().map_err(|_| Error::InvalidRow("schedules", name.clone()))?;
-            sold += restore_seats(hand, mysql, &queue, &schedule).await?;
+            sold += restore_seats(writer, mysql, &queue, &schedule).await?;
         }
-        let place = KeyScope::queue(hand.redis.keys(), &queue);
+        let scope = KeyScope::queue(writer.redis.keys(), &queue);
         let mut args = ScriptArgs::new();
         args.int(sold);
-        hand.call(&scripts::RECOVERY_RESTORE_SALES, place, args, Vec::new()).await?;
-        restore_bought_counts(hand, mysql, &queue, &concert).await?;
-        restore_reservations(hand, mysql, &concert).await?;
+        writer.call(&scripts::RECOVERY_RESTORE_SALES, scope, args, Vec::new()).await?;
+        restore_bought_counts(writer, mysql, &queue, &concert).await?;
+        restore_reservations(writer, mysql, &concert).await?;
     }
     Ok(())
 }
 
-/// Gives how many seats of the schedule are sold.
+/// Returns the number of sold seats.
 async fn restore_seats(
-    hand: &mut FencedWriter<'_>,
+    writer: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
     queue: &QueueId,
     schedule: &ScheduleId,
 ) -> Result<i64, Error> {
     let list = "SELECT seat_number, reservation_id FROM reservation_seats WHERE schedule_id = ?";
     let mut rows = sqlx::query_as(list).bind(schedule.as_str()).fetch(mysql);
-    let mut pile = hand.hash_rows(KeyScope::schedule(hand.redis.keys(), queue, schedule), "s:seats");
+    let mut buffer =
+        writer.hash_rows(KeyScope::schedule(writer.redis.keys(), queue, schedule), "s:seats");
     let mut sold = 0;
     while let Some((number, reservation)) = rows.try_next().await? {
         let (number, reservation): (u32, Uuid) = (number, reservation);
         let value = [reservation.as_bytes().as_slice(), b"s"].concat();
-        pile.add(hand, |args| {
-            args.int(number.into()).bytes(&value);
-        })
-        .await?;
+        buffer
+            .add(writer, |args| {
+                args.int(number.into()).bytes(&value);
+            })
+            .await?;
         sold += 1;
     }
-    pile.write(hand).await?;
+    buffer.write(writer).await?;
     Ok(sold)
 }
 
 async fn restore_bought_counts(
-    hand: &mut FencedWriter<'_>,
+    writer: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
     queue: &QueueId,
     concert: &str,
@@ -95,21 +99,24 @@ async fn restore_bought_counts(
     let list = "SELECT r.user_id, COUNT(*) FROM schedules d JOIN reservation_seats s ON s.schedule_id = d.id \
                 JOIN reservations r ON r.id = s.reservation_id WHERE d.concert_id = ? GROUP BY r.user_id";
     let mut rows = sqlx::query_as(list).bind(concert).fetch(mysql);
-    let mut pile = hand.hash_rows(KeyScope::queue(hand.redis.keys(), queue), "q:bought");
+    let mut buffer = writer.hash_rows(KeyScope::queue(writer.redis.keys(), queue), "q:bought");
     while let Some((user, seats)) = rows.try_next().await? {
         let (user, seats): (Uuid, i64) = (user, seats);
         let field = [concert.as_bytes(), b":", user.as_bytes().as_slice()].concat();
-        pile.add(hand, |args| {
-            args.bytes(&field).int(seats);
-        })
-        .await?;
+        buffer
+            .add(writer, |args| {
+                args.bytes(&field).int(seats);
+            })
+            .await?;
     }
-    pile.write(hand).await
+    buffer.write(writer).await
 }
 
-/// Reservations that ended within a day: as long as a replay may ask for them. A day more for those that were begun long before.
+/// Reservations that ended within a day, because a repeated request may ask for them that long. The
+/// limit on `created_at` is a day longer, because a reservation may have started a day before its
+/// end.
 async fn restore_reservations(
-    hand: &mut FencedWriter<'_>,
+    writer: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
     concert: &str,
 ) -> Result<(), Error> {
@@ -119,8 +126,8 @@ async fn restore_reservations(
                 WHERE r.concert_id = ? AND r.created_at > UTC_TIMESTAMP(3) - INTERVAL 49 HOUR AND r.updated_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR";
     let mut rows = sqlx::query_as(list).bind(concert).fetch(mysql);
     let mut head = ScriptArgs::new();
-    head.text(&hand.n.to_string());
-    let mut pile = RowBuffer::new(&scripts::RECOVERY_RESTORE_RESERVATIONS, hand.scope(), head);
+    head.text(&writer.checkpoint.to_string());
+    let mut buffer = RowBuffer::new(&scripts::RECOVERY_RESTORE_RESERVATIONS, writer.scope(), head);
     while let Some(row) = rows.try_next().await? {
         let row: Row = row;
         let seats: Vec<RestoredSeat> = serde_json::from_str(&row.seats)
@@ -140,7 +147,7 @@ async fn restore_reservations(
                 args.int(seat.number);
             }
         };
-        pile.add(hand, add).await?;
+        buffer.add(writer, add).await?;
     }
-    pile.write(hand).await
+    buffer.write(writer).await
 }

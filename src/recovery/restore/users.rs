@@ -1,4 +1,4 @@
-//! What is known of users: facts, tallies, and which rewards they claimed.
+//! Users: facts, paid totals, and granted reward claims.
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
@@ -9,26 +9,28 @@ use super::super::Error;
 use super::FencedWriter;
 
 pub(super) async fn restore(
-    hand: &mut FencedWriter<'_>,
+    writer: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<(), Error> {
-    let slots = hand.slots();
+    let slots = writer.slots();
     let sql = format!(
         "SELECT user_id, CAST(facts AS CHAR) FROM user_facts WHERE slot IN ({slots}) AND JSON_LENGTH(facts) > 0"
     );
     let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
-    let mut pile = hand.hash_rows(hand.scope(), "facts");
+    let mut buffer = writer.hash_rows(writer.scope(), "facts");
     while let Some((user, facts)) = rows.try_next().await? {
         let (user, facts): (Uuid, String) = (user, facts);
-        pile.add(hand, |args| {
-            args.bytes(user.as_bytes()).text(&facts);
-        })
-        .await?;
+        buffer
+            .add(writer, |args| {
+                args.bytes(user.as_bytes()).text(&facts);
+            })
+            .await?;
     }
-    pile.write(hand).await?;
+    buffer.write(writer).await?;
     drop(rows);
 
-    // Every debit that was not given back, those of payments without an end too: giving them back takes them off again. A payment of nothing has no entry.
+    // Every debit that was not refunded, also of payments in progress: a refund subtracts it again.
+    // A payment with a discount of 100 % has no ledger entry and counts once.
     let sql = format!(
         "SELECT user_id, CAST(SUM(amount) AS SIGNED), CAST(SUM(times) AS SIGNED) FROM ( \
            SELECT STRAIGHT_JOIN e.user_id, IF(e.kind = 'payment', e.amount, -e.amount) AS amount, IF(e.kind = 'payment', 1, -1) AS times \
@@ -37,31 +39,33 @@ pub(super) async fn restore(
          ) debits GROUP BY user_id HAVING SUM(times) > 0"
     );
     let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
-    let mut pile = hand.hash_rows(hand.scope(), "tallies");
+    let mut buffer = writer.hash_rows(writer.scope(), "tallies");
     while let Some((user, total, count)) = rows.try_next().await? {
         let (user, total, count): (Uuid, i64, i64) = (user, total, count);
-        pile.add(hand, |args| {
-            args.bytes(user.as_bytes()).text(&format!("{total} {count}"));
-        })
-        .await?;
+        buffer
+            .add(writer, |args| {
+                args.bytes(user.as_bytes()).text(&format!("{total} {count}"));
+            })
+            .await?;
     }
-    pile.write(hand).await?;
+    buffer.write(writer).await?;
     drop(rows);
 
     let sql = format!(
         "SELECT id, user_id, code, claimed_at FROM reward_claims WHERE slot IN ({slots}) AND once = 1"
     );
     let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
-    let mut pile = hand.hash_rows(hand.scope(), "claims");
+    let mut buffer = writer.hash_rows(writer.scope(), "claims");
     while let Some((id, user, code, at)) = rows.try_next().await? {
         let (id, user, code, at): (Uuid, Uuid, String, DateTime<Utc>) = (id, user, code, at);
         let field = [user.as_bytes().as_slice(), code.as_bytes()].concat();
         let value =
             [id.as_bytes().as_slice(), at.timestamp_millis().to_string().as_bytes()].concat();
-        pile.add(hand, |args| {
-            args.bytes(&field).bytes(&value);
-        })
-        .await?;
+        buffer
+            .add(writer, |args| {
+                args.bytes(&field).bytes(&value);
+            })
+            .await?;
     }
-    pile.write(hand).await
+    buffer.write(writer).await
 }

@@ -1,6 +1,7 @@
 //! Idempotency keys of the partition's users, with their first answers.
 //!
-//! A charge or a use is its own answer; a payment's key leads to the payment, and that of a cancelling to the reservation.
+//! The answer of a charge or a use is its ledger entry. The key of a payment leads to the payment,
+//! and that of a cancellation to the reservation.
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
@@ -36,19 +37,19 @@ struct RestoredPayment {
 }
 
 pub(super) async fn restore(
-    hand: &mut FencedWriter<'_>,
+    writer: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<(), Error> {
-    let slots = hand.slots();
-    // An hour more than a key is kept; Redis' clock leaves out what is too old.
+    let slots = writer.slots();
+    // One hour longer than a key is kept; the script skips what is too old by Redis' clock.
     let sql = format!(
         "SELECT STRAIGHT_JOIN e.id, e.user_id, e.amount, e.balance, e.created_at, e.idempotency_key, e.fingerprint \
          FROM wallets w JOIN wallet_entries e ON e.user_id = w.user_id \
          WHERE w.slot IN ({slots}) AND e.idempotency_key IS NOT NULL AND e.created_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR"
     );
-    let mut pile = RowBuffer::new(
+    let mut buffer = RowBuffer::new(
         &scripts::RECOVERY_RESTORE_IDEMPOTENCY_KEYS,
-        hand.scope(),
+        writer.scope(),
         ScriptArgs::new(),
     );
     let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
@@ -59,7 +60,7 @@ pub(super) async fn restore(
             args.bytes(optional_bytes(moved.fingerprint.as_ref())).bytes(moved.id.as_bytes());
             args.int(moved.amount).int(moved.balance).int(moved.created_at.timestamp_millis());
         };
-        pile.add(hand, add).await?;
+        buffer.add(writer, add).await?;
     }
     drop(rows);
 
@@ -82,8 +83,8 @@ pub(super) async fn restore(
                     .bytes(optional_bytes(fingerprint.as_ref()));
                 args.bytes(thing.as_bytes()).text("").text("").int(at.timestamp_millis());
             };
-            pile.add(hand, add).await?;
+            buffer.add(writer, add).await?;
         }
     }
-    pile.write(hand).await
+    buffer.write(writer).await
 }

@@ -1,0 +1,292 @@
+//! Verification: compares each partition's fence in Redis with its checkpoint in MySQL. Opens the
+//! partitions where both agree and closes the others.
+//!
+//! A Redis that was rolled back shows the same epoch as before, so every command that was queued
+//! for it would run. Hence this order: a script that compares and sets fences the stale partition,
+//! then the scripts are loaded into Redis, and only then is the partition marked as verified
+//! (`redis/fencing/verification.rs`).
+//!
+//! A writer may have read entries from the previous Redis and commit them only now. Then the
+//! checkpoint moves past what the current Redis has, just after the two were compared. So for a
+//! partition that was invalidated the checkpoint is read again once such a writer is done, and
+//! Redis is read after it.
+
+use std::collections::{BTreeMap, HashSet};
+
+use sqlx::MySqlPool;
+
+use super::{Error, sql};
+use crate::mysql;
+use crate::mysql::checkpoint::{self, Checkpoint};
+use crate::partition::Partition;
+use crate::redis::codes::RecoveryFenceStaleCode;
+use crate::redis::{
+    self, FenceMarks, FenceReading, KeyScope, PinnedConnection, RedisClient, ScriptArgs, scripts,
+};
+use crate::telemetry::Metric;
+
+/// What the fence in Redis and the checkpoint in MySQL say together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FenceState {
+    /// Both agree; the partition serves under this epoch.
+    Serving(u64),
+    /// Neither store has used the partition yet.
+    New,
+    /// Redis has our epoch, but lacks entries that MySQL has.
+    Stale,
+    /// Redis is empty, or a recovery fenced the partition.
+    Lost,
+    /// Redis has an epoch that is not the current one in MySQL.
+    OtherEpoch(u64),
+    /// Redis has a value of an unknown form.
+    Foreign,
+}
+
+pub(super) fn fence_state(checkpoint: &Checkpoint, marks: FenceMarks) -> FenceState {
+    match (checkpoint.epoch, marks.fence) {
+        (Some(known), FenceReading::Open(found)) if known == found && marks.seq >= checkpoint.n => {
+            FenceState::Serving(known)
+        }
+        (Some(known), FenceReading::Open(found)) if known == found => FenceState::Stale,
+        // A first epoch that reached Redis but not MySQL was never served under; it is replaced.
+        (None, FenceReading::Absent | FenceReading::Open(_))
+            if checkpoint.n == 0 && marks.seq == 0 =>
+        {
+            FenceState::New
+        }
+        (_, FenceReading::Absent | FenceReading::Fenced(_)) => FenceState::Lost,
+        (_, FenceReading::Open(found)) => FenceState::OtherEpoch(found),
+        (_, FenceReading::Foreign) => FenceState::Foreign,
+    }
+}
+
+/// The outcome of a verification.
+#[must_use]
+#[derive(Debug, Default)]
+pub struct VerificationOutcome {
+    /// Partitions to restore automatically. Those of another installation are not among them.
+    pub lost: Vec<Partition>,
+    /// Why some partitions could not be verified, if so. They stay unverified.
+    pub error: Option<Error>,
+}
+
+impl VerificationOutcome {
+    /// The lost partitions, provided that every partition was verified.
+    ///
+    /// # Errors
+    /// Why a partition was not.
+    pub fn complete(self) -> Result<Vec<Partition>, Error> {
+        self.error.map_or(Ok(self.lost), Err)
+    }
+}
+
+/// Compares the fences of all partitions. Opens those that agree and the new ones, closes the rest.
+/// A server that does not answer delays only its own partitions.
+///
+/// # Errors
+/// When MySQL does not answer; then no partition becomes verified.
+pub async fn verify(redis: &RedisClient, mysql: &MySqlPool) -> Result<VerificationOutcome, Error> {
+    // 1. Take the number of invalidations and pin the servers before anything is read. An
+    //    invalidation from here on has a higher number and stays in force. A Redis that replaces a
+    //    pinned one does not get the scripts, whatever was read from it.
+    let invalidations = redis.invalidation_count();
+    let owners = redis.unverified_owners().await;
+
+    // 2. Read MySQL first: what it has now, Redis must have at any later time.
+    let partitions = redis.keys().partitions();
+    let all: Vec<_> = partitions.all().collect();
+    let mut checkpoints = checkpoint::load_all(mysql, partitions).await?;
+    let mut marks = redis.fence_marks_each(&all).await;
+
+    // 3. A partition that was invalidated and seems to agree is read again after the writers that
+    //    may hold entries of the previous Redis.
+    let unverified: Vec<_> = checkpoints
+        .iter()
+        .zip(&marks)
+        .filter(|(checkpoint, marks)| {
+            let is_serving = |marks: &FenceMarks| {
+                matches!(fence_state(checkpoint, *marks), FenceState::Serving(_))
+            };
+            !redis.is_verified(checkpoint.partition) && marks.as_ref().is_ok_and(is_serving)
+        })
+        .map(|(checkpoint, _)| checkpoint.partition)
+        .collect();
+    if !unverified.is_empty() {
+        for checkpoint in checkpoint::load_after_writers(mysql, &unverified).await? {
+            checkpoints[usize::from(checkpoint.partition.get())] = checkpoint;
+        }
+        marks = redis.fence_marks_each(&all).await;
+    }
+
+    // 4. Fence the stale partitions, so that no queued command runs on them.
+    let mut outcome = VerificationOutcome::default();
+    let mut states = BTreeMap::new();
+    for (checkpoint, marks) in checkpoints.iter().zip(marks) {
+        let state = match marks.map(|marks| fence_state(checkpoint, marks)) {
+            Ok(FenceState::Stale) => {
+                fence_stale_partition(redis, checkpoint).await.map(|()| FenceState::Stale)
+            }
+            state => state,
+        };
+        match state {
+            Ok(state) => drop(states.insert(checkpoint.partition, state)),
+            Err(error) => outcome.error = Some(error.into()),
+        }
+    }
+
+    // 5. Only then load the scripts. A server that fails here may not know them and must not learn
+    //    them yet, so its partitions stay unverified.
+    for owner in owners {
+        if let Err(error) = load_scripts(owner.pinned, &owner.partitions, &states, mysql).await {
+            states.retain(|partition, _| !owner.partitions.contains(partition));
+            outcome.error = Some(error);
+        }
+    }
+
+    // 6. Open the partitions that agree, close the others.
+    let has_other_epoch = states.values().any(|state| matches!(state, FenceState::OtherEpoch(_)));
+    let known_epochs =
+        if has_other_epoch { sql::known_epochs(mysql).await? } else { HashSet::new() };
+    let mut foreign = 0_usize;
+    for checkpoint in &checkpoints {
+        let partition = checkpoint.partition;
+        let Some(state) = states.get(&partition).copied() else { continue };
+        let epoch = match state {
+            FenceState::Serving(epoch) => Some(epoch),
+            FenceState::New => open_new_partition(redis, mysql, checkpoint).await?,
+            _ => None,
+        };
+        let Some(epoch) = epoch else {
+            redis.epochs().close(partition);
+            // An epoch that this installation never had belongs to another one.
+            let is_foreign = match state {
+                FenceState::OtherEpoch(found) => !known_epochs.contains(&(partition.get(), found)),
+                state => state == FenceState::Foreign,
+            };
+            if is_foreign {
+                foreign += 1;
+            } else {
+                outcome.lost.push(partition);
+            }
+            continue;
+        };
+        redis.epochs().open(partition, epoch);
+    }
+
+    // 7. Let the waiting calls go on.
+    let verified: Vec<_> = states.into_keys().collect();
+    redis.mark_verified(&verified, invalidations);
+    Metric::PartitionsRecovering.gauge(&[]).set((outcome.lost.len() + foreign) as f64);
+    if foreign > 0 {
+        tracing::error!(
+            partitions = foreign,
+            "Redis belongs to another installation; run `usher recover` to overwrite it"
+        );
+    }
+    Ok(outcome)
+}
+
+/// Loads the scripts into a server with unverified partitions, provided that all its partitions
+/// were read. A server that serves but does not know the scripts was restarted: it may lack entries
+/// that MySQL does not have either, and a payment across two partitions may lack some of its steps.
+async fn load_scripts(
+    pinned: Result<PinnedConnection, redis::Error>,
+    partitions: &[Partition],
+    states: &BTreeMap<Partition, FenceState>,
+    mysql: &MySqlPool,
+) -> Result<(), Error> {
+    let pinned = pinned?;
+    if let Some(unread) = partitions.iter().find(|partition| !states.contains_key(partition)) {
+        return Err(redis::Error::Recovering(*unread).into());
+    }
+    let is_serving = |partition| matches!(states.get(partition), Some(FenceState::Serving(_)));
+    if partitions.iter().any(is_serving) && !pinned.knows_scripts().await? {
+        sql::request_reconciliation(mysql).await?;
+    }
+    Ok(pinned.load_scripts().await?)
+}
+
+/// Fences a partition that lacks entries of MySQL, unless it changed since it was read.
+async fn fence_stale_partition(
+    redis: &RedisClient,
+    checkpoint: &Checkpoint,
+) -> Result<(), redis::Error> {
+    let Some(epoch) = checkpoint.epoch else { return Ok(()) };
+    let mut args = ScriptArgs::new();
+    args.text(&checkpoint.n.to_string()).text(&redis::recovery_fence(rand::random(), None));
+    let scope = KeyScope::partition(checkpoint.partition);
+    let pinned = redis.pin(checkpoint.partition).await?;
+    let reply = pinned
+        .call_fenced(&scripts::RECOVERY_FENCE_STALE, scope, &epoch.to_string(), args, Vec::new())
+        .await?;
+    // No reply: Redis has another epoch by now, so no call under ours can run either.
+    let Some(reply) = reply else { return Ok(()) };
+    if reply.code::<RecoveryFenceStaleCode>()? == RecoveryFenceStaleCode::Fenced {
+        tracing::error!(
+            partition = %checkpoint.partition,
+            checkpoint = checkpoint.n,
+            "Redis is older than MySQL; the partition is fenced and will be restored"
+        );
+    }
+    Ok(())
+}
+
+/// Gives a new partition its first epoch, in Redis before the commit in MySQL. The row lock ensures
+/// that one of several instances does it.
+async fn open_new_partition(
+    redis: &RedisClient,
+    mysql: &MySqlPool,
+    seen: &Checkpoint,
+) -> Result<Option<u64>, Error> {
+    let mut tx = mysql.begin().await.map_err(mysql::Error::from)?;
+    let locked = checkpoint::lock(&mut tx, seen.partition).await?;
+    let marks = redis.fence_marks(&[seen.partition]).await?;
+    let epoch = match fence_state(&locked, marks[0]) {
+        FenceState::Serving(epoch) => Some(epoch),
+        FenceState::New => {
+            let first = new_epoch();
+            redis.write_fence(seen.partition, &first.to_string()).await?;
+            checkpoint::set_epoch(&mut tx, seen.partition, first).await?;
+            Some(first)
+        }
+        _ => None,
+    };
+    tx.commit().await.map_err(mysql::Error::from)?;
+    Ok(epoch)
+}
+
+/// Random, so that the epochs of two installations never match.
+pub(super) fn new_epoch() -> u64 {
+    rand::random_range(1..=1 << 52)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::partition::PartitionCount;
+
+    #[test]
+    fn only_matching_fences_serve() {
+        let partition = PartitionCount::new(1).unwrap().nth(0).unwrap();
+        let checkpoint = |epoch, n| Checkpoint { partition, n, epoch };
+        let marks = |fence, seq| FenceMarks { fence, seq };
+        let (absent, open) = (FenceReading::Absent, FenceReading::Open);
+        for (checkpoint, marks, expected) in [
+            (checkpoint(None, 0), marks(absent, 0), FenceState::New),
+            (checkpoint(None, 0), marks(open(1), 0), FenceState::New),
+            (checkpoint(None, 0), marks(open(1), 7), FenceState::OtherEpoch(1)),
+            (checkpoint(Some(1), 5), marks(open(1), 5), FenceState::Serving(1)),
+            (checkpoint(Some(1), 5), marks(open(1), 9), FenceState::Serving(1)),
+            // Redis is empty, stale, or has another epoch.
+            (checkpoint(Some(1), 0), marks(absent, 0), FenceState::Lost),
+            (checkpoint(Some(1), 5), marks(open(1), 4), FenceState::Stale),
+            (checkpoint(Some(2), 5), marks(open(1), 5), FenceState::OtherEpoch(1)),
+            // A recovery is running or was interrupted.
+            (checkpoint(Some(1), 5), marks(FenceReading::Fenced(Some(1)), 9), FenceState::Lost),
+            (checkpoint(None, 0), marks(FenceReading::Fenced(None), 0), FenceState::Lost),
+            (checkpoint(Some(1), 5), marks(FenceReading::Foreign, 5), FenceState::Foreign),
+        ] {
+            assert_eq!(fence_state(&checkpoint, marks), expected, "{checkpoint:?} {marks:?}");
+        }
+    }
+}
