@@ -4,46 +4,62 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypeAlias, TypedDict
 
-Amount: TypeAlias = int
-
+#: One attempt to claim a reward. Contains the slot of its user.
 ClaimId: TypeAlias = str
 
+#: How an attempt went.
 ClaimStatus: TypeAlias = Literal["success", "failed"]
 
+#: How a condition compares.
+ComparisonOperator: TypeAlias = Literal[">=", "<=", "==", "!="]
+
+#: A concert.
 ConcertId: TypeAlias = str
 
+#: A coupon campaign.
 CouponId: TypeAlias = str
 
+#: How a coupon stands.
 CouponStatus: TypeAlias = Literal["scheduled", "open", "sold_out", "ended"]
 
+#: How a coupon is given out.
 CouponType: TypeAlias = Literal["first_come_first_served"]
 
+#: One entry of a wallet's ledger. Contains the slot of its user.
 EntryId: TypeAlias = str
 
+#: How a claim that was granted stands.
 GrantedStatus: TypeAlias = Literal["success", "pending"]
 
+#: The issue of one coupon to one user. Contains the slot of its coupon.
 IssueId: TypeAlias = str
 
-Kind: TypeAlias = Literal["charge", "use", "payment", "refund", "reward"]
+LedgerEntryKind: TypeAlias = Literal["charge", "use", "payment", "refund", "reward"]
 
-Limit: TypeAlias = int
-
-Millis: TypeAlias = str
-
+#: An amount or a balance, 0…[`MAX`], in the currency's minor unit.
 Money: TypeAlias = int
 
-Op: TypeAlias = Literal[">=", "<=", "==", "!="]
+#: The number of items of a page, 1 to 500.
+PageLimit: TypeAlias = int
 
+#: The payment of one reservation. Contains the slot of its queue.
 PaymentId: TypeAlias = str
 
 PaymentStatus: TypeAlias = Literal["pending", "confirmed", "declined", "voided", "refunded"]
 
+#: A positive amount.
+PositiveAmount: TypeAlias = int
+
+#: A queue.
 QueueId: TypeAlias = str
 
+#: Whether a queue accepts joins and admits users.
 QueueMode: TypeAlias = Literal["open", "paused", "prequeue", "closed"]
 
+#: Seats that one user holds or bought. Contains the slot of its queue.
 ReservationId: TypeAlias = str
 
+#: Where a reservation stands.
 ReservationStatus: TypeAlias = Literal[
     "held",
     "paying",
@@ -53,25 +69,36 @@ ReservationStatus: TypeAlias = Literal[
     "cancelled",
 ]
 
+#: A once-per-user reward.
 RewardCode: TypeAlias = str
 
+#: One date of a concert.
 ScheduleId: TypeAlias = str
 
 SeatStatus: TypeAlias = Literal["available", "held", "sold"]
 
 TicketStatus: TypeAlias = Literal["waiting", "active", "expired"]
 
+#: Milliseconds since 1970, formatted as RFC 3339 in UTC with milliseconds.
+UnixMillis: TypeAlias = str
+
+#: A user who joins queues, books and pays. Taken from the caller's identity.
 UserId: TypeAlias = str
 
 
 class BestReservation(TypedDict):
+    #: How many seats side by side.
     quantity: int
+    #: The date.
     schedule_id: ScheduleId
+    #: Only in this section.
     section: NotRequired[str | None]
 
 
 class Claim(TypedDict):
-    claimed_at: Millis
+    """A reward that was granted."""
+
+    claimed_at: UnixMillis
     code: RewardCode
     id: ClaimId
     reward: RewardKind
@@ -80,19 +107,27 @@ class Claim(TypedDict):
 
 
 class ClaimAttempt(TypedDict):
-    claimed_at: Millis
+    """An attempt to claim a reward."""
+
+    claimed_at: UnixMillis
     id: ClaimId
+    #: Null for a success, else the `code` of the refusal.
     reason: NotRequired[str | None]
     status: ClaimStatus
 
 
 class ClaimAttempts(TypedDict):
+    """A page of attempts, newest first."""
+
     items: list[ClaimAttempt]
+    #: For `before`, when there is more.
     next: NotRequired[str | None]
 
 
 class Concert(TypedDict):
-    cancel_until: NotRequired[Millis | None]
+    """A concert as everybody may see it."""
+
+    cancel_until: NotRequired[UnixMillis | None]
     hold_seconds: int
     id: ConcertId
     max_seats_per_user: int
@@ -106,47 +141,66 @@ class Concerts(TypedDict):
 
 
 class Coupon(TypedDict):
+    """A coupon as everybody may see it."""
+
     discount_amount: Money
     id: CouponId
-    issue_ends_at: Millis
-    issue_starts_at: Millis
+    issue_ends_at: UnixMillis
+    issue_starts_at: UnixMillis
     issued_quantity: int
+    #: The smallest payment that it can be used for.
     min_available_amount: Money
     status: CouponStatus
     title: str
+    #: Null is unlimited.
     total_quantity: NotRequired[int | None]
     type: CouponType
 
 
 class CouponIssue(TypedDict):
+    """One coupon in one user's hands."""
+
     coupon_id: CouponId
     id: IssueId
-    issued_at: Millis
-    used_at: NotRequired[Millis | None]
+    issued_at: UnixMillis
+    used_at: NotRequired[UnixMillis | None]
     user_id: UserId
 
 
 class CouponIssues(TypedDict):
+    """A page of issues, newest first."""
+
     items: list[CouponIssue]
+    #: For `before`, when there is more.
     next: NotRequired[str | None]
 
 
 class Lottery(TypedDict):
+    """The values with which users can verify their ticket in the lottery. The score of a user is
+    the first 40 bits of SHA-1 over the seed and the 16 bytes of the user id.
+    """
+
+    #: The seed. Null before the opening.
     seed: NotRequired[str | None]
+    #: The SHA-256 of the seed, in hexadecimal.
     seed_sha256: str
 
 
-class NewEntry(TypedDict):
-    amount: Amount
+class NewLedgerEntry(TypedDict):
+    amount: PositiveAmount
 
 
 class NewPayment(TypedDict):
+    #: The issue of a coupon to be used. Opaque too: what can't be one is not applicable.
     coupon_issue_id: NotRequired[str | None]
+    #: The reservation to pay for. Its id is opaque: what can't be one is not found.
     reservation_id: str
 
 
 class NewReservation(TypedDict):
+    #: The date.
     schedule_id: ScheduleId
+    #: The numbers of the seats, all of them or none.
     seats: list[int]
 
 
@@ -154,49 +208,66 @@ class Payment(TypedDict):
     amount: Money
     balance_after: NotRequired[Money | None]
     concert_title: str
-    created_at: Millis
+    created_at: UnixMillis
     discount: Money
     id: PaymentId
     paid: Money
     reservation_id: ReservationId
     seats: list[ReservedSeat]
-    settled_at: NotRequired[Millis | None]
-    starts_at: NotRequired[Millis | None]
+    settled_at: NotRequired[UnixMillis | None]
+    starts_at: NotRequired[UnixMillis | None]
     status: PaymentStatus
 
 
-class Problem(TypedDict):
+class ProblemDetails(TypedDict):
+    """An error response (RFC 9457)."""
+
+    #: A stable identifier for programs.
     code: str
+    #: What happened in this case, in one sentence.
     detail: str
+    #: The HTTP status.
     status: int
+    #: The code in words.
     title: str
+    #: A URN that ends with the code.
     type: str
 
 
 class QueueDto(TypedDict):
+    """The public state of a queue."""
+
+    #: The number of active users.
     active: int
+    #: The number of users admitted so far.
     admitted_total: int
-    closes_at: NotRequired[Millis | None]
+    closes_at: NotRequired[UnixMillis | None]
+    #: The estimated wait of a user who joins now. Null when unknown.
     estimated_wait_seconds: NotRequired[int | None]
     lottery: NotRequired[Lottery | None]
     max_active: int
+    #: The effective mode.
     mode: QueueMode
-    opens_at: NotRequired[Millis | None]
+    opens_at: NotRequired[UnixMillis | None]
     queue_id: QueueId
+    #: Whether every seat of the queue's concerts is sold.
     sold_out: bool
+    #: The number of waiting users.
     waiting: int
 
 
 class Reservation(TypedDict):
+    """Some seats of one date, held or owned by one user."""
+
     amount: Money
     concert_id: ConcertId
     concert_title: str
-    created_at: Millis
-    held_until: Millis
+    created_at: UnixMillis
+    held_until: UnixMillis
     id: ReservationId
     schedule_id: ScheduleId
     seats: list[ReservedSeat]
-    starts_at: NotRequired[Millis | None]
+    starts_at: NotRequired[UnixMillis | None]
     status: ReservationStatus
 
 
@@ -206,39 +277,55 @@ class Reservations(TypedDict):
 
 
 class ReservedSeat(TypedDict):
+    """A seat of a reservation, at the price at which it was held."""
+
+    #: Its number.
     number: int
+    #: Its price.
     price: Money
+    #: Its section.
     section: str
 
 
 class Reward(TypedDict):
+    """A reward as everybody may see it."""
+
     active: bool
     code: RewardCode
     conditions: list[RewardCondition]
-    ends_at: Millis
+    ends_at: UnixMillis
     reward: RewardKind
-    starts_at: Millis
+    starts_at: UnixMillis
     title: str
 
 
 class RewardCondition(TypedDict):
+    """What must hold for a fact of the user."""
+
+    #: The fact's name, `[A-Za-z0-9_-]{1,64}`. `paid_total` and `reservations_confirmed` are kept by
+    #: Usher.
     fact: str
-    op: Op
+    #: How it compares.
+    op: ComparisonOperator
+    #: With what.
     value: int
 
 
 class RewardKindPoints(TypedDict):
+    """Money in the wallet."""
+
+    #: How much, at least 1.
     amount: Money
     kind: Literal["points"]
 
 
 class Schedule(TypedDict):
     available_seats: int
-    booking_closes_at: NotRequired[Millis | None]
-    booking_opens_at: NotRequired[Millis | None]
+    booking_closes_at: NotRequired[UnixMillis | None]
+    booking_opens_at: NotRequired[UnixMillis | None]
     concert_id: ConcertId
     id: ScheduleId
-    starts_at: Millis
+    starts_at: UnixMillis
     total_seats: int
 
 
@@ -258,19 +345,27 @@ class SeatMap(TypedDict):
     schedule_id: ScheduleId
 
 
+#: The state of a user in a queue.
 Ticket = TypedDict(
     "Ticket",
     {
-        "active_until": "NotRequired[Millis | None]",
+        "active_until": "NotRequired[UnixMillis | None]",
+        #: The estimated wait. Null when unknown.
         "estimated_wait_seconds": "NotRequired[int | None]",
+        #: A JWT with which other backends can verify that the user is active. Null unless active.
         "pass": "NotRequired[str | None]",
+        #: When to poll again, in milliseconds from now.
         "poll_after_ms": "int",
+        #: The position in the queue, starting at 1. Null unless waiting.
         "position": "NotRequired[int | None]",
         "queue_id": "QueueId",
+        #: Whether every seat of the queue's concerts is sold.
         "sold_out": "bool",
         "status": "TicketStatus",
+        #: The queue token. Send it in `Queue-Token`.
         "token": "str",
         "user_id": "UserId",
+        #: The number of waiting users.
         "waiting": "int",
     },
 )
@@ -289,9 +384,10 @@ class WalletEntries(TypedDict):
 class WalletEntry(TypedDict):
     amount: Money
     balance: Money
-    created_at: Millis
+    created_at: UnixMillis
     id: EntryId
-    kind: Kind
+    kind: LedgerEntryKind
 
 
+#: What a claim gives.
 RewardKind: TypeAlias = RewardKindPoints
