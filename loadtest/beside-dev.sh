@@ -20,7 +20,7 @@ trap 'exit 130' INT TERM
 
 # Waits up to three minutes for the last line of the banner.
 tries=1800
-until grep -q 'admin key' "$dir/stdout"; do
+until grep -q 'Admin key' "$dir/stdout"; do
     tries=$((tries - 1))
     if [ "$tries" -eq 0 ] || ! kill -0 "$pid" 2>/dev/null; then
         echo "usher dev did not start:" >&2
@@ -30,7 +30,7 @@ until grep -q 'admin key' "$dir/stdout"; do
     sleep 0.1
 done
 USHER_URL=$(sed -n 's|^ *API *\(http://[^/]*\)/v1.*|\1|p' "$dir/stdout")
-USHER_ADMIN=$(sed -n 's|.* metrics *\(http://[^/]*\)/metrics.*|\1|p' "$dir/stdout")
-USHER_ADMIN_KEY=$(sed -n 's|^ *admin key *||p' "$dir/stdout")
+USHER_ADMIN=$(sed -n 's|^ *Metrics *\(http://[^/]*\)/metrics.*|\1|p' "$dir/stdout")
+USHER_ADMIN_KEY=$(sed -n 's|^ *Admin key *||p' "$dir/stdout")
 export USHER_URL USHER_ADMIN USHER_ADMIN_KEY
 "$@"

@@ -37,7 +37,7 @@ class Fixture {
     this.process = spawn(BINARY, args, { stdio: ["ignore", "pipe", "inherit"] });
     const banner = await this.#readBanner();
     this.publicUrl = /API +(http:\S+?)\/v1/.exec(banner)[1];
-    this.adminUrl = /console +(http:\S+?)\/ /i.exec(banner)[1];
+    this.adminUrl = /console +(http:\S+?)\/\s/i.exec(banner)[1];
     this.adminKey = /admin key +(\S+)/i.exec(banner)[1];
     const options = { executablePath: CHROMIUM, args: CHROMIUM_ARGS, timeout: TIMEOUT_MS };
     this.browser = await chromium.launch(options);
