@@ -44,7 +44,7 @@ const messages = {
     "booking.section": "{name}: {price}",
     "booking.seats.help":
       "Choose up to {n} seats. Use the arrow keys and the space bar, or tap a seat.",
-    "booking.best": "Choose the best {n} seats for me",
+    "booking.best": "Choose the {n} best seats",
     "booking.hold.none": "No seats selected",
     "booking.hold": "Hold {n} for {amount}",
     "booking.status.available": "available",

@@ -150,7 +150,7 @@ test("a new visitor buys a seat on a phone while many users compete", async (t) 
   await eventually("two seats are held", async () => {
     if (await page.getByText(/held for/).isVisible()) return true;
     // The response to the previous tap can hide the button.
-    const button = page.getByRole("button", { name: /Choose the best 2/ });
+    const button = page.getByRole("button", { name: /Choose the 2 best/ });
     await button.tap({ timeout: 2_000 }).catch(() => {});
     return false;
   });
