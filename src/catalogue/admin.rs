@@ -1,4 +1,4 @@
-//! Concerts for operators.
+//! The admin routes of the catalogue.
 
 use std::sync::Arc;
 
@@ -15,30 +15,30 @@ use crate::http::path::NewPathParams;
 use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::{ConcertId, QueueId};
 
-/// The operators' routes of the catalogue.
 pub fn router() -> OpenApiRouter<Arc<CatalogueService>> {
     OpenApiRouter::new().routes(routes!(put))
 }
 
-/// A concert as an operator defines it.
+/// The definition of a concert.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ConcertDefinition {
     /// 1–255 characters.
     title: String,
-    /// The queue that admits to it; made when missing. Default: of the concert's id.
+    /// The queue that admits users to the concert. It is created if it does not exist. Default:
+    /// the queue with the id of the concert.
     queue_id: Option<QueueId>,
-    /// How long a hold lasts, 1…86,400; default 300.
+    /// How long a hold lasts, in seconds, 1…86,400. Default: 300.
     hold_seconds: Option<u32>,
-    /// How many seats a user may hold and own, 1…100; default 4.
+    /// How many seats a user can hold and own in total, 1…100. Default: 4.
     max_seats_per_user: Option<u32>,
-    /// Confirmed reservations can be cancelled until here; null is until the show starts.
+    /// Confirmed reservations can be cancelled until this time. Null means until the show starts.
     cancel_until: Option<DateTime<Utc>>,
-    /// The dates.
+    /// The dates of the concert, at most 400, each with its seats.
     schedules: Vec<ConcertSchedule>,
 }
 
-/// A concert with its dates.
+/// A concert with its schedules.
 #[derive(Debug, Serialize, ToSchema)]
 struct AdminConcertDto {
     #[serde(flatten)]
@@ -46,38 +46,50 @@ struct AdminConcertDto {
     schedules: Vec<ConcertSchedule>,
 }
 
-/// Makes a concert or changes it.
-#[utoipa::path(put, path = "/admin/concerts/{concert}", tag = "catalogue", params(("concert" = ConcertId, Path)),
+/// Create a concert or replace its definition
+///
+/// A change that would remove a held or sold seat is refused with `in_use`, and so is any change of
+/// an archived concert. An omitted field takes its default.
+#[utoipa::path(
+    put,
+    path = "/admin/concerts/{concert}",
+    tag = "catalogue",
+    params(("concert" = ConcertId, Path)),
     request_body = ConcertDefinition,
-    responses((status = 200, body = AdminConcertDto), (status = 409, body = ProblemDetails, description = "`in_use`"),
-        (status = 422, body = ProblemDetails)), security(("admin" = [])))]
+    responses(
+        (status = 200, body = AdminConcertDto),
+        (status = 409, body = ProblemDetails, description = "`in_use`"),
+        (status = 422, body = ProblemDetails),
+    ),
+    security(("admin" = []))
+)]
 async fn put(
     State(catalogue): State<Arc<CatalogueService>>,
     NewPathParams(id): NewPathParams<ConcertId>,
-    JsonBody(new): JsonBody<ConcertDefinition>,
+    JsonBody(definition): JsonBody<ConcertDefinition>,
 ) -> Result<JsonBody<AdminConcertDto>, ProblemDetails> {
     let own_queue = || id.as_str().parse().map_err(|_| ProblemDetails::internal());
     let concert = Concert {
         version: 0,
-        title: new.title,
-        queue: new.queue_id.map_or_else(own_queue, Ok)?,
-        hold_seconds: new.hold_seconds.unwrap_or(300),
-        max_seats_per_user: new.max_seats_per_user.unwrap_or(4),
-        cancel_until: new.cancel_until,
+        title: definition.title,
+        queue: definition.queue_id.map_or_else(own_queue, Ok)?,
+        hold_seconds: definition.hold_seconds.unwrap_or(300),
+        max_seats_per_user: definition.max_seats_per_user.unwrap_or(4),
+        cancel_until: definition.cancel_until,
         archived: false,
-        schedules: new.schedules,
+        schedules: definition.schedules,
         id,
     };
-    let answer = AdminConcertDto {
+    let response = AdminConcertDto {
         concert: ConcertDto::from(&concert),
         schedules: concert.schedules.clone(),
     };
     catalogue.put(concert).await?;
-    Ok(JsonBody(answer))
+    Ok(JsonBody(response))
 }
 
-/// Reads bodies of the kinds that this room takes, for `fuzz_tests`.
+/// Parses the request bodies of these routes, for `fuzz_tests`.
 #[cfg(test)]
 pub(crate) fn read_bodies(bytes: &[u8]) {
-    crate::http::json::try_as::<ConcertDefinition>(bytes);
+    crate::http::json::parse_as::<ConcertDefinition>(bytes);
 }

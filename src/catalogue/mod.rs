@@ -1,8 +1,16 @@
-//! The catalogue: concerts, their dates and their seats, as operators define them.
+//! The catalogue: concerts, their schedules and their seats, as operators define them.
 //!
-//! MySQL keeps it (`concerts`, `schedules`); every instance holds a snapshot, which [`CatalogueService::reload`] renews when the definitions' version has moved.
-//! Redis is told only which version of a concert may be booked (`q:concerts`): a hold names the version it was made from, so an instance with an
-//! old snapshot can't sell a seat at an old price or one that is gone. Changes are made under the row lock of the definitions.
+//! MySQL stores the catalogue (`concerts`, `schedules`). Every instance has a snapshot in memory,
+//! which [`CatalogueService::reload`] replaces when the version of the definitions has changed.
+//! Redis stores only which version of a concert can be booked (`q:concerts`). A hold names the
+//! version it was made from, so an instance with an old snapshot can't sell a seat at an old price
+//! or a seat that no longer exists.
+//!
+//! Changes are made under the row lock of the definitions, and published to Redis before the
+//! commit. When a hold is refused because of its version, [`CatalogueService::refresh`] repairs
+//! what a failed change left behind.
+//!
+//! Start reading with [`CatalogueService::put`]; `rules.rs` has the validation.
 
 mod admin;
 mod concert;
@@ -20,6 +28,7 @@ use arc_swap::ArcSwap;
 use sqlx::MySqlPool;
 use tokio::sync::Mutex;
 
+use crate::definition::DefinitionViolation;
 use crate::ids::{ConcertId, ScheduleId};
 use crate::mysql::{self, definitions};
 use crate::queue::QueueService;
@@ -31,168 +40,176 @@ pub use admin::router as admin_router;
 pub use concert::{Concert, ConcertSchedule, ScheduledConcert, SeatSection};
 pub use error::Error;
 pub use routes::router;
-pub use rules::Flaw;
 
-/// The façade of the room.
+/// All operations on the catalogue. One value per process, shared by all requests.
 pub struct CatalogueService {
     redis: RedisClient,
     mysql: MySqlPool,
     queue: Arc<QueueService>,
-    known: ArcSwap<CatalogueSnapshot>,
+    snapshot: ArcSwap<CatalogueSnapshot>,
+    /// Serializes reloads, so that an older read can't replace a newer one.
     reloading: Mutex<()>,
-    /// Renewals so far, one at a time: a crowd that meets a changed concert asks MySQL once.
-    renewals: Mutex<u64>,
-    renewed: AtomicU64,
+    /// The number of refreshes. Many requests may meet a changed concert at once; the lock and the
+    /// number let one of them ask MySQL and the others use its result.
+    refreshes: Mutex<u64>,
+    /// A copy of the number that can be read without the lock.
+    completed_refreshes: AtomicU64,
 }
 
 #[derive(Default)]
 struct CatalogueSnapshot {
     concerts: Vec<Arc<Concert>>,
-    dates: HashMap<ScheduleId, ScheduledConcert>,
+    schedules: HashMap<ScheduleId, ScheduledConcert>,
 }
 
 impl CatalogueService {
-    /// A catalogue in MySQL. Call [`CatalogueService::reload`] before serving.
+    /// Call [`CatalogueService::reload`] before serving.
     pub fn new(redis: RedisClient, mysql: MySqlPool, queue: Arc<QueueService>) -> Self {
         Self {
             redis,
             mysql,
             queue,
-            known: ArcSwap::default(),
+            snapshot: ArcSwap::default(),
             reloading: Mutex::new(()),
-            renewals: Mutex::new(0),
-            renewed: AtomicU64::new(0),
+            refreshes: Mutex::new(0),
+            completed_refreshes: AtomicU64::new(0),
         }
     }
 
-    /// All concerts, by name.
+    /// All concerts, sorted by id.
     pub fn concerts(&self) -> Vec<Arc<Concert>> {
-        self.known.load().concerts.clone()
+        self.snapshot.load().concerts.clone()
     }
 
-    /// One concert.
     pub fn concert(&self, id: &ConcertId) -> Option<Arc<Concert>> {
-        self.known.load().concerts.iter().find(|concert| concert.id == *id).cloned()
+        self.snapshot.load().concerts.iter().find(|concert| concert.id == *id).cloned()
     }
 
-    /// One date with its concert.
-    pub fn date(&self, id: &ScheduleId) -> Option<ScheduledConcert> {
-        self.known.load().dates.get(id).cloned()
+    pub fn schedule(&self, id: &ScheduleId) -> Option<ScheduledConcert> {
+        self.snapshot.load().schedules.get(id).cloned()
     }
 
-    /// Changes a concert, or makes it, and its queue when that is missing.
+    /// Creates a concert or replaces it, and creates its queue if that is missing.
     ///
     /// # Errors
-    /// [`Error::Unsound`] with every field that is not; [`Error::InUse`] when a held or sold seat would go. Then nothing has changed.
+    /// [`Error::Invalid`] with every violation, [`Error::InUse`] when a held or sold seat would be
+    /// removed, [`Error::Archived`]. Nothing has changed then.
     pub async fn put(&self, mut concert: Concert) -> Result<(), Error> {
-        let flaws = rules::flaws(&concert);
-        if !flaws.is_empty() {
-            return Err(Error::Unsound(flaws));
+        let violations = rules::violations(&concert);
+        if !violations.is_empty() {
+            return Err(Error::Invalid(violations));
         }
         let (mut tx, version) = definitions::begin_change(&self.mysql).await?;
         concert.version = version;
         for (at, schedule) in concert.schedules.iter().enumerate() {
-            if sql::owner(&mut tx, &schedule.id)
+            if sql::concert_of_schedule(&mut tx, &schedule.id)
                 .await?
                 .is_some_and(|owner| owner != concert.id.as_str())
             {
                 let field = format!("schedules[{at}].id");
-                return Err(Error::Unsound(vec![(field, "belongs to another concert".into())]));
+                let violation = DefinitionViolation::new(field, "belongs to another concert");
+                return Err(Error::Invalid(vec![violation]));
             }
         }
-        let before = sql::all(&mut tx).await?.into_iter().find(|known| known.id == concert.id);
+        let before =
+            sql::load_all(&mut tx).await?.into_iter().find(|stored| stored.id == concert.id);
         if before.as_ref().is_some_and(|before| before.archived) {
             return Err(Error::Archived);
         }
-        self.queue.ensure(&mut tx, version, &concert.queue).await?;
-        sql::put(&mut tx, &concert).await?;
+        self.queue.create_if_missing(&mut tx, version, &concert.queue).await?;
+        sql::save(&mut tx, &concert).await?;
         if let Some(before) = before {
-            self.replace(&before, &concert).await?;
+            self.withdraw_removed_seats(&before, &concert).await?;
         }
-        store::lay(&self.redis, &concert).await?;
+        store::publish(&self.redis, &concert).await?;
         tx.commit().await.map_err(mysql::Error::from)?;
         self.queue.reload().await?;
         self.reload().await
     }
 
-    /// Stops holds of the version before, then looks whether a seat that goes is taken. In that order no hold can slip in between.
-    async fn replace(&self, before: &Concert, after: &Concert) -> Result<(), Error> {
-        let removed = rules::removed(before, after);
+    /// Checks that no seat which the change removes is held or sold, and leaves the concert
+    /// withdrawn from sale. Without removed seats it does nothing.
+    async fn withdraw_removed_seats(&self, before: &Concert, after: &Concert) -> Result<(), Error> {
+        let removed = rules::removed_seats(before, after);
         if removed.is_empty() {
             return Ok(());
         }
-        store::take_out(&self.redis, &before.queue, &before.id).await?;
+        // First stop new holds, then check: no hold can be made in between.
+        store::withdraw(&self.redis, &before.queue, &before.id).await?;
         for (schedule, range) in removed {
-            if store::taken(&self.redis, &before.queue, &schedule, range).await? {
-                store::lay(&self.redis, before).await?;
+            if store::any_seat_in_use(&self.redis, &before.queue, &schedule, range).await? {
+                store::publish(&self.redis, before).await?;
                 return Err(Error::InUse);
             }
         }
         Ok(())
     }
 
-    /// Reads everything from MySQL.
+    /// Replaces the snapshot with what MySQL stores.
     pub async fn reload(&self) -> Result<(), Error> {
-        // One after the other, so that what was read first is not stored last.
-        let _turn = self.reloading.lock().await;
+        let _one_at_a_time = self.reloading.lock().await;
         let mut connection = self.mysql.acquire().await.map_err(mysql::Error::from)?;
-        let concerts: Vec<_> = sql::all(&mut connection).await?.into_iter().map(Arc::new).collect();
-        let dates = concerts
+        let concerts: Vec<_> =
+            sql::load_all(&mut connection).await?.into_iter().map(Arc::new).collect();
+        let schedules = concerts
             .iter()
-            .flat_map(ScheduledConcert::all_of)
-            .map(|date| (date.schedule().id.clone(), date))
+            .flat_map(ScheduledConcert::all)
+            .map(|scheduled| (scheduled.schedule().id.clone(), scheduled))
             .collect();
-        self.known.store(Arc::new(CatalogueSnapshot { concerts, dates }));
+        self.snapshot.store(Arc::new(CatalogueSnapshot { concerts, schedules }));
         Ok(())
     }
 
-    /// Ends the sale of a concert for good. First nothing of it can be booked any more; then `settled` looks whether anything is still under
-    /// way, and if so the sale goes on.
+    /// Ends the sale of a concert permanently. `is_settled` runs after bookings have been stopped,
+    /// and returns whether no hold or payment of the concert is in progress.
     ///
     /// # Errors
-    /// [`Error::InUse`] when something is under way; then nothing has changed.
+    /// [`Error::InUse`] when one is in progress. The sale continues then.
     pub async fn archive<E: From<Error>>(
         &self,
         id: &ConcertId,
-        settled: impl AsyncFnOnce(&Concert) -> Result<bool, E>,
+        is_settled: impl AsyncFnOnce(&Concert) -> Result<bool, E>,
     ) -> Result<(), E> {
         let (mut tx, version) =
             definitions::begin_change(&self.mysql).await.map_err(|error| E::from(error.into()))?;
-        let all = sql::all(&mut tx).await.map_err(|error| E::from(error.into()))?;
-        let concert = all.into_iter().find(|known| known.id == *id).ok_or(Error::NotFound)?;
-        store::take_out(&self.redis, &concert.queue, id).await.map_err(Error::from)?;
-        let outcome = settled(&concert).await;
+        let all = sql::load_all(&mut tx).await.map_err(|error| E::from(error.into()))?;
+        let concert = all.into_iter().find(|stored| stored.id == *id).ok_or(Error::NotFound)?;
+        store::withdraw(&self.redis, &concert.queue, id).await.map_err(Error::from)?;
+        let outcome = is_settled(&concert).await;
         if !matches!(outcome, Ok(true)) {
-            store::lay(&self.redis, &concert).await.map_err(Error::from)?;
+            store::publish(&self.redis, &concert).await.map_err(Error::from)?;
             return Err(outcome.err().unwrap_or_else(|| Error::InUse.into()));
         }
-        let written = async {
+        let commit = async {
             sql::archive(&mut tx, id, version).await?;
             tx.commit().await.map_err(mysql::Error::from)?;
             self.reload().await
         };
-        Ok(written.await?)
+        Ok(commit.await?)
     }
 
-    /// Brings this instance and Redis to the committed version of a concert and its queue, after a hold of `stale` was refused because
-    /// Redis had another. Waits for a change that is under way.
-    pub async fn renew(&self, stale: &Concert) -> Result<(), Error> {
-        let seen = self.renewed.load(Ordering::Acquire);
-        let mut renewals = self.renewals.lock().await;
-        if *renewals != seen {
+    /// Publishes the committed version of a concert and its queue to Redis, and reloads this
+    /// instance. Called after Redis refused a hold of `stale` because of its version. Waits for a
+    /// change that is in progress.
+    pub async fn refresh(&self, stale: &Concert) -> Result<(), Error> {
+        let seen = self.completed_refreshes.load(Ordering::Acquire);
+        let mut refreshes = self.refreshes.lock().await;
+        if *refreshes != seen {
+            // Another request has refreshed while this one waited for the lock.
             return Ok(());
         }
-        self.queue.lay(&stale.queue).await?;
+        self.queue.publish_settings(&stale.queue).await?;
         let (mut tx, _) = definitions::lock(&self.mysql).await?;
-        let committed = sql::all(&mut tx).await?.into_iter().find(|concert| concert.id == stale.id);
+        let committed =
+            sql::load_all(&mut tx).await?.into_iter().find(|concert| concert.id == stale.id);
         match &committed {
-            Some(concert) if !concert.archived => store::lay(&self.redis, concert).await?,
-            _ => store::take_out(&self.redis, &stale.queue, &stale.id).await?,
+            Some(concert) if !concert.archived => store::publish(&self.redis, concert).await?,
+            _ => store::withdraw(&self.redis, &stale.queue, &stale.id).await?,
         }
         tx.commit().await.map_err(mysql::Error::from)?;
         self.reload().await?;
-        *renewals += 1;
-        self.renewed.store(*renewals, Ordering::Release);
+        *refreshes += 1;
+        self.completed_refreshes.store(*refreshes, Ordering::Release);
         Ok(())
     }
 }

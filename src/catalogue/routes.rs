@@ -1,4 +1,5 @@
-//! Concerts over HTTP. The dates and seats, which need a place in line, are in the room of the seats.
+//! The public routes of the catalogue. The routes of schedules and seats need an admission and are
+//! in `seats/routes.rs`.
 
 use std::sync::Arc;
 
@@ -12,25 +13,27 @@ use utoipa_axum::routes;
 use super::{CatalogueService, Concert, Error};
 use crate::http::cache::CachedForOneSecond;
 use crate::http::path::PathParams;
-use crate::http::problem::FieldError;
 use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::{ConcertId, QueueId};
 use crate::time::UnixMillis;
 
-/// The routes of the catalogue.
 pub fn router() -> OpenApiRouter<Arc<CatalogueService>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(show))
 }
 
-/// A concert as everybody may see it.
+/// The public description of a concert.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Concert)]
 pub(super) struct ConcertDto {
     id: ConcertId,
     title: String,
+    /// The queue that admits users to this concert.
     queue_id: QueueId,
+    /// How long a hold lasts, in seconds.
     hold_seconds: u32,
+    /// How many seats a user can hold and own in total.
     max_seats_per_user: u32,
+    /// Confirmed reservations can be cancelled until this time. Null means until the show starts.
     cancel_until: Option<UnixMillis>,
 }
 
@@ -51,11 +54,19 @@ impl From<&Concert> for ConcertDto {
 #[schema(as = Concerts)]
 struct ConcertsDto {
     items: Vec<ConcertDto>,
+    /// Always null: the list has one page.
     next: Option<String>,
 }
 
-/// All concerts, and which queue admits to each.
-#[utoipa::path(get, path = "/v1/concerts", tag = "catalogue", responses((status = 200, body = ConcertsDto)))]
+/// List all concerts
+///
+/// Each concert names the queue that admits users to it. The response is at most one second old.
+#[utoipa::path(
+    get,
+    path = "/v1/concerts",
+    tag = "catalogue",
+    responses((status = 200, body = ConcertsDto))
+)]
 async fn list(
     State(catalogue): State<Arc<CatalogueService>>,
 ) -> CachedForOneSecond<JsonBody<ConcertsDto>> {
@@ -63,9 +74,16 @@ async fn list(
     CachedForOneSecond(JsonBody(ConcertsDto { items, next: None }))
 }
 
-/// One concert.
-#[utoipa::path(get, path = "/v1/concerts/{concert}", tag = "catalogue", params(("concert" = ConcertId, Path)),
-    responses((status = 200, body = ConcertDto), (status = 404, body = ProblemDetails)))]
+/// Get a concert
+///
+/// The response is at most one second old.
+#[utoipa::path(
+    get,
+    path = "/v1/concerts/{concert}",
+    tag = "catalogue",
+    params(("concert" = ConcertId, Path)),
+    responses((status = 200, body = ConcertDto), (status = 404, body = ProblemDetails))
+)]
 async fn show(
     State(catalogue): State<Arc<CatalogueService>>,
     PathParams(id): PathParams<ConcertId>,
@@ -81,16 +99,14 @@ impl From<Error> for ProblemDetails {
             Error::InUse => Self::new(
                 StatusCode::CONFLICT,
                 "in_use",
-                "The change would take away a seat that is held or sold.",
+                "Some seats that this change removes are held or sold.",
             ),
             Error::Archived => Self::new(
                 StatusCode::CONFLICT,
                 "in_use",
-                "The sale is over and archived: it can't change.",
+                "The concert is archived and can no longer change.",
             ),
-            Error::Unsound(flaws) => Self::invalid_request(
-                flaws.into_iter().map(|(field, message)| FieldError { field, message }).collect(),
-            ),
+            Error::Invalid(violations) => Self::invalid_definition(violations),
             Error::Queue(error) => error.into(),
             Error::Store(error) => error.into(),
         }

@@ -1,30 +1,25 @@
-//! Pure decisions about concerts: which are sound, and which seats a change takes away.
+//! Pure functions of concerts: which definitions are valid, and which seats a change removes.
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use super::concert::{Concert, ConcertSchedule};
+use crate::definition::DefinitionViolation;
 use crate::ids::ScheduleId;
 use crate::time::{MUST_BE_STORABLE, is_storable};
 
-/// Seats of one schedule, at most.
-const MAX_SEATS: u32 = 100_000;
-/// Dates of one concert, at most.
-const MAX_SCHEDULES: usize = 400;
-/// Sections of one date, at most.
-const MAX_SECTIONS: usize = 1_000;
-/// The highest price of one seat: a hundred of them still are an amount.
+const MAX_SEATS_PER_SCHEDULE: u32 = 100_000;
+const MAX_SCHEDULES_PER_CONCERT: usize = 400;
+const MAX_SECTIONS_PER_SCHEDULE: usize = 1_000;
+/// The highest price of one seat. A hundred seats at this price are still a valid amount.
 const MAX_PRICE: i64 = 10_000_000_000_000;
 
-/// One field that is not sound, and why.
-pub type Flaw = (String, String);
-
-/// Checks a concert's fields against their ranges and against each other.
-pub(super) fn flaws(concert: &Concert) -> Vec<Flaw> {
-    let mut flaws = Vec::new();
-    let mut check = |sound: bool, field: &str, message: &str| {
-        if !sound {
-            flaws.push((field.to_owned(), message.to_owned()));
+/// Checks the fields of a concert against their ranges and against each other.
+pub(super) fn violations(concert: &Concert) -> Vec<DefinitionViolation> {
+    let mut violations = Vec::new();
+    let mut check = |valid: bool, field: &str, message: &str| {
+        if !valid {
+            violations.push(DefinitionViolation::new(field, message));
         }
     };
     check(is_text(&concert.title, 255), "title", "must have 1 to 255 characters");
@@ -35,16 +30,20 @@ pub(super) fn flaws(concert: &Concert) -> Vec<Flaw> {
         "must be from 1 to 100",
     );
     check(concert.cancel_until.is_none_or(is_storable), "cancel_until", MUST_BE_STORABLE);
-    check(concert.schedules.len() <= MAX_SCHEDULES, "schedules", "must be at most 400");
+    check(
+        concert.schedules.len() <= MAX_SCHEDULES_PER_CONCERT,
+        "schedules",
+        "must contain at most 400 schedules",
+    );
     let ids: HashSet<_> = concert.schedules.iter().map(|schedule| &schedule.id).collect();
     check(ids.len() == concert.schedules.len(), "schedules", "must have different ids");
     for (at, schedule) in concert.schedules.iter().enumerate() {
-        schedule_flaws(schedule, &format!("schedules[{at}]"), &mut check);
+        check_schedule(schedule, &format!("schedules[{at}]"), &mut check);
     }
-    flaws
+    violations
 }
 
-fn schedule_flaws(
+fn check_schedule(
     schedule: &ConcertSchedule,
     path: &str,
     check: &mut impl FnMut(bool, &str, &str),
@@ -59,9 +58,9 @@ fn schedule_flaws(
     }
     let sections = format!("{path}.sections");
     check(
-        (1..=MAX_SECTIONS).contains(&schedule.sections.len()),
+        (1..=MAX_SECTIONS_PER_SCHEDULE).contains(&schedule.sections.len()),
         &sections,
-        "must be from 1 to 1000",
+        "must contain 1 to 1000 sections",
     );
     if let (Some(opens), Some(closes)) = (schedule.booking_opens_at, schedule.booking_closes_at) {
         check(
@@ -72,6 +71,7 @@ fn schedule_flaws(
     }
     let mut by_number: Vec<_> = schedule.sections.iter().collect();
     by_number.sort_by_key(|section| section.from);
+    // The seat number at which the next section must start.
     let mut next = 1;
     for section in by_number {
         check(is_text(&section.name, 64), &sections, "must have names of 1 to 64 characters");
@@ -79,32 +79,36 @@ fn schedule_flaws(
         check(
             section.from == next && section.to >= section.from,
             &sections,
-            "must cover the numbers 1…n once and without a gap",
+            "must cover the numbers 1…n without gaps or overlaps",
         );
         next = section.to.saturating_add(1);
     }
-    check(next <= MAX_SEATS + 1, &sections, "must have at most 100000 seats");
+    check(next <= MAX_SEATS_PER_SCHEDULE + 1, &sections, "must have at most 100000 seats");
 }
 
-fn is_text(text: &str, most: usize) -> bool {
-    (1..=most).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+fn is_text(text: &str, max_chars: usize) -> bool {
+    (1..=max_chars).contains(&text.chars().count()) && !text.chars().any(char::is_control)
 }
 
-/// The seats that `before` had and `after` has no more; all of them when the concert moves to another queue.
-pub(super) fn removed(before: &Concert, after: &Concert) -> Vec<(ScheduleId, RangeInclusive<u32>)> {
+/// The seats that exist in `before` and not in `after`. A concert that moves to another queue loses
+/// all its seats, because they are stored in the partition of its queue.
+pub(super) fn removed_seats(
+    before: &Concert,
+    after: &Concert,
+) -> Vec<(ScheduleId, RangeInclusive<u32>)> {
     let kept = |id: &ScheduleId| {
         let same = after.schedules.iter().find(|schedule| schedule.id == *id);
         if before.queue == after.queue { same.map_or(0, ConcertSchedule::seats) } else { 0 }
     };
-    let gone = before
+    let removed = before
         .schedules
         .iter()
         .map(|schedule| (schedule.id.clone(), kept(&schedule.id) + 1..=schedule.seats()));
-    gone.filter(|(_, range)| !range.is_empty()).collect()
+    removed.filter(|(_, range)| !range.is_empty()).collect()
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods, reason = "any time will do")]
+#[allow(clippy::disallowed_methods, reason = "the tests work at any time")]
 mod tests {
     use chrono::{TimeDelta, Utc};
 
@@ -138,8 +142,8 @@ mod tests {
     }
 
     #[test]
-    fn sections_cover_the_numbers_once() {
-        assert!(flaws(&concert(vec![section(11, 50), section(1, 10)])).is_empty());
+    fn sections_must_cover_each_seat_number_once() {
+        assert!(violations(&concert(vec![section(11, 50), section(1, 10)])).is_empty());
         for bad in [
             vec![],
             vec![section(0, 10)],
@@ -150,16 +154,16 @@ mod tests {
             vec![section(1, 100_001)],
             vec![section(1, u32::MAX)],
         ] {
-            let found = flaws(&concert(bad.clone()));
+            let found = violations(&concert(bad.clone()));
             assert!(
-                found.iter().any(|(field, _)| field == "schedules[0].sections"),
+                found.iter().any(|violation| violation.field == "schedules[0].sections"),
                 "{bad:?}: {found:?}"
             );
         }
     }
 
     #[test]
-    fn every_field_has_its_range() {
+    fn values_out_of_range_are_violations() {
         let mut bad = concert(vec![section(1, 50)]);
         bad.title = String::new();
         bad.hold_seconds = 0;
@@ -170,7 +174,8 @@ mod tests {
         bad.schedules[0].booking_closes_at = Some(now - TimeDelta::seconds(1));
         bad.schedules[0].sections[0].price = Money::new(MAX_PRICE + 1).unwrap();
         bad.schedules[1].sections[0].name = "x\ny".into();
-        let fields: Vec<_> = flaws(&bad).into_iter().map(|(field, _)| field).collect();
+        let fields: Vec<_> =
+            violations(&bad).into_iter().map(|violation| violation.field).collect();
         assert_eq!(
             fields,
             [
@@ -186,17 +191,17 @@ mod tests {
     }
 
     #[test]
-    fn a_change_removes_what_is_not_there_any_more() {
+    fn removed_seats_are_those_missing_after_a_change() {
         let before = concert(vec![section(1, 50)]);
-        assert!(removed(&before, &before).is_empty());
-        assert!(removed(&before, &concert(vec![section(1, 60)])).is_empty());
+        assert!(removed_seats(&before, &before).is_empty());
+        assert!(removed_seats(&before, &concert(vec![section(1, 60)])).is_empty());
         assert_eq!(
-            removed(&before, &concert(vec![section(1, 40)])),
+            removed_seats(&before, &concert(vec![section(1, 40)])),
             [("d1".parse().unwrap(), 41..=50)]
         );
         let gone = Concert { schedules: vec![], ..before.clone() };
-        assert_eq!(removed(&before, &gone), [("d1".parse().unwrap(), 1..=50)]);
+        assert_eq!(removed_seats(&before, &gone), [("d1".parse().unwrap(), 1..=50)]);
         let moved = Concert { queue: "other".parse().unwrap(), ..before.clone() };
-        assert_eq!(removed(&before, &moved), [("d1".parse().unwrap(), 1..=50)]);
+        assert_eq!(removed_seats(&before, &moved), [("d1".parse().unwrap(), 1..=50)]);
     }
 }

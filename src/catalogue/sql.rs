@@ -1,4 +1,4 @@
-//! The rows of `concerts` and `schedules`.
+//! Statements on the tables `concerts` and `schedules`.
 
 use std::collections::HashMap;
 
@@ -33,37 +33,43 @@ struct ScheduleRow {
     sections: Json<Vec<SeatSection>>,
 }
 
-/// All concerts with their dates.
-pub(super) async fn all(connection: &mut MySqlConnection) -> Result<Vec<Concert>, mysql::Error> {
+/// All concerts with their schedules, sorted by id.
+pub(super) async fn load_all(
+    connection: &mut MySqlConnection,
+) -> Result<Vec<Concert>, mysql::Error> {
     let concerts: Vec<ConcertRow> = sqlx::query_as(
-        "SELECT id, version, title, queue_id, hold_seconds, max_seats_per_user, cancel_until, archived_at FROM concerts ORDER BY id",
+        "SELECT id, version, title, queue_id, hold_seconds, max_seats_per_user, cancel_until, \
+         archived_at FROM concerts ORDER BY id",
     )
     .fetch_all(&mut *connection)
     .await?;
     let schedules: Vec<ScheduleRow> = sqlx::query_as(
-        "SELECT id, concert_id, starts_at, booking_opens_at, booking_closes_at, sections FROM schedules ORDER BY starts_at, id",
+        "SELECT id, concert_id, starts_at, booking_opens_at, booking_closes_at, sections \
+         FROM schedules ORDER BY starts_at, id",
     )
     .fetch_all(connection)
     .await?;
-    let mut dates: HashMap<String, Vec<ConcertSchedule>> = HashMap::new();
+    let mut by_concert: HashMap<String, Vec<ConcertSchedule>> = HashMap::new();
     for row in schedules {
         let concert = row.concert_id.clone();
         if let Some(schedule) = read_schedule(row) {
-            dates.entry(concert).or_default().push(schedule);
+            by_concert.entry(concert).or_default().push(schedule);
         }
     }
-    Ok(concerts.into_iter().filter_map(|row| read_concert(row, &mut dates)).collect())
+    Ok(concerts.into_iter().filter_map(|row| read_concert(row, &mut by_concert)).collect())
 }
 
-/// Writes a concert and replaces its dates.
-pub(super) async fn put(
+/// Inserts or updates a concert and replaces its schedules.
+pub(super) async fn save(
     connection: &mut MySqlConnection,
     concert: &Concert,
 ) -> Result<(), mysql::Error> {
     sqlx::query(
-        "INSERT INTO concerts (id, version, title, queue_id, hold_seconds, max_seats_per_user, cancel_until) VALUES (?, ?, ?, ?, ?, ?, ?) \
-         ON DUPLICATE KEY UPDATE version = VALUES(version), title = VALUES(title), queue_id = VALUES(queue_id), \
-         hold_seconds = VALUES(hold_seconds), max_seats_per_user = VALUES(max_seats_per_user), cancel_until = VALUES(cancel_until)",
+        "INSERT INTO concerts (id, version, title, queue_id, hold_seconds, max_seats_per_user, \
+         cancel_until) VALUES (?, ?, ?, ?, ?, ?, ?) \
+         ON DUPLICATE KEY UPDATE version = VALUES(version), title = VALUES(title), \
+         queue_id = VALUES(queue_id), hold_seconds = VALUES(hold_seconds), \
+         max_seats_per_user = VALUES(max_seats_per_user), cancel_until = VALUES(cancel_until)",
     )
     .bind(concert.id.as_str())
     .bind(concert.version)
@@ -80,7 +86,8 @@ pub(super) async fn put(
         .await?;
     for schedule in &concert.schedules {
         sqlx::query(
-            "INSERT INTO schedules (id, concert_id, starts_at, booking_opens_at, booking_closes_at, sections) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO schedules (id, concert_id, starts_at, booking_opens_at, \
+             booking_closes_at, sections) VALUES (?, ?, ?, ?, ?, ?)",
         )
         .bind(schedule.id.as_str())
         .bind(concert.id.as_str())
@@ -94,7 +101,6 @@ pub(super) async fn put(
     Ok(())
 }
 
-/// Notes that the sale of a concert is over.
 pub(super) async fn archive(
     connection: &mut MySqlConnection,
     concert: &ConcertId,
@@ -109,7 +115,7 @@ pub(super) async fn archive(
 }
 
 /// The concert that owns a schedule.
-pub(super) async fn owner(
+pub(super) async fn concert_of_schedule(
     connection: &mut MySqlConnection,
     schedule: &ScheduleId,
 ) -> Result<Option<String>, mysql::Error> {
@@ -129,7 +135,7 @@ fn read_schedule(row: ScheduleRow) -> Option<ConcertSchedule> {
 
 fn read_concert(
     row: ConcertRow,
-    dates: &mut HashMap<String, Vec<ConcertSchedule>>,
+    by_concert: &mut HashMap<String, Vec<ConcertSchedule>>,
 ) -> Option<Concert> {
     let id: ConcertId = row.id.parse().ok()?;
     Some(Concert {
@@ -140,7 +146,7 @@ fn read_concert(
         max_seats_per_user: row.max_seats_per_user,
         cancel_until: row.cancel_until,
         archived: row.archived_at.is_some(),
-        schedules: dates.remove(id.as_str()).unwrap_or_default(),
+        schedules: by_concert.remove(id.as_str()).unwrap_or_default(),
         id,
     })
 }

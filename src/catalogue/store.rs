@@ -1,4 +1,4 @@
-//! The scripts of the catalogue, one function each.
+//! Calls of the scripts in `lua/catalogue/`, one function for each.
 
 use std::ops::RangeInclusive;
 
@@ -6,24 +6,24 @@ use super::concert::Concert;
 use crate::ids::{ConcertId, QueueId, ScheduleId};
 use crate::redis::{Error, KeyScope, RedisClient, ScriptArgs, scripts};
 
-/// Numbers that one call looks at.
-const CHUNK: u32 = 1_000;
+/// How many seats one call of `any_seat_in_use` checks. The script accepts no more.
+const SEATS_PER_CALL: u32 = 1_000;
 
-/// `catalogue/publish`: this version of the concert may be booked.
-pub(super) async fn lay(redis: &RedisClient, concert: &Concert) -> Result<(), Error> {
-    call_lay(redis, &concert.queue, &concert.id, concert.version, concert.seats()).await
+/// `catalogue/publish`: this version of the concert can be booked from now on.
+pub(super) async fn publish(redis: &RedisClient, concert: &Concert) -> Result<(), Error> {
+    call_publish(redis, &concert.queue, &concert.id, concert.version, concert.seats()).await
 }
 
-/// `catalogue/publish`: nothing of the concert may be booked through this queue.
-pub(super) async fn take_out(
+/// `catalogue/publish`: the concert can no longer be booked through this queue.
+pub(super) async fn withdraw(
     redis: &RedisClient,
     queue: &QueueId,
     concert: &ConcertId,
 ) -> Result<(), Error> {
-    call_lay(redis, queue, concert, 0, 0).await
+    call_publish(redis, queue, concert, 0, 0).await
 }
 
-async fn call_lay(
+async fn call_publish(
     redis: &RedisClient,
     queue: &QueueId,
     concert: &ConcertId,
@@ -39,19 +39,19 @@ async fn call_lay(
 }
 
 /// `catalogue/any_seat_in_use`: whether any seat of the range is held or sold.
-pub(super) async fn taken(
+pub(super) async fn any_seat_in_use(
     redis: &RedisClient,
     queue: &QueueId,
     schedule: &ScheduleId,
     range: RangeInclusive<u32>,
 ) -> Result<bool, Error> {
-    let place = KeyScope::schedule(redis.keys(), queue, schedule);
+    let scope = KeyScope::schedule(redis.keys(), queue, schedule);
     let (mut first, last) = range.into_inner();
     while first <= last {
-        let end = last.min(first + CHUNK - 1);
+        let end = last.min(first + SEATS_PER_CALL - 1);
         let mut args = ScriptArgs::new();
         args.int(first.into()).int(end.into());
-        if redis.call(&scripts::CATALOGUE_ANY_SEAT_IN_USE, place, args).await?.flag()? {
+        if redis.call(&scripts::CATALOGUE_ANY_SEAT_IN_USE, scope, args).await?.flag()? {
             return Ok(true);
         }
         first = end + 1;

@@ -1,4 +1,4 @@
-//! Rewards and facts for operators.
+//! The admin routes of rewards and user facts.
 
 use std::sync::Arc;
 
@@ -19,7 +19,6 @@ use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::{ClaimId, RewardCode, UserId};
 use crate::time::UnixMillis;
 
-/// The operators' routes of rewards.
 pub fn router() -> OpenApiRouter<Arc<RewardService>> {
     OpenApiRouter::new().routes(routes!(put)).routes(routes!(claims)).routes(routes!(set_facts))
 }
@@ -28,25 +27,25 @@ pub fn router() -> OpenApiRouter<Arc<RewardService>> {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RewardDefinition {
-    /// If given, the code of the path.
+    /// If present, must equal the code in the path.
     code: Option<RewardCode>,
     /// 1–255 characters.
     title: String,
-    /// It can't be claimed before.
+    /// The reward can be claimed from this time on.
     starts_at: DateTime<Utc>,
-    /// It can't be claimed from here on; a moment that has passed ends it at once.
+    /// The reward can be claimed until this time. A time in the past ends it immediately.
     ends_at: DateTime<Utc>,
-    /// Whether it can be claimed at all; default true.
-    #[serde(default = "yes")]
+    /// Whether the reward can be claimed at all. Default: true.
+    #[serde(default = "default_active")]
     active: bool,
-    /// All of these must hold; default none.
+    /// All of them must hold, at most 20. Default: none.
     #[serde(default)]
     conditions: Vec<RewardCondition>,
-    /// What it gives.
+    /// What a claim grants.
     reward: RewardKind,
 }
 
-fn yes() -> bool {
+fn default_active() -> bool {
     true
 }
 
@@ -58,6 +57,7 @@ struct AdminClaimDto {
     code: RewardCode,
     user_id: UserId,
     status: AttemptStatus,
+    /// The `code` of the refusal. Null for a success.
     reason: Option<String>,
     claimed_at: UnixMillis,
 }
@@ -80,7 +80,7 @@ impl AdminClaimDto {
 #[schema(as = AdminClaims)]
 struct AdminClaimsDto {
     items: Vec<AdminClaimDto>,
-    /// For `before`, when there is more.
+    /// The value of `before` for the next page. Null on the last page.
     #[schema(value_type = Option<String>)]
     next: Option<PageCursor>,
 }
@@ -88,17 +88,17 @@ struct AdminClaimsDto {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 struct AdminClaimsQuery {
-    /// Only attempts that went so.
+    /// Only attempts with this status.
     status: Option<AttemptStatus>,
-    /// 1…500, 50 if left out.
+    /// The number of items, 1–500. Default: 50.
     #[serde(default)]
     limit: PageLimit,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     #[param(value_type = Option<String>)]
     before: Option<PageCursor>,
 }
 
-/// What operators said of a user.
+/// The facts that an operator has set for a user.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = UserFacts)]
 struct UserFactsDto {
@@ -106,16 +106,25 @@ struct UserFactsDto {
     facts: UserFacts,
 }
 
-/// Makes a reward or changes it. Who has claimed it has it for good.
-#[utoipa::path(put, path = "/admin/rewards/{code}", tag = "reward", params(("code" = RewardCode, Path)), request_body = RewardDefinition,
-    responses((status = 200, body = RewardDto), (status = 422, body = ProblemDetails)), security(("admin" = [])))]
+/// Create a reward or replace its definition
+///
+/// Claims that were granted before a change remain granted.
+#[utoipa::path(
+    put,
+    path = "/admin/rewards/{code}",
+    tag = "reward",
+    params(("code" = RewardCode, Path)),
+    request_body = RewardDefinition,
+    responses((status = 200, body = RewardDto), (status = 422, body = ProblemDetails)),
+    security(("admin" = []))
+)]
 async fn put(
     State(rewards): State<Arc<RewardService>>,
     NewPathParams(code): NewPathParams<RewardCode>,
     JsonBody(new): JsonBody<RewardDefinition>,
 ) -> Result<JsonBody<RewardDto>, ProblemDetails> {
     if new.code.is_some_and(|other| other != code) {
-        return Err(ProblemDetails::invalid_field("code", "must be the code of the path"));
+        return Err(ProblemDetails::invalid_field("code", "must equal the code in the path"));
     }
     let reward = Reward {
         code: code.clone(),
@@ -132,40 +141,67 @@ async fn put(
     Ok(JsonBody(RewardDto::from(reward.as_ref())))
 }
 
-/// Attempts to claim a reward, newest first.
-#[utoipa::path(get, path = "/admin/rewards/{code}/claims", tag = "reward", params(("code" = RewardCode, Path), AdminClaimsQuery),
-    responses((status = 200, body = AdminClaimsDto), (status = 404, body = ProblemDetails), (status = 422, body = ProblemDetails)),
-    security(("admin" = [])))]
+/// List the attempts to claim a reward
+///
+/// The newest attempt comes first. Refused attempts are included.
+#[utoipa::path(
+    get,
+    path = "/admin/rewards/{code}/claims",
+    tag = "reward",
+    params(("code" = RewardCode, Path), AdminClaimsQuery),
+    responses(
+        (status = 200, body = AdminClaimsDto),
+        (status = 404, body = ProblemDetails),
+        (status = 422, body = ProblemDetails),
+    ),
+    security(("admin" = []))
+)]
 async fn claims(
     State(rewards): State<Arc<RewardService>>,
     PathParams(code): PathParams<RewardCode>,
-    QueryParams(wanted): QueryParams<AdminClaimsQuery>,
+    QueryParams(query): QueryParams<AdminClaimsQuery>,
 ) -> Result<JsonBody<AdminClaimsDto>, ProblemDetails> {
-    let success = wanted.status.map(|status| status == AttemptStatus::Success);
-    let before = wanted.before.unwrap_or(PageCursor::START);
-    let (claims, next) = rewards.history(&code, None, success, (before, wanted.limit)).await?;
+    let success = query.status.map(|status| status == AttemptStatus::Success);
+    let before = query.before.unwrap_or(PageCursor::START);
+    let (claims, next) = rewards.history(&code, None, success, (before, query.limit)).await?;
     let items = claims.into_iter().map(|claim| AdminClaimDto::new(&code, claim)).collect();
     Ok(JsonBody(AdminClaimsDto { items, next }))
 }
 
-/// Says what is known of a user, in place of all that was said before. `paid_total` and `reservations_confirmed` are the service's own.
-#[utoipa::path(put, path = "/admin/users/{user}/facts", tag = "reward", params(("user" = UserId, Path)),
-    request_body(content = std::collections::HashMap<String, i64>, example = json!({"login_days": 7})),
-    responses((status = 200, body = UserFactsDto), (status = 202, body = UserFactsDto, description = "Done, and not yet known to be durable."),
-        (status = 422, body = ProblemDetails)), security(("admin" = [])))]
+/// Replace the facts of a user
+///
+/// The request replaces all facts that were set before. At most 100 facts can be set. The service
+/// maintains `paid_total` and `reservations_confirmed`, which can't be set.
+#[utoipa::path(
+    put,
+    path = "/admin/users/{user}/facts",
+    tag = "reward",
+    params(("user" = UserId, Path)),
+    request_body(
+        content = std::collections::HashMap<String, i64>,
+        example = json!({"login_days": 7})
+    ),
+    responses(
+        (status = 200, body = UserFactsDto),
+        (status = 202, body = UserFactsDto,
+            description = "The facts are set, but not yet confirmed as durable."),
+        (status = 422, body = ProblemDetails),
+    ),
+    security(("admin" = []))
+)]
 async fn set_facts(
     State(rewards): State<Arc<RewardService>>,
     NewPathParams(user): NewPathParams<UserId>,
     JsonBody(facts): JsonBody<UserFacts>,
 ) -> Result<(StatusCode, JsonBody<UserFactsDto>), ProblemDetails> {
-    let written = rewards.set_facts(user, &facts).await?;
-    let status = if written { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let durable = rewards.set_facts(user, &facts).await?;
+    let status = if durable { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, JsonBody(UserFactsDto { user_id: user, facts })))
 }
 
-/// Reads bodies of the kinds that this room takes, for `fuzz_tests`.
+/// Parses the request bodies of these routes, for `fuzz_tests`.
 #[cfg(test)]
 pub(crate) fn read_bodies(bytes: &[u8]) {
-    crate::http::json::try_as::<RewardDefinition>(bytes);
-    crate::http::json::try_as::<UserFacts>(bytes);
+    crate::http::json::parse_as::<RewardDefinition>(bytes);
+    crate::http::json::parse_as::<UserFacts>(bytes);
 }

@@ -1,35 +1,30 @@
-//! What a reward refuses.
+//! The errors of reward operations.
 
 use super::reward::RewardCondition;
+use crate::definition::DefinitionViolation;
 use crate::store_error::{StoreError, from_store_errors};
 
-/// Why a call about rewards was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No such reward.
-    #[error("there is no such reward")]
+    #[error("the reward does not exist")]
     NotFound,
-    /// The user has it.
-    #[error("the user has claimed this reward already")]
+    #[error("the user has already claimed the reward")]
     AlreadyClaimed,
-    /// An operator has switched it off.
-    #[error("this reward can't be claimed now")]
+    /// The definition has `active: false`.
+    #[error("the reward is inactive")]
     Inactive,
-    /// It can't be claimed yet.
-    #[error("this reward can't be claimed yet")]
+    #[error("the reward can't be claimed yet")]
     NotStarted,
-    /// It can't be claimed any more.
-    #[error("this reward can't be claimed any more")]
+    #[error("the reward can no longer be claimed")]
     Ended,
-    /// These conditions do not hold.
-    #[error("not every condition holds for the user")]
+    /// With the conditions that do not hold.
+    #[error("the user does not meet all conditions")]
     ConditionNotMet(Vec<RewardCondition>),
-    /// The wallet can't hold the points.
-    #[error("the balance would be above the largest a wallet holds")]
+    #[error("the balance would exceed the maximum of a wallet")]
     BalanceLimitExceeded,
-    /// A field is not sound, or contradicts another.
-    #[error("some fields are not sound")]
-    Unsound(Vec<super::rules::Flaw>),
+    /// The definition of a reward, or the facts of a user.
+    #[error("some fields are invalid")]
+    Invalid(Vec<DefinitionViolation>),
     #[error(transparent)]
     Store(#[from] StoreError),
 }

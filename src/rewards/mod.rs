@@ -1,16 +1,26 @@
-//! Rewards: once per user, if the user's facts say so, paid in the same step.
+//! Rewards: a user can claim each reward once, if the conditions on the user's facts hold. The
+//! points are credited in the same step.
 //!
-//! A claim happens in the partition of its *user*: there lie who claimed what (`claims`), what is known of the user (`facts`, and `tallies`, which the
-//! wallet's debits and refunds keep) and the wallet. So one script judges the window and the conditions, marks the claim, credits the points and writes the
-//! history; there is no state between "claimed" and "paid" in which a process could die, and nothing to confirm, cancel or sweep. Had the
-//! claim lain with the reward, it would have crossed partitions like a payment.
+//! A claim runs in the partition of its user, which stores the claims of the user (`claims`), the
+//! facts (`facts`, and `tallies`, which the wallet's debits and refunds maintain) and the wallet.
+//! One script checks the window and the conditions, records the claim, credits the points and
+//! writes the history. There is no state between "claimed" and "paid" that a crash could leave
+//! behind. If claims were stored with the reward, each would need two partitions, as a payment
+//! does.
 //!
-//! The price is that a reward's settings are wanted in every partition. They travel with the call instead: an instance sends the version
-//! that it knows, and each partition holds which version may be claimed (`rewards`), so an instance with an old snapshot claims nothing and looks again.
-//! A change lays its version in all partitions under the row lock of the definitions before it commits; until the commit, and if it never comes,
-//! claims of the old version wait for the lock and find out. So when a change is answered, no claim goes by what stood before.
+//! For this, every partition would need the definition of every reward. Instead, a call carries the
+//! definition that the instance has, with its version, and each partition stores only which version
+//! can be claimed (`rewards`). An instance with an old snapshot is refused and refreshes.
 //!
-//! MySQL holds the settings (`rewards`), every attempt with its reason (`reward_claims`) and the facts (`user_facts`).
+//! A change publishes its version to all partitions, under the row lock of the definitions, before
+//! it commits. Until the commit, claims of the old version are refused and wait for the lock. So
+//! once a change has been answered, no claim uses the previous definition, even if the process died
+//! in between.
+//!
+//! MySQL stores the definitions (`rewards`), every attempt with its reason (`reward_claims`) and
+//! the facts (`user_facts`).
+//!
+//! Start reading with [`RewardService::claim`] and `lua/rewards/claim.lua`.
 
 mod admin;
 mod error;
@@ -43,65 +53,66 @@ pub use admin::router as admin_router;
 pub use error::Error;
 pub use reward::{ComparisonOperator, Reward, RewardClaim, RewardCondition, RewardKind, UserFacts};
 pub use routes::router;
-pub use rules::Flaw;
 
-/// Requests that may wait for one reward and partition in one instance.
-const MAX_WAITING: usize = 16_384;
-/// How often a claim is tried against a reward that changes under it.
-const TRIES: u32 = 5;
-/// For how long a list waits until MySQL has what was just answered.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// Partitions told of a change side by side.
-const PARALLEL: usize = 32;
+/// The most requests that wait for one version of a reward and one partition in one instance.
+const MAX_WAITING_REQUESTS: usize = 16_384;
+/// How often a claim is attempted while the reward keeps changing.
+const MAX_CLAIM_ATTEMPTS: u32 = 5;
+/// How long a list waits until MySQL has the changes that were already answered.
+const MAX_WRITE_WAIT: Duration = Duration::from_secs(1);
+/// How many partitions are published to in parallel.
+const MAX_PARALLEL_CALLS: usize = 32;
 
-/// The façade of the room.
+/// All operations on rewards. One value per process, shared by all requests.
 pub struct RewardService {
     redis: RedisClient,
     mysql: MySqlPool,
-    nudge: WriterHandle,
-    known: ArcSwap<HashMap<RewardCode, Arc<Reward>>>,
-    /// One reading at a time: what was read first must not be kept last.
+    writer: WriterHandle,
+    rewards: ArcSwap<HashMap<RewardCode, Arc<Reward>>>,
+    /// Serializes reloads, so that an older read can't replace a newer one.
     reloading: Mutex<()>,
-    /// One renewal at a time: a crowd that meets a changed reward asks MySQL once.
-    renewing: Mutex<()>,
+    /// Serializes refreshes: many claims may meet a changed reward at once, and one of them asks
+    /// MySQL.
+    refreshing: Mutex<()>,
     claims: ScriptCoalescer<store::ClaimBatch>,
 }
 
-/// A claim that was granted.
 #[derive(Debug, Clone)]
 pub struct GrantedClaim {
-    /// The line of the history.
     pub claim: RewardClaim,
-    /// What was claimed, as it stood.
+    /// The reward as it was defined at the claim.
     pub reward: Arc<Reward>,
-    /// Whether it is as durable as answers are set to be.
-    pub written: bool,
+    /// Whether the claim has reached the durability that the configuration asks for.
+    pub durable: bool,
 }
 
 impl RewardService {
-    /// Rewards over Redis and MySQL; `nudge` wakes the writer. Call [`RewardService::reload`] before serving.
-    pub fn new(redis: RedisClient, mysql: MySqlPool, nudge: WriterHandle) -> Self {
+    /// Call [`RewardService::reload`] before serving.
+    pub fn new(redis: RedisClient, mysql: MySqlPool, writer: WriterHandle) -> Self {
         Self {
-            known: ArcSwap::default(),
+            rewards: ArcSwap::default(),
             reloading: Mutex::default(),
-            renewing: Mutex::default(),
-            claims: Coalescer::new(ScriptOperation::new(&redis, store::ClaimBatch), MAX_WAITING),
+            refreshing: Mutex::default(),
+            claims: Coalescer::new(
+                ScriptOperation::new(&redis, store::ClaimBatch),
+                MAX_WAITING_REQUESTS,
+            ),
             redis,
             mysql,
-            nudge,
+            writer,
         }
     }
 
-    /// A reward as this instance knows it.
+    /// The reward as of the last reload.
     pub fn reward(&self, code: &RewardCode) -> Option<Arc<Reward>> {
-        self.known.load().get(code).cloned()
+        self.rewards.load().get(code).cloned()
     }
 
-    /// Claims a reward for the user.
+    /// Claims a reward for a user. Refused attempts are recorded in the history too.
     pub async fn claim(&self, code: &RewardCode, user: UserId) -> Result<GrantedClaim, Error> {
-        let follow = self.nudge.follow();
+        let durability = self.writer.start_durability_wait();
         let outcome = self.try_claim(code, user).await;
-        let word = match &outcome {
+        let label = match &outcome {
             Ok(_) => "success",
             Err(Error::AlreadyClaimed) => "already_claimed",
             Err(Error::Inactive) => "inactive",
@@ -111,12 +122,13 @@ impl RewardService {
             Err(Error::NotFound) => return Err(Error::NotFound),
             Err(_) => "error",
         };
-        Metric::RewardClaimsTotal.counter(&[("outcome", word)]).increment(1);
-        // Refused attempts leave a line too.
-        self.nudge.poke();
+        Metric::RewardClaimsTotal.counter(&[("outcome", label)]).increment(1);
+        // A refused attempt has emitted an event too.
+        self.writer.wake();
         let (claim, reward) = outcome?;
-        let written = follow.written(&[self.redis.keys().partition(user.slot())]).await;
-        Ok(GrantedClaim { claim, reward, written })
+        let partition = self.redis.keys().partition(user.slot());
+        let durable = durability.wait_until_written(&[partition]).await;
+        Ok(GrantedClaim { claim, reward, durable })
     }
 
     async fn try_claim(
@@ -125,39 +137,39 @@ impl RewardService {
         user: UserId,
     ) -> Result<(RewardClaim, Arc<Reward>), Error> {
         let partition = self.redis.keys().partition(user.slot());
-        for _ in 0..TRIES {
+        for _ in 0..MAX_CLAIM_ATTEMPTS {
             let reward = self.reward(code).ok_or(Error::NotFound)?;
             let terms = store::ClaimTerms { partition, reward: reward.clone() };
-            let claimed = match self.claims.submit(terms, store::ClaimRequest::new(user)).await {
-                Err(redis::Error::NotLaid) => {
-                    Box::pin(self.renew(&reward, partition)).await?;
+            let outcome = match self.claims.submit(terms, store::ClaimRequest::new(user)).await {
+                Err(redis::Error::NotPublished) => {
+                    Box::pin(self.refresh(&reward, partition)).await?;
                     continue;
                 }
                 other => other?,
             };
-            return match claimed {
-                store::ClaimOutcome::Done { id, at } => {
+            return match outcome {
+                store::ClaimOutcome::Claimed { id, at } => {
                     let claim =
                         RewardClaim { id, user, success: true, reason: None, claimed_at: at };
                     Ok((claim, reward))
                 }
-                store::ClaimOutcome::Already => Err(Error::AlreadyClaimed),
+                store::ClaimOutcome::AlreadyClaimed => Err(Error::AlreadyClaimed),
                 store::ClaimOutcome::Inactive => Err(Error::Inactive),
                 store::ClaimOutcome::NotStarted => Err(Error::NotStarted),
                 store::ClaimOutcome::Ended => Err(Error::Ended),
-                store::ClaimOutcome::Unmet(indexes) => Err(Error::ConditionNotMet(
+                store::ClaimOutcome::ConditionsNotMet(indexes) => Err(Error::ConditionNotMet(
                     indexes
                         .into_iter()
                         .filter_map(|at| reward.conditions.get(at).cloned())
                         .collect(),
                 )),
-                store::ClaimOutcome::AboveLimit => Err(Error::BalanceLimitExceeded),
+                store::ClaimOutcome::BalanceLimitExceeded => Err(Error::BalanceLimitExceeded),
             };
         }
-        Err(redis::Error::NotLaid.into())
+        Err(redis::Error::NotPublished.into())
     }
 
-    /// A page of attempts to claim a reward, newest first: of one user or of all, of one status or of both.
+    /// A page of attempts to claim a reward, newest first. `user` and `success` filter them.
     pub async fn history(
         &self,
         code: &RewardCode,
@@ -173,92 +185,101 @@ impl RewardService {
             Some(user) => vec![keys.partition(user.slot())],
             None => keys.partitions().all().collect(),
         };
-        outbox::written(&self.redis, &self.mysql, &self.nudge, &partitions, PATIENCE).await?;
+        outbox::wait_until_written(
+            &self.redis,
+            &self.mysql,
+            &self.writer,
+            &partitions,
+            MAX_WRITE_WAIT,
+        )
+        .await?;
         let claims =
             sql::claims(&self.mysql, code, &sql::ClaimFilter { user, success, before, limit })
                 .await?;
-        let place = |claim: &RewardClaim| PageCursor { at: claim.claimed_at, id: claim.id.uuid() };
-        Ok(page::cut(claims, limit, place))
+        let cursor = |claim: &RewardClaim| PageCursor { at: claim.claimed_at, id: claim.id.uuid() };
+        Ok(page::cut(claims, limit, cursor))
     }
 
-    /// Sets what is known of a user, in place of all that was known before. Answers whether that is as durable as answers are set to be.
+    /// Replaces the facts of a user. Returns whether the change has reached the durability that the
+    /// configuration asks for.
     ///
     /// # Errors
-    /// [`Error::Unsound`] with every fact that may not be set; then nothing has changed.
+    /// [`Error::Invalid`] with every violation. Nothing has changed then.
     pub async fn set_facts(&self, user: UserId, facts: &UserFacts) -> Result<bool, Error> {
-        let flaws = rules::fact_flaws(facts);
-        if !flaws.is_empty() {
-            return Err(Error::Unsound(flaws));
+        let violations = rules::fact_violations(facts);
+        if !violations.is_empty() {
+            return Err(Error::Invalid(violations));
         }
         let text =
             serde_json::to_string(facts).map_err(|e| redis::Error::Protocol(e.to_string()))?;
-        let follow = self.nudge.follow();
+        let durability = self.writer.start_durability_wait();
         store::set_facts(&self.redis, user, &text).await?;
-        self.nudge.poke();
-        Ok(follow.written(&[self.redis.keys().partition(user.slot())]).await)
+        self.writer.wake();
+        Ok(durability.wait_until_written(&[self.redis.keys().partition(user.slot())]).await)
     }
 
-    /// Changes a reward, or makes it. When this returns, the change holds on every instance.
+    /// Creates a reward or replaces it. When this returns, all instances use the new definition.
     ///
     /// # Errors
-    /// [`Error::Unsound`] with every field that is not; then nothing has changed.
+    /// [`Error::Invalid`] with every violation. Nothing has changed then.
     pub async fn put(&self, mut reward: Reward) -> Result<(), Error> {
-        let flaws = rules::flaws(&reward);
-        if !flaws.is_empty() {
-            return Err(Error::Unsound(flaws));
+        let violations = rules::violations(&reward);
+        if !violations.is_empty() {
+            return Err(Error::Invalid(violations));
         }
         let (mut tx, version) = definitions::begin_change(&self.mysql).await?;
         reward.version = version;
-        sql::put(&mut tx, &reward).await?;
-        self.lay_everywhere(&reward).await?;
+        sql::save(&mut tx, &reward).await?;
+        self.publish_to_all(&reward).await?;
         tx.commit().await.map_err(mysql::Error::from)?;
         self.reload().await
     }
 
-    async fn lay_everywhere(&self, reward: &Reward) -> Result<(), Error> {
+    async fn publish_to_all(&self, reward: &Reward) -> Result<(), Error> {
         let all: Vec<_> = self.redis.keys().partitions().all().collect();
-        let laid = self.lay(all, &reward.code, reward.version).await;
-        Ok(laid.into_iter().try_for_each(|(_, outcome)| outcome)?)
+        let outcomes = self.publish_to(all, &reward.code, reward.version).await;
+        Ok(outcomes.into_iter().try_for_each(|(_, outcome)| outcome)?)
     }
 
-    async fn lay(
+    async fn publish_to(
         &self,
         partitions: Vec<Partition>,
         code: &RewardCode,
         version: u64,
     ) -> Vec<(Partition, Result<(), redis::Error>)> {
-        let mut lays = Vec::with_capacity(partitions.len());
+        let mut calls = Vec::with_capacity(partitions.len());
         for partition in partitions {
-            lays.push(async move {
-                (partition, store::lay(&self.redis, partition, code, version).await)
+            calls.push(async move {
+                (partition, store::publish(&self.redis, partition, code, version).await)
             });
         }
-        futures::stream::iter(lays).buffer_unordered(PARALLEL).collect().await
+        futures::stream::iter(calls).buffer_unordered(MAX_PARALLEL_CALLS).collect().await
     }
 
-    /// Reads all rewards from MySQL.
+    /// Replaces the snapshot with what MySQL stores.
     pub async fn reload(&self) -> Result<(), Error> {
         let _one_at_a_time = self.reloading.lock().await;
         let mut connection = self.mysql.acquire().await.map_err(mysql::Error::from)?;
-        let rewards = sql::all(&mut connection).await?;
-        let known =
+        let rewards = sql::load_all(&mut connection).await?;
+        let by_code =
             rewards.into_iter().map(|reward| (reward.code.clone(), Arc::new(reward))).collect();
-        self.known.store(Arc::new(known));
+        self.rewards.store(Arc::new(by_code));
         Ok(())
     }
 
-    /// Brings this instance to the committed version of a reward, and the partitions too, after one of them had another than `stale`: it was
-    /// changed meanwhile, or Redis lost it. Waits for a change that is under way.
-    async fn renew(&self, stale: &Arc<Reward>, needed: Partition) -> Result<(), Error> {
-        let _one_at_a_time = self.renewing.lock().await;
-        if self.reward(&stale.code).is_some_and(|known| !Arc::ptr_eq(&known, stale)) {
+    /// Publishes the committed version of a reward to all partitions and reloads this instance.
+    /// Called after the partition `needed` refused the version of `stale`: the reward has changed,
+    /// or Redis has lost the version. Waits for a change that is in progress.
+    async fn refresh(&self, stale: &Arc<Reward>, needed: Partition) -> Result<(), Error> {
+        let _one_at_a_time = self.refreshing.lock().await;
+        if self.reward(&stale.code).is_some_and(|current| !Arc::ptr_eq(&current, stale)) {
             return Ok(());
         }
         let (mut tx, _) = definitions::lock(&self.mysql).await?;
         let version = sql::version(&mut tx, &stale.code).await?.ok_or(Error::NotFound)?;
         let all = self.redis.keys().partitions().all().collect();
-        for (partition, outcome) in self.lay(all, &stale.code, version).await {
-            // Another partition may be recovering; that is its users' trouble alone.
+        for (partition, outcome) in self.publish_to(all, &stale.code, version).await {
+            // Other partitions may be recovering, which does not affect this claim.
             if partition == needed {
                 outcome?;
             }

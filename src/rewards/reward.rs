@@ -1,4 +1,4 @@
-//! Rewards, conditions, facts and claims, as the API, Redis and MySQL know them.
+//! Rewards, conditions, facts and claims, as the API, Redis and MySQL have them.
 
 use std::collections::BTreeMap;
 
@@ -9,65 +9,61 @@ use utoipa::ToSchema;
 use crate::ids::{ClaimId, RewardCode, UserId};
 use crate::money::Money;
 
-/// What is known of a user: a whole number under each name, 0 under every other.
+/// The facts of a user: an integer for each name. A fact that is not set is 0.
 pub type UserFacts = BTreeMap<String, i64>;
 
-/// How a condition compares.
+/// How a condition compares the fact with its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum ComparisonOperator {
-    /// At least.
     #[serde(rename = ">=")]
     AtLeast,
-    /// At most.
     #[serde(rename = "<=")]
     AtMost,
-    /// Exactly.
     #[serde(rename = "==")]
-    Exactly,
-    /// Anything but.
+    Equal,
     #[serde(rename = "!=")]
-    Other,
+    NotEqual,
 }
 
 impl ComparisonOperator {
-    /// The word that the API, MySQL and the script use.
+    /// The symbol in the API, MySQL and the scripts.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AtLeast => ">=",
             Self::AtMost => "<=",
-            Self::Exactly => "==",
-            Self::Other => "!=",
+            Self::Equal => "==",
+            Self::NotEqual => "!=",
         }
     }
 }
 
-/// What must hold for a fact of the user.
+/// A condition on a fact of the user. It holds if `fact op value` is true.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = RewardCondition)]
 pub struct RewardCondition {
-    /// The fact's name, `[A-Za-z0-9_-]{1,64}`. `paid_total` and `reservations_confirmed` are kept by Usher.
+    /// The name of the fact, `[A-Za-z0-9_-]{1,64}`. A fact that is not set is 0. The service
+    /// maintains `paid_total` and `reservations_confirmed`.
     pub fact: String,
-    /// How it compares.
     pub op: ComparisonOperator,
-    /// With what.
+    /// The value to compare with, from −9,007,199,254,740,991 to 9,007,199,254,740,991.
     pub value: i64,
 }
 
-/// What a claim gives.
+/// What a claim grants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 #[schema(as = RewardKind)]
 pub enum RewardKind {
-    /// Money in the wallet.
+    /// Points, credited to the wallet.
     Points {
-        /// How much, at least 1.
+        /// At least 1.
         amount: Money,
     },
 }
 
 impl RewardKind {
-    /// What it puts in the wallet.
+    /// The amount credited to the wallet.
     pub fn points(&self) -> Money {
         match self {
             Self::Points { amount } => *amount,
@@ -78,35 +74,31 @@ impl RewardKind {
 /// A reward as an operator defines it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reward {
-    /// Its name.
     pub code: RewardCode,
-    /// The definitions' version at its last change.
+    /// The version of the definitions at the last change of this reward.
     pub version: u64,
     /// 1–255 characters.
     pub title: String,
-    /// It can't be claimed before.
+    /// The reward can be claimed from this time on.
     pub starts_at: DateTime<Utc>,
-    /// It can't be claimed from here on.
+    /// The reward can be claimed until this time.
     pub ends_at: DateTime<Utc>,
-    /// Whether it can be claimed at all.
+    /// Whether the reward can be claimed at all.
     pub active: bool,
-    /// All of these must hold.
+    /// All of them must hold.
     pub conditions: Vec<RewardCondition>,
-    /// What it gives.
     pub gift: RewardKind,
 }
 
-/// A line of a user's history.
+/// An attempt to claim a reward, as recorded in the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RewardClaim {
-    /// Its id.
     pub id: ClaimId,
-    /// Whose.
     pub user: UserId,
-    /// Whether the reward was given.
+    /// Whether the reward was granted.
     pub success: bool,
-    /// Why it was not, as a word.
+    /// The code of the refusal. `None` for a success.
     pub reason: Option<String>,
-    /// When, milliseconds since 1970.
+    /// Milliseconds since 1970.
     pub claimed_at: i64,
 }

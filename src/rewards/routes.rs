@@ -1,4 +1,4 @@
-//! Rewards over HTTP.
+//! The public routes of rewards.
 
 use std::sync::Arc;
 
@@ -14,26 +14,28 @@ use crate::http::cache::CachedForOneSecond;
 use crate::http::identity::AuthenticatedUser;
 use crate::http::page::{PageCursor, PageLimit};
 use crate::http::path::PathParams;
-use crate::http::problem::FieldError;
 use crate::http::query::QueryParams;
 use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::{ClaimId, RewardCode, UserId};
 use crate::time::UnixMillis;
 
-/// The routes of rewards.
 pub fn router() -> OpenApiRouter<Arc<RewardService>> {
     OpenApiRouter::new().routes(routes!(show)).routes(routes!(claim)).routes(routes!(mine))
 }
 
-/// A reward as everybody may see it.
+/// The public description of a reward.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Reward)]
 pub(super) struct RewardDto {
     code: RewardCode,
     title: String,
+    /// The reward can be claimed from this time on.
     starts_at: UnixMillis,
+    /// The reward can be claimed until this time.
     ends_at: UnixMillis,
+    /// Whether the reward can be claimed at all.
     active: bool,
+    /// All of them must hold.
     conditions: Vec<RewardCondition>,
     reward: RewardKind,
 }
@@ -52,7 +54,7 @@ impl From<&Reward> for RewardDto {
     }
 }
 
-/// How an attempt went.
+/// The result of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = ClaimStatus)]
@@ -67,16 +69,16 @@ impl AttemptStatus {
     }
 }
 
-/// How a claim that was granted stands.
+/// The status of a granted claim.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum GrantedStatus {
     Success,
-    /// Granted, and not yet known to be durable.
+    /// Granted, but not yet confirmed as durable.
     Pending,
 }
 
-/// A reward that was granted.
+/// A granted claim.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Claim)]
 struct GrantedDto {
@@ -94,7 +96,7 @@ struct GrantedDto {
 struct AttemptDto {
     id: ClaimId,
     status: AttemptStatus,
-    /// Null for a success, else the `code` of the refusal.
+    /// The `code` of the refusal. Null for a success.
     reason: Option<String>,
     claimed_at: UnixMillis,
 }
@@ -104,7 +106,7 @@ struct AttemptDto {
 #[schema(as = ClaimAttempts)]
 struct AttemptsDto {
     items: Vec<AttemptDto>,
-    /// For `before`, when there is more.
+    /// The value of `before` for the next page. Null on the last page.
     #[schema(value_type = Option<String>)]
     next: Option<PageCursor>,
 }
@@ -112,17 +114,24 @@ struct AttemptsDto {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 struct AttemptsQuery {
-    /// 1…500, 50 if left out.
+    /// The number of items, 1–500. Default: 50.
     #[serde(default)]
     limit: PageLimit,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     #[param(value_type = Option<String>)]
     before: Option<PageCursor>,
 }
 
-/// A reward, one second old at most.
-#[utoipa::path(get, path = "/v1/rewards/{code}", tag = "reward", params(("code" = RewardCode, Path)),
-    responses((status = 200, body = RewardDto), (status = 404, body = ProblemDetails)))]
+/// Get a reward
+///
+/// The response is at most one second old.
+#[utoipa::path(
+    get,
+    path = "/v1/rewards/{code}",
+    tag = "reward",
+    params(("code" = RewardCode, Path)),
+    responses((status = 200, body = RewardDto), (status = 404, body = ProblemDetails))
+)]
 async fn show(
     State(rewards): State<Arc<RewardService>>,
     PathParams(code): PathParams<RewardCode>,
@@ -131,20 +140,34 @@ async fn show(
     Ok(CachedForOneSecond(JsonBody(RewardDto::from(reward.as_ref()))))
 }
 
-/// Claims a reward. Points are in the wallet when this answers.
-#[utoipa::path(post, path = "/v1/rewards/{code}/claims", tag = "reward", params(("code" = RewardCode, Path)),
-    responses((status = 201, body = GrantedDto), (status = 202, body = GrantedDto, description = "Granted, and not yet known to be durable."),
+/// Claim a reward
+///
+/// A user can claim each reward once. The points are in the wallet when the response arrives.
+#[utoipa::path(
+    post,
+    path = "/v1/rewards/{code}/claims",
+    tag = "reward",
+    params(("code" = RewardCode, Path)),
+    responses(
+        (status = 201, body = GrantedDto),
+        (status = 202, body = GrantedDto,
+            description = "The claim is granted, but not yet confirmed as durable."),
         (status = 401, body = ProblemDetails),
-        (status = 403, body = ProblemDetails, description = "`not_started`, `ended`, `inactive`, `condition_not_met` with `unmet`"),
-        (status = 404, body = ProblemDetails), (status = 409, body = ProblemDetails, description = "`already_claimed`"),
-        (status = 422, body = ProblemDetails, description = "`balance_limit_exceeded`")), security(("user" = [])))]
+        (status = 403, body = ProblemDetails,
+            description = "`not_started`, `ended`, `inactive`, `condition_not_met` with `unmet`"),
+        (status = 404, body = ProblemDetails),
+        (status = 409, body = ProblemDetails, description = "`already_claimed`"),
+        (status = 422, body = ProblemDetails, description = "`balance_limit_exceeded`"),
+    ),
+    security(("user" = []))
+)]
 async fn claim(
     State(rewards): State<Arc<RewardService>>,
     PathParams(code): PathParams<RewardCode>,
     AuthenticatedUser(user): AuthenticatedUser,
 ) -> Result<(StatusCode, JsonBody<GrantedDto>), ProblemDetails> {
     let granted = rewards.claim(&code, user).await?;
-    let (answer, status) = if granted.written {
+    let (answer, status) = if granted.durable {
         (StatusCode::CREATED, GrantedStatus::Success)
     } else {
         (StatusCode::ACCEPTED, GrantedStatus::Pending)
@@ -160,10 +183,22 @@ async fn claim(
     Ok((answer, JsonBody(body)))
 }
 
-/// One's own attempts, refused ones too, newest first.
-#[utoipa::path(get, path = "/v1/rewards/{code}/claims/mine", tag = "reward", params(("code" = RewardCode, Path), AttemptsQuery),
-    responses((status = 200, body = AttemptsDto), (status = 401, body = ProblemDetails), (status = 404, body = ProblemDetails),
-        (status = 422, body = ProblemDetails)), security(("user" = [])))]
+/// List the caller's attempts to claim a reward
+///
+/// The newest attempt comes first. Refused attempts are included.
+#[utoipa::path(
+    get,
+    path = "/v1/rewards/{code}/claims/mine",
+    tag = "reward",
+    params(("code" = RewardCode, Path), AttemptsQuery),
+    responses(
+        (status = 200, body = AttemptsDto),
+        (status = 401, body = ProblemDetails),
+        (status = 404, body = ProblemDetails),
+        (status = 422, body = ProblemDetails),
+    ),
+    security(("user" = []))
+)]
 async fn mine(
     State(rewards): State<Arc<RewardService>>,
     PathParams(code): PathParams<RewardCode>,
@@ -186,21 +221,27 @@ async fn mine(
 
 impl From<Error> for ProblemDetails {
     fn from(error: Error) -> Self {
-        let text = error.to_string();
-        let forbidden = |code| Self::new(StatusCode::FORBIDDEN, code, text.clone());
+        let forbidden = |code, detail: &str| Self::new(StatusCode::FORBIDDEN, code, detail);
         match error {
             Error::NotFound => Self::not_found(),
-            Error::AlreadyClaimed => Self::new(StatusCode::CONFLICT, "already_claimed", text),
-            Error::Inactive => forbidden("inactive"),
-            Error::NotStarted => forbidden("not_started"),
-            Error::Ended => forbidden("ended"),
-            Error::ConditionNotMet(unmet) => forbidden("condition_not_met").with("unmet", unmet),
-            Error::BalanceLimitExceeded => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "balance_limit_exceeded", text)
-            }
-            Error::Unsound(flaws) => Self::invalid_request(
-                flaws.into_iter().map(|(field, message)| FieldError { field, message }).collect(),
+            Error::AlreadyClaimed => Self::new(
+                StatusCode::CONFLICT,
+                "already_claimed",
+                "The user has already claimed this reward.",
             ),
+            Error::Inactive => forbidden("inactive", "This reward is inactive."),
+            Error::NotStarted => forbidden("not_started", "This reward can't be claimed yet."),
+            Error::Ended => forbidden("ended", "This reward can no longer be claimed."),
+            Error::ConditionNotMet(unmet) => {
+                forbidden("condition_not_met", "The user does not meet all conditions.")
+                    .with("unmet", unmet)
+            }
+            Error::BalanceLimitExceeded => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "balance_limit_exceeded",
+                "The balance would exceed the maximum of a wallet.",
+            ),
+            Error::Invalid(violations) => Self::invalid_definition(violations),
             Error::Store(error) => error.into(),
         }
     }
@@ -212,7 +253,7 @@ mod tests {
     use crate::http::future_size::{self, MAX_BYTES, any};
 
     #[test]
-    fn busy_handlers_are_light() {
+    fn futures_of_frequent_handlers_are_small() {
         assert!(future_size::of(|| claim(any(), any(), any())) <= MAX_BYTES);
     }
 }

@@ -1,25 +1,22 @@
-//! Pure decisions about rewards: which are sound, and which facts an operator may set.
+//! Pure functions of rewards: which definitions are valid, and which facts an operator can set.
 
 use super::reward::{Reward, UserFacts};
+use crate::definition::DefinitionViolation;
 use crate::money::{self, Money};
 use crate::time::{MUST_BE_STORABLE, is_storable};
 
-/// Facts that Usher keeps by itself: what all payments of the user took that were not given back, and how many they are.
-pub(super) const KEPT: [&str; 2] = ["paid_total", "reservations_confirmed"];
-/// Conditions of one reward, at most.
-const MAX_CONDITIONS: usize = 20;
-/// Facts of one user, at most.
-const MAX_FACTS: usize = 100;
+/// Facts that the service maintains: the total of the user's payments that were not refunded, and
+/// their number.
+pub(super) const SERVICE_FACTS: [&str; 2] = ["paid_total", "reservations_confirmed"];
+const MAX_CONDITIONS_PER_REWARD: usize = 20;
+const MAX_FACTS_PER_USER: usize = 100;
 
-/// One field that is not sound, and why.
-pub type Flaw = (String, String);
-
-/// Checks a reward's fields against their ranges and against each other.
-pub(super) fn flaws(reward: &Reward) -> Vec<Flaw> {
-    let mut flaws = Vec::new();
-    let mut check = |sound: bool, field: &str, message: &str| {
-        if !sound {
-            flaws.push((field.to_owned(), message.to_owned()));
+/// Checks the fields of a reward against their ranges and against each other.
+pub(super) fn violations(reward: &Reward) -> Vec<DefinitionViolation> {
+    let mut violations = Vec::new();
+    let mut check = |valid: bool, field: &str, message: &str| {
+        if !valid {
+            violations.push(DefinitionViolation::new(field, message));
         }
     };
     let title = &reward.title;
@@ -34,34 +31,34 @@ pub(super) fn flaws(reward: &Reward) -> Vec<Flaw> {
         "ends_at",
         "must be after starts_at",
     );
-    check(reward.conditions.len() <= MAX_CONDITIONS, "conditions", "must be at most 20");
+    check(reward.conditions.len() <= MAX_CONDITIONS_PER_REWARD, "conditions", "must be at most 20");
     for (at, condition) in reward.conditions.iter().enumerate() {
         check(is_name(&condition.fact), &format!("conditions[{at}].fact"), NOT_A_NAME);
         check(is_exact(condition.value), &format!("conditions[{at}].value"), NOT_EXACT);
     }
     check(reward.gift.points() > Money::ZERO, "reward.amount", "must be at least 1");
-    flaws
+    violations
 }
 
-/// Checks facts that an operator sets.
-pub(super) fn fact_flaws(facts: &UserFacts) -> Vec<Flaw> {
-    let mut flaws = Vec::new();
-    if facts.len() > MAX_FACTS {
-        flaws.push((String::new(), "must be at most 100 facts".to_owned()));
+/// Checks the facts that an operator sets for a user.
+pub(super) fn fact_violations(facts: &UserFacts) -> Vec<DefinitionViolation> {
+    let mut violations = Vec::new();
+    if facts.len() > MAX_FACTS_PER_USER {
+        violations.push(DefinitionViolation::new("", "must be at most 100 facts"));
     }
-    for (name, value) in facts.iter().take(MAX_FACTS) {
+    for (name, value) in facts.iter().take(MAX_FACTS_PER_USER) {
         let message = if !is_name(name) {
             NOT_A_NAME
-        } else if KEPT.contains(&name.as_str()) {
-            "is kept by the service"
+        } else if SERVICE_FACTS.contains(&name.as_str()) {
+            "is maintained by the service"
         } else if !is_exact(*value) {
             NOT_EXACT
         } else {
             continue;
         };
-        flaws.push((name.clone(), message.to_owned()));
+        violations.push(DefinitionViolation::new(name, message));
     }
-    flaws
+    violations
 }
 
 const NOT_A_NAME: &str = "must match [A-Za-z0-9_-]{1,64}";
@@ -72,7 +69,7 @@ fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(allowed)
 }
 
-/// Whether Lua's doubles and JSON's clients hold the number exactly.
+/// Whether a double, the number type of Lua and of JSON clients, represents the number exactly.
 fn is_exact(number: i64) -> bool {
     (-money::MAX..=money::MAX).contains(&number)
 }
@@ -106,14 +103,14 @@ mod tests {
     }
 
     fn fields(reward: &Reward) -> Vec<String> {
-        flaws(reward).into_iter().map(|(field, _)| field).collect()
+        violations(reward).into_iter().map(|violation| violation.field).collect()
     }
 
     #[test]
-    fn every_field_has_its_range() {
+    fn values_out_of_range_are_violations() {
         let good = reward();
-        assert!(flaws(&good).is_empty());
-        assert!(flaws(&Reward { conditions: vec![], ..good.clone() }).is_empty());
+        assert!(violations(&good).is_empty());
+        assert!(violations(&Reward { conditions: vec![], ..good.clone() }).is_empty());
         for title in ["", "a\nb", &"x".repeat(256)] {
             assert_eq!(fields(&Reward { title: title.into(), ..good.clone() }), ["title"]);
         }
@@ -140,26 +137,26 @@ mod tests {
     }
 
     #[test]
-    fn kept_facts_are_not_set_by_operators() {
+    fn operators_cannot_set_facts_of_the_service() {
         let facts = |pairs: &[(&str, i64)]| {
             let facts: UserFacts =
                 pairs.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
-            fact_flaws(&facts).into_iter().map(|(field, _)| field).collect::<Vec<_>>()
+            fact_violations(&facts).into_iter().map(|violation| violation.field).collect::<Vec<_>>()
         };
         assert!(facts(&[("login_days", 7), ("debt", -5), ("most", money::MAX)]).is_empty());
-        assert_eq!(facts(&KEPT.map(|name| (name, 1))), KEPT);
+        assert_eq!(facts(&SERVICE_FACTS.map(|name| (name, 1))), SERVICE_FACTS);
         assert_eq!(facts(&[("a:b", 1), ("b", i64::MIN), ("c", i64::MAX)]), ["a:b", "b", "c"]);
         let names: Vec<String> = (0..101).map(|n| format!("f{n}")).collect();
         assert_eq!(facts(&names.iter().map(|name| (name.as_str(), 1)).collect::<Vec<_>>()), [""]);
     }
 
     #[test]
-    fn operators_are_spelt_alike_everywhere() {
+    fn comparison_operators_have_the_same_spelling_everywhere() {
         for op in [
             ComparisonOperator::AtLeast,
             ComparisonOperator::AtMost,
-            ComparisonOperator::Exactly,
-            ComparisonOperator::Other,
+            ComparisonOperator::Equal,
+            ComparisonOperator::NotEqual,
         ] {
             assert_eq!(serde_json::to_value(op).unwrap(), op.as_str());
         }

@@ -1,4 +1,4 @@
-//! The rows of `rewards`, and of `reward_claims`, which the writer writes.
+//! Statements on `rewards`, and queries of `reward_claims`, which the outbox writer fills.
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
@@ -23,17 +23,19 @@ struct Row {
     reward: Json<RewardKind>,
 }
 
-/// All rewards.
-pub(super) async fn all(connection: &mut MySqlConnection) -> Result<Vec<Reward>, mysql::Error> {
+/// All rewards, sorted by code.
+pub(super) async fn load_all(
+    connection: &mut MySqlConnection,
+) -> Result<Vec<Reward>, mysql::Error> {
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT code, version, title, starts_at, ends_at, active, conditions, reward FROM rewards ORDER BY code",
+        "SELECT code, version, title, starts_at, ends_at, active, conditions, reward \
+         FROM rewards ORDER BY code",
     )
     .fetch_all(connection)
     .await?;
     Ok(rows.into_iter().filter_map(read).collect())
 }
 
-/// The version of one reward.
 pub(super) async fn version(
     connection: &mut MySqlConnection,
     code: &RewardCode,
@@ -42,15 +44,17 @@ pub(super) async fn version(
     Ok(sqlx::query_scalar(sql).bind(code.as_str()).fetch_optional(connection).await?)
 }
 
-/// Writes a reward.
-pub(super) async fn put(
+/// Inserts or updates a reward.
+pub(super) async fn save(
     connection: &mut MySqlConnection,
     reward: &Reward,
 ) -> Result<(), mysql::Error> {
     sqlx::query(
-        "INSERT INTO rewards (code, version, title, starts_at, ends_at, active, conditions, reward) VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
-         ON DUPLICATE KEY UPDATE version = VALUES(version), title = VALUES(title), starts_at = VALUES(starts_at), \
-         ends_at = VALUES(ends_at), active = VALUES(active), conditions = VALUES(conditions), reward = VALUES(reward)",
+        "INSERT INTO rewards (code, version, title, starts_at, ends_at, active, conditions, \
+         reward) VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
+         ON DUPLICATE KEY UPDATE version = VALUES(version), title = VALUES(title), \
+         starts_at = VALUES(starts_at), ends_at = VALUES(ends_at), active = VALUES(active), \
+         conditions = VALUES(conditions), reward = VALUES(reward)",
     )
     .bind(reward.code.as_str())
     .bind(reward.version)
@@ -74,7 +78,7 @@ struct RewardClaimRow {
     claimed_at: DateTime<Utc>,
 }
 
-/// Which lines of the history.
+/// Which attempts of the history to read.
 pub(super) struct ClaimFilter {
     pub(super) user: Option<UserId>,
     pub(super) success: Option<bool>,
@@ -82,30 +86,31 @@ pub(super) struct ClaimFilter {
     pub(super) limit: PageLimit,
 }
 
-/// Attempts to claim a reward, newest first, one more than the page has.
+/// Attempts to claim a reward, newest first: one more than the page, so that the caller sees whether
+/// another page follows.
 pub(super) async fn claims(
     pool: &MySqlPool,
     code: &RewardCode,
-    wanted: &ClaimFilter,
+    filter: &ClaimFilter,
 ) -> Result<Vec<RewardClaim>, mysql::Error> {
-    let at = datetime(DateTime::from_timestamp_millis(wanted.before.at).unwrap_or_default());
+    let at = datetime(DateTime::from_timestamp_millis(filter.before.at).unwrap_or_default());
     let mut select = sqlx::QueryBuilder::new(
         "SELECT id, user_id, status, reason, claimed_at FROM reward_claims WHERE code = ",
     );
     select.push_bind(code.as_str());
-    if let Some(user) = wanted.user {
+    if let Some(user) = filter.user {
         select.push(" AND user_id = ").push_bind(user.uuid());
     }
-    if let Some(success) = wanted.success {
+    if let Some(success) = filter.success {
         select.push(" AND status = ").push_bind(if success { "success" } else { "failed" });
     }
-    // The first comparison lets the index find the place; the second breaks ties within its millisecond.
+    // The index serves the first comparison. The second breaks ties within one millisecond.
     select.push(" AND claimed_at <= ").push_bind(at).push(" AND (claimed_at < ").push_bind(at);
     select
         .push(" OR id < ")
-        .push_bind(wanted.before.id)
+        .push_bind(filter.before.id)
         .push(") ORDER BY claimed_at DESC, id DESC LIMIT ");
-    select.push_bind(u64::try_from(wanted.limit.get() + 1).unwrap_or(u64::MAX));
+    select.push_bind(u64::try_from(filter.limit.get() + 1).unwrap_or(u64::MAX));
     let rows: Vec<RewardClaimRow> = select.build_query_as().fetch_all(pool).await?;
     Ok(rows.into_iter().map(read_claim).collect())
 }

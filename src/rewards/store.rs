@@ -1,4 +1,4 @@
-//! The scripts of rewards, one batch or function each.
+//! Calls of the scripts in `lua/rewards/`, one function or batch for each.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use crate::redis::{
     ScriptReply, scripts,
 };
 
-/// What the claims of one call have in common: the partition of their users, and one version of one reward.
+/// What the claims of one call have in common: the partition of their users, and one version of one
+/// reward. Equality ignores the rest of the reward, which the version determines.
 #[derive(Debug, Clone)]
 pub(super) struct ClaimTerms {
     pub(super) partition: Partition,
@@ -40,23 +41,22 @@ impl Hash for ClaimTerms {
     }
 }
 
-/// What came of a claim.
 #[derive(Debug)]
 pub(super) enum ClaimOutcome {
-    Done {
+    Claimed {
         id: ClaimId,
         at: i64,
     },
-    Already,
+    AlreadyClaimed,
     Inactive,
     NotStarted,
     Ended,
-    /// The conditions at these indexes, from 0, do not hold.
-    Unmet(Vec<usize>),
-    AboveLimit,
+    /// The 0-based indexes of the conditions that do not hold.
+    ConditionsNotMet(Vec<usize>),
+    BalanceLimitExceeded,
 }
 
-/// A user who claims, and the id that the claim gets if it is granted.
+/// A user who claims, and the id of the new claim.
 pub(super) struct ClaimRequest {
     user: UserId,
     claim: ClaimId,
@@ -123,26 +123,26 @@ impl BatchScript for ClaimBatch {
 fn claim_outcome(reply: ScriptReply, id: ClaimId, at: i64) -> Result<ClaimOutcome, Error> {
     let mut words = reply.words()?;
     Ok(match words.code()? {
-        RewardsClaimCode::Claimed => ClaimOutcome::Done { id, at },
-        RewardsClaimCode::Already => ClaimOutcome::Already,
+        RewardsClaimCode::Claimed => ClaimOutcome::Claimed { id, at },
+        RewardsClaimCode::Already => ClaimOutcome::AlreadyClaimed,
         RewardsClaimCode::Inactive => ClaimOutcome::Inactive,
         RewardsClaimCode::NotStarted => ClaimOutcome::NotStarted,
         RewardsClaimCode::Ended => ClaimOutcome::Ended,
         RewardsClaimCode::Unmet => {
-            ClaimOutcome::Unmet(words.rest().map(index).collect::<Result<_, _>>()?)
+            ClaimOutcome::ConditionsNotMet(words.rest().map(index).collect::<Result<_, _>>()?)
         }
-        RewardsClaimCode::AboveLimit => ClaimOutcome::AboveLimit,
+        RewardsClaimCode::AboveLimit => ClaimOutcome::BalanceLimitExceeded,
     })
 }
 
-/// Lua counts from 1.
+/// Converts a 1-based index of Lua.
 fn index(word: ScriptReply) -> Result<usize, Error> {
-    let place = usize::try_from(word.int()?).ok().and_then(|place| place.checked_sub(1));
-    place.ok_or_else(|| Error::Protocol("a place below 1".into()))
+    let index = usize::try_from(word.int()?).ok().and_then(|index| index.checked_sub(1));
+    index.ok_or_else(|| Error::Protocol("an index below 1".into()))
 }
 
-/// `rewards/publish`.
-pub(super) async fn lay(
+/// `rewards/publish`: this version of the reward can be claimed in the partition from now on.
+pub(super) async fn publish(
     redis: &RedisClient,
     partition: Partition,
     code: &RewardCode,
@@ -157,6 +157,6 @@ pub(super) async fn lay(
 pub(super) async fn set_facts(redis: &RedisClient, user: UserId, facts: &str) -> Result<(), Error> {
     let mut args = ScriptArgs::new();
     args.bytes(user.as_bytes()).text(facts);
-    let place = KeyScope::partition(redis.keys().partition(user.slot()));
-    redis.call(&scripts::REWARDS_SET_FACTS, place, args).await.map(drop)
+    let scope = KeyScope::partition(redis.keys().partition(user.slot()));
+    redis.call(&scripts::REWARDS_SET_FACTS, scope, args).await.map(drop)
 }
