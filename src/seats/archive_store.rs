@@ -1,9 +1,9 @@
-//! The scripts of archiving, one function each.
+//! Calls of the scripts for archiving, one function for each.
 
 use crate::catalogue::Concert;
 use crate::ids::{ConcertId, QueueId, ScheduleId};
 use crate::partition::Partition;
-use crate::redis::{EndedPage, Error, KeyScope, RedisClient, ScriptArgs, scripts};
+use crate::redis::{Error, KeyScope, PurgePage, RedisClient, ScriptArgs, scripts};
 
 fn args(cursor: &str, concert: &ConcertId) -> ScriptArgs {
     let mut args = ScriptArgs::new();
@@ -11,46 +11,47 @@ fn args(cursor: &str, concert: &ConcertId) -> ScriptArgs {
     args
 }
 
-/// `seats/count_running`. Goes on from a cursor ("0" begins); what is "dropped" here is how many are running.
-pub(super) async fn running(
+/// `seats/count_running`. One page from a cursor. The first cursor is "0". The count of the page is
+/// the number of open reservations.
+pub(super) async fn count_running(
     redis: &RedisClient,
     partition: Partition,
     cursor: &str,
     concert: &ConcertId,
-) -> Result<EndedPage, Error> {
-    let place = KeyScope::partition(partition);
-    EndedPage::read(redis.call(&scripts::SEATS_COUNT_RUNNING, place, args(cursor, concert)).await?)
+) -> Result<PurgePage, Error> {
+    let scope = KeyScope::partition(partition);
+    PurgePage::read(redis.call(&scripts::SEATS_COUNT_RUNNING, scope, args(cursor, concert)).await?)
 }
 
-/// `seats/archive_reservations`. Goes on from a cursor ("0" begins).
-pub(super) async fn forget(
+/// `seats/archive_reservations`. One page from a cursor. The first cursor is "0".
+pub(super) async fn archive_reservations(
     redis: &RedisClient,
     partition: Partition,
     cursor: &str,
     concert: &ConcertId,
-) -> Result<EndedPage, Error> {
-    let place = KeyScope::partition(partition);
-    EndedPage::read(
-        redis.call(&scripts::SEATS_ARCHIVE_RESERVATIONS, place, args(cursor, concert)).await?,
+) -> Result<PurgePage, Error> {
+    let scope = KeyScope::partition(partition);
+    PurgePage::read(
+        redis.call(&scripts::SEATS_ARCHIVE_RESERVATIONS, scope, args(cursor, concert)).await?,
     )
 }
 
-/// `seats/archive_purchase_counts`. Goes on from a cursor ("0" begins).
-pub(super) async fn forget_counts(
+/// `seats/archive_purchase_counts`. One page from a cursor. The first cursor is "0".
+pub(super) async fn archive_purchase_counts(
     redis: &RedisClient,
     concert: &Concert,
     cursor: &str,
-) -> Result<EndedPage, Error> {
-    let place = KeyScope::queue(redis.keys(), &concert.queue);
-    EndedPage::read(
+) -> Result<PurgePage, Error> {
+    let scope = KeyScope::queue(redis.keys(), &concert.queue);
+    PurgePage::read(
         redis
-            .call(&scripts::SEATS_ARCHIVE_PURCHASE_COUNTS, place, args(cursor, &concert.id))
+            .call(&scripts::SEATS_ARCHIVE_PURCHASE_COUNTS, scope, args(cursor, &concert.id))
             .await?,
     )
 }
 
 /// `seats/archive_seats`.
-pub(super) async fn forget_seats(
+pub(super) async fn archive_seats(
     redis: &RedisClient,
     queue: &QueueId,
     schedule: &ScheduleId,
@@ -58,12 +59,12 @@ pub(super) async fn forget_seats(
 ) -> Result<(), Error> {
     let mut args = ScriptArgs::new();
     args.int(i64::try_from(sold).unwrap_or(i64::MAX));
-    let place = KeyScope::schedule(redis.keys(), queue, schedule);
-    redis.call(&scripts::SEATS_ARCHIVE_SEATS, place, args).await.map(drop)
+    let scope = KeyScope::schedule(redis.keys(), queue, schedule);
+    redis.call(&scripts::SEATS_ARCHIVE_SEATS, scope, args).await.map(drop)
 }
 
 /// `seats/archive_queue`.
-pub(super) async fn forget_queue(redis: &RedisClient, queue: &QueueId) -> Result<(), Error> {
-    let place = KeyScope::queue(redis.keys(), queue);
-    redis.call(&scripts::SEATS_ARCHIVE_QUEUE, place, ScriptArgs::new()).await.map(drop)
+pub(super) async fn archive_queue(redis: &RedisClient, queue: &QueueId) -> Result<(), Error> {
+    let scope = KeyScope::queue(redis.keys(), queue);
+    redis.call(&scripts::SEATS_ARCHIVE_QUEUE, scope, ScriptArgs::new()).await.map(drop)
 }

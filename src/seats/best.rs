@@ -1,9 +1,12 @@
-//! The best adjacent seats, chosen by the script that holds them.
+//! Holds the best adjacent seats, which the script selects.
 //!
-//! Rows are not known, so adjacent means consecutive numbers of one section. One call of the script looks at about 2,000 numbers, however large the
-//! schedule; a search that is not done by then goes on in another call, together with everybody who searches meanwhile. So a date of 50,000 seats that
-//! is all but sold out costs some 25 calls for up to 256 searches. Between two calls seats may come free behind a search: it then misses them, as
-//! if it had been made a moment earlier.
+//! Rows are unknown, so adjacent seats have consecutive numbers in one section. One call of the
+//! script reads about 2,000 seats. A longer search continues in another call, in a batch with other
+//! searches. A schedule of 50,000 seats that is almost sold out needs about 25 calls for up to 256
+//! searches.
+//!
+//! A search misses seats that become free behind its cursor between two calls, as if it had been
+//! made a little earlier.
 
 use crate::catalogue::SeatSection;
 use crate::ids::{ReservationId, ScheduleId};
@@ -11,16 +14,18 @@ use crate::money::Money;
 use crate::queue::Claims;
 use crate::redis;
 
-use super::best_store::{BestSearch, BestSearchOutcome, START, sections};
+use super::best_store::{BestSearch, BestSearchOutcome, SEARCH_START, sections};
 use super::reservation::{Reservation, ReservationStatus, ReservedSeat};
+use super::rules::TOTAL_TOO_HIGH;
 use super::store::HoldTerms;
-use super::{Error, SeatService, TRIES};
+use super::{Error, MAX_HOLD_ATTEMPTS, SeatService};
 
-/// Calls that one search may take: a schedule has at most 100,000 seats, and a call in which others used up the looking may bring it no further.
-const CALLS: u32 = 1_000;
+/// A schedule of 100,000 seats needs about 50 calls, but other searches of a batch may use up its
+/// limit.
+const MAX_SEARCH_CALLS: u32 = 1_000;
 
 impl SeatService {
-    /// Holds the best adjacent seats.
+    /// Holds `quantity` adjacent seats, in one section if it is given.
     pub async fn hold_best(
         &self,
         claims: &Claims,
@@ -28,87 +33,86 @@ impl SeatService {
         quantity: u32,
         section: Option<&str>,
     ) -> Result<Reservation, Error> {
-        let outcome = self.try_best(claims, schedule, quantity, section).await;
-        super::count(&outcome);
+        let outcome = self.try_hold_best(claims, schedule, quantity, section).await;
+        super::count_hold(&outcome);
         outcome
     }
 
-    async fn try_best(
+    async fn try_hold_best(
         &self,
         claims: &Claims,
         schedule: &ScheduleId,
         quantity: u32,
         section: Option<&str>,
     ) -> Result<Reservation, Error> {
-        for _ in 0..TRIES {
-            let date = self.bookable(claims, schedule)?;
-            let max_seats = date.concert.max_seats_per_user;
+        for _ in 0..MAX_HOLD_ATTEMPTS {
+            let scheduled = self.bookable_schedule(claims, schedule)?;
+            let max_seats = scheduled.concert.max_seats_per_user;
             if quantity == 0 {
-                return Err(Error::Unsound("quantity", "must be at least 1".into()));
+                return Err(Error::InvalidField("quantity", "must be at least 1".into()));
             }
-            if sections(&date, section).is_empty() {
-                return Err(Error::Unsound("section", "names a section that is not there".into()));
+            if sections(&scheduled, section).is_empty() {
+                return Err(Error::InvalidField("section", "does not exist".into()));
             }
             if quantity > max_seats {
                 return Err(Error::LimitExceeded(max_seats));
             }
             let id = ReservationId::new(claims.queue.slot());
             let mut search = BestSearch {
-                date,
+                scheduled,
                 id,
                 user: claims.user,
                 score: claims.score,
                 quantity,
-                from: START,
+                cursor: SEARCH_START,
             };
-            let found = match self.search(&mut search, section).await {
-                Err(redis::Error::NotLaid) => {
-                    Box::pin(self.catalogue.renew(&search.date.concert)).await?;
+            let outcome = match self.search(&mut search, section).await {
+                Err(redis::Error::NotPublished) => {
+                    Box::pin(self.catalogue.refresh(&search.scheduled.concert)).await?;
                     continue;
                 }
                 other => other?,
             };
-            return match found {
-                BestSearchOutcome::Held { now, held_until, section: place, first } => {
-                    let chosen = sections(&search.date, section);
-                    let chosen =
-                        usize::try_from(place).ok().and_then(|place| chosen.get(place - 1));
-                    let chosen = chosen.ok_or_else(|| {
-                        redis::Error::Protocol("a section that was not named".into())
-                    })?;
-                    held(claims, &search, chosen, first, (now, held_until))
+            return match outcome {
+                BestSearchOutcome::Held { now, held_until, section: number, first } => {
+                    let searched = sections(&search.scheduled, section);
+                    let found =
+                        usize::try_from(number).ok().and_then(|number| searched.get(number - 1));
+                    let found = found
+                        .ok_or_else(|| redis::Error::Protocol("unknown section number".into()))?;
+                    reservation(claims, &search, found, first, (now, held_until))
                 }
                 BestSearchOutcome::LimitExceeded => Err(Error::LimitExceeded(max_seats)),
                 BestSearchOutcome::NotOpen => Err(Error::BookingNotOpen),
                 BestSearchOutcome::Waiting => {
                     Err(crate::queue::Error::NotAdmitted { poll_after_ms: 1_000 }.into())
                 }
-                BestSearchOutcome::SlotGone => Err(crate::queue::Error::TokenExpired.into()),
-                BestSearchOutcome::NotEnough => Err(Error::NotEnough),
-                BestSearchOutcome::GoOn(_) => Err(redis::Error::Overloaded.into()),
+                BestSearchOutcome::SlotExpired => Err(crate::queue::Error::TokenExpired.into()),
+                BestSearchOutcome::NotEnough => Err(Error::NotEnoughSeats),
+                BestSearchOutcome::Continue(_) => Err(redis::Error::Overloaded.into()),
             };
         }
-        Err(redis::Error::NotLaid.into())
+        Err(redis::Error::NotPublished.into())
     }
 
-    /// One call after another, until the search is done.
+    /// Calls the script until the search is complete.
     async fn search(
         &self,
         search: &mut BestSearch,
         section: Option<&str>,
     ) -> Result<BestSearchOutcome, redis::Error> {
-        let entity = (HoldTerms::of(&search.date), section.map(str::to_owned));
-        for _ in 0..CALLS {
+        let entity = (HoldTerms::of(&search.scheduled), section.map(str::to_owned));
+        for _ in 0..MAX_SEARCH_CALLS {
             match self.best.submit(entity.clone(), search.clone()).await? {
-                BestSearchOutcome::GoOn(from) => search.from = from,
-                done => return Ok(done),
+                BestSearchOutcome::Continue(from) => search.cursor = from,
+                outcome => return Ok(outcome),
             }
         }
         Err(redis::Error::Overloaded)
     }
 }
 
-fn held(
+fn reservation(
     claims: &Claims,
     search: &BestSearch,
     section: &SeatSection,
@@ -118,13 +122,13 @@ fn held(
     let seat =
         |number| ReservedSeat { number, section: section.name.clone(), price: section.price };
     let amount = Money::new(section.price.get() * i64::from(search.quantity))
-        .ok_or_else(|| Error::Unsound("quantity", "costs more than an amount holds".into()))?;
+        .ok_or_else(|| Error::InvalidField("quantity", TOTAL_TOO_HIGH.into()))?;
     Ok(Reservation {
         id: search.id,
         user: search.user,
         queue: claims.queue.clone(),
-        concert: search.date.concert.id.clone(),
-        schedule: search.date.schedule().id.clone(),
+        concert: search.scheduled.concert.id.clone(),
+        schedule: search.scheduled.schedule().id.clone(),
         seats: (first..first + search.quantity).map(seat).collect(),
         amount,
         status: ReservationStatus::Held,

@@ -1,4 +1,4 @@
-//! The script of the best adjacent seats.
+//! Calls of `lua/seats/best.lua`.
 
 use super::store::{HoldTerms, seat_number};
 use crate::catalogue::{ScheduledConcert, SeatSection};
@@ -9,41 +9,49 @@ use crate::redis::{
     scripts,
 };
 
-/// Where a search goes on: section (from 1), number, and the second best of that section or 0. The script tells and reads it.
+/// Where a search continues. The script returns it, and the next call passes it back.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct BestSearchCursor {
+    /// The number of the section among the searched ones, from 1.
     section: u32,
+    /// The number of the seat.
     number: u32,
-    second: u32,
+    /// The first seat of the second best choice in this section, or 0.
+    second_best: u32,
 }
 
-/// Where a search begins.
-pub(super) const START: BestSearchCursor = BestSearchCursor { section: 1, number: 0, second: 0 };
+pub(super) const SEARCH_START: BestSearchCursor =
+    BestSearchCursor { section: 1, number: 0, second_best: 0 };
 
-/// One search.
 #[derive(Clone)]
 pub(super) struct BestSearch {
-    pub(super) date: ScheduledConcert,
+    pub(super) scheduled: ScheduledConcert,
     pub(super) id: ReservationId,
     pub(super) user: UserId,
     pub(super) score: u64,
     pub(super) quantity: u32,
-    pub(super) from: BestSearchCursor,
+    pub(super) cursor: BestSearchCursor,
 }
 
-/// What came of a search.
 #[derive(Debug)]
 pub(super) enum BestSearchOutcome {
-    Held { now: i64, held_until: i64, section: u32, first: u32 },
+    /// Times in milliseconds since 1970. `section` is its number among the searched ones, from 1.
+    /// `first` is the lowest seat number.
+    Held {
+        now: i64,
+        held_until: i64,
+        section: u32,
+        first: u32,
+    },
     LimitExceeded,
     NotOpen,
     Waiting,
-    SlotGone,
+    SlotExpired,
     NotEnough,
-    GoOn(BestSearchCursor),
+    Continue(BestSearchCursor),
 }
 
-/// `seats/best`. Searches of a call have their date and the sections that they look at in common.
+/// `seats/best`. All searches of a call have the same schedule and search the same sections.
 pub(super) struct BestSearchBatch;
 
 impl BatchScript for BestSearchBatch {
@@ -70,19 +78,20 @@ impl BatchScript for BestSearchBatch {
         args: &mut ScriptArgs,
     ) -> Result<(), Error> {
         let (terms, section) = entity;
-        let sections = requests.first().map(|search| sections(&search.date, section.as_deref()));
+        let sections =
+            requests.first().map(|search| sections(&search.scheduled, section.as_deref()));
         let sections = sections.unwrap_or_default();
         terms.write_args(args);
         args.int(i64::try_from(sections.len()).unwrap_or(i64::MAX));
         for section in sections {
             args.int(section.from.into()).int(section.to.into()).int(section.price.get());
-            args.text(&tail(section)?);
+            args.text(&seat_json_suffix(section)?);
         }
         for search in requests {
             args.bytes(search.id.as_bytes()).bytes(search.user.as_bytes());
             args.text(&search.score.to_string());
-            args.int(search.quantity.into()).int(search.from.section.into());
-            args.int(search.from.number.into()).int(search.from.second.into());
+            args.int(search.quantity.into()).int(search.cursor.section.into());
+            args.int(search.cursor.number.into()).int(search.cursor.second_best.into());
         }
         Ok(())
     }
@@ -98,8 +107,9 @@ impl BatchScript for BestSearchBatch {
     }
 }
 
-/// What follows its number in the JSON text of a seat; `lua/seats/best.lua` makes the same text of it as serde makes of a `Seat`.
-fn tail(section: &SeatSection) -> Result<String, Error> {
+/// The JSON of a seat after its number. With it, `lua/seats/best.lua` writes the JSON that serde
+/// writes for a [`ReservedSeat`](super::ReservedSeat).
+fn seat_json_suffix(section: &SeatSection) -> Result<String, Error> {
     let name =
         serde_json::to_string(&section.name).map_err(|error| Error::Protocol(error.to_string()))?;
     Ok(format!(",\"section\":{name},\"price\":{}}}", section.price.get()))
@@ -119,18 +129,21 @@ fn search_outcome(now: i64, reply: ScriptReply) -> Result<BestSearchOutcome, Err
         SeatsBestCode::NotOpen => BestSearchOutcome::NotOpen,
         SeatsBestCode::Waiting => BestSearchOutcome::Waiting,
         SeatsBestCode::NotEnough => BestSearchOutcome::NotEnough,
-        SeatsBestCode::Continue => BestSearchOutcome::GoOn(BestSearchCursor {
+        SeatsBestCode::Continue => BestSearchOutcome::Continue(BestSearchCursor {
             section: number(&mut words)?,
             number: number(&mut words)?,
-            second: number(&mut words)?,
+            second_best: number(&mut words)?,
         }),
-        SeatsBestCode::Expired => BestSearchOutcome::SlotGone,
+        SeatsBestCode::Expired => BestSearchOutcome::SlotExpired,
     })
 }
 
-/// The sections of a date that are searched, in the operator's order.
-pub(super) fn sections<'a>(date: &'a ScheduledConcert, name: Option<&str>) -> Vec<&'a SeatSection> {
-    let all = date.schedule().sections.iter();
+/// The searched sections in the order of the definition: the one with this name, or all.
+pub(super) fn sections<'a>(
+    scheduled: &'a ScheduledConcert,
+    name: Option<&str>,
+) -> Vec<&'a SeatSection> {
+    let all = scheduled.schedule().sections.iter();
     all.filter(|section| name.is_none_or(|name| section.name == name)).collect()
 }
 
@@ -141,11 +154,11 @@ mod tests {
     use crate::money::Money;
 
     #[test]
-    fn the_script_writes_a_seat_as_serde_does() {
+    fn script_writes_the_json_of_a_seat_that_serde_reads() {
         let name = "Räng \"1\"\\";
         let section =
             SeatSection { name: name.into(), from: 1, to: 9, price: Money::new(15_000).unwrap() };
-        let text = format!("[{{\"number\":7{}]", tail(&section).unwrap());
+        let text = format!("[{{\"number\":7{}]", seat_json_suffix(&section).unwrap());
         let seat = ReservedSeat { number: 7, section: name.into(), price: section.price };
         assert_eq!(serde_json::from_str::<Vec<ReservedSeat>>(&text).unwrap(), [seat]);
     }

@@ -1,39 +1,34 @@
-//! What the seats refuse.
+//! The errors of seat operations.
 
 use crate::store_error::{StoreError, from_store_errors};
 use crate::{catalogue, queue};
 
-/// Why a call about seats was refused.
+/// The messages are also the `detail` of problems.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No such schedule or reservation, or somebody else's.
-    #[error("there is no such thing")]
+    /// The schedule or reservation does not exist or belongs to another user.
+    #[error("The schedule or reservation does not exist.")]
     NotFound,
-    /// The token belongs to another queue than the concert.
-    #[error("the token is of another queue")]
+    #[error("The queue token belongs to a different queue.")]
     WrongQueue,
-    /// What was asked for is not a sound choice: which field, and why.
+    /// A field of the request and why it is invalid.
     #[error("{1}")]
-    Unsound(&'static str, String),
-    /// Some of the seats are held or sold.
-    #[error("some of the seats are taken")]
-    Taken(Vec<u32>),
-    /// Nowhere are so many seats free side by side.
-    #[error("nowhere are so many seats free side by side")]
-    NotEnough,
-    /// More seats than a user may have.
-    #[error("a user may have {0} seats of this concert")]
+    InvalidField(&'static str, String),
+    /// The numbers of the seats that are held or sold.
+    #[error("Some of the seats are held or sold.")]
+    SeatsTaken(Vec<u32>),
+    #[error("Not enough adjacent seats.")]
+    NotEnoughSeats,
+    #[error("A user may have at most {0} seats of this concert.")]
     LimitExceeded(u32),
-    /// Outside the booking window.
-    #[error("booking is not open")]
+    /// Outside the booking window, or the concert is archived.
+    #[error("Booking is not open.")]
     BookingNotOpen,
-    /// Being paid, or bought.
-    #[error("the reservation can't be released any more")]
+    /// The reservation is being paid or is confirmed.
+    #[error("The reservation is being paid or was paid, so it can't be released.")]
     NotReleasable,
-    /// The line does not admit.
     #[error(transparent)]
     Queue(#[from] queue::Error),
-    /// The catalogue could not be renewed.
     #[error(transparent)]
     Catalogue(#[from] catalogue::Error),
     #[error(transparent)]

@@ -1,4 +1,4 @@
-//! Lists of reservations over HTTP, for users and for operators.
+//! The routes of reservation lists, for users and for admins.
 
 use std::sync::Arc;
 
@@ -17,7 +17,6 @@ use crate::http::query::QueryParams;
 use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::{ConcertId, UserId};
 
-/// The operators' routes of the seats.
 pub fn admin_router() -> OpenApiRouter<Arc<SeatService>> {
     OpenApiRouter::new().routes(routes!(of_concert))
 }
@@ -25,10 +24,10 @@ pub fn admin_router() -> OpenApiRouter<Arc<SeatService>> {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReservationsQuery {
-    /// How many reservations, 1–500; 50 if left out.
+    /// The maximum number of reservations, 1…500. The default is 50.
     #[serde(default)]
     limit: PageLimit,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     #[param(value_type = Option<String>)]
     before: Option<PageCursor>,
 }
@@ -41,7 +40,7 @@ pub(super) struct ReservationsDto {
     next: Option<PageCursor>,
 }
 
-/// A reservation with its holder.
+/// A reservation with its user.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AdminReservation)]
 struct AdminReservationDto {
@@ -58,31 +57,53 @@ struct AdminReservationsDto {
     next: Option<PageCursor>,
 }
 
-/// One's own reservations, newest first.
-#[utoipa::path(get, path = "/v1/reservations/mine", tag = "reservation", params(ReservationsQuery),
-    responses((status = 200, body = ReservationsDto), (status = 401, body = ProblemDetails), (status = 422, body = ProblemDetails)), security(("user" = [])))]
+/// List the user's reservations, newest first
+#[utoipa::path(
+    get,
+    path = "/v1/reservations/mine",
+    tag = "reservation",
+    params(ReservationsQuery),
+    responses(
+        (status = 200, body = ReservationsDto),
+        (status = 401, body = ProblemDetails),
+        (status = 422, body = ProblemDetails),
+    ),
+    security(("user" = []))
+)]
 pub(super) async fn mine(
     State(seats): State<Arc<SeatService>>,
     AuthenticatedUser(user): AuthenticatedUser,
     QueryParams(page): QueryParams<ReservationsQuery>,
 ) -> Result<JsonBody<ReservationsDto>, ProblemDetails> {
     let (now, items, next) =
-        seats.mine(user, page.limit, page.before.unwrap_or(PageCursor::START)).await?;
+        seats.list_own(user, page.limit, page.before.unwrap_or(PageCursor::START)).await?;
     let items = items.into_iter().map(|reservation| seats.dto(reservation, now)).collect();
     Ok(JsonBody(ReservationsDto { items, next }))
 }
 
-/// The reservations of a concert that have come to something, newest first. Holds that run are in the seat map.
-#[utoipa::path(get, path = "/admin/concerts/{concert}/reservations", tag = "reservation", params(("concert" = ConcertId, Path), ReservationsQuery),
-    responses((status = 200, body = AdminReservationsDto), (status = 404, body = ProblemDetails), (status = 422, body = ProblemDetails)),
-    security(("admin" = [])))]
+/// List the reservations of a concert, newest first
+///
+/// The list has confirmed, released, expired and cancelled reservations. The seat map shows the
+/// seats that are held now.
+#[utoipa::path(
+    get,
+    path = "/admin/concerts/{concert}/reservations",
+    tag = "reservation",
+    params(("concert" = ConcertId, Path), ReservationsQuery),
+    responses(
+        (status = 200, body = AdminReservationsDto),
+        (status = 404, body = ProblemDetails),
+        (status = 422, body = ProblemDetails),
+    ),
+    security(("admin" = []))
+)]
 async fn of_concert(
     State(seats): State<Arc<SeatService>>,
     PathParams(concert): PathParams<ConcertId>,
     QueryParams(page): QueryParams<ReservationsQuery>,
 ) -> Result<JsonBody<AdminReservationsDto>, ProblemDetails> {
     let before = page.before.unwrap_or(PageCursor::START);
-    let (now, items, next) = seats.of_concert(&concert, page.limit, before).await?;
+    let (now, items, next) = seats.list_by_concert(&concert, page.limit, before).await?;
     let items = items.into_iter().map(|reservation| AdminReservationDto {
         user_id: reservation.user,
         reservation: seats.dto(reservation, now),

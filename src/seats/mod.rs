@@ -1,8 +1,17 @@
-//! Seats: held for a while, then free again or sold.
+//! Seats and reservations: seats are held for a limited time, then sold or free again.
 //!
-//! A schedule's seats live in the partition of its concert's queue. `s:seats` says which reservation has a seat and until when; `reservations` holds the
-//! reservations, `q:owners` the open ones of each user, `q:bought` how many seats a user owns, `q:holds` the deadlines for the sweep. A hold lapses
-//! when Redis' clock passes its deadline; the sweep only writes that down. MySQL gets a reservation when it ends: confirmed, released or expired.
+//! The seats of a schedule are in the partition of its concert's queue. Redis stores
+//! - `s:seats`: which reservation has a seat, and until when,
+//! - `reservations`: the reservations,
+//! - `q:owners`: the open reservations of each user,
+//! - `q:bought`: how many seats each user has bought,
+//! - `q:holds`: when each hold expires, for the sweep.
+//!
+//! A hold expires when Redis' clock passes its deadline. From then on its seats are free, also
+//! before the sweep has recorded it. MySQL gets a reservation when it is confirmed, released or
+//! expired.
+//!
+//! Start reading with [`SeatService::hold`] and `lua/seats/hold.lua`.
 
 mod archive;
 mod archive_store;
@@ -11,13 +20,13 @@ mod best_store;
 mod error;
 mod list_routes;
 mod lists;
+mod prune;
 mod reservation;
-mod retire;
 mod routes;
 mod rules;
+mod seat_map_cache;
 mod sql;
 mod store;
-mod view;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,64 +49,65 @@ pub use reservation::{Reservation, ReservationStatus, ReservedSeat};
 pub(crate) use routes::read_bodies;
 pub use routes::{ReservationDto, router};
 
-/// Requests that may wait for one schedule in one instance.
-const MAX_WAITING: usize = 16_384;
-/// How often lapsed holds are written down.
-const SWEEP: Duration = Duration::from_millis(500);
-/// Lapsed holds written down in one call.
-const SWEPT: u32 = 256;
-/// How often a hold is tried against a concert that changes under it.
-const TRIES: u32 = 3;
+/// Requests of one kind that may wait for one schedule in one instance.
+const MAX_WAITING_REQUESTS: usize = 16_384;
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+/// Expired holds recorded in one call.
+const SWEEP_PAGE_SIZE: u32 = 256;
+/// A hold is retried when the concert changes at the same time.
+const MAX_HOLD_ATTEMPTS: u32 = 3;
 
-/// The façade of the room.
+/// All operations on seats. One value per process, shared by all requests.
 pub struct SeatService {
     redis: RedisClient,
     mysql: MySqlPool,
     queue: Arc<QueueService>,
     catalogue: Arc<CatalogueService>,
-    nudge: WriterHandle,
+    writer: WriterHandle,
     holds: ScriptCoalescer<store::HoldBatch>,
     best: ScriptCoalescer<best_store::BestSearchBatch>,
     read: ScriptCoalescer<store::ReservationReadBatch>,
     open: ScriptCoalescer<store::OpenReservationsBatch>,
     map: Coalescer<store::SeatMapBatch>,
-    views: view::SeatMapCache,
+    seat_maps: seat_map_cache::SeatMapCache,
 }
 
 impl SeatService {
-    /// Seats in Redis; `nudge` wakes the writer.
     pub fn new(
         redis: RedisClient,
         mysql: MySqlPool,
         queue: Arc<QueueService>,
         catalogue: Arc<CatalogueService>,
-        nudge: WriterHandle,
+        writer: WriterHandle,
     ) -> Self {
         Self {
-            holds: Coalescer::new(ScriptOperation::new(&redis, store::HoldBatch), MAX_WAITING),
+            holds: Coalescer::new(
+                ScriptOperation::new(&redis, store::HoldBatch),
+                MAX_WAITING_REQUESTS,
+            ),
             best: Coalescer::new(
                 ScriptOperation::new(&redis, best_store::BestSearchBatch),
-                MAX_WAITING,
+                MAX_WAITING_REQUESTS,
             ),
             read: Coalescer::new(
                 ScriptOperation::new(&redis, store::ReservationReadBatch),
-                MAX_WAITING,
+                MAX_WAITING_REQUESTS,
             ),
             open: Coalescer::new(
                 ScriptOperation::new(&redis, store::OpenReservationsBatch),
-                MAX_WAITING,
+                MAX_WAITING_REQUESTS,
             ),
-            map: Coalescer::new(store::SeatMapBatch(redis.clone()), MAX_WAITING),
-            views: view::SeatMapCache::default(),
+            map: Coalescer::new(store::SeatMapBatch(redis.clone()), MAX_WAITING_REQUESTS),
+            seat_maps: seat_map_cache::SeatMapCache::default(),
             redis,
             mysql,
             queue,
             catalogue,
-            nudge,
+            writer,
         }
     }
 
-    /// Holds all the seats or none.
+    /// Holds all of the seats or none.
     pub async fn hold(
         &self,
         claims: &Claims,
@@ -105,7 +115,7 @@ impl SeatService {
         numbers: &[u32],
     ) -> Result<Reservation, Error> {
         let outcome = self.try_hold(claims, schedule, numbers).await;
-        count(&outcome);
+        count_hold(&outcome);
         outcome
     }
 
@@ -115,15 +125,14 @@ impl SeatService {
         schedule: &ScheduleId,
         numbers: &[u32],
     ) -> Result<Reservation, Error> {
-        for _ in 0..TRIES {
-            let date = self.bookable(claims, schedule)?;
-            let max_seats = date.concert.max_seats_per_user;
-            let (seats, amount) = rules::choose(date.schedule(), numbers, max_seats).map_err(
-                |refusal| match refusal {
-                    rules::SeatRefusal::Unsound(why) => Error::Unsound("seats", why),
-                    rules::SeatRefusal::Limit => Error::LimitExceeded(max_seats),
-                },
-            )?;
+        for _ in 0..MAX_HOLD_ATTEMPTS {
+            let scheduled = self.bookable_schedule(claims, schedule)?;
+            let max_seats = scheduled.concert.max_seats_per_user;
+            let (seats, amount) = rules::price_seats(scheduled.schedule(), numbers, max_seats)
+                .map_err(|refusal| match refusal {
+                    rules::SeatRefusal::Invalid(message) => Error::InvalidField("seats", message),
+                    rules::SeatRefusal::LimitExceeded => Error::LimitExceeded(max_seats),
+                })?;
             let detail =
                 serde_json::to_string(&seats).map_err(|e| redis::Error::Protocol(e.to_string()))?;
             let id = ReservationId::new(claims.queue.slot());
@@ -135,19 +144,20 @@ impl SeatService {
                 detail,
                 numbers: numbers.to_vec(),
             };
-            let held = match self.holds.submit(store::HoldTerms::of(&date), hold).await {
-                Err(redis::Error::NotLaid) => {
-                    Box::pin(self.catalogue.renew(&date.concert)).await?;
+            let outcome = match self.holds.submit(store::HoldTerms::of(&scheduled), hold).await {
+                // Redis has another version of the concert than this instance.
+                Err(redis::Error::NotPublished) => {
+                    Box::pin(self.catalogue.refresh(&scheduled.concert)).await?;
                     continue;
                 }
                 other => other?,
             };
-            return match held {
-                store::HoldOutcome::Done { now, held_until } => Ok(Reservation {
+            return match outcome {
+                store::HoldOutcome::Held { now, held_until } => Ok(Reservation {
                     id,
                     user: claims.user,
                     queue: claims.queue.clone(),
-                    concert: date.concert.id.clone(),
+                    concert: scheduled.concert.id.clone(),
                     schedule: schedule.clone(),
                     seats,
                     amount,
@@ -155,40 +165,48 @@ impl SeatService {
                     held_until,
                     created_at: now,
                 }),
-                store::HoldOutcome::Taken(numbers) => Err(Error::Taken(numbers)),
+                store::HoldOutcome::SeatsTaken(numbers) => Err(Error::SeatsTaken(numbers)),
                 store::HoldOutcome::LimitExceeded => Err(Error::LimitExceeded(max_seats)),
                 store::HoldOutcome::NotOpen => Err(Error::BookingNotOpen),
                 store::HoldOutcome::Waiting => {
                     Err(crate::queue::Error::NotAdmitted { poll_after_ms: 1_000 }.into())
                 }
-                store::HoldOutcome::SlotGone => Err(crate::queue::Error::TokenExpired.into()),
+                store::HoldOutcome::SlotExpired => Err(crate::queue::Error::TokenExpired.into()),
             };
         }
-        Err(redis::Error::NotLaid.into())
+        Err(redis::Error::NotPublished.into())
     }
 
-    /// A date of a concert that the token's queue admits to.
-    fn date(&self, claims: &Claims, schedule: &ScheduleId) -> Result<ScheduledConcert, Error> {
-        let date = self.catalogue.date(schedule).ok_or(Error::NotFound)?;
-        if date.concert.queue == claims.queue { Ok(date) } else { Err(Error::WrongQueue) }
+    /// A schedule of a concert that the token's queue admits to.
+    fn schedule_of(
+        &self,
+        claims: &Claims,
+        schedule: &ScheduleId,
+    ) -> Result<ScheduledConcert, Error> {
+        let scheduled = self.catalogue.schedule(schedule).ok_or(Error::NotFound)?;
+        if scheduled.concert.queue == claims.queue { Ok(scheduled) } else { Err(Error::WrongQueue) }
     }
 
-    /// The same, as long as its sale is not over for good.
-    fn bookable(&self, claims: &Claims, schedule: &ScheduleId) -> Result<ScheduledConcert, Error> {
-        let date = self.date(claims, schedule)?;
-        if date.concert.archived { Err(Error::BookingNotOpen) } else { Ok(date) }
+    /// Like [`Self::schedule_of`], but refuses an archived concert.
+    fn bookable_schedule(
+        &self,
+        claims: &Claims,
+        schedule: &ScheduleId,
+    ) -> Result<ScheduledConcert, Error> {
+        let scheduled = self.schedule_of(claims, schedule)?;
+        if scheduled.concert.archived { Err(Error::BookingNotOpen) } else { Ok(scheduled) }
     }
 
-    /// Gives a hold back at once.
+    /// Ends a hold, so that its seats are free. Succeeds also for a hold that has ended.
     pub async fn release(&self, id: ReservationId, user: UserId) -> Result<(), Error> {
         let (_, reservation) = self.find(id, user).await?;
         match store::release(&self.redis, &reservation, user).await? {
-            store::ReleaseOutcome::Done => {
-                self.nudge.poke();
+            store::ReleaseOutcome::Released => {
+                self.writer.wake();
                 Ok(())
             }
             store::ReleaseOutcome::NotReleasable => Err(Error::NotReleasable),
-            // Redis keeps it no more, so it has ended, and MySQL knows how.
+            // It has ended and was pruned from Redis. The status is from MySQL.
             store::ReleaseOutcome::NotFound => match reservation.status {
                 ReservationStatus::Released | ReservationStatus::Expired => Ok(()),
                 _ => Err(Error::NotReleasable),
@@ -196,7 +214,7 @@ impl SeatService {
         }
     }
 
-    /// A reservation of the user, with Redis' clock.
+    /// A reservation of the user, with Redis' clock in milliseconds since 1970.
     pub async fn find(&self, id: ReservationId, user: UserId) -> Result<(i64, Reservation), Error> {
         let partition = self.redis.keys().partition(id.slot());
         let (now, found) = self.read.submit(partition, id).await?;
@@ -210,8 +228,8 @@ impl SeatService {
             .ok_or(Error::NotFound)
     }
 
-    /// The dates of a concert, for an active holder of its queue's token.
-    async fn dates(
+    /// The schedules of a concert, for active users.
+    async fn schedules_of(
         &self,
         claims: &Claims,
         concert: &ConcertId,
@@ -221,77 +239,81 @@ impl SeatService {
             return Err(Error::WrongQueue);
         }
         self.queue.require_active(claims).await?;
-        Ok(ScheduledConcert::all_of(&concert))
+        Ok(ScheduledConcert::all(&concert))
     }
 
-    /// One date, for an active holder of its queue's token.
-    async fn admitted_date(
+    /// One schedule, for active users.
+    async fn admitted_schedule(
         &self,
         claims: &Claims,
         schedule: &ScheduleId,
     ) -> Result<ScheduledConcert, Error> {
-        let date = self.date(claims, schedule)?;
+        let scheduled = self.schedule_of(claims, schedule)?;
         self.queue.require_active(claims).await?;
-        Ok(date)
+        Ok(scheduled)
     }
 
-    /// Until when a bought reservation can be cancelled, milliseconds since 1970; `None` when its date is gone.
+    /// Until when a confirmed reservation can be cancelled, in milliseconds since 1970. `None` when
+    /// its schedule was removed or its concert is archived.
     pub fn cancel_until(&self, reservation: &Reservation) -> Option<i64> {
-        let date =
-            self.catalogue.date(&reservation.schedule).filter(|date| !date.concert.archived)?;
-        let until = date.concert.cancel_until.unwrap_or(date.schedule().starts_at);
+        let scheduled = self.catalogue.schedule(&reservation.schedule)?;
+        if scheduled.concert.archived {
+            return None;
+        }
+        let until = scheduled.concert.cancel_until.unwrap_or(scheduled.schedule().starts_at);
         Some(until.timestamp_millis())
     }
 
-    /// The title of a reservation's concert and when its show starts. Empty for a concert that is gone.
+    /// The title of a reservation's concert and the start of its show. Empty when they were
+    /// removed.
     pub fn title_and_start(&self, reservation: &Reservation) -> (String, Option<UnixMillis>) {
         let title = self
             .catalogue
             .concert(&reservation.concert)
             .map(|concert| concert.title.clone())
             .unwrap_or_default();
-        let date = self.catalogue.date(&reservation.schedule);
-        (title, date.map(|date| date.schedule().starts_at.into()))
+        let scheduled = self.catalogue.schedule(&reservation.schedule);
+        (title, scheduled.map(|scheduled| scheduled.schedule().starts_at.into()))
     }
 
-    /// Which seats of a date are not available; for a crowd as of a moment ago.
-    async fn taken(
+    /// The held and sold seats of a schedule. Under load, the answer may be up to 200 ms old.
+    async fn unavailable_seats(
         &self,
-        date: &ScheduledConcert,
+        scheduled: &ScheduledConcert,
     ) -> Result<Arc<Vec<store::UnavailableSeat>>, Error> {
-        let schedule = date.schedule();
-        let hall = store::SeatMapScope {
-            queue: date.concert.queue.clone(),
+        let schedule = scheduled.schedule();
+        let scope = store::SeatMapScope {
+            queue: scheduled.concert.queue.clone(),
             schedule: schedule.id.clone(),
             seats: schedule.seats(),
         };
         let now = Instant::now();
-        if let Some(taken) = self.views.look(&hall, now) {
-            return Ok(taken);
+        if let Some(unavailable) = self.seat_maps.get(&scope, now) {
+            return Ok(unavailable);
         }
-        let taken = if date.concert.archived {
-            let sold = sql::sold(&self.mysql, &hall.schedule).await?;
+        let unavailable = if scheduled.concert.archived {
+            let sold = sql::sold(&self.mysql, &scope.schedule).await?;
             sold.into_iter()
                 .map(|number| store::UnavailableSeat { number, sold: true })
                 .collect::<Vec<_>>()
                 .into()
         } else {
-            self.map.submit(hall.clone(), ()).await?
+            self.map.submit(scope.clone(), ()).await?
         };
-        self.views.keep(&hall, now, &taken);
-        Ok(taken)
+        self.seat_maps.insert(&scope, now, &unavailable);
+        Ok(unavailable)
     }
 
-    /// Writes lapsed holds down, until `stop`.
+    /// Records expired holds, until `stop` is cancelled.
     pub async fn run_sweep(self: Arc<Self>, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(SWEEP);
+        let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
             for queue in self.queue.ids() {
-                match store::expire(&self.redis, &queue, SWEPT).await {
+                match store::expire(&self.redis, &queue, SWEEP_PAGE_SIZE).await {
                     Err(redis::Error::Recovering(_)) => {}
                     Ok(swept) => {
                         let labels = [("queue", queue.as_str())];
@@ -300,21 +322,23 @@ impl SeatService {
                         Metric::ReservationsHeld.gauge(&labels).set(swept.held as f64);
                         Metric::ReservationsExpiredTotal.counter(&[]).increment(swept.expired);
                         if swept.expired > 0 {
-                            self.nudge.poke();
+                            self.writer.wake();
                         }
                     }
-                    Err(error) => tracing::warn!(%queue, %error, "sweeping lapsed holds"),
+                    Err(error) => {
+                        tracing::warn!(%queue, %error, "recording expired holds failed");
+                    }
                 }
             }
         }
     }
 }
 
-fn count(outcome: &Result<Reservation, Error>) {
-    let word = match outcome {
+fn count_hold(outcome: &Result<Reservation, Error>) {
+    let label = match outcome {
         Ok(_) => "held",
-        Err(Error::Taken(_) | Error::NotEnough) => "taken",
+        Err(Error::SeatsTaken(_) | Error::NotEnoughSeats) => "taken",
         Err(_) => "refused",
     };
-    Metric::HoldsTotal.counter(&[("outcome", word)]).increment(1);
+    Metric::HoldsTotal.counter(&[("outcome", label)]).increment(1);
 }

@@ -1,70 +1,70 @@
-//! Reservations, as Redis and MySQL keep them.
+//! Reservations, as stored in Redis and MySQL.
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ConcertId, QueueId, ReservationId, ScheduleId, UserId};
 use crate::money::Money;
 
-/// Where a reservation stands.
+/// The status of a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = ReservationStatus)]
 pub enum ReservationStatus {
-    /// The seats are the user's until `held_until`.
+    /// The seats are held until `held_until`.
     Held,
-    /// A payment is under way.
+    /// A payment is in progress.
     Paying,
-    /// The seats are sold. They still are while the reservation is being cancelled.
+    /// The seats are sold. A reservation that is being cancelled is still confirmed.
     #[serde(alias = "cancelling")]
     Confirmed,
-    /// Given back by the user.
+    /// The user released the seats.
     Released,
-    /// The hold lapsed.
+    /// The hold expired.
     Expired,
-    /// Cancelled after it was confirmed.
+    /// The reservation was confirmed and then cancelled.
     Cancelled,
 }
 
-/// A seat of a reservation, at the price at which it was held.
+/// A seat of a reservation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = ReservedSeat)]
 pub struct ReservedSeat {
-    /// Its number.
     pub number: u32,
-    /// Its section.
+    /// The name of the section.
     pub section: String,
-    /// Its price.
+    /// The price when the seat was held.
     pub price: Money,
 }
 
-/// Some seats of one schedule, held or owned by one user.
+/// Seats of one schedule that one user holds or has bought.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Reservation {
-    /// Its id.
     pub id: ReservationId,
-    /// Whose it is.
     pub user: UserId,
-    /// The queue whose partition it lives in.
+    /// The queue determines the partition.
     pub queue: QueueId,
-    /// The concert.
     pub concert: ConcertId,
-    /// The date.
     pub schedule: ScheduleId,
-    /// The seats; the scripts carry them as one JSON text.
+    /// The scripts store the seats as one JSON string.
     #[serde(rename = "detail", deserialize_with = "seats_from_text")]
     pub seats: Vec<ReservedSeat>,
-    /// What all the seats cost.
+    /// The total price.
     pub amount: Money,
-    /// Where it stands as written; see [`Reservation::status_at`].
+    /// The stored status. Use [`Reservation::status_at`] for the current one.
     pub status: ReservationStatus,
-    /// When the hold lapses, milliseconds since 1970.
+    /// When the hold expires, in milliseconds since 1970.
     pub held_until: i64,
-    /// When it was made, milliseconds since 1970.
+    /// In milliseconds since 1970.
     pub created_at: i64,
 }
 
+/// A reservation with the time of its last status change in milliseconds since 1970, or 0 while it
+/// is held or being paid.
+pub(super) type DatedReservation = (i64, Reservation);
+
 impl Reservation {
-    /// Where it stands at a moment: a hold has lapsed when its moment has come, whether or not a sweep has written it down.
+    /// The status at a time in milliseconds since 1970. A hold expires at its deadline, also when
+    /// no sweep has recorded it yet.
     pub fn status_at(&self, now: i64) -> ReservationStatus {
         if self.status == ReservationStatus::Held && self.held_until <= now {
             ReservationStatus::Expired

@@ -1,4 +1,4 @@
-//! Dates, seats and reservations over HTTP.
+//! The public routes of schedules, seats and reservations.
 
 use std::sync::Arc;
 
@@ -20,7 +20,6 @@ use crate::money::Money;
 use crate::queue::{RequestOwner, TokenHolder, wrong_queue};
 use crate::time::UnixMillis;
 
-/// The routes of the seats.
 pub fn router() -> OpenApiRouter<Arc<SeatService>> {
     OpenApiRouter::new()
         .routes(routes!(schedules))
@@ -76,32 +75,30 @@ struct SeatMapDto {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 struct SeatFilter {
-    /// Only seats of this status.
+    /// Return only seats with this status.
     status: Option<SeatStatus>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewReservation {
-    /// The date.
     schedule_id: ScheduleId,
-    /// The numbers of the seats, all of them or none.
+    /// The numbers of the seats. Either all of them are held or none.
     seats: Vec<u32>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct BestReservation {
-    /// The date.
     schedule_id: ScheduleId,
-    /// How many seats side by side.
+    /// The number of adjacent seats.
     #[schema(minimum = 1)]
     quantity: u32,
-    /// Only in this section.
+    /// The name of the section. Null means all sections.
     section: Option<String>,
 }
 
-/// Some seats of one date, held or owned by one user.
+/// Seats of one schedule that one user holds or has bought.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Reservation)]
 pub struct ReservationDto {
@@ -109,16 +106,19 @@ pub struct ReservationDto {
     schedule_id: ScheduleId,
     concert_id: ConcertId,
     concert_title: String,
+    /// When the show starts. Null when the schedule was removed.
     starts_at: Option<UnixMillis>,
     seats: Vec<ReservedSeat>,
+    /// The total price.
     amount: Money,
     status: ReservationStatus,
+    /// When the hold expires.
     held_until: UnixMillis,
     created_at: UnixMillis,
 }
 
 impl SeatService {
-    /// A reservation with its concert's title and date.
+    /// The response for a reservation. `now` is in milliseconds since 1970.
     pub fn dto(&self, reservation: Reservation, now: i64) -> ReservationDto {
         let (concert_title, starts_at) = self.title_and_start(&reservation);
         ReservationDto {
@@ -136,57 +136,84 @@ impl SeatService {
     }
 }
 
-/// The bookable dates of a concert.
-#[utoipa::path(get, path = "/v1/concerts/{concert}/schedules", tag = "catalogue", params(("concert" = ConcertId, Path)),
-    responses((status = 200, body = SchedulesDto), (status = 401, body = ProblemDetails), (status = 403, body = ProblemDetails),
-        (status = 404, body = ProblemDetails), (status = 410, body = ProblemDetails)), security(("queue_token" = [])))]
+/// List the schedules of a concert
+#[utoipa::path(
+    get,
+    path = "/v1/concerts/{concert}/schedules",
+    tag = "catalogue",
+    params(("concert" = ConcertId, Path)),
+    responses(
+        (status = 200, body = SchedulesDto),
+        (status = 401, body = ProblemDetails),
+        (status = 403, body = ProblemDetails),
+        (status = 404, body = ProblemDetails),
+        (status = 410, body = ProblemDetails),
+    ),
+    security(("queue_token" = []))
+)]
 async fn schedules(
     State(seats): State<Arc<SeatService>>,
     PathParams(id): PathParams<ConcertId>,
     TokenHolder { claims, .. }: TokenHolder,
 ) -> Result<JsonBody<SchedulesDto>, ProblemDetails> {
-    let dates = seats.dates(&claims, &id).await?;
-    let reads = dates.iter().map(async |date| schedule_dto(date, seats.taken(date).await?.len()));
+    let schedules = seats.schedules_of(&claims, &id).await?;
+    let reads = schedules.iter().map(async |scheduled| {
+        schedule_dto(scheduled, seats.unavailable_seats(scheduled).await?.len())
+    });
     let items = futures::future::try_join_all(reads).await?;
     Ok(JsonBody(SchedulesDto { items }))
 }
 
-fn schedule_dto(date: &ScheduledConcert, taken: usize) -> Result<ScheduleDto, Error> {
-    let schedule = date.schedule();
+fn schedule_dto(scheduled: &ScheduledConcert, unavailable: usize) -> Result<ScheduleDto, Error> {
+    let schedule = scheduled.schedule();
     let total_seats = schedule.seats();
     Ok(ScheduleDto {
         id: schedule.id.clone(),
-        concert_id: date.concert.id.clone(),
+        concert_id: scheduled.concert.id.clone(),
         starts_at: schedule.starts_at.into(),
         booking_opens_at: schedule.booking_opens_at.map(UnixMillis::from),
         booking_closes_at: schedule.booking_closes_at.map(UnixMillis::from),
         total_seats,
-        available_seats: total_seats.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX)),
+        available_seats: total_seats.saturating_sub(u32::try_from(unavailable).unwrap_or(u32::MAX)),
     })
 }
 
-/// The seats of a date, by number.
-#[utoipa::path(get, path = "/v1/schedules/{schedule}/seats", tag = "catalogue", params(("schedule" = ScheduleId, Path), SeatFilter),
-    responses((status = 200, body = SeatMapDto), (status = 401, body = ProblemDetails), (status = 403, body = ProblemDetails),
-        (status = 404, body = ProblemDetails), (status = 410, body = ProblemDetails), (status = 422, body = ProblemDetails)), security(("queue_token" = [])))]
+/// List the seats of a schedule
+///
+/// The seats are sorted by number. Under load, the response may be up to 200 ms old.
+#[utoipa::path(
+    get,
+    path = "/v1/schedules/{schedule}/seats",
+    tag = "catalogue",
+    params(("schedule" = ScheduleId, Path), SeatFilter),
+    responses(
+        (status = 200, body = SeatMapDto),
+        (status = 401, body = ProblemDetails),
+        (status = 403, body = ProblemDetails),
+        (status = 404, body = ProblemDetails),
+        (status = 410, body = ProblemDetails),
+        (status = 422, body = ProblemDetails),
+    ),
+    security(("queue_token" = []))
+)]
 async fn seat_map(
     State(seats): State<Arc<SeatService>>,
     PathParams(id): PathParams<ScheduleId>,
     TokenHolder { claims, .. }: TokenHolder,
     QueryParams(filter): QueryParams<SeatFilter>,
 ) -> Result<JsonBody<SeatMapDto>, ProblemDetails> {
-    let date = seats.admitted_date(&claims, &id).await?;
-    let taken = seats.taken(&date).await?;
-    let mut taken = taken.iter().peekable();
+    let scheduled = seats.admitted_schedule(&claims, &id).await?;
+    let unavailable = seats.unavailable_seats(&scheduled).await?;
+    let mut unavailable = unavailable.iter().peekable();
     let mut items = Vec::new();
-    for number in 1..=date.schedule().seats() {
-        let status = match taken.next_if(|seat| seat.number == number) {
+    for number in 1..=scheduled.schedule().seats() {
+        let status = match unavailable.next_if(|seat| seat.number == number) {
             None => SeatStatus::Available,
             Some(seat) if seat.sold => SeatStatus::Sold,
             Some(_) => SeatStatus::Held,
         };
-        let wanted = filter.status.is_none_or(|wanted| wanted == status);
-        if let Some(section) = date.schedule().section_of(number).filter(|_| wanted) {
+        let matches = filter.status.is_none_or(|filter| filter == status);
+        if let Some(section) = scheduled.schedule().section_of(number).filter(|_| matches) {
             items.push(SeatDto {
                 number,
                 section: section.name.clone(),
@@ -198,11 +225,25 @@ async fn seat_map(
     Ok(JsonBody(SeatMapDto { schedule_id: id, items }))
 }
 
-/// Holds all the seats or none.
-#[utoipa::path(post, path = "/v1/reservations", tag = "reservation", request_body = NewReservation,
-    responses((status = 201, body = ReservationDto), (status = 401, body = ProblemDetails), (status = 403, body = ProblemDetails),
-        (status = 404, body = ProblemDetails), (status = 409, body = ProblemDetails, description = "`seat_taken` with `seats`"),
-        (status = 410, body = ProblemDetails), (status = 422, body = ProblemDetails)), security(("queue_token" = [])))]
+/// Hold seats
+///
+/// Holds all of the seats or none.
+#[utoipa::path(
+    post,
+    path = "/v1/reservations",
+    tag = "reservation",
+    request_body = NewReservation,
+    responses(
+        (status = 201, body = ReservationDto),
+        (status = 401, body = ProblemDetails),
+        (status = 403, body = ProblemDetails),
+        (status = 404, body = ProblemDetails),
+        (status = 409, body = ProblemDetails, description = "`seat_taken` with `seats`"),
+        (status = 410, body = ProblemDetails),
+        (status = 422, body = ProblemDetails),
+    ),
+    security(("queue_token" = []))
+)]
 async fn hold(
     State(seats): State<Arc<SeatService>>,
     TokenHolder { claims, .. }: TokenHolder,
@@ -213,11 +254,26 @@ async fn hold(
     Ok((StatusCode::CREATED, JsonBody(seats.dto(reservation, now))))
 }
 
-/// Holds the best seats side by side: in the earliest section that has them, leaving no single seat alone where that can be avoided, the lowest numbers.
-#[utoipa::path(post, path = "/v1/reservations/best", tag = "reservation", request_body = BestReservation,
-    responses((status = 201, body = ReservationDto), (status = 401, body = ProblemDetails), (status = 403, body = ProblemDetails),
-        (status = 404, body = ProblemDetails), (status = 409, body = ProblemDetails, description = "`not_enough_seats`"),
-        (status = 410, body = ProblemDetails), (status = 422, body = ProblemDetails)), security(("queue_token" = [])))]
+/// Hold the best adjacent seats
+///
+/// Searches the sections in their order and holds the lowest adjacent numbers of the first section
+/// with enough free seats. It avoids leaving a single free seat when the section allows it.
+#[utoipa::path(
+    post,
+    path = "/v1/reservations/best",
+    tag = "reservation",
+    request_body = BestReservation,
+    responses(
+        (status = 201, body = ReservationDto),
+        (status = 401, body = ProblemDetails),
+        (status = 403, body = ProblemDetails),
+        (status = 404, body = ProblemDetails),
+        (status = 409, body = ProblemDetails, description = "`not_enough_seats`"),
+        (status = 410, body = ProblemDetails),
+        (status = 422, body = ProblemDetails),
+    ),
+    security(("queue_token" = []))
+)]
 async fn hold_best(
     State(seats): State<Arc<SeatService>>,
     TokenHolder { claims, .. }: TokenHolder,
@@ -229,10 +285,19 @@ async fn hold_best(
     Ok((StatusCode::CREATED, JsonBody(seats.dto(reservation, now))))
 }
 
-/// One's own reservation.
-#[utoipa::path(get, path = "/v1/reservations/{id}", tag = "reservation", params(("id" = ReservationId, Path)),
-    responses((status = 200, body = ReservationDto), (status = 401, body = ProblemDetails), (status = 404, body = ProblemDetails)),
-    security(("user" = []), ("queue_token" = [])))]
+/// Get a reservation of the user
+#[utoipa::path(
+    get,
+    path = "/v1/reservations/{id}",
+    tag = "reservation",
+    params(("id" = ReservationId, Path)),
+    responses(
+        (status = 200, body = ReservationDto),
+        (status = 401, body = ProblemDetails),
+        (status = 404, body = ProblemDetails),
+    ),
+    security(("user" = []), ("queue_token" = []))
+)]
 async fn show(
     State(seats): State<Arc<SeatService>>,
     PathParams(id): PathParams<ReservationId>,
@@ -242,10 +307,23 @@ async fn show(
     Ok(JsonBody(seats.dto(reservation, now)))
 }
 
-/// Gives a hold back at once.
-#[utoipa::path(delete, path = "/v1/reservations/{id}", tag = "reservation", params(("id" = ReservationId, Path)),
-    responses((status = 204), (status = 401, body = ProblemDetails), (status = 404, body = ProblemDetails),
-        (status = 409, body = ProblemDetails, description = "`not_releasable`")), security(("user" = []), ("queue_token" = [])))]
+/// Release a hold
+///
+/// The seats are free immediately. A hold that has already been released or has expired also
+/// returns 204.
+#[utoipa::path(
+    delete,
+    path = "/v1/reservations/{id}",
+    tag = "reservation",
+    params(("id" = ReservationId, Path)),
+    responses(
+        (status = 204),
+        (status = 401, body = ProblemDetails),
+        (status = 404, body = ProblemDetails),
+        (status = 409, body = ProblemDetails, description = "`not_releasable`"),
+    ),
+    security(("user" = []), ("queue_token" = []))
+)]
 async fn release(
     State(seats): State<Arc<SeatService>>,
     PathParams(id): PathParams<ReservationId>,
@@ -257,21 +335,21 @@ async fn release(
 
 impl From<Error> for ProblemDetails {
     fn from(error: Error) -> Self {
-        let text = error.to_string();
+        let detail = error.to_string();
         match error {
             Error::NotFound => Self::not_found(),
             Error::WrongQueue => wrong_queue(),
-            Error::Unsound(field, why) => Self::invalid_field(field, why),
-            Error::NotEnough => Self::new(StatusCode::CONFLICT, "not_enough_seats", text),
-            Error::Taken(seats) => {
-                Self::new(StatusCode::CONFLICT, "seat_taken", text).with("seats", seats)
+            Error::InvalidField(field, message) => Self::invalid_field(field, message),
+            Error::NotEnoughSeats => Self::new(StatusCode::CONFLICT, "not_enough_seats", detail),
+            Error::SeatsTaken(seats) => {
+                Self::new(StatusCode::CONFLICT, "seat_taken", detail).with("seats", seats)
             }
-            Error::LimitExceeded(most) => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "seat_limit_exceeded", text)
-                    .with("max_seats_per_user", most)
+            Error::LimitExceeded(limit) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "seat_limit_exceeded", detail)
+                    .with("max_seats_per_user", limit)
             }
-            Error::BookingNotOpen => Self::new(StatusCode::FORBIDDEN, "booking_not_open", text),
-            Error::NotReleasable => Self::new(StatusCode::CONFLICT, "not_releasable", text),
+            Error::BookingNotOpen => Self::new(StatusCode::FORBIDDEN, "booking_not_open", detail),
+            Error::NotReleasable => Self::new(StatusCode::CONFLICT, "not_releasable", detail),
             Error::Queue(error) => error.into(),
             Error::Catalogue(error) => error.into(),
             Error::Store(error) => error.into(),
@@ -279,11 +357,11 @@ impl From<Error> for ProblemDetails {
     }
 }
 
-/// Reads bodies of the kinds that this room takes, for `fuzz_tests`.
+/// Parses all request bodies of this module, for `fuzz_tests`.
 #[cfg(test)]
 pub(crate) fn read_bodies(bytes: &[u8]) {
-    crate::http::json::try_as::<NewReservation>(bytes);
-    crate::http::json::try_as::<BestReservation>(bytes);
+    crate::http::json::parse_as::<NewReservation>(bytes);
+    crate::http::json::parse_as::<BestReservation>(bytes);
 }
 
 #[cfg(test)]
@@ -292,7 +370,7 @@ mod tests {
     use crate::http::future_size::{self, MAX_BYTES, any};
 
     #[test]
-    fn busy_handlers_are_light() {
+    fn futures_of_frequent_handlers_are_small() {
         assert!(future_size::of(|| hold(any(), any(), any())) <= MAX_BYTES);
         assert!(future_size::of(|| hold_best(any(), any(), any())) <= MAX_BYTES);
     }

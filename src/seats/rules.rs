@@ -1,4 +1,4 @@
-//! Pure decisions about seats: which choice is sound and what it costs.
+//! Pure functions of seats: which selection is valid and what it costs.
 
 use std::collections::HashSet;
 
@@ -6,44 +6,50 @@ use super::reservation::ReservedSeat;
 use crate::catalogue::ConcertSchedule;
 use crate::money::Money;
 
-/// Why a choice of seats is refused before anybody is asked.
+pub(super) const TOTAL_TOO_HIGH: &str = "costs more than the maximum amount";
+
+/// Why a selection of seats is refused without a call to Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum SeatRefusal {
-    /// Empty, repeated or unknown numbers.
-    Unsound(String),
-    /// More than a user may have.
-    Limit,
+    /// No numbers, a repeated or an unknown one, or too high an amount.
+    Invalid(String),
+    LimitExceeded,
 }
 
-/// Checks a choice of seats against its schedule; gives the seats with their prices, and the amount.
-pub(super) fn choose(
+/// Checks a selection of seats of a schedule. Returns the seats with their prices, and the total.
+pub(super) fn price_seats(
     schedule: &ConcertSchedule,
     numbers: &[u32],
     max_seats: u32,
 ) -> Result<(Vec<ReservedSeat>, Money), SeatRefusal> {
     if numbers.is_empty() {
-        return Err(SeatRefusal::Unsound("must name at least one seat".into()));
+        return Err(SeatRefusal::Invalid("must contain at least one seat".into()));
     }
     let mut seen = HashSet::new();
     if let Some(number) = numbers.iter().find(|number| !seen.insert(**number)) {
-        return Err(SeatRefusal::Unsound(format!("names seat {number} twice")));
+        return Err(SeatRefusal::Invalid(format!("contains seat {number} twice")));
     }
     let mut seats = Vec::new();
     let mut amount = Money::ZERO;
     for &number in numbers {
         let Some(section) = schedule.section_of(number) else {
-            return Err(SeatRefusal::Unsound(format!("names seat {number}, which is not there")));
+            let message = format!("contains seat {number}, which does not exist");
+            return Err(SeatRefusal::Invalid(message));
         };
         amount = amount
             .plus(section.price)
-            .ok_or_else(|| SeatRefusal::Unsound("costs more than an amount holds".into()))?;
+            .ok_or_else(|| SeatRefusal::Invalid(TOTAL_TOO_HIGH.into()))?;
         seats.push(ReservedSeat { number, section: section.name.clone(), price: section.price });
     }
-    if numbers.len() > max_seats as usize { Err(SeatRefusal::Limit) } else { Ok((seats, amount)) }
+    if numbers.len() > max_seats as usize {
+        Err(SeatRefusal::LimitExceeded)
+    } else {
+        Ok((seats, amount))
+    }
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods, reason = "any time will do")]
+#[allow(clippy::disallowed_methods, reason = "the tests do not depend on the time")]
 mod tests {
     use chrono::Utc;
 
@@ -68,8 +74,8 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_costs_the_sum_of_its_seats() {
-        let (seats, amount) = choose(&schedule(5_000), &[11, 10], 4).unwrap();
+    fn selection_costs_the_sum_of_its_seats() {
+        let (seats, amount) = price_seats(&schedule(5_000), &[11, 10], 4).unwrap();
         assert_eq!(amount.get(), 12_000);
         assert_eq!(
             seats[0],
@@ -78,25 +84,25 @@ mod tests {
     }
 
     #[test]
-    fn an_unsound_choice_says_why() {
-        for (numbers, why) in [
+    fn invalid_selection_is_explained() {
+        for (numbers, message) in [
             (vec![], "at least one"),
             (vec![3, 4, 3], "seat 3 twice"),
-            (vec![0], "seat 0, which is not there"),
-            (vec![51], "seat 51, which is not there"),
+            (vec![0], "seat 0, which does not exist"),
+            (vec![51], "seat 51, which does not exist"),
         ] {
-            match choose(&schedule(1), &numbers, 4) {
-                Err(SeatRefusal::Unsound(text)) => assert!(text.contains(why), "{text}"),
+            match price_seats(&schedule(1), &numbers, 4) {
+                Err(SeatRefusal::Invalid(text)) => assert!(text.contains(message), "{text}"),
                 other => panic!("{numbers:?}: {other:?}"),
             }
         }
-        let dear = choose(&schedule(money::MAX), &[11, 12], 4);
-        assert!(matches!(dear, Err(SeatRefusal::Unsound(_))), "{dear:?}");
+        let dear = price_seats(&schedule(money::MAX), &[11, 12], 4);
+        assert!(matches!(dear, Err(SeatRefusal::Invalid(_))), "{dear:?}");
     }
 
     #[test]
-    fn the_limit_is_the_last_seat_allowed() {
-        assert!(choose(&schedule(1), &[1, 2, 3, 4], 4).is_ok());
-        assert_eq!(choose(&schedule(1), &[1, 2, 3, 4, 5], 4), Err(SeatRefusal::Limit));
+    fn limit_is_inclusive() {
+        assert!(price_seats(&schedule(1), &[1, 2, 3, 4], 4).is_ok());
+        assert_eq!(price_seats(&schedule(1), &[1, 2, 3, 4, 5], 4), Err(SeatRefusal::LimitExceeded));
     }
 }

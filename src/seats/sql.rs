@@ -1,4 +1,4 @@
-//! The rows of `reservations`, for what Redis keeps no more. The writer writes them.
+//! SQL of reservations. These functions only read: the writer of the outbox writes the rows.
 
 use chrono::{DateTime, Utc};
 use sqlx::mysql::{MySql, MySqlArguments};
@@ -7,8 +7,7 @@ use sqlx::types::Json;
 use sqlx::{FromRow, MySqlPool};
 use uuid::Uuid;
 
-use super::lists::DatedReservation;
-use super::reservation::{Reservation, ReservationStatus, ReservedSeat};
+use super::reservation::{DatedReservation, Reservation, ReservationStatus, ReservedSeat};
 use crate::http::page::PageCursor;
 use crate::ids::{ConcertId, ReservationId, ScheduleId, UserId};
 use crate::money::Money;
@@ -29,14 +28,13 @@ struct Row {
     updated_at: DateTime<Utc>,
 }
 
-/// One reservation.
 pub(super) async fn one(
     pool: &MySqlPool,
     id: ReservationId,
 ) -> Result<Option<Reservation>, mysql::Error> {
     let row: Option<Row> = sqlx::query_as(
-        "SELECT id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, held_until, created_at, updated_at \
-         FROM reservations WHERE id = ?",
+        "SELECT id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, \
+         held_until, created_at, updated_at FROM reservations WHERE id = ?",
     )
     .bind(id.uuid())
     .fetch_optional(pool)
@@ -44,56 +42,59 @@ pub(super) async fn one(
     Ok(row.and_then(read))
 }
 
-/// The seats of a schedule that are sold, in order.
+/// The numbers of the sold seats of a schedule, in ascending order.
 pub(super) async fn sold(
     pool: &MySqlPool,
     schedule: &ScheduleId,
 ) -> Result<Vec<u32>, mysql::Error> {
-    let list =
+    let query =
         "SELECT seat_number FROM reservation_seats WHERE schedule_id = ? ORDER BY seat_number";
-    Ok(sqlx::query_scalar(list).bind(schedule.as_str()).fetch_all(pool).await?)
+    Ok(sqlx::query_scalar(query).bind(schedule.as_str()).fetch_all(pool).await?)
 }
 
-/// The newest reservations of a user before a place, at most so many.
+/// At limit `limit` reservations of a user before a cursor, newest first.
 pub(super) async fn of_user(
     pool: &MySqlPool,
     user: UserId,
     before: PageCursor,
-    most: usize,
+    limit: usize,
 ) -> Result<Vec<DatedReservation>, mysql::Error> {
-    let list = sqlx::query_as(
-        "SELECT id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, held_until, created_at, updated_at \
-         FROM reservations WHERE user_id = ? AND created_at <= ? AND (created_at < ? OR id < ?) \
+    let query = sqlx::query_as(
+        "SELECT id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, \
+         held_until, created_at, updated_at FROM reservations \
+         WHERE user_id = ? AND created_at <= ? AND (created_at < ? OR id < ?) \
          ORDER BY created_at DESC, id DESC LIMIT ?",
     );
-    page(pool, list.bind(user.uuid()), before, most).await
+    page(pool, query.bind(user.uuid()), before, limit).await
 }
 
-/// The newest reservations of a concert before a place, at most so many.
+/// At limit `limit` reservations of a concert before a cursor, newest first.
 pub(super) async fn of_concert(
     pool: &MySqlPool,
     concert: &ConcertId,
     before: PageCursor,
-    most: usize,
+    limit: usize,
 ) -> Result<Vec<DatedReservation>, mysql::Error> {
-    let list = sqlx::query_as(
-        "SELECT id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, held_until, created_at, updated_at \
-         FROM reservations WHERE concert_id = ? AND created_at <= ? AND (created_at < ? OR id < ?) \
+    let query = sqlx::query_as(
+        "SELECT id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, \
+         held_until, created_at, updated_at FROM reservations \
+         WHERE concert_id = ? AND created_at <= ? AND (created_at < ? OR id < ?) \
          ORDER BY created_at DESC, id DESC LIMIT ?",
     );
-    page(pool, list.bind(concert.as_str()), before, most).await
+    page(pool, query.bind(concert.as_str()), before, limit).await
 }
 
 async fn page<'q>(
     pool: &MySqlPool,
-    list: QueryAs<'q, MySql, Row, MySqlArguments>,
+    query: QueryAs<'q, MySql, Row, MySqlArguments>,
     before: PageCursor,
-    most: usize,
+    limit: usize,
 ) -> Result<Vec<DatedReservation>, mysql::Error> {
-    // As a moment without a zone: a bound TIMESTAMP ends in 2038.
+    // A bound value with a time zone has the type TIMESTAMP, which ends in 2038.
     let at = DateTime::from_timestamp_millis(before.at).unwrap_or_default().naive_utc();
-    let list = list.bind(at).bind(at).bind(before.id).bind(u64::try_from(most).unwrap_or(u64::MAX));
-    let rows = list.fetch_all(pool).await?;
+    let query =
+        query.bind(at).bind(at).bind(before.id).bind(u64::try_from(limit).unwrap_or(u64::MAX));
+    let rows = query.fetch_all(pool).await?;
     let dated = |row: Row| {
         let at = row.updated_at.timestamp_millis();
         Some((at, read(row)?))

@@ -1,4 +1,4 @@
-//! The scripts of the seats, one batch or function each.
+//! Calls of the scripts in `lua/seats/`, one function or batch for each.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use crate::money::Money;
 use crate::partition::Partition;
 use crate::redis::codes::{SeatCode, SeatsHoldCode, SeatsReleaseCode};
 use crate::redis::{
-    BatchOperation, BatchScript, EndedPage, Error, KeyBuilder, KeyScope, LuaScript, RedisClient,
+    BatchOperation, BatchScript, Error, KeyBuilder, KeyScope, LuaScript, PurgePage, RedisClient,
     ReplyReader, ScriptArgs, ScriptReply, millis, scripts,
 };
 
-/// Numbers that one call of the map looks at.
-const CHUNK: u32 = 1_000;
+/// Keeps a call of `seats/map` short.
+const SEATS_PER_CALL: u32 = 1_000;
 
-/// What all holds of a batch have in common: one schedule, on the terms of one version of its concert.
+/// What all holds of a batch share: one schedule, in one version of its concert.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct HoldTerms {
     queue: QueueId,
     concert: ConcertId,
     schedule: ScheduleId,
-    laid: String,
+    published_version: String,
     opens_at: Option<i64>,
     closes_at: Option<i64>,
     hold_ms: i64,
@@ -32,13 +32,13 @@ pub(super) struct HoldTerms {
 }
 
 impl HoldTerms {
-    pub(super) fn of(date: &ScheduledConcert) -> Self {
-        let (concert, schedule) = (&date.concert, date.schedule());
+    pub(super) fn of(scheduled: &ScheduledConcert) -> Self {
+        let (concert, schedule) = (&scheduled.concert, scheduled.schedule());
         Self {
             queue: concert.queue.clone(),
             concert: concert.id.clone(),
             schedule: schedule.id.clone(),
-            laid: concert.laid(),
+            published_version: concert.published_version(),
             opens_at: schedule.booking_opens_at.map(|time| time.timestamp_millis()),
             closes_at: schedule.booking_closes_at.map(|time| time.timestamp_millis()),
             hold_ms: i64::from(concert.hold_seconds) * 1_000,
@@ -46,10 +46,10 @@ impl HoldTerms {
         }
     }
 
-    /// What `lib/hold` reads.
+    /// The arguments that `lua/lib/hold.lua` reads.
     pub(super) fn write_args(&self, args: &mut ScriptArgs) {
         args.text(self.queue.as_str()).text(self.concert.as_str()).text(self.schedule.as_str());
-        args.text(&self.laid).maybe_int(self.opens_at).maybe_int(self.closes_at);
+        args.text(&self.published_version).maybe_int(self.opens_at).maybe_int(self.closes_at);
         args.int(self.hold_ms).int(self.max_seats.into());
     }
 
@@ -58,7 +58,6 @@ impl HoldTerms {
     }
 }
 
-/// One hold.
 #[derive(Clone)]
 pub(super) struct Hold {
     pub(super) id: ReservationId,
@@ -69,7 +68,7 @@ pub(super) struct Hold {
     pub(super) numbers: Vec<u32>,
 }
 
-/// What a hold's record has for itself, as `lib/hold` joins it.
+/// The fields of a reservation that differ within a batch. `lua/lib/hold.lua` adds the shared ones.
 #[derive(Serialize)]
 struct HoldFields<'a> {
     seats: &'a [u32],
@@ -78,15 +77,18 @@ struct HoldFields<'a> {
     score: &'a str,
 }
 
-/// What came of a hold.
 #[derive(Debug)]
 pub(super) enum HoldOutcome {
-    Done { now: i64, held_until: i64 },
-    Taken(Vec<u32>),
+    /// Times in milliseconds since 1970.
+    Held {
+        now: i64,
+        held_until: i64,
+    },
+    SeatsTaken(Vec<u32>),
     LimitExceeded,
     NotOpen,
     Waiting,
-    SlotGone,
+    SlotExpired,
 }
 
 /// `seats/hold`.
@@ -114,13 +116,13 @@ impl BatchScript for HoldBatch {
         entity.write_args(args);
         for hold in requests {
             let score = hold.score.to_string();
-            let own = HoldFields {
+            let fields = HoldFields {
                 seats: &hold.numbers,
                 detail: &hold.detail,
                 amount: hold.amount,
                 score: &score,
             };
-            args.bytes(hold.id.as_bytes()).bytes(hold.user.as_bytes()).text(&score).map(&own)?;
+            args.bytes(hold.id.as_bytes()).bytes(hold.user.as_bytes()).text(&score).map(&fields)?;
             args.int(i64::try_from(hold.numbers.len()).unwrap_or(i64::MAX));
             for number in &hold.numbers {
                 args.int((*number).into());
@@ -143,25 +145,24 @@ impl BatchScript for HoldBatch {
 fn hold_outcome(now: i64, reply: ScriptReply) -> Result<HoldOutcome, Error> {
     let mut words = reply.words()?;
     Ok(match words.code()? {
-        SeatsHoldCode::Held => HoldOutcome::Done { now, held_until: words.int()? },
+        SeatsHoldCode::Held => HoldOutcome::Held { now, held_until: words.int()? },
         SeatsHoldCode::Taken => {
-            HoldOutcome::Taken(words.rest().map(seat_number).collect::<Result<_, _>>()?)
+            HoldOutcome::SeatsTaken(words.rest().map(seat_number).collect::<Result<_, _>>()?)
         }
         SeatsHoldCode::LimitExceeded => HoldOutcome::LimitExceeded,
         SeatsHoldCode::NotOpen => HoldOutcome::NotOpen,
         SeatsHoldCode::Waiting => HoldOutcome::Waiting,
-        SeatsHoldCode::Expired => HoldOutcome::SlotGone,
+        SeatsHoldCode::Expired => HoldOutcome::SlotExpired,
     })
 }
 
 pub(super) fn seat_number(word: ScriptReply) -> Result<u32, Error> {
-    u32::try_from(word.int()?).map_err(|_| Error::Protocol("not a seat's number".into()))
+    u32::try_from(word.int()?).map_err(|_| Error::Protocol("invalid seat number".into()))
 }
 
-/// What came of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReleaseOutcome {
-    Done,
+    Released,
     NotReleasable,
     NotFound,
 }
@@ -174,70 +175,68 @@ pub(super) async fn release(
 ) -> Result<ReleaseOutcome, Error> {
     let mut args = ScriptArgs::new();
     args.bytes(reservation.id.as_bytes()).bytes(user.as_bytes());
-    let place = KeyScope::schedule(redis.keys(), &reservation.queue, &reservation.schedule);
-    let mut words = redis.call(&scripts::SEATS_RELEASE, place, args).await?.words()?;
+    let scope = KeyScope::schedule(redis.keys(), &reservation.queue, &reservation.schedule);
+    let mut words = redis.call(&scripts::SEATS_RELEASE, scope, args).await?.words()?;
     Ok(match words.code()? {
-        SeatsReleaseCode::Released => ReleaseOutcome::Done,
+        SeatsReleaseCode::Released => ReleaseOutcome::Released,
         SeatsReleaseCode::NotReleasable => ReleaseOutcome::NotReleasable,
         SeatsReleaseCode::NotFound => ReleaseOutcome::NotFound,
     })
 }
 
-/// `seats/expire`. Gives how many lapsed holds were written down.
+/// `seats/expire`. Records at most `limit` expired holds.
 pub(super) async fn expire(
     redis: &RedisClient,
     queue: &QueueId,
-    most: u32,
+    limit: u32,
 ) -> Result<SweepOutcome, Error> {
     let mut args = ScriptArgs::new();
-    args.int(most.into());
-    let place = KeyScope::queue(redis.keys(), queue);
-    let mut words = redis.call(&scripts::SEATS_EXPIRE, place, args).await?.words()?;
+    args.int(limit.into());
+    let scope = KeyScope::queue(redis.keys(), queue);
+    let mut words = redis.call(&scripts::SEATS_EXPIRE, scope, args).await?.words()?;
     let expired = words.count()?;
-    // Capacity and sold seats are counted in steps; what a fault has left below zero is shown as nothing.
+    // The counts are updated incrementally. A fault could leave one negative: show it as 0.
     let mut seats = || words.int().map(|seats| u64::try_from(seats).unwrap_or_default());
     Ok(SweepOutcome { expired, for_sale: seats()?, sold: seats()?, held: seats()? })
 }
 
-/// What one sweep of a queue's holds came to.
 pub(super) struct SweepOutcome {
-    /// Holds that lapsed.
+    /// Holds that this call recorded.
     pub(super) expired: u64,
-    /// Seats of all the queue's concerts.
+    /// Seats of all concerts of the queue.
     pub(super) for_sale: u64,
-    /// Those of them that are sold.
     pub(super) sold: u64,
     /// Reservations that are held or being paid.
     pub(super) held: u64,
 }
 
-/// `seats/prune`. Goes on from a cursor ("0" begins).
-pub(super) async fn retire(
+/// `seats/prune`. One page from a cursor. The first cursor is "0".
+pub(super) async fn prune(
     redis: &RedisClient,
     partition: Partition,
     cursor: &str,
     checkpoint: u64,
     keep: Duration,
-) -> Result<EndedPage, Error> {
+) -> Result<PurgePage, Error> {
     let mut args = ScriptArgs::new();
     args.text(cursor).text(&checkpoint.to_string()).int(millis(keep));
-    EndedPage::read(redis.call(&scripts::SEATS_PRUNE, KeyScope::partition(partition), args).await?)
+    PurgePage::read(redis.call(&scripts::SEATS_PRUNE, KeyScope::partition(partition), args).await?)
 }
 
-/// `seats/purge_lapsed_marks`. Goes on from a cursor ("0" begins).
-pub(super) async fn clear(
+/// `seats/purge_lapsed_marks`. One page from a cursor. The first cursor is "0".
+pub(super) async fn purge_lapsed_marks(
     redis: &RedisClient,
     queue: &QueueId,
     schedule: &ScheduleId,
     cursor: &str,
-) -> Result<EndedPage, Error> {
+) -> Result<PurgePage, Error> {
     let mut args = ScriptArgs::new();
     args.text(cursor);
-    let place = KeyScope::schedule(redis.keys(), queue, schedule);
-    EndedPage::read(redis.call(&scripts::SEATS_PURGE_LAPSED_MARKS, place, args).await?)
+    let scope = KeyScope::schedule(redis.keys(), queue, schedule);
+    PurgePage::read(redis.call(&scripts::SEATS_PURGE_LAPSED_MARKS, scope, args).await?)
 }
 
-/// `seats/read`. Answers Redis' clock and the reservation, if Redis has it.
+/// `seats/read`. The answer is Redis' clock and the reservation, if Redis has it.
 pub(super) struct ReservationReadBatch;
 
 impl BatchScript for ReservationReadBatch {
@@ -274,7 +273,8 @@ impl BatchScript for ReservationReadBatch {
     }
 }
 
-/// `seats/list_open`. Answers Redis' clock and a user's reservations that have not come to an end, or whose lapse is not written down yet.
+/// `seats/list_open`. The answer is Redis' clock and a user's reservations that are held or being
+/// paid, including holds that have expired but are not recorded as such.
 pub(super) struct OpenReservationsBatch;
 
 impl BatchScript for OpenReservationsBatch {
@@ -316,14 +316,14 @@ impl BatchScript for OpenReservationsBatch {
     }
 }
 
-/// A seat that is not available.
+/// A seat that is held or sold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct UnavailableSeat {
     pub(super) number: u32,
     pub(super) sold: bool,
 }
 
-/// The whole of a schedule's seats: which queue, which schedule, how many.
+/// The seats 1 to `seats` of a schedule.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct SeatMapScope {
     pub(super) queue: QueueId,
@@ -331,7 +331,7 @@ pub(super) struct SeatMapScope {
     pub(super) seats: u32,
 }
 
-/// `seats/map`. One reading answers everybody who asks meanwhile.
+/// `seats/map`. One read answers all requests that wait for it.
 pub(super) struct SeatMapBatch(pub(super) RedisClient);
 
 impl BatchOperation for SeatMapBatch {
@@ -343,23 +343,23 @@ impl BatchOperation for SeatMapBatch {
         &scripts::SEATS_MAP
     }
 
-    async fn call(&self, hall: &SeatMapScope, asked: &[()]) -> Result<Vec<Self::Answer>, Error> {
-        let place = KeyScope::schedule(self.0.keys(), &hall.queue, &hall.schedule);
-        let mut taken = Vec::new();
+    async fn call(&self, map: &SeatMapScope, requests: &[()]) -> Result<Vec<Self::Answer>, Error> {
+        let scope = KeyScope::schedule(self.0.keys(), &map.queue, &map.schedule);
+        let mut unavailable = Vec::new();
         let mut first = 1;
-        while first <= hall.seats {
-            let last = hall.seats.min(first + CHUNK - 1);
+        while first <= map.seats {
+            let last = map.seats.min(first + SEATS_PER_CALL - 1);
             let mut args = ScriptArgs::new();
             args.int(first.into()).int(last.into());
-            let mut words = self.0.call(self.script(), place, args).await?.words()?.rest();
+            let mut words = self.0.call(self.script(), scope, args).await?.words()?.rest();
             while let (Some(number), Some(state)) = (words.next(), words.next()) {
-                taken.push(UnavailableSeat {
+                unavailable.push(UnavailableSeat {
                     number: seat_number(number)?,
                     sold: state.code::<SeatCode>()? == SeatCode::SoldSeat,
                 });
             }
             first = last + 1;
         }
-        Ok(vec![taken.into(); asked.len()])
+        Ok(vec![unavailable.into(); requests.len()])
     }
 }
