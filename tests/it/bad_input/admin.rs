@@ -77,7 +77,7 @@ pub(super) fn keyless(fixture: &BadInputFixture, method: Method, path: &str) -> 
     ]
 }
 
-fn put_queue(fixture: &BadInputFixture) -> BadInputRow {
+fn queue(fixture: &BadInputFixture) -> BadInputRow {
     let api = &fixture.api;
     let path = "/admin/queues/show";
     let call = || api.admin_call(Method::PUT, path);
@@ -168,7 +168,7 @@ fn times() -> Vec<Value> {
     ]
 }
 
-fn put_concert(fixture: &BadInputFixture) -> BadInputRow {
+fn concert(fixture: &BadInputFixture) -> BadInputRow {
     let api = &fixture.api;
     let path = "/admin/concerts/show";
     let call = || api.admin_call(Method::PUT, path);

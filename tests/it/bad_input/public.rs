@@ -16,7 +16,7 @@ pub(super) fn rows(fixture: &BadInputFixture) -> Vec<BadInputRow> {
     rows
 }
 
-fn put_queue(fixture: &BadInputFixture) -> Vec<BadInputRow> {
+fn queue(fixture: &BadInputFixture) -> Vec<BadInputRow> {
     let api = &fixture.api;
     let mut rows = Vec::new();
 

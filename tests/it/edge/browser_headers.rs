@@ -3,8 +3,8 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::rate_limits::world;
-use crate::support::{CONCERT, TestWorld, new_user};
+use super::rate_limits::{text, world};
+use crate::support::{ApiClient, CONCERT, TestInstance, TestStores, TestWorld, new_user};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_listed_origins_may_call() {

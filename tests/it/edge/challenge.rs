@@ -12,7 +12,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::rate_limits::world;
+use super::rate_limits::{metrics, text, world};
 use crate::support::{ApiClient, ApiResponse, CONCERT, SCHEDULE, new_key, new_user};
 
 /// A stub of the verifier.

@@ -1,5 +1,7 @@
 //! Rate limits by user, by address and for all callers, and load shedding.
 
+use std::sync::Mutex;
+
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -12,7 +14,7 @@ use crate::support::{
     new_key, new_user,
 };
 
-fn text(text: &str) -> Option<String> {
+pub(super) fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
@@ -25,7 +27,7 @@ pub(super) async fn world(change: impl FnOnce(&mut ServeArgs)) -> TestWorld {
     world
 }
 
-async fn metrics(api: &ApiClient) -> String {
+pub(super) async fn metrics(api: &ApiClient) -> String {
     api.keyless_admin_call(Method::GET, "/metrics").send().await.expect_text(200)
 }
 

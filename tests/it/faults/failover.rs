@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::environment::{ChaosLane, ChaosSite};
 use super::injection::ChaosFault;
 use super::workload::{self, QUEUE, WorkloadLog};
-use super::{SETTLE_TIMEOUT, check, furnish, settle, unsettled};
+use super::{SETTLE_TIMEOUT, invariants, set_up_sale, settle, unsettled};
 use crate::faults::histories::{CallKind, CallResult, RecordedCall};
 use crate::support::servers::PARTITIONS;
 use crate::support::{RedisCluster, SentinelGroup, test_seed};
@@ -48,7 +48,7 @@ async fn play(
     strike: impl AsyncFnOnce(&ChaosSite<'_>, &WorkloadLog, &mut SmallRng),
 ) {
     let mut random = SmallRng::seed_from_u64(seed ^ 1);
-    Box::pin(furnish(&site)).await;
+    Box::pin(set_up_sale(&site)).await;
     let log = Arc::new(WorkloadLog::default());
     let (stop, done) = (Arc::new(AtomicBool::new(false)), AtomicBool::new(false));
     let round = async {

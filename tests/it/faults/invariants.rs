@@ -189,8 +189,8 @@ pub(super) fn histories(
 
 fn sound(thing: SharedObject, calls: &[(usize, RecordedCall)]) -> bool {
     match thing {
-        SharedObject::Seat(_) => history::check(history::Seat::Free, calls),
-        SharedObject::Wallet(_) => history::check(history::Wallet(0), calls),
+        SharedObject::Seat(_) => histories::check(histories::SeatModel::Free, calls),
+        SharedObject::Wallet(_) => histories::check(histories::WalletModel(0), calls),
     }
 }
 

@@ -138,7 +138,7 @@ async fn node(
         let files =
             ["--tls-cert-file", &chain, "--tls-key-file", &key, "--tls-ca-cert-file", &authority];
         let more = [&more[..], &files[..], &["--tls-auth-clients", "no"]].concat();
-        match PrivateRedis::start_as(&place, port, &more).await {
+        match PrivateRedis::start_with(&place, port, &more).await {
             Ok(redis) => return Some((redis, tls)),
             Err(error)
                 if ["Bad directive", "Failed finding TLS"]

@@ -109,7 +109,7 @@ async fn key_of_a_wrong_type_changes_nothing(world: TestWorld) {
         for word in script.keys().iter().filter(|word| !republished.contains(word)) {
             stores.wait_until_idle().await;
             let broken = CorruptedKey::new(&mut redis, key_of(stores, partition, word)).await;
-            let before = everything(&mut redis, stores).await;
+            let before = dump_keys(&mut redis, stores).await;
             let answer = match script.name() {
                 "seats/hold" => api.hold(&guest.token, SCHEDULE, &[2]).await,
                 "seats/release" => {
@@ -122,7 +122,7 @@ async fn key_of_a_wrong_type_changes_nothing(world: TestWorld) {
                     call.json(&json!({"amount": 5})).send().await
                 }
             };
-            let mut after = everything(&mut redis, stores).await;
+            let mut after = dump_keys(&mut redis, stores).await;
             // A payment binds its idempotency key first. A bound key without a result has no
             // effect.
             let bound =

@@ -211,7 +211,7 @@ async fn running_instance_is_fenced_by_a_repartition() {
     };
     let redis = RedisClient::connect(&settings, keys).await.unwrap();
     let ack = AckSettings::default();
-    let ack = DurabilitySettings { durable: ack.durable, patience: ack.patience };
+    let ack = DurabilitySettings { durable: ack.durable, patience: ack.timeout };
     let writer = OutboxWriter::new(redis.clone(), stores.mysql.clone(), ack);
     let recovery = PartitionRecovery::new(redis.clone(), stores.mysql.clone(), writer.handle());
     // The instance restores fenced partitions, and may be quicker. While it is asked, it is

@@ -52,11 +52,11 @@ async fn own_reservations_are_listed_across_partitions(world: TestWorld) {
     let guest = api.active_user(CONCERT).await;
     assert_eq!(mine(api, &guest.user, "").await, json!({"items": [], "next": null}));
     api.charge(&guest.user, 50_000).await;
-    let first = held(api, &guest.token, SCHEDULE, &[1]).await;
-    let second = held(api, &guest.token, SCHEDULE, &[2, 3]).await;
-    let third = held(api, &guest.token, SCHEDULE, &[4]).await;
+    let first = hold_seats(api, &guest.token, SCHEDULE, &[1]).await;
+    let second = hold_seats(api, &guest.token, SCHEDULE, &[2, 3]).await;
+    let third = hold_seats(api, &guest.token, SCHEDULE, &[4]).await;
     let ticket = api.join("other", &guest.user).await.expect(201);
-    let fourth = held(api, ticket["token"].as_str().unwrap(), "gala", &[1]).await;
+    let fourth = hold_seats(api, ticket["token"].as_str().unwrap(), "gala", &[1]).await;
     api.pay(&guest.token, &second, &new_key()).await.expect(201);
     api.delete(&format!("/v1/reservations/{third}")).user(&guest.user).send().await.expect(204);
     for _ in 0..2 {
@@ -82,7 +82,7 @@ async fn every_change_is_listed_immediately(world: TestWorld) {
     let guest = api.active_user(CONCERT).await;
     api.charge(&guest.user, 50_000).await;
     for seat in 1..=15 {
-        let reservation = held(api, &guest.token, SCHEDULE, &[seat]).await;
+        let reservation = hold_seats(api, &guest.token, SCHEDULE, &[seat]).await;
         let newest = async |status: &str| {
             let list = mine(api, &guest.user, "").await;
             assert_eq!(
@@ -116,7 +116,7 @@ async fn own_reservations_are_paged(world: TestWorld) {
     let guest = api.active_user(CONCERT).await;
     let mut made = Vec::new();
     for seat in 1..=11 {
-        made.insert(0, held(api, &guest.token, SCHEDULE, &[seat]).await);
+        made.insert(0, hold_seats(api, &guest.token, SCHEDULE, &[seat]).await);
         if seat % 3 == 0 {
             api.delete(&format!("/v1/reservations/{}", made[0]))
                 .user(&guest.user)
@@ -148,7 +148,7 @@ async fn operator_pages_through_a_concert(world: TestWorld) {
     for seat in 1..=9 {
         let guest = api.active_user(CONCERT).await;
         api.charge(&guest.user, 1_000).await;
-        let reservation = held(api, &guest.token, SCHEDULE, &[seat]).await;
+        let reservation = hold_seats(api, &guest.token, SCHEDULE, &[seat]).await;
         if seat % 3 == 0 {
             api.delete(&format!("/v1/reservations/{reservation}"))
                 .user(&guest.user)

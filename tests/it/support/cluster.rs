@@ -55,7 +55,7 @@ impl RedisCluster {
                 let port = free_port_with_bus();
                 let dir = cluster.dir.path().join(port.to_string());
                 // Another process may take one of the two ports first.
-                match PrivateRedis::start_as(&dir, port, ARGUMENTS).await {
+                match PrivateRedis::start_with(&dir, port, ARGUMENTS).await {
                     Ok(redis) => break redis,
                     Err(error) if tries > 5 => panic!("{error}"),
                     Err(_) => tries += 1,
@@ -225,7 +225,7 @@ impl RedisCluster {
         let at = self.ports.iter().position(|it| *it == port).unwrap();
         let dir = self.dir.path().join(port.to_string());
         *self.nodes[at].lock().await =
-            Some(PrivateRedis::start_as(&dir, port, ARGUMENTS).await.unwrap());
+            Some(PrivateRedis::start_with(&dir, port, ARGUMENTS).await.unwrap());
     }
 
     /// Waits until another node has replaced a dead one.

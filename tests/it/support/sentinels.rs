@@ -78,7 +78,7 @@ impl SentinelGroup {
         let dir = self.dir.path().join(port.to_string());
         let more =
             ["--min-replicas-to-write", self.min_replicas, "--repl-diskless-sync-delay", "0"];
-        PrivateRedis::start_as(&dir, port, &more).await
+        PrivateRedis::start_with(&dir, port, &more).await
     }
 
     /// What instances need to connect.

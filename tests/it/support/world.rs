@@ -66,7 +66,7 @@ impl TestWorld {
     }
 
     /// Creates [`CONCERT`] with a fast queue and one [`SCHEDULE`] with seats of one price.
-    pub(crate) async fn concert_definition(&self, seats: u32, price: i64) {
+    pub(crate) async fn put_show(&self, seats: u32, price: i64) {
         self.put_queue(CONCERT, fast_queue_settings()).await;
         self.put_concert(CONCERT, concert_definition(seats, price)).await;
     }
