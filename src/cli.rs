@@ -57,8 +57,8 @@ enum CliCommand {
     Dev(Box<DevArgs>),
     /// Create the MySQL schema, or bring it up to date
     ///
-    /// Run it before the first start and before each update. Instances of the previous version may
-    /// keep running. The first run stores the number of partitions.
+    /// Run it before the first start and before each update. The first run stores the number of
+    /// partitions.
     Migrate(MigrateArgs),
     /// Store sample data
     #[command(subcommand)]

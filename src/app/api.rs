@@ -141,12 +141,12 @@ pub(super) fn admin(
     ))
 }
 
-/// What must hold before an instance is given requests.
+/// The readiness checks of an instance.
 pub(super) fn readiness(
     services: &DomainServices,
     draining: CancellationToken,
 ) -> Arc<ReadinessChecks> {
-    let (redis, mysql, generations) =
+    let (redis, mysql, partitions) =
         (services.redis.clone(), services.mysql.clone(), services.redis.clone());
     let readiness = ReadinessChecks::new(draining)
         .check("redis", move || {
@@ -164,7 +164,7 @@ pub(super) fn readiness(
             }
         })
         .check("partitions", move || {
-            let closed = generations.epochs().closed_count();
+            let closed = partitions.epochs().closed_count();
             std::future::ready(match closed {
                 0 => Ok(()),
                 _ => Err(format!("{closed} are recovering")),

@@ -53,12 +53,12 @@ pub(super) fn start(
         writer.handle(),
         stop.clone(),
     ));
-    let settling = recovery::StoreReconciler::new(
+    let reconciler = recovery::StoreReconciler::new(
         services.redis.clone(),
         services.mysql.clone(),
         writer.handle(),
     );
-    tasks.spawn(recovery::run_reconciler(settling, stop.clone()));
+    tasks.spawn(recovery::run_reconciler(reconciler, stop.clone()));
     tasks.spawn(limits.run_cleanup(stop.clone()));
     if let Some(jwt) = jwt {
         tasks.spawn(jwt.reload(stop.clone()));

@@ -16,25 +16,25 @@ use crate::outbox::dead_letters;
 /// When MySQL is not reachable, or standard output can't be written.
 pub async fn list(settings: &MigrateSettings) -> Result<(), Error> {
     let pool = mysql::connect(settings.mysql.url.expose_secret(), 1).await?;
-    let letters = dead_letters::list(&pool).await?;
+    let dead_letters = dead_letters::list(&pool).await?;
     pool.close().await;
     let mut out = std::io::stdout();
-    for letter in &letters {
-        let events = match &letter.events {
+    for dead_letter in &dead_letters {
+        let events = match &dead_letter.events {
             Some(indexes) => format!("events {:?}", indexes.0),
             None => "unreadable".to_owned(),
         };
-        let at = letter.buried_at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-        let position = format!("{}:{}", letter.partition, letter.n);
+        let at = dead_letter.buried_at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+        let position = format!("{}:{}", dead_letter.partition, dead_letter.n);
         writeln!(
             out,
             "{position}  {at}  {} bytes, {events}: {}",
-            letter.payload.len(),
-            letter.cause
+            dead_letter.payload.len(),
+            dead_letter.cause
         )
         .map_err(Error::Output)?;
     }
-    writeln!(out, "{} dead letters", letters.len()).map_err(Error::Output)
+    writeln!(out, "{} dead letters", dead_letters.len()).map_err(Error::Output)
 }
 
 /// `usher dead-letters retry`: applies all dead letters again, or one.

@@ -59,8 +59,8 @@ async fn prune(services: &DomainServices, retention: Duration) -> Result<u64, Er
         // Payments go first. A payment without its reservation in Redis is read from MySQL, and so
         // is a reservation without its payment.
         let outcome = async {
-            let payments = services.payments.retire(partition, n, retention).await?;
-            let (reservations, now) = services.seats.retire(partition, n, retention).await?;
+            let payments = services.payments.prune_ended(partition, n, retention).await?;
+            let (reservations, now) = services.seats.prune_ended(partition, n, retention).await?;
             Ok::<_, redis::Error>((payments + reservations, now))
         };
         match outcome.await {
@@ -76,7 +76,7 @@ async fn prune(services: &DomainServices, retention: Duration) -> Result<u64, Er
     {
         tracing::info!(%concert, "archived a sale that is over");
     }
-    match services.seats.clear().await {
+    match services.seats.purge_lapsed_marks().await {
         Ok(count) => Ok(pruned + count),
         Err(redis::Error::Recovering(_)) => Ok(pruned),
         Err(error) => Err(error.into()),

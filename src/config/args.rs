@@ -10,7 +10,8 @@ use clap::Args;
 /// Settings of both stores.
 #[derive(Args, Clone, Default)]
 pub struct StoreArgs {
-    /// URL of Redis: redis://, redis-sentinel:// or redis-cluster://, and rediss… for TLS
+    /// URL of Redis: redis://, redis-sentinel:// or redis-cluster://; with TLS rediss://,
+    /// rediss-sentinel:// or rediss-cluster://
     #[arg(long, env = "USHER_REDIS_URL", hide_env_values = true, value_name = "URL")]
     pub redis_url: Option<String>,
     /// URL of MySQL or MariaDB: mysql://user:password@host/database, or mariadb://…

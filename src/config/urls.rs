@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn only_urls_of_known_schemes_are_accepted() {
-        for (url, fine) in [
+        for (url, is_valid) in [
             ("redis://:password@127.0.0.1:6379/0", true),
             ("redis-sentinel://a:1,b:2/main", true),
             ("redis-cluster://a:1", true),
@@ -106,10 +106,10 @@ mod tests {
             ("redis:a", false),
         ] {
             let mut check = SettingsChecker::default();
-            assert_eq!(parse_redis_url(Some(url), &mut check).is_some(), fine, "{url}");
-            assert_eq!(errors(check).is_empty(), fine, "{url}");
+            assert_eq!(parse_redis_url(Some(url), &mut check).is_some(), is_valid, "{url}");
+            assert_eq!(errors(check).is_empty(), is_valid, "{url}");
         }
-        for (url, fine) in [
+        for (url, is_valid) in [
             ("mysql://root@127.0.0.1/usher", true),
             ("mariadb://u:p@h:1/d?ssl-mode=required", true),
             ("mysql://root@localhost/usher?socket=/run/x.sock", true),
@@ -121,8 +121,8 @@ mod tests {
             ("mysql:///d", false),
         ] {
             let mut check = SettingsChecker::default();
-            assert_eq!(parse_mysql_url(Some(url), None, &mut check).is_some(), fine, "{url}");
-            assert_eq!(errors(check).is_empty(), fine, "{url}");
+            assert_eq!(parse_mysql_url(Some(url), None, &mut check).is_some(), is_valid, "{url}");
+            assert_eq!(errors(check).is_empty(), is_valid, "{url}");
         }
     }
 

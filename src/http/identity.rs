@@ -30,7 +30,7 @@ pub struct IdentitySettings {
     pub jwt: Option<jwt::JwtSettings>,
 }
 
-/// Identifies callers. All requests share it.
+/// Identifies identities. All requests share it.
 #[derive(Debug)]
 pub struct IdentityResolver {
     header: bool,
@@ -138,11 +138,11 @@ fn named_user(headers: &HeaderMap) -> Result<Option<UserId>, ProblemDetails> {
 }
 
 fn identify(parts: &mut Parts) -> Result<Option<CallerIdentity>, ProblemDetails> {
-    let callers = parts.extensions.get::<Arc<IdentityResolver>>().ok_or_else(|| {
+    let identities = parts.extensions.get::<Arc<IdentityResolver>>().ok_or_else(|| {
         tracing::error!("the router has no IdentityResolver extension: edge::layers is missing");
         ProblemDetails::internal()
     })?;
-    let caller = callers.identify(&parts.headers)?;
+    let caller = identities.identify(&parts.headers)?;
     if let Some(caller) = caller {
         count_user(parts, caller.user)?;
     }
@@ -190,7 +190,7 @@ mod tests {
     const USER: &str = "00000000-0000-4000-8000-000000000001";
     const KEY: &str = "service-key-of-a-booking-backend-1";
 
-    fn callers(header: bool, keys: &[&str]) -> IdentityResolver {
+    fn identities(header: bool, keys: &[&str]) -> IdentityResolver {
         let service_keys = keys.iter().map(|key| SecretString::from(*key)).collect();
         IdentityResolver::new(&IdentitySettings { header, service_keys, jwt: None }).unwrap()
     }
@@ -207,11 +207,11 @@ mod tests {
 
     /// `Some(by_service)`, `None` without a caller, or the status 401.
     fn outcome(
-        callers: &IdentityResolver,
+        identities: &IdentityResolver,
         user: Option<&str>,
         authorization: Option<&str>,
     ) -> Result<Option<bool>, u16> {
-        match callers.identify(&headers(user, authorization)) {
+        match identities.identify(&headers(user, authorization)) {
             Ok(caller) => Ok(caller.map(|caller| {
                 assert_eq!(caller.user.to_string(), USER);
                 caller.by_service
@@ -222,42 +222,48 @@ mod tests {
 
     #[test]
     fn header_mode_accepts_the_header() {
-        let callers = callers(true, &[]);
-        assert_eq!(outcome(&callers, Some(USER), None), Ok(Some(false)));
-        assert_eq!(outcome(&callers, Some(USER), Some("Bearer of-the-gateway")), Ok(Some(false)));
-        assert_eq!(outcome(&callers, None, None), Ok(None));
+        let identities = identities(true, &[]);
+        assert_eq!(outcome(&identities, Some(USER), None), Ok(Some(false)));
+        assert_eq!(
+            outcome(&identities, Some(USER), Some("Bearer of-the-gateway")),
+            Ok(Some(false))
+        );
+        assert_eq!(outcome(&identities, None, None), Ok(None));
         for bad in ["", "x", "00000000000040008000000000000001"] {
-            assert_eq!(outcome(&callers, Some(bad), None), Err(401), "{bad}");
+            assert_eq!(outcome(&identities, Some(bad), None), Err(401), "{bad}");
         }
     }
 
     #[test]
     fn service_mode_requires_a_key() {
-        let callers = callers(false, &["another-service-key-of-32-letters", KEY]);
+        let identities = identities(false, &["another-service-key-of-32-letters", KEY]);
         let good = format!("Bearer {KEY}");
-        assert_eq!(outcome(&callers, Some(USER), Some(&good)), Ok(Some(true)));
-        assert_eq!(outcome(&callers, None, Some(&good)), Ok(None));
-        assert_eq!(outcome(&callers, Some(USER), None), Err(401));
-        assert_eq!(outcome(&callers, Some("x"), Some(&good)), Err(401));
+        assert_eq!(outcome(&identities, Some(USER), Some(&good)), Ok(Some(true)));
+        assert_eq!(outcome(&identities, None, Some(&good)), Ok(None));
+        assert_eq!(outcome(&identities, Some(USER), None), Err(401));
+        assert_eq!(outcome(&identities, Some("x"), Some(&good)), Err(401));
         for bad in ["Bearer wrong", "Bearer ", KEY, "Basic abc"] {
-            assert_eq!(outcome(&callers, Some(USER), Some(bad)), Err(401), "{bad}");
+            assert_eq!(outcome(&identities, Some(USER), Some(bad)), Err(401), "{bad}");
         }
     }
 
     #[test]
     fn wrong_key_is_refused_even_in_header_mode() {
-        let callers = callers(true, &[KEY]);
-        assert_eq!(outcome(&callers, Some(USER), None), Ok(Some(false)));
-        assert_eq!(outcome(&callers, Some(USER), Some(&format!("Bearer {KEY}"))), Ok(Some(true)));
-        assert_eq!(outcome(&callers, Some(USER), Some("Bearer wrong")), Err(401));
-        assert_eq!(outcome(&callers, None, Some("Bearer wrong")), Err(401));
+        let identities = identities(true, &[KEY]);
+        assert_eq!(outcome(&identities, Some(USER), None), Ok(Some(false)));
+        assert_eq!(
+            outcome(&identities, Some(USER), Some(&format!("Bearer {KEY}"))),
+            Ok(Some(true))
+        );
+        assert_eq!(outcome(&identities, Some(USER), Some("Bearer wrong")), Err(401));
+        assert_eq!(outcome(&identities, None, Some("Bearer wrong")), Err(401));
     }
 
     #[test]
     fn two_user_headers_are_refused() {
         let mut two = headers(Some(USER), None);
         two.append(USER_HEADER, USER.parse().unwrap());
-        assert_eq!(callers(true, &[]).identify(&two).unwrap_err().code(), "unauthenticated");
+        assert_eq!(identities(true, &[]).identify(&two).unwrap_err().code(), "unauthenticated");
     }
 
     #[tokio::test]
@@ -267,7 +273,7 @@ mod tests {
             AuthenticatedUser::from_request_parts(&mut parts, &()).await.unwrap_err().code(),
             "internal"
         );
-        parts.extensions.insert(Arc::new(callers(true, &[])));
+        parts.extensions.insert(Arc::new(identities(true, &[])));
         parts.extensions.insert(UserRateLimit(Arc::new(Unlimited)));
         assert_eq!(
             AuthenticatedUser::from_request_parts(&mut parts, &()).await.unwrap_err().code(),

@@ -141,7 +141,6 @@ mod tests {
         StoredPromotion { from, to, count, at }
     }
 
-    #[test]
     const LIMIT: RateLimit = RateLimit { interval_ms: 1_000, max_admissions: 8 };
 
     fn violations(promotions: &[StoredPromotion], losses: &[i64]) -> usize {

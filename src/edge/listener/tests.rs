@@ -93,8 +93,11 @@ async fn quiet_listener_accepts_connections_and_closes_each_after_its_response()
     server.shutdown.quiet_token().cancel();
     before.write_all(REQUEST).await.unwrap();
     for stream in [before, connect(&server, REQUEST).await] {
-        let said = to_end(stream).await;
-        assert!(said.starts_with("HTTP/1.1 200") && said.contains("connection: close"), "{said}");
+        let response = to_end(stream).await;
+        assert!(
+            response.starts_with("HTTP/1.1 200") && response.contains("connection: close"),
+            "{response}"
+        );
     }
 }
 
@@ -135,10 +138,10 @@ async fn idle_connection_is_closed_after_the_idle_timeout_only() {
         let mut stream = connect(&server, REQUEST).await;
         one_response(&mut stream).await;
         tokio::time::sleep(2 * SHORT).await;
-        let asked = stream.write_all(REQUEST).await.is_ok();
+        let sent = stream.write_all(REQUEST).await.is_ok();
         // Repeat when the machine paused for too long.
         if started.elapsed() < idle / 2 {
-            assert!(asked && one_response(&mut stream).await.starts_with("HTTP/1.1 200"));
+            assert!(sent && one_response(&mut stream).await.starts_with("HTTP/1.1 200"));
             assert_eq!(to_end(stream).await, "");
             break;
         }
@@ -154,14 +157,14 @@ async fn used_connection_outlives_the_idle_timeout() {
         let mut stream = connect(&server, b"").await;
         for _ in 0..10 {
             let started = Instant::now();
-            let asked = stream.write_all(REQUEST).await.is_ok();
-            let answer = if asked { one_response(&mut stream).await } else { String::new() };
+            let sent = stream.write_all(REQUEST).await.is_ok();
+            let response = if sent { one_response(&mut stream).await } else { String::new() };
             tokio::time::sleep(SHORT).await;
             // Repeat when the machine paused for too long.
             if started.elapsed() > idle / 2 {
                 continue 'retry;
             }
-            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            assert!(response.starts_with("HTTP/1.1 200"), "{response}");
         }
         break;
     }
@@ -194,8 +197,8 @@ async fn headers_are_limited() {
         format!("GET /peer HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "a".repeat(MAX_HEADER_BYTES));
     let many = format!("GET /peer HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: a\r\n".repeat(200));
     for request in [long, many] {
-        let answer = to_end(connect(&server, request.as_bytes()).await).await;
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+        let response = to_end(connect(&server, request.as_bytes()).await).await;
+        assert!(response.is_empty() || response.starts_with("HTTP/1.1 431"), "{response}");
     }
 }
 
@@ -224,8 +227,8 @@ async fn draining_finishes_requests_in_flight_and_accepts_no_connections() {
     assert!(TcpStream::connect(server.address).await.is_err());
     assert!(!server.task.is_finished());
     server.release.notify_one();
-    let answer = to_end(busy).await;
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
+    let response = to_end(busy).await;
+    assert!(response.starts_with("HTTP/1.1 200") && response.ends_with("done"), "{response}");
     server.task.await.unwrap();
 }
 
@@ -246,11 +249,11 @@ type RequestTask = hyper::client::conn::http2::SendRequest<http_body_util::Empty
 async fn http2(server: &TestServer) -> (RequestTask, JoinHandle<Result<(), hyper::Error>>) {
     let stream = TcpStream::connect(server.address).await.unwrap();
     let executor = hyper_util::rt::TokioExecutor::new();
-    let (asking, connection) =
+    let (client, connection) =
         hyper::client::conn::http2::handshake(executor, hyper_util::rt::TokioIo::new(stream))
             .await
             .unwrap();
-    (asking, tokio::spawn(connection))
+    (client, tokio::spawn(connection))
 }
 
 fn get_of(path: &str) -> hyper::Request<http_body_util::Empty<bytes::Bytes>> {
@@ -267,11 +270,11 @@ async fn wait_until_closed(connection: JoinHandle<Result<(), hyper::Error>>) {
 #[tokio::test]
 async fn http2_is_detected_by_its_first_bytes() {
     let server = start(settings(LONG, LONG)).await;
-    let (mut asking, _connection) = http2(&server).await;
-    let many = (0..50).map(|_| asking.send_request(get_of("/peer")));
+    let (mut client, _connection) = http2(&server).await;
+    let many = (0..50).map(|_| client.send_request(get_of("/peer")));
     let many: Vec<_> = many.collect();
-    for answer in futures::future::join_all(many).await {
-        assert_eq!(answer.unwrap().status(), 200);
+    for response in futures::future::join_all(many).await {
+        assert_eq!(response.unwrap().status(), 200);
     }
     // The bytes may arrive one by one. A different continuation is HTTP/1.1.
     let mut stream = connect(&server, b"P").await;
@@ -283,51 +286,51 @@ async fn http2_is_detected_by_its_first_bytes() {
 #[tokio::test]
 async fn http2_has_the_header_limits_of_http1() {
     let server = start(settings(LONG, LONG)).await;
-    let (mut asking, _connection) = http2(&server).await;
+    let (mut client, _connection) = http2(&server).await;
     let mut many = get_of("/peer");
-    for at in 0..200 {
+    for number in 0..200 {
         many.headers_mut().insert(
-            hyper::header::HeaderName::try_from(format!("a{at}")).unwrap(),
+            hyper::header::HeaderName::try_from(format!("a{number}")).unwrap(),
             "a".parse().unwrap(),
         );
     }
-    assert_eq!(asking.send_request(many).await.unwrap().status(), 431);
+    assert_eq!(client.send_request(many).await.unwrap().status(), 431);
     let mut long = get_of("/peer");
     long.headers_mut().insert("a", "a".repeat(MAX_HEADER_BYTES).parse().unwrap());
-    let answer = asking.send_request(long).await;
-    assert!(answer.as_ref().map_or(true, |answer| answer.status() == 431), "{answer:?}");
-    let (mut asking, _connection) = http2(&server).await;
-    assert_eq!(asking.send_request(get_of("/peer")).await.unwrap().status(), 200);
+    let response = client.send_request(long).await;
+    assert!(response.as_ref().map_or(true, |response| response.status() == 431), "{response:?}");
+    let (mut client, _connection) = http2(&server).await;
+    assert_eq!(client.send_request(get_of("/peer")).await.unwrap().status(), 200);
 }
 
 #[tokio::test]
 async fn idle_or_slow_http2_connection_is_closed() {
     let server = start(settings(4 * SHORT, 8 * SHORT)).await;
-    let (mut asking, connection) = http2(&server).await;
-    assert_eq!(asking.send_request(get_of("/peer")).await.unwrap().status(), 200);
+    let (mut client, connection) = http2(&server).await;
+    assert_eq!(client.send_request(get_of("/peer")).await.unwrap().status(), 200);
     wait_until_closed(connection).await;
     let begun = connect(&server, b"PRI * HTTP/2.0\r\n\r\nSM").await;
     // An incomplete preface is handled as HTTP/1.1, which refuses the version.
-    let answer = to_end(begun).await;
-    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+    let response = to_end(begun).await;
+    assert!(response.is_empty() || response.starts_with("HTTP/1.1 400"), "{response}");
     // A client that never reads a response is disconnected.
-    let (mut asking, connection) = http2(&server).await;
-    let answer = asking.send_request(get_of("/long")).await.unwrap();
+    let (mut client, connection) = http2(&server).await;
+    let response = client.send_request(get_of("/long")).await.unwrap();
     wait_until_closed(connection).await;
-    drop(answer);
+    drop(response);
 }
 
 #[tokio::test]
 async fn client_that_resets_its_requests_is_disconnected() {
     let server = start(settings(LONG, LONG)).await;
-    let (asking, connection) = http2(&server).await;
+    let (client, connection) = http2(&server).await;
     for _ in 0..20 {
-        let mut asking = asking.clone();
-        if asking.ready().await.is_err() {
+        let mut client = client.clone();
+        if client.ready().await.is_err() {
             break;
         }
         let requests: Vec<_> =
-            (0..MAX_CONCURRENT_STREAMS / 2).map(|_| asking.send_request(get_of("/held"))).collect();
+            (0..MAX_CONCURRENT_STREAMS / 2).map(|_| client.send_request(get_of("/held"))).collect();
         // Wait until the server has the requests, unless it already refuses them.
         let _ = tokio::time::timeout(2 * SHORT, server.reached.notified()).await;
         drop(requests);
@@ -341,8 +344,8 @@ async fn client_that_resets_its_requests_is_disconnected() {
 async fn draining_finishes_http2_requests_in_flight() {
     let server = start(settings(LONG, LONG)).await;
     let (_idle_client, idle) = http2(&server).await;
-    let (mut asking, connection) = http2(&server).await;
-    let busy = tokio::spawn(asking.send_request(get_of("/held")));
+    let (mut client, connection) = http2(&server).await;
+    let busy = tokio::spawn(client.send_request(get_of("/held")));
     server.reached.notified().await;
     server.shutdown.drain_token().cancel();
     wait_until_closed(idle).await;
@@ -368,8 +371,8 @@ async fn one_address_has_its_maximum_of_connections() {
     loop {
         let mut again = TcpStream::connect(server.address).await.unwrap();
         let mut bytes = [0; 12];
-        let asked = again.write_all(REQUEST).await;
-        if asked.is_ok() && again.read_exact(&mut bytes).await.is_ok() {
+        let sent = again.write_all(REQUEST).await;
+        if sent.is_ok() && again.read_exact(&mut bytes).await.is_ok() {
             assert_eq!(&bytes, b"HTTP/1.1 200");
             return;
         }
