@@ -148,7 +148,11 @@ macro_rules! uuids {
         /// Text in JSON, 16 bytes in MessagePack.
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-                if to.is_human_readable() { to.collect_str(&self.0) } else { to.serialize_bytes(self.0.as_bytes()) }
+                if to.is_human_readable() {
+                    to.collect_str(&self.0)
+                } else {
+                    to.serialize_bytes(self.0.as_bytes())
+                }
             }
         }
 

@@ -7,7 +7,7 @@
 use std::fmt;
 
 /// The number of hash slots: the 12 bits that an id has for it.
-pub const SLOTS: u16 = 4096;
+pub const HASH_SLOTS: u16 = 4096;
 
 /// The hash of an entity, 0…4095. Not the hash slot of Redis Cluster, which is computed from a key
 /// name.
@@ -27,7 +27,7 @@ impl HashSlot {
 
     /// The slot in the low twelve bits.
     pub fn from_low_bits(bits: u16) -> Self {
-        Self(bits % SLOTS)
+        Self(bits % HASH_SLOTS)
     }
 
     pub fn get(self) -> u16 {
@@ -71,7 +71,7 @@ impl Default for PartitionCount {
 impl PartitionCount {
     /// P partitions; `None` outside 1…4096.
     pub fn new(count: u16) -> Option<Self> {
-        (1..=SLOTS).contains(&count).then_some(Self(count))
+        (1..=HASH_SLOTS).contains(&count).then_some(Self(count))
     }
 
     pub fn count(self) -> u16 {

@@ -1,4 +1,4 @@
-//! Coupons and rewards: no more than the quota, one each, the same in both stores; and what is known of users.
+//! Coupons, rewards and facts of users: the same in both stores, within the quota, one per user.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use serde_json::Value;
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use super::money::{user_fields, parse_user, user_uuids};
+use super::money::{parse_user, user_fields, user_uuids};
 use super::{AuditContext, CheckTally, push_values};
 use crate::ids::{CouponId, PaymentId, UserId};
 use crate::store_error::StoreError;
 
-/// What uses an issue, as the scripts pack it.
+/// The record of a redemption in Redis.
 #[derive(Deserialize)]
 struct AuditedRedemption {
     payment: PaymentId,
@@ -21,70 +21,80 @@ struct AuditedRedemption {
     used_at: Option<i64>,
 }
 
-/// Every issue of every coupon.
-pub(super) async fn check_coupons(scene: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
+pub(super) async fn check_coupons(context: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
     let mut tally = CheckTally::new(
         "coupons",
-        "issued to no more than the quota, one each, used by one confirmed payment, the same in both stores",
+        "within the quota, one issue per user, redeemed by one confirmed payment, the same in both \
+         stores",
     );
-    for (coupon, total) in &scene.coupons {
-        let partition = scene.redis.keys().partition(coupon.slot());
+    for (coupon, total) in &context.coupons {
+        let partition = context.redis.keys().partition(coupon.slot());
         let name = format!("c:{coupon}:issues");
-        let inspect = |some: Vec<UserId>| async move { inspect_issues(scene, coupon, &some).await };
-        scene
+        let inspect =
+            |chunk: Vec<UserId>| async move { inspect_issues(context, coupon, &chunk).await };
+        context
             .walk_hash(&mut tally, (partition, &name), |field| UserId::from_slice(field), &inspect)
             .await?;
         let (mut after, mut rows) = (Uuid::nil(), 0);
         loop {
             let page: Vec<Uuid> = sqlx::query_scalar(
-                "SELECT user_id FROM coupon_issues WHERE coupon_id = ? AND user_id > ? ORDER BY user_id LIMIT 500",
+                "SELECT user_id FROM coupon_issues WHERE coupon_id = ? AND user_id > ? ORDER BY \
+                 user_id LIMIT 500",
             )
             .bind(coupon.as_str())
             .bind(after)
-            .fetch_all(scene.mysql)
+            .fetch_all(context.mysql)
             .await?;
             let Some(last) = page.last() else { break };
             after = *last;
             rows += page.len();
-            scene.inspect(&mut tally, page.into_iter().map(UserId::from).collect(), &inspect).await?;
+            context
+                .inspect(&mut tally, page.into_iter().map(UserId::from).collect(), &inspect)
+                .await?;
         }
         tally.count_mysql(rows);
-        // A quota is never set below what is issued, so more than it were issued in spite of it.
-        let here = scene.redis.hash_len(partition, &name).await?;
-        let most = here.max(rows as u64);
-        if let Some(total) = total.filter(|total| i64::try_from(most).unwrap_or(i64::MAX) > *total)
+        // A quota can't be set below the number of issues, so more issues than the quota are always
+        // a fault.
+        let here = context.redis.hash_len(partition, &name).await?;
+        let issued = here.max(rows as u64);
+        if let Some(total) =
+            total.filter(|total| i64::try_from(issued).unwrap_or(i64::MAX) > *total)
         {
-            tally.add_faults(vec![format!("{coupon}: {most} are issued of a quota of {total}")]);
+            tally
+                .add_faults(vec![format!("{coupon}: {issued} issues exceed the quota of {total}")]);
         }
     }
     Ok(tally)
 }
 
-/// An issue as MySQL has it: user, issue, whether it is used, by which payment, and what became of that payment.
+/// An issue in MySQL: user, issue, whether it is redeemed, by which payment, and that payment's
+/// status and issue.
 type AuditedIssueRow = (Uuid, Uuid, bool, Option<Uuid>, Option<String>, Option<Uuid>);
 
 async fn inspect_issues(
-    scene: &AuditContext<'_>,
+    context: &AuditContext<'_>,
     coupon: &CouponId,
     users: &[UserId],
 ) -> Result<Vec<(UserId, String)>, StoreError> {
-    let partition = scene.redis.keys().partition(coupon.slot());
+    let partition = context.redis.keys().partition(coupon.slot());
     let fields: Vec<Bytes> =
         users.iter().map(|user| Bytes::copy_from_slice(user.as_bytes())).collect();
-    let issues = scene.redis.hash_fields(partition, &format!("c:{coupon}:issues"), &fields).await?;
+    let issues =
+        context.redis.hash_fields(partition, &format!("c:{coupon}:issues"), &fields).await?;
     let here: Vec<Option<Uuid>> =
         issues.iter().map(|issue| Uuid::from_slice(issue.as_ref()?.get(..16)?).ok()).collect();
     let fields: Vec<Bytes> =
         here.iter().map(|id| Bytes::copy_from_slice(id.unwrap_or_default().as_bytes())).collect();
-    let uses = scene.redis.hash_fields(partition, &format!("c:{coupon}:uses"), &fields).await?;
+    let uses = context.redis.hash_fields(partition, &format!("c:{coupon}:uses"), &fields).await?;
     let mut query = QueryBuilder::new(
-        "SELECT i.user_id, i.id, i.used_at IS NOT NULL, i.payment_id, p.status, p.coupon_issue_id FROM coupon_issues i \
+        "SELECT i.user_id, i.id, i.used_at IS NOT NULL, i.payment_id, p.status, p.coupon_issue_id \
+         FROM coupon_issues i \
          LEFT JOIN payments p ON p.id = i.payment_id WHERE i.coupon_id = ",
     );
     query.push_bind(coupon.as_str()).push(" AND i.user_id IN (");
     push_values(query.separated(", "), &user_uuids(users));
     let rows: Vec<AuditedIssueRow> =
-        query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?;
+        query.push(")").build_query_as().persistent(false).fetch_all(context.mysql).await?;
     let rows: BTreeMap<Uuid, AuditedIssueRow> = rows.into_iter().map(|row| (row.0, row)).collect();
     let mut faults = Vec::new();
     for ((user, here), taken) in users.iter().zip(here).zip(uses) {
@@ -100,57 +110,60 @@ async fn inspect_issues(
         let used_here =
             taken.filter(|taken| taken.used_at.is_some()).map(|taken| taken.payment.uuid());
         if used_here != by.filter(|_| *used) {
-            wrong(format!("used by {used_here:?} in Redis, by {by:?} in MySQL"));
+            wrong(format!("redeemed by {used_here:?} in Redis, by {by:?} in MySQL"));
         }
         if *used && (status.as_deref() != Some("confirmed") || *issue != Some(*id)) {
-            wrong(format!("used by a payment that is {status:?} and names {issue:?}"));
+            wrong(format!("redeemed by a payment that is {status:?} and has the issue {issue:?}"));
         }
     }
     Ok(faults)
 }
 
-/// Every reward that was granted: once to each user, the same in both stores.
-pub(super) async fn check_rewards(scene: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
+/// Every granted reward: once per user, the same in both stores.
+pub(super) async fn check_rewards(context: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
     let mut tally = CheckTally::new(
         "rewards",
-        "one granted claim of a user and reward, the same in both stores",
+        "one granted claim per user and reward, the same in both stores",
     );
-    let inspect = |some: Vec<(UserId, String)>| async move { inspect_claims(scene, &some).await };
-    for partition in scene.partitions() {
+    let inspect =
+        |chunk: Vec<(UserId, String)>| async move { inspect_claims(context, &chunk).await };
+    for partition in context.partitions() {
         let claim = |field: &Bytes| {
             let (user, code) = field.split_at_checked(16)?;
-            Some((parse_user(scene, partition, user)?, String::from_utf8(code.to_vec()).ok()?))
+            Some((parse_user(context, partition, user)?, String::from_utf8(code.to_vec()).ok()?))
         };
-        scene.walk_hash(&mut tally, (partition, "claims"), claim, &inspect).await?;
+        context.walk_hash(&mut tally, (partition, "claims"), claim, &inspect).await?;
     }
     let mut after = Uuid::nil();
     loop {
         let page: Vec<(Uuid, Uuid, String, bool)> = sqlx::query_as(
-            "SELECT id, user_id, code, status = 'success' FROM reward_claims WHERE id > ? ORDER BY id LIMIT 500",
+            "SELECT id, user_id, code, status = 'success' FROM reward_claims WHERE id > ? ORDER BY \
+             id LIMIT 500",
         )
         .bind(after)
-        .fetch_all(scene.mysql)
+        .fetch_all(context.mysql)
         .await?;
         let Some(last) = page.last() else { return Ok(tally) };
         after = last.0;
         let granted: Vec<_> =
             page.into_iter().filter(|row| row.3).map(|row| (UserId::from(row.1), row.2)).collect();
         tally.count_mysql(granted.len());
-        scene.inspect(&mut tally, granted, &inspect).await?;
+        context.inspect(&mut tally, granted, &inspect).await?;
     }
 }
 
 async fn inspect_claims(
-    scene: &AuditContext<'_>,
+    context: &AuditContext<'_>,
     claims: &[(UserId, String)],
 ) -> Result<Vec<((UserId, String), String)>, StoreError> {
-    let place = |(user, code): &(UserId, String)| {
+    let field_of = |(user, code): &(UserId, String)| {
         let field = [user.as_bytes().as_slice(), code.as_bytes()].concat();
-        (scene.redis.keys().partition(user.slot()), Bytes::from(field))
+        (context.redis.keys().partition(user.slot()), Bytes::from(field))
     };
-    let here = scene.fields("claims", &claims.iter().map(place).collect::<Vec<_>>()).await?;
+    let here = context.fields("claims", &claims.iter().map(field_of).collect::<Vec<_>>()).await?;
     let mut query = QueryBuilder::new(
-        "SELECT user_id, code, id FROM reward_claims WHERE status = 'success' AND (code, user_id) IN (",
+        "SELECT user_id, code, id FROM reward_claims WHERE status = 'success' AND (code, user_id) \
+         IN (",
     );
     let mut pairs = query.separated(", ");
     for (user, code) in claims {
@@ -158,7 +171,7 @@ async fn inspect_claims(
         pairs.push_unseparated(", ").push_bind_unseparated(user.uuid()).push_unseparated(")");
     }
     let rows: Vec<(Uuid, String, Uuid)> =
-        query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?;
+        query.push(")").build_query_as().persistent(false).fetch_all(context.mysql).await?;
     let mut faults = Vec::new();
     for (claim, here) in claims.iter().zip(here) {
         let here = here.and_then(|value| Uuid::from_slice(value.get(..16)?).ok());
@@ -175,36 +188,37 @@ async fn inspect_claims(
     Ok(faults)
 }
 
-/// What operators said of users.
-pub(super) async fn check_facts(scene: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
+/// The facts of users, which operators set.
+pub(super) async fn check_facts(context: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
     let mut tally = CheckTally::new("facts", "the same in both stores");
-    let inspect = |some: Vec<UserId>| async move { inspect_facts(scene, &some).await };
-    for partition in scene.partitions() {
-        scene
+    let inspect = |chunk: Vec<UserId>| async move { inspect_facts(context, &chunk).await };
+    for partition in context.partitions() {
+        context
             .walk_hash(
                 &mut tally,
                 (partition, "facts"),
-                |field| parse_user(scene, partition, field),
+                |field| parse_user(context, partition, field),
                 &inspect,
             )
             .await?;
     }
     let select = "SELECT user_id FROM user_facts WHERE user_id > ? ORDER BY user_id LIMIT 500";
-    scene.walk_table(&mut tally, select, &inspect).await?;
+    context.walk_table(&mut tally, select, &inspect).await?;
     Ok(tally)
 }
 
 async fn inspect_facts(
-    scene: &AuditContext<'_>,
+    context: &AuditContext<'_>,
     users: &[UserId],
 ) -> Result<Vec<(UserId, String)>, StoreError> {
-    let here = scene.fields("facts", &user_fields(scene, users)).await?;
+    let here = context.fields("facts", &user_fields(context, users)).await?;
     let mut query =
         QueryBuilder::new("SELECT user_id, CAST(facts AS CHAR) FROM user_facts WHERE user_id IN (");
     push_values(query.separated(", "), &user_uuids(users));
     let rows: Vec<(Uuid, String)> =
-        query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?;
-    // The servers spell JSON differently, and no facts are as good as none.
+        query.push(")").build_query_as().persistent(false).fetch_all(context.mysql).await?;
+    // Compared as values, because the servers format JSON differently. An empty object equals no
+    // facts.
     let read = |text: &[u8]| {
         serde_json::from_slice::<Value>(text).ok().filter(|it| *it != serde_json::json!({}))
     };

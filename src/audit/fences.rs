@@ -1,43 +1,44 @@
-//! What stands between the stores: generations, sequences, checkpoints and outboxes.
+//! Epochs, sequences, checkpoints and outboxes.
 
 use super::{AuditContext, CheckTally};
 use crate::mysql::checkpoint;
 use crate::partition::Partition;
 use crate::store_error::StoreError;
 
-/// The generation is one, MySQL is not ahead of Redis, and the outbox has all that follows the checkpoint.
-pub(super) async fn check(scene: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
+/// Both stores have the same epoch, MySQL is not ahead of Redis, and the outbox has every entry
+/// after the checkpoint.
+pub(super) async fn check(context: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
     let mut tally = CheckTally::new(
         "partitions",
-        "one generation, and an outbox without a gap from the checkpoint on",
+        "the same epoch in both stores, and no gap in the outbox after the checkpoint",
     );
-    let partitions: Vec<Partition> = scene.partitions().collect();
+    let partitions: Vec<Partition> = context.partitions().collect();
     tally.count_mysql(partitions.len());
-    let marks = scene.redis.fence_marks(&partitions).await?;
+    let marks = context.redis.fence_marks(&partitions).await?;
     tally.count_redis(marks.iter().filter(|marks| marks.fence.epoch().is_some()).count() as u64);
-    scene
-        .inspect(&mut tally, partitions, &|some: Vec<Partition>| async move {
-            inspect(scene, &some).await
+    context
+        .inspect(&mut tally, partitions, &|chunk: Vec<Partition>| async move {
+            inspect(context, &chunk).await
         })
         .await?;
     Ok(tally)
 }
 
 async fn inspect(
-    scene: &AuditContext<'_>,
-    some: &[Partition],
+    context: &AuditContext<'_>,
+    chunk: &[Partition],
 ) -> Result<Vec<(Partition, String)>, StoreError> {
     let mut faults = Vec::new();
-    for &partition in some {
-        // The outbox first and the checkpoint after it: what was trimmed in between is in MySQL.
-        let marks = scene.redis.fence_marks(&[partition]).await?[0];
-        let ends = scene.redis.outbox_ends(partition).await?;
-        let same = scene.redis.outbox_ends(partition).await? == ends;
-        let checkpoint = checkpoint::load(scene.mysql, partition).await?;
+    for &partition in chunk {
+        // The outbox before the checkpoint: what is trimmed in between is in MySQL.
+        let marks = context.redis.fence_marks(&[partition]).await?[0];
+        let ends = context.redis.outbox_ends(partition).await?;
+        let same = context.redis.outbox_ends(partition).await? == ends;
+        let checkpoint = checkpoint::load(context.mysql, partition).await?;
         let mut wrong = |text: String| faults.push((partition, format!("{partition}: {text}")));
         if checkpoint.epoch != marks.fence.epoch() {
             wrong(format!(
-                "generation {:?} in Redis, {:?} in MySQL",
+                "epoch {:?} in Redis, {:?} in MySQL",
                 marks.fence.epoch(),
                 checkpoint.epoch
             ));
@@ -51,7 +52,7 @@ async fn inspect(
             }
             Some(ends) if ends.first > checkpoint.n + 1 => {
                 wrong(format!(
-                    "MySQL is at {}, but the outbox begins at {}",
+                    "MySQL is at {}, but the outbox starts at {}",
                     checkpoint.n, ends.first
                 ));
             }
@@ -63,7 +64,7 @@ async fn inspect(
             }
             _ => {}
         }
-        let seq = scene.redis.fence_marks(&[partition]).await?[0].seq;
+        let seq = context.redis.fence_marks(&[partition]).await?[0].seq;
         if checkpoint.n > seq {
             wrong(format!("MySQL is at {}, Redis only at {seq}", checkpoint.n));
         }

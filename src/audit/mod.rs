@@ -1,19 +1,21 @@
-//! The audit: whether what is promised holds for what stands in Redis and MySQL.
+//! The audit: checks that the data in Redis and MySQL satisfies the guarantees of the service.
 //!
-//! It walks both stores in bounded parts (HSCAN and ZSCAN on one side, pages by primary key on the other) and holds the two sides of each part against
-//! each other, so it needs as much memory for ten million rows as for ten thousand. It may run while instances serve. What looks wrong is then
-//! perhaps only on its way, so it is looked at again until it is gone, until nothing moves any more, or until the audit's patience is over: what
-//! moves on is no fault, what stays is one ([`again`]).
+//! It scans both stores in bounded pages (HSCAN and ZSCAN in Redis, by primary key in MySQL) and
+//! compares each page with the other store, so it needs as much memory for ten million rows as for
+//! ten thousand. It can run while instances serve. A difference may then be a change on its way
+//! from Redis to MySQL. So differences are inspected again until they disappear, until nothing
+//! changes any more, or until `patience` is over; what remains is a fault (`reinspect`).
 //!
-//! - `again`: looking again; whether anything is under way.
-//! - `fences`: generations, sequences, checkpoints, outboxes.
-//! - `queues`: places, slots, order and rate.
-//! - `seats`: reservations and who owns a seat.
-//! - `payments`: one end each; confirmed ⇔ debited and sold.
+//! It parses what the scripts wrote with its own structures and shares no code with the domains, so
+//! that a mistake in a domain can't hide itself. Start reading at [`audit`].
+//!
+//! - `reinspect`: repeated inspections, and whether anything changes.
+//! - `fences`: epochs, sequences, checkpoints, outboxes.
+//! - `queues`: waiting and active users, capacity, order and rate of admissions.
+//! - `seats`: reservations, and the owner of each seat.
+//! - `payments`: one final state each; confirmed means debited and sold.
 //! - `money`: balances, ledgers, and the sums over everything.
-//! - `giveaways`: coupons, rewards, and what is known of users.
-//!
-//! It reads what the scripts wrote with structures of its own and shares no code with the rooms: a mistake in a room must not hide itself.
+//! - `coupons_and_rewards`: coupons, rewards, and facts of users.
 
 mod coupons_and_rewards;
 mod fences;
@@ -43,41 +45,42 @@ use reinspect::{AuditInspection, Reinspection};
 
 pub use routes::router;
 
-/// Rows of a page, and names of a list in a statement.
+/// Rows in one page, and values in one list of a statement.
 const PAGE_SIZE: usize = 500;
-/// Faults that one check tells of; it counts them all.
+/// Faults that one check describes. It counts all.
 const MAX_REPORTED_FAULTS: usize = 10;
 
-/// What one check found.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[schema(as = AuditCheck)]
 pub struct AuditCheck {
-    /// What was checked.
+    /// The name of the check.
     pub name: &'static str,
     /// Whether it holds.
     pub ok: bool,
-    /// How many Redis has, or their sum where it is about money; null where Redis has no say.
+    /// The number of items in Redis, or their sum for money; null where the check does not read
+    /// Redis.
     pub redis: Option<i64>,
-    /// The same of MySQL.
+    /// The same for MySQL.
     pub mysql: Option<i64>,
-    /// What was compared, and the first of what is wrong.
+    /// What was compared, and the first faults.
     pub detail: String,
 }
 
-/// What an audit found.
+/// The result of an audit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[schema(as = AuditReport)]
 pub struct AuditReport {
-    /// Whether every check holds.
+    /// Whether every check passed.
     pub consistent: bool,
-    /// All checks.
     pub checks: Vec<AuditCheck>,
 }
 
-/// Hears which check is at work, how many rows and elements were seen so far, and about how many there are.
+/// Called with the name of the current check, the number of rows inspected so far, and an estimate
+/// of their total.
 pub type AuditProgress<'a> = &'a (dyn Fn(&'static str, u64, u64) + Sync);
 
-/// Checks everything. `patience` bounds how long the audit waits in all for things that are under way.
+/// Runs all checks. `patience` limits the total time for repeated inspections.
 ///
 /// # Errors
 /// When a store does not answer.
@@ -87,33 +90,33 @@ pub async fn audit(
     patience: Duration,
     progress: AuditProgress<'_>,
 ) -> Result<AuditReport, StoreError> {
-    let scene = AuditContext::read(redis, mysql, patience, progress).await?;
-    scene.reinspection.wait_until_quiescent().await?;
-    let mut checks = vec![fences::check(&scene).await?];
-    checks.extend(queues::check(&scene).await?);
-    checks.push(seats::check_reservations(&scene).await?);
-    checks.push(seats::check_seats(&scene).await?);
-    checks.push(payments::check(&scene).await?);
-    checks.push(money::check_wallets(&scene).await?);
-    checks.push(money::check_ledgers(&scene).await?);
-    checks.push(money::check_sums(&scene).await?);
-    checks.push(coupons_and_rewards::check_coupons(&scene).await?);
-    checks.push(coupons_and_rewards::check_rewards(&scene).await?);
-    checks.push(coupons_and_rewards::check_facts(&scene).await?);
+    let context = AuditContext::read(redis, mysql, patience, progress).await?;
+    context.reinspection.wait_until_quiescent().await?;
+    let mut checks = vec![fences::check(&context).await?];
+    checks.extend(queues::check(&context).await?);
+    checks.push(seats::check_reservations(&context).await?);
+    checks.push(seats::check_seats(&context).await?);
+    checks.push(payments::check(&context).await?);
+    checks.push(money::check_wallets(&context).await?);
+    checks.push(money::check_ledgers(&context).await?);
+    checks.push(money::check_sums(&context).await?);
+    checks.push(coupons_and_rewards::check_coupons(&context).await?);
+    checks.push(coupons_and_rewards::check_rewards(&context).await?);
+    checks.push(coupons_and_rewards::check_facts(&context).await?);
     let checks: Vec<AuditCheck> = checks.into_iter().map(CheckTally::finish).collect();
     Ok(AuditReport { consistent: checks.iter().all(|check| check.ok), checks })
 }
 
-/// A schedule and where its seats are.
+/// A schedule, and the partition of its seats.
 struct AuditedSchedule {
     queue: QueueId,
-    schedule: ScheduleId,
+    id: ScheduleId,
     partition: Partition,
-    /// Its concert is archived: Redis holds nothing of it any more.
+    /// Whether its concert is archived; then Redis has no seats of it.
     archived: bool,
 }
 
-/// What every check needs to know.
+/// What every check needs.
 struct AuditContext<'a> {
     redis: &'a RedisClient,
     mysql: &'a MySqlPool,
@@ -134,14 +137,15 @@ impl<'a> AuditContext<'a> {
     ) -> Result<Self, StoreError> {
         let partition = |queue: &QueueId| redis.keys().partition(queue.slot());
         let schedules: Vec<(String, String, bool)> = sqlx::query_as(
-            "SELECT s.id, c.queue_id, c.archived_at IS NOT NULL FROM schedules s JOIN concerts c ON c.id = s.concert_id ORDER BY s.id",
+            "SELECT s.id, c.queue_id, c.archived_at IS NOT NULL FROM schedules s JOIN concerts c \
+             ON c.id = s.concert_id ORDER BY s.id",
         )
         .fetch_all(mysql)
         .await?;
         let halls = schedules.into_iter().filter_map(|(schedule, queue, archived)| {
             let queue: QueueId = queue.parse().ok()?;
             Some(AuditedSchedule {
-                schedule: schedule.parse().ok()?,
+                id: schedule.parse().ok()?,
                 partition: partition(&queue),
                 archived,
                 queue,
@@ -152,9 +156,11 @@ impl<'a> AuditContext<'a> {
                 .fetch_all(mysql)
                 .await?;
         let coupons = coupons.into_iter().filter_map(|(id, total)| Some((id.parse().ok()?, total)));
-        // What the server estimates for its planner; good enough for a progress bar. Most rows are looked at from both sides.
+        // The server's own estimate, accurate enough for a progress bar. Most rows are inspected
+        // from both sides.
         let about: Option<i64> = sqlx::query_scalar(
-            "SELECT CAST(2 * SUM(TABLE_ROWS) AS SIGNED) FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()",
+            "SELECT CAST(2 * SUM(TABLE_ROWS) AS SIGNED) FROM information_schema.TABLES WHERE \
+             TABLE_SCHEMA = DATABASE()",
         )
         .fetch_one(mysql)
         .await?;
@@ -178,14 +184,14 @@ impl<'a> AuditContext<'a> {
         self.redis.keys().partitions().all()
     }
 
-    /// Says that some more was looked at.
+    /// Reports more inspected rows.
     fn record_progress(&self, check: &'static str, rows: usize) {
         let seen =
             self.seen.fetch_add(rows as u64, std::sync::atomic::Ordering::Relaxed) + rows as u64;
         (self.progress)(check, seen, self.estimated_rows.max(seen));
     }
 
-    /// Looks at some things, and at those that look wrong again.
+    /// Inspects items, repeatedly where they look wrong, and adds the faults.
     async fn inspect<K: Clone + Ord, F: AuditInspection<K>>(
         &self,
         tally: &mut CheckTally,
@@ -199,7 +205,7 @@ impl<'a> AuditContext<'a> {
         Ok(())
     }
 
-    /// Looks at everything that stands in one hash of Redis, a part at a time.
+    /// Inspects every field of a hash in Redis, one page at a time.
     async fn walk_hash<K: Clone + Ord, F: AuditInspection<K>>(
         &self,
         tally: &mut CheckTally,
@@ -210,27 +216,28 @@ impl<'a> AuditContext<'a> {
         tally.count_redis(self.redis.hash_len(partition, name).await?);
         let mut from = None;
         loop {
-            let part = self.redis.scan_hash(partition, name, from).await?;
-            let mut ids = Vec::with_capacity(part.pairs.len());
-            for (field, _) in &part.pairs {
+            let page = self.redis.scan_hash(partition, name, from).await?;
+            let mut ids = Vec::with_capacity(page.pairs.len());
+            for (field, _) in &page.pairs {
                 match id(field) {
                     Some(id) => ids.push(id),
                     None => tally.add_faults(vec![format!(
-                        "{name} of {partition} has {field:?}, which is not of there"
+                        "{name} of {partition} has {field:?}, which does not belong there"
                     )]),
                 }
             }
-            for some in ids.chunks(PAGE_SIZE) {
-                self.inspect(tally, some.to_vec(), inspect).await?;
+            for chunk in ids.chunks(PAGE_SIZE) {
+                self.inspect(tally, chunk.to_vec(), inspect).await?;
             }
-            from = part.next;
+            from = page.next;
             if from.is_none() {
                 return Ok(());
             }
         }
     }
 
-    /// Looks at everything that `select` lists, a page at a time: ids after the one that each of its parameters takes, in their order.
+    /// Inspects every id that `select` returns, one page at a time. Each of its parameters is the
+    /// last id of the page before.
     async fn walk_table<K: Clone + Ord + From<Uuid>, F: AuditInspection<K>>(
         &self,
         tally: &mut CheckTally,
@@ -251,7 +258,7 @@ impl<'a> AuditContext<'a> {
         }
     }
 
-    /// MessagePack records under sixteen-byte ids, each in the partition that its id leads to.
+    /// Reads MessagePack records by their ids from the hash `name` of each id's partition.
     async fn records<T: DeserializeOwned>(
         &self,
         name: &str,
@@ -264,13 +271,14 @@ impl<'a> AuditContext<'a> {
         Ok(self.fields(name, &fields).await?.into_iter().map(|packed| packed.map(read)).collect())
     }
 
-    /// Redis' clock: of several servers, that of whoever holds a slot. What it is compared with allows for more than they differ.
+    /// The clock of the server that owns a hash slot. The comparisons allow for larger differences
+    /// than those between servers.
     async fn clock(&self, slot: Option<HashSlot>) -> Result<i64, StoreError> {
         let first = HashSlot::from_low_bits(0);
         Ok(self.redis.clock(self.partition(slot.unwrap_or(first))).await?)
     }
 
-    /// Fields of a hash that every partition has.
+    /// Reads fields of the hash `name`, each from its partition.
     async fn fields(
         &self,
         name: &str,
@@ -293,7 +301,7 @@ impl<'a> AuditContext<'a> {
     }
 }
 
-/// What a check has come to so far.
+/// The state of a running check.
 struct CheckTally {
     name: &'static str,
     redis: Option<i64>,
@@ -305,7 +313,14 @@ struct CheckTally {
 
 impl CheckTally {
     fn new(name: &'static str, note: &str) -> Self {
-        Self { name, redis: None, mysql: None, note: note.to_owned(), fault_count: 0, reported: Vec::new() }
+        Self {
+            name,
+            redis: None,
+            mysql: None,
+            note: note.to_owned(),
+            fault_count: 0,
+            reported: Vec::new(),
+        }
     }
 
     fn count_redis(&mut self, more: u64) {
@@ -318,8 +333,8 @@ impl CheckTally {
 
     fn add_faults(&mut self, faults: Vec<String>) {
         self.fault_count += faults.len() as u64;
-        let room = MAX_REPORTED_FAULTS - self.reported.len();
-        self.reported.extend(faults.into_iter().take(room));
+        let free = MAX_REPORTED_FAULTS - self.reported.len();
+        self.reported.extend(faults.into_iter().take(free));
     }
 
     fn finish(self) -> AuditCheck {
@@ -342,7 +357,7 @@ impl CheckTally {
     }
 }
 
-/// Binds a list of values, separated by commas.
+/// Binds a list of values.
 fn push_values<T>(mut list: Separated<'_, MySql, &'static str>, values: &[T])
 where
     T: Clone + Send + for<'q> sqlx::Encode<'q, MySql> + sqlx::Type<MySql> + 'static,

@@ -1,4 +1,4 @@
-//! Payments: one end each, the same in both stores; confirmed ⇔ debited ∧ seats sold.
+//! Payments: one final state each, the same in both stores; confirmed means debited and sold.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,11 @@ use super::{AuditContext, CheckTally, push_values};
 use crate::ids::{IssueId, PaymentId, ReservationId, UserId};
 use crate::store_error::StoreError;
 
-/// For so long a payment may be without an end. The sweep takes it up after ten seconds, and again and again.
+/// How long a payment may be without a final state. The sweep continues it after ten seconds,
+/// repeatedly.
 const MAX_UNFINISHED_MS: i64 = 60_000;
 
-/// As the scripts pack it.
+/// The record in Redis.
 #[derive(Deserialize)]
 struct AuditedPayment {
     reservation: ReservationId,
@@ -30,7 +31,7 @@ struct AuditedPayment {
     at: i64,
 }
 
-/// As MySQL has it, with what it pays for.
+/// The row in MySQL, with its reservation and coupon issue.
 #[derive(sqlx::FromRow)]
 struct Row {
     id: Uuid,
@@ -47,43 +48,47 @@ struct Row {
     used_by: Option<Uuid>,
 }
 
-/// Every payment.
-pub(super) async fn check(scene: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
+pub(super) async fn check(context: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
     let mut tally = CheckTally::new(
         "payments",
-        "one end each, the same in both stores; confirmed where the reservation is, debited and not given back",
+        "one final state, the same in both stores; confirmed exactly when the reservation is, \
+         debited \
+         and not refunded",
     );
-    let inspect = |some: Vec<PaymentId>| async move { inspect(scene, &some).await };
-    for partition in scene.partitions() {
+    let inspect = |chunk: Vec<PaymentId>| async move { inspect(context, &chunk).await };
+    for partition in context.partitions() {
         let id = |field: &Bytes| {
-            PaymentId::from_slice(field).filter(|id| scene.partition(id.slot()) == partition)
+            PaymentId::from_slice(field).filter(|id| context.partition(id.slot()) == partition)
         };
-        scene.walk_hash(&mut tally, (partition, "payments"), id, &inspect).await?;
+        context.walk_hash(&mut tally, (partition, "payments"), id, &inspect).await?;
     }
     let select = "SELECT id FROM payments WHERE id > ? ORDER BY id LIMIT 500";
-    scene.walk_table(&mut tally, select, &inspect).await?;
+    context.walk_table(&mut tally, select, &inspect).await?;
     Ok(tally)
 }
 
 async fn inspect(
-    scene: &AuditContext<'_>,
+    context: &AuditContext<'_>,
     ids: &[PaymentId],
 ) -> Result<Vec<(PaymentId, String)>, StoreError> {
     let uuids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
-    let keys = scene.redis.keys();
-    let places: Vec<_> = ids.iter().map(|id| (keys.partition(id.slot()), id.uuid())).collect();
+    let keys = context.redis.keys();
+    let ids_by_partition: Vec<_> =
+        ids.iter().map(|id| (keys.partition(id.slot()), id.uuid())).collect();
     let records: Vec<Option<Result<AuditedPayment, String>>> =
-        scene.records("payments", &places).await?;
+        context.records("payments", &ids_by_partition).await?;
     let mut query = QueryBuilder::new(
-        "SELECT p.id, p.reservation_id, p.user_id, p.amount, p.discount, p.status, p.attempt, p.balance_after, p.coupon_issue_id, \
+        "SELECT p.id, p.reservation_id, p.user_id, p.amount, p.discount, p.status, p.attempt, \
+         p.balance_after, p.coupon_issue_id, \
          r.status AS reservation, r.user_id AS owner, i.payment_id AS used_by FROM payments p \
-         LEFT JOIN reservations r ON r.id = p.reservation_id LEFT JOIN coupon_issues i ON i.id = p.coupon_issue_id WHERE p.id IN (",
+         LEFT JOIN reservations r ON r.id = p.reservation_id LEFT JOIN coupon_issues i ON i.id = \
+         p.coupon_issue_id WHERE p.id IN (",
     );
     push_values(query.separated(", "), &uuids);
     let rows: Vec<Row> =
-        query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?;
+        query.push(")").build_query_as().persistent(false).fetch_all(context.mysql).await?;
     let rows: BTreeMap<Uuid, Row> = rows.into_iter().map(|row| (row.id, row)).collect();
-    // What the wallet knows of each attempt stands in the user's partition, for a week.
+    // The user's partition keeps the wallet operation of each attempt for a week.
     let mut ops = Vec::new();
     for (id, record) in ids.iter().zip(&records) {
         if let Some(Ok(record)) = record {
@@ -91,9 +96,9 @@ async fn inspect(
             ops.push((keys.partition(record.user.slot()), Bytes::from(op)));
         }
     }
-    let mut ops = scene.fields("wallet_ops", &ops).await?.into_iter();
+    let mut ops = context.fields("wallet_ops", &ops).await?.into_iter();
 
-    let now = scene.clock(ids.first().map(|id| id.slot())).await?;
+    let now = context.clock(ids.first().map(|id| id.slot())).await?;
     let mut faults = Vec::new();
     for (id, record) in ids.iter().zip(records) {
         let row = rows.get(&id.uuid());
@@ -109,7 +114,7 @@ async fn inspect(
                 }
             }
             Ok(None) => {}
-            Err(error) => wrong(format!("can't be read: {error}")),
+            Err(error) => wrong(format!("can't be decoded: {error}")),
         }
         if let Some(text) = row.and_then(Row::contradiction) {
             wrong(text);
@@ -118,16 +123,16 @@ async fn inspect(
     Ok(faults)
 }
 
-/// What the two stores tell differently.
+/// How the record and the row differ.
 fn store_difference(record: &AuditedPayment, row: Option<&Row>) -> Option<String> {
-    let told = match record.state.as_str() {
-        // An earlier attempt may have left a row.
+    let expected = match record.state.as_str() {
+        // In progress. A row may exist from an earlier attempt.
         "pending" | "voiding" => return None,
         "refunding" => "confirmed",
         end => end,
     };
-    let Some(row) = row else { return Some(format!("is {told} in Redis and not in MySQL")) };
-    let same = told == row.status
+    let Some(row) = row else { return Some(format!("is {expected} in Redis and not in MySQL")) };
+    let same = expected == row.status
         && record.reservation.uuid() == row.reservation_id
         && record.user.uuid() == row.user_id
         && (record.amount, record.discount, record.attempt)
@@ -136,22 +141,22 @@ fn store_difference(record: &AuditedPayment, row: Option<&Row>) -> Option<String
         && record.issue.map(IssueId::uuid) == row.coupon_issue_id;
     (!same).then(|| {
         format!(
-            "is told differently: {told}, {} in Redis; {}, {} in MySQL",
+            "differs: {expected}, {} in Redis; {}, {} in MySQL",
             record.amount, row.status, row.amount
         )
     })
 }
 
 impl AuditedPayment {
-    /// What its wallet or the clock says against it.
+    /// How the wallet operation or the clock contradicts the state.
     fn contradiction(&self, op: Option<&[u8]>, now: i64) -> Option<String> {
         let debited = op.map(|op| op.starts_with(b"d"));
         match (self.state.as_str(), debited) {
             ("confirmed", Some(false)) => {
-                Some("is confirmed, but its debit was given back".to_owned())
+                Some("is confirmed, but its debit was refunded".to_owned())
             }
             ("declined" | "voided", Some(true)) => {
-                Some(format!("is {}, but its debit stands", self.state))
+                Some(format!("is {}, but its debit was not refunded", self.state))
             }
             ("pending" | "voiding" | "refunding", _) if now - self.at > MAX_UNFINISHED_MS => {
                 Some(format!("has been {} for {} s", self.state, (now - self.at) / 1_000))
@@ -162,23 +167,25 @@ impl AuditedPayment {
 }
 
 impl Row {
-    /// What else MySQL knows against it.
+    /// How other rows of MySQL contradict the status.
     fn contradiction(&self) -> Option<String> {
         let reservation = self.reservation.as_deref().unwrap_or("missing");
         let fits = match self.status.as_str() {
             "confirmed" => reservation == "confirmed",
             "refunded" => reservation == "cancelled",
-            // Another payment may have bought it, or the hold still runs and has no row.
+            // Another payment may have paid the reservation, or the hold is still active and has no
+            // row.
             "declined" | "voided" => true,
-            other => return Some(format!("ended as {other}, which is no end")),
+            other => return Some(format!("has the unknown status {other}")),
         };
         if !fits {
             return Some(format!("is {}, but its reservation is {reservation}", self.status));
         }
         if self.owner.is_some_and(|owner| owner != self.user_id) {
-            return Some("is of another user than its reservation".to_owned());
+            return Some("belongs to another user than its reservation".to_owned());
         }
         let used = self.coupon_issue_id.is_none() || self.used_by == Some(self.id);
-        (self.status == "confirmed" && !used).then(|| "its coupon is not used by it".to_owned())
+        (self.status == "confirmed" && !used)
+            .then(|| "its coupon issue is not redeemed by it".to_owned())
     }
 }

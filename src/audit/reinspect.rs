@@ -1,4 +1,5 @@
-//! Looking again: what moves on is no fault, what stays is one.
+//! Repeated inspections: a difference that disappears is no fault, a difference that remains is
+//! one.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,10 +18,10 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The first and the longest pause before something is looked at again.
+/// The first and the longest pause before an inspection is repeated.
 const REINSPECT_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
-/// A look at some things: those that are wrong, with what is wrong about them.
+/// An inspection of some items. It returns the wrong ones, each with a description.
 pub(super) trait AuditInspection<K>:
     Future<Output = Result<Vec<(K, String)>, StoreError>> + Send
 {
@@ -33,7 +34,7 @@ pub(super) struct Reinspection<'a> {
     mysql: &'a MySqlPool,
     queues: Vec<QueueId>,
     patience: Duration,
-    /// Milliseconds that were spent on looking again.
+    /// Milliseconds spent on pauses so far.
     spent: AtomicU64,
 }
 
@@ -53,11 +54,11 @@ impl<'a> Reinspection<'a> {
         self.queues.iter().map(|queue| (self.redis.keys().partition(queue.slot()), queue))
     }
 
-    /// The sequence of every partition, when MySQL has all of it and no payment is under way; else `None`. Two such answers that are equal say
-    /// that nothing durable has moved between them.
+    /// The sequence of every partition, if MySQL has all entries and no payment is in progress;
+    /// otherwise `None`. If two calls return equal values, nothing durable changed between them.
     pub(super) async fn quiescent_sequences(&self) -> Result<Option<Vec<u64>>, StoreError> {
         for (partition, queue) in self.queues() {
-            // Every payment without an end stands there with the moment by which it is due.
+            // The sorted set holds every payment without a final state, with its due time as score.
             if self.redis.count_above(partition, &format!("q:{queue}:due"), 0).await? > 0 {
                 return Ok(None);
             }
@@ -70,21 +71,23 @@ impl<'a> Reinspection<'a> {
         Ok(written.then(|| marks.iter().map(|marks| marks.seq).collect()))
     }
 
-    /// Waits until nothing is under way, for half of the patience at most. The stillness, if there was one. What is looked at again later has its
-    /// own time: under a rush there is never rest.
+    /// Waits until nothing changes, for at most half of the patience, and returns
+    /// [`Self::quiescent_sequences`]. The other half stays for repeated inspections, because under
+    /// load there is always a change.
     pub(super) async fn wait_until_quiescent(&self) -> Result<Option<Vec<u64>>, StoreError> {
         let (mut pause, deadline) = (REINSPECT_PAUSES.0, Instant::now() + self.patience / 2);
         loop {
-            let still = self.quiescent_sequences().await?;
-            if still.is_some() || Instant::now() + pause > deadline {
-                return Ok(still);
+            let sequences = self.quiescent_sequences().await?;
+            if sequences.is_some() || Instant::now() + pause > deadline {
+                return Ok(sequences);
             }
             sleep(pause).await;
             pause = (pause * 2).min(REINSPECT_PAUSES.1);
         }
     }
 
-    /// Inspects things, and those that look wrong again and again. Gives what stays wrong, in words.
+    /// Inspects items, and repeats that for those that look wrong. Returns descriptions of what
+    /// remains wrong.
     pub(super) async fn inspect_until_stable<K: Clone + Ord, F: AuditInspection<K>>(
         &self,
         ids: Vec<K>,
@@ -98,9 +101,10 @@ impl<'a> Reinspection<'a> {
             let wrong: BTreeSet<K> = faults.into_iter().map(|(id, _)| id).collect();
             let wrong: Vec<K> = wrong.into_iter().collect();
             faults = inspect(wrong).await?;
-            let nothing_moved = before.is_some() && before == self.quiescent_sequences().await?;
+            // Nothing changed during the pause, so the difference will not disappear either.
+            let nothing_changed = before.is_some() && before == self.quiescent_sequences().await?;
             let spent = self.spent.fetch_add(millis(pause), Ordering::Relaxed);
-            if nothing_moved || spent > millis(self.patience) {
+            if nothing_changed || spent > millis(self.patience) {
                 break;
             }
             pause = (pause * 2).min(REINSPECT_PAUSES.1);

@@ -11,17 +11,23 @@ use super::{AuditReport, audit};
 use crate::http::{JsonBody, ProblemDetails};
 use crate::redis::RedisClient;
 
-/// How long the call waits for what is under way. A request is cut off at its timeout, so whoever has millions of rows uses the command.
+/// The patience of an audit over HTTP. The request timeout limits it further, so use the command
+/// for millions of rows.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// The operators' route of the audit.
 pub fn router() -> OpenApiRouter<(RedisClient, MySqlPool)> {
     OpenApiRouter::new().routes(routes!(post))
 }
 
-/// Checks everything that is promised over Redis and MySQL. For much data use the command `usher audit`, which no timeout cuts off.
-#[utoipa::path(post, path = "/admin/audit", tag = "audit", responses((status = 200, body = AuditReport), (status = 503, body = ProblemDetails)),
-    security(("admin" = [])))]
+/// Checks that Redis and MySQL are consistent and satisfy all guarantees. For large data use the
+/// command `usher audit`, which has no timeout.
+#[utoipa::path(
+    post,
+    path = "/admin/audit",
+    tag = "audit",
+    responses((status = 200, body = AuditReport), (status = 503, body = ProblemDetails)),
+    security(("admin" = [])),
+)]
 async fn post(
     State((redis, mysql)): State<(RedisClient, MySqlPool)>,
 ) -> Result<JsonBody<AuditReport>, ProblemDetails> {

@@ -1,4 +1,5 @@
-//! Reservations and seats: what Redis tells is what MySQL has, and every sold seat has one owner who paid.
+//! Reservations and seats: the same in both stores, and every sold seat has one reservation that
+//! was paid.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,7 @@ use crate::ids::{QueueId, ReservationId, ScheduleId, UserId};
 use crate::partition::Partition;
 use crate::store_error::StoreError;
 
-/// As the scripts pack it.
+/// The record in Redis.
 #[derive(Deserialize)]
 struct AuditedReservation {
     user: UserId,
@@ -23,7 +24,7 @@ struct AuditedReservation {
     held_until: i64,
 }
 
-/// As MySQL has it.
+/// The row in MySQL.
 #[derive(sqlx::FromRow)]
 struct Row {
     id: Uuid,
@@ -35,7 +36,7 @@ struct Row {
 }
 
 impl Row {
-    /// The numbers of its seats, in order.
+    /// The seat numbers in order.
     fn numbers(&self) -> Vec<u32> {
         #[derive(Deserialize)]
         struct AuditedSeat {
@@ -48,50 +49,55 @@ impl Row {
     }
 }
 
-/// Every reservation: the same in both stores; a confirmed one owns its seats in both and was paid once.
-pub(super) async fn check_reservations(scene: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
+/// Every reservation is the same in both stores. A confirmed one has its seats in both and was paid
+/// once.
+pub(super) async fn check_reservations(
+    context: &AuditContext<'_>,
+) -> Result<CheckTally, StoreError> {
     let mut tally = CheckTally::new(
         "reservations",
-        "the same in both stores; confirmed means paid once and in possession of every seat",
+        "the same in both stores; confirmed means paid once and every seat sold to it",
     );
     let inspect =
-        |some: Vec<ReservationId>| async move { inspect_reservations(scene, &some).await };
-    for partition in scene.partitions() {
+        |chunk: Vec<ReservationId>| async move { inspect_reservations(context, &chunk).await };
+    for partition in context.partitions() {
         let id = |field: &Bytes| {
-            ReservationId::from_slice(field).filter(|id| scene.partition(id.slot()) == partition)
+            ReservationId::from_slice(field).filter(|id| context.partition(id.slot()) == partition)
         };
-        scene.walk_hash(&mut tally, (partition, "reservations"), id, &inspect).await?;
+        context.walk_hash(&mut tally, (partition, "reservations"), id, &inspect).await?;
     }
     let select = "SELECT id FROM reservations WHERE id > ? ORDER BY id LIMIT 500";
-    scene.walk_table(&mut tally, select, &inspect).await?;
+    context.walk_table(&mut tally, select, &inspect).await?;
     Ok(tally)
 }
 
 async fn inspect_reservations(
-    scene: &AuditContext<'_>,
+    context: &AuditContext<'_>,
     ids: &[ReservationId],
 ) -> Result<Vec<(ReservationId, String)>, StoreError> {
     let uuids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
-    let partition = |id: &ReservationId| scene.redis.keys().partition(id.slot());
-    let places: Vec<_> = ids.iter().map(|id| (partition(id), id.uuid())).collect();
+    let partition = |id: &ReservationId| context.redis.keys().partition(id.slot());
+    let ids_by_partition: Vec<_> = ids.iter().map(|id| (partition(id), id.uuid())).collect();
     let records: Vec<Option<Result<AuditedReservation, String>>> =
-        scene.records("reservations", &places).await?;
+        context.records("reservations", &ids_by_partition).await?;
     let mut query = QueryBuilder::new(
-        "SELECT id, user_id, schedule_id, CAST(seats AS CHAR) AS seats, amount, status FROM reservations WHERE id IN (",
+        "SELECT id, user_id, schedule_id, CAST(seats AS CHAR) AS seats, amount, status FROM \
+         reservations WHERE id IN (",
     );
     push_values(query.separated(", "), &uuids);
     let rows: Vec<Row> =
-        query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?;
+        query.push(")").build_query_as().persistent(false).fetch_all(context.mysql).await?;
     let rows: BTreeMap<Uuid, Row> = rows.into_iter().map(|row| (row.id, row)).collect();
     let mut query = QueryBuilder::new(
-        "SELECT reservation_id, user_id, amount FROM payments WHERE status = 'confirmed' AND reservation_id IN (",
+        "SELECT reservation_id, user_id, amount FROM payments WHERE status = 'confirmed' AND \
+         reservation_id IN (",
     );
     push_values(query.separated(", "), &uuids);
     let paid: Vec<(Uuid, Uuid, i64)> =
-        query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?;
-    let owned = owned_seats(scene, rows.values().filter(|row| row.status == "confirmed")).await?;
+        query.push(")").build_query_as().persistent(false).fetch_all(context.mysql).await?;
+    let owned = owned_seats(context, rows.values().filter(|row| row.status == "confirmed")).await?;
 
-    let now = scene.clock(ids.first().map(|id| id.slot())).await?;
+    let now = context.clock(ids.first().map(|id| id.slot())).await?;
     let mut faults = Vec::new();
     for (id, record) in ids.iter().zip(records) {
         let row = rows.get(&id.uuid());
@@ -99,25 +105,29 @@ async fn inspect_reservations(
         let record = match record.transpose() {
             Ok(record) => record,
             Err(error) => {
-                wrong(format!("can't be read: {error}"));
+                wrong(format!("can't be decoded: {error}"));
                 continue;
             }
         };
+        // 1. The record in Redis and the row in MySQL agree.
         if let Some(record) = &record
             && let Some(text) = store_difference(record, row)
         {
             wrong(text);
         }
+        // 2. An active reservation holds each of its seats in Redis.
         if let Some(record) = &record
             && (record.status == "paying" || record.status == "held" && record.held_until > now)
         {
-            let lacks = seat_values(scene, partition(id), &record.schedule, &record.seats).await?;
+            let lacks =
+                seat_values(context, partition(id), &record.schedule, &record.seats).await?;
             for (number, mark) in record.seats.iter().zip(lacks) {
                 if mark.is_none_or(|mark| !mark.starts_with(id.as_bytes())) {
-                    wrong(format!("is {}, but seat {number} is not marked with it", record.status));
+                    wrong(format!("is {}, but seat {number} is not held by it", record.status));
                 }
             }
         }
+        // 3. Exactly the confirmed reservations were paid, once and by their user.
         let Some(row) = row else { continue };
         let payments: Vec<_> =
             paid.iter().filter(|(reservation, ..)| *reservation == id.uuid()).collect();
@@ -133,24 +143,27 @@ async fn inspect_reservations(
         }
         match payments.as_slice() {
             [(_, user, amount)] if *user == row.user_id && *amount == row.amount => {}
-            [_] => wrong("its payment is of another user or amount".to_owned()),
+            [_] => wrong("its payment has another user or amount".to_owned()),
             other => wrong(format!("was paid {} times", other.len())),
         }
+        // 4. Its seats are sold to it in MySQL.
         let mut owns: Vec<u32> =
             owned.iter().filter(|(_, owner)| *owner == id.uuid()).map(|((_, n), _)| *n).collect();
         owns.sort_unstable();
         if owns != row.numbers() {
-            wrong(format!("bought the seats {:?} and owns {owns:?}", row.numbers()));
+            wrong(format!("has the seats {:?}, but {owns:?} are sold to it", row.numbers()));
         }
-        // What is being cancelled may have let go of its seats while MySQL does not know it yet; then it is another record a moment later.
-        let archived = scene
+        // 5. Its seats are sold to it in Redis, unless the concert is archived.
+        // A cancellation may have freed the seats in Redis already. Then the record differs in the
+        // next inspection.
+        let archived = context
             .schedules
             .iter()
-            .any(|hall| hall.archived && hall.schedule.as_str() == row.schedule_id);
+            .any(|schedule| schedule.archived && schedule.id.as_str() == row.schedule_id);
         if let (false, Ok(schedule)) = (archived, row.schedule_id.parse::<ScheduleId>()) {
             let numbers = row.numbers();
             for (number, mark) in
-                numbers.iter().zip(seat_values(scene, partition(id), &schedule, &numbers).await?)
+                numbers.iter().zip(seat_values(context, partition(id), &schedule, &numbers).await?)
             {
                 if mark.as_deref() != Some(&[id.as_bytes().as_slice(), b"s"].concat()) {
                     wrong(format!("seat {number} is not sold to it in Redis"));
@@ -161,58 +174,59 @@ async fn inspect_reservations(
     Ok(faults)
 }
 
-/// What the two stores tell differently.
+/// How the record and the row differ.
 fn store_difference(record: &AuditedReservation, row: Option<&Row>) -> Option<String> {
-    let told = match record.status.as_str() {
+    let expected = match record.status.as_str() {
         "held" | "paying" => None,
         "cancelling" => Some("confirmed"),
         other => Some(other),
     };
-    let (told, row) = match (told, row) {
+    let (expected, row) = match (expected, row) {
         (None, None) => return None,
         (None, Some(row)) => {
             return Some(format!("is {} in Redis and {} in MySQL", record.status, row.status));
         }
-        (Some(told), None) => return Some(format!("is {told} in Redis and not in MySQL")),
-        (Some(told), Some(row)) => (told, row),
+        (Some(expected), None) => return Some(format!("is {expected} in Redis and not in MySQL")),
+        (Some(expected), Some(row)) => (expected, row),
     };
     let mut numbers = record.seats.clone();
     numbers.sort_unstable();
-    let same = told == row.status
+    let same = expected == row.status
         && record.user.uuid() == row.user_id
         && record.schedule.as_str() == row.schedule_id
         && record.amount == row.amount
         && numbers == row.numbers();
     (!same).then(|| {
         format!(
-            "is told differently: {told}, {} in Redis; {}, {} in MySQL",
+            "differs: {expected}, {} in Redis; {}, {} in MySQL",
             record.amount, row.status, row.amount
         )
     })
 }
 
-/// Who owns the seats that some reservations have bought, by MySQL.
+/// The owners of the seats of some reservations, by MySQL.
 async fn owned_seats<'r>(
-    scene: &AuditContext<'_>,
+    context: &AuditContext<'_>,
     bought: impl Iterator<Item = &'r Row>,
 ) -> Result<Vec<((String, u32), Uuid)>, StoreError> {
     let seats: Vec<(String, u32)> = bought
         .flat_map(|row| row.numbers().into_iter().map(|number| (row.schedule_id.clone(), number)))
         .collect();
     let mut owned = Vec::new();
-    for some in seats.chunks(PAGE_SIZE) {
+    for chunk in seats.chunks(PAGE_SIZE) {
         owned.extend(
-            sold_seats(scene, some).await?.into_iter().map(|seat| ((seat.0, seat.1), seat.2)),
+            sold_seats(context, chunk).await?.into_iter().map(|seat| ((seat.0, seat.1), seat.2)),
         );
     }
     Ok(owned)
 }
 
-/// Seats that are sold, by MySQL: schedule, number, reservation, the reservation's status and its seats.
+/// A sold seat in MySQL: schedule, number, reservation, and the status and seats of that
+/// reservation.
 type SoldSeats = (String, u32, Uuid, Option<String>, Option<String>);
 
 async fn sold_seats(
-    scene: &AuditContext<'_>,
+    context: &AuditContext<'_>,
     seats: &[(String, u32)],
 ) -> Result<Vec<SoldSeats>, StoreError> {
     if seats.is_empty() {
@@ -220,43 +234,48 @@ async fn sold_seats(
     }
     let mut query = QueryBuilder::new(
         "SELECT s.schedule_id, s.seat_number, s.reservation_id, r.status, CAST(r.seats AS CHAR) \
-         FROM reservation_seats s LEFT JOIN reservations r ON r.id = s.reservation_id WHERE (s.schedule_id, s.seat_number) IN (",
+         FROM reservation_seats s LEFT JOIN reservations r ON r.id = s.reservation_id WHERE \
+         (s.schedule_id, s.seat_number) IN (",
     );
     let mut pairs = query.separated(", ");
     for (schedule, number) in seats {
         pairs.push("(").push_bind_unseparated(schedule.clone());
         pairs.push_unseparated(", ").push_bind_unseparated(*number).push_unseparated(")");
     }
-    Ok(query.push(")").build_query_as().persistent(false).fetch_all(scene.mysql).await?)
+    Ok(query.push(")").build_query_as().persistent(false).fetch_all(context.mysql).await?)
 }
 
 async fn seat_values(
-    scene: &AuditContext<'_>,
+    context: &AuditContext<'_>,
     partition: Partition,
     schedule: &ScheduleId,
     numbers: &[u32],
 ) -> Result<Vec<Option<Bytes>>, StoreError> {
     let fields: Vec<Bytes> = numbers.iter().map(|number| number.to_string().into()).collect();
-    Ok(scene.redis.hash_fields(partition, &format!("s:{schedule}:seats"), &fields).await?)
+    Ok(context.redis.hash_fields(partition, &format!("s:{schedule}:seats"), &fields).await?)
 }
 
-/// Every seat that is sold: to one reservation, the same in both stores, which is confirmed and names it.
-pub(super) async fn check_seats(scene: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
+/// Every sold seat belongs to one confirmed reservation that contains it, the same in both stores.
+pub(super) async fn check_seats(context: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
     let mut tally = CheckTally::new(
         "seats",
-        "sold to one confirmed reservation that names the seat, the same in both stores, and as many as are counted; held by one that runs",
+        "sold to one confirmed reservation that contains the seat, the same in both stores and as \
+         many \
+         as counted; held by an active reservation",
     );
-    let queues: BTreeSet<QueueId> = scene.schedules.iter().map(|hall| hall.queue.clone()).collect();
-    let inspect = |some: Vec<QueueId>| async move { inspect_sold_counts(scene, &some).await };
-    scene.inspect(&mut tally, queues.into_iter().collect(), &inspect).await?;
-    for hall in &scene.schedules {
-        let inspect = |some: Vec<u32>| async move { inspect_seats(scene, hall, &some).await };
-        if !hall.archived {
+    let queues: BTreeSet<QueueId> =
+        context.schedules.iter().map(|schedule| schedule.queue.clone()).collect();
+    let inspect = |chunk: Vec<QueueId>| async move { inspect_sold_counts(context, &chunk).await };
+    context.inspect(&mut tally, queues.into_iter().collect(), &inspect).await?;
+    for schedule in &context.schedules {
+        let inspect =
+            |chunk: Vec<u32>| async move { inspect_seats(context, schedule, &chunk).await };
+        if !schedule.archived {
             let number = |field: &Bytes| std::str::from_utf8(field).ok()?.parse().ok();
-            scene
+            context
                 .walk_hash(
                     &mut tally,
-                    (hall.partition, &format!("s:{}:seats", hall.schedule)),
+                    (schedule.partition, &format!("s:{}:seats", schedule.id)),
                     number,
                     &inspect,
                 )
@@ -265,43 +284,48 @@ pub(super) async fn check_seats(scene: &AuditContext<'_>) -> Result<CheckTally, 
         let mut after = 0_u32;
         loop {
             let page: Vec<u32> = sqlx::query_scalar(
-                "SELECT seat_number FROM reservation_seats WHERE schedule_id = ? AND seat_number > ? ORDER BY seat_number LIMIT 500",
+                "SELECT seat_number FROM reservation_seats WHERE schedule_id = ? AND seat_number > \
+                 ? ORDER BY seat_number LIMIT 500",
             )
-            .bind(hall.schedule.as_str())
+            .bind(schedule.id.as_str())
             .bind(after)
-            .fetch_all(scene.mysql)
+            .fetch_all(context.mysql)
             .await?;
             let Some(last) = page.last() else { break };
             after = *last;
             tally.count_mysql(page.len());
-            scene.inspect(&mut tally, page, &inspect).await?;
+            context.inspect(&mut tally, page, &inspect).await?;
         }
     }
     Ok(tally)
 }
 
-/// How many seats of a queue's concerts are sold, which Redis counts to tell when nothing is left.
+/// The number of sold seats per queue, which Redis counts to know when everything is sold.
 async fn inspect_sold_counts(
-    scene: &AuditContext<'_>,
+    context: &AuditContext<'_>,
     queues: &[QueueId],
 ) -> Result<Vec<(QueueId, String)>, StoreError> {
     let mut faults = Vec::new();
     for queue in queues {
         let (sales, sold) = (format!("q:{queue}:sales"), [Bytes::from_static(b"sold")]);
-        let here =
-            scene.redis.hash_fields(scene.partition(queue.slot()), &sales, &sold).await?.remove(0);
+        let here = context
+            .redis
+            .hash_fields(context.partition(queue.slot()), &sales, &sold)
+            .await?
+            .remove(0);
         let here = here.map_or("0".into(), |text| String::from_utf8_lossy(&text).into_owned());
         let rows: i64 = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM concerts c JOIN schedules d ON d.concert_id = c.id JOIN reservation_seats s ON s.schedule_id = d.id \
+            "SELECT COUNT(*) FROM concerts c JOIN schedules d ON d.concert_id = c.id JOIN \
+             reservation_seats s ON s.schedule_id = d.id \
              WHERE c.queue_id = ? AND c.archived_at IS NULL",
         )
         .bind(queue.as_str())
-        .fetch_one(scene.mysql)
+        .fetch_one(context.mysql)
         .await?;
         if here != rows.to_string() {
             faults.push((
                 queue.clone(),
-                format!("{here} seats of {queue} are sold by Redis' count, {rows} in MySQL"),
+                format!("{here} sold seats of {queue} counted in Redis, {rows} in MySQL"),
             ));
         }
     }
@@ -309,19 +333,19 @@ async fn inspect_sold_counts(
 }
 
 async fn inspect_seats(
-    scene: &AuditContext<'_>,
-    hall: &AuditedSchedule,
+    context: &AuditContext<'_>,
+    schedule: &AuditedSchedule,
     numbers: &[u32],
 ) -> Result<Vec<(u32, String)>, StoreError> {
-    let pairs: Vec<_> = numbers.iter().map(|number| (hall.schedule.to_string(), *number)).collect();
-    let sold = sold_seats(scene, &pairs).await?;
-    let marks = seat_values(scene, hall.partition, &hall.schedule, numbers).await?;
-    let now = scene.redis.clock(hall.partition).await?;
+    let pairs: Vec<_> = numbers.iter().map(|number| (schedule.id.to_string(), *number)).collect();
+    let sold = sold_seats(context, &pairs).await?;
+    let marks = seat_values(context, schedule.partition, &schedule.id, numbers).await?;
+    let now = context.redis.clock(schedule.partition).await?;
     let holders: Vec<_> = marks
         .iter()
         .map(|mark| {
             (
-                hall.partition,
+                schedule.partition,
                 mark.as_ref()
                     .and_then(|mark| Uuid::from_slice(mark.get(..16)?).ok())
                     .unwrap_or_default(),
@@ -329,12 +353,13 @@ async fn inspect_seats(
         })
         .collect();
     let holders: Vec<Option<Result<AuditedReservation, String>>> =
-        scene.records("reservations", &holders).await?;
+        context.records("reservations", &holders).await?;
     let mut faults = Vec::new();
     for ((number, mark), holder) in numbers.iter().zip(marks).zip(holders) {
+        // In MySQL the seat must belong to a confirmed reservation that contains it.
         let row = sold.iter().find(|row| row.1 == *number);
         let mut wrong = |text: String| {
-            faults.push((*number, format!("seat {number} of {}: {text}", hall.schedule)))
+            faults.push((*number, format!("seat {number} of {}: {text}", schedule.id)))
         };
         if let Some((schedule_id, _, id, status, seats)) = row {
             let owner = Row {
@@ -347,32 +372,41 @@ async fn inspect_seats(
             };
             if owner.status != "confirmed" || !owner.numbers().contains(number) {
                 wrong(format!(
-                    "sold to {id}, which is {} and names {:?}",
+                    "sold to {id}, which is {} and contains {:?}",
                     owner.status,
                     owner.numbers()
                 ));
             }
         }
+        // In Redis it must be sold to the same reservation: 16 bytes of its id, followed by `s`.
         let in_redis =
             mark.as_ref().and_then(|mark| mark.strip_suffix(b"s").filter(|id| id.len() == 16));
         let in_redis = in_redis.and_then(|id| Uuid::from_slice(id).ok());
-        if !hall.archived && in_redis != row.map(|row| row.2) {
-            let name =
-                |id: Option<Uuid>| id.map_or_else(|| "nobody".to_owned(), |id| id.to_string());
+        if !schedule.archived && in_redis != row.map(|row| row.2) {
+            let name = |id: Option<Uuid>| {
+                id.map_or_else(|| "no reservation".to_owned(), |id| id.to_string())
+            };
             wrong(format!(
                 "sold to {} in Redis, to {} in MySQL",
                 name(in_redis),
                 name(row.map(|row| row.2))
             ));
         }
+        // Otherwise it is held: the id is followed by the end of the hold.
         if let (Some(mark), None) = (&mark, in_redis) {
             let until: i64 = mark
                 .get(16..)
                 .and_then(|text| std::str::from_utf8(text).ok()?.parse().ok())
                 .unwrap_or(i64::MAX);
-            let holds = matches!(&holder, Some(Ok(record)) if ["held", "paying"].contains(&record.status.as_str()) && record.seats.contains(number));
+            let holds = match &holder {
+                Some(Ok(record)) => {
+                    let is_active = ["held", "paying"].contains(&record.status.as_str());
+                    is_active && record.seats.contains(number)
+                }
+                _ => false,
+            };
             if until > now && !holds {
-                wrong("held by a reservation that does not run".to_owned());
+                wrong("held by a reservation that is not active".to_owned());
             }
         }
     }

@@ -42,13 +42,17 @@ impl IdempotencyService {
     }
 
     /// Binds a key to the id of what its request creates, or returns what it was bound to before.
-    pub async fn bind(&self, keyed: KeyedRequest, thing: [u8; 16]) -> Result<BindOutcome, Error> {
+    pub async fn bind(
+        &self,
+        keyed: KeyedRequest,
+        resource: [u8; 16],
+    ) -> Result<BindOutcome, Error> {
         let partition = self.redis.keys().partition(keyed.user.slot());
-        self.bind.submit(partition, store::KeyBinding { keyed, thing }).await
+        self.bind.submit(partition, store::KeyBinding { keyed, resource: resource }).await
     }
 
     /// Releases a key whose request created nothing and never will.
-    pub async fn release(&self, keyed: &KeyedRequest, thing: [u8; 16]) -> Result<(), Error> {
-        store::release(&self.redis, keyed, thing).await
+    pub async fn release(&self, keyed: &KeyedRequest, resource: [u8; 16]) -> Result<(), Error> {
+        store::release(&self.redis, keyed, resource).await
     }
 }

@@ -1,4 +1,4 @@
-//! The scripts of idempotency keys.
+//! The scripts of idempotency keys, one function each.
 
 use super::KeyedRequest;
 use crate::partition::Partition;
@@ -8,21 +8,21 @@ use crate::redis::{
     ScriptReply, scripts,
 };
 
-/// A key and the thing that its request makes.
+/// A key and the id of the resource that its request creates.
 pub(super) struct KeyBinding {
     pub(super) keyed: KeyedRequest,
-    pub(super) thing: [u8; 16],
+    pub(super) resource: [u8; 16],
 }
 
-/// What a key is bound to.
+/// The outcome of binding a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BindOutcome {
-    /// To the thing of this request, now.
-    Now,
-    /// To another thing, by the same request before.
-    Before([u8; 16]),
-    /// To another request.
-    Elsewhere,
+    /// Bound to the resource of this request by this call.
+    Bound,
+    /// Bound to another resource by an earlier call of the same request.
+    AlreadyBound([u8; 16]),
+    /// The key belongs to another request.
+    OtherRequest,
 }
 
 /// `idempotency/bind`.
@@ -47,11 +47,11 @@ impl BatchScript for BindBatch {
         requests: &[KeyBinding],
         args: &mut ScriptArgs,
     ) -> Result<(), Error> {
-        for KeyBinding { keyed, thing } in requests {
+        for KeyBinding { keyed, resource } in requests {
             args.bytes(keyed.user.as_bytes())
                 .text(&keyed.key)
                 .bytes(&keyed.fingerprint)
-                .bytes(thing);
+                .bytes(resource);
         }
         Ok(())
     }
@@ -60,7 +60,7 @@ impl BatchScript for BindBatch {
         &self,
         _: &Partition,
         _: &[KeyBinding],
-        mut reply: ReplyReader,
+        reply: ReplyReader,
     ) -> Result<Vec<BindOutcome>, Error> {
         reply.rest().map(bind_outcome).collect()
     }
@@ -69,9 +69,9 @@ impl BatchScript for BindBatch {
 fn bind_outcome(reply: ScriptReply) -> Result<BindOutcome, Error> {
     let mut words = reply.words()?;
     Ok(match words.code()? {
-        IdempotencyBindCode::Bound => BindOutcome::Now,
-        IdempotencyBindCode::Known => BindOutcome::Before(sixteen(words.word()?)?),
-        IdempotencyBindCode::Reused => BindOutcome::Elsewhere,
+        IdempotencyBindCode::Bound => BindOutcome::Bound,
+        IdempotencyBindCode::Known => BindOutcome::AlreadyBound(sixteen(words.word()?)?),
+        IdempotencyBindCode::Reused => BindOutcome::OtherRequest,
     })
 }
 
@@ -84,10 +84,10 @@ fn sixteen(word: ScriptReply) -> Result<[u8; 16], Error> {
 pub(super) async fn release(
     redis: &RedisClient,
     keyed: &KeyedRequest,
-    thing: [u8; 16],
+    resource: [u8; 16],
 ) -> Result<(), Error> {
     let mut args = ScriptArgs::new();
-    args.bytes(keyed.user.as_bytes()).text(&keyed.key).bytes(&thing);
+    args.bytes(keyed.user.as_bytes()).text(&keyed.key).bytes(&resource);
     let place = KeyScope::partition(redis.keys().partition(keyed.user.slot()));
     redis.call(&scripts::IDEMPOTENCY_RELEASE, place, args).await.map(drop)
 }

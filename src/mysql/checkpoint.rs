@@ -46,7 +46,8 @@ pub async fn lock_all(
     tx: &mut MySqlConnection,
     partitions: PartitionCount,
 ) -> Result<Vec<Checkpoint>, Error> {
-    let select = "SELECT partition_id, n, generation FROM outbox_checkpoints ORDER BY partition_id FOR UPDATE";
+    let select = "SELECT partition_id, n, generation FROM outbox_checkpoints ORDER BY partition_id \
+                  FOR UPDATE";
     all(sqlx::query_as(select).fetch_all(tx).await?, partitions)
 }
 
@@ -140,7 +141,8 @@ pub async fn set_epoch(
     partition: Partition,
     epoch: u64,
 ) -> Result<(), Error> {
-    let update = "UPDATE outbox_checkpoints SET generation = ?, updated_at = UTC_TIMESTAMP(3) WHERE partition_id = ?";
+    let update = "UPDATE outbox_checkpoints SET generation = ?, updated_at = UTC_TIMESTAMP(3) \
+                  WHERE partition_id = ?";
     let done = sqlx::query(update).bind(epoch).bind(partition.get()).execute(tx).await?;
     // The driver counts rows found, not rows changed, so setting the same epoch again counts too.
     if done.rows_affected() == 1 {

@@ -16,7 +16,8 @@ pub enum Error {
     MigrationBusy,
     /// The database has another number of partitions, which a setting can't change.
     #[error(
-        "the database has {recorded} partitions, but the setting says {asked}; set USHER_PARTITIONS={recorded}"
+        "the database has {recorded} partitions, but the setting says {asked}; set \
+         USHER_PARTITIONS={recorded}"
     )]
     OtherPartitions {
         /// The number in the database.
@@ -37,7 +38,7 @@ const TRANSIENT: &[u16] = &[
     1040, 1203, // too many connections
     1053, 1077, 1079, // the server is shutting down
     1152, 1158, 1159, 1160, 1161, 1184, // the connection was cut
-    1290, 1792, 1836, // read-only: a failover is under way
+    1290, 1792, 1836, // read-only: a failover is in progress
     1317, // the statement was interrupted
     1927, 4031, // the connection was killed or timed out
 ];

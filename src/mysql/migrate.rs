@@ -165,6 +165,7 @@ pub async fn replace_partitions(
 /// # Errors
 /// [`Error::Sql`] from the database.
 pub async fn others_connected(connection: &mut MySqlConnection) -> Result<i64, Error> {
-    let count = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()";
+    let count = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND id \
+                 <> CONNECTION_ID()";
     Ok(sqlx::query_scalar(count).fetch_one(connection).await?)
 }

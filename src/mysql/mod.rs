@@ -36,7 +36,8 @@ const PREPARED_STATEMENTS_PER_CONNECTION: usize = 256;
 
 /// `wait_timeout` also ends the transaction of a client that does not respond; with the default a
 /// crashed host would lock a partition for eight hours.
-const SET_SESSION_VARIABLES: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', \
+const SET_SESSION_VARIABLES: &str = "SET SESSION sql_mode = CONCAT('STRICT_ALL_TABLES,', \
+     'NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'), \
      wait_timeout = 60, innodb_lock_wait_timeout = 5";
 
 /// A statement instead of a variable, because the variable has a different name in MySQL and

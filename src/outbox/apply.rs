@@ -180,7 +180,7 @@ impl FlushBatch {
 
     /// Sorts the rows that are not in a map by their primary keys.
     pub(super) fn sort(&mut self) {
-        self.ledger_rows.sort_unstable_by_key(|line| line.entry.id);
+        self.ledger_rows.sort_unstable_by_key(|row| row.entry.id);
         self.promotions.sort_unstable_by_key(|run| (run.partition, run.n, run.idx));
         self.claims.sort_unstable_by_key(|claim| claim.id);
     }

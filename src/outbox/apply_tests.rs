@@ -105,7 +105,7 @@ fn only_the_last_balance_and_every_ledger_entry_is_written() {
     let wallets: Vec<_> = batch.wallets.values().map(|wallet| wallet.balance.get()).collect();
     assert_eq!(wallets, [7]);
     // Sorted by id; each keeps its position.
-    assert_eq!(batch.ledger_rows.iter().map(|line| line.position).collect::<Vec<_>>(), [2, 1, 0]);
+    assert_eq!(batch.ledger_rows.iter().map(|row| row.position).collect::<Vec<_>>(), [2, 1, 0]);
     assert_eq!(batch.newest, DateTime::from_timestamp_millis(2));
 }
 

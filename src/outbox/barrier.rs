@@ -26,7 +26,7 @@ const POLL_PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::f
 pub async fn wait_until_written(
     redis: &RedisClient,
     mysql: &MySqlPool,
-    nudge: &WriterHandle,
+    writer: &WriterHandle,
     partitions: &[Partition],
     patience: Duration,
 ) -> Result<bool, StoreError> {
@@ -46,7 +46,7 @@ pub async fn wait_until_written(
         if Instant::now() >= deadline {
             return Ok(false);
         }
-        nudge.wake();
+        writer.wake();
         sleep(pause).await;
         pause = (pause * 2).min(longest);
     }

@@ -141,14 +141,15 @@ async fn insert_letter(
         "quarantined events that MySQL rejects; see `usher dead-letters list`"
     );
     Metric::OutboxDeadLettersTotal.counter(&[]).increment(1);
-    let insert = "INSERT INTO dead_letters (partition_id, n, version, payload, events, cause, buried_at) \
+    let insert = "INSERT INTO dead_letters (partition_id, n, version, payload, events, cause, \
+                  buried_at) \
                   VALUES (?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3))";
     let insert = sqlx::query(insert).bind(partition.get()).bind(entry.n).bind(&entry.version);
     insert.bind(&entry.payload[..]).bind(indexes.map(Json)).bind(cause).execute(tx).await?;
     Ok(())
 }
 
-pub(super) async fn count(pool: &MySqlPool) -> Result<i64, Error> {
+pub(super) async fn count_letters(pool: &MySqlPool) -> Result<i64, Error> {
     Ok(sqlx::query_scalar("SELECT COUNT(*) FROM dead_letters").fetch_one(pool).await?)
 }
 
@@ -157,7 +158,8 @@ pub(super) async fn count(pool: &MySqlPool) -> Result<i64, Error> {
 /// # Errors
 /// From the database.
 pub async fn list(pool: &MySqlPool) -> Result<Vec<DeadLetter>, Error> {
-    let select = "SELECT partition_id, n, version, payload, events, cause, buried_at FROM dead_letters ORDER BY partition_id, n";
+    let select = "SELECT partition_id, n, version, payload, events, cause, buried_at FROM \
+                  dead_letters ORDER BY partition_id, n";
     Ok(sqlx::query_as(select).fetch_all(pool).await?)
 }
 
@@ -261,16 +263,17 @@ async fn is_outdated(
     event: &OutboxEvent,
 ) -> Result<bool, Error> {
     let query = match event {
-        OutboxEvent::Entry(line) => {
+        OutboxEvent::Entry(entry) => {
             let newer = "SELECT 1 FROM wallet_entries WHERE user_id = ? AND position > ? LIMIT 1";
-            sqlx::query(newer).bind(line.user.uuid()).bind(position)
+            sqlx::query(newer).bind(entry.user.uuid()).bind(position)
         }
         OutboxEvent::Reservation(reservation) => {
             let newer = "SELECT 1 FROM reservations WHERE id = ? AND updated_at > ? FOR UPDATE";
             sqlx::query(newer).bind(reservation.id.uuid()).bind(reservation.at)
         }
         OutboxEvent::Payment(payment) => {
-            let newer = "SELECT 1 FROM payments WHERE id = ? AND (attempt > ? OR settled_at > ?) FOR UPDATE";
+            let newer = "SELECT 1 FROM payments WHERE id = ? AND (attempt > ? OR settled_at > ?) \
+                         FOR UPDATE";
             sqlx::query(newer).bind(payment.id.uuid()).bind(payment.attempt).bind(payment.at)
         }
         OutboxEvent::Use(used) => {

@@ -119,7 +119,10 @@ impl DurabilityTracker {
                 () = stop.cancelled() => return,
                 () = self.changed.notified() => {}
                 () = sleep_until(next_poll), if !waiting.is_empty() => {
-                    let pause = if self.read_checkpoints(&redis, &mysql).await { CHECKPOINT_POLL_INTERVAL } else { POLL_PAUSE_AFTER_ERROR };
+                    let pause = match self.read_checkpoints(&redis, &mysql).await {
+                        true => CHECKPOINT_POLL_INTERVAL,
+                        false => POLL_PAUSE_AFTER_ERROR,
+                    };
                     next_poll = Instant::now() + pause;
                 }
             }

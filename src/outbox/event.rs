@@ -186,7 +186,7 @@ pub struct CouponRedemptionEvent {
     #[serde(deserialize_with = "lua::millis")]
     pub issued_at: DateTime<Utc>,
     /// `None` after it was returned.
-    #[serde(default, deserialize_with = "lua::maybe_millis")]
+    #[serde(default, deserialize_with = "lua::optional_millis")]
     pub used_at: Option<DateTime<Utc>>,
     /// The payment that redeemed it; `None` after it was returned.
     pub payment: Option<PaymentId>,
@@ -222,7 +222,10 @@ pub struct UserFactsEvent {
 }
 
 macro_rules! words {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$word_doc:meta])* $variant:ident = $word:literal),* $(,)? })*) => {$(
+    ($(
+        $(#[$doc:meta])*
+        $name:ident { $($(#[$word_doc:meta])* $variant:ident = $word:literal),* $(,)? }
+    )*) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
         pub enum $name {$(

@@ -205,6 +205,7 @@ pub(super) async fn keep_matching_epochs(
 /// entries.
 async fn trim(redis: &RedisClient, through: &[(Partition, u64)]) {
     if let Err(error) = redis.outbox_trim(through).await {
-        tracing::warn!(%error, "could not trim outbox entries that MySQL has; the next flush tries again");
+        tracing::warn!(%error, "could not trim outbox entries that MySQL has; the next flush tries \
+                                again");
     }
 }

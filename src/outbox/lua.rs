@@ -57,7 +57,7 @@ pub(super) fn millis<'de, D: Deserializer<'de>>(from: D) -> Result<DateTime<Utc>
     })
 }
 
-pub(super) fn maybe_millis<'de, D: Deserializer<'de>>(
+pub(super) fn optional_millis<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<DateTime<Utc>>, D::Error> {
     #[derive(serde::Deserialize)]

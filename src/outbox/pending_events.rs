@@ -37,7 +37,7 @@ pub type PositionedEvent = (i64, OutboxEvent);
 pub async fn load(
     redis: &RedisClient,
     mysql: &MySqlPool,
-    nudge: &WriterHandle,
+    writer: &WriterHandle,
     partition: Partition,
 ) -> Result<Vec<PositionedEvent>, StoreError> {
     for _ in 0..MAX_ATTEMPTS {
@@ -45,7 +45,7 @@ pub async fn load(
         if let Some(events) = read_after(redis, partition, checkpoint.n).await? {
             return Ok(events);
         }
-        nudge.wake();
+        writer.wake();
         tokio::time::sleep(RETRY_PAUSE).await;
     }
     Err(redis::Error::Overloaded.into())
@@ -59,7 +59,7 @@ pub async fn load(
 pub async fn load_all(
     redis: &RedisClient,
     mysql: &MySqlPool,
-    nudge: &WriterHandle,
+    writer: &WriterHandle,
     partitions: &[Partition],
 ) -> Result<Vec<PositionedEvent>, StoreError> {
     let checkpoints = checkpoint::load_all(mysql, redis.keys().partitions()).await?;
@@ -69,7 +69,7 @@ pub async fn load_all(
         let written =
             checkpoints.iter().any(|known| known.partition == *partition && known.n >= marks.seq);
         if !written {
-            events.extend(load(redis, mysql, nudge, *partition).await?);
+            events.extend(load(redis, mysql, writer, *partition).await?);
         }
     }
     Ok(events)

@@ -48,9 +48,9 @@ pub(super) async fn lock(
     }
     select.push(") ORDER BY partition_id FOR UPDATE SKIP LOCKED");
     let rows: Vec<(u16, u64, Option<u64>)> = select.build_query_as().fetch_all(tx).await?;
-    let known = rows.into_iter().filter_map(|(number, n, generation)| {
+    let known = rows.into_iter().filter_map(|(number, n, epoch)| {
         let partition = partitions.iter().find(|partition| partition.get() == number)?;
-        Some(Checkpoint { partition: *partition, n, epoch: generation })
+        Some(Checkpoint { partition: *partition, n, epoch })
     });
     Ok(known.collect())
 }
@@ -111,9 +111,11 @@ async fn write_reservations(
     tx: &mut MySqlConnection,
     rows: &[&ReservationEvent],
 ) -> Result<(), Error> {
-    let head = "INSERT INTO reservations (id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, held_until, \
+    let head = "INSERT INTO reservations (id, user_id, queue_id, concert_id, schedule_id, seats, \
+                amount, status, held_until, \
                 created_at, updated_at, score) ";
-    let tail = " ON DUPLICATE KEY UPDATE seats = VALUES(seats), amount = VALUES(amount), status = VALUES(status), \
+    let tail = " ON DUPLICATE KEY UPDATE seats = VALUES(seats), amount = VALUES(amount), status = \
+                VALUES(status), \
                 held_until = VALUES(held_until), updated_at = VALUES(updated_at)";
     insert(tx, head, tail, rows, |row, r| {
         row.push_bind(r.id.uuid()).push_bind(r.user.uuid()).push_bind(r.queue.as_str());
@@ -155,14 +157,20 @@ async fn sell_seats(tx: &mut MySqlConnection, seats: &[SeatRow<'_>]) -> Result<(
 }
 
 async fn write_payments(tx: &mut MySqlConnection, rows: &[&PaymentEvent]) -> Result<(), Error> {
-    let head = "INSERT INTO payments (id, reservation_id, user_id, queue_id, amount, discount, status, reason, attempt, \
-                balance_after, coupon_id, coupon_issue_id, created_at, settled_at, user_slot, idempotency_key, fingerprint, cancel_key, \
+    let head = "INSERT INTO payments (id, reservation_id, user_id, queue_id, amount, discount, \
+                status, reason, attempt, \
+                balance_after, coupon_id, coupon_issue_id, created_at, settled_at, user_slot, \
+                idempotency_key, fingerprint, cancel_key, \
                 cancel_fingerprint) ";
-    let tail = " ON DUPLICATE KEY UPDATE amount = VALUES(amount), discount = VALUES(discount), status = VALUES(status), \
+    let tail = " ON DUPLICATE KEY UPDATE amount = VALUES(amount), discount = VALUES(discount), \
+                status = VALUES(status), \
                 coupon_id = VALUES(coupon_id), coupon_issue_id = VALUES(coupon_issue_id), \
-                reason = VALUES(reason), attempt = VALUES(attempt), balance_after = VALUES(balance_after), \
-                created_at = VALUES(created_at), settled_at = VALUES(settled_at), idempotency_key = VALUES(idempotency_key), \
-                fingerprint = VALUES(fingerprint), cancel_key = VALUES(cancel_key), cancel_fingerprint = VALUES(cancel_fingerprint)";
+                reason = VALUES(reason), attempt = VALUES(attempt), balance_after = \
+                VALUES(balance_after), \
+                created_at = VALUES(created_at), settled_at = VALUES(settled_at), idempotency_key \
+                = VALUES(idempotency_key), \
+                fingerprint = VALUES(fingerprint), cancel_key = VALUES(cancel_key), \
+                cancel_fingerprint = VALUES(cancel_fingerprint)";
     insert(tx, head, tail, rows, |row, p| {
         row.push_bind(p.id.uuid()).push_bind(p.reservation.uuid()).push_bind(p.user.uuid());
         row.push_bind(p.queue.as_str()).push_bind(p.amount.get()).push_bind(p.discount.get());
@@ -192,7 +200,8 @@ async fn write_wallets(
 }
 
 async fn write_lines(tx: &mut MySqlConnection, lines: &[LedgerRow]) -> Result<(), Error> {
-    let head = "INSERT INTO wallet_entries (id, user_id, position, kind, amount, balance, created_at, payment_id, attempt, \
+    let head = "INSERT INTO wallet_entries (id, user_id, position, kind, amount, balance, \
+                created_at, payment_id, attempt, \
                 idempotency_key, fingerprint) ";
     insert(tx, head, "", lines, |row, LedgerRow { position, entry }| {
         row.push_bind(entry.id.uuid()).push_bind(entry.user.uuid()).push_bind(*position);
@@ -208,7 +217,8 @@ async fn write_lines(tx: &mut MySqlConnection, lines: &[LedgerRow]) -> Result<()
 }
 
 async fn write_runs(tx: &mut MySqlConnection, runs: &[PromotionRow]) -> Result<(), Error> {
-    let head = "INSERT INTO promotions (partition_id, n, idx, queue_id, from_score, to_score, count, promoted_at) ";
+    let head = "INSERT INTO promotions (partition_id, n, idx, queue_id, from_score, to_score, \
+                count, promoted_at) ";
     insert(tx, head, "", runs, |row, PromotionRow { partition, n, idx, promotion }| {
         row.push_bind(partition.get())
             .push_bind(*n)

@@ -129,7 +129,8 @@ impl OutboxWriter {
                 Err(failure) => {
                     // Log the first failure only; the counter shows how long it lasts.
                     if !failed {
-                        tracing::warn!(error = %failure, "could not write the outbox to MySQL; trying again");
+                        tracing::warn!(error = %failure, "could not write the outbox to MySQL; \
+                                                          trying again");
                     }
                     failed = true;
                     Metric::OutboxRetriesTotal.counter(&[]).increment(1);
@@ -214,7 +215,7 @@ impl OutboxWriter {
 
     /// Updates the gauge of dead letters. An error is only logged: it must not stop the writer.
     async fn count_dead_letters(&self) {
-        match dead_letters::count(&self.pool).await {
+        match dead_letters::count_letters(&self.pool).await {
             Ok(count) => Metric::OutboxDeadLetters
                 .gauge(&[])
                 .set(to_f64(usize::try_from(count).unwrap_or(0))),

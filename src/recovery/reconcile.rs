@@ -31,7 +31,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::TryStreamExt;
 use sqlx::MySqlPool;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::restore::redebit_args;
 use super::{Error, reconcile_sql as sql, reconcile_store as store};
@@ -276,13 +275,4 @@ fn record_outcome(
         Err(error) => return Err(error.into()),
     }
     Ok(())
-}
-
-/// The lowest id that can have been created since a time, with a margin of one hour for clock
-/// differences.
-pub(super) fn lower_id_bound(since: DateTime<Utc>) -> Uuid {
-    let millis = (since - TimeDelta::hours(1)).timestamp_millis().to_be_bytes();
-    let mut bytes = [0; 16];
-    bytes[..6].copy_from_slice(&millis[2..]);
-    Uuid::from_bytes(bytes)
 }

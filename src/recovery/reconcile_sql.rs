@@ -1,10 +1,9 @@
 //! Queries for payments whose parts in several partitions disagree, by MySQL's rows.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{FromRow, MySqlPool};
 use uuid::Uuid;
 
-use super::reconcile::lower_id_bound;
 use crate::ids::PaymentId;
 use crate::mysql::Error;
 
@@ -19,8 +18,10 @@ pub(super) struct PendingReconciliations {
 }
 
 pub(super) async fn pending(pool: &MySqlPool) -> Result<Option<PendingReconciliations>, Error> {
-    let (oldest, newest, now): (Option<DateTime<Utc>>, Option<DateTime<Utc>>, DateTime<Utc>) = sqlx::query_as(
-        "SELECT MIN(began_at), MAX(laid_at), CAST(UTC_TIMESTAMP(3) AS DATETIME(3)) FROM recoveries WHERE settled_at IS NULL",
+    type Times = (Option<DateTime<Utc>>, Option<DateTime<Utc>>, DateTime<Utc>);
+    let (oldest, newest, now): Times = sqlx::query_as(
+        "SELECT MIN(began_at), MAX(laid_at), CAST(UTC_TIMESTAMP(3) AS DATETIME(3)) FROM recoveries \
+         WHERE settled_at IS NULL",
     )
     .fetch_one(pool)
     .await?;
@@ -33,7 +34,8 @@ pub(super) async fn mark_reconciled(
     restored_at: DateTime<Utc>,
 ) -> Result<(), Error> {
     sqlx::query(
-        "UPDATE recoveries SET settled_at = UTC_TIMESTAMP(3) WHERE settled_at IS NULL AND laid_at <= ?",
+        "UPDATE recoveries SET settled_at = UTC_TIMESTAMP(3) WHERE settled_at IS NULL AND laid_at \
+         <= ?",
     )
     .bind(restored_at.naive_utc())
     .execute(pool)
@@ -55,12 +57,14 @@ pub(super) async fn debits_without_payment(
     pool: &MySqlPool,
     since: DateTime<Utc>,
 ) -> Result<Vec<UnmatchedDebit>, Error> {
-    let list = "SELECT e.payment_id, e.attempt, e.user_id, p.id IS NOT NULL AND p.attempt >= e.attempt AS ended_otherwise \
+    let list = "SELECT e.payment_id, e.attempt, e.user_id, p.id IS NOT NULL AND p.attempt >= \
+                e.attempt AS ended_otherwise \
                 FROM wallet_entries e LEFT JOIN payments p ON p.id = e.payment_id \
                 WHERE e.id >= ? AND e.kind = 'payment' AND e.attempt IS NOT NULL \
                 AND (p.id IS NULL OR p.attempt <> e.attempt OR p.status IN ('declined', 'voided')) \
                 AND NOT EXISTS (SELECT 1 FROM wallet_entries b \
-                  WHERE b.payment_id = e.payment_id AND b.kind = 'refund' AND b.attempt = e.attempt)";
+                  WHERE b.payment_id = e.payment_id AND b.kind = 'refund' AND b.attempt = \
+                  e.attempt)";
     Ok(sqlx::query_as(list).bind(lower_id_bound(since)).fetch_all(pool).await?)
 }
 
@@ -78,9 +82,12 @@ pub(super) async fn payments_without_debit(
     pool: &MySqlPool,
     since: DateTime<Utc>,
 ) -> Result<Vec<PaidAmounts>, Error> {
-    let list = "SELECT p.id, p.attempt, p.user_id, CAST(p.amount - p.discount AS SIGNED) AS amount, p.created_at FROM payments p \
-                WHERE p.settled_at > ? AND p.user_slot IS NOT NULL AND p.status IN ('confirmed', 'refunded') AND p.amount > p.discount \
-                AND NOT EXISTS (SELECT 1 FROM wallet_entries e WHERE e.payment_id = p.id AND e.attempt = p.attempt)";
+    let list = "SELECT p.id, p.attempt, p.user_id, CAST(p.amount - p.discount AS SIGNED) AS \
+                amount, p.created_at FROM payments p \
+                WHERE p.settled_at > ? AND p.user_slot IS NOT NULL AND p.status IN ('confirmed', \
+                'refunded') AND p.amount > p.discount \
+                AND NOT EXISTS (SELECT 1 FROM wallet_entries e WHERE e.payment_id = p.id AND \
+                e.attempt = p.attempt)";
     Ok(sqlx::query_as(list).bind(since.naive_utc()).fetch_all(pool).await?)
 }
 
@@ -88,9 +95,12 @@ pub(super) async fn cancellations_without_refund(
     pool: &MySqlPool,
     since: DateTime<Utc>,
 ) -> Result<Vec<PaidAmounts>, Error> {
-    let list = "SELECT p.id, p.attempt, p.user_id, CAST(p.amount - p.discount AS SIGNED) AS amount, p.created_at FROM payments p \
-                WHERE p.settled_at > ? AND p.user_slot IS NOT NULL AND p.status = 'refunded' AND p.amount > p.discount \
-                AND NOT EXISTS (SELECT 1 FROM wallet_entries e WHERE e.payment_id = p.id AND e.attempt IS NULL)";
+    let list = "SELECT p.id, p.attempt, p.user_id, CAST(p.amount - p.discount AS SIGNED) AS \
+                amount, p.created_at FROM payments p \
+                WHERE p.settled_at > ? AND p.user_slot IS NOT NULL AND p.status = 'refunded' AND \
+                p.amount > p.discount \
+                AND NOT EXISTS (SELECT 1 FROM wallet_entries e WHERE e.payment_id = p.id AND \
+                e.attempt IS NULL)";
     Ok(sqlx::query_as(list).bind(since.naive_utc()).fetch_all(pool).await?)
 }
 
@@ -99,8 +109,10 @@ pub(super) async fn refunds_without_cancellation(
     pool: &MySqlPool,
     since: DateTime<Utc>,
 ) -> Result<Vec<(Uuid, String)>, Error> {
-    let list = "SELECT p.id, p.queue_id FROM wallet_entries e JOIN payments p ON p.id = e.payment_id \
-                WHERE e.id >= ? AND e.kind = 'refund' AND e.attempt IS NULL AND p.status = 'confirmed'";
+    let list = "SELECT p.id, p.queue_id FROM wallet_entries e JOIN payments p ON p.id = \
+                e.payment_id \
+                WHERE e.id >= ? AND e.kind = 'refund' AND e.attempt IS NULL AND p.status = \
+                'confirmed'";
     Ok(sqlx::query_as(list).bind(lower_id_bound(since)).fetch_all(pool).await?)
 }
 
@@ -118,7 +130,8 @@ pub(super) async fn redemptions_without_payment(
     pool: &MySqlPool,
     since: DateTime<Utc>,
 ) -> Result<Vec<UnmatchedRedemption>, Error> {
-    let list = "SELECT i.id, i.coupon_id, i.user_id, i.issued_at, i.payment_id FROM coupon_issues i \
+    let list = "SELECT i.id, i.coupon_id, i.user_id, i.issued_at, i.payment_id FROM coupon_issues \
+                i \
                 LEFT JOIN payments p ON p.id = i.payment_id AND p.status = 'confirmed' \
                 WHERE i.used_at > ? AND i.payment_id IS NOT NULL AND p.id IS NULL";
     Ok(sqlx::query_as(list).bind(since.naive_utc()).fetch_all(pool).await?)
@@ -131,4 +144,13 @@ pub(super) async fn is_not_confirmed(pool: &MySqlPool, payment: PaymentId) -> Re
         .fetch_optional(pool)
         .await?;
     Ok(status.is_none_or(|status| status != "confirmed"))
+}
+
+/// The lowest id that can have been created since a time, with a margin of one hour for clock
+/// differences.
+fn lower_id_bound(since: DateTime<Utc>) -> Uuid {
+    let millis = (since - TimeDelta::hours(1)).timestamp_millis().to_be_bytes();
+    let mut bytes = [0; 16];
+    bytes[..6].copy_from_slice(&millis[2..]);
+    Uuid::from_bytes(bytes)
 }

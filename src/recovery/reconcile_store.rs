@@ -39,8 +39,8 @@ pub(super) async fn payment_state(
 ) -> Result<RedisPaymentState, Error> {
     let mut args = ScriptArgs::new();
     args.bytes(payment.as_bytes());
-    let place = KeyScope::partition(redis.keys().partition(payment.slot()));
-    let mut words = redis.call(&scripts::RECOVERY_PAYMENT_STATE, place, args).await?.words()?;
+    let scope = KeyScope::partition(redis.keys().partition(payment.slot()));
+    let mut words = redis.call(&scripts::RECOVERY_PAYMENT_STATE, scope, args).await?.words()?;
     let attempt = u32::try_from(words.int()?).unwrap_or(0);
     Ok(RedisPaymentState { attempt, state: words.text()? })
 }
@@ -58,8 +58,8 @@ pub(super) async fn refund(
         .bytes(user.as_bytes())
         .bytes(&op)
         .bytes(EntryId::new(user.slot()).as_bytes());
-    let place = KeyScope::partition(redis.keys().partition(user.slot()));
-    let mut words = redis.call(&scripts::WALLET_REFUND, place, args).await?.words()?;
+    let scope = KeyScope::partition(redis.keys().partition(user.slot()));
+    let mut words = redis.call(&scripts::WALLET_REFUND, scope, args).await?.words()?;
     Ok(words.word()?.words()?.int()? > 0)
 }
 
@@ -74,9 +74,9 @@ pub(super) async fn refund_cancelled(
     args.int(money::MAX).bytes(user.as_bytes()).bytes(&op("c"));
     args.bytes(EntryId::new(user.slot()).as_bytes()).int(paid.amount);
     args.bytes(&op(&paid.attempt.to_string())).int(paid.created_at.timestamp_millis());
-    let place = KeyScope::partition(redis.keys().partition(user.slot()));
+    let scope = KeyScope::partition(redis.keys().partition(user.slot()));
     Ok(redis
-        .call(&scripts::WALLET_REFUND_CANCELLED, place, args)
+        .call(&scripts::WALLET_REFUND_CANCELLED, scope, args)
         .await?
         .words()?
         .code::<WalletRefundCancelledCode>()?
@@ -89,9 +89,9 @@ pub(super) async fn repeat_debit(
     user: UserId,
     args: ScriptArgs,
 ) -> Result<bool, Error> {
-    let place = KeyScope::partition(redis.keys().partition(user.slot()));
+    let scope = KeyScope::partition(redis.keys().partition(user.slot()));
     Ok(redis
-        .call(&scripts::RECOVERY_REPEAT_DEBIT, place, args)
+        .call(&scripts::RECOVERY_REPEAT_DEBIT, scope, args)
         .await?
         .code::<RecoveryRepeatDebitCode>()?
         == RecoveryRepeatDebitCode::Debited)
@@ -121,9 +121,9 @@ pub(super) async fn scan_reserved_issues(
 ) -> Result<(Option<String>, Vec<(IssueId, PaymentId)>), Error> {
     let mut args = ScriptArgs::new();
     args.text(cursor);
-    let place = KeyScope::coupon(redis.keys(), coupon);
+    let scope = KeyScope::coupon(redis.keys(), coupon);
     let mut words =
-        redis.call(&scripts::RECOVERY_SCAN_RESERVED_ISSUES, place, args).await?.words()?;
+        redis.call(&scripts::RECOVERY_SCAN_RESERVED_ISSUES, scope, args).await?.words()?;
     let next = Some(words.text()?).filter(|cursor| cursor != "0");
     let mut taken = Vec::new();
     while !words.is_empty() {
@@ -146,10 +146,10 @@ pub(super) async fn free_redemption(
     let mut args = ScriptArgs::new();
     args.text(coupon.as_str()).bytes(issue.as_bytes()).bytes(payment.as_bytes());
     args.bytes(owner.as_ref().map_or(&[], |(user, _)| user.as_bytes()));
-    args.maybe_int(owner.map(|(_, issued_at)| issued_at));
-    let place = KeyScope::coupon(redis.keys(), coupon);
+    args.optional_int(owner.map(|(_, issued_at)| issued_at));
+    let scope = KeyScope::coupon(redis.keys(), coupon);
     Ok(redis
-        .call(&scripts::RECOVERY_FREE_REDEMPTION, place, args)
+        .call(&scripts::RECOVERY_FREE_REDEMPTION, scope, args)
         .await?
         .code::<RecoveryFreeRedemptionCode>()?
         == RecoveryFreeRedemptionCode::Freed)

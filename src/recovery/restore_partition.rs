@@ -34,7 +34,7 @@ use sqlx::MySqlPool;
 use tokio::time::{Instant, sleep};
 
 use super::restore::{self, FencedWriter};
-use super::verify::{FenceState, fence_state, new_epoch};
+use super::verify::{FenceState, fence_state};
 use super::{Error, sql};
 use crate::failpoint::failpoint;
 use crate::mysql::{checkpoint, migrate};
@@ -167,7 +167,7 @@ impl PartitionRecovery {
         let is_ours = checkpoint.epoch.is_some() && marks.fence.outbox_epoch() == checkpoint.epoch;
         let draining = checkpoint.epoch.filter(|_| is_ours && marks.seq > checkpoint.n);
         let token = rand::random_range(1..=u64::MAX);
-        let next_epoch = new_epoch();
+        let next_epoch = redis::new_epoch();
         self.redis.write_fence(partition, &redis::recovery_fence(token, draining)).await?;
         sql::record_start(&mut tx, partition, checkpoint.epoch, next_epoch).await?;
         tx.commit().await?;

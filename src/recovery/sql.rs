@@ -9,6 +9,7 @@ use sqlx::{MySqlConnection, MySqlExecutor, MySqlPool};
 use crate::mysql;
 use crate::mysql::checkpoint::Checkpoint;
 use crate::partition::{Partition, PartitionCount};
+use crate::redis;
 
 /// Every epoch of every partition that `recoveries` records, as pairs of partition and epoch.
 pub(super) async fn known_epochs(pool: &MySqlPool) -> Result<HashSet<(u16, u64)>, mysql::Error> {
@@ -26,7 +27,8 @@ pub(super) async fn lock(
     tx: &mut MySqlConnection,
     partition: Partition,
 ) -> Result<Option<Checkpoint>, mysql::Error> {
-    let select = "SELECT n, generation FROM outbox_checkpoints WHERE partition_id = ? FOR UPDATE SKIP LOCKED";
+    let select = "SELECT n, generation FROM outbox_checkpoints WHERE partition_id = ? FOR UPDATE \
+                  SKIP LOCKED";
     for _ in 0..LOCK_ATTEMPTS {
         let row: Option<(u64, Option<u64>)> =
             sqlx::query_as(select).bind(partition.get()).fetch_optional(&mut *tx).await?;
@@ -62,7 +64,8 @@ const NO_PARTITION: u16 = u16::MAX;
 pub(super) async fn request_reconciliation(pool: &MySqlPool) -> Result<(), mysql::Error> {
     let insert = "INSERT INTO recoveries (partition_id, generation, began_at, laid_at, settled_at) \
                   VALUES (?, 0, UTC_TIMESTAMP(3), UTC_TIMESTAMP(3), NULL) \
-                  ON DUPLICATE KEY UPDATE began_at = VALUES(began_at), laid_at = VALUES(laid_at), settled_at = NULL";
+                  ON DUPLICATE KEY UPDATE began_at = VALUES(began_at), laid_at = VALUES(laid_at), \
+                  settled_at = NULL";
     sqlx::query(insert).bind(NO_PARTITION).execute(pool).await?;
     Ok(())
 }
@@ -87,7 +90,8 @@ pub(super) async fn record_restored(
     partition: Partition,
     epoch: u64,
 ) -> Result<(), mysql::Error> {
-    let update = "UPDATE recoveries SET laid_at = UTC_TIMESTAMP(3), settled_at = NULL WHERE partition_id = ? AND generation = ?";
+    let update = "UPDATE recoveries SET laid_at = UTC_TIMESTAMP(3), settled_at = NULL WHERE \
+                  partition_id = ? AND generation = ?";
     sqlx::query(update).bind(partition.get()).bind(epoch).execute(tx).await?;
     Ok(())
 }
@@ -115,7 +119,8 @@ pub(super) async fn inherit_restore_times(
     to: PartitionCount,
 ) -> Result<(), mysql::Error> {
     let restored: Vec<(u16, DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(
-        "SELECT partition_id, began_at, laid_at FROM recoveries WHERE laid_at IS NOT NULL AND partition_id < ?",
+        "SELECT partition_id, began_at, laid_at FROM recoveries WHERE laid_at IS NOT NULL AND \
+         partition_id < ?",
     )
     .bind(from.count())
     .fetch_all(&mut *tx)
@@ -126,10 +131,11 @@ pub(super) async fn inherit_restore_times(
             to.all().map(Partition::get).filter(|new| *new != old && new % shared == old % shared);
         for new in sharing {
             // No partition ever has this epoch; the row only records the time.
-            let insert = "INSERT INTO recoveries (partition_id, generation, began_at, laid_at, settled_at) VALUES (?, ?, ?, ?, ?)";
+            let insert = "INSERT INTO recoveries (partition_id, generation, began_at, laid_at, \
+                          settled_at) VALUES (?, ?, ?, ?, ?)";
             sqlx::query(insert)
                 .bind(new)
-                .bind(super::verify::new_epoch())
+                .bind(redis::new_epoch())
                 .bind(began_at)
                 .bind(laid_at)
                 .bind(laid_at)
@@ -152,7 +158,7 @@ mod tests {
     fn shared_slots_agree_modulo_the_common_divisor() {
         for (from, to) in [(64, 128), (128, 64), (6, 4), (64, 63), (1, 7)] {
             let shared = greatest_common_divisor(from, to);
-            for slot in 0..crate::partition::SLOTS {
+            for slot in 0..crate::partition::HASH_SLOTS {
                 assert_eq!(slot % from % shared, slot % to % shared, "{from} to {to}");
             }
         }

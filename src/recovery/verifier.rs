@@ -83,7 +83,8 @@ async fn restore_lost(recovery: PartitionRecovery, lost: Vec<Partition>) {
                     | RecoveryOutcome::InProgress,
                 ) => {}
                 Err(error) => {
-                    tracing::error!(%partition, %error, "could not restore a partition; trying again");
+                    tracing::error!(%partition, %error, "could not restore a partition; trying \
+                                                         again");
                 }
             }
         })

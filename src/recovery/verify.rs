@@ -244,7 +244,7 @@ async fn open_new_partition(
     let epoch = match fence_state(&locked, marks[0]) {
         FenceState::Serving(epoch) => Some(epoch),
         FenceState::New => {
-            let first = new_epoch();
+            let first = redis::new_epoch();
             redis.write_fence(seen.partition, &first.to_string()).await?;
             checkpoint::set_epoch(&mut tx, seen.partition, first).await?;
             Some(first)
@@ -253,11 +253,6 @@ async fn open_new_partition(
     };
     tx.commit().await.map_err(mysql::Error::from)?;
     Ok(epoch)
-}
-
-/// Random, so that the epochs of two installations never match.
-pub(super) fn new_epoch() -> u64 {
-    rand::random_range(1..=1 << 52)
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ impl ScriptArgs {
     }
 
     /// Adds a whole number, or an empty text for none.
-    pub fn maybe_int(&mut self, number: Option<i64>) -> &mut Self {
+    pub fn optional_int(&mut self, number: Option<i64>) -> &mut Self {
         match number {
             Some(number) => self.int(number),
             None => self.text(""),
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn arguments_keep_their_order_and_bytes() {
         let mut args = ScriptArgs::new();
-        args.text("demo").int(-7).maybe_int(None).bytes(&[0, 255]).maybe_int(Some(1 << 53));
+        args.text("demo").int(-7).optional_int(None).bytes(&[0, 255]).optional_int(Some(1 << 53));
         let sealed = args.seal("4");
         let bytes = |values: Vec<Value>| -> Vec<Bytes> {
             values.into_iter().map(|value| value.into_bytes().unwrap()).collect()

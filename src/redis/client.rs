@@ -16,8 +16,8 @@ use super::args::FencedArgs;
 use super::cluster::{self, RedirectSearch, RedisNode, ServerTopology};
 use super::fencing::VerificationTracker;
 use super::{
-    Error, KeyBuilder, KeyScope, LuaScript, MemoryPressure, PartitionEpochs,
-    ReplicationRequirement, ScriptArgs, ScriptReply,
+    Error, KeyBuilder, KeyScope, LuaScript, MemoryPressure, PartitionEpochs, ScriptArgs,
+    ScriptReply,
 };
 use crate::failpoint::failpoint;
 use crate::partition::Partition;
@@ -36,6 +36,15 @@ pub struct RedisClientSettings {
     pub may_forget: bool,
     /// What a write must reach before it is answered.
     pub replication: ReplicationRequirement,
+}
+
+/// What a write must reach before it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReplicationRequirement {
+    /// The number of replicas.
+    pub replicas: u32,
+    /// Whether the append-only file must be on disk, on the primary and on that many replicas.
+    pub aof: bool,
 }
 
 /// The client. Cheap to clone.
@@ -158,7 +167,7 @@ impl RedisClient {
             let Some(node) = owner.filter(|node| self.is_usable(node)) else {
                 search
                     .retry_after_redirect(
-                        self,
+                        self.topology(),
                         Error::Unavailable(format!("the server of {partition} is not connected")),
                     )
                     .await?;
@@ -171,7 +180,7 @@ impl RedisClient {
                     search.retry_after_pause(Error::Recovering(partition)).await?;
                 }
                 Err(error) if self.is_redirect(&error) => {
-                    search.retry_after_redirect(self, error.into()).await?
+                    search.retry_after_redirect(self.topology(), error.into()).await?
                 }
                 reply => {
                     let reply = reply?;
@@ -254,6 +263,45 @@ impl RedisClient {
 
     pub(super) fn may_forget(&self) -> bool {
         self.0.may_forget
+    }
+}
+
+/// The verification of partitions; see `redis/fencing/verification.rs`.
+impl RedisClient {
+    /// Wakes the verifier. Calls go on meanwhile.
+    pub fn request_verification(&self) {
+        self.0.verification.request();
+    }
+
+    pub fn is_verified(&self, partition: Partition) -> bool {
+        self.0.verification.is_verified(partition)
+    }
+
+    /// The number of invalidations so far. A verification reads it first and passes it to
+    /// [`RedisClient::mark_verified`].
+    pub fn invalidation_count(&self) -> u64 {
+        self.0.verification.invalidation_count()
+    }
+
+    /// Marks the start of a call whose answer must be durable; see
+    /// [`RedisClient::is_unchanged_since`]. Returns 0 (never valid) while the standalone Redis is
+    /// disconnected.
+    pub fn session_start(&self) -> u64 {
+        let topology = self.topology();
+        let verified = topology.may_move()
+            || topology.table().nodes().iter().all(|node| node.is_fully_connected());
+        if verified { self.invalidation_count() } else { 0 }
+    }
+
+    /// Records that partitions were verified after `invalidations`. Later invalidations stay in
+    /// force.
+    pub fn mark_verified(&self, partitions: &[Partition], invalidations: u64) {
+        self.0.verification.mark_verified(partitions, invalidations);
+    }
+
+    /// Waits until a verification is requested. Several requests count as one.
+    pub async fn verification_requested(&self) {
+        self.0.verification.requested().await;
     }
 }
 

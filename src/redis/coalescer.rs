@@ -1,12 +1,12 @@
-//! The coalescer: turns requests that meet one entity into batches, without a timer.
+//! The coalescer: combines concurrent requests for one entity into batches, without a timer.
 //!
-//! A request to an idle entity goes out at once. Requests that arrive while a call is in flight
-//! wait and form the next batch, up to [`MAX_BATCH`]. So a quiet service adds no latency, and in a
-//! rush one script call serves many: a call costs Redis about 12 µs made alone and little more than
-//! 1 µs a request in a batch of fifty.
+//! A request for an idle entity is sent at once. Requests that arrive during a call wait and form
+//! the next batch, up to [`MAX_BATCH`]. So an idle service adds no latency, and under load one
+//! script call answers many requests: a single call costs Redis about 12 µs, in a batch of fifty
+//! little more than 1 µs per request.
 //!
-//! A caller who gives up only drops its ear: the batch runs in a task of its own, and the others
-//! get their answers.
+//! A caller that gives up only drops its receiver: the batch runs in a separate task, and the
+//! others get their answers.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -17,23 +17,21 @@ use tokio::sync::oneshot;
 use super::{Error, LuaScript};
 use crate::telemetry::Metric;
 
-/// Requests in one call, at most. Keeps a script well below a millisecond and its arguments within
-/// Lua's `unpack`.
+/// The most requests in one call. Keeps a script well below a millisecond and its arguments within
+/// the limit of Lua's `unpack`.
 pub const MAX_BATCH: usize = 256;
 
-/// One batched operation: how a call is made for some requests of one entity.
+/// A batched operation: makes one call for several requests of one entity.
 pub trait BatchOperation: Send + Sync + 'static {
-    /// What the requests of a call have in common.
+    /// What the requests of one call have in common.
     type Entity: Hash + Eq + Clone + Send + Sync + 'static;
-    /// One request.
     type Request: Send + Sync + 'static;
-    /// Its answer.
     type Answer: Send + 'static;
 
-    /// The script, by whose name the metrics go.
+    /// The script; its name is the label of the metrics.
     fn script(&self) -> &'static LuaScript;
 
-    /// Makes one call; the answers come in the order of the requests.
+    /// Makes one call and returns one answer per request, in order.
     fn call(
         &self,
         entity: &Self::Entity,
@@ -41,7 +39,7 @@ pub trait BatchOperation: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Self::Answer>, Error>> + Send;
 }
 
-/// Feeds one [`BatchOperation`].
+/// Collects the requests of one [`BatchOperation`].
 pub struct Coalescer<B: BatchOperation> {
     shared: Arc<CoalescerShared<B>>,
 }
@@ -52,7 +50,7 @@ struct CoalescerShared<B: BatchOperation> {
     lanes: Mutex<EntityLanes<B>>,
 }
 
-/// An entity has a lane exactly while a driver works for it.
+/// The waiting requests of each entity. An entity has a lane exactly while a task makes its calls.
 type EntityLanes<B> = HashMap<<B as BatchOperation>::Entity, VecDeque<BatchWaiter<B>>>;
 
 struct BatchWaiter<B: BatchOperation> {
@@ -61,17 +59,17 @@ struct BatchWaiter<B: BatchOperation> {
 }
 
 impl<B: BatchOperation> Coalescer<B> {
-    /// A coalescer in which at most `max_waiting` requests wait for one entity.
+    /// At most `max_waiting` requests wait for one entity.
     pub fn new(batch: B, max_waiting: usize) -> Self {
         let shared = CoalescerShared { batch, max_waiting, lanes: Mutex::new(HashMap::new()) };
         Metric::CoalescerRefusedTotal.counter(&shared.labels()).increment(0);
         Self { shared: Arc::new(shared) }
     }
 
-    /// Sends a request with the next batch of its entity and waits for its answer.
+    /// Adds a request to the next batch of its entity and waits for the answer.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] when too many wait already; else what the call gave.
+    /// [`Error::Overloaded`] when too many requests wait already; otherwise the error of the call.
     pub async fn submit(&self, entity: B::Entity, request: B::Request) -> Result<B::Answer, Error> {
         let (answer, answered) = oneshot::channel();
         let waiter = BatchWaiter { request, answer };
@@ -108,7 +106,7 @@ impl<B: BatchOperation> CoalescerShared<B> {
         [("script", self.batch.script().name())]
     }
 
-    /// The next batch of an entity; closes its lane when nobody waits.
+    /// Takes the next batch of an entity; removes its lane when no request waits.
     fn take(&self, entity: &B::Entity) -> Vec<BatchWaiter<B>> {
         let mut lanes = self.lanes();
         match lanes.get_mut(entity) {
@@ -125,8 +123,8 @@ impl<B: BatchOperation> CoalescerShared<B> {
     }
 }
 
-/// Removes the lane of a driver that panicked, so that its entity is not stuck and its waiters are
-/// told.
+/// Removes the lane of a task that panicked, so that its entity is not stuck and its waiters get an
+/// error.
 struct LaneGuard<'a, B: BatchOperation>(&'a CoalescerShared<B>, &'a B::Entity);
 
 impl<B: BatchOperation> Drop for LaneGuard<'_, B> {
@@ -140,40 +138,43 @@ impl<B: BatchOperation> Drop for LaneGuard<'_, B> {
 async fn drive<B: BatchOperation>(shared: Arc<CoalescerShared<B>>, entity: B::Entity) {
     let _guard = LaneGuard(&shared, &entity);
     loop {
-        // Whoever is ready to ask in this turn of the runtime goes along: where requests spread
-        // over many entities, that halves the calls.
+        // Requests that are ready in this turn of the runtime join the batch. With many entities
+        // this halves the number of calls.
         tokio::task::yield_now().await;
         let waiters = shared.take(&entity);
         if waiters.is_empty() {
             return;
         }
-        let (requests, ears): (Vec<_>, Vec<_>) =
+        let (requests, senders): (Vec<_>, Vec<_>) =
             waiters.into_iter().map(|w| (w.request, w.answer)).unzip();
         Metric::CoalescerBatchSize.histogram(&shared.labels()).record(requests.len() as f64);
         let in_flight = Metric::CoalescerInFlight.gauge(&shared.labels());
         in_flight.increment(1.0);
         let answers = shared.batch.call(&entity, &requests).await;
         in_flight.decrement(1.0);
-        tell(ears, answers);
+        send_answers(senders, answers);
     }
 }
 
-/// Gives each waiter its answer. An ear that is gone is no error: its caller gave up.
-fn tell<A>(ears: Vec<oneshot::Sender<Result<A, Error>>>, answers: Result<Vec<A>, Error>) {
+/// Sends each waiter its answer. A closed receiver is no error: its caller gave up.
+fn send_answers<A>(
+    senders: Vec<oneshot::Sender<Result<A, Error>>>,
+    answers: Result<Vec<A>, Error>,
+) {
     let failure = match answers {
-        Ok(answers) if answers.len() == ears.len() => {
-            for (ear, answer) in ears.into_iter().zip(answers) {
-                let _ = ear.send(Ok(answer));
+        Ok(answers) if answers.len() == senders.len() => {
+            for (sender, answer) in senders.into_iter().zip(answers) {
+                let _ = sender.send(Ok(answer));
             }
             return;
         }
         Ok(answers) => {
-            Error::Protocol(format!("{} answers to {} requests", answers.len(), ears.len()))
+            Error::Protocol(format!("{} answers to {} requests", answers.len(), senders.len()))
         }
         Err(error) => error,
     };
-    for ear in ears {
-        let _ = ear.send(Err(failure.clone()));
+    for sender in senders {
+        let _ = sender.send(Err(failure.clone()));
     }
 }
 
@@ -186,7 +187,7 @@ mod tests {
     use super::*;
     use crate::redis::scripts;
 
-    /// Doubles numbers; each call needs a permit, and the sizes of the batches are kept.
+    /// Doubles numbers. Each call needs a permit; the batch sizes are recorded.
     struct DoublingBatch {
         permits: Arc<Semaphore>,
         sizes: Arc<Mutex<Vec<usize>>>,
@@ -230,7 +231,7 @@ mod tests {
         (Arc::new(Coalescer::new(batch, max_waiting)), permits, sizes)
     }
 
-    /// Submits and lets the coalescer run until the request waits or is in flight.
+    /// Submits a request and lets the runtime turn until it waits or is in flight.
     async fn spawn(
         on: &Arc<Coalescer<DoublingBatch>>,
         n: u64,
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_goes_at_once_and_the_rest_form_the_next_batch() {
+    async fn first_request_is_sent_at_once_and_the_rest_form_the_next_batch() {
         let (coalescer, permits, sizes) = double(1000);
         let mut tasks = Vec::new();
         for n in 1000..1300 {
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_caller_who_gives_up_changes_nothing_for_the_others() {
+    async fn caller_that_gives_up_does_not_affect_the_others() {
         let (coalescer, permits, sizes) = double(1000);
         let first = spawn(&coalescer, 1).await;
         let second = spawn(&coalescer, 2).await;
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_lane_refuses_and_sends_nothing() {
+    async fn full_lane_rejects_requests() {
         let (coalescer, permits, _) = double(2);
         let waiting =
             [spawn(&coalescer, 1).await, spawn(&coalescer, 2).await, spawn(&coalescer, 3).await];
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failed_call_fails_its_batch_alone() {
+    async fn failed_call_fails_only_its_batch() {
         let (coalescer, permits, _) = double(1000);
         let first = spawn(&coalescer, 13).await;
         let second = spawn(&coalescer, 2).await;
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_defect_in_a_call_frees_the_lane() {
+    async fn panic_in_a_call_frees_the_lane() {
         let (coalescer, permits, _) = double(1000);
         permits.add_permits(2);
         assert!(matches!(coalescer.submit("a", 666).await, Err(Error::Unavailable(_))));

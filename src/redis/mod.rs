@@ -35,18 +35,19 @@ mod script;
 pub use address::RedisAddress;
 pub use args::ScriptArgs;
 pub use batch::{BatchScript, ScriptCoalescer, ScriptOperation};
-pub use client::{RedisClient, RedisClientSettings};
+pub use client::{RedisClient, RedisClientSettings, ReplicationRequirement};
 pub use coalescer::{BatchOperation, Coalescer, MAX_BATCH};
 pub use error::Error;
 pub use fencing::{
-    FenceMarks, FenceReading, PartitionEpochs, PartitionOwner, PinnedConnection, recovery_fence,
+    FenceMarks, FenceReading, PartitionEpochs, PartitionOwner, PinnedConnection, new_epoch,
+    recovery_fence,
 };
 pub use keys::{KeyBuilder, KeyScope};
 pub use memory::RedisMemoryInfo;
 pub use outbox::OutboxEntry;
 pub use pressure::{MemoryPressure, PressureLevel};
 pub use purge_page::{PurgePage, millis};
-pub use replication::{ReplicatedPartitions, ReplicationRequirement};
+pub use replication::ReplicatedPartitions;
 pub use reply::{ReplyCode, ReplyReader, ScriptReply};
 pub use scan::{ScanPage, StreamEnds};
 pub use script::{LuaScript, codes, constants, scripts};

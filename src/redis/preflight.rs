@@ -61,7 +61,8 @@ impl RedisClient {
             let info: Vec<Value> =
                 custom(client, "COMMAND", vec!["INFO".into(), "WAITAOF".into()]).await?;
             if info.iter().all(Value::is_null) {
-                let cause = "USHER_REDIS_WAIT_AOF needs the command WAITAOF, which requires Redis 7.2 or newer";
+                let cause = "USHER_REDIS_WAIT_AOF needs the command WAITAOF, which requires Redis \
+                             7.2 or newer";
                 return Err(Error::Unavailable(cause.into()));
             }
         }

@@ -6,21 +6,12 @@ use fred::interfaces::{ClientLike, KeysInterface, ServerInterface};
 use fred::types::{ClusterHash, CustomCommand, Value};
 use futures::future::join_all;
 
-use super::{Error, RedisClient};
+use super::{Error, RedisClient, ReplicationRequirement};
 use crate::partition::Partition;
 
 /// How long a write may take to reach its replicas, in milliseconds. Well below the command
 /// timeout.
 const REPLICATION_TIMEOUT_MS: i64 = 1_000;
-
-/// What a write must reach before it is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ReplicationRequirement {
-    /// The number of replicas.
-    pub replicas: u32,
-    /// Whether the append-only file must be on disk, on the primary and on that many replicas.
-    pub aof: bool,
-}
 
 /// The partitions whose reads are replicated as required.
 #[must_use = "MySQL must not take an entry that a failover may lose"]

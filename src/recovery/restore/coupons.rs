@@ -5,9 +5,9 @@ use futures::TryStreamExt;
 use sqlx::MySqlConnection;
 use uuid::Uuid;
 
-use super::super::Error;
-use super::{FencedWriter, RowBuffer};
+use super::writer::{FencedWriter, RowBuffer};
 use crate::ids::CouponId;
+use crate::recovery::Error;
 use crate::redis::{KeyScope, ScriptArgs, scripts};
 
 pub(super) async fn restore(
@@ -50,7 +50,8 @@ async fn restore_coupon(
 
     // Also redemptions whose payment MySQL does not have: the reconciler decides whether they are
     // kept.
-    let list = "SELECT i.id, i.payment_id, CAST(COALESCE(p.attempt, 0) AS SIGNED), CAST(COALESCE(p.discount, 0) AS SIGNED), i.used_at \
+    let list = "SELECT i.id, i.payment_id, CAST(COALESCE(p.attempt, 0) AS SIGNED), \
+                CAST(COALESCE(p.discount, 0) AS SIGNED), i.used_at \
                 FROM coupon_issues i LEFT JOIN payments p ON p.id = i.payment_id \
                 WHERE i.coupon_id = ? AND i.used_at IS NOT NULL AND i.payment_id IS NOT NULL";
     let mut rows = sqlx::query_as(list).bind(coupon.as_str()).fetch(&mut *mysql);

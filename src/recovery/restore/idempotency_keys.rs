@@ -8,8 +8,8 @@ use futures::TryStreamExt;
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 use uuid::Uuid;
 
-use super::super::Error;
-use super::{FencedWriter, RowBuffer, optional_bytes};
+use super::writer::{FencedWriter, RowBuffer, optional_bytes};
+use crate::recovery::Error;
 use crate::redis::{ScriptArgs, scripts};
 
 #[derive(FromRow)]
@@ -43,9 +43,11 @@ pub(super) async fn restore(
     let slots = writer.slots();
     // One hour longer than a key is kept; the script skips what is too old by Redis' clock.
     let sql = format!(
-        "SELECT STRAIGHT_JOIN e.id, e.user_id, e.amount, e.balance, e.created_at, e.idempotency_key, e.fingerprint \
+        "SELECT STRAIGHT_JOIN e.id, e.user_id, e.amount, e.balance, e.created_at, \
+         e.idempotency_key, e.fingerprint \
          FROM wallets w JOIN wallet_entries e ON e.user_id = w.user_id \
-         WHERE w.slot IN ({slots}) AND e.idempotency_key IS NOT NULL AND e.created_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR"
+         WHERE w.slot IN ({slots}) AND e.idempotency_key IS NOT NULL AND e.created_at > \
+         UTC_TIMESTAMP(3) - INTERVAL 25 HOUR"
     );
     let mut buffer = RowBuffer::new(
         &scripts::RECOVERY_RESTORE_IDEMPOTENCY_KEYS,
@@ -65,8 +67,10 @@ pub(super) async fn restore(
     drop(rows);
 
     let sql = format!(
-        "SELECT id, reservation_id, user_id, created_at, settled_at, idempotency_key, fingerprint, cancel_key, cancel_fingerprint \
-         FROM payments WHERE user_slot IN ({slots}) AND settled_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR"
+        "SELECT id, reservation_id, user_id, created_at, settled_at, idempotency_key, fingerprint, \
+         cancel_key, cancel_fingerprint \
+         FROM payments WHERE user_slot IN ({slots}) AND settled_at > UTC_TIMESTAMP(3) - INTERVAL \
+         25 HOUR"
     );
     let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
     while let Some(paid) = rows.try_next().await? {

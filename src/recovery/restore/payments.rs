@@ -5,9 +5,9 @@ use futures::TryStreamExt;
 use sqlx::{FromRow, MySqlConnection};
 use uuid::Uuid;
 
-use super::super::Error;
-use super::{FencedWriter, RowBuffer, optional_bytes};
+use super::writer::{FencedWriter, RowBuffer, optional_bytes};
 use crate::ids::QueueId;
+use crate::recovery::Error;
 use crate::redis::{KeyScope, ScriptArgs, scripts};
 
 #[derive(FromRow)]
@@ -63,12 +63,18 @@ async fn restore_queue(
 ) -> Result<(), Error> {
     // A confirmed payment whose coupon issue is not marked as redeemed becomes due, so that the
     // sweep marks it.
-    let list = "SELECT p.id, p.reservation_id, p.user_id, p.amount, p.discount, p.status, p.reason, p.attempt, p.balance_after, p.coupon_id, \
-                p.coupon_issue_id, p.created_at, p.settled_at, p.idempotency_key, p.fingerprint, p.cancel_key, p.cancel_fingerprint, \
-                CAST(p.status = 'confirmed' AND p.coupon_id IS NOT NULL AND p.coupon_issue_id IS NOT NULL AND NOT EXISTS \
-                  (SELECT 1 FROM coupon_issues i WHERE i.id = p.coupon_issue_id AND i.payment_id = p.id) AS SIGNED) AS unsettled \
-                FROM payments p LEFT JOIN reservations r ON r.id = p.reservation_id LEFT JOIN concerts c ON c.id = r.concert_id \
-                WHERE p.slot = ? AND p.queue_id = ? AND p.settled_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR AND c.archived_at IS NULL";
+    let list = "SELECT p.id, p.reservation_id, p.user_id, p.amount, p.discount, p.status, \
+                p.reason, p.attempt, p.balance_after, p.coupon_id, \
+                p.coupon_issue_id, p.created_at, p.settled_at, p.idempotency_key, p.fingerprint, \
+                p.cancel_key, p.cancel_fingerprint, \
+                CAST(p.status = 'confirmed' AND p.coupon_id IS NOT NULL AND p.coupon_issue_id IS \
+                NOT NULL AND NOT EXISTS \
+                  (SELECT 1 FROM coupon_issues i WHERE i.id = p.coupon_issue_id AND i.payment_id = \
+                  p.id) AS SIGNED) AS unsettled \
+                FROM payments p LEFT JOIN reservations r ON r.id = p.reservation_id LEFT JOIN \
+                concerts c ON c.id = r.concert_id \
+                WHERE p.slot = ? AND p.queue_id = ? AND p.settled_at > UTC_TIMESTAMP(3) - INTERVAL \
+                25 HOUR AND c.archived_at IS NULL";
     let mut rows = sqlx::query_as(list).bind(queue.slot().get()).bind(queue.as_str()).fetch(mysql);
     let mut head = ScriptArgs::new();
     head.text(&writer.checkpoint.to_string());
@@ -83,7 +89,7 @@ async fn restore_queue(
                 .bytes(row.user_id.as_bytes());
             args.text(queue.as_str()).text(&row.status).int(row.attempt.into());
             args.int(row.amount).int(row.discount).text(row.reason.as_deref().unwrap_or(""));
-            args.maybe_int(row.balance_after);
+            args.optional_int(row.balance_after);
             args.int(row.created_at.timestamp_millis()).int(row.settled_at.timestamp_millis());
             args.text(row.coupon_id.as_deref().unwrap_or(""));
             args.bytes(row.coupon_issue_id.as_ref().map_or(&[], |id| id.as_bytes()));

@@ -14,9 +14,10 @@ use futures::TryStreamExt;
 use sqlx::MySqlConnection;
 use uuid::Uuid;
 
-use super::super::Error;
-use super::{FencedWriter, payments};
+use super::payments;
+use super::writer::FencedWriter;
 use crate::ids::QueueId;
+use crate::recovery::Error;
 use crate::redis::{KeyScope, ScriptArgs, scripts};
 
 /// Scores that each restore reserves: more than any queue ever assigns, and few enough that half a
@@ -41,17 +42,22 @@ async fn restore_queue(
     let scope = KeyScope::queue(writer.redis.keys(), queue);
     // The newest promotion serves as the clock: no time passes for a queue while its Redis is lost.
     let (admitted, over, restore, per_interval): (i64, i64, u32, u32) = sqlx::query_as(
-        "SELECT CAST(COALESCE((SELECT SUM(p.count) FROM promotions p WHERE p.queue_id = q.id), 0) AS SIGNED), \
-           CAST(COALESCE((SELECT MAX(p.to_score) FROM promotions p WHERE p.queue_id = q.id AND p.promoted_at < \
-             (SELECT MAX(l.promoted_at) FROM promotions l WHERE l.queue_id = q.id) - INTERVAL (q.claim_seconds + q.active_seconds) SECOND), -1) AS SIGNED), \
+        "SELECT CAST(COALESCE((SELECT SUM(p.count) FROM promotions p WHERE p.queue_id = q.id), 0) \
+         AS SIGNED), \
+           CAST(COALESCE((SELECT MAX(p.to_score) FROM promotions p WHERE p.queue_id = q.id AND \
+           p.promoted_at < \
+             (SELECT MAX(l.promoted_at) FROM promotions l WHERE l.queue_id = q.id) - INTERVAL \
+             (q.claim_seconds + q.active_seconds) SECOND), -1) AS SIGNED), \
            q.restore_seconds, q.promote_per_interval FROM queues q WHERE q.id = ?",
     )
     .bind(queue.as_str())
     .fetch_one(&mut *mysql)
     .await?;
 
-    let list = "SELECT r.user_id, r.score FROM concerts c JOIN reservations r ON r.concert_id = c.id \
-                WHERE r.queue_id = ? AND c.archived_at IS NULL AND r.status IN ('confirmed', 'cancelled') AND r.score > ?";
+    let list = "SELECT r.user_id, r.score FROM concerts c JOIN reservations r ON r.concert_id = \
+                c.id \
+                WHERE r.queue_id = ? AND c.archived_at IS NULL AND r.status IN ('confirmed', \
+                'cancelled') AND r.score > ?";
     let mut rows = sqlx::query_as(list).bind(queue.as_str()).bind(over).fetch(&mut *mysql);
     let mut buffer = writer.hash_rows(scope, "q:used");
     while let Some((user, score)) = rows.try_next().await? {

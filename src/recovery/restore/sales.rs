@@ -6,9 +6,9 @@ use futures::TryStreamExt;
 use sqlx::{FromRow, MySqlConnection};
 use uuid::Uuid;
 
-use super::super::Error;
-use super::{FencedWriter, RowBuffer};
+use super::writer::{FencedWriter, RowBuffer};
 use crate::ids::{QueueId, ScheduleId};
+use crate::recovery::Error;
 use crate::redis::{KeyScope, ScriptArgs, scripts};
 
 #[derive(FromRow)]
@@ -96,8 +96,10 @@ async fn restore_bought_counts(
     queue: &QueueId,
     concert: &str,
 ) -> Result<(), Error> {
-    let list = "SELECT r.user_id, COUNT(*) FROM schedules d JOIN reservation_seats s ON s.schedule_id = d.id \
-                JOIN reservations r ON r.id = s.reservation_id WHERE d.concert_id = ? GROUP BY r.user_id";
+    let list = "SELECT r.user_id, COUNT(*) FROM schedules d JOIN reservation_seats s ON \
+                s.schedule_id = d.id \
+                JOIN reservations r ON r.id = s.reservation_id WHERE d.concert_id = ? GROUP BY \
+                r.user_id";
     let mut rows = sqlx::query_as(list).bind(concert).fetch(mysql);
     let mut buffer = writer.hash_rows(KeyScope::queue(writer.redis.keys(), queue), "q:bought");
     while let Some((user, seats)) = rows.try_next().await? {
@@ -120,10 +122,13 @@ async fn restore_reservations(
     mysql: &mut MySqlConnection,
     concert: &str,
 ) -> Result<(), Error> {
-    let list = "SELECT r.id, r.user_id, r.queue_id, r.schedule_id, CAST(r.seats AS CHAR) AS seats, r.amount, r.status, r.held_until, r.created_at, \
+    let list = "SELECT r.id, r.user_id, r.queue_id, r.schedule_id, CAST(r.seats AS CHAR) AS seats, \
+                r.amount, r.status, r.held_until, r.created_at, \
                 r.updated_at, r.score, p.id AS payment, p.cancel_key \
-                FROM reservations r LEFT JOIN payments p ON p.reservation_id = r.id AND p.status IN ('confirmed', 'refunded') \
-                WHERE r.concert_id = ? AND r.created_at > UTC_TIMESTAMP(3) - INTERVAL 49 HOUR AND r.updated_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR";
+                FROM reservations r LEFT JOIN payments p ON p.reservation_id = r.id AND p.status \
+                IN ('confirmed', 'refunded') \
+                WHERE r.concert_id = ? AND r.created_at > UTC_TIMESTAMP(3) - INTERVAL 49 HOUR AND \
+                r.updated_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR";
     let mut rows = sqlx::query_as(list).bind(concert).fetch(mysql);
     let mut head = ScriptArgs::new();
     head.text(&writer.checkpoint.to_string());
@@ -139,7 +144,7 @@ async fn restore_reservations(
                 .text(concert);
             args.text(&row.schedule_id).text(&row.seats).int(row.amount).text(&row.status);
             args.int(row.held_until.timestamp_millis()).int(row.created_at.timestamp_millis());
-            args.int(row.updated_at.timestamp_millis()).maybe_int(row.score);
+            args.int(row.updated_at.timestamp_millis()).optional_int(row.score);
             args.bytes(row.payment.as_ref().map_or(&[], |id| id.as_bytes()));
             args.text(row.cancel_key.as_deref().unwrap_or(""));
             args.int(i64::try_from(seats.len()).unwrap_or(i64::MAX));

@@ -5,8 +5,8 @@ use futures::TryStreamExt;
 use sqlx::{AssertSqlSafe, MySqlConnection};
 use uuid::Uuid;
 
-use super::super::Error;
-use super::FencedWriter;
+use super::writer::FencedWriter;
+use crate::recovery::Error;
 
 pub(super) async fn restore(
     writer: &mut FencedWriter<'_>,
@@ -14,7 +14,8 @@ pub(super) async fn restore(
 ) -> Result<(), Error> {
     let slots = writer.slots();
     let sql = format!(
-        "SELECT user_id, CAST(facts AS CHAR) FROM user_facts WHERE slot IN ({slots}) AND JSON_LENGTH(facts) > 0"
+        "SELECT user_id, CAST(facts AS CHAR) FROM user_facts WHERE slot IN ({slots}) AND \
+         JSON_LENGTH(facts) > 0"
     );
     let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
     let mut buffer = writer.hash_rows(writer.scope(), "facts");
@@ -33,9 +34,12 @@ pub(super) async fn restore(
     // A payment with a discount of 100 % has no ledger entry and counts once.
     let sql = format!(
         "SELECT user_id, CAST(SUM(amount) AS SIGNED), CAST(SUM(times) AS SIGNED) FROM ( \
-           SELECT STRAIGHT_JOIN e.user_id, IF(e.kind = 'payment', e.amount, -e.amount) AS amount, IF(e.kind = 'payment', 1, -1) AS times \
-           FROM wallets w JOIN wallet_entries e ON e.user_id = w.user_id WHERE w.slot IN ({slots}) AND e.kind IN ('payment', 'refund') \
-           UNION ALL SELECT user_id, 0, 1 FROM payments WHERE user_slot IN ({slots}) AND status = 'confirmed' AND amount = discount \
+           SELECT STRAIGHT_JOIN e.user_id, IF(e.kind = 'payment', e.amount, -e.amount) AS amount, \
+           IF(e.kind = 'payment', 1, -1) AS times \
+           FROM wallets w JOIN wallet_entries e ON e.user_id = w.user_id WHERE w.slot IN ({slots}) \
+           AND e.kind IN ('payment', 'refund') \
+           UNION ALL SELECT user_id, 0, 1 FROM payments WHERE user_slot IN ({slots}) AND status = \
+           'confirmed' AND amount = discount \
          ) debits GROUP BY user_id HAVING SUM(times) > 0"
     );
     let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
@@ -52,7 +56,8 @@ pub(super) async fn restore(
     drop(rows);
 
     let sql = format!(
-        "SELECT id, user_id, code, claimed_at FROM reward_claims WHERE slot IN ({slots}) AND once = 1"
+        "SELECT id, user_id, code, claimed_at FROM reward_claims WHERE slot IN ({slots}) AND once \
+         = 1"
     );
     let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
     let mut buffer = writer.hash_rows(writer.scope(), "claims");

@@ -5,9 +5,9 @@ use futures::TryStreamExt;
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 use uuid::Uuid;
 
-use super::super::Error;
-use super::{FencedWriter, RowBuffer};
+use super::writer::{FencedWriter, RowBuffer};
 use crate::ids::{EntryId, UserId};
+use crate::recovery::Error;
 use crate::redis::codes::RecoveryRepeatDebitCode;
 use crate::redis::{ScriptArgs, scripts};
 
@@ -44,7 +44,8 @@ pub(super) async fn restore(
     let sql = format!(
         "SELECT STRAIGHT_JOIN e.payment_id, e.attempt, e.kind, e.amount, e.balance, e.created_at \
          FROM wallets w JOIN wallet_entries e ON e.user_id = w.user_id \
-         WHERE w.slot IN ({slots}) AND e.payment_id IS NOT NULL AND e.created_at > UTC_TIMESTAMP(3) - INTERVAL 8 DAY"
+         WHERE w.slot IN ({slots}) AND e.payment_id IS NOT NULL AND e.created_at > \
+         UTC_TIMESTAMP(3) - INTERVAL 8 DAY"
     );
     let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
     let mut buffer = RowBuffer::new(
@@ -87,9 +88,12 @@ pub(super) async fn redebit_paid_payments(
     mysql: &mut MySqlConnection,
 ) -> Result<(), Error> {
     let sql = format!(
-        "SELECT p.id, p.attempt, p.user_id, CAST(p.amount - p.discount AS SIGNED), CAST(COALESCE(p.balance_after, 0) AS SIGNED) FROM payments p \
-         WHERE p.user_slot IN ({}) AND p.status IN ('confirmed', 'refunded') AND p.amount > p.discount \
-         AND NOT EXISTS (SELECT 1 FROM wallet_entries e WHERE e.payment_id = p.id AND e.attempt = p.attempt) ORDER BY p.settled_at, p.id",
+        "SELECT p.id, p.attempt, p.user_id, CAST(p.amount - p.discount AS SIGNED), \
+         CAST(COALESCE(p.balance_after, 0) AS SIGNED) FROM payments p \
+         WHERE p.user_slot IN ({}) AND p.status IN ('confirmed', 'refunded') AND p.amount > \
+         p.discount \
+         AND NOT EXISTS (SELECT 1 FROM wallet_entries e WHERE e.payment_id = p.id AND e.attempt = \
+         p.attempt) ORDER BY p.settled_at, p.id",
         writer.slots()
     );
     let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(mysql);
@@ -107,8 +111,8 @@ pub(super) async fn redebit_paid_payments(
     Ok(())
 }
 
-/// Appends the arguments of `recovery/repeat_debit`. `before`: the balance that there was before it, where
-/// it is known.
+/// Appends the arguments of `recovery/repeat_debit`. `before`: the balance before the debit, if it
+/// is known.
 pub(in super::super) fn redebit_args(
     args: &mut ScriptArgs,
     (payment, attempt): (Uuid, u32),
@@ -117,6 +121,6 @@ pub(in super::super) fn redebit_args(
     before: Option<i64>,
 ) {
     let operation = [payment.as_bytes().as_slice(), attempt.to_string().as_bytes()].concat();
-    args.bytes(user.as_bytes()).bytes(&operation).int(amount).maybe_int(before);
+    args.bytes(user.as_bytes()).bytes(&operation).int(amount).optional_int(before);
     args.bytes(EntryId::new(user.slot()).as_bytes()).bytes(EntryId::new(user.slot()).as_bytes());
 }

@@ -2,7 +2,8 @@
 //!
 //! - [`topology`]: asks Sentinels or cluster nodes for the owners. Start reading here.
 //! - [`slot_table`]: the owners as one immutable table, and the parsing of what nodes report.
-//! - [`redirect`]: what happens to a call when its partition moves (MOVED, ASK, READONLY).
+//! - [`redirect`]: how long a call searches for the owner after a redirect (MOVED, ASK, READONLY).
+//! - [`routing`]: sends commands to the owner, and refreshes the slot table.
 //! - [`node`]: the connections to one server.
 //!
 //! Invariant: a partition that changes its owner becomes unverified before the new owner is
@@ -10,6 +11,7 @@
 
 mod node;
 mod redirect;
+mod routing;
 mod slot_table;
 mod topology;
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use crate::partition::{Partition, PartitionCount};
-use crate::redis::{Error, RedisClient};
+use crate::redis::Error;
 
 /// How long a call waits for a verification.
 const VERIFICATION_PATIENCE: Duration = Duration::from_secs(2);
@@ -61,7 +61,7 @@ impl VerificationTracker {
         &self.partitions[usize::from(partition.get())]
     }
 
-    fn is_verified(&self, partition: Partition) -> bool {
+    pub(in crate::redis) fn is_verified(&self, partition: Partition) -> bool {
         let state = self.of(partition);
         state.verified.load(Ordering::Acquire) >= state.invalidated.load(Ordering::Acquire)
     }
@@ -78,6 +78,27 @@ impl VerificationTracker {
         self.wake.notify_one();
     }
 
+    pub(in crate::redis) fn invalidation_count(&self) -> u64 {
+        self.invalidations.load(Ordering::Acquire)
+    }
+
+    /// Wakes the verifier.
+    pub(in crate::redis) fn request(&self) {
+        self.wake.notify_one();
+    }
+
+    pub(in crate::redis) async fn requested(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Records that partitions were verified after `invalidations`, and wakes the waiting calls.
+    pub(in crate::redis) fn mark_verified(&self, partitions: &[Partition], invalidations: u64) {
+        for partition in partitions {
+            self.of(*partition).verified.fetch_max(invalidations, Ordering::AcqRel);
+        }
+        self.changed.send_replace(());
+    }
+
     /// Waits until a partition is verified, for at most [`VERIFICATION_PATIENCE`].
     pub(in crate::redis) async fn wait_until_verified(
         &self,
@@ -92,46 +113,5 @@ impl VerificationTracker {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Error::Recovering(partition)),
         }
-    }
-}
-
-impl RedisClient {
-    /// Wakes the verifier. Calls go on meanwhile.
-    pub fn request_verification(&self) {
-        self.verification().wake.notify_one();
-    }
-
-    pub fn is_verified(&self, partition: Partition) -> bool {
-        self.verification().is_verified(partition)
-    }
-
-    /// The number of invalidations so far. A verification reads it first and passes it to
-    /// [`RedisClient::mark_verified`].
-    pub fn invalidation_count(&self) -> u64 {
-        self.verification().invalidations.load(Ordering::Acquire)
-    }
-
-    /// Marks the start of a call whose answer must be durable; see
-    /// [`RedisClient::is_unchanged_since`]. Returns 0 (never valid) while the standalone Redis is
-    /// disconnected.
-    pub fn session_start(&self) -> u64 {
-        let topology = self.topology();
-        let verified = topology.may_move()
-            || topology.table().nodes().iter().all(|node| node.is_fully_connected());
-        if verified { self.invalidation_count() } else { 0 }
-    }
-
-    /// Records that partitions were verified after `invalidations`. Later invalidations stay in
-    /// force.
-    pub fn mark_verified(&self, partitions: &[Partition], invalidations: u64) {
-        for partition in partitions {
-            self.verification().of(*partition).verified.fetch_max(invalidations, Ordering::AcqRel);
-        }
-        self.verification().changed.send_replace(());
-    }
-
-    /// Waits until a verification is requested. Several requests count as one.
-    pub async fn verification_requested(&self) {
-        self.verification().wake.notified().await;
     }
 }
