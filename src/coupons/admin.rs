@@ -1,4 +1,4 @@
-//! Coupons for operators.
+//! The admin routes of coupons.
 
 use std::sync::Arc;
 
@@ -17,7 +17,6 @@ use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::CouponId;
 use crate::money::Money;
 
-/// The operators' routes of coupons.
 pub fn router() -> OpenApiRouter<Arc<CouponService>> {
     OpenApiRouter::new().routes(routes!(put)).routes(routes!(issues))
 }
@@ -26,37 +25,50 @@ pub fn router() -> OpenApiRouter<Arc<CouponService>> {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct CouponDefinition {
-    /// If given, the id of the path.
+    /// If present, must equal the id in the path.
     id: Option<CouponId>,
-    /// If given, the only type there is.
-    #[expect(dead_code, reason = "reading it is what checks it")]
+    /// The type, of which there is only one. Can be omitted.
+    #[expect(dead_code, reason = "parsing it is the check")]
     r#type: Option<CouponType>,
     /// 1–255 characters.
     title: String,
-    /// 1…1,000,000,000; null or left out is unlimited.
+    /// The quota, 1…1,000,000,000. Null or omitted means unlimited.
     total_quantity: Option<u64>,
-    /// What it takes off a payment, at least 1.
+    /// The discount on a payment, at least 1.
     discount_amount: Money,
-    /// The smallest payment that it can be used for; default 0.
+    /// The smallest payment that the coupon can be used for. Default: 0.
     #[serde(default)]
     min_available_amount: Money,
-    /// Nothing is issued before.
+    /// Coupons are issued from this time on.
     issue_starts_at: DateTime<Utc>,
-    /// Nothing is issued from here on; a moment that has passed ends the coupon at once.
+    /// Coupons are issued until this time. A time in the past ends the coupon immediately.
     issue_ends_at: DateTime<Utc>,
 }
 
-/// Makes a coupon or changes it. The quota can't go below what is issued.
-#[utoipa::path(put, path = "/admin/coupons/{coupon}", tag = "coupon", params(("coupon" = CouponId, Path)), request_body = CouponDefinition,
-    responses((status = 200, body = CouponDto), (status = 409, body = ProblemDetails, description = "`in_use`"),
-        (status = 422, body = ProblemDetails)), security(("admin" = [])))]
+/// Create a coupon or replace its definition
+///
+/// A quota below the number of issued coupons is refused with `in_use`. All instances apply the
+/// change when the response arrives.
+#[utoipa::path(
+    put,
+    path = "/admin/coupons/{coupon}",
+    tag = "coupon",
+    params(("coupon" = CouponId, Path)),
+    request_body = CouponDefinition,
+    responses(
+        (status = 200, body = CouponDto),
+        (status = 409, body = ProblemDetails, description = "`in_use` with `issued_quantity`"),
+        (status = 422, body = ProblemDetails),
+    ),
+    security(("admin" = []))
+)]
 async fn put(
     State(coupons): State<Arc<CouponService>>,
     NewPathParams(id): NewPathParams<CouponId>,
     JsonBody(new): JsonBody<CouponDefinition>,
 ) -> Result<JsonBody<CouponDto>, ProblemDetails> {
     if new.id.is_some_and(|other| other != id) {
-        return Err(ProblemDetails::invalid_field("id", "must be the id of the path"));
+        return Err(ProblemDetails::invalid_field("id", "must equal the id in the path"));
     }
     let coupon = Coupon {
         id: id.clone(),
@@ -73,10 +85,21 @@ async fn put(
     Ok(JsonBody(CouponDto::new(&coupon, &counts)))
 }
 
-/// A coupon's issues, newest first.
-#[utoipa::path(get, path = "/admin/coupons/{coupon}/issues", tag = "coupon", params(("coupon" = CouponId, Path), CouponIssuesQuery),
-    responses((status = 200, body = CouponIssuesDto), (status = 404, body = ProblemDetails), (status = 422, body = ProblemDetails)),
-    security(("admin" = [])))]
+/// List the issues of a coupon
+///
+/// The newest issue comes first.
+#[utoipa::path(
+    get,
+    path = "/admin/coupons/{coupon}/issues",
+    tag = "coupon",
+    params(("coupon" = CouponId, Path), CouponIssuesQuery),
+    responses(
+        (status = 200, body = CouponIssuesDto),
+        (status = 404, body = ProblemDetails),
+        (status = 422, body = ProblemDetails),
+    ),
+    security(("admin" = []))
+)]
 async fn issues(
     State(coupons): State<Arc<CouponService>>,
     PathParams(id): PathParams<CouponId>,
@@ -85,8 +108,8 @@ async fn issues(
     Ok(JsonBody(coupons.issues(&id, page.before(), page.limit).await?.into()))
 }
 
-/// Reads bodies of the kinds that this room takes, for `fuzz_tests`.
+/// Parses the request bodies of these routes, for `fuzz_tests`.
 #[cfg(test)]
 pub(crate) fn read_bodies(bytes: &[u8]) {
-    crate::http::json::try_as::<CouponDefinition>(bytes);
+    crate::http::json::parse_as::<CouponDefinition>(bytes);
 }

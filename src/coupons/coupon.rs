@@ -1,4 +1,4 @@
-//! Coupons and issues, as the API, Redis and MySQL know them.
+//! Coupons and issues, as the API, Redis and MySQL have them.
 
 use chrono::{DateTime, Utc};
 
@@ -8,52 +8,48 @@ use crate::money::Money;
 /// A coupon as an operator defines it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coupon {
-    /// Its name.
     pub id: CouponId,
-    /// The definitions' version at its last change.
+    /// The version of the definitions at the last change of this coupon.
     pub version: u64,
     /// 1–255 characters.
     pub title: String,
-    /// How many there are, 1…1,000,000,000; `None` is unlimited.
+    /// The quota, 1…1,000,000,000. `None` means unlimited.
     pub total_quantity: Option<u64>,
-    /// What it takes off a payment.
+    /// The discount on a payment.
     pub discount_amount: Money,
-    /// The smallest payment that it can be used for.
+    /// The smallest payment that the coupon can be used for.
     pub min_available_amount: Money,
-    /// Nothing is issued before.
+    /// Coupons are issued from this time on.
     pub issue_starts_at: DateTime<Utc>,
-    /// Nothing is issued from here on.
+    /// Coupons are issued until this time.
     pub issue_ends_at: DateTime<Utc>,
 }
 
-/// One coupon in one user's hands.
+/// A coupon that was issued to a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CouponIssue {
-    /// Its id.
     pub id: IssueId,
-    /// Of which coupon.
     pub coupon: CouponId,
-    /// Whose.
     pub user: UserId,
-    /// When it was issued, milliseconds since 1970.
+    /// Milliseconds since 1970.
     pub issued_at: i64,
-    /// When a payment used it, milliseconds since 1970.
+    /// Milliseconds since 1970. `None` until a payment has used it.
     pub used_at: Option<i64>,
 }
 
-/// How a coupon stands, by Redis.
+/// The state of a coupon in Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CouponCounts {
-    /// Redis' clock, milliseconds since 1970.
+    /// Redis' clock, in milliseconds since 1970.
     pub now: i64,
-    /// How many are issued.
+    /// The number of issues.
     pub issued: u64,
-    /// Renewed each time settings are laid, so that two layings can't be taken for one.
+    /// A new random value at each publication of the settings.
     pub(super) edition: String,
-    /// The definitions' version as laid; 0 while a change is under way.
+    /// The version of the published settings, or 0 while a change is in progress.
     pub(super) version: u64,
-    /// When issuing ends as laid, milliseconds since 1970.
+    /// The end of the window in the published settings, in milliseconds since 1970.
     pub(super) ends_at: i64,
-    /// The quota as laid is used up: nobody gets one until settings are laid again.
+    /// The published quota is used up. No more are issued until settings are published again.
     pub(super) sold_out: bool,
 }

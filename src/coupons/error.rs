@@ -1,27 +1,22 @@
-//! What a coupon refuses.
+//! The errors of coupon operations.
 
+use crate::definition::DefinitionViolation;
 use crate::store_error::{StoreError, from_store_errors};
 
-/// Why a call about coupons was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No such coupon.
-    #[error("there is no such coupon")]
+    #[error("the coupon does not exist")]
     NotFound,
-    /// All are issued.
-    #[error("all of this coupon are issued")]
+    #[error("the coupon is sold out")]
     SoldOut,
-    /// Issuing has not begun.
-    #[error("this coupon is not issued yet")]
+    #[error("the coupon is not issued yet")]
     NotStarted,
-    /// Issuing is over.
-    #[error("this coupon is not issued any more")]
+    #[error("the coupon is no longer issued")]
     Ended,
-    /// A field is not sound, or contradicts another.
-    #[error("the coupon is not sound")]
-    Unsound(Vec<super::rules::Flaw>),
-    /// More are issued than the quota would be.
-    #[error("{0} are issued already, more than this quota")]
+    #[error("the coupon is invalid")]
+    Invalid(Vec<DefinitionViolation>),
+    /// The quota is below the number of issues, which is given.
+    #[error("{0} coupons are already issued, more than the new quota")]
     InUse(u64),
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -1,27 +1,37 @@
-//! Coupons: for the first who ask, one each, never more than there are.
+//! Coupons: first come, first served, one for each user, never more than the quota.
 //!
-//! A coupon lives in the partition of its name. Redis holds the settings as laid (`c:settings`), who has one (`c:issues`, user → issue: the set, the
-//! records and the count in one key, so that they can't disagree and an issue costs one write) and what payments do with them
-//! (`c:uses`, `coupon_ops`). MySQL holds the settings (`coupons`), which are the truth, and every issue (`coupon_issues`), through the outbox.
+//! A coupon is stored in the partition of its id. Redis stores the published settings
+//! (`c:settings`), the issues (`c:issues`, user → issue) and what payments do with the issues
+//! (`c:uses`, `coupon_ops`). Ownership, record and count of the issues are in one key, so they
+//! can't disagree, and an issue costs one write. MySQL stores the settings (`coupons`), which are
+//! authoritative, and, through the outbox, every issue (`coupon_issues`).
 //!
-//! One script checks the window, the quota and the user, and issues, for up to 256 users a call; so any number of instances issue exactly the
-//! quota. A winner who asks again gets the same issue for ever. Once sold out, losers are answered from memory ([`winners`]).
+//! One script checks the window, the quota and the user, and issues to up to 256 users in one call,
+//! so any number of instances together issue exactly the quota. A user who asks again gets the same
+//! issue. Once a coupon is sold out, users without one are refused from memory ([`winners`]).
 //!
-//! No call takes an issue away from its user. What operators can do is raise the quota, lower it to what is issued, and end early; when such a change is
-//! answered, it holds on every instance, also on those that answered "sold out" from memory.
+//! No call takes an issue away from its user. Operators can raise the quota, lower it to the number
+//! of issues, and end the window early. Once such a change has been answered, all instances apply
+//! it, also those that answered "sold out" from memory.
 //!
-//! Settings change under the row lock of the definitions. What takes away (a smaller quota, an earlier end) is laid before the commit; a
-//! larger quota only after it, since what was issued on a change that MySQL then refused could not be taken back. Whatever a crash
-//! leaves half-laid is laid again by whoever finds it missing, or by the next instance that starts or sees the definitions move.
+//! Settings change under the row lock of the definitions. A restriction (a smaller quota, an
+//! earlier end) is published before the commit. A larger quota is published after it: issues made
+//! under a change that MySQL then refuses could not be taken back. When a crash leaves settings
+//! unpublished, the next call that finds them missing publishes them, or the next instance that
+//! starts or sees a new version of the definitions.
+//!
+//! Start reading with [`CouponService::issue`] and `lua/coupons/issue.lua`. [`redemption`] is the
+//! interface to payments.
 
 mod admin;
 mod coupon;
 mod error;
+mod redemption;
 mod routes;
 mod rules;
 mod sql;
 mod store;
-mod uses;
+
 mod winners;
 
 use std::collections::{HashMap, HashSet};
@@ -46,157 +56,168 @@ pub(crate) use admin::read_bodies;
 pub use admin::router as admin_router;
 pub use coupon::{Coupon, CouponCounts, CouponIssue};
 pub use error::Error;
+pub use redemption::{CouponRedemption, RedemptionOutcome};
 pub use routes::router;
-pub use rules::{CouponStatus, Flaw};
-pub use uses::{CouponRedemption, RedemptionOutcome};
+pub use rules::CouponStatus;
 
-/// Requests that may wait for one coupon in one instance.
-const MAX_WAITING: usize = 16_384;
-/// How often tombstones that were kept long enough are dropped.
-const TIDY: Duration = Duration::from_secs(30);
-/// How often the metrics are told how coupons stand.
-const TELL: Duration = Duration::from_secs(5);
-/// Coupons told in one turn; more would be as many calls of Redis.
-const TOLD: usize = 256;
-/// For how long an operator's list waits until MySQL has what was just issued.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// An issue is in MySQL for sure once its coupon ended so long ago, however wrong this machine's clock.
-const WRITTEN: chrono::TimeDelta = chrono::TimeDelta::days(2);
-/// Coupons asked side by side for one user's issues.
-const PARALLEL: usize = 32;
+/// The most requests that wait for one coupon in one instance.
+const MAX_WAITING_REQUESTS: usize = 16_384;
+/// How often tombstones whose retention is over are deleted.
+const PURGE_INTERVAL: Duration = Duration::from_secs(30);
+/// How often the gauges of issues and quotas are updated.
+const METRICS_INTERVAL: Duration = Duration::from_secs(5);
+/// How many coupons one update of the gauges covers. Each costs one call to Redis.
+const MAX_COUPONS_IN_METRICS: usize = 256;
+/// How long an operator's list waits until MySQL has the issues that were already answered.
+const MAX_WRITE_WAIT: Duration = Duration::from_secs(1);
+/// When a coupon ended this long ago, MySQL has all its issues, even if the clock of this machine
+/// is hours wrong.
+const ISSUES_WRITTEN_AFTER: chrono::TimeDelta = chrono::TimeDelta::days(2);
+/// How many coupons are queried in parallel for the issues of one user.
+const MAX_PARALLEL_CALLS: usize = 32;
 
-type KnownCoupons = HashMap<CouponId, Arc<Coupon>>;
+type CouponsById = HashMap<CouponId, Arc<Coupon>>;
 
-/// A coupon in the hands of the one who asked for it.
 #[derive(Debug, Clone)]
 pub struct IssuedCoupon {
-    /// The issue.
     pub issue: CouponIssue,
-    /// Whether it is new.
-    pub fresh: bool,
-    /// Whether it is as durable as answers are set to be.
-    pub written: bool,
+    /// Whether this call created the issue.
+    pub is_new: bool,
+    /// Whether the issue has reached the durability that the configuration asks for.
+    pub durable: bool,
 }
 
-/// The façade of the room.
+/// All operations on coupons. One value per process, shared by all requests.
 pub struct CouponService {
     redis: RedisClient,
     mysql: MySqlPool,
-    nudge: WriterHandle,
-    known: ArcSwap<KnownCoupons>,
-    /// One reading at a time: what was read first must not be kept last.
+    writer: WriterHandle,
+    coupons: ArcSwap<CouponsById>,
+    /// Serializes reloads, so that an older read can't replace a newer one.
     reloading: Mutex<()>,
     winners: Arc<winners::WinnersCache>,
-    /// One laying at a time: a crowd that meets a coupon which is not laid asks MySQL once.
-    laying: Mutex<()>,
-    /// Coupons that changed and are not yet seen to be laid as they are in MySQL.
-    unsure: Lock<HashSet<CouponId>>,
+    /// Serializes publications: many requests may meet an unpublished coupon at once, and one of
+    /// them asks MySQL.
+    publishing: Mutex<()>,
+    /// Coupons whose published settings may differ from those in MySQL.
+    unverified: Lock<HashSet<CouponId>>,
     issues: ScriptCoalescer<store::IssueBatch>,
-    mine: ScriptCoalescer<store::OwnIssueBatch>,
+    own_issue: ScriptCoalescer<store::OwnIssueBatch>,
     counts: ScriptCoalescer<store::CouponCountsBatch>,
 }
 
 impl CouponService {
-    /// Coupons over Redis and MySQL; `nudge` wakes the writer. Call [`CouponService::reload`] before serving.
-    pub fn new(redis: RedisClient, mysql: MySqlPool, nudge: WriterHandle) -> Self {
+    /// Call [`CouponService::reload`] before serving.
+    pub fn new(redis: RedisClient, mysql: MySqlPool, writer: WriterHandle) -> Self {
         Self {
-            known: ArcSwap::default(),
+            coupons: ArcSwap::default(),
             reloading: Mutex::default(),
             winners: Arc::new(winners::WinnersCache::new(redis.clone())),
-            laying: Mutex::default(),
-            unsure: Lock::default(),
-            issues: Coalescer::new(ScriptOperation::new(&redis, store::IssueBatch), MAX_WAITING),
-            mine: Coalescer::new(ScriptOperation::new(&redis, store::OwnIssueBatch), MAX_WAITING),
+            publishing: Mutex::default(),
+            unverified: Lock::default(),
+            issues: Coalescer::new(
+                ScriptOperation::new(&redis, store::IssueBatch),
+                MAX_WAITING_REQUESTS,
+            ),
+            own_issue: Coalescer::new(
+                ScriptOperation::new(&redis, store::OwnIssueBatch),
+                MAX_WAITING_REQUESTS,
+            ),
             counts: Coalescer::new(
                 ScriptOperation::new(&redis, store::CouponCountsBatch),
-                MAX_WAITING,
+                MAX_WAITING_REQUESTS,
             ),
             redis,
             mysql,
-            nudge,
+            writer,
         }
     }
 
-    /// A coupon as this instance knows it.
+    /// The coupon as of the last reload.
     pub fn coupon(&self, id: &CouponId) -> Option<Arc<Coupon>> {
-        self.known.load().get(id).cloned()
+        self.coupons.load().get(id).cloned()
     }
 
-    /// Gives the user a coupon, or the one that they have.
+    /// Issues a coupon to the user, or returns the issue that they have already.
     pub async fn issue(&self, id: &CouponId, user: UserId) -> Result<IssuedCoupon, Error> {
-        if !self.known.load().contains_key(id) {
+        if !self.coupons.load().contains_key(id) {
             return Err(Error::NotFound);
         }
-        if self.winners.refuse(id, user) {
-            count("sold_out");
+        if self.winners.is_refused(id, user) {
+            count_outcome("sold_out");
             return Err(Error::SoldOut);
         }
-        let follow = self.nudge.follow();
-        let issued = self
+        let durability = self.writer.start_durability_wait();
+        let outcome = self
             .with_settings(id, || {
                 self.issues.submit(id.clone(), store::IssueRequest::new(id, user))
             })
             .await?;
-        let (word, outcome) = match issued {
-            store::IssueOutcome::Given { issue, fresh: true } => {
-                self.nudge.poke();
+        let (label, result) = match outcome {
+            store::IssueOutcome::Issued { issue, is_new: true } => {
+                self.writer.wake();
                 ("issued", Ok((issue, true)))
             }
-            store::IssueOutcome::Given { issue, fresh: false } => ("repeated", Ok((issue, false))),
+            store::IssueOutcome::Issued { issue, is_new: false } => {
+                ("repeated", Ok((issue, false)))
+            }
             store::IssueOutcome::SoldOut => {
-                self.winners.learn(id);
+                self.winners.start_loading(id);
                 ("sold_out", Err(Error::SoldOut))
             }
             store::IssueOutcome::NotStarted => ("not_started", Err(Error::NotStarted)),
             store::IssueOutcome::Ended => ("ended", Err(Error::Ended)),
         };
-        count(word);
-        let (issue, fresh) = outcome?;
-        let written = follow.written(&[self.redis.keys().partition(id.slot())]).await;
-        Ok(IssuedCoupon { issue, fresh, written })
+        count_outcome(label);
+        let (issue, is_new) = result?;
+        let partition = self.redis.keys().partition(id.slot());
+        let durable = durability.wait_until_written(&[partition]).await;
+        Ok(IssuedCoupon { issue, is_new, durable })
     }
 
-    /// A coupon and how it stands.
+    /// A coupon with its current counts.
     pub async fn find(&self, id: &CouponId) -> Result<(Arc<Coupon>, CouponCounts), Error> {
         let coupon = self.coupon(id).ok_or(Error::NotFound)?;
         let counts = self.with_settings(id, || self.counts.submit(id.clone(), ())).await?;
         Ok((coupon, counts))
     }
 
-    /// A page of the user's issues, newest first: what MySQL has, and what is on its way there.
-    #[expect(clippy::disallowed_methods, reason = "two days are more than clocks differ by")]
-    pub async fn issues_of(
+    /// A page of the user's issues, newest first. Issues that MySQL does not have yet are read from
+    /// Redis.
+    #[expect(clippy::disallowed_methods, reason = "clocks differ by less than two days")]
+    pub async fn issues_of_user(
         &self,
         user: UserId,
         before: PageCursor,
         limit: PageLimit,
     ) -> Result<(Vec<CouponIssue>, Option<PageCursor>), Error> {
-        let recent = chrono::Utc::now() - WRITTEN;
-        let coupons = self.known.load_full();
-        let fresh: Vec<_> = coupons
+        let recent = chrono::Utc::now() - ISSUES_WRITTEN_AFTER;
+        let coupons = self.coupons.load_full();
+        let queries: Vec<_> = coupons
             .values()
             .filter(|coupon| coupon.issue_ends_at > recent)
-            .map(|coupon| self.mine.submit(coupon.id.clone(), user))
+            .map(|coupon| self.own_issue.submit(coupon.id.clone(), user))
             .collect();
-        let asked = futures::stream::iter(fresh);
-        // Redis first: what it gives up while it is asked, MySQL has at the later moment.
-        let fresh: Vec<Option<CouponIssue>> =
-            asked.buffer_unordered(PARALLEL).try_collect().await?;
-        let mut all: HashMap<_, _> = sql::of_user(&self.mysql, user, before, limit)
+        // Redis first: an issue that leaves Redis in the meantime is in MySQL by the second read.
+        let from_redis: Vec<Option<CouponIssue>> = futures::stream::iter(queries)
+            .buffer_unordered(MAX_PARALLEL_CALLS)
+            .try_collect()
+            .await?;
+        let mut all: HashMap<_, _> = sql::issues_of_user(&self.mysql, user, before, limit)
             .await?
             .into_iter()
             .map(|issue| (issue.id, issue))
             .collect();
         all.extend(
-            fresh
+            from_redis
                 .into_iter()
                 .flatten()
-                .filter(|issue| place(issue) < before)
+                .filter(|issue| cursor_of(issue) < before)
                 .map(|issue| (issue.id, issue)),
         );
         let mut all: Vec<_> = all.into_values().collect();
-        all.sort_unstable_by_key(|issue| std::cmp::Reverse(place(issue)));
-        Ok(page::cut(all, limit, place))
+        all.sort_unstable_by_key(|issue| std::cmp::Reverse(cursor_of(issue)));
+        Ok(page::cut(all, limit, cursor_of))
     }
 
     /// A page of a coupon's issues, newest first.
@@ -210,152 +231,184 @@ impl CouponService {
             return Err(Error::NotFound);
         }
         let partition = self.redis.keys().partition(id.slot());
-        outbox::written(&self.redis, &self.mysql, &self.nudge, &[partition], PATIENCE).await?;
-        Ok(page::cut(sql::of_coupon(&self.mysql, id, before, limit).await?, limit, place))
+        outbox::wait_until_written(
+            &self.redis,
+            &self.mysql,
+            &self.writer,
+            &[partition],
+            MAX_WRITE_WAIT,
+        )
+        .await?;
+        Ok(page::cut(
+            sql::issues_of_coupon(&self.mysql, id, before, limit).await?,
+            limit,
+            cursor_of,
+        ))
     }
 
-    /// Changes a coupon, or makes it. When this returns, the change holds on every instance.
+    /// Creates a coupon or replaces it. When this returns, all instances apply the change.
     ///
     /// # Errors
-    /// [`Error::Unsound`] with every field that is not; [`Error::InUse`] when more are issued than the quota. Then nothing has changed.
+    /// [`Error::Invalid`] with every violation; [`Error::InUse`] when more are issued than the new
+    /// quota. Nothing has changed then.
     pub async fn put(&self, mut coupon: Coupon) -> Result<(), Error> {
-        let flaws = rules::flaws(&coupon);
-        if !flaws.is_empty() {
-            return Err(Error::Unsound(flaws));
+        let violations = rules::violations(&coupon);
+        if !violations.is_empty() {
+            return Err(Error::Invalid(violations));
         }
         let (mut tx, version) = definitions::begin_change(&self.mysql).await?;
         coupon.version = version;
-        let before = sql::one(&mut tx, &coupon.id).await?;
-        sql::put(&mut tx, &coupon).await?;
-        if let Err(error) = self.lay_in_change(before.as_ref(), &coupon).await {
-            self.forget(&coupon.id);
+        let before = sql::load(&mut tx, &coupon.id).await?;
+        sql::save(&mut tx, &coupon).await?;
+        if let Err(error) = self.publish_restrictions(before.as_ref(), &coupon).await {
+            self.mark_unverified(&coupon.id);
             return Err(error);
         }
         if let Err(error) = tx.commit().await {
-            // What became of the commit is not known. What is laid takes away at most, until MySQL is asked again.
-            self.forget(&coupon.id);
+            // The commit may have succeeded or not. Only restrictions are published so far, so
+            // nothing wrong is issued until the settings are verified against MySQL.
+            self.mark_unverified(&coupon.id);
             return Err(mysql::Error::from(error).into());
         }
         self.reload().await?;
-        let known_in_ms = self.lay(&coupon.id).await?;
-        tokio::time::sleep(Duration::from_millis(known_in_ms)).await;
+        let effective_in_ms = self.publish_committed(&coupon.id).await?;
+        tokio::time::sleep(Duration::from_millis(effective_in_ms)).await;
         Ok(())
     }
 
-    /// Lays what a change takes away, before it is committed. The version 0 says that this is not the whole of it.
-    async fn lay_in_change(&self, before: Option<&Coupon>, after: &Coupon) -> Result<(), Error> {
+    /// Publishes the restrictions of a change before its commit. The version 0 marks the settings
+    /// as incomplete, so [`CouponService::verify_published`] replaces them.
+    async fn publish_restrictions(
+        &self,
+        before: Option<&Coupon>,
+        after: &Coupon,
+    ) -> Result<(), Error> {
         let Some(before) = before else { return Ok(()) };
-        let mut first = Coupon { version: 0, ..after.clone() };
-        if rules::raises(before, after) {
-            first.total_quantity = before.total_quantity;
+        let mut restricted = Coupon { version: 0, ..after.clone() };
+        if rules::raises_quota(before, after) {
+            restricted.total_quantity = before.total_quantity;
         }
-        match store::lay(&self.redis, &first, winners::HOLD_MS).await? {
-            store::CouponPublishOutcome::Done { .. } => Ok(()),
+        match store::publish(&self.redis, &restricted, winners::QUOTA_RAISE_DELAY_MS).await? {
+            store::CouponPublishOutcome::Published { .. } => Ok(()),
             store::CouponPublishOutcome::InUse { issued } => Err(Error::InUse(issued)),
         }
     }
 
-    /// Reads all coupons from MySQL, and marks those that changed to be looked at in Redis.
+    /// Replaces the snapshot with what MySQL stores, and marks the changed coupons as unverified.
     pub async fn reload(&self) -> Result<(), Error> {
         let _one_at_a_time = self.reloading.lock().await;
         let mut connection = self.mysql.acquire().await.map_err(mysql::Error::from)?;
-        let coupons = sql::all(&mut connection).await?;
-        let before = self.known.load();
+        let coupons = sql::load_all(&mut connection).await?;
+        let before = self.coupons.load();
         for coupon in &coupons {
-            if before.get(&coupon.id).is_none_or(|known| known.version != coupon.version) {
-                self.forget(&coupon.id);
+            if before.get(&coupon.id).is_none_or(|old| old.version != coupon.version) {
+                self.mark_unverified(&coupon.id);
             }
         }
-        let known =
+        let by_id =
             coupons.into_iter().map(|coupon| (coupon.id.clone(), Arc::new(coupon))).collect();
-        self.known.store(Arc::new(known));
+        self.coupons.store(Arc::new(by_id));
         Ok(())
     }
 
-    /// Marks a coupon whose settings may not be laid as they are in MySQL.
-    fn forget(&self, id: &CouponId) {
-        self.unsure.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
+    /// Marks a coupon whose published settings may differ from those in MySQL.
+    fn mark_unverified(&self, id: &CouponId) {
+        self.unverified.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
     }
 
-    /// Lays the settings as MySQL has them, unless they are. Answers in how many milliseconds every instance knows.
-    async fn lay(&self, id: &CouponId) -> Result<u64, Error> {
-        let _one_at_a_time = self.laying.lock().await;
+    /// Publishes the settings of MySQL, unless Redis has this version. Returns after how many
+    /// milliseconds all instances apply them.
+    async fn publish_committed(&self, id: &CouponId) -> Result<u64, Error> {
+        let _one_at_a_time = self.publishing.lock().await;
         let (mut tx, _) = definitions::lock(&self.mysql).await?;
-        let coupon = sql::one(&mut tx, id).await?.ok_or(Error::NotFound)?;
-        let laid = match store::counts(&self.redis, id).await {
+        let coupon = sql::load(&mut tx, id).await?.ok_or(Error::NotFound)?;
+        let is_published = match store::counts(&self.redis, id).await {
             Ok(counts) => counts.version == coupon.version,
-            Err(redis::Error::NotLaid) => false,
+            Err(redis::Error::NotPublished) => false,
             Err(error) => return Err(error.into()),
         };
-        let known_in_ms = if laid { 0 } else { self.lay_committed(coupon).await? };
+        let effective_in_ms = if is_published { 0 } else { self.publish_settings(coupon).await? };
         tx.commit().await.map_err(mysql::Error::from)?;
-        Ok(known_in_ms)
+        Ok(effective_in_ms)
     }
 
-    async fn lay_committed(&self, coupon: Coupon) -> Result<u64, Error> {
-        match store::lay(&self.redis, &coupon, winners::HOLD_MS).await? {
-            store::CouponPublishOutcome::Done { known_in_ms } => Ok(known_in_ms),
+    async fn publish_settings(&self, coupon: Coupon) -> Result<u64, Error> {
+        match store::publish(&self.redis, &coupon, winners::QUOTA_RAISE_DELAY_MS).await? {
+            store::CouponPublishOutcome::Published { effective_in_ms } => Ok(effective_in_ms),
             store::CouponPublishOutcome::InUse { issued } => {
-                tracing::error!(coupon = %coupon.id, issued, quota = coupon.total_quantity, "more are issued than the quota");
+                // `put` refuses such a change, so this is a defect. Stop issuing.
+                tracing::error!(
+                    coupon = %coupon.id,
+                    issued,
+                    quota = coupon.total_quantity,
+                    "more coupons are issued than the quota"
+                );
                 let full = Coupon { total_quantity: Some(issued), ..coupon };
-                store::lay(&self.redis, &full, winners::HOLD_MS).await?;
+                store::publish(&self.redis, &full, winners::QUOTA_RAISE_DELAY_MS).await?;
                 Ok(0)
             }
         }
     }
 
-    /// Runs a call, and once more after laying the settings when Redis misses them.
+    /// Runs a call. When the settings are not published, publishes them and runs it once more.
     async fn with_settings<T, F>(&self, id: &CouponId, call: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, redis::Error>>,
     {
         match call().await {
-            Err(redis::Error::NotLaid) => {
-                Box::pin(self.lay_missing(id)).await?;
+            Err(redis::Error::NotPublished) => {
+                Box::pin(self.publish_if_missing(id)).await?;
                 Ok(call().await?)
             }
             other => Ok(other?),
         }
     }
 
-    /// As [`CouponService::lay`], but does not trouble MySQL when somebody else has laid them meanwhile.
-    async fn lay_missing(&self, id: &CouponId) -> Result<(), Error> {
+    /// Like [`CouponService::publish_committed`], but asks MySQL only if the settings are still
+    /// missing after earlier callers have finished.
+    async fn publish_if_missing(&self, id: &CouponId) -> Result<(), Error> {
         {
-            let _after_those_before = self.laying.lock().await;
+            let _after_earlier_callers = self.publishing.lock().await;
             match store::counts(&self.redis, id).await {
-                Err(redis::Error::NotLaid) => {}
+                Err(redis::Error::NotPublished) => {}
                 other => return Ok(other.map(drop)?),
             }
         }
-        self.lay(id).await.map(drop)
+        self.publish_committed(id).await.map(drop)
     }
 
-    /// Keeps the copies of winners fresh, lays what changed where nobody else did, and drops old tombstones, until `stop`.
+    /// Renews the copies in the winners cache, verifies published settings, updates the metrics and
+    /// deletes old tombstones, until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut renewals = tokio::time::interval(winners::RENEW);
+        let mut renewals = tokio::time::interval(winners::RENEWAL_INTERVAL);
         renewals.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut tidy = tokio::time::interval(TIDY);
-        let mut tell = tokio::time::interval(TELL);
-        tell.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut purges = tokio::time::interval(PURGE_INTERVAL);
+        let mut metrics = tokio::time::interval(METRICS_INTERVAL);
+        metrics.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = renewals.tick() => {
                     self.winners.renew().await;
-                    self.make_sure().await;
+                    self.verify_published().await;
                 }
-                _ = tidy.tick() => self.tidy().await,
-                _ = tell.tick() => self.tell().await,
+                _ = purges.tick() => self.purge().await,
+                _ = metrics.tick() => self.update_metrics().await,
             }
         }
     }
 
-    /// Tells the metrics how the coupons stand that somebody has asked for. Where Redis is away the figures stay as they are.
-    #[expect(clippy::disallowed_methods, reason = "two days are more than clocks differ by")]
-    async fn tell(&self) {
-        let recent = chrono::Utc::now() - WRITTEN;
-        let coupons = self.known.load_full();
-        for coupon in coupons.values().filter(|coupon| coupon.issue_ends_at > recent).take(TOLD) {
+    /// Updates the gauges of the coupons that are published. While Redis is unavailable they keep
+    /// their values.
+    #[expect(clippy::disallowed_methods, reason = "clocks differ by less than two days")]
+    async fn update_metrics(&self) {
+        let recent = chrono::Utc::now() - ISSUES_WRITTEN_AFTER;
+        let coupons = self.coupons.load_full();
+        for coupon in coupons
+            .values()
+            .filter(|coupon| coupon.issue_ends_at > recent)
+            .take(MAX_COUPONS_IN_METRICS)
+        {
             let Ok(counts) = store::counts(&self.redis, &coupon.id).await else { continue };
             let labels = [("coupon", coupon.id.as_str())];
             Metric::CouponIssued.gauge(&labels).set(counts.issued as f64);
@@ -365,49 +418,52 @@ impl CouponService {
         }
     }
 
-    async fn make_sure(&self) {
-        let unsure =
-            std::mem::take(&mut *self.unsure.lock().unwrap_or_else(PoisonError::into_inner));
-        for id in unsure {
+    /// Publishes the settings of unverified coupons, where Redis has an older version.
+    async fn verify_published(&self) {
+        let unverified =
+            std::mem::take(&mut *self.unverified.lock().unwrap_or_else(PoisonError::into_inner));
+        for id in unverified {
             let committed = self.coupon(&id).map(|coupon| coupon.version);
             let outcome = match store::counts(&self.redis, &id).await {
                 Ok(counts) if committed.is_none_or(|version| version <= counts.version) => Ok(()),
-                // A coupon that nobody asked for yet is laid by the first who does.
-                Err(redis::Error::NotLaid) => Ok(()),
-                Ok(_) => self.lay(&id).await.map(drop),
+                // The first request for the coupon publishes it.
+                Err(redis::Error::NotPublished) => Ok(()),
+                Ok(_) => self.publish_committed(&id).await.map(drop),
                 Err(error) => Err(error.into()),
             };
             match outcome {
                 Ok(()) | Err(Error::NotFound) => {}
                 Err(error) => {
-                    tracing::debug!(coupon = %id, %error, "a coupon's settings could not be compared yet");
-                    self.forget(&id);
+                    tracing::debug!(coupon = %id, %error, "could not verify published settings");
+                    self.mark_unverified(&id);
                 }
             }
         }
     }
 
-    /// Drops old tombstones. Looks at every coupon anew besides: a process that died within a change may have left one half-laid.
-    #[expect(clippy::disallowed_methods, reason = "two days are more than clocks differ by")]
-    async fn tidy(&self) {
-        let recent = chrono::Utc::now() - WRITTEN;
-        for coupon in self.known.load().values().filter(|coupon| coupon.issue_ends_at > recent) {
-            self.forget(&coupon.id);
+    /// Deletes old tombstones. It also marks all recent coupons as unverified, because a process
+    /// that died during a change may have left settings incomplete.
+    #[expect(clippy::disallowed_methods, reason = "clocks differ by less than two days")]
+    async fn purge(&self) {
+        let recent = chrono::Utc::now() - ISSUES_WRITTEN_AFTER;
+        for coupon in self.coupons.load().values().filter(|coupon| coupon.issue_ends_at > recent) {
+            self.mark_unverified(&coupon.id);
         }
         for partition in self.redis.keys().partitions().all() {
-            match store::tidy(&self.redis, partition).await {
+            match store::purge_expired(&self.redis, partition).await {
                 Ok(_) | Err(redis::Error::Recovering(_)) => {}
-                Err(error) => tracing::warn!(%partition, %error, "tidying coupons"),
+                Err(error) => {
+                    tracing::warn!(%partition, %error, "could not delete old coupon tombstones")
+                }
             }
         }
     }
 }
 
-/// Where an issue stands in lists.
-fn place(issue: &CouponIssue) -> PageCursor {
+fn cursor_of(issue: &CouponIssue) -> PageCursor {
     PageCursor { at: issue.issued_at, id: issue.id.uuid() }
 }
 
-fn count(outcome: &'static str) {
+fn count_outcome(outcome: &'static str) {
     Metric::CouponIssuesTotal.counter(&[("outcome", outcome)]).increment(1);
 }

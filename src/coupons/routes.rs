@@ -1,4 +1,4 @@
-//! Coupons over HTTP.
+//! The public routes of coupons.
 
 use std::sync::Arc;
 
@@ -15,19 +15,17 @@ use crate::http::cache::CachedForOneSecond;
 use crate::http::identity::AuthenticatedUser;
 use crate::http::page::{PageCursor, PageLimit};
 use crate::http::path::PathParams;
-use crate::http::problem::FieldError;
 use crate::http::query::QueryParams;
 use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::{CouponId, IssueId, UserId};
 use crate::money::Money;
 use crate::time::UnixMillis;
 
-/// The routes of coupons.
 pub fn router() -> OpenApiRouter<Arc<CouponService>> {
     OpenApiRouter::new().routes(routes!(mine)).routes(routes!(show)).routes(routes!(issue))
 }
 
-/// How a coupon is given out.
+/// How coupons are issued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = CouponType)]
@@ -35,20 +33,23 @@ pub(super) enum CouponType {
     FirstComeFirstServed,
 }
 
-/// A coupon as everybody may see it.
+/// The public description of a coupon.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Coupon)]
 pub(super) struct CouponDto {
     id: CouponId,
     title: String,
     r#type: CouponType,
-    /// Null is unlimited.
+    /// The quota. Null means unlimited.
     total_quantity: Option<u64>,
     issued_quantity: u64,
+    /// The discount on a payment.
     discount_amount: Money,
-    /// The smallest payment that it can be used for.
+    /// The smallest payment that the coupon can be used for.
     min_available_amount: Money,
+    /// Coupons are issued from this time on.
     issue_starts_at: UnixMillis,
+    /// Coupons are issued until this time.
     issue_ends_at: UnixMillis,
     status: CouponStatus,
 }
@@ -70,7 +71,7 @@ impl CouponDto {
     }
 }
 
-/// One coupon in one user's hands.
+/// A coupon that was issued to a user.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = CouponIssue)]
 pub(super) struct CouponIssueDto {
@@ -78,7 +79,7 @@ pub(super) struct CouponIssueDto {
     coupon_id: CouponId,
     user_id: UserId,
     issued_at: UnixMillis,
-    /// Null until a payment has used it.
+    /// Null until a payment has used the coupon.
     used_at: Option<UnixMillis>,
 }
 
@@ -99,7 +100,7 @@ impl From<CouponIssue> for CouponIssueDto {
 #[schema(as = CouponIssues)]
 pub(super) struct CouponIssuesDto {
     items: Vec<CouponIssueDto>,
-    /// For `before`, when there is more.
+    /// The value of `before` for the next page. Null on the last page.
     #[schema(value_type = Option<String>)]
     next: Option<PageCursor>,
 }
@@ -110,14 +111,13 @@ impl From<(Vec<CouponIssue>, Option<PageCursor>)> for CouponIssuesDto {
     }
 }
 
-/// Which page of a list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CouponIssuesQuery {
-    /// 1…500, 50 if left out.
+    /// The number of items, 1–500. Default: 50.
     #[serde(default)]
     pub(super) limit: PageLimit,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     #[param(value_type = Option<String>)]
     pub(super) before: Option<PageCursor>,
 }
@@ -128,9 +128,16 @@ impl CouponIssuesQuery {
     }
 }
 
-/// A coupon and how many are issued, one second old at most.
-#[utoipa::path(get, path = "/v1/coupons/{coupon}", tag = "coupon", params(("coupon" = CouponId, Path)),
-    responses((status = 200, body = CouponDto), (status = 404, body = ProblemDetails)))]
+/// Get a coupon and the number of issues
+///
+/// The response is at most one second old.
+#[utoipa::path(
+    get,
+    path = "/v1/coupons/{coupon}",
+    tag = "coupon",
+    params(("coupon" = CouponId, Path)),
+    responses((status = 200, body = CouponDto), (status = 404, body = ProblemDetails))
+)]
 async fn show(
     State(coupons): State<Arc<CouponService>>,
     PathParams(id): PathParams<CouponId>,
@@ -139,55 +146,83 @@ async fn show(
     Ok(CachedForOneSecond(JsonBody(CouponDto::new(&coupon, &counts))))
 }
 
-/// Gives the user a coupon, or the one that they have already.
-#[utoipa::path(post, path = "/v1/coupons/{coupon}/issues", tag = "coupon", params(("coupon" = CouponId, Path)),
-    responses((status = 201, body = CouponIssueDto), (status = 200, body = CouponIssueDto),
-        (status = 202, body = CouponIssueDto, description = "Issued, and not yet known to be durable."), (status = 401, body = ProblemDetails),
-        (status = 403, body = ProblemDetails, description = "`not_started`, `ended`"), (status = 404, body = ProblemDetails),
-        (status = 409, body = ProblemDetails, description = "`sold_out`")), security(("user" = [])))]
+/// Get a coupon issued
+///
+/// Returns 201 with a new issue, or 200 with the existing one when the user has the coupon already.
+#[utoipa::path(
+    post,
+    path = "/v1/coupons/{coupon}/issues",
+    tag = "coupon",
+    params(("coupon" = CouponId, Path)),
+    responses(
+        (status = 201, body = CouponIssueDto),
+        (status = 200, body = CouponIssueDto),
+        (status = 202, body = CouponIssueDto,
+            description = "The coupon is issued, but not yet confirmed as durable."),
+        (status = 401, body = ProblemDetails),
+        (status = 403, body = ProblemDetails, description = "`not_started`, `ended`"),
+        (status = 404, body = ProblemDetails),
+        (status = 409, body = ProblemDetails, description = "`sold_out`"),
+    ),
+    security(("user" = []))
+)]
 async fn issue(
     State(coupons): State<Arc<CouponService>>,
     PathParams(id): PathParams<CouponId>,
     AuthenticatedUser(user): AuthenticatedUser,
 ) -> Result<(StatusCode, JsonBody<CouponIssueDto>), ProblemDetails> {
-    let given = coupons.issue(&id, user).await?;
-    let status = match (given.written, given.fresh) {
+    let issued = coupons.issue(&id, user).await?;
+    let status = match (issued.durable, issued.is_new) {
         (false, _) => StatusCode::ACCEPTED,
         (true, true) => StatusCode::CREATED,
         (true, false) => StatusCode::OK,
     };
-    Ok((status, JsonBody(given.issue.into())))
+    Ok((status, JsonBody(issued.issue.into())))
 }
 
-/// One's own issues, newest first.
-#[utoipa::path(get, path = "/v1/coupons/issues/mine", tag = "coupon", params(CouponIssuesQuery),
-    responses((status = 200, body = CouponIssuesDto), (status = 401, body = ProblemDetails), (status = 422, body = ProblemDetails)),
-    security(("user" = [])))]
+/// List the caller's issues of all coupons
+///
+/// The newest issue comes first.
+#[utoipa::path(
+    get,
+    path = "/v1/coupons/issues/mine",
+    tag = "coupon",
+    params(CouponIssuesQuery),
+    responses(
+        (status = 200, body = CouponIssuesDto),
+        (status = 401, body = ProblemDetails),
+        (status = 422, body = ProblemDetails),
+    ),
+    security(("user" = []))
+)]
 async fn mine(
     State(coupons): State<Arc<CouponService>>,
     AuthenticatedUser(user): AuthenticatedUser,
     QueryParams(page): QueryParams<CouponIssuesQuery>,
 ) -> Result<JsonBody<CouponIssuesDto>, ProblemDetails> {
-    Ok(JsonBody(coupons.issues_of(user, page.before(), page.limit).await?.into()))
+    Ok(JsonBody(coupons.issues_of_user(user, page.before(), page.limit).await?.into()))
 }
 
 impl From<Error> for ProblemDetails {
     fn from(error: Error) -> Self {
-        let text = error.to_string();
         match error {
             Error::NotFound => Self::not_found(),
-            Error::SoldOut => Self::new(StatusCode::CONFLICT, "sold_out", text),
-            Error::NotStarted => Self::new(StatusCode::FORBIDDEN, "not_started", text),
-            Error::Ended => Self::new(StatusCode::FORBIDDEN, "ended", text),
-            Error::Unsound(flaws) => Self::invalid_request(
-                flaws
-                    .into_iter()
-                    .map(|(field, message)| FieldError { field: field.into(), message })
-                    .collect(),
-            ),
-            Error::InUse(issued) => {
-                Self::new(StatusCode::CONFLICT, "in_use", text).with("issued_quantity", issued)
+            Error::SoldOut => {
+                Self::new(StatusCode::CONFLICT, "sold_out", "This coupon is sold out.")
             }
+            Error::NotStarted => {
+                Self::new(StatusCode::FORBIDDEN, "not_started", "This coupon is not issued yet.")
+            }
+            Error::Ended => {
+                Self::new(StatusCode::FORBIDDEN, "ended", "This coupon is no longer issued.")
+            }
+            Error::Invalid(violations) => Self::invalid_definition(violations),
+            Error::InUse(issued) => Self::new(
+                StatusCode::CONFLICT,
+                "in_use",
+                format!("{issued} coupons are already issued, more than the new quota."),
+            )
+            .with("issued_quantity", issued),
             Error::Store(error) => error.into(),
         }
     }
@@ -199,7 +234,7 @@ mod tests {
     use crate::http::future_size::{self, MAX_BYTES, any};
 
     #[test]
-    fn busy_handlers_are_light() {
+    fn futures_of_frequent_handlers_are_small() {
         assert!(future_size::of(|| issue(any(), any(), any())) <= MAX_BYTES);
     }
 }

@@ -1,33 +1,32 @@
-//! Pure decisions about coupons: which are sound, and how one stands at a moment.
+//! Pure functions of coupons: which definitions are valid, and the status at a time.
 
 use serde::Serialize;
 
 use super::coupon::Coupon;
+use crate::definition::DefinitionViolation;
 use crate::money::Money;
 use crate::time::{MUST_BE_STORABLE, is_storable};
 
-/// The largest quota. Above it a coupon is better unlimited.
+/// The largest quota.
 const MAX_QUANTITY: u64 = 1_000_000_000;
 
-/// One field that is not sound, and why.
-pub type Flaw = (&'static str, String);
-
-/// How a coupon stands.
+/// The status of a coupon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = CouponStatus)]
 pub enum CouponStatus {
-    /// Issuing has not begun.
+    /// Before `issue_starts_at`.
     Scheduled,
-    /// Whoever asks first gets one.
+    /// Coupons are issued.
     Open,
-    /// All are issued.
+    /// All coupons are issued.
     SoldOut,
-    /// Issuing is over.
+    /// From `issue_ends_at` on.
     Ended,
 }
 
-/// How a coupon stands at `now` (milliseconds since 1970) with so many issued. A moment of the window belongs to what begins at it.
+/// The status at `now` (in milliseconds since 1970). The window includes its start and excludes its
+/// end.
 pub(super) fn status(coupon: &Coupon, issued: u64, now: i64) -> CouponStatus {
     if now >= coupon.issue_ends_at.timestamp_millis() {
         CouponStatus::Ended
@@ -40,12 +39,12 @@ pub(super) fn status(coupon: &Coupon, issued: u64, now: i64) -> CouponStatus {
     }
 }
 
-/// Checks a coupon's fields against their ranges and against each other.
-pub(super) fn flaws(coupon: &Coupon) -> Vec<Flaw> {
-    let mut flaws = Vec::new();
-    let mut check = |sound: bool, field: &'static str, message: &str| {
-        if !sound {
-            flaws.push((field, message.to_owned()));
+/// Checks the fields of a coupon against their ranges and against each other.
+pub(super) fn violations(coupon: &Coupon) -> Vec<DefinitionViolation> {
+    let mut violations = Vec::new();
+    let mut check = |valid: bool, field: &str, message: &str| {
+        if !valid {
+            violations.push(DefinitionViolation::new(field, message));
         }
     };
     let title = &coupon.title;
@@ -63,11 +62,11 @@ pub(super) fn flaws(coupon: &Coupon) -> Vec<Flaw> {
         "issue_ends_at",
         "must be after issue_starts_at",
     );
-    flaws
+    violations
 }
 
 /// Whether the quota of `after` is larger than that of `before`.
-pub(super) fn raises(before: &Coupon, after: &Coupon) -> bool {
+pub(super) fn raises_quota(before: &Coupon, after: &Coupon) -> bool {
     match (before.total_quantity, after.total_quantity) {
         (Some(before), Some(after)) => after > before,
         (Some(_), None) => true,
@@ -98,12 +97,12 @@ mod tests {
         }
     }
 
-    fn fields(coupon: &Coupon) -> Vec<&'static str> {
-        flaws(coupon).into_iter().map(|(field, _)| field).collect()
+    fn fields(coupon: &Coupon) -> Vec<String> {
+        violations(coupon).into_iter().map(|violation| violation.field).collect()
     }
 
     #[test]
-    fn a_moment_belongs_to_what_begins_at_it() {
+    fn window_includes_its_start_and_excludes_its_end() {
         let coupon = coupon();
         for (now, issued, expected) in [
             (999, 0, CouponStatus::Scheduled),
@@ -122,8 +121,8 @@ mod tests {
     }
 
     #[test]
-    fn every_field_has_its_range() {
-        assert!(flaws(&coupon()).is_empty());
+    fn values_out_of_range_are_violations() {
+        assert!(violations(&coupon()).is_empty());
         let good = coupon();
         for title in ["", "x\ny", &"가".repeat(256)] {
             assert_eq!(fields(&Coupon { title: title.into(), ..good.clone() }), ["title"]);
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_of_less_than_a_millisecond_is_none() {
+    fn window_must_last_at_least_a_millisecond() {
         let starts = at(1_000);
         let ends = starts + TimeDelta::microseconds(900);
         assert_eq!(
@@ -154,12 +153,12 @@ mod tests {
     }
 
     #[test]
-    fn unlimited_is_more_than_any_number() {
+    fn unlimited_is_more_than_any_quota() {
         let quota = |total_quantity| Coupon { total_quantity, ..coupon() };
-        assert!(raises(&quota(Some(5)), &quota(Some(6))));
-        assert!(raises(&quota(Some(5)), &quota(None)));
-        assert!(!raises(&quota(Some(5)), &quota(Some(5))));
-        assert!(!raises(&quota(None), &quota(Some(5))));
-        assert!(!raises(&quota(None), &quota(None)));
+        assert!(raises_quota(&quota(Some(5)), &quota(Some(6))));
+        assert!(raises_quota(&quota(Some(5)), &quota(None)));
+        assert!(!raises_quota(&quota(Some(5)), &quota(Some(5))));
+        assert!(!raises_quota(&quota(None), &quota(Some(5))));
+        assert!(!raises_quota(&quota(None), &quota(None)));
     }
 }

@@ -1,4 +1,4 @@
-//! The rows of `coupons`, and of `coupon_issues`, which the writer writes.
+//! Statements on `coupons`, and queries of `coupon_issues`, which the outbox writer fills.
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, MySqlConnection, MySqlPool};
@@ -23,25 +23,26 @@ struct Row {
     issue_ends_at: DateTime<Utc>,
 }
 
-/// All coupons.
-pub(super) async fn all(connection: &mut MySqlConnection) -> Result<Vec<Coupon>, mysql::Error> {
+/// All coupons, sorted by id.
+pub(super) async fn load_all(
+    connection: &mut MySqlConnection,
+) -> Result<Vec<Coupon>, mysql::Error> {
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT id, version, title, total_quantity, discount_amount, min_available_amount, issue_starts_at, issue_ends_at \
-         FROM coupons ORDER BY id",
+        "SELECT id, version, title, total_quantity, discount_amount, min_available_amount, \
+         issue_starts_at, issue_ends_at FROM coupons ORDER BY id",
     )
     .fetch_all(connection)
     .await?;
     Ok(rows.into_iter().filter_map(read).collect())
 }
 
-/// One coupon.
-pub(super) async fn one(
+pub(super) async fn load(
     connection: &mut MySqlConnection,
     id: &CouponId,
 ) -> Result<Option<Coupon>, mysql::Error> {
     let row: Option<Row> = sqlx::query_as(
-        "SELECT id, version, title, total_quantity, discount_amount, min_available_amount, issue_starts_at, issue_ends_at \
-         FROM coupons WHERE id = ?",
+        "SELECT id, version, title, total_quantity, discount_amount, min_available_amount, \
+         issue_starts_at, issue_ends_at FROM coupons WHERE id = ?",
     )
     .bind(id.as_str())
     .fetch_optional(connection)
@@ -49,17 +50,18 @@ pub(super) async fn one(
     Ok(row.and_then(read))
 }
 
-/// Writes a coupon.
-pub(super) async fn put(
+/// Inserts or updates a coupon.
+pub(super) async fn save(
     connection: &mut MySqlConnection,
     coupon: &Coupon,
 ) -> Result<(), mysql::Error> {
     sqlx::query(
-        "INSERT INTO coupons (id, version, title, total_quantity, discount_amount, min_available_amount, issue_starts_at, \
-         issue_ends_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE version = VALUES(version), \
-         title = VALUES(title), total_quantity = VALUES(total_quantity), discount_amount = VALUES(discount_amount), \
-         min_available_amount = VALUES(min_available_amount), issue_starts_at = VALUES(issue_starts_at), \
-         issue_ends_at = VALUES(issue_ends_at)",
+        "INSERT INTO coupons (id, version, title, total_quantity, discount_amount, \
+         min_available_amount, issue_starts_at, issue_ends_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
+         ON DUPLICATE KEY UPDATE version = VALUES(version), title = VALUES(title), \
+         total_quantity = VALUES(total_quantity), discount_amount = VALUES(discount_amount), \
+         min_available_amount = VALUES(min_available_amount), \
+         issue_starts_at = VALUES(issue_starts_at), issue_ends_at = VALUES(issue_ends_at)",
     )
     .bind(coupon.id.as_str())
     .bind(coupon.version)
@@ -83,23 +85,25 @@ struct CouponIssueRow {
     used_at: Option<DateTime<Utc>>,
 }
 
-/// A user's issues before a place, newest first, one more than the page has.
-pub(super) async fn of_user(
+/// The issues of a user before a cursor, newest first: one more than the page has, to show whether
+/// another page follows.
+pub(super) async fn issues_of_user(
     pool: &MySqlPool,
     user: UserId,
     before: PageCursor,
     limit: PageLimit,
 ) -> Result<Vec<CouponIssue>, mysql::Error> {
-    // The first comparison lets the index find the place; the second breaks ties within its millisecond.
+    // The index serves the first comparison. The second breaks ties within one millisecond.
     let rows = sqlx::query_as(
         "SELECT id, coupon_id, user_id, issued_at, used_at FROM coupon_issues \
-         WHERE user_id = ? AND issued_at <= ? AND (issued_at < ? OR id < ?) ORDER BY issued_at DESC, id DESC LIMIT ?",
+         WHERE user_id = ? AND issued_at <= ? AND (issued_at < ? OR id < ?) \
+         ORDER BY issued_at DESC, id DESC LIMIT ?",
     );
     page(rows.bind(user.uuid()), before, limit, pool).await
 }
 
-/// A coupon's issues before a place, newest first, one more than the page has.
-pub(super) async fn of_coupon(
+/// The issues of a coupon before a cursor, as [`issues_of_user`].
+pub(super) async fn issues_of_coupon(
     pool: &MySqlPool,
     coupon: &CouponId,
     before: PageCursor,
@@ -107,7 +111,8 @@ pub(super) async fn of_coupon(
 ) -> Result<Vec<CouponIssue>, mysql::Error> {
     let rows = sqlx::query_as(
         "SELECT id, coupon_id, user_id, issued_at, used_at FROM coupon_issues \
-         WHERE coupon_id = ? AND issued_at <= ? AND (issued_at < ? OR id < ?) ORDER BY issued_at DESC, id DESC LIMIT ?",
+         WHERE coupon_id = ? AND issued_at <= ? AND (issued_at < ? OR id < ?) \
+         ORDER BY issued_at DESC, id DESC LIMIT ?",
     );
     page(rows.bind(coupon.as_str().to_owned()), before, limit, pool).await
 }

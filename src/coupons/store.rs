@@ -1,7 +1,7 @@
-//! The scripts of coupons, one batch or function each.
+//! Calls of the scripts in `lua/coupons/`, one function or batch for each.
 
 use super::coupon::{Coupon, CouponCounts, CouponIssue};
-use super::uses::{CouponRedemption, RedemptionOutcome};
+use super::redemption::{CouponRedemption, RedemptionOutcome};
 use crate::ids::{CouponId, IssueId, UserId};
 use crate::money::Money;
 use crate::partition::Partition;
@@ -14,20 +14,19 @@ use crate::redis::{
     ScriptArgs, ScriptOperation, ScriptReply, scripts,
 };
 
-/// What came of asking for a coupon.
 #[derive(Debug)]
 pub(super) enum IssueOutcome {
-    /// The user has it; `fresh` when this call gave it.
-    Given {
+    /// The user has the coupon. `is_new` when this call issued it.
+    Issued {
         issue: CouponIssue,
-        fresh: bool,
+        is_new: bool,
     },
     SoldOut,
     NotStarted,
     Ended,
 }
 
-/// A user who asks for a coupon, and the id that the issue gets if the user has none yet.
+/// A user who asks for a coupon, and the id of the new issue.
 pub(super) struct IssueRequest {
     user: UserId,
     issue: IssueId,
@@ -88,7 +87,7 @@ fn issue_outcome(
     request: &IssueRequest,
     now: i64,
 ) -> Result<IssueOutcome, Error> {
-    // A code that carries nothing comes as a plain number, the others as a list.
+    // A code without values is a plain number, a code with values starts a list.
     let (code, mut words) = match reply {
         ScriptReply::List(_) => {
             let mut words = reply.words()?;
@@ -97,7 +96,7 @@ fn issue_outcome(
         code => (code.code()?, None),
     };
     Ok(match code {
-        CouponsIssueCode::Issued => IssueOutcome::Given {
+        CouponsIssueCode::Issued => IssueOutcome::Issued {
             issue: CouponIssue {
                 id: request.issue,
                 coupon: coupon.clone(),
@@ -105,11 +104,12 @@ fn issue_outcome(
                 issued_at: now,
                 used_at: None,
             },
-            fresh: true,
+            is_new: true,
         },
         CouponsIssueCode::Known => {
-            let words = words.as_mut().ok_or_else(|| Error::Protocol("no issue".into()))?;
-            IssueOutcome::Given { issue: read_issue(words, coupon, request.user)?, fresh: false }
+            let words =
+                words.as_mut().ok_or_else(|| Error::Protocol("expected an issue".into()))?;
+            IssueOutcome::Issued { issue: read_issue(words, coupon, request.user)?, is_new: false }
         }
         CouponsIssueCode::SoldOut => IssueOutcome::SoldOut,
         CouponsIssueCode::NotStarted => IssueOutcome::NotStarted,
@@ -123,13 +123,13 @@ fn read_issue(
     user: UserId,
 ) -> Result<CouponIssue, Error> {
     let id = IssueId::from_slice(&words.word()?.bytes()?)
-        .ok_or_else(|| Error::Protocol("wanted an issue's id".into()))?;
+        .ok_or_else(|| Error::Protocol("expected the id of an issue".into()))?;
     let issued_at = words.int()?;
     let used_at = words.text()?.parse().ok();
     Ok(CouponIssue { id, coupon: coupon.clone(), user, issued_at, used_at })
 }
 
-/// `coupons/read_issues`.
+/// `coupons/read_issues`: the issue of each user, if any.
 pub(super) struct OwnIssueBatch;
 
 impl BatchScript for OwnIssueBatch {
@@ -159,7 +159,7 @@ impl BatchScript for OwnIssueBatch {
         &self,
         entity: &CouponId,
         requests: &[UserId],
-        mut reply: ReplyReader,
+        reply: ReplyReader,
     ) -> Result<Vec<Option<CouponIssue>>, Error> {
         let one = |(word, user): (ScriptReply, &UserId)| {
             let mut words = word.words()?;
@@ -173,7 +173,7 @@ impl BatchScript for OwnIssueBatch {
     }
 }
 
-/// `coupons/counts`. One call answers everybody who asks meanwhile.
+/// `coupons/counts`. One call answers all waiting requests.
 pub(super) struct CouponCountsBatch;
 
 impl BatchScript for CouponCountsBatch {
@@ -204,10 +204,10 @@ impl BatchScript for CouponCountsBatch {
     }
 }
 
-/// [`CouponCountsBatch`] at once, beside the requests.
+/// `coupons/counts`, without waiting in the batch of the requests.
 pub(super) async fn counts(redis: &RedisClient, coupon: &CouponId) -> Result<CouponCounts, Error> {
     let mut one = ScriptOperation::new(redis, CouponCountsBatch).call(coupon, &[()]).await?;
-    one.pop().ok_or_else(|| Error::Protocol("no counts".into()))
+    one.pop().ok_or_else(|| Error::Protocol("expected counts".into()))
 }
 
 fn read_counts(words: &mut ReplyReader) -> Result<CouponCounts, Error> {
@@ -221,66 +221,68 @@ fn read_counts(words: &mut ReplyReader) -> Result<CouponCounts, Error> {
     })
 }
 
-/// Some of the users who have a coupon.
+/// A part of the users who have a coupon.
 pub(super) struct WinnersPage {
     pub(super) counts: CouponCounts,
-    /// Where to read on; `None` at the end.
+    /// The cursor of the next part. `None` at the end.
     pub(super) next: Option<String>,
     pub(super) users: Vec<UserId>,
 }
 
-/// `coupons/scan_holders`. `cursor` is "0" at first; a page has about `many` users, of whom some may come twice.
-pub(super) async fn winners(
+/// `coupons/scan_holders`. The first `cursor` is "0". A part has about `count` users; a user may
+/// appear twice.
+pub(super) async fn scan_holders(
     redis: &RedisClient,
     coupon: &CouponId,
     cursor: &str,
-    many: u32,
+    count: u32,
 ) -> Result<WinnersPage, Error> {
     let mut args = ScriptArgs::new();
-    args.text(cursor).int(many.into());
-    let place = KeyScope::coupon(redis.keys(), coupon);
-    let mut words = redis.call(&scripts::COUPONS_SCAN_HOLDERS, place, args).await?.words()?;
+    args.text(cursor).int(count.into());
+    let scope = KeyScope::coupon(redis.keys(), coupon);
+    let mut words = redis.call(&scripts::COUPONS_SCAN_HOLDERS, scope, args).await?.words()?;
     let counts = read_counts(&mut words)?;
     let next = words.text()?;
     let user = |reply: ScriptReply| {
-        UserId::from_slice(&reply.bytes()?).ok_or_else(|| Error::Protocol("wanted a user".into()))
+        UserId::from_slice(&reply.bytes()?).ok_or_else(|| Error::Protocol("expected a user".into()))
     };
     let users = words.rest().map(user).collect::<Result<_, _>>()?;
     Ok(WinnersPage { counts, next: (next != "0").then_some(next), users })
 }
 
-/// What came of laying settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CouponPublishOutcome {
-    /// They are laid. If the coupon was sold out, instances may take it for that for so many milliseconds, and a raised quota opens then.
-    Done { known_in_ms: u64 },
-    /// So many are issued, more than the quota. Nothing was changed.
+    /// Other instances may answer "sold out" from memory for this time, after which a raised quota
+    /// takes effect. 0 unless the coupon was sold out.
+    Published { effective_in_ms: u64 },
+    /// More are issued than the quota. Nothing was changed.
     InUse { issued: u64 },
 }
 
-/// `coupons/publish`. `hold_ms` is for how long a quota that is raised while the coupon is sold out stays shut.
-pub(super) async fn lay(
+/// `coupons/publish`. `delay_ms` is the time after which a raised quota of a sold-out coupon takes
+/// effect.
+pub(super) async fn publish(
     redis: &RedisClient,
     coupon: &Coupon,
-    hold_ms: i64,
+    delay_ms: i64,
 ) -> Result<CouponPublishOutcome, Error> {
     let mut args = ScriptArgs::new();
     args.text(&coupon.version.to_string()).text(&format!("{:016x}", rand::random::<u64>()));
     args.text(&coupon.total_quantity.map(|total| total.to_string()).unwrap_or_default());
     args.int(coupon.issue_starts_at.timestamp_millis())
         .int(coupon.issue_ends_at.timestamp_millis());
-    args.int(coupon.discount_amount.get()).int(coupon.min_available_amount.get()).int(hold_ms);
-    let place = KeyScope::coupon(redis.keys(), &coupon.id);
-    let mut words = redis.call(&scripts::COUPONS_PUBLISH, place, args).await?.words()?;
-    let (code, issued, known_in_ms) = (words.code()?, words.count()?, words.count()?);
+    args.int(coupon.discount_amount.get()).int(coupon.min_available_amount.get()).int(delay_ms);
+    let scope = KeyScope::coupon(redis.keys(), &coupon.id);
+    let mut words = redis.call(&scripts::COUPONS_PUBLISH, scope, args).await?.words()?;
+    let (code, issued, effective_in_ms) = (words.code()?, words.count()?, words.count()?);
     Ok(match code {
-        CouponsPublishCode::Published => CouponPublishOutcome::Done { known_in_ms },
+        CouponsPublishCode::Published => CouponPublishOutcome::Published { effective_in_ms },
         CouponsPublishCode::InUse => CouponPublishOutcome::InUse { issued },
     })
 }
 
-/// `coupons/purge_expired`. Gives how many tombstones were dropped.
-pub(super) async fn tidy(redis: &RedisClient, partition: Partition) -> Result<u64, Error> {
+/// `coupons/purge_expired`. Returns the number of deleted tombstones.
+pub(super) async fn purge_expired(redis: &RedisClient, partition: Partition) -> Result<u64, Error> {
     let mut args = ScriptArgs::new();
     args.int(500);
     let dropped = redis
@@ -291,18 +293,18 @@ pub(super) async fn tidy(redis: &RedisClient, partition: Partition) -> Result<u6
 }
 
 /// `coupons/reserve`.
-pub(super) async fn take(
+pub(super) async fn reserve(
     redis: &RedisClient,
     used: &CouponRedemption,
     amount: Money,
 ) -> Result<RedemptionOutcome, Error> {
     let mut args = attempt(ScriptArgs::new(), used);
     args.int(amount.get());
-    let place = KeyScope::coupon(redis.keys(), &used.coupon);
+    let scope = KeyScope::coupon(redis.keys(), &used.coupon);
     let mut words =
-        redis.call(&scripts::COUPONS_RESERVE, place, args).await?.words()?.word()?.words()?;
+        redis.call(&scripts::COUPONS_RESERVE, scope, args).await?.words()?.word()?.words()?;
     Ok(match words.code()? {
-        CouponsReserveCode::Reserved => RedemptionOutcome::Done(money(&mut words)?),
+        CouponsReserveCode::Reserved => RedemptionOutcome::Reserved(money(&mut words)?),
         CouponsReserveCode::NotApplicable => RedemptionOutcome::NotApplicable,
         CouponsReserveCode::Tombstone => RedemptionOutcome::Tombstone,
     })
@@ -313,8 +315,8 @@ fn money(words: &mut ReplyReader) -> Result<Money, Error> {
     Money::new(minor).ok_or_else(|| Error::Protocol(format!("{minor} is not an amount")))
 }
 
-/// `coupons/redeem`. Says whether the issue was the user's and not another payment's.
-pub(super) async fn settle(
+/// `coupons/redeem`. Returns false when the issue belongs to another user or payment.
+pub(super) async fn redeem(
     redis: &RedisClient,
     used: &CouponRedemption,
     discount: Money,
@@ -323,21 +325,24 @@ pub(super) async fn settle(
     args.text(used.coupon.as_str());
     let mut args = attempt(args, used);
     args.int(discount.get());
-    let place = KeyScope::coupon(redis.keys(), &used.coupon);
-    let code = redis.call(&scripts::COUPONS_REDEEM, place, args).await?.words()?.code()?;
+    let scope = KeyScope::coupon(redis.keys(), &used.coupon);
+    let code = redis.call(&scripts::COUPONS_REDEEM, scope, args).await?.words()?.code()?;
     Ok(match code {
         CouponsRedeemCode::Used | CouponsRedeemCode::GivenBack => true,
         CouponsRedeemCode::NotTheirs => false,
     })
 }
 
-/// `coupons/return_issue`. Says whether this call gave it back.
-pub(super) async fn give_back(redis: &RedisClient, used: &CouponRedemption) -> Result<bool, Error> {
+/// `coupons/return_issue`. Returns whether this call returned it.
+pub(super) async fn return_issue(
+    redis: &RedisClient,
+    used: &CouponRedemption,
+) -> Result<bool, Error> {
     let mut args = ScriptArgs::new();
     args.text(used.coupon.as_str());
-    let place = KeyScope::coupon(redis.keys(), &used.coupon);
+    let scope = KeyScope::coupon(redis.keys(), &used.coupon);
     let mut reply =
-        redis.call(&scripts::COUPONS_RETURN_ISSUE, place, attempt(args, used)).await?.words()?;
+        redis.call(&scripts::COUPONS_RETURN_ISSUE, scope, attempt(args, used)).await?.words()?;
     Ok(reply.code::<CouponsReturnIssueCode>()? == CouponsReturnIssueCode::GivenBack)
 }
 

@@ -86,8 +86,8 @@ pub(super) struct ClaimFilter {
     pub(super) limit: PageLimit,
 }
 
-/// Attempts to claim a reward, newest first: one more than the page, so that the caller sees whether
-/// another page follows.
+/// Attempts to claim a reward, newest first: one more than the page has, to show whether another
+/// page follows.
 pub(super) async fn claims(
     pool: &MySqlPool,
     code: &RewardCode,

@@ -1,18 +1,14 @@
-//! What a wallet refuses.
+//! The errors of wallet operations.
 
 use crate::store_error::{StoreError, from_store_errors};
 
-/// Why a wallet was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The balance does not suffice.
-    #[error("the balance does not suffice")]
+    #[error("the balance is insufficient")]
     InsufficientBalance,
-    /// The balance would be larger than a wallet holds.
-    #[error("the balance would be above the largest a wallet holds")]
+    #[error("the balance would exceed the maximum of a wallet")]
     BalanceLimitExceeded,
-    /// The idempotency key belongs to another request.
-    #[error("this Idempotency-Key was used for another request")]
+    #[error("the idempotency key was used for a different request")]
     KeyReused,
     #[error(transparent)]
     Store(#[from] StoreError),

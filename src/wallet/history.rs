@@ -1,4 +1,5 @@
-//! The ledger of a wallet, newest first: MySQL's lines and those that it does not have yet, each once.
+//! The ledger of a wallet, newest first: the entries of MySQL and those that MySQL does not have
+//! yet, each once.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +8,17 @@ use crate::ids::UserId;
 use crate::outbox::event::{EntryKind, LedgerEntryEvent, OutboxEvent};
 use crate::outbox::pending_events;
 
-/// A line with its place in the list.
+/// A ledger entry with its position in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PositionedLedgerEntry {
-    /// Its position in its partition's history; grows with time.
+    /// The position in the history of the partition. Increases with time.
     pub position: i64,
-    /// Which way the amount went.
     pub kind: EntryKind,
-    /// The line.
     pub entry: LedgerEntry,
 }
 
 impl WalletService {
-    /// Up to `limit` lines before a position, newest first, and whether there are more.
+    /// Up to `limit` entries before a position, newest first, and whether there are more.
     pub async fn entries(
         &self,
         user: UserId,
@@ -28,33 +27,34 @@ impl WalletService {
     ) -> Result<(Vec<PositionedLedgerEntry>, bool), Error> {
         let partition = self.redis.keys().partition(user.slot());
         let before = before.unwrap_or(i64::MAX);
-        // The tail first: what leaves it afterwards is in MySQL by then.
-        let tail = pending_events::load(&self.redis, &self.mysql, &self.nudge, partition).await?;
-        let unwritten = tail.into_iter().filter_map(|(position, event)| match event {
+        // The outbox first: an event that leaves it in the meantime is in MySQL by the second read.
+        let pending =
+            pending_events::load(&self.redis, &self.mysql, &self.writer, partition).await?;
+        let unwritten = pending.into_iter().filter_map(|(position, event)| match event {
             OutboxEvent::Entry(entry) if entry.user == user && position < before => {
-                Some(line(position, &entry))
+                Some(to_entry(position, &entry))
             }
             _ => None,
         });
-        let written = sql::before(&self.mysql, user, before, limit + 1).await?;
+        let written = sql::entries_before(&self.mysql, user, before, limit + 1).await?;
         Ok(merge(unwritten.chain(written), limit))
     }
 }
 
-fn line(position: i64, entry: &LedgerEntryEvent) -> PositionedLedgerEntry {
+fn to_entry(position: i64, entry: &LedgerEntryEvent) -> PositionedLedgerEntry {
     let LedgerEntryEvent { id, kind, amount, balance, at, .. } = entry;
     let entry =
         LedgerEntry { id: *id, amount: *amount, balance: *balance, at: at.timestamp_millis() };
     PositionedLedgerEntry { position, kind: *kind, entry }
 }
 
-/// One line for each position, the newest `limit`, and whether there are more.
+/// The newest `limit` entries, one for each position, and whether there are more.
 fn merge(
-    lines: impl Iterator<Item = PositionedLedgerEntry>,
+    entries: impl Iterator<Item = PositionedLedgerEntry>,
     limit: usize,
 ) -> (Vec<PositionedLedgerEntry>, bool) {
     let by_position: BTreeMap<i64, PositionedLedgerEntry> =
-        lines.map(|line| (line.position, line)).collect();
+        entries.map(|entry| (entry.position, entry)).collect();
     let more = by_position.len() > limit;
     (by_position.into_values().rev().take(limit).collect(), more)
 }
@@ -67,8 +67,8 @@ mod tests {
     use crate::partition::HashSlot;
 
     #[test]
-    fn a_line_that_is_in_both_stores_is_there_once() {
-        let line = |position| PositionedLedgerEntry {
+    fn entry_in_both_stores_is_listed_once() {
+        let entry = |position| PositionedLedgerEntry {
             position,
             kind: EntryKind::Charge,
             entry: LedgerEntry {
@@ -78,10 +78,10 @@ mod tests {
                 at: 0,
             },
         };
-        let lines = [line(512), line(768), line(256), line(512)];
+        let entries = [entry(512), entry(768), entry(256), entry(512)];
         let positions = |limit| {
-            let (lines, more) = merge(lines.into_iter(), limit);
-            (lines.into_iter().map(|line| line.position).collect::<Vec<_>>(), more)
+            let (merged, more) = merge(entries.into_iter(), limit);
+            (merged.into_iter().map(|entry| entry.position).collect::<Vec<_>>(), more)
         };
         assert_eq!(positions(3), (vec![768, 512, 256], false));
         assert_eq!(positions(2), (vec![768, 512], true));

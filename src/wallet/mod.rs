@@ -1,11 +1,19 @@
 //! The wallet: a balance for each user, charged, used, and debited by payments.
 //!
-//! A wallet lives in the partition of its user: `wallets` holds the balance, `wallet_ops` what payments did to it. Every change leaves an entry
-//! in the outbox in the same call, so MySQL's ledger adds up to the balance. A debit names its payment and attempt; a refund gives back what was
-//! debited under that name and leaves a tombstone, so that a debit which comes late is refused.
+//! A wallet is stored in the partition of its user: `wallets` has the balance, `wallet_ops` the
+//! operations of payments. Every change appends a ledger entry to the outbox in the same call, so
+//! the sum of the entries in MySQL (`wallet_entries`) equals the balance.
 //!
-//! The ledger is MySQL's; what it does not have yet is read from the outbox ([`history`]). Both tell a line's position in its partition's history (`n` × 256 +
-//! its place in the outbox entry), which is the order of the list and the place where the next page begins, so no line is missing or there twice.
+//! A debit is identified by payment and attempt. A refund returns what was debited under that
+//! identity and leaves a tombstone, so that a debit that arrives late is refused.
+//!
+//! The ledger is read from MySQL; entries that MySQL does not have yet are read from the outbox
+//! ([`history`]). Both sources give the position of an entry in the history of its partition
+//! (sequence `n` × 256 + index in the outbox entry). The list is ordered and paged by position, so
+//! no entry is missing or appears twice.
+//!
+//! Start reading with [`WalletService::charge`] and [`WalletService::debit`]; `lua/wallet/` has the
+//! scripts.
 
 mod error;
 mod history;
@@ -33,27 +41,25 @@ pub(crate) use routes::read_bodies;
 pub use routes::router;
 pub use store::{DebitOutcome, LedgerEntry};
 
-/// Requests that may wait for one partition in one instance.
-const MAX_WAITING: usize = 16_384;
-/// How often records that were kept long enough are dropped.
-const TIDY: Duration = Duration::from_secs(30);
+/// The most requests of one kind that wait for one partition in one instance.
+const MAX_WAITING_REQUESTS: usize = 16_384;
+/// How often records whose retention is over are deleted.
+const PURGE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// What came of a charge or a use.
 #[derive(Debug, Clone, Copy)]
 pub struct MovementAnswer {
-    /// The line of the ledger.
     pub entry: LedgerEntry,
-    /// Whether it is the first answer given again.
+    /// Whether this repeats the answer to an earlier request with the same idempotency key.
     pub replayed: bool,
-    /// Whether it is as durable as answers are set to be.
-    pub written: bool,
+    /// Whether the entry has reached the durability that the configuration asks for.
+    pub durable: bool,
 }
 
-/// The façade of the room.
+/// All operations on wallets. One value per process, shared by all requests.
 pub struct WalletService {
     redis: RedisClient,
     mysql: MySqlPool,
-    nudge: WriterHandle,
+    writer: WriterHandle,
     charge: ScriptCoalescer<store::ChargeBatch>,
     uses: ScriptCoalescer<store::UseBatch>,
     debits: ScriptCoalescer<store::DebitBatch>,
@@ -61,68 +67,79 @@ pub struct WalletService {
 }
 
 impl WalletService {
-    /// Wallets in Redis, their ledger in MySQL; `nudge` wakes the writer.
-    pub fn new(redis: RedisClient, mysql: MySqlPool, nudge: WriterHandle) -> Self {
+    pub fn new(redis: RedisClient, mysql: MySqlPool, writer: WriterHandle) -> Self {
         Self {
-            charge: Coalescer::new(ScriptOperation::new(&redis, store::ChargeBatch), MAX_WAITING),
-            uses: Coalescer::new(ScriptOperation::new(&redis, store::UseBatch), MAX_WAITING),
-            debits: Coalescer::new(ScriptOperation::new(&redis, store::DebitBatch), MAX_WAITING),
-            balance: Coalescer::new(ScriptOperation::new(&redis, store::BalanceBatch), MAX_WAITING),
+            charge: Coalescer::new(
+                ScriptOperation::new(&redis, store::ChargeBatch),
+                MAX_WAITING_REQUESTS,
+            ),
+            uses: Coalescer::new(
+                ScriptOperation::new(&redis, store::UseBatch),
+                MAX_WAITING_REQUESTS,
+            ),
+            debits: Coalescer::new(
+                ScriptOperation::new(&redis, store::DebitBatch),
+                MAX_WAITING_REQUESTS,
+            ),
+            balance: Coalescer::new(
+                ScriptOperation::new(&redis, store::BalanceBatch),
+                MAX_WAITING_REQUESTS,
+            ),
             redis,
             mysql,
-            nudge,
+            writer,
         }
     }
 
-    /// The balance; nothing for a user never seen.
+    /// The balance. 0 for a user without a wallet.
     pub async fn balance(&self, user: UserId) -> Result<Money, redis::Error> {
         self.balance.submit(self.redis.keys().partition(user.slot()), user).await
     }
 
-    /// Puts money in, once per key.
+    /// Adds money, once for each idempotency key.
     pub async fn charge(
         &self,
         keyed: KeyedRequest,
         amount: Money,
     ) -> Result<MovementAnswer, Error> {
         let partition = self.redis.keys().partition(keyed.user.slot());
-        let follow = self.nudge.follow();
-        let moved = self.charge.submit(partition, movement(keyed, amount)).await?;
-        self.settle(moved, Error::BalanceLimitExceeded, &follow, partition).await
+        let durability = self.writer.start_durability_wait();
+        let outcome = self.charge.submit(partition, movement(keyed, amount)).await?;
+        self.finish_movement(outcome, Error::BalanceLimitExceeded, &durability, partition).await
     }
 
-    /// Takes money out, once per key.
-    pub async fn use_up(
-        &self,
-        keyed: KeyedRequest,
-        amount: Money,
-    ) -> Result<MovementAnswer, Error> {
+    /// Takes money out, once for each idempotency key.
+    pub async fn spend(&self, keyed: KeyedRequest, amount: Money) -> Result<MovementAnswer, Error> {
         let partition = self.redis.keys().partition(keyed.user.slot());
-        let follow = self.nudge.follow();
-        let moved = self.uses.submit(partition, movement(keyed, amount)).await?;
-        self.settle(moved, Error::InsufficientBalance, &follow, partition).await
+        let durability = self.writer.start_durability_wait();
+        let outcome = self.uses.submit(partition, movement(keyed, amount)).await?;
+        self.finish_movement(outcome, Error::InsufficientBalance, &durability, partition).await
     }
 
-    async fn settle(
+    async fn finish_movement(
         &self,
-        moved: store::MovementOutcome,
+        outcome: store::MovementOutcome,
         refusal: Error,
-        follow: &DurabilityWait,
+        durability: &DurabilityWait,
         partition: Partition,
     ) -> Result<MovementAnswer, Error> {
-        let (entry, replayed) = match moved {
-            store::MovementOutcome::Done(entry) => {
-                self.nudge.poke();
+        let (entry, replayed) = match outcome {
+            store::MovementOutcome::Moved(entry) => {
+                self.writer.wake();
                 (entry, false)
             }
             store::MovementOutcome::Replayed(entry) => (entry, true),
             store::MovementOutcome::KeyReused => return Err(Error::KeyReused),
             store::MovementOutcome::Refused => return Err(refusal),
         };
-        Ok(MovementAnswer { entry, replayed, written: follow.written(&[partition]).await })
+        Ok(MovementAnswer {
+            entry,
+            replayed,
+            durable: durability.wait_until_written(&[partition]).await,
+        })
     }
 
-    /// Takes a payment's amount, once per attempt.
+    /// Debits the amount of a payment, once for each attempt.
     pub async fn debit(
         &self,
         user: UserId,
@@ -134,7 +151,8 @@ impl WalletService {
         self.debits.submit(partition, store::DebitRequest { user, payment, attempt, amount }).await
     }
 
-    /// Gives back what an attempt debited, if it did, and makes sure that it never will again.
+    /// Refunds what an attempt has debited, if anything, and prevents the attempt from debiting
+    /// later. Returns the amount that this call refunded.
     pub async fn refund(
         &self,
         user: UserId,
@@ -144,30 +162,36 @@ impl WalletService {
         store::refund(&self.redis, user, payment, attempt).await
     }
 
-    /// Gives back what an attempt of a confirmed payment, begun at a moment in milliseconds, took, once. Whether it is given back, now or before; else the wallet has no
-    /// room for it yet, or was brought back without the debit, which is laid again first.
-    pub async fn give_back(
+    /// Refunds the amount of a confirmed payment that is cancelled, once. `began` is the time of
+    /// the attempt in milliseconds since 1970.
+    ///
+    /// Returns true when the amount is refunded, by this call or an earlier one. Otherwise the
+    /// caller repeats it later: either the balance would exceed its maximum, or the wallet was
+    /// restored without the debit, and the debit must be restored first.
+    pub async fn refund_cancelled(
         &self,
         user: UserId,
         payment: (PaymentId, u32),
         began: i64,
         amount: Money,
     ) -> Result<bool, redis::Error> {
-        store::give_back(&self.redis, user, payment, began, amount).await
+        store::refund_cancelled(&self.redis, user, payment, began, amount).await
     }
 
-    /// Drops idempotency keys and op records that were kept long enough, until `stop`.
-    pub async fn run_tidy(self: Arc<Self>, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(TIDY);
+    /// Deletes idempotency keys and operation records whose retention is over, until `stop`.
+    pub async fn run_purge(self: Arc<Self>, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(PURGE_INTERVAL);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
             for partition in self.redis.keys().partitions().all() {
-                match store::tidy(&self.redis, partition).await {
+                match store::purge_expired(&self.redis, partition).await {
                     Ok(_) | Err(redis::Error::Recovering(_)) => {}
-                    Err(error) => tracing::warn!(%partition, %error, "tidying wallets"),
+                    Err(error) => {
+                        tracing::warn!(%partition, %error, "could not purge expired wallet records")
+                    }
                 }
             }
         }

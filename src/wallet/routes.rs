@@ -1,4 +1,4 @@
-//! The wallet over HTTP.
+//! The routes of the wallet.
 
 use std::sync::Arc;
 
@@ -22,7 +22,6 @@ use crate::money::{self, Money};
 use crate::outbox::event::EntryKind;
 use crate::time::UnixMillis;
 
-/// The routes of the wallet.
 pub fn router() -> OpenApiRouter<Arc<WalletService>> {
     OpenApiRouter::new()
         .routes(routes!(show))
@@ -86,7 +85,9 @@ impl From<EntryKind> for LedgerEntryKind {
 struct LedgerEntryDto {
     id: EntryId,
     kind: LedgerEntryKind,
+    /// The amount moved. Positive, whatever the direction.
     amount: Money,
+    /// The balance after this entry.
     balance: Money,
     created_at: UnixMillis,
 }
@@ -96,7 +97,7 @@ type CreatedEntry =
 
 fn created(kind: LedgerEntryKind, answer: MovementAnswer) -> CreatedEntry {
     let LedgerEntry { id, amount, balance, at } = answer.entry;
-    let status = if answer.written { StatusCode::CREATED } else { StatusCode::ACCEPTED };
+    let status = if answer.durable { StatusCode::CREATED } else { StatusCode::ACCEPTED };
     let replayed = answer.replayed.then_some((REPLAYED_HEADER, "true"));
     let body = LedgerEntryDto { id, kind, amount, balance, created_at: UnixMillis(at) };
     (status, AppendHeaders(replayed), JsonBody(body))
@@ -105,15 +106,15 @@ fn created(kind: LedgerEntryKind, answer: MovementAnswer) -> CreatedEntry {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 struct LedgerQuery {
-    /// How many lines, 1–500; 50 if left out.
+    /// The number of items, 1–500. Default: 50.
     #[serde(default)]
     limit: PageLimit,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     #[param(value_type = Option<String>)]
     before: Option<LedgerCursor>,
 }
 
-/// The position of the last line of the page before.
+/// The position of the last entry of the previous page.
 #[derive(Debug, Clone, Copy)]
 struct LedgerCursor(i64);
 
@@ -121,7 +122,7 @@ impl<'de> Deserialize<'de> for LedgerCursor {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         let position = text.parse().ok().filter(|position| *position >= 0).map(Self);
-        position.ok_or_else(|| serde::de::Error::custom("must be the `next` of a page before"))
+        position.ok_or_else(|| serde::de::Error::custom("must be the `next` of the previous page"))
     }
 }
 
@@ -129,30 +130,50 @@ impl<'de> Deserialize<'de> for LedgerCursor {
 #[schema(as = WalletEntries)]
 struct LedgerEntriesDto {
     items: Vec<LedgerEntryDto>,
+    /// The value of `before` for the next page. Null on the last page.
     next: Option<String>,
 }
 
-/// The ledger, newest first.
-#[utoipa::path(get, path = "/v1/wallet/entries", tag = "wallet", params(LedgerQuery),
-    responses((status = 200, body = LedgerEntriesDto), (status = 401, body = ProblemDetails), (status = 422, body = ProblemDetails)), security(("user" = [])))]
+/// List the ledger entries of the caller's wallet
+///
+/// The newest entry comes first.
+#[utoipa::path(
+    get,
+    path = "/v1/wallet/entries",
+    tag = "wallet",
+    params(LedgerQuery),
+    responses(
+        (status = 200, body = LedgerEntriesDto),
+        (status = 401, body = ProblemDetails),
+        (status = 422, body = ProblemDetails),
+    ),
+    security(("user" = []))
+)]
 async fn entries(
     State(wallet): State<Arc<WalletService>>,
     AuthenticatedUser(user): AuthenticatedUser,
     QueryParams(page): QueryParams<LedgerQuery>,
 ) -> Result<JsonBody<LedgerEntriesDto>, ProblemDetails> {
-    let (lines, more) =
+    let (entries, more) =
         wallet.entries(user, page.before.map(|before| before.0), page.limit.get()).await?;
-    let next = lines.last().filter(|_| more).map(|line| line.position.to_string());
-    let items = lines.into_iter().map(|line| {
-        let LedgerEntry { id, amount, balance, at } = line.entry;
-        LedgerEntryDto { id, kind: line.kind.into(), amount, balance, created_at: UnixMillis(at) }
+    let next = entries.last().filter(|_| more).map(|entry| entry.position.to_string());
+    let items = entries.into_iter().map(|listed| {
+        let LedgerEntry { id, amount, balance, at } = listed.entry;
+        LedgerEntryDto { id, kind: listed.kind.into(), amount, balance, created_at: UnixMillis(at) }
     });
     Ok(JsonBody(LedgerEntriesDto { items: items.collect(), next }))
 }
 
-/// The balance; 0 for a user never seen.
-#[utoipa::path(get, path = "/v1/wallet", tag = "wallet",
-    responses((status = 200, body = WalletDto), (status = 401, body = ProblemDetails)), security(("user" = [])))]
+/// Get the balance of the caller's wallet
+///
+/// The balance of a user without ledger entries is 0.
+#[utoipa::path(
+    get,
+    path = "/v1/wallet",
+    tag = "wallet",
+    responses((status = 200, body = WalletDto), (status = 401, body = ProblemDetails)),
+    security(("user" = []))
+)]
 async fn show(
     State(wallet): State<Arc<WalletService>>,
     AuthenticatedUser(user_id): AuthenticatedUser,
@@ -161,12 +182,28 @@ async fn show(
     Ok(JsonBody(WalletDto { user_id, balance }))
 }
 
-/// Puts money in. Where service keys or JWTs are on, only a service may: users don't credit themselves.
-#[utoipa::path(post, path = "/v1/wallet/charges", tag = "wallet", request_body = NewLedgerEntry, params(("Idempotency-Key" = String, Header)),
-    responses((status = 201, body = LedgerEntryDto), (status = 202, body = LedgerEntryDto, description = "Done, and not yet known to be durable."),
-        (status = 400, body = ProblemDetails), (status = 401, body = ProblemDetails),
+/// Add money to a wallet
+///
+/// If service keys or JWTs are configured, the request needs a service key: users can't credit
+/// themselves.
+#[utoipa::path(
+    post,
+    path = "/v1/wallet/charges",
+    tag = "wallet",
+    request_body = NewLedgerEntry,
+    params(("Idempotency-Key" = String, Header)),
+    responses(
+        (status = 201, body = LedgerEntryDto),
+        (status = 202, body = LedgerEntryDto,
+            description = "The money is added, but not yet confirmed as durable."),
+        (status = 400, body = ProblemDetails),
+        (status = 401, body = ProblemDetails),
         (status = 403, body = ProblemDetails, description = "`forbidden`"),
-        (status = 422, body = ProblemDetails, description = "`balance_limit_exceeded`, `idempotency_key_reused`")), security(("user" = [])))]
+        (status = 422, body = ProblemDetails,
+            description = "`balance_limit_exceeded`, `idempotency_key_reused`"),
+    ),
+    security(("user" = []))
+)]
 async fn charge(
     State(wallet): State<Arc<WalletService>>,
     axum::Extension(callers): axum::Extension<Arc<IdentityResolver>>,
@@ -176,18 +213,31 @@ async fn charge(
     new: JsonBodyWithBytes<NewLedgerEntry>,
 ) -> Result<CreatedEntry, ProblemDetails> {
     if callers.only_services_charge() && !caller.by_service {
-        return Err(ProblemDetails::forbidden("A charge needs a service key."));
+        return Err(ProblemDetails::forbidden("A charge requires a service key."));
     }
     let keyed = keyed(caller.user, &key, uri.path(), &new.bytes);
     let charged = wallet.charge(keyed, new.value.amount.0).await?;
     Ok(created(LedgerEntryKind::Charge, charged))
 }
 
-/// Takes money out.
-#[utoipa::path(post, path = "/v1/wallet/uses", tag = "wallet", request_body = NewLedgerEntry, params(("Idempotency-Key" = String, Header)),
-    responses((status = 201, body = LedgerEntryDto), (status = 202, body = LedgerEntryDto, description = "Done, and not yet known to be durable."),
-        (status = 400, body = ProblemDetails), (status = 401, body = ProblemDetails),
-        (status = 402, body = ProblemDetails, description = "`insufficient_balance`"), (status = 422, body = ProblemDetails)), security(("user" = [])))]
+/// Take money out of the caller's wallet
+#[utoipa::path(
+    post,
+    path = "/v1/wallet/uses",
+    tag = "wallet",
+    request_body = NewLedgerEntry,
+    params(("Idempotency-Key" = String, Header)),
+    responses(
+        (status = 201, body = LedgerEntryDto),
+        (status = 202, body = LedgerEntryDto,
+            description = "The money is taken out, but not yet confirmed as durable."),
+        (status = 400, body = ProblemDetails),
+        (status = 401, body = ProblemDetails),
+        (status = 402, body = ProblemDetails, description = "`insufficient_balance`"),
+        (status = 422, body = ProblemDetails, description = "`idempotency_key_reused`"),
+    ),
+    security(("user" = []))
+)]
 async fn spend(
     State(wallet): State<Arc<WalletService>>,
     AuthenticatedUser(user): AuthenticatedUser,
@@ -209,26 +259,31 @@ fn keyed(user: UserId, key: &IdempotencyKey, path: &str, body: &[u8]) -> KeyedRe
 
 impl From<Error> for ProblemDetails {
     fn from(error: Error) -> Self {
-        let text = error.to_string();
         match error {
-            Error::InsufficientBalance => {
-                Self::new(StatusCode::PAYMENT_REQUIRED, "insufficient_balance", text)
-            }
-            Error::BalanceLimitExceeded => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "balance_limit_exceeded", text)
-            }
-            Error::KeyReused => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", text)
-            }
+            Error::InsufficientBalance => Self::new(
+                StatusCode::PAYMENT_REQUIRED,
+                "insufficient_balance",
+                "The balance is insufficient.",
+            ),
+            Error::BalanceLimitExceeded => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "balance_limit_exceeded",
+                "The balance would exceed the maximum of a wallet.",
+            ),
+            Error::KeyReused => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                "This idempotency key was used for a different request.",
+            ),
             Error::Store(error) => error.into(),
         }
     }
 }
 
-/// Reads bodies of the kinds that this room takes, for `fuzz_tests`.
+/// Parses the request bodies of these routes, for `fuzz_tests`.
 #[cfg(test)]
 pub(crate) fn read_bodies(bytes: &[u8]) {
-    crate::http::json::try_as::<NewLedgerEntry>(bytes);
+    crate::http::json::parse_as::<NewLedgerEntry>(bytes);
 }
 
 #[cfg(test)]
@@ -237,7 +292,7 @@ mod tests {
     use crate::http::future_size::{self, MAX_BYTES, any};
 
     #[test]
-    fn busy_handlers_are_light() {
+    fn futures_of_frequent_handlers_are_small() {
         assert!(future_size::of(|| charge(any(), any(), any(), any(), any(), any())) <= MAX_BYTES);
         assert!(future_size::of(|| spend(any(), any(), any(), any(), any())) <= MAX_BYTES);
     }

@@ -1,4 +1,4 @@
-//! The rows of `wallet_entries`. The writer writes them.
+//! Queries of `wallet_entries`, which the outbox writer fills.
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, MySqlPool};
@@ -20,12 +20,12 @@ struct Row {
     created_at: DateTime<Utc>,
 }
 
-/// The newest lines of a user before a position, at most so many.
-pub(super) async fn before(
+/// The newest entries of a user before a position, at most `limit`.
+pub(super) async fn entries_before(
     pool: &MySqlPool,
     user: UserId,
     position: i64,
-    most: usize,
+    limit: usize,
 ) -> Result<Vec<PositionedLedgerEntry>, mysql::Error> {
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT id, position, kind, amount, balance, created_at FROM wallet_entries \
@@ -33,7 +33,7 @@ pub(super) async fn before(
     )
     .bind(user.uuid())
     .bind(position)
-    .bind(u64::try_from(most).unwrap_or(u64::MAX))
+    .bind(u64::try_from(limit).unwrap_or(u64::MAX))
     .fetch_all(pool)
     .await?;
     Ok(rows.into_iter().filter_map(read).collect())

@@ -1,4 +1,4 @@
-//! The scripts of the wallet, one batch or function each.
+//! Calls of the scripts in `lua/wallet/`, one function or batch for each.
 
 use crate::idempotency::KeyedRequest;
 use crate::ids::{EntryId, PaymentId, UserId};
@@ -10,32 +10,30 @@ use crate::redis::{
     ScriptReply, scripts,
 };
 
-/// A charge or a use under its idempotency key.
+/// A charge or a use, with its idempotency key.
 pub(super) struct WalletMovement {
     pub(super) keyed: KeyedRequest,
     pub(super) entry: EntryId,
     pub(super) amount: Money,
 }
 
-/// A line of the ledger, as the script wrote it or remembers it.
+/// A ledger entry. A repeated request gets the entry of the first one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LedgerEntry {
-    /// Its id.
     pub id: EntryId,
-    /// How much was moved, positive.
+    /// The amount moved. Positive, whatever the direction.
     pub amount: Money,
-    /// The balance right after it.
+    /// The balance after this entry.
     pub balance: Money,
-    /// When, milliseconds since 1970.
+    /// Milliseconds since 1970.
     pub at: i64,
 }
 
-/// What came of a charge or a use.
 pub(super) enum MovementOutcome {
-    Done(LedgerEntry),
+    Moved(LedgerEntry),
     Replayed(LedgerEntry),
     KeyReused,
-    /// Above the largest balance, or below nothing.
+    /// The balance would exceed its maximum, or fall below 0.
     Refused,
 }
 
@@ -70,7 +68,7 @@ impl BatchScript for ChargeBatch {
         &self,
         _: &Partition,
         _: &[WalletMovement],
-        mut reply: ReplyReader,
+        reply: ReplyReader,
     ) -> Result<Vec<MovementOutcome>, Error> {
         reply.rest().map(movement_outcome).collect()
     }
@@ -106,7 +104,7 @@ impl BatchScript for UseBatch {
         &self,
         _: &Partition,
         _: &[WalletMovement],
-        mut reply: ReplyReader,
+        reply: ReplyReader,
     ) -> Result<Vec<MovementOutcome>, Error> {
         reply.rest().map(movement_outcome).collect()
     }
@@ -122,7 +120,7 @@ fn write_movements(movements: &[WalletMovement], args: &mut ScriptArgs) {
 fn movement_outcome(reply: ScriptReply) -> Result<MovementOutcome, Error> {
     let mut words = reply.words()?;
     Ok(match words.code()? {
-        MovementCode::Moved => MovementOutcome::Done(entry(&mut words)?),
+        MovementCode::Moved => MovementOutcome::Moved(entry(&mut words)?),
         MovementCode::Replayed => MovementOutcome::Replayed(entry(&mut words)?),
         MovementCode::Reused => MovementOutcome::KeyReused,
         MovementCode::Refused => MovementOutcome::Refused,
@@ -131,7 +129,7 @@ fn movement_outcome(reply: ScriptReply) -> Result<MovementOutcome, Error> {
 
 fn entry(words: &mut ReplyReader) -> Result<LedgerEntry, Error> {
     let id = EntryId::from_slice(&words.word()?.bytes()?)
-        .ok_or_else(|| Error::Protocol("wanted an entry's id".into()))?;
+        .ok_or_else(|| Error::Protocol("expected the id of a ledger entry".into()))?;
     Ok(LedgerEntry { id, amount: money(words)?, balance: money(words)?, at: words.int()? })
 }
 
@@ -140,7 +138,7 @@ fn money(words: &mut ReplyReader) -> Result<Money, Error> {
     Money::new(minor).ok_or_else(|| Error::Protocol(format!("{minor} is not an amount")))
 }
 
-/// A payment's attempt, to be debited.
+/// The debit of an attempt of a payment.
 pub(super) struct DebitRequest {
     pub(super) user: UserId,
     pub(super) payment: PaymentId,
@@ -148,14 +146,13 @@ pub(super) struct DebitRequest {
     pub(super) amount: Money,
 }
 
-/// What came of a debit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DebitOutcome {
-    /// Debited, now or before; the balance right after it.
-    Done(Money),
-    /// The balance does not suffice.
+    /// Debited, by this call or an earlier one. With the balance after the debit.
+    Debited(Money),
+    /// The balance is insufficient.
     Insufficient,
-    /// The attempt was refunded before: it can't be debited any more.
+    /// The attempt was refunded and can no longer be debited.
     Tombstone,
 }
 
@@ -192,7 +189,7 @@ impl BatchScript for DebitBatch {
         &self,
         _: &Partition,
         _: &[DebitRequest],
-        mut reply: ReplyReader,
+        reply: ReplyReader,
     ) -> Result<Vec<DebitOutcome>, Error> {
         reply.rest().map(debit_outcome).collect()
     }
@@ -201,13 +198,13 @@ impl BatchScript for DebitBatch {
 fn debit_outcome(reply: ScriptReply) -> Result<DebitOutcome, Error> {
     let mut words = reply.words()?;
     Ok(match words.code()? {
-        WalletDebitCode::Debited => DebitOutcome::Done(money(&mut words)?),
+        WalletDebitCode::Debited => DebitOutcome::Debited(money(&mut words)?),
         WalletDebitCode::Insufficient => DebitOutcome::Insufficient,
         WalletDebitCode::Tombstone => DebitOutcome::Tombstone,
     })
 }
 
-/// `wallet/refund`. Gives what this call gave back.
+/// `wallet/refund`. Returns the amount that this call refunded.
 pub(super) async fn refund(
     redis: &RedisClient,
     user: UserId,
@@ -217,13 +214,14 @@ pub(super) async fn refund(
     let mut args = ScriptArgs::new();
     args.int(money::MAX).bytes(user.as_bytes()).bytes(&operation_id(payment, attempt));
     args.bytes(EntryId::new(user.slot()).as_bytes());
-    let place = KeyScope::partition(redis.keys().partition(user.slot()));
-    let mut refunds = redis.call(&scripts::WALLET_REFUND, place, args).await?.words()?;
+    let scope = KeyScope::partition(redis.keys().partition(user.slot()));
+    let mut refunds = redis.call(&scripts::WALLET_REFUND, scope, args).await?.words()?;
     money(&mut refunds.word()?.words()?)
 }
 
-/// `wallet/refund_cancelled`. Whether it is given back, now or before; else the wallet has no room for it yet, or does not know the debit.
-pub(super) async fn give_back(
+/// `wallet/refund_cancelled`. Returns true when the amount is refunded, by this call or an earlier
+/// one; false when the balance would exceed its maximum or the debit is unknown.
+pub(super) async fn refund_cancelled(
     redis: &RedisClient,
     user: UserId,
     (payment, attempt): (PaymentId, u32),
@@ -236,9 +234,9 @@ pub(super) async fn give_back(
         .bytes(&[payment.as_bytes().as_slice(), b"c"].concat());
     args.bytes(EntryId::new(user.slot()).as_bytes()).int(amount.get());
     args.bytes(&operation_id(payment, attempt)).int(began);
-    let place = KeyScope::partition(redis.keys().partition(user.slot()));
+    let scope = KeyScope::partition(redis.keys().partition(user.slot()));
     Ok(redis
-        .call(&scripts::WALLET_REFUND_CANCELLED, place, args)
+        .call(&scripts::WALLET_REFUND_CANCELLED, scope, args)
         .await?
         .words()?
         .code::<WalletRefundCancelledCode>()?
@@ -287,10 +285,13 @@ impl BatchScript for BalanceBatch {
     }
 }
 
-/// `wallet/purge_expired`. Gives how many records were dropped.
-pub(super) async fn tidy(redis: &RedisClient, partition: Partition) -> Result<u64, Error> {
+/// How many records of each kind one call deletes at most. The script accepts no more.
+const MAX_PURGED_PER_CALL: i64 = 500;
+
+/// `wallet/purge_expired`. Returns the number of deleted records.
+pub(super) async fn purge_expired(redis: &RedisClient, partition: Partition) -> Result<u64, Error> {
     let mut args = ScriptArgs::new();
-    args.int(500);
+    args.int(MAX_PURGED_PER_CALL);
     let dropped = redis
         .call(&scripts::WALLET_PURGE_EXPIRED, KeyScope::partition(partition), args)
         .await?

@@ -1,0 +1,93 @@
+//! How payments use issues: reserve one before money moves, redeem it after the payment, return it
+//! if the payment fails or is cancelled.
+//!
+//! Each step is one idempotent script in the coupon's partition, identified by payment and attempt.
+//! [`CouponService::reserve`] fixes the discount. [`CouponService::return_issue`] leaves a
+//! tombstone, so that a reservation that arrives late is refused. [`CouponService::redeem`] follows
+//! the commit point of the payment and is repeated until it succeeds.
+
+use super::{CouponService, Error, store};
+use crate::ids::{CouponId, IssueId, PaymentId, UserId};
+use crate::money::Money;
+use crate::redis;
+
+/// An issue that an attempt of a payment uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CouponRedemption {
+    pub coupon: CouponId,
+    pub issue: IssueId,
+    pub user: UserId,
+    pub payment: PaymentId,
+    pub attempt: u32,
+}
+
+/// The result of reserving an issue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedemptionOutcome {
+    /// Reserved, by this call or an earlier one, with this discount.
+    Reserved(Money),
+    /// The issue belongs to another user, is reserved or used by another payment, or the amount is
+    /// too small.
+    NotApplicable,
+    /// The attempt has returned the issue and can no longer reserve it.
+    Tombstone,
+}
+
+impl CouponService {
+    /// The coupon of an issue. The id of an issue contains the hash slot of its coupon, which is
+    /// usually unique. If several coupons share it, the user's issues in Redis decide. If only one
+    /// coupon has the slot, the user need not own the issue.
+    pub async fn coupon_of(
+        &self,
+        issue: IssueId,
+        user: UserId,
+    ) -> Result<Option<CouponId>, redis::Error> {
+        let coupons = self.coupons.load_full();
+        let mut same_slot = coupons.keys().filter(|coupon| coupon.slot() == issue.slot()).cloned();
+        let (Some(first), second) = (same_slot.next(), same_slot.next()) else { return Ok(None) };
+        if second.is_none() {
+            return Ok(Some(first));
+        }
+        for coupon in [Some(first), second].into_iter().flatten().chain(same_slot) {
+            let mine = self.own_issue.submit(coupon.clone(), user).await?;
+            if mine.is_some_and(|mine| mine.id == issue) {
+                return Ok(Some(coupon));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reserves the issue for an attempt that pays `amount`.
+    pub async fn reserve(
+        &self,
+        used: &CouponRedemption,
+        amount: Money,
+    ) -> Result<RedemptionOutcome, Error> {
+        self.with_settings(&used.coupon, || store::reserve(&self.redis, used, amount)).await
+    }
+
+    /// Marks the issue as used by a confirmed payment.
+    pub async fn redeem(
+        &self,
+        used: &CouponRedemption,
+        discount: Money,
+    ) -> Result<(), redis::Error> {
+        if !store::redeem(&self.redis, used, discount).await? {
+            tracing::error!(
+                issue = %used.issue,
+                payment = %used.payment,
+                "the coupon of a confirmed payment is used by another payment"
+            );
+        }
+        self.writer.wake();
+        Ok(())
+    }
+
+    /// Returns the issue if the attempt has reserved or used it, and prevents the attempt from
+    /// reserving it later.
+    pub async fn return_issue(&self, used: &CouponRedemption) -> Result<(), redis::Error> {
+        store::return_issue(&self.redis, used).await?;
+        self.writer.wake();
+        Ok(())
+    }
+}
