@@ -1,15 +1,20 @@
-//! Cancelling what was bought: the flow backwards.
+//! The steps of a cancellation: a confirmed reservation is refunded and its seats become free.
 //!
 //! ```text
-//! begin_cancel ─→ give_back ─→ cancelled
+//! 1 begin_cancel ─→ 2 refund ─→ 3 finish_cancel
 //! ```
 //!
-//! `begin_cancel` is the commit point: it compares and sets `confirmed → cancelling`, and the payment's `confirmed → refunding`. From there on each step
-//! can be taken by anybody, twice or late: the wallet gives back once under an op of its own, and only then are the seats free. A cancelling that stays behind is
-//! past its due time and driven to its end by the sweep ([`resume`]). `tests/model` takes these steps, under these names, in every order.
+//! `begin_cancel` is the commit point. It compares and sets the reservation `confirmed →
+//! cancelling` and the payment `confirmed → refunding`. After it, any instance can take any step,
+//! repeatedly and late: the refund has its own operation id in the wallet, so it happens once. The
+//! seats become free only after it. The sweep finishes a cancellation that is overdue
+//! ([`finish_overdue`]).
+//!
+//! `tests/model` checks these steps in every order.
 
 use std::sync::Arc;
 
+use super::flow::lost_payment;
 use super::record::{Payment, PaymentState};
 use super::{Error, PaymentService, cancel_store as store, discount, sql};
 use crate::idempotency::{BindOutcome, KeyedRequest};
@@ -17,141 +22,151 @@ use crate::ids::ReservationId;
 use crate::redis;
 use crate::seats::{Reservation, ReservationStatus};
 
-/// A reservation that is cancelled, or will be.
+/// A cancellation after its commit point.
 #[derive(Debug)]
 pub(super) struct PaymentCancellation {
-    /// Redis' clock.
+    /// Redis' clock, in milliseconds since 1970.
     pub(super) now: i64,
-    /// As it stands.
     pub(super) reservation: Reservation,
-    /// What bought it, as far as Redis tells.
+    /// The payment of the reservation, if Redis has it.
     pub(super) payment: Option<Payment>,
-    /// The first answer, given again.
+    /// Whether this repeats the outcome of an earlier request with the same idempotency key.
     pub(super) replayed: bool,
-    /// Whether its end is as durable as answers are set to be.
-    pub(super) written: bool,
+    /// Whether the outcome is as durable as configured.
+    pub(super) is_durable: bool,
 }
 
 impl PaymentCancellation {
-    /// Whether it has come to its end.
+    /// Whether the money is refunded and the seats are free.
     pub(super) fn is_done(&self) -> bool {
         self.reservation.status == ReservationStatus::Cancelled
     }
 }
 
-/// Cancels a reservation, from the key to its end, or as far as the stores answer.
+/// Takes all steps of a cancellation, until a store fails after the commit point.
 pub(super) async fn cancel(
-    on: Arc<PaymentService>,
+    service: Arc<PaymentService>,
     id: ReservationId,
     keyed: KeyedRequest,
 ) -> Result<PaymentCancellation, Error> {
-    let replayed = match on.idempotency.bind(keyed.clone(), *id.as_bytes()).await? {
-        BindOutcome::Now => false,
-        BindOutcome::Before(_) => true,
-        BindOutcome::Elsewhere => return Err(Error::KeyReused),
+    let replayed = match service.idempotency.bind(keyed.clone(), *id.as_bytes()).await? {
+        BindOutcome::Bound => false,
+        BindOutcome::AlreadyBound(_) => true,
+        BindOutcome::OtherRequest => return Err(Error::KeyReused),
     };
-    let outcome = step_by_step(&on, id, &keyed, replayed).await;
+    let outcome = run_steps(&service, id, &keyed, replayed).await;
+    // These errors are final, so the key can be used for another request.
     if let Err(Error::NotFound | Error::NotCancellable | Error::CancellationClosed) = outcome {
-        on.idempotency.release(&keyed, *id.as_bytes()).await?;
+        service.idempotency.release(&keyed, *id.as_bytes()).await?;
     }
     outcome
 }
 
-async fn step_by_step(
-    on: &PaymentService,
+async fn run_steps(
+    service: &PaymentService,
     id: ReservationId,
     keyed: &KeyedRequest,
     replayed: bool,
 ) -> Result<PaymentCancellation, Error> {
-    let answer = |now, reservation, payment| PaymentCancellation {
+    let cancellation = |now, reservation, payment| PaymentCancellation {
         now,
         reservation,
         payment,
         replayed,
-        written: true,
+        is_durable: true,
     };
-    let (now, reservation) = on.seats.find(id, keyed.user).await?;
-    match begin_cancel(on, &reservation, keyed).await? {
+    let (now, reservation) = service.seats.find(id, keyed.user).await?;
+    match begin_cancel(service, &reservation, keyed).await? {
         store::BeginCancelOutcome::Pending(now, payment, reservation) => {
-            let done = finish(on, &payment, &reservation).await;
-            let (now, reservation) = done.unwrap_or_else(|error| {
-                tracing::warn!(payment = %payment.id, %error, "a cancelling is left to the sweep");
+            let finished = finish(service, &payment, &reservation).await;
+            let (now, reservation) = finished.unwrap_or_else(|error| {
+                tracing::warn!(
+                    payment = %payment.id,
+                    %error,
+                    "a step failed, the sweep will finish the cancellation"
+                );
                 (now, reservation)
             });
-            Ok(answer(now, reservation, Some(payment)))
+            Ok(cancellation(now, reservation, Some(payment)))
         }
-        // Cancelled by this very request before, or by its twin a moment ago.
+        // Cancelled by an earlier request with the same key.
         store::BeginCancelOutcome::Cancelled(now, payment, reservation) => {
-            Ok(answer(now, reservation, payment))
+            Ok(cancellation(now, reservation, payment))
         }
-        store::BeginCancelOutcome::NotKept
+        store::BeginCancelOutcome::NotInRedis
             if replayed && reservation.status == ReservationStatus::Cancelled =>
         {
-            Ok(answer(now, reservation, None))
+            Ok(cancellation(now, reservation, None))
         }
-        store::BeginCancelOutcome::NotBought | store::BeginCancelOutcome::NotKept => {
+        store::BeginCancelOutcome::NotConfirmed | store::BeginCancelOutcome::NotInRedis => {
             Err(Error::NotCancellable)
         }
-        store::BeginCancelOutcome::TooLate => Err(Error::CancellationClosed),
+        store::BeginCancelOutcome::CancellationClosed => Err(Error::CancellationClosed),
     }
 }
 
-/// Step 1, the commit point. Of what Redis keeps no more MySQL tells what was bought.
+/// Step 1, the commit point. When the reservation was pruned from Redis, takes its payment from
+/// MySQL.
 async fn begin_cancel(
-    on: &PaymentService,
+    service: &PaymentService,
     reservation: &Reservation,
     keyed: &KeyedRequest,
 ) -> Result<store::BeginCancelOutcome, Error> {
-    let closes = on.seats.cancel_until(reservation).unwrap_or(0);
-    match store::begin_cancel(&on.redis, reservation, closes, keyed, None).await? {
-        store::BeginCancelOutcome::NotKept
+    let closes_at = service.seats.cancel_until(reservation).unwrap_or(0);
+    match store::begin_cancel(&service.redis, reservation, closes_at, keyed, None).await? {
+        store::BeginCancelOutcome::NotInRedis
             if reservation.status == ReservationStatus::Confirmed =>
         {
-            let Some(payment) = sql::confirmed_of(&on.mysql, reservation.id).await? else {
-                return Ok(store::BeginCancelOutcome::NotKept);
+            let Some(payment) = sql::confirmed_of(&service.mysql, reservation.id).await? else {
+                return Ok(store::BeginCancelOutcome::NotInRedis);
             };
-            Ok(store::begin_cancel(&on.redis, reservation, closes, keyed, Some(&payment)).await?)
+            Ok(store::begin_cancel(&service.redis, reservation, closes_at, keyed, Some(&payment))
+                .await?)
         }
-        begun => Ok(begun),
+        outcome => Ok(outcome),
     }
 }
 
 /// Steps 2 and 3.
 async fn finish(
-    on: &PaymentService,
+    service: &PaymentService,
     payment: &Payment,
     reservation: &Reservation,
 ) -> Result<(i64, Reservation), redis::Error> {
-    give_back(on, payment).await?;
-    let (now, payment, reservation) = store::finish_cancel(&on.redis, payment, reservation)
+    refund(service, payment).await?;
+    let (now, payment, reservation) = store::finish_cancel(&service.redis, payment, reservation)
         .await?
-        .ok_or_else(|| redis::Error::Protocol("a cancelling that began is gone".into()))?;
-    on.nudge.poke();
-    super::count(&payment);
+        .ok_or_else(lost_payment)?;
+    service.writer.wake();
+    super::count_payment(&payment);
     Ok((now, reservation))
 }
 
-/// Step 2: everything that the payment took goes back here, each thing under an op of its own.
-async fn give_back(on: &PaymentService, payment: &Payment) -> Result<(), redis::Error> {
-    discount::give_back(on, payment).await?;
+/// Step 2: returns the coupon issue and refunds the wallet, each with its own operation id.
+async fn refund(service: &PaymentService, payment: &Payment) -> Result<(), redis::Error> {
+    discount::return_issue(service, payment).await?;
     let attempt = (payment.id, payment.attempt);
-    if on.wallet.give_back(payment.user, attempt, payment.created_at, payment.to_pay()).await? {
+    if service
+        .wallet
+        .refund_cancelled(payment.user, attempt, payment.created_at, payment.to_pay())
+        .await?
+    {
         Ok(())
     } else {
-        Err(redis::Error::Unavailable("the wallet can't take back yet what it gave".into()))
+        Err(redis::Error::Unavailable("the wallet can't be credited yet".into()))
     }
 }
 
-/// Drives an overdue cancelling to its end.
-pub(super) async fn resume(
-    on: &PaymentService,
+/// Finishes an overdue cancellation.
+pub(super) async fn finish_overdue(
+    service: &PaymentService,
     payment: &Payment,
 ) -> Result<Payment, redis::Error> {
-    let partition = on.redis.keys().partition(payment.id.slot());
-    let gone = || redis::Error::Protocol("a cancelling that began is gone".into());
-    let (payment, reservation) = on.read.submit(partition, payment.id).await?.ok_or_else(gone)?;
+    let partition = service.redis.keys().partition(payment.id.slot());
+    let (payment, reservation) =
+        service.read.submit(partition, payment.id).await?.ok_or_else(lost_payment)?;
     if payment.state == PaymentState::Refunding {
-        finish(on, &payment, &reservation.ok_or_else(gone)?).await?;
+        finish(service, &payment, &reservation.ok_or_else(lost_payment)?).await?;
     }
     Ok(payment)
 }

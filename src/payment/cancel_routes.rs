@@ -1,4 +1,4 @@
-//! Cancelling over HTTP.
+//! The route that cancels a reservation.
 
 use std::sync::Arc;
 
@@ -15,12 +15,28 @@ use crate::idempotency::KeyedRequest;
 use crate::ids::ReservationId;
 use crate::seats::ReservationDto;
 
-/// Cancels what was bought: the money is back in the wallet, the seats are free. 202 when that is certain but not done yet, or not yet known to be durable.
-#[utoipa::path(post, path = "/v1/reservations/{id}/cancel", tag = "reservation",
+/// Cancel a confirmed reservation
+///
+/// The money is refunded to the wallet, a redeemed coupon becomes usable again, and the seats
+/// become free. 202 means that the cancellation will complete, but is in progress or not durable
+/// yet.
+#[utoipa::path(
+    post,
+    path = "/v1/reservations/{id}/cancel",
+    tag = "reservation",
     params(("id" = ReservationId, Path), ("Idempotency-Key" = String, Header)),
-    responses((status = 200, body = ReservationDto), (status = 202, body = ReservationDto), (status = 400, body = ProblemDetails),
-        (status = 401, body = ProblemDetails), (status = 403, body = ProblemDetails, description = "`cancellation_closed`"), (status = 404, body = ProblemDetails),
-        (status = 409, body = ProblemDetails, description = "`not_cancellable`"), (status = 422, body = ProblemDetails)), security(("user" = [])))]
+    responses(
+        (status = 200, body = ReservationDto),
+        (status = 202, body = ReservationDto),
+        (status = 400, body = ProblemDetails),
+        (status = 401, body = ProblemDetails),
+        (status = 403, body = ProblemDetails, description = "`cancellation_closed`"),
+        (status = 404, body = ProblemDetails),
+        (status = 409, body = ProblemDetails, description = "`not_cancellable`"),
+        (status = 422, body = ProblemDetails),
+    ),
+    security(("user" = []))
+)]
 pub(super) async fn cancel(
     State(payments): State<Arc<PaymentService>>,
     PathParams(id): PathParams<ReservationId>,
@@ -31,13 +47,13 @@ pub(super) async fn cancel(
 ) -> Result<Response, ProblemDetails> {
     let fingerprint = fingerprint(&Method::POST, uri.path(), &body);
     let keyed = KeyedRequest { user, key: key.as_str().to_owned(), fingerprint };
-    let cancelling = payments.cancel(id, keyed).await?;
-    let status = if cancelling.is_done() && cancelling.written {
+    let cancellation = payments.cancel(id, keyed).await?;
+    let status = if cancellation.is_done() && cancellation.is_durable {
         StatusCode::OK
     } else {
         StatusCode::ACCEPTED
     };
-    let replayed = cancelling.replayed.then_some((REPLAYED_HEADER, "true"));
-    let reservation = payments.seats.dto(cancelling.reservation, cancelling.now);
+    let replayed = cancellation.replayed.then_some((REPLAYED_HEADER, "true"));
+    let reservation = payments.seats.dto(cancellation.reservation, cancellation.now);
     Ok((status, AppendHeaders(replayed), JsonBody(reservation)).into_response())
 }

@@ -1,4 +1,4 @@
-//! The scripts of cancelling, one function each.
+//! Calls of the scripts in `lua/payment/` for cancellations, one function for each.
 
 use super::record::Payment;
 use crate::idempotency::KeyedRequest;
@@ -7,23 +7,23 @@ use crate::redis::codes::{PaymentBeginCancelCode, PaymentFinishCancelCode};
 use crate::redis::{Error, KeyScope, RedisClient, ReplyReader, ScriptArgs, scripts};
 use crate::seats::Reservation;
 
-/// A cancelling is due after so long; then the sweep takes it up. Many times what its steps take.
-const DUE_MS: i64 = 5_000;
+/// The sweep finishes a cancellation that takes longer. Its steps take a fraction of it.
+const CANCELLATION_TIMEOUT_MS: i64 = 5_000;
 
-/// What came of beginning to cancel.
+/// The first field is Redis' clock, in milliseconds since 1970.
 #[derive(Debug)]
 pub(super) enum BeginCancelOutcome {
-    /// Being cancelled, begun now or before. With Redis' clock, as in the next.
+    /// The cancellation began now or with an earlier request.
     Pending(i64, Payment, Reservation),
-    /// Cancelled before, under the same key.
+    /// The reservation was cancelled before with the same key.
     Cancelled(i64, Option<Payment>, Reservation),
-    NotBought,
-    TooLate,
-    /// Redis keeps it no more.
-    NotKept,
+    NotConfirmed,
+    CancellationClosed,
+    /// The reservation was pruned from Redis.
+    NotInRedis,
 }
 
-/// `payment/begin_cancel`. `payment` is what bought it, where Redis keeps it no more.
+/// `payment/begin_cancel`. Pass the payment if it was pruned from Redis.
 pub(super) async fn begin_cancel(
     redis: &RedisClient,
     reservation: &Reservation,
@@ -32,7 +32,7 @@ pub(super) async fn begin_cancel(
     payment: Option<&Payment>,
 ) -> Result<BeginCancelOutcome, Error> {
     let mut args = ScriptArgs::new();
-    args.int(DUE_MS)
+    args.int(CANCELLATION_TIMEOUT_MS)
         .bytes(reservation.id.as_bytes())
         .bytes(reservation.user.as_bytes())
         .int(closes_at)
@@ -52,10 +52,10 @@ pub(super) async fn begin_cancel(
             BeginCancelOutcome::Cancelled(words.int()?, payment, reservation)
         }
         PaymentBeginCancelCode::NotBought | PaymentBeginCancelCode::UnderAnotherKey => {
-            BeginCancelOutcome::NotBought
+            BeginCancelOutcome::NotConfirmed
         }
-        PaymentBeginCancelCode::TooLate => BeginCancelOutcome::TooLate,
-        PaymentBeginCancelCode::NotKept => BeginCancelOutcome::NotKept,
+        PaymentBeginCancelCode::TooLate => BeginCancelOutcome::CancellationClosed,
+        PaymentBeginCancelCode::NotKept => BeginCancelOutcome::NotInRedis,
     })
 }
 
@@ -70,7 +70,8 @@ fn write_stored(
     args.text(reservation.schedule.as_str()).text(&detail).int(reservation.amount.get());
     args.int(reservation.held_until).int(reservation.created_at);
     args.bytes(payment.id.as_bytes()).int(payment.attempt.into()).int(payment.amount.get());
-    args.int(payment.discount.get()).maybe_int(payment.balance_after.map(|balance| balance.get()));
+    args.int(payment.discount.get())
+        .optional_int(payment.balance_after.map(|balance| balance.get()));
     args.int(payment.created_at).text(payment.coupon.as_ref().map_or("", CouponId::as_str));
     args.bytes(payment.issue.as_ref().map_or(&[], |issue| issue.as_bytes()));
     args.int(i64::try_from(reservation.seats.len()).unwrap_or(i64::MAX));
@@ -80,7 +81,7 @@ fn write_stored(
     Ok(())
 }
 
-/// `payment/finish_cancel`. Answers Redis' clock, the payment and the reservation as they stand after the call.
+/// `payment/finish_cancel`. Returns Redis' clock, the payment and the reservation after the call.
 pub(super) async fn finish_cancel(
     redis: &RedisClient,
     payment: &Payment,
@@ -104,6 +105,6 @@ async fn call(
     reservation: &Reservation,
     args: ScriptArgs,
 ) -> Result<ReplyReader, Error> {
-    let place = KeyScope::schedule(redis.keys(), &reservation.queue, &reservation.schedule);
-    redis.call(script, place, args).await?.words()
+    let scope = KeyScope::schedule(redis.keys(), &reservation.queue, &reservation.schedule);
+    redis.call(script, scope, args).await?.words()
 }

@@ -1,8 +1,12 @@
-//! The coupon in a payment: taken before the debit, used up after the commit point, given back on every way back.
+//! The coupon issue of a payment: reserved before the debit, redeemed after the commit point, and
+//! returned when the payment is voided or refunded.
 //!
-//! It is the flow's third party, in the partition of the coupon. The payment's record names coupon and issue from the first step on, so
-//! that whoever goes on with it knows what to give back or to use up. The discount is fixed by the take, which answers every repeat alike, and
-//! comes into the record with the confirmation. `tests/model` takes `take`, `settle` and `give_back` (there `give_back_issue`) in every order. A confirmed payment stays on the sweep's list until its coupon is marked as used.
+//! The issue is in the partition of the coupon. The payment contains coupon and issue from the
+//! first step service, so any instance can continue it. The reservation determines the discount,
+//! and every repetition returns the same one. The confirmation stores it in the payment. The sweep
+//! repeats the redemption of a confirmed payment until it has succeeded.
+//!
+//! `tests/model` checks these steps in every order.
 
 use super::record::{Payment, PaymentState};
 use super::{PaymentService, store};
@@ -11,8 +15,7 @@ use crate::money::Money;
 use crate::redis;
 use crate::store_error::StoreError;
 
-/// The issue in this attempt, if there is one.
-fn used(payment: &Payment) -> Option<CouponRedemption> {
+fn redemption(payment: &Payment) -> Option<CouponRedemption> {
     Some(CouponRedemption {
         coupon: payment.coupon.clone()?,
         issue: payment.issue?,
@@ -22,37 +25,44 @@ fn used(payment: &Payment) -> Option<CouponRedemption> {
     })
 }
 
-/// Before the debit: fixes the discount, and keeps every other payment from the issue. Without an issue there is no discount.
-pub(super) async fn take(
-    on: &PaymentService,
+/// Before the debit: determines the discount and reserves the issue for this payment. Without an
+/// issue, the discount is 0.
+pub(super) async fn reserve(
+    service: &PaymentService,
     payment: &Payment,
 ) -> Result<RedemptionOutcome, redis::Error> {
     if payment.issue.is_none() {
-        return Ok(RedemptionOutcome::Done(Money::ZERO));
+        return Ok(RedemptionOutcome::Reserved(Money::ZERO));
     }
-    let Some(used) = used(payment) else { return Ok(RedemptionOutcome::NotApplicable) };
-    match on.coupons.take(&used, payment.amount).await {
-        Ok(taken) => Ok(taken),
+    let Some(redemption) = redemption(payment) else { return Ok(RedemptionOutcome::NotApplicable) };
+    match service.coupons.reserve(&redemption, payment.amount).await {
+        Ok(outcome) => Ok(outcome),
         Err(Error::NotFound) => Ok(RedemptionOutcome::NotApplicable),
         Err(Error::Store(StoreError::Redis(error))) => Err(error),
         Err(error) => Err(redis::Error::Unavailable(error.to_string())),
     }
 }
 
-/// Before an attempt ends as turned back, or a confirmed payment as refunded: the issue is unused again.
-pub(super) async fn give_back(on: &PaymentService, payment: &Payment) -> Result<(), redis::Error> {
-    match used(payment) {
-        Some(used) => on.coupons.give_back(&used).await,
+/// Before a payment ends as voided or refunded: makes the issue usable again.
+pub(super) async fn return_issue(
+    service: &PaymentService,
+    payment: &Payment,
+) -> Result<(), redis::Error> {
+    match redemption(payment) {
+        Some(redemption) => service.coupons.return_issue(&redemption).await,
         None => Ok(()),
     }
 }
 
-/// After the commit point: marks the issue as used. Does nothing for a payment that is not confirmed.
-pub(super) async fn settle(on: &PaymentService, payment: &Payment) -> Result<(), redis::Error> {
+/// After the commit point: marks the issue as used. Does nothing if the payment is not confirmed.
+pub(super) async fn redeem(
+    service: &PaymentService,
+    payment: &Payment,
+) -> Result<(), redis::Error> {
     if payment.state != PaymentState::Confirmed {
         return Ok(());
     }
-    let Some(used) = used(payment) else { return Ok(()) };
-    on.coupons.settle(&used, payment.discount).await?;
-    store::finish_redemption(&on.redis, payment).await
+    let Some(redemption) = redemption(payment) else { return Ok(()) };
+    service.coupons.redeem(&redemption, payment.discount).await?;
+    store::finish_redemption(&service.redis, payment).await
 }

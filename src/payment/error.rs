@@ -1,48 +1,41 @@
-//! What a payment is refused for.
+//! The errors of payment operations.
 
 use crate::store_error::{StoreError, from_store_errors};
 use crate::{queue, seats};
 
-/// Why a payment was refused. In each case but [`Error::Unfinished`] nothing was taken.
+/// The messages are also the `detail` of problems. In every case but [`Error::OutcomePending`] and
+/// [`Error::Store`], the user has not paid.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No such reservation or payment, or somebody else's.
-    #[error("there is no such thing")]
+    /// The reservation or payment does not exist or belongs to another user.
+    #[error("The reservation or payment does not exist.")]
     NotFound,
-    /// The token belongs to another queue than the reservation.
-    #[error("the token is of another queue")]
+    #[error("The queue token belongs to a different queue.")]
     WrongQueue,
-    /// The balance does not suffice; the hold stays.
-    #[error("the balance does not suffice")]
+    /// The seats stay held.
+    #[error("The balance is too low.")]
     InsufficientBalance,
-    /// The coupon is not the user's, is used, or the amount is too small for it; the hold stays.
-    #[error("the coupon can't be used for this payment")]
+    /// The seats stay held.
+    #[error("The coupon can't be used for this payment.")]
     CouponNotApplicable,
-    /// The hold lapsed before it was paid.
-    #[error("the hold has lapsed")]
+    #[error("The hold has expired.")]
     HoldExpired,
-    /// The reservation is not held, or another payment of it is under way.
-    #[error("the reservation can't be paid")]
+    #[error("The reservation is not held, or another payment for it is in progress.")]
     NotPayable,
-    /// The attempt took too long and was turned back; it may be tried again.
-    #[error("the payment took too long and was turned back")]
-    TurnedBack,
-    /// The reservation was not bought, or is cancelled already.
-    #[error("the reservation is not confirmed")]
+    #[error("The payment took too long and was voided. Retry the request.")]
+    Voided,
+    /// The reservation was never confirmed, or is already cancelled.
+    #[error("The reservation is not confirmed.")]
     NotCancellable,
-    /// The last moment for cancelling has passed.
-    #[error("it is too late to cancel")]
+    #[error("The time for cancellation has passed.")]
     CancellationClosed,
-    /// The idempotency key belongs to another request.
-    #[error("this Idempotency-Key was used for another request")]
+    #[error("The idempotency key was used for a different request.")]
     KeyReused,
-    /// The outcome is not known yet; it will be one of the final ones.
-    #[error("the outcome is not known yet")]
-    Unfinished(Box<super::PaymentWithReservation>),
-    /// The reservation could not be read.
+    /// Another attempt or the sweep reaches the outcome.
+    #[error("The outcome is not known yet.")]
+    OutcomePending(Box<super::PaymentWithReservation>),
     #[error(transparent)]
     Seats(seats::Error),
-    /// The line did not answer.
     #[error(transparent)]
     Queue(#[from] queue::Error),
     #[error(transparent)]

@@ -1,25 +1,30 @@
-//! The steps of a payment: try, confirm, cancel.
+//! The steps of a payment.
 //!
 //! ```text
-//! begin ─→ (take) ─→ debit ─→ confirm ─→ (settle)      (paid)
-//!             │        │         │ refused: the attempt is being turned back
-//!             ↓        ↓         ↓
-//!           void ──→ refund ─→ (give back) ─→ voided   (declined, voided)
+//! 1 begin ─→ (reserve) ─→ 2 debit ─→ 3 confirm ─→ (redeem)               confirmed
+//!                │            │           │ refused: it is being voided
+//!                ↓            ↓           ↓
+//!             4 void ─────────────→ 5 refund ─→ (return) ─→ finish void  declined, voided
 //! ```
 //!
-//! The steps in brackets are a coupon's ([`discount`]), where the payment uses one.
+//! The steps in brackets change the coupon issue ([`discount`]), if the payment has one.
 //!
-//! Each step is one idempotent script on one partition, so any instance may take any step at any time, twice or late. `confirm` is the commit point: it
-//! compares and sets `pending → confirmed`, as `void` does `pending → voiding`; one of them wins. The debit is named by payment and
-//! attempt, and a refund leaves a tombstone under that name, so a debit that comes after it is refused. A payment that is past its due time is driven
-//! to an end by the sweep ([`finish`]). `tests/model` takes these steps, under these names, in every order.
+//! Each step is one idempotent script service one partition. So any instance can take any step at
+//! any time, repeatedly and late:
+//! - `confirm` is the commit point. It compares and sets `pending → confirmed`. `void` compares
+//!   and sets `pending → voiding`. Only one of them succeeds.
+//! - The id of a debit consists of the payment and the attempt. A refund leaves a tombstone with
+//!   this id, so a late debit is refused.
+//! - The sweep finishes a payment that is overdue ([`finish_overdue`]).
+//!
+//! `tests/model` checks these steps in every order.
 
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use super::record::{Payment, PaymentState};
-use super::rules::{INSUFFICIENT, NOT_APPLICABLE, OVERDUE};
+use super::rules::{REASON_COUPON_NOT_APPLICABLE, REASON_INSUFFICIENT_BALANCE, REASON_OVERDUE};
 use super::{Error, PaymentOrder, PaymentService, PaymentWithReservation, discount, store};
 use crate::coupons::RedemptionOutcome;
 use crate::idempotency::{BindOutcome, KeyedRequest};
@@ -29,62 +34,66 @@ use crate::redis;
 use crate::seats::{Reservation, ReservationStatus};
 use crate::wallet::DebitOutcome;
 
-/// Pays a reservation, from the key to an end, or as far as the stores answer. `begun` hears of the payment as soon as it is pending.
+/// Takes all steps of a payment, until a store fails. Sends the payment to `pending_sender` when it
+/// is pending.
 pub(super) async fn pay(
-    on: Arc<PaymentService>,
+    service: Arc<PaymentService>,
     claims: Claims,
     order: PaymentOrder,
     keyed: KeyedRequest,
-    begun: oneshot::Sender<PaymentWithReservation>,
+    pending_sender: oneshot::Sender<PaymentWithReservation>,
 ) -> Result<PaymentWithReservation, Error> {
-    let fresh = PaymentId::new(order.reservation.slot());
-    let (payment, replayed) = match on.idempotency.bind(keyed.clone(), *fresh.as_bytes()).await? {
-        BindOutcome::Now => (fresh, false),
-        BindOutcome::Before(id) => (PaymentId::from_slice(&id).unwrap_or(fresh), true),
-        BindOutcome::Elsewhere => return Err(Error::KeyReused),
+    // Bind the idempotency key to a payment id before anything happens under it.
+    let new_id = PaymentId::new(order.reservation.slot());
+    let bound = service.idempotency.bind(keyed.clone(), *new_id.as_bytes()).await?;
+    let (payment, replayed) = match bound {
+        BindOutcome::Bound => (new_id, false),
+        BindOutcome::AlreadyBound(id) => (PaymentId::from_slice(&id).unwrap_or(new_id), true),
+        BindOutcome::OtherRequest => return Err(Error::KeyReused),
     };
-    match begin(&on, &claims, payment, order, &keyed).await {
+    match begin(&service, &claims, payment, order, &keyed).await {
         Ok((payment, reservation)) => {
             let replayed = replayed && payment.state == PaymentState::Confirmed;
-            // Nobody may be listening any more; the flow goes on all the same.
-            let _ = begun.send(PaymentWithReservation {
+            // The receiver is gone when the request has timed out. The steps continue.
+            let _ = pending_sender.send(PaymentWithReservation {
                 payment: payment.clone(),
                 reservation: reservation.clone(),
                 replayed,
-                written: true,
+                is_durable: true,
             });
-            let (payment, reservation) = drive(&on, payment, reservation).await;
-            Ok(PaymentWithReservation { payment, reservation, replayed, written: true })
+            let (payment, reservation) = continue_payment(&service, payment, reservation).await;
+            Ok(PaymentWithReservation { payment, reservation, replayed, is_durable: true })
         }
         Err(refusal) => {
-            // What is not there, not the user's or lapsed stays so: the key made nothing and never can, so it may serve another request.
+            // These errors are final: the key can never lead to a payment. Release it, so that
+            // it can be used for another request.
             if matches!(refusal, Error::NotFound | Error::WrongQueue | Error::HoldExpired) {
-                on.idempotency.release(&keyed, *payment.as_bytes()).await?;
+                service.idempotency.release(&keyed, *payment.as_bytes()).await?;
             }
             Err(refusal)
         }
     }
 }
 
-/// Step 1. A pending attempt, or the end that was reached before.
+/// Step 1. Returns a pending attempt, or a payment that has ended before.
 async fn begin(
-    on: &PaymentService,
+    service: &PaymentService,
     claims: &Claims,
     payment: PaymentId,
     PaymentOrder { reservation, issue }: PaymentOrder,
     keyed: &KeyedRequest,
 ) -> Result<(Payment, Reservation), Error> {
-    let partition = |slot| on.redis.keys().partition(slot);
+    let partition = |slot| service.redis.keys().partition(slot);
     if partition(reservation.slot()) != partition(claims.queue.slot()) {
-        // The reservation can't be of this token's queue. Whether it is the user's decides how to say so.
-        on.seats.find(reservation, claims.user).await?;
+        // The reservation is in another queue than the token. Report this only to its user.
+        service.seats.find(reservation, claims.user).await?;
         return Err(Error::WrongQueue);
     }
     let coupon = match issue {
-        Some(issue) => on.coupons.coupon_of(issue, claims.user).await?,
+        Some(issue) => service.coupons.coupon_of(issue, claims.user).await?,
         None => None,
     };
-    let beginning = store::BeginRequest {
+    let request = store::BeginRequest {
         payment,
         reservation,
         user: claims.user,
@@ -92,15 +101,16 @@ async fn begin(
         coupon,
         keyed: keyed.clone(),
     };
-    match on.begin.submit(claims.queue.clone(), beginning).await? {
+    match service.begin.submit(claims.queue.clone(), request).await? {
         store::BeginOutcome::Pending(payment, reservation)
-        | store::BeginOutcome::Past(payment, reservation) => Ok((payment, reservation)),
+        | store::BeginOutcome::Finished(payment, reservation) => Ok((payment, reservation)),
         store::BeginOutcome::HoldExpired => Err(Error::HoldExpired),
         store::BeginOutcome::NotPayable => Err(Error::NotPayable),
         store::BeginOutcome::WrongQueue => Err(Error::WrongQueue),
-        // Redis keeps what has ended only for a while; MySQL says whose it was.
+        // The reservation has ended and was pruned from Redis. `find` checks in MySQL whether it
+        // belongs to the user.
         store::BeginOutcome::NotFound => {
-            let (now, reservation) = on.seats.find(reservation, claims.user).await?;
+            let (now, reservation) = service.seats.find(reservation, claims.user).await?;
             Err(if reservation.status_at(now) == ReservationStatus::Expired {
                 Error::HoldExpired
             } else {
@@ -110,16 +120,16 @@ async fn begin(
     }
 }
 
-/// Steps 2 to 5, from wherever the payment stands. A step that gets no answer leaves the rest to the sweep.
-async fn drive(
-    on: &PaymentService,
+/// Takes the steps 2 to 5 that are left. After a failed step, the sweep finishes the payment.
+async fn continue_payment(
+    service: &PaymentService,
     payment: Payment,
     reservation: Reservation,
 ) -> (Payment, Reservation) {
     let outcome = match payment.state {
-        PaymentState::Pending => debit_and_confirm(on, &payment, &reservation).await,
+        PaymentState::Pending => debit_and_confirm(service, &payment, &reservation).await,
         PaymentState::Voiding => {
-            refund_and_end(on, &payment).await.map(|payment| (payment, reservation.clone()))
+            refund_and_finish(service, &payment).await.map(|payment| (payment, reservation.clone()))
         }
         PaymentState::Confirmed
         | PaymentState::Declined
@@ -130,96 +140,108 @@ async fn drive(
         }
     };
     outcome.unwrap_or_else(|error| {
-        tracing::warn!(payment = %payment.id, %error, "a payment is left to the sweep");
+        tracing::warn!(
+            payment = %payment.id,
+            %error,
+            "a step failed, the sweep will finish the payment"
+        );
         (payment, reservation)
     })
 }
 
-/// Steps 2 and 3.
+/// Steps 2 and 3, with the reservation of the coupon issue before and its redemption after.
 async fn debit_and_confirm(
-    on: &PaymentService,
+    service: &PaymentService,
     payment: &Payment,
     reservation: &Reservation,
 ) -> Result<(Payment, Reservation), redis::Error> {
-    let back = async |reason| {
-        turn_back(on, payment, reason).await.map(|payment| (payment, reservation.clone()))
+    let void_with = async |reason| {
+        void(service, payment, reason).await.map(|payment| (payment, reservation.clone()))
     };
-    let discount = match discount::take(on, payment).await? {
-        RedemptionOutcome::Done(discount) => discount,
-        RedemptionOutcome::NotApplicable => return back(NOT_APPLICABLE).await,
-        RedemptionOutcome::Tombstone => return back(OVERDUE).await,
+    let discount = match discount::reserve(service, payment).await? {
+        RedemptionOutcome::Reserved(discount) => discount,
+        RedemptionOutcome::NotApplicable => return void_with(REASON_COUPON_NOT_APPLICABLE).await,
+        RedemptionOutcome::Tombstone => return void_with(REASON_OVERDUE).await,
     };
     let to_pay = Payment { discount, ..payment.clone() }.to_pay();
     let balance_after =
-        match on.wallet.debit(payment.user, payment.id, payment.attempt, to_pay).await? {
-            DebitOutcome::Done(balance) => balance,
-            DebitOutcome::Insufficient => return back(INSUFFICIENT).await,
-            DebitOutcome::Tombstone => return back(OVERDUE).await,
+        match service.wallet.debit(payment.user, payment.id, payment.attempt, to_pay).await? {
+            DebitOutcome::Debited(balance) => balance,
+            DebitOutcome::Insufficient => return void_with(REASON_INSUFFICIENT_BALANCE).await,
+            DebitOutcome::Tombstone => return void_with(REASON_OVERDUE).await,
         };
-    let hall = store::ConfirmScope {
+    let scope = store::ConfirmScope {
         queue: reservation.queue.clone(),
         schedule: reservation.schedule.clone(),
     };
     let (id, attempt) = (payment.id, payment.attempt);
-    let confirmation = store::ConfirmRequest { payment: id, attempt, balance_after, discount };
-    let Some((payment, reservation)) = on.confirm.submit(hall, confirmation).await? else {
-        return gone(on, payment).await.map(|payment| (payment, reservation.clone()));
+    let request = store::ConfirmRequest { payment: id, attempt, balance_after, discount };
+    let Some((payment, reservation)) = service.confirm.submit(scope, request).await? else {
+        return refund_lost(service, payment).await.map(|payment| (payment, reservation.clone()));
     };
-    on.nudge.poke();
+    service.writer.wake();
     match payment.state {
+        // The payment ended before this attempt was debited, and the wallet has lost the tombstone.
         PaymentState::Declined | PaymentState::Voided => {
-            gone(on, &payment).await.map(|payment| (payment, reservation))
+            refund_lost(service, &payment).await.map(|payment| (payment, reservation))
         }
         PaymentState::Voiding => {
-            refund_and_end(on, &payment).await.map(|payment| (payment, reservation))
+            refund_and_finish(service, &payment).await.map(|payment| (payment, reservation))
         }
         _ => {
-            if let Err(error) = discount::settle(on, &payment).await {
-                tracing::warn!(payment = %payment.id, %error, "a paid coupon is left to the sweep");
+            if let Err(error) = discount::redeem(service, &payment).await {
+                // The payment is confirmed. Only the issue is not marked as used yet.
+                tracing::warn!(payment = %payment.id, %error, "the sweep will redeem the coupon");
             }
             Ok((payment, reservation))
         }
     }
 }
 
-/// What began was lost with its partition, or came to an end of which the wallet lost its record. What was taken since then goes back.
-async fn gone(on: &PaymentService, payment: &Payment) -> Result<Payment, redis::Error> {
-    on.wallet.refund(payment.user, payment.id, payment.attempt).await?;
-    discount::give_back(on, payment).await?;
-    on.nudge.poke();
+/// Refunds an attempt whose payment was lost with its partition, or had ended without a tombstone
+/// in the wallet.
+async fn refund_lost(service: &PaymentService, payment: &Payment) -> Result<Payment, redis::Error> {
+    service.wallet.refund(payment.user, payment.id, payment.attempt).await?;
+    discount::return_issue(service, payment).await?;
+    service.writer.wake();
     Ok(Payment { state: PaymentState::Voided, ..payment.clone() })
 }
 
-/// Drives an overdue payment to its end: turns it back, unless it is confirmed and only its coupon is not yet marked as used.
-pub(super) async fn finish(
-    on: &PaymentService,
+/// Finishes an overdue payment: voids it, or redeems its coupon if it is confirmed.
+pub(super) async fn finish_overdue(
+    service: &PaymentService,
     payment: &Payment,
 ) -> Result<Payment, redis::Error> {
-    let payment = turn_back(on, payment, OVERDUE).await?;
-    discount::settle(on, &payment).await?;
+    let payment = void(service, payment, REASON_OVERDUE).await?;
+    discount::redeem(service, &payment).await?;
     Ok(payment)
 }
 
-/// Step 4, and with it the end. An attempt that was confirmed meanwhile stays confirmed.
-async fn turn_back(
-    on: &PaymentService,
+/// Steps 4 and 5. A payment that was confirmed meanwhile stays confirmed.
+async fn void(
+    service: &PaymentService,
     payment: &Payment,
     reason: &str,
 ) -> Result<Payment, redis::Error> {
-    let after = store::void(&on.redis, payment, reason).await?;
-    let payment =
-        after.ok_or_else(|| redis::Error::Protocol("a payment that began is gone".into()))?;
+    let payment = store::void(&service.redis, payment, reason).await?.ok_or_else(lost_payment)?;
     match payment.state {
-        PaymentState::Voiding => refund_and_end(on, &payment).await,
+        PaymentState::Voiding => refund_and_finish(service, &payment).await,
         _ => Ok(payment),
     }
 }
 
-/// Step 5: gives back what the attempt debited and took, then ends it.
-async fn refund_and_end(on: &PaymentService, payment: &Payment) -> Result<Payment, redis::Error> {
-    on.wallet.refund(payment.user, payment.id, payment.attempt).await?;
-    discount::give_back(on, payment).await?;
-    let after = store::finish_void(&on.redis, payment).await?;
-    on.nudge.poke();
-    after.ok_or_else(|| redis::Error::Protocol("a payment that began is gone".into()))
+/// Step 5: refunds the debit, returns the coupon issue and ends the payment.
+async fn refund_and_finish(
+    service: &PaymentService,
+    payment: &Payment,
+) -> Result<Payment, redis::Error> {
+    service.wallet.refund(payment.user, payment.id, payment.attempt).await?;
+    discount::return_issue(service, payment).await?;
+    let payment = store::finish_void(&service.redis, payment).await?;
+    service.writer.wake();
+    payment.ok_or_else(lost_payment)
+}
+
+pub(super) fn lost_payment() -> redis::Error {
+    redis::Error::Protocol("Redis has lost a payment in progress".into())
 }

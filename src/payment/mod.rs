@@ -1,7 +1,12 @@
-//! Payments: a wallet's money for held seats, all or nothing.
+//! Payments: money of a wallet for held seats.
 //!
-//! A payment crosses partitions, so it is a flow of idempotent steps ([`flow`]). The payment and its reservation live in the partition of the
-//! queue (`payments`, `reservations`, `q:due`), the money in the partition of the user. MySQL gets a payment when it ends.
+//! A payment changes several partitions, so it is a sequence of idempotent steps. The payment and
+//! its reservation are in the partition of the queue (`payments`, `reservations`, `q:due`), the
+//! money is in the partition of the user, and a coupon is in its own partition. MySQL gets a
+//! payment when it ends.
+//!
+//! Start reading with `flow.rs` (the steps of a payment), then `cancel.rs` (the steps of a
+//! cancellation) and `sweep.rs`, which finishes what was interrupted.
 
 mod cancel;
 mod cancel_routes;
@@ -41,50 +46,41 @@ pub use record::{Payment, PaymentState};
 pub(crate) use routes::read_bodies;
 pub use routes::router;
 
-/// Requests that may wait for one queue in one instance.
-const MAX_WAITING: usize = 16_384;
-/// A payment is due after so long; then the sweep turns it back. Many times what its steps take.
-const DUE: Duration = Duration::from_secs(10);
-/// For so long a caller waits for the end before it is told that the payment is pending.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Requests of one kind that may wait for one queue in one instance.
+const MAX_WAITING_REQUESTS: usize = 16_384;
+/// The sweep voids a payment that is pending for this time. Its steps take a fraction of it.
+const PAYMENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a request waits for the outcome before the response is "pending".
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A payment as it stands, with what it is for.
 #[derive(Debug, Clone)]
 pub struct PaymentWithReservation {
-    /// The payment.
     pub payment: Payment,
-    /// Its reservation.
     pub reservation: Reservation,
-    /// The first answer, given again.
+    /// Whether this repeats the outcome of an earlier request with the same idempotency key.
     pub replayed: bool,
-    /// Whether its end, if it has one, is as durable as answers are set to be.
-    pub written: bool,
+    /// Whether the outcome, if there is one, is as durable as configured.
+    pub is_durable: bool,
 }
 
-/// What payments are made with.
+/// The services that payments use.
 pub struct PaymentDependencies {
-    /// Who stands in line.
     pub queue: Arc<QueueService>,
-    /// What is paid for.
     pub seats: Arc<SeatService>,
-    /// What is paid with.
     pub wallet: Arc<WalletService>,
-    /// What makes it cheaper.
     pub coupons: Arc<CouponService>,
-    /// Which requests were made before.
     pub idempotency: Arc<IdempotencyService>,
 }
 
-/// What is to be paid.
+/// What to pay.
 #[derive(Debug, Clone, Copy)]
 pub struct PaymentOrder {
-    /// The reservation.
     pub reservation: ReservationId,
-    /// The issue of a coupon to be used.
+    /// The coupon issue to redeem.
     pub issue: Option<IssueId>,
 }
 
-/// The façade of the room.
+/// All operations on payments. One value per process, shared by all requests.
 pub struct PaymentService {
     redis: RedisClient,
     mysql: MySqlPool,
@@ -93,7 +89,7 @@ pub struct PaymentService {
     wallet: Arc<WalletService>,
     coupons: Arc<CouponService>,
     idempotency: Arc<IdempotencyService>,
-    nudge: WriterHandle,
+    writer: WriterHandle,
     flows: TaskTracker,
     begin: ScriptCoalescer<store::BeginBatch>,
     confirm: ScriptCoalescer<store::ConfirmBatch>,
@@ -101,76 +97,81 @@ pub struct PaymentService {
 }
 
 impl PaymentService {
-    /// Payments over the other rooms; `nudge` wakes the writer.
     pub fn new(
         redis: RedisClient,
         mysql: MySqlPool,
-        rooms: PaymentDependencies,
-        nudge: WriterHandle,
+        dependencies: PaymentDependencies,
+        writer: WriterHandle,
     ) -> Self {
-        let due_ms = i64::try_from(DUE.as_millis()).unwrap_or(i64::MAX);
+        let due_ms = i64::try_from(PAYMENT_TIMEOUT.as_millis()).unwrap_or(i64::MAX);
         Self {
             begin: Coalescer::new(
                 ScriptOperation::new(&redis, store::BeginBatch { due_ms }),
-                MAX_WAITING,
+                MAX_WAITING_REQUESTS,
             ),
-            confirm: Coalescer::new(ScriptOperation::new(&redis, store::ConfirmBatch), MAX_WAITING),
+            confirm: Coalescer::new(
+                ScriptOperation::new(&redis, store::ConfirmBatch),
+                MAX_WAITING_REQUESTS,
+            ),
             read: Coalescer::new(
                 ScriptOperation::new(&redis, store::PaymentReadBatch),
-                MAX_WAITING,
+                MAX_WAITING_REQUESTS,
             ),
             flows: TaskTracker::new(),
             redis,
             mysql,
-            queue: rooms.queue,
-            seats: rooms.seats,
-            wallet: rooms.wallet,
-            coupons: rooms.coupons,
-            idempotency: rooms.idempotency,
-            nudge,
+            queue: dependencies.queue,
+            seats: dependencies.seats,
+            wallet: dependencies.wallet,
+            coupons: dependencies.coupons,
+            idempotency: dependencies.idempotency,
+            writer,
         }
     }
 
-    /// Pays a reservation. The flow runs in a task of its own, so a caller who hangs up changes nothing.
+    /// Pays for a reservation. The steps run in a separate task, so they continue when the client
+    /// closes the connection.
     ///
     /// # Errors
-    /// [`Error::Unfinished`] when the outcome is not known yet.
+    /// [`Error::OutcomePending`] when the outcome is not known yet.
     pub async fn pay(
         self: &Arc<Self>,
         claims: Claims,
         order: PaymentOrder,
         keyed: KeyedRequest,
     ) -> Result<PaymentWithReservation, Error> {
-        let follow = self.nudge.follow();
-        let (begun, mut heard) = oneshot::channel();
-        let flow = self.flows.spawn(flow::pay(self.clone(), claims, order, keyed, begun));
-        let mut settlement = match tokio::time::timeout(PATIENCE, flow).await {
-            Ok(Ok(settled)) => settled?,
+        let durability = self.writer.start_durability_wait();
+        let (pending_sender, mut pending) = oneshot::channel();
+        let flow = self.flows.spawn(flow::pay(self.clone(), claims, order, keyed, pending_sender));
+        let mut outcome = match tokio::time::timeout(RESPONSE_TIMEOUT, flow).await {
+            Ok(Ok(outcome)) => outcome?,
             Ok(Err(_)) | Err(_) => {
-                let pending = heard
+                let pending = pending
                     .try_recv()
-                    .map_err(|_| redis::Error::Unavailable("the payment goes on".into()))?;
-                return Err(Error::Unfinished(Box::new(pending)));
+                    .map_err(|_| redis::Error::Unavailable("the payment is in progress".into()))?;
+                return Err(Error::OutcomePending(Box::new(pending)));
             }
         };
-        if !settlement.replayed {
-            count(&settlement.payment);
+        if !outcome.replayed {
+            count_payment(&outcome.payment);
         }
-        match rules::verdict(&settlement.payment) {
+        match rules::verdict(&outcome.payment) {
             rules::PaymentVerdict::Paid => {
-                let Payment { reservation, user, issue, .. } = settlement.payment;
-                settlement.written = follow.written(&self.touched(reservation, user, issue)).await;
-                Ok(settlement)
+                let Payment { reservation, user, issue, .. } = outcome.payment;
+                let partitions = self.event_partitions(reservation, user, issue);
+                outcome.is_durable = durability.wait_until_written(&partitions).await;
+                Ok(outcome)
             }
-            rules::PaymentVerdict::Insufficient => Err(Error::InsufficientBalance),
+            rules::PaymentVerdict::InsufficientBalance => Err(Error::InsufficientBalance),
             rules::PaymentVerdict::CouponNotApplicable => Err(Error::CouponNotApplicable),
-            rules::PaymentVerdict::TurnedBack => Err(Error::TurnedBack),
-            rules::PaymentVerdict::Unknown => Err(Error::Unfinished(Box::new(settlement))),
+            rules::PaymentVerdict::Voided => Err(Error::Voided),
+            rules::PaymentVerdict::Pending => Err(Error::OutcomePending(Box::new(outcome))),
         }
     }
 
-    /// The partitions in which the payment of a reservation leaves events: the queue's, the user's and the coupon's.
-    fn touched(
+    /// The partitions in which the payment of a reservation writes events: those of the queue, the
+    /// user and the coupon.
+    fn event_partitions(
         &self,
         reservation: ReservationId,
         user: UserId,
@@ -181,29 +182,31 @@ impl PaymentService {
         slots.map(|slot| self.redis.keys().partition(slot)).collect()
     }
 
-    /// Cancels a reservation that was bought. It runs in a task of its own, so a caller who hangs up changes nothing.
+    /// Cancels a confirmed reservation. The steps run in a separate task, so they continue when the
+    /// client closes the connection.
     async fn cancel(
         self: &Arc<Self>,
         id: ReservationId,
         keyed: KeyedRequest,
     ) -> Result<cancel::PaymentCancellation, Error> {
-        let follow = self.nudge.follow();
+        let durability = self.writer.start_durability_wait();
         let flow = self.flows.spawn(cancel::cancel(self.clone(), id, keyed));
-        let mut cancelling = match tokio::time::timeout(PATIENCE, flow).await {
+        let mut cancellation = match tokio::time::timeout(RESPONSE_TIMEOUT, flow).await {
             Ok(Ok(outcome)) => outcome?,
             Ok(Err(_)) | Err(_) => {
-                return Err(redis::Error::Unavailable("the cancelling goes on".into()).into());
+                let message = "the cancellation is in progress".into();
+                return Err(redis::Error::Unavailable(message).into());
             }
         };
-        if cancelling.is_done() {
-            let issue = cancelling.payment.as_ref().and_then(|payment| payment.issue);
-            let touched = self.touched(id, cancelling.reservation.user, issue);
-            cancelling.written = follow.written(&touched).await;
+        if cancellation.is_done() {
+            let issue = cancellation.payment.as_ref().and_then(|payment| payment.issue);
+            let partitions = self.event_partitions(id, cancellation.reservation.user, issue);
+            cancellation.is_durable = durability.wait_until_written(&partitions).await;
         }
-        Ok(cancelling)
+        Ok(cancellation)
     }
 
-    /// A payment of the user.
+    /// A payment of the user, from Redis or MySQL.
     pub async fn find(&self, id: PaymentId, user: UserId) -> Result<PaymentWithReservation, Error> {
         let partition = self.redis.keys().partition(id.slot());
         let (payment, reservation) = match self.read.submit(partition, id).await? {
@@ -217,40 +220,42 @@ impl PaymentService {
             Some(reservation) => reservation,
             None => self.seats.find(payment.reservation, user).await?.1,
         };
-        let written =
-            self.nudge.has(partition, payment.n) || self.nudge.follow().written(&[partition]).await;
-        Ok(PaymentWithReservation { payment, reservation, replayed: false, written })
+        let is_durable = self.writer.is_written(partition, payment.n)
+            || self.writer.start_durability_wait().wait_until_written(&[partition]).await;
+        Ok(PaymentWithReservation { payment, reservation, replayed: false, is_durable })
     }
 
-    /// Drops a partition's payments that have ended, that MySQL has by its checkpoint, and that ended `keep` ago. Gives how many.
-    pub async fn retire(
+    /// Removes from Redis the payments of a partition that ended at least `keep` ago and that MySQL
+    /// has according to its checkpoint. Returns their number.
+    pub async fn prune_ended(
         &self,
         partition: Partition,
         checkpoint: u64,
         keep: Duration,
     ) -> Result<u64, redis::Error> {
-        let (mut cursor, mut dropped) = ("0".to_owned(), 0);
+        let (mut cursor, mut pruned) = ("0".to_owned(), 0);
         loop {
-            let part = store::retire(&self.redis, partition, &cursor, checkpoint, keep).await?;
-            dropped += part.dropped;
-            let Some(next) = part.next else { return Ok(dropped) };
+            let page = store::prune(&self.redis, partition, &cursor, checkpoint, keep).await?;
+            pruned += page.dropped;
+            let Some(next) = page.next else { return Ok(pruned) };
             cursor = next;
         }
     }
 
-    /// Drives overdue payments to an end, until `stop`.
+    /// Finishes overdue payments, until `stop` is cancelled.
     pub async fn run_sweep(self: Arc<Self>, stop: CancellationToken) {
         sweep::run(&self, stop).await;
     }
 
-    /// Waits until every flow that runs has come to its end. Call it once no request comes in any more.
+    /// Waits for all running payments and cancellations. Call it after the last request has
+    /// arrived.
     pub async fn drain(&self) {
         self.flows.close();
         self.flows.wait().await;
     }
 }
 
-fn count(payment: &Payment) {
+fn count_payment(payment: &Payment) {
     let status = match payment.state {
         PaymentState::Pending | PaymentState::Voiding => "pending",
         PaymentState::Confirmed => "confirmed",

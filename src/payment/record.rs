@@ -1,72 +1,68 @@
-//! Payments, as Redis and MySQL keep them.
+//! Payments, as stored in Redis and MySQL.
 
 use serde::Deserialize;
 
 use crate::ids::{CouponId, IssueId, PaymentId, QueueId, ReservationId, UserId};
 use crate::money::Money;
 
-/// Where a payment stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PaymentState {
-    /// The wallet is being debited, or may have been.
+    /// The wallet may have been debited.
     Pending,
-    /// Being turned back; it can't be confirmed any more.
+    /// The payment is being voided and can't be confirmed any more.
     Voiding,
-    /// Paid: the seats are sold.
+    /// Paid. The seats are sold.
     Confirmed,
-    /// Turned back because the balance did not suffice.
+    /// Voided because of the balance or the coupon.
     Declined,
-    /// Turned back for another reason.
+    /// Voided for another reason.
     Voided,
-    /// Being given back after it was confirmed.
+    /// The reservation is being cancelled.
     Refunding,
-    /// Given back after it was confirmed.
+    /// The reservation was cancelled.
     Refunded,
 }
 
 /// The payment of one reservation.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Payment {
-    /// Its id.
     pub id: PaymentId,
-    /// What is paid for.
     pub reservation: ReservationId,
-    /// Who pays.
     pub user: UserId,
-    /// The queue whose partition it lives in.
+    /// The queue determines the partition.
     pub queue: QueueId,
-    /// Where it stands.
     pub state: PaymentState,
-    /// Which attempt this is, from 1. Part of the op ids in the wallet.
+    /// The number of the attempt, from 1. It is part of the operation ids in the wallet.
     pub attempt: u32,
     /// The price of the seats.
     pub amount: Money,
-    /// What a coupon takes off.
+    /// The discount of the coupon.
     pub discount: Money,
-    /// The coupon that the discount comes from; `None` also while the issue is none that a coupon has.
+    /// The coupon of the issue. `None` without an issue, and when the issue does not exist.
     #[serde(default)]
     pub coupon: Option<CouponId>,
-    /// The issue of it that the payment uses.
+    /// The coupon issue that the payment redeems.
     #[serde(default)]
     pub issue: Option<IssueId>,
-    /// Why it was turned back.
+    /// Why the payment was voided.
     #[serde(default)]
     pub reason: Option<String>,
-    /// The balance right after the debit, once confirmed.
+    /// The balance after the debit, once confirmed.
     #[serde(default)]
     pub balance_after: Option<Money>,
-    /// The outbox entry of its last end; 0 before that, and where MySQL tells of it.
+    /// The number of the outbox entry of its last outcome. 0 before that, and for a payment that
+    /// was read from MySQL.
     #[serde(default)]
     pub n: u64,
-    /// When the first attempt began, milliseconds since 1970.
+    /// When the first attempt began, in milliseconds since 1970.
     pub created_at: i64,
-    /// When it came to this state, milliseconds since 1970.
+    /// When it reached its state, in milliseconds since 1970.
     pub at: i64,
 }
 
 impl Payment {
-    /// What is taken from the wallet.
+    /// The amount that the wallet is debited.
     pub fn to_pay(&self) -> Money {
         Money::new(self.amount.get() - self.discount.get()).unwrap_or(Money::ZERO)
     }

@@ -1,4 +1,4 @@
-//! Payments over HTTP.
+//! The routes of payments.
 
 use std::sync::Arc;
 
@@ -22,7 +22,6 @@ use crate::queue::{RequestOwner, TokenHolder, wrong_queue};
 use crate::seats::ReservedSeat;
 use crate::time::UnixMillis;
 
-/// The routes of payments.
 pub fn router() -> OpenApiRouter<Arc<PaymentService>> {
     OpenApiRouter::new()
         .routes(routes!(pay))
@@ -33,9 +32,9 @@ pub fn router() -> OpenApiRouter<Arc<PaymentService>> {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewPayment {
-    /// The reservation to pay for. Its id is opaque: what can't be one is not found.
+    /// The reservation to pay for. A malformed id is answered with `not_found`.
     reservation_id: String,
-    /// The issue of a coupon to be used. Opaque too: what can't be one is not applicable.
+    /// The coupon issue to redeem. A malformed id is answered with `coupon_not_applicable`.
     coupon_issue_id: Option<String>,
 }
 
@@ -55,22 +54,29 @@ struct PaymentDto {
     id: PaymentId,
     reservation_id: ReservationId,
     concert_title: String,
+    /// When the show starts. Null when the schedule was removed.
     starts_at: Option<UnixMillis>,
     seats: Vec<ReservedSeat>,
+    /// The price of the seats.
     amount: Money,
+    /// The discount of the coupon.
     discount: Money,
+    /// The amount debited from the wallet. 0 unless confirmed or refunded.
     paid: Money,
     status: PaymentStatus,
+    /// The balance of the wallet after the debit. Null unless debited.
     balance_after: Option<Money>,
     created_at: UnixMillis,
+    /// When the payment reached its final status. Null while pending.
     settled_at: Option<UnixMillis>,
 }
 
-fn dto(payments: &PaymentService, settlement: PaymentWithReservation) -> PaymentDto {
-    let PaymentWithReservation { payment, reservation, written, .. } = settlement;
+fn dto(payments: &PaymentService, outcome: PaymentWithReservation) -> PaymentDto {
+    let PaymentWithReservation { payment, reservation, is_durable, .. } = outcome;
     let (concert_title, starts_at) = payments.seats.title_and_start(&reservation);
     let status = match payment.state {
-        _ if !written => PaymentStatus::Pending,
+        // An outcome that is not durable yet could still be lost.
+        _ if !is_durable => PaymentStatus::Pending,
         PaymentState::Pending | PaymentState::Voiding => PaymentStatus::Pending,
         PaymentState::Confirmed | PaymentState::Refunding => PaymentStatus::Confirmed,
         PaymentState::Declined => PaymentStatus::Declined,
@@ -94,14 +100,31 @@ fn dto(payments: &PaymentService, settlement: PaymentWithReservation) -> Payment
     }
 }
 
-/// Pays for a held reservation.
-#[utoipa::path(post, path = "/v1/payments", tag = "payment", request_body = NewPayment, params(("Idempotency-Key" = String, Header)),
-    responses((status = 201, body = PaymentDto), (status = 202, body = PaymentDto, description = "The outcome is not known yet, or not yet known to be durable."),
-        (status = 400, body = ProblemDetails), (status = 401, body = ProblemDetails),
-        (status = 402, body = ProblemDetails, description = "`insufficient_balance`"), (status = 403, body = ProblemDetails),
-        (status = 404, body = ProblemDetails), (status = 409, body = ProblemDetails, description = "`not_payable`"),
+/// Pay for a held reservation
+///
+/// Debits the wallet and confirms the reservation. After 202, get the payment until its status is
+/// not `pending`.
+#[utoipa::path(
+    post,
+    path = "/v1/payments",
+    tag = "payment",
+    request_body = NewPayment,
+    params(("Idempotency-Key" = String, Header)),
+    responses(
+        (status = 201, body = PaymentDto),
+        (status = 202, body = PaymentDto,
+            description = "The outcome is not known yet, or not durable yet."),
+        (status = 400, body = ProblemDetails),
+        (status = 401, body = ProblemDetails),
+        (status = 402, body = ProblemDetails, description = "`insufficient_balance`"),
+        (status = 403, body = ProblemDetails),
+        (status = 404, body = ProblemDetails),
+        (status = 409, body = ProblemDetails, description = "`not_payable`"),
         (status = 410, body = ProblemDetails, description = "`hold_expired`"),
-        (status = 422, body = ProblemDetails, description = "`coupon_not_applicable`")), security(("queue_token" = [])))]
+        (status = 422, body = ProblemDetails, description = "`coupon_not_applicable`"),
+    ),
+    security(("queue_token" = []))
+)]
 async fn pay(
     State(payments): State<Arc<PaymentService>>,
     TokenHolder { claims, .. }: TokenHolder,
@@ -118,56 +141,64 @@ async fn pay(
     let fingerprint = fingerprint(&Method::POST, uri.path(), &new.bytes);
     let keyed = KeyedRequest { user: claims.user, key: key.as_str().to_owned(), fingerprint };
     match payments.pay(claims, super::PaymentOrder { reservation, issue }, keyed).await {
-        Ok(settlement) => {
+        Ok(outcome) => {
             let status =
-                if settlement.written { StatusCode::CREATED } else { StatusCode::ACCEPTED };
-            let replayed = settlement.replayed.then_some((REPLAYED_HEADER, "true"));
-            Ok((status, AppendHeaders(replayed), JsonBody(dto(&payments, settlement)))
-                .into_response())
+                if outcome.is_durable { StatusCode::CREATED } else { StatusCode::ACCEPTED };
+            let replayed = outcome.replayed.then_some((REPLAYED_HEADER, "true"));
+            Ok((status, AppendHeaders(replayed), JsonBody(dto(&payments, outcome))).into_response())
         }
-        Err(Error::Unfinished(settlement)) => {
-            Ok((StatusCode::ACCEPTED, JsonBody(dto(&payments, *settlement))).into_response())
+        Err(Error::OutcomePending(pending)) => {
+            Ok((StatusCode::ACCEPTED, JsonBody(dto(&payments, *pending))).into_response())
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// One's own payment.
-#[utoipa::path(get, path = "/v1/payments/{id}", tag = "payment", params(("id" = PaymentId, Path)),
-    responses((status = 200, body = PaymentDto), (status = 401, body = ProblemDetails), (status = 404, body = ProblemDetails)),
-    security(("user" = []), ("queue_token" = [])))]
+/// Get a payment of the user
+#[utoipa::path(
+    get,
+    path = "/v1/payments/{id}",
+    tag = "payment",
+    params(("id" = PaymentId, Path)),
+    responses(
+        (status = 200, body = PaymentDto),
+        (status = 401, body = ProblemDetails),
+        (status = 404, body = ProblemDetails),
+    ),
+    security(("user" = []), ("queue_token" = []))
+)]
 async fn show(
     State(payments): State<Arc<PaymentService>>,
     PathParams(id): PathParams<PaymentId>,
     RequestOwner(user): RequestOwner,
 ) -> Result<JsonBody<PaymentDto>, ProblemDetails> {
-    let settlement = payments.find(id, user).await?;
-    Ok(JsonBody(dto(&payments, settlement)))
+    let payment = payments.find(id, user).await?;
+    Ok(JsonBody(dto(&payments, payment)))
 }
 
 impl From<Error> for ProblemDetails {
     fn from(error: Error) -> Self {
-        let text = error.to_string();
+        let detail = error.to_string();
         match error {
             Error::NotFound => Self::not_found(),
             Error::WrongQueue => wrong_queue(),
             Error::InsufficientBalance => {
-                Self::new(StatusCode::PAYMENT_REQUIRED, "insufficient_balance", text)
+                Self::new(StatusCode::PAYMENT_REQUIRED, "insufficient_balance", detail)
             }
             Error::CouponNotApplicable => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "coupon_not_applicable", text)
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "coupon_not_applicable", detail)
             }
-            Error::HoldExpired => Self::new(StatusCode::GONE, "hold_expired", text),
-            Error::NotPayable => Self::new(StatusCode::CONFLICT, "not_payable", text),
-            Error::NotCancellable => Self::new(StatusCode::CONFLICT, "not_cancellable", text),
+            Error::HoldExpired => Self::new(StatusCode::GONE, "hold_expired", detail),
+            Error::NotPayable => Self::new(StatusCode::CONFLICT, "not_payable", detail),
+            Error::NotCancellable => Self::new(StatusCode::CONFLICT, "not_cancellable", detail),
             Error::CancellationClosed => {
-                Self::new(StatusCode::FORBIDDEN, "cancellation_closed", text)
+                Self::new(StatusCode::FORBIDDEN, "cancellation_closed", detail)
             }
             Error::KeyReused => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", text)
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
             }
-            Error::TurnedBack | Error::Unfinished(_) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", text)
+            Error::Voided | Error::OutcomePending(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail)
             }
             Error::Seats(error) => error.into(),
             Error::Queue(error) => error.into(),
@@ -176,10 +207,10 @@ impl From<Error> for ProblemDetails {
     }
 }
 
-/// Reads bodies of the kinds that this room takes, for `fuzz_tests`.
+/// Parses all request bodies of this module, for `fuzz_tests`.
 #[cfg(test)]
 pub(crate) fn read_bodies(bytes: &[u8]) {
-    crate::http::json::try_as::<NewPayment>(bytes);
+    crate::http::json::parse_as::<NewPayment>(bytes);
 }
 
 #[cfg(test)]
@@ -188,7 +219,7 @@ mod tests {
     use crate::http::future_size::{self, MAX_BYTES, any};
 
     #[test]
-    fn busy_handlers_are_light() {
+    fn futures_of_frequent_handlers_are_small() {
         assert!(future_size::of(|| pay(any(), any(), any(), any(), any())) <= MAX_BYTES);
     }
 }

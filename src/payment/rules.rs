@@ -1,41 +1,39 @@
-//! Pure decisions about payments: what an end means to the one who pays.
+//! Pure functions of payments: which outcome a state means.
 
 use super::record::{Payment, PaymentState};
 
-/// The word under which [`PaymentState::Declined`] is reached; `lua/payment/finish_void.lua` knows it too.
-pub(super) const INSUFFICIENT: &str = "insufficient_balance";
-/// Another word for [`PaymentState::Declined`].
-pub(super) const NOT_APPLICABLE: &str = "coupon_not_applicable";
-/// The word under which a sweep turns a payment back.
-pub(super) const OVERDUE: &str = "overdue";
+/// A payment that is voided for this reason becomes [`PaymentState::Declined`], as in
+/// `lua/payment/finish_void.lua`.
+pub(super) const REASON_INSUFFICIENT_BALANCE: &str = "insufficient_balance";
+/// Like [`REASON_INSUFFICIENT_BALANCE`].
+pub(super) const REASON_COUPON_NOT_APPLICABLE: &str = "coupon_not_applicable";
+/// The reason when a payment took too long.
+pub(super) const REASON_OVERDUE: &str = "overdue";
 
-/// What the payer is told.
+/// The outcome of a payment for the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PaymentVerdict {
-    /// Paid.
+    /// Also when the payment was refunded later.
     Paid,
-    /// The balance did not suffice.
-    Insufficient,
-    /// The coupon can't be used for it.
+    InsufficientBalance,
     CouponNotApplicable,
-    /// Turned back.
-    TurnedBack,
-    /// Not known yet.
-    Unknown,
+    Voided,
+    Pending,
 }
 
-/// What a payment's state means to the one who pays.
 pub(super) fn verdict(payment: &Payment) -> PaymentVerdict {
     match payment.state {
         PaymentState::Confirmed | PaymentState::Refunding | PaymentState::Refunded => {
             PaymentVerdict::Paid
         }
-        PaymentState::Declined if payment.reason.as_deref() == Some(NOT_APPLICABLE) => {
+        PaymentState::Declined
+            if payment.reason.as_deref() == Some(REASON_COUPON_NOT_APPLICABLE) =>
+        {
             PaymentVerdict::CouponNotApplicable
         }
-        PaymentState::Declined => PaymentVerdict::Insufficient,
-        PaymentState::Voided => PaymentVerdict::TurnedBack,
-        PaymentState::Pending | PaymentState::Voiding => PaymentVerdict::Unknown,
+        PaymentState::Declined => PaymentVerdict::InsufficientBalance,
+        PaymentState::Voided => PaymentVerdict::Voided,
+        PaymentState::Pending | PaymentState::Voiding => PaymentVerdict::Pending,
     }
 }
 
@@ -68,32 +66,38 @@ mod tests {
     }
 
     #[test]
-    fn only_an_end_is_told_as_one() {
+    fn each_state_has_its_verdict() {
         for (state, expected) in [
-            (PaymentState::Pending, PaymentVerdict::Unknown),
-            (PaymentState::Voiding, PaymentVerdict::Unknown),
+            (PaymentState::Pending, PaymentVerdict::Pending),
+            (PaymentState::Voiding, PaymentVerdict::Pending),
             (PaymentState::Confirmed, PaymentVerdict::Paid),
             (PaymentState::Refunding, PaymentVerdict::Paid),
             (PaymentState::Refunded, PaymentVerdict::Paid),
-            (PaymentState::Declined, PaymentVerdict::Insufficient),
-            (PaymentState::Voided, PaymentVerdict::TurnedBack),
+            (PaymentState::Declined, PaymentVerdict::InsufficientBalance),
+            (PaymentState::Voided, PaymentVerdict::Voided),
         ] {
             assert_eq!(verdict(&payment(state)), expected, "{state:?}");
         }
     }
 
     #[test]
-    fn why_it_was_declined_is_told() {
+    fn verdict_follows_the_reason() {
         let declined = |reason: &str| Payment {
             reason: Some(reason.into()),
             ..payment(PaymentState::Declined)
         };
-        assert_eq!(verdict(&declined(INSUFFICIENT)), PaymentVerdict::Insufficient);
-        assert_eq!(verdict(&declined(NOT_APPLICABLE)), PaymentVerdict::CouponNotApplicable);
+        assert_eq!(
+            verdict(&declined(REASON_INSUFFICIENT_BALANCE)),
+            PaymentVerdict::InsufficientBalance
+        );
+        assert_eq!(
+            verdict(&declined(REASON_COUPON_NOT_APPLICABLE)),
+            PaymentVerdict::CouponNotApplicable
+        );
     }
 
     #[test]
-    fn a_discount_is_not_debited() {
+    fn discount_is_not_debited() {
         assert_eq!(payment(PaymentState::Pending).to_pay().get(), 7_000);
     }
 }

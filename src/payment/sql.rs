@@ -1,4 +1,4 @@
-//! The rows of `payments`, for what Redis keeps no more. The writer writes them.
+//! SQL of payments. These functions only read: the writer of the outbox writes the rows.
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, MySqlPool};
@@ -27,10 +27,10 @@ struct Row {
     settled_at: DateTime<Utc>,
 }
 
-/// One payment.
 pub(super) async fn one(pool: &MySqlPool, id: PaymentId) -> Result<Option<Payment>, mysql::Error> {
     let row: Option<Row> = sqlx::query_as(
-        "SELECT id, reservation_id, user_id, queue_id, amount, discount, status, coupon_id, coupon_issue_id, reason, attempt, balance_after, created_at, settled_at \
+        "SELECT id, reservation_id, user_id, queue_id, amount, discount, status, coupon_id, \
+         coupon_issue_id, reason, attempt, balance_after, created_at, settled_at \
          FROM payments WHERE id = ?",
     )
     .bind(id.uuid())
@@ -39,13 +39,14 @@ pub(super) async fn one(pool: &MySqlPool, id: PaymentId) -> Result<Option<Paymen
     Ok(row.and_then(read))
 }
 
-/// The payment that bought a reservation, unless it was given back.
+/// The payment of a confirmed reservation.
 pub(super) async fn confirmed_of(
     pool: &MySqlPool,
     reservation: ReservationId,
 ) -> Result<Option<Payment>, mysql::Error> {
     let row: Option<Row> = sqlx::query_as(
-        "SELECT id, reservation_id, user_id, queue_id, amount, discount, status, coupon_id, coupon_issue_id, reason, attempt, balance_after, created_at, settled_at \
+        "SELECT id, reservation_id, user_id, queue_id, amount, discount, status, coupon_id, \
+         coupon_issue_id, reason, attempt, balance_after, created_at, settled_at \
          FROM payments WHERE reservation_id = ? AND status = 'confirmed'",
     )
     .bind(reservation.uuid())

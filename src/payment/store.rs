@@ -1,4 +1,4 @@
-//! The scripts of the payment, one batch or function each.
+//! Calls of the scripts in `lua/payment/` for payments, one function or batch for each.
 
 use std::time::Duration;
 
@@ -11,12 +11,11 @@ use crate::redis::codes::{
     PaymentBeginCode, PaymentConfirmCode, PaymentFinishVoidCode, PaymentVoidCode,
 };
 use crate::redis::{
-    BatchScript, EndedPage, Error, KeyBuilder, KeyScope, LuaScript, RedisClient, ReplyReader,
+    BatchScript, Error, KeyBuilder, KeyScope, LuaScript, PurgePage, RedisClient, ReplyReader,
     ScriptArgs, ScriptReply, millis, scripts,
 };
 use crate::seats::Reservation;
 
-/// A payment that is to begin.
 pub(super) struct BeginRequest {
     pub(super) payment: PaymentId,
     pub(super) reservation: ReservationId,
@@ -26,13 +25,12 @@ pub(super) struct BeginRequest {
     pub(super) keyed: KeyedRequest,
 }
 
-/// What came of beginning.
 #[derive(Debug)]
 pub(super) enum BeginOutcome {
-    /// The attempt is pending: begun now, or by a twin that may be joined.
+    /// The attempt is pending. It began now or with an earlier request.
     Pending(Payment, Reservation),
-    /// Settled before, or being turned back.
-    Past(Payment, Reservation),
+    /// The payment has ended or is being voided.
+    Finished(Payment, Reservation),
     HoldExpired,
     NotPayable,
     NotFound,
@@ -41,7 +39,7 @@ pub(super) enum BeginOutcome {
 
 /// `payment/begin`.
 pub(super) struct BeginBatch {
-    /// Milliseconds until the sweep looks at the payment.
+    /// Milliseconds until the payment is overdue.
     pub(super) due_ms: i64,
 }
 
@@ -92,7 +90,7 @@ fn begin_outcome(reply: ScriptReply) -> Result<BeginOutcome, Error> {
         PaymentBeginCode::Begun | PaymentBeginCode::Joined => {
             BeginOutcome::Pending(words.record()?, words.record()?)
         }
-        PaymentBeginCode::Settled => BeginOutcome::Past(words.record()?, words.record()?),
+        PaymentBeginCode::Settled => BeginOutcome::Finished(words.record()?, words.record()?),
         PaymentBeginCode::Lapsed => BeginOutcome::HoldExpired,
         PaymentBeginCode::NotPayable => BeginOutcome::NotPayable,
         PaymentBeginCode::NotFound => BeginOutcome::NotFound,
@@ -100,7 +98,6 @@ fn begin_outcome(reply: ScriptReply) -> Result<BeginOutcome, Error> {
     })
 }
 
-/// One attempt that is to be confirmed.
 pub(super) struct ConfirmRequest {
     pub(super) payment: PaymentId,
     pub(super) attempt: u32,
@@ -108,14 +105,15 @@ pub(super) struct ConfirmRequest {
     pub(super) discount: Money,
 }
 
-/// A schedule and its queue: what confirmations of a batch have in common.
+/// What all confirmations of a batch share.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct ConfirmScope {
     pub(super) queue: QueueId,
     pub(super) schedule: ScheduleId,
 }
 
-/// `payment/confirm`. Answers the payment as it stands after the call, with its reservation.
+/// `payment/confirm`. The answer is the payment and its reservation after the call, `None` if Redis
+/// does not have it.
 pub(super) struct ConfirmBatch;
 
 impl BatchScript for ConfirmBatch {
@@ -148,7 +146,7 @@ impl BatchScript for ConfirmBatch {
         &self,
         _: &ConfirmScope,
         _: &[ConfirmRequest],
-        mut reply: ReplyReader,
+        reply: ReplyReader,
     ) -> Result<Vec<Option<(Payment, Reservation)>>, Error> {
         reply.rest().map(payment_after_confirm).collect()
     }
@@ -199,7 +197,8 @@ pub(super) async fn finish_void(
     }
 }
 
-/// `payment/finish_redemption`. The coupon of a confirmed payment is marked as used; the sweep needn't look at it any more.
+/// `payment/finish_redemption`. Records that the coupon of a confirmed payment is redeemed, so the
+/// payment is not overdue any more.
 pub(super) async fn finish_redemption(redis: &RedisClient, payment: &Payment) -> Result<(), Error> {
     let mut args = ScriptArgs::new();
     args.bytes(payment.id.as_bytes());
@@ -213,16 +212,16 @@ pub(super) async fn finish_redemption(redis: &RedisClient, payment: &Payment) ->
         .map(drop)
 }
 
-/// `payment/overdue`. For how many milliseconds the oldest payment has been without an end, and the payments past their due time; nobody
-/// else is given those for `lease_ms`.
+/// `payment/overdue`. Returns the age of the oldest payment in progress in milliseconds, and at
+/// limit `limit` overdue payments. No other call returns these for `lease_ms`.
 pub(super) async fn overdue(
     redis: &RedisClient,
     queue: &QueueId,
-    most: u32,
+    limit: u32,
     lease_ms: i64,
 ) -> Result<(u64, Vec<Payment>), Error> {
     let mut args = ScriptArgs::new();
-    args.int(most.into()).int(lease_ms);
+    args.int(limit.into()).int(lease_ms);
     let mut words = redis
         .call(&scripts::PAYMENT_OVERDUE, KeyScope::queue(redis.keys(), queue), args)
         .await?
@@ -233,22 +232,22 @@ pub(super) async fn overdue(
     Ok((oldest_ms, records?.into_iter().flatten().collect()))
 }
 
-/// `payment/prune`. Goes on from a cursor ("0" begins).
-pub(super) async fn retire(
+/// `payment/prune`. One page from a cursor. The first cursor is "0".
+pub(super) async fn prune(
     redis: &RedisClient,
     partition: Partition,
     cursor: &str,
     checkpoint: u64,
     keep: Duration,
-) -> Result<EndedPage, Error> {
+) -> Result<PurgePage, Error> {
     let mut args = ScriptArgs::new();
     args.text(cursor).text(&checkpoint.to_string()).int(millis(keep));
-    EndedPage::read(
+    PurgePage::read(
         redis.call(&scripts::PAYMENT_PRUNE, KeyScope::partition(partition), args).await?,
     )
 }
 
-/// `payment/read`. Answers the payment with its reservation, if Redis has them.
+/// `payment/read`. The answer is the payment with its reservation, if Redis has them.
 pub(super) struct PaymentReadBatch;
 
 impl BatchScript for PaymentReadBatch {
@@ -281,11 +280,13 @@ impl BatchScript for PaymentReadBatch {
         mut reply: ReplyReader,
     ) -> Result<Vec<Option<(Payment, Option<Reservation>)>>, Error> {
         let _now = reply.int()?;
-        reply.rest().map(pair).collect()
+        reply.rest().map(payment_with_reservation).collect()
     }
 }
 
-fn pair(reply: ScriptReply) -> Result<Option<(Payment, Option<Reservation>)>, Error> {
+fn payment_with_reservation(
+    reply: ScriptReply,
+) -> Result<Option<(Payment, Option<Reservation>)>, Error> {
     let mut words = reply.words()?;
     let Some(payment) = words.word()?.record()? else { return Ok(None) };
     Ok(Some((payment, words.word()?.record()?)))

@@ -1,4 +1,4 @@
-//! The sweep: drives payments that are past their due time to an end.
+//! The sweep: finishes overdue payments and cancellations.
 
 use std::time::Duration;
 
@@ -11,18 +11,16 @@ use crate::ids::QueueId;
 use crate::redis;
 use crate::telemetry::Metric;
 
-/// How often every queue is looked at.
-const EVERY: Duration = Duration::from_millis(500);
-/// Payments taken in one look.
-const TAKEN: u32 = 256;
-/// For so long nobody else is given a payment that one sweep has taken.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+/// Payments per queue in one sweep.
+const SWEEP_PAGE_SIZE: u32 = 256;
+/// Other instances don't get a payment for this time after one has taken it.
 const LEASE_MS: i64 = 5_000;
-/// Payments driven side by side.
-const PARALLEL: usize = 16;
+const MAX_CONCURRENT_PAYMENTS: usize = 16;
 
-/// Runs until `stop`.
+/// Runs until `stop` is cancelled.
 pub(super) async fn run(payments: &PaymentService, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(EVERY);
+    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -33,7 +31,7 @@ pub(super) async fn run(payments: &PaymentService, stop: CancellationToken) {
             match sweep(payments, &queue).await {
                 Ok(oldest) => oldest_ms = oldest.max(oldest_ms),
                 Err(redis::Error::Recovering(_)) => {}
-                Err(error) => tracing::warn!(%queue, %error, "sweeping payments"),
+                Err(error) => tracing::warn!(%queue, %error, "sweeping payments failed"),
             }
         }
         let age = Duration::from_millis(oldest_ms);
@@ -41,22 +39,26 @@ pub(super) async fn run(payments: &PaymentService, stop: CancellationToken) {
     }
 }
 
-/// Gives for how many milliseconds the oldest payment of the queue has been without an end.
+/// Returns the age of the oldest payment in progress, in milliseconds.
 async fn sweep(payments: &PaymentService, queue: &QueueId) -> Result<u64, redis::Error> {
-    let (oldest_ms, overdue) = store::overdue(&payments.redis, queue, TAKEN, LEASE_MS).await?;
-    let driven = futures::stream::iter(overdue).map(async |payment| {
+    let (oldest_ms, overdue) =
+        store::overdue(&payments.redis, queue, SWEEP_PAGE_SIZE, LEASE_MS).await?;
+    let finished = futures::stream::iter(overdue).map(async |payment| {
+        let id = payment.id;
         let outcome = match payment.state {
-            PaymentState::Refunding => cancel::resume(payments, &payment).await,
-            _ => flow::finish(payments, &payment).await,
+            PaymentState::Refunding => cancel::finish_overdue(payments, &payment).await,
+            _ => flow::finish_overdue(payments, &payment).await,
         };
         match outcome {
             Ok(payment) => {
-                tracing::info!(payment = %payment.id, state = ?payment.state, "an overdue payment was driven to its end");
-                super::count(&payment);
+                tracing::info!(payment = %id, state = ?payment.state, "finished an overdue payment");
+                super::count_payment(&payment);
             }
-            Err(error) => tracing::warn!(payment = %payment.id, %error, "an overdue payment waits for the next sweep"),
+            Err(error) => {
+                tracing::warn!(payment = %id, %error, "finishing an overdue payment failed");
+            }
         }
     });
-    driven.buffer_unordered(PARALLEL).collect::<()>().await;
+    finished.buffer_unordered(MAX_CONCURRENT_PAYMENTS).collect::<()>().await;
     Ok(oldest_ms)
 }
