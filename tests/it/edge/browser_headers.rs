@@ -1,10 +1,9 @@
 //! Headers for browsers: CORS for listed origins, and the policies of the pages.
 
 use reqwest::Method;
-use serde_json::{Value, json};
 
 use super::rate_limits::{text, world};
-use crate::support::{ApiClient, CONCERT, TestInstance, TestStores, TestWorld, new_user};
+use crate::support::{ApiClient, TestInstance, TestStores, new_user};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_listed_origins_may_call() {

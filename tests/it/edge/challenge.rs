@@ -1,19 +1,17 @@
 //! The challenge for robots: a join needs a token that the verifier of the widget accepts.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::routing::post;
 use axum::{Json, Router};
-use futures::future::join_all;
-use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::rate_limits::{metrics, text, world};
-use crate::support::{ApiClient, ApiResponse, CONCERT, SCHEDULE, new_key, new_user};
+use crate::support::{ApiClient, ApiResponse, CONCERT, new_user};
 
 /// A stub of the verifier.
 struct StubVerifier {

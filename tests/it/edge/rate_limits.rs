@@ -4,14 +4,11 @@ use std::sync::Mutex;
 
 use futures::future::join_all;
 use reqwest::Method;
-use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use usher::config::args::ServeArgs;
 
 use super::api_with;
 use crate::support::{
-    ApiClient, ApiResponse, CONCERT, SCHEDULE, TestInstance, TestStores, TestWorld, eventually,
-    new_key, new_user,
+    ApiClient, ApiResponse, CONCERT, SCHEDULE, TestStores, TestWorld, eventually, new_key, new_user,
 };
 
 pub(super) fn text(text: &str) -> Option<String> {

@@ -52,7 +52,7 @@ pub(crate) async fn connect(stores: &TestStores) -> RedisClient {
         replication: redis::ReplicationRequirement::default(),
     };
     let redis = RedisClient::connect(&settings, keys).await.unwrap();
-    usher::recovery::verify(&redis, &stores.mysql).await.unwrap();
+    usher::recovery::verify(&redis, &stores.mysql).await.unwrap().complete().unwrap();
     redis
 }
 
