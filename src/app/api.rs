@@ -15,7 +15,7 @@ use utoipa::openapi::{Components, Info, License, OpenApi, OpenApiBuilder, Paths}
 use super::domain_services::DomainServices;
 use super::{admin_log, openapi_problems};
 use crate::edge::challenge::ChallengeVerifier;
-use crate::edge::health::{self, ReadinessChecks};
+use crate::edge::health::{self, CheckFailure, ReadinessChecks};
 use crate::edge::limits::{RateLimits, RequestKind};
 use crate::edge::shedding::LoadShedding;
 use crate::edge::{admin_key, layers};
@@ -149,25 +149,33 @@ pub(super) fn readiness(
     let (redis, mysql, partitions) =
         (services.redis.clone(), services.mysql.clone(), services.redis.clone());
     let readiness = ReadinessChecks::new(draining)
-        .check("redis", move || {
+        .check("redis", CheckFailure::Unavailable, move || {
             let redis = redis.clone();
-            async move { redis.ping().await.map_err(|_| "does not answer".to_owned()) }
+            async move {
+                redis
+                    .ping()
+                    .await
+                    .map_err(|_| CheckFailure::Unavailable("does not answer".to_owned()))
+            }
         })
-        .check("mysql", move || {
+        .check("mysql", CheckFailure::Degraded, move || {
             let mysql = mysql.clone();
             async move {
                 sqlx::query("SELECT 1")
                     .execute(&mysql)
                     .await
                     .map(drop)
-                    .map_err(|_| "does not answer".to_owned())
+                    .map_err(|_| CheckFailure::Degraded("does not answer".to_owned()))
             }
         })
-        .check("partitions", move || {
-            let closed = partitions.epochs().closed_count();
-            std::future::ready(match closed {
+        .check("partitions", CheckFailure::Degraded, move || {
+            let all = usize::from(partitions.keys().partitions().count());
+            let recovering = partitions.epochs().closed_count();
+            let detail = format!("{recovering} of {all} are recovering");
+            std::future::ready(match recovering {
                 0 => Ok(()),
-                _ => Err(format!("{closed} are recovering")),
+                _ if recovering == all => Err(CheckFailure::Unavailable(detail)),
+                _ => Err(CheckFailure::Degraded(detail)),
             })
         });
     Arc::new(readiness)

@@ -1,4 +1,8 @@
 //! Liveness (`/healthz`) and readiness (`/readyz`).
+//!
+//! A load balancer asks `/readyz`. A failure that all instances share must not take all of them out of
+//! service while they still answer some requests. So a check fails in one of two ways: without it the
+//! instance can serve nothing (503), or it serves less than usual (200 with `degraded`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,18 +14,46 @@ use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::future::{BoxFuture, join_all};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::json::JsonBody;
+use crate::http::query::QueryParams;
 
 /// A slower check counts as failed.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Results are cached for this time, so that frequent requests cause few queries of the stores.
 const RESULT_CACHE_TIME: Duration = Duration::from_millis(200);
 
-type ReadinessCheck = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+type CheckFunction = Box<dyn Fn() -> BoxFuture<'static, Result<(), CheckFailure>> + Send + Sync>;
+
+struct ReadinessCheck {
+    name: &'static str,
+    on_timeout: fn(String) -> CheckFailure,
+    function: CheckFunction,
+}
+
+/// Why a check failed. The text is public, so it must not contain secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckFailure {
+    /// The instance can serve nothing.
+    Unavailable(String),
+    /// The instance serves less than usual.
+    Degraded(String),
+}
+
+/// What a check means for the whole instance, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadinessStatus {
+    /// Every check passed.
+    Ready,
+    /// A check failed, but the instance still serves what does not depend on it.
+    Degraded,
+    /// The instance serves nothing.
+    Unavailable,
+}
 
 /// The result of one readiness check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -33,11 +65,15 @@ pub struct CheckOutcome {
     ok: bool,
     /// Why the check failed; empty if it passed.
     detail: String,
+    #[serde(skip)]
+    status: ReadinessStatus,
 }
 
 /// The response of `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct ReadinessReport {
+    /// `ready`, `degraded` or `unavailable`.
+    status: ReadinessStatus,
     /// One result per check.
     checks: Vec<CheckOutcome>,
 }
@@ -45,7 +81,7 @@ pub struct ReadinessReport {
 /// The checks that must pass for an instance to be ready.
 pub struct ReadinessChecks {
     draining: CancellationToken,
-    checks: Vec<(&'static str, ReadinessCheck)>,
+    checks: Vec<ReadinessCheck>,
     last: Mutex<Option<(Instant, Vec<CheckOutcome>)>>,
 }
 
@@ -55,17 +91,19 @@ impl ReadinessChecks {
         Self { draining, checks: Vec::new(), last: Mutex::default() }
     }
 
-    /// Adds a check. Its error is public, so it must not contain secrets.
+    /// Adds a check. One that takes longer than a second fails as `on_timeout` says.
     #[must_use]
     pub fn check<F>(
         mut self,
         name: &'static str,
-        check: impl Fn() -> F + Send + Sync + 'static,
+        on_timeout: fn(String) -> CheckFailure,
+        function: impl Fn() -> F + Send + Sync + 'static,
     ) -> Self
     where
-        F: Future<Output = Result<(), String>> + Send + 'static,
+        F: Future<Output = Result<(), CheckFailure>> + Send + 'static,
     {
-        self.checks.push((name, Box::new(move || Box::pin(check()))));
+        let function: CheckFunction = Box::new(move || Box::pin(function()));
+        self.checks.push(ReadinessCheck { name, on_timeout, function });
         self
     }
 
@@ -86,16 +124,22 @@ impl ReadinessChecks {
                 name: "draining",
                 ok: false,
                 detail: "shutting down".to_owned(),
+                status: ReadinessStatus::Unavailable,
             });
         }
         outcomes
     }
 }
 
-async fn run((name, check): &(&'static str, ReadinessCheck)) -> CheckOutcome {
-    let outcome = tokio::time::timeout(CHECK_TIMEOUT, check()).await;
-    let detail = outcome.unwrap_or_else(|_| Err("no answer in time".to_owned())).err();
-    CheckOutcome { name, ok: detail.is_none(), detail: detail.unwrap_or_default() }
+async fn run(check: &ReadinessCheck) -> CheckOutcome {
+    let result = tokio::time::timeout(CHECK_TIMEOUT, (check.function)()).await;
+    let result = result.unwrap_or_else(|_| Err((check.on_timeout)("no answer in time".to_owned())));
+    let (status, detail) = match result {
+        Ok(()) => (ReadinessStatus::Ready, String::new()),
+        Err(CheckFailure::Degraded(detail)) => (ReadinessStatus::Degraded, detail),
+        Err(CheckFailure::Unavailable(detail)) => (ReadinessStatus::Unavailable, detail),
+    };
+    CheckOutcome { name: check.name, ok: status == ReadinessStatus::Ready, detail, status }
 }
 
 /// `/healthz` and `/readyz`.
@@ -109,17 +153,30 @@ async fn healthz() -> &'static str {
     "ok"
 }
 
-async fn readyz(State(readiness): State<Arc<ReadinessChecks>>) -> Response {
+/// The parameters of `/readyz`.
+#[derive(Debug, Deserialize)]
+struct ReadinessQuery {
+    /// With `true` a degraded instance answers 503, too.
+    #[serde(default)]
+    strict: bool,
+}
+
+async fn readyz(
+    State(readiness): State<Arc<ReadinessChecks>>,
+    QueryParams(query): QueryParams<ReadinessQuery>,
+) -> Response {
     let checks = readiness.outcomes().await;
-    if checks.iter().all(|outcome| outcome.ok) {
-        JsonBody(ReadinessReport { checks }).into_response()
+    let status = checks.iter().map(|check| check.status).max().unwrap_or(ReadinessStatus::Ready);
+    let serves = match status {
+        ReadinessStatus::Ready => true,
+        ReadinessStatus::Degraded => !query.strict,
+        ReadinessStatus::Unavailable => false,
+    };
+    let report = JsonBody(ReadinessReport { status, checks });
+    if serves {
+        report.into_response()
     } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            [(RETRY_AFTER, "1")],
-            JsonBody(ReadinessReport { checks }),
-        )
-            .into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], report).into_response()
     }
 }
 
@@ -143,42 +200,72 @@ mod tests {
 
     #[tokio::test]
     async fn instance_is_ready_when_every_check_passes() {
-        let readiness =
-            ReadinessChecks::new(CancellationToken::new()).check("redis", || async { Ok(()) });
+        let readiness = ReadinessChecks::new(CancellationToken::new()).check(
+            "redis",
+            CheckFailure::Unavailable,
+            || async { Ok(()) },
+        );
         let (status, body) = ask(&Arc::new(readiness), "/readyz").await;
         assert_eq!(
             (status, body),
-            (200, json!({"checks": [{"name": "redis", "ok": true, "detail": ""}]}))
+            (
+                200,
+                json!({"status": "ready", "checks": [{"name": "redis", "ok": true, "detail": ""}]})
+            )
         );
     }
 
     #[tokio::test]
     async fn failed_check_affects_readiness_and_not_liveness() {
         let readiness = ReadinessChecks::new(CancellationToken::new())
-            .check("redis", || async { Ok(()) })
-            .check("mysql", || async { Err("refused".to_owned()) });
+            .check("redis", CheckFailure::Unavailable, || async { Ok(()) })
+            .check("mysql", CheckFailure::Degraded, || async {
+                Err(CheckFailure::Unavailable("refused".to_owned()))
+            });
         let readiness = Arc::new(readiness);
         let (status, body) = ask(&readiness, "/readyz").await;
-        assert_eq!(
-            (status, &body["checks"][1]),
-            (503, &json!({"name": "mysql", "ok": false, "detail": "refused"}))
-        );
+        assert_eq!((status, &body["status"]), (503, &json!("unavailable")));
+        let failed = json!({"name": "mysql", "ok": false, "detail": "refused"});
+        assert_eq!(body["checks"][1], failed);
         assert_eq!(ask(&readiness, "/healthz").await.0, 200);
     }
 
     #[tokio::test]
-    async fn hanging_check_counts_as_failed() {
-        let readiness = Arc::new(
-            ReadinessChecks::new(CancellationToken::new()).check("redis", std::future::pending),
+    async fn degraded_instance_stays_in_service_unless_the_request_is_strict() {
+        let readiness = ReadinessChecks::new(CancellationToken::new()).check(
+            "mysql",
+            CheckFailure::Degraded,
+            || async { Err(CheckFailure::Degraded("refused".to_owned())) },
         );
+        let readiness = Arc::new(readiness);
+        for (path, expected) in
+            [("/readyz", 200), ("/readyz?strict=false", 200), ("/readyz?strict=true", 503)]
+        {
+            let (status, body) = ask(&readiness, path).await;
+            assert_eq!((status, &body["status"]), (expected, &json!("degraded")), "{path}");
+            assert_eq!(body["checks"][0]["ok"], false);
+        }
+        assert_eq!(ask(&readiness, "/readyz?strict=perhaps").await.0, 422);
+    }
+
+    #[tokio::test]
+    async fn hanging_check_counts_as_failed() {
+        let readiness = Arc::new(ReadinessChecks::new(CancellationToken::new()).check(
+            "redis",
+            CheckFailure::Unavailable,
+            std::future::pending,
+        ));
         assert_eq!(ask(&readiness, "/readyz").await.1["checks"][0]["detail"], "no answer in time");
     }
 
     #[tokio::test]
     async fn draining_is_visible_immediately() {
         let draining = CancellationToken::new();
-        let readiness =
-            Arc::new(ReadinessChecks::new(draining.clone()).check("redis", || async { Ok(()) }));
+        let readiness = Arc::new(ReadinessChecks::new(draining.clone()).check(
+            "redis",
+            CheckFailure::Unavailable,
+            || async { Ok(()) },
+        ));
         assert_eq!(ask(&readiness, "/readyz").await.0, 200);
         draining.cancel();
         let (status, body) = ask(&readiness, "/readyz").await;
@@ -189,11 +276,14 @@ mod tests {
     async fn concurrent_requests_share_one_run_of_the_checks() {
         let rounds = Arc::new(AtomicU32::new(0));
         let counted = rounds.clone();
-        let readiness =
-            Arc::new(ReadinessChecks::new(CancellationToken::new()).check("redis", move || {
+        let readiness = Arc::new(ReadinessChecks::new(CancellationToken::new()).check(
+            "redis",
+            CheckFailure::Unavailable,
+            move || {
                 counted.fetch_add(1, Ordering::Relaxed);
                 async { Ok(()) }
-            }));
+            },
+        ));
         join_all((0..50).map(|_| ask(&readiness, "/readyz"))).await;
         assert!(rounds.load(Ordering::Relaxed) < 50);
     }

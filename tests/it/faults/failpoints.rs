@@ -75,7 +75,7 @@ async fn failpoint_freezes_the_process() {
 #[tokio::test]
 async fn unknown_failpoint_or_action_is_refused() {
     for (points, said) in [
-        ("wallet/charge=return(kill)", "no point «wallet/charge»"),
+        ("wallet/charge=return(kill)", "no fail point \"wallet/charge\""),
         ("writer.after_trim=die", "writer.after_trim=die"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_usher"))

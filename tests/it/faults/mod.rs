@@ -251,7 +251,7 @@ async fn settle(site: &ChaosSite<'_>) {
 async fn unsettled(site: &ChaosSite<'_>) -> String {
     let http = reqwest::Client::new();
     for seat in &site.seats {
-        let url = format!("{}/readyz", seat.address.read().unwrap()[0]);
+        let url = format!("{}/readyz?strict=true", seat.address.read().unwrap()[0]);
         match http.get(url).timeout(Duration::from_secs(3)).send().await {
             Ok(answer) if answer.status() == 200 => {}
             Ok(answer) => {

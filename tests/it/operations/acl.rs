@@ -142,7 +142,7 @@ async fn redis_refuses_no_command_of_usher() {
     stores.wait_until_idle().await;
     stores.lose_partition(stores.partition_of(CONCERT)).await;
     eventually("the lost partition is restored", async || {
-        let ready = api.get("/readyz").send().await;
+        let ready = api.get("/readyz?strict=true").send().await;
         let joined = api.join(CONCERT, &guest.user).await;
         (ready.status == 200 && [200, 201].contains(&joined.status)).then_some(())
     })

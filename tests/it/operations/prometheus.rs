@@ -315,7 +315,7 @@ async fn lose_and_restore(world: &TestWorld) {
         // A request triggers it. Otherwise the verifier would, after a while.
         world.api.get("/v1/wallet").user(RATE_LIMITED_USER).send().await;
         let again = recoveries().await > before;
-        (again && world.api.get("/readyz").send().await.status == 200).then_some(())
+        (again && world.api.get("/readyz?strict=true").send().await.status == 200).then_some(())
     })
     .await;
 }

@@ -172,7 +172,7 @@ async fn emptied_redis_sells_nothing() {
     };
     refuse(api).await;
     eventually("/readyz reports it", || async {
-        let answer = api.get("/readyz").send().await;
+        let answer = api.get("/readyz?strict=true").send().await;
         (answer.status == 503).then(|| {
             let checks = answer.body["checks"].as_array().unwrap();
             let partitions = checks.iter().find(|check| check["name"] == "partitions").unwrap();
@@ -180,6 +180,9 @@ async fn emptied_redis_sells_nothing() {
         })
     })
     .await;
+    // The other partitions still serve, so the instance stays in the load balancer.
+    let report = api.get("/readyz").send().await.expect(200);
+    assert_eq!(report["status"], "degraded", "{report}");
     assert_eq!(api.get("/healthz").send().await.status, 200);
 
     // An instance that starts now sells nothing either, and MySQL is unchanged.

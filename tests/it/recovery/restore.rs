@@ -101,7 +101,7 @@ pub(crate) async fn wait_until_serving(api: &ApiClient) {
     for at in 0..api.instances() {
         let api = api.for_instance(at);
         eventually("every partition serves again", || async {
-            (api.get("/readyz").send().await.status == 200).then_some(())
+            (api.get("/readyz?strict=true").send().await.status == 200).then_some(())
         })
         .await;
     }
@@ -314,7 +314,7 @@ async fn foreign_redis_is_untouched_until_the_operator_forces_it() {
     let api = ApiClient::new(vec![[instance.public.clone(), instance.admin.clone()]]);
     api.charge_with_key(&new_user(), 1, &new_key()).await.problem(503, "recovering");
     eventually("/readyz reports it", || async {
-        (api.get("/readyz").send().await.status == 503).then_some(())
+        (api.get("/readyz?strict=true").send().await.status == 503).then_some(())
     })
     .await;
     assert_eq!(redis.dump_keys(&stores.prefix).await, before);

@@ -49,7 +49,7 @@ impl UsherProcess {
         settings: &[(&'static str, String)],
     ) -> Self {
         let mut process = Self::spawn(stores, settings).await;
-        let ready = format!("{}/readyz", process.public);
+        let ready = format!("{}/readyz?strict=true", process.public);
         let client = reqwest::Client::new();
         eventually("the process is ready", || {
             let ended = process.supervisor.try_wait().unwrap();
@@ -164,7 +164,7 @@ impl UsherProcess {
     /// Waits until it is ready (true) or has ended (false).
     pub(crate) async fn becomes_ready(&mut self) -> bool {
         let client = reqwest::Client::new();
-        let ready = format!("{}/readyz", self.public);
+        let ready = format!("{}/readyz?strict=true", self.public);
         loop {
             if self.supervisor.try_wait().unwrap().is_some() {
                 return false;
