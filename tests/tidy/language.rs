@@ -366,7 +366,9 @@ fn measured_figures_are_in_one_place() {
 #[test]
 fn commit_subjects_are_short() {
     let Some(subjects) = subjects() else {
-        eprintln!("SKIPPED commit_subjects_are_short: there is no history");
+        // Past the harness, which hides what a passing test prints (scripts/count-tests.sh).
+        let line = b"SKIPPED language::commit_subjects_are_short: there is no history\n";
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), line);
         return;
     };
     let long: Vec<_> =
