@@ -18,6 +18,7 @@ const MAX_TEXT_LENGTH: usize = 300;
 
 /// An error response (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
 pub struct ProblemDetails {
     /// A URN that ends with the code.
     #[serde(rename = "type", serialize_with = "as_urn")]
