@@ -203,6 +203,17 @@ fn every_script_is_called_from_one_place() {
     assert_eq!(places, BTreeMap::new(), "names without a script");
 }
 
+/// The call at the start of a text, to its closing parenthesis, on one line.
+fn whole_call(text: &str) -> String {
+    let mut depth = 0;
+    let end = text.char_indices().find(|(_, it)| {
+        depth += i32::from(*it == '(') - i32::from(*it == ')');
+        *it == ')' && depth == 0
+    });
+    let call = &text[..end.map_or(text.len(), |(at, _)| at + 1)];
+    call.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn keys_are_declared_and_work_is_bounded() {
     for (name, source) in sources() {
@@ -215,7 +226,7 @@ fn keys_are_declared_and_work_is_bounded() {
             assert!(behind || !code.contains(word), "{name}: {word}");
         }
         for (at, _) in source.match_indices("redis.call(") {
-            let call: String = source[at..].chars().take_while(|it| *it != '\n').collect();
+            let call = whole_call(&source[at..]);
             let words: Vec<&str> = call["redis.call(".len()..].split(',').map(str::trim).collect();
             let command = words[0].trim_matches(|it| "')\"".contains(it));
             for endless in [

@@ -112,7 +112,7 @@ async fn sale_on_stores_behind_tls() {
     let redis = format!("rediss://{REDIS_USER}@127.0.0.1:{port}");
     for ca in [None, Some(theirs.file.as_path())] {
         let wrong = args(redis.clone(), ca, bare_mysql.clone(), Some(&ours.file));
-        assert!(refused(&wrong).await.starts_with("Redis: "), "{ca:?}");
+        assert!(refused(&wrong).await.starts_with("Redis is unavailable: "), "{ca:?}");
     }
 
     let args = args(redis, Some(&ours.file), bare_mysql, Some(&ours.file));
@@ -194,7 +194,7 @@ async fn sale_on_a_cluster_behind_tls() {
     let stores = TestStores::among(RedisNodes { url, ports, cluster: true }, None).await;
     let mut args = stores.args();
     args.stores.redis_ca_file = Some(text(&theirs.file));
-    assert!(refused(&args).await.starts_with("Redis: "));
+    assert!(refused(&args).await.starts_with("Redis is unavailable: "));
     args.stores.redis_ca_file = Some(text(&ours.file));
     let world = TestWorld::with_args(stores, &[args]).await;
     a_seat_is_sold(&world).await;
