@@ -17,7 +17,7 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Lets `?` turn the errors of both stores into the variant `Store(StoreError)` of a module's error type.
+/// Lets `?` turn the errors of both stores into the variant `Store` of an error type.
 macro_rules! from_store_errors {
     ($error:ty) => {
         impl From<crate::redis::Error> for $error {

@@ -48,7 +48,7 @@ impl IdempotencyService {
         resource: [u8; 16],
     ) -> Result<BindOutcome, Error> {
         let partition = self.redis.keys().partition(keyed.user.slot());
-        self.bind.submit(partition, store::KeyBinding { keyed, resource: resource }).await
+        self.bind.submit(partition, store::KeyBinding { keyed, resource }).await
     }
 
     /// Releases a key whose request created nothing and never will.

@@ -57,7 +57,7 @@ fn all(
 ) -> Result<Vec<Checkpoint>, Error> {
     let found = rows.len();
     let known = rows.into_iter().filter_map(|(number, n, epoch)| {
-        partitions.nth(number).map(|partition| Checkpoint { partition, n, epoch: epoch })
+        partitions.nth(number).map(|partition| Checkpoint { partition, n, epoch })
     });
     let checkpoints: Vec<_> = known.collect();
     let asked = partitions.count();
@@ -81,7 +81,7 @@ pub async fn load(pool: &MySqlPool, partition: Partition) -> Result<Checkpoint, 
             .fetch_optional(pool)
             .await?;
     let (n, epoch) = row.ok_or(Error::NotMigrated("a row of outbox_checkpoints"))?;
-    Ok(Checkpoint { partition, n, epoch: epoch })
+    Ok(Checkpoint { partition, n, epoch })
 }
 
 /// The checkpoints of some partitions after every writer that has them locked is done, at most five
@@ -111,7 +111,7 @@ pub async fn load_after_writers(
         select.build_query_as().persistent(false).fetch_all(pool).await?;
     let known = rows.into_iter().filter_map(|(number, n, epoch)| {
         let partition = of.iter().find(|partition| partition.get() == number)?;
-        Some(Checkpoint { partition: *partition, n, epoch: epoch })
+        Some(Checkpoint { partition: *partition, n, epoch })
     });
     Ok(known.collect())
 }
@@ -129,7 +129,7 @@ pub async fn lock(tx: &mut MySqlConnection, partition: Partition) -> Result<Chec
     .fetch_optional(tx)
     .await?;
     let (n, epoch) = row.ok_or(Error::NotMigrated("a row of outbox_checkpoints"))?;
-    Ok(Checkpoint { partition, n, epoch: epoch })
+    Ok(Checkpoint { partition, n, epoch })
 }
 
 /// Sets the epoch that Redis must have for the partition once this transaction is committed.

@@ -138,10 +138,10 @@ impl PublishedQueue {
         args.text("max_active").int(settings.max_active.into());
         args.text("active_ms").int(i64::from(settings.active_seconds) * 1_000);
         args.text("claim_ms").int(i64::from(settings.claim_seconds) * 1_000);
-        args.text("max_waiting").maybe_int(settings.max_waiting.map(i64::from));
-        args.text("opens_at").maybe_int(millis(settings.opens_at));
-        args.text("closes_at").maybe_int(millis(settings.closes_at));
-        args.text("prequeue_starts_at").maybe_int(millis(settings.prequeue_starts_at));
+        args.text("max_waiting").optional_int(settings.max_waiting.map(i64::from));
+        args.text("opens_at").optional_int(millis(settings.opens_at));
+        args.text("closes_at").optional_int(millis(settings.closes_at));
+        args.text("prequeue_starts_at").optional_int(millis(settings.prequeue_starts_at));
         args.text("placement").text(settings.order.as_str());
         args.text("seed").text(&self.seed);
         args

@@ -49,7 +49,7 @@ impl HoldTerms {
     /// The arguments that `lua/lib/hold.lua` reads.
     pub(super) fn write_args(&self, args: &mut ScriptArgs) {
         args.text(self.queue.as_str()).text(self.concert.as_str()).text(self.schedule.as_str());
-        args.text(&self.published_version).maybe_int(self.opens_at).maybe_int(self.closes_at);
+        args.text(&self.published_version).optional_int(self.opens_at).optional_int(self.closes_at);
         args.int(self.hold_ms).int(self.max_seats.into());
     }
 
