@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::ids::{CouponId, IssueId, UserId};
+use crate::ids::{CouponId, IssueId, PaymentId, UserId};
 use crate::money::Money;
 
 /// A coupon as an operator defines it.
@@ -52,4 +52,26 @@ pub struct CouponCounts {
     pub(super) ends_at: i64,
     /// The published quota is used up. No more are issued until settings are published again.
     pub(super) sold_out: bool,
+}
+
+/// An issue that an attempt of a payment uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CouponRedemption {
+    pub coupon: CouponId,
+    pub issue: IssueId,
+    pub user: UserId,
+    pub payment: PaymentId,
+    pub attempt: u32,
+}
+
+/// The result of reserving an issue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedemptionOutcome {
+    /// Reserved, by this call or an earlier one, with this discount.
+    Reserved(Money),
+    /// The issue belongs to another user, is reserved or used by another payment, or the amount is
+    /// too small.
+    NotApplicable,
+    /// The attempt has returned the issue and can no longer reserve it.
+    Tombstone,
 }

@@ -6,32 +6,10 @@
 //! tombstone, so that a reservation that arrives late is refused. [`CouponService::redeem`] follows
 //! the commit point of the payment and is repeated until it succeeds.
 
-use super::{CouponService, Error, store};
-use crate::ids::{CouponId, IssueId, PaymentId, UserId};
+use super::{CouponRedemption, CouponService, Error, RedemptionOutcome, store};
+use crate::ids::{CouponId, IssueId, UserId};
 use crate::money::Money;
 use crate::redis;
-
-/// An issue that an attempt of a payment uses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CouponRedemption {
-    pub coupon: CouponId,
-    pub issue: IssueId,
-    pub user: UserId,
-    pub payment: PaymentId,
-    pub attempt: u32,
-}
-
-/// The result of reserving an issue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RedemptionOutcome {
-    /// Reserved, by this call or an earlier one, with this discount.
-    Reserved(Money),
-    /// The issue belongs to another user, is reserved or used by another payment, or the amount is
-    /// too small.
-    NotApplicable,
-    /// The attempt has returned the issue and can no longer reserve it.
-    Tombstone,
-}
 
 impl CouponService {
     /// The coupon of an issue. The id of an issue contains the hash slot of its coupon, which is

@@ -1,7 +1,6 @@
 //! Calls of the scripts in `lua/coupons/`, one function or batch for each.
 
-use super::coupon::{Coupon, CouponCounts, CouponIssue};
-use super::redemption::{CouponRedemption, RedemptionOutcome};
+use super::coupon::{Coupon, CouponCounts, CouponIssue, CouponRedemption, RedemptionOutcome};
 use crate::ids::{CouponId, IssueId, UserId};
 use crate::money::Money;
 use crate::partition::Partition;

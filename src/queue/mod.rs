@@ -130,7 +130,7 @@ impl QueueService {
                 MAX_WAITING_REQUESTS,
             ),
             snapshots: SnapshotCache::default(),
-            shutdown: shutdown,
+            shutdown,
             pass_keys: ArcSwap::default(),
             redis,
             mysql,

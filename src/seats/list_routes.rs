@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::SeatService;
-use super::routes::ReservationDto;
+use super::dto::ReservationDto;
 use crate::http::identity::AuthenticatedUser;
 use crate::http::page::{PageCursor, PageLimit};
 use crate::http::path::PathParams;

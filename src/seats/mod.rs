@@ -17,6 +17,7 @@ mod archive;
 mod archive_store;
 mod best;
 mod best_store;
+mod dto;
 mod error;
 mod list_routes;
 mod lists;
@@ -42,12 +43,13 @@ use crate::redis::{self, Coalescer, RedisClient, ScriptCoalescer, ScriptOperatio
 use crate::telemetry::Metric;
 use crate::time::UnixMillis;
 
+pub use dto::ReservationDto;
 pub use error::Error;
 pub use list_routes::admin_router;
 pub use reservation::{Reservation, ReservationStatus, ReservedSeat};
 #[cfg(test)]
 pub(crate) use routes::read_bodies;
-pub use routes::{ReservationDto, router};
+pub use routes::router;
 
 /// Requests of one kind that may wait for one schedule in one instance.
 const MAX_WAITING_REQUESTS: usize = 16_384;
