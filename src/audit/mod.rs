@@ -12,7 +12,8 @@
 //! - `reinspect`: repeated inspections, and whether anything changes.
 //! - `fences`: epochs, sequences, checkpoints, outboxes.
 //! - `queues`: waiting and active users, capacity, order and rate of admissions.
-//! - `seats`: reservations, and the owner of each seat.
+//! - `reservations`: reservations and their payments.
+//! - `seats`: the owner of each seat.
 //! - `payments`: one final state each; confirmed means debited and sold.
 //! - `money`: balances, ledgers, and the sums over everything.
 //! - `coupons_and_rewards`: coupons, rewards, and facts of users.
@@ -23,7 +24,9 @@ mod money;
 mod payments;
 mod queues;
 mod reinspect;
+mod reservations;
 mod routes;
+mod seat_rows;
 mod seats;
 
 use std::time::Duration;
@@ -94,7 +97,7 @@ pub async fn audit(
     context.reinspection.wait_until_quiescent().await?;
     let mut checks = vec![fences::check(&context).await?];
     checks.extend(queues::check(&context).await?);
-    checks.push(seats::check_reservations(&context).await?);
+    checks.push(reservations::check_reservations(&context).await?);
     checks.push(seats::check_seats(&context).await?);
     checks.push(payments::check(&context).await?);
     checks.push(money::check_wallets(&context).await?);

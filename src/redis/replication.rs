@@ -62,7 +62,7 @@ impl RedisClient {
     }
 
     /// Waits until everything that was read from some partitions before this call is replicated as
-    /// required. To find out, it writes a key of its own: replication is in order, so what came
+    /// required. To find out, it writes one more key: replication is in order, so what came
     /// before that write is replicated once it is. Returns the
     /// partitions of which that is known.
     ///
