@@ -28,7 +28,7 @@ struct ResponseCounts {
     unknown: usize,
 }
 
-fn heard(log: &WorkloadLog) -> ResponseCounts {
+fn response_counts(log: &WorkloadLog) -> ResponseCounts {
     let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
     ResponseCounts { ok: count(&log.ok), unknown: count(&log.unknown) }
 }
@@ -53,9 +53,9 @@ async fn play(
     let (stop, done) = (Arc::new(AtomicBool::new(false)), AtomicBool::new(false));
     let round = async {
         sleep(Duration::from_millis(800)).await;
-        let (before, began) = (heard(&log), Instant::now());
+        let (before, began) = (response_counts(&log), Instant::now());
         strike(&site, &log, &mut random).await;
-        let (after, took) = (heard(&log), began.elapsed());
+        let (after, took) = (response_counts(&log), began.elapsed());
         // A little more workload, so that delayed operations are repeated.
         sleep(Duration::from_millis(800)).await;
         stop.store(true, Ordering::Relaxed);
@@ -84,7 +84,7 @@ async fn play(
     } else {
         wrong.push(format!("not settled: {}", unsettled(&site).await));
     }
-    let all = heard(&log);
+    let all = response_counts(&log);
     let report = format!(
         "USHER_TEST_SEED={seed} {name}: {} ok, {} unknown in all; in the {:.1} s of it {ok} ok \
              and {unknown} unknown; {} facts",
@@ -102,10 +102,10 @@ async fn play(
 
 /// Waits until a number of further requests succeed. Returns the time of the first one.
 async fn served_again(log: &WorkloadLog, since: Instant) -> Duration {
-    let before = heard(log).ok;
+    let before = response_counts(log).ok;
     let mut first = None;
     crate::support::within(crate::support::ELECTION_TIMEOUT, "users are served again", || {
-        let ok = heard(log).ok;
+        let ok = response_counts(log).ok;
         if ok > before && first.is_none() {
             first = Some(since.elapsed());
         }
@@ -125,12 +125,12 @@ async fn slots_move_and_a_primary_dies_under_load() {
             let key = site.stores.key(at % PARTITIONS, "epoch");
             cluster.move_slot(&key, Duration::from_millis(random.random_range(0..30))).await;
         }
-        let moved = heard(log);
+        let moved = response_counts(log);
         served_again(log, Instant::now()).await;
         // The primary with the queue dies and its replica takes over. Then it returns as a replica.
         let key = site.stores.key(site.stores.partition_of(QUEUE), "epoch");
         let primary = cluster.owner_of(&key).await;
-        let before = heard(log);
+        let before = response_counts(log);
         let struck = Instant::now();
         cluster.kill(primary.port).await;
         cluster.wait_until_replaced(&primary, &key).await;
@@ -142,7 +142,7 @@ async fn slots_move_and_a_primary_dies_under_load() {
             "after {} unknown by moves: killed, replaced in {elected:?}, first success {first:?}, \
                  {} unknown",
             moved.unknown,
-            heard(log).unknown - before.unknown
+            response_counts(log).unknown - before.unknown
         );
     };
     play("a cluster", test_seed(), site, strike).await;

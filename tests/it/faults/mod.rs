@@ -6,6 +6,7 @@
 //! servers. A round that fails prints its seed.
 
 mod clock_skew;
+mod cluster_moves;
 mod environment;
 mod failover;
 mod failpoints;
@@ -297,13 +298,13 @@ macro_rules! one_fault_each {
 
 one_fault_each! {
     an_instance_is_killed: InstanceKilled,
-    an_instance_stands_still: InstanceFrozen,
+    an_instance_is_frozen: InstanceFrozen,
     an_instance_dies_at_an_edge_of_a_payment: InstanceKilledAtAnEdge,
     redis_is_killed: RedisKilled,
-    redis_stands_still: RedisFrozen,
+    redis_is_frozen: RedisFrozen,
     the_end_of_redis_file_is_cut_off: AofTailCut,
     redis_comes_back_empty: RedisEmptied,
-    redis_comes_back_older: OlderAof,
+    redis_comes_back_stale: OlderAof,
     a_lagging_replica_takes_over: LaggingReplica,
     redis_forgets_its_scripts: ScriptsFlushed,
     redis_has_no_memory_left: NoMemory,
@@ -311,11 +312,11 @@ one_fault_each! {
     redis_lacks_its_replicas: NoReplicas,
     redis_is_cut_off: RedisCutOff,
     redis_answers_late: RedisDelayed,
-    redis_is_not_heard: RedisRepliesSwallowed,
+    redis_replies_are_swallowed: RedisRepliesSwallowed,
     replies_of_redis_are_lost: RedisRepliesLost,
     requests_to_redis_are_lost: RedisRequestsLost,
     mysql_is_killed: MysqlKilled,
-    mysql_stands_still: MysqlFrozen,
+    mysql_is_frozen: MysqlFrozen,
     mysql_is_cut_off: MysqlCutOff,
     commits_of_mysql_are_lost: MysqlCommitsLost,
     rows_of_mysql_are_locked: MysqlRowsLocked,
