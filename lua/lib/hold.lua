@@ -61,7 +61,7 @@ local function refusal(user, score, count)
     return LIMIT_EXCEEDED
   end
 end
--- A record is one MessagePack map, joined from what all requests share and what each has of its own.
+-- A record is one MessagePack map, joined from a part that all requests share and one per request.
 -- A map of at most 15 fields is one byte, 0x80 + fields, followed by the fields. A string of at most
 -- 31 bytes is one byte, 0xa0 + length, followed by the bytes. cmsgpack writes the same bytes.
 local function map_head(fields)

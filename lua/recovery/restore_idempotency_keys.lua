@@ -3,7 +3,7 @@
 --
 -- KEYS: epoch idempotency idempotency_due
 -- ARGV: epoch, then for each key: user, key, fingerprint, object, amount, balance (both empty for
---   an object that has an answer of its own), when it was bound
+--   an object with its own response), when it was bound
 -- Reply: how many were restored
 --
 -- uses: constants guard idempotency
