@@ -7,10 +7,10 @@ from typing import Literal, NotRequired, TypeAlias, TypedDict
 #: One attempt to claim a reward. Contains the slot of its user.
 ClaimId: TypeAlias = str
 
-#: How an attempt went.
+#: The result of an attempt.
 ClaimStatus: TypeAlias = Literal["success", "failed"]
 
-#: How a condition compares.
+#: How a condition compares the fact with its value.
 ComparisonOperator: TypeAlias = Literal[">=", "<=", "==", "!="]
 
 #: A concert.
@@ -19,16 +19,16 @@ ConcertId: TypeAlias = str
 #: A coupon campaign.
 CouponId: TypeAlias = str
 
-#: How a coupon stands.
+#: The status of a coupon.
 CouponStatus: TypeAlias = Literal["scheduled", "open", "sold_out", "ended"]
 
-#: How a coupon is given out.
+#: How coupons are issued.
 CouponType: TypeAlias = Literal["first_come_first_served"]
 
 #: One entry of a wallet's ledger. Contains the slot of its user.
 EntryId: TypeAlias = str
 
-#: How a claim that was granted stands.
+#: The status of a granted claim.
 GrantedStatus: TypeAlias = Literal["success", "pending"]
 
 #: The issue of one coupon to one user. Contains the slot of its coupon.
@@ -59,7 +59,7 @@ QueueMode: TypeAlias = Literal["open", "paused", "prequeue", "closed"]
 #: Seats that one user holds or bought. Contains the slot of its queue.
 ReservationId: TypeAlias = str
 
-#: Where a reservation stands.
+#: The status of a reservation.
 ReservationStatus: TypeAlias = Literal[
     "held",
     "paying",
@@ -87,16 +87,15 @@ UserId: TypeAlias = str
 
 
 class BestReservation(TypedDict):
-    #: How many seats side by side.
+    #: The number of adjacent seats.
     quantity: int
-    #: The date.
     schedule_id: ScheduleId
-    #: Only in this section.
+    #: The name of the section. Null means all sections.
     section: NotRequired[str | None]
 
 
 class Claim(TypedDict):
-    """A reward that was granted."""
+    """A granted claim."""
 
     claimed_at: UnixMillis
     code: RewardCode
@@ -111,7 +110,7 @@ class ClaimAttempt(TypedDict):
 
     claimed_at: UnixMillis
     id: ClaimId
-    #: Null for a success, else the `code` of the refusal.
+    #: The `code` of the refusal. Null for a success.
     reason: NotRequired[str | None]
     status: ClaimStatus
 
@@ -120,45 +119,52 @@ class ClaimAttempts(TypedDict):
     """A page of attempts, newest first."""
 
     items: list[ClaimAttempt]
-    #: For `before`, when there is more.
+    #: The value of `before` for the next page. Null on the last page.
     next: NotRequired[str | None]
 
 
 class Concert(TypedDict):
-    """A concert as everybody may see it."""
+    """The public description of a concert."""
 
     cancel_until: NotRequired[UnixMillis | None]
+    #: How long a hold lasts, in seconds.
     hold_seconds: int
     id: ConcertId
+    #: How many seats a user can hold and own in total.
     max_seats_per_user: int
+    #: The queue that admits users to this concert.
     queue_id: QueueId
     title: str
 
 
 class Concerts(TypedDict):
     items: list[Concert]
+    #: Always null: the list has one page.
     next: NotRequired[str | None]
 
 
 class Coupon(TypedDict):
-    """A coupon as everybody may see it."""
+    """The public description of a coupon."""
 
+    #: The discount on a payment.
     discount_amount: Money
     id: CouponId
+    #: Coupons are issued until this time.
     issue_ends_at: UnixMillis
+    #: Coupons are issued from this time on.
     issue_starts_at: UnixMillis
     issued_quantity: int
-    #: The smallest payment that it can be used for.
+    #: The smallest payment that the coupon can be used for.
     min_available_amount: Money
     status: CouponStatus
     title: str
-    #: Null is unlimited.
+    #: The quota. Null means unlimited.
     total_quantity: NotRequired[int | None]
     type: CouponType
 
 
 class CouponIssue(TypedDict):
-    """One coupon in one user's hands."""
+    """A coupon that was issued to a user."""
 
     coupon_id: CouponId
     id: IssueId
@@ -171,7 +177,7 @@ class CouponIssues(TypedDict):
     """A page of issues, newest first."""
 
     items: list[CouponIssue]
-    #: For `before`, when there is more.
+    #: The value of `before` for the next page. Null on the last page.
     next: NotRequired[str | None]
 
 
@@ -191,26 +197,28 @@ class NewLedgerEntry(TypedDict):
 
 
 class NewPayment(TypedDict):
-    #: The issue of a coupon to be used. Opaque too: what can't be one is not applicable.
+    #: The coupon issue to redeem. A malformed id is answered with `coupon_not_applicable`.
     coupon_issue_id: NotRequired[str | None]
-    #: The reservation to pay for. Its id is opaque: what can't be one is not found.
+    #: The reservation to pay for. A malformed id is answered with `not_found`.
     reservation_id: str
 
 
 class NewReservation(TypedDict):
-    #: The date.
     schedule_id: ScheduleId
-    #: The numbers of the seats, all of them or none.
+    #: The numbers of the seats. Either all of them are held or none.
     seats: list[int]
 
 
 class Payment(TypedDict):
+    #: The price of the seats.
     amount: Money
     balance_after: NotRequired[Money | None]
     concert_title: str
     created_at: UnixMillis
+    #: The discount of the coupon.
     discount: Money
     id: PaymentId
+    #: The amount debited from the wallet. 0 unless confirmed or refunded.
     paid: Money
     reservation_id: ReservationId
     seats: list[ReservedSeat]
@@ -219,7 +227,7 @@ class Payment(TypedDict):
     status: PaymentStatus
 
 
-class ProblemDetails(TypedDict):
+class Problem(TypedDict):
     """An error response (RFC 9457)."""
 
     #: A stable identifier for programs.
@@ -257,12 +265,14 @@ class QueueDto(TypedDict):
 
 
 class Reservation(TypedDict):
-    """Some seats of one date, held or owned by one user."""
+    """Seats of one schedule that one user holds or has bought."""
 
+    #: The total price.
     amount: Money
     concert_id: ConcertId
     concert_title: str
     created_at: UnixMillis
+    #: When the hold expires.
     held_until: UnixMillis
     id: ReservationId
     schedule_id: ScheduleId
@@ -277,44 +287,46 @@ class Reservations(TypedDict):
 
 
 class ReservedSeat(TypedDict):
-    """A seat of a reservation, at the price at which it was held."""
+    """A seat of a reservation."""
 
-    #: Its number.
     number: int
-    #: Its price.
+    #: The price when the seat was held.
     price: Money
-    #: Its section.
+    #: The name of the section.
     section: str
 
 
 class Reward(TypedDict):
-    """A reward as everybody may see it."""
+    """The public description of a reward."""
 
+    #: Whether the reward can be claimed at all.
     active: bool
     code: RewardCode
+    #: All of them must hold.
     conditions: list[RewardCondition]
+    #: The reward can be claimed until this time.
     ends_at: UnixMillis
     reward: RewardKind
+    #: The reward can be claimed from this time on.
     starts_at: UnixMillis
     title: str
 
 
 class RewardCondition(TypedDict):
-    """What must hold for a fact of the user."""
+    """A condition on a fact of the user. It holds if `fact op value` is true."""
 
-    #: The fact's name, `[A-Za-z0-9_-]{1,64}`. `paid_total` and `reservations_confirmed` are kept by
-    #: Usher.
+    #: The name of the fact, `[A-Za-z0-9_-]{1,64}`. A fact that is not set is 0. The service
+    #: maintains `paid_total` and `reservations_confirmed`.
     fact: str
-    #: How it compares.
     op: ComparisonOperator
-    #: With what.
+    #: The value to compare with, from −9,007,199,254,740,991 to 9,007,199,254,740,991.
     value: int
 
 
 class RewardKindPoints(TypedDict):
-    """Money in the wallet."""
+    """Points, credited to the wallet."""
 
-    #: How much, at least 1.
+    #: At least 1.
     amount: Money
     kind: Literal["points"]
 
@@ -378,16 +390,19 @@ class Wallet(TypedDict):
 
 class WalletEntries(TypedDict):
     items: list[WalletEntry]
+    #: The value of `before` for the next page. Null on the last page.
     next: NotRequired[str | None]
 
 
 class WalletEntry(TypedDict):
+    #: The amount moved. Positive, whatever the direction.
     amount: Money
+    #: The balance after this entry.
     balance: Money
     created_at: UnixMillis
     id: EntryId
     kind: LedgerEntryKind
 
 
-#: What a claim gives.
+#: What a claim grants.
 RewardKind: TypeAlias = RewardKindPoints

@@ -1,0 +1,87 @@
+//! Runs a command whose settings are valid.
+
+use std::io::Write;
+
+use super::config_check::SettingsCheck;
+use crate::app;
+use crate::config::dev::DevSettings;
+use crate::config::{MigrateSettings, StoreSettings, UsherConfig};
+use crate::dev::top;
+use crate::ids::{ConcertId, QueueId};
+
+/// A command with validated settings.
+#[derive(Debug)]
+pub enum PreparedCommand {
+    /// `usher serve`
+    Serve(Box<UsherConfig>),
+    /// `usher dev`
+    Dev(Box<DevSettings>),
+    /// `usher migrate`
+    Migrate(MigrateSettings),
+    /// `usher seed demo`
+    SeedDemo(StoreSettings),
+    /// `usher audit`
+    Audit(StoreSettings),
+    /// `usher audit queue`
+    AuditQueue(QueueId, StoreSettings),
+    /// `usher archive`
+    Archive(ConcertId, StoreSettings),
+    /// `usher recover`
+    Recover(Option<u16>, StoreSettings),
+    /// `usher repartition`
+    Repartition(StoreSettings),
+    /// `usher dead-letters list`
+    ListDeadLetters(MigrateSettings),
+    /// `usher dead-letters retry`
+    RetryDeadLetters(Option<(u16, u64)>, MigrateSettings),
+    /// `usher admin-log`
+    AdminLog(u32, MigrateSettings),
+    /// `usher top`
+    Top(top::TopSettings),
+    /// `usher config check`
+    CheckConfig(Box<SettingsCheck>),
+    /// `usher keys rotate`
+    RotateKeys(MigrateSettings),
+    /// `usher openapi`
+    Openapi { admin: bool },
+}
+
+impl PreparedCommand {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Why the command failed.
+    pub async fn run(self) -> Result<(), app::Error> {
+        match self {
+            Self::Serve(config) => app::serve(*config).await,
+            Self::Dev(settings) => app::dev(*settings).await,
+            Self::Migrate(settings) => app::migrate(&settings).await,
+            Self::SeedDemo(stores) => app::seed_demo(&stores).await,
+            Self::Audit(stores) => require_passed(app::audit(&stores).await?),
+            Self::AuditQueue(queue, stores) => {
+                require_passed(app::audit_queue(&stores, &queue).await?)
+            }
+            Self::Archive(concert, stores) => app::archive(&stores, &concert).await,
+            Self::Recover(partition, stores) => app::recover(&stores, partition).await,
+            Self::Repartition(stores) => require_passed(Box::pin(app::repartition(&stores)).await?),
+            Self::ListDeadLetters(settings) => app::list_dead_letters(&settings).await,
+            Self::RetryDeadLetters(only, settings) => {
+                app::retry_dead_letters(&settings, only).await
+            }
+            Self::AdminLog(newest, settings) => app::print_admin_log(&settings, newest).await,
+            Self::Top(settings) => Ok(top::run(&settings).await?),
+            Self::CheckConfig(check) => check.run().await,
+            Self::RotateKeys(settings) => app::rotate_keys(&settings).await,
+            Self::Openapi { admin } => {
+                let document = if admin { app::admin_document() } else { app::public_document() };
+                let text = document.to_pretty_json().map_err(std::io::Error::from);
+                text.and_then(|text| writeln!(std::io::stdout(), "{text}"))
+                    .map_err(app::Error::Output)
+            }
+        }
+    }
+}
+
+fn require_passed(passed: bool) -> Result<(), app::Error> {
+    if passed { Ok(()) } else { Err(app::Error::AuditFailed) }
+}
