@@ -7,6 +7,8 @@
 -- the same for all of them is computed once, because formatting numbers and packing records is
 -- slow.
 -- Gives: held_until (text); read_users(users); refusal(user, score, count) → code or nil;
+--   is_repeated(id, user) → whether this hold exists;
+--   owner_of(value of a seat) → user;
 --   place(id, user, score, own, numbers), where `own` is a MessagePack map of seats, detail,
 --   amount and score; write().
 local queue, concert, schedule = ARGV[2], ARGV[3], ARGV[4]
@@ -49,6 +51,18 @@ local function read_users(users)
     end
     open[user], owned[user] = all, count
   end
+end
+-- By id: the user of a hold that this call made, so it is not yet written.
+local made = {}
+-- A request with an idempotency key may have made its hold in an earlier call, or in this one.
+local function is_repeated(id, user)
+  local r = not made[id] and load(id)
+  return made[id] or r and r.user == user
+end
+local function owner_of(seat_value)
+  local id = string.sub(seat_value, 1, 16)
+  local r = not made[id] and load(id)
+  return made[id] or r and r.user
 end
 local function refusal(user, score, count)
   if running[user] ~= score then
@@ -102,7 +116,7 @@ local function place(id, user, score, own, numbers)
   opened[first], opened[second] = user, open[user]
   lapses[first], lapses[second] = held_until, id
   slots[first], slots[second] = slot_until, user
-  placed = second
+  placed, made[id] = second, user
 end
 local function write_pairs(command, key, list)
   for at = 1, #list, 500 do

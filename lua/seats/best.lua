@@ -17,6 +17,7 @@
 --   second best; EXPIRED: the token has no active slot; or NOT_PUBLISHED, also for another
 --   version of the concert
 -- Codes: 1 HELD 3 LIMIT_EXCEEDED 4 NOT_OPEN 5 WAITING 6 EXPIRED 7 NOT_ENOUGH 8 CONTINUE
+--   9 REPEATED
 --
 -- uses: constants guard settings reservation seat hold
 local MAX_READ_SEATS, READ_CHUNK = 2048, 256
@@ -97,7 +98,10 @@ local function choose(count, index, number, second)
   return 0, index, 0, 0
 end
 
-local function best(id, user, score, count, index, number, second)
+local function best(id, user, score, count, index, number, second, keyed)
+  if keyed == '1' and is_repeated(id, user) then
+    return { REPEATED }
+  end
   local refused = refusal(user, score, count)
   if refused then
     return { refused }
@@ -125,14 +129,14 @@ local function best(id, user, score, count, index, number, second)
 end
 
 local replies, users = {}, {}
-for i = at, #ARGV, 7 do
+for i = at, #ARGV, 8 do
   users[#users + 1] = ARGV[i + 1]
 end
 read_users(users)
-for i = at, #ARGV, 7 do
+for i = at, #ARGV, 8 do
   replies[#replies + 1] =
     best(ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]),
-      tonumber(ARGV[i + 5]), tonumber(ARGV[i + 6]))
+      tonumber(ARGV[i + 5]), tonumber(ARGV[i + 6]), ARGV[i + 7])
 end
 write()
 return { text(now), unpack(replies) }

@@ -7,19 +7,20 @@
 --   opens at, booking closes at (empty: never), hold_ms, max seats per user, then for each
 --   request: reservation, user, score, MessagePack map of {seats, detail, amount, score}, count,
 --   seat…
--- Reply: {now, {code, …}…}: HELD: held_until; TAKEN: seats…; EXPIRED: the token has no active
+-- Reply: {now, {code, …}…}: HELD: held_until; TAKEN: {seats…}, {those that the user
+--   holds already…}; EXPIRED: the token has no active
 --   slot; or NOT_PUBLISHED, also for another version of the concert
--- Codes: 1 HELD 2 TAKEN 3 LIMIT_EXCEEDED 4 NOT_OPEN 5 WAITING 6 EXPIRED
+-- Codes: 1 HELD 2 TAKEN 3 LIMIT_EXCEEDED 4 NOT_OPEN 5 WAITING 6 EXPIRED 7 REPEATED
 --
 -- uses: constants guard settings reservation seat hold
 local starts, users, wanted, at = {}, {}, {}, 10
 while at <= #ARGV do
-  local count = tonumber(ARGV[at + 4])
-  for i = at + 5, at + 4 + count do
+  local count = tonumber(ARGV[at + 5])
+  for i = at + 6, at + 5 + count do
     wanted[#wanted + 1] = ARGV[i]
   end
   starts[#starts + 1], users[#users + 1] = at, ARGV[at + 1]
-  at = at + 5 + count
+  at = at + 6 + count
 end
 read_users(users)
 local values = {}
@@ -31,20 +32,27 @@ for from = 1, #wanted, 500 do
 end
 
 local done = { HELD, held_until }
-local function hold(id, user, score, own, count, ...)
+local function hold(id, user, score, own, keyed, count, ...)
+  if keyed == '1' and is_repeated(id, user) then
+    return { REPEATED }
+  end
   local refused, numbers = refusal(user, score, tonumber(count)), { ... }
   if refused then
     return { refused }
   end
-  local clash
+  local taken, yours = {}, {}
   for _, number in ipairs(numbers) do
-    if values[number] and seat_state(values[number]) then
-      clash = clash or { TAKEN }
-      clash[#clash + 1] = number
+    local value = values[number]
+    local state = value and seat_state(value)
+    if state then
+      taken[#taken + 1] = number
+      if state == HELD_SEAT and owner_of(value) == user then
+        yours[#yours + 1] = number
+      end
     end
   end
-  if clash then
-    return clash
+  if #taken > 0 then
+    return { TAKEN, taken, yours }
   end
   place(id, user, score, own, numbers)
   for _, number in ipairs(numbers) do

@@ -67,11 +67,13 @@ impl DomainServices {
         let queue = Arc::new(QueueService::new(redis.clone(), mysql.clone(), signer, drain));
         let catalogue =
             Arc::new(CatalogueService::new(redis.clone(), mysql.clone(), queue.clone()));
+        let idempotency = Arc::new(IdempotencyService::new(redis.clone()));
         let seats = Arc::new(SeatService::new(
             redis.clone(),
             mysql.clone(),
             queue.clone(),
             catalogue.clone(),
+            idempotency.clone(),
             writer.clone(),
         ));
         let wallet = Arc::new(WalletService::new(redis.clone(), mysql.clone(), writer.clone()));
@@ -82,7 +84,7 @@ impl DomainServices {
             seats: seats.clone(),
             wallet: wallet.clone(),
             coupons: coupons.clone(),
-            idempotency: Arc::new(IdempotencyService::new(redis.clone())),
+            idempotency,
         };
         let payments = Arc::new(PaymentService::new(
             redis.clone(),

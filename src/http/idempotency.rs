@@ -4,6 +4,7 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, Method, StatusCode};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::problem::ProblemDetails;
@@ -48,12 +49,28 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     }
 }
 
+/// An idempotency key on a route where it is optional.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OptionalIdempotencyKey(pub Option<IdempotencyKey>);
+
+impl<S: Send + Sync> FromRequestParts<S> for OptionalIdempotencyKey {
+    type Rejection = ProblemDetails;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ProblemDetails> {
+        if !parts.headers.contains_key(KEY_HEADER) {
+            return Ok(Self(None));
+        }
+        IdempotencyKey::from_request_parts(parts, state).await.map(|key| Self(Some(key)))
+    }
+}
+
 /// The fingerprint that requests with the same key must share: 16 bytes of a SHA-256 over the
-/// method, the path (as sent, without the query) and the body. The length before each part keeps
-/// the parts apart.
+/// method, the path (as sent, without the query) and the content of the JSON body. Whitespace, the
+/// order of keys, and `null` for a field that could be left out do not matter. The length before
+/// each part keeps the parts apart.
 pub fn fingerprint(method: &Method, path: &str, body: &[u8]) -> [u8; 16] {
     let mut hash = Sha256::new();
-    for part in [method.as_str().as_bytes(), path.as_bytes(), body] {
+    for part in [method.as_str().as_bytes(), path.as_bytes(), &canonical_body(body)] {
         hash.update(part.len().to_le_bytes());
         hash.update(part);
     }
@@ -61,6 +78,33 @@ pub fn fingerprint(method: &Method, path: &str, body: &[u8]) -> [u8; 16] {
     let mut prefix = [0; 16];
     prefix.copy_from_slice(&digest[..16]);
     prefix
+}
+
+/// The body with sorted keys and without nulls and whitespace; empty for `{}`, like no body. A body
+/// that is not JSON stays as it is: its request is refused elsewhere.
+fn canonical_body(body: &[u8]) -> Vec<u8> {
+    match serde_json::from_slice::<Value>(body) {
+        Ok(mut value) => {
+            remove_nulls(&mut value);
+            match value {
+                Value::Object(fields) if fields.is_empty() => Vec::new(),
+                // serde_json keeps the keys of a map sorted.
+                value => value.to_string().into_bytes(),
+            }
+        }
+        Err(_) => body.to_vec(),
+    }
+}
+
+fn remove_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(remove_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(remove_nulls),
+        _ => {}
+    }
 }
 
 #[cfg(test)]
@@ -97,9 +141,25 @@ mod tests {
         for other in [
             fingerprint(&Method::PUT, "/v1/payments", b"{}"),
             fingerprint(&Method::POST, "/v1/payment", b"s{}"),
-            fingerprint(&Method::POST, "/v1/payments", b"{ }"),
+            fingerprint(&Method::POST, "/v1/payments", b"{\"a\":1}"),
+            fingerprint(&Method::POST, "/v1/payments", b"not JSON"),
         ] {
             assert_ne!(one, other);
         }
+    }
+
+    #[test]
+    fn requests_with_the_same_content_are_equal() {
+        let of = |body: &str| fingerprint(&Method::POST, "/v1/reservations", body.as_bytes());
+        let one = of(r#"{"schedule_id":"demo-1","seats":[1,2]}"#);
+        for same in [
+            "{ \"schedule_id\" : \"demo-1\",\n \"seats\": [1, 2] }",
+            r#"{"seats":[1,2],"schedule_id":"demo-1"}"#,
+            r#"{"seats":[1,2],"schedule_id":"demo-1","section":null}"#,
+        ] {
+            assert_eq!(of(same), one, "{same}");
+        }
+        assert_ne!(of(r#"{"schedule_id":"demo-1","seats":[2,1]}"#), one);
+        assert_eq!(of("{}"), of(""));
     }
 }

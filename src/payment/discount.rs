@@ -2,7 +2,7 @@
 //! returned when the payment is voided or refunded.
 //!
 //! The issue is in the partition of the coupon. The payment contains coupon and issue from the
-//! first step service, so any instance can continue it. The reservation determines the discount,
+//! first step on, so any instance can continue it. The reservation determines the discount,
 //! and every repetition returns the same one. The confirmation stores it in the payment. The sweep
 //! repeats the redemption of a confirmed payment until it has succeeded.
 //!

@@ -9,7 +9,7 @@
 //!
 //! The steps in brackets change the coupon issue ([`discount`]), if the payment has one.
 //!
-//! Each step is one idempotent script service one partition. So any instance can take any step at
+//! Each step is one idempotent script on one partition. So any instance can take any step at
 //! any time, repeatedly and late:
 //! - `confirm` is the commit point. It compares and sets `pending → confirmed`. `void` compares
 //!   and sets `pending → voiding`. Only one of them succeeds.

@@ -9,6 +9,7 @@
 //! made a little earlier.
 
 use crate::catalogue::SeatSection;
+use crate::idempotency::KeyedRequest;
 use crate::ids::{ReservationId, ScheduleId};
 use crate::money::Money;
 use crate::queue::Claims;
@@ -18,33 +19,41 @@ use super::best_store::{BestSearch, BestSearchOutcome, SEARCH_START, sections};
 use super::reservation::{Reservation, ReservationStatus, ReservedSeat};
 use super::rules::TOTAL_TOO_HIGH;
 use super::store::HoldTerms;
-use super::{Error, MAX_HOLD_ATTEMPTS, SeatService};
+use super::{Error, HeldReservation, HoldId, MAX_HOLD_ATTEMPTS, SeatService};
 
 /// A schedule of 100,000 seats needs about 50 calls, but other searches of a batch may use up its
 /// limit.
 const MAX_SEARCH_CALLS: u32 = 1_000;
 
 impl SeatService {
-    /// Holds `quantity` adjacent seats, in one section if it is given.
+    /// Holds `quantity` adjacent seats, in one section if it is given. The key works as for
+    /// [`Self::hold`].
     pub async fn hold_best(
         &self,
         claims: &Claims,
         schedule: &ScheduleId,
         quantity: u32,
         section: Option<&str>,
-    ) -> Result<Reservation, Error> {
-        let outcome = self.try_hold_best(claims, schedule, quantity, section).await;
-        super::count_hold(&outcome);
-        outcome
+        keyed: Option<KeyedRequest>,
+    ) -> Result<HeldReservation, Error> {
+        match self.hold_id(claims, keyed).await? {
+            HoldId::Existing(held) => Ok(held),
+            HoldId::New { id, keyed } => {
+                let outcome =
+                    self.try_hold_best(claims, schedule, (quantity, section), (id, keyed)).await;
+                super::count_hold(&outcome);
+                outcome
+            }
+        }
     }
 
     async fn try_hold_best(
         &self,
         claims: &Claims,
         schedule: &ScheduleId,
-        quantity: u32,
-        section: Option<&str>,
-    ) -> Result<Reservation, Error> {
+        (quantity, section): (u32, Option<&str>),
+        (id, keyed): (ReservationId, bool),
+    ) -> Result<HeldReservation, Error> {
         for _ in 0..MAX_HOLD_ATTEMPTS {
             let scheduled = self.bookable_schedule(claims, schedule)?;
             let max_seats = scheduled.concert.max_seats_per_user;
@@ -57,7 +66,6 @@ impl SeatService {
             if quantity > max_seats {
                 return Err(Error::LimitExceeded(max_seats));
             }
-            let id = ReservationId::new(claims.queue.slot());
             let mut search = BestSearch {
                 scheduled,
                 id,
@@ -65,6 +73,7 @@ impl SeatService {
                 score: claims.score,
                 quantity,
                 cursor: SEARCH_START,
+                keyed,
             };
             let outcome = match self.search(&mut search, section).await {
                 Err(redis::Error::NotPublished) => {
@@ -80,8 +89,11 @@ impl SeatService {
                         usize::try_from(number).ok().and_then(|number| searched.get(number - 1));
                     let found = found
                         .ok_or_else(|| redis::Error::Protocol("unknown section number".into()))?;
-                    reservation(claims, &search, found, first, (now, held_until))
+                    let reservation =
+                        reservation(claims, &search, found, first, (now, held_until))?;
+                    Ok(HeldReservation { reservation, now, replayed: false })
                 }
+                BestSearchOutcome::Repeated => self.repeated(id, claims.user).await,
                 BestSearchOutcome::LimitExceeded => Err(Error::LimitExceeded(max_seats)),
                 BestSearchOutcome::NotOpen => Err(Error::BookingNotOpen),
                 BestSearchOutcome::Waiting => {

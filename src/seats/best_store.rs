@@ -31,10 +31,14 @@ pub(super) struct BestSearch {
     pub(super) score: u64,
     pub(super) quantity: u32,
     pub(super) cursor: BestSearchCursor,
+    /// Whether the request has an idempotency key, so that the hold may exist already.
+    pub(super) keyed: bool,
 }
 
 #[derive(Debug)]
 pub(super) enum BestSearchOutcome {
+    /// An earlier request with the same idempotency key made the hold.
+    Repeated,
     /// Times in milliseconds since 1970. `section` is its number among the searched ones, from 1.
     /// `first` is the lowest seat number.
     Held {
@@ -92,6 +96,7 @@ impl BatchScript for BestSearchBatch {
             args.text(&search.score.to_string());
             args.int(search.quantity.into()).int(search.cursor.section.into());
             args.int(search.cursor.number.into()).int(search.cursor.second_best.into());
+            args.int(search.keyed.into());
         }
         Ok(())
     }
@@ -134,6 +139,7 @@ fn search_outcome(now: i64, reply: ScriptReply) -> Result<BestSearchOutcome, Err
             number: number(&mut words)?,
             second_best: number(&mut words)?,
         }),
+        SeatsBestCode::Repeated => BestSearchOutcome::Repeated,
         SeatsBestCode::Expired => BestSearchOutcome::SlotExpired,
     })
 }

@@ -14,9 +14,9 @@ pub enum Error {
     /// A field of the request and why it is invalid.
     #[error("{1}")]
     InvalidField(&'static str, String),
-    /// The numbers of the seats that are held or sold.
+    /// The numbers of the seats that are held or sold; `yours` are held by the same user.
     #[error("Some of the seats are held or sold.")]
-    SeatsTaken(Vec<u32>),
+    SeatsTaken { seats: Vec<u32>, yours: Vec<u32> },
     #[error("Not enough adjacent seats.")]
     NotEnoughSeats,
     #[error("A user may have at most {0} seats of this concert.")]
@@ -27,6 +27,8 @@ pub enum Error {
     /// The reservation is being paid or is confirmed.
     #[error("The reservation is being paid or was paid, so it can't be released.")]
     NotReleasable,
+    #[error("This idempotency key was used for a different request.")]
+    KeyReused,
     #[error(transparent)]
     Queue(#[from] queue::Error),
     #[error(transparent)]

@@ -19,6 +19,7 @@ mod best;
 mod best_store;
 mod dto;
 mod error;
+mod idempotent_hold;
 mod list_routes;
 mod lists;
 mod prune;
@@ -36,6 +37,7 @@ use sqlx::MySqlPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalogue::{CatalogueService, ScheduledConcert};
+use crate::idempotency::{IdempotencyService, KeyedRequest};
 use crate::ids::{ConcertId, ReservationId, ScheduleId, UserId};
 use crate::outbox::WriterHandle;
 use crate::queue::{Claims, QueueService};
@@ -45,6 +47,8 @@ use crate::time::UnixMillis;
 
 pub use dto::ReservationDto;
 pub use error::Error;
+pub use idempotent_hold::HeldReservation;
+use idempotent_hold::HoldId;
 pub use list_routes::admin_router;
 pub use reservation::{Reservation, ReservationStatus, ReservedSeat};
 #[cfg(test)]
@@ -65,6 +69,7 @@ pub struct SeatService {
     mysql: MySqlPool,
     queue: Arc<QueueService>,
     catalogue: Arc<CatalogueService>,
+    idempotency: Arc<IdempotencyService>,
     writer: WriterHandle,
     holds: ScriptCoalescer<store::HoldBatch>,
     best: ScriptCoalescer<best_store::BestSearchBatch>,
@@ -80,6 +85,7 @@ impl SeatService {
         mysql: MySqlPool,
         queue: Arc<QueueService>,
         catalogue: Arc<CatalogueService>,
+        idempotency: Arc<IdempotencyService>,
         writer: WriterHandle,
     ) -> Self {
         Self {
@@ -105,20 +111,28 @@ impl SeatService {
             mysql,
             queue,
             catalogue,
+            idempotency,
             writer,
         }
     }
 
-    /// Holds all of the seats or none.
+    /// Holds all of the seats or none. With an idempotency key, a repeated request returns the
+    /// same reservation in its current state.
     pub async fn hold(
         &self,
         claims: &Claims,
         schedule: &ScheduleId,
         numbers: &[u32],
-    ) -> Result<Reservation, Error> {
-        let outcome = self.try_hold(claims, schedule, numbers).await;
-        count_hold(&outcome);
-        outcome
+        keyed: Option<KeyedRequest>,
+    ) -> Result<HeldReservation, Error> {
+        match self.hold_id(claims, keyed).await? {
+            HoldId::Existing(held) => Ok(held),
+            HoldId::New { id, keyed } => {
+                let outcome = self.try_hold(claims, schedule, numbers, (id, keyed)).await;
+                count_hold(&outcome);
+                outcome
+            }
+        }
     }
 
     async fn try_hold(
@@ -126,7 +140,8 @@ impl SeatService {
         claims: &Claims,
         schedule: &ScheduleId,
         numbers: &[u32],
-    ) -> Result<Reservation, Error> {
+        (id, keyed): (ReservationId, bool),
+    ) -> Result<HeldReservation, Error> {
         for _ in 0..MAX_HOLD_ATTEMPTS {
             let scheduled = self.bookable_schedule(claims, schedule)?;
             let max_seats = scheduled.concert.max_seats_per_user;
@@ -137,7 +152,6 @@ impl SeatService {
                 })?;
             let detail =
                 serde_json::to_string(&seats).map_err(|e| redis::Error::Protocol(e.to_string()))?;
-            let id = ReservationId::new(claims.queue.slot());
             let hold = store::Hold {
                 id,
                 user: claims.user,
@@ -145,6 +159,7 @@ impl SeatService {
                 amount,
                 detail,
                 numbers: numbers.to_vec(),
+                keyed,
             };
             let outcome = match self.holds.submit(store::HoldTerms::of(&scheduled), hold).await {
                 // Redis has another version of the concert than this instance.
@@ -155,19 +170,25 @@ impl SeatService {
                 other => other?,
             };
             return match outcome {
-                store::HoldOutcome::Held { now, held_until } => Ok(Reservation {
-                    id,
-                    user: claims.user,
-                    queue: claims.queue.clone(),
-                    concert: scheduled.concert.id.clone(),
-                    schedule: schedule.clone(),
-                    seats,
-                    amount,
-                    status: ReservationStatus::Held,
-                    held_until,
-                    created_at: now,
-                }),
-                store::HoldOutcome::SeatsTaken(numbers) => Err(Error::SeatsTaken(numbers)),
+                store::HoldOutcome::Held { now, held_until } => {
+                    let reservation = Reservation {
+                        id,
+                        user: claims.user,
+                        queue: claims.queue.clone(),
+                        concert: scheduled.concert.id.clone(),
+                        schedule: schedule.clone(),
+                        seats,
+                        amount,
+                        status: ReservationStatus::Held,
+                        held_until,
+                        created_at: now,
+                    };
+                    Ok(HeldReservation { reservation, now, replayed: false })
+                }
+                store::HoldOutcome::Repeated => self.repeated(id, claims.user).await,
+                store::HoldOutcome::SeatsTaken { seats, yours } => {
+                    Err(Error::SeatsTaken { seats, yours })
+                }
                 store::HoldOutcome::LimitExceeded => Err(Error::LimitExceeded(max_seats)),
                 store::HoldOutcome::NotOpen => Err(Error::BookingNotOpen),
                 store::HoldOutcome::Waiting => {
@@ -336,10 +357,10 @@ impl SeatService {
     }
 }
 
-fn count_hold(outcome: &Result<Reservation, Error>) {
+fn count_hold(outcome: &Result<HeldReservation, Error>) {
     let label = match outcome {
         Ok(_) => "held",
-        Err(Error::SeatsTaken(_) | Error::NotEnoughSeats) => "taken",
+        Err(Error::SeatsTaken { .. } | Error::NotEnoughSeats) => "taken",
         Err(_) => "refused",
     };
     Metric::HoldsTotal.counter(&[("outcome", label)]).increment(1);

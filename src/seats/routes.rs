@@ -2,22 +2,27 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{OriginalUri, State};
+use axum::http::{Method, StatusCode};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::dto::ReservationDto;
-use super::{Error, SeatService};
+use super::{Error, HeldReservation, SeatService};
 use crate::catalogue::ScheduledConcert;
+use crate::http::idempotency::{
+    IdempotencyKey, OptionalIdempotencyKey, REPLAYED_HEADER, fingerprint,
+};
 use crate::http::path::PathParams;
 use crate::http::query::QueryParams;
-use crate::http::{JsonBody, ProblemDetails};
+use crate::http::{JsonBody, JsonBodyWithBytes, ProblemDetails};
+use crate::idempotency::KeyedRequest;
 use crate::ids::{ConcertId, ReservationId, ScheduleId};
 use crate::money::Money;
-use crate::queue::{RequestOwner, TokenHolder, wrong_queue};
+use crate::queue::{Claims, RequestOwner, TokenHolder, wrong_queue};
 use crate::time::UnixMillis;
 
 pub fn router() -> OpenApiRouter<Arc<SeatService>> {
@@ -189,31 +194,36 @@ async fn seat_map(
 
 /// Hold seats
 ///
-/// Holds all of the seats or none.
+/// Holds all of the seats or none. With an idempotency key, a repeated request returns the same
+/// reservation in its current state, with the header `Idempotency-Replayed: true`.
 #[utoipa::path(
     post,
     path = "/v1/reservations",
     tag = "reservation",
     request_body = NewReservation,
+    params(("Idempotency-Key" = Option<String>, Header,
+        description = "Optional, 1 to 128 visible ASCII characters. Makes the request repeatable.")),
     responses(
         (status = 201, body = ReservationDto),
         (status = 401, body = ProblemDetails),
         (status = 403, body = ProblemDetails),
         (status = 404, body = ProblemDetails),
-        (status = 409, body = ProblemDetails, description = "`seat_taken` with `seats`"),
+        (status = 409, body = ProblemDetails, description = "`seat_taken` with `seats`, and `yours`: those of them that the caller holds"),
         (status = 410, body = ProblemDetails),
-        (status = 422, body = ProblemDetails),
+        (status = 422, body = ProblemDetails, description = "`idempotency_key_reused` for a key of another request"),
     ),
     security(("queue_token" = []))
 )]
 async fn hold(
     State(seats): State<Arc<SeatService>>,
     TokenHolder { claims, .. }: TokenHolder,
-    JsonBody(new): JsonBody<NewReservation>,
-) -> Result<(StatusCode, JsonBody<ReservationDto>), ProblemDetails> {
-    let reservation = seats.hold(&claims, &new.schedule_id, &new.seats).await?;
-    let now = reservation.created_at;
-    Ok((StatusCode::CREATED, JsonBody(seats.dto(reservation, now))))
+    OptionalIdempotencyKey(key): OptionalIdempotencyKey,
+    OriginalUri(uri): OriginalUri,
+    JsonBodyWithBytes { value: new, bytes }: JsonBodyWithBytes<NewReservation>,
+) -> Result<Response, ProblemDetails> {
+    let keyed = keyed_request(&claims, key, uri.path(), &bytes);
+    let held = seats.hold(&claims, &new.schedule_id, &new.seats, keyed).await?;
+    Ok(held_response(&seats, held))
 }
 
 /// Hold the best adjacent seats
@@ -225,6 +235,8 @@ async fn hold(
     path = "/v1/reservations/best",
     tag = "reservation",
     request_body = BestReservation,
+    params(("Idempotency-Key" = Option<String>, Header,
+        description = "Optional, 1 to 128 visible ASCII characters. Makes the request repeatable.")),
     responses(
         (status = 201, body = ReservationDto),
         (status = 401, body = ProblemDetails),
@@ -232,19 +244,40 @@ async fn hold(
         (status = 404, body = ProblemDetails),
         (status = 409, body = ProblemDetails, description = "`not_enough_seats`"),
         (status = 410, body = ProblemDetails),
-        (status = 422, body = ProblemDetails),
+        (status = 422, body = ProblemDetails, description = "`idempotency_key_reused` for a key of another request"),
     ),
     security(("queue_token" = []))
 )]
 async fn hold_best(
     State(seats): State<Arc<SeatService>>,
     TokenHolder { claims, .. }: TokenHolder,
-    JsonBody(new): JsonBody<BestReservation>,
-) -> Result<(StatusCode, JsonBody<ReservationDto>), ProblemDetails> {
+    OptionalIdempotencyKey(key): OptionalIdempotencyKey,
+    OriginalUri(uri): OriginalUri,
+    JsonBodyWithBytes { value: new, bytes }: JsonBodyWithBytes<BestReservation>,
+) -> Result<Response, ProblemDetails> {
+    let keyed = keyed_request(&claims, key, uri.path(), &bytes);
     let section = new.section.as_deref();
-    let reservation = seats.hold_best(&claims, &new.schedule_id, new.quantity, section).await?;
-    let now = reservation.created_at;
-    Ok((StatusCode::CREATED, JsonBody(seats.dto(reservation, now))))
+    let held = seats.hold_best(&claims, &new.schedule_id, new.quantity, section, keyed).await?;
+    Ok(held_response(&seats, held))
+}
+
+fn keyed_request(
+    claims: &Claims,
+    key: Option<IdempotencyKey>,
+    path: &str,
+    body: &[u8],
+) -> Option<KeyedRequest> {
+    key.map(|key| KeyedRequest {
+        user: claims.user,
+        key: key.as_str().to_owned(),
+        fingerprint: fingerprint(&Method::POST, path, body),
+    })
+}
+
+fn held_response(seats: &SeatService, held: HeldReservation) -> Response {
+    let replayed = held.replayed.then_some((REPLAYED_HEADER, "true"));
+    let body = JsonBody(seats.dto(held.reservation, held.now));
+    (StatusCode::CREATED, AppendHeaders(replayed), body).into_response()
 }
 
 /// Get a reservation of the user
@@ -303,14 +336,19 @@ impl From<Error> for ProblemDetails {
             Error::WrongQueue => wrong_queue(),
             Error::InvalidField(field, message) => Self::invalid_field(field, message),
             Error::NotEnoughSeats => Self::new(StatusCode::CONFLICT, "not_enough_seats", detail),
-            Error::SeatsTaken(seats) => {
-                Self::new(StatusCode::CONFLICT, "seat_taken", detail).with("seats", seats)
+            Error::SeatsTaken { seats, yours } => {
+                Self::new(StatusCode::CONFLICT, "seat_taken", detail)
+                    .with("seats", seats)
+                    .with("yours", yours)
             }
             Error::LimitExceeded(limit) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "seat_limit_exceeded", detail)
                     .with("max_seats_per_user", limit)
             }
             Error::BookingNotOpen => Self::new(StatusCode::FORBIDDEN, "booking_not_open", detail),
+            Error::KeyReused => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
+            }
             Error::NotReleasable => Self::new(StatusCode::CONFLICT, "not_releasable", detail),
             Error::Queue(error) => error.into(),
             Error::Catalogue(error) => error.into(),
@@ -333,7 +371,7 @@ mod tests {
 
     #[test]
     fn futures_of_frequent_handlers_are_small() {
-        assert!(future_size::of(|| hold(any(), any(), any())) <= MAX_BYTES);
-        assert!(future_size::of(|| hold_best(any(), any(), any())) <= MAX_BYTES);
+        assert!(future_size::of(|| hold(any(), any(), any(), any(), any())) <= MAX_BYTES);
+        assert!(future_size::of(|| hold_best(any(), any(), any(), any(), any())) <= MAX_BYTES);
     }
 }

@@ -66,6 +66,8 @@ pub(super) struct Hold {
     pub(super) amount: Money,
     pub(super) detail: String,
     pub(super) numbers: Vec<u32>,
+    /// Whether the request has an idempotency key, so that the hold may exist already.
+    pub(super) keyed: bool,
 }
 
 /// The fields of a reservation that differ within a batch. `lua/lib/hold.lua` adds the shared ones.
@@ -84,11 +86,17 @@ pub(super) enum HoldOutcome {
         now: i64,
         held_until: i64,
     },
-    SeatsTaken(Vec<u32>),
+    /// `yours` are those of `seats` that the user holds already.
+    SeatsTaken {
+        seats: Vec<u32>,
+        yours: Vec<u32>,
+    },
     LimitExceeded,
     NotOpen,
     Waiting,
     SlotExpired,
+    /// An earlier request with the same idempotency key made the hold.
+    Repeated,
 }
 
 /// `seats/hold`.
@@ -123,6 +131,7 @@ impl BatchScript for HoldBatch {
                 score: &score,
             };
             args.bytes(hold.id.as_bytes()).bytes(hold.user.as_bytes()).text(&score).map(&fields)?;
+            args.int(hold.keyed.into());
             args.int(i64::try_from(hold.numbers.len()).unwrap_or(i64::MAX));
             for number in &hold.numbers {
                 args.int((*number).into());
@@ -146,14 +155,20 @@ fn hold_outcome(now: i64, reply: ScriptReply) -> Result<HoldOutcome, Error> {
     let mut words = reply.words()?;
     Ok(match words.code()? {
         SeatsHoldCode::Held => HoldOutcome::Held { now, held_until: words.int()? },
-        SeatsHoldCode::Taken => {
-            HoldOutcome::SeatsTaken(words.rest().map(seat_number).collect::<Result<_, _>>()?)
-        }
+        SeatsHoldCode::Taken => HoldOutcome::SeatsTaken {
+            seats: seat_numbers(words.word()?)?,
+            yours: seat_numbers(words.word()?)?,
+        },
         SeatsHoldCode::LimitExceeded => HoldOutcome::LimitExceeded,
         SeatsHoldCode::NotOpen => HoldOutcome::NotOpen,
         SeatsHoldCode::Waiting => HoldOutcome::Waiting,
         SeatsHoldCode::Expired => HoldOutcome::SlotExpired,
+        SeatsHoldCode::Repeated => HoldOutcome::Repeated,
     })
+}
+
+fn seat_numbers(list: ScriptReply) -> Result<Vec<u32>, Error> {
+    list.words()?.rest().map(seat_number).collect()
 }
 
 pub(super) fn seat_number(word: ScriptReply) -> Result<u32, Error> {

@@ -67,7 +67,7 @@ fn allowed_imports(module: &str) -> Option<Vec<&'static str>> {
         "audit" => Some(vec!["redis", "mysql", "store_error", "telemetry", "http"]),
         "idempotency" | "queue" => base_and(&[]),
         "catalogue" => base_and(&["queue"]),
-        "seats" => base_and(&["catalogue", "queue"]),
+        "seats" => base_and(&["catalogue", "idempotency", "queue"]),
         "wallet" | "coupons" => base_and(&["idempotency"]),
         "rewards" => base_and(&["wallet"]),
         "payment" => base_and(&["queue", "seats", "wallet", "coupons", "idempotency"]),

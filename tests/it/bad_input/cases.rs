@@ -212,12 +212,18 @@ pub(super) fn tokens(
     ]
 }
 
-/// Invalid idempotency keys. `call` has none.
+/// A missing idempotency key, and [`invalid_keys`]. `call` has none.
 pub(super) fn keys(call: impl Fn() -> ApiRequest) -> Vec<BadInputCase> {
+    let mut cases = invalid_keys(&call);
+    cases.push(BadInputCase::new("no key", call(), 400, "idempotency_key_required"));
+    cases
+}
+
+/// Invalid idempotency keys, also for routes where the key is optional. `call` has none.
+pub(super) fn invalid_keys(call: impl Fn() -> ApiRequest) -> Vec<BadInputCase> {
     let bad =
         |what: &str, call: ApiRequest| BadInputCase::new(what, call, 400, "malformed_request");
     vec![
-        BadInputCase::new("no key", call(), 400, "idempotency_key_required"),
         bad("an empty key", call().key("")),
         bad("a key with a space", call().key("a b")),
         bad("a long key", call().key(&"k".repeat(129))),

@@ -4,7 +4,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::cases::{
-    BadInputCase, BadInputRow, bodies, field, identities, ids, keys, missing, names, pages, tokens,
+    BadInputCase, BadInputRow, bodies, field, identities, ids, invalid_keys, keys, missing, names,
+    pages, tokens,
 };
 use super::fixture::BadInputFixture;
 use crate::support::{SCHEDULE, new_key};
@@ -197,6 +198,7 @@ fn reservations(fixture: &BadInputFixture) -> Vec<BadInputRow> {
     let many: Vec<u32> = (1..=300).collect();
     let hold = vec![
         tokens(fixture, || tokenless().json(&good)),
+        invalid_keys(|| call().json(&good)),
         bodies(&good, call),
         missing(&good, "/schedule_id", "schedule_id", call),
         missing(&good, "/seats", "seats", call),
@@ -339,6 +341,7 @@ fn best(fixture: &BadInputFixture) -> BadInputRow {
         "/v1/reservations/best",
         vec![
             tokens(fixture, || bare().json(&good)),
+            invalid_keys(|| call().json(&good)),
             bodies(&good, call),
             missing(&good, "/quantity", "quantity", call),
             field(&good, "/quantity", "quantity", quantities.into(), call),

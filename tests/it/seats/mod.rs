@@ -4,6 +4,7 @@ mod archive;
 mod best_adjacent;
 mod definition_changes;
 mod hold;
+mod idempotent_holds;
 mod races;
 mod races_with_kill;
 mod reservation_lists;
