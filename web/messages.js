@@ -26,6 +26,9 @@ const messages = {
     "queue.closed": "The queue is closed",
     "queue.full": "The queue is full. Trying again automatically…",
     "queue.missing": "This queue does not exist",
+    "queue.cookie": "Your browser did not keep your place",
+    "queue.cookie.why":
+      "It is your turn, but the site can't recognize you without a cookie. Allow cookies for this site and use https, then reload this page.",
     "queue.signin": "Please sign in first",
     "queue.signin.why": "Only signed-in users can join this queue.",
     "time.seconds": "{n} s",
@@ -104,6 +107,9 @@ const messages = {
     "queue.closed": "대기열이 마감되었습니다",
     "queue.full": "대기 인원이 가득 찼습니다. 자동으로 다시 시도합니다…",
     "queue.missing": "존재하지 않는 대기열입니다",
+    "queue.cookie": "브라우저에 대기 정보가 저장되지 않았습니다",
+    "queue.cookie.why":
+      "입장할 차례이지만 쿠키가 없어 확인할 수 없습니다. 이 사이트의 쿠키를 허용하고 https로 접속한 뒤 새로고침해 주세요.",
     "queue.signin": "로그인이 필요합니다",
     "queue.signin.why": "로그인 후 이용할 수 있습니다.",
     "time.seconds": "{n}초",

@@ -85,8 +85,11 @@ function announce(text) {
   setText("spoken", text);
 }
 
-function onAdmitted(ticket) {
+async function onAdmitted(ticket) {
   abort.abort();
+  // Without the cookie the site would send the visitor back here, and each time a new slot would be
+  // used.
+  if (!await isCookieKept()) return showEnd("queue.cookie", "queue.cookie.why");
   // Only an address on this site is a valid target.
   const requested = new URLSearchParams(location.search).get("return") ?? "/";
   const url = new URL(requested, location.origin);
@@ -97,6 +100,18 @@ function onAdmitted(ticket) {
   showView("admitted");
   $("admitted").focus();
   setTimeout(() => location.replace(target), REDIRECT_DELAY_MS);
+}
+
+// The gate knows the visitor by the cookie alone. Any other failure does not show that the cookie is
+// missing.
+async function isCookieKept() {
+  try {
+    await call("GET", `/v1/queues/${queue}/check`);
+    return true;
+  } catch (problem) {
+    if (!(problem instanceof ProblemError)) throw problem;
+    return problem.code !== "not_admitted";
+  }
 }
 
 function showEnd(reason, detail) {

@@ -18,7 +18,8 @@ use crate::edge::challenge::ChallengeVerifier;
 use crate::edge::health::{self, CheckFailure, ReadinessChecks};
 use crate::edge::limits::{RateLimits, RequestKind};
 use crate::edge::shedding::LoadShedding;
-use crate::edge::{admin_key, layers};
+use crate::edge::stream_permits::StreamPermits;
+use crate::edge::{admin_key, compression, layers};
 use crate::http::identity::{IdentityResolver, USER_HEADER};
 use crate::http::page::PageLimit;
 use crate::http::{openapi, request_id};
@@ -63,7 +64,12 @@ pub(super) fn request_kind(method: &Method, route: &str) -> RequestKind {
         ("GET", "/v1/queues/{queue}/tokens/me")
         | ("GET", "/v1/queues/{queue}/tokens/me/events")
         | ("GET", "/v1/queues/{queue}/check")
-        | ("GET", "/v1/queues/{queue}") => RequestKind::Poll,
+        | ("GET", "/v1/queues/{queue}")
+        | (_, "/v1/queues/{queue}/gate")
+        | (_, "/v1/queues/{queue}/gate/")
+        | (_, "/v1/queues/{queue}/gate/{*path}")
+        // As the document writes it.
+        | (_, "/v1/queues/{queue}/gate/{path}") => RequestKind::Poll,
         ("POST", "/v1/queues/{queue}/tokens" | "/waiting/{queue}/place") => RequestKind::Join,
         ("POST", "/v1/reservations")
         | ("POST", "/v1/reservations/best")
@@ -83,30 +89,35 @@ pub(super) fn public(
     identities: Arc<IdentityResolver>,
     limits: Arc<RateLimits>,
     shedding: LoadShedding,
+    streams: Arc<StreamPermits>,
+    gate: queue::GateSettings,
     challenge: Option<Arc<ChallengeVerifier>>,
     cors: Option<CorsLayer>,
     readiness: Arc<ReadinessChecks>,
     request_limits: &layers::RequestLimits,
 ) -> Router {
     let routes = Router::new()
-        .merge(queue::router().with_state(services.queue.clone()))
-        .merge(queue::waiting_router().with_state(services.queue.clone()))
         .merge(catalogue::router().with_state(services.catalogue.clone()))
         .merge(seats::router().with_state(services.seats.clone()))
         .merge(payment::router().with_state(services.payments.clone()))
         .merge(wallet::router().with_state(services.wallet.clone()))
         .merge(coupons::router().with_state(services.coupons.clone()))
-        .merge(rewards::router().with_state(services.rewards.clone()));
-    let routes = layers::wrap_domain_routes(
-        routes.route_layer(Extension(services.queue.clone())),
-        identities,
-        limits,
-        shedding,
-        challenge,
-    );
-    let unlimited =
-        web::public().merge(openapi::docs(public_document())).merge(health::router(readiness));
-    layers::wrap_listener(routes.merge(unlimited), request_limits, cors)
+        .merge(rewards::router().with_state(services.rewards.clone()))
+        .route_layer(compression::layer())
+        .merge(queue::router().with_state(services.queue.clone()))
+        .merge(queue::waiting_router().with_state(services.queue.clone()));
+    let routes = routes.route_layer((Extension(services.queue.clone()), Extension(streams)));
+    let gate = queue::gate_router().with_state(services.queue.clone()).route_layer(Extension(gate));
+    let [routes, gate] = [routes, gate].map(|routes| {
+        let (identities, limits) = (identities.clone(), limits.clone());
+        let (shedding, challenge) = (shedding.clone(), challenge.clone());
+        layers::wrap_domain_routes(routes, identities, limits, shedding, challenge)
+    });
+    let unlimited = web::public()
+        .merge(openapi::docs(public_document()))
+        .route_layer(compression::layer())
+        .merge(health::router(readiness));
+    layers::wrap_listener(routes.merge(unlimited), gate, request_limits, cors)
 }
 
 /// The router of the admin listener. All routes need the admin key, except `/metrics`, health, the
@@ -127,18 +138,30 @@ pub(super) fn admin(
         .merge(seats::admin_router().with_state(services.seats.clone()))
         .merge(crate::audit::router().with_state((services.redis.clone(), services.mysql.clone())))
         .merge(admin_log::router().with_state(services.mysql.clone()))
-        .merge(extra_routes);
+        .merge(extra_routes)
+        .route_layer(compression::layer());
     let without_key = web::admin()
         .merge(admin_key::metrics(metrics))
         .merge(openapi::document(admin_document()))
+        .route_layer(compression::layer())
         .merge(health::router(readiness));
     let routes =
         admin_key::require_key(admin_log::record_all(routes, services.mysql.clone(), key), key);
     request_id::insert_header(layers::wrap_listener(
         routes.merge(without_key),
+        Router::new(),
         request_limits,
         None,
     ))
+}
+
+/// The router of connections above the limit of a listener. Health checks are answered, so that a
+/// full instance is not restarted.
+pub(super) fn overflow(
+    readiness: Arc<ReadinessChecks>,
+    request_limits: &layers::RequestLimits,
+) -> Router {
+    layers::wrap_overflow(health::router(readiness), request_limits)
 }
 
 /// The readiness checks of an instance.
@@ -223,7 +246,7 @@ mod tests {
                 of(RequestKind::Book),
                 of(RequestKind::Pay)
             ),
-            (1, 4, 4, 3),
+            (1, 6, 4, 3),
             "{counts:?}"
         );
     }

@@ -11,14 +11,16 @@ use super::{api, background};
 use crate::config::{self, UsherConfig};
 use crate::edge::challenge::ChallengeVerifier;
 use crate::edge::cors;
+use crate::edge::health::ReadinessChecks;
 use crate::edge::limits::RateLimits;
 use crate::edge::listener;
 use crate::edge::shedding::LoadShedding;
+use crate::edge::stream_permits::StreamPermits;
 use crate::http::identity::IdentityResolver;
 use crate::http::jwt;
 use crate::outbox::OutboxWriter;
 use crate::outbox::pressure::{PressureWatermarks, WatermarkPair};
-use crate::queue::TokenSigner;
+use crate::queue::{GateSettings, TokenSigner};
 use crate::redis;
 use crate::shutdown::ShutdownSignal;
 use crate::telemetry::{self, Metric};
@@ -36,6 +38,7 @@ pub struct UsherApp {
     certificates: Option<Arc<listener::ServerCertificates>>,
     prune_schedule: PruneSchedule,
     shutdown: ShutdownSignal,
+    readiness: Arc<ReadinessChecks>,
     public: axum::Router,
     admin: axum::Router,
 }
@@ -74,6 +77,8 @@ impl UsherApp {
         let challenge = challenge.map(|settings| ChallengeVerifier::new(settings, proxies));
         let challenge = challenge.transpose()?.map(Arc::new);
         let shedding = LoadShedding::new(config.http.shed_in_flight, api::request_kind);
+        let connections = config.http.listener.max_connections;
+        let streams = Arc::new(StreamPermits::new(&config.http.streams, connections));
         let certificates = config
             .http
             .tls
@@ -88,6 +93,8 @@ impl UsherApp {
             identities,
             limits.clone(),
             shedding,
+            streams,
+            GateSettings { trusted_proxies: proxies, tls: certificates.is_some() },
             challenge,
             cors::layer(&config.http.cors),
             readiness.clone(),
@@ -96,7 +103,7 @@ impl UsherApp {
         let admin = api::admin(
             &services,
             &config.admin_key,
-            readiness,
+            readiness.clone(),
             metrics,
             &config.http.requests,
             extra_admin_routes,
@@ -111,6 +118,7 @@ impl UsherApp {
             certificates,
             prune_schedule,
             shutdown,
+            readiness,
             public,
             admin,
         })
@@ -141,16 +149,25 @@ impl UsherApp {
             self.prune_schedule,
             watermarks(&self.config.stores.watermarks),
         );
+        let overflow = api::overflow(self.readiness, &self.config.http.requests);
         let listeners = async {
             tokio::join!(
                 listener::serve(
                     public,
                     self.public,
+                    overflow.clone(),
                     settings,
                     self.certificates,
                     self.shutdown.clone()
                 ),
-                listener::serve(admin, self.admin, admin_settings, None, self.shutdown.clone()),
+                listener::serve(
+                    admin,
+                    self.admin,
+                    overflow,
+                    admin_settings,
+                    None,
+                    self.shutdown.clone()
+                ),
             )
         };
         listeners.await;

@@ -49,6 +49,7 @@ pub struct CatalogueService {
     snapshot: ArcSwap<CatalogueSnapshot>,
     /// Serializes reloads, so that an older read can't replace a newer one.
     reloading: Mutex<()>,
+    lookup: definitions::DefinitionLookup,
     /// The number of refreshes. Many requests may meet a changed concert at once; the lock and the
     /// number let one of them ask MySQL and the others use its result.
     refreshes: Mutex<u64>,
@@ -71,6 +72,7 @@ impl CatalogueService {
             queue,
             snapshot: ArcSwap::default(),
             reloading: Mutex::new(()),
+            lookup: definitions::DefinitionLookup::default(),
             refreshes: Mutex::new(0),
             completed_refreshes: AtomicU64::new(0),
         }
@@ -87,6 +89,28 @@ impl CatalogueService {
 
     pub fn schedule(&self, id: &ScheduleId) -> Option<ScheduledConcert> {
         self.snapshot.load().schedules.get(id).cloned()
+    }
+
+    /// The concert, also when another instance has just created it.
+    pub async fn find_concert(&self, id: &ConcertId) -> Result<Arc<Concert>, Error> {
+        if let Some(known) = self.concert(id) {
+            return Ok(known);
+        }
+        self.look_up().await?;
+        self.concert(id).ok_or(Error::NotFound)
+    }
+
+    /// The schedule, also when another instance has just created it.
+    pub async fn find_schedule(&self, id: &ScheduleId) -> Result<ScheduledConcert, Error> {
+        if let Some(known) = self.schedule(id) {
+            return Ok(known);
+        }
+        self.look_up().await?;
+        self.schedule(id).ok_or(Error::NotFound)
+    }
+
+    async fn look_up(&self) -> Result<(), Error> {
+        Box::pin(self.lookup.refresh(&self.mysql, async || self.reload().await)).await
     }
 
     /// Creates a concert or replaces it, and creates its queue if that is missing.

@@ -88,7 +88,7 @@ async fn show(
     State(catalogue): State<Arc<CatalogueService>>,
     PathParams(id): PathParams<ConcertId>,
 ) -> Result<CachedForOneSecond<JsonBody<ConcertDto>>, ProblemDetails> {
-    let concert = catalogue.concert(&id).ok_or(Error::NotFound)?;
+    let concert = catalogue.find_concert(&id).await?;
     Ok(CachedForOneSecond(JsonBody(ConcertDto::from(&*concert))))
 }
 

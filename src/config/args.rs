@@ -241,6 +241,13 @@ pub struct HttpArgs {
         value_name = "COUNT"
     )]
     pub max_connections_per_address: Option<String>,
+    /// Concurrent event streams, 1 to 1000000; must be less than the connections, so that other
+    /// requests get one [default: 80 % of USHER_MAX_CONNECTIONS]
+    #[arg(long, env = "USHER_MAX_STREAMS", hide_env_values = true, value_name = "COUNT")]
+    pub max_streams: Option<String>,
+    /// Concurrent event streams of one user, 0 to 1000000; 0 disables [default: 3]
+    #[arg(long, env = "USHER_MAX_STREAMS_PER_USER", hide_env_values = true, value_name = "COUNT")]
+    pub max_streams_per_user: Option<String>,
     /// Timeout for the headers of a request, for a TLS handshake, and for a write without progress,
     /// 100 to 600000 [default: 10000]
     #[arg(

@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, Uri};
 
 use super::args::{HttpArgs, ListenArgs};
 use super::check::{SettingsChecker, given};
-use crate::edge::{challenge, cors, limits, listener};
+use crate::edge::{challenge, cors, limits, listener, stream_permits};
 
 /// The maximum of every rate and burst, in requests.
 const MAX_RATE: u32 = 1_000_000;
@@ -64,6 +64,22 @@ pub(super) fn read_listener(
             75,
         )),
     }
+}
+
+pub(super) fn read_streams(
+    http: &HttpArgs,
+    connections: usize,
+    check: &mut SettingsChecker,
+) -> stream_permits::StreamLimits {
+    let (setting, value) = ("USHER_MAX_STREAMS", http.max_streams.as_deref());
+    let total = given(value).map(|_| check.number(setting, value, 1..=1_000_000, 1));
+    if total.is_some_and(|total| total >= connections) {
+        check.fail(setting, "must be less than USHER_MAX_CONNECTIONS");
+    }
+    let per_user = http.max_streams_per_user.as_deref();
+    let default = stream_permits::StreamLimits::default().per_user;
+    let per_user = check.number("USHER_MAX_STREAMS_PER_USER", per_user, 0..=1_000_000, default);
+    stream_permits::StreamLimits { total, per_user }
 }
 
 pub(super) fn read_limits(

@@ -6,9 +6,11 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 
 use super::args::{HttpArgs, ListenArgs};
-use super::bounds::{read_challenge, read_files, read_limits, read_listener, read_origins};
+use super::bounds::{
+    read_challenge, read_files, read_limits, read_listener, read_origins, read_streams,
+};
 use super::check::SettingsChecker;
-use crate::edge::{challenge, layers, limits, listener};
+use crate::edge::{challenge, layers, limits, listener, stream_permits};
 use crate::shutdown::ShutdownTiming;
 
 /// Settings of both listeners.
@@ -21,6 +23,7 @@ pub struct HttpSettings {
     /// The certificate of the public listener. `None`: no TLS.
     pub tls: Option<listener::CertificateFiles>,
     pub listener: listener::ListenerSettings,
+    pub streams: stream_permits::StreamLimits,
     pub requests: layers::RequestLimits,
     pub cors: Vec<HeaderValue>,
     /// `None`: joins need no challenge.
@@ -68,7 +71,9 @@ impl HttpSettings {
                 64 << 10,
             ),
         };
+        let listener = read_listener(http, check);
         Some(Self {
+            streams: read_streams(http, listener.max_connections, check),
             cors: read_origins(http, check),
             challenge: read_challenge(http, check),
             limits: read_limits(http, check),
@@ -81,7 +86,7 @@ impl HttpSettings {
             listen: public?,
             admin_listen: admin?,
             tls: read_files(listen, check),
-            listener: read_listener(http, check),
+            listener,
             requests,
             shutdown: ShutdownTiming::within(Duration::from_secs(seconds)),
         })
@@ -154,13 +159,32 @@ mod tests {
             challenge_fail_open: text("yes"),
             max_connections: text("0"),
             max_connections_per_address: text("-1"),
+            max_streams: text("0"),
+            max_streams_per_user: text("-1"),
             header_timeout_ms: text("99"),
             idle_timeout_seconds: text("0"),
             drain_seconds: text("3601"),
             request_timeout_ms: text("99"),
             body_limit_bytes: text("1023"),
         };
-        assert_eq!(bad(&ListenArgs::default(), &http).len(), 23);
+        assert_eq!(bad(&ListenArgs::default(), &http).len(), 25);
+    }
+
+    #[test]
+    fn streams_leave_connections_for_other_requests() {
+        for (streams, connections, wrong) in [
+            ("99", "100", &[][..]),
+            ("100", "100", &["USHER_MAX_STREAMS"]),
+            ("25000", "", &["USHER_MAX_STREAMS"]),
+            ("", "1", &[]),
+        ] {
+            let http = HttpArgs {
+                max_streams: text(streams),
+                max_connections: text(connections),
+                ..HttpArgs::default()
+            };
+            assert_eq!(bad(&ListenArgs::default(), &http), wrong, "{streams} of {connections}");
+        }
     }
 
     #[test]
@@ -223,6 +247,7 @@ mod tests {
         assert_eq!(settings.shed_in_flight, 20_000);
         assert_eq!((settings.limits.address_per_second, settings.limits.global_per_second), (0, 0));
         assert_eq!(settings.listener, listener::ListenerSettings::default());
+        assert_eq!(settings.streams, stream_permits::StreamLimits::default());
         assert!(settings.tls.is_none());
         assert_eq!(settings.requests.body_limit, 65_536);
         assert_eq!(settings.requests.request_timeout, Duration::from_secs(10));

@@ -48,6 +48,7 @@ use tokio_util::sync::CancellationToken;
 use crate::http::page::{self, PageCursor, PageLimit};
 use crate::ids::{CouponId, UserId};
 use crate::mysql;
+use crate::mysql::definitions::DefinitionLookup;
 use crate::outbox::{self, WriterHandle};
 use crate::redis::{self, Coalescer, RedisClient, ScriptCoalescer, ScriptOperation};
 use crate::telemetry::Metric;
@@ -96,6 +97,7 @@ pub struct CouponService {
     coupons: ArcSwap<CouponsById>,
     /// Serializes reloads, so that an older read can't replace a newer one.
     reloading: Mutex<()>,
+    lookup: DefinitionLookup,
     winners: Arc<winners::WinnersCache>,
     /// Serializes publications: many requests may meet an unpublished coupon at once, and one of
     /// them asks MySQL.
@@ -113,6 +115,7 @@ impl CouponService {
         Self {
             coupons: ArcSwap::default(),
             reloading: Mutex::default(),
+            lookup: DefinitionLookup::default(),
             winners: Arc::new(winners::WinnersCache::new(redis.clone())),
             publishing: Mutex::default(),
             unverified: Lock::default(),
@@ -139,11 +142,18 @@ impl CouponService {
         self.coupons.load().get(id).cloned()
     }
 
+    /// The coupon, also when another instance has just created it.
+    async fn find_definition(&self, id: &CouponId) -> Result<Arc<Coupon>, Error> {
+        if let Some(known) = self.coupon(id) {
+            return Ok(known);
+        }
+        Box::pin(self.lookup.refresh(&self.mysql, async || self.reload().await)).await?;
+        self.coupon(id).ok_or(Error::NotFound)
+    }
+
     /// Issues a coupon to the user, or returns the issue that they have already.
     pub async fn issue(&self, id: &CouponId, user: UserId) -> Result<IssuedCoupon, Error> {
-        if !self.coupons.load().contains_key(id) {
-            return Err(Error::NotFound);
-        }
+        self.find_definition(id).await?;
         if self.winners.is_refused(id, user) {
             count_outcome("sold_out");
             return Err(Error::SoldOut);
@@ -178,7 +188,7 @@ impl CouponService {
 
     /// A coupon with its current counts.
     pub async fn find(&self, id: &CouponId) -> Result<(Arc<Coupon>, CouponCounts), Error> {
-        let coupon = self.coupon(id).ok_or(Error::NotFound)?;
+        let coupon = self.find_definition(id).await?;
         let counts = self.with_settings(id, || self.counts.submit(id.clone(), ())).await?;
         Ok((coupon, counts))
     }
@@ -228,9 +238,7 @@ impl CouponService {
         before: PageCursor,
         limit: PageLimit,
     ) -> Result<(Vec<CouponIssue>, Option<PageCursor>), Error> {
-        if self.coupon(id).is_none() {
-            return Err(Error::NotFound);
-        }
+        self.find_definition(id).await?;
         let partition = self.redis.keys().partition(id.slot());
         outbox::wait_until_written(
             &self.redis,

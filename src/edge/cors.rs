@@ -39,7 +39,13 @@ pub fn layer(origins: &[HeaderValue]) -> Option<CorsLayer> {
             name(challenge::HEADER),
             name("x-request-id"),
         ])
-        .expose_headers([header::RETRY_AFTER, name("idempotency-replayed"), name("x-request-id")])
+        .expose_headers([
+            header::RETRY_AFTER,
+            name("idempotency-replayed"),
+            name("ratelimit"),
+            name("ratelimit-policy"),
+            name("x-request-id"),
+        ])
         .max_age(PREFLIGHT_CACHE_TIME);
     (!origins.is_empty()).then_some(layer)
 }

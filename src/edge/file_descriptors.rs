@@ -3,8 +3,8 @@
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Descriptors for everything except connections of the public listener: the admin listener, the
-/// stores, the log, and connections that are accepted and not yet served.
-const RESERVED_DESCRIPTORS: usize = 300;
+/// stores, the log, and the connections above the limits that receive one response.
+const RESERVED_DESCRIPTORS: usize = 500;
 
 /// Raises the limit of this process for `connections`, as far as the hard limit allows. Returns how
 /// many connections are possible.

@@ -18,7 +18,7 @@ use super::limits::{self, RateLimits};
 use super::middleware::RequestMiddleware;
 use super::shedding::LoadShedding;
 use crate::http::identity::IdentityResolver;
-use crate::http::problem::{no_method, no_route};
+use crate::http::problem::{ProblemDetails, no_method, no_route};
 use crate::http::user_limit::UserRateLimit;
 
 /// Limits of one request.
@@ -53,9 +53,10 @@ pub fn wrap_domain_routes<S: Clone + Send + Sync + 'static>(
 }
 
 /// Wraps the router of a listener: adds problems for unknown paths and methods, and the layers of
-/// every response.
+/// every response. CORS applies to `router` and not to `without_cors`.
 pub fn wrap_listener<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
+    without_cors: Router<S>,
     settings: &RequestLimits,
     cors: Option<CorsLayer>,
 ) -> Router<S> {
@@ -64,10 +65,19 @@ pub fn wrap_listener<S: Clone + Send + Sync + 'static>(
         Some(cors) => router.layer(cors),
         None => router,
     };
-    router.layer((
+    router.merge(without_cors).layer((
         RequestMiddleware::new(settings.request_timeout),
         DefaultBodyLimit::max(settings.body_limit),
     ))
+}
+
+/// The router of connections above the limit of a listener: 503 `overloaded` for everything except
+/// `unlimited`, which must need no store.
+pub fn wrap_overflow(unlimited: Router, settings: &RequestLimits) -> Router {
+    let refuse = || async {
+        ProblemDetails::overloaded_with("The instance has too many connections. Retry later.")
+    };
+    unlimited.fallback(refuse).layer(RequestMiddleware::new(settings.request_timeout))
 }
 
 #[cfg(test)]
@@ -120,6 +130,7 @@ mod tests {
         wrap_listener(
             wrap_domain_routes(routes, Arc::new(identities), Arc::new(limits), shedding, None)
                 .merge(health),
+            Router::new(),
             &settings,
             None,
         )
@@ -226,7 +237,7 @@ mod tests {
             .route("/counted/{id}", get(|| async {}))
             .route("/hung/{id}", get(std::future::pending::<()>));
         let settings = RequestLimits { request_timeout: Duration::from_secs(600), body_limit: 100 };
-        let app: Router = wrap_listener(routes, &settings, None);
+        let app: Router = wrap_listener(routes, Router::new(), &settings, None);
         ask(&app, get_request("/counted/17")).await;
         let hung =
             tokio::time::timeout(Duration::from_millis(10), app.oneshot(get_request("/hung/17")))

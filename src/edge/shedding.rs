@@ -18,6 +18,7 @@ use tower::{Layer, Service};
 
 use super::limits::{RequestClassifier, RequestKind, request_kind};
 use crate::http::problem::ProblemDetails;
+use crate::http::rate_limit::RateLimitSlot;
 use crate::telemetry::Metric;
 
 /// The layer that counts requests in flight and refuses some.
@@ -104,16 +105,22 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         let kind = request_kind(self.gate.classify, request.method(), request.extensions());
         let Some(guard) = self.gate.enter(kind) else {
             Metric::ShedRequestsTotal.counter(&[("kind", kind.name())]).increment(1);
             return Either::Left(ready(Ok(ProblemDetails::overloaded().into_response())));
         };
+        // Clients repeat joins and polls, so they get the state of their limit with every response.
+        let repeats = matches!(kind, RequestKind::Join | RequestKind::Poll);
+        let rate_limit = repeats.then(|| RateLimitSlot::attach(&mut request));
         let response = self.inner.call(request);
         Either::Right(Box::pin(async move {
-            let response = response.await;
+            let mut response = response.await;
             drop(guard);
+            if let (Ok(response), Some(rate_limit)) = (&mut response, rate_limit) {
+                rate_limit.add_headers(response);
+            }
             response
         }))
     }

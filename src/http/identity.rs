@@ -176,14 +176,15 @@ impl<S: Send + Sync> FromRequestParts<S> for OptionalUser {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rate_limit::RateLimitStatus;
     use super::super::user_limit::{UserRateLimit, UserRateLimiter};
     use super::*;
 
     struct Unlimited;
 
     impl UserRateLimiter for Unlimited {
-        fn check(&self, _: UserId, _: &Parts) -> Result<(), ProblemDetails> {
-            Ok(())
+        fn check(&self, _: UserId, _: &Parts) -> Result<Option<RateLimitStatus>, ProblemDetails> {
+            Ok(None)
         }
     }
 

@@ -19,6 +19,7 @@ pub mod path;
 pub mod peer;
 pub mod problem;
 pub mod query;
+pub mod rate_limit;
 pub mod request_id;
 pub mod secret;
 mod store_error;

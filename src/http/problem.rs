@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::rate_limit::RateLimitStatus;
 use crate::definition::DefinitionViolation;
 
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -43,6 +44,8 @@ pub struct ProblemDetails {
     extra: BTreeMap<&'static str, Value>,
     #[serde(skip)]
     retry_after_seconds: Option<u32>,
+    #[serde(skip)]
+    rate_limit: Option<RateLimitStatus>,
 }
 
 /// One invalid field, in `errors` of `invalid_request`.
@@ -64,6 +67,7 @@ impl ProblemDetails {
             code,
             extra: BTreeMap::new(),
             retry_after_seconds: None,
+            rate_limit: None,
         }
     }
 
@@ -167,19 +171,23 @@ impl ProblemDetails {
         }])
     }
 
-    /// 429: too many requests. The caller may retry after `seconds`.
-    pub fn rate_limited(seconds: u32) -> Self {
+    /// 429: too many requests. The caller may retry after the reset of the limit.
+    pub fn rate_limited(status: RateLimitStatus) -> Self {
         let detail = "Rate limit exceeded.";
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(seconds)
+        let seconds = u32::try_from(status.reset_seconds).unwrap_or(u32::MAX);
+        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
+        problem.rate_limit = Some(status);
+        problem.retry_after(seconds)
     }
 
     /// 503: too many requests in progress.
     pub fn overloaded() -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "overloaded",
-            "The service is overloaded. Retry later.",
-        )
+        Self::overloaded_with("The service is overloaded. Retry later.")
+    }
+
+    /// 503 `overloaded`, with the limit that was reached.
+    pub fn overloaded_with(detail: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail)
     }
 
     /// 503: the partition of this thing is being restored.
@@ -228,6 +236,9 @@ impl IntoResponse for ProblemDetails {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(status) = self.rate_limit {
+            status.add_headers(headers);
         }
         response
     }
@@ -304,8 +315,15 @@ pub(crate) mod tests {
 
     #[tokio::test]
     async fn every_429_and_503_has_retry_after() {
+        let status = RateLimitStatus {
+            policy: "user",
+            quota: 1,
+            window_seconds: 1,
+            remaining: 0,
+            reset_seconds: 7,
+        };
         let cases = [
-            (ProblemDetails::rate_limited(7), "7"),
+            (ProblemDetails::rate_limited(status), "7"),
             (ProblemDetails::overloaded(), "1"),
             (
                 ProblemDetails::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", "")

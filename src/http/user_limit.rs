@@ -8,15 +8,18 @@ use std::sync::Arc;
 use axum::http::request::Parts;
 
 use super::problem::ProblemDetails;
+use super::rate_limit::{RateLimitSlot, RateLimitStatus};
 use crate::ids::UserId;
 
 /// Counts the requests of users.
 pub trait UserRateLimiter: Send + Sync + 'static {
-    /// Counts this request of this user.
+    /// Counts this request of this user, and returns what is left of the limit. `None` without a
+    /// limit.
     ///
     /// # Errors
     /// 429 `rate_limited` when the user's bucket is empty.
-    fn check(&self, user: UserId, parts: &Parts) -> Result<(), ProblemDetails>;
+    fn check(&self, user: UserId, parts: &Parts)
+    -> Result<Option<RateLimitStatus>, ProblemDetails>;
 }
 
 /// The rate limiter in the extensions of a request.
@@ -39,7 +42,10 @@ pub fn count_user(parts: &mut Parts, user: UserId) -> Result<(), ProblemDetails>
         tracing::error!("the router has no UserRateLimit extension: edge::layers is missing");
         ProblemDetails::internal()
     })?;
-    limiter.check(user, parts)?;
+    let status = limiter.check(user, parts)?;
+    if let (Some(status), Some(slot)) = (status, parts.extensions.get::<RateLimitSlot>()) {
+        slot.fill(status);
+    }
     parts.extensions.insert(CountedUser(user));
     Ok(())
 }

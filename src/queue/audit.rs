@@ -35,7 +35,7 @@ impl QueueService {
     /// The rate is compared with the current settings, so run the audit before you change them.
     /// Promotions that are not in MySQL yet are not checked.
     pub async fn audit(&self, id: &QueueId) -> Result<QueueAuditReport, Error> {
-        let published = self.settings(id).ok_or(Error::NotFound)?;
+        let published = self.find_settings(id).await?;
         let mut connection = self.mysql.acquire().await.map_err(mysql::Error::from)?;
         let promotions = sql::promotions(&mut connection, id).await?;
         let partition = self.redis().keys().partition(id.slot());

@@ -22,7 +22,9 @@ mod audit;
 mod dto;
 mod error;
 mod gate;
+mod gate_request;
 mod holder;
+mod lookup;
 mod promote;
 mod routes;
 mod rules;
@@ -58,6 +60,8 @@ pub use audit::QueueAuditReport;
 pub use error::Error;
 #[cfg(test)]
 pub(crate) use gate::demo_cookie;
+pub use gate::router as gate_router;
+pub use gate_request::GateSettings;
 pub use holder::{RequestOwner, TOKEN_HEADER, TokenHolder};
 pub use promote::run as run_promoter;
 pub use routes::{router, wrong_queue};
@@ -77,6 +81,7 @@ pub struct QueueService {
     signer: TokenSigner,
     queues: ArcSwap<HashMap<QueueId, Arc<PublishedQueue>>>,
     reloading: Mutex<()>,
+    lookup: definitions::DefinitionLookup,
     join: ScriptCoalescer<store::JoinBatch>,
     poll: ScriptCoalescer<store::PollBatch>,
     leave: ScriptCoalescer<store::LeaveBatch>,
@@ -117,6 +122,7 @@ impl QueueService {
             signer,
             queues: ArcSwap::default(),
             reloading: Mutex::new(()),
+            lookup: definitions::DefinitionLookup::default(),
             join: Coalescer::new(
                 ScriptOperation::new(&redis, store::JoinBatch),
                 MAX_WAITING_REQUESTS,
@@ -144,7 +150,7 @@ impl QueueService {
         queue: &QueueId,
         user: UserId,
     ) -> Result<(Ticket, bool), Error> {
-        let settings = self.settings(queue).ok_or(Error::NotFound)?;
+        let settings = self.find_settings(queue).await?;
         let (front, joined) =
             self.with_settings(queue, || self.join.submit(queue.clone(), user)).await?;
         match joined {
@@ -163,7 +169,7 @@ impl QueueService {
     /// of the queue has reached their score. A promoted user who polls has shown up, and their
     /// active time starts.
     pub async fn poll(self: &Arc<Self>, claims: &Claims) -> Result<Ticket, Error> {
-        self.settings(&claims.queue).ok_or(Error::NotFound)?;
+        self.find_settings(&claims.queue).await?;
         let snapshot = self.snapshot_including(&claims.queue, claims.score).await?;
         self.ticket_from(claims, &snapshot).await
     }
@@ -199,7 +205,7 @@ impl QueueService {
     /// [`Error::NotAdmitted`] while the user waits, [`Error::TokenExpired`] when they have neither
     /// a place nor a slot.
     pub async fn require_active(self: &Arc<Self>, claims: &Claims) -> Result<(), Error> {
-        self.settings(&claims.queue).ok_or(Error::NotFound)?;
+        self.find_settings(&claims.queue).await?;
         match self.poll_redis(claims).await? {
             MembershipState::Active { .. } => Ok(()),
             MembershipState::Waiting => Err(Error::NotAdmitted {
@@ -224,7 +230,7 @@ impl QueueService {
         self: &Arc<Self>,
         queue: &QueueId,
     ) -> Result<(Arc<PublishedQueue>, Arc<Snapshot>), Error> {
-        let settings = self.settings(queue).ok_or(Error::NotFound)?;
+        let settings = self.find_settings(queue).await?;
         Ok((settings, self.snapshot(queue).await?))
     }
 
@@ -246,13 +252,6 @@ impl QueueService {
     /// The settings as of the last reload.
     pub fn settings(&self, queue: &QueueId) -> Option<Arc<PublishedQueue>> {
         self.queues.load().get(queue).cloned()
-    }
-
-    /// The ids of all queues, sorted.
-    pub fn ids(&self) -> Vec<QueueId> {
-        let mut ids: Vec<_> = self.queues.load().keys().cloned().collect();
-        ids.sort();
-        ids
     }
 
     /// Creates a queue or replaces its settings.

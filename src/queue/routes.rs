@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::header::CACHE_CONTROL;
@@ -14,6 +15,7 @@ use utoipa_axum::routes;
 use super::dto::{QueueDto, TicketDto, ticket_dto};
 use super::{AdmissionState, Claims, Error, QueueService, TOKEN_HEADER, TokenHolder};
 use crate::edge::challenge::ChallengePassed;
+use crate::edge::stream_permits::StreamPermits;
 use crate::http::cache::CachedForOneSecond;
 use crate::http::identity::AuthenticatedUser;
 use crate::http::path::PathParams;
@@ -22,13 +24,14 @@ use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::QueueId;
 
 pub fn router() -> OpenApiRouter<Arc<QueueService>> {
-    OpenApiRouter::new()
+    let router = OpenApiRouter::new()
         .routes(routes!(show))
         .routes(routes!(join))
         .routes(routes!(poll, leave))
         .routes(routes!(events))
         .routes(routes!(super::gate::check))
-        .routes(routes!(jwks))
+        .routes(routes!(jwks));
+    super::gate::describe(router)
 }
 
 /// Get the public state of a queue
@@ -131,11 +134,14 @@ struct EventsQuery {
         (status = 401, body = ProblemDetails),
         (status = 403, body = ProblemDetails),
         (status = 404, body = ProblemDetails),
+        (status = 503, body = ProblemDetails,
+            description = "`overloaded`: the instance or the user has too many streams"),
     ),
     security(("queue_token" = []))
 )]
 async fn events(
     State(queue): State<Arc<QueueService>>,
+    Extension(streams): Extension<Arc<StreamPermits>>,
     PathParams(id): PathParams<QueueId>,
     QueryParams(query): QueryParams<EventsQuery>,
     request: axum::extract::Request,
@@ -147,7 +153,10 @@ async fn events(
     }
     let TokenHolder { claims, .. } = TokenHolder::from_request_parts(&mut parts, &()).await?;
     require_queue(&claims, &id)?;
-    Ok(super::stream::events(queue, claims).await?.into_response())
+    match streams.acquire(claims.user) {
+        Ok(permit) => Ok(super::stream::events(queue, claims, permit).await?.into_response()),
+        Err(refusal) => Ok(refusal.into_response()),
+    }
 }
 
 /// Get the public keys of passes

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::dto::{TicketDto, ticket_dto};
 use super::{AdmissionState, Claims, Error, QueueService, Snapshot, Ticket};
+use crate::edge::stream_permits::StreamPermit;
 
 /// An empty comment after this time without an event keeps proxies from closing the connection.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
@@ -37,6 +38,8 @@ struct StreamState {
     last_ticket: Option<SentTicket>,
     sent_at: Instant,
     checked_at: Instant,
+    /// Held as long as the stream is open.
+    _permit: StreamPermit,
 }
 
 /// The stream of one client. It sends the ticket immediately and after each change, until the
@@ -44,8 +47,9 @@ struct StreamState {
 pub(super) async fn events(
     queue: Arc<QueueService>,
     claims: Claims,
+    permit: StreamPermit,
 ) -> Result<impl IntoResponse, Error> {
-    queue.settings(&claims.queue).ok_or(Error::NotFound)?;
+    queue.find_settings(&claims.queue).await?;
     let snapshot = queue.snapshot_including(&claims.queue, claims.score).await?;
     let ticks = queue.ticks(&claims.queue, snapshot.clone());
     let now = Instant::now();
@@ -57,6 +61,7 @@ pub(super) async fn events(
         last_ticket: None,
         sent_at: now,
         checked_at: now,
+        _permit: permit,
     };
     let events = futures::stream::unfold(Some(state), async |state| {
         let mut state = state?;

@@ -45,7 +45,7 @@ async fn restore_or_join(
         let detail = "Only the waiting page may send this request.";
         return Err(ProblemDetails::forbidden(detail));
     }
-    queue.settings(&id).ok_or(Error::NotFound)?;
+    queue.find_settings(&id).await?;
     if let Some(ticket) = ticket_of_cookie(&queue, &id, user, request.headers()).await? {
         return Ok(respond(&queue, &ticket));
     }

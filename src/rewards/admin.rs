@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::routes::{AttemptStatus, RewardDto};
-use super::{Error, Reward, RewardClaim, RewardCondition, RewardKind, RewardService, UserFacts};
+use super::{Reward, RewardClaim, RewardCondition, RewardKind, RewardService, UserFacts};
 use crate::http::page::{PageCursor, PageLimit};
 use crate::http::path::{NewPathParams, PathParams};
 use crate::http::query::QueryParams;
@@ -137,7 +137,7 @@ async fn put(
         gift: new.reward,
     };
     rewards.put(reward).await?;
-    let reward = rewards.reward(&code).ok_or(Error::NotFound)?;
+    let reward = rewards.find_reward(&code).await?;
     Ok(JsonBody(RewardDto::from(reward.as_ref())))
 }
 

@@ -71,6 +71,7 @@ pub struct RewardService {
     rewards: ArcSwap<HashMap<RewardCode, Arc<Reward>>>,
     /// Serializes reloads, so that an older read can't replace a newer one.
     reloading: Mutex<()>,
+    lookup: definitions::DefinitionLookup,
     /// Serializes refreshes: many claims may meet a changed reward at once, and one of them asks
     /// MySQL.
     refreshing: Mutex<()>,
@@ -92,6 +93,7 @@ impl RewardService {
         Self {
             rewards: ArcSwap::default(),
             reloading: Mutex::default(),
+            lookup: definitions::DefinitionLookup::default(),
             refreshing: Mutex::default(),
             claims: Coalescer::new(
                 ScriptOperation::new(&redis, store::ClaimBatch),
@@ -106,6 +108,15 @@ impl RewardService {
     /// The reward as of the last reload.
     pub fn reward(&self, code: &RewardCode) -> Option<Arc<Reward>> {
         self.rewards.load().get(code).cloned()
+    }
+
+    /// The reward, also when another instance has just created it.
+    pub async fn find_reward(&self, code: &RewardCode) -> Result<Arc<Reward>, Error> {
+        if let Some(known) = self.reward(code) {
+            return Ok(known);
+        }
+        Box::pin(self.lookup.refresh(&self.mysql, async || self.reload().await)).await?;
+        self.reward(code).ok_or(Error::NotFound)
     }
 
     /// Claims a reward for a user. Refused attempts are recorded in the history too.
@@ -138,7 +149,7 @@ impl RewardService {
     ) -> Result<(RewardClaim, Arc<Reward>), Error> {
         let partition = self.redis.keys().partition(user.slot());
         for _ in 0..MAX_CLAIM_ATTEMPTS {
-            let reward = self.reward(code).ok_or(Error::NotFound)?;
+            let reward = self.find_reward(code).await?;
             let terms = store::ClaimTerms { partition, reward: reward.clone() };
             let outcome = match self.claims.submit(terms, store::ClaimRequest::new(user)).await {
                 Err(redis::Error::NotPublished) => {
@@ -177,9 +188,7 @@ impl RewardService {
         success: Option<bool>,
         (before, limit): (PageCursor, PageLimit),
     ) -> Result<(Vec<RewardClaim>, Option<PageCursor>), Error> {
-        if self.reward(code).is_none() {
-            return Err(Error::NotFound);
-        }
+        self.find_reward(code).await?;
         let keys = self.redis.keys();
         let partitions: Vec<Partition> = match user {
             Some(user) => vec![keys.partition(user.slot())],

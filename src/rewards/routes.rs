@@ -136,7 +136,7 @@ async fn show(
     State(rewards): State<Arc<RewardService>>,
     PathParams(code): PathParams<RewardCode>,
 ) -> Result<CachedForOneSecond<JsonBody<RewardDto>>, ProblemDetails> {
-    let reward = rewards.reward(&code).ok_or(Error::NotFound)?;
+    let reward = rewards.find_reward(&code).await?;
     Ok(CachedForOneSecond(JsonBody(RewardDto::from(reward.as_ref()))))
 }
 

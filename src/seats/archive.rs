@@ -33,7 +33,7 @@ impl SeatService {
     /// [`catalogue::Error::InUse`] while a seat is held, being paid or being cancelled, or while
     /// MySQL lacks something. The sale continues then.
     pub async fn archive(&self, id: &ConcertId) -> Result<(), Error> {
-        let concert = self.catalogue.concert(id).ok_or(Error::NotFound)?;
+        let concert = self.catalogue.find_concert(id).await?;
         if !concert.archived {
             self.catalogue
                 .archive(id, async |concert: &Concert| self.has_ended(concert).await)

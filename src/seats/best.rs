@@ -55,7 +55,7 @@ impl SeatService {
         (id, keyed): (ReservationId, bool),
     ) -> Result<HeldReservation, Error> {
         for _ in 0..MAX_HOLD_ATTEMPTS {
-            let scheduled = self.bookable_schedule(claims, schedule)?;
+            let scheduled = self.bookable_schedule(claims, schedule).await?;
             let max_seats = scheduled.concert.max_seats_per_user;
             if quantity == 0 {
                 return Err(Error::InvalidField("quantity", "must be at least 1".into()));

@@ -52,7 +52,7 @@ impl SeatService {
         limit: PageLimit,
         before: PageCursor,
     ) -> Result<ReservationPage, Error> {
-        let queue = self.catalogue.concert(concert).ok_or(Error::NotFound)?.queue.clone();
+        let queue = self.catalogue.find_concert(concert).await?.queue.clone();
         let pending = self.pending(&[queue], |event| event.concert == *concert).await?;
         let written = sql::of_concert(&self.mysql, concert, before, limit.get() + 1).await?;
         let (items, next) = merge(pending.into_iter().chain(written), limit, before);

@@ -143,7 +143,7 @@ impl SeatService {
         (id, keyed): (ReservationId, bool),
     ) -> Result<HeldReservation, Error> {
         for _ in 0..MAX_HOLD_ATTEMPTS {
-            let scheduled = self.bookable_schedule(claims, schedule)?;
+            let scheduled = self.bookable_schedule(claims, schedule).await?;
             let max_seats = scheduled.concert.max_seats_per_user;
             let (seats, amount) = rules::price_seats(scheduled.schedule(), numbers, max_seats)
                 .map_err(|refusal| match refusal {
@@ -201,22 +201,22 @@ impl SeatService {
     }
 
     /// A schedule of a concert that the token's queue admits to.
-    fn schedule_of(
+    async fn schedule_of(
         &self,
         claims: &Claims,
         schedule: &ScheduleId,
     ) -> Result<ScheduledConcert, Error> {
-        let scheduled = self.catalogue.schedule(schedule).ok_or(Error::NotFound)?;
+        let scheduled = self.catalogue.find_schedule(schedule).await?;
         if scheduled.concert.queue == claims.queue { Ok(scheduled) } else { Err(Error::WrongQueue) }
     }
 
     /// Like [`Self::schedule_of`], but refuses an archived concert.
-    fn bookable_schedule(
+    async fn bookable_schedule(
         &self,
         claims: &Claims,
         schedule: &ScheduleId,
     ) -> Result<ScheduledConcert, Error> {
-        let scheduled = self.schedule_of(claims, schedule)?;
+        let scheduled = self.schedule_of(claims, schedule).await?;
         if scheduled.concert.archived { Err(Error::BookingNotOpen) } else { Ok(scheduled) }
     }
 
@@ -257,7 +257,7 @@ impl SeatService {
         claims: &Claims,
         concert: &ConcertId,
     ) -> Result<Vec<ScheduledConcert>, Error> {
-        let concert = self.catalogue.concert(concert).ok_or(Error::NotFound)?;
+        let concert = self.catalogue.find_concert(concert).await?;
         if concert.queue != claims.queue {
             return Err(Error::WrongQueue);
         }
@@ -271,7 +271,7 @@ impl SeatService {
         claims: &Claims,
         schedule: &ScheduleId,
     ) -> Result<ScheduledConcert, Error> {
-        let scheduled = self.schedule_of(claims, schedule)?;
+        let scheduled = self.schedule_of(claims, schedule).await?;
         self.queue.require_active(claims).await?;
         Ok(scheduled)
     }

@@ -85,8 +85,12 @@ metrics! {
     Connections "usher_connections" Gauge Count [] NONE
         "Open connections of both listeners.";
     ConnectionsRefusedTotal "usher_connections_refused_total" Counter Count ["reason"] NONE
-        "Connections closed before their first request, because their address has too many or \
+        "Connections refused because their address has too many, the instance has too many, or \
          the TLS handshake failed.";
+    Streams "usher_streams" Gauge Count [] NONE
+        "Open event streams.";
+    StreamsRefusedTotal "usher_streams_refused_total" Counter Count ["limit"] NONE
+        "Event streams refused because the instance (total) or the user has its maximum.";
     RateLimitedTotal "usher_rate_limited_total" Counter Count ["by", "kind"] NONE
         "Requests refused by a rate limit: per user, per address or in total.";
     LimitedCallers "usher_limited_callers" Gauge Count ["by"] NONE

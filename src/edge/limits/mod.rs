@@ -19,11 +19,13 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use governor::clock::{Clock, DefaultClock};
+use governor::middleware::{StateInformationMiddleware, StateSnapshot};
 use governor::{DefaultDirectRateLimiter, NotUntil, Quota, RateLimiter};
 use tokio_util::sync::CancellationToken;
 
 use crate::http::peer::{PeerAddress, client_address, network};
 use crate::http::problem::ProblemDetails;
+use crate::http::rate_limit::RateLimitStatus;
 use crate::http::user_limit::UserRateLimiter;
 use crate::ids::UserId;
 use crate::telemetry::Metric;
@@ -61,7 +63,7 @@ pub struct RateLimitSettings {
     pub trusted_proxies: u8,
 }
 
-type KeyedBuckets<K> = RateLimiter<K, BoundedBuckets<K>, DefaultClock>;
+type KeyedBuckets<K> = RateLimiter<K, BoundedBuckets<K>, DefaultClock, StateInformationMiddleware>;
 
 pub struct RateLimits {
     /// In the order of [`RequestKind`].
@@ -130,11 +132,16 @@ impl RateLimits {
     ///
     /// # Errors
     /// 429 `rate_limited` when the bucket is empty.
-    pub fn check_user(&self, user: UserId, kind: RequestKind) -> Result<(), ProblemDetails> {
-        self.users[kind as usize]
-            .as_ref()
-            .map_or(Ok(()), |users| users.check_key(&user))
-            .map_err(|until| self.refusal(&until, "user", kind))
+    pub fn check_user(
+        &self,
+        user: UserId,
+        kind: RequestKind,
+    ) -> Result<Option<RateLimitStatus>, ProblemDetails> {
+        let Some(users) = &self.users[kind as usize] else { return Ok(None) };
+        match users.check_key(&user) {
+            Ok(snapshot) => Ok(Some(status("user", &snapshot))),
+            Err(until) => Err(self.refusal(&until, "user", kind)),
+        }
     }
 
     /// Counts a request from this address, and in total.
@@ -147,7 +154,7 @@ impl RateLimits {
         let address = network(address);
         self.addresses
             .as_ref()
-            .map_or(Ok(()), |addresses| addresses.check_key(&address))
+            .map_or(Ok(()), |addresses| addresses.check_key(&address).map(drop))
             .map_err(|until| self.refusal(&until, "address", kind))?;
         // Joins come before the total: refused joins must not use up the total limit.
         let joins = self.joins.as_ref().filter(|_| kind == RequestKind::Join);
@@ -160,13 +167,19 @@ impl RateLimits {
     fn refusal(
         &self,
         until: &NotUntil<<DefaultClock as Clock>::Instant>,
-        by: &str,
+        by: &'static str,
         kind: RequestKind,
     ) -> ProblemDetails {
         Metric::RateLimitedTotal.counter(&[("by", by), ("kind", kind.name())]).increment(1);
         let wait = until.wait_time_from(self.clock.now());
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        ProblemDetails::rate_limited(u32::try_from(seconds).unwrap_or(u32::MAX))
+        let quota = until.quota();
+        ProblemDetails::rate_limited(RateLimitStatus {
+            policy: by,
+            quota: quota.burst_size().get(),
+            window_seconds: whole_seconds(quota.burst_size_replenished_in()),
+            remaining: 0,
+            reset_seconds: whole_seconds(wait).max(1),
+        })
     }
 
     /// Removes full buckets every few seconds until `stop` is cancelled, so that memory depends on
@@ -192,8 +205,30 @@ impl RateLimits {
     }
 }
 
+/// What is left after an accepted request.
+fn status(policy: &'static str, snapshot: &StateSnapshot) -> RateLimitStatus {
+    let quota = snapshot.quota();
+    let (size, remaining) = (quota.burst_size().get(), snapshot.remaining_burst_capacity());
+    RateLimitStatus {
+        policy,
+        quota: size,
+        window_seconds: whole_seconds(quota.burst_size_replenished_in()),
+        remaining,
+        reset_seconds: whole_seconds(quota.replenish_interval() * size.saturating_sub(remaining)),
+    }
+}
+
+/// Rounded up.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
 impl UserRateLimiter for RateLimits {
-    fn check(&self, user: UserId, parts: &Parts) -> Result<(), ProblemDetails> {
+    fn check(
+        &self,
+        user: UserId,
+        parts: &Parts,
+    ) -> Result<Option<RateLimitStatus>, ProblemDetails> {
         self.check_user(user, request_kind(self.classify, &parts.method, &parts.extensions))
     }
 }
@@ -241,12 +276,18 @@ mod tests {
     #[test]
     fn user_has_a_burst_that_other_users_do_not_share() {
         let limits = limits(1, 3, 0, 0);
-        for _ in 0..3 {
-            limits.check_user(user(1), RequestKind::Other).unwrap();
+        for remaining in [2, 1, 0] {
+            let status = limits.check_user(user(1), RequestKind::Other).unwrap().unwrap();
+            let expected = (3, 3, remaining, u64::from(3 - remaining));
+            let RateLimitStatus { quota, window_seconds, remaining, reset_seconds, .. } = status;
+            assert_eq!((quota, window_seconds, remaining, reset_seconds), expected);
         }
         let problem = limits.check_user(user(1), RequestKind::Other).unwrap_err();
         assert_eq!(problem.code(), "rate_limited");
-        assert_eq!(problem.into_response().headers()["retry-after"], "1");
+        let response = problem.into_response();
+        assert_eq!(response.headers()["retry-after"], "1");
+        assert_eq!(response.headers()["ratelimit"], "\"user\";r=0;t=1");
+        assert_eq!(response.headers()["ratelimit-policy"], "\"user\";q=3;w=3");
         limits.check_user(user(2), RequestKind::Other).unwrap();
     }
 

@@ -10,9 +10,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::http::peer::network;
 use crate::telemetry::Metric;
 
+/// Connections above the total that are accepted at one time, each for one response. They need no
+/// more than the descriptors that are reserved for them ([`crate::edge::file_descriptors`]).
+const MAX_OVERFLOW_CONNECTIONS: usize = 100;
+
 /// The permits of one listener.
 pub(super) struct ConnectionPermits {
     total: Arc<Semaphore>,
+    /// For connections above the total.
+    overflow: Arc<Semaphore>,
     addresses: Arc<PermitsByAddress>,
 }
 
@@ -24,13 +30,19 @@ struct PermitsByAddress {
 }
 
 /// A permit that is not yet assigned to an address.
-pub(super) struct AvailablePermit<'a>(&'a ConnectionPermits, OwnedSemaphorePermit);
+pub(super) struct AvailablePermit<'a> {
+    permits: &'a ConnectionPermits,
+    permit: OwnedSemaphorePermit,
+    is_overflow: bool,
+}
 
 /// A permit, held as long as its connection is open.
 pub(super) struct ConnectionPermit {
     addresses: Arc<PermitsByAddress>,
     /// `None` when connections per address are not limited.
     address: Option<IpAddr>,
+    /// Whether the connection is above the total, so that it must end after one response.
+    pub(super) is_overflow: bool,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -43,20 +55,33 @@ impl ConnectionPermits {
             PermitsByAddress { max: per_address, open_connections, counts: Mutex::default() };
         Self {
             total: Arc::new(Semaphore::new(total.min(Semaphore::MAX_PERMITS))),
+            overflow: Arc::new(Semaphore::new(MAX_OVERFLOW_CONNECTIONS)),
             addresses: Arc::new(addresses),
         }
     }
 
-    /// Waits for a permit. Never `None`, because the semaphore is never closed.
+    /// Waits for a permit, of the total if one is free. Never `None`, because the semaphores are
+    /// never closed.
     pub(super) async fn acquire(&self) -> Option<AvailablePermit<'_>> {
-        self.total.clone().acquire_owned().await.ok().map(|permit| AvailablePermit(self, permit))
+        let (permit, is_overflow) = tokio::select! {
+            biased;
+            permit = self.total.clone().acquire_owned() => (permit.ok()?, false),
+            permit = self.overflow.clone().acquire_owned() => (permit.ok()?, true),
+        };
+        Some(AvailablePermit { permits: self, permit, is_overflow })
     }
 }
 
 impl AvailablePermit<'_> {
     /// The permit for a connection from `address`. `None` when the address has its maximum.
-    pub(super) fn for_address(self, address: IpAddr) -> Option<ConnectionPermit> {
-        let addresses = self.0.addresses.clone();
+    pub(super) fn for_address(mut self, address: IpAddr) -> Option<ConnectionPermit> {
+        // A connection may have ended since this permit was acquired.
+        if self.is_overflow
+            && let Ok(permit) = self.permits.total.clone().try_acquire_owned()
+        {
+            (self.permit, self.is_overflow) = (permit, false);
+        }
+        let addresses = self.permits.addresses.clone();
         let counted = (addresses.max > 0).then(|| network(address.to_canonical()));
         if let Some(address) = counted {
             let mut counts = addresses.counts();
@@ -67,7 +92,8 @@ impl AvailablePermit<'_> {
             *count += 1;
         }
         addresses.open_connections.increment(1.0);
-        Some(ConnectionPermit { addresses, address: counted, _permit: self.1 })
+        let (is_overflow, permit) = (self.is_overflow, self.permit);
+        Some(ConnectionPermit { addresses, address: counted, is_overflow, _permit: permit })
     }
 }
 
@@ -112,5 +138,17 @@ mod tests {
         drop((two, other, again, mapped));
         assert!(permits.addresses.counts().is_empty());
         assert_eq!(permits.total.available_permits(), 4);
+    }
+
+    #[tokio::test]
+    async fn connections_above_the_total_are_marked_until_one_ends() {
+        let permits = ConnectionPermits::new(1, 0);
+        let address = "192.0.2.1".parse().unwrap();
+        let first = permits.acquire().await.unwrap().for_address(address).unwrap();
+        let second = permits.acquire().await.unwrap().for_address(address).unwrap();
+        assert_eq!((first.is_overflow, second.is_overflow), (false, true));
+        let third = permits.acquire().await.unwrap();
+        drop(first);
+        assert!(!third.for_address(address).unwrap().is_overflow, "a connection has ended");
     }
 }

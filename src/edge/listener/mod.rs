@@ -34,22 +34,36 @@ pub use settings::ListenerSettings;
 /// only use processor time.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
+/// The maximum timeouts of a connection above the limit. They are short because there are few such
+/// connections.
+const OVERFLOW_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Serves `router` on `listener` until the shutdown drains. Then requests in flight may finish
 /// until the shutdown stops, which cuts them. With certificates the listener accepts only TLS.
+///
+/// A connection above the limit gets one response of `overflow` and ends. Without a response, a
+/// client could not distinguish a full instance from a broken one.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
+    overflow: Router,
     settings: ListenerSettings,
     certificates: Option<Arc<ServerCertificates>>,
     shutdown: ShutdownSignal,
 ) {
     // Without this call axum would build the layers of a route for each request; `axum::serve` does
     // the same.
-    let router = router.with_state(());
+    let (router, overflow) = (router.with_state(()), overflow.with_state(()));
+    let overflow_settings = ListenerSettings {
+        header_timeout: settings.header_timeout.min(OVERFLOW_TIMEOUT),
+        idle_timeout: settings.idle_timeout.min(OVERFLOW_TIMEOUT),
+        ..settings
+    };
     let permits = ConnectionPermits::new(settings.max_connections, settings.max_per_address);
     let graceful = GracefulShutdown::new();
     let connections = TaskTracker::new();
     let refused = Metric::ConnectionsRefusedTotal.counter(&[("reason", "address")]);
+    let refused_total = Metric::ConnectionsRefusedTotal.counter(&[("reason", "total")]);
     let accepting = async {
         loop {
             let Some(available) = permits.acquire().await else { return };
@@ -59,11 +73,20 @@ pub async fn serve(
                         refused.increment(1);
                         continue;
                     };
+                    let quiet = shutdown.quiet_token().child_token();
+                    let (router, settings) = if permit.is_overflow {
+                        refused_total.increment(1);
+                        // The first response closes the connection.
+                        quiet.cancel();
+                        (overflow.clone(), overflow_settings)
+                    } else {
+                        (router.clone(), settings)
+                    };
                     let connection = ConnectionContext {
-                        router: router.clone(),
+                        router,
                         peer: PeerAddress(peer),
                         settings,
-                        quiet: shutdown.quiet_token().child_token(),
+                        quiet,
                         certificates: certificates.clone(),
                         watcher: graceful.watcher(),
                         drain: shutdown.drain_token().child_token(),

@@ -6,7 +6,7 @@ use crate::edge::connection_timeouts::ConnectionTimeouts;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerSettings {
-    /// Concurrent connections. Further ones wait in the kernel's backlog.
+    /// Concurrent connections. Further ones receive one response with 503.
     pub max_connections: usize,
     /// Concurrent connections from one address (of IPv6: one /64). Further ones are closed
     /// immediately. 0 disables the limit.

@@ -83,7 +83,24 @@ fn queue(fixture: &BadInputFixture) -> Vec<BadInputRow> {
         vec![bad_tokens, queries],
     ));
 
-    let check = |name: &str| api.get(&format!("/v1/queues/{name}/check"));
+    for (template, rest) in [
+        ("/v1/queues/{queue}/check", "check"),
+        ("/v1/queues/{queue}/gate", "gate"),
+        ("/v1/queues/{queue}/gate/{path}", "gate/seats//a%2Fb"),
+    ] {
+        rows.push(gate(fixture, template, rest));
+    }
+
+    let keys = api.post("/.well-known/jwks.json");
+    let case = BadInputCase::new("another method", keys, 405, "method_not_allowed");
+    rows.push(BadInputRow::new(Method::GET, "/.well-known/jwks.json", vec![vec![case]]));
+    rows
+}
+
+/// The forward authentication at `rest` of a queue.
+fn gate(fixture: &BadInputFixture, template: &'static str, rest: &str) -> BadInputRow {
+    let (api, token) = (&fixture.api, &fixture.alice.token);
+    let check = |name: &str| api.get(&format!("/v1/queues/{name}/{rest}"));
     let not_inside = vec![
         BadInputCase::new("no token", check("show"), 401, "not_admitted"),
         BadInputCase::new(
@@ -106,16 +123,7 @@ fn queue(fixture: &BadInputFixture) -> Vec<BadInputRow> {
             "not_admitted",
         ),
     ];
-    rows.push(BadInputRow::new(
-        Method::GET,
-        "/v1/queues/{queue}/check",
-        vec![names("nowhere", check), not_inside],
-    ));
-
-    let keys = api.post("/.well-known/jwks.json");
-    let case = BadInputCase::new("another method", keys, 405, "method_not_allowed");
-    rows.push(BadInputRow::new(Method::GET, "/.well-known/jwks.json", vec![vec![case]]));
-    rows
+    BadInputRow::new(Method::GET, template, vec![names("nowhere", check), not_inside])
 }
 
 fn catalogue(fixture: &BadInputFixture) -> Vec<BadInputRow> {

@@ -324,3 +324,89 @@ async fn connections_above_the_address_limit_are_refused_immediately() {
         admin.keyless_admin_call(reqwest::Method::GET, "/metrics").send().await.expect_text(200);
     assert!(metrics.contains("usher_connections_refused_total{reason=\"address\"}"), "{metrics}");
 }
+
+/// Sends a request on a new connection and returns it with the start of the response.
+async fn begin(instance: &TestInstance, path: &str, token: &str) -> (TcpStream, String) {
+    let mut stream = plain(instance).await;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nQueue-Token: {token}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut bytes = vec![0; 4096];
+    let reading = tokio::time::timeout(EVENT_TIMEOUT, stream.read(&mut bytes));
+    let count = reading.await.expect("the instance responds").unwrap();
+    (stream, String::from_utf8_lossy(&bytes[..count]).into_owned())
+}
+
+fn assert_refused(response: &str) {
+    assert!(response.starts_with("HTTP/1.1 503") && response.contains("overloaded"), "{response}");
+    for header in ["retry-after: ", "connection: close"] {
+        assert!(response.contains(header), "{header}: {response}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_leave_connections_for_payments() {
+    let stores = TestStores::new().await;
+    let mut args = stores.args();
+    // So 16 streams.
+    args.http.max_connections = Some("20".into());
+    let world = TestWorld::with_args(stores, &[args]).await;
+    world.put_show(10, 1_000).await;
+    let events = format!("/v1/queues/{CONCERT}/tokens/me/events");
+    let instance = &world.instances[0];
+
+    let mut streams = Vec::new();
+    while streams.len() < 16 {
+        let user = world.api.join_new_user(CONCERT).await;
+        for _ in 0..3.min(16 - streams.len()) {
+            let (stream, response) = begin(instance, &events, &user.token).await;
+            assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+            streams.push(stream);
+        }
+        if streams.len() == 3 {
+            let (_, response) = begin(instance, &events, &user.token).await;
+            assert_refused(&response);
+            assert!(response.contains("The user has too many"), "{response}");
+        }
+    }
+    let user = world.api.join_new_user(CONCERT).await;
+    let (refused, response) = begin(instance, &events, &user.token).await;
+    assert_refused(&response);
+    assert!(response.contains("The instance has too many"), "{response}");
+    assert_eq!(to_end(refused).await, "", "the connection is free for others");
+
+    let mut other = TestConnection::one(plain(instance).await).await;
+    assert_eq!(other.ask("GET", "/readyz", &[], Value::Null).await.0, 200);
+    other.buys(1).await;
+
+    streams.pop();
+    let again = eventually("a stream is free", async || {
+        let (stream, response) = begin(instance, &events, &user.token).await;
+        response.starts_with("HTTP/1.1 200").then_some(stream)
+    })
+    .await;
+    streams.push(again);
+
+    // Further connections get an answer even when idle ones use the rest.
+    let (refused, response) = loop {
+        let (stream, response) = begin(instance, "/v1/concerts", "").await;
+        if !response.starts_with("HTTP/1.1 200") {
+            break (stream, response);
+        }
+        streams.push(stream);
+        assert!(streams.len() <= 20, "there are at most 20 connections");
+    };
+    assert_refused(&response);
+    assert_eq!(to_end(refused).await, "");
+    let (_, response) = begin(instance, "/healthz", "").await;
+    assert!(response.starts_with("HTTP/1.1 200"), "a full instance is alive: {response}");
+    let metrics = world.api.keyless_admin_call(reqwest::Method::GET, "/metrics");
+    let metrics = metrics.send().await.expect_text(200);
+    for counted in [
+        "usher_streams ",
+        "usher_streams_refused_total{limit=\"user\"}",
+        "usher_streams_refused_total{limit=\"total\"}",
+        "usher_connections_refused_total{reason=\"total\"}",
+    ] {
+        assert!(metrics.contains(counted), "{counted} is missing");
+    }
+}

@@ -175,3 +175,31 @@ async fn overload_sheds_joins_first_and_payments_last() {
     .await;
     api.pay(&guest.token, &held, &new_key()).await.expect(201);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joins_and_polls_report_the_rate_limit() {
+    let stores = TestStores::new().await;
+    let mut args = stores.args();
+    args.http.limit_user_per_second = Some("1".into());
+    args.http.limit_user_burst = Some("3".into());
+    let world = TestWorld::with_args(stores, &[args]).await;
+    world.put_queue(CONCERT, serde_json::json!({"max_active": 1})).await;
+    let joined = world.api.join(CONCERT, &new_user()).await;
+    let token = joined.expect(201)["token"].as_str().unwrap().to_owned();
+    let policy = Some("\"user\";q=3;w=3");
+    assert_eq!(joined.header("ratelimit-policy"), policy);
+    assert_eq!(joined.header("ratelimit"), Some("\"user\";r=2;t=1"));
+    let mut refused = None;
+    for _ in 0..1_000 {
+        let polled = world.api.poll(CONCERT, &token).await;
+        assert_eq!(polled.header("ratelimit-policy"), policy);
+        let state = polled.header("ratelimit").unwrap().to_owned();
+        if polled.status == 429 {
+            assert_eq!(state, "\"user\";r=0;t=1");
+            refused = Some(polled);
+            break;
+        }
+        assert!(state.starts_with("\"user\";r="), "{state}");
+    }
+    refused.expect("the limit is reached").problem(429, "rate_limited");
+}

@@ -2,6 +2,7 @@
 
 mod admission;
 mod event_stream;
+mod gate;
 pub(crate) mod model;
 mod settings_changes;
 mod waiting_page;

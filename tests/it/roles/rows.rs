@@ -191,6 +191,10 @@ fn public() -> Vec<RoleRow> {
         ["401 `not_admitted`", "204", "204", "", "204", "204"],
     );
     check.answers[3] = "204";
+    let gate = |template| {
+        let passes = ["401 `not_admitted`", "204", "204", "204", "204", "204"];
+        row(M::GET, template, true, passes)
+    };
     let mut charge = own(M::POST, "/v1/wallet/charges", "403 `forbidden`").keyed().json(amount);
     charge.answers[4] = "201";
     vec![
@@ -201,6 +205,8 @@ fn public() -> Vec<RoleRow> {
         active(M::DELETE, "/v1/queues/{queue}/tokens/me", "204"),
         active(M::GET, "/v1/queues/{queue}/tokens/me/events", "200"),
         check,
+        gate("/v1/queues/{queue}/gate"),
+        gate("/v1/queues/{queue}/gate/{path}"),
         open("/v1/concerts", "200"),
         open("/v1/concerts/{concert}", "200"),
         active(M::GET, "/v1/concerts/{concert}/schedules", "200"),
