@@ -9,11 +9,12 @@ use serde::{Serialize, Serializer};
 pub struct UnixMillis(pub i64);
 
 /// The violation of a time that can't be stored.
-pub const MUST_BE_STORABLE: &str = "must be from 1970 to 9999";
+pub const MUST_BE_STORABLE: &str = "must be from 1970 to 9999, with a second from 0 to 59";
 
-/// Whether a `DATETIME` column and a year of four digits can represent the time.
+/// Whether a `DATETIME` column and a year of four digits can represent the time. A leap second can
+/// not be stored.
 pub fn is_storable(time: DateTime<Utc>) -> bool {
-    (1970..=9999).contains(&time.year())
+    (1970..=9999).contains(&time.year()) && time.timestamp_subsec_nanos() < 1_000_000_000
 }
 
 /// A time for a `DATETIME` column. The driver sends a `DateTime<Utc>` as a `TIMESTAMP`, and a
@@ -45,7 +46,12 @@ mod tests {
         for good in ["1970-01-01T00:00:00Z", "2038-01-20T00:00:00Z", "9999-12-31T23:59:59Z"] {
             assert!(is_storable(time(good)), "{good}");
         }
-        for bad in ["1969-12-31T23:59:59Z", "0001-01-01T00:00:00Z", "+10000-01-01T00:00:00Z"] {
+        for bad in [
+            "1969-12-31T23:59:59Z",
+            "0001-01-01T00:00:00Z",
+            "2016-12-31T23:59:60Z",
+            "+10000-01-01T00:00:00Z",
+        ] {
             assert!(!is_storable(time(bad)), "{bad}");
         }
     }

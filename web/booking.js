@@ -152,7 +152,8 @@ function onTicket(ticket) {
   }
   showView("queue");
   const isNext = ticket.position === 1;
-  setText("position", isNext ? message("queue.next") : formatNumber(ticket.position));
+  const position = ticket.position === null ? "–" : formatNumber(ticket.position);
+  setText("position", isNext ? message("queue.next") : position);
   setText("others", formatNumber(ticket.waiting));
   setText("wait", describeWait(ticket.estimated_wait_seconds));
 }

@@ -57,11 +57,17 @@ function onTicket(ticket) {
   soldOut = ticket.sold_out;
   if (ticket.status === "active") return onAdmitted(ticket);
   if (ticket.status === "expired") return showEnd("queue.expired");
-  startPosition ??= loadStartPosition(ticket.position);
   showView("waiting");
+  setText("others", formatNumber(ticket.waiting));
+  // Before the draw of a lottery there are no positions.
+  if (ticket.position === null) {
+    setText("position", "–");
+    setText("wait", message("queue.estimate.unknown"));
+    return;
+  }
+  startPosition ??= loadStartPosition(ticket.position);
   const position = formatNumber(ticket.position);
   setText("position", ticket.position === 1 ? message("queue.next") : position);
-  setText("others", formatNumber(ticket.waiting));
   const seconds = ticket.estimated_wait_seconds;
   setText("wait", seconds === null ? message("queue.estimate.unknown") : formatDuration(seconds));
   $("progress").value = startPosition > 1 ? 1 - (ticket.position - 1) / startPosition : 1;

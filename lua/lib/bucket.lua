@@ -1,17 +1,35 @@
 -- The promotion bucket: at most `per_interval` admissions in any span of `interval` milliseconds,
 -- whichever instance calls and however late. It keeps the admissions of the last interval as
 -- "time:count" words. More than 64 words are merged from the oldest end under the later time,
--- which can only delay an admission. The same hash keeps the totals and the admission rate
--- (lib/admission_rate.lua). During the restore window after a loss (lib/queue_restore.lua) no
--- user is admitted.
--- Gives: allowance() → how many may be admitted now, milliseconds until more may; admit_count(n).
+-- which can only delay an admission. The same hash keeps the totals. During the restore window
+-- after a loss (lib/queue_restore.lua) no user is admitted.
+-- An entry of the future (Redis' clock went back) counts as one of now, so that it delays
+-- admissions by one interval at most.
+-- Gives: is_restoring(); allowance() → how many may be admitted now, milliseconds until more may;
+--   admit_count(n).
+local function is_restoring()
+  return tonumber(redis.call('HGET', bucket, 'restore_until') or '0') > now
+end
+local function write_admissions(times, counts)
+  local words = {}
+  for i = 1, #times do
+    words[i] = text(times[i]) .. ':' .. text(counts[i])
+  end
+  redis.call('HSET', bucket, 'log', table.concat(words, ' '))
+end
 local function admissions()
-  local times, counts, sum = {}, {}, 0
+  local times, counts, sum, future = {}, {}, 0, false
   for time, count in string.gmatch(redis.call('HGET', bucket, 'log') or '', '(%d+):(%d+)') do
     time, count = tonumber(time), tonumber(count)
+    if time > now then
+      time, future = now, true
+    end
     if time + interval > now then
       times[#times + 1], counts[#counts + 1], sum = time, count, sum + count
     end
+  end
+  if future then
+    write_admissions(times, counts)
   end
   return times, counts, sum
 end
@@ -43,5 +61,4 @@ local function admit_count(n)
   end
   redis.call('HSET', bucket, 'log', table.concat(words, ' '))
   redis.call('HINCRBY', bucket, 'admitted', n)
-  count_pace(n)
 end

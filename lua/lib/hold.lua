@@ -1,7 +1,7 @@
 -- What every hold of seats has in common: which user may hold, and what a hold writes. Uses
--- settings, reservation, and the codes that the script declares. ARGV 2…9 are queue, concert,
--- schedule, published version and seats of the concert, booking opens at, booking closes at
--- (empty: never), hold_ms, max seats per user. Another version of the concert ends the script
+-- settings, reservation, turnover, and the codes that the script declares. ARGV 2…9 are queue,
+-- concert, schedule, published version and seats of the concert, booking opens at, booking closes
+-- at (empty: never), hold_ms, max seats per user. Another version of the concert ends the script
 -- with NOT_PUBLISHED. All requests of a call are read at once and written at once: read_users()
 -- reads what is known of them, place() collects what is to be written, write() writes it. What is
 -- the same for all of them is computed once, because formatting numbers and packing records is
@@ -25,6 +25,9 @@ local held_until = text(now + hold_ms)
 -- By user: the score of a running slot, whether the user has shown up, the ids of open
 -- reservations, and how many seats count towards the limit.
 local running, came, open, owned = {}, {}, {}, {}
+-- By user: when the visit ends without holds (0: not shown up yet), and when it began (not shown
+-- up yet: when the user was promoted).
+local bases, visits = {}, {}
 local function slot_end(user)
   return tonumber(redis.call('ZSCORE', active, user) or '0')
 end
@@ -37,10 +40,11 @@ local function read_users(users)
   local counts = redis.call('HMGET', bought, unpack(fields))
   local ids = redis.call('HMGET', owners, unpack(users))
   for i, user in ipairs(users) do
-    local score, base = string.match(slots[i] or '', '^(%d+) (%d+)$')
+    local score, base, start = string.match(slots[i] or '', '^(%d+) (%d+) (%d+)$')
     -- A slot outlasts its base only while a hold runs, and ends before it only after a no-show.
     if score and (tonumber(base) > now or slot_end(user) > now) then
       running[user], came[user] = score, base ~= '0'
+      bases[user], visits[user] = tonumber(base), tonumber(start)
     end
     local count, all = tonumber(counts[i] or '0'), ids[i] or ''
     for at = 1, #all, 16 do
@@ -67,6 +71,10 @@ end
 local function refusal(user, score, count)
   if running[user] ~= score then
     return redis.call('ZSCORE', waiting, user) == score and WAITING or EXPIRED
+  end
+  -- A hold keeps its user active, but gives no right to further holds.
+  if bases[user] ~= 0 and bases[user] <= now then
+    return VISIT_OVER
   end
   if not bookable then
     return NOT_OPEN
@@ -97,8 +105,9 @@ local before_id = map_head(shared_fields + OWN_FIELDS + 2) .. shared
   .. short_string('id') .. string.char(0xa0 + ID_LENGTH)
 local before_user = short_string('user') .. string.char(0xa0 + ID_LENGTH)
 local marks, records, opened, lapses, slots, shown, placed = {}, {}, {}, {}, {}, {}, 0
-local shown_base = text(now + active_ms)
-local shown_until = active_ms > hold_ms and shown_base or held_until
+local shown_ends = visit_end(now)
+local shown_base = text(shown_ends)
+local shown_until = shown_ends > now + hold_ms and shown_base or held_until
 local function place(id, user, score, own, numbers)
   local mark, at = id .. held_until, #marks
   for i, number in ipairs(numbers) do
@@ -108,7 +117,17 @@ local function place(id, user, score, own, numbers)
   -- A promoted user who holds has shown up; a hold keeps the slot open until it ends.
   if not came[user] then
     slot_until, came[user] = shown_until, true
-    shown[#shown + 1], shown[#shown + 2] = user, score .. ' ' .. shown_base
+    count_show_up(visits[user])
+    shown[#shown + 1], shown[#shown + 2] = user, score .. ' ' .. shown_base .. ' ' .. text(now)
+    bases[user], visits[user] = shown_ends, now
+  elseif sliding then
+    local ends = math.max(bases[user], visit_end(visits[user]))
+    if ends > bases[user] then
+      bases[user] = ends
+      shown[#shown + 1] = user
+      shown[#shown + 1] = score .. ' ' .. text(ends) .. ' ' .. text(visits[user])
+    end
+    slot_until = text(math.max(ends, now + hold_ms))
   end
   open[user], owned[user] = open[user] .. id, owned[user] + #numbers
   local first, second = placed + 1, placed + 2
@@ -132,4 +151,5 @@ local function write()
   if placed > 0 then
     redis.call('ZADD', active, 'GT', unpack(slots))
   end
+  write_turnover()
 end

@@ -4,13 +4,13 @@
 -- one confirms nothing.
 --
 -- KEYS: epoch seq outbox reservations payments q:due q:owners q:bought q:active q:admitted
---   q:holds q:sales s:seats
+--   q:holds q:sales q:settings q:turnover s:seats
 -- ARGV: epoch, then for each request: payment, attempt, balance after the debit, discount
 -- Reply: {{code, payment record, reservation record}…}: CONFIRMED, now or before; REFUSED, not
 --   this attempt, see the record
 -- Codes: 1 CONFIRMED 2 REFUSED 3 NOT_FOUND
 --
--- uses: constants guard outbox reservation payment
+-- uses: constants guard turnover outbox reservation payment
 redis.call('ZCARD', due)
 redis.call('ZCARD', holds)
 redis.call('HLEN', owners)
@@ -36,8 +36,7 @@ local function sell(p, r)
   redis.call('HINCRBY', bought, r.concert .. ':' .. r.user, #r.seats)
   -- Only the slot under which the seats were held is used up, not a later one of the same user.
   if string.match(redis.call('HGET', admitted, r.user) or '', '^%d+') == r.score then
-    redis.call('ZREM', active, r.user)
-    redis.call('HDEL', admitted, r.user)
+    vacate(r.user)
   end
   r.payment = p.id
   return save_payment(p), end_reservation(r, 'confirmed')
@@ -60,5 +59,6 @@ for i = 2, #ARGV, 4 do
   end
   replies[#replies + 1] = reply
 end
+write_turnover()
 publish()
 return replies

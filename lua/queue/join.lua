@@ -2,21 +2,21 @@
 -- Adds users to a queue, or admits them at once while the queue is empty and slots are free. A
 -- user has one place, however often they join.
 --
--- KEYS: epoch seq outbox q:settings q:waiting q:active q:admitted q:bucket
+-- KEYS: epoch seq outbox q:settings q:waiting q:active q:admitted q:bucket q:turnover
 -- ARGV: epoch, queue, then for each request: user
--- Reply: {now, front, {word…}, {until…}}, or NOT_PUBLISHED. front: the lowest waiting score after
---   the call, or −1. word, one for each request: 8 × score + code; one number costs Redis a third
---   of a list of two, and scores are below 2^50. JOINED and ADMITTED are new, WAITING and ACTIVE
+-- Reply: {now, front, waiting, {word…}, {until…}}, or NOT_PUBLISHED. front: the lowest waiting
+--   score after the call, or −1. waiting: how many wait after the call. word, one for each
+--   request: 8 × score + code; one number costs Redis a third of a list of two, and scores are
+--   below 2^50. JOINED and ADMITTED are new, WAITING and ACTIVE
 --   were there before; CLOSED and FULL have the score 0. until: when the active slot ends, one
 --   for each ADMITTED or ACTIVE
 -- Codes: 1 JOINED 2 WAITING 3 ADMITTED 4 ACTIVE 5 CLOSED 6 FULL
 --
--- uses: constants guard settings admission_rate bucket active_slot outbox
+-- uses: constants guard settings bucket turnover active_slot outbox
 local AGAIN = { [JOINED] = WAITING, [ADMITTED] = ACTIVE }
 local line, inside = redis.call('ZCARD', waiting), active_count()
 local room = mode == 'open' and math.min(allowance(), max_active - inside) or 0
--- Scores of arrivals are 2^40 and up; the sequence counts from 0.
-local newest = FIRST_ARRIVAL_SCORE - 1 + tonumber(redis.call('HGET', bucket, 'joined') or '0')
+local newest = newest_arrival(redis.call('HGET', bucket, 'joined'))
 local dealt = newest
 local slots = redis.call('HLEN', admitted) > 0 and redis.call('HMGET', admitted, unpack(ARGV,
   3)) or {}
@@ -24,8 +24,10 @@ local places = redis.call('ZMSCORE', waiting, unpack(ARGV, 3))
 local entries, deadlines, fields, first, last = {}, {}, {}, nil, nil
 
 local function place_of(user)
-  if mode == 'prequeue' and placement == 'lottery' then
-    return tonumber(string.sub(redis.sha1hex(seed .. user), 1, 10), 16)
+  -- The score of a draw depends on the user alone, so that joining again gives the same place.
+  if lottery then
+    return 2 * draw * SCORES_PER_SEGMENT
+      + tonumber(string.sub(redis.sha1hex(seed .. user), 1, 10), 16)
   end
   dealt = dealt + 1
   return dealt
@@ -34,9 +36,9 @@ end
 -- Gives state, score, and until.
 local function join(user, slot, score)
   if slot then
-    local own, deadline, base = slot_of(user)
+    local own, deadline, base, start = slot_of(user)
     if own then
-      return ACTIVE, own, show_up(user, own, deadline, base)
+      return ACTIVE, own, show_up(user, own, deadline, base, start)
     end
   end
   if score then
@@ -47,9 +49,10 @@ local function join(user, slot, score)
   end
   if room > 0 and line == 0 then
     score = place_of(user)
-    local deadline = now + active_ms
+    local deadline = visit_end(now)
     deadlines[#deadlines + 1], deadlines[#deadlines + 2] = text(deadline), user
     fields[#fields + 1], fields[#fields + 2] = user, text(score) .. ' ' .. text(deadline)
+      .. ' ' .. text(now)
     room, first, last = room - 1, first or score, score
     return ADMITTED, score, deadline
   end
@@ -91,7 +94,13 @@ if #fields > 0 then
   redis.call('ZADD', active, unpack(deadlines))
   redis.call('HSET', admitted, unpack(fields))
   admit_count(#fields / 2)
-  emit('promotion', { queue = ARGV[2], from = first, to = last, count = #fields / 2, at = now })
+  emit('promotion', { queue = ARGV[2], from = first, to = last, count = #fields / 2, at = now,
+    limit = per_interval, interval = interval })
+end
+write_turnover()
+if #fields > 0 and inside + #fields / 2 >= max_active then
+  mark_filled()
 end
 publish()
-return { text(now), redis.call('ZRANGE', waiting, 0, 0, 'WITHSCORES')[2] or '-1', words, untils }
+return { text(now), redis.call('ZRANGE', waiting, 0, 0, 'WITHSCORES')[2] or '-1', line, words,
+  untils }

@@ -3,12 +3,12 @@
 -- is recorded, so that the token cannot restore the place. Given-up places are published to the
 -- snapshots of all instances through the stream `left`.
 --
--- KEYS: epoch q:waiting q:active q:admitted q:left q:bucket q:used
+-- KEYS: epoch q:settings q:waiting q:active q:admitted q:left q:bucket q:used q:turnover
 -- ARGV: epoch, then for each request: user, score
 -- Reply: {code…}: NOTHING, there was neither a place nor a slot under that score
 -- Codes: 1 LEFT 2 NOTHING
 --
--- uses: constants guard active_slot queue_restore
+-- uses: constants guard turnover active_slot queue_restore
 redis.call('XLEN', left)
 local replies = {}
 for i = 2, #ARGV, 2 do
@@ -27,4 +27,5 @@ for i = 2, #ARGV, 2 do
   end
   replies[#replies + 1] = reply
 end
+write_turnover()
 return replies

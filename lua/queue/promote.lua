@@ -4,13 +4,14 @@
 -- bucket decides. A call ends at most 500 slots and admits at most 500 users.
 --
 -- KEYS: epoch seq outbox q:settings q:waiting q:active q:admitted q:bucket q:used
+--   q:turnover
 -- ARGV: epoch, queue
 -- Reply: {now, mode, waiting, active, promoted, no_shows, lapsed, admitted, version, wait,
 --   newest, from, to}, or NOT_PUBLISHED. wait: milliseconds until a further call can admit users,
---   0 for now, −1 when that cannot be foreseen. newest: the last score given to an arrival, 2^40
---   − 1 before the first. from, to: the lowest and the highest admitted score, or −1
+--   0 for now, −1 when that cannot be foreseen. newest: the last score given to an arrival.
+--   from, to: the lowest and the highest admitted score, or −1
 --
--- uses: constants guard settings admission_rate bucket active_slot outbox
+-- uses: constants guard settings bucket turnover active_slot outbox
 local LIMIT = 500
 redis.call('HLEN', admitted)
 local lapsed = redis.call('ZRANGEBYSCORE', active, '-inf', text(now), 'LIMIT', 0, LIMIT)
@@ -24,10 +25,23 @@ end
 local from, to = '-1', '-1'
 local no_shows = 0
 for _, user in ipairs(lapsed) do
-  if string.match(redis.call('HGET', admitted, user) or '', ' 0$') then
+  if vacate(user) then
     no_shows = no_shows + 1
   end
-  vacate(user)
+end
+write_turnover()
+
+-- The first call after an opening records how many users took part in each draw. The restore
+-- window has to end first.
+local drawn = tonumber(redis.call('HGET', bucket, 'drawn') or '0')
+if not before_opening and draw > drawn and not is_restoring() then
+  for nth = drawn + 1, draw do
+    local first = 2 * nth * SCORES_PER_SEGMENT
+    local entrants = redis.call('ZCOUNT', waiting, text(first),
+      '(' .. text(first + SCORES_PER_SEGMENT))
+    emit('draw', { queue = ARGV[2], draw = nth, entrants = entrants, at = now })
+  end
+  redis.call('HSET', bucket, 'drawn', text(draw))
 end
 
 if count > 0 then
@@ -36,20 +50,23 @@ if count > 0 then
   -- One range read of the front; ZPOPMIN would search for each user.
   local front = redis.call('ZRANGE', waiting, 0, count - 1, 'WITHSCORES')
   redis.call('ZREMRANGEBYRANK', waiting, 0, count - 1)
-  local deadline, slots, scores = text(now + claim_ms), {}, {}
+  local deadline, unclaimed, slots, scores = text(now + claim_ms), ' 0 ' .. text(now), {}, {}
   for i = 1, #front, 2 do
     slots[i], slots[i + 1] = deadline, front[i]
-    scores[i], scores[i + 1] = front[i], front[i + 1] .. ' 0'
+    scores[i], scores[i + 1] = front[i], front[i + 1] .. unclaimed
   end
   redis.call('ZADD', active, unpack(slots))
   redis.call('HSET', admitted, unpack(scores))
   admit_count(count)
   from, to = front[2], front[#front]
   emit('promotion', { queue = ARGV[2], from = tonumber(from), to = tonumber(to), count = count,
-    at = now })
-  publish()
+    at = now, limit = per_interval, interval = interval })
   line, inside, allowed = line - count, inside + count, allowed - count
+  if inside >= max_active then
+    mark_filled()
+  end
 end
+publish()
 
 if mode ~= 'open' or line == 0 or inside >= max_active then
   local next_lapse = redis.call('ZRANGE', active, 0, 0, 'WITHSCORES')[2]
@@ -61,7 +78,7 @@ else
   wait = more_in
 end
 local totals = redis.call('HMGET', bucket, 'admitted', 'joined')
-local newest = text(FIRST_ARRIVAL_SCORE - 1 + tonumber(totals[2] or '0'))
+local newest = text(newest_arrival(totals[2]))
 return { text(now), mode, line, inside, count, no_shows, #lapsed, totals[1] or '0',
   redis.call('HGET', settings, 'version') or '0', wait, newest,
   from, to }

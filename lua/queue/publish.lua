@@ -1,15 +1,23 @@
 #!lua
--- Publishes the settings of a queue and records since when they apply. With new settings the peak
--- rate of the queue restarts at the rate of the last 30 seconds. The caller holds the row lock of
--- the definitions in MySQL, so the newest settings come last.
+-- Publishes the settings of a queue. A new opening restarts the measurement of visits
+-- (lib/turnover.lua). The caller holds the row lock of the definitions in MySQL, so the newest
+-- settings come last.
 --
--- KEYS: epoch q:settings q:bucket
+-- KEYS: epoch q:settings q:turnover
 -- ARGV: epoch, version, then field and value in turn
 -- Reply: 1
 --
--- uses: constants guard admission_rate
-if redis.call('HGET', settings, 'version') ~= ARGV[2] then
-  redis.call('HSET', bucket, 'peak', text((recent())), 'since', text(now))
+-- uses: constants guard
+local function opening()
+  local fields = redis.call('HMGET', settings, 'mode', 'opens_at', 'closes_at')
+  local closes_at = tonumber(fields[3] or '')
+  local closed = fields[1] == 'closed' or closes_at and now >= closes_at or false
+  return closed, tonumber(fields[2] or '')
 end
+local was_closed, opened_at = opening()
 redis.call('HSET', settings, 'version', ARGV[2], unpack(ARGV, 3))
+local is_closed, opens_at = opening()
+if was_closed and not is_closed or opens_at and opens_at ~= opened_at and opens_at > now then
+  redis.call('UNLINK', turnover)
+end
 return 1

@@ -7,7 +7,7 @@
 -- cursor. Requests of one call share what was read and how far was searched.
 --
 -- KEYS: epoch reservations q:settings q:active q:admitted q:waiting q:concerts q:holds q:owners
---   q:bought s:seats
+--   q:bought q:turnover s:seats
 -- ARGV: epoch, queue, concert, schedule, published version and seats of the concert, booking
 --   opens at, booking closes at (empty: never), hold_ms, max seats per user, how many sections,
 --   for each: first number, last number, price, what follows a number in the JSON text of a seat;
@@ -17,9 +17,9 @@
 --   second best; EXPIRED: the token has no active slot; or NOT_PUBLISHED, also for another
 --   version of the concert
 -- Codes: 1 HELD 3 LIMIT_EXCEEDED 4 NOT_OPEN 5 WAITING 6 EXPIRED 7 NOT_ENOUGH 8 CONTINUE
---   9 REPEATED
+--   9 REPEATED 10 VISIT_OVER
 --
--- uses: constants guard settings reservation seat hold
+-- uses: constants guard settings turnover reservation seat hold
 local MAX_READ_SEATS, READ_CHUNK = 2048, 256
 
 local sections, at = {}, 11

@@ -2,7 +2,7 @@
 -- Holds seats of one schedule for active users: all seats of a request or none.
 --
 -- KEYS: epoch reservations q:settings q:active q:admitted q:waiting q:concerts q:holds q:owners
---   q:bought s:seats
+--   q:bought q:turnover s:seats
 -- ARGV: epoch, queue, concert, schedule, published version and seats of the concert, booking
 --   opens at, booking closes at (empty: never), hold_ms, max seats per user, then for each
 --   request: reservation, user, score, MessagePack map of {seats, detail, amount, score}, count,
@@ -11,8 +11,9 @@
 --   holds already…}; EXPIRED: the token has no active
 --   slot; or NOT_PUBLISHED, also for another version of the concert
 -- Codes: 1 HELD 2 TAKEN 3 LIMIT_EXCEEDED 4 NOT_OPEN 5 WAITING 6 EXPIRED 7 REPEATED
+--   8 VISIT_OVER
 --
--- uses: constants guard settings reservation seat hold
+-- uses: constants guard settings turnover reservation seat hold
 local starts, users, wanted, at = {}, {}, {}, 10
 while at <= #ARGV do
   local count = tonumber(ARGV[at + 5])

@@ -25,9 +25,11 @@ local function free_seats(r)
 end
 
 local function settle_slot(user)
-  local deadline = tonumber(string.match(redis.call('HGET', admitted, user) or '', '(%d+)$')
-    or '0')
-  if deadline > 0 then
+  local base = tonumber(string.match(redis.call('HGET', admitted, user) or '',
+    '^%d+ (%d+)') or '0')
+  if base > 0 then
+    -- A visit that only the hold extended ends now.
+    local deadline = math.max(base, now)
     for _, r in ipairs(open_of(user)) do
       deadline = math.max(deadline, r.held_until)
     end

@@ -71,8 +71,8 @@ pub async fn audit_queue(stores: &StoreSettings, queue: &QueueId) -> Result<bool
     services.close().await;
     let mut out = std::io::stdout();
     let counts = format!(
-        "{} promotions admitted {} users; {} lottery positions verified",
-        audit.promotions, audit.admitted, audit.lottery_scores
+        "{} promotions admitted {} users; {} draws, {} lottery positions verified",
+        audit.promotions, audit.admitted, audit.draws, audit.lottery_scores
     );
     writeln!(out, "{queue}: {counts}").map_err(Error::Output)?;
     for fault in &audit.violations {

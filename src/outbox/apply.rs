@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::event::{
-    self, CouponIssuesEvent, CouponRedemptionEvent, EventDecodeError, LedgerEntryEvent,
+    self, CouponIssuesEvent, CouponRedemptionEvent, DrawEvent, EventDecodeError, LedgerEntryEvent,
     OutboxEvent, PaymentEvent, PromotionEvent, ReservationEvent, ReservationEventStatus,
     RewardClaimEvent, UserFactsEvent,
 };
@@ -90,6 +90,7 @@ pub(super) struct FlushBatch {
     pub(super) wallets: BTreeMap<UserId, WalletState>,
     pub(super) ledger_rows: Vec<LedgerRow>,
     pub(super) promotions: Vec<PromotionRow>,
+    pub(super) draws: Vec<DrawEvent>,
     pub(super) issues: Vec<CouponIssuesEvent>,
     pub(super) redemptions: BTreeMap<IssueId, CouponRedemptionEvent>,
     pub(super) claims: Vec<RewardClaimEvent>,
@@ -166,6 +167,7 @@ impl FlushBatch {
                 OutboxEvent::Promotion(promotion) => {
                     self.promotions.push(PromotionRow { partition, n, idx, promotion })
                 }
+                OutboxEvent::Draw(draw) => self.draws.push(draw),
                 OutboxEvent::Issues(issues) => self.issues.push(issues),
                 OutboxEvent::Use(issue_use) => {
                     self.redemptions.insert(issue_use.id, issue_use);
@@ -182,6 +184,7 @@ impl FlushBatch {
     pub(super) fn sort(&mut self) {
         self.ledger_rows.sort_unstable_by_key(|row| row.entry.id);
         self.promotions.sort_unstable_by_key(|run| (run.partition, run.n, run.idx));
+        self.draws.sort_unstable_by(|a, b| (&a.queue, a.draw).cmp(&(&b.queue, b.draw)));
         self.claims.sort_unstable_by_key(|claim| claim.id);
     }
 

@@ -15,7 +15,8 @@ fn checkpoint(n: u64) -> Checkpoint {
 fn entry(n: u64, events: u8) -> redis::OutboxEntry {
     let mut packed = LuaPacker::default().array(events);
     for _ in 0..events {
-        packed = packed.array(2).str("promotion").map(5).str("queue").str("q");
+        packed = packed.array(2).str("promotion").map(7).str("queue").str("q");
+        packed = packed.str("limit").int(9).str("interval").int(9);
         packed = packed.str("from").int(1).str("to").int(2).str("count").int(2).str("at").int(7);
     }
     redis::OutboxEntry { n, version: "v1".into(), payload: packed.0.into() }

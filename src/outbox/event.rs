@@ -29,6 +29,8 @@ pub enum OutboxEvent {
     Payment(PaymentEvent),
     /// A range of users was admitted.
     Promotion(PromotionEvent),
+    /// The places of a lottery became final.
+    Draw(DrawEvent),
     /// A coupon was issued to users.
     Issues(CouponIssuesEvent),
     /// A coupon issue was redeemed or returned.
@@ -47,6 +49,7 @@ impl OutboxEvent {
             Self::Reservation(reservation) => reservation.at,
             Self::Payment(payment) => payment.at,
             Self::Promotion(promotion) => promotion.at,
+            Self::Draw(draw) => draw.at,
             Self::Issues(issues) => issues.issued_at,
             Self::Use(issue_use) => issue_use.at,
             Self::Claim(claim) => claim.at,
@@ -160,6 +163,22 @@ pub struct PromotionEvent {
     pub to: i64,
     /// The number of admitted users.
     pub count: u32,
+    /// The limit that was in force: at most `limit` users in `interval` milliseconds.
+    pub limit: u32,
+    pub interval: u32,
+    #[serde(deserialize_with = "lua::millis")]
+    pub at: DateTime<Utc>,
+}
+
+/// A draw of a queue at its opening.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrawEvent {
+    pub queue: QueueId,
+    /// The number of the draw, from 1.
+    pub draw: u32,
+    /// The number of users who took part.
+    pub entrants: u64,
     #[serde(deserialize_with = "lua::millis")]
     pub at: DateTime<Utc>,
 }

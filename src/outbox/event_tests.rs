@@ -69,7 +69,8 @@ fn payment(lua: LuaPacker, optional: bool) -> LuaPacker {
 }
 
 fn promotion(lua: LuaPacker, count: impl FnOnce(LuaPacker) -> LuaPacker) -> LuaPacker {
-    let lua = lua.array(2).str("promotion").map(5).str("queue").str("q").str("from").int(1 << 40);
+    let lua = lua.array(2).str("promotion").map(7).str("queue").str("q").str("from").int(1 << 40);
+    let lua = lua.str("limit").int(10).str("interval").int(1_000);
     count(lua.str("to").int((1 << 40) + 9).str("count")).str("at").int(AT)
 }
 
@@ -228,7 +229,7 @@ const PACKED_BY_REDIS: &str = "\
     ffffa475736572b06162636465666768696a6b6c6d6e6f70a26964b0ffffffffffffffffffffffffffffffffaa\
     637265617465645f6174cf0000019aa4b6457ba57175657565a171a26174cf0000019aa4b6457ba6616d6f756e\
     7401a6737461747573a6766f69646564a7617474656d707401a8646973636f756e740092a970726f6d6f74696f\
-    6e85a26174cf0000019aa4b6457ba2746fcf0000010000000007a466726f6dcf0000010000000000a5636f756e\
+    6e87a56c696d69740aa8696e74657276616ccd03e8a26174cf0000019aa4b6457ba2746fcf0000010000000007a466726f6dcf0000010000000000a5636f756e\
     7402a57175657565a171";
 
 #[test]

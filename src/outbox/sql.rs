@@ -10,6 +10,7 @@ use sqlx::query_builder::Separated;
 use sqlx::{MySqlConnection, QueryBuilder};
 
 use super::apply::{FlushBatch, IssueState, LedgerRow, PromotionRow, SeatRow, WalletState};
+use super::event::DrawEvent;
 use super::event::{
     CouponRedemptionEvent, PaymentEvent, ReservationEvent, ReservationEventStatus,
     RewardClaimEvent, UserFactsEvent,
@@ -86,6 +87,7 @@ pub(super) async fn write(
     write_wallets(tx, &wallets).await?;
     write_lines(tx, &batch.ledger_rows).await?;
     write_runs(tx, &batch.promotions).await?;
+    write_draws(tx, &batch.draws).await?;
     let uses: Vec<_> = batch.redemptions.values().collect();
     let facts: Vec<_> = batch.facts.values().collect();
     let issues = batch.issues();
@@ -101,6 +103,7 @@ pub(super) async fn write(
         ("wallets", wallets.len()),
         ("wallet_entries", batch.ledger_rows.len()),
         ("promotions", batch.promotions.len()),
+        ("queue_draws", batch.draws.len()),
         ("coupon_issues", issues.len() + uses.len()),
         ("reward_claims", batch.claims.len()),
         ("user_facts", facts.len()),
@@ -218,7 +221,7 @@ async fn write_lines(tx: &mut MySqlConnection, lines: &[LedgerRow]) -> Result<()
 
 async fn write_runs(tx: &mut MySqlConnection, runs: &[PromotionRow]) -> Result<(), Error> {
     let head = "INSERT INTO promotions (partition_id, n, idx, queue_id, from_score, to_score, \
-                count, promoted_at) ";
+                count, promoted_at, rate_limit, rate_interval_ms) ";
     insert(tx, head, "", runs, |row, PromotionRow { partition, n, idx, promotion }| {
         row.push_bind(partition.get())
             .push_bind(*n)
@@ -227,9 +230,28 @@ async fn write_runs(tx: &mut MySqlConnection, runs: &[PromotionRow]) -> Result<(
         row.push_bind(promotion.from)
             .push_bind(promotion.to)
             .push_bind(promotion.count)
-            .push_bind(promotion.at);
+            .push_bind(promotion.at)
+            .push_bind(promotion.limit)
+            .push_bind(promotion.interval);
     })
     .await
+}
+
+/// A repetition after a loss of Redis does not change what is known.
+async fn write_draws(tx: &mut MySqlConnection, draws: &[DrawEvent]) -> Result<(), Error> {
+    for draw in draws {
+        sqlx::query(
+            "UPDATE queue_draws SET entrants = ?, drawn_at = COALESCE(drawn_at, ?) \
+             WHERE queue_id = ? AND draw = ? AND entrants IS NULL",
+        )
+        .bind(draw.entrants)
+        .bind(draw.at)
+        .bind(draw.queue.as_str())
+        .bind(draw.draw)
+        .execute(&mut *tx)
+        .await?;
+    }
+    Ok(())
 }
 
 /// A plain insert: issuing a coupon twice to one user must fail the transaction.

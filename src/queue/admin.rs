@@ -9,6 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::dto::QueueDto;
+use super::languages::PreferredLanguages;
 use super::{QueueService, QueueSettings};
 use crate::http::path::{NewPathParams, PathParams};
 use crate::http::{JsonBody, ProblemDetails};
@@ -35,7 +36,7 @@ async fn read(queue: &Arc<QueueService>, id: QueueId) -> Result<AdminQueueDto, P
     let (published, snapshot) = queue.overview(&id).await?;
     Ok(AdminQueueDto {
         settings: published.settings.clone(),
-        live: QueueDto::new(id, &published, &snapshot),
+        live: QueueDto::new(id, &published, &snapshot, &PreferredLanguages::default()),
     })
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use super::snapshot::FIRST_ARRIVAL_SCORE;
+use super::snapshot::is_drawn_score;
 
 /// When there are more samples, every second one is removed: a long wait is measured less exactly.
 const MAX_SAMPLES: usize = 4_096;
@@ -40,7 +40,7 @@ impl ArrivalTimes {
 
     /// How long the user of a score has waited, in milliseconds. `None` when unknown.
     pub(super) fn waited(&self, score: u64, now: i64) -> Option<i64> {
-        if score < FIRST_ARRIVAL_SCORE {
+        if is_drawn_score(score) {
             return None;
         }
         // Users up to the first sample joined at an unknown time before it.
@@ -59,6 +59,7 @@ impl ArrivalTimes {
 
 #[cfg(test)]
 mod tests {
+    use super::super::snapshot::SCORES_PER_SEGMENT as FIRST_ARRIVAL_SCORE;
     use super::*;
 
     #[test]

@@ -2,13 +2,17 @@
 //!
 //! MySQL stores every promotion: its scores, its count and its time. The audit checks that
 //! promotions follow each other in score order and that no interval admitted more users than the
-//! settings allow. Places of the lottery are derived from a seed. Its hash is public before the
-//! opening, the seed itself after it. For every user still in Redis, the audit derives the score
+//! settings of that time allow. Places of a draw are derived from a seed. Its hash is public before
+//! the opening, the seed itself after it. For every user still in Redis, the audit derives the score
 //! again and compares it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use super::sql::{self, StoredPromotion};
+use super::snapshot::{SCORES_PER_SEGMENT, is_drawn_score};
+use super::sql::{self, StoredDraw, StoredPromotion};
 use super::{Error, QueueService, store};
 use crate::ids::{QueueId, UserId};
 use crate::mysql;
@@ -19,6 +23,8 @@ pub struct QueueAuditReport {
     pub promotions: u64,
     /// Users admitted by these promotions.
     pub admitted: u64,
+    /// Draws of the lottery.
+    pub draws: u64,
     /// Waiting users whose lottery score was checked.
     pub lottery_scores: u64,
     /// One sentence each, at most [`MAX_VIOLATIONS`]. Empty when the queue was fair.
@@ -26,37 +32,42 @@ pub struct QueueAuditReport {
 }
 
 const MAX_VIOLATIONS: usize = 20;
+const MAX_DRAWS_AGE: Duration = Duration::from_secs(1);
 /// Users read from Redis in one call.
 const WAITING_PAGE_SIZE: i64 = 500;
 
 impl QueueService {
     /// Checks the order and the rate of all promotions in MySQL, and the lottery scores in Redis.
     ///
-    /// The rate is compared with the current settings, so run the audit before you change them.
     /// Promotions that are not in MySQL yet are not checked.
     pub async fn audit(&self, id: &QueueId) -> Result<QueueAuditReport, Error> {
-        let published = self.find_settings(id).await?;
+        self.find_settings(id).await?;
         let mut connection = self.mysql.acquire().await.map_err(mysql::Error::from)?;
         let promotions = sql::promotions(&mut connection, id).await?;
+        let draws = sql::draws(&mut connection, id).await?;
         let partition = self.redis().keys().partition(id.slot());
         let losses = sql::losses(&mut connection, partition).await?;
-        let settings = &published.settings;
-        let limit = RateLimit {
-            interval_ms: settings.interval_ms.into(),
-            max_admissions: settings.promote_per_interval.into(),
-        };
-        let mut report = check_promotions(&promotions, &losses, limit);
+        let mut report = check_promotions(&promotions, &losses);
+        report.draws = draws.len() as u64;
+        if losses.is_empty() {
+            report.violations.extend(check_draws(&draws, &promotions));
+        }
         let mut from = 0;
         loop {
             let members = store::list_waiting(self.redis(), id, from, WAITING_PAGE_SIZE).await?;
             for (user, score) in &members {
-                if *score < super::snapshot::FIRST_ARRIVAL_SCORE {
-                    report.lottery_scores += 1;
-                    if lottery_score(&published.seed, *user) != *score {
-                        report.violations.push(format!(
-                            "The score {score} of user {user} does not follow from the seed."
-                        ));
-                    }
+                if !is_drawn_score(*score) {
+                    continue;
+                }
+                report.lottery_scores += 1;
+                let draw = draws.iter().find(|draw| draw.segment() == score / SCORES_PER_SEGMENT);
+                let expected = draw.map(|draw| {
+                    draw.segment() * SCORES_PER_SEGMENT + lottery_offset(&draw.seed, *user)
+                });
+                if expected != Some(*score) {
+                    report.violations.push(format!(
+                        "The score {score} of user {user} does not follow from the seed."
+                    ));
                 }
             }
             from += WAITING_PAGE_SIZE;
@@ -66,11 +77,41 @@ impl QueueService {
             }
         }
     }
+
+    /// The draws of a queue, oldest first, at most one second old.
+    pub(super) async fn draws(&self, id: &QueueId) -> Result<Arc<Vec<StoredDraw>>, Error> {
+        self.settings(id).ok_or(Error::NotFound)?;
+        // The lock makes concurrent requests share one read.
+        let mut cached = self.draws.lock().await;
+        if let Some((read_at, draws)) = cached.get(id)
+            && read_at.elapsed() < MAX_DRAWS_AGE
+        {
+            return Ok(draws.clone());
+        }
+        let mut connection = self.mysql.acquire().await.map_err(mysql::Error::from)?;
+        let draws = Arc::new(sql::draws(&mut connection, id).await?);
+        cached.retain(|_, (read_at, _)| read_at.elapsed() < MAX_DRAWS_AGE);
+        cached.insert(id.clone(), (Instant::now(), draws.clone()));
+        Ok(draws)
+    }
 }
 
-/// The lottery score of a user: the first 40 bits of SHA-1 over seed and user id, as in
-/// `lua/queue/join.lua`.
-fn lottery_score(seed: &str, user: UserId) -> u64 {
+impl StoredDraw {
+    /// The segment of the scores of this draw.
+    fn segment(&self) -> u64 {
+        2 * u64::from(self.draw)
+    }
+
+    /// When the draw took place, if that was before `now`. Milliseconds since 1970.
+    pub(super) fn drawn_at(&self, now: i64) -> Option<i64> {
+        let planned = self.opens_at.filter(|opens_at| opens_at.timestamp_millis() <= now);
+        planned.or(self.drawn_at).map(|at| at.timestamp_millis())
+    }
+}
+
+/// The offset of a user's score in the segment of the draw: the first 40 bits of SHA-1 over seed
+/// and user id, as in `lua/queue/join.lua`.
+fn lottery_offset(seed: &str, user: UserId) -> u64 {
     use sha1::Digest as _;
     let digest = sha1::Sha1::new().chain_update(seed).chain_update(user.as_bytes()).finalize();
     digest[..5].iter().fold(0, |score, byte| score << 8 | u64::from(*byte))
@@ -81,22 +122,33 @@ pub(super) fn seed_hash(seed: &str) -> String {
     Sha256::digest(seed).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// At most `max_admissions` in any span of `interval_ms`.
-#[derive(Debug, Clone, Copy)]
-struct RateLimit {
-    interval_ms: i64,
-    max_admissions: u64,
+/// Checks that no draw admitted more users than took part.
+fn check_draws(draws: &[StoredDraw], promotions: &[StoredPromotion]) -> Vec<String> {
+    let mut violations = Vec::new();
+    for draw in draws {
+        let segment_of = |score: i64| u64::try_from(score).unwrap_or(0) / SCORES_PER_SEGMENT;
+        let of_draw = |it: &&StoredPromotion| {
+            segment_of(it.from) == draw.segment() && segment_of(it.to) == draw.segment()
+        };
+        let admitted: u64 = promotions.iter().filter(of_draw).map(|it| u64::from(it.count)).sum();
+        if let Some(entrants) = draw.entrants.filter(|entrants| *entrants < admitted) {
+            let number = draw.draw;
+            violations.push(format!(
+                "Draw {number} had {entrants} entrants, but {admitted} users were admitted."
+            ));
+        }
+    }
+    violations
 }
 
 /// Checks promotions, which are in the order in which they were made, for score order and rate.
 ///
+/// Each promotion is judged by the limit that was in force then. A longer interval does not bring
+/// back promotions that had left the shorter one before it.
+///
 /// After a loss of Redis, users return with their tokens, also those who were active before. So
 /// the order is checked only between two losses.
-fn check_promotions(
-    promotions: &[StoredPromotion],
-    losses: &[i64],
-    limit: RateLimit,
-) -> QueueAuditReport {
+fn check_promotions(promotions: &[StoredPromotion], losses: &[i64]) -> QueueAuditReport {
     let mut violations = Vec::new();
     let (mut last, mut oldest, mut in_interval) = (-1, 0, 0);
     let mut losses = losses.iter().peekable();
@@ -113,14 +165,14 @@ fn check_promotions(
         last = promotion.to;
         // A sliding window over the promotions of the last interval.
         in_interval += u64::from(promotion.count);
-        while promotions[oldest].at + limit.interval_ms <= promotion.at {
+        while promotions[oldest].at + i64::from(promotion.interval_ms) <= promotion.at {
             in_interval -= u64::from(promotions[oldest].count);
             oldest += 1;
         }
-        if in_interval > limit.max_admissions {
+        if in_interval > u64::from(promotion.limit) {
             violations.push(format!(
                 "{in_interval} users were admitted in the {} ms before {}.",
-                limit.interval_ms, promotion.at
+                promotion.interval_ms, promotion.at
             ));
         }
     }
@@ -128,6 +180,7 @@ fn check_promotions(
     QueueAuditReport {
         promotions: promotions.len() as u64,
         admitted,
+        draws: 0,
         lottery_scores: 0,
         violations,
     }
@@ -138,19 +191,17 @@ mod tests {
     use super::*;
 
     fn promotion(from: i64, to: i64, count: u32, at: i64) -> StoredPromotion {
-        StoredPromotion { from, to, count, at }
+        StoredPromotion { from, to, count, at, limit: 8, interval_ms: 1_000 }
     }
 
-    const LIMIT: RateLimit = RateLimit { interval_ms: 1_000, max_admissions: 8 };
-
     fn violations(promotions: &[StoredPromotion], losses: &[i64]) -> usize {
-        check_promotions(promotions, losses, LIMIT).violations.len()
+        check_promotions(promotions, losses).violations.len()
     }
 
     #[test]
     fn fair_promotions_have_no_violations() {
         let fair = [promotion(1, 5, 5, 0), promotion(6, 9, 3, 400), promotion(11, 20, 5, 1_000)];
-        let report = check_promotions(&fair, &[], LIMIT);
+        let report = check_promotions(&fair, &[]);
         assert_eq!((report.promotions, report.admitted, report.violations), (3, 13, vec![]));
     }
 
@@ -169,11 +220,44 @@ mod tests {
     }
 
     #[test]
-    fn lottery_score_depends_on_seed_and_user() {
+    fn each_promotion_is_judged_by_the_limit_of_its_time() {
+        let with = |limit, interval_ms, at| StoredPromotion {
+            from: at + 1,
+            to: at + 10,
+            count: 10,
+            at,
+            limit,
+            interval_ms,
+        };
+        let raised_and_back = [with(10, 1_000, 0), with(100, 1_000, 500), with(10, 1_000, 1_500)];
+        assert_eq!(violations(&raised_and_back, &[]), 0);
+        let longer = [with(10, 100, 0), with(10, 100, 500), with(20, 60_000, 700)];
+        assert_eq!(violations(&longer, &[]), 0, "the promotion at 0 had left the interval");
+        let longer = [with(10, 100, 0), with(10, 100, 500), with(19, 60_000, 700)];
+        assert_eq!(violations(&longer, &[]), 1, "the promotion at 500 had not");
+    }
+
+    #[test]
+    fn draw_admits_at_most_its_entrants() {
+        let base = 2 * SCORES_PER_SEGMENT as i64;
+        let draw = |entrants| StoredDraw {
+            draw: 1,
+            seed: "00ff".into(),
+            opens_at: None,
+            drawn_at: None,
+            entrants,
+        };
+        let promotions = [promotion(base, base + 9, 5, 0), promotion(3 * base, 3 * base, 1, 5)];
+        assert_eq!(check_draws(&[draw(Some(5)), draw(None)], &promotions).len(), 0);
+        assert_eq!(check_draws(&[draw(Some(4))], &promotions).len(), 1);
+    }
+
+    #[test]
+    fn lottery_offset_depends_on_seed_and_user() {
         let user: UserId = uuid::Uuid::from_u128(7).into();
-        let score = lottery_score("00ff", user);
-        assert!(score < super::super::snapshot::FIRST_ARRIVAL_SCORE);
-        assert_eq!(score, lottery_score("00ff", user));
-        assert_ne!(score, lottery_score("01ff", user));
+        let offset = lottery_offset("00ff", user);
+        assert!(offset < SCORES_PER_SEGMENT);
+        assert_eq!(offset, lottery_offset("00ff", user));
+        assert_ne!(offset, lottery_offset("01ff", user));
     }
 }

@@ -4,8 +4,10 @@ use axum::http::HeaderValue;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::languages::PreferredLanguages;
 use super::settings::{PublishedQueue, QueueMode, QueueOrder};
-use super::{AdmissionState, QueueService, Snapshot, Ticket, rules};
+use super::sql::StoredDraw;
+use super::{AdmissionState, QueueService, Snapshot, Ticket};
 use crate::ids::{QueueId, UserId};
 use crate::time::UnixMillis;
 
@@ -23,8 +25,11 @@ pub(super) struct QueueDto {
     /// The number of users admitted so far.
     admitted_total: u64,
     opens_at: Option<UnixMillis>,
+    /// The operator's message, in the language of `Accept-Language`.
+    message: Option<String>,
     closes_at: Option<UnixMillis>,
-    /// The estimated wait of a user who joins now. Null when unknown.
+    /// The estimated wait of a user who joins now. Null while it is not known: while no user is
+    /// admitted, and from the moment at which the queue is full until the first slot is free.
     estimated_wait_seconds: Option<u64>,
     /// Whether every seat of the queue's concerts is sold.
     sold_out: bool,
@@ -33,8 +38,8 @@ pub(super) struct QueueDto {
     lottery: Option<LotteryDto>,
 }
 
-/// The values with which users can verify their ticket in the lottery. The score of a user is the
-/// first 40 bits of SHA-1 over the seed and the 16 bytes of the user id.
+/// The values with which users can verify their ticket in the newest draw. The score of a user is
+/// 2 × draw × 2^40 plus the first 40 bits of SHA-1 over the seed and the 16 bytes of the user id.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Lottery)]
 struct LotteryDto {
@@ -45,7 +50,12 @@ struct LotteryDto {
 }
 
 impl QueueDto {
-    pub(super) fn new(queue_id: QueueId, published: &PublishedQueue, snapshot: &Snapshot) -> Self {
+    pub(super) fn new(
+        queue_id: QueueId,
+        published: &PublishedQueue,
+        snapshot: &Snapshot,
+        languages: &PreferredLanguages,
+    ) -> Self {
         let (settings, state) = (&published.settings, &snapshot.state);
         let next_position = state.waiting + 1;
         Self {
@@ -56,17 +66,63 @@ impl QueueDto {
             max_active: settings.max_active,
             admitted_total: snapshot.admitted_total,
             opens_at: settings.opens_at.map(UnixMillis::from),
+            message: settings
+                .message
+                .as_ref()
+                .and_then(|message| message.text(&languages.0))
+                .map(str::to_owned),
             closes_at: settings.closes_at.map(UnixMillis::from),
-            estimated_wait_seconds: rules::estimated_wait_seconds(next_position, state, settings),
+            estimated_wait_seconds: snapshot.forecast().estimated_wait_seconds(next_position),
             sold_out: state.sold_out,
-            lottery: (settings.order == QueueOrder::Lottery).then(|| LotteryDto {
-                seed_sha256: super::audit::seed_hash(&published.seed),
-                seed: settings
-                    .opens_at
-                    .is_some_and(|opens| opens.timestamp_millis() <= state.now)
-                    .then(|| published.seed.clone()),
+            lottery: (settings.order == QueueOrder::Lottery && published.draw > 0).then(|| {
+                let is_drawn = !settings.is_before_opening(state.now);
+                LotteryDto {
+                    seed_sha256: super::audit::seed_hash(&published.seed),
+                    seed: is_drawn.then(|| published.seed.clone()),
+                }
             }),
         }
+    }
+}
+
+/// A draw of the lottery. The score of a user in it is 2 × `draw` × 2^40 plus the first 40 bits of
+/// SHA-1 over the seed and the 16 bytes of the user id.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Draw)]
+struct DrawDto {
+    /// The number of the draw, from 1.
+    draw: u32,
+    /// The SHA-256 of the seed, in hexadecimal.
+    seed_sha256: String,
+    /// The seed. Null before the opening.
+    seed: Option<String>,
+    /// When the places became final. Null before the opening.
+    drawn_at: Option<UnixMillis>,
+    /// How many users took part. Null until it is known.
+    entrants: Option<u64>,
+}
+
+/// The draws of a queue, oldest first.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Draws)]
+pub(super) struct DrawsDto {
+    items: Vec<DrawDto>,
+}
+
+impl DrawsDto {
+    /// `now` is Redis' clock in milliseconds since 1970.
+    pub(super) fn new(draws: &[StoredDraw], now: i64) -> Self {
+        let items = draws.iter().map(|stored| {
+            let drawn_at = stored.drawn_at(now);
+            DrawDto {
+                draw: stored.draw,
+                seed_sha256: super::audit::seed_hash(&stored.seed),
+                seed: drawn_at.map(|_| stored.seed.clone()),
+                drawn_at: drawn_at.map(UnixMillis),
+                entrants: stored.entrants,
+            }
+        });
+        Self { items: items.collect() }
     }
 }
 
@@ -79,11 +135,14 @@ pub(super) struct TicketDto {
     queue_id: QueueId,
     user_id: UserId,
     status: TicketStatus,
-    /// The position in the queue, starting at 1. Null unless waiting.
+    /// The position in the queue, starting at 1. Null unless waiting, before the draw of a lottery,
+    /// and for a moment after a loss of Redis.
     position: Option<u64>,
     /// The number of waiting users.
     waiting: u64,
-    /// The estimated wait. Null when unknown.
+    /// The best estimate of the wait. It may increase. Null unless waiting, while the queue is
+    /// paused or closed, before the draw of a lottery, and from the moment at which the queue is
+    /// full for the first time until the first slot is free.
     estimated_wait_seconds: Option<u64>,
     /// When to poll again, in milliseconds from now.
     poll_after_ms: u64,
@@ -93,6 +152,13 @@ pub(super) struct TicketDto {
     pass: Option<String>,
     /// Whether every seat of the queue's concerts is sold.
     sold_out: bool,
+    /// The effective mode of the queue.
+    mode: QueueMode,
+    opens_at: Option<UnixMillis>,
+    /// The operator's message, in the language of `Accept-Language`.
+    message: Option<String>,
+    /// The number behind the place. A lower score is admitted earlier.
+    score: u64,
 }
 
 impl TicketDto {
@@ -115,12 +181,16 @@ pub(super) fn ticket_dto(
     queue: &QueueService,
     ticket: &Ticket,
     request_token: Option<&HeaderValue>,
+    languages: &PreferredLanguages,
 ) -> TicketDto {
+    let published = queue.settings(&ticket.claims.queue);
+    let settings = published.as_ref().map(|published| &published.settings);
+    let message = settings.and_then(|settings| settings.message.as_ref());
     let request_token = request_token
         .and_then(|token| token.to_str().ok())
         .filter(|token| queue.is_current_token(token));
     let (status, position, until) = match ticket.admission {
-        AdmissionState::Waiting { position } => (TicketStatus::Waiting, Some(position), None),
+        AdmissionState::Waiting { position } => (TicketStatus::Waiting, position, None),
         AdmissionState::Active { until } => (TicketStatus::Active, None, Some(until)),
         AdmissionState::Expired => (TicketStatus::Expired, None, None),
     };
@@ -136,5 +206,9 @@ pub(super) fn ticket_dto(
         active_until: until.map(UnixMillis),
         pass: until.and_then(|until| queue.pass(ticket, until)),
         sold_out: ticket.queue_state.sold_out,
+        mode: ticket.queue_state.mode,
+        opens_at: settings.and_then(|settings| settings.opens_at).map(UnixMillis::from),
+        message: message.and_then(|message| message.text(&languages.0)).map(str::to_owned),
+        score: ticket.claims.score,
     }
 }

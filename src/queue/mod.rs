@@ -5,9 +5,10 @@
 //! deadline, `q:admitted` with each user's score), the promotion bucket, and a copy of the
 //! settings. MySQL stores the settings and the promotions.
 //!
-//! A score is the place of a user in Redis: 2^40 + sequence after the opening, and below 2^40 for
-//! places of the lottery. The queue token carries the score, so a waiting user needs no other
-//! record, and a poll is answered from a snapshot in memory.
+//! A score is the place of a user in Redis. Scores are divided into segments of 2^40: draw *d* of a
+//! lottery has the segment 2*d*, arrivals after it have the segment 2*d* + 1. So users who wait
+//! stay ahead of those who join after a new draw was opened. The queue token carries the score, so
+//! a waiting user needs no other record, and a poll is answered from a snapshot in memory.
 //!
 //! Settings change under the row lock of the definitions. They are published to Redis before the
 //! commit. Any instance that finds them missing in Redis publishes them.
@@ -19,11 +20,14 @@ mod admin;
 mod admission_jwt;
 mod arrivals;
 mod audit;
+mod definitions;
 mod dto;
 mod error;
+mod estimator;
 mod gate;
 mod gate_request;
 mod holder;
+mod languages;
 mod lookup;
 mod promote;
 mod routes;
@@ -35,23 +39,24 @@ mod sql;
 mod store;
 mod stream;
 mod ticket;
+mod turnover_reading;
 mod waiting;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use sqlx::MySqlConnection;
 use sqlx::MySqlPool;
-
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::ids::{QueueId, UserId};
-use crate::mysql::{self, definitions};
+use crate::mysql::definitions::DefinitionLookup;
 use crate::redis::{self, Coalescer, RedisClient, ScriptCoalescer, ScriptOperation};
 
 use admission_jwt::AdmissionJwtKeys;
+use snapshot::is_drawn_score;
 use snapshot_cache::SnapshotCache;
 use store::MembershipState;
 
@@ -65,7 +70,7 @@ pub use gate_request::GateSettings;
 pub use holder::{RequestOwner, TOKEN_HEADER, TokenHolder};
 pub use promote::run as run_promoter;
 pub use routes::{router, wrong_queue};
-pub use settings::{PublishedQueue, QueueMode, QueueOrder, QueueSettings};
+pub use settings::{PublishedQueue, QueueMessage, QueueMode, QueueOrder, QueueSettings, VisitKind};
 pub use snapshot::{QueueState, Snapshot};
 pub use ticket::{Claims, TokenSigner};
 pub use waiting::router as waiting_router;
@@ -74,6 +79,9 @@ pub use waiting::router as waiting_router;
 /// microseconds for each, so the last one waits some tens of milliseconds.
 const MAX_WAITING_REQUESTS: usize = 16_384;
 
+/// The draws of a queue, and when they were read.
+type CachedDraws = (Instant, Arc<Vec<sql::StoredDraw>>);
+
 /// All operations on queues. One value per process, shared by all requests.
 pub struct QueueService {
     redis: RedisClient,
@@ -81,11 +89,12 @@ pub struct QueueService {
     signer: TokenSigner,
     queues: ArcSwap<HashMap<QueueId, Arc<PublishedQueue>>>,
     reloading: Mutex<()>,
-    lookup: definitions::DefinitionLookup,
+    lookup: DefinitionLookup,
     join: ScriptCoalescer<store::JoinBatch>,
     poll: ScriptCoalescer<store::PollBatch>,
     leave: ScriptCoalescer<store::LeaveBatch>,
     snapshots: SnapshotCache,
+    draws: Mutex<HashMap<QueueId, CachedDraws>>,
     shutdown: CancellationToken,
     pass_keys: ArcSwap<AdmissionJwtKeys>,
 }
@@ -98,12 +107,17 @@ pub struct Ticket {
     pub queue_state: QueueState,
     /// Seconds until admission. `None` when unknown or not waiting.
     pub estimated_wait_seconds: Option<u64>,
+    /// Whether the estimate may change soon.
+    is_unsettled: bool,
+    /// How long the user has to show up once admitted.
+    claim: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AdmissionState {
-    /// `position` is 1-based.
-    Waiting { position: u64 },
+    /// `position` is 1-based. `None` while it is not known: before the draw, and after a loss of
+    /// Redis until the users ahead had time to return.
+    Waiting { position: Option<u64> },
     /// `until` in milliseconds since 1970.
     Active { until: i64 },
     /// Neither waiting nor active.
@@ -122,7 +136,7 @@ impl QueueService {
             signer,
             queues: ArcSwap::default(),
             reloading: Mutex::new(()),
-            lookup: definitions::DefinitionLookup::default(),
+            lookup: DefinitionLookup::default(),
             join: Coalescer::new(
                 ScriptOperation::new(&redis, store::JoinBatch),
                 MAX_WAITING_REQUESTS,
@@ -136,6 +150,7 @@ impl QueueService {
                 MAX_WAITING_REQUESTS,
             ),
             snapshots: SnapshotCache::default(),
+            draws: Mutex::default(),
             shutdown,
             pass_keys: ArcSwap::default(),
             redis,
@@ -151,13 +166,14 @@ impl QueueService {
         user: UserId,
     ) -> Result<(Ticket, bool), Error> {
         let settings = self.find_settings(queue).await?;
-        let (front, joined) =
+        let (line, joined) =
             self.with_settings(queue, || self.join.submit(queue.clone(), user)).await?;
         match joined {
             store::JoinOutcome::Placed { score, membership, is_new } => {
                 let snapshot = self.snapshot(queue).await?;
                 let claims = Claims { queue: queue.clone(), user, score };
-                let ticket = build_ticket(claims, membership, &snapshot, front, &settings.settings);
+                let ticket =
+                    build_ticket(claims, membership, &snapshot, Some(line), &settings.settings);
                 Ok((ticket, is_new))
             }
             store::JoinOutcome::Closed => Err(Error::Closed),
@@ -186,27 +202,44 @@ impl QueueService {
         snapshot: &Snapshot,
     ) -> Result<MembershipState, Error> {
         if !snapshot.is_waiting(claims.score) {
-            self.poll_redis(claims).await
-        } else if self.snapshots.of(&claims.queue).is_vacated(claims.score) {
-            Ok(MembershipState::Expired)
+            self.poll_redis(claims, false).await
         } else {
-            Ok(MembershipState::Waiting)
+            let cached = self.snapshots.of(&claims.queue);
+            let (is_vacated, is_certain) = cached.is_vacated(claims.score);
+            if !is_vacated {
+                return Ok(MembershipState::Waiting);
+            }
+            if is_certain && !is_drawn_score(claims.score) {
+                return Ok(MembershipState::Expired);
+            }
+            // A user who joins a draw again has the same score.
+            let cursor = cached.vacated_cursor();
+            let membership = self.poll_redis(claims, false).await?;
+            if membership == MembershipState::Waiting {
+                cached.mark_taken(claims.score, &cursor);
+            }
+            Ok(membership)
         }
     }
 
-    async fn poll_redis(&self, claims: &Claims) -> Result<MembershipState, Error> {
-        let request = (claims.user, claims.score);
+    async fn poll_redis(
+        &self,
+        claims: &Claims,
+        uses_visit: bool,
+    ) -> Result<MembershipState, Error> {
+        let request = store::PollRequest { user: claims.user, score: claims.score, uses_visit };
         self.with_settings(&claims.queue, || self.poll.submit(claims.queue.clone(), request)).await
     }
 
-    /// Succeeds only while the user is active. Always asks Redis, never the snapshot.
+    /// Succeeds only while the user is active. Always asks Redis, never the snapshot. Extends a
+    /// sliding visit.
     ///
     /// # Errors
     /// [`Error::NotAdmitted`] while the user waits, [`Error::TokenExpired`] when they have neither
     /// a place nor a slot.
     pub async fn require_active(self: &Arc<Self>, claims: &Claims) -> Result<(), Error> {
         self.find_settings(&claims.queue).await?;
-        match self.poll_redis(claims).await? {
+        match self.poll_redis(claims, true).await? {
             MembershipState::Active { .. } => Ok(()),
             MembershipState::Waiting => Err(Error::NotAdmitted {
                 poll_after_ms: self.poll(claims).await?.poll_after_ms(0.0),
@@ -254,84 +287,6 @@ impl QueueService {
         self.queues.load().get(queue).cloned()
     }
 
-    /// Creates a queue or replaces its settings.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] with every violation. Nothing has changed then.
-    pub async fn put(&self, queue: &QueueId, settings: QueueSettings) -> Result<(), Error> {
-        let violations = rules::violations(&settings);
-        if !violations.is_empty() {
-            return Err(Error::Invalid(violations));
-        }
-        let (mut tx, version) = definitions::begin_change(&self.mysql).await?;
-        let now = sql::now(&mut tx).await?;
-        let seed = match sql::one(&mut tx, queue).await? {
-            // The seed is public from the opening on. A later opening needs a new, secret one.
-            Some(before) if before.settings.opens_at.is_none_or(|opened| opened > now) => {
-                before.seed
-            }
-            _ => new_seed(),
-        };
-        let published = PublishedQueue { settings, version, seed };
-        sql::put(&mut tx, queue, &published).await?;
-        store::publish(&self.redis, queue, &published).await?;
-        tx.commit().await.map_err(mysql::Error::from)?;
-        self.reload().await
-    }
-
-    /// Creates a queue with default settings, unless it exists, in the transaction `tx` of another
-    /// definition. The first call that misses the settings in Redis publishes them.
-    pub async fn create_if_missing(
-        &self,
-        tx: &mut MySqlConnection,
-        version: u64,
-        queue: &QueueId,
-    ) -> Result<(), Error> {
-        if sql::one(tx, queue).await?.is_none() {
-            let published =
-                PublishedQueue { settings: QueueSettings::default(), version, seed: new_seed() };
-            sql::put(tx, queue, &published).await?;
-        }
-        Ok(())
-    }
-
-    /// Reads all settings from MySQL.
-    pub async fn reload(&self) -> Result<(), Error> {
-        // One reload at a time: an older result must not replace a newer one.
-        let _guard = self.reloading.lock().await;
-        let mut connection = self.mysql.acquire().await.map_err(mysql::Error::from)?;
-        let queues = sql::all(&mut connection)
-            .await?
-            .into_iter()
-            .map(|(id, published)| (id, Arc::new(published)))
-            .collect();
-        self.queues.store(Arc::new(queues));
-        self.snapshots.clear();
-        let mut keys = AdmissionJwtKeys::new(&sql::pass_keys(&mut connection).await?);
-        // The first instance of an installation creates the key. The lock keeps a second instance
-        // from creating another one.
-        if keys.is_empty() {
-            drop(connection);
-            let (mut tx, _) = definitions::lock(&self.mysql).await?;
-            if sql::pass_keys(&mut tx).await?.is_empty() {
-                admission_jwt::add_key(&mut tx).await?;
-            }
-            keys = AdmissionJwtKeys::new(&sql::pass_keys(&mut tx).await?);
-            tx.commit().await.map_err(mysql::Error::from)?;
-        }
-        self.pass_keys.store(Arc::new(keys));
-        Ok(())
-    }
-
-    /// Publishes the settings of MySQL to Redis.
-    pub async fn publish_settings(&self, queue: &QueueId) -> Result<(), Error> {
-        let (mut tx, _) = definitions::lock(&self.mysql).await?;
-        let published = sql::one(&mut tx, queue).await?.ok_or(Error::NotFound)?;
-        store::publish(&self.redis, queue, &published).await?;
-        tx.commit().await.map_err(mysql::Error::from)?;
-        Ok(())
-    }
-
     /// Runs a call. When Redis lacks the settings, publishes them and repeats the call once.
     async fn with_settings<T, F>(&self, queue: &QueueId, call: impl Fn() -> F) -> Result<T, Error>
     where
@@ -358,14 +313,13 @@ impl QueueService {
 impl Ticket {
     /// When the client should poll again, in milliseconds. `jitter` is from −1 to 1.
     pub fn poll_after_ms(&self, jitter: f64) -> u64 {
-        let after = match self.admission {
-            AdmissionState::Waiting { .. } => {
-                rules::poll_after(self.estimated_wait_seconds, jitter)
-            }
-            AdmissionState::Active { .. } | AdmissionState::Expired => {
-                rules::poll_after(None, jitter)
-            }
-        };
+        let after = estimator::poll_after(
+            self.estimated_wait_seconds,
+            self.is_unsettled,
+            self.claim,
+            None,
+            jitter,
+        );
         u64::try_from(after.as_millis()).unwrap_or(u64::MAX)
     }
 }
@@ -374,26 +328,35 @@ fn build_ticket(
     claims: Claims,
     membership: MembershipState,
     snapshot: &Snapshot,
-    front: Option<u64>,
+    line: Option<store::LineAfterJoin>,
     settings: &QueueSettings,
 ) -> Ticket {
-    let (admission, estimated_wait_seconds) = match membership {
+    let (mut estimated_wait_seconds, mut is_unsettled) = (None, false);
+    let admission = match membership {
         MembershipState::Waiting => {
-            let position = snapshot.position(claims.score, front);
-            let wait = rules::estimated_wait_seconds(position, &snapshot.state, settings);
-            (AdmissionState::Waiting { position }, wait)
+            let front = line.and_then(|line| line.front);
+            let position = snapshot.reported_position(claims.score, front);
+            if let Some(position) = position {
+                let forecast = snapshot.forecast();
+                estimated_wait_seconds = forecast.estimated_wait_seconds(position);
+                is_unsettled = forecast.is_unsettled();
+            }
+            AdmissionState::Waiting { position }
         }
-        MembershipState::Active { until } => (AdmissionState::Active { until }, None),
-        MembershipState::Expired => (AdmissionState::Expired, None),
+        MembershipState::Active { until } => AdmissionState::Active { until },
+        MembershipState::Expired => AdmissionState::Expired,
     };
     let mut queue_state = snapshot.state.clone();
-    if let AdmissionState::Waiting { position } = admission {
-        // The snapshot does not count a user who joined after it was taken.
-        queue_state.waiting = queue_state.waiting.max(position);
+    if let (AdmissionState::Waiting { .. }, Some(line)) = (admission, line) {
+        // The snapshot may be older than the join.
+        queue_state.waiting = line.waiting;
     }
-    Ticket { claims, admission, queue_state, estimated_wait_seconds }
-}
-
-fn new_seed() -> String {
-    format!("{:032x}", rand::random::<u128>())
+    Ticket {
+        claims,
+        admission,
+        queue_state,
+        estimated_wait_seconds,
+        is_unsettled,
+        claim: Duration::from_secs(settings.claim_seconds.into()),
+    }
 }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
-use axum::http::header::CACHE_CONTROL;
+use axum::http::header::{CACHE_CONTROL, VARY};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::dto::{QueueDto, TicketDto, ticket_dto};
+use super::dto::{DrawsDto, QueueDto, TicketDto, ticket_dto};
+use super::languages::PreferredLanguages;
 use super::{AdmissionState, Claims, Error, QueueService, TOKEN_HEADER, TokenHolder};
 use crate::edge::challenge::ChallengePassed;
 use crate::edge::stream_permits::StreamPermits;
@@ -26,6 +27,7 @@ use crate::ids::QueueId;
 pub fn router() -> OpenApiRouter<Arc<QueueService>> {
     let router = OpenApiRouter::new()
         .routes(routes!(show))
+        .routes(routes!(draws))
         .routes(routes!(join))
         .routes(routes!(poll, leave))
         .routes(routes!(events))
@@ -47,9 +49,30 @@ pub fn router() -> OpenApiRouter<Arc<QueueService>> {
 async fn show(
     State(queue): State<Arc<QueueService>>,
     PathParams(id): PathParams<QueueId>,
-) -> Result<CachedForOneSecond<JsonBody<QueueDto>>, ProblemDetails> {
+    languages: PreferredLanguages,
+) -> Result<impl IntoResponse, ProblemDetails> {
     let (published, snapshot) = queue.overview(&id).await?;
-    Ok(CachedForOneSecond(JsonBody(QueueDto::new(id, &published, &snapshot))))
+    let body = QueueDto::new(id, &published, &snapshot, &languages);
+    Ok(([(VARY, "accept-language")], CachedForOneSecond(JsonBody(body))))
+}
+
+/// List the draws of a queue
+///
+/// The response is at most one second old. A seed and its hash never change.
+#[utoipa::path(
+    get,
+    path = "/v1/queues/{queue}/draws",
+    tag = "queue",
+    params(("queue" = QueueId, Path)),
+    responses((status = 200, body = DrawsDto), (status = 404, body = ProblemDetails))
+)]
+async fn draws(
+    State(queue): State<Arc<QueueService>>,
+    PathParams(id): PathParams<QueueId>,
+) -> Result<CachedForOneSecond<JsonBody<DrawsDto>>, ProblemDetails> {
+    let draws = queue.draws(&id).await?;
+    let (_, snapshot) = queue.overview(&id).await?;
+    Ok(CachedForOneSecond(JsonBody(DrawsDto::new(&draws, snapshot.state.now))))
 }
 
 /// Join a queue
@@ -76,10 +99,11 @@ async fn join(
     PathParams(id): PathParams<QueueId>,
     AuthenticatedUser(user): AuthenticatedUser,
     ChallengePassed: ChallengePassed,
+    languages: PreferredLanguages,
 ) -> Result<(StatusCode, JsonBody<TicketDto>), ProblemDetails> {
     let (ticket, is_new) = queue.join(&id, user).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, JsonBody(ticket_dto(&queue, &ticket, None))))
+    Ok((status, JsonBody(ticket_dto(&queue, &ticket, None, &languages))))
 }
 
 /// Get the ticket of a queue token
@@ -104,13 +128,14 @@ async fn poll(
     State(queue): State<Arc<QueueService>>,
     PathParams(id): PathParams<QueueId>,
     TokenHolder { claims, token }: TokenHolder,
+    languages: PreferredLanguages,
 ) -> Result<JsonBody<TicketDto>, ProblemDetails> {
     require_queue(&claims, &id)?;
     let ticket = queue.poll(&claims).await?;
     if ticket.admission == AdmissionState::Expired {
         return Err(Error::TokenExpired.into());
     }
-    Ok(JsonBody(ticket_dto(&queue, &ticket, Some(&token))))
+    Ok(JsonBody(ticket_dto(&queue, &ticket, Some(&token), &languages)))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -123,7 +148,8 @@ struct EventsQuery {
 /// Stream the ticket as server-sent events
 ///
 /// The stream sends the ticket immediately and after each change, and a comment every 15 seconds.
-/// It ends after a ticket with the status `expired`.
+/// It ends after a ticket with the status `expired`. A token whose place no longer exists is
+/// refused with 410, so that an `EventSource` does not reconnect.
 #[utoipa::path(
     get,
     path = "/v1/queues/{queue}/tokens/me/events",
@@ -134,6 +160,7 @@ struct EventsQuery {
         (status = 401, body = ProblemDetails),
         (status = 403, body = ProblemDetails),
         (status = 404, body = ProblemDetails),
+        (status = 410, body = ProblemDetails, description = "`queue_token_expired`"),
         (status = 503, body = ProblemDetails,
             description = "`overloaded`: the instance or the user has too many streams"),
     ),
@@ -154,7 +181,11 @@ async fn events(
     let TokenHolder { claims, .. } = TokenHolder::from_request_parts(&mut parts, &()).await?;
     require_queue(&claims, &id)?;
     match streams.acquire(claims.user) {
-        Ok(permit) => Ok(super::stream::events(queue, claims, permit).await?.into_response()),
+        Ok(permit) => {
+            let Ok(languages) = PreferredLanguages::from_request_parts(&mut parts, &()).await;
+            let events = super::stream::events(queue, claims, languages, permit).await?;
+            Ok(events.into_response())
+        }
         Err(refusal) => Ok(refusal.into_response()),
     }
 }
@@ -246,7 +277,7 @@ mod tests {
 
     #[test]
     fn futures_of_frequent_handlers_are_small() {
-        assert!(future_size::of(|| poll(any(), any(), any())) <= MAX_BYTES);
-        assert!(future_size::of(|| join(any(), any(), any(), any())) <= MAX_BYTES);
+        assert!(future_size::of(|| poll(any(), any(), any(), any())) <= MAX_BYTES);
+        assert!(future_size::of(|| join(any(), any(), any(), any(), any())) <= MAX_BYTES);
     }
 }

@@ -1,20 +1,8 @@
-//! Pure functions of a queue: which settings are valid, how long a wait is, when to poll again.
+//! The rules for the settings of a queue.
 
-use std::time::Duration;
-
-use super::settings::{QueueMode, QueueOrder, QueueSettings};
-use super::snapshot::QueueState;
+use super::settings::{QueueMessage, QueueMode, QueueOrder, QueueSettings};
 use crate::definition::DefinitionViolation;
 use crate::time::{MUST_BE_STORABLE, is_storable};
-
-/// The window in which `lua/lib/admission_rate.lua` counts admissions.
-const RATE_WINDOW_SECONDS: f64 = 30.0;
-/// The poll interval of a user near the front.
-const MIN_POLL_INTERVAL_MS: f64 = 1_000.0;
-/// The poll interval of a user far behind the front.
-const MAX_POLL_INTERVAL_MS: f64 = 10_000.0;
-/// The poll interval while the wait is unknown.
-const DEFAULT_POLL_INTERVAL_MS: f64 = 5_000.0;
 
 /// Checks settings against their ranges and against each other.
 pub(super) fn violations(settings: &QueueSettings) -> Vec<DefinitionViolation> {
@@ -33,6 +21,12 @@ pub(super) fn violations(settings: &QueueSettings) -> Vec<DefinitionViolation> {
     range("restore_seconds", settings.restore_seconds, 0, 3_600);
     if let Some(max) = settings.max_waiting {
         range("max_waiting", max, 1, 100_000_000);
+    }
+    if let Some(limit) = settings.visit_limit_seconds {
+        range("visit_limit_seconds", limit, 60, 86_400);
+    }
+    if let Some(message) = &settings.message {
+        violations.extend(message_violation(message));
     }
     let times = [
         ("opens_at", settings.opens_at),
@@ -69,41 +63,30 @@ pub(super) fn violations(settings: &QueueSettings) -> Vec<DefinitionViolation> {
     violations
 }
 
-/// Seconds until the user at a position is admitted. `None` while no user is admitted.
-///
-/// The rate is the highest that was measured over 30 seconds since the settings last changed, but
-/// not more than the settings allow. This rate never decreases and a position never increases. So
-/// an estimate never increases while the settings stay the same: when admissions slow down, it
-/// only stops decreasing.
-pub(super) fn estimated_wait_seconds(
-    position: u64,
-    state: &QueueState,
-    settings: &QueueSettings,
-) -> Option<u64> {
-    if state.mode != QueueMode::Open || state.recent == 0 {
-        return None;
-    }
-    let measured = state.peak.max(state.recent) as f64 / RATE_WINDOW_SECONDS;
-    let allowed =
-        f64::from(settings.promote_per_interval) * 1_000.0 / f64::from(settings.interval_ms);
-    let seconds = (position as f64 / measured.min(allowed)).ceil();
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the value is positive, and a cast saturates"
-    )]
-    Some(seconds as u64)
-}
+const MAX_MESSAGE_CHARACTERS: usize = 500;
+const MAX_MESSAGE_LANGUAGES: usize = 50;
 
-/// When a waiting user should poll again: after a tenth of the wait, within the limits above.
-///
-/// `jitter` is from −1 to 1. It shifts the result by up to 10 %, so that clients do not poll in
-/// step.
-pub(super) fn poll_after(wait_seconds: Option<u64>, jitter: f64) -> Duration {
-    let tenth =
-        |seconds: u64| (seconds as f64 * 100.0).clamp(MIN_POLL_INTERVAL_MS, MAX_POLL_INTERVAL_MS);
-    let base = wait_seconds.map_or(DEFAULT_POLL_INTERVAL_MS, tenth);
-    Duration::from_secs_f64(base * (1.0 + 0.1 * jitter.clamp(-1.0, 1.0)) / 1_000.0)
+fn message_violation(message: &QueueMessage) -> Option<DefinitionViolation> {
+    let is_long = |text: &String| text.chars().count() > MAX_MESSAGE_CHARACTERS;
+    let is_tag = |tag: &String| {
+        (2..=35).contains(&tag.len())
+            && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let problem = match message {
+        QueueMessage::Text(text) => {
+            is_long(text).then(|| format!("must have at most {MAX_MESSAGE_CHARACTERS} characters"))
+        }
+        QueueMessage::ByLanguage(texts) if !(1..=MAX_MESSAGE_LANGUAGES).contains(&texts.len()) => {
+            Some(format!("must have from 1 to {MAX_MESSAGE_LANGUAGES} languages"))
+        }
+        QueueMessage::ByLanguage(texts) if texts.values().any(is_long) => {
+            Some(format!("each text must have at most {MAX_MESSAGE_CHARACTERS} characters"))
+        }
+        QueueMessage::ByLanguage(texts) => {
+            (!texts.keys().all(is_tag)).then(|| "each key must be a language tag".to_owned())
+        }
+    };
+    problem.map(|problem| DefinitionViolation::new("message", problem))
 }
 
 #[cfg(test)]
@@ -171,36 +154,40 @@ mod tests {
         assert_eq!(fields(&lottery), ["order"]);
     }
 
-    fn state(mode: QueueMode, recent: u64, peak: u64) -> QueueState {
-        QueueState { now: 0, mode, waiting: 100, active: 0, recent, peak, sold_out: false }
+    #[test]
+    fn message_is_short_and_its_keys_are_languages() {
+        let with = |message| QueueSettings { message: Some(message), ..QueueSettings::default() };
+        let texts = |tag: &str, text: String| QueueMessage::ByLanguage([(tag.into(), text)].into());
+        let (good, long) = ("가".repeat(500), "가".repeat(501));
+        for message in [QueueMessage::Text(good.clone()), texts("ko", good)] {
+            assert_eq!(fields(&with(message)), Vec::<String>::new());
+        }
+        let none = QueueMessage::ByLanguage(std::collections::BTreeMap::new());
+        for message in
+            [QueueMessage::Text(long.clone()), texts("ko", long), texts("k o", "x".into()), none]
+        {
+            assert_eq!(fields(&with(message)), ["message"]);
+        }
     }
 
     #[test]
-    fn wait_is_unknown_while_no_user_is_admitted() {
-        let settings = QueueSettings {
-            promote_per_interval: 10,
-            interval_ms: 1_000,
+    fn draw_goes_on_unless_the_opening_changes() {
+        let opens = DateTime::<Utc>::UNIX_EPOCH + TimeDelta::days(20_000);
+        let now = opens.timestamp_millis() - 60_000;
+        let lottery = QueueSettings {
+            order: QueueOrder::Lottery,
+            opens_at: Some(opens),
             ..QueueSettings::default()
         };
-        let wait =
-            |mode, recent, peak| estimated_wait_seconds(100, &state(mode, recent, peak), &settings);
-        assert_eq!(wait(QueueMode::Open, 0, 300), None);
-        assert_eq!(wait(QueueMode::Paused, 300, 300), None);
-        assert_eq!(wait(QueueMode::Open, 300, 300), Some(10));
-        assert_eq!(wait(QueueMode::Open, 30, 30), Some(100));
-        // The estimate does not increase when admissions slow down.
-        assert_eq!(wait(QueueMode::Open, 30, 300), Some(10));
-        // A burst in the window does not raise the rate above the one the settings allow.
-        assert_eq!(wait(QueueMode::Open, 3_000, 3_000), Some(10));
-    }
-
-    #[test]
-    fn poll_interval_follows_the_wait() {
-        assert_eq!(poll_after(Some(0), 0.0), Duration::from_secs(1));
-        assert_eq!(poll_after(Some(50), 0.0), Duration::from_secs(5));
-        assert_eq!(poll_after(Some(100_000), 0.0), Duration::from_secs(10));
-        assert_eq!(poll_after(None, 0.0), Duration::from_secs(5));
-        assert_eq!(poll_after(Some(0), 1.0), Duration::from_millis(1_100));
-        assert_eq!(poll_after(Some(0), -9.0), Duration::from_millis(900));
+        let paused = QueueSettings { mode: QueueMode::Paused, max_active: 7, ..lottery.clone() };
+        assert!(paused.continues_draw(&lottery, now) && lottery.continues_draw(&paused, now));
+        let later =
+            QueueSettings { opens_at: Some(opens + TimeDelta::hours(1)), ..lottery.clone() };
+        let closed = QueueSettings { mode: QueueMode::Closed, ..lottery.clone() };
+        let fifo = QueueSettings { order: QueueOrder::Fifo, ..lottery.clone() };
+        for other in [later, closed, fifo] {
+            assert!(!other.continues_draw(&lottery, now) && !lottery.continues_draw(&other, now));
+        }
+        assert!(!lottery.is_lottery(opens.timestamp_millis()));
     }
 }

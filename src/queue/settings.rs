@@ -1,6 +1,8 @@
 //! The settings of a queue, as the API, MySQL and the scripts have them.
 
-use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::redis::ScriptArgs;
@@ -65,6 +67,58 @@ impl QueueOrder {
     }
 }
 
+/// When the visit of an active user ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = VisitKind)]
+pub enum VisitKind {
+    /// `active_seconds` after the user has shown up.
+    Fixed,
+    /// `active_seconds` after the last use.
+    Sliding,
+}
+
+impl VisitKind {
+    /// The word in the API, MySQL and the scripts.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fixed => "fixed",
+            Self::Sliding => "sliding",
+        }
+    }
+
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Fixed, Self::Sliding].into_iter().find(|visit| visit.as_str() == word)
+    }
+}
+
+/// A message to the users of a queue: one text, or one by language (`ko`, `en`, `pt-BR`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(untagged)]
+#[schema(as = QueueMessage)]
+pub enum QueueMessage {
+    Text(String),
+    ByLanguage(BTreeMap<String, String>),
+}
+
+impl QueueMessage {
+    /// The text in the language that the client prefers: exact or by its first subtag, else
+    /// English, else the first language.
+    pub(super) fn text(&self, preferred: &[String]) -> Option<&str> {
+        let texts = match self {
+            Self::Text(text) => return Some(text),
+            Self::ByLanguage(texts) => texts,
+        };
+        let primary = |tag: &str| tag.split('-').next().unwrap_or_default().to_ascii_lowercase();
+        let find = |wanted: &str| {
+            let exact = texts.iter().find(|(tag, _)| tag.eq_ignore_ascii_case(wanted));
+            exact.or_else(|| texts.iter().find(|(tag, _)| primary(tag) == primary(wanted)))
+        };
+        let found = preferred.iter().find_map(|wanted| find(wanted));
+        found.or_else(|| find("en")).or_else(|| texts.iter().next()).map(|(_, text)| text.as_str())
+    }
+}
+
 /// The settings of a queue. An omitted field takes its default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -94,6 +148,50 @@ pub struct QueueSettings {
     /// After a loss of Redis, no user is admitted for this time, in seconds, 0…3,600. Users who
     /// poll with an older token get their previous place back.
     pub restore_seconds: u32,
+    /// A message to all users of the queue, up to 500 characters, or one by language. Null means
+    /// none.
+    pub message: Option<QueueMessage>,
+    /// Whether a visit ends `active_seconds` after it began, or after its last use.
+    pub visit: VisitKind,
+    /// The maximum length of a visit in seconds, 60…86,400. Null means no limit.
+    pub visit_limit_seconds: Option<u32>,
+}
+
+impl QueueSettings {
+    /// Whether the queue has not opened yet at `now`, in milliseconds since 1970. A pause does not
+    /// change that.
+    pub(super) fn is_before_opening(&self, now: i64) -> bool {
+        match self.opens_at {
+            Some(opens_at) => now < opens_at.timestamp_millis(),
+            None => self.mode == QueueMode::Prequeue,
+        }
+    }
+
+    /// The settings with times in milliseconds, as MySQL stores them.
+    pub(super) fn with_stored_precision(self) -> Self {
+        let millis = |time: Option<DateTime<Utc>>| time.map(|time| time.trunc_subsecs(3));
+        Self {
+            opens_at: millis(self.opens_at),
+            closes_at: millis(self.closes_at),
+            prequeue_starts_at: millis(self.prequeue_starts_at),
+            ..self
+        }
+    }
+
+    /// Whether users who join at `now` take part in a draw.
+    pub(super) fn is_lottery(&self, now: i64) -> bool {
+        self.order == QueueOrder::Lottery && self.is_before_opening(now)
+    }
+
+    /// Whether the draw that was open under `before` goes on under these settings: only a pause
+    /// and settings that do not concern the opening may change.
+    pub(super) fn continues_draw(&self, before: &Self, now: i64) -> bool {
+        let closed = |settings: &Self| settings.mode == QueueMode::Closed;
+        before.is_lottery(now)
+            && self.is_lottery(now)
+            && self.opens_at == before.opens_at
+            && closed(self) == closed(before)
+    }
 }
 
 impl Default for QueueSettings {
@@ -111,6 +209,9 @@ impl Default for QueueSettings {
             prequeue_starts_at: None,
             order: QueueOrder::Fifo,
             restore_seconds: 30,
+            message: None,
+            visit: VisitKind::Fixed,
+            visit_limit_seconds: None,
         }
     }
 }
@@ -121,8 +222,11 @@ pub struct PublishedQueue {
     pub settings: QueueSettings,
     /// The version of the definitions at the last change of these settings.
     pub version: u64,
-    /// 32 hexadecimal digits from which the lottery's scores are derived. Secret until the opening.
+    /// 32 hexadecimal digits from which the scores of the newest draw are derived. Secret until the
+    /// opening.
     pub seed: String,
+    /// The number of the newest draw. 0 before the first.
+    pub draw: u32,
 }
 
 impl PublishedQueue {
@@ -144,6 +248,10 @@ impl PublishedQueue {
         args.text("prequeue_starts_at").optional_int(millis(settings.prequeue_starts_at));
         args.text("placement").text(settings.order.as_str());
         args.text("seed").text(&self.seed);
+        args.text("draw").int(self.draw.into());
+        args.text("visit").text(settings.visit.as_str());
+        let ms = |seconds: Option<u32>| seconds.map(|seconds| i64::from(seconds) * 1_000);
+        args.text("visit_limit_ms").optional_int(ms(settings.visit_limit_seconds));
         args
     }
 }

@@ -56,16 +56,19 @@
 //! admission permits (holds, payments, the gate) asks Redis, so it is current on every instance.
 
 use std::collections::HashSet;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use super::estimator::{AdmissionForecast, ForecastInput};
 use super::settings::QueueMode;
+use super::turnover_reading::TurnoverReading;
 
 /// A younger snapshot is used without a refresh.
 pub(super) const SNAPSHOT_REFRESH_AGE: Duration = Duration::from_millis(100);
 /// An older snapshot is not used.
 pub(super) const MAX_SNAPSHOT_AGE: Duration = Duration::from_millis(250);
-/// Scores of arrivals start here. Scores of the lottery are lower.
-pub(super) const FIRST_ARRIVAL_SCORE: u64 = 1 << 40;
+/// Draw *d* has the segment 2*d*, arrivals after it have the segment 2*d* + 1.
+pub(super) const SCORES_PER_SEGMENT: u64 = crate::redis::constants::SCORES_PER_SEGMENT as u64;
 /// The length of the shortest interval between markers in the lottery, whose scores are sparse:
 /// with a million users, they are a million apart on average.
 const MIN_LOTTERY_INTERVAL: u64 = 1 << 24;
@@ -81,12 +84,13 @@ pub struct QueueState {
     pub mode: QueueMode,
     pub waiting: u64,
     pub active: u64,
-    /// Admissions in the last 30 seconds.
-    pub recent: u64,
-    /// The most admissions in any 30 seconds since the settings last changed.
-    pub peak: u64,
     /// Whether every seat of the queue's concerts is sold.
     pub sold_out: bool,
+    pub before_opening: bool,
+    /// Whether users who join now take part in a draw.
+    pub lottery: bool,
+    /// Whether Redis was lost and users still return to their places.
+    pub restoring: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -104,6 +108,9 @@ pub struct Snapshot {
     /// After a loss of Redis, lower scores are from before it. Only Redis knows whether their users
     /// have returned. 0 if there was no loss.
     pub(super) restore_below: u64,
+    pub(super) turnover: TurnoverReading,
+    /// Computed from `turnover` for the first user who asks.
+    pub(super) forecast: OnceLock<AdmissionForecast>,
 }
 
 impl Snapshot {
@@ -114,12 +121,39 @@ impl Snapshot {
     /// Whether this snapshot was taken before `score` was given to a user, so that it lacks markers
     /// near it.
     pub(super) fn predates(&self, score: u64) -> bool {
-        score >= FIRST_ARRIVAL_SCORE && score > self.newest
+        !is_drawn_score(score) && score > self.newest
     }
 
     /// Whether a score is at the front or behind it, and no question for Redis after a loss.
     pub(super) fn is_waiting(&self, score: u64) -> bool {
         score >= self.restore_below && self.front.is_some_and(|front| score >= front)
+    }
+
+    /// The position to report: none before the draw and while users return after a loss of Redis,
+    /// because it could increase.
+    pub(super) fn reported_position(&self, score: u64, front: Option<u64>) -> Option<u64> {
+        let state = &self.state;
+        let is_undrawn = state.before_opening && (state.lottery || is_drawn_score(score));
+        (!is_undrawn && !state.restoring).then(|| self.position(score, front))
+    }
+
+    /// When waiting users are admitted, as of this snapshot.
+    pub(super) fn forecast(&self) -> &AdmissionForecast {
+        let TurnoverReading { limits, restoring_until, recent_admissions, visits, counts } =
+            &self.turnover;
+        self.forecast.get_or_init(|| {
+            AdmissionForecast::new(&ForecastInput {
+                limits: *limits,
+                now_ms: self.state.now,
+                open: self.state.mode == QueueMode::Open,
+                restoring_until_ms: *restoring_until,
+                waiting: self.state.waiting,
+                active: self.state.active,
+                recent_admissions,
+                visits,
+                turnover: counts,
+            })
+        })
     }
 
     /// The 1-based position of a waiting score. The module documentation says how exact it is.
@@ -141,18 +175,29 @@ impl Snapshot {
     }
 }
 
-/// The scores of the markers, given the front and the last score given to an arrival (2^40 − 1
-/// before the first). They are the bounds of aligned intervals. The length of each interval is a
-/// power of two and at most a sixteenth of its distance from the front.
+/// Whether a score was drawn, not given in order of arrival.
+pub(super) fn is_drawn_score(score: u64) -> bool {
+    (score / SCORES_PER_SEGMENT).is_multiple_of(2)
+}
+
+/// The scores of the markers, given the front and the last score given to an arrival. They are the
+/// bounds of aligned intervals. The length of each interval is a power of two and at most a
+/// sixteenth of its distance from the front, or from the beginning of its segment.
 pub(super) fn marker_scores(front: u64, newest: u64) -> Vec<u64> {
     let mut at = front - front % min_interval(front);
     let mut scores = vec![at];
+    // Arrivals are numbered across segments: no segment has more of them than the newest.
+    let last_offset = (newest + 1) % SCORES_PER_SEGMENT;
     while scores.len() < MAX_RANK_MARKERS {
-        let length = (at.saturating_sub(front) / 16).max(min_interval(at));
+        let base = at - at % SCORES_PER_SEGMENT;
+        let length = (at.saturating_sub(front.max(base)) / 16).max(min_interval(at));
         let length = 1 << length.ilog2();
         at = at - at % length + length;
+        if !is_drawn_score(at) && at % SCORES_PER_SEGMENT > last_offset.saturating_add(length) {
+            at = base + SCORES_PER_SEGMENT;
+        }
         // The count of a marker beyond the newest score would increase when users join.
-        // Places of the lottery are all assigned before the opening.
+        // Places of a draw are all assigned before the opening.
         if at > newest + 1 {
             break;
         }
@@ -162,13 +207,18 @@ pub(super) fn marker_scores(front: u64, newest: u64) -> Vec<u64> {
 }
 
 fn min_interval(score: u64) -> u64 {
-    if score < FIRST_ARRIVAL_SCORE { MIN_LOTTERY_INTERVAL } else { 1 }
+    if is_drawn_score(score) { MIN_LOTTERY_INTERVAL } else { 1 }
 }
+
+/// More than this are not kept in memory. Half a million users who leave need about 8 MB.
+const MAX_VACATED_SCORES: usize = 500_000;
 
 /// Places behind the front that users have given up.
 #[derive(Debug, Default)]
 pub(super) struct VacatedScores {
     pub(super) scores: HashSet<u64>,
+    /// Places up to this score may have been given up. Only Redis knows.
+    pub(super) forgotten_to: u64,
     /// The stream id up to which `q:left` was read.
     pub(super) cursor: Option<String>,
 }
@@ -181,6 +231,9 @@ impl VacatedScores {
             Some(front) => self.scores.retain(|score| *score >= front),
             None => self.scores.clear(),
         }
+        if self.scores.len() > MAX_VACATED_SCORES {
+            self.forgotten_to = self.scores.drain().max().unwrap_or(0).max(self.forgotten_to);
+        }
     }
 }
 
@@ -190,9 +243,10 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::rules::estimated_wait_seconds;
-    use super::super::settings::QueueSettings;
     use super::*;
+
+    const FIRST_ARRIVAL_SCORE: u64 = SCORES_PER_SEGMENT;
+    const FIRST_AFTER_DRAW: u64 = 3 * SCORES_PER_SEGMENT;
 
     /// A snapshot of these waiting scores, whose markers were computed from an earlier front.
     fn snapshot(waiting: &BTreeSet<u64>, marker_front: u64, newest: u64) -> Snapshot {
@@ -206,9 +260,10 @@ mod tests {
             mode: QueueMode::Open,
             waiting: waiting.len() as u64,
             active: 0,
-            recent: 0,
-            peak: 0,
             sold_out: false,
+            before_opening: false,
+            lottery: false,
+            restoring: false,
         };
         Snapshot {
             taken_at: Instant::now(),
@@ -218,6 +273,8 @@ mod tests {
             newest,
             rank_markers,
             restore_below: 0,
+            turnover: TurnoverReading::empty(),
+            forecast: OnceLock::new(),
         }
     }
 
@@ -227,19 +284,23 @@ mod tests {
             (FIRST_ARRIVAL_SCORE + 1, FIRST_ARRIVAL_SCORE + 1),
             (FIRST_ARRIVAL_SCORE + 1, FIRST_ARRIVAL_SCORE + 1_000_000),
             (FIRST_ARRIVAL_SCORE + 777_777, FIRST_ARRIVAL_SCORE + 10_000_000),
-            (5, FIRST_ARRIVAL_SCORE - 1),
-            (1 << 30, FIRST_ARRIVAL_SCORE + 1_000_000),
+            (2 * SCORES_PER_SEGMENT + 5, FIRST_AFTER_DRAW - 1),
+            (2 * SCORES_PER_SEGMENT + (1 << 30), FIRST_AFTER_DRAW + 1_000_000),
+            (FIRST_ARRIVAL_SCORE + 5, FIRST_AFTER_DRAW + 1_000_000),
         ] {
             let markers = marker_scores(front, newest);
-            assert!(markers.len() < 600, "{} markers from {front} to {newest}", markers.len());
+            assert!(markers.len() < 900, "{} markers from {front} to {newest}", markers.len());
             assert!(markers[0] <= front && *markers.last().unwrap() <= newest + 1);
             for pair in markers.windows(2) {
                 let length = pair[1] - pair[0];
+                // The scores between the last arrival and the next draw are not used.
+                if pair[1] % SCORES_PER_SEGMENT == 0 {
+                    continue;
+                }
+                let base = pair[0] - pair[0] % SCORES_PER_SEGMENT;
+                let distance = pair[0].saturating_sub(front.max(base));
                 assert!(length.is_power_of_two() && pair[0] % length == 0, "{pair:?}");
-                assert!(
-                    length <= min_interval(pair[0]).max(pair[0].saturating_sub(front) / 16),
-                    "{pair:?}"
-                );
+                assert!(length <= min_interval(pair[0]).max(distance / 16), "{pair:?}");
             }
         }
     }
@@ -273,23 +334,21 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(200))]
 
         /// Compares positions with the true rank and with earlier positions, under random joins,
-        /// leaves and promotions, with lottery places at the front. Also checks that estimates
-        /// never increase, at any admission rate.
+        /// leaves and promotions, with lottery places at the front.
         #[test]
-        fn positions_are_never_optimistic_and_positions_and_estimates_never_increase(
-            lottery in prop::collection::btree_set(0..FIRST_ARRIVAL_SCORE, 0..300),
+        fn positions_are_never_optimistic_and_never_increase(
+            earlier in 0_u64..400,
+            lottery in prop::collection::btree_set(0..SCORES_PER_SEGMENT, 0..300),
             steps in steps(),
-            rates in prop::collection::vec(0_u64..600, 60),
-            promote_per_interval in 1_u32..50,
         ) {
-            let settings = QueueSettings { promote_per_interval, ..QueueSettings::default() };
-            let mut waits = std::collections::HashMap::new();
-            let mut peak = 0;
-            let mut waiting: BTreeSet<u64> = lottery;
-            let mut next = FIRST_ARRIVAL_SCORE - 1;
+            // Users who waited before the draw, the entrants of the draw, then arrivals.
+            let mut waiting: BTreeSet<u64> =
+                lottery.into_iter().map(|offset| 2 * SCORES_PER_SEGMENT + offset).collect();
+            waiting.extend((0..earlier).map(|nth| FIRST_ARRIVAL_SCORE + nth));
+            let mut next = FIRST_AFTER_DRAW - 1 + earlier;
             let mut positions = std::collections::HashMap::new();
-            let mut front_before = waiting.first().copied().unwrap_or(FIRST_ARRIVAL_SCORE);
-            for (step, recent) in steps.into_iter().zip(rates) {
+            let mut front_before = waiting.first().copied().unwrap_or(next + 1);
+            for step in steps {
                 match step {
                     RankStep::Join(count) => {
                         for _ in 0..count {
@@ -314,9 +373,7 @@ mod tests {
                     }
                 }
                 // Markers are computed from the front of the previous snapshot.
-                let mut snapshot = snapshot(&waiting, front_before, next);
-                peak = recent.max(peak);
-                (snapshot.state.recent, snapshot.state.peak) = (recent, peak);
+                let snapshot = snapshot(&waiting, front_before, next);
                 for (rank, score) in waiting.iter().enumerate() {
                     let position = snapshot.position(*score, None);
                     prop_assert!(
@@ -329,12 +386,6 @@ mod tests {
                         position <= before,
                         "position of {score} increased: {before}, {position}"
                     );
-                    let Some(wait) = estimated_wait_seconds(position, &snapshot.state, &settings)
-                    else {
-                        continue;
-                    };
-                    let before = waits.insert(*score, wait).unwrap_or(u64::MAX);
-                    prop_assert!(wait <= before, "wait of {score} increased: {before}, {wait}");
                 }
                 front_before = waiting.first().copied().unwrap_or(next + 1);
             }

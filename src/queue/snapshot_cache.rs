@@ -60,9 +60,25 @@ pub(super) struct CachedSnapshot {
 }
 
 impl CachedSnapshot {
-    /// Whether this instance knows that the place was given up.
-    pub(super) fn is_vacated(&self, score: u64) -> bool {
-        self.vacated.lock().unwrap_or_else(PoisonError::into_inner).scores.contains(&score)
+    /// Whether the place was or may have been given up, and whether that is certain.
+    pub(super) fn is_vacated(&self, score: u64) -> (bool, bool) {
+        let vacated = self.vacated.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_certain = vacated.scores.contains(&score);
+        (is_certain || score <= vacated.forgotten_to, is_certain)
+    }
+
+    /// The stream id up to which given-up places are known.
+    pub(super) fn vacated_cursor(&self) -> Option<String> {
+        self.vacated.lock().unwrap_or_else(PoisonError::into_inner).cursor.clone()
+    }
+
+    /// Notes that a user joined a draw again, as Redis said after `cursor` was read. If further
+    /// places were read since then, the user may have left again.
+    pub(super) fn mark_taken(&self, score: u64, cursor: &Option<String>) {
+        let mut vacated = self.vacated.lock().unwrap_or_else(PoisonError::into_inner);
+        if vacated.cursor == *cursor {
+            vacated.scores.remove(&score);
+        }
     }
 
     /// Notes immediately a place that was given up here. Other instances read it with their next

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, MySqlConnection};
 
-use super::settings::{PublishedQueue, QueueMode, QueueOrder, QueueSettings};
+use super::settings::{PublishedQueue, QueueMode, QueueOrder, QueueSettings, VisitKind};
 use crate::ids::QueueId;
 use crate::mysql;
 use crate::partition::Partition;
@@ -26,11 +26,15 @@ struct Row {
     placement: String,
     seed: String,
     restore_seconds: u32,
+    draw: u32,
+    message: Option<String>,
+    visit: String,
+    visit_limit_seconds: Option<u32>,
 }
 
 const COLUMNS: &str = "id, version, mode, promote_per_interval, interval_ms, max_active, \
      active_seconds, claim_seconds, max_waiting, opens_at, closes_at, prequeue_starts_at, \
-     placement, seed, restore_seconds";
+     placement, seed, restore_seconds, draw, message, visit, visit_limit_seconds";
 
 pub(super) async fn all(
     connection: &mut MySqlConnection,
@@ -59,7 +63,7 @@ pub(super) async fn put(
     published: &PublishedQueue,
 ) -> Result<(), mysql::Error> {
     let settings = &published.settings;
-    let placeholders = ["?"; 15].join(", ");
+    let placeholders = ["?"; 19].join(", ");
     let updates = COLUMNS
         .split(", ")
         .filter(|c| *c != "id")
@@ -85,6 +89,10 @@ pub(super) async fn put(
         .bind(settings.order.as_str())
         .bind(&published.seed)
         .bind(settings.restore_seconds)
+        .bind(published.draw)
+        .bind(settings.message.as_ref().and_then(|message| serde_json::to_string(message).ok()))
+        .bind(settings.visit.as_str())
+        .bind(settings.visit_limit_seconds)
         .execute(connection)
         .await?;
     Ok(())
@@ -104,8 +112,73 @@ fn read(row: Row) -> Option<(QueueId, PublishedQueue)> {
         prequeue_starts_at: row.prequeue_starts_at,
         order: QueueOrder::from_word(&row.placement)?,
         restore_seconds: row.restore_seconds,
+        message: row.message.and_then(|json| serde_json::from_str(&json).ok()),
+        visit: VisitKind::from_word(&row.visit)?,
+        visit_limit_seconds: row.visit_limit_seconds,
     };
-    Some((row.id.parse().ok()?, PublishedQueue { settings, version: row.version, seed: row.seed }))
+    let (version, seed, draw) = (row.version, row.seed, row.draw);
+    Some((row.id.parse().ok()?, PublishedQueue { settings, version, seed, draw }))
+}
+
+/// A row of `queue_draws`.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub(super) struct StoredDraw {
+    /// From 1.
+    pub(super) draw: u32,
+    pub(super) seed: String,
+    /// The planned opening. `None` when the operator opens the queue.
+    pub(super) opens_at: Option<DateTime<Utc>>,
+    /// The opening that took place.
+    pub(super) drawn_at: Option<DateTime<Utc>>,
+    /// How many users took part. `None` until it is known.
+    pub(super) entrants: Option<u64>,
+}
+
+/// The draws of a queue, oldest first.
+pub(super) async fn draws(
+    connection: &mut MySqlConnection,
+    queue: &QueueId,
+) -> Result<Vec<StoredDraw>, mysql::Error> {
+    let list = "SELECT draw, seed, opens_at, drawn_at, entrants FROM queue_draws \
+                WHERE queue_id = ? ORDER BY draw";
+    Ok(sqlx::query_as(list).bind(queue.as_str()).fetch_all(connection).await?)
+}
+
+/// Moves the opening of all draws that have not taken place at `now`. Without a planned opening
+/// and with `is_open`, they take place now.
+pub(super) async fn move_open_draws(
+    connection: &mut MySqlConnection,
+    queue: &QueueId,
+    opens_at: Option<DateTime<Utc>>,
+    drawn_at: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Result<(), mysql::Error> {
+    sqlx::query(
+        "UPDATE queue_draws SET opens_at = ?, drawn_at = ? WHERE queue_id = ? \
+         AND drawn_at IS NULL AND entrants IS NULL AND (opens_at IS NULL OR opens_at > ?)",
+    )
+    .bind(opens_at.map(datetime))
+    .bind(drawn_at.map(datetime))
+    .bind(queue.as_str())
+    .bind(datetime(now))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn add_draw(
+    connection: &mut MySqlConnection,
+    queue: &QueueId,
+    published: &PublishedQueue,
+) -> Result<(), mysql::Error> {
+    sqlx::query("INSERT INTO queue_draws (queue_id, draw, seed, opens_at) VALUES (?, ?, ?, ?)")
+        .bind(queue.as_str())
+        .bind(published.draw)
+        .bind(&published.seed)
+        .bind(published.settings.opens_at.map(datetime))
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// A row of `pass_keys`.
@@ -158,6 +231,9 @@ pub(super) struct StoredPromotion {
     pub(super) count: u32,
     /// Milliseconds since 1970.
     pub(super) at: i64,
+    /// The limit that was in force: at most `limit` users in `interval_ms`.
+    pub(super) limit: u32,
+    pub(super) interval_ms: u32,
 }
 
 /// All promotions of a queue in the order in which they were made.
@@ -165,20 +241,21 @@ pub(super) async fn promotions(
     connection: &mut MySqlConnection,
     queue: &QueueId,
 ) -> Result<Vec<StoredPromotion>, mysql::Error> {
-    let rows: Vec<(i64, i64, u32, DateTime<Utc>)> = sqlx::query_as(
-        "SELECT from_score, to_score, count, promoted_at FROM promotions WHERE queue_id = ? \
+    let rows: Vec<(i64, i64, u32, DateTime<Utc>, u32, u32)> = sqlx::query_as(
+        "SELECT from_score, to_score, count, promoted_at, \
+           COALESCE(rate_limit, q.promote_per_interval), \
+           COALESCE(rate_interval_ms, q.interval_ms) \
+         FROM promotions JOIN queues q ON q.id = queue_id WHERE queue_id = ? \
          ORDER BY n, partition_id, idx",
     )
     .bind(queue.as_str())
     .fetch_all(connection)
     .await?;
-    let promotion = |(from, to, count, at): (i64, i64, u32, DateTime<Utc>)| StoredPromotion {
-        from,
-        to,
-        count,
-        at: at.timestamp_millis(),
-    };
-    Ok(rows.into_iter().map(promotion).collect())
+    let promotions = rows.into_iter().map(|(from, to, count, at, limit, interval_ms)| {
+        let at = at.timestamp_millis();
+        StoredPromotion { from, to, count, at, limit, interval_ms }
+    });
+    Ok(promotions.collect())
 }
 
 /// When a partition was restored after a loss of Redis, in milliseconds since 1970, oldest first.

@@ -1,5 +1,6 @@
 //! Calls of the scripts in `lua/queue/`, one function or batch for each.
 
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use crate::ids::{QueueId, UserId};
@@ -11,6 +12,7 @@ use crate::redis::{
 
 use super::settings::{PublishedQueue, QueueMode};
 use super::snapshot::{QueueState, Snapshot};
+use super::turnover_reading::read_turnover;
 use crate::telemetry::Metric;
 
 /// Whether Redis has a user as waiting or active.
@@ -34,6 +36,15 @@ pub(super) enum JoinOutcome {
     },
     Closed,
     Full,
+}
+
+/// The queue after a call of `queue/join`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LineAfterJoin {
+    /// The lowest waiting score.
+    pub(super) front: Option<u64>,
+    /// The number of waiting users.
+    pub(super) waiting: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +76,7 @@ pub(super) struct JoinBatch;
 impl BatchScript for JoinBatch {
     type Entity = QueueId;
     type Request = UserId;
-    type Answer = (Option<u64>, JoinOutcome);
+    type Answer = (LineAfterJoin, JoinOutcome);
 
     fn script(&self) -> &'static LuaScript {
         &scripts::QUEUE_JOIN
@@ -91,14 +102,15 @@ impl BatchScript for JoinBatch {
         entity: &QueueId,
         _: &[UserId],
         mut reply: ReplyReader,
-    ) -> Result<Vec<(Option<u64>, JoinOutcome)>, Error> {
+    ) -> Result<Vec<(LineAfterJoin, JoinOutcome)>, Error> {
         let _now = reply.int()?;
-        let front = u64::try_from(reply.int()?).ok();
+        let line =
+            LineAfterJoin { front: u64::try_from(reply.int()?).ok(), waiting: reply.count()? };
         let words = numbers(reply.word()?)?;
         let mut slot_ends = reply.word()?.words()?;
         let answers: Vec<Self::Answer> = words
             .into_iter()
-            .map(|word| Ok((front, join_outcome(word, &mut slot_ends)?)))
+            .map(|word| Ok((line, join_outcome(word, &mut slot_ends)?)))
             .collect::<Result<_, Error>>()?;
         count_admitted(entity, &answers);
         Ok(answers)
@@ -106,7 +118,7 @@ impl BatchScript for JoinBatch {
 }
 
 /// Counts users who were admitted without waiting.
-fn count_admitted(queue: &QueueId, answers: &[(Option<u64>, JoinOutcome)]) {
+fn count_admitted(queue: &QueueId, answers: &[(LineAfterJoin, JoinOutcome)]) {
     let is_admitted = |joined: &JoinOutcome| {
         matches!(
             joined,
@@ -138,12 +150,20 @@ fn join_outcome(word: u64, slot_ends: &mut ReplyReader) -> Result<JoinOutcome, E
     Ok(JoinOutcome::Placed { score, membership, is_new })
 }
 
+/// `uses_visit`: whether the request extends a sliding visit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PollRequest {
+    pub(super) user: UserId,
+    pub(super) score: u64,
+    pub(super) uses_visit: bool,
+}
+
 /// `queue/poll`.
 pub(super) struct PollBatch;
 
 impl BatchScript for PollBatch {
     type Entity = QueueId;
-    type Request = (UserId, u64);
+    type Request = PollRequest;
     type Answer = MembershipState;
 
     fn script(&self) -> &'static LuaScript {
@@ -157,17 +177,20 @@ impl BatchScript for PollBatch {
     fn write_args(
         &self,
         _: &QueueId,
-        requests: &[(UserId, u64)],
+        requests: &[PollRequest],
         args: &mut ScriptArgs,
     ) -> Result<(), Error> {
-        write_holders(requests, args);
+        for request in requests {
+            args.bytes(request.user.as_bytes()).text(&request.score.to_string());
+            args.int(request.uses_visit.into());
+        }
         Ok(())
     }
 
     fn read_answers(
         &self,
         _: &QueueId,
-        _: &[(UserId, u64)],
+        _: &[PollRequest],
         mut reply: ReplyReader,
     ) -> Result<Vec<MembershipState>, Error> {
         let _now = reply.int()?;
@@ -255,14 +278,15 @@ pub(super) async fn snapshot(
         .call(&scripts::QUEUE_SNAPSHOT, KeyScope::queue(redis.keys(), queue), args)
         .await?
         .words()?;
-    let state = QueueState {
+    let mut state = QueueState {
         now: reply.int()?,
         mode: mode(&mut reply)?,
         waiting: reply.count()?,
         active: reply.count()?,
-        recent: reply.count()?,
-        peak: reply.count()?,
         sold_out: reply.flag()?,
+        before_opening: false,
+        lottery: false,
+        restoring: false,
     };
     let admitted_total = reply.count()?;
     let (front, newest) = (u64::try_from(reply.int()?).ok(), reply.count()?);
@@ -271,6 +295,11 @@ pub(super) async fn snapshot(
     let ranks = numbers(reply.word()?)?;
     let rank_markers = markers.iter().copied().zip(ranks).collect();
     let restore_below = reply.count()?;
+    state.before_opening = reply.flag()?;
+    state.lottery = reply.flag()?;
+    let restoring_until = reply.int()?;
+    state.restoring = restoring_until > state.now;
+    let turnover = read_turnover(&mut reply, &state, restoring_until)?;
     Ok(SnapshotReading {
         snapshot: Snapshot {
             taken_at,
@@ -280,6 +309,8 @@ pub(super) async fn snapshot(
             newest,
             rank_markers,
             restore_below,
+            turnover,
+            forecast: OnceLock::new(),
         },
         cursor,
         vacated,

@@ -12,7 +12,8 @@ use axum::response::sse::{Event, Sse};
 use tokio::sync::watch;
 
 use super::dto::{TicketDto, ticket_dto};
-use super::{AdmissionState, Claims, Error, QueueService, Snapshot, Ticket};
+use super::languages::PreferredLanguages;
+use super::{AdmissionState, Claims, Error, QueueMode, QueueService, Snapshot, Ticket};
 use crate::edge::stream_permits::StreamPermit;
 
 /// An empty comment after this time without an event keeps proxies from closing the connection.
@@ -27,11 +28,13 @@ const RESPONSE_HEADERS: [(&str, &str); 2] =
 const RECONNECT_DELAY_MS: std::ops::Range<u64> = 2_000..6_000;
 
 /// The parts of a ticket whose change causes an event.
-type SentTicket = (AdmissionState, Option<u64>, bool);
+/// The last two are the mode and the version of the settings, which include the message.
+type SentTicket = (AdmissionState, Option<u64>, bool, QueueMode, Option<u64>);
 
 struct StreamState {
     queue: Arc<QueueService>,
     claims: Claims,
+    languages: PreferredLanguages,
     /// For the first ticket. It includes the user's score, which the last tick may not.
     first_snapshot: Option<Arc<Snapshot>>,
     ticks: watch::Receiver<Arc<Snapshot>>,
@@ -47,15 +50,20 @@ struct StreamState {
 pub(super) async fn events(
     queue: Arc<QueueService>,
     claims: Claims,
+    languages: PreferredLanguages,
     permit: StreamPermit,
 ) -> Result<impl IntoResponse, Error> {
     queue.find_settings(&claims.queue).await?;
     let snapshot = queue.snapshot_including(&claims.queue, claims.score).await?;
+    if queue.ticket_from(&claims, &snapshot).await?.admission == AdmissionState::Expired {
+        return Err(Error::TokenExpired);
+    }
     let ticks = queue.ticks(&claims.queue, snapshot.clone());
     let now = Instant::now();
     let state = StreamState {
         queue,
         claims,
+        languages,
         first_snapshot: Some(snapshot),
         ticks,
         last_ticket: None,
@@ -81,13 +89,19 @@ impl StreamState {
                 shutdown.run_until_cancelled(self.ticks.changed()).await?.ok()?;
             }
             if let Some(ticket) = self.current_ticket().await {
-                let sent =
-                    (ticket.admission, ticket.estimated_wait_seconds, ticket.queue_state.sold_out);
+                let version = self.queue.settings(&self.claims.queue).map(|it| it.version);
+                let sent = (
+                    ticket.admission,
+                    ticket.estimated_wait_seconds,
+                    ticket.queue_state.sold_out,
+                    ticket.queue_state.mode,
+                    version,
+                );
                 if self.last_ticket != Some(sent) {
                     let first = self.last_ticket.replace(sent).is_none();
                     self.sent_at = Instant::now();
                     return Some((
-                        event(&ticket_dto(&self.queue, &ticket, None), first),
+                        event(&ticket_dto(&self.queue, &ticket, None, &self.languages), first),
                         ticket.admission == AdmissionState::Expired,
                     ));
                 }

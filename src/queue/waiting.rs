@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::dto::ticket_dto;
 use super::gate::cookie;
+use super::languages::PreferredLanguages;
 use super::{AdmissionState, Error, QueueService, Ticket};
 use crate::edge::challenge::ChallengePassed;
 use crate::http::identity::{IdentityResolver, OptionalUser};
@@ -39,6 +40,7 @@ async fn restore_or_join(
     Extension(identities): Extension<Arc<IdentityResolver>>,
     PathParams(id): PathParams<QueueId>,
     OptionalUser(user): OptionalUser,
+    languages: PreferredLanguages,
     request: Request,
 ) -> Result<Response, ProblemDetails> {
     if !is_same_origin(request.headers()) {
@@ -47,7 +49,7 @@ async fn restore_or_join(
     }
     queue.find_settings(&id).await?;
     if let Some(ticket) = ticket_of_cookie(&queue, &id, user, request.headers()).await? {
-        return Ok(respond(&queue, &ticket));
+        return Ok(respond(&queue, &ticket, &languages));
     }
     let (mut parts, _) = request.into_parts();
     ChallengePassed::from_request_parts(&mut parts, &()).await?;
@@ -55,7 +57,7 @@ async fn restore_or_join(
     let user = user
         .or_else(guest)
         .ok_or_else(|| ProblemDetails::unauthenticated("This request requires an identity."))?;
-    Ok(respond(&queue, &queue.join(&id, user).await?.0))
+    Ok(respond(&queue, &queue.join(&id, user).await?.0, &languages))
 }
 
 /// Whether the request comes from this origin, as far as the browser says (Fetch Metadata).
@@ -82,8 +84,8 @@ async fn ticket_of_cookie(
     Ok((ticket.admission != AdmissionState::Expired).then_some(ticket))
 }
 
-fn respond(queue: &QueueService, ticket: &Ticket) -> Response {
-    let dto = ticket_dto(queue, ticket, None);
+fn respond(queue: &QueueService, ticket: &Ticket, languages: &PreferredLanguages) -> Response {
+    let dto = ticket_dto(queue, ticket, None, languages);
     let (queue, token) = (&ticket.claims.queue, dto.token());
     let cookie = format!(
         "usher-{queue}={token}; Path=/; Max-Age={COOKIE_MAX_AGE_SECONDS}; Secure; HttpOnly; \

@@ -96,6 +96,7 @@ impl SeatService {
                 BestSearchOutcome::Repeated => self.repeated(id, claims.user).await,
                 BestSearchOutcome::LimitExceeded => Err(Error::LimitExceeded(max_seats)),
                 BestSearchOutcome::NotOpen => Err(Error::BookingNotOpen),
+                BestSearchOutcome::VisitOver => Err(Error::VisitOver),
                 BestSearchOutcome::Waiting => {
                     Err(crate::queue::Error::NotAdmitted { poll_after_ms: 1_000 }.into())
                 }

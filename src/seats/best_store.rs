@@ -49,6 +49,8 @@ pub(super) enum BestSearchOutcome {
     },
     LimitExceeded,
     NotOpen,
+    /// The visit's own time is over.
+    VisitOver,
     Waiting,
     SlotExpired,
     NotEnough,
@@ -132,6 +134,7 @@ fn search_outcome(now: i64, reply: ScriptReply) -> Result<BestSearchOutcome, Err
         },
         SeatsBestCode::LimitExceeded => BestSearchOutcome::LimitExceeded,
         SeatsBestCode::NotOpen => BestSearchOutcome::NotOpen,
+        SeatsBestCode::VisitOver => BestSearchOutcome::VisitOver,
         SeatsBestCode::Waiting => BestSearchOutcome::Waiting,
         SeatsBestCode::NotEnough => BestSearchOutcome::NotEnough,
         SeatsBestCode::Continue => BestSearchOutcome::Continue(BestSearchCursor {

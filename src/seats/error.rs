@@ -24,6 +24,9 @@ pub enum Error {
     /// Outside the booking window, or the concert is archived.
     #[error("Booking is not open.")]
     BookingNotOpen,
+    /// Only a hold keeps the user active.
+    #[error("The time of the visit is over, so no further seats can be held.")]
+    VisitOver,
     /// The reservation is being paid or is confirmed.
     #[error("The reservation is being paid or was paid, so it can't be released.")]
     NotReleasable,

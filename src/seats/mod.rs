@@ -191,6 +191,7 @@ impl SeatService {
                 }
                 store::HoldOutcome::LimitExceeded => Err(Error::LimitExceeded(max_seats)),
                 store::HoldOutcome::NotOpen => Err(Error::BookingNotOpen),
+                store::HoldOutcome::VisitOver => Err(Error::VisitOver),
                 store::HoldOutcome::Waiting => {
                     Err(crate::queue::Error::NotAdmitted { poll_after_ms: 1_000 }.into())
                 }

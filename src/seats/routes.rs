@@ -349,6 +349,7 @@ impl From<Error> for ProblemDetails {
             Error::KeyReused => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
             }
+            Error::VisitOver => Self::new(StatusCode::FORBIDDEN, "visit_over", detail),
             Error::NotReleasable => Self::new(StatusCode::CONFLICT, "not_releasable", detail),
             Error::Queue(error) => error.into(),
             Error::Catalogue(error) => error.into(),

@@ -93,6 +93,8 @@ pub(super) enum HoldOutcome {
     },
     LimitExceeded,
     NotOpen,
+    /// The visit's own time is over.
+    VisitOver,
     Waiting,
     SlotExpired,
     /// An earlier request with the same idempotency key made the hold.
@@ -161,6 +163,7 @@ fn hold_outcome(now: i64, reply: ScriptReply) -> Result<HoldOutcome, Error> {
         },
         SeatsHoldCode::LimitExceeded => HoldOutcome::LimitExceeded,
         SeatsHoldCode::NotOpen => HoldOutcome::NotOpen,
+        SeatsHoldCode::VisitOver => HoldOutcome::VisitOver,
         SeatsHoldCode::Waiting => HoldOutcome::Waiting,
         SeatsHoldCode::Expired => HoldOutcome::SlotExpired,
         SeatsHoldCode::Repeated => HoldOutcome::Repeated,

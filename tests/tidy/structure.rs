@@ -24,8 +24,8 @@ const BASE_MODULES: [&str; 7] =
 fn allowed_imports(module: &str) -> Option<Vec<&'static str>> {
     let base_and = |domains: &[&'static str]| Some([&BASE_MODULES, domains].concat());
     match module {
-        "lib" | "definition" | "failpoint" | "shutdown" | "telemetry" | "ids" | "money" | "partition" | "time"
-        | "tls" | "web" => Some(vec![]),
+        "lib" | "definition" | "failpoint" | "shutdown" | "telemetry" | "ids" | "money"
+        | "partition" | "time" | "tls" | "web" => Some(vec![]),
         "main" => Some(vec!["cli"]),
         "cli" => Some(vec!["app", "config", "dev", "failpoint", "redis", "telemetry"]),
         // Knows the names of metrics, and instances only over HTTP.

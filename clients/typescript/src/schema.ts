@@ -109,6 +109,27 @@ export type CouponStatus = "scheduled" | "open" | "sold_out" | "ended";
 /** How coupons are issued. */
 export type CouponType = "first_come_first_served";
 
+/**
+ * A draw of the lottery. The score of a user in it is 2 × `draw` × 2^40 plus the first 40 bits of
+ * SHA-1 over the seed and the 16 bytes of the user id.
+ */
+export interface Draw {
+  /** The number of the draw, from 1. */
+  draw: number;
+  drawn_at?: UnixMillis | null;
+  /** How many users took part. Null until it is known. */
+  entrants?: number | null;
+  /** The seed. Null before the opening. */
+  seed?: string | null;
+  /** The SHA-256 of the seed, in hexadecimal. */
+  seed_sha256: string;
+}
+
+/** The draws of a queue, oldest first. */
+export interface Draws {
+  items: Draw[];
+}
+
 /** One entry of a wallet's ledger. Contains the slot of its user. */
 export type EntryId = string;
 
@@ -121,8 +142,8 @@ export type IssueId = string;
 export type LedgerEntryKind = "charge" | "use" | "payment" | "refund" | "reward";
 
 /**
- * The values with which users can verify their ticket in the lottery. The score of a user is the
- * first 40 bits of SHA-1 over the seed and the 16 bytes of the user id.
+ * The values with which users can verify their ticket in the newest draw. The score of a user is 2
+ * × draw × 2^40 plus the first 40 bits of SHA-1 over the seed and the 16 bytes of the user id.
  */
 export interface Lottery {
   /** The seed. Null before the opening. */
@@ -201,10 +222,15 @@ export interface QueueDto {
   /** The number of users admitted so far. */
   admitted_total: number;
   closes_at?: UnixMillis | null;
-  /** The estimated wait of a user who joins now. Null when unknown. */
+  /**
+   * The estimated wait of a user who joins now. Null while it is not known: while no user is
+   * admitted, and from the moment at which the queue is full until the first slot is free.
+   */
   estimated_wait_seconds?: number | null;
   lottery?: Lottery | null;
   max_active: number;
+  /** The operator's message, in the language of `Accept-Language`. */
+  message?: string | null;
   /** The effective mode. */
   mode: QueueMode;
   opens_at?: UnixMillis | null;
@@ -324,15 +350,29 @@ export type SeatStatus = "available" | "held" | "sold";
 /** The state of a user in a queue. */
 export interface Ticket {
   active_until?: UnixMillis | null;
-  /** The estimated wait. Null when unknown. */
+  /**
+   * The best estimate of the wait. It may increase. Null unless waiting, while the queue is paused
+   * or closed, before the draw of a lottery, and from the moment at which the queue is full for the
+   * first time until the first slot is free.
+   */
   estimated_wait_seconds?: number | null;
+  /** The operator's message, in the language of `Accept-Language`. */
+  message?: string | null;
+  /** The effective mode of the queue. */
+  mode: QueueMode;
+  opens_at?: UnixMillis | null;
   /** A JWT with which other backends can verify that the user is active. Null unless active. */
   pass?: string | null;
   /** When to poll again, in milliseconds from now. */
   poll_after_ms: number;
-  /** The position in the queue, starting at 1. Null unless waiting. */
+  /**
+   * The position in the queue, starting at 1. Null unless waiting, before the draw of a lottery,
+   * and for a moment after a loss of Redis.
+   */
   position?: number | null;
   queue_id: QueueId;
+  /** The number behind the place. A lower score is admitted earlier. */
+  score: number;
   /** Whether every seat of the queue's concerts is sold. */
   sold_out: boolean;
   status: TicketStatus;

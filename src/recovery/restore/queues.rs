@@ -18,11 +18,13 @@ use super::payments;
 use super::writer::FencedWriter;
 use crate::ids::QueueId;
 use crate::recovery::Error;
+use crate::redis::constants::SCORES_PER_SEGMENT;
 use crate::redis::{KeyScope, ScriptArgs, scripts};
 
-/// Scores that each restore reserves: more than any queue ever assigns, and few enough that half a
-/// million restores stay below 2^53.
-const SCORES_PER_RESTORE: u64 = 1 << 34;
+/// Scores that each restore reserves: more than a queue assigns between two losses of Redis.
+const SCORES_PER_RESTORE: u64 = 1 << 29;
+/// Keeps the scores of arrivals within their segment.
+const MAX_RESTORES: u64 = SCORES_PER_SEGMENT as u64 / SCORES_PER_RESTORE - 2;
 
 pub(super) async fn restore(
     writer: &mut FencedWriter<'_>,
@@ -41,14 +43,14 @@ async fn restore_queue(
 ) -> Result<(), Error> {
     let scope = KeyScope::queue(writer.redis.keys(), queue);
     // The newest promotion serves as the clock: no time passes for a queue while its Redis is lost.
-    let (admitted, over, restore, per_interval): (i64, i64, u32, u32) = sqlx::query_as(
+    let (admitted, over, restore, per_interval, draw): (i64, i64, u32, u32, u32) = sqlx::query_as(
         "SELECT CAST(COALESCE((SELECT SUM(p.count) FROM promotions p WHERE p.queue_id = q.id), 0) \
          AS SIGNED), \
            CAST(COALESCE((SELECT MAX(p.to_score) FROM promotions p WHERE p.queue_id = q.id AND \
            p.promoted_at < \
              (SELECT MAX(l.promoted_at) FROM promotions l WHERE l.queue_id = q.id) - INTERVAL \
              (q.claim_seconds + q.active_seconds) SECOND), -1) AS SIGNED), \
-           q.restore_seconds, q.promote_per_interval FROM queues q WHERE q.id = ?",
+           q.restore_seconds, q.promote_per_interval, q.draw FROM queues q WHERE q.id = ?",
     )
     .bind(queue.as_str())
     .fetch_one(&mut *mysql)
@@ -72,13 +74,15 @@ async fn restore_queue(
     buffer.write(writer).await?;
     drop(rows);
 
-    let dealt = i64::try_from(writer.restore_count * SCORES_PER_RESTORE).unwrap_or(i64::MAX);
+    let dealt = i64::try_from(writer.restore_count.min(MAX_RESTORES) * SCORES_PER_RESTORE)
+        .unwrap_or(i64::MAX);
     let mut args = ScriptArgs::new();
     args.int(admitted)
         .int(i64::from(restore) * 1_000)
         .int(dealt)
         .int(per_interval.into())
-        .int(over);
+        .int(over)
+        .int((2 * i64::from(draw) + 1) * SCORES_PER_SEGMENT + dealt);
     writer.call(&scripts::RECOVERY_RESTORE_QUEUE, scope, args, Vec::new()).await?;
     Ok(())
 }

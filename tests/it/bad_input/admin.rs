@@ -86,7 +86,7 @@ fn queue(fixture: &BadInputFixture) -> BadInputRow {
         "active_seconds": 300,
         "claim_seconds": 60, "max_waiting": null, "opens_at": null, "closes_at": null,
         "prequeue_starts_at": null, "order": "fifo",
-        "restore_seconds": 30,
+        "restore_seconds": 30, "message": null, "visit": "fixed", "visit_limit_seconds": null,
     });
     let mut groups = vec![
         keyless(fixture, Method::PUT, path),
@@ -142,6 +142,23 @@ fn queue(fixture: &BadInputFixture) -> BadInputRow {
     }
     let words = vec![json!("ajar"), json!("OPEN"), json!(""), json!(5), json!(null)];
     groups.push(field(&good, "/mode", "mode", words.clone(), call));
+    groups.push(field(&good, "/visit", "visit", words.clone(), call));
+    let limits = [59, 86_401, 1 << 32].map(|limit: u64| json!(limit)).to_vec();
+    let limits = [limits, vec![json!(-1), json!(60.5), json!("60"), json!([]), json!(true)]];
+    groups.push(field(&good, "/visit_limit_seconds", "visit_limit_seconds", limits.concat(), call));
+    let long = "x".repeat(501);
+    let messages = vec![
+        json!(5),
+        json!(true),
+        json!([]),
+        json!({}),
+        json!({"k o": "x"}),
+        json!({"ko": 5}),
+        json!({"ko": null}),
+        json!({"ko": long}),
+        json!(long),
+    ];
+    groups.push(field(&good, "/message", "message", messages, call));
     groups.push(field(&good, "/order", "order", [words, vec![json!("lottery")]].concat(), call));
     let mut against = good;
     against["opens_at"] = json!("2100-01-01T00:00:00Z");

@@ -173,8 +173,8 @@ fn faults(stores: &TestStores) -> Vec<PlantedFault> {
         mysql(
             "a promotion out of order",
             &["INSERT INTO promotions SELECT partition_id, n + 1000000, idx, queue_id, \
-                     from_score - 1, to_score - 1, count, promoted_at FROM promotions ORDER BY n \
-                     DESC LIMIT 1"],
+                     from_score - 1, to_score - 1, count, promoted_at, rate_limit, rate_interval_ms \
+                     FROM promotions ORDER BY n DESC LIMIT 1"],
             &["promotions"],
         ),
         mysql(

@@ -180,9 +180,14 @@ async fn emptied_redis_sells_nothing() {
         })
     })
     .await;
-    // The other partitions still serve, so the instance stays in the load balancer.
-    let report = api.get("/readyz").send().await.expect(200);
-    assert_eq!(report["status"], "degraded", "{report}");
+    // Once requests have met every partition, the instance leaves the load balancer.
+    let report = eventually("all partitions recover", || async {
+        api.get("/v1/wallet").user(&new_user()).send().await.problem(503, "recovering");
+        let report = api.get("/readyz").send().await;
+        (report.status == 503).then_some(report.body)
+    })
+    .await;
+    assert_eq!(report["status"], "unavailable", "{report}");
     assert_eq!(api.get("/healthz").send().await.status, 200);
 
     // An instance that starts now sells nothing either, and MySQL is unchanged.

@@ -89,10 +89,8 @@ async fn leaving_ends_the_stream(world: TestWorld) {
         stream.until(|ticket| ticket["status"] == "expired").await;
         assert_eq!(stream.next().await, StreamItem::End);
     }
-    // A stream that opens later reports it once.
-    let mut late = listen(api, &guest).await;
-    assert_eq!(late.ticket().await["status"], "expired");
-    assert_eq!(late.next().await, StreamItem::End);
+    // A stream that opens later is refused, so that an `EventSource` does not reconnect.
+    api.get(EVENTS).token(&guest.token).send().await.problem(410, "queue_token_expired");
 }
 
 async fn used_slot_ends_the_stream(world: TestWorld) {
@@ -115,7 +113,11 @@ async fn closed_queue_keeps_its_streams(world: TestWorld) {
     let guest = api.join_new_user(CONCERT).await;
     let mut stream = listen(api, &guest).await;
     assert_eq!(stream.ticket().await["position"], 1);
-    world.put_queue(CONCERT, json!({"mode": "closed", "max_active": 1})).await;
+    let closed = json!({"mode": "closed", "max_active": 1, "message": "Sorry."});
+    world.put_queue(CONCERT, closed).await;
+    let changed = |ticket: &Value| ticket["mode"] == "closed" && ticket["message"] == "Sorry.";
+    let ticket = stream.until(changed).await;
+    assert_eq!((&ticket["status"], &ticket["position"]), (&json!("waiting"), &json!(1)));
     leave(api, &active_user).await;
     let moved = stream.until(|ticket| ticket["status"] != "waiting" || ticket["position"] != 1);
     let moved = tokio::time::timeout(Duration::from_secs(2), moved).await;

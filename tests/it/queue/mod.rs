@@ -1,8 +1,12 @@
-//! The queue: admission, positions, settings that change, the event stream and the waiting page.
+//! The queue: admission, positions, draws, visits, settings that change, the event stream and the
+//! waiting page.
 
 mod admission;
+mod estimate;
 mod event_stream;
 mod gate;
+mod lottery;
 pub(crate) mod model;
 mod settings_changes;
+mod visits;
 mod waiting_page;

@@ -1,6 +1,6 @@
 //! The queue under random use, on four instances with four promoters, two of them an hour ahead and
-//! an hour behind: the order is kept, limits hold, no user has two places, and no position or
-//! estimate increases.
+//! an hour behind: the order is kept, limits hold, no user has two places, and no position
+//! increases.
 //!
 //! Each run is a queue with random settings and a random walk of joins, polls, leaves and changed
 //! settings over all instances. A failure prints its seed. `make model` makes ten thousand runs.
@@ -34,8 +34,6 @@ const STEPS: usize = 90;
 /// Clients are never asked to poll sooner than this, so nothing is guaranteed between responses
 /// that are closer together.
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(900);
-/// Every instance knows changed settings within a second. Until then estimates may follow either.
-const SETTINGS_PROPAGATION: Duration = Duration::from_secs(1);
 /// Runs at the same time. They are independent queues.
 const CONCURRENT_RUNS: usize = 96;
 /// Runs on the same instances. Their queues stay behind and every instance keeps reading them, so
@@ -68,9 +66,6 @@ struct ReportedTicket {
     at: Instant,
     score: u64,
     position: u64,
-    wait: Option<u64>,
-    /// How often the settings had changed.
-    changes: u32,
 }
 
 struct RandomWalk {
@@ -83,9 +78,6 @@ struct RandomWalk {
     tokens: HashMap<UserId, Claims>,
     /// Tickets that users received while waiting.
     reported: HashMap<UserId, Vec<ReportedTicket>>,
-    changes: u32,
-    /// Time of the last change.
-    changed: Instant,
 }
 
 impl RandomWalk {
@@ -111,18 +103,7 @@ impl RandomWalk {
             queue.reload().await.unwrap();
         }
         let (tokens, reported) = (HashMap::new(), HashMap::new());
-        Self {
-            seed,
-            id,
-            random,
-            queues,
-            bounds,
-            settings,
-            tokens,
-            reported,
-            changes: 0,
-            changed: Instant::now(),
-        }
+        Self { seed, id, random, queues, bounds, settings, tokens, reported }
     }
 
     async fn walk(mut self) -> (QueueId, u64, PromisedBounds) {
@@ -185,22 +166,19 @@ impl RandomWalk {
         self.bounds.per_interval =
             self.bounds.per_interval.max(self.settings.promote_per_interval.into());
         self.bounds.max_active = self.bounds.max_active.max(self.settings.max_active.into());
-        self.changes += 1;
-        self.changed = Instant::now();
         queue.put(&self.id, self.settings.clone()).await.unwrap();
     }
 
     /// Compares a ticket with the user's earlier ones, and the queue with its limits.
     fn hear(&mut self, user: UserId, place: &usher::queue::Ticket) {
-        let Self { seed, bounds, changes, .. } = self;
+        let Self { seed, bounds, .. } = self;
         assert!(
             place.queue_state.active <= bounds.max_active,
             "seed {seed}: {:?} above {bounds:?}",
             place.queue_state
         );
-        let AdmissionState::Waiting { position } = place.admission else { return };
-        let settled = self.changed.elapsed() >= SETTINGS_PROPAGATION;
-        let (score, wait) = (place.claims.score, place.estimated_wait_seconds.filter(|_| settled));
+        let AdmissionState::Waiting { position: Some(position) } = place.admission else { return };
+        let score = place.claims.score;
         let reported = self.reported.entry(user).or_default();
         reported.retain(|reported| reported.score == score);
         for before in reported.iter().filter(|reported| reported.at.elapsed() >= MIN_POLL_INTERVAL)
@@ -210,21 +188,8 @@ impl RandomWalk {
                 "seed {seed}: {user} had position {}, then {position}",
                 before.position
             );
-            if let (Some(then), Some(next), true) = (before.wait, wait, before.changes == *changes)
-            {
-                assert!(
-                    next <= then,
-                    "seed {seed}: {user} had an estimate of {then} s, then {next} s"
-                );
-            }
         }
-        reported.push(ReportedTicket {
-            at: Instant::now(),
-            score,
-            position,
-            wait,
-            changes: *changes,
-        });
+        reported.push(ReportedTicket { at: Instant::now(), score, position });
     }
 }
 

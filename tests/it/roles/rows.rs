@@ -200,6 +200,7 @@ fn public() -> Vec<RoleRow> {
     vec![
         open("/.well-known/jwks.json", "200"),
         open("/v1/queues/{queue}", "200"),
+        open("/v1/queues/{queue}/draws", "200"),
         own(M::POST, "/v1/queues/{queue}/tokens", "200"),
         active(M::GET, "/v1/queues/{queue}/tokens/me", "200"),
         active(M::DELETE, "/v1/queues/{queue}/tokens/me", "204"),

@@ -181,9 +181,32 @@ class CouponIssues(TypedDict):
     next: NotRequired[str | None]
 
 
+class Draw(TypedDict):
+    """A draw of the lottery. The score of a user in it is 2 × `draw` × 2^40 plus the first 40 bits
+    of SHA-1 over the seed and the 16 bytes of the user id.
+    """
+
+    #: The number of the draw, from 1.
+    draw: int
+    drawn_at: NotRequired[UnixMillis | None]
+    #: How many users took part. Null until it is known.
+    entrants: NotRequired[int | None]
+    #: The seed. Null before the opening.
+    seed: NotRequired[str | None]
+    #: The SHA-256 of the seed, in hexadecimal.
+    seed_sha256: str
+
+
+class Draws(TypedDict):
+    """The draws of a queue, oldest first."""
+
+    items: list[Draw]
+
+
 class Lottery(TypedDict):
-    """The values with which users can verify their ticket in the lottery. The score of a user is
-    the first 40 bits of SHA-1 over the seed and the 16 bytes of the user id.
+    """The values with which users can verify their ticket in the newest draw. The score of a user
+    is 2 × draw × 2^40 plus the first 40 bits of SHA-1 over the seed and the 16 bytes of the user
+    id.
     """
 
     #: The seed. Null before the opening.
@@ -250,10 +273,13 @@ class QueueDto(TypedDict):
     #: The number of users admitted so far.
     admitted_total: int
     closes_at: NotRequired[UnixMillis | None]
-    #: The estimated wait of a user who joins now. Null when unknown.
+    #: The estimated wait of a user who joins now. Null while it is not known: while no user is
+    #: admitted, and from the moment at which the queue is full until the first slot is free.
     estimated_wait_seconds: NotRequired[int | None]
     lottery: NotRequired[Lottery | None]
     max_active: int
+    #: The operator's message, in the language of `Accept-Language`.
+    message: NotRequired[str | None]
     #: The effective mode.
     mode: QueueMode
     opens_at: NotRequired[UnixMillis | None]
@@ -362,15 +388,25 @@ Ticket = TypedDict(
     "Ticket",
     {
         "active_until": "NotRequired[UnixMillis | None]",
-        #: The estimated wait. Null when unknown.
+        #: The best estimate of the wait. It may increase. Null unless waiting, while the queue is
+        #: paused or closed, before the draw of a lottery, and from the moment at which the queue is
+        #: full for the first time until the first slot is free.
         "estimated_wait_seconds": "NotRequired[int | None]",
+        #: The operator's message, in the language of `Accept-Language`.
+        "message": "NotRequired[str | None]",
+        #: The effective mode of the queue.
+        "mode": "QueueMode",
+        "opens_at": "NotRequired[UnixMillis | None]",
         #: A JWT with which other backends can verify that the user is active. Null unless active.
         "pass": "NotRequired[str | None]",
         #: When to poll again, in milliseconds from now.
         "poll_after_ms": "int",
-        #: The position in the queue, starting at 1. Null unless waiting.
+        #: The position in the queue, starting at 1. Null unless waiting, before the draw of a
+        #: lottery, and for a moment after a loss of Redis.
         "position": "NotRequired[int | None]",
         "queue_id": "QueueId",
+        #: The number behind the place. A lower score is admitted earlier.
+        "score": "int",
         #: Whether every seat of the queue's concerts is sold.
         "sold_out": "bool",
         "status": "TicketStatus",

@@ -1,0 +1,116 @@
+//! Changes of a queue's settings: in MySQL under the row lock of the definitions, in Redis before the
+//! commit, and in the memory of this instance.
+
+use std::sync::Arc;
+
+use sqlx::MySqlConnection;
+
+use super::admission_jwt::{self, AdmissionJwtKeys};
+use super::{Error, PublishedQueue, QueueService, QueueSettings, rules, sql, store};
+use crate::definition::DefinitionViolation;
+use crate::ids::QueueId;
+use crate::mysql::{self, definitions};
+
+/// A draw takes two segments of scores, and scores are below 2^50.
+const MAX_DRAWS: u32 = 500;
+
+impl QueueService {
+    /// Creates a queue or replaces its settings.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every violation. Nothing has changed then.
+    pub async fn put(&self, queue: &QueueId, settings: QueueSettings) -> Result<(), Error> {
+        let violations = rules::violations(&settings);
+        if !violations.is_empty() {
+            return Err(Error::Invalid(violations));
+        }
+        let settings = settings.with_stored_precision();
+        let (mut tx, version) = definitions::begin_change(&self.mysql).await?;
+        let now = sql::now(&mut tx).await?;
+        let at = now.timestamp_millis();
+        let before = sql::one(&mut tx, queue).await?;
+        let (mut draw, mut seed) =
+            before.as_ref().map_or_else(|| (0, new_seed()), |it| (it.draw, it.seed.clone()));
+        let is_new_draw = settings.is_lottery(at)
+            && !before.is_some_and(|it| settings.continues_draw(&it.settings, at));
+        if is_new_draw {
+            if draw >= MAX_DRAWS {
+                let message = "this queue has no more draws: create a new queue";
+                return Err(Error::Invalid(vec![DefinitionViolation::new("order", message)]));
+            }
+            (draw, seed) = (draw + 1, new_seed());
+        }
+        let planned = settings.opens_at.filter(|opens_at| *opens_at > now);
+        let drawn = (!settings.is_before_opening(at)).then_some(now);
+        sql::move_open_draws(&mut tx, queue, planned, drawn, now).await?;
+        let published = PublishedQueue { settings, version, seed, draw };
+        if is_new_draw {
+            sql::add_draw(&mut tx, queue, &published).await?;
+        }
+        sql::put(&mut tx, queue, &published).await?;
+        store::publish(&self.redis, queue, &published).await?;
+        tx.commit().await.map_err(mysql::Error::from)?;
+        self.reload().await
+    }
+
+    /// Creates a queue with default settings, unless it exists, in the transaction `tx` of another
+    /// definition. The first call that misses the settings in Redis publishes them.
+    pub async fn create_if_missing(
+        &self,
+        tx: &mut MySqlConnection,
+        version: u64,
+        queue: &QueueId,
+    ) -> Result<(), Error> {
+        if sql::one(tx, queue).await?.is_none() {
+            let published = PublishedQueue {
+                settings: QueueSettings::default(),
+                version,
+                seed: new_seed(),
+                draw: 0,
+            };
+            sql::put(tx, queue, &published).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads all settings from MySQL.
+    pub async fn reload(&self) -> Result<(), Error> {
+        // One reload at a time: an older result must not replace a newer one.
+        let _guard = self.reloading.lock().await;
+        let mut connection = self.mysql.acquire().await.map_err(mysql::Error::from)?;
+        let queues = sql::all(&mut connection)
+            .await?
+            .into_iter()
+            .map(|(id, published)| (id, Arc::new(published)))
+            .collect();
+        self.queues.store(Arc::new(queues));
+        self.snapshots.clear();
+        let mut keys = AdmissionJwtKeys::new(&sql::pass_keys(&mut connection).await?);
+        // The first instance of an installation creates the key. The lock keeps a second instance
+        // from creating another one.
+        if keys.is_empty() {
+            drop(connection);
+            let (mut tx, _) = definitions::lock(&self.mysql).await?;
+            if sql::pass_keys(&mut tx).await?.is_empty() {
+                admission_jwt::add_key(&mut tx).await?;
+            }
+            keys = AdmissionJwtKeys::new(&sql::pass_keys(&mut tx).await?);
+            tx.commit().await.map_err(mysql::Error::from)?;
+        }
+        self.pass_keys.store(Arc::new(keys));
+        Ok(())
+    }
+
+    /// Publishes the settings of MySQL to Redis.
+    pub async fn publish_settings(&self, queue: &QueueId) -> Result<(), Error> {
+        let (mut tx, _) = definitions::lock(&self.mysql).await?;
+        let published = sql::one(&mut tx, queue).await?.ok_or(Error::NotFound)?;
+        store::publish(&self.redis, queue, &published).await?;
+        tx.commit().await.map_err(mysql::Error::from)?;
+        Ok(())
+    }
+}
+
+fn new_seed() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
