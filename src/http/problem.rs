@@ -45,7 +45,7 @@ pub struct ProblemDetails {
     #[serde(skip)]
     retry_after_seconds: Option<u32>,
     #[serde(skip)]
-    rate_limit: Option<RateLimitStatus>,
+    rate_limit: Option<Box<RateLimitStatus>>,
 }
 
 /// One invalid field, in `errors` of `invalid_request`.
@@ -176,7 +176,7 @@ impl ProblemDetails {
         let detail = "Rate limit exceeded.";
         let seconds = u32::try_from(status.reset_seconds).unwrap_or(u32::MAX);
         let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
-        problem.rate_limit = Some(status);
+        problem.rate_limit = Some(Box::new(status));
         problem.retry_after(seconds)
     }
 
