@@ -82,6 +82,10 @@ impl StreamPermits {
     /// `connections` is the limit of the public listener.
     pub fn new(limits: &StreamLimits, connections: usize) -> Self {
         let total = limits.total_for(connections).min(Semaphore::MAX_PERMITS);
+        // The counters exist from the start, so that a dashboard shows 0 and not a gap.
+        for limit in ["total", "user"] {
+            Metric::StreamsRefusedTotal.counter(&[("limit", limit)]).increment(0);
+        }
         Self {
             total: Arc::new(Semaphore::new(total)),
             users: Arc::new(StreamsByUser {
