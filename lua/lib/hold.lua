@@ -58,15 +58,16 @@ local function read_users(users)
 end
 -- By id: the user of a hold that this call made, so it is not yet written.
 local made = {}
--- A request with an idempotency key may have made its hold in an earlier call, or in this one.
-local function is_repeated(id, user)
-  local r = not made[id] and load(id)
-  return made[id] or r and r.user == user
-end
-local function owner_of(seat_value)
-  local id = string.sub(seat_value, 1, 16)
+local function user_of(id)
   local r = not made[id] and load(id)
   return made[id] or r and r.user
+end
+-- A request with an idempotency key may have made its hold in an earlier call, or in this one.
+local function is_repeated(id, user)
+  return user_of(id) == user
+end
+local function owner_of(seat_value)
+  return user_of(string.sub(seat_value, 1, 16))
 end
 local function refusal(user, score, count)
   if running[user] ~= score then

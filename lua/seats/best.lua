@@ -12,7 +12,8 @@
 --   opens at, booking closes at (empty: never), hold_ms, max seats per user, how many sections,
 --   for each: first number, last number, price, what follows a number in the JSON text of a seat;
 --   then for each request: reservation, user, score, quantity, and the cursor: section (from 1),
---   number, the second best start of that section or 0
+--   number, the second best start of that section or 0; whether it has an
+--   idempotency key (1 or 0)
 -- Reply: {now, {code, …}…}: HELD: held_until, section, first number; CONTINUE: section, number,
 --   second best; EXPIRED: the token has no active slot; or NOT_PUBLISHED, also for another
 --   version of the concert

@@ -5,11 +5,11 @@
 --   q:bought q:turnover s:seats
 -- ARGV: epoch, queue, concert, schedule, published version and seats of the concert, booking
 --   opens at, booking closes at (empty: never), hold_ms, max seats per user, then for each
---   request: reservation, user, score, MessagePack map of {seats, detail, amount, score}, count,
---   seat…
--- Reply: {now, {code, …}…}: HELD: held_until; TAKEN: {seats…}, {those that the user
---   holds already…}; EXPIRED: the token has no active
---   slot; or NOT_PUBLISHED, also for another version of the concert
+--   request: reservation, user, score, MessagePack map of {seats, detail, amount, score}, whether
+--   it has an idempotency key (1 or 0), count, seat…
+-- Reply: {now, {code, …}…}: HELD: held_until; TAKEN: {seats…}, {those that the user holds
+--   already…}; EXPIRED: the token has no active slot; or NOT_PUBLISHED, also for another version of
+--   the concert
 -- Codes: 1 HELD 2 TAKEN 3 LIMIT_EXCEEDED 4 NOT_OPEN 5 WAITING 6 EXPIRED 7 REPEATED
 --   8 VISIT_OVER
 --
