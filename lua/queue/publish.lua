@@ -3,8 +3,9 @@
 -- (lib/turnover.lua). The caller holds the row lock of the definitions in MySQL, so the newest
 -- settings come last.
 --
--- KEYS: epoch q:settings q:turnover
--- ARGV: epoch, version, then field and value in turn
+-- KEYS: epoch q:settings q:turnover q:bucket
+-- ARGV: epoch, version, how many scores an earlier queue of this name gave to arrivals, then field
+--   and value in turn
 -- Reply: 1
 --
 -- uses: constants guard
@@ -15,7 +16,11 @@ local function opening()
   return closed, tonumber(fields[2] or '')
 end
 local was_closed, opened_at = opening()
-redis.call('HSET', settings, 'version', ARGV[2], unpack(ARGV, 3))
+redis.call('HLEN', bucket)
+redis.call('HSET', settings, 'version', ARGV[2], unpack(ARGV, 4))
+if ARGV[3] ~= '0' then
+  redis.call('HSETNX', bucket, 'joined', ARGV[3])
+end
 local is_closed, opens_at = opening()
 if was_closed and not is_closed or opens_at and opens_at ~= opened_at and opens_at > now then
   redis.call('UNLINK', turnover)

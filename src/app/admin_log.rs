@@ -30,8 +30,8 @@ use crate::http::{JsonBody, ProblemDetails, request_id};
 use crate::mysql;
 use crate::time::UnixMillis;
 
-/// The longest object name that is recorded. No id is longer.
-const MAX_OBJECT_LENGTH: usize = 64;
+/// The longest name in a path that is recorded. No id is longer.
+const MAX_ID_LENGTH: usize = 64;
 
 struct AdminLogState {
     mysql: MySqlPool,
@@ -115,13 +115,17 @@ impl PendingAction {
     }
 }
 
-/// The first path parameter. Values that can't be an id are not repeated.
+/// The path parameters, joined by a slash. Values that can't be an id are not repeated.
 fn object(route: &str, path: &str) -> Option<String> {
-    let at = route.split('/').position(|part| part.starts_with('{'))?;
-    let name = path.split('/').nth(at)?;
-    let is_id_byte = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    let is_valid = name.len() <= MAX_OBJECT_LENGTH && name.bytes().all(is_id_byte);
-    Some(if is_valid { name } else { "(not a name)" }.to_owned())
+    let is_id_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"_-@.".contains(&byte);
+    let is_id = |name: &str| name.len() <= MAX_ID_LENGTH && name.bytes().all(is_id_byte);
+    let names: Vec<&str> = route
+        .split('/')
+        .zip(path.split('/'))
+        .filter(|(part, _)| part.starts_with('{'))
+        .map(|(_, name)| if is_id(name) { name } else { "(not a name)" })
+        .collect();
+    (!names.is_empty()).then(|| names.join("/"))
 }
 
 #[derive(FromRow)]
@@ -183,7 +187,7 @@ struct AdminActionDto {
     at: UnixMillis,
     method: String,
     route: String,
-    /// The name in the path, if the route has one.
+    /// The names in the path, joined by a slash, if the route has any.
     object: Option<String>,
     /// Null while the call runs, and if the instance crashed during the call.
     status: Option<u16>,
@@ -246,13 +250,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn object_is_the_first_path_parameter() {
+    fn object_has_the_path_parameters() {
         let put = "/admin/queues/{queue}";
         assert_eq!(object(put, "/admin/queues/show").as_deref(), Some("show"));
         assert_eq!(
             object("/admin/users/{user}/facts", "/admin/users/u-1/facts").as_deref(),
             Some("u-1")
         );
+        let of_queue = "/admin/queues/{queue}/users/{user}";
+        assert_eq!(object(of_queue, "/admin/queues/show/users/u-1").as_deref(), Some("show/u-1"));
         assert_eq!(object("/admin/audit", "/admin/audit"), None);
         for bad in ["%00", "a b", &"x".repeat(65)] {
             assert_eq!(

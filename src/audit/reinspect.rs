@@ -45,7 +45,9 @@ impl<'a> Reinspection<'a> {
         patience: Duration,
     ) -> Result<Self, StoreError> {
         let queues: Vec<String> =
-            sqlx::query_scalar("SELECT id FROM queues ORDER BY id").fetch_all(mysql).await?;
+            sqlx::query_scalar("SELECT id FROM queues WHERE deleted_at IS NULL ORDER BY id")
+                .fetch_all(mysql)
+                .await?;
         let queues = queues.into_iter().filter_map(|queue| queue.parse().ok()).collect();
         Ok(Self { redis, mysql, queues, patience, spent: AtomicU64::new(0) })
     }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use serde::Serialize;
-use utoipa::ToSchema;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -12,11 +13,12 @@ use super::dto::QueueDto;
 use super::languages::PreferredLanguages;
 use super::{QueueService, QueueSettings};
 use crate::http::path::{NewPathParams, PathParams};
+use crate::http::query::QueryParams;
 use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::QueueId;
 
 pub fn router() -> OpenApiRouter<Arc<QueueService>> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show, put))
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show, put, delete))
 }
 
 /// The settings and the current state of a queue.
@@ -93,4 +95,42 @@ async fn put(
 ) -> Result<JsonBody<AdminQueueDto>, ProblemDetails> {
     queue.put(&id, settings).await?;
     read(&queue, id).await.map(JsonBody)
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+struct DeleteQueueQuery {
+    /// Whether to delete the queue while users wait or are active. They are removed first. The default is false.
+    #[serde(default)]
+    force: bool,
+}
+
+/// Delete a queue
+///
+/// Its name is unknown on every instance afterwards, and its tokens are of no use. The history of
+/// its promotions, draws and reservations stays in MySQL. A queue that is created under the same
+/// name continues its scores, so old tokens have no place in it.
+#[utoipa::path(
+    delete,
+    path = "/admin/queues/{queue}",
+    tag = "queue",
+    operation_id = "deleteQueue",
+    params(("queue" = QueueId, Path), DeleteQueueQuery),
+    responses(
+        (status = 204, description = "The queue is deleted."),
+        (status = 404, body = ProblemDetails, description = "`not_found`"),
+        (status = 409, body = ProblemDetails,
+            description = "`in_use` while a concert names the queue, seats are held or paid, or users \
+                wait or are active and `force` is false. `in_use` lists the first 20 as \
+                `{kind: \"concert\" | \"user\", id}`."),
+    ),
+    security(("admin" = []))
+)]
+async fn delete(
+    State(queue): State<Arc<QueueService>>,
+    PathParams(id): PathParams<QueueId>,
+    QueryParams(query): QueryParams<DeleteQueueQuery>,
+) -> Result<StatusCode, ProblemDetails> {
+    queue.delete(&id, query.force).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -1,12 +1,15 @@
 //! Changes of a queue's settings: in MySQL under the row lock of the definitions, in Redis before the
 //! commit, and in the memory of this instance.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use sqlx::MySqlConnection;
 
 use super::admission_jwt::{self, AdmissionJwtKeys};
-use super::{Error, PublishedQueue, QueueService, QueueSettings, rules, sql, store};
+use super::{
+    Error, PublishedQueue, QueueService, QueueSettings, deletion_store, rules, sql, store,
+};
 use crate::definition::DefinitionViolation;
 use crate::ids::QueueId;
 use crate::mysql::{self, definitions};
@@ -29,8 +32,10 @@ impl QueueService {
         let now = sql::now(&mut tx).await?;
         let at = now.timestamp_millis();
         let before = sql::one(&mut tx, queue).await?;
-        let (mut draw, mut seed) =
-            before.as_ref().map_or_else(|| (0, new_seed()), |it| (it.draw, it.seed.clone()));
+        let (mut draw, mut seed, arrivals) = match &before {
+            Some(before) => (before.draw, before.seed.clone(), before.arrivals),
+            None => self.inherited(&mut tx, queue).await?,
+        };
         let is_new_draw = settings.is_lottery(at)
             && !before.is_some_and(|it| settings.continues_draw(&it.settings, at));
         if is_new_draw {
@@ -43,7 +48,7 @@ impl QueueService {
         let planned = settings.opens_at.filter(|opens_at| *opens_at > now);
         let drawn = (!settings.is_before_opening(at)).then_some(now);
         sql::move_open_draws(&mut tx, queue, planned, drawn, now).await?;
-        let published = PublishedQueue { settings, version, seed, draw };
+        let published = PublishedQueue { settings, version, seed, draw, arrivals };
         if is_new_draw {
             sql::add_draw(&mut tx, queue, &published).await?;
         }
@@ -62,15 +67,24 @@ impl QueueService {
         queue: &QueueId,
     ) -> Result<(), Error> {
         if sql::one(tx, queue).await?.is_none() {
-            let published = PublishedQueue {
-                settings: QueueSettings::default(),
-                version,
-                seed: new_seed(),
-                draw: 0,
-            };
+            let (draw, seed, arrivals) = self.inherited(tx, queue).await?;
+            let settings = QueueSettings::default();
+            let published = PublishedQueue { settings, version, seed, draw, arrivals };
             sql::put(tx, queue, &published).await?;
         }
         Ok(())
+    }
+
+    /// The newest draw, the seed and the arrivals with which a new queue begins. It continues the
+    /// scores of a deleted queue of this name, of which nothing may be left in Redis.
+    async fn inherited(
+        &self,
+        tx: &mut MySqlConnection,
+        queue: &QueueId,
+    ) -> Result<(u32, String, u64), Error> {
+        let Some(deleted) = sql::deleted(tx, queue).await? else { return Ok((0, new_seed(), 0)) };
+        deletion_store::delete(&self.redis, queue).await?;
+        Ok((deleted.draw, deleted.seed, deleted.arrivals))
     }
 
     /// Reads all settings from MySQL.
@@ -83,8 +97,9 @@ impl QueueService {
             .into_iter()
             .map(|(id, published)| (id, Arc::new(published)))
             .collect();
-        self.queues.store(Arc::new(queues));
-        self.snapshots.clear();
+        let queues: Arc<HashMap<_, _>> = Arc::new(queues);
+        self.snapshots.refresh_all(|queue| queues.contains_key(queue));
+        self.queues.store(queues);
         let mut keys = AdmissionJwtKeys::new(&sql::pass_keys(&mut connection).await?);
         // The first instance of an installation creates the key. The lock keeps a second instance
         // from creating another one.
@@ -104,7 +119,11 @@ impl QueueService {
     /// Publishes the settings of MySQL to Redis.
     pub async fn publish_settings(&self, queue: &QueueId) -> Result<(), Error> {
         let (mut tx, _) = definitions::lock(&self.mysql).await?;
-        let published = sql::one(&mut tx, queue).await?.ok_or(Error::NotFound)?;
+        let Some(published) = sql::one(&mut tx, queue).await? else {
+            drop(tx);
+            self.reload().await?;
+            return Err(Error::NotFound);
+        };
         store::publish(&self.redis, queue, &published).await?;
         tx.commit().await.map_err(mysql::Error::from)?;
         Ok(())

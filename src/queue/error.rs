@@ -1,5 +1,6 @@
 //! The errors of queue operations.
 
+use super::deletion::InUseItem;
 use crate::definition::DefinitionViolation;
 use crate::store_error::{StoreError, from_store_errors};
 
@@ -16,6 +17,9 @@ pub enum Error {
     TokenExpired,
     #[error("the user is still waiting")]
     NotAdmitted { poll_after_ms: u64 },
+    /// Concerts name the queue, or users are in it.
+    #[error("the queue is in use")]
+    InUse(Vec<InUseItem>),
     #[error("the settings are invalid")]
     Invalid(Vec<DefinitionViolation>),
     #[error(transparent)]

@@ -21,6 +21,8 @@ mod admission_jwt;
 mod arrivals;
 mod audit;
 mod definitions;
+mod deletion;
+mod deletion_store;
 mod dto;
 mod error;
 mod estimator;
@@ -62,6 +64,7 @@ use store::MembershipState;
 
 pub use admin::router as admin_router;
 pub use audit::QueueAuditReport;
+pub use deletion::InUseItem;
 pub use error::Error;
 #[cfg(test)]
 pub(crate) use gate::demo_cookie;

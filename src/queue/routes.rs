@@ -264,6 +264,12 @@ impl From<Error> for ProblemDetails {
                 let detail = "The user is still waiting in the queue.";
                 Self::new(StatusCode::FORBIDDEN, "not_admitted", detail).retry_after(seconds)
             }
+            Error::InUse(items) => Self::new(
+                StatusCode::CONFLICT,
+                "in_use",
+                "Concerts name this queue, or users wait, are active or pay.",
+            )
+            .with("in_use", items),
             Error::Invalid(violations) => Self::invalid_definition(violations),
             Error::Store(error) => error.into(),
         }

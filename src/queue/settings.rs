@@ -227,15 +227,17 @@ pub struct PublishedQueue {
     pub seed: String,
     /// The number of the newest draw. 0 before the first.
     pub draw: u32,
+    /// How many scores a deleted queue of this name gave to arrivals.
+    pub arrivals: u64,
 }
 
 impl PublishedQueue {
-    /// The version and the fields that `lua/lib/settings.lua` reads.
+    /// The version, the arrivals and the fields that `lua/lib/settings.lua` reads.
     pub(super) fn to_args(&self) -> ScriptArgs {
         let settings = &self.settings;
         let millis = |time: Option<DateTime<Utc>>| time.map(|time| time.timestamp_millis());
         let mut args = ScriptArgs::new();
-        args.text(&self.version.to_string());
+        args.text(&self.version.to_string()).text(&self.arrivals.to_string());
         args.text("mode").text(settings.mode.as_str());
         args.text("per_interval").int(settings.promote_per_interval.into());
         args.text("interval_ms").int(settings.interval_ms.into());

@@ -38,9 +38,12 @@ impl SnapshotCache {
         all.entry(queue.clone()).or_default().clone()
     }
 
-    /// Drops all snapshots, so that the next one has the changed settings.
-    pub(super) fn clear(&self) {
-        for cached in self.0.lock().unwrap_or_else(PoisonError::into_inner).values() {
+    /// Drops all snapshots, so that the next one has the changed settings, and what is known of
+    /// queues that do not exist any more.
+    pub(super) fn refresh_all(&self, exists: impl Fn(&QueueId) -> bool) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|queue, _| exists(queue));
+        for cached in all.values() {
             cached.latest.store(None);
         }
     }
@@ -205,7 +208,11 @@ async fn send_ticks(queue: Arc<QueueService>, id: QueueId, cached: Arc<CachedSna
         interval.tick().await;
         let snapshot = queue.refresh(&id, &cached).await;
         let mut sender = cached.ticks.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(subscribed) = sender.as_ref().filter(|sender| sender.receiver_count() > 0) else {
+        let is_needed = |sender: &&watch::Sender<_>| {
+            // The streams of a deleted queue end.
+            sender.receiver_count() > 0 && queue.settings(&id).is_some()
+        };
+        let Some(subscribed) = sender.as_ref().filter(is_needed) else {
             *sender = None;
             return;
         };

@@ -30,16 +30,17 @@ struct Row {
     message: Option<String>,
     visit: String,
     visit_limit_seconds: Option<u32>,
+    arrivals: u64,
 }
 
 const COLUMNS: &str = "id, version, mode, promote_per_interval, interval_ms, max_active, \
      active_seconds, claim_seconds, max_waiting, opens_at, closes_at, prequeue_starts_at, \
-     placement, seed, restore_seconds, draw, message, visit, visit_limit_seconds";
+     placement, seed, restore_seconds, draw, message, visit, visit_limit_seconds, arrivals";
 
 pub(super) async fn all(
     connection: &mut MySqlConnection,
 ) -> Result<Vec<(QueueId, PublishedQueue)>, mysql::Error> {
-    let sql = format!("SELECT {COLUMNS} FROM queues ORDER BY id");
+    let sql = format!("SELECT {COLUMNS} FROM queues WHERE deleted_at IS NULL ORDER BY id");
     let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(connection).await?;
     Ok(rows.into_iter().filter_map(read).collect())
 }
@@ -48,7 +49,23 @@ pub(super) async fn one(
     connection: &mut MySqlConnection,
     queue: &QueueId,
 ) -> Result<Option<PublishedQueue>, mysql::Error> {
-    let sql = format!("SELECT {COLUMNS} FROM queues WHERE id = ?");
+    select(connection, queue, "deleted_at IS NULL").await
+}
+
+/// The last settings of a deleted queue.
+pub(super) async fn deleted(
+    connection: &mut MySqlConnection,
+    queue: &QueueId,
+) -> Result<Option<PublishedQueue>, mysql::Error> {
+    select(connection, queue, "deleted_at IS NOT NULL").await
+}
+
+async fn select(
+    connection: &mut MySqlConnection,
+    queue: &QueueId,
+    condition: &'static str,
+) -> Result<Option<PublishedQueue>, mysql::Error> {
+    let sql = format!("SELECT {COLUMNS} FROM queues WHERE id = ? AND {condition}");
     let row: Option<Row> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
         .bind(queue.as_str())
         .fetch_optional(connection)
@@ -56,21 +73,51 @@ pub(super) async fn one(
     Ok(row.and_then(read).map(|(_, published)| published))
 }
 
-/// Inserts or replaces the settings of a queue.
+/// Marks a queue as deleted.
+pub(super) async fn delete(
+    connection: &mut MySqlConnection,
+    queue: &QueueId,
+    version: u64,
+    arrivals: u64,
+) -> Result<(), mysql::Error> {
+    sqlx::query(
+        "UPDATE queues SET deleted_at = UTC_TIMESTAMP(3), version = ?, arrivals = ? WHERE id = ?",
+    )
+    .bind(version)
+    .bind(arrivals)
+    .bind(queue.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// At most `limit` concerts that name the queue, also archived ones.
+pub(super) async fn concerts(
+    connection: &mut MySqlConnection,
+    queue: &QueueId,
+    limit: u32,
+) -> Result<Vec<String>, mysql::Error> {
+    let list = "SELECT id FROM concerts WHERE queue_id = ? ORDER BY id LIMIT ?";
+    let ids = sqlx::query_scalar(list).bind(queue.as_str()).bind(limit);
+    Ok(ids.fetch_all(connection).await?)
+}
+
+/// Inserts or replaces the settings of a queue, also of a deleted one.
 pub(super) async fn put(
     connection: &mut MySqlConnection,
     queue: &QueueId,
     published: &PublishedQueue,
 ) -> Result<(), mysql::Error> {
     let settings = &published.settings;
-    let placeholders = ["?"; 19].join(", ");
+    let placeholders = ["?"; 20].join(", ");
     let updates = COLUMNS
         .split(", ")
         .filter(|c| *c != "id")
         .map(|c| format!("{c} = VALUES({c})"))
         .collect::<Vec<_>>();
     let sql = format!(
-        "INSERT INTO queues ({COLUMNS}) VALUES ({placeholders}) ON DUPLICATE KEY UPDATE {}",
+        "INSERT INTO queues ({COLUMNS}) VALUES ({placeholders}) ON DUPLICATE KEY UPDATE {}, \
+         deleted_at = NULL",
         updates.join(", ")
     );
     sqlx::query(sqlx::AssertSqlSafe(sql))
@@ -93,6 +140,7 @@ pub(super) async fn put(
         .bind(settings.message.as_ref().and_then(|message| serde_json::to_string(message).ok()))
         .bind(settings.visit.as_str())
         .bind(settings.visit_limit_seconds)
+        .bind(published.arrivals)
         .execute(connection)
         .await?;
     Ok(())
@@ -116,8 +164,8 @@ fn read(row: Row) -> Option<(QueueId, PublishedQueue)> {
         visit: VisitKind::from_word(&row.visit)?,
         visit_limit_seconds: row.visit_limit_seconds,
     };
-    let (version, seed, draw) = (row.version, row.seed, row.draw);
-    Some((row.id.parse().ok()?, PublishedQueue { settings, version, seed, draw }))
+    let Row { version, seed, draw, arrivals, .. } = row;
+    Some((row.id.parse().ok()?, PublishedQueue { settings, version, seed, draw, arrivals }))
 }
 
 /// A row of `queue_draws`.

@@ -361,6 +361,10 @@ pub(super) async fn publish(
     redis.call(&scripts::QUEUE_PUBLISH, scope, queue_settings.to_args()).await.map(drop)
 }
 
+pub(super) fn user_id(word: ScriptReply) -> Result<UserId, Error> {
+    UserId::from_slice(&word.bytes()?).ok_or_else(|| Error::Protocol("expected a user id".into()))
+}
+
 /// `queue/list_waiting`. At limit `limit` waiting users with their scores, from the 0-based rank
 /// `first` on.
 pub(super) async fn list_waiting(
@@ -378,8 +382,7 @@ pub(super) async fn list_waiting(
     let mut reply = reply.rest();
     let mut members = Vec::new();
     while let (Some(user), Some(score)) = (reply.next(), reply.next()) {
-        let user = UserId::from_slice(&user.bytes()?)
-            .ok_or_else(|| Error::Protocol("expected a user id".into()))?;
+        let user = user_id(user)?;
         let score =
             u64::try_from(score.int()?).map_err(|_| Error::Protocol("negative score".into()))?;
         members.push((user, score));

@@ -18,7 +18,7 @@ use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::{ConcertId, UserId};
 
 pub fn admin_router() -> OpenApiRouter<Arc<SeatService>> {
-    OpenApiRouter::new().routes(routes!(of_concert))
+    super::queue_routes::router().routes(routes!(of_concert))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

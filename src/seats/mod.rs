@@ -23,6 +23,8 @@ mod idempotent_hold;
 mod list_routes;
 mod lists;
 mod prune;
+mod queue_routes;
+mod queue_users;
 mod reservation;
 mod routes;
 mod rules;

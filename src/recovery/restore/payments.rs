@@ -37,7 +37,9 @@ pub(super) async fn partition_queues(
     mysql: &mut MySqlConnection,
 ) -> Result<Vec<QueueId>, Error> {
     let names: Vec<String> =
-        sqlx::query_scalar("SELECT id FROM queues ORDER BY id").fetch_all(mysql).await?;
+        sqlx::query_scalar("SELECT id FROM queues WHERE deleted_at IS NULL ORDER BY id")
+            .fetch_all(mysql)
+            .await?;
     let parsed: Result<Vec<QueueId>, Error> = names
         .into_iter()
         .map(|name| name.parse().map_err(|_| Error::InvalidRow("queues", name)))

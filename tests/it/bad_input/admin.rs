@@ -3,7 +3,9 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::cases::{BadInputCase, BadInputRow, bodies, field, missing, names, new_names, pages};
+use super::cases::{
+    BadInputCase, BadInputRow, bodies, field, ids, missing, names, new_names, pages,
+};
 use super::fixture::BadInputFixture;
 use crate::support::api::ApiRequest;
 use crate::support::{CONCERT, SCHEDULE};
@@ -51,6 +53,7 @@ pub(super) fn rows(fixture: &BadInputFixture) -> Vec<BadInputRow> {
         ],
     ));
     rows.push(queue(fixture));
+    rows.extend(queue_deletions(fixture));
     rows.push(concert(fixture));
     rows
 }
@@ -167,6 +170,36 @@ fn queue(fixture: &BadInputFixture) -> BadInputRow {
     let later = vec![json!("2100-01-01T00:00:00Z"), json!("2101-01-01T00:00:00Z")];
     groups.push(field(&against, "/prequeue_starts_at", "prequeue_starts_at", later, call));
     BadInputRow::new(Method::PUT, "/admin/queues/{queue}", groups)
+}
+
+fn queue_deletions(fixture: &BadInputFixture) -> [BadInputRow; 2] {
+    let api = &fixture.api;
+    let call = |path: &str| api.admin_call(Method::DELETE, path);
+    let queries = ["force=yes", "force=1", "force=", "Force=true", "force=true&force=true", "x=1"];
+    let queries = queries.map(|query| {
+        let call = call(&format!("/admin/queues/show?{query}"));
+        BadInputCase::new(format!("the query {query}"), call, 422, "invalid_request")
+    });
+    let forced = call("/admin/queues/show?force=true");
+    let in_use = BadInputCase::new("a queue of a concert", forced, 409, "in_use");
+    let of_queue = vec![
+        keyless(fixture, Method::DELETE, "/admin/queues/show?force=true"),
+        names("nowhere", |name| call(&format!("/admin/queues/{name}?force=true"))),
+        queries.into(),
+        vec![in_use],
+    ];
+    let path = format!("/admin/queues/show/users/{}", fixture.alice.user);
+    let of_user = vec![
+        keyless(fixture, Method::DELETE, &path),
+        names("nowhere", |name| {
+            call(&format!("/admin/queues/{name}/users/{}", fixture.alice.user))
+        }),
+        ids(|user| call(&format!("/admin/queues/show/users/{user}"))),
+    ];
+    [
+        BadInputRow::new(Method::DELETE, "/admin/queues/{queue}", of_queue),
+        BadInputRow::new(Method::DELETE, "/admin/queues/{queue}/users/{user}", of_user),
+    ]
 }
 
 /// Values that are not a time, or one out of range.

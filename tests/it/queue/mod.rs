@@ -7,6 +7,7 @@ mod event_stream;
 mod gate;
 mod lottery;
 pub(crate) mod model;
+mod removal;
 mod settings_changes;
 mod visits;
 mod waiting_page;

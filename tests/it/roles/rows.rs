@@ -52,6 +52,12 @@ impl RoleRow {
         self
     }
 
+    /// The response to the admin.
+    fn answering(mut self, answer: &'static str) -> Self {
+        self.answers[5] = answer;
+        self
+    }
+
     fn bought(mut self) -> Self {
         self.needs = CaseSetup::Bought;
         self
@@ -248,6 +254,8 @@ fn operators() -> Vec<RoleRow> {
         admin(M::GET, "/admin/queues"),
         admin(M::GET, "/admin/queues/{queue}"),
         admin(M::PUT, "/admin/queues/{queue}").json(|_, _, _| fast_queue_settings()),
+        admin(M::DELETE, "/admin/queues/{queue}").answering("409 `in_use`"),
+        admin(M::DELETE, "/admin/queues/{queue}/users/{user}").answering("204"),
         admin(M::PUT, "/admin/concerts/{concert}").json(|_, case, _| {
             let mut night = schedule_definition(5, 1_000);
             night["id"] = json!(case.name);
