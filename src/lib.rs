@@ -5,6 +5,7 @@ pub mod audit;
 pub mod catalogue;
 pub mod cli;
 pub mod config;
+pub mod coupon_terms;
 pub mod coupons;
 pub mod definition;
 pub mod dev;

@@ -308,19 +308,34 @@ function showPrice() {
   $("charge").hidden = !isShort;
 }
 
+// What the service will take off: the terms of the issue, rounded down.
+function discountOf(issue, price) {
+  if (issue.discount_kind === "amount") return issue.discount_amount;
+  const share = Math.floor((price * issue.discount_percent) / 100);
+  return Math.min(share, issue.discount_limit ?? share);
+}
+
 async function loadCoupon() {
   const coupon = await call("GET", `/v1/coupons/${DEMO_COUPON}`);
   const { items } = await callApi("GET", "/coupons/issues/mine", { token: false });
   const issue = items.find((item) => item.coupon_id === DEMO_COUPON);
+  const price = visit.reservation.amount;
   const isUsable =
-    issue && !issue.used_at && coupon.min_available_amount <= visit.reservation.amount;
-  visit.couponIssue = isUsable ? { id: issue.id, discount: coupon.discount_amount } : null;
+    issue &&
+    !issue.used_at &&
+    issue.min_available_amount <= price &&
+    (!issue.valid_until || Date.parse(issue.valid_until) > Date.now());
+  visit.couponIssue = isUsable ? { id: issue.id, discount: discountOf(issue, price) } : null;
   $("coupon-row").hidden = Boolean(issue?.used_at);
   $("coupon-get").hidden = Boolean(issue);
   $("coupon-use").hidden = !visit.couponIssue;
   const left = coupon.total_quantity - coupon.issued_quantity;
   setText("coupon-get", message("booking.coupon.get", { n: formatNumber(left) }));
-  const amount = formatMoney(coupon.discount_amount);
+  const terms = issue ?? coupon;
+  const amount =
+    terms.discount_kind === "percent"
+      ? `${terms.discount_percent} %`
+      : formatMoney(terms.discount_amount);
   setText("coupon-text", message("booking.coupon", { amount }));
   showPrice();
 }

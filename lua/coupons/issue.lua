@@ -5,11 +5,11 @@
 -- KEYS: epoch seq outbox c:settings c:issues c:uses
 -- ARGV: epoch, coupon, the requests in one string: for each the sixteen bytes of the user and the
 --   sixteen bytes of the new issue
--- Reply: {now, then for each request a code, or {KNOWN, issue, issued_at, used_at}; used_at is
---   empty unless the issue is used}, or NOT_PUBLISHED
+-- Reply: {now, terms of new issues, then for each request a code, or {KNOWN, issue, issued_at,
+--   terms, used_at}; used_at is empty unless the issue is used}, or NOT_PUBLISHED
 -- Codes: 1 ISSUED 2 KNOWN 3 SOLD_OUT 4 NOT_STARTED 5 ENDED
 --
--- uses: constants guard coupon outbox
+-- uses: constants guard coupon coupon_issue outbox
 local ID, REQUEST = 16, 32
 local requests, users = ARGV[3], {}
 for at = 1, #requests, REQUEST do
@@ -18,20 +18,15 @@ end
 redis.call('HLEN', uses)
 local known = redis.call('HMGET', issues, unpack(users))
 
-local function used_at(issue)
-  local packed = redis.call('HGET', uses, issue)
-  local at = packed and cmsgpack.unpack(packed).used_at
-  return at and text(at) or ''
-end
-
 local shut = now < starts_at and NOT_STARTED or now >= ends_at and ENDED
-local stamp, given, added, fresh, replies = text(now), {}, {}, {}, { text(now) }
+local stamp, given, added, fresh = text(now) .. ':' .. terms, {}, {}, {}
+local replies = { text(now), terms }
 for i, user in ipairs(users) do
   -- A user may ask twice in one call.
   local record = known[i] or given[user]
   if record then
-    local id = string.sub(record, 1, ID)
-    replies[#replies + 1] = { KNOWN, id, string.sub(record, ID + 1), used_at(id) }
+    local id, at, known_terms = parse_issue(record)
+    replies[#replies + 1] = { KNOWN, id, at, known_terms, used_at(id) }
   elseif shut then
     replies[#replies + 1] = shut
   elseif count >= quota then
@@ -48,7 +43,8 @@ for i, user in ipairs(users) do
 end
 if #added > 0 then
   redis.call('HSET', issues, unpack(added))
-  emit('issues', { coupon = ARGV[2], issued_at = now, pairs = table.concat(fresh) })
+  emit('issues', { coupon = ARGV[2], issued_at = now, terms = terms,
+    pairs = table.concat(fresh) })
 end
 publish()
 return replies

@@ -5,8 +5,8 @@
 -- first.
 --
 -- KEYS: epoch c:settings c:issues
--- ARGV: epoch, version, edition, total (empty: unlimited), starts_at, ends_at, discount,
---   min_amount, the delay in milliseconds
+-- ARGV: epoch, version, edition, total (empty: unlimited), starts_at, ends_at, discount (text),
+--   valid_seconds and valid_until (empty: no limit), the delay in milliseconds
 -- Reply: {code, issued, milliseconds until the raised quota takes effect}; IN_USE: more are
 --   issued than the quota, nothing changed
 -- Codes: 1 PUBLISHED 2 IN_USE
@@ -24,11 +24,11 @@ if before[1] then
     quota = math.min(quota, tonumber(before[2]))
   end
   if count >= quota then
-    wait = tonumber(ARGV[9])
+    wait = tonumber(ARGV[10])
     held_until = total > count and now + wait or 0
   end
 end
 redis.call('HSET', settings, 'version', ARGV[2], 'edition', ARGV[3], 'total', ARGV[4],
   'starts_at', ARGV[5], 'ends_at', ARGV[6],
-  'discount', ARGV[7], 'min_amount', ARGV[8], 'held', count, 'held_until', text(held_until))
+  'discount', ARGV[7], 'valid_seconds', ARGV[8], 'valid_until', ARGV[9], 'held', count, 'held_until', text(held_until))
 return { PUBLISHED, count, wait }

@@ -3,18 +3,16 @@
 --
 -- KEYS: epoch c:issues c:uses
 -- ARGV: epoch, then for each request: user
--- Reply: {{issue, issued_at, used_at}…}: used_at is empty unless it is used; an empty list for a
---   user without an issue
+-- Reply: {{issue, issued_at, terms, used_at}…}: used_at is empty unless it is used; an empty list
+--   for a user without an issue
 --
--- uses: constants guard
+-- uses: constants guard coupon_issue
 local replies = {}
 for i = 2, #ARGV do
   local known, reply = redis.call('HGET', issues, ARGV[i]), {}
   if known then
-    local id = string.sub(known, 1, 16)
-    local packed = redis.call('HGET', uses, id)
-    local at = packed and cmsgpack.unpack(packed).used_at
-    reply = { id, string.sub(known, 17), at and text(at) or '' }
+    local id, at, terms = parse_issue(known)
+    reply = { id, at, terms, used_at(id) }
   end
   replies[#replies + 1] = reply
 end

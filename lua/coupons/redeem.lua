@@ -8,13 +8,13 @@
 --   another user or payment
 -- Codes: 1 USED 2 GIVEN_BACK 3 NOT_THEIRS
 --
--- uses: constants guard outbox redemption
+-- uses: constants guard outbox coupon_issue redemption
 redis.call('HLEN', issues)
 redis.call('HLEN', uses)
 redis.call('HLEN', coupon_ops)
 
 local function settle(user, issue, payment, attempt, discount)
-  local record, issued_at = use_of(issue), issued_at_of(user, issue)
+  local record, issued_at = use_of(issue), issue_of(user, issue)
   if is_ended(issue, payment, attempt) then
     return GIVEN_BACK
   end

@@ -7,15 +7,15 @@
 -- Reply: {code…}: NOTHING when the attempt had neither reserved nor used it
 -- Codes: 1 GIVEN_BACK 2 NOTHING
 --
--- uses: constants guard outbox redemption
+-- uses: constants guard outbox coupon_issue redemption
 redis.call('HLEN', issues)
 redis.call('HLEN', uses)
 redis.call('HLEN', coupon_ops)
 redis.call('ZCARD', coupon_ops_due)
 
 local function give_back(user, issue, payment, attempt)
-  local record, issued_at, op = use_of(issue), issued_at_of(user, issue),
-    issue .. payment .. attempt
+  local record, op = use_of(issue), issue .. payment .. attempt
+  local issued_at = issue_of(user, issue)
   redis.call('HSET', coupon_ops, op, '')
   redis.call('ZADD', coupon_ops_due, now + OPERATION_KEPT_MS, op)
   if not (record and is_by(record, payment, attempt)) then

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- The commit point of a payment: pending → confirmed. The seats are sold, and the active slot
 -- under which they were held is used up. An attempt that is being voided or is not the current
--- one confirms nothing.
+-- one confirms nothing. A coupon that takes nothing off was not reserved, so the payment does not
+-- keep it.
 --
 -- KEYS: epoch seq outbox reservations payments q:due q:owners q:bought q:active q:admitted
 --   q:holds q:sales q:settings q:turnover s:seats
@@ -21,6 +22,9 @@ redis.call('HLEN', sales)
 redis.call('HLEN', seats)
 
 local function sell(p, r)
+  if p.discount == 0 then
+    p.issue, p.coupon = nil, nil
+  end
   p.state, p.unsettled = 'confirmed', p.issue and true or nil
   payment_event(p)
   -- With a coupon the payment stays due until the coupon is marked as used.

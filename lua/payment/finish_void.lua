@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Ends a voided attempt once its debit and its coupon are returned: voiding → declined or voided.
--- The seats are held again if the hold has not lapsed, else they are free.
+-- The seats are held again if the hold has not lapsed, else they are free. The reasons in
+-- DECLINED end as declined, all others as voided.
 --
 -- KEYS: epoch seq outbox reservations payments q:holds q:owners q:due
 -- ARGV: epoch, then for each request: payment, attempt
@@ -13,9 +14,11 @@ redis.call('ZCARD', holds)
 redis.call('HLEN', owners)
 redis.call('ZCARD', due)
 
+local DECLINED = { insufficient_balance = true, coupon_not_applicable = true,
+  coupon_expired = true }
+
 local function end_attempt(p)
-  local refused = p.reason == 'insufficient_balance' or p.reason == 'coupon_not_applicable'
-  p.state = refused and 'declined' or 'voided'
+  p.state = DECLINED[p.reason] and 'declined' or 'voided'
   payment_event(p)
   save_payment(p)
   redis.call('ZREM', due, p.id)

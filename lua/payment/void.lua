@@ -3,8 +3,7 @@
 -- its debit may be refunded.
 --
 -- KEYS: epoch payments
--- ARGV: epoch, then for each request: payment, attempt, reason ("insufficient_balance" and
---   "coupon_not_applicable" end as declined, all others as voided)
+-- ARGV: epoch, then for each request: payment, attempt, reason (see finish_void.lua)
 -- Reply: {{code, payment record}…}: VOIDING, now or before; PAST, not this attempt or past
 --   voiding, see the record
 -- Codes: 1 VOIDING 2 PAST 3 NOT_FOUND

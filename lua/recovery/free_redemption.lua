@@ -8,7 +8,7 @@
 -- Reply: a code: NOT_THEIRS, the issue is not that payment's
 -- Codes: 1 FREED 2 NOT_THEIRS
 --
--- uses: constants guard outbox redemption
+-- uses: constants guard outbox coupon_issue redemption
 redis.call('HLEN', issues)
 redis.call('HLEN', coupon_ops)
 redis.call('ZCARD', coupon_ops_due)

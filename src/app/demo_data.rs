@@ -7,6 +7,7 @@ use chrono::{TimeDelta, Utc};
 use super::domain_services::DomainServices;
 use super::error::Error;
 use crate::catalogue::{Concert, ConcertSchedule, SeatSection};
+use crate::coupon_terms::{CouponDiscount, DiscountKind};
 use crate::coupons::Coupon;
 use crate::ids::{CouponId, QueueId, RewardCode};
 use crate::money::Money;
@@ -62,7 +63,7 @@ pub(super) async fn seed(services: &DomainServices) -> Result<(), Error> {
 }
 
 async fn seed_coupon(services: &DomainServices) -> Result<(), Error> {
-    let (Ok(id), Some(discount_amount), Some(min_available_amount)) =
+    let (Ok(id), Some(amount), Some(min_available_amount)) =
         (COUPON_ID.parse::<CouponId>(), Money::new(2_000), Money::new(5_000))
     else {
         return Ok(());
@@ -73,8 +74,15 @@ async fn seed_coupon(services: &DomainServices) -> Result<(), Error> {
             version: 0,
             title: "2,000 off the first night".to_owned(),
             total_quantity: Some(500),
-            discount_amount,
-            min_available_amount,
+            discount: CouponDiscount {
+                kind: DiscountKind::Amount,
+                amount: Some(amount),
+                percent: None,
+                limit: None,
+                min_available_amount,
+            },
+            valid_seconds: None,
+            valid_until: None,
             issue_starts_at: Utc::now() - TimeDelta::days(1),
             issue_ends_at: Utc::now() + TimeDelta::days(30),
         };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
 use sqlx::QueryBuilder;
@@ -67,9 +68,30 @@ pub(super) async fn check_coupons(context: &AuditContext<'_>) -> Result<CheckTal
     Ok(tally)
 }
 
-/// An issue in MySQL: user, issue, whether it is redeemed, by which payment, and that payment's
-/// status and issue.
-type AuditedIssueRow = (Uuid, Uuid, bool, Option<Uuid>, Option<String>, Option<Uuid>);
+/// An issue in MySQL.
+#[derive(sqlx::FromRow)]
+struct AuditedIssue {
+    user_id: Uuid,
+    id: Uuid,
+    issued_at: DateTime<Utc>,
+    /// As in Redis, without the end of the validity.
+    discount: String,
+    valid_until: Option<DateTime<Utc>>,
+    is_used: bool,
+    payment_id: Option<Uuid>,
+    /// Status and issue of that payment.
+    status: Option<String>,
+    coupon_issue_id: Option<Uuid>,
+}
+
+impl AuditedIssue {
+    /// What follows the id in Redis.
+    fn text(&self) -> String {
+        let until = self.valid_until.map(|until| until.timestamp_millis().to_string());
+        let issued_at = self.issued_at.timestamp_millis();
+        format!("{issued_at}:{}:{}", self.discount, until.unwrap_or_default())
+    }
+}
 
 async fn inspect_issues(
     context: &AuditContext<'_>,
@@ -81,38 +103,53 @@ async fn inspect_issues(
         users.iter().map(|user| Bytes::copy_from_slice(user.as_bytes())).collect();
     let issues =
         context.redis.hash_fields(partition, &format!("c:{coupon}:issues"), &fields).await?;
-    let here: Vec<Option<Uuid>> =
-        issues.iter().map(|issue| Uuid::from_slice(issue.as_ref()?.get(..16)?).ok()).collect();
-    let fields: Vec<Bytes> =
-        here.iter().map(|id| Bytes::copy_from_slice(id.unwrap_or_default().as_bytes())).collect();
+    let here: Vec<Option<(Uuid, String)>> = issues
+        .iter()
+        .map(|issue| {
+            let (id, text) = issue.as_ref()?.split_at_checked(16)?;
+            Some((Uuid::from_slice(id).ok()?, String::from_utf8_lossy(text).into_owned()))
+        })
+        .collect();
+    let field_of = |issue: &Option<(Uuid, String)>| {
+        let id = issue.as_ref().map(|issue| issue.0).unwrap_or_default();
+        Bytes::copy_from_slice(id.as_bytes())
+    };
+    let fields: Vec<Bytes> = here.iter().map(field_of).collect();
     let uses = context.redis.hash_fields(partition, &format!("c:{coupon}:uses"), &fields).await?;
     let mut query = QueryBuilder::new(
-        "SELECT i.user_id, i.id, i.used_at IS NOT NULL, i.payment_id, p.status, p.coupon_issue_id \
+        "SELECT i.user_id, i.id, i.issued_at, CONCAT(i.discount_kind, ':', \
+         COALESCE(IF(i.discount_kind = 'percent', i.discount_percent, i.discount_amount), 0), ':', \
+         COALESCE(i.discount_limit, ''), ':', i.min_available_amount) AS discount, i.valid_until, \
+         i.used_at IS NOT NULL AS is_used, i.payment_id, p.status, p.coupon_issue_id \
          FROM coupon_issues i \
          LEFT JOIN payments p ON p.id = i.payment_id WHERE i.coupon_id = ",
     );
     query.push_bind(coupon.as_str()).push(" AND i.user_id IN (");
     push_values(query.separated(", "), &user_uuids(users));
-    let rows: Vec<AuditedIssueRow> =
+    let rows: Vec<AuditedIssue> =
         query.push(")").build_query_as().persistent(false).fetch_all(context.mysql).await?;
-    let rows: BTreeMap<Uuid, AuditedIssueRow> = rows.into_iter().map(|row| (row.0, row)).collect();
+    let rows: BTreeMap<Uuid, AuditedIssue> =
+        rows.into_iter().map(|row| (row.user_id, row)).collect();
     let mut faults = Vec::new();
     for ((user, here), taken) in users.iter().zip(here).zip(uses) {
         let row = rows.get(&user.uuid());
         let mut wrong =
             |text: String| faults.push((*user, format!("the {coupon} of {user}: {text}")));
-        if here != row.map(|row| row.1) {
-            wrong(format!("issue {here:?} in Redis, {:?} in MySQL", row.map(|row| row.1)));
+        let in_mysql = row.map(|row| (row.id, row.text()));
+        if here != in_mysql {
+            wrong(format!("issue {here:?} in Redis, {in_mysql:?} in MySQL"));
         }
-        let Some((_, id, used, by, status, issue)) = row else { continue };
+        let Some(row) = row else { continue };
         let taken =
             taken.and_then(|packed| rmp_serde::from_slice::<AuditedRedemption>(&packed).ok());
         let used_here =
             taken.filter(|taken| taken.used_at.is_some()).map(|taken| taken.payment.uuid());
-        if used_here != by.filter(|_| *used) {
+        if used_here != row.payment_id.filter(|_| row.is_used) {
+            let by = row.payment_id;
             wrong(format!("redeemed by {used_here:?} in Redis, by {by:?} in MySQL"));
         }
-        if *used && (status.as_deref() != Some("confirmed") || *issue != Some(*id)) {
+        let (status, issue) = (row.status.as_deref(), row.coupon_issue_id);
+        if row.is_used && (status != Some("confirmed") || issue != Some(row.id)) {
             wrong(format!("redeemed by a payment that is {status:?} and has the issue {issue:?}"));
         }
     }

@@ -11,6 +11,7 @@ use utoipa_axum::routes;
 
 use super::routes::{CouponDto, CouponIssuesDto, CouponIssuesQuery, CouponType};
 use super::{Coupon, CouponService};
+use crate::coupon_terms::{CouponDiscount, DiscountKind};
 use crate::http::path::{NewPathParams, PathParams};
 use crate::http::query::QueryParams;
 use crate::http::{JsonBody, ProblemDetails};
@@ -24,6 +25,12 @@ pub fn router() -> OpenApiRouter<Arc<CouponService>> {
 /// A coupon as an operator defines it.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "title": "15 % off in spring", "total_quantity": 500,
+    "discount_kind": "percent", "discount_percent": 15, "discount_limit": 3000,
+    "min_available_amount": 5000, "valid_seconds": 604800,
+    "issue_starts_at": "2026-03-01T00:00:00Z", "issue_ends_at": "2026-06-01T00:00:00Z",
+}))]
 struct CouponDefinition {
     /// If present, must equal the id in the path.
     id: Option<CouponId>,
@@ -34,11 +41,23 @@ struct CouponDefinition {
     title: String,
     /// The quota, 1…1,000,000,000. Null or omitted means unlimited.
     total_quantity: Option<u64>,
-    /// The discount on a payment, at least 1.
-    discount_amount: Money,
-    /// The smallest payment that the coupon can be used for. Default: 0.
+    /// How the discount is computed. Default: `amount`.
+    #[serde(default)]
+    discount_kind: DiscountKind,
+    /// The discount on a payment, at least 1. For the kind `amount` only.
+    discount_amount: Option<Money>,
+    /// The discount in percent of the price, 1…100, rounded down. For the kind `percent` only.
+    discount_percent: Option<u32>,
+    /// The largest discount of the kind `percent`, at least 1. Null or omitted means no limit.
+    discount_limit: Option<Money>,
+    /// The smallest price that the coupon can be used for. Default: 0.
     #[serde(default)]
     min_available_amount: Money,
+    /// How long a coupon can be used after it was issued, 1…315,360,000 seconds. Null or omitted
+    /// means no limit.
+    valid_seconds: Option<u32>,
+    /// Until when coupons can be used, instead of `valid_seconds`. None is issued after it.
+    valid_until: Option<DateTime<Utc>>,
     /// Coupons are issued from this time on.
     issue_starts_at: DateTime<Utc>,
     /// Coupons are issued until this time. A time in the past ends the coupon immediately.
@@ -48,7 +67,7 @@ struct CouponDefinition {
 /// Create a coupon or replace its definition
 ///
 /// A quota below the number of issued coupons is refused with `in_use`. All instances apply the
-/// change when the response arrives.
+/// change when the response arrives. Issued coupons keep the terms with which they were issued.
 #[utoipa::path(
     put,
     path = "/admin/coupons/{coupon}",
@@ -75,8 +94,15 @@ async fn put(
         version: 0,
         title: new.title,
         total_quantity: new.total_quantity,
-        discount_amount: new.discount_amount,
-        min_available_amount: new.min_available_amount,
+        discount: CouponDiscount {
+            kind: new.discount_kind,
+            amount: new.discount_amount,
+            percent: new.discount_percent,
+            limit: new.discount_limit,
+            min_available_amount: new.min_available_amount,
+        },
+        valid_seconds: new.valid_seconds,
+        valid_until: new.valid_until,
         issue_starts_at: new.issue_starts_at,
         issue_ends_at: new.issue_ends_at,
     };

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::coupon_terms::{CouponDiscount, CouponTerms};
 use crate::ids::{CouponId, IssueId, PaymentId, UserId};
 use crate::money::Money;
 
@@ -15,14 +16,23 @@ pub struct Coupon {
     pub title: String,
     /// The quota, 1…1,000,000,000. `None` means unlimited.
     pub total_quantity: Option<u64>,
-    /// The discount on a payment.
-    pub discount_amount: Money,
-    /// The smallest payment that the coupon can be used for.
-    pub min_available_amount: Money,
+    pub discount: CouponDiscount,
+    /// How long an issue can be used after it was issued. `None` means without a limit, as long as
+    /// `valid_until` is `None` too.
+    pub valid_seconds: Option<u32>,
+    /// Until when issues can be used. Never set together with `valid_seconds`.
+    pub valid_until: Option<DateTime<Utc>>,
     /// Coupons are issued from this time on.
     pub issue_starts_at: DateTime<Utc>,
     /// Coupons are issued until this time.
     pub issue_ends_at: DateTime<Utc>,
+}
+
+impl Coupon {
+    /// The end of the window. Nothing is issued that could not be used any more.
+    pub(super) fn last_issue_before(&self) -> DateTime<Utc> {
+        self.valid_until.map_or(self.issue_ends_at, |until| until.min(self.issue_ends_at))
+    }
 }
 
 /// A coupon that was issued to a user.
@@ -31,6 +41,8 @@ pub struct CouponIssue {
     pub id: IssueId,
     pub coupon: CouponId,
     pub user: UserId,
+    /// The terms of the coupon when it was issued.
+    pub terms: CouponTerms,
     /// Milliseconds since 1970.
     pub issued_at: i64,
     /// Milliseconds since 1970. `None` until a payment has used it.
@@ -72,6 +84,8 @@ pub enum RedemptionOutcome {
     /// The issue belongs to another user, is reserved or used by another payment, or the amount is
     /// too small.
     NotApplicable,
+    /// The issue is not valid any more.
+    Expired,
     /// The attempt has returned the issue and can no longer reserve it.
     Tombstone,
 }

@@ -44,15 +44,22 @@ impl CouponService {
         Ok(())
     }
 
-    /// Publishes the restrictions of a change before its commit. The version 0 marks the settings
-    /// as incomplete, so [`CouponService::verify_published`] replaces them.
+    /// Publishes the restrictions of a change before its commit. Issues keep the terms of before.
+    /// The version 0 marks the settings as incomplete, so [`CouponService::verify_published`]
+    /// replaces them.
     async fn publish_restrictions(
         &self,
         before: Option<&Coupon>,
         after: &Coupon,
     ) -> Result<(), Error> {
         let Some(before) = before else { return Ok(()) };
-        let mut restricted = Coupon { version: 0, ..after.clone() };
+        let mut restricted = Coupon {
+            version: 0,
+            discount: before.discount,
+            valid_seconds: before.valid_seconds,
+            valid_until: before.valid_until,
+            ..after.clone()
+        };
         if rules::raises_quota(before, after) {
             restricted.total_quantity = before.total_quantity;
         }

@@ -6,7 +6,7 @@
 //! tombstone, so that a reservation that arrives late is refused. [`CouponService::redeem`] follows
 //! the commit point of the payment and is repeated until it succeeds.
 
-use super::{CouponRedemption, CouponService, Error, RedemptionOutcome, store};
+use super::{CouponRedemption, CouponService, RedemptionOutcome, store};
 use crate::ids::{CouponId, IssueId, UserId};
 use crate::money::Money;
 use crate::redis;
@@ -35,13 +35,14 @@ impl CouponService {
         Ok(None)
     }
 
-    /// Reserves the issue for an attempt that pays `amount`.
+    /// Reserves the issue for an attempt that pays `amount`. An issue that takes nothing off is not
+    /// reserved.
     pub async fn reserve(
         &self,
         used: &CouponRedemption,
         amount: Money,
-    ) -> Result<RedemptionOutcome, Error> {
-        self.with_settings(&used.coupon, || store::reserve(&self.redis, used, amount)).await
+    ) -> Result<RedemptionOutcome, redis::Error> {
+        store::reserve(&self.redis, used, amount).await
     }
 
     /// Marks the issue as used by a confirmed payment.

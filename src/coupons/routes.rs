@@ -11,6 +11,7 @@ use utoipa_axum::routes;
 
 use super::rules::{self, CouponStatus};
 use super::{Coupon, CouponCounts, CouponIssue, CouponService, Error};
+use crate::coupon_terms::{CouponDiscount, CouponTerms, DiscountKind};
 use crate::http::cache::CachedForOneSecond;
 use crate::http::identity::AuthenticatedUser;
 use crate::http::page::{PageCursor, PageLimit};
@@ -43,10 +44,20 @@ pub(super) struct CouponDto {
     /// The quota. Null means unlimited.
     total_quantity: Option<u64>,
     issued_quantity: u64,
-    /// The discount on a payment.
-    discount_amount: Money,
-    /// The smallest payment that the coupon can be used for.
+    /// How the discount is computed.
+    discount_kind: DiscountKind,
+    /// The discount on a payment. Null for the kind `percent`.
+    discount_amount: Option<Money>,
+    /// The discount in percent of the price, rounded down. Null for the kind `amount`.
+    discount_percent: Option<u32>,
+    /// The largest discount of the kind `percent`. Null means no limit.
+    discount_limit: Option<Money>,
+    /// The smallest price that the coupon can be used for.
     min_available_amount: Money,
+    /// How long a coupon can be used after it was issued. Null means no such limit.
+    valid_seconds: Option<u32>,
+    /// Until when coupons can be used. Null means no such limit.
+    valid_until: Option<UnixMillis>,
     /// Coupons are issued from this time on.
     issue_starts_at: UnixMillis,
     /// Coupons are issued until this time.
@@ -56,14 +67,20 @@ pub(super) struct CouponDto {
 
 impl CouponDto {
     pub(super) fn new(coupon: &Coupon, counts: &CouponCounts) -> Self {
+        let CouponDiscount { kind, amount, percent, limit, min_available_amount } = coupon.discount;
         Self {
             id: coupon.id.clone(),
             title: coupon.title.clone(),
             r#type: CouponType::FirstComeFirstServed,
             total_quantity: coupon.total_quantity,
             issued_quantity: counts.issued,
-            discount_amount: coupon.discount_amount,
-            min_available_amount: coupon.min_available_amount,
+            discount_kind: kind,
+            discount_amount: amount,
+            discount_percent: percent,
+            discount_limit: limit,
+            min_available_amount,
+            valid_seconds: coupon.valid_seconds,
+            valid_until: coupon.valid_until.map(UnixMillis::from),
             issue_starts_at: coupon.issue_starts_at.into(),
             issue_ends_at: coupon.issue_ends_at.into(),
             status: rules::status(coupon, counts.issued, counts.now),
@@ -71,13 +88,26 @@ impl CouponDto {
     }
 }
 
-/// A coupon that was issued to a user.
+/// A coupon that was issued to a user, with the terms that the coupon had then.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = CouponIssue)]
 pub(super) struct CouponIssueDto {
     id: IssueId,
     coupon_id: CouponId,
     user_id: UserId,
+    /// How the discount is computed.
+    discount_kind: DiscountKind,
+    /// The discount on a payment. Null for the kind `percent`.
+    discount_amount: Option<Money>,
+    /// The discount in percent of the price, rounded down. Null for the kind `amount`.
+    discount_percent: Option<u32>,
+    /// The largest discount of the kind `percent`. Null means no limit.
+    discount_limit: Option<Money>,
+    /// The smallest price that the coupon can be used for.
+    min_available_amount: Money,
+    /// From this time on, a payment with this coupon is refused with `coupon_expired`. Null means
+    /// no limit.
+    valid_until: Option<UnixMillis>,
     issued_at: UnixMillis,
     /// Null until a payment has used the coupon.
     used_at: Option<UnixMillis>,
@@ -85,10 +115,18 @@ pub(super) struct CouponIssueDto {
 
 impl From<CouponIssue> for CouponIssueDto {
     fn from(issue: CouponIssue) -> Self {
+        let CouponTerms { discount, valid_until } = issue.terms;
+        let CouponDiscount { kind, amount, percent, limit, min_available_amount } = discount;
         Self {
             id: issue.id,
             coupon_id: issue.coupon,
             user_id: issue.user,
+            discount_kind: kind,
+            discount_amount: amount,
+            discount_percent: percent,
+            discount_limit: limit,
+            min_available_amount,
+            valid_until: valid_until.map(UnixMillis),
             issued_at: UnixMillis(issue.issued_at),
             used_at: issue.used_at.map(UnixMillis),
         }

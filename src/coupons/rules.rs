@@ -3,12 +3,15 @@
 use serde::Serialize;
 
 use super::coupon::Coupon;
+use crate::coupon_terms::{CouponDiscount, DiscountKind};
 use crate::definition::DefinitionViolation;
 use crate::money::Money;
 use crate::time::{MUST_BE_STORABLE, is_storable};
 
 /// The largest quota.
 const MAX_QUANTITY: u64 = 1_000_000_000;
+/// The largest `valid_seconds`, ten years.
+const MAX_VALID_SECONDS: u32 = 315_360_000;
 
 /// The status of a coupon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -21,14 +24,14 @@ pub enum CouponStatus {
     Open,
     /// All coupons are issued.
     SoldOut,
-    /// From `issue_ends_at` on.
+    /// From `issue_ends_at` or `valid_until` on, whichever is earlier.
     Ended,
 }
 
 /// The status at `now` (in milliseconds since 1970). The window includes its start and excludes its
 /// end.
 pub(super) fn status(coupon: &Coupon, issued: u64, now: i64) -> CouponStatus {
-    if now >= coupon.issue_ends_at.timestamp_millis() {
+    if now >= coupon.last_issue_before().timestamp_millis() {
         CouponStatus::Ended
     } else if now < coupon.issue_starts_at.timestamp_millis() {
         CouponStatus::Scheduled
@@ -53,7 +56,33 @@ pub(super) fn violations(coupon: &Coupon) -> Vec<DefinitionViolation> {
     check(is_text, "title", "must have 1 to 255 characters");
     let quantity = coupon.total_quantity.is_none_or(|total| (1..=MAX_QUANTITY).contains(&total));
     check(quantity, "total_quantity", "must be from 1 to 1000000000, or null for unlimited");
-    check(coupon.discount_amount > Money::ZERO, "discount_amount", "must be at least 1");
+    let CouponDiscount { kind, amount, percent, limit, .. } = coupon.discount;
+    match kind {
+        DiscountKind::Amount => {
+            let is_positive = amount.is_some_and(|amount| amount > Money::ZERO);
+            check(is_positive, "discount_amount", "must be at least 1");
+            check(percent.is_none(), "discount_percent", "needs the discount_kind percent");
+            check(limit.is_none(), "discount_limit", "needs the discount_kind percent");
+        }
+        DiscountKind::Percent => {
+            let is_share = percent.is_some_and(|percent| (1..=100).contains(&percent));
+            check(is_share, "discount_percent", "must be from 1 to 100");
+            check(amount.is_none(), "discount_amount", "needs the discount_kind amount");
+            let has_room = limit.is_none_or(|limit| limit > Money::ZERO);
+            check(has_room, "discount_limit", "must be at least 1, or null for no limit");
+        }
+    }
+    let seconds = coupon.valid_seconds;
+    check(
+        seconds.is_none_or(|seconds| (1..=MAX_VALID_SECONDS).contains(&seconds)),
+        "valid_seconds",
+        "must be from 1 to 315360000, or null for no limit",
+    );
+    if let Some(until) = coupon.valid_until {
+        check(is_storable(until), "valid_until", MUST_BE_STORABLE);
+        check(until > coupon.issue_starts_at, "valid_until", "must be after issue_starts_at");
+        check(seconds.is_none(), "valid_until", "can't be set together with valid_seconds");
+    }
     let (starts, ends) = (coupon.issue_starts_at, coupon.issue_ends_at);
     check(is_storable(starts), "issue_starts_at", MUST_BE_STORABLE);
     check(is_storable(ends), "issue_ends_at", MUST_BE_STORABLE);
@@ -90,8 +119,15 @@ mod tests {
             version: 1,
             title: "Spring".into(),
             total_quantity: Some(500),
-            discount_amount: Money::new(2_000).unwrap(),
-            min_available_amount: Money::ZERO,
+            discount: CouponDiscount {
+                kind: DiscountKind::Amount,
+                amount: Money::new(2_000),
+                percent: None,
+                limit: None,
+                min_available_amount: Money::ZERO,
+            },
+            valid_seconds: None,
+            valid_until: None,
             issue_starts_at: at(1_000),
             issue_ends_at: at(2_000),
         }
@@ -131,15 +167,54 @@ mod tests {
             let bad = Coupon { total_quantity: Some(total), ..good.clone() };
             assert_eq!(fields(&bad), ["total_quantity"]);
         }
-        assert_eq!(
-            fields(&Coupon { discount_amount: Money::ZERO, ..good.clone() }),
-            ["discount_amount"]
-        );
         let early = at(0) - TimeDelta::milliseconds(1);
         assert_eq!(fields(&Coupon { issue_starts_at: early, ..good.clone() }), ["issue_starts_at"]);
         let late = at(253_402_300_800_000);
         assert_eq!(fields(&Coupon { issue_ends_at: late, ..good.clone() }), ["issue_ends_at"]);
         assert_eq!(fields(&Coupon { issue_ends_at: at(1_000), ..good }), ["issue_ends_at"]);
+    }
+
+    #[test]
+    fn nothing_is_issued_that_is_not_valid_any_more() {
+        let coupon = Coupon { valid_until: Some(at(1_500)), ..coupon() };
+        assert!(violations(&coupon).is_empty());
+        assert_eq!(status(&coupon, 0, 1_499), CouponStatus::Open);
+        assert_eq!(status(&coupon, 0, 1_500), CouponStatus::Ended);
+    }
+
+    #[test]
+    fn discount_fits_its_kind() {
+        let one = Money::new(1);
+        for (kind, amount, percent, limit, expected) in [
+            (DiscountKind::Amount, one, None, None, vec![]),
+            (DiscountKind::Amount, None, None, None, vec!["discount_amount"]),
+            (DiscountKind::Amount, Some(Money::ZERO), None, None, vec!["discount_amount"]),
+            (DiscountKind::Amount, one, Some(5), one, vec!["discount_percent", "discount_limit"]),
+            (DiscountKind::Percent, None, Some(1), None, vec![]),
+            (DiscountKind::Percent, None, Some(100), one, vec![]),
+            (DiscountKind::Percent, None, None, None, vec!["discount_percent"]),
+            (DiscountKind::Percent, None, Some(0), None, vec!["discount_percent"]),
+            (DiscountKind::Percent, None, Some(101), None, vec!["discount_percent"]),
+            (DiscountKind::Percent, one, Some(5), None, vec!["discount_amount"]),
+            (DiscountKind::Percent, None, Some(5), Some(Money::ZERO), vec!["discount_limit"]),
+        ] {
+            let min_available_amount = Money::ZERO;
+            let discount = CouponDiscount { kind, amount, percent, limit, min_available_amount };
+            assert_eq!(fields(&Coupon { discount, ..coupon() }), expected, "{discount:?}");
+        }
+    }
+
+    #[test]
+    fn validity_is_a_duration_or_a_time() {
+        let with =
+            |valid_seconds, valid_until| fields(&Coupon { valid_seconds, valid_until, ..coupon() });
+        assert_eq!(with(Some(1), None), [""; 0]);
+        assert_eq!(with(Some(MAX_VALID_SECONDS), None), [""; 0]);
+        assert_eq!(with(Some(0), None), ["valid_seconds"]);
+        assert_eq!(with(Some(MAX_VALID_SECONDS + 1), None), ["valid_seconds"]);
+        assert_eq!(with(None, Some(at(1_000))), ["valid_until"]);
+        assert_eq!(with(None, Some(at(253_402_300_800_000))), ["valid_until"]);
+        assert_eq!(with(Some(1), Some(at(1_500))), ["valid_until"]);
     }
 
     #[test]

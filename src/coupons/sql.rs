@@ -5,6 +5,7 @@ use sqlx::{FromRow, MySqlConnection, MySqlPool};
 use uuid::Uuid;
 
 use super::coupon::{Coupon, CouponIssue};
+use crate::coupon_terms::{CouponDiscount, CouponTerms, DiscountKind};
 use crate::http::page::{PageCursor, PageLimit};
 use crate::ids::{CouponId, UserId};
 use crate::money::Money;
@@ -17,10 +18,22 @@ struct Row {
     version: u64,
     title: String,
     total_quantity: Option<u64>,
-    discount_amount: i64,
-    min_available_amount: i64,
+    #[sqlx(flatten)]
+    discount: DiscountColumns,
+    valid_seconds: Option<u32>,
+    valid_until: Option<DateTime<Utc>>,
     issue_starts_at: DateTime<Utc>,
     issue_ends_at: DateTime<Utc>,
+}
+
+/// The columns that coupons and their issues have in common.
+#[derive(FromRow)]
+struct DiscountColumns {
+    discount_kind: String,
+    discount_amount: Option<i64>,
+    discount_percent: Option<u32>,
+    discount_limit: Option<i64>,
+    min_available_amount: i64,
 }
 
 /// All coupons, sorted by id.
@@ -28,7 +41,8 @@ pub(super) async fn load_all(
     connection: &mut MySqlConnection,
 ) -> Result<Vec<Coupon>, mysql::Error> {
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT id, version, title, total_quantity, discount_amount, min_available_amount, \
+        "SELECT id, version, title, total_quantity, discount_kind, discount_amount, \
+         discount_percent, discount_limit, min_available_amount, valid_seconds, valid_until, \
          issue_starts_at, issue_ends_at FROM coupons ORDER BY id",
     )
     .fetch_all(connection)
@@ -41,7 +55,8 @@ pub(super) async fn load(
     id: &CouponId,
 ) -> Result<Option<Coupon>, mysql::Error> {
     let row: Option<Row> = sqlx::query_as(
-        "SELECT id, version, title, total_quantity, discount_amount, min_available_amount, \
+        "SELECT id, version, title, total_quantity, discount_kind, discount_amount, \
+         discount_percent, discount_limit, min_available_amount, valid_seconds, valid_until, \
          issue_starts_at, issue_ends_at FROM coupons WHERE id = ?",
     )
     .bind(id.as_str())
@@ -55,20 +70,30 @@ pub(super) async fn save(
     connection: &mut MySqlConnection,
     coupon: &Coupon,
 ) -> Result<(), mysql::Error> {
+    let discount = coupon.discount;
     sqlx::query(
-        "INSERT INTO coupons (id, version, title, total_quantity, discount_amount, \
-         min_available_amount, issue_starts_at, issue_ends_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
+        "INSERT INTO coupons (id, version, title, total_quantity, discount_kind, discount_amount, \
+         discount_percent, discount_limit, min_available_amount, valid_seconds, valid_until, \
+         issue_starts_at, issue_ends_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
          ON DUPLICATE KEY UPDATE version = VALUES(version), title = VALUES(title), \
-         total_quantity = VALUES(total_quantity), discount_amount = VALUES(discount_amount), \
+         total_quantity = VALUES(total_quantity), discount_kind = VALUES(discount_kind), \
+         discount_amount = VALUES(discount_amount), discount_percent = VALUES(discount_percent), \
+         discount_limit = VALUES(discount_limit), \
          min_available_amount = VALUES(min_available_amount), \
+         valid_seconds = VALUES(valid_seconds), valid_until = VALUES(valid_until), \
          issue_starts_at = VALUES(issue_starts_at), issue_ends_at = VALUES(issue_ends_at)",
     )
     .bind(coupon.id.as_str())
     .bind(coupon.version)
     .bind(&coupon.title)
     .bind(coupon.total_quantity)
-    .bind(coupon.discount_amount.get())
-    .bind(coupon.min_available_amount.get())
+    .bind(discount.kind.as_str())
+    .bind(discount.amount.unwrap_or_default().get())
+    .bind(discount.percent)
+    .bind(discount.limit.map(Money::get))
+    .bind(discount.min_available_amount.get())
+    .bind(coupon.valid_seconds)
+    .bind(coupon.valid_until.map(datetime))
     .bind(datetime(coupon.issue_starts_at))
     .bind(datetime(coupon.issue_ends_at))
     .execute(connection)
@@ -81,6 +106,9 @@ struct CouponIssueRow {
     id: Uuid,
     coupon_id: String,
     user_id: Uuid,
+    #[sqlx(flatten)]
+    discount: DiscountColumns,
+    valid_until: Option<DateTime<Utc>>,
     issued_at: DateTime<Utc>,
     used_at: Option<DateTime<Utc>>,
 }
@@ -95,7 +123,8 @@ pub(super) async fn issues_of_user(
 ) -> Result<Vec<CouponIssue>, mysql::Error> {
     // The index serves the first comparison. The second breaks ties within one millisecond.
     let rows = sqlx::query_as(
-        "SELECT id, coupon_id, user_id, issued_at, used_at FROM coupon_issues \
+        "SELECT id, coupon_id, user_id, discount_kind, discount_amount, discount_percent, \
+         discount_limit, min_available_amount, valid_until, issued_at, used_at FROM coupon_issues \
          WHERE user_id = ? AND issued_at <= ? AND (issued_at < ? OR id < ?) \
          ORDER BY issued_at DESC, id DESC LIMIT ?",
     );
@@ -110,7 +139,8 @@ pub(super) async fn issues_of_coupon(
     limit: PageLimit,
 ) -> Result<Vec<CouponIssue>, mysql::Error> {
     let rows = sqlx::query_as(
-        "SELECT id, coupon_id, user_id, issued_at, used_at FROM coupon_issues \
+        "SELECT id, coupon_id, user_id, discount_kind, discount_amount, discount_percent, \
+         discount_limit, min_available_amount, valid_until, issued_at, used_at FROM coupon_issues \
          WHERE coupon_id = ? AND issued_at <= ? AND (issued_at < ? OR id < ?) \
          ORDER BY issued_at DESC, id DESC LIMIT ?",
     );
@@ -137,6 +167,10 @@ fn read_issue(row: CouponIssueRow) -> Option<CouponIssue> {
         id: row.id.into(),
         coupon: row.coupon_id.parse().ok()?,
         user: row.user_id.into(),
+        terms: CouponTerms {
+            discount: read_discount(&row.discount)?,
+            valid_until: row.valid_until.map(|until| until.timestamp_millis()),
+        },
         issued_at: row.issued_at.timestamp_millis(),
         used_at: row.used_at.map(|at| at.timestamp_millis()),
     })
@@ -148,9 +182,22 @@ fn read(row: Row) -> Option<Coupon> {
         version: row.version,
         title: row.title,
         total_quantity: row.total_quantity,
-        discount_amount: Money::new(row.discount_amount)?,
-        min_available_amount: Money::new(row.min_available_amount)?,
+        discount: read_discount(&row.discount)?,
+        valid_seconds: row.valid_seconds,
+        valid_until: row.valid_until,
         issue_starts_at: row.issue_starts_at,
         issue_ends_at: row.issue_ends_at,
+    })
+}
+
+fn read_discount(row: &DiscountColumns) -> Option<CouponDiscount> {
+    let kind: DiscountKind = row.discount_kind.parse().ok()?;
+    let amount = row.discount_amount.filter(|_| kind == DiscountKind::Amount);
+    Some(CouponDiscount {
+        kind,
+        amount: amount.and_then(Money::new),
+        percent: row.discount_percent,
+        limit: row.discount_limit.and_then(Money::new),
+        min_available_amount: Money::new(row.min_available_amount)?,
     })
 }

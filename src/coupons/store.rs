@@ -1,6 +1,7 @@
 //! Calls of the scripts in `lua/coupons/`, one function or batch for each.
 
 use super::coupon::{Coupon, CouponCounts, CouponIssue, CouponRedemption, RedemptionOutcome};
+use crate::coupon_terms::CouponTerms;
 use crate::ids::{CouponId, IssueId, UserId};
 use crate::money::Money;
 use crate::partition::Partition;
@@ -12,6 +13,9 @@ use crate::redis::{
     BatchOperation, BatchScript, Error, KeyBuilder, KeyScope, LuaScript, RedisClient, ReplyReader,
     ScriptArgs, ScriptOperation, ScriptReply, scripts,
 };
+
+/// The most tombstones that one call deletes, as `lua/coupons/purge_expired.lua` allows.
+const MAX_PURGED_PER_CALL: i64 = 500;
 
 #[derive(Debug)]
 pub(super) enum IssueOutcome {
@@ -71,11 +75,11 @@ impl BatchScript for IssueBatch {
         requests: &[IssueRequest],
         mut reply: ReplyReader,
     ) -> Result<Vec<IssueOutcome>, Error> {
-        let now = reply.int()?;
+        let (now, terms) = (reply.int()?, read_terms(&reply.text()?)?);
         reply
             .rest()
             .zip(requests)
-            .map(|(word, request)| issue_outcome(word, entity, request, now))
+            .map(|(word, request)| issue_outcome(word, entity, request, (now, terms)))
             .collect()
     }
 }
@@ -84,7 +88,7 @@ fn issue_outcome(
     reply: ScriptReply,
     coupon: &CouponId,
     request: &IssueRequest,
-    now: i64,
+    (now, terms): (i64, CouponTerms),
 ) -> Result<IssueOutcome, Error> {
     // A code without values is a plain number, a code with values starts a list.
     let (code, mut words) = match reply {
@@ -100,6 +104,7 @@ fn issue_outcome(
                 id: request.issue,
                 coupon: coupon.clone(),
                 user: request.user,
+                terms,
                 issued_at: now,
                 used_at: None,
             },
@@ -123,9 +128,13 @@ fn read_issue(
 ) -> Result<CouponIssue, Error> {
     let id = IssueId::from_slice(&words.word()?.bytes()?)
         .ok_or_else(|| Error::Protocol("expected the id of an issue".into()))?;
-    let issued_at = words.int()?;
+    let (issued_at, terms) = (words.int()?, read_terms(&words.text()?)?);
     let used_at = words.text()?.parse().ok();
-    Ok(CouponIssue { id, coupon: coupon.clone(), user, issued_at, used_at })
+    Ok(CouponIssue { id, coupon: coupon.clone(), user, terms, issued_at, used_at })
+}
+
+fn read_terms(text: &str) -> Result<CouponTerms, Error> {
+    text.parse().map_err(|error| Error::Protocol(format!("{text:?} is {error}")))
 }
 
 /// `coupons/read_issues`: the issue of each user, if any.
@@ -269,8 +278,10 @@ pub(super) async fn publish(
     args.text(&coupon.version.to_string()).text(&format!("{:016x}", rand::random::<u64>()));
     args.text(&coupon.total_quantity.map(|total| total.to_string()).unwrap_or_default());
     args.int(coupon.issue_starts_at.timestamp_millis())
-        .int(coupon.issue_ends_at.timestamp_millis());
-    args.int(coupon.discount_amount.get()).int(coupon.min_available_amount.get()).int(delay_ms);
+        .int(coupon.last_issue_before().timestamp_millis());
+    args.text(&coupon.discount.to_string());
+    args.optional_int(coupon.valid_seconds.map(i64::from));
+    args.optional_int(coupon.valid_until.map(|until| until.timestamp_millis())).int(delay_ms);
     let scope = KeyScope::coupon(redis.keys(), &coupon.id);
     let mut words = redis.call(&scripts::COUPONS_PUBLISH, scope, args).await?.words()?;
     let (code, issued, effective_in_ms) = (words.code()?, words.count()?, words.count()?);
@@ -280,10 +291,11 @@ pub(super) async fn publish(
     })
 }
 
-/// `coupons/purge_expired`. Returns the number of deleted tombstones.
+/// `coupons/purge_expired`. Returns the number of deleted tombstones, at most
+/// [`MAX_PURGED_PER_CALL`].
 pub(super) async fn purge_expired(redis: &RedisClient, partition: Partition) -> Result<u64, Error> {
     let mut args = ScriptArgs::new();
-    args.int(500);
+    args.int(MAX_PURGED_PER_CALL);
     let dropped = redis
         .call(&scripts::COUPONS_PURGE_EXPIRED, KeyScope::partition(partition), args)
         .await?
@@ -305,6 +317,7 @@ pub(super) async fn reserve(
     Ok(match words.code()? {
         CouponsReserveCode::Reserved => RedemptionOutcome::Reserved(money(&mut words)?),
         CouponsReserveCode::NotApplicable => RedemptionOutcome::NotApplicable,
+        CouponsReserveCode::Expired => RedemptionOutcome::Expired,
         CouponsReserveCode::Tombstone => RedemptionOutcome::Tombstone,
     })
 }

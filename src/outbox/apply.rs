@@ -16,6 +16,7 @@ use super::event::{
     OutboxEvent, PaymentEvent, PromotionEvent, ReservationEvent, ReservationEventStatus,
     RewardClaimEvent, UserFactsEvent,
 };
+use crate::coupon_terms::CouponTerms;
 use crate::ids::{CouponId, IssueId, PaymentId, ReservationId, ScheduleId, UserId};
 use crate::money::Money;
 use crate::mysql;
@@ -80,6 +81,7 @@ pub(super) struct IssueState<'a> {
     pub(super) coupon: &'a CouponId,
     pub(super) user: UserId,
     pub(super) issued_at: DateTime<Utc>,
+    pub(super) terms: CouponTerms,
 }
 
 /// The rows of one transaction.
@@ -191,12 +193,13 @@ impl FlushBatch {
     /// The coupon issues, ordered by primary key.
     pub(super) fn issues(&self) -> Vec<IssueState<'_>> {
         let mut all = Vec::new();
-        for CouponIssuesEvent { coupon, issued_at, pairs } in &self.issues {
+        for CouponIssuesEvent { coupon, issued_at, terms, pairs } in &self.issues {
             all.extend(pairs.iter().map(|&(user, id)| IssueState {
                 id,
                 coupon,
                 user,
                 issued_at: *issued_at,
+                terms: *terms,
             }));
         }
         all.sort_unstable_by_key(|issue| issue.id);

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use super::lua;
+use crate::coupon_terms::CouponTerms;
 use crate::ids::{
     ClaimId, ConcertId, CouponId, EntryId, IssueId, PaymentId, QueueId, RequestFingerprint,
     ReservationId, RewardCode, ScheduleId, UserId,
@@ -190,6 +191,8 @@ pub struct CouponIssuesEvent {
     pub coupon: CouponId,
     #[serde(deserialize_with = "lua::millis")]
     pub issued_at: DateTime<Utc>,
+    /// The terms of these issues.
+    pub terms: CouponTerms,
     /// User id and issue id, 16 bytes each.
     #[serde(deserialize_with = "lua::pairs")]
     pub pairs: Vec<(UserId, IssueId)>,

@@ -75,8 +75,8 @@ fn promotion(lua: LuaPacker, count: impl FnOnce(LuaPacker) -> LuaPacker) -> LuaP
 }
 
 fn issues(lua: LuaPacker, pairs: impl AsRef<[u8]>) -> LuaPacker {
-    let lua = lua.array(2).str("issues").map(3).str("coupon").str("c").str("issued_at").int(AT);
-    lua.str("pairs").str(pairs)
+    let lua = lua.array(2).str("issues").map(4).str("coupon").str("c").str("issued_at").int(AT);
+    lua.str("terms").str("percent:15:3000:0:").str("pairs").str(pairs)
 }
 
 /// `cmsgpack` omits nil fields, so a returned issue has neither `used_at` nor `payment`.

@@ -5,6 +5,7 @@
 //! statements stay prepared. Upserts use `VALUES(c)` because MariaDB does not know MySQL's row
 //! alias.
 
+use chrono::DateTime;
 use sqlx::mysql::MySql;
 use sqlx::query_builder::Separated;
 use sqlx::{MySqlConnection, QueryBuilder};
@@ -15,10 +16,13 @@ use super::event::{
     CouponRedemptionEvent, PaymentEvent, ReservationEvent, ReservationEventStatus,
     RewardClaimEvent, UserFactsEvent,
 };
+use crate::coupon_terms::CouponTerms;
 use crate::ids::{CouponId, IssueId, PaymentId, RequestFingerprint, UserId};
+use crate::money::Money;
 use crate::mysql::Error;
 use crate::mysql::checkpoint::Checkpoint;
 use crate::partition::Partition;
+use crate::time::datetime;
 
 /// Rows per statement. The widest row binds 19 values, so 1,024 rows stay far below the limit of
 /// 65,535.
@@ -256,10 +260,17 @@ async fn write_draws(tx: &mut MySqlConnection, draws: &[DrawEvent]) -> Result<()
 
 /// A plain insert: issuing a coupon twice to one user must fail the transaction.
 async fn write_issues(tx: &mut MySqlConnection, rows: &[IssueState<'_>]) -> Result<(), Error> {
-    let head = "INSERT INTO coupon_issues (id, coupon_id, user_id, issued_at) ";
+    let head = "INSERT INTO coupon_issues (id, coupon_id, user_id, issued_at, discount_kind, \
+                discount_amount, discount_percent, discount_limit, min_available_amount, \
+                valid_until) ";
     insert(tx, head, "", rows, |row, issue| {
+        let CouponTerms { discount, valid_until } = issue.terms;
         row.push_bind(issue.id.uuid()).push_bind(issue.coupon.as_str());
         row.push_bind(issue.user.uuid()).push_bind(issue.issued_at);
+        row.push_bind(discount.kind.as_str()).push_bind(discount.amount.map(Money::get));
+        row.push_bind(discount.percent).push_bind(discount.limit.map(Money::get));
+        row.push_bind(discount.min_available_amount.get());
+        row.push_bind(valid_until.and_then(DateTime::from_timestamp_millis).map(datetime));
     })
     .await
 }

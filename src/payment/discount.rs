@@ -10,10 +10,9 @@
 
 use super::record::{Payment, PaymentState};
 use super::{PaymentService, store};
-use crate::coupons::{CouponRedemption, Error, RedemptionOutcome};
+use crate::coupons::{CouponRedemption, RedemptionOutcome};
 use crate::money::Money;
 use crate::redis;
-use crate::store_error::StoreError;
 
 fn redemption(payment: &Payment) -> Option<CouponRedemption> {
     Some(CouponRedemption {
@@ -26,7 +25,8 @@ fn redemption(payment: &Payment) -> Option<CouponRedemption> {
 }
 
 /// Before the debit: determines the discount and reserves the issue for this payment. Without an
-/// issue, the discount is 0.
+/// issue, the discount is 0. A discount of 0 reserves nothing, and the confirmation then removes
+/// the issue from the payment.
 pub(super) async fn reserve(
     service: &PaymentService,
     payment: &Payment,
@@ -35,12 +35,7 @@ pub(super) async fn reserve(
         return Ok(RedemptionOutcome::Reserved(Money::ZERO));
     }
     let Some(redemption) = redemption(payment) else { return Ok(RedemptionOutcome::NotApplicable) };
-    match service.coupons.reserve(&redemption, payment.amount).await {
-        Ok(outcome) => Ok(outcome),
-        Err(Error::NotFound) => Ok(RedemptionOutcome::NotApplicable),
-        Err(Error::Store(StoreError::Redis(error))) => Err(error),
-        Err(error) => Err(redis::Error::Unavailable(error.to_string())),
-    }
+    service.coupons.reserve(&redemption, payment.amount).await
 }
 
 /// Before a payment ends as voided or refunded: makes the issue usable again.

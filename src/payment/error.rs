@@ -18,6 +18,9 @@ pub enum Error {
     /// The seats stay held.
     #[error("The coupon can't be used for this payment.")]
     CouponNotApplicable,
+    /// The seats stay held.
+    #[error("The coupon is not valid any more.")]
+    CouponExpired,
     #[error("The hold has expired.")]
     HoldExpired,
     #[error("The reservation is not held, or another payment for it is in progress.")]

@@ -24,7 +24,10 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::record::{Payment, PaymentState};
-use super::rules::{REASON_COUPON_NOT_APPLICABLE, REASON_INSUFFICIENT_BALANCE, REASON_OVERDUE};
+use super::rules::{
+    REASON_COUPON_EXPIRED, REASON_COUPON_NOT_APPLICABLE, REASON_INSUFFICIENT_BALANCE,
+    REASON_OVERDUE,
+};
 use super::{Error, PaymentOrder, PaymentService, PaymentWithReservation, discount, store};
 use crate::coupons::RedemptionOutcome;
 use crate::idempotency::{BindOutcome, KeyedRequest};
@@ -161,6 +164,7 @@ async fn debit_and_confirm(
     let discount = match discount::reserve(service, payment).await? {
         RedemptionOutcome::Reserved(discount) => discount,
         RedemptionOutcome::NotApplicable => return void_with(REASON_COUPON_NOT_APPLICABLE).await,
+        RedemptionOutcome::Expired => return void_with(REASON_COUPON_EXPIRED).await,
         RedemptionOutcome::Tombstone => return void_with(REASON_OVERDUE).await,
     };
     let to_pay = Payment { discount, ..payment.clone() }.to_pay();

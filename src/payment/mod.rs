@@ -164,6 +164,7 @@ impl PaymentService {
             }
             rules::PaymentVerdict::InsufficientBalance => Err(Error::InsufficientBalance),
             rules::PaymentVerdict::CouponNotApplicable => Err(Error::CouponNotApplicable),
+            rules::PaymentVerdict::CouponExpired => Err(Error::CouponExpired),
             rules::PaymentVerdict::Voided => Err(Error::Voided),
             rules::PaymentVerdict::Pending => Err(Error::OutcomePending(Box::new(outcome))),
         }

@@ -121,7 +121,8 @@ fn dto(payments: &PaymentService, outcome: PaymentWithReservation) -> PaymentDto
         (status = 404, body = ProblemDetails),
         (status = 409, body = ProblemDetails, description = "`not_payable`"),
         (status = 410, body = ProblemDetails, description = "`hold_expired`"),
-        (status = 422, body = ProblemDetails, description = "`coupon_not_applicable`"),
+        (status = 422, body = ProblemDetails,
+            description = "`coupon_not_applicable`, `coupon_expired`"),
     ),
     security(("queue_token" = []))
 )]
@@ -187,6 +188,9 @@ impl From<Error> for ProblemDetails {
             }
             Error::CouponNotApplicable => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "coupon_not_applicable", detail)
+            }
+            Error::CouponExpired => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "coupon_expired", detail)
             }
             Error::HoldExpired => Self::new(StatusCode::GONE, "hold_expired", detail),
             Error::NotPayable => Self::new(StatusCode::CONFLICT, "not_payable", detail),

@@ -7,6 +7,8 @@ use super::record::{Payment, PaymentState};
 pub(super) const REASON_INSUFFICIENT_BALANCE: &str = "insufficient_balance";
 /// Like [`REASON_INSUFFICIENT_BALANCE`].
 pub(super) const REASON_COUPON_NOT_APPLICABLE: &str = "coupon_not_applicable";
+/// Like [`REASON_INSUFFICIENT_BALANCE`].
+pub(super) const REASON_COUPON_EXPIRED: &str = "coupon_expired";
 /// The reason when a payment took too long.
 pub(super) const REASON_OVERDUE: &str = "overdue";
 
@@ -17,6 +19,7 @@ pub(super) enum PaymentVerdict {
     Paid,
     InsufficientBalance,
     CouponNotApplicable,
+    CouponExpired,
     Voided,
     Pending,
 }
@@ -26,12 +29,11 @@ pub(super) fn verdict(payment: &Payment) -> PaymentVerdict {
         PaymentState::Confirmed | PaymentState::Refunding | PaymentState::Refunded => {
             PaymentVerdict::Paid
         }
-        PaymentState::Declined
-            if payment.reason.as_deref() == Some(REASON_COUPON_NOT_APPLICABLE) =>
-        {
-            PaymentVerdict::CouponNotApplicable
-        }
-        PaymentState::Declined => PaymentVerdict::InsufficientBalance,
+        PaymentState::Declined => match payment.reason.as_deref() {
+            Some(REASON_COUPON_NOT_APPLICABLE) => PaymentVerdict::CouponNotApplicable,
+            Some(REASON_COUPON_EXPIRED) => PaymentVerdict::CouponExpired,
+            _ => PaymentVerdict::InsufficientBalance,
+        },
         PaymentState::Voided => PaymentVerdict::Voided,
         PaymentState::Pending | PaymentState::Voiding => PaymentVerdict::Pending,
     }
@@ -94,6 +96,7 @@ mod tests {
             verdict(&declined(REASON_COUPON_NOT_APPLICABLE)),
             PaymentVerdict::CouponNotApplicable
         );
+        assert_eq!(verdict(&declined(REASON_COUPON_EXPIRED)), PaymentVerdict::CouponExpired);
     }
 
     #[test]

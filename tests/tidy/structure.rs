@@ -14,7 +14,8 @@ const MAX_TEST_LINES: usize = 600;
 const MAX_MEDIAN_LINES: usize = 150;
 
 /// Modules of small types, which every module may import.
-const COMMON_MODULES: [&str; 5] = ["definition", "ids", "money", "partition", "time"];
+const COMMON_MODULES: [&str; 6] =
+    ["coupon_terms", "definition", "ids", "money", "partition", "time"];
 /// Modules that every domain may import.
 const BASE_MODULES: [&str; 7] =
     ["redis", "mysql", "store_error", "outbox", "telemetry", "http", "edge"];
@@ -24,8 +25,8 @@ const BASE_MODULES: [&str; 7] =
 fn allowed_imports(module: &str) -> Option<Vec<&'static str>> {
     let base_and = |domains: &[&'static str]| Some([&BASE_MODULES, domains].concat());
     match module {
-        "lib" | "definition" | "failpoint" | "shutdown" | "telemetry" | "ids" | "money"
-        | "partition" | "time" | "tls" | "web" => Some(vec![]),
+        "lib" | "coupon_terms" | "definition" | "failpoint" | "shutdown" | "telemetry" | "ids"
+        | "money" | "partition" | "time" | "tls" | "web" => Some(vec![]),
         "main" => Some(vec!["cli"]),
         "cli" => Some(vec!["app", "config", "dev", "failpoint", "redis", "telemetry"]),
         // Knows the names of metrics, and instances only over HTTP.

@@ -67,33 +67,49 @@ export interface Concerts {
 
 /** The public description of a coupon. */
 export interface Coupon {
-  /** The discount on a payment. */
-  discount_amount: Money;
+  discount_amount?: Money | null;
+  /** How the discount is computed. */
+  discount_kind: DiscountKind;
+  discount_limit?: Money | null;
+  /** The discount in percent of the price, rounded down. Null for the kind `amount`. */
+  discount_percent?: number | null;
   id: CouponId;
   /** Coupons are issued until this time. */
   issue_ends_at: UnixMillis;
   /** Coupons are issued from this time on. */
   issue_starts_at: UnixMillis;
   issued_quantity: number;
-  /** The smallest payment that the coupon can be used for. */
+  /** The smallest price that the coupon can be used for. */
   min_available_amount: Money;
   status: CouponStatus;
   title: string;
   /** The quota. Null means unlimited. */
   total_quantity?: number | null;
   type: CouponType;
+  /** How long a coupon can be used after it was issued. Null means no such limit. */
+  valid_seconds?: number | null;
+  valid_until?: UnixMillis | null;
 }
 
 /** A coupon campaign. */
 export type CouponId = string;
 
-/** A coupon that was issued to a user. */
+/** A coupon that was issued to a user, with the terms that the coupon had then. */
 export interface CouponIssue {
   coupon_id: CouponId;
+  discount_amount?: Money | null;
+  /** How the discount is computed. */
+  discount_kind: DiscountKind;
+  discount_limit?: Money | null;
+  /** The discount in percent of the price, rounded down. Null for the kind `amount`. */
+  discount_percent?: number | null;
   id: IssueId;
   issued_at: UnixMillis;
+  /** The smallest price that the coupon can be used for. */
+  min_available_amount: Money;
   used_at?: UnixMillis | null;
   user_id: UserId;
+  valid_until?: UnixMillis | null;
 }
 
 /** A page of issues, newest first. */
@@ -108,6 +124,9 @@ export type CouponStatus = "scheduled" | "open" | "sold_out" | "ended";
 
 /** How coupons are issued. */
 export type CouponType = "first_come_first_served";
+
+/** How the discount is computed. */
+export type DiscountKind = "amount" | "percent";
 
 /**
  * A draw of the lottery. The score of a user in it is 2 × `draw` × 2^40 plus the first 40 bits of

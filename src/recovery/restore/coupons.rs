@@ -2,13 +2,47 @@
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
-use sqlx::MySqlConnection;
+use sqlx::{FromRow, MySqlConnection};
 use uuid::Uuid;
 
 use super::writer::{FencedWriter, RowBuffer};
+use crate::coupon_terms::{CouponDiscount, CouponTerms};
 use crate::ids::CouponId;
+use crate::money::Money;
 use crate::recovery::Error;
 use crate::redis::{KeyScope, ScriptArgs, scripts};
+
+#[derive(FromRow)]
+struct RestoredIssue {
+    id: Uuid,
+    user_id: Uuid,
+    issued_at: DateTime<Utc>,
+    discount_kind: String,
+    discount_amount: Option<i64>,
+    discount_percent: Option<u32>,
+    discount_limit: Option<i64>,
+    min_available_amount: i64,
+    valid_until: Option<DateTime<Utc>>,
+}
+
+impl RestoredIssue {
+    /// The record as in `lua/lib/coupon.lua`.
+    fn record(&self) -> Result<Vec<u8>, Error> {
+        let invalid = || Error::InvalidRow("coupon_issues", self.id.to_string());
+        let terms = CouponTerms {
+            discount: CouponDiscount {
+                kind: self.discount_kind.parse().map_err(|_| invalid())?,
+                amount: self.discount_amount.and_then(Money::new),
+                percent: self.discount_percent,
+                limit: self.discount_limit.and_then(Money::new),
+                min_available_amount: Money::new(self.min_available_amount).ok_or_else(invalid)?,
+            },
+            valid_until: self.valid_until.map(|until| until.timestamp_millis()),
+        };
+        let text = format!("{}:{terms}", self.issued_at.timestamp_millis());
+        Ok([self.id.as_bytes().as_slice(), text.as_bytes()].concat())
+    }
+}
 
 pub(super) async fn restore(
     writer: &mut FencedWriter<'_>,
@@ -32,16 +66,17 @@ async fn restore_coupon(
     coupon: &CouponId,
 ) -> Result<(), Error> {
     let scope = KeyScope::coupon(writer.redis.keys(), coupon);
-    let list = "SELECT id, user_id, issued_at FROM coupon_issues WHERE coupon_id = ?";
+    let list = "SELECT id, user_id, issued_at, discount_kind, discount_amount, discount_percent, \
+                discount_limit, min_available_amount, valid_until FROM coupon_issues \
+                WHERE coupon_id = ?";
     let mut rows = sqlx::query_as(list).bind(coupon.as_str()).fetch(&mut *mysql);
     let mut buffer = writer.hash_rows(scope, "c:issues");
-    while let Some((id, user, at)) = rows.try_next().await? {
-        let (id, user, at): (Uuid, Uuid, DateTime<Utc>) = (id, user, at);
-        let value =
-            [id.as_bytes().as_slice(), at.timestamp_millis().to_string().as_bytes()].concat();
+    while let Some(row) = rows.try_next().await? {
+        let row: RestoredIssue = row;
+        let value = row.record()?;
         buffer
             .add(writer, |args| {
-                args.bytes(user.as_bytes()).bytes(&value);
+                args.bytes(row.user_id.as_bytes()).bytes(&value);
             })
             .await?;
     }

@@ -140,6 +140,30 @@ fn coupon(fixture: &BadInputFixture) -> BadInputRow {
     quantities.pop();
     quantities.push(json!(1_000_000_001));
     groups.push(field(&good, "/total_quantity", "total_quantity", quantities, call));
+    groups.push(field(&good, "/discount_kind", "discount_kind", vec![json!("x"), json!(5)], call));
+    for name in ["discount_percent", "discount_limit"] {
+        groups.push(field(&good, &format!("/{name}"), name, vec![json!(5)], call));
+    }
+    let mut seconds = amounts();
+    seconds.pop();
+    seconds.push(json!(315_360_001));
+    groups.push(field(&good, "/valid_seconds", "valid_seconds", seconds, call));
+    let mut times = moments();
+    times.retain(|time| !time.is_null());
+    groups.push(field(&good, "/valid_until", "valid_until", times, call));
+    groups.push(field(&good, "/valid_until", "valid_until", vec![json!(STARTS)], call));
+    let mut share = good.clone();
+    share["discount_kind"] = json!("percent");
+    share["discount_amount"] = json!(null);
+    share["discount_percent"] = json!(15);
+    let mut percents = amounts();
+    percents.push(json!(101));
+    groups.push(field(&share, "/discount_percent", "discount_percent", percents, call));
+    groups.push(missing(&share, "/discount_percent", "discount_percent", call));
+    let mut limits = amounts();
+    limits.pop();
+    groups.push(field(&share, "/discount_limit", "discount_limit", limits, call));
+    groups.push(field(&share, "/discount_amount", "discount_amount", vec![json!(5)], call));
     for name in ["title", "discount_amount", "issue_starts_at", "issue_ends_at"] {
         groups.push(missing(&good, &format!("/{name}"), name, call));
     }

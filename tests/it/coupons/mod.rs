@@ -1,5 +1,6 @@
-//! Coupons: issue, validity windows and use in payments.
+//! Coupons: issue, terms, validity windows and use in payments.
 
 mod issue;
 pub(crate) mod payments;
+mod terms;
 mod validity_windows;

@@ -17,7 +17,7 @@ const EDGES: [(i64, &str); 4] =
     [(STARTS - 1, "not started"), (STARTS, "open"), (ENDS - 1, "open"), (ENDS, "ended")];
 
 /// Runs a script as if the clock of Redis showed `at`.
-async fn run_at(
+pub(super) async fn run_at(
     world: &TestWorld,
     at: i64,
     script: &LuaScript,
@@ -53,7 +53,7 @@ async fn coupon_window_is_exact_to_the_millisecond() {
         // Any sixteen bytes are a valid id.
         let request = format!("a-user-named-{at:03}an-issue-no-{at:04}");
         let reply = run_at(&world, now, &scripts::COUPONS_ISSUE, key, &["edge", &request]).await;
-        let state = match &reply[1] {
+        let state = match &reply[2] {
             RespValue::Int(1) => "open",
             RespValue::Int(4) => "not started",
             RespValue::Int(5) => "ended",
@@ -65,7 +65,7 @@ async fn coupon_window_is_exact_to_the_millisecond() {
     for now in [STARTS - 1, ENDS] {
         let request = "a-user-named-001another-issue-id";
         let reply = run_at(&world, now, &scripts::COUPONS_ISSUE, key, &["edge", request]).await;
-        let words = reply[1].clone().list();
+        let words = reply[2].clone().list();
         assert_eq!(
             (words[0].clone().int(), words[1].clone().text()),
             (2, "an-issue-no-0001".to_owned())

@@ -25,6 +25,9 @@ CouponStatus: TypeAlias = Literal["scheduled", "open", "sold_out", "ended"]
 #: How coupons are issued.
 CouponType: TypeAlias = Literal["first_come_first_served"]
 
+#: How the discount is computed.
+DiscountKind: TypeAlias = Literal["amount", "percent"]
+
 #: One entry of a wallet's ledger. Contains the slot of its user.
 EntryId: TypeAlias = str
 
@@ -146,31 +149,47 @@ class Concerts(TypedDict):
 class Coupon(TypedDict):
     """The public description of a coupon."""
 
-    #: The discount on a payment.
-    discount_amount: Money
+    discount_amount: NotRequired[Money | None]
+    #: How the discount is computed.
+    discount_kind: DiscountKind
+    discount_limit: NotRequired[Money | None]
+    #: The discount in percent of the price, rounded down. Null for the kind `amount`.
+    discount_percent: NotRequired[int | None]
     id: CouponId
     #: Coupons are issued until this time.
     issue_ends_at: UnixMillis
     #: Coupons are issued from this time on.
     issue_starts_at: UnixMillis
     issued_quantity: int
-    #: The smallest payment that the coupon can be used for.
+    #: The smallest price that the coupon can be used for.
     min_available_amount: Money
     status: CouponStatus
     title: str
     #: The quota. Null means unlimited.
     total_quantity: NotRequired[int | None]
     type: CouponType
+    #: How long a coupon can be used after it was issued. Null means no such limit.
+    valid_seconds: NotRequired[int | None]
+    valid_until: NotRequired[UnixMillis | None]
 
 
 class CouponIssue(TypedDict):
-    """A coupon that was issued to a user."""
+    """A coupon that was issued to a user, with the terms that the coupon had then."""
 
     coupon_id: CouponId
+    discount_amount: NotRequired[Money | None]
+    #: How the discount is computed.
+    discount_kind: DiscountKind
+    discount_limit: NotRequired[Money | None]
+    #: The discount in percent of the price, rounded down. Null for the kind `amount`.
+    discount_percent: NotRequired[int | None]
     id: IssueId
     issued_at: UnixMillis
+    #: The smallest price that the coupon can be used for.
+    min_available_amount: Money
     used_at: NotRequired[UnixMillis | None]
     user_id: UserId
+    valid_until: NotRequired[UnixMillis | None]
 
 
 class CouponIssues(TypedDict):
