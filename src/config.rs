@@ -21,7 +21,8 @@ pub use check::{InvalidSetting, InvalidSettings, flag};
 pub use http::HttpSettings;
 pub use secrets::TokenKey;
 pub use stores::{
-    AckSettings, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings, WatermarkSettings,
+    AckSettings, KeptEntriesSettings, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings,
+    WatermarkSettings,
 };
 pub use top::top;
 

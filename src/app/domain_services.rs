@@ -1,6 +1,6 @@
 //! Connects to the stores and builds the domain services on them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
@@ -17,7 +17,7 @@ use crate::outbox::{DurabilitySettings, OutboxWriter, WriterHandle};
 use crate::payment::{self, PaymentService};
 use crate::queue::{QueueService, TokenSigner};
 use crate::recovery;
-use crate::redis::{self, KeyBuilder, RedisClient, ReplicationRequirement};
+use crate::redis::{self, KeptEntries, KeyBuilder, RedisClient, ReplicationRequirement};
 use crate::rewards::RewardService;
 use crate::seats::SeatService;
 use crate::wallet::WalletService;
@@ -123,7 +123,14 @@ pub async fn check_stores(stores: &StoreSettings) -> Result<(), Error> {
 }
 
 pub(super) async fn connect(stores: &StoreSettings) -> Result<(RedisClient, MySqlPool), Error> {
-    let mysql = mysql::connect(stores.mysql.url.expose_secret(), MAX_MYSQL_CONNECTIONS).await?;
+    // A new connection to MySQL may lead to a server that lacks the last transactions.
+    let verified = Arc::new(OnceLock::<RedisClient>::new());
+    let on_connect = {
+        let verified = verified.clone();
+        move || verified.get().into_iter().for_each(RedisClient::request_verification)
+    };
+    let url = stores.mysql.url.expose_secret();
+    let mysql = mysql::connect_observed(url, MAX_MYSQL_CONNECTIONS, on_connect).await?;
     match migrate::partitions(&mysql).await? {
         None => return Err(Error::NotMigrated),
         Some(recorded) if recorded != stores.partitions => {
@@ -134,7 +141,8 @@ pub(super) async fn connect(stores: &StoreSettings) -> Result<(RedisClient, MySq
         }
         Some(_) => {}
     }
-    Ok((connect_redis(stores).await?, mysql))
+    let redis = connect_redis(stores).await?;
+    Ok((verified.get_or_init(|| redis).clone(), mysql))
 }
 
 pub(super) async fn connect_redis(stores: &StoreSettings) -> Result<RedisClient, Error> {
@@ -147,6 +155,10 @@ pub(super) async fn connect_redis(stores: &StoreSettings) -> Result<RedisClient,
         replication: ReplicationRequirement {
             replicas: stores.redis.wait_replicas,
             aof: stores.redis.wait_aof,
+        },
+        kept_entries: KeptEntries {
+            period: stores.kept_entries.period,
+            bytes: stores.kept_entries.bytes / u64::from(stores.partitions.count()),
         },
     };
     Ok(RedisClient::connect(&settings, keys).await?)

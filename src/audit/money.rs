@@ -168,6 +168,7 @@ async fn inspect_ledgers(
         ") GROUP BY user_id",
     )
     .await?;
+    let totals = paid_totals(context, &ids).await?;
     // A payment with a discount of 100 % has no ledger entry.
     let free = values_by_user(
         context,
@@ -177,9 +178,9 @@ async fn inspect_ledgers(
         ") GROUP BY user_id",
     )
     .await?;
-    let totals = context.fields("tallies", &user_fields(context, users)).await?;
+    let in_redis = context.fields("tallies", &user_fields(context, users)).await?;
     let mut faults = Vec::new();
-    for (user, total_in_redis) in users.iter().zip(totals) {
+    for (user, total_in_redis) in users.iter().zip(in_redis) {
         let of = |map: &BTreeMap<Uuid, i64>| map.get(&user.uuid()).copied().unwrap_or_default();
         let ledger = ledgers.get(&user.uuid());
         let (total, spent, times, broken, rewards) = ledger
@@ -195,6 +196,13 @@ async fn inspect_ledgers(
         if spent != of(&paid) {
             wrong(format!("{spent} went to payments, but the confirmed ones cost {}", of(&paid)));
         }
+        let in_wallet = totals.get(&user.uuid()).copied().unwrap_or_default();
+        if in_wallet != (spent, times) {
+            wrong(format!(
+                "{times} debits of {spent} in total, but the wallet has {} of {}",
+                in_wallet.1, in_wallet.0
+            ));
+        }
         let total_in_redis =
             total_in_redis.map_or("0 0".into(), |text| String::from_utf8_lossy(&text).into_owned());
         let expected = format!("{spent} {}", times + of(&free));
@@ -208,6 +216,19 @@ async fn inspect_ledgers(
         }
     }
     Ok(faults)
+}
+
+/// The paid total and count that the writer keeps in the wallets.
+async fn paid_totals(
+    context: &AuditContext<'_>,
+    users: &[Uuid],
+) -> Result<BTreeMap<Uuid, (i64, i64)>, StoreError> {
+    let mut query =
+        QueryBuilder::new("SELECT user_id, paid_total, paid_count FROM wallets WHERE user_id IN (");
+    push_values(query.separated(", "), users);
+    let rows: Vec<(Uuid, i64, i64)> =
+        query.push(")").build_query_as().persistent(false).fetch_all(context.mysql).await?;
+    Ok(rows.into_iter().map(|(user, total, count)| (user, (total, count))).collect())
 }
 
 /// One number per user.

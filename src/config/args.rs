@@ -44,6 +44,19 @@ pub struct StoreArgs {
     /// halfway between the warning and this limit [default: 500000]
     #[arg(long, env = "USHER_BACKLOG_LIMIT", hide_env_values = true, value_name = "COUNT")]
     pub backlog_limit: Option<String>,
+    /// How long Redis keeps outbox entries that MySQL has, so that they can be written again to a
+    /// MySQL that lost its last transactions, 0 to 604800 [default: 3600]
+    #[arg(long, env = "USHER_OUTBOX_KEEP_SECONDS", hide_env_values = true, value_name = "SECONDS")]
+    pub outbox_keep_seconds: Option<String>,
+    /// Memory for these entries in megabytes, of all partitions together, 0 to 1000000; nothing is
+    /// kept from USHER_REDIS_MEMORY_WARN_PERCENT on [default: 256]
+    #[arg(
+        long,
+        env = "USHER_OUTBOX_KEEP_MEGABYTES",
+        hide_env_values = true,
+        value_name = "MEGABYTES"
+    )]
+    pub outbox_keep_megabytes: Option<String>,
     /// Like USHER_BACKLOG_WARN, for memory of Redis in percent of maxmemory, 1 to 100 [default: 70]
     #[arg(
         long,

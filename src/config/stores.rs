@@ -57,6 +57,21 @@ pub struct StoreSettings {
     pub partitions: PartitionCount,
     pub ack: AckSettings,
     pub watermarks: WatermarkSettings,
+    pub kept_entries: KeptEntriesSettings,
+}
+
+/// Which outbox entries Redis keeps after MySQL has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptEntriesSettings {
+    pub period: Duration,
+    /// Of all partitions together.
+    pub bytes: u64,
+}
+
+impl Default for KeptEntriesSettings {
+    fn default() -> Self {
+        Self { period: Duration::from_secs(3_600), bytes: 256 << 20 }
+    }
 }
 
 /// When new work is refused. Each pair is the warning and the limit.
@@ -132,6 +147,7 @@ impl StoreSettings {
         let partitions = parse_partitions(args.partitions.as_deref(), check);
         let ack = parse_ack(args, check);
         let watermarks = parse_watermarks(args, check);
+        let kept_entries = parse_kept_entries(args, check);
         let replicas = args.redis_wait_replicas.as_deref();
         let wait_replicas = check.number("USHER_REDIS_WAIT_REPLICAS", replicas, 0..=16, 0);
         let wait_aof = check.flag("USHER_REDIS_WAIT_AOF", args.redis_wait_aof.as_deref());
@@ -158,6 +174,7 @@ impl StoreSettings {
             partitions: partitions?,
             ack,
             watermarks,
+            kept_entries,
         })
     }
 }
@@ -210,6 +227,16 @@ fn parse_watermarks(args: &StoreArgs, check: &mut SettingsChecker) -> WatermarkS
             memory_percent,
         ),
     }
+}
+
+fn parse_kept_entries(args: &StoreArgs, check: &mut SettingsChecker) -> KeptEntriesSettings {
+    let KeptEntriesSettings { period, bytes } = KeptEntriesSettings::default();
+    let seconds = args.outbox_keep_seconds.as_deref();
+    let seconds = check.number("USHER_OUTBOX_KEEP_SECONDS", seconds, 0..=604_800, period.as_secs());
+    let megabytes = args.outbox_keep_megabytes.as_deref();
+    let megabytes =
+        check.number("USHER_OUTBOX_KEEP_MEGABYTES", megabytes, 0..=1_000_000, bytes >> 20);
+    KeptEntriesSettings { period: Duration::from_secs(seconds), bytes: megabytes << 20 }
 }
 
 fn parse_ack(args: &StoreArgs, check: &mut SettingsChecker) -> AckSettings {
@@ -302,6 +329,8 @@ mod tests {
             (|args| args.redis_ca_file = Some("no-such-file".into()), "USHER_REDIS_CA_FILE"),
             (|args| args.redis_ca_file = Some("Cargo.toml".into()), "USHER_REDIS_CA_FILE"),
             (|args| args.redis_may_forget = Some("yes".into()), "USHER_REDIS_MAY_FORGET"),
+            (|args| args.outbox_keep_seconds = Some("604801".into()), "USHER_OUTBOX_KEEP_SECONDS"),
+            (|args| args.outbox_keep_megabytes = Some("-1".into()), "USHER_OUTBOX_KEEP_MEGABYTES"),
             (|args| args.redis_wait_replicas = Some("17".into()), "USHER_REDIS_WAIT_REPLICAS"),
             (|args| args.redis_wait_aof = Some("1".into()), "USHER_REDIS_WAIT_AOF"),
         ] {

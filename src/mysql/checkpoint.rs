@@ -103,12 +103,14 @@ pub async fn load_after_writers(
         "SELECT partition_id, n, generation FROM outbox_checkpoints WHERE partition_id IN (",
     );
     let mut list = select.separated(", ");
-    for partition in of {
+    // Repeating a partition is harmless, so the list is padded to one of a few lengths, and the
+    // statement stays prepared.
+    let padding = of.last().into_iter().cycle();
+    for partition in of.iter().chain(padding).take(of.len().next_power_of_two()) {
         list.push_bind(partition.get());
     }
     select.push(") ORDER BY partition_id LOCK IN SHARE MODE");
-    let rows: Vec<(u16, u64, Option<u64>)> =
-        select.build_query_as().persistent(false).fetch_all(pool).await?;
+    let rows: Vec<(u16, u64, Option<u64>)> = select.build_query_as().fetch_all(pool).await?;
     let known = rows.into_iter().filter_map(|(number, n, epoch)| {
         let partition = of.iter().find(|partition| partition.get() == number)?;
         Some(Checkpoint { partition: *partition, n, epoch })

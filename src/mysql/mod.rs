@@ -12,6 +12,7 @@ pub mod checkpoint;
 pub mod definitions;
 pub mod migrate;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Executor;
@@ -50,6 +51,20 @@ const SET_ISOLATION_LEVEL: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ 
 /// # Errors
 /// [`Error::Sql`] when the URL is invalid or the server does not answer within three seconds.
 pub async fn connect(url: &str, max_connections: u32) -> Result<MySqlPool, Error> {
+    connect_observed(url, max_connections, || ()).await
+}
+
+/// As [`connect`]. Calls `on_connect` for each new connection: it may lead to another server, or to
+/// one that restarted with less data.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_observed(
+    url: &str,
+    max_connections: u32,
+    on_connect: impl Fn() + Send + Sync + 'static,
+) -> Result<MySqlPool, Error> {
+    let on_connect = Arc::new(on_connect);
     let options = url
         .parse::<MySqlConnectOptions>()?
         .charset("utf8mb4")
@@ -60,10 +75,12 @@ pub async fn connect(url: &str, max_connections: u32) -> Result<MySqlPool, Error
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(IDLE_TIMEOUT)
         .max_lifetime(MAX_CONNECTION_LIFETIME)
-        .after_connect(|connection, _| {
+        .after_connect(move |connection, _| {
+            let on_connect = on_connect.clone();
             Box::pin(async move {
                 connection.execute(SET_SESSION_VARIABLES).await?;
                 connection.execute(SET_ISOLATION_LEVEL).await?;
+                on_connect();
                 Ok(())
             })
         });

@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::event::{
-    self, CouponIssuesEvent, CouponRedemptionEvent, DrawEvent, EventDecodeError, LedgerEntryEvent,
-    OutboxEvent, PaymentEvent, PromotionEvent, ReservationEvent, ReservationEventStatus,
-    RewardClaimEvent, UserFactsEvent,
+    self, CouponIssuesEvent, CouponRedemptionEvent, DrawEvent, EntryKind, EventDecodeError,
+    LedgerEntryEvent, OutboxEvent, PaymentEvent, PromotionEvent, ReservationEvent,
+    ReservationEventStatus, RewardClaimEvent, UserFactsEvent,
 };
 use crate::coupon_terms::CouponTerms;
 use crate::ids::{CouponId, IssueId, PaymentId, ReservationId, ScheduleId, UserId};
@@ -48,10 +48,12 @@ pub(super) enum ApplyError {
     Outbox(redis::Error),
 }
 
-/// The balance of a wallet after an event.
+/// The balance of a wallet after the last event, and what all events add to its paid total.
 pub(super) struct WalletState {
     pub(super) balance: Money,
     pub(super) at: DateTime<Utc>,
+    pub(super) paid_total: i64,
+    pub(super) paid_count: i64,
 }
 
 /// A ledger entry and its position in the partition's history.
@@ -156,8 +158,17 @@ impl FlushBatch {
             self.newest = self.newest.max(Some(event.at()));
             match event {
                 OutboxEvent::Entry(entry) => {
-                    self.wallets
-                        .insert(entry.user, WalletState { balance: entry.balance, at: entry.at });
+                    let (balance, at) = (entry.balance, entry.at);
+                    let new = WalletState { balance, at, paid_total: 0, paid_count: 0 };
+                    let wallet = self.wallets.entry(entry.user).or_insert(new);
+                    (wallet.balance, wallet.at) = (balance, at);
+                    let sign = match entry.kind {
+                        EntryKind::Payment => 1,
+                        EntryKind::Refund => -1,
+                        EntryKind::Charge | EntryKind::Use | EntryKind::Reward => 0,
+                    };
+                    wallet.paid_total += sign * entry.amount.get();
+                    wallet.paid_count += sign;
                     self.ledger_rows.push(LedgerRow { position, entry });
                 }
                 OutboxEvent::Reservation(reservation) => {

@@ -111,6 +111,23 @@ fn only_the_last_balance_and_every_ledger_entry_is_written() {
 }
 
 #[test]
+fn payments_add_to_the_paid_total_and_refunds_subtract() {
+    let of_kind = |index, kind, amount| {
+        let OutboxEvent::Entry(entry) = wallet_entry(index, 9) else { unreachable!() };
+        OutboxEvent::Entry(LedgerEntryEvent { kind, amount: Money::new(amount).unwrap(), ..entry })
+    };
+    let batch = folded(vec![
+        of_kind(0, EntryKind::Charge, 100),
+        of_kind(1, EntryKind::Payment, 30),
+        of_kind(2, EntryKind::Payment, 20),
+        of_kind(3, EntryKind::Use, 7),
+        of_kind(4, EntryKind::Refund, 30),
+    ]);
+    let totals = batch.wallets.values().map(|wallet| (wallet.paid_total, wallet.paid_count));
+    assert_eq!(totals.collect::<Vec<_>>(), [(20, 1)]);
+}
+
+#[test]
 fn seat_that_is_freed_and_sold_again_has_one_owner() {
     use ReservationEventStatus::{Cancelled, Confirmed, Released};
     let batch = folded(vec![

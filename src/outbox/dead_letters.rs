@@ -17,7 +17,9 @@ use super::apply::{self, ApplyError, FlushBatch};
 use super::event::OutboxEvent;
 use super::flush::{FlushFailure, keep_matching_epochs};
 use super::sql;
+use super::store::{WrittenOutbox, record_written};
 use super::writer_handle::WriterHandle;
+use crate::money::Money;
 use crate::mysql::Error;
 use crate::partition::{Partition, PartitionCount};
 use crate::redis::{self, RedisClient};
@@ -62,7 +64,7 @@ pub(super) async fn quarantine_entry(
     let mut tx = pool.begin().await.map_err(Error::from)?;
     let locked = sql::lock(&mut tx, &[partition]).await?;
     // As in a flush: MySQL takes nothing from a Redis with another epoch.
-    let Some(checkpoint) = keep_matching_epochs(redis, locked).await?.pop() else {
+    let Some((checkpoint, marks)) = keep_matching_epochs(redis, locked).await?.pop() else {
         return Ok(false);
     };
     let entries =
@@ -90,7 +92,8 @@ pub(super) async fn quarantine_entry(
     sql::advance(&mut tx, &through).await?;
     tx.commit().await.map_err(Error::from)?;
     writer.record_committed(through);
-    redis.outbox_trim(&through).await?;
+    let (fence, bytes) = (marks.fence, entry.payload.len());
+    record_written(redis, &[WrittenOutbox { partition, fence, through: entry.n, bytes }]).await;
     Ok(true)
 }
 
@@ -244,8 +247,8 @@ async fn reapply(
         let is_ledger_entry = matches!(event, OutboxEvent::Entry(_));
         let mut batch = FlushBatch::of(partition, n, vec![(index, position, event)]);
         if newer_exists && is_ledger_entry {
-            // The balance is newer, but the ledger row is still missing.
-            batch.wallets.clear();
+            // The balance is newer, but the ledger row and its part of the paid total are missing.
+            keep_newer_balances(tx, &mut batch).await?;
         } else if newer_exists {
             continue;
         }
@@ -254,6 +257,22 @@ async fn reapply(
         }
     }
     Ok(refused)
+}
+
+/// Replaces the balances of a batch by those that MySQL has.
+async fn keep_newer_balances(
+    tx: &mut MySqlConnection,
+    batch: &mut FlushBatch,
+) -> Result<(), Error> {
+    for (user, wallet) in &mut batch.wallets {
+        let select = "SELECT balance, updated_at FROM wallets WHERE user_id = ? FOR UPDATE";
+        let row: Option<(i64, DateTime<Utc>)> =
+            sqlx::query_as(select).bind(user.uuid()).fetch_optional(&mut *tx).await?;
+        if let Some((balance, at)) = row {
+            (wallet.balance, wallet.at) = (Money::new(balance).unwrap_or(wallet.balance), at);
+        }
+    }
+    Ok(())
 }
 
 /// Whether MySQL has a newer state of the event's entity.

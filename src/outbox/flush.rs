@@ -1,8 +1,8 @@
 //! A flush: one transaction that writes the outboxes of many partitions to MySQL, so that one
 //! commit serves them all.
 //!
-//! Order: lock the checkpoints, read the outboxes, write the rows and the checkpoints, commit, trim
-//! the outboxes.
+//! Order: lock the checkpoints, read the outboxes, write the rows and the checkpoints, commit,
+//! record in Redis what MySQL has, which also trims the outboxes.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,16 @@ use sqlx::mysql::MySqlPool;
 
 use super::apply::{ApplyError, FlushBatch};
 use super::sql;
+use super::store::{WrittenOutbox, record_written};
 use super::writer_handle::WriterHandle;
 use crate::failpoint::failpoint;
 use crate::mysql;
 use crate::mysql::checkpoint::Checkpoint;
 use crate::partition::Partition;
 use crate::redis::{self, FenceMarks, RedisClient};
+
+/// Bytes that Redis needs for an entry besides its payload.
+const ENTRY_OVERHEAD: usize = 32;
 
 /// How much one flush takes.
 #[derive(Debug, Clone, Copy)]
@@ -99,7 +103,7 @@ pub(super) async fn flush(
 ) -> Result<FlushSummary, FlushFailure> {
     failpoint!("writer.before_transaction");
     let mut tx = pool.begin().await.map_err(mysql::Error::from)?;
-    let FlushedTransaction { summary, through, moved } =
+    let FlushedTransaction { summary, written, moved } =
         match apply_outboxes(&mut tx, redis, partitions, limits).await {
             Ok(flushed) => flushed,
             Err(failure) => {
@@ -120,7 +124,8 @@ pub(super) async fn flush(
         failpoint!("writer.after_commit");
         writer.record_committed(moved);
     }
-    trim(redis, &through).await;
+    // Also where no checkpoint moved: a writer that died after its commit recorded nothing.
+    record_written(redis, &written).await;
     failpoint!("writer.after_trim");
     Ok(summary)
 }
@@ -129,8 +134,8 @@ pub(super) async fn flush(
 struct FlushedTransaction {
     summary: FlushSummary,
     /// The checkpoint of each partition after the commit.
-    through: Vec<(Partition, u64)>,
-    /// Those of `through` that change.
+    written: Vec<WrittenOutbox>,
+    /// The checkpoints that change.
     moved: Vec<(Partition, u64)>,
 }
 
@@ -143,7 +148,7 @@ async fn apply_outboxes(
     let locked = sql::lock(tx, partitions).await?;
     let checkpoints = keep_matching_epochs(redis, locked).await?;
     let after: Vec<_> =
-        checkpoints.iter().map(|checkpoint| (checkpoint.partition, checkpoint.n)).collect();
+        checkpoints.iter().map(|(checkpoint, _)| (checkpoint.partition, checkpoint.n)).collect();
     // Read under the lock: what is read follows the checkpoint that this transaction moves.
     let mut outboxes = redis.outbox_read(&after, limits.entries).await?;
     let read: Vec<_> = after.iter().map(|(partition, _)| *partition).collect();
@@ -157,18 +162,22 @@ async fn apply_outboxes(
     }
     let mut batch = FlushBatch::default();
     let mut summary = FlushSummary::default();
-    let mut through = Vec::with_capacity(checkpoints.len());
-    for (checkpoint, entries) in checkpoints.iter().zip(&outboxes) {
-        let (n, error) = batch.take(checkpoint, entries, limits.events);
-        through.push((checkpoint.partition, n));
+    let (mut written, mut moved) = (Vec::with_capacity(checkpoints.len()), Vec::new());
+    for ((checkpoint, marks), entries) in checkpoints.iter().zip(&outboxes) {
+        let partition = checkpoint.partition;
+        let (through, error) = batch.take(checkpoint, entries, limits.events);
+        let taken = entries.iter().take_while(|entry| entry.n <= through);
+        let bytes = taken.map(|entry| entry.payload.len() + ENTRY_OVERHEAD).sum();
+        written.push(WrittenOutbox { partition, fence: marks.fence, through, bytes });
+        if through > checkpoint.n {
+            moved.push((partition, through));
+        }
         match error {
-            Some(error) => summary.errors.push((checkpoint.partition, error)),
-            None => summary.healthy.push(checkpoint.partition),
+            Some(error) => summary.errors.push((partition, error)),
+            None => summary.healthy.push(partition),
         }
     }
     batch.sort();
-    let moved: Vec<_> =
-        through.iter().zip(&after).filter(|(to, from)| to != from).map(|(to, _)| *to).collect();
     if !moved.is_empty() {
         summary.rows = sql::write(tx, &batch).await?;
         for row in &batch.ledger_rows {
@@ -177,7 +186,7 @@ async fn apply_outboxes(
         sql::advance(tx, &moved).await?;
     }
     (summary.entries, summary.events, summary.newest) = (batch.entries, batch.events, batch.newest);
-    Ok(FlushedTransaction { summary, through, moved })
+    Ok(FlushedTransaction { summary, written, moved })
 }
 
 /// Keeps the checkpoints whose epoch is the one in Redis. An empty Redis, or one of another
@@ -186,26 +195,16 @@ async fn apply_outboxes(
 pub(super) async fn keep_matching_epochs(
     redis: &RedisClient,
     checkpoints: Vec<Checkpoint>,
-) -> Result<Vec<Checkpoint>, FlushFailure> {
+) -> Result<Vec<(Checkpoint, FenceMarks)>, FlushFailure> {
     let partitions: Vec<_> = checkpoints.iter().map(|checkpoint| checkpoint.partition).collect();
     let marks = redis.fence_marks(&partitions).await?;
     let matches = |(checkpoint, marks): &(Checkpoint, FenceMarks)| {
         checkpoint.epoch.is_some() && checkpoint.epoch == marks.fence.outbox_epoch()
     };
-    Ok(checkpoints
-        .into_iter()
-        .zip(marks)
-        .filter(matches)
-        .map(|(checkpoint, _)| checkpoint)
-        .collect())
-}
-
-/// Trims what MySQL has, also where no checkpoint moved: a writer that died between commit and trim
-/// left its entries behind. A failed trim does not fail the flush; the next one trims the same
-/// entries.
-async fn trim(redis: &RedisClient, through: &[(Partition, u64)]) {
-    if let Err(error) = redis.outbox_trim(through).await {
-        tracing::warn!(%error, "could not trim outbox entries that MySQL has; the next flush tries \
-                                again");
+    let kept: Vec<_> = checkpoints.into_iter().zip(marks).filter(matches).collect();
+    if kept.iter().any(|(checkpoint, marks)| checkpoint.n < marks.written) {
+        // MySQL went back. The verifier stops the partition until MySQL has everything again.
+        redis.request_verification();
     }
+    Ok(kept)
 }

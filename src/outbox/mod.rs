@@ -3,8 +3,10 @@
 //! Each partition has a stream in Redis. A script that changes durable state appends one entry in
 //! the same atomic step. Entries are numbered by the partition's sequence `n` without a gap. The
 //! [`OutboxWriter`] locks the partition's row in `outbox_checkpoints`, reads the entries after the
-//! checkpoint, applies their events as multi-row statements, moves the checkpoint and commits. Only
-//! then are the entries trimmed. The checkpoint is in the same transaction as the rows, so a crash
+//! checkpoint, applies their events as multi-row statements, moves the checkpoint and commits. The
+//! entries are then kept for a while and trimmed later: when MySQL loses its last transactions (a
+//! failover, a restored backup), the checkpoint goes back with the rows, and the writer writes the
+//! same entries again. The checkpoint is in the same transaction as the rows, so a crash
 //! at any point loses nothing and applies nothing twice; the row lock separates any number of
 //! writers.
 //!
@@ -14,6 +16,7 @@
 //! - `apply`: merges many entries into the rows that MySQL must change; no IO.
 //! - `sql`: the statements.
 //! - `flush`: one transaction over many partitions.
+//! - `store`: records in Redis what MySQL has, and trims.
 //! - [`writer`]: the loop around it: when to flush, what to repeat, which partition to stop.
 //! - [`dead_letters`]: events that MySQL rejects.
 //! - [`pending_events`], `barrier`: how a list that is read from MySQL includes the newest changes.
@@ -35,6 +38,7 @@ mod lua_packer;
 pub mod pending_events;
 pub mod pressure;
 mod sql;
+mod store;
 pub mod writer;
 mod writer_handle;
 

@@ -76,6 +76,7 @@ pub async fn watch(redis: RedisClient, marks: PressureWatermarks, stop: Cancella
             );
         }
         redis.pressure().set(level);
+        redis.pressure().set_memory_short(levels.memory >= PressureLevel::Warning);
         Metric::PressureLevel.gauge(&[]).set(f64::from(level as u8));
         Metric::RedisMemoryUsedBytes.gauge(&[]).set(memory.used as f64);
         Metric::RedisMemoryMaxBytes.gauge(&[]).set(memory.max as f64);
@@ -86,8 +87,8 @@ async fn measure(
     redis: &RedisClient,
     partitions: &[Partition],
 ) -> Result<(u64, RedisMemoryInfo), Error> {
-    let lengths = redis.outbox_lengths(partitions).await?;
-    Ok((lengths.iter().sum(), redis.memory().await?))
+    let backlogs = redis.outbox_backlogs(partitions).await?;
+    Ok((backlogs.iter().sum(), redis.memory().await?))
 }
 
 /// The highest level whose mark is reached. The current level is kept until its value falls below

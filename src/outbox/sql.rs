@@ -196,12 +196,15 @@ async fn write_wallets(
     tx: &mut MySqlConnection,
     rows: &[(&UserId, &WalletState)],
 ) -> Result<(), Error> {
-    let head = "INSERT INTO wallets (user_id, slot, balance, updated_at) ";
-    let tail =
-        " ON DUPLICATE KEY UPDATE balance = VALUES(balance), updated_at = VALUES(updated_at)";
+    let head = "INSERT INTO wallets (user_id, slot, balance, updated_at, paid_total, paid_count) ";
+    let tail = " ON DUPLICATE KEY UPDATE balance = VALUES(balance), updated_at = \
+                VALUES(updated_at), \
+                paid_total = paid_total + VALUES(paid_total), paid_count = paid_count + \
+                VALUES(paid_count)";
     insert(tx, head, tail, rows, |row, (user, wallet)| {
         row.push_bind(user.uuid()).push_bind(user.slot().get());
         row.push_bind(wallet.balance.get()).push_bind(wallet.at);
+        row.push_bind(wallet.paid_total).push_bind(wallet.paid_count);
     })
     .await
 }

@@ -18,7 +18,9 @@ use super::apply::ApplyError;
 use super::dead_letters;
 use super::durability::DurabilitySettings;
 use super::flush::{self, FlushFailure, FlushLimits, FlushSummary};
+use super::store::{WrittenOutbox, record_written};
 use super::writer_handle::WriterHandle;
+use crate::mysql::checkpoint;
 use crate::partition::Partition;
 use crate::redis::RedisClient;
 use crate::telemetry::Metric;
@@ -30,8 +32,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How often a stopped partition is retried.
 const HALT_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How often the dead letters are counted: `usher dead-letters retry` runs in another process.
-const DEAD_LETTER_COUNT_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the dead letters are counted, which `usher dead-letters retry` applies in another
+/// process, and quiet outboxes are trimmed.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The first and the longest pause before a failed flush is repeated.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
@@ -94,12 +97,13 @@ impl OutboxWriter {
     /// The last round also waits for unavailable servers; the caller limits it with its own
     /// deadline and may drop this future at any point.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let mut counted = Instant::now() - DEAD_LETTER_COUNT_INTERVAL;
+        let mut kept_up = Instant::now() - UPKEEP_INTERVAL;
         while !shutdown.is_cancelled() {
             self.flush_until_empty().await;
-            if counted.elapsed() >= DEAD_LETTER_COUNT_INTERVAL {
+            if kept_up.elapsed() >= UPKEEP_INTERVAL {
                 self.count_dead_letters().await;
-                counted = Instant::now();
+                self.trim_quiet_outboxes().await;
+                kept_up = Instant::now();
             }
             tokio::select! {
                 () = shutdown.cancelled() => {}
@@ -143,9 +147,9 @@ impl OutboxWriter {
 
     /// Flushes every outbox that has entries, in groups. Returns whether anything was written.
     async fn flush_all(&mut self) -> Result<bool, FlushFailure> {
-        let lengths = self.redis.outbox_lengths(&self.partitions).await?;
-        self.record_lag(lengths.iter().sum());
-        let waiting = self.partitions.iter().zip(lengths).filter(|(_, length)| *length > 0);
+        let backlogs = self.redis.outbox_backlogs(&self.partitions).await?;
+        self.record_lag(backlogs.iter().sum());
+        let waiting = self.partitions.iter().zip(backlogs).filter(|(_, backlog)| *backlog > 0);
         let (stopped, busy): (Vec<_>, Vec<_>) = waiting
             .map(|(partition, _)| *partition)
             .partition(|partition| self.halted.contains_key(partition));
@@ -221,6 +225,26 @@ impl OutboxWriter {
                 .set(to_f64(usize::try_from(count).unwrap_or(0))),
             Err(error) => tracing::debug!(%error, "could not count the dead letters"),
         }
+    }
+
+    /// Trims what a flush would trim, in partitions without new entries. Only by checkpoints that
+    /// MySQL has just returned: while MySQL does not answer, nothing is trimmed, because it may
+    /// come back with less.
+    async fn trim_quiet_outboxes(&self) {
+        let partitions = self.redis.keys().partitions();
+        let Ok(checkpoints) = checkpoint::load_all(&self.pool, partitions).await else { return };
+        let Ok(kept) = flush::keep_matching_epochs(&self.redis, checkpoints).await else { return };
+        let written: Vec<_> = kept
+            .iter()
+            .filter(|(checkpoint, marks)| checkpoint.n == marks.written)
+            .map(|(checkpoint, marks)| WrittenOutbox {
+                partition: checkpoint.partition,
+                fence: marks.fence,
+                through: checkpoint.n,
+                bytes: 0,
+            })
+            .collect();
+        record_written(&self.redis, &written).await;
     }
 
     /// The number of entries that probably hold [`TARGET_EVENTS_PER_FLUSH`] events, divided evenly.

@@ -3,11 +3,13 @@
 //! Invariant: a partition serves only while MySQL's checkpoint and Redis agree, that is, both have
 //! the same epoch and the outbox is at least as far as the checkpoint. Anything else is a Redis
 //! that is empty, stale or foreign. Its partition answers 503 `recovering` until it is restored
-//! under a new epoch; the other partitions serve.
+//! under a new epoch; the other partitions serve. A partition that MySQL had further than it has
+//! now answers 503 as well, until the writer has written the lost part again.
 //!
 //! What a recovery did is recorded in the table `recoveries`. Start reading at `verify`.
 //!
 //! - `verify`: compares the fences, at the start and after every invalidation.
+//! - `healing`: a MySQL that went back.
 //! - `verifier`: the loop around it, which also starts restores.
 //! - `restore_partition`: the restore of one partition, from the recovery fence to the new epoch.
 //! - `restore`: what is restored, one file for each domain.
@@ -15,6 +17,7 @@
 //! - `repartition`: changes the number of partitions while no instance serves.
 
 mod error;
+mod healing;
 mod reconcile;
 mod reconcile_sql;
 mod reconcile_store;

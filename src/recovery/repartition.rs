@@ -66,8 +66,12 @@ impl PartitionRecovery {
         }
         let mut fences = Vec::with_capacity(usize::from(from.count()));
         for partition in from.all() {
-            fences.push(self.fence_with_retries(partition).await?);
-            self.drain(partition).await?;
+            let fence = self.fence_with_retries(partition).await?;
+            if let Err(error) = self.drain(partition).await {
+                self.put_fence_back(partition, fence).await?;
+                return Err(error);
+            }
+            fences.push(fence);
             on_fenced();
         }
         failpoint!("repartition.before_commit");
@@ -130,7 +134,7 @@ impl PartitionRecovery {
         let mut deleted = 0;
         for partition in self.redis.keys().partitions().all().skip(usize::from(current.count())) {
             let Some(text) = self.redis.read_fence_text(partition).await? else { continue };
-            if matches!(FenceReading::read(&text), FenceReading::Fenced(_)) {
+            if matches!(FenceReading::read(&text), FenceReading::Fenced { .. }) {
                 let pinned = self.redis.pin(partition).await?;
                 deleted +=
                     pinned.clear(partition, &text).await?.ok_or(Error::FencedByOther(partition))?;

@@ -26,6 +26,8 @@
 //! that the fence says that there is nothing to write, so no writer reads the outbox during the
 //! restore.
 //!
+//! A restore that would discard entries is refused, and the fence before it is put back.
+//!
 //! **Numbers continue.** `seq` is set to the checkpoint, so the next entry follows it.
 
 use std::time::Duration;
@@ -35,12 +37,14 @@ use tokio::time::{Instant, sleep};
 
 use super::restore::{self, FencedWriter};
 use super::verify::{FenceState, fence_state};
-use super::{Error, sql};
+use super::{Error, healing, sql};
 use crate::failpoint::failpoint;
 use crate::mysql::{checkpoint, migrate};
 use crate::outbox::{self, WriterHandle};
 use crate::partition::Partition;
-use crate::redis::{self, KeyScope, PinnedConnection, RedisClient, ScriptArgs, scripts};
+use crate::redis::{
+    self, FenceReading, KeyScope, PinnedConnection, RedisClient, ScriptArgs, scripts,
+};
 use crate::telemetry::Metric;
 
 /// How long the outbox of a fenced partition may take to be written to MySQL.
@@ -69,6 +73,8 @@ pub(super) enum FenceOutcome {
     Fenced(AcquiredFence),
     /// The partition could serve, so nothing was done.
     AlreadyServing,
+    /// MySQL is older than Redis, so a restore would discard what only Redis has.
+    Behind,
     /// Another recovery, or a busy writer, has the checkpoint locked.
     Locked,
 }
@@ -79,6 +85,8 @@ pub(super) struct AcquiredFence {
     pub(super) token: u64,
     /// The epoch that the restored partition will have.
     next_epoch: u64,
+    /// The fence before ours, for a partition that may not be restored.
+    previous: FenceReading,
 }
 
 /// Whether a fence was replaced.
@@ -132,12 +140,17 @@ impl PartitionRecovery {
         let fence = match self.fence_partition(partition, force).await? {
             FenceOutcome::Fenced(fence) => fence,
             FenceOutcome::AlreadyServing => return Ok(RecoveryOutcome::AlreadyServing),
+            FenceOutcome::Behind => return self.wait_until_healed(partition).await,
             FenceOutcome::Locked => return Ok(RecoveryOutcome::InProgress),
         };
-        self.drain(partition).await?;
-        let Some(rows) = self.restore(partition, fence).await? else {
-            return Ok(RecoveryOutcome::InProgress);
+        let restored = match self.drain(partition).await {
+            Ok(()) => self.restore(partition, fence).await,
+            Err(error) => Err(error),
         };
+        if let Err(Error::OutboxNotDrained(_)) = restored {
+            self.put_fence_back(partition, fence).await?;
+        }
+        let Some(rows) = restored? else { return Ok(RecoveryOutcome::InProgress) };
         let elapsed = started.elapsed();
         Metric::RecoveriesTotal.counter(&[]).increment(1);
         Metric::RecoverySeconds.histogram(&[]).record(elapsed);
@@ -158,9 +171,15 @@ impl PartitionRecovery {
         // Under the lock: a repartition holds the locks of all checkpoints.
         migrate::check_count(&mut tx, self.redis.keys().partitions(), false).await?;
         let marks = self.redis.fence_marks(&[partition]).await?[0];
-        if let (FenceState::Serving(epoch), false) = (fence_state(&checkpoint, marks), force) {
-            self.redis.epochs().open(partition, epoch);
-            return Ok(FenceOutcome::AlreadyServing);
+        match fence_state(&checkpoint, marks) {
+            FenceState::Serving(epoch) if !force => {
+                self.redis.epochs().open(partition, epoch);
+                return Ok(FenceOutcome::AlreadyServing);
+            }
+            FenceState::Behind(_) | FenceState::Healing(_) if !force => {
+                return Ok(FenceOutcome::Behind);
+            }
+            _ => {}
         }
         self.redis.epochs().close(partition);
         // An outbox of our epoch that is ahead of the checkpoint must still be written to MySQL.
@@ -171,10 +190,52 @@ impl PartitionRecovery {
         self.redis.write_fence(partition, &redis::recovery_fence(token, draining)).await?;
         sql::record_start(&mut tx, partition, checkpoint.epoch, next_epoch).await?;
         tx.commit().await?;
-        Ok(FenceOutcome::Fenced(AcquiredFence { token, next_epoch }))
+        Ok(FenceOutcome::Fenced(AcquiredFence { token, next_epoch, previous: marks.fence }))
     }
 
-    /// Waits until MySQL has the outbox that the fence names, if it names one.
+    /// Replaces our fence by the one before it. Nothing was cleared yet, so a partition that served
+    /// serves again.
+    pub(super) async fn put_fence_back(
+        &self,
+        partition: Partition,
+        fence: AcquiredFence,
+    ) -> Result<(), Error> {
+        let Some(epoch) = fence.previous.outbox_epoch() else { return Ok(()) };
+        let previous = match fence.previous {
+            FenceReading::Open(epoch) => epoch.to_string(),
+            _ => redis::healing_fence(epoch),
+        };
+        let pinned = self.redis.pin(partition).await?;
+        for draining in [Some(epoch), None] {
+            let ours = redis::recovery_fence(fence.token, draining);
+            if replace_fence(&pinned, partition, &ours, &previous).await? == FenceSwap::Replaced {
+                break;
+            }
+        }
+        self.redis.request_verification();
+        Ok(())
+    }
+
+    /// Waits until the writer has written to MySQL what MySQL lost.
+    async fn wait_until_healed(&self, partition: Partition) -> Result<RecoveryOutcome, Error> {
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        while Instant::now() < deadline {
+            // The verification reopens the partition.
+            let _ = super::verify(&self.redis, &self.mysql).await?;
+            if self.redis.epochs().get(partition).is_some() {
+                return Ok(RecoveryOutcome::AlreadyServing);
+            }
+            if healing::is_stuck(&self.redis, &self.mysql, partition).await? {
+                break;
+            }
+            self.writer.wake();
+            sleep(DRAIN_POLL_INTERVAL).await;
+        }
+        Err(Error::OutboxNotDrained(partition))
+    }
+
+    /// Waits until MySQL has the outbox that the fence names, if it names one. Refuses at once when
+    /// the outbox lacks an entry that MySQL needs next.
     pub(super) async fn drain(&self, partition: Partition) -> Result<(), Error> {
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         loop {
@@ -183,7 +244,9 @@ impl PartitionRecovery {
             if marks.fence.outbox_epoch().is_none() || marks.seq <= checkpoint.n {
                 return Ok(());
             }
-            if Instant::now() >= deadline {
+            if Instant::now() >= deadline
+                || healing::is_stuck(&self.redis, &self.mysql, partition).await?
+            {
                 return Err(Error::OutboxNotDrained(partition));
             }
             self.writer.wake();
@@ -249,13 +312,16 @@ impl PartitionRecovery {
         Ok(Some(writer.rows()))
     }
 
-    /// Waits until MySQL has the events of all partitions that serve: a payment that was confirmed
+    /// Waits until MySQL has the events of all intact partitions: a payment that was confirmed
     /// there must be known here.
     async fn wait_for_other_partitions(&self) -> Result<(), Error> {
         let states = self.states().await?;
         let serving: Vec<_> = states
             .into_iter()
-            .filter(|(_, state)| matches!(state, FenceState::Serving(_)))
+            .filter(|(_, state)| {
+                use FenceState::{Behind, Healing, Serving};
+                matches!(state, Serving(_) | Behind(_) | Healing(_))
+            })
             .map(|(partition, _)| partition)
             .collect();
         let timeout = OTHER_PARTITIONS_TIMEOUT;

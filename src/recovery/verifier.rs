@@ -21,7 +21,7 @@ const FULL_VERIFY_INTERVAL: Duration = Duration::from_secs(2);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Partitions that one instance restores at the same time. MySQL reads while Redis writes; more
 /// would only wait for the same two servers.
-const PARALLEL_RESTORES: usize = 2;
+const PARALLEL_RESTORES: usize = 4;
 
 /// Verifies and restores until `stop`.
 pub async fn run_verifier(

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use sqlx::MySqlPool;
 
+use super::healing::{self, BehindPartitions};
 use super::{Error, sql};
 use crate::mysql;
 use crate::mysql::checkpoint::{self, Checkpoint};
@@ -30,6 +31,10 @@ use crate::telemetry::Metric;
 pub enum FenceState {
     /// Both agree; the partition serves under this epoch.
     Serving(u64),
+    /// Both have this epoch, but MySQL lost entries that it had.
+    Behind(u64),
+    /// The same, and the partition is fenced until MySQL has them again.
+    Healing(u64),
     /// Neither store has used the partition yet.
     New,
     /// Redis has our epoch, but lacks entries that MySQL has.
@@ -44,18 +49,31 @@ pub enum FenceState {
 
 pub(super) fn fence_state(checkpoint: &Checkpoint, marks: FenceMarks) -> FenceState {
     match (checkpoint.epoch, marks.fence) {
-        (Some(known), FenceReading::Open(found)) if known == found && marks.seq >= checkpoint.n => {
-            FenceState::Serving(known)
+        (Some(known), FenceReading::Open(found)) if known == found => {
+            if marks.seq < checkpoint.n {
+                FenceState::Stale
+            } else if marks.written > checkpoint.n {
+                FenceState::Behind(known)
+            } else {
+                FenceState::Serving(known)
+            }
         }
-        (Some(known), FenceReading::Open(found)) if known == found => FenceState::Stale,
+        (Some(known), FenceReading::Healing(found))
+            if known == found && marks.seq >= checkpoint.n =>
+        {
+            FenceState::Healing(known)
+        }
         // A first epoch that reached Redis but not MySQL was never served under; it is replaced.
         (None, FenceReading::Absent | FenceReading::Open(_))
             if checkpoint.n == 0 && marks.seq == 0 =>
         {
             FenceState::New
         }
-        (_, FenceReading::Absent | FenceReading::Fenced(_)) => FenceState::Lost,
-        (_, FenceReading::Open(found)) => FenceState::OtherEpoch(found),
+        (Some(known), FenceReading::Healing(found)) if known == found => FenceState::Lost,
+        (_, FenceReading::Absent | FenceReading::Fenced { .. }) => FenceState::Lost,
+        (_, FenceReading::Open(found) | FenceReading::Healing(found)) => {
+            FenceState::OtherEpoch(found)
+        }
         (_, FenceReading::Foreign) => FenceState::Foreign,
     }
 }
@@ -104,10 +122,11 @@ pub async fn verify(redis: &RedisClient, mysql: &MySqlPool) -> Result<Verificati
         .iter()
         .zip(&marks)
         .filter(|(checkpoint, marks)| {
-            let is_serving = |marks: &FenceMarks| {
-                matches!(fence_state(checkpoint, *marks), FenceState::Serving(_))
+            let agrees = |marks: &FenceMarks| {
+                let state = fence_state(checkpoint, *marks);
+                matches!(state, FenceState::Serving(_) | FenceState::Healing(_))
             };
-            !redis.is_verified(checkpoint.partition) && marks.as_ref().is_ok_and(is_serving)
+            !redis.is_verified(checkpoint.partition) && marks.as_ref().is_ok_and(agrees)
         })
         .map(|(checkpoint, _)| checkpoint.partition)
         .collect();
@@ -118,18 +137,24 @@ pub async fn verify(redis: &RedisClient, mysql: &MySqlPool) -> Result<Verificati
         marks = redis.fence_marks_each(&all).await;
     }
 
-    // 4. Fence the stale partitions, so that no queued command runs on them.
+    confirm_behind(mysql, &mut checkpoints, &marks).await?;
+
+    // 4. Fence the stale partitions, so that no queued command runs on them, and those that MySQL
+    //    is behind.
     let mut outcome = VerificationOutcome::default();
     let mut states = BTreeMap::new();
     for (checkpoint, marks) in checkpoints.iter().zip(marks) {
-        let state = match marks.map(|marks| fence_state(checkpoint, marks)) {
-            Ok(FenceState::Stale) => {
-                fence_stale_partition(redis, checkpoint).await.map(|()| FenceState::Stale)
+        let state = match marks.map(|marks| (fence_state(checkpoint, marks), marks)) {
+            Ok((state, marks)) => match state {
+                FenceState::Stale => fence_stale_partition(redis, checkpoint).await,
+                FenceState::Behind(epoch) => healing::fence_behind(redis, checkpoint, epoch).await,
+                _ => Ok(()),
             }
-            state => state,
+            .map(|()| (state, marks)),
+            Err(error) => Err(error),
         };
         match state {
-            Ok(state) => drop(states.insert(checkpoint.partition, state)),
+            Ok((state, marks)) => drop(states.insert(checkpoint.partition, (state, marks))),
             Err(error) => outcome.error = Some(error.into()),
         }
     }
@@ -144,13 +169,14 @@ pub async fn verify(redis: &RedisClient, mysql: &MySqlPool) -> Result<Verificati
     }
 
     // 6. Open the partitions that agree, close the others.
-    let has_other_epoch = states.values().any(|state| matches!(state, FenceState::OtherEpoch(_)));
+    let is_other = |state: &FenceState| matches!(state, FenceState::OtherEpoch(_));
+    let has_other_epoch = states.values().any(|(state, _)| is_other(state));
     let known_epochs =
         if has_other_epoch { sql::known_epochs(mysql).await? } else { HashSet::new() };
-    let mut foreign = 0_usize;
+    let (mut foreign, mut behind) = (0_usize, BehindPartitions::default());
     for checkpoint in &checkpoints {
         let partition = checkpoint.partition;
-        let Some(state) = states.get(&partition).copied() else { continue };
+        let Some((state, marks)) = states.get(&partition).copied() else { continue };
         let epoch = match state {
             FenceState::Serving(epoch) => Some(epoch),
             FenceState::New => open_new_partition(redis, mysql, checkpoint).await?,
@@ -158,6 +184,12 @@ pub async fn verify(redis: &RedisClient, mysql: &MySqlPool) -> Result<Verificati
         };
         let Some(epoch) = epoch else {
             redis.epochs().close(partition);
+            if let FenceState::Behind(epoch) | FenceState::Healing(epoch) = state {
+                if let Err(error) = behind.advance(redis, mysql, checkpoint, marks, epoch).await {
+                    outcome.error = Some(error);
+                }
+                continue;
+            }
             // An epoch that this installation never had belongs to another one.
             let is_foreign = match state {
                 FenceState::OtherEpoch(found) => !known_epochs.contains(&(partition.get(), found)),
@@ -176,6 +208,7 @@ pub async fn verify(redis: &RedisClient, mysql: &MySqlPool) -> Result<Verificati
     // 7. Let the waiting calls go on.
     let verified: Vec<_> = states.into_keys().collect();
     redis.mark_verified(&verified, invalidations);
+    behind.record();
     Metric::PartitionsRecovering.gauge(&[]).set((outcome.lost.len() + foreign) as f64);
     if foreign > 0 {
         tracing::error!(
@@ -186,20 +219,39 @@ pub async fn verify(redis: &RedisClient, mysql: &MySqlPool) -> Result<Verificati
     Ok(outcome)
 }
 
+/// Reads the checkpoints of the partitions again that MySQL seems to be behind: a writer may have
+/// committed between the two reads. Redis learns of a commit after it, so MySQL's checkpoint reaches
+/// what Redis knew, unless MySQL went back.
+async fn confirm_behind(
+    mysql: &MySqlPool,
+    checkpoints: &mut [Checkpoint],
+    marks: &[Result<FenceMarks, redis::Error>],
+) -> Result<(), Error> {
+    for (checkpoint, marks) in checkpoints.iter_mut().zip(marks) {
+        let Ok(marks) = marks else { continue };
+        if let FenceState::Behind(_) = fence_state(checkpoint, *marks) {
+            let now = checkpoint::load(mysql, checkpoint.partition).await?;
+            // What was added to Redis since it was read says nothing here.
+            *checkpoint = Checkpoint { n: now.n.min(marks.seq), ..now };
+        }
+    }
+    Ok(())
+}
+
 /// Loads the scripts into a server with unverified partitions, provided that all its partitions
 /// were read. A server that serves but does not know the scripts was restarted: it may lack entries
 /// that MySQL does not have either, and a payment across two partitions may lack some of its steps.
 async fn load_scripts(
     pinned: Result<PinnedConnection, redis::Error>,
     partitions: &[Partition],
-    states: &BTreeMap<Partition, FenceState>,
+    states: &BTreeMap<Partition, (FenceState, FenceMarks)>,
     mysql: &MySqlPool,
 ) -> Result<(), Error> {
     let pinned = pinned?;
     if let Some(unread) = partitions.iter().find(|partition| !states.contains_key(partition)) {
         return Err(redis::Error::Recovering(*unread).into());
     }
-    let is_serving = |partition| matches!(states.get(partition), Some(FenceState::Serving(_)));
+    let is_serving = |partition| matches!(states.get(partition), Some((FenceState::Serving(_), _)));
     if partitions.iter().any(is_serving) && !pinned.knows_scripts().await? {
         sql::request_reconciliation(mysql).await?;
     }
@@ -264,8 +316,10 @@ mod tests {
     fn only_matching_fences_serve() {
         let partition = PartitionCount::new(1).unwrap().nth(0).unwrap();
         let checkpoint = |epoch, n| Checkpoint { partition, n, epoch };
-        let marks = |fence, seq| FenceMarks { fence, seq };
+        let marks = |fence, seq| FenceMarks { fence, seq, written: 0 };
+        let had = |fence, seq, written| FenceMarks { fence, seq, written };
         let (absent, open) = (FenceReading::Absent, FenceReading::Open);
+        let fenced = |draining| FenceReading::Fenced { token: 7, draining };
         for (checkpoint, marks, expected) in [
             (checkpoint(None, 0), marks(absent, 0), FenceState::New),
             (checkpoint(None, 0), marks(open(1), 0), FenceState::New),
@@ -277,8 +331,19 @@ mod tests {
             (checkpoint(Some(1), 5), marks(open(1), 4), FenceState::Stale),
             (checkpoint(Some(2), 5), marks(open(1), 5), FenceState::OtherEpoch(1)),
             // A recovery is running or was interrupted.
-            (checkpoint(Some(1), 5), marks(FenceReading::Fenced(Some(1)), 9), FenceState::Lost),
-            (checkpoint(None, 0), marks(FenceReading::Fenced(None), 0), FenceState::Lost),
+            (checkpoint(Some(1), 5), marks(fenced(Some(1)), 9), FenceState::Lost),
+            (checkpoint(None, 0), marks(fenced(None), 0), FenceState::Lost),
+            // MySQL went back.
+            (checkpoint(Some(1), 5), had(open(1), 9, 5), FenceState::Serving(1)),
+            (checkpoint(Some(1), 5), had(open(1), 9, 6), FenceState::Behind(1)),
+            (checkpoint(Some(1), 5), had(FenceReading::Healing(1), 9, 5), FenceState::Healing(1)),
+            (checkpoint(Some(1), 9), had(FenceReading::Healing(1), 9, 5), FenceState::Healing(1)),
+            (checkpoint(Some(1), 9), had(FenceReading::Healing(1), 8, 5), FenceState::Lost),
+            (
+                checkpoint(Some(2), 5),
+                had(FenceReading::Healing(1), 9, 5),
+                FenceState::OtherEpoch(1),
+            ),
             (checkpoint(Some(1), 5), marks(FenceReading::Foreign, 5), FenceState::Foreign),
         ] {
             assert_eq!(fence_state(&checkpoint, marks), expected, "{checkpoint:?} {marks:?}");

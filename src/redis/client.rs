@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fred::clients::Client;
 use fred::interfaces::{ClientLike, LuaInterface};
 use fred::types::Value;
 use secrecy::{ExposeSecret, SecretString};
@@ -36,6 +37,17 @@ pub struct RedisClientSettings {
     pub may_forget: bool,
     /// What a write must reach before it is answered.
     pub replication: ReplicationRequirement,
+    /// Which outbox entries are kept after MySQL has them.
+    pub kept_entries: KeptEntries,
+}
+
+/// Which outbox entries are kept after MySQL has them, so that a MySQL that goes back can be
+/// written again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeptEntries {
+    pub period: Duration,
+    /// Of one partition.
+    pub bytes: u64,
 }
 
 /// What a write must reach before it is answered.
@@ -60,6 +72,7 @@ pub(super) struct RedisClientInner {
     pressure: MemoryPressure,
     may_forget: bool,
     replication: ReplicationRequirement,
+    kept_entries: KeptEntries,
 }
 
 impl RedisClient {
@@ -85,6 +98,7 @@ impl RedisClient {
             pressure: MemoryPressure::default(),
             may_forget: settings.may_forget,
             replication: settings.replication,
+            kept_entries: settings.kept_entries,
         }));
         redis.refresh_topology().await?;
         if let Some(unowned) = redis.keys().partitions().all().find(|at| redis.owner(*at).is_none())
@@ -139,6 +153,31 @@ impl RedisClient {
         let outcome = if reply.is_ok() { "ok" } else { "error" };
         Metric::ScriptCallsTotal.counter(&[labels[0], ("outcome", outcome)]).increment(1);
         reply
+    }
+
+    /// Calls a script under the fence that the caller read, whether or not the partition serves.
+    /// When Redis holds another fence, nothing is changed.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub async fn call_under_fence(
+        &self,
+        script: &'static LuaScript,
+        scope: KeyScope<'_>,
+        fence: &str,
+        args: ScriptArgs,
+    ) -> Result<(), Error> {
+        let (keys, args) = (self.0.keys.build_all(scope, script), args.seal(fence));
+        let call = |client: Client| {
+            let (keys, args) = (keys.clone(), args.values());
+            async move { client.evalsha::<Value, _, _, _>(script.sha1(), keys, args).await }
+        };
+        self.with_owner(scope.partition, cluster::NO_PATIENCE, call).await.map(drop)
+    }
+
+    /// Which entries of a partition are kept now: none while Redis is short of memory.
+    pub fn kept_entries(&self) -> KeptEntries {
+        if self.0.pressure.is_memory_short() { KeptEntries::default() } else { self.0.kept_entries }
     }
 
     /// Runs a script on the owner of the partition and waits for the replication of what it wrote.

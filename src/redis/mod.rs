@@ -35,12 +35,12 @@ mod script;
 pub use address::RedisAddress;
 pub use args::ScriptArgs;
 pub use batch::{BatchScript, ScriptCoalescer, ScriptOperation};
-pub use client::{RedisClient, RedisClientSettings, ReplicationRequirement};
+pub use client::{KeptEntries, RedisClient, RedisClientSettings, ReplicationRequirement};
 pub use coalescer::{BatchOperation, Coalescer, MAX_BATCH};
 pub use error::Error;
 pub use fencing::{
-    FenceMarks, FenceReading, PartitionEpochs, PartitionOwner, PinnedConnection, new_epoch,
-    recovery_fence,
+    FenceMarks, FenceReading, PartitionEpochs, PartitionOwner, PinnedConnection, healing_fence,
+    new_epoch, recovery_fence,
 };
 pub use keys::{KeyBuilder, KeyScope};
 pub use memory::RedisMemoryInfo;

@@ -1,4 +1,4 @@
-//! The outbox streams: how the writer reads and trims them.
+//! The outbox streams: how the writer reads them.
 
 use std::collections::HashMap;
 
@@ -6,10 +6,10 @@ use bytes::Bytes;
 use fred::clients::Client;
 use fred::interfaces::StreamsInterface;
 use fred::types::Value;
-use futures::future::{join_all, try_join_all};
+use futures::future::try_join_all;
 
 use super::cluster::NO_PATIENCE;
-use super::{Error, RedisClient};
+use super::{Error, FenceMarks, RedisClient};
 use crate::partition::Partition;
 
 /// One entry of a partition's outbox: all events of one script call.
@@ -45,40 +45,18 @@ impl RedisClient {
         try_join_all(reads).await
     }
 
-    /// Deletes the entries up to and including the given number. Call it only for what MySQL has
-    /// committed.
-    pub async fn outbox_trim(&self, through: &[(Partition, u64)]) -> Result<(), Error> {
-        let trims = through.iter().map(|&(partition, n)| async move {
-            let key = self.keys().of_partition(partition, "outbox");
-            let trim = |client: Client| {
-                let key = key.clone();
-                async move {
-                    client.xtrim::<(), _, _>(key, ("MINID", "=", format!("{}-0", n + 1))).await
-                }
-            };
-            self.with_owner(partition, NO_PATIENCE, trim).await
-        });
-        try_join_all(trims).await.map(drop)
-    }
-
-    /// The number of entries in each outbox; 0 where the server does not answer.
+    /// The number of entries of each outbox that MySQL does not have; 0 where the server does not
+    /// answer.
     ///
     /// # Errors
     /// When no server answers.
-    pub async fn outbox_lengths(&self, partitions: &[Partition]) -> Result<Vec<u64>, Error> {
-        let reads = partitions.iter().map(|&partition| async move {
-            let key = self.keys().of_partition(partition, "outbox");
-            let read = |client: Client| {
-                let key = key.clone();
-                async move { client.xlen::<u64, _>(key).await }
-            };
-            self.with_owner(partition, NO_PATIENCE, read).await
-        });
-        let lengths = join_all(reads).await;
-        if lengths.iter().any(Result::is_ok) {
-            return Ok(lengths.into_iter().map(Result::unwrap_or_default).collect());
+    pub async fn outbox_backlogs(&self, partitions: &[Partition]) -> Result<Vec<u64>, Error> {
+        let marks = self.fence_marks_each(partitions).await;
+        if marks.iter().any(Result::is_ok) {
+            let backlog = |marks: FenceMarks| marks.seq.saturating_sub(marks.written);
+            return Ok(marks.into_iter().map(|marks| marks.map_or(0, backlog)).collect());
         }
-        lengths.into_iter().collect()
+        marks.into_iter().map(|marks| marks.map(|_| 0)).collect()
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! `outbox/pressure.rs` measures both and sets the level.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use super::LuaScript;
 use crate::telemetry::Metric;
@@ -38,7 +38,10 @@ const REFUSED_SCRIPTS: [(&str, PressureLevel); 4] = [
 
 /// The current level of this instance.
 #[derive(Debug, Default)]
-pub struct MemoryPressure(AtomicU8);
+pub struct MemoryPressure {
+    level: AtomicU8,
+    memory_short: AtomicBool,
+}
 
 impl MemoryPressure {
     /// Sets the counters of refusals to 0, so that a rate sees the first refusal.
@@ -49,11 +52,20 @@ impl MemoryPressure {
     }
 
     pub fn level(&self) -> PressureLevel {
-        PressureLevel::ALL[usize::from(self.0.load(Ordering::Relaxed))]
+        PressureLevel::ALL[usize::from(self.level.load(Ordering::Relaxed))]
     }
 
     pub fn set(&self, level: PressureLevel) {
-        self.0.store(level as u8, Ordering::Relaxed);
+        self.level.store(level as u8, Ordering::Relaxed);
+    }
+
+    /// Whether the memory of Redis has reached its lower mark.
+    pub fn is_memory_short(&self) -> bool {
+        self.memory_short.load(Ordering::Relaxed)
+    }
+
+    pub fn set_memory_short(&self, short: bool) {
+        self.memory_short.store(short, Ordering::Relaxed);
     }
 
     /// Whether a script must not be called now. Counts the refusal.

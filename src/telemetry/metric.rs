@@ -179,6 +179,11 @@ metrics! {
         "Memory limit of Redis; 0 means no limit.";
     PartitionsRecovering "usher_partitions_recovering" Gauge Count [] NONE
         "Partitions that refuse requests until they are restored.";
+    PartitionsBehind "usher_partitions_behind" Gauge Count ["state"] NONE
+        "Partitions that refuse requests because MySQL lost entries that it had: healing (the \
+         writer writes them again) or stuck (Redis does not have them any more).";
+    MysqlWentBackTotal "usher_mysql_went_back_total" Counter Count [] NONE
+        "Partitions in which MySQL was found older than Redis.";
     RecoveriesTotal "usher_recoveries_total" Counter Count [] NONE
         "Partitions restored from MySQL.";
     RecoverySeconds "usher_recovery_seconds" Histogram Seconds [] RECOVERY_SECONDS

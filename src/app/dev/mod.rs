@@ -11,7 +11,8 @@ use super::error::Error;
 use super::{maintenance, serve};
 use crate::config::dev::{DevSecrets, DevSettings};
 use crate::config::{
-    AckSettings, MysqlSettings, RedisSettings, StoreSettings, UsherConfig, WatermarkSettings,
+    AckSettings, KeptEntriesSettings, MysqlSettings, RedisSettings, StoreSettings, UsherConfig,
+    WatermarkSettings,
 };
 use crate::dev::banner::{self, DevAddresses};
 use crate::dev::simulated_users::{SimulatedUsers, SimulationSettings};
@@ -63,6 +64,7 @@ async fn serve_on(
         partitions: PartitionCount::default(),
         ack: AckSettings::default(),
         watermarks: WatermarkSettings::default(),
+        kept_entries: KeptEntriesSettings::default(),
     };
     maintenance::migrate_url(&servers.mysql_url, stores.partitions).await?;
     maintenance::seed_demo(&stores).await?;

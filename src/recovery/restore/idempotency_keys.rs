@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
-use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
+use sqlx::{FromRow, MySqlConnection};
 use uuid::Uuid;
 
 use super::writer::{FencedWriter, RowBuffer, optional_bytes};
@@ -40,21 +40,18 @@ pub(super) async fn restore(
     writer: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<(), Error> {
-    let slots = writer.slots();
     // One hour longer than a key is kept; the script skips what is too old by Redis' clock.
-    let sql = format!(
-        "SELECT STRAIGHT_JOIN e.id, e.user_id, e.amount, e.balance, e.created_at, \
-         e.idempotency_key, e.fingerprint \
-         FROM wallets w JOIN wallet_entries e ON e.user_id = w.user_id \
-         WHERE w.slot IN ({slots}) AND e.idempotency_key IS NOT NULL AND e.created_at > \
-         UTC_TIMESTAMP(3) - INTERVAL 25 HOUR"
+    let mut query = writer.slot_query(
+        "SELECT id, user_id, amount, balance, created_at, idempotency_key, fingerprint FROM \
+         wallet_entries WHERE slot IN (",
+        ") AND idempotency_key IS NOT NULL AND created_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR",
     );
     let mut buffer = RowBuffer::new(
         &scripts::RECOVERY_RESTORE_IDEMPOTENCY_KEYS,
         writer.scope(),
         ScriptArgs::new(),
     );
-    let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
+    let mut rows = query.build_query_as().fetch(&mut *mysql);
     while let Some(moved) = rows.try_next().await? {
         let moved: RestoredMovement = moved;
         let add = |args: &mut ScriptArgs| {
@@ -66,13 +63,12 @@ pub(super) async fn restore(
     }
     drop(rows);
 
-    let sql = format!(
+    let mut query = writer.slot_query(
         "SELECT id, reservation_id, user_id, created_at, settled_at, idempotency_key, fingerprint, \
-         cancel_key, cancel_fingerprint \
-         FROM payments WHERE user_slot IN ({slots}) AND settled_at > UTC_TIMESTAMP(3) - INTERVAL \
-         25 HOUR"
+         cancel_key, cancel_fingerprint FROM payments WHERE user_slot IN (",
+        ") AND settled_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR",
     );
-    let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
+    let mut rows = query.build_query_as().fetch(&mut *mysql);
     while let Some(paid) = rows.try_next().await? {
         let paid: RestoredPayment = paid;
         let keys = [

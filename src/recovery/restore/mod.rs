@@ -1,13 +1,17 @@
 //! The restore: writes the state of one partition from MySQL to Redis, one file for each domain.
 //!
+//! What is read depends on what exists now (wallets, sold seats, coupon issues) and on what can
+//! still be repeated (25 hours of answers, eight days of operations on wallets), not on the history:
+//! indexes bound every query, and the writer keeps the totals.
+//!
 //! Rows are streamed from MySQL, in the transaction that locks the partition, and written by
 //! scripts under the recovery fence, a few hundred per call. So ten million rows need no more
 //! memory than a hundred.
 //!
 //! | restored | from | not restored |
 //! |:--|:--|:--|
-//! | balances, what payments did to them, idempotency keys with their answers ([`wallets`], [`idempotency_keys`]) | `wallets`, `wallet_entries`, `payments` | keys older than a day |
-//! | facts, paid totals, reward claims ([`users`]) | `user_facts`, `payments`, `reward_claims` | definitions of rewards: the next claim publishes them |
+//! | balances, paid totals, what payments did to them, idempotency keys with their answers ([`wallets`], [`idempotency_keys`]) | `wallets`, `wallet_entries`, `payments` | keys older than a day |
+//! | facts, reward claims ([`users`]) | `user_facts`, `reward_claims` | definitions of rewards: the next claim publishes them |
 //! | sold seats, seats per user, sales, reservations and payments of the last day ([`sales`], [`payments`]) | `reservation_seats`, `reservations`, `payments` | holds; archived concerts; definitions: the next call publishes them |
 //! | coupon issues and redemptions ([`coupons`]) | `coupon_issues` | issues that payments in progress had reserved |
 //! | the number of admitted users, the window for regaining positions ([`queues`]) | `promotions`, `queues` | positions: the queue tokens contain them |

@@ -1,8 +1,10 @@
-//! Wallets: balances, and the operations of payments on them.
+//! Wallets: balances, paid totals, and the operations of payments on them.
+
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
-use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
+use sqlx::{FromRow, MySqlConnection};
 use uuid::Uuid;
 
 use super::writer::{FencedWriter, RowBuffer};
@@ -25,29 +27,40 @@ pub(super) async fn restore(
     writer: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<(), Error> {
-    let slots = writer.slots();
-    let sql = format!("SELECT user_id, balance FROM wallets WHERE slot IN ({slots})");
-    let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
-    let mut buffer = writer.hash_rows(writer.scope(), "wallets");
-    while let Some((user, balance)) = rows.try_next().await? {
-        let (user, balance): (Uuid, i64) = (user, balance);
-        buffer
+    let mut free = free_payments(writer, mysql).await?;
+    let mut query = writer.slot_query(
+        "SELECT user_id, balance, paid_total, paid_count FROM wallets WHERE slot IN (",
+        ")",
+    );
+    let mut rows = query.build_query_as().fetch(&mut *mysql);
+    let mut balances = writer.hash_rows(writer.scope(), "wallets");
+    let mut totals = writer.hash_rows(writer.scope(), "tallies");
+    while let Some((user, balance, total, count)) = rows.try_next().await? {
+        let (user, balance, total, count): (Uuid, i64, i64, i64) = (user, balance, total, count);
+        balances
             .add(writer, |args| {
                 args.bytes(user.as_bytes()).int(balance);
             })
             .await?;
+        let count = count + free.remove(&user).unwrap_or(0);
+        if count > 0 {
+            add_total(&mut totals, writer, user, total, count).await?;
+        }
     }
-    buffer.write(writer).await?;
+    for (user, count) in free {
+        add_total(&mut totals, writer, user, 0, count).await?;
+    }
+    balances.write(writer).await?;
+    totals.write(writer).await?;
     drop(rows);
 
     // Redis keeps operations for seven days and purges what is older.
-    let sql = format!(
-        "SELECT STRAIGHT_JOIN e.payment_id, e.attempt, e.kind, e.amount, e.balance, e.created_at \
-         FROM wallets w JOIN wallet_entries e ON e.user_id = w.user_id \
-         WHERE w.slot IN ({slots}) AND e.payment_id IS NOT NULL AND e.created_at > \
-         UTC_TIMESTAMP(3) - INTERVAL 8 DAY"
+    let mut query = writer.slot_query(
+        "SELECT payment_id, attempt, kind, amount, balance, created_at FROM wallet_entries WHERE \
+         slot IN (",
+        ") AND payment_id IS NOT NULL AND created_at > UTC_TIMESTAMP(3) - INTERVAL 8 DAY",
     );
-    let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(&mut *mysql);
+    let mut rows = query.build_query_as().fetch(&mut *mysql);
     let mut buffer = RowBuffer::new(
         &scripts::RECOVERY_RESTORE_WALLET_OPERATIONS,
         writer.scope(),
@@ -64,6 +77,33 @@ pub(super) async fn restore(
             .await?;
     }
     buffer.write(writer).await
+}
+
+/// The number of confirmed payments with a discount of 100 % by user: they have no ledger entry and
+/// count for the paid total.
+async fn free_payments(
+    writer: &FencedWriter<'_>,
+    mysql: &mut MySqlConnection,
+) -> Result<HashMap<Uuid, i64>, Error> {
+    let mut query = writer.slot_query(
+        "SELECT user_id, COUNT(*) FROM payments WHERE is_free = 1 AND user_slot IN (",
+        ") GROUP BY user_id",
+    );
+    let rows: Vec<(Uuid, i64)> = query.build_query_as().fetch_all(mysql).await?;
+    Ok(rows.into_iter().collect())
+}
+
+async fn add_total(
+    totals: &mut RowBuffer<'_>,
+    writer: &mut FencedWriter<'_>,
+    user: Uuid,
+    total: i64,
+    count: i64,
+) -> Result<(), Error> {
+    let add = |args: &mut ScriptArgs| {
+        args.bytes(user.as_bytes()).text(&format!("{total} {count}"));
+    };
+    totals.add(writer, add).await
 }
 
 impl RestoredOperation {
@@ -87,16 +127,19 @@ pub(super) async fn redebit_paid_payments(
     writer: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<(), Error> {
-    let sql = format!(
+    // A debit that MySQL lacks came after the last event that it has of this partition.
+    let mut query = writer.slot_query(
         "SELECT p.id, p.attempt, p.user_id, CAST(p.amount - p.discount AS SIGNED), \
-         CAST(COALESCE(p.balance_after, 0) AS SIGNED) FROM payments p \
-         WHERE p.user_slot IN ({}) AND p.status IN ('confirmed', 'refunded') AND p.amount > \
-         p.discount \
-         AND NOT EXISTS (SELECT 1 FROM wallet_entries e WHERE e.payment_id = p.id AND e.attempt = \
-         p.attempt) ORDER BY p.settled_at, p.id",
-        writer.slots()
+         CAST(COALESCE(p.balance_after, 0) AS SIGNED) FROM payments p WHERE p.user_slot IN (",
+        ") AND p.settled_at > (SELECT updated_at - INTERVAL 1 DAY FROM outbox_checkpoints WHERE \
+         partition_id = ",
     );
-    let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(mysql);
+    query.push_bind(writer.partition.get()).push(
+        ") AND p.status IN ('confirmed', 'refunded') AND p.amount > p.discount AND NOT EXISTS \
+         (SELECT 1 FROM wallet_entries e WHERE e.payment_id = p.id AND e.attempt = p.attempt) \
+         ORDER BY p.settled_at, p.id",
+    );
+    let mut rows = query.build_query_as().fetch(mysql);
     while let Some((payment, attempt, user, amount, after)) = rows.try_next().await? {
         let (payment, attempt, user): (Uuid, u32, Uuid) = (payment, attempt, user);
         let (amount, after): (i64, i64) = (amount, after);

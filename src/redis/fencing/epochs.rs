@@ -51,9 +51,12 @@ pub enum FenceReading {
     Absent,
     /// An epoch.
     Open(u64),
-    /// A recovery fence. The value is the epoch whose outbox is still to be written to MySQL;
+    /// A recovery fence. `draining` is the epoch whose outbox is still to be written to MySQL;
     /// `None` when MySQL must not read anything from this partition.
-    Fenced(Option<u64>),
+    Fenced { token: u64, draining: Option<u64> },
+    /// MySQL went back behind this epoch's outbox, and the writer writes it again. Nothing in Redis
+    /// is lost.
+    Healing(u64),
     /// A value of an unknown form.
     Foreign,
 }
@@ -64,10 +67,15 @@ impl FenceReading {
         let words: Vec<&str> = text.split(' ').collect();
         match (words.as_slice(), text.parse()) {
             ([_], Ok(epoch)) => Self::Open(epoch),
-            ([FENCE_WORD, _, draining], _) => match draining.parse() {
-                Ok(draining) => Self::Fenced(Some(draining).filter(|epoch| *epoch > 0)),
-                Err(_) => Self::Foreign,
-            },
+            ([FENCE_WORD, token, draining], _) => {
+                match (u64::from_str_radix(token, 16), draining.parse()) {
+                    (Ok(token), Ok(draining)) => {
+                        Self::Fenced { token, draining: Some(draining).filter(|epoch| *epoch > 0) }
+                    }
+                    _ => Self::Foreign,
+                }
+            }
+            ([HEALING_WORD, epoch], _) => epoch.parse().map_or(Self::Foreign, Self::Healing),
             _ => Self::Foreign,
         }
     }
@@ -76,26 +84,45 @@ impl FenceReading {
     pub fn epoch(self) -> Option<u64> {
         match self {
             Self::Open(epoch) => Some(epoch),
-            Self::Absent | Self::Fenced(_) | Self::Foreign => None,
+            Self::Absent | Self::Fenced { .. } | Self::Healing(_) | Self::Foreign => None,
+        }
+    }
+
+    /// The stored text; `None` when the form is unknown or nothing is stored.
+    pub fn text(self) -> Option<String> {
+        match self {
+            Self::Open(epoch) => Some(epoch.to_string()),
+            Self::Fenced { token, draining } => Some(recovery_fence(token, draining)),
+            Self::Healing(epoch) => Some(healing_fence(epoch)),
+            Self::Absent | Self::Foreign => None,
         }
     }
 
     /// The epoch whose outbox Redis holds.
     pub fn outbox_epoch(self) -> Option<u64> {
         match self {
-            Self::Open(epoch) | Self::Fenced(Some(epoch)) => Some(epoch),
-            Self::Absent | Self::Fenced(None) | Self::Foreign => None,
+            Self::Open(epoch)
+            | Self::Healing(epoch)
+            | Self::Fenced { draining: Some(epoch), .. } => Some(epoch),
+            Self::Absent | Self::Fenced { draining: None, .. } | Self::Foreign => None,
         }
     }
 }
 
 /// The first word of a recovery fence.
 const FENCE_WORD: &str = "fenced";
+/// The first word of the fence of a partition that MySQL is behind.
+const HEALING_WORD: &str = "healing";
 
 /// The text of a recovery fence. The random `token` identifies the recovery; `draining` is the
 /// epoch whose outbox is still to be written to MySQL.
 pub fn recovery_fence(token: u64, draining: Option<u64>) -> String {
     format!("{FENCE_WORD} {token:x} {}", draining.unwrap_or(0))
+}
+
+/// The text of the fence of a partition whose outbox is written to MySQL once more.
+pub fn healing_fence(epoch: u64) -> String {
+    format!("{HEALING_WORD} {epoch}")
 }
 
 /// Random, so that the epochs of two installations never match.
@@ -110,11 +137,26 @@ mod tests {
     #[test]
     fn fence_text_round_trips() {
         assert_eq!(FenceReading::read("4503599627370496"), FenceReading::Open(1 << 52));
-        assert_eq!(FenceReading::read(&recovery_fence(7, Some(5))), FenceReading::Fenced(Some(5)));
-        assert_eq!(FenceReading::read(&recovery_fence(u64::MAX, None)), FenceReading::Fenced(None));
-        for other in
-            ["", "x", "-1", "1.5", "fenced", "fenced 7", "fenced 7 x", "fenced 7 1 2", "1 2"]
-        {
+        for reading in [
+            FenceReading::Open(1 << 52),
+            FenceReading::Fenced { token: 7, draining: Some(5) },
+            FenceReading::Fenced { token: u64::MAX, draining: None },
+            FenceReading::Healing(5),
+        ] {
+            assert_eq!(FenceReading::read(&reading.text().unwrap()), reading);
+        }
+        for other in [
+            "",
+            "x",
+            "-1",
+            "1.5",
+            "fenced",
+            "fenced 7",
+            "fenced 7 x",
+            "fenced 7 1 2",
+            "healing",
+            "1 2",
+        ] {
             assert_eq!(FenceReading::read(other), FenceReading::Foreign, "{other:?}");
         }
     }

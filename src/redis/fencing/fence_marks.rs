@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fred::clients::Client;
 use fred::interfaces::KeysInterface;
-use futures::future::{join_all, try_join_all};
+use futures::future::{join_all, try_join_all, try_join3};
 
 use super::epochs::FenceReading;
 use crate::partition::Partition;
@@ -17,6 +17,9 @@ pub struct FenceMarks {
     pub fence: FenceReading,
     /// The number of the newest outbox entry; 0 before the first.
     pub seq: u64,
+    /// The highest checkpoint of MySQL that Redis knows. When MySQL's checkpoint is below it, MySQL
+    /// went back.
+    pub written: u64,
 }
 
 impl RedisClient {
@@ -48,16 +51,17 @@ impl RedisClient {
     ) -> Result<FenceMarks, Error> {
         let key = |name| self.keys().of_partition(partition, name);
         let read = |client: Client| {
-            let (epoch, seq) = (key("epoch"), key("seq"));
+            let (epoch, seq, written) = (key("epoch"), key("seq"), key("written"));
             async move {
-                let epoch: Option<String> = client.get(epoch).await?;
-                let seq: Option<u64> = client.get(seq).await?;
-                Ok((epoch, seq))
+                // Boxed: three futures of the driver are 20 kilobytes.
+                let all = try_join3(client.get(epoch), client.get(seq), client.get(written));
+                Box::pin(all).await
             }
         };
-        let (epoch, seq) = self.with_owner(partition, patience, read).await?;
+        let (epoch, seq, written): (Option<String>, Option<u64>, Option<u64>) =
+            self.with_owner(partition, patience, read).await?;
         let fence = epoch.map_or(FenceReading::Absent, |text| FenceReading::read(&text));
-        Ok(FenceMarks { fence, seq: seq.unwrap_or(0) })
+        Ok(FenceMarks { fence, seq: seq.unwrap_or(0), written: written.unwrap_or(0) })
     }
 
     /// The stored text of a partition's fence.

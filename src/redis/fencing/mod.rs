@@ -14,7 +14,7 @@ mod fence_marks;
 mod pinned_connection;
 mod verification;
 
-pub use epochs::{FenceReading, PartitionEpochs, new_epoch, recovery_fence};
+pub use epochs::{FenceReading, PartitionEpochs, healing_fence, new_epoch, recovery_fence};
 pub use fence_marks::FenceMarks;
 pub use pinned_connection::{PartitionOwner, PinnedConnection};
 pub(super) use verification::VerificationTracker;

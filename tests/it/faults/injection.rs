@@ -38,6 +38,7 @@ pub(super) enum ChaosFault {
     MysqlCutOff,
     MysqlCommitsLost,
     MysqlRowsLocked,
+    MysqlTakenBack,
     PaymentsOverdue,
 }
 
@@ -119,6 +120,7 @@ impl ChaosFault {
         Self::MysqlCutOff,
         Self::MysqlCommitsLost,
         Self::MysqlRowsLocked,
+        Self::MysqlTakenBack,
         Self::PaymentsOverdue,
     ];
 
@@ -147,7 +149,8 @@ impl ChaosFault {
             | Self::MysqlFrozen
             | Self::MysqlCutOff
             | Self::MysqlCommitsLost
-            | Self::MysqlRowsLocked => {
+            | Self::MysqlRowsLocked
+            | Self::MysqlTakenBack => {
                 self.on_mysql(site, random, pause).await;
             }
             _ => self.on_redis(site, random, pause).await,
@@ -207,6 +210,14 @@ impl ChaosFault {
                 relay.strike("COMMIT", lose, random.random_range(1..4));
                 sleep(pause).await;
                 relay.strike("COMMIT", lose, 0);
+            }
+            Self::MysqlTakenBack => {
+                let copy = site.stores.copy_mysql().await;
+                sleep(pause).await;
+                site.stores.take_mysql_back(&copy).await;
+                if random.random_bool(0.5) {
+                    relay.cut();
+                }
             }
             _ => {
                 // Sometimes longer than the writer waits for a lock.

@@ -53,7 +53,12 @@ impl ChaosRound {
     fn drawn(seed: u64) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
         let many = random.random_range(1..=3);
-        let faults = (0..many).map(|_| *ChaosFault::ANY.choose(&mut random).unwrap()).collect();
+        let mut faults: Vec<ChaosFault> =
+            (0..many).map(|_| *ChaosFault::ANY.choose(&mut random).unwrap()).collect();
+        if faults.contains(&ChaosFault::MysqlTakenBack) {
+            // What both stores lose is lost.
+            faults.retain(|fault| !fault.takes_back());
+        }
         Self { seed, faults, long: Duration::from_millis(random.random_range(2_000..4_000)) }
     }
 
@@ -270,7 +275,7 @@ async fn unsettled(site: &ChaosSite<'_>) -> String {
         return "a payment has no end".to_owned();
     }
     for partition in 0..crate::support::servers::PARTITIONS {
-        if redis.ask(&["XLEN", &site.stores.key(partition, "outbox")]).await.int() > 0 {
+        if site.stores.backlog(&mut redis, partition).await > 0 {
             return format!("the outbox of {partition} is not written");
         }
     }
@@ -320,6 +325,7 @@ one_fault_each! {
     mysql_is_cut_off: MysqlCutOff,
     commits_of_mysql_are_lost: MysqlCommitsLost,
     rows_of_mysql_are_locked: MysqlRowsLocked,
+    mysql_is_taken_back: MysqlTakenBack,
     every_payment_is_overdue: PaymentsOverdue,
 }
 

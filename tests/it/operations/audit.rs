@@ -144,6 +144,11 @@ fn faults(stores: &TestStores) -> Vec<PlantedFault> {
             &["wallets", "ledgers", "money"],
         ),
         mysql(
+            "a wrong paid total in a wallet",
+            &["UPDATE wallets SET paid_total = paid_total + 5 LIMIT 1"],
+            &["ledgers"],
+        ),
+        mysql(
             "a wallet is missing",
             &["DELETE FROM wallets LIMIT 1"],
             &["wallets", "ledgers", "money"],

@@ -180,7 +180,7 @@ async fn wait_until_outboxes_are_empty(stores: &TestStores) {
     eventually("the outboxes are empty", || async {
         let mut redis = stores.redis().await;
         for partition in 0..crate::support::servers::PARTITIONS {
-            if redis.ask(&["XLEN", &stores.key(partition, "outbox")]).await.int() > 0 {
+            if stores.backlog(&mut redis, partition).await > 0 {
                 return None;
             }
         }

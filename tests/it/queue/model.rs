@@ -48,6 +48,7 @@ pub(crate) async fn connect(stores: &TestStores) -> RedisClient {
         command_timeout: Duration::from_secs(20),
         may_forget: false,
         replication: redis::ReplicationRequirement::default(),
+        kept_entries: redis::KeptEntries::default(),
     };
     let redis = RedisClient::connect(&settings, keys).await.unwrap();
     usher::recovery::verify(&redis, &stores.mysql).await.unwrap().complete().unwrap();
@@ -283,7 +284,7 @@ async fn walk_seeds(first: u64, runs: u64) -> u64 {
         futures::stream::iter(walks).buffer_unordered(CONCURRENT_RUNS).collect().await;
     let all: Vec<_> = redis.keys().partitions().all().collect();
     eventually("an empty outbox", async || {
-        (redis.outbox_lengths(&all).await.unwrap().iter().sum::<u64>() == 0).then_some(())
+        (redis.outbox_backlogs(&all).await.unwrap().iter().sum::<u64>() == 0).then_some(())
     })
     .await;
     let mut let_in = 0;

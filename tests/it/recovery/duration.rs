@@ -88,13 +88,16 @@ async fn sell(stores: &TestStores) {
                     .push_bind(&it.payment.as_bytes()[..]);
             });
             sql.build().execute(&stores.mysql).await.unwrap();
-            let mut sql =
-                QueryBuilder::new("INSERT INTO wallets (user_id, slot, balance, updated_at) ");
+            let mut sql = QueryBuilder::new(
+                "INSERT INTO wallets (user_id, slot, balance, updated_at, paid_total, paid_count) ",
+            );
             sql.push_values(some, |mut row, it| {
                 row.push_bind(it.user.uuid())
                     .push_bind(it.user.slot().get())
                     .push_bind(PRICE)
-                    .push_bind(now);
+                    .push_bind(now)
+                    .push_bind(PRICE)
+                    .push_bind(1);
             });
             sql.build().execute(&stores.mysql).await.unwrap();
             let mut sql = QueryBuilder::new(

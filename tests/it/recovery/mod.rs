@@ -2,6 +2,7 @@
 
 mod duration;
 mod faults;
+mod mysql_back;
 mod queue;
 mod reconcile;
 mod repartition;

@@ -208,6 +208,7 @@ async fn running_instance_is_fenced_by_a_repartition() {
         command_timeout: Duration::from_secs(5),
         may_forget: false,
         replication: ReplicationRequirement::default(),
+        kept_entries: usher::redis::KeptEntries::default(),
     };
     let redis = RedisClient::connect(&settings, keys).await.unwrap();
     let ack = AckSettings::default();

@@ -12,7 +12,7 @@ use usher::seats::Reservation;
 use uuid::Uuid;
 
 use super::eventually;
-use super::resp::RespValue;
+use super::resp::{RespClient, RespValue};
 use super::servers::{PARTITIONS, TestStores};
 
 /// A payment, as both stores must have it.
@@ -68,11 +68,20 @@ impl StoreFacts {
 }
 
 impl TestStores {
+    /// The entries of an outbox that MySQL does not have, as far as Redis knows.
+    pub(crate) async fn backlog(&self, redis: &mut RespClient, partition: u16) -> i64 {
+        let mut number = async |name| match redis.ask(&["GET", &self.key(partition, name)]).await {
+            RespValue::Nil => 0,
+            number => number.int(),
+        };
+        number("seq").await - number("written").await
+    }
+
     pub(crate) async fn wait_until_written(&self) {
         eventually("every outbox is empty", || async {
             let mut redis = self.redis().await;
             for partition in 0..PARTITIONS {
-                if redis.ask(&["XLEN", &self.key(partition, "outbox")]).await.int() > 0 {
+                if self.backlog(&mut redis, partition).await > 0 {
                     return None;
                 }
             }
@@ -99,7 +108,7 @@ impl TestStores {
             }
         }
         for partition in 0..PARTITIONS {
-            if redis.ask(&["XLEN", &self.key(partition, "outbox")]).await.int() > 0 {
+            if self.backlog(&mut redis, partition).await > 0 {
                 return None;
             }
         }
@@ -157,6 +166,7 @@ impl TestStores {
             command_timeout: Duration::from_secs(5),
             may_forget: false,
             replication: ReplicationRequirement::default(),
+            kept_entries: usher::redis::KeptEntries::default(),
         };
         let redis = RedisClient::connect(&settings, keys).await.unwrap();
         let report = Box::pin(audit(&redis, &self.mysql, patience, &|_, _, _| ())).await.unwrap();

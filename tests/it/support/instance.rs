@@ -36,8 +36,9 @@ impl TestInstance {
         }
         let config = UsherConfig::new(args).unwrap();
         let shutdown = ShutdownSignal::new();
-        let app =
-            UsherApp::build(config, shutdown.clone()).await.unwrap().with_prune_schedule(schedule);
+        // Boxed, so that the futures of the tests stay small.
+        let app = Box::pin(UsherApp::build(config, shutdown.clone())).await.unwrap();
+        let app = app.with_prune_schedule(schedule);
         let any = "127.0.0.1:0".parse().unwrap();
         let public = usher::app::listen(any).await.unwrap();
         let admin = usher::app::listen(any).await.unwrap();

@@ -7,6 +7,7 @@ pub(crate) mod certs;
 pub(crate) mod cluster;
 pub(crate) mod documents;
 pub(crate) mod instance;
+pub(crate) mod mysql_copy;
 pub(crate) mod process;
 pub(crate) mod relay;
 pub(crate) mod resp;
