@@ -9,7 +9,7 @@ CARGO_TARGET_DIR ?= target
 USHER_CROWD ?= 1500
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare run check test soak model chaos races fuzz test-web test-clients test-engines schemathesis lint lint-deploy \
+.PHONY: help prepare run check test soak model chaos races fuzz test-web test-clients test-openapi test-engines schemathesis lint lint-deploy \
 	bench strategies figures locust k6 clean-data
 
 help: ## Prints the targets.
@@ -95,6 +95,11 @@ $(SCHEMATHESIS)/installed: tests/schemathesis/requirements.txt
 schemathesis: prepare $(SCHEMATHESIS)/installed ## Sends valid and invalid requests for both OpenAPI documents to a private `usher dev`.
 	$(BUILD)
 	@SCHEMATHESIS_SECONDS=$(SCHEMATHESIS_SECONDS) SCHEMATHESIS_SEED=$(SCHEMATHESIS_SEED) USHER_LIMIT_USER_PER_SECOND=0 loadtest/beside-dev.sh $(CARGO_TARGET_DIR)/debug/usher tests/schemathesis/run.sh $(SCHEMATHESIS)/bin/schemathesis
+
+test-openapi: prepare ## Lints both OpenAPI documents, generates two clients from them and buys a seat with each.
+	@command -v npm >/dev/null || scripts/prepare.sh browser
+	$(BUILD)
+	USHER_CROWD=0 USHER_LIMIT_USER_PER_SECOND=0 loadtest/beside-dev.sh $(CARGO_TARGET_DIR)/debug/usher tests/openapi/run.sh $(CARGO_TARGET_DIR)/openapi
 
 # --- Linters ---
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// The largest amount and balance, 2^53 − 1: JSON clients and Lua's doubles represent it exactly.
 pub const MAX: i64 = 9_007_199_254_740_991;
 
-/// An amount or a balance, 0…[`MAX`], in the currency's minor unit.
+/// An amount or a balance, 0 to 2^53 − 1, in the minor unit of the currency.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, utoipa::ToSchema,
 )]

@@ -207,6 +207,7 @@ struct AdminActionsDto {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct AdminActionsQuery {
     /// 1 to 500; the default is 50.

@@ -7,27 +7,27 @@ use axum::http::Method;
 use axum::{Extension, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::SecretString;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::CorsLayer;
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Components, Info, License, OpenApi, OpenApiBuilder, Paths};
+use utoipa::openapi::info::LicenseBuilder;
+use utoipa::openapi::{Components, Info, OpenApi, OpenApiBuilder, Paths};
 
 use super::domain_services::DomainServices;
-use super::{admin_log, openapi_problems};
+use super::{admin_log, openapi};
 use crate::edge::challenge::ChallengeVerifier;
 use crate::edge::health::{self, CheckFailure, ReadinessChecks};
 use crate::edge::limits::{RateLimits, RequestKind};
 use crate::edge::shedding::LoadShedding;
 use crate::edge::stream_permits::StreamPermits;
 use crate::edge::{admin_key, compression, layers};
-use crate::http::identity::{IdentityResolver, USER_HEADER};
+use crate::http::identity::IdentityResolver;
 use crate::http::page::PageLimit;
-use crate::http::{openapi, request_id};
-use crate::queue::TOKEN_HEADER;
+use crate::http::{openapi_routes, request_id};
 use crate::{catalogue, coupons, payment, queue, rewards, seats, wallet, web};
 
 /// The OpenAPI document of the public listener.
-pub fn public_document() -> OpenApi {
+pub fn public_document() -> Value {
     let parts = [
         queue::router().into_openapi(),
         catalogue::router().into_openapi(),
@@ -45,7 +45,7 @@ pub fn public_document() -> OpenApi {
 }
 
 /// The OpenAPI document of the admin listener.
-pub fn admin_document() -> OpenApi {
+pub fn admin_document() -> Value {
     let parts = [
         queue::admin_router().into_openapi(),
         catalogue::admin_router().into_openapi(),
@@ -114,7 +114,7 @@ pub(super) fn public(
         layers::wrap_domain_routes(routes, identities, limits, shedding, challenge)
     });
     let unlimited = web::public()
-        .merge(openapi::docs(public_document()))
+        .merge(openapi_routes::docs(&public_document()))
         .route_layer(compression::layer())
         .merge(health::router(readiness));
     layers::wrap_listener(routes.merge(unlimited), gate, request_limits, cors)
@@ -142,7 +142,7 @@ pub(super) fn admin(
         .route_layer(compression::layer());
     let without_key = web::admin()
         .merge(admin_key::metrics(metrics))
-        .merge(openapi::document(admin_document()))
+        .merge(openapi_routes::document(&admin_document()))
         .route_layer(compression::layer())
         .merge(health::router(readiness));
     let routes =
@@ -204,23 +204,15 @@ pub(super) fn readiness(
     Arc::new(readiness)
 }
 
-fn document<const N: usize>(title: &str, description: &str, parts: [OpenApi; N]) -> OpenApi {
-    let header = |name: &str| SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new(name)));
-    let components = Components::builder()
-        .schema_from::<PageLimit>()
-        .security_scheme("user", header(USER_HEADER))
-        .security_scheme("queue_token", header(TOKEN_HEADER))
-        .security_scheme(
-            "admin",
-            SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build()),
-        )
-        .build();
+fn document<const N: usize>(title: &str, description: &str, parts: [OpenApi; N]) -> Value {
     let mut info = Info::new(title, env!("CARGO_PKG_VERSION"));
     info.description = Some(description.to_owned());
-    info.license = Some(License::new("Apache-2.0"));
+    info.license =
+        Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build());
+    let components = Components::builder().schema_from::<PageLimit>().build();
     let base =
         OpenApiBuilder::new().info(info).paths(Paths::new()).components(Some(components)).build();
-    openapi_problems::complete(parts.into_iter().fold(base, OpenApi::merge_from))
+    openapi::complete(&parts.into_iter().fold(base, OpenApi::merge_from))
 }
 
 #[cfg(test)]
@@ -230,7 +222,7 @@ mod tests {
     /// A renamed route would silently become `RequestKind::Other`.
     #[test]
     fn every_request_kind_has_its_routes() {
-        let document = serde_json::to_value(public_document()).unwrap();
+        let document = public_document();
         let mut counts = [0; 5];
         for (path, item) in document["paths"].as_object().unwrap() {
             for method in item.as_object().unwrap().keys() {

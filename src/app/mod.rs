@@ -14,7 +14,7 @@ mod domain_services;
 mod error;
 mod instance;
 mod maintenance;
-mod openapi_problems;
+mod openapi;
 mod prune;
 mod recover;
 mod repartition;

@@ -24,6 +24,7 @@ pub fn router() -> OpenApiRouter<(RedisClient, MySqlPool)> {
 #[utoipa::path(
     post,
     path = "/admin/audit",
+    operation_id = "runAudit",
     tag = "audit",
     responses((status = 200, body = AuditReport), (status = 503, body = ProblemDetails)),
     security(("admin" = [])),

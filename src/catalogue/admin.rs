@@ -40,6 +40,7 @@ struct ConcertDefinition {
 
 /// A concert with its schedules.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AdminConcert)]
 struct AdminConcertDto {
     #[serde(flatten)]
     concert: ConcertDto,
@@ -53,6 +54,7 @@ struct AdminConcertDto {
 #[utoipa::path(
     put,
     path = "/admin/concerts/{concert}",
+    operation_id = "putConcert",
     tag = "catalogue",
     params(("concert" = ConcertId, Path)),
     request_body = ConcertDefinition,

@@ -64,6 +64,7 @@ struct ConcertsDto {
 #[utoipa::path(
     get,
     path = "/v1/concerts",
+    operation_id = "listConcerts",
     tag = "catalogue",
     responses((status = 200, body = ConcertsDto))
 )]
@@ -80,6 +81,7 @@ async fn list(
 #[utoipa::path(
     get,
     path = "/v1/concerts/{concert}",
+    operation_id = "getConcert",
     tag = "catalogue",
     params(("concert" = ConcertId, Path)),
     responses((status = 200, body = ConcertDto), (status = 404, body = ProblemDetails))

@@ -74,9 +74,7 @@ impl PreparedCommand {
             Self::RotateKeys(settings) => app::rotate_keys(&settings).await,
             Self::Openapi { admin } => {
                 let document = if admin { app::admin_document() } else { app::public_document() };
-                let text = document.to_pretty_json().map_err(std::io::Error::from);
-                text.and_then(|text| writeln!(std::io::stdout(), "{text}"))
-                    .map_err(app::Error::Output)
+                writeln!(std::io::stdout(), "{document:#}").map_err(app::Error::Output)
             }
         }
     }

@@ -71,6 +71,7 @@ struct CouponDefinition {
 #[utoipa::path(
     put,
     path = "/admin/coupons/{coupon}",
+    operation_id = "putCoupon",
     tag = "coupon",
     params(("coupon" = CouponId, Path)),
     request_body = CouponDefinition,
@@ -117,6 +118,7 @@ async fn put(
 #[utoipa::path(
     get,
     path = "/admin/coupons/{coupon}/issues",
+    operation_id = "listCouponIssuesOfCoupon",
     tag = "coupon",
     params(("coupon" = CouponId, Path), CouponIssuesQuery),
     responses(

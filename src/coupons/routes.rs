@@ -150,6 +150,7 @@ impl From<(Vec<CouponIssue>, Option<PageCursor>)> for CouponIssuesDto {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CouponIssuesQuery {
     /// The number of items, 1–500. Default: 50.
@@ -172,6 +173,7 @@ impl CouponIssuesQuery {
 #[utoipa::path(
     get,
     path = "/v1/coupons/{coupon}",
+    operation_id = "getCoupon",
     tag = "coupon",
     params(("coupon" = CouponId, Path)),
     responses((status = 200, body = CouponDto), (status = 404, body = ProblemDetails))
@@ -190,6 +192,7 @@ async fn show(
 #[utoipa::path(
     post,
     path = "/v1/coupons/{coupon}/issues",
+    operation_id = "issueCoupon",
     tag = "coupon",
     params(("coupon" = CouponId, Path)),
     responses(
@@ -224,6 +227,7 @@ async fn issue(
 #[utoipa::path(
     get,
     path = "/v1/coupons/issues/mine",
+    operation_id = "listCouponIssues",
     tag = "coupon",
     params(CouponIssuesQuery),
     responses(

@@ -13,7 +13,7 @@ pub mod idempotency;
 pub mod identity;
 pub mod json;
 pub mod jwt;
-pub mod openapi;
+pub mod openapi_routes;
 pub mod page;
 pub mod path;
 pub mod peer;

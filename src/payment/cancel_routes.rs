@@ -23,6 +23,7 @@ use crate::seats::ReservationDto;
 #[utoipa::path(
     post,
     path = "/v1/reservations/{id}/cancel",
+    operation_id = "cancelReservation",
     tag = "reservation",
     params(("id" = ReservationId, Path), ("Idempotency-Key" = String, Header)),
     responses(

@@ -107,6 +107,7 @@ fn dto(payments: &PaymentService, outcome: PaymentWithReservation) -> PaymentDto
 #[utoipa::path(
     post,
     path = "/v1/payments",
+    operation_id = "createPayment",
     tag = "payment",
     request_body = NewPayment,
     params(("Idempotency-Key" = String, Header)),
@@ -159,6 +160,7 @@ async fn pay(
 #[utoipa::path(
     get,
     path = "/v1/payments/{id}",
+    operation_id = "getPayment",
     tag = "payment",
     params(("id" = PaymentId, Path)),
     responses(

@@ -23,6 +23,7 @@ pub fn router() -> OpenApiRouter<Arc<QueueService>> {
 
 /// The settings and the current state of a queue.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AdminQueue)]
 struct AdminQueueDto {
     settings: QueueSettings,
     #[serde(flatten)]
@@ -30,6 +31,7 @@ struct AdminQueueDto {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AdminQueues)]
 struct AdminQueuesDto {
     items: Vec<AdminQueueDto>,
 }
@@ -46,6 +48,7 @@ async fn read(queue: &Arc<QueueService>, id: QueueId) -> Result<AdminQueueDto, P
 #[utoipa::path(
     get,
     path = "/admin/queues",
+    operation_id = "listQueues",
     tag = "queue",
     responses((status = 200, body = AdminQueuesDto)),
     security(("admin" = []))
@@ -64,6 +67,7 @@ async fn list(
 #[utoipa::path(
     get,
     path = "/admin/queues/{queue}",
+    operation_id = "getQueueStatus",
     tag = "queue",
     params(("queue" = QueueId, Path)),
     responses((status = 200, body = AdminQueueDto), (status = 404, body = ProblemDetails)),
@@ -82,6 +86,7 @@ async fn show(
 #[utoipa::path(
     put,
     path = "/admin/queues/{queue}",
+    operation_id = "putQueue",
     tag = "queue",
     params(("queue" = QueueId, Path)),
     request_body = QueueSettings,

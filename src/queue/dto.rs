@@ -13,6 +13,7 @@ use crate::time::UnixMillis;
 
 /// The public state of a queue.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Queue)]
 pub(super) struct QueueDto {
     queue_id: QueueId,
     /// The effective mode.

@@ -47,8 +47,10 @@ pub(super) fn describe(
     mut router: OpenApiRouter<Arc<QueueService>>,
 ) -> OpenApiRouter<Arc<QueueService>> {
     let document: &mut OpenApi = router.get_openapi_mut();
-    let mut with_path = __path_gate::operation();
-    with_path.operation_id = Some("gate_path".to_owned());
+    let mut without_path = __path_gate::operation();
+    without_path.tags = Some(vec!["queue".to_owned()]);
+    let mut with_path = without_path.clone();
+    with_path.operation_id = Some("checkGatePath".to_owned());
     let path = utoipa::openapi::path::ParameterBuilder::new()
         .name("path")
         .parameter_in(utoipa::openapi::path::ParameterIn::Path)
@@ -60,7 +62,7 @@ pub(super) fn describe(
         .build();
     with_path.parameters.get_or_insert_default().push(path.into());
     let methods = __path_gate::methods;
-    document.paths.add_path_operation(__path_gate::path(), methods(), __path_gate::operation());
+    document.paths.add_path_operation(__path_gate::path(), methods(), without_path);
     let template = format!("{}/{{path}}", __path_gate::path());
     document.paths.add_path_operation(template, methods(), with_path);
     router
@@ -73,6 +75,7 @@ pub(super) fn describe(
 #[utoipa::path(
     get,
     path = "/v1/queues/{queue}/gate",
+    operation_id = "checkGate",
     tag = "queue",
     params(("queue" = QueueId, Path)),
     responses(
@@ -134,6 +137,7 @@ fn split_path(path: &str) -> (&str, &str) {
 #[utoipa::path(
     get,
     path = "/v1/queues/{queue}/check",
+    operation_id = "checkVisit",
     tag = "queue",
     params(("queue" = QueueId, Path)),
     responses(

@@ -42,6 +42,7 @@ pub fn router() -> OpenApiRouter<Arc<QueueService>> {
 #[utoipa::path(
     get,
     path = "/v1/queues/{queue}",
+    operation_id = "getQueue",
     tag = "queue",
     params(("queue" = QueueId, Path)),
     responses((status = 200, body = QueueDto), (status = 404, body = ProblemDetails))
@@ -62,6 +63,7 @@ async fn show(
 #[utoipa::path(
     get,
     path = "/v1/queues/{queue}/draws",
+    operation_id = "listDraws",
     tag = "queue",
     params(("queue" = QueueId, Path)),
     responses((status = 200, body = DrawsDto), (status = 404, body = ProblemDetails))
@@ -81,6 +83,7 @@ async fn draws(
 #[utoipa::path(
     post,
     path = "/v1/queues/{queue}/tokens",
+    operation_id = "joinQueue",
     tag = "queue",
     params(("queue" = QueueId, Path)),
     responses(
@@ -113,6 +116,7 @@ async fn join(
 #[utoipa::path(
     get,
     path = "/v1/queues/{queue}/tokens/me",
+    operation_id = "getTicket",
     tag = "queue",
     params(("queue" = QueueId, Path)),
     responses(
@@ -139,6 +143,7 @@ async fn poll(
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct EventsQuery {
     /// The queue token, for clients that can't set a header.
@@ -153,6 +158,7 @@ struct EventsQuery {
 #[utoipa::path(
     get,
     path = "/v1/queues/{queue}/tokens/me/events",
+    operation_id = "streamTicket",
     tag = "queue",
     params(("queue" = QueueId, Path), EventsQuery),
     responses(
@@ -196,8 +202,12 @@ async fn events(
 #[utoipa::path(
     get,
     path = "/.well-known/jwks.json",
+    operation_id = "getPassKeys",
     tag = "queue",
-    responses((status = 200, body = serde_json::Value))
+    responses(
+        (status = 200, body = serde_json::Value, description = "A JWK set.",
+            example = json!({"keys": []}))
+    )
 )]
 async fn jwks(State(queue): State<Arc<QueueService>>) -> impl IntoResponse {
     ([(CACHE_CONTROL, "public, max-age=60")], JsonBody(queue.jwks()))
@@ -209,6 +219,7 @@ async fn jwks(State(queue): State<Arc<QueueService>>) -> impl IntoResponse {
 #[utoipa::path(
     delete,
     path = "/v1/queues/{queue}/tokens/me",
+    operation_id = "leaveQueue",
     tag = "queue",
     params(("queue" = QueueId, Path)),
     responses(

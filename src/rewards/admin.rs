@@ -86,6 +86,7 @@ struct AdminClaimsDto {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct AdminClaimsQuery {
     /// Only attempts with this status.
@@ -103,6 +104,8 @@ struct AdminClaimsQuery {
 #[schema(as = UserFacts)]
 struct UserFactsDto {
     user_id: UserId,
+    /// The facts by name.
+    #[schema(value_type = std::collections::HashMap<String, i64>, example = json!({"login_days": 7}))]
     facts: UserFacts,
 }
 
@@ -112,6 +115,7 @@ struct UserFactsDto {
 #[utoipa::path(
     put,
     path = "/admin/rewards/{code}",
+    operation_id = "putReward",
     tag = "reward",
     params(("code" = RewardCode, Path)),
     request_body = RewardDefinition,
@@ -147,6 +151,7 @@ async fn put(
 #[utoipa::path(
     get,
     path = "/admin/rewards/{code}/claims",
+    operation_id = "listClaimsOfReward",
     tag = "reward",
     params(("code" = RewardCode, Path), AdminClaimsQuery),
     responses(
@@ -175,6 +180,7 @@ async fn claims(
 #[utoipa::path(
     put,
     path = "/admin/users/{user}/facts",
+    operation_id = "putUserFacts",
     tag = "reward",
     params(("user" = UserId, Path)),
     request_body(

@@ -112,6 +112,7 @@ struct AttemptsDto {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct AttemptsQuery {
     /// The number of items, 1–500. Default: 50.
@@ -128,6 +129,7 @@ struct AttemptsQuery {
 #[utoipa::path(
     get,
     path = "/v1/rewards/{code}",
+    operation_id = "getReward",
     tag = "reward",
     params(("code" = RewardCode, Path)),
     responses((status = 200, body = RewardDto), (status = 404, body = ProblemDetails))
@@ -146,6 +148,7 @@ async fn show(
 #[utoipa::path(
     post,
     path = "/v1/rewards/{code}/claims",
+    operation_id = "claimReward",
     tag = "reward",
     params(("code" = RewardCode, Path)),
     responses(
@@ -189,6 +192,7 @@ async fn claim(
 #[utoipa::path(
     get,
     path = "/v1/rewards/{code}/claims/mine",
+    operation_id = "listRewardClaims",
     tag = "reward",
     params(("code" = RewardCode, Path), AttemptsQuery),
     responses(

@@ -22,6 +22,7 @@ pub fn admin_router() -> OpenApiRouter<Arc<SeatService>> {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReservationsQuery {
     /// The maximum number of reservations, 1…500. The default is 50.
@@ -61,6 +62,7 @@ struct AdminReservationsDto {
 #[utoipa::path(
     get,
     path = "/v1/reservations/mine",
+    operation_id = "listReservations",
     tag = "reservation",
     params(ReservationsQuery),
     responses(
@@ -88,6 +90,7 @@ pub(super) async fn mine(
 #[utoipa::path(
     get,
     path = "/admin/concerts/{concert}/reservations",
+    operation_id = "listConcertReservations",
     tag = "reservation",
     params(("concert" = ConcertId, Path), ReservationsQuery),
     responses(

@@ -78,6 +78,7 @@ struct SeatMapDto {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct SeatFilter {
     /// Return only seats with this status.
@@ -107,6 +108,7 @@ struct BestReservation {
 #[utoipa::path(
     get,
     path = "/v1/concerts/{concert}/schedules",
+    operation_id = "listSchedules",
     tag = "catalogue",
     params(("concert" = ConcertId, Path)),
     responses(
@@ -151,6 +153,7 @@ fn schedule_dto(scheduled: &ScheduledConcert, unavailable: usize) -> Result<Sche
 #[utoipa::path(
     get,
     path = "/v1/schedules/{schedule}/seats",
+    operation_id = "listSeats",
     tag = "catalogue",
     params(("schedule" = ScheduleId, Path), SeatFilter),
     responses(
@@ -199,6 +202,7 @@ async fn seat_map(
 #[utoipa::path(
     post,
     path = "/v1/reservations",
+    operation_id = "holdSeats",
     tag = "reservation",
     request_body = NewReservation,
     params(("Idempotency-Key" = Option<String>, Header,
@@ -233,6 +237,7 @@ async fn hold(
 #[utoipa::path(
     post,
     path = "/v1/reservations/best",
+    operation_id = "holdBestSeats",
     tag = "reservation",
     request_body = BestReservation,
     params(("Idempotency-Key" = Option<String>, Header,
@@ -284,6 +289,7 @@ fn held_response(seats: &SeatService, held: HeldReservation) -> Response {
 #[utoipa::path(
     get,
     path = "/v1/reservations/{id}",
+    operation_id = "getReservation",
     tag = "reservation",
     params(("id" = ReservationId, Path)),
     responses(
@@ -309,6 +315,7 @@ async fn show(
 #[utoipa::path(
     delete,
     path = "/v1/reservations/{id}",
+    operation_id = "releaseHold",
     tag = "reservation",
     params(("id" = ReservationId, Path)),
     responses(

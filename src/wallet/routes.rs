@@ -104,6 +104,7 @@ fn created(kind: LedgerEntryKind, answer: MovementAnswer) -> CreatedEntry {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct LedgerQuery {
     /// The number of items, 1–500. Default: 50.
@@ -140,6 +141,7 @@ struct LedgerEntriesDto {
 #[utoipa::path(
     get,
     path = "/v1/wallet/entries",
+    operation_id = "listWalletEntries",
     tag = "wallet",
     params(LedgerQuery),
     responses(
@@ -170,6 +172,7 @@ async fn entries(
 #[utoipa::path(
     get,
     path = "/v1/wallet",
+    operation_id = "getWallet",
     tag = "wallet",
     responses((status = 200, body = WalletDto), (status = 401, body = ProblemDetails)),
     security(("user" = []))
@@ -189,6 +192,7 @@ async fn show(
 #[utoipa::path(
     post,
     path = "/v1/wallet/charges",
+    operation_id = "chargeWallet",
     tag = "wallet",
     request_body = NewLedgerEntry,
     params(("Idempotency-Key" = String, Header)),
@@ -224,6 +228,7 @@ async fn charge(
 #[utoipa::path(
     post,
     path = "/v1/wallet/uses",
+    operation_id = "useWallet",
     tag = "wallet",
     request_body = NewLedgerEntry,
     params(("Idempotency-Key" = String, Header)),

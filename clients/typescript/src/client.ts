@@ -1,7 +1,7 @@
 import { ProblemError } from "./errors.js";
 import type {
   Claim, ClaimAttempt, ClaimAttempts, Concert, Concerts, Coupon, CouponIssue, CouponIssues,
-  Payment, QueueDto, Reservation, Reservations, Reward, Ticket, Wallet, WalletEntries, WalletEntry,
+  Payment, Queue, Reservation, Reservations, Reward, Ticket, Wallet, WalletEntries, WalletEntry,
 } from "./schema.js";
 import {
   newIdempotencyKey, systemClock, Transport,
@@ -77,8 +77,8 @@ export class UsherClient {
 
   // Queues
 
-  async getQueue(queueId: string, options: CallOptions = {}): Promise<QueueDto> {
-    return this.#get<QueueDto>(`/v1/queues/${encodeURIComponent(queueId)}`, options);
+  async getQueue(queueId: string, options: CallOptions = {}): Promise<Queue> {
+    return this.#get<Queue>(`/v1/queues/${encodeURIComponent(queueId)}`, options);
   }
 
   /** Joins a queue. A user who is in the queue already keeps the place. */

@@ -30,7 +30,6 @@ pub(super) fn page() -> String {
     ];
     let mut schemas = BTreeMap::new();
     for (title, document) in documents {
-        let document = serde_json::to_value(document).unwrap();
         write!(page, "\n## {title}\n\n| call | who | takes | answers |\n|:--|:--|:--|:--|\n")
             .unwrap();
         for (path, item) in document["paths"].as_object().unwrap() {
@@ -53,11 +52,12 @@ fn text(value: &Value) -> &str {
 }
 
 fn row(method: &str, path: &str, operation: &Value) -> String {
-    let who = |entry: &Value| entry.as_object().unwrap().keys().next().unwrap().replace('_', " ");
-    let who = match operation["security"].as_array() {
-        Some(entries) => entries.iter().map(who).collect::<Vec<_>>().join(" or "),
-        None => "anybody".to_owned(),
-    };
+    // `service_key` and `jwt` are other ways to be a user.
+    let entries = operation["security"].as_array().into_iter().flatten();
+    let names = entries.map(|entry| entry.as_object().unwrap().keys().next().unwrap());
+    let names = names.filter(|name| !["service_key", "jwt"].contains(&name.as_str()));
+    let who = names.map(|name| name.replace('_', " ")).collect::<Vec<_>>().join(" or ");
+    let who = if who.is_empty() { "any caller".to_owned() } else { who };
     let mut takes: Vec<String> = (operation["parameters"].as_array().into_iter().flatten())
         .filter(|parameter| parameter["in"] != "path")
         .map(|parameter| {

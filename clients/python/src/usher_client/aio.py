@@ -37,7 +37,7 @@ from .schema import (
     Coupon,
     CouponIssue,
     Payment,
-    QueueDto,
+    Queue,
     Reservation,
     Reward,
     Schedule,
@@ -363,8 +363,8 @@ class AsyncUsherClient:
 
     # Queues
 
-    async def get_queue(self, queue_id: str) -> QueueDto:
-        queue: QueueDto = await self._get(f"/v1/queues/{segment(queue_id)}")
+    async def get_queue(self, queue_id: str) -> Queue:
+        queue: Queue = await self._get(f"/v1/queues/{segment(queue_id)}")
         return queue
 
     async def join_queue(self, queue_id: str, *, challenge: str | None = None) -> AsyncQueueVisit:

@@ -35,7 +35,7 @@ from .schema import (
     Coupon,
     CouponIssue,
     Payment,
-    QueueDto,
+    Queue,
     Reservation,
     Reward,
     Schedule,
@@ -373,8 +373,8 @@ class UsherClient:
 
     # Queues
 
-    def get_queue(self, queue_id: str) -> QueueDto:
-        queue: QueueDto = self._get(f"/v1/queues/{segment(queue_id)}")
+    def get_queue(self, queue_id: str) -> Queue:
+        queue: Queue = self._get(f"/v1/queues/{segment(queue_id)}")
         return queue
 
     def join_queue(self, queue_id: str, *, challenge: str | None = None) -> QueueVisit:

@@ -39,7 +39,7 @@ IssueId: TypeAlias = str
 
 LedgerEntryKind: TypeAlias = Literal["charge", "use", "payment", "refund", "reward"]
 
-#: An amount or a balance, 0…[`MAX`], in the currency's minor unit.
+#: An amount or a balance, 0 to 2^53 − 1, in the minor unit of the currency.
 Money: TypeAlias = int
 
 #: The number of items of a page, 1 to 500.
@@ -90,6 +90,8 @@ UserId: TypeAlias = str
 
 
 class BestReservation(TypedDict):
+    """A number of adjacent seats."""
+
     #: The number of adjacent seats.
     quantity: int
     schedule_id: ScheduleId
@@ -121,6 +123,7 @@ class ClaimAttempt(TypedDict):
 class ClaimAttempts(TypedDict):
     """A page of attempts, newest first."""
 
+    #: The items of this page, in the order of the list.
     items: list[ClaimAttempt]
     #: The value of `before` for the next page. Null on the last page.
     next: NotRequired[str | None]
@@ -129,6 +132,7 @@ class ClaimAttempts(TypedDict):
 class Concert(TypedDict):
     """The public description of a concert."""
 
+    #: Confirmed reservations can be cancelled until this time. Null means until the show starts.
     cancel_until: NotRequired[UnixMillis | None]
     #: How long a hold lasts, in seconds.
     hold_seconds: int
@@ -137,10 +141,14 @@ class Concert(TypedDict):
     max_seats_per_user: int
     #: The queue that admits users to this concert.
     queue_id: QueueId
+    #: The title for users.
     title: str
 
 
 class Concerts(TypedDict):
+    """A page of concerts."""
+
+    #: The items of this page, in the order of the list.
     items: list[Concert]
     #: Always null: the list has one page.
     next: NotRequired[str | None]
@@ -149,9 +157,11 @@ class Concerts(TypedDict):
 class Coupon(TypedDict):
     """The public description of a coupon."""
 
+    #: The discount on a payment. Null for the kind `percent`.
     discount_amount: NotRequired[Money | None]
     #: How the discount is computed.
     discount_kind: DiscountKind
+    #: The largest discount of the kind `percent`. Null means no limit.
     discount_limit: NotRequired[Money | None]
     #: The discount in percent of the price, rounded down. Null for the kind `amount`.
     discount_percent: NotRequired[int | None]
@@ -160,16 +170,19 @@ class Coupon(TypedDict):
     issue_ends_at: UnixMillis
     #: Coupons are issued from this time on.
     issue_starts_at: UnixMillis
+    #: The number of issued coupons.
     issued_quantity: int
     #: The smallest price that the coupon can be used for.
     min_available_amount: Money
     status: CouponStatus
+    #: The title for users.
     title: str
     #: The quota. Null means unlimited.
     total_quantity: NotRequired[int | None]
     type: CouponType
     #: How long a coupon can be used after it was issued. Null means no such limit.
     valid_seconds: NotRequired[int | None]
+    #: Until when coupons can be used. Null means no such limit.
     valid_until: NotRequired[UnixMillis | None]
 
 
@@ -177,9 +190,11 @@ class CouponIssue(TypedDict):
     """A coupon that was issued to a user, with the terms that the coupon had then."""
 
     coupon_id: CouponId
+    #: The discount on a payment. Null for the kind `percent`.
     discount_amount: NotRequired[Money | None]
     #: How the discount is computed.
     discount_kind: DiscountKind
+    #: The largest discount of the kind `percent`. Null means no limit.
     discount_limit: NotRequired[Money | None]
     #: The discount in percent of the price, rounded down. Null for the kind `amount`.
     discount_percent: NotRequired[int | None]
@@ -187,14 +202,18 @@ class CouponIssue(TypedDict):
     issued_at: UnixMillis
     #: The smallest price that the coupon can be used for.
     min_available_amount: Money
+    #: Null until a payment has used the coupon.
     used_at: NotRequired[UnixMillis | None]
     user_id: UserId
+    #: From this time on, a payment with this coupon is refused with `coupon_expired`. Null means no
+    #: limit.
     valid_until: NotRequired[UnixMillis | None]
 
 
 class CouponIssues(TypedDict):
     """A page of issues, newest first."""
 
+    #: The items of this page, in the order of the list.
     items: list[CouponIssue]
     #: The value of `before` for the next page. Null on the last page.
     next: NotRequired[str | None]
@@ -207,6 +226,7 @@ class Draw(TypedDict):
 
     #: The number of the draw, from 1.
     draw: int
+    #: When the places became final. Null before the opening.
     drawn_at: NotRequired[UnixMillis | None]
     #: How many users took part. Null until it is known.
     entrants: NotRequired[int | None]
@@ -219,6 +239,7 @@ class Draw(TypedDict):
 class Draws(TypedDict):
     """The draws of a queue, oldest first."""
 
+    #: The items of this page, in the order of the list.
     items: list[Draw]
 
 
@@ -235,10 +256,14 @@ class Lottery(TypedDict):
 
 
 class NewLedgerEntry(TypedDict):
+    """An amount to add or to take out."""
+
     amount: PositiveAmount
 
 
 class NewPayment(TypedDict):
+    """The payment of a hold."""
+
     #: The coupon issue to redeem. A malformed id is answered with `coupon_not_applicable`.
     coupon_issue_id: NotRequired[str | None]
     #: The reservation to pay for. A malformed id is answered with `not_found`.
@@ -246,15 +271,21 @@ class NewPayment(TypedDict):
 
 
 class NewReservation(TypedDict):
+    """The seats to hold."""
+
     schedule_id: ScheduleId
     #: The numbers of the seats. Either all of them are held or none.
     seats: list[int]
 
 
 class Payment(TypedDict):
+    """The payment of a reservation."""
+
     #: The price of the seats.
     amount: Money
+    #: The balance of the wallet after the debit. Null unless debited.
     balance_after: NotRequired[Money | None]
+    #: The title of the concert.
     concert_title: str
     created_at: UnixMillis
     #: The discount of the coupon.
@@ -263,8 +294,11 @@ class Payment(TypedDict):
     #: The amount debited from the wallet. 0 unless confirmed or refunded.
     paid: Money
     reservation_id: ReservationId
+    #: The seats, in the order of their numbers.
     seats: list[ReservedSeat]
+    #: When the payment reached its final status. Null while pending.
     settled_at: NotRequired[UnixMillis | None]
+    #: When the show starts. Null when the schedule was removed.
     starts_at: NotRequired[UnixMillis | None]
     status: PaymentStatus
 
@@ -284,23 +318,27 @@ class Problem(TypedDict):
     type: str
 
 
-class QueueDto(TypedDict):
+class Queue(TypedDict):
     """The public state of a queue."""
 
     #: The number of active users.
     active: int
     #: The number of users admitted so far.
     admitted_total: int
+    #: From this time on no user can join or is admitted. Null means never.
     closes_at: NotRequired[UnixMillis | None]
     #: The estimated wait of a user who joins now. Null while it is not known: while no user is
     #: admitted, and from the moment at which the queue is full until the first slot is free.
     estimated_wait_seconds: NotRequired[int | None]
+    #: Only when places are assigned by lottery.
     lottery: NotRequired[Lottery | None]
+    #: The highest number of active users.
     max_active: int
     #: The operator's message, in the language of `Accept-Language`.
     message: NotRequired[str | None]
     #: The effective mode.
     mode: QueueMode
+    #: Before this time no user is admitted. Null means immediately.
     opens_at: NotRequired[UnixMillis | None]
     queue_id: QueueId
     #: Whether every seat of the queue's concerts is sold.
@@ -315,25 +353,33 @@ class Reservation(TypedDict):
     #: The total price.
     amount: Money
     concert_id: ConcertId
+    #: The title of the concert.
     concert_title: str
     created_at: UnixMillis
     #: When the hold expires.
     held_until: UnixMillis
     id: ReservationId
     schedule_id: ScheduleId
+    #: The seats, in the order of their numbers.
     seats: list[ReservedSeat]
+    #: When the show starts. Null when the schedule was removed.
     starts_at: NotRequired[UnixMillis | None]
     status: ReservationStatus
 
 
 class Reservations(TypedDict):
+    """A page of reservations, newest first."""
+
+    #: The items of this page, in the order of the list.
     items: list[Reservation]
+    #: The cursor of the next page. Null on the last page.
     next: NotRequired[str | None]
 
 
 class ReservedSeat(TypedDict):
     """A seat of a reservation."""
 
+    #: The number of the seat in its schedule, from 1.
     number: int
     #: The price when the seat was held.
     price: Money
@@ -354,6 +400,7 @@ class Reward(TypedDict):
     reward: RewardKind
     #: The reward can be claimed from this time on.
     starts_at: UnixMillis
+    #: The title for users.
     title: str
 
 
@@ -377,27 +424,39 @@ class RewardKindPoints(TypedDict):
 
 
 class Schedule(TypedDict):
+    #: The number of seats that are neither held nor sold.
     available_seats: int
+    #: From this time on no seats can be held. Null means no limit.
     booking_closes_at: NotRequired[UnixMillis | None]
+    #: Before this time no seats can be held. Null means no limit.
     booking_opens_at: NotRequired[UnixMillis | None]
     concert_id: ConcertId
     id: ScheduleId
     starts_at: UnixMillis
+    #: The number of seats.
     total_seats: int
 
 
 class Schedules(TypedDict):
+    """The schedules of a concert, in order."""
+
+    #: The items of this page, in the order of the list.
     items: list[Schedule]
 
 
 class Seat(TypedDict):
+    #: The number of the seat in its schedule, from 1.
     number: int
     price: Money
+    #: The name of the section.
     section: str
     status: SeatStatus
 
 
 class SeatMap(TypedDict):
+    """All seats of a schedule, by number."""
+
+    #: The items of this page, in the order of the list.
     items: list[Seat]
     schedule_id: ScheduleId
 
@@ -406,6 +465,7 @@ class SeatMap(TypedDict):
 Ticket = TypedDict(
     "Ticket",
     {
+        #: When the active slot ends. Null unless active.
         "active_until": "NotRequired[UnixMillis | None]",
         #: The best estimate of the wait. It may increase. Null unless waiting, while the queue is
         #: paused or closed, before the draw of a lottery, and from the moment at which the queue is
@@ -415,6 +475,7 @@ Ticket = TypedDict(
         "message": "NotRequired[str | None]",
         #: The effective mode of the queue.
         "mode": "QueueMode",
+        #: Before this time no user is admitted. Null means immediately.
         "opens_at": "NotRequired[UnixMillis | None]",
         #: A JWT with which other backends can verify that the user is active. Null unless active.
         "pass": "NotRequired[str | None]",
@@ -439,17 +500,24 @@ Ticket = TypedDict(
 
 
 class Wallet(TypedDict):
+    """The balance of a user."""
+
     balance: Money
     user_id: UserId
 
 
 class WalletEntries(TypedDict):
+    """A page of ledger entries, newest first."""
+
+    #: The items of this page, in the order of the list.
     items: list[WalletEntry]
     #: The value of `before` for the next page. Null on the last page.
     next: NotRequired[str | None]
 
 
 class WalletEntry(TypedDict):
+    """One change of a balance."""
+
     #: The amount moved. Positive, whatever the direction.
     amount: Money
     #: The balance after this entry.

@@ -5,20 +5,19 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
-use utoipa::openapi::OpenApi;
+use serde_json::Value;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 /// `/openapi.json` without a UI, for the admin listener.
-pub fn document<S: Clone + Send + Sync + 'static>(api: OpenApi) -> Router<S> {
+pub fn document<S: Clone + Send + Sync + 'static>(api: &Value) -> Router<S> {
     // Serialized once: the document is long and does not change.
-    let text =
-        Bytes::from(serde_json::to_vec(&api).expect("an OpenAPI document can be serialized"));
+    let text = Bytes::from(serde_json::to_vec(api).expect("an OpenAPI document can be serialized"));
     let answer = move || std::future::ready(([(CONTENT_TYPE, "application/json")], text.clone()));
     Router::new().route("/openapi.json", get(answer))
 }
 
 /// `/openapi.json` and `/docs`, for the public listener.
-pub fn docs<S: Clone + Send + Sync + 'static>(api: OpenApi) -> Router<S> {
+pub fn docs<S: Clone + Send + Sync + 'static>(api: &Value) -> Router<S> {
     let page: Router<S> = SwaggerUi::new("/docs").config(Config::from("/openapi.json")).into();
     page.merge(document(api))
 }
@@ -31,9 +30,9 @@ mod tests {
     use tower::ServiceExt;
 
     async fn ask(path: &str) -> (u16, String) {
-        let api = utoipa::openapi::OpenApiBuilder::new().build();
+        let api = serde_json::json!({ "openapi": "3.1.0" });
         let request = Request::get(path).body(Body::empty()).unwrap();
-        let response = docs::<()>(api).oneshot(request).await.unwrap();
+        let response = docs::<()>(&api).oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         let body = to_bytes(response.into_body(), 8 << 20).await.unwrap();
         (status, String::from_utf8_lossy(&body).into_owned())
@@ -42,7 +41,7 @@ mod tests {
     #[tokio::test]
     async fn document_has_openapi_version_3_1() {
         let (status, body) = ask("/openapi.json").await;
-        let value: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let value: Value = serde_json::from_str(&body).unwrap();
         assert_eq!((status, &value["openapi"]), (200, &"3.1.0".into()));
     }
 
