@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::identity::{IdentityResolver, IdentitySettings};
 use crate::http::jwt;
-use crate::ids::{CouponId, PaymentId, QueueId, UserId};
+use crate::ids::{CouponId, PaymentId, QueueId, UserName};
 use crate::outbox::event;
 use crate::queue::{Claims, TokenSigner};
 use crate::{catalogue, coupons, http, payment, queue, rewards, seats, wallet};
@@ -137,9 +137,19 @@ fn only_signed_tokens_are_accepted() {
     let claims = |queue: &str, score| Claims {
         queue: queue.parse().unwrap(),
         user: Uuid::from_u128(7).into(),
+        user_text: None,
+        is_guest: false,
         score,
     };
-    let signed = [claims("demo", 1), claims("a", (1 << 53) - 1), claims(&"q".repeat(64), 1 << 40)];
+    let name: UserName = "auth0|5f7c".parse().unwrap();
+    let named = Claims { user: name.key(), user_text: name.text_to_record(), ..claims("demo", 2) };
+    let signed = [
+        claims("demo", 1),
+        claims("a", (1 << 53) - 1),
+        claims(&"q".repeat(64), 1 << 40),
+        Claims { is_guest: true, ..claims("demo", 3) },
+        named,
+    ];
     let samples: Vec<_> = signed.iter().map(|claims| signer.sign(claims).into_bytes()).collect();
     fuzz("tokens", &samples, |input| {
         let Ok(text) = std::str::from_utf8(input) else { return };
@@ -155,7 +165,8 @@ fn only_signed_tokens_are_accepted() {
 #[test]
 fn ids_survive_a_round_trip() {
     let id = Uuid::new_v4().to_string();
-    let samples = texts(&["demo", "a-B_9", &id, &id.to_uppercase(), "{p1}", &"x".repeat(64)]);
+    let samples =
+        texts(&["demo", "a-B_9", "auth0|5f7c", &id, &id.to_uppercase(), "{p1}", &"x".repeat(64)]);
     fuzz("ids", &samples, |input| {
         let Ok(text) = std::str::from_utf8(input) else { return };
         if let Ok(id) = text.parse::<QueueId>() {
@@ -164,7 +175,7 @@ fn ids_survive_a_round_trip() {
         }
         let _ = text.parse::<CouponId>();
         for read in [
-            text.parse::<UserId>().map(|id| id.to_string()),
+            text.parse::<UserName>().map(|id| id.to_string()),
             text.parse::<PaymentId>().map(|id| id.to_string()),
         ]
         .into_iter()
@@ -231,6 +242,7 @@ fn headers_are_parsed_or_refused() {
     };
     let identities = IdentityResolver::new(&IdentitySettings {
         header: true,
+        guest: false,
         service_keys: vec![service.into()],
         jwt: Some(jwt),
     })
@@ -249,6 +261,7 @@ fn headers_are_parsed_or_refused() {
             let Some(headers) = headers(name.clone(), input) else { return };
             if let Ok(Some(caller)) = identities.identify(&headers) {
                 assert!(name == "usher-user" && !caller.by_service);
+                assert!(caller.name.to_string().as_bytes() == input && input.len() <= 128);
             }
         }
         if let Some(headers) = headers(HeaderName::from_static("x-forwarded-for"), input) {

@@ -1,9 +1,12 @@
 //! Identifiers: validated when they are parsed, so that all other code can rely on their form.
 //!
-//! There are two kinds. Names are chosen by an operator (queue, concert, schedule, coupon, reward)
+//! There are three kinds. Names are chosen by an operator (queue, concert, schedule, coupon, reward)
 //! and match `[A-Za-z0-9_-]{1,64}`, so that none can put a brace, a colon or a NUL into a Redis
 //! key. Service ids (reservation, payment, ledger entry, coupon issue, reward claim) are UUIDs of
-//! version 8 that contain the hash slot of their entity, so an id alone leads to its partition.
+//! version 8 that contain the hash slot of their entity, so an id alone leads to its partition. Ids
+//! of users are strings of another service ([`UserName`]), stored as 16 bytes ([`UserId`]).
+
+mod user;
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,6 +18,8 @@ use uuid::Uuid;
 
 use crate::partition::HashSlot;
 
+pub use user::{UserId, UserName};
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
     #[error("must match [A-Za-z0-9_-]{{1,64}}")]
@@ -22,6 +27,8 @@ pub enum InvalidId {
     /// Not a UUID in hyphenated form.
     #[error("must be a UUID")]
     Uuid,
+    #[error("must be 1 to 128 visible ASCII characters without spaces")]
+    User,
 }
 
 fn check_name(text: &str) -> Result<(), InvalidId> {
@@ -189,8 +196,6 @@ impl Visitor<'_> for SixteenBytes {
 }
 
 uuids! {
-    /// A user who joins queues, books and pays. Taken from the caller's identity.
-    UserId,
     /// Seats that one user holds or bought. Contains the slot of its queue.
     ReservationId,
     /// The payment of one reservation. Contains the slot of its queue.
@@ -216,13 +221,6 @@ impl RequestFingerprint {
 
 fn sixteen_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 16], D::Error> {
     from.deserialize_bytes(SixteenBytes).map(Uuid::into_bytes)
-}
-
-impl UserId {
-    /// The slot of the user's wallet and idempotency keys.
-    pub fn slot(&self) -> HashSlot {
-        HashSlot::of(self.as_bytes())
-    }
 }
 
 macro_rules! slotted {
@@ -276,7 +274,7 @@ mod tests {
         for bad in
             ["", "x", "{00000000-0000-4000-8000-000000000001}", "00000000000040008000000000000001"]
         {
-            assert_eq!(bad.parse::<UserId>(), Err(InvalidId::Uuid), "{bad:?}");
+            assert_eq!(bad.parse::<ReservationId>(), Err(InvalidId::Uuid), "{bad:?}");
         }
     }
 
@@ -297,7 +295,7 @@ mod tests {
             // A raw string of sixteen bytes, as Lua's cmsgpack writes it: fixstr 0xb0.
             let mut packed = vec![0xb0];
             packed.extend_from_slice(uuid.as_bytes());
-            assert_eq!(rmp_serde::from_slice::<UserId>(&packed).unwrap(), UserId(uuid));
+            assert_eq!(rmp_serde::from_slice::<UserId>(&packed).unwrap(), UserId::from(uuid));
         }
     }
 }

@@ -31,5 +31,6 @@ pub mod store_error;
 pub mod telemetry;
 pub mod time;
 pub mod tls;
+pub mod users;
 pub mod wallet;
 pub mod web;

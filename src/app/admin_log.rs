@@ -9,7 +9,8 @@ use std::io::Write;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
+use axum::http::request::Parts;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
@@ -31,7 +32,8 @@ use crate::mysql;
 use crate::time::UnixMillis;
 
 /// The longest name in a path that is recorded. No id is longer.
-const MAX_ID_LENGTH: usize = 64;
+const MAX_ID_LENGTH: usize = 128;
+const NOT_A_NAME: &str = "(not a name)";
 
 struct AdminLogState {
     mysql: MySqlPool,
@@ -61,7 +63,10 @@ async fn record(State(log): State<Arc<AdminLogState>>, request: Request, next: N
     if request.method().is_safe() {
         return next.run(request).await;
     }
-    let id = match log.begin(&PendingAction::of(&request)).await {
+    let (mut parts, body) = request.into_parts();
+    let action = PendingAction::of(&mut parts).await;
+    let request = Request::from_parts(parts, body);
+    let id = match log.begin(&action).await {
         Ok(id) => id,
         Err(error) => {
             tracing::error!(%error, "refused an admin call because it can't be recorded");
@@ -99,32 +104,34 @@ impl AdminLogState {
 }
 
 impl PendingAction {
-    fn of(request: &Request) -> Self {
-        let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-        let peer = request.extensions().get::<PeerAddress>();
+    async fn of(parts: &mut Parts) -> Self {
+        let object = object(parts).await;
+        let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        let peer = parts.extensions.get::<PeerAddress>();
         Self {
             peer: peer.map_or_else(
                 || "unknown".to_owned(),
                 |PeerAddress(peer)| peer.ip().to_canonical().to_string(),
             ),
-            request_id: request_id::from_headers(request.headers()).unwrap_or_default().to_owned(),
-            method: request.method().as_str().chars().take(16).collect(),
+            request_id: request_id::from_headers(&parts.headers).unwrap_or_default().to_owned(),
+            method: parts.method.as_str().chars().take(16).collect(),
             route: route.to_owned(),
-            object: object(route, request.uri().path()),
+            object,
         }
     }
 }
 
 /// The path parameters, joined by a slash. Values that can't be an id are not repeated.
-fn object(route: &str, path: &str) -> Option<String> {
-    let is_id_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"_-@.".contains(&byte);
-    let is_id = |name: &str| name.len() <= MAX_ID_LENGTH && name.bytes().all(is_id_byte);
-    let names: Vec<&str> = route
-        .split('/')
-        .zip(path.split('/'))
-        .filter(|(part, _)| part.starts_with('{'))
-        .map(|(_, name)| if is_id(name) { name } else { "(not a name)" })
-        .collect();
+async fn object(parts: &mut Parts) -> Option<String> {
+    let is_id = |name: &str| {
+        (1..=MAX_ID_LENGTH).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic())
+    };
+    // Fails on a value that is not UTF-8.
+    let Ok(parameters) = RawPathParams::from_request_parts(parts, &()).await else {
+        return Some(NOT_A_NAME.to_owned());
+    };
+    let names: Vec<&str> =
+        parameters.iter().map(|(_, name)| if is_id(name) { name } else { NOT_A_NAME }).collect();
     (!names.is_empty()).then(|| names.join("/"))
 }
 
@@ -249,24 +256,34 @@ async fn list(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::body::Body;
+    use axum::routing::get;
+    use tower::ServiceExt;
 
-    #[test]
-    fn object_has_the_path_parameters() {
-        let put = "/admin/queues/{queue}";
-        assert_eq!(object(put, "/admin/queues/show").as_deref(), Some("show"));
-        assert_eq!(
-            object("/admin/users/{user}/facts", "/admin/users/u-1/facts").as_deref(),
-            Some("u-1")
-        );
-        let of_queue = "/admin/queues/{queue}/users/{user}";
-        assert_eq!(object(of_queue, "/admin/queues/show/users/u-1").as_deref(), Some("show/u-1"));
-        assert_eq!(object("/admin/audit", "/admin/audit"), None);
-        for bad in ["%00", "a b", &"x".repeat(65)] {
-            assert_eq!(
-                object(put, &format!("/admin/queues/{bad}")).as_deref(),
-                Some("(not a name)"),
-                "{bad}"
-            );
+    #[tokio::test]
+    async fn object_has_the_path_parameters() {
+        let answer = async |request: Request| {
+            let mut parts = request.into_parts().0;
+            object(&mut parts).await.unwrap_or_default()
+        };
+        let app: Router = Router::new()
+            .route("/admin/queues/{queue}", get(answer))
+            .route("/admin/queues/{queue}/users/{user}", get(answer))
+            .route("/admin/audit", get(answer));
+        let long = format!("/admin/queues/{}", "x".repeat(129));
+        for (path, expected) in [
+            ("/admin/queues/show", "show"),
+            ("/admin/queues/show/users/auth0%7C5f%2F7c", "show/auth0|5f/7c"),
+            ("/admin/audit", ""),
+            ("/admin/queues/%00", "(not a name)"),
+            ("/admin/queues/a%20b/users/u-1", "(not a name)/u-1"),
+            ("/admin/queues/%FF", "(not a name)"),
+            (&long, "(not a name)"),
+        ] {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let response = app.clone().oneshot(request).await.unwrap();
+            let body = axum::body::to_bytes(response.into_body(), 1_000).await.unwrap();
+            assert_eq!(body, expected, "{path}");
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::edge::stream_permits::StreamPermits;
 use crate::edge::{admin_key, compression, layers};
 use crate::http::identity::IdentityResolver;
 use crate::http::page::PageLimit;
+use crate::http::user_recorder::UserRecorderExtension;
 use crate::http::{openapi_routes, request_id};
 use crate::{catalogue, coupons, payment, queue, rewards, seats, wallet, web};
 
@@ -106,7 +107,12 @@ pub(super) fn public(
         .route_layer(compression::layer())
         .merge(queue::router().with_state(services.queue.clone()))
         .merge(queue::waiting_router().with_state(services.queue.clone()));
-    let routes = routes.route_layer((Extension(services.queue.clone()), Extension(streams)));
+    let recorder = UserRecorderExtension(Arc::new(services.users.clone()));
+    let routes = routes.route_layer((
+        Extension(services.queue.clone()),
+        Extension(streams),
+        Extension(recorder),
+    ));
     let gate = queue::gate_router().with_state(services.queue.clone()).route_layer(Extension(gate));
     let [routes, gate] = [routes, gate].map(|routes| {
         let (identities, limits) = (identities.clone(), limits.clone());
@@ -139,6 +145,7 @@ pub(super) fn admin(
         .merge(crate::audit::router().with_state((services.redis.clone(), services.mysql.clone())))
         .merge(admin_log::router().with_state(services.mysql.clone()))
         .merge(extra_routes)
+        .route_layer(Extension(services.users.clone()))
         .route_layer(compression::layer());
     let without_key = web::admin()
         .merge(admin_key::metrics(metrics))

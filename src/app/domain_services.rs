@@ -20,6 +20,7 @@ use crate::recovery;
 use crate::redis::{self, KeptEntries, KeyBuilder, RedisClient, ReplicationRequirement};
 use crate::rewards::RewardService;
 use crate::seats::SeatService;
+use crate::users::UserDirectory;
 use crate::wallet::WalletService;
 
 /// Connections to MySQL of one instance: those of the outbox writer, and those of reads and
@@ -40,6 +41,7 @@ pub(crate) struct DomainServices {
     pub(crate) payments: Arc<PaymentService>,
     pub(crate) coupons: Arc<CouponService>,
     pub(crate) rewards: Arc<RewardService>,
+    pub(crate) users: Arc<UserDirectory>,
 }
 
 impl DomainServices {
@@ -79,6 +81,7 @@ impl DomainServices {
         let wallet = Arc::new(WalletService::new(redis.clone(), mysql.clone(), writer.clone()));
         let coupons = Arc::new(CouponService::new(redis.clone(), mysql.clone(), writer.clone()));
         let rewards = Arc::new(RewardService::new(redis.clone(), mysql.clone(), writer.clone()));
+        let users = Arc::new(UserDirectory::new(redis.clone(), mysql.clone(), writer.clone()));
         let dependencies = payment::PaymentDependencies {
             queue: queue.clone(),
             seats: seats.clone(),
@@ -92,7 +95,7 @@ impl DomainServices {
             dependencies,
             writer.clone(),
         ));
-        Self { redis, mysql, queue, catalogue, seats, wallet, payments, coupons, rewards }
+        Self { redis, mysql, queue, catalogue, seats, wallet, payments, coupons, rewards, users }
     }
 
     /// Closes the connections to both stores.

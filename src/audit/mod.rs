@@ -17,6 +17,7 @@
 //! - `payments`: one final state each; confirmed means debited and sold.
 //! - `money`: balances, ledgers, and the sums over everything.
 //! - `coupons_and_rewards`: coupons, rewards, and facts of users.
+//! - `user_names`: the ids of users in descriptions.
 
 mod coupons_and_rewards;
 mod fences;
@@ -28,6 +29,7 @@ mod reservations;
 mod routes;
 mod seat_rows;
 mod seats;
+mod user_names;
 
 use std::time::Duration;
 
@@ -106,7 +108,8 @@ pub async fn audit(
     checks.push(coupons_and_rewards::check_coupons(&context).await?);
     checks.push(coupons_and_rewards::check_rewards(&context).await?);
     checks.push(coupons_and_rewards::check_facts(&context).await?);
-    let checks: Vec<AuditCheck> = checks.into_iter().map(CheckTally::finish).collect();
+    let mut checks: Vec<AuditCheck> = checks.into_iter().map(CheckTally::finish).collect();
+    user_names::name_users(mysql, &mut checks).await?;
     Ok(AuditReport { consistent: checks.iter().all(|check| check.ok), checks })
 }
 

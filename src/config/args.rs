@@ -138,7 +138,8 @@ pub struct ListenArgs {
 /// Identity modes, keys and secrets.
 #[derive(Args, Clone, Default)]
 pub struct SecretArgs {
-    /// How users are identified, comma-separated: header, service-key, jwt
+    /// How users are identified, comma-separated: header, service-key, jwt, and guest, which lets
+    /// visitors without identity wait in queues
     #[arg(long, env = "USHER_AUTH", hide_env_values = true, value_name = "MODES")]
     pub auth: Option<String>,
     /// Keys of trusted backends for service-key, comma-separated, at least 32 characters each

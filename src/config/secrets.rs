@@ -131,17 +131,18 @@ pub(super) fn identity(
     check: &mut SettingsChecker,
 ) -> identity::IdentitySettings {
     const SETTING: &str = "USHER_AUTH";
-    let (mut header, mut service_key, mut jwt) = (false, false, false);
+    let (mut header, mut guest, mut service_key, mut jwt) = (false, false, false, false);
     for mode in
         check.required(SETTING, args.auth.as_deref()).into_iter().flat_map(|text| text.split(','))
     {
         match mode.trim() {
             "header" => header = true,
+            "guest" => guest = true,
             "service-key" => service_key = true,
             "jwt" => jwt = true,
             _ => check.fail(
                 SETTING,
-                "must be a comma-separated list of `header`, `service-key` and `jwt`",
+                "must be a comma-separated list of `header`, `service-key`, `jwt` and `guest`",
             ),
         }
     }
@@ -164,7 +165,7 @@ pub(super) fn identity(
             audience: given(args.jwt_audience.as_deref()).map(str::to_owned),
             issuer: given(args.jwt_issuer.as_deref()).map(str::to_owned),
         });
-    identity::IdentitySettings { header, service_keys, jwt }
+    identity::IdentitySettings { header, guest, service_keys, jwt }
 }
 
 /// A setting that a mode of `USHER_AUTH` requires, and that is an error without it. `enabled` is

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -17,6 +18,7 @@ use crate::http::query::QueryParams;
 use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::CouponId;
 use crate::money::Money;
+use crate::users::UserDirectory;
 
 pub fn router() -> OpenApiRouter<Arc<CouponService>> {
     OpenApiRouter::new().routes(routes!(put)).routes(routes!(issues))
@@ -131,9 +133,12 @@ async fn put(
 async fn issues(
     State(coupons): State<Arc<CouponService>>,
     PathParams(id): PathParams<CouponId>,
+    Extension(users): Extension<Arc<UserDirectory>>,
     QueryParams(page): QueryParams<CouponIssuesQuery>,
 ) -> Result<JsonBody<CouponIssuesDto>, ProblemDetails> {
-    Ok(JsonBody(coupons.issues(&id, page.before(), page.limit).await?.into()))
+    let issues = coupons.issues(&id, page.before(), page.limit).await?;
+    let names = users.names(issues.0.iter().map(|issue| issue.user)).await?;
+    Ok(JsonBody(CouponIssuesDto::new(issues, |user| names.of(user))))
 }
 
 /// Parses the request bodies of these routes, for `fuzz_tests`.

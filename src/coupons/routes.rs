@@ -13,12 +13,12 @@ use super::rules::{self, CouponStatus};
 use super::{Coupon, CouponCounts, CouponIssue, CouponService, Error};
 use crate::coupon_terms::{CouponDiscount, CouponTerms, DiscountKind};
 use crate::http::cache::CachedForOneSecond;
-use crate::http::identity::AuthenticatedUser;
+use crate::http::identity::NamedUser;
 use crate::http::page::{PageCursor, PageLimit};
 use crate::http::path::PathParams;
 use crate::http::query::QueryParams;
 use crate::http::{JsonBody, ProblemDetails};
-use crate::ids::{CouponId, IssueId, UserId};
+use crate::ids::{CouponId, IssueId, UserId, UserName};
 use crate::money::Money;
 use crate::time::UnixMillis;
 
@@ -94,7 +94,7 @@ impl CouponDto {
 pub(super) struct CouponIssueDto {
     id: IssueId,
     coupon_id: CouponId,
-    user_id: UserId,
+    user_id: UserName,
     /// How the discount is computed.
     discount_kind: DiscountKind,
     /// The discount on a payment. Null for the kind `percent`.
@@ -113,14 +113,14 @@ pub(super) struct CouponIssueDto {
     used_at: Option<UnixMillis>,
 }
 
-impl From<CouponIssue> for CouponIssueDto {
-    fn from(issue: CouponIssue) -> Self {
+impl CouponIssueDto {
+    pub(super) fn new(issue: CouponIssue, user_id: UserName) -> Self {
         let CouponTerms { discount, valid_until } = issue.terms;
         let CouponDiscount { kind, amount, percent, limit, min_available_amount } = discount;
         Self {
             id: issue.id,
             coupon_id: issue.coupon,
-            user_id: issue.user,
+            user_id,
             discount_kind: kind,
             discount_amount: amount,
             discount_percent: percent,
@@ -143,9 +143,16 @@ pub(super) struct CouponIssuesDto {
     next: Option<PageCursor>,
 }
 
-impl From<(Vec<CouponIssue>, Option<PageCursor>)> for CouponIssuesDto {
-    fn from((items, next): (Vec<CouponIssue>, Option<PageCursor>)) -> Self {
-        Self { items: items.into_iter().map(CouponIssueDto::from).collect(), next }
+impl CouponIssuesDto {
+    pub(super) fn new(
+        (items, next): (Vec<CouponIssue>, Option<PageCursor>),
+        name_of: impl Fn(UserId) -> UserName,
+    ) -> Self {
+        let items = items.into_iter().map(|issue| {
+            let user_id = name_of(issue.user);
+            CouponIssueDto::new(issue, user_id)
+        });
+        Self { items: items.collect(), next }
     }
 }
 
@@ -210,15 +217,15 @@ async fn show(
 async fn issue(
     State(coupons): State<Arc<CouponService>>,
     PathParams(id): PathParams<CouponId>,
-    AuthenticatedUser(user): AuthenticatedUser,
+    NamedUser(name): NamedUser,
 ) -> Result<(StatusCode, JsonBody<CouponIssueDto>), ProblemDetails> {
-    let issued = coupons.issue(&id, user).await?;
+    let issued = coupons.issue(&id, name.key()).await?;
     let status = match (issued.durable, issued.is_new) {
         (false, _) => StatusCode::ACCEPTED,
         (true, true) => StatusCode::CREATED,
         (true, false) => StatusCode::OK,
     };
-    Ok((status, JsonBody(issued.issue.into())))
+    Ok((status, JsonBody(CouponIssueDto::new(issued.issue, name))))
 }
 
 /// List the caller's issues of all coupons
@@ -239,10 +246,11 @@ async fn issue(
 )]
 async fn mine(
     State(coupons): State<Arc<CouponService>>,
-    AuthenticatedUser(user): AuthenticatedUser,
+    NamedUser(name): NamedUser,
     QueryParams(page): QueryParams<CouponIssuesQuery>,
 ) -> Result<JsonBody<CouponIssuesDto>, ProblemDetails> {
-    Ok(JsonBody(coupons.issues_of_user(user, page.before(), page.limit).await?.into()))
+    let issues = coupons.issues_of_user(name.key(), page.before(), page.limit).await?;
+    Ok(JsonBody(CouponIssuesDto::new(issues, |_| name.clone())))
 }
 
 impl From<Error> for ProblemDetails {

@@ -3,6 +3,9 @@
 //! It is the header `Usher-User`, either alone (mode `header`, when a gateway authenticates users)
 //! or with a service key, or the `sub` of a JWT. With service keys or JWTs enabled, an invalid
 //! `Authorization` header is always 401, even if `Usher-User` alone would be enough.
+//!
+//! In mode `guest`, a visitor without identity can join a queue under a random id. Such a guest
+//! owns nothing: only [`QueueVisitor`] admits guests.
 
 use std::sync::Arc;
 
@@ -10,12 +13,14 @@ use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use secrecy::SecretString;
+use uuid::Uuid;
 
 use super::jwt;
 use super::problem::ProblemDetails;
 use super::secret::{BearerToken, KeyDigest, bearer};
 use super::user_limit::count_user;
-use crate::ids::UserId;
+use super::user_recorder::{record_user, record_user_in_background};
+use crate::ids::{UserId, UserName};
 
 pub const USER_HEADER: &str = "usher-user";
 
@@ -24,35 +29,51 @@ pub const USER_HEADER: &str = "usher-user";
 pub struct IdentitySettings {
     /// Accept `Usher-User` without further proof.
     pub header: bool,
+    /// Let visitors without identity join queues.
+    pub guest: bool,
     /// Accept `Usher-User` together with one of these keys. Empty: disabled.
     pub service_keys: Vec<SecretString>,
     /// Accept JWTs that these keys signed.
     pub jwt: Option<jwt::JwtSettings>,
 }
 
-/// Identifies identities. All requests share it.
+/// Identifies callers. All requests share it.
 #[derive(Debug)]
 pub struct IdentityResolver {
     header: bool,
+    guest: bool,
     service_keys: Vec<KeyDigest>,
     jwt: Option<Arc<jwt::JwtVerifier>>,
 }
 
 /// A user, and whether a trusted backend calls on behalf of the user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallerIdentity {
     pub user: UserId,
+    /// The id of the user as this request writes it.
+    pub name: UserName,
     /// The request carries a valid service key.
     pub by_service: bool,
 }
 
-/// The calling user. 401 `unauthenticated` without one.
+/// The calling user, who may own things. 401 `unauthenticated` without one.
 #[derive(Debug, Clone, Copy)]
 pub struct AuthenticatedUser(pub UserId);
 
+/// [`AuthenticatedUser`], as this request writes the id.
+#[derive(Debug, Clone)]
+pub struct NamedUser(pub UserName);
+
+/// A user who joins a queue: the calling user, or a guest where guests are accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueVisitor {
+    pub name: UserName,
+    pub is_guest: bool,
+}
+
 /// The calling user, if the request names one. A wrong key or an invalid user id is still 401.
-#[derive(Debug, Clone, Copy)]
-pub struct OptionalUser(pub Option<UserId>);
+#[derive(Debug, Clone)]
+pub struct OptionalUser(pub Option<UserName>);
 
 impl IdentityResolver {
     /// # Errors
@@ -60,7 +81,7 @@ impl IdentityResolver {
     pub fn new(settings: &IdentitySettings) -> Result<Self, jwt::InvalidJwtKeys> {
         let jwt = settings.jwt.clone().map(jwt::JwtVerifier::new).transpose()?.map(Arc::new);
         let service_keys = settings.service_keys.iter().map(KeyDigest::of).collect();
-        Ok(Self { header: settings.header, service_keys, jwt })
+        Ok(Self { header: settings.header, guest: settings.guest, service_keys, jwt })
     }
 
     /// Whether only services may charge wallets. Without service keys and JWTs any caller may.
@@ -68,10 +89,12 @@ impl IdentityResolver {
         !self.service_keys.is_empty() || self.jwt.is_some()
     }
 
-    /// Whether a visitor without identity may get a generated user id. Only in mode `header`, in
-    /// which a caller can choose any id anyway.
-    pub fn accepts_guests(&self) -> bool {
-        self.header
+    /// A new user for a visitor of the waiting page without identity. In mode `header`, a caller
+    /// can choose any id, so the visitor gets a generated one.
+    pub fn new_visitor(&self) -> Option<QueueVisitor> {
+        let generated = || UserName::from(UserId::from(Uuid::new_v4()));
+        (self.guest || self.header)
+            .then(|| QueueVisitor { name: generated(), is_guest: self.guest })
     }
 
     /// The verifier of JWTs, if they are enabled.
@@ -94,7 +117,7 @@ impl IdentityResolver {
             _ if named.is_some() && !self.header => Err(ProblemDetails::unauthenticated(
                 "Usher-User requires a service key or a JWT in the header Authorization.",
             )),
-            _ => Ok(named.map(|user| CallerIdentity { user, by_service: false })),
+            _ => Ok(named.map(|name| CallerIdentity::new(name, false))),
         }
     }
 
@@ -102,23 +125,23 @@ impl IdentityResolver {
     fn authenticate(
         &self,
         presented: &str,
-        named: Option<UserId>,
+        named: Option<UserName>,
     ) -> Result<Option<CallerIdentity>, ProblemDetails> {
         if self.is_service_key(presented) {
-            return Ok(named.map(|user| CallerIdentity { user, by_service: true }));
+            return Ok(named.map(|name| CallerIdentity::new(name, true)));
         }
         let Some(jwt) = &self.jwt else {
             return Err(ProblemDetails::unauthenticated("The service key is wrong."));
         };
-        let user = jwt
+        let name = jwt
             .user(presented)
             .map_err(|rejection| ProblemDetails::unauthenticated(rejection.to_string()))?;
-        if named.is_some_and(|named| named != user) {
+        if named.is_some_and(|named| named.key() != name.key()) {
             return Err(ProblemDetails::unauthenticated(
                 "Usher-User must be equal to the `sub` of the JWT.",
             ));
         }
-        Ok(Some(CallerIdentity { user, by_service: false }))
+        Ok(Some(CallerIdentity::new(name, false)))
     }
 
     /// Compares all keys, so that the time does not reveal which key matched.
@@ -127,23 +150,36 @@ impl IdentityResolver {
     }
 }
 
-fn named_user(headers: &HeaderMap) -> Result<Option<UserId>, ProblemDetails> {
+impl CallerIdentity {
+    fn new(name: UserName, by_service: bool) -> Self {
+        Self { user: name.key(), name, by_service }
+    }
+}
+
+fn named_user(headers: &HeaderMap) -> Result<Option<UserName>, ProblemDetails> {
     let mut all = headers.get_all(USER_HEADER).iter();
     let Some(first) = all.next() else { return Ok(None) };
     if all.next().is_some() {
         return Err(ProblemDetails::unauthenticated("Usher-User must be given only once."));
     }
-    let user = first.to_str().ok().and_then(|text| text.trim().parse().ok());
-    user.map(Some).ok_or_else(|| ProblemDetails::unauthenticated("Usher-User must be a UUID."))
+    let name = first.to_str().ok().and_then(|text| text.parse().ok());
+    name.map(Some).ok_or_else(|| {
+        ProblemDetails::unauthenticated(
+            "Usher-User must be 1 to 128 visible ASCII characters without spaces.",
+        )
+    })
+}
+
+fn resolver(parts: &Parts) -> Result<&IdentityResolver, ProblemDetails> {
+    parts.extensions.get::<Arc<IdentityResolver>>().map(AsRef::as_ref).ok_or_else(|| {
+        tracing::error!("the router has no IdentityResolver extension: edge::layers is missing");
+        ProblemDetails::internal()
+    })
 }
 
 fn identify(parts: &mut Parts) -> Result<Option<CallerIdentity>, ProblemDetails> {
-    let identities = parts.extensions.get::<Arc<IdentityResolver>>().ok_or_else(|| {
-        tracing::error!("the router has no IdentityResolver extension: edge::layers is missing");
-        ProblemDetails::internal()
-    })?;
-    let caller = identities.identify(&parts.headers)?;
-    if let Some(caller) = caller {
+    let caller = resolver(parts)?.identify(&parts.headers)?;
+    if let Some(caller) = &caller {
         count_user(parts, caller.user)?;
     }
     Ok(caller)
@@ -153,9 +189,14 @@ impl<S: Send + Sync> FromRequestParts<S> for CallerIdentity {
     type Rejection = ProblemDetails;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemDetails> {
-        identify(parts)?
-            .ok_or_else(|| ProblemDetails::unauthenticated("The header Usher-User is missing."))
+        let caller = identify(parts)?.ok_or_else(missing_identity)?;
+        record_user(parts, &caller.name).await?;
+        Ok(caller)
     }
+}
+
+fn missing_identity() -> ProblemDetails {
+    ProblemDetails::unauthenticated("This request requires the identity of a user.")
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for AuthenticatedUser {
@@ -166,11 +207,32 @@ impl<S: Send + Sync> FromRequestParts<S> for AuthenticatedUser {
     }
 }
 
+impl<S: Send + Sync> FromRequestParts<S> for NamedUser {
+    type Rejection = ProblemDetails;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ProblemDetails> {
+        CallerIdentity::from_request_parts(parts, state).await.map(|caller| Self(caller.name))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for QueueVisitor {
+    type Rejection = ProblemDetails;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemDetails> {
+        if let Some(caller) = identify(parts)? {
+            record_user_in_background(parts, &caller.name)?;
+            return Ok(Self { name: caller.name, is_guest: false });
+        }
+        let visitor = resolver(parts)?.new_visitor().filter(|visitor| visitor.is_guest);
+        visitor.ok_or_else(missing_identity)
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for OptionalUser {
     type Rejection = ProblemDetails;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemDetails> {
-        identify(parts).map(|caller| Self(caller.map(|caller| caller.user)))
+        identify(parts).map(|caller| Self(caller.map(|caller| caller.name)))
     }
 }
 
@@ -193,7 +255,8 @@ mod tests {
 
     fn identities(header: bool, keys: &[&str]) -> IdentityResolver {
         let service_keys = keys.iter().map(|key| SecretString::from(*key)).collect();
-        IdentityResolver::new(&IdentitySettings { header, service_keys, jwt: None }).unwrap()
+        let settings = IdentitySettings { header, service_keys, ..IdentitySettings::default() };
+        IdentityResolver::new(&settings).unwrap()
     }
 
     fn headers(user: Option<&str>, authorization: Option<&str>) -> HeaderMap {
@@ -230,7 +293,7 @@ mod tests {
             Ok(Some(false))
         );
         assert_eq!(outcome(&identities, None, None), Ok(None));
-        for bad in ["", "x", "00000000000040008000000000000001"] {
+        for bad in ["", "a b", &"x".repeat(129)] {
             assert_eq!(outcome(&identities, Some(bad), None), Err(401), "{bad}");
         }
     }
@@ -242,7 +305,7 @@ mod tests {
         assert_eq!(outcome(&identities, Some(USER), Some(&good)), Ok(Some(true)));
         assert_eq!(outcome(&identities, None, Some(&good)), Ok(None));
         assert_eq!(outcome(&identities, Some(USER), None), Err(401));
-        assert_eq!(outcome(&identities, Some("x"), Some(&good)), Err(401));
+        assert_eq!(outcome(&identities, Some("a b"), Some(&good)), Err(401));
         for bad in ["Bearer wrong", "Bearer ", KEY, "Basic abc"] {
             assert_eq!(outcome(&identities, Some(USER), Some(bad)), Err(401), "{bad}");
         }
@@ -287,7 +350,7 @@ mod tests {
             USER
         );
         assert!(OptionalUser::from_request_parts(&mut parts, &()).await.unwrap().0.is_some());
-        parts.headers = headers(Some("x"), None);
+        parts.headers = headers(Some("a b"), None);
         assert!(OptionalUser::from_request_parts(&mut parts, &()).await.is_err());
     }
 }

@@ -3,7 +3,8 @@
 //! Handlers read their input with the extractors of [`json`], [`query`], [`path`], [`identity`] and
 //! [`idempotency`]. Each of them refuses with a [`problem::ProblemDetails`], the only form of an
 //! error response. The module knows neither a domain module nor the edge: what an extractor shares
-//! with the edge ([`identity::IdentityResolver`], [`user_limit::UserRateLimit`]) travels in the
+//! with the edge ([`identity::IdentityResolver`], [`user_limit::UserRateLimit`],
+//! [`user_recorder::UserRecorderExtension`]) travels in the
 //! extensions of the request, so that extractors work with any router state.
 
 pub mod cache;
@@ -24,6 +25,7 @@ pub mod request_id;
 pub mod secret;
 mod store_error;
 pub mod user_limit;
+pub mod user_recorder;
 
 pub use json::{JsonBody, JsonBodyWithBytes, UncheckedBody};
 pub use problem::ProblemDetails;

@@ -156,7 +156,7 @@ mod tests {
             ("/admin/queues/a%20b", "queue"),
             ("/admin/queues/%ff", "queue"),
             ("/admin/both/a%20b/00000000-0000-4000-8000-000000000001", "path"),
-            ("/admin/both/a/1", "path"),
+            ("/admin/both/a/b%20c", "path"),
         ] {
             let (status, body) = ask(path).await;
             assert_eq!(

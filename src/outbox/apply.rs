@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use super::event::{
     self, CouponIssuesEvent, CouponRedemptionEvent, DrawEvent, EntryKind, EventDecodeError,
     LedgerEntryEvent, OutboxEvent, PaymentEvent, PromotionEvent, ReservationEvent,
-    ReservationEventStatus, RewardClaimEvent, UserFactsEvent,
+    ReservationEventStatus, RewardClaimEvent, UserFactsEvent, UserRecordedEvent,
 };
 use crate::coupon_terms::CouponTerms;
 use crate::ids::{CouponId, IssueId, PaymentId, ReservationId, ScheduleId, UserId};
@@ -99,6 +99,7 @@ pub(super) struct FlushBatch {
     pub(super) redemptions: BTreeMap<IssueId, CouponRedemptionEvent>,
     pub(super) claims: Vec<RewardClaimEvent>,
     pub(super) facts: BTreeMap<UserId, UserFactsEvent>,
+    pub(super) users: BTreeMap<UserId, UserRecordedEvent>,
     /// Outbox entries merged so far.
     pub(super) entries: usize,
     pub(super) events: usize,
@@ -188,6 +189,9 @@ impl FlushBatch {
                 OutboxEvent::Claim(claim) => self.claims.push(claim),
                 OutboxEvent::Facts(facts) => {
                     self.facts.insert(facts.user, facts);
+                }
+                OutboxEvent::User(user) => {
+                    self.users.insert(user.user, user);
                 }
             }
         }

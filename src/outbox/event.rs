@@ -11,7 +11,7 @@ use super::lua;
 use crate::coupon_terms::CouponTerms;
 use crate::ids::{
     ClaimId, ConcertId, CouponId, EntryId, IssueId, PaymentId, QueueId, RequestFingerprint,
-    ReservationId, RewardCode, ScheduleId, UserId,
+    ReservationId, RewardCode, ScheduleId, UserId, UserName,
 };
 use crate::money::Money;
 
@@ -40,6 +40,8 @@ pub enum OutboxEvent {
     Claim(RewardClaimEvent),
     /// An operator set the facts of a user.
     Facts(UserFactsEvent),
+    /// The id of a user was recorded.
+    User(UserRecordedEvent),
 }
 
 impl OutboxEvent {
@@ -55,6 +57,7 @@ impl OutboxEvent {
             Self::Use(issue_use) => issue_use.at,
             Self::Claim(claim) => claim.at,
             Self::Facts(facts) => facts.at,
+            Self::User(user) => user.at,
         }
     }
 
@@ -239,6 +242,16 @@ pub struct UserFactsEvent {
     /// JSON text, `{fact: integer}`.
     #[serde(deserialize_with = "lua::json_object")]
     pub facts: String,
+    #[serde(deserialize_with = "lua::millis")]
+    pub at: DateTime<Utc>,
+}
+
+/// The key of a user whose id is not a UUID, with that id.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserRecordedEvent {
+    pub user: UserId,
+    pub name: UserName,
     #[serde(deserialize_with = "lua::millis")]
     pub at: DateTime<Utc>,
 }

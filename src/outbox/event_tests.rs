@@ -113,6 +113,10 @@ fn facts(lua: LuaPacker, text: &str) -> LuaPacker {
     lua.array(2).str("facts").map(3).str("user").str(USER).str("facts").str(text).str("at").int(AT)
 }
 
+fn user(lua: LuaPacker, name: &str) -> LuaPacker {
+    lua.array(2).str("user").map(3).str("user").str(USER).str("name").str(name).str("at").int(AT)
+}
+
 /// Payloads of every kind of event, for `fuzz_tests`.
 pub(crate) fn samples() -> Vec<Vec<u8>> {
     [
@@ -124,10 +128,19 @@ pub(crate) fn samples() -> Vec<Vec<u8>> {
         issue_use(issue_use(LuaPacker::default().array(2), true), false),
         claim(claim(LuaPacker::default().array(2), true), false),
         facts(LuaPacker::default().array(1), r#"{"login_days":7}"#),
+        user(LuaPacker::default().array(1), "auth0|5f7c"),
     ]
     .into_iter()
     .map(|lua| lua.0)
     .collect()
+}
+
+#[test]
+fn recorded_user_decodes() {
+    let events = user(LuaPacker::default().array(1), "auth0|5f7c").decode().unwrap();
+    let [OutboxEvent::User(recorded)] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((recorded.user.as_bytes(), recorded.name.to_string()), (USER, "auth0|5f7c".into()));
+    assert!(user(LuaPacker::default().array(1), "a b").decode().is_err());
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::apply::{FlushBatch, IssueState, LedgerRow, PromotionRow, SeatRow, Wal
 use super::event::DrawEvent;
 use super::event::{
     CouponRedemptionEvent, PaymentEvent, ReservationEvent, ReservationEventStatus,
-    RewardClaimEvent, UserFactsEvent,
+    RewardClaimEvent, UserFactsEvent, UserRecordedEvent,
 };
 use crate::coupon_terms::CouponTerms;
 use crate::ids::{CouponId, IssueId, PaymentId, RequestFingerprint, UserId};
@@ -100,6 +100,8 @@ pub(super) async fn write(
     write_uses(tx, &uses).await?;
     write_claims(tx, &batch.claims).await?;
     write_facts(tx, &facts).await?;
+    let users: Vec<_> = batch.users.values().collect();
+    write_users(tx, &users).await?;
     Ok(vec![
         ("reservations", reservations.len()),
         ("reservation_seats", freed.len() + sold.len()),
@@ -111,6 +113,7 @@ pub(super) async fn write(
         ("coupon_issues", issues.len() + uses.len()),
         ("reward_claims", batch.claims.len()),
         ("user_facts", facts.len()),
+        ("users", users.len()),
     ])
 }
 
@@ -310,6 +313,17 @@ async fn write_facts(tx: &mut MySqlConnection, rows: &[&UserFactsEvent]) -> Resu
     insert(tx, head, tail, rows, |row, known| {
         row.push_bind(known.user.uuid()).push_bind(known.user.slot().get());
         row.push_bind(known.facts.as_str()).push_bind(known.at);
+    })
+    .await
+}
+
+/// Each instance records a user, so the row may exist.
+async fn write_users(tx: &mut MySqlConnection, rows: &[&UserRecordedEvent]) -> Result<(), Error> {
+    let head = "INSERT INTO users (user_id, name, recorded_at) ";
+    let tail = " ON DUPLICATE KEY UPDATE user_id = VALUES(user_id)";
+    insert(tx, head, tail, rows, |row, recorded| {
+        row.push_bind(recorded.user.uuid()).push_bind(recorded.name.to_string());
+        row.push_bind(recorded.at);
     })
     .await
 }

@@ -18,7 +18,7 @@ use crate::http::{JsonBody, JsonBodyWithBytes, ProblemDetails};
 use crate::idempotency::KeyedRequest;
 use crate::ids::{PaymentId, ReservationId};
 use crate::money::Money;
-use crate::queue::{RequestOwner, TokenHolder, wrong_queue};
+use crate::queue::{BuyerToken, RequestOwner, wrong_queue};
 use crate::seats::ReservedSeat;
 use crate::time::UnixMillis;
 
@@ -129,7 +129,7 @@ fn dto(payments: &PaymentService, outcome: PaymentWithReservation) -> PaymentDto
 )]
 async fn pay(
     State(payments): State<Arc<PaymentService>>,
-    TokenHolder { claims, .. }: TokenHolder,
+    BuyerToken(claims): BuyerToken,
     key: IdempotencyKey,
     OriginalUri(uri): OriginalUri,
     new: JsonBodyWithBytes<NewPayment>,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -9,13 +10,16 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::deletion::InUseItem;
 use super::dto::QueueDto;
 use super::languages::PreferredLanguages;
-use super::{QueueService, QueueSettings};
+use super::{Error, QueueService, QueueSettings};
 use crate::http::path::{NewPathParams, PathParams};
 use crate::http::query::QueryParams;
 use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::QueueId;
+use crate::store_error::StoreError;
+use crate::users::UserDirectory;
 
 pub fn router() -> OpenApiRouter<Arc<QueueService>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(show, put, delete))
@@ -134,8 +138,27 @@ struct DeleteQueueQuery {
 async fn delete(
     State(queue): State<Arc<QueueService>>,
     PathParams(id): PathParams<QueueId>,
+    Extension(users): Extension<Arc<UserDirectory>>,
     QueryParams(query): QueryParams<DeleteQueueQuery>,
 ) -> Result<StatusCode, ProblemDetails> {
-    queue.delete(&id, query.force).await?;
+    let mut deleted = queue.delete(&id, query.force).await;
+    if let Err(Error::InUse(items)) = &mut deleted {
+        name_users(&users, items).await?;
+    }
+    deleted?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn name_users(users: &UserDirectory, items: &mut [InUseItem]) -> Result<(), StoreError> {
+    let keys = items.iter().filter_map(|item| match item {
+        InUseItem::User { id } => Some(id.key()),
+        InUseItem::Concert { .. } => None,
+    });
+    let names = users.names(keys).await?;
+    for item in items {
+        if let InUseItem::User { id } = item {
+            *id = names.of(id.key());
+        }
+    }
+    Ok(())
 }

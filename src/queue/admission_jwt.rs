@@ -103,7 +103,7 @@ impl AdmissionJwtKeys {
         let header = json!({"alg": "EdDSA", "typ": "JWT", "kid": kid});
         let body = json!({
             "aud": claims.queue,
-            "sub": claims.user,
+            "sub": claims.user_name(),
             "iat": now / 1_000,
             "exp": until / 1_000,
         });
@@ -155,7 +155,9 @@ mod tests {
     use super::*;
 
     fn claims() -> Claims {
-        Claims { queue: "demo".parse().unwrap(), user: uuid::Uuid::from_u128(7).into(), score: 1 }
+        let user = uuid::Uuid::from_u128(7).into();
+        let queue = "demo".parse().unwrap();
+        Claims { queue, user, user_text: None, is_guest: false, score: 1 }
     }
 
     /// Verifies a pass like another backend: finds the key in the set by `kid` and checks the
@@ -183,7 +185,7 @@ mod tests {
     fn pass_is_verified_with_the_published_key_alone() {
         let keys = AdmissionJwtKeys::new(&[generate_key().unwrap()]);
         let body = verified(&keys, &keys.pass(&claims(), 5_000, 65_999).unwrap());
-        assert_eq!(body, json!({"aud": "demo", "sub": claims().user, "iat": 5, "exp": 65}));
+        assert_eq!(body, json!({"aud": "demo", "sub": claims().user_name(), "iat": 5, "exp": 65}));
     }
 
     #[test]

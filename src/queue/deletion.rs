@@ -13,7 +13,7 @@
 use serde::Serialize;
 
 use super::{Error, QueueService, deletion_store as store, sql};
-use crate::ids::{QueueId, UserId};
+use crate::ids::{QueueId, UserId, UserName};
 use crate::mysql::{self, definitions};
 
 /// How many of the things in the way a refusal names.
@@ -24,7 +24,7 @@ const MAX_IN_USE_ITEMS: u32 = 20;
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum InUseItem {
     Concert { id: String },
-    User { id: UserId },
+    User { id: UserName },
 }
 
 impl QueueService {
@@ -55,8 +55,8 @@ impl QueueService {
         match store::withdraw(&self.redis, queue, force).await? {
             store::WithdrawOutcome::Withdrawn { arrivals } => Ok(arrivals),
             store::WithdrawOutcome::InUse(users) => {
-                let items = users.into_iter().map(|id| InUseItem::User { id }).collect();
-                Err(Error::InUse(items))
+                let items = users.into_iter().map(|user| InUseItem::User { id: user.into() });
+                Err(Error::InUse(items.collect()))
             }
         }
     }

@@ -8,7 +8,7 @@ use super::languages::PreferredLanguages;
 use super::settings::{PublishedQueue, QueueMode, QueueOrder};
 use super::sql::StoredDraw;
 use super::{AdmissionState, QueueService, Snapshot, Ticket};
-use crate::ids::{QueueId, UserId};
+use crate::ids::{QueueId, UserName};
 use crate::time::UnixMillis;
 
 /// The public state of a queue.
@@ -40,7 +40,9 @@ pub(super) struct QueueDto {
 }
 
 /// The values with which users can verify their ticket in the newest draw. The score of a user is
-/// 2 × draw × 2^40 plus the first 40 bits of SHA-1 over the seed and the 16 bytes of the user id.
+/// 2 × draw × 2^40 plus the first 40 bits of SHA-1 over the seed and the 16 bytes of the user. The
+/// bytes of a UUID are its value. For another id they are the first 16 bytes of its SHA-256 with the
+/// version and variant of a UUID of version 8.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Lottery)]
 struct LotteryDto {
@@ -87,7 +89,7 @@ impl QueueDto {
 }
 
 /// A draw of the lottery. The score of a user in it is 2 × `draw` × 2^40 plus the first 40 bits of
-/// SHA-1 over the seed and the 16 bytes of the user id.
+/// SHA-1 over the seed and the 16 bytes of the user, as in the lottery of the queue.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Draw)]
 struct DrawDto {
@@ -134,7 +136,7 @@ pub(super) struct TicketDto {
     /// The queue token. Send it in `Queue-Token`.
     token: String,
     queue_id: QueueId,
-    user_id: UserId,
+    user_id: UserName,
     status: TicketStatus,
     /// The position in the queue, starting at 1. Null unless waiting, before the draw of a lottery,
     /// and for a moment after a loss of Redis.
@@ -163,6 +165,11 @@ pub(super) struct TicketDto {
 }
 
 impl TicketDto {
+    /// The ticket with the user's id as the request writes it.
+    pub(super) fn for_user(self, user_id: UserName) -> Self {
+        Self { user_id, ..self }
+    }
+
     pub(super) fn token(&self) -> &str {
         &self.token
     }
@@ -198,7 +205,7 @@ pub(super) fn ticket_dto(
     TicketDto {
         token: request_token.map_or_else(|| queue.sign(&ticket.claims), str::to_owned),
         queue_id: ticket.claims.queue.clone(),
-        user_id: ticket.claims.user,
+        user_id: ticket.claims.user_name(),
         status,
         position,
         waiting: ticket.queue_state.waiting,

@@ -175,7 +175,7 @@ async fn pass_active_user(
     let Some(claims) = claims else { return Ok(None) };
     match queue.require_active(&claims).await {
         Ok(()) => {
-            let user = HeaderValue::try_from(claims.user.to_string())
+            let user = HeaderValue::try_from(claims.user_name().to_string())
                 .map_err(|_| ProblemDetails::internal())?;
             Ok(Some((StatusCode::NO_CONTENT, [(USER_HEADER, user)]).into_response()))
         }

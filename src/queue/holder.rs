@@ -10,6 +10,7 @@ use super::{Claims, QueueService};
 use crate::http::ProblemDetails;
 use crate::http::identity::OptionalUser;
 use crate::http::user_limit::count_user;
+use crate::http::user_recorder::record_user;
 use crate::ids::UserId;
 
 pub const TOKEN_HEADER: &str = "queue-token";
@@ -26,8 +27,13 @@ pub struct TokenHolder {
     pub token: HeaderValue,
 }
 
-/// The user of the request, by identity or by queue token. Rejects a request with neither with
-/// 401 `unauthenticated`.
+/// The claims of a queue token with which a user makes a hold or a payment.
+/// Rejects the token of a guest with 401 `unauthenticated`.
+#[derive(Debug, Clone)]
+pub struct BuyerToken(pub Claims);
+
+/// The user of the request, by identity or by queue token. Rejects a request with neither, and a
+/// guest, with 401 `unauthenticated`.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestOwner(pub UserId);
 
@@ -35,7 +41,7 @@ impl<S: Send + Sync> FromRequestParts<S> for TokenHolder {
     type Rejection = ProblemDetails;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ProblemDetails> {
-        let OptionalUser(user) = OptionalUser::from_request_parts(parts, state).await?;
+        let OptionalUser(name) = OptionalUser::from_request_parts(parts, state).await?;
         let queue = parts.extensions.get::<Arc<QueueService>>().ok_or_else(|| {
             tracing::error!("the router has no queue service, so tokens can't be verified");
             ProblemDetails::internal()
@@ -47,7 +53,7 @@ impl<S: Send + Sync> FromRequestParts<S> for TokenHolder {
         token.set_sensitive(true);
         let claims = token.to_str().ok().and_then(|token| queue.verify(token));
         let claims = claims.ok_or_else(invalid_queue_token)?;
-        if user.is_some_and(|user| user != claims.user) {
+        if name.is_some_and(|name| name.key() != claims.user) {
             let detail = "The identity and the queue token belong to different users.";
             return Err(ProblemDetails::new(StatusCode::FORBIDDEN, "wrong_user", detail));
         }
@@ -56,16 +62,37 @@ impl<S: Send + Sync> FromRequestParts<S> for TokenHolder {
     }
 }
 
+impl<S: Send + Sync> FromRequestParts<S> for BuyerToken {
+    type Rejection = ProblemDetails;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ProblemDetails> {
+        let TokenHolder { claims, .. } = TokenHolder::from_request_parts(parts, state).await?;
+        refuse_guest(&claims)?;
+        record_user(parts, &claims.user_name()).await?;
+        Ok(Self(claims))
+    }
+}
+
+fn refuse_guest(claims: &Claims) -> Result<(), ProblemDetails> {
+    if claims.is_guest {
+        return Err(ProblemDetails::unauthenticated(
+            "A guest can only wait. This request requires the identity of a user.",
+        ));
+    }
+    Ok(())
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for RequestOwner {
     type Rejection = ProblemDetails;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ProblemDetails> {
         if parts.headers.contains_key(TOKEN_HEADER) {
             let TokenHolder { claims, .. } = TokenHolder::from_request_parts(parts, state).await?;
+            refuse_guest(&claims)?;
             return Ok(Self(claims.user));
         }
-        let OptionalUser(user) = OptionalUser::from_request_parts(parts, state).await?;
-        user.map(Self).ok_or_else(|| {
+        let OptionalUser(name) = OptionalUser::from_request_parts(parts, state).await?;
+        name.map(|name| Self(name.key())).ok_or_else(|| {
             ProblemDetails::unauthenticated("This request requires an identity or a queue token.")
         })
     }

@@ -53,7 +53,8 @@ use sqlx::MySqlPool;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::ids::{QueueId, UserId};
+use crate::http::identity::QueueVisitor;
+use crate::ids::QueueId;
 use crate::mysql::definitions::DefinitionLookup;
 use crate::redis::{self, Coalescer, RedisClient, ScriptCoalescer, ScriptOperation};
 
@@ -70,7 +71,7 @@ pub use error::Error;
 pub(crate) use gate::demo_cookie;
 pub use gate::router as gate_router;
 pub use gate_request::GateSettings;
-pub use holder::{RequestOwner, TOKEN_HEADER, TokenHolder};
+pub use holder::{BuyerToken, RequestOwner, TOKEN_HEADER, TokenHolder};
 pub use promote::run as run_promoter;
 pub use routes::{router, wrong_queue};
 pub use settings::{PublishedQueue, QueueMessage, QueueMode, QueueOrder, QueueSettings, VisitKind};
@@ -166,15 +167,22 @@ impl QueueService {
     pub async fn join(
         self: &Arc<Self>,
         queue: &QueueId,
-        user: UserId,
+        visitor: &QueueVisitor,
     ) -> Result<(Ticket, bool), Error> {
+        let user = visitor.name.key();
         let settings = self.find_settings(queue).await?;
         let (line, joined) =
             self.with_settings(queue, || self.join.submit(queue.clone(), user)).await?;
         match joined {
             store::JoinOutcome::Placed { score, membership, is_new } => {
                 let snapshot = self.snapshot(queue).await?;
-                let claims = Claims { queue: queue.clone(), user, score };
+                let claims = Claims {
+                    queue: queue.clone(),
+                    user,
+                    user_text: visitor.name.text_to_record(),
+                    is_guest: visitor.is_guest,
+                    score,
+                };
                 let ticket =
                     build_ticket(claims, membership, &snapshot, Some(line), &settings.settings);
                 Ok((ticket, is_new))

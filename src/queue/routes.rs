@@ -18,7 +18,7 @@ use super::{AdmissionState, Claims, Error, QueueService, TOKEN_HEADER, TokenHold
 use crate::edge::challenge::ChallengePassed;
 use crate::edge::stream_permits::StreamPermits;
 use crate::http::cache::CachedForOneSecond;
-use crate::http::identity::AuthenticatedUser;
+use crate::http::identity::QueueVisitor;
 use crate::http::path::PathParams;
 use crate::http::query::QueryParams;
 use crate::http::{JsonBody, ProblemDetails};
@@ -80,6 +80,7 @@ async fn draws(
 /// Join a queue
 ///
 /// Returns 201 with a new ticket, or 200 with the existing one when the user has joined before.
+/// Where guests are accepted, a request without identity gets a new place under a random id.
 #[utoipa::path(
     post,
     path = "/v1/queues/{queue}/tokens",
@@ -100,13 +101,14 @@ async fn draws(
 async fn join(
     State(queue): State<Arc<QueueService>>,
     PathParams(id): PathParams<QueueId>,
-    AuthenticatedUser(user): AuthenticatedUser,
+    visitor: QueueVisitor,
     ChallengePassed: ChallengePassed,
     languages: PreferredLanguages,
 ) -> Result<(StatusCode, JsonBody<TicketDto>), ProblemDetails> {
-    let (ticket, is_new) = queue.join(&id, user).await?;
+    let (ticket, is_new) = queue.join(&id, &visitor).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, JsonBody(ticket_dto(&queue, &ticket, None, &languages))))
+    let ticket = ticket_dto(&queue, &ticket, None, &languages).for_user(visitor.name);
+    Ok((status, JsonBody(ticket)))
 }
 
 /// Get the ticket of a queue token

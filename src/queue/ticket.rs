@@ -1,11 +1,14 @@
 //! Queue tokens: signed strings that contain a user's place.
 //!
 //! The format is `kid.payload.mac`: the key id, the payload, and an HMAC-SHA256 over `kid.payload`.
-//! Payload and MAC are in unpadded base64url. The payload has one version byte, the 16 bytes of the
-//! user id, the score in 8 bytes, and the queue id.
+//! Payload and MAC are in unpadded base64url. The payload has one byte for its kind, the 16 bytes of
+//! the user's key, the score in 8 bytes, and the queue id. If the id of the user is not a UUID, a
+//! NUL and that id follow.
 //!
 //! Tokens are not stored: the same claims always give the same token. Only Redis decides whether
 //! the place of a token still exists.
+
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -13,20 +16,32 @@ use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 
-use crate::ids::{QueueId, UserId};
+use crate::ids::{QueueId, UserId, UserName};
 
-/// The version of the payload's layout.
-const PAYLOAD_VERSION: u8 = 1;
-/// 16 characters of the kid, 119 of the payload, 43 of the MAC, and two dots.
-const MAX_TOKEN_LENGTH: usize = 180;
+/// The kinds of payloads: a user whose id is a UUID, a guest, and a user with another id.
+const UUID_PAYLOAD: u8 = 1;
+const GUEST_PAYLOAD: u8 = 2;
+const NAMED_PAYLOAD: u8 = 3;
+/// 16 characters of the kid, 291 of the payload, 43 of the MAC, and two dots.
+const MAX_TOKEN_LENGTH: usize = 352;
 
 /// The content of a queue token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
     pub queue: QueueId,
     pub user: UserId,
+    /// The string of the user's id, if the key does not contain it.
+    pub user_text: Option<Arc<str>>,
+    /// Whether the user is a guest, who can own nothing. The id of a guest is a UUID.
+    pub is_guest: bool,
     /// The place in the queue, below 2^53. A lower score is admitted earlier.
     pub score: u64,
+}
+
+impl Claims {
+    pub fn user_name(&self) -> UserName {
+        UserName::recorded(self.user, self.user_text.clone())
+    }
 }
 
 /// The keys of tokens, newest first. The newest one signs. All of them verify.
@@ -44,11 +59,21 @@ impl TokenSigner {
     }
 
     pub fn sign(&self, claims: &Claims) -> String {
-        let mut payload = Vec::with_capacity(25 + claims.queue.as_str().len());
-        payload.push(PAYLOAD_VERSION);
+        let text = claims.user_text.as_deref();
+        let text_length = text.map_or(0, |text| 1 + text.len());
+        let mut payload = Vec::with_capacity(25 + claims.queue.as_str().len() + text_length);
+        payload.push(match text {
+            Some(_) => NAMED_PAYLOAD,
+            None if claims.is_guest => GUEST_PAYLOAD,
+            None => UUID_PAYLOAD,
+        });
         payload.extend_from_slice(claims.user.as_bytes());
         payload.extend_from_slice(&claims.score.to_be_bytes());
         payload.extend_from_slice(claims.queue.as_str().as_bytes());
+        if let Some(text) = text {
+            payload.push(0);
+            payload.extend_from_slice(text.as_bytes());
+        }
         let (kid, mac) = &self.0[0];
         let mut token = format!("{kid}.{}", BASE64.encode(payload));
         let mut mac = mac.clone();
@@ -81,13 +106,20 @@ impl TokenSigner {
 }
 
 fn decode(payload: &[u8]) -> Option<Claims> {
-    let (version, rest) = payload.split_first()?;
+    let (kind, rest) = payload.split_first()?;
     let (user, rest) = rest.split_at_checked(16)?;
-    let (score, queue) = rest.split_first_chunk::<8>()?;
-    let queue = std::str::from_utf8(queue).ok()?.parse().ok()?;
-    (*version == PAYLOAD_VERSION).then_some(Claims {
-        queue,
+    let (score, rest) = rest.split_first_chunk::<8>()?;
+    let rest = std::str::from_utf8(rest).ok()?;
+    let (queue, text) = match *kind {
+        UUID_PAYLOAD | GUEST_PAYLOAD => (rest, None),
+        NAMED_PAYLOAD => rest.split_once('\0').map(|(queue, text)| (queue, Some(text.into())))?,
+        _ => return None,
+    };
+    Some(Claims {
+        queue: queue.parse().ok()?,
         user: UserId::from_slice(user)?,
+        user_text: text,
+        is_guest: *kind == GUEST_PAYLOAD,
         score: u64::from_be_bytes(*score),
     })
 }
@@ -107,6 +139,8 @@ mod tests {
         Claims {
             queue: "demo".parse().unwrap(),
             user: Uuid::from_u128(7).into(),
+            user_text: None,
+            is_guest: false,
             score: (1 << 40) + 5,
         }
     }
@@ -122,7 +156,14 @@ mod tests {
     #[test]
     fn longest_token_is_valid() {
         let signer = TokenSigner::new(&[key("k234567890123456", "first secret")]);
-        let claims = Claims { queue: "q".repeat(64).parse().unwrap(), ..claims() };
+        let name: UserName = "u".repeat(128).parse().unwrap();
+        let claims = Claims {
+            queue: "q".repeat(64).parse().unwrap(),
+            user: name.key(),
+            user_text: name.text_to_record(),
+            ..claims()
+        };
+        assert_eq!(claims.user_name(), name);
         let token = signer.sign(&claims);
         assert!(token.len() <= MAX_TOKEN_LENGTH, "{}", token.len());
         assert_eq!(signer.verify(&token), Some(claims));
@@ -161,6 +202,7 @@ mod tests {
         fn a_token_with_one_bit_flipped_is_none(
             queue in "[A-Za-z0-9_-]{1,64}",
             user: u128,
+            is_guest: bool,
             score in 0..1_u64 << 53,
             old: bool,
         ) {
@@ -168,7 +210,8 @@ mod tests {
             let signer = TokenSigner::new(&[second.clone(), first.clone()]);
             let signs = TokenSigner::new(&[if old { first } else { second }]);
             let user = Uuid::from_u128(user).into();
-            let claims = Claims { queue: queue.parse().unwrap(), user, score };
+            let claims =
+                Claims { queue: queue.parse().unwrap(), user, user_text: None, is_guest, score };
             let token = signs.sign(&claims);
             prop_assert_eq!(signer.verify(&token), Some(claims));
             for bit in 0..token.len() * 8 {

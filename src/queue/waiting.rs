@@ -1,9 +1,9 @@
 //! The API of the waiting page (`web/waiting.html`): a place for its visitor, kept in a cookie,
 //! which survives reloads and closed tabs.
 //!
-//! Visitors of a site behind the gate may have no identity. In the identity mode `header`, a
-//! visitor without an identity becomes a guest, known only by the cookie. In other modes, visitors
-//! must be authenticated.
+//! Visitors of a site behind the gate may have no identity. In the identity modes `guest` and
+//! `header`, a visitor without an identity gets a random id, known only by the cookie. In other
+//! modes, visitors must be authenticated.
 
 use std::sync::Arc;
 
@@ -13,17 +13,17 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
-use uuid::Uuid;
 
 use super::dto::ticket_dto;
 use super::gate::cookie;
 use super::languages::PreferredLanguages;
 use super::{AdmissionState, Error, QueueService, Ticket};
 use crate::edge::challenge::ChallengePassed;
-use crate::http::identity::{IdentityResolver, OptionalUser};
+use crate::http::identity::{IdentityResolver, OptionalUser, QueueVisitor};
 use crate::http::path::PathParams;
+use crate::http::user_recorder::record_user_in_background;
 use crate::http::{JsonBody, ProblemDetails};
-use crate::ids::{QueueId, UserId};
+use crate::ids::{QueueId, UserName};
 
 /// Longer than any wait.
 const COOKIE_MAX_AGE_SECONDS: u32 = 86_400;
@@ -39,7 +39,7 @@ async fn restore_or_join(
     State(queue): State<Arc<QueueService>>,
     Extension(identities): Extension<Arc<IdentityResolver>>,
     PathParams(id): PathParams<QueueId>,
-    OptionalUser(user): OptionalUser,
+    OptionalUser(name): OptionalUser,
     languages: PreferredLanguages,
     request: Request,
 ) -> Result<Response, ProblemDetails> {
@@ -48,16 +48,19 @@ async fn restore_or_join(
         return Err(ProblemDetails::forbidden(detail));
     }
     queue.find_settings(&id).await?;
-    if let Some(ticket) = ticket_of_cookie(&queue, &id, user, request.headers()).await? {
+    if let Some(ticket) = ticket_of_cookie(&queue, &id, name.as_ref(), request.headers()).await? {
         return Ok(respond(&queue, &ticket, &languages));
     }
     let (mut parts, _) = request.into_parts();
     ChallengePassed::from_request_parts(&mut parts, &()).await?;
-    let guest = || identities.accepts_guests().then(|| UserId::from(Uuid::new_v4()));
-    let user = user
-        .or_else(guest)
+    if let Some(name) = &name {
+        record_user_in_background(&parts, name)?;
+    }
+    let visitor = name
+        .map(|name| QueueVisitor { name, is_guest: false })
+        .or_else(|| identities.new_visitor())
         .ok_or_else(|| ProblemDetails::unauthenticated("This request requires an identity."))?;
-    Ok(respond(&queue, &queue.join(&id, user).await?.0, &languages))
+    Ok(respond(&queue, &queue.join(&id, &visitor).await?.0, &languages))
 }
 
 /// Whether the request comes from this origin, as far as the browser says (Fetch Metadata).
@@ -71,13 +74,14 @@ fn is_same_origin(headers: &HeaderMap) -> bool {
 async fn ticket_of_cookie(
     queue: &Arc<QueueService>,
     id: &QueueId,
-    user: Option<UserId>,
+    user: Option<&UserName>,
     headers: &HeaderMap,
 ) -> Result<Option<Ticket>, Error> {
     let claims = cookie(headers, id)
         .and_then(|token| queue.verify(token))
         .filter(|claims| claims.queue == *id);
-    let Some(claims) = claims.filter(|claims| user.is_none_or(|user| user == claims.user)) else {
+    let Some(claims) = claims.filter(|claims| user.is_none_or(|user| user.key() == claims.user))
+    else {
         return Ok(None);
     };
     let ticket = queue.poll(&claims).await?;

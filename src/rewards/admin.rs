@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
@@ -16,8 +17,9 @@ use crate::http::page::{PageCursor, PageLimit};
 use crate::http::path::{NewPathParams, PathParams};
 use crate::http::query::QueryParams;
 use crate::http::{JsonBody, ProblemDetails};
-use crate::ids::{ClaimId, RewardCode, UserId};
+use crate::ids::{ClaimId, RewardCode, UserId, UserName};
 use crate::time::UnixMillis;
+use crate::users::UserDirectory;
 
 pub fn router() -> OpenApiRouter<Arc<RewardService>> {
     OpenApiRouter::new().routes(routes!(put)).routes(routes!(claims)).routes(routes!(set_facts))
@@ -55,7 +57,7 @@ fn default_active() -> bool {
 struct AdminClaimDto {
     id: ClaimId,
     code: RewardCode,
-    user_id: UserId,
+    user_id: UserName,
     status: AttemptStatus,
     /// The `code` of the refusal. Null for a success.
     reason: Option<String>,
@@ -63,11 +65,11 @@ struct AdminClaimDto {
 }
 
 impl AdminClaimDto {
-    fn new(code: &RewardCode, claim: RewardClaim) -> Self {
+    fn new(code: &RewardCode, claim: RewardClaim, user_id: UserName) -> Self {
         Self {
             id: claim.id,
             code: code.clone(),
-            user_id: claim.user,
+            user_id,
             status: AttemptStatus::of(&claim),
             reason: claim.reason,
             claimed_at: UnixMillis(claim.claimed_at),
@@ -103,7 +105,7 @@ struct AdminClaimsQuery {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = UserFacts)]
 struct UserFactsDto {
-    user_id: UserId,
+    user_id: UserName,
     /// The facts by name.
     #[schema(value_type = std::collections::HashMap<String, i64>, example = json!({"login_days": 7}))]
     facts: UserFacts,
@@ -164,13 +166,18 @@ async fn put(
 async fn claims(
     State(rewards): State<Arc<RewardService>>,
     PathParams(code): PathParams<RewardCode>,
+    Extension(users): Extension<Arc<UserDirectory>>,
     QueryParams(query): QueryParams<AdminClaimsQuery>,
 ) -> Result<JsonBody<AdminClaimsDto>, ProblemDetails> {
     let success = query.status.map(|status| status == AttemptStatus::Success);
     let before = query.before.unwrap_or(PageCursor::START);
     let (claims, next) = rewards.history(&code, None, success, (before, query.limit)).await?;
-    let items = claims.into_iter().map(|claim| AdminClaimDto::new(&code, claim)).collect();
-    Ok(JsonBody(AdminClaimsDto { items, next }))
+    let names = users.names(claims.iter().map(|claim| claim.user)).await?;
+    let items = claims.into_iter().map(|claim| {
+        let user_id = names.of(claim.user);
+        AdminClaimDto::new(&code, claim, user_id)
+    });
+    Ok(JsonBody(AdminClaimsDto { items: items.collect(), next }))
 }
 
 /// Replace the facts of a user
@@ -197,12 +204,14 @@ async fn claims(
 )]
 async fn set_facts(
     State(rewards): State<Arc<RewardService>>,
-    NewPathParams(user): NewPathParams<UserId>,
+    Extension(users): Extension<Arc<UserDirectory>>,
+    NewPathParams(user_id): NewPathParams<UserName>,
     JsonBody(facts): JsonBody<UserFacts>,
 ) -> Result<(StatusCode, JsonBody<UserFactsDto>), ProblemDetails> {
-    let durable = rewards.set_facts(user, &facts).await?;
+    users.record(&user_id).await?;
+    let durable = rewards.set_facts(user_id.key(), &facts).await?;
     let status = if durable { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((status, JsonBody(UserFactsDto { user_id: user, facts })))
+    Ok((status, JsonBody(UserFactsDto { user_id, facts })))
 }
 
 /// Parses the request bodies of these routes, for `fuzz_tests`.

@@ -11,12 +11,12 @@ use utoipa_axum::routes;
 
 use super::{Error, Reward, RewardClaim, RewardCondition, RewardKind, RewardService};
 use crate::http::cache::CachedForOneSecond;
-use crate::http::identity::AuthenticatedUser;
+use crate::http::identity::{AuthenticatedUser, NamedUser};
 use crate::http::page::{PageCursor, PageLimit};
 use crate::http::path::PathParams;
 use crate::http::query::QueryParams;
 use crate::http::{JsonBody, ProblemDetails};
-use crate::ids::{ClaimId, RewardCode, UserId};
+use crate::ids::{ClaimId, RewardCode, UserName};
 use crate::time::UnixMillis;
 
 pub fn router() -> OpenApiRouter<Arc<RewardService>> {
@@ -84,7 +84,7 @@ enum GrantedStatus {
 struct GrantedDto {
     id: ClaimId,
     code: RewardCode,
-    user_id: UserId,
+    user_id: UserName,
     status: GrantedStatus,
     reward: RewardKind,
     claimed_at: UnixMillis,
@@ -167,9 +167,9 @@ async fn show(
 async fn claim(
     State(rewards): State<Arc<RewardService>>,
     PathParams(code): PathParams<RewardCode>,
-    AuthenticatedUser(user): AuthenticatedUser,
+    NamedUser(name): NamedUser,
 ) -> Result<(StatusCode, JsonBody<GrantedDto>), ProblemDetails> {
-    let granted = rewards.claim(&code, user).await?;
+    let granted = rewards.claim(&code, name.key()).await?;
     let (answer, status) = if granted.durable {
         (StatusCode::CREATED, GrantedStatus::Success)
     } else {
@@ -178,7 +178,7 @@ async fn claim(
     let body = GrantedDto {
         id: granted.claim.id,
         code,
-        user_id: user,
+        user_id: name,
         status,
         reward: granted.reward.gift.clone(),
         claimed_at: UnixMillis(granted.claim.claimed_at),

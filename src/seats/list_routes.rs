@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -15,7 +16,8 @@ use crate::http::page::{PageCursor, PageLimit};
 use crate::http::path::PathParams;
 use crate::http::query::QueryParams;
 use crate::http::{JsonBody, ProblemDetails};
-use crate::ids::{ConcertId, UserId};
+use crate::ids::{ConcertId, UserName};
+use crate::users::UserDirectory;
 
 pub fn admin_router() -> OpenApiRouter<Arc<SeatService>> {
     super::queue_routes::router().routes(routes!(of_concert))
@@ -47,7 +49,7 @@ pub(super) struct ReservationsDto {
 struct AdminReservationDto {
     #[serde(flatten)]
     reservation: ReservationDto,
-    user_id: UserId,
+    user_id: UserName,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -103,12 +105,14 @@ pub(super) async fn mine(
 async fn of_concert(
     State(seats): State<Arc<SeatService>>,
     PathParams(concert): PathParams<ConcertId>,
+    Extension(users): Extension<Arc<UserDirectory>>,
     QueryParams(page): QueryParams<ReservationsQuery>,
 ) -> Result<JsonBody<AdminReservationsDto>, ProblemDetails> {
     let before = page.before.unwrap_or(PageCursor::START);
     let (now, items, next) = seats.list_by_concert(&concert, page.limit, before).await?;
+    let names = users.names(items.iter().map(|reservation| reservation.user)).await?;
     let items = items.into_iter().map(|reservation| AdminReservationDto {
-        user_id: reservation.user,
+        user_id: names.of(reservation.user),
         reservation: seats.dto(reservation, now),
     });
     Ok(JsonBody(AdminReservationsDto { items: items.collect(), next }))

@@ -22,7 +22,7 @@ use crate::http::{JsonBody, JsonBodyWithBytes, ProblemDetails};
 use crate::idempotency::KeyedRequest;
 use crate::ids::{ConcertId, ReservationId, ScheduleId};
 use crate::money::Money;
-use crate::queue::{Claims, RequestOwner, TokenHolder, wrong_queue};
+use crate::queue::{BuyerToken, Claims, RequestOwner, TokenHolder, wrong_queue};
 use crate::time::UnixMillis;
 
 pub fn router() -> OpenApiRouter<Arc<SeatService>> {
@@ -220,7 +220,7 @@ async fn seat_map(
 )]
 async fn hold(
     State(seats): State<Arc<SeatService>>,
-    TokenHolder { claims, .. }: TokenHolder,
+    BuyerToken(claims): BuyerToken,
     OptionalIdempotencyKey(key): OptionalIdempotencyKey,
     OriginalUri(uri): OriginalUri,
     JsonBodyWithBytes { value: new, bytes }: JsonBodyWithBytes<NewReservation>,
@@ -255,7 +255,7 @@ async fn hold(
 )]
 async fn hold_best(
     State(seats): State<Arc<SeatService>>,
-    TokenHolder { claims, .. }: TokenHolder,
+    BuyerToken(claims): BuyerToken,
     OptionalIdempotencyKey(key): OptionalIdempotencyKey,
     OriginalUri(uri): OriginalUri,
     JsonBodyWithBytes { value: new, bytes }: JsonBodyWithBytes<BestReservation>,

@@ -12,12 +12,12 @@ use utoipa_axum::routes;
 
 use super::{Error, LedgerEntry, MovementAnswer, WalletService};
 use crate::http::idempotency::{IdempotencyKey, REPLAYED_HEADER, fingerprint};
-use crate::http::identity::{AuthenticatedUser, CallerIdentity, IdentityResolver};
+use crate::http::identity::{AuthenticatedUser, CallerIdentity, IdentityResolver, NamedUser};
 use crate::http::page::PageLimit;
 use crate::http::query::QueryParams;
 use crate::http::{JsonBody, JsonBodyWithBytes, ProblemDetails};
 use crate::idempotency::KeyedRequest;
-use crate::ids::{EntryId, UserId};
+use crate::ids::{EntryId, UserId, UserName};
 use crate::money::{self, Money};
 use crate::outbox::event::EntryKind;
 use crate::time::UnixMillis;
@@ -33,7 +33,7 @@ pub fn router() -> OpenApiRouter<Arc<WalletService>> {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Wallet)]
 struct WalletDto {
-    user_id: UserId,
+    user_id: UserName,
     balance: Money,
 }
 
@@ -179,9 +179,9 @@ async fn entries(
 )]
 async fn show(
     State(wallet): State<Arc<WalletService>>,
-    AuthenticatedUser(user_id): AuthenticatedUser,
+    NamedUser(user_id): NamedUser,
 ) -> Result<JsonBody<WalletDto>, ProblemDetails> {
-    let balance = wallet.balance(user_id).await?;
+    let balance = wallet.balance(user_id.key()).await?;
     Ok(JsonBody(WalletDto { user_id, balance }))
 }
 

@@ -46,6 +46,7 @@ fn allowed_imports(module: &str) -> Option<Vec<&'static str>> {
             "seats",
             "shutdown",
             "tls",
+            "users",
             "wallet",
             "web",
         ]),
@@ -66,11 +67,13 @@ fn allowed_imports(module: &str) -> Option<Vec<&'static str>> {
         }
         // Shares no code with the modules that it checks.
         "audit" => Some(vec!["redis", "mysql", "store_error", "telemetry", "http"]),
-        "idempotency" | "queue" => base_and(&[]),
+        "idempotency" | "users" => base_and(&[]),
+        "queue" => base_and(&["users"]),
         "catalogue" => base_and(&["queue"]),
-        "seats" => base_and(&["catalogue", "idempotency", "queue"]),
-        "wallet" | "coupons" => base_and(&["idempotency"]),
-        "rewards" => base_and(&["wallet"]),
+        "seats" => base_and(&["catalogue", "idempotency", "queue", "users"]),
+        "wallet" => base_and(&["idempotency"]),
+        "coupons" => base_and(&["idempotency", "users"]),
+        "rewards" => base_and(&["users", "wallet"]),
         "payment" => base_and(&["queue", "seats", "wallet", "coupons", "idempotency"]),
         _ => None,
     }

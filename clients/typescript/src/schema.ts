@@ -149,7 +149,7 @@ export type DiscountKind = "amount" | "percent";
 
 /**
  * A draw of the lottery. The score of a user in it is 2 × `draw` × 2^40 plus the first 40 bits of
- * SHA-1 over the seed and the 16 bytes of the user id.
+ * SHA-1 over the seed and the 16 bytes of the user, as in the lottery of the queue.
  */
 export interface Draw {
   /** The number of the draw, from 1. */
@@ -183,7 +183,9 @@ export type LedgerEntryKind = "charge" | "use" | "payment" | "refund" | "reward"
 
 /**
  * The values with which users can verify their ticket in the newest draw. The score of a user is 2
- * × draw × 2^40 plus the first 40 bits of SHA-1 over the seed and the 16 bytes of the user id.
+ * × draw × 2^40 plus the first 40 bits of SHA-1 over the seed and the 16 bytes of the user. The
+ * bytes of a UUID are its value. For another id they are the first 16 bytes of its SHA-256 with the
+ * version and variant of a UUID of version 8.
  */
 export interface Lottery {
   /** The seed. Null before the opening. */
@@ -461,7 +463,10 @@ export type TicketStatus = "waiting" | "active" | "expired";
 /** Milliseconds since 1970, formatted as RFC 3339 in UTC with milliseconds. */
 export type UnixMillis = string;
 
-/** A user who joins queues, books and pays. Taken from the caller's identity. */
+/**
+ * The id of a user: 1 to 128 visible ASCII characters without spaces. A UUID with hyphens is the
+ * same user in any letter case. Other ids are compared as they are.
+ */
 export type UserId = string;
 
 /** The balance of a user. */

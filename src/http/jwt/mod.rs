@@ -18,7 +18,7 @@ use jsonwebtoken::{Validation, decode, decode_header};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::ids::UserId;
+use crate::ids::UserName;
 pub use keys::{InvalidJwtKeys, JwtKeySet};
 pub use settings::{JwtKeySource, JwtSettings};
 
@@ -41,7 +41,7 @@ pub enum JwtRejection {
     #[error("The JWT has a different audience or issuer.")]
     WrongAudienceOrIssuer,
     /// A required claim is missing or invalid.
-    #[error("The JWT must have `exp`, and a UUID as `sub`.")]
+    #[error("The JWT must have `exp`, and a `sub` of 1 to 128 visible ASCII characters.")]
     InvalidClaims,
 }
 
@@ -59,7 +59,7 @@ impl std::fmt::Debug for JwtVerifier {
 
 #[derive(Deserialize)]
 struct JwtClaims {
-    sub: UserId,
+    sub: UserName,
 }
 
 impl JwtVerifier {
@@ -77,7 +77,7 @@ impl JwtVerifier {
     ///
     /// # Errors
     /// [`JwtRejection`], which reveals nothing about the keys.
-    pub fn user(&self, token: &str) -> Result<UserId, JwtRejection> {
+    pub fn user(&self, token: &str) -> Result<UserName, JwtRejection> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(JwtRejection::Untrusted);
         }

@@ -101,7 +101,7 @@ fn required_claims_must_be_present_and_valid() {
     assert_eq!(user(json!({"sub": USER})), Err(JwtRejection::InvalidClaims));
     assert_eq!(user(json!({"exp": now() + 60})), Err(JwtRejection::InvalidClaims));
     assert_eq!(user(with("exp", json!("tomorrow"))), Err(JwtRejection::InvalidClaims));
-    for sub in [json!("x"), json!(7), json!(null), json!("00000000000040008000000000000001")] {
+    for sub in [json!(""), json!("a b"), json!(7), json!(null)] {
         assert_eq!(user(with("sub", sub.clone())), Err(JwtRejection::InvalidClaims), "{sub}");
     }
     assert_eq!(user(json!([])), Err(JwtRejection::InvalidClaims));

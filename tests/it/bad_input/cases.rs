@@ -165,9 +165,10 @@ pub(super) fn identities(call: impl Fn() -> ApiRequest) -> Vec<BadInputCase> {
     let bad = |what: &str, call: ApiRequest| BadInputCase::new(what, call, 401, "unauthenticated");
     vec![
         bad("no identity", call()),
-        bad("no UUID", call().user("alice")),
-        bad("an empty name", call().user("")),
-        bad("a UUID in braces", call().user("{00000000-0000-4000-8000-000000000001}")),
+        bad("an empty id", call().user("")),
+        bad("129 characters", call().user(&"x".repeat(129))),
+        bad("an id with a space", call().user("a b")),
+        bad("an id with a control character", call().user("a\tb")),
         bad(
             "two users",
             call().user(&crate::support::new_user()).user(&crate::support::new_user()),
@@ -205,7 +206,7 @@ pub(super) fn tokens(
         ),
         BadInputCase::new(
             "a broken identity",
-            call().token(token).user("alice"),
+            call().token(token).user("a b"),
             401,
             "unauthenticated",
         ),

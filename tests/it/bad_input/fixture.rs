@@ -116,6 +116,8 @@ impl BadInputFixture {
         TokenSigner::new(&[("k1".to_owned(), secret)]).sign(&Claims {
             queue: CONCERT.parse().unwrap(),
             user: self.alice.user.parse().unwrap(),
+            user_text: None,
+            is_guest: false,
             score: 1 << 40,
         })
     }

@@ -251,7 +251,7 @@ fn facts(fixture: &BadInputFixture) -> BadInputRow {
     let mut groups = vec![
         keyless(fixture, Method::PUT, &path),
         field(&good, "/login_days", "login_days", bad, call),
-        ["x", "1", "%7Bp1%7D", "00000000000040008000000000000001"]
+        ["a%20b", "a%09b", "%00", "%C3%A4", "%7F", &"x".repeat(129)]
             .map(|user| {
                 let call =
                     api.admin_call(Method::PUT, &format!("/admin/users/{user}/facts")).json(&good);

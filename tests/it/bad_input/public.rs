@@ -421,7 +421,7 @@ pub(super) fn strangers(
             "not_found",
         ),
         BadInputCase::new("no identity", call(id), 401, "unauthenticated"),
-        BadInputCase::new("no UUID", call(id).user("alice"), 401, "unauthenticated"),
+        BadInputCase::new("an id with a space", call(id).user("a b"), 401, "unauthenticated"),
         BadInputCase::new(
             "a forged token",
             call(id).token(&fixture.foreign_token()),

@@ -85,7 +85,9 @@ async fn jwt_identifies_its_user_and_keys_reload_from_their_file() {
     for bad in [
         old.bearer(&user, -60, "usher"),
         old.bearer(&user, 60, "elsewhere"),
-        old.bearer("no-uuid", 60, "usher"),
+        old.bearer("", 60, "usher"),
+        old.bearer("a b", 60, "usher"),
+        old.bearer(&"x".repeat(129), 60, "usher"),
         new.bearer(&user, 60, "usher"),
         "Bearer x".to_owned(),
         good.replace("Bearer", "Basic"),
@@ -229,7 +231,8 @@ async fn hmac_jwt_is_bound_to_audience_issuer_and_time() {
         ("aud", json!(null)),
         ("iss", json!("https://else.example")),
         ("iss", json!(null)),
-        ("sub", json!("x")),
+        ("sub", json!("a b")),
+        ("sub", json!(7)),
     ] {
         let mut bad = good.clone();
         bad[name] = value;

@@ -7,6 +7,7 @@ mod identity;
 mod listeners;
 mod queue_tokens;
 mod rate_limits;
+mod user_ids;
 
 use usher::config::args::ServeArgs;
 

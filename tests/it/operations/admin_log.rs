@@ -26,7 +26,7 @@ async fn every_admin_change_is_logged_without_its_body() {
         .send()
         .await
         .problem(422, "invalid_request");
-    put("/admin/queues/%7Bp1%7D")
+    put("/admin/queues/a%20b")
         .json(&fast_queue_settings())
         .send()
         .await

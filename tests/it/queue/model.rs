@@ -16,6 +16,7 @@ use futures::StreamExt;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio_util::sync::CancellationToken;
+use usher::http::identity::QueueVisitor;
 use usher::ids::{QueueId, UserId};
 use usher::outbox::{DurabilitySettings, OutboxWriter};
 use usher::partition::PartitionCount;
@@ -126,7 +127,8 @@ impl RandomWalk {
     }
 
     async fn join(&mut self, queue: &Arc<QueueService>, user: UserId) {
-        let (place, fresh) = match queue.join(&self.id, user).await {
+        let visitor = QueueVisitor { name: user.into(), is_guest: false };
+        let (place, fresh) = match queue.join(&self.id, &visitor).await {
             Ok(joined) => joined,
             Err(Error::Full) => return,
             Err(error) => panic!("seed {}: {error}", self.seed),

@@ -85,7 +85,8 @@ TicketStatus: TypeAlias = Literal["waiting", "active", "expired"]
 #: Milliseconds since 1970, formatted as RFC 3339 in UTC with milliseconds.
 UnixMillis: TypeAlias = str
 
-#: A user who joins queues, books and pays. Taken from the caller's identity.
+#: The id of a user: 1 to 128 visible ASCII characters without spaces. A UUID with hyphens is the
+#: same user in any letter case. Other ids are compared as they are.
 UserId: TypeAlias = str
 
 
@@ -221,7 +222,7 @@ class CouponIssues(TypedDict):
 
 class Draw(TypedDict):
     """A draw of the lottery. The score of a user in it is 2 × `draw` × 2^40 plus the first 40 bits
-    of SHA-1 over the seed and the 16 bytes of the user id.
+    of SHA-1 over the seed and the 16 bytes of the user, as in the lottery of the queue.
     """
 
     #: The number of the draw, from 1.
@@ -245,8 +246,9 @@ class Draws(TypedDict):
 
 class Lottery(TypedDict):
     """The values with which users can verify their ticket in the newest draw. The score of a user
-    is 2 × draw × 2^40 plus the first 40 bits of SHA-1 over the seed and the 16 bytes of the user
-    id.
+    is 2 × draw × 2^40 plus the first 40 bits of SHA-1 over the seed and the 16 bytes of the
+    user. The bytes of a UUID are its value. For another id they are the first 16 bytes of its
+    SHA-256 with the version and variant of a UUID of version 8.
     """
 
     #: The seed. Null before the opening.
