@@ -54,7 +54,7 @@ races: prepare ## Races users for seats and coupons while processes are killed (
 	USHER_RACE_RUNS=$(RACE_RUNS) USHER_COUPON_RUNS=$(RACE_RUNS) cargo test --locked --test it -- races_with_kill promotions_kill --nocapture
 
 # How many rounds `make chaos` plays, and how many at once.
-CHAOS_ROUNDS ?= 200
+CHAOS_ROUNDS ?= 500
 CHAOS_LANES ?= 1
 
 chaos: prepare ## Plays rounds of faults on real servers and processes, ten seconds each (CHAOS_ROUNDS, CHAOS_LANES).

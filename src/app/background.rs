@@ -59,6 +59,7 @@ pub(super) fn start(
         writer.handle(),
     );
     tasks.spawn(recovery::run_reconciler(reconciler, stop.clone()));
+    tasks.spawn(services.redis.clone().watch_replicas(stop.clone()));
     tasks.spawn(limits.run_cleanup(stop.clone()));
     if let Some(jwt) = jwt {
         tasks.spawn(jwt.reload(stop.clone()));

@@ -17,7 +17,9 @@ use crate::outbox::{DurabilitySettings, OutboxWriter, WriterHandle};
 use crate::payment::{self, PaymentService};
 use crate::queue::{QueueService, TokenSigner};
 use crate::recovery;
-use crate::redis::{self, KeptEntries, KeyBuilder, RedisClient, ReplicationRequirement};
+use crate::redis::{
+    self, KeptEntries, KeyBuilder, RecordVersion, RedisClient, ReplicationRequirement,
+};
 use crate::rewards::RewardService;
 use crate::seats::SeatService;
 use crate::users::UserDirectory;
@@ -53,6 +55,7 @@ impl DomainServices {
     ) -> Result<(Self, OutboxWriter), Error> {
         let (redis, mysql) = connect(stores).await?;
         recovery::verify(&redis, &mysql).await?.complete()?;
+        Box::pin(recovery::raise_record_versions(&redis)).await?;
         let writer = OutboxWriter::new(redis.clone(), mysql.clone(), stores.ack.into());
         let services = Self::assemble(redis, mysql, signer, drain, &writer.handle());
         services.reload().await?;
@@ -67,8 +70,12 @@ impl DomainServices {
         writer: &WriterHandle,
     ) -> Self {
         let queue = Arc::new(QueueService::new(redis.clone(), mysql.clone(), signer, drain));
-        let catalogue =
-            Arc::new(CatalogueService::new(redis.clone(), mysql.clone(), queue.clone()));
+        let catalogue = Arc::new(CatalogueService::new(
+            redis.clone(),
+            mysql.clone(),
+            queue.clone(),
+            writer.clone(),
+        ));
         let idempotency = Arc::new(IdempotencyService::new(redis.clone()));
         let seats = Arc::new(SeatService::new(
             redis.clone(),
@@ -125,7 +132,19 @@ pub async fn check_stores(stores: &StoreSettings) -> Result<(), Error> {
     Ok(())
 }
 
+/// Connects to both stores and checks that this release can read what they contain.
 pub(super) async fn connect(stores: &StoreSettings) -> Result<(RedisClient, MySqlPool), Error> {
+    let (redis, mysql) = Box::pin(connect_to_any_records(stores)).await?;
+    match Box::pin(redis.record_versions()).await?.into_iter().find(RecordVersion::is_newer) {
+        Some(newer) => Err(Error::NewerRecords(newer)),
+        None => Ok((redis, mysql)),
+    }
+}
+
+/// As [`connect`], but accepts records in Redis that only a newer release can read.
+pub(super) async fn connect_to_any_records(
+    stores: &StoreSettings,
+) -> Result<(RedisClient, MySqlPool), Error> {
     // A new connection to MySQL may lead to a server that lacks the last transactions.
     let verified = Arc::new(OnceLock::<RedisClient>::new());
     let on_connect = {
@@ -144,6 +163,7 @@ pub(super) async fn connect(stores: &StoreSettings) -> Result<(RedisClient, MySq
         }
         Some(_) => {}
     }
+    Box::pin(migrate::check_schema(&mysql)).await?;
     let redis = connect_redis(stores).await?;
     Ok((verified.get_or_init(|| redis).clone(), mysql))
 }

@@ -2,7 +2,7 @@
 
 use crate::http::jwt;
 use crate::store_error::{StoreError, from_store_errors};
-use crate::{catalogue, config, coupons, dev, queue, recovery, rewards, seats, tls};
+use crate::{catalogue, config, coupons, dev, queue, recovery, redis, rewards, seats, tls};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -14,6 +14,13 @@ pub enum Error {
     NotMigrated,
     #[error("USHER_PARTITIONS is {configured}, but the database was migrated with {recorded}")]
     PartitionCountMismatch { recorded: u16, configured: u16 },
+    #[error(
+        "Redis has records of {0}; usher {release} reads version {known} at most. Start that release \
+         again, or rebuild the records from MySQL with `usher recover`, which ends all holds",
+        release = env!("CARGO_PKG_VERSION"),
+        known = redis::RECORD_VERSION
+    )]
+    NewerRecords(redis::RecordVersion),
     #[error("USHER_JWT_KEY: the file {0}")]
     JwtKeys(#[from] jwt::InvalidJwtKeys),
     #[error(transparent)]

@@ -1,35 +1,41 @@
 //! `usher recover`: restores partitions of Redis from MySQL while the others serve.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::domain_services::connect;
+use super::domain_services::connect_to_any_records;
 use super::error::Error;
 use crate::config::StoreSettings;
 use crate::outbox::OutboxWriter;
 use crate::partition::Partition;
 use crate::recovery::{self, FenceState, PartitionRecovery, RecoveryOutcome};
+use crate::redis::{RecordVersion, RedisClient};
 
 /// Attempts to restore a partition that another instance is restoring.
 const MAX_BUSY_ATTEMPTS: u32 = 120;
 const BUSY_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Restores every partition that does not serve, or the partition `only` in any state. Prints
-/// progress.
+/// Restores every partition that does not serve or has records of a newer release, or the partition
+/// `only` in any state. Prints progress.
 ///
 /// # Errors
 /// When a store is not reachable, the partition does not exist, or a partition does not serve
 /// afterwards.
 pub async fn recover(stores: &StoreSettings, only: Option<u16>) -> Result<(), Error> {
-    let (redis, mysql) = connect(stores).await?;
+    let (redis, mysql) = Box::pin(connect_to_any_records(stores)).await?;
     let writer = OutboxWriter::new(redis.clone(), mysql.clone(), stores.ack.into());
     let recovery = PartitionRecovery::new(redis.clone(), mysql.clone(), writer.handle());
     recovery::verify(&redis, &mysql).await?.complete()?;
+    let newer = newer_records(&redis).await?;
     let partitions = match only {
-        Some(number) => vec![stores.partitions.nth(number).ok_or(Error::NoSuchPartition(number))?],
-        None => not_serving(&recovery).await?,
+        Some(number) => {
+            let only = stores.partitions.nth(number).ok_or(Error::NoSuchPartition(number))?;
+            BTreeSet::from([only])
+        }
+        None => not_serving(&recovery).await?.into_iter().chain(newer.clone()).collect(),
     };
     // The outbox of a serving partition must reach MySQL first. This writer does it if no instance
     // runs.
@@ -43,7 +49,8 @@ pub async fn recover(stores: &StoreSettings, only: Option<u16>) -> Result<(), Er
     };
     let mut failed = 0;
     for partition in partitions {
-        match recover_when_free(&recovery, partition, only.is_some()).await {
+        let even_if_serving = only.is_some() || newer.contains(&partition);
+        match recover_when_free(&recovery, partition, even_if_serving).await {
             Ok(RecoveryOutcome::Restored { rows, .. }) => progress.step(rows)?,
             Ok(RecoveryOutcome::AlreadyServing) => progress.step(0)?,
             Ok(RecoveryOutcome::InProgress) => {
@@ -64,6 +71,12 @@ pub async fn recover(stores: &StoreSettings, only: Option<u16>) -> Result<(), Er
     redis.close().await;
     mysql.close().await;
     if failed == 0 { Ok(()) } else { Err(Error::NotRecovered(failed)) }
+}
+
+/// The partitions whose records only a newer release can read.
+async fn newer_records(redis: &RedisClient) -> Result<Vec<Partition>, Error> {
+    let stored = Box::pin(redis.record_versions()).await?;
+    Ok(stored.into_iter().filter(RecordVersion::is_newer).map(|stored| stored.partition).collect())
 }
 
 async fn not_serving(recovery: &PartitionRecovery) -> Result<Vec<Partition>, Error> {

@@ -50,7 +50,9 @@ struct AdminConcertDto {
 /// Create a concert or replace its definition
 ///
 /// A change that would remove a held or sold seat is refused with `in_use`, and so is any change of
-/// an archived concert. An omitted field takes its default.
+/// an archived concert. Moving the concert to another queue, or removing a schedule, is refused with
+/// `in_use` until MySQL has everything of the old queue; repeat it after a few seconds. An omitted
+/// field takes its default.
 #[utoipa::path(
     put,
     path = "/admin/concerts/{concert}",

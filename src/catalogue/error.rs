@@ -13,6 +13,9 @@ pub enum Error {
     /// A seat that the change removes is held or sold, or a booking is in progress.
     #[error("seats of the concert are held or sold")]
     InUse,
+    /// A schedule would leave a queue of which MySQL lacks changes.
+    #[error("changes of the schedule's queue are not in MySQL yet")]
+    NotWritten,
     #[error("the concert is archived")]
     Archived,
     #[error(transparent)]

@@ -10,6 +10,11 @@
 //! commit. When a hold is refused because of its version, [`CatalogueService::refresh`] repairs
 //! what a failed change left behind.
 //!
+//! Seats are in the partition of the concert's queue, and partitions reach MySQL in no common order.
+//! So a schedule leaves its queue only when none of its seats is held or sold and MySQL has
+//! everything that its old partition recorded. Otherwise a sale through the new queue could reach
+//! MySQL before the cancellation that freed the seat.
+//!
 //! Start reading with [`CatalogueService::put`]; `rules.rs` has the validation.
 
 mod admin;
@@ -21,16 +26,19 @@ mod sql;
 mod store;
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sqlx::MySqlPool;
 use tokio::sync::Mutex;
 
 use crate::definition::DefinitionViolation;
-use crate::ids::{ConcertId, ScheduleId};
+use crate::ids::{ConcertId, QueueId, ScheduleId};
 use crate::mysql::{self, definitions};
+use crate::outbox::{self, WriterHandle, dead_letters};
 use crate::queue::QueueService;
 use crate::redis::RedisClient;
 
@@ -41,11 +49,16 @@ pub use concert::{Concert, ConcertSchedule, ScheduledConcert, SeatSection};
 pub use error::Error;
 pub use routes::router;
 
+/// How long a change that takes a schedule out of its queue waits until MySQL has everything of the
+/// queue's partition. Other changes wait meanwhile, five seconds at most.
+const MOVE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// All operations on the catalogue. One value per process, shared by all requests.
 pub struct CatalogueService {
     redis: RedisClient,
     mysql: MySqlPool,
     queue: Arc<QueueService>,
+    writer: WriterHandle,
     snapshot: ArcSwap<CatalogueSnapshot>,
     /// Serializes reloads, so that an older read can't replace a newer one.
     reloading: Mutex<()>,
@@ -65,11 +78,17 @@ struct CatalogueSnapshot {
 
 impl CatalogueService {
     /// Call [`CatalogueService::reload`] before serving.
-    pub fn new(redis: RedisClient, mysql: MySqlPool, queue: Arc<QueueService>) -> Self {
+    pub fn new(
+        redis: RedisClient,
+        mysql: MySqlPool,
+        queue: Arc<QueueService>,
+        writer: WriterHandle,
+    ) -> Self {
         Self {
             redis,
             mysql,
             queue,
+            writer,
             snapshot: ArcSwap::default(),
             reloading: Mutex::new(()),
             lookup: definitions::DefinitionLookup::default(),
@@ -117,7 +136,8 @@ impl CatalogueService {
     ///
     /// # Errors
     /// [`Error::Invalid`] with every violation, [`Error::InUse`] when a held or sold seat would be
-    /// removed, [`Error::Archived`]. Nothing has changed then.
+    /// removed, [`Error::NotWritten`] when MySQL lacks changes of a queue that a schedule would
+    /// leave, [`Error::Archived`]. Nothing has changed then.
     pub async fn put(&self, mut concert: Concert) -> Result<(), Error> {
         let violations = rules::violations(&concert);
         if !violations.is_empty() {
@@ -151,8 +171,8 @@ impl CatalogueService {
         self.reload().await
     }
 
-    /// Checks that no seat which the change removes is held or sold, and leaves the concert
-    /// withdrawn from sale. Without removed seats it does nothing.
+    /// Checks that the seats which the change removes may go, and leaves the concert withdrawn from
+    /// sale. Without removed seats it does nothing.
     async fn withdraw_removed_seats(&self, before: &Concert, after: &Concert) -> Result<(), Error> {
         let removed = rules::removed_seats(before, after);
         if removed.is_empty() {
@@ -160,13 +180,39 @@ impl CatalogueService {
         }
         // First stop new holds, then check: no hold can be made in between.
         store::withdraw(&self.redis, &before.queue, &before.id).await?;
+        let checked = self.check_removable(before, after, removed).await;
+        if checked.is_err() {
+            store::publish(&self.redis, before).await?;
+        }
+        checked
+    }
+
+    async fn check_removable(
+        &self,
+        before: &Concert,
+        after: &Concert,
+        removed: Vec<(ScheduleId, RangeInclusive<u32>)>,
+    ) -> Result<(), Error> {
         for (schedule, range) in removed {
             if store::any_seat_in_use(&self.redis, &before.queue, &schedule, range).await? {
-                store::publish(&self.redis, before).await?;
                 return Err(Error::InUse);
             }
         }
+        if rules::schedule_leaves_queue(before, after) && !self.has_written(&before.queue).await? {
+            return Err(Error::NotWritten);
+        }
         Ok(())
+    }
+
+    /// Whether MySQL has everything that the queue's partition has recorded. Waits for it for
+    /// [`MOVE_PATIENCE`].
+    async fn has_written(&self, queue: &QueueId) -> Result<bool, Error> {
+        let partition = self.redis.keys().partition(queue.slot());
+        let (redis, mysql) = (&self.redis, &self.mysql);
+        let partitions = [partition];
+        let written =
+            outbox::wait_until_written(redis, mysql, &self.writer, &partitions, MOVE_PATIENCE);
+        Ok(written.await? && !dead_letters::has_any(mysql, partition).await?)
     }
 
     /// Replaces the snapshot with what MySQL stores.

@@ -103,6 +103,11 @@ impl From<Error> for ProblemDetails {
                 "in_use",
                 "Some seats that this change removes are held or sold.",
             ),
+            Error::NotWritten => Self::new(
+                StatusCode::CONFLICT,
+                "in_use",
+                "The queue of the schedule has changes that MySQL does not have yet. Try again.",
+            ),
             Error::Archived => Self::new(
                 StatusCode::CONFLICT,
                 "in_use",

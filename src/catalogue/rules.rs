@@ -107,6 +107,13 @@ pub(super) fn removed_seats(
     removed.filter(|(_, range)| !range.is_empty()).collect()
 }
 
+/// Whether a schedule of `before` could be sold through another queue after the change: its concert
+/// moves, or it is removed and may be added to another concert.
+pub(super) fn schedule_leaves_queue(before: &Concert, after: &Concert) -> bool {
+    let stays = |id: &ScheduleId| after.schedules.iter().any(|schedule| schedule.id == *id);
+    before.queue != after.queue || !before.schedules.iter().all(|schedule| stays(&schedule.id))
+}
+
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "the tests work at any time")]
 mod tests {

@@ -53,16 +53,16 @@ impl PreparedCommand {
     /// Why the command failed.
     pub async fn run(self) -> Result<(), app::Error> {
         match self {
-            Self::Serve(config) => app::serve(*config).await,
-            Self::Dev(settings) => app::dev(*settings).await,
+            Self::Serve(config) => Box::pin(app::serve(*config)).await,
+            Self::Dev(settings) => Box::pin(app::dev(*settings)).await,
             Self::Migrate(settings) => app::migrate(&settings).await,
-            Self::SeedDemo(stores) => app::seed_demo(&stores).await,
-            Self::Audit(stores) => require_passed(app::audit(&stores).await?),
+            Self::SeedDemo(stores) => Box::pin(app::seed_demo(&stores)).await,
+            Self::Audit(stores) => require_passed(Box::pin(app::audit(&stores)).await?),
             Self::AuditQueue(queue, stores) => {
-                require_passed(app::audit_queue(&stores, &queue).await?)
+                require_passed(Box::pin(app::audit_queue(&stores, &queue)).await?)
             }
-            Self::Archive(concert, stores) => app::archive(&stores, &concert).await,
-            Self::Recover(partition, stores) => app::recover(&stores, partition).await,
+            Self::Archive(concert, stores) => Box::pin(app::archive(&stores, &concert)).await,
+            Self::Recover(partition, stores) => Box::pin(app::recover(&stores, partition)).await,
             Self::Repartition(stores) => require_passed(Box::pin(app::repartition(&stores)).await?),
             Self::ListDeadLetters(settings) => app::list_dead_letters(&settings).await,
             Self::RetryDeadLetters(only, settings) => {
@@ -70,7 +70,7 @@ impl PreparedCommand {
             }
             Self::AdminLog(newest, settings) => app::print_admin_log(&settings, newest).await,
             Self::Top(settings) => Ok(top::run(&settings).await?),
-            Self::CheckConfig(check) => check.run().await,
+            Self::CheckConfig(check) => Box::pin(check.run()).await,
             Self::RotateKeys(settings) => app::rotate_keys(&settings).await,
             Self::Openapi { admin } => {
                 let document = if admin { app::admin_document() } else { app::public_document() };

@@ -11,6 +11,16 @@ pub enum Error {
     /// The schema could not be brought up to date.
     #[error("migration: {0}")]
     Migration(#[from] MigrateError),
+    /// A newer release changed the schema in a way that this one can't work with. Their names.
+    #[error(
+        "the database has migrations of a newer release that usher {version} can't work with: {0}; \
+         run that release or a newer one",
+        version = env!("CARGO_PKG_VERSION")
+    )]
+    NewerSchema(String),
+    /// The schema lacks migrations of this release. Their names.
+    #[error("the database lacks migrations: {0}; run `usher migrate`")]
+    PendingMigrations(String),
     /// Another migrator held the lock for a minute.
     #[error("another migration has been running for a minute; try again when it is done")]
     MigrationBusy,

@@ -3,7 +3,11 @@
 //! Any number of instances may run it at once. One holds a named lock for the lifetime of its
 //! connection; the others wait. The driver's own lock is not used: it waits with a timeout of −1,
 //! for which MariaDB returns NULL and takes no lock.
+//!
+//! A database may have migrations of a newer release, after a step back. This release works with
+//! those that declare themselves compatible (table `compatible_migrations`) and refuses the others.
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use sqlx::migrate::Migrator;
@@ -16,6 +20,8 @@ use crate::partition::PartitionCount;
 static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     let mut migrator = sqlx::migrate!("./migrations");
     migrator.set_locking(false);
+    // `check_newer` decides about them.
+    migrator.set_ignore_missing(true);
     migrator
 });
 
@@ -32,9 +38,10 @@ const CHECKPOINTS_PER_INSERT: usize = 1024;
 /// `partitions` with the recorded number. It can be repeated at any time.
 ///
 /// # Errors
-/// [`Error::OtherPartitions`] when the recorded number differs; [`Error::MigrationBusy`] when
-/// another migrator runs for more than a minute; [`Error::Migration`] and [`Error::Sql`] from the
-/// database.
+/// [`Error::OtherPartitions`] when the recorded number differs; [`Error::NewerSchema`] when a newer
+/// release has changed the schema in a way that this one can't work with; [`Error::MigrationBusy`]
+/// when another migrator runs for more than a minute; [`Error::Migration`] and [`Error::Sql`] from
+/// the database.
 pub async fn migrate(pool: &MySqlPool, partitions: PartitionCount) -> Result<(), Error> {
     // Detached from the pool: closing the connection releases the lock, also when this future is
     // dropped.
@@ -45,6 +52,7 @@ pub async fn migrate(pool: &MySqlPool, partitions: PartitionCount) -> Result<(),
         return Err(Error::MigrationBusy);
     }
     delete_unfinished_migrations(&mut connection).await?;
+    check_newer(&applied(&mut connection).await?, &mut connection).await?;
     // Not `run`: with a connection its future can't be spawned ("not general enough").
     MIGRATOR.run_direct(None, &mut connection, false).await?;
     record(&mut connection, partitions).await?;
@@ -65,6 +73,65 @@ pub async fn partitions(pool: &MySqlPool) -> Result<Option<PartitionCount>, Erro
         Err(error) if is_missing_table(&error) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Refuses a database whose schema this release can't work with.
+///
+/// # Errors
+/// [`Error::NewerSchema`]; [`Error::PendingMigrations`] when `usher migrate` of this release has not
+/// run; [`Error::Sql`] from the database.
+pub async fn check_schema(pool: &MySqlPool) -> Result<(), Error> {
+    let mut connection = pool.acquire().await?;
+    let applied = applied(&mut connection).await?;
+    check_newer(&applied, &mut connection).await?;
+    let has = |version| applied.iter().any(|(known, _)| *known == version);
+    let pending: Vec<_> = MIGRATOR
+        .iter()
+        .filter(|migration| !has(migration.version))
+        .map(|migration| migration_name(migration.version, &migration.description))
+        .collect();
+    if pending.is_empty() { Ok(()) } else { Err(Error::PendingMigrations(pending.join(", "))) }
+}
+
+/// The migrations of the database, with their descriptions.
+async fn applied(connection: &mut MySqlConnection) -> Result<Vec<(i64, String)>, Error> {
+    let select = "SELECT version, description FROM _sqlx_migrations WHERE success = TRUE ORDER BY \
+                  version";
+    or_empty(sqlx::query_as(select).fetch_all(connection).await)
+}
+
+/// Refuses migrations of a newer release that are not declared as compatible.
+async fn check_newer(
+    applied: &[(i64, String)],
+    connection: &mut MySqlConnection,
+) -> Result<(), Error> {
+    let newer: Vec<_> =
+        applied.iter().filter(|(version, _)| !MIGRATOR.version_exists(*version)).collect();
+    if newer.is_empty() {
+        return Ok(());
+    }
+    let select = "SELECT version FROM compatible_migrations";
+    let compatible: Vec<i64> = or_empty(sqlx::query_scalar(select).fetch_all(connection).await)?;
+    let compatible: HashSet<i64> = compatible.into_iter().collect();
+    let refused: Vec<_> = newer
+        .into_iter()
+        .filter(|(version, _)| !compatible.contains(version))
+        .map(|(version, description)| migration_name(*version, description))
+        .collect();
+    if refused.is_empty() { Ok(()) } else { Err(Error::NewerSchema(refused.join(", "))) }
+}
+
+/// The rows of a table that may not exist yet.
+fn or_empty<T>(rows: Result<Vec<T>, sqlx::Error>) -> Result<Vec<T>, Error> {
+    match rows {
+        Err(error) if is_missing_table(&error) => Ok(Vec::new()),
+        rows => Ok(rows?),
+    }
+}
+
+/// The name of its file, with spaces.
+fn migration_name(version: i64, description: &str) -> String {
+    format!("{version:04} {description}")
 }
 
 /// A killed migrator leaves its file marked as started, and the driver then refuses every later
@@ -168,4 +235,27 @@ pub async fn others_connected(connection: &mut MySqlConnection) -> Result<i64, E
     let count = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND id \
                  <> CONNECTION_ID()";
     Ok(sqlx::query_scalar(count).fetch_one(connection).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The last migration of the first release.
+    const LAST_OF_FIRST_RELEASE: i64 = 59;
+
+    #[test]
+    fn every_migration_says_whether_the_previous_release_can_work_with_it() {
+        for migration in MIGRATOR.iter().filter(|it| it.version > LAST_OF_FIRST_RELEASE) {
+            let version = migration.version;
+            let declared =
+                format!("INSERT IGNORE INTO compatible_migrations (version) VALUES ({version});");
+            let sql = migration.sql.as_str();
+            assert!(
+                sql.contains(&declared) != sql.contains("-- Not compatible: "),
+                "{version:04}: end it with `{declared}` when the previous release can serve with \
+                 it, else begin a comment with `-- Not compatible: ` and the reason"
+            );
+        }
+    }
 }

@@ -156,6 +156,15 @@ pub(super) async fn count_letters(pool: &MySqlPool) -> Result<i64, Error> {
     Ok(sqlx::query_scalar("SELECT COUNT(*) FROM dead_letters").fetch_one(pool).await?)
 }
 
+/// Whether a partition has a letter.
+///
+/// # Errors
+/// From the database.
+pub async fn has_any(pool: &MySqlPool, partition: Partition) -> Result<bool, Error> {
+    let select = "SELECT EXISTS (SELECT 1 FROM dead_letters WHERE partition_id = ?)";
+    Ok(sqlx::query_scalar(select).bind(partition.get()).fetch_one(pool).await?)
+}
+
 /// All letters, ordered by partition and number.
 ///
 /// # Errors

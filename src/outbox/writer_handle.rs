@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use sqlx::MySqlPool;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::durability::{DurabilitySettings, DurabilityTracker};
+use super::pending_events;
 use crate::partition::Partition;
 use crate::redis::RedisClient;
 
@@ -16,6 +17,7 @@ use crate::redis::RedisClient;
 #[derive(Debug, Clone)]
 pub struct WriterHandle {
     wake_signal: Arc<Notify>,
+    pending_readers: Arc<Semaphore>,
     redis: RedisClient,
     durability: Option<Arc<DurabilityTracker>>,
 }
@@ -34,7 +36,8 @@ impl WriterHandle {
         let durability = settings
             .durable
             .then(|| Arc::new(DurabilityTracker::new(partitions, settings.patience)));
-        Self { wake_signal: Arc::default(), redis, durability }
+        let pending_readers = Arc::new(Semaphore::new(pending_events::MAX_READERS));
+        Self { wake_signal: Arc::default(), pending_readers, redis, durability }
     }
 
     /// Starts a flush, or one more after the current one.
@@ -59,6 +62,11 @@ impl WriterHandle {
         if let Some(durability) = self.durability {
             durability.watch(self.redis, mysql, stop).await;
         }
+    }
+
+    /// The turns of lists that read outboxes.
+    pub(super) fn pending_readers(&self) -> &Semaphore {
+        &self.pending_readers
     }
 
     pub(super) async fn woken(&self) {

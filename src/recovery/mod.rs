@@ -13,11 +13,13 @@
 //! - `verifier`: the loop around it, which also starts restores.
 //! - `restore_partition`: the restore of one partition, from the recovery fence to the new epoch.
 //! - `restore`: what is restored, one file for each domain.
+//! - `raise_records`: the version of the records in Redis.
 //! - `reconcile`: repairs payments that crossed partitions when one of them was restored.
 //! - `repartition`: changes the number of partitions while no instance serves.
 
 mod error;
 mod healing;
+mod raise_records;
 mod reconcile;
 mod reconcile_sql;
 mod reconcile_store;
@@ -29,6 +31,7 @@ mod verifier;
 mod verify;
 
 pub use error::Error;
+pub use raise_records::raise_record_versions;
 pub use reconcile::{ReconcileSummary, StoreReconciler, run_reconciler};
 pub use restore_partition::{PartitionRecovery, RecoveryOutcome};
 pub use verifier::run_verifier;

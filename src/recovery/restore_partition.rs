@@ -37,7 +37,7 @@ use tokio::time::{Instant, sleep};
 
 use super::restore::{self, FencedWriter};
 use super::verify::{FenceState, fence_state};
-use super::{Error, healing, sql};
+use super::{Error, healing, raise_records, sql};
 use crate::failpoint::failpoint;
 use crate::mysql::{checkpoint, migrate};
 use crate::outbox::{self, WriterHandle};
@@ -151,6 +151,7 @@ impl PartitionRecovery {
             self.put_fence_back(partition, fence).await?;
         }
         let Some(rows) = restored? else { return Ok(RecoveryOutcome::InProgress) };
+        Box::pin(raise_records::raise(&self.redis, partition)).await?;
         let elapsed = started.elapsed();
         Metric::RecoveriesTotal.counter(&[]).increment(1);
         Metric::RecoverySeconds.histogram(&[]).record(elapsed);

@@ -11,6 +11,8 @@
 //! - `fencing`: epochs, verification, pinned connections.
 //! - `preflight`, `replication`, `memory`, `pressure`: what a server must provide, and when new
 //!   work is refused.
+//! - `record_version`: which releases can read the records.
+//! - `replica_watch`: whether writes wait for every replica that may be promoted.
 //! - `outbox`, `scan`, `purge_page`: plain reads and the reply of the scripts that purge.
 
 mod address;
@@ -27,6 +29,8 @@ mod outbox;
 mod preflight;
 mod pressure;
 mod purge_page;
+mod record_version;
+mod replica_watch;
 mod replication;
 mod reply;
 mod scan;
@@ -47,6 +51,7 @@ pub use memory::RedisMemoryInfo;
 pub use outbox::OutboxEntry;
 pub use pressure::{MemoryPressure, PressureLevel};
 pub use purge_page::{PurgePage, millis};
+pub use record_version::{RECORD_VERSION, RecordVersion};
 pub use replication::ReplicatedPartitions;
 pub use reply::{ReplyCode, ReplyReader, ScriptReply};
 pub use scan::{ScanPage, StreamEnds};

@@ -37,7 +37,7 @@ impl SeatService {
             .await?;
         let now = open.iter().map(|(now, _)| *now).max().unwrap_or(0);
         let open = open.into_iter().flat_map(|(_, open)| open).map(|reservation| (0, reservation));
-        let pending = self.pending(&queues, |event| event.user == user).await?;
+        let pending = self.pending(&queues, user.as_bytes(), |event| event.user == user).await?;
         let written = sql::of_user(&self.mysql, user, before, limit.get() + 1).await?;
         let all = open.chain(pending).chain(written);
         let (items, next) = merge(all, limit, before);
@@ -53,24 +53,26 @@ impl SeatService {
         before: PageCursor,
     ) -> Result<ReservationPage, Error> {
         let queue = self.catalogue.find_concert(concert).await?.queue.clone();
-        let pending = self.pending(&[queue], |event| event.concert == *concert).await?;
+        let mentioned = concert.as_str().as_bytes();
+        let pending = self.pending(&[queue], mentioned, |event| event.concert == *concert).await?;
         let written = sql::of_concert(&self.mysql, concert, before, limit.get() + 1).await?;
         let (items, next) = merge(pending.into_iter().chain(written), limit, before);
         Ok((0, items, next))
     }
 
-    /// The reservations whose events are still in the outbox.
+    /// The reservations whose events are still in the outbox, in entries that contain `mentioned`.
     async fn pending(
         &self,
         queues: &[QueueId],
+        mentioned: &[u8],
         wanted: impl Fn(&event::ReservationEvent) -> bool,
     ) -> Result<Vec<DatedReservation>, Error> {
         let mut partitions: Vec<Partition> =
             queues.iter().map(|queue| self.redis.keys().partition(queue.slot())).collect();
         partitions.sort_unstable();
         partitions.dedup();
-        let events =
-            pending_events::load_all(&self.redis, &self.mysql, &self.writer, &partitions).await?;
+        let (redis, mysql, writer) = (&self.redis, &self.mysql, &self.writer);
+        let events = pending_events::load_all(redis, mysql, writer, &partitions, mentioned).await?;
         let found = events.into_iter().filter_map(|(_, event)| match event {
             OutboxEvent::Reservation(event) if wanted(&event) => dated(event),
             _ => None,

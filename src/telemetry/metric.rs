@@ -204,6 +204,9 @@ metrics! {
         "Partitions that moved to another Redis server.";
     RedisElsewhereTotal "usher_redis_elsewhere_total" Counter Count [] NONE
         "Commands repeated because the server did not own the partition, or was unavailable.";
+    RedisUnawaitedReplicas "usher_redis_unawaited_replicas" Gauge Count [] NONE
+        "Replicas of one primary that can be promoted, above USHER_REDIS_WAIT_REPLICAS. Above 0, a \
+         failover may lose answered writes.";
     MysqlPoolConnections "usher_mysql_pool_connections" Gauge Count ["state"] NONE
         "Connections to MySQL: all (open), and those without a query (idle).";
     RuntimeWorkers "usher_runtime_workers" Gauge Count [] NONE

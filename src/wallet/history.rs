@@ -28,8 +28,9 @@ impl WalletService {
         let partition = self.redis.keys().partition(user.slot());
         let before = before.unwrap_or(i64::MAX);
         // The outbox first: an event that leaves it in the meantime is in MySQL by the second read.
+        let (redis, mysql, writer) = (&self.redis, &self.mysql, &self.writer);
         let pending =
-            pending_events::load(&self.redis, &self.mysql, &self.writer, partition).await?;
+            pending_events::load(redis, mysql, writer, partition, user.as_bytes()).await?;
         let unwritten = pending.into_iter().filter_map(|(position, event)| match event {
             OutboxEvent::Entry(entry) if entry.user == user && position < before => {
                 Some(to_entry(position, &entry))

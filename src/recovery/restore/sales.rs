@@ -1,9 +1,12 @@
 //! Concerts that are not archived: sold seats, seats per user, the number of sold seats, and the
 //! reservations of the last day.
+//!
+//! A concert can move to another queue when none of its seats is held or sold. So its seats are in
+//! the partition of its queue, but a reservation is in the partition that its id names.
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
-use sqlx::{FromRow, MySqlConnection};
+use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 use uuid::Uuid;
 
 use super::writer::{FencedWriter, RowBuffer};
@@ -16,6 +19,7 @@ struct Row {
     id: Uuid,
     user_id: Uuid,
     queue_id: String,
+    concert_id: String,
     schedule_id: String,
     seats: String,
     amount: i64,
@@ -59,9 +63,8 @@ pub(super) async fn restore(
         args.int(sold);
         writer.call(&scripts::RECOVERY_RESTORE_SALES, scope, args, Vec::new()).await?;
         restore_bought_counts(writer, mysql, &queue, &concert).await?;
-        restore_reservations(writer, mysql, &concert).await?;
     }
-    Ok(())
+    restore_reservations(writer, mysql).await
 }
 
 /// Returns the number of sold seats.
@@ -114,22 +117,22 @@ async fn restore_bought_counts(
     buffer.write(writer).await
 }
 
-/// Reservations that ended within a day, because a repeated request may ask for them that long. The
-/// limit on `created_at` is a day longer, because a reservation may have started a day before its
-/// end.
+/// Reservations that ended within a day, because a repeated request may ask for them that long.
 async fn restore_reservations(
     writer: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
-    concert: &str,
 ) -> Result<(), Error> {
-    let list = "SELECT r.id, r.user_id, r.queue_id, r.schedule_id, CAST(r.seats AS CHAR) AS seats, \
-                r.amount, r.status, r.held_until, r.created_at, \
-                r.updated_at, r.score, p.id AS payment, p.cancel_key \
-                FROM reservations r LEFT JOIN payments p ON p.reservation_id = r.id AND p.status \
-                IN ('confirmed', 'refunded') \
-                WHERE r.concert_id = ? AND r.created_at > UTC_TIMESTAMP(3) - INTERVAL 49 HOUR AND \
-                r.updated_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR";
-    let mut rows = sqlx::query_as(list).bind(concert).fetch(mysql);
+    let sql = format!(
+        "SELECT r.id, r.user_id, r.queue_id, r.concert_id, r.schedule_id, CAST(r.seats AS CHAR) AS \
+         seats, r.amount, r.status, r.held_until, r.created_at, \
+         r.updated_at, r.score, p.id AS payment, p.cancel_key \
+         FROM reservations r LEFT JOIN concerts c ON c.id = r.concert_id LEFT JOIN payments p ON \
+         p.reservation_id = r.id AND p.status IN ('confirmed', 'refunded') \
+         WHERE r.slot IN ({}) AND r.updated_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR AND \
+         c.archived_at IS NULL",
+        writer.slots()
+    );
+    let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(mysql);
     let mut head = ScriptArgs::new();
     head.text(&writer.checkpoint.to_string());
     let mut buffer = RowBuffer::new(&scripts::RECOVERY_RESTORE_RESERVATIONS, writer.scope(), head);
@@ -141,7 +144,7 @@ async fn restore_reservations(
             args.bytes(row.id.as_bytes())
                 .bytes(row.user_id.as_bytes())
                 .text(&row.queue_id)
-                .text(concert);
+                .text(&row.concert_id);
             args.text(&row.schedule_id).text(&row.seats).int(row.amount).text(&row.status);
             args.int(row.held_until.timestamp_millis()).int(row.created_at.timestamp_millis());
             args.int(row.updated_at.timestamp_millis()).optional_int(row.score);

@@ -3,6 +3,7 @@
 //! - [`topology`]: asks Sentinels or cluster nodes for the owners. Start reading here.
 //! - [`slot_table`]: the owners as one immutable table, and the parsing of what nodes report.
 //! - [`redirect`]: how long a call searches for the owner after a redirect (MOVED, ASK, READONLY).
+//! - [`replicas`]: how many replicas may be promoted.
 //! - [`routing`]: sends commands to the owner, and refreshes the slot table.
 //! - [`node`]: the connections to one server.
 //!
@@ -11,6 +12,7 @@
 
 mod node;
 mod redirect;
+mod replicas;
 mod routing;
 mod slot_table;
 mod topology;

@@ -85,6 +85,15 @@ impl ServerTopology {
         self.address.kind == RedisLayout::Cluster
     }
 
+    pub(super) fn layout(&self) -> &RedisLayout {
+        &self.address.kind
+    }
+
+    /// The Sentinels that were connected so far.
+    pub(super) async fn sentinel_nodes(&self) -> Vec<Arc<RedisNode>> {
+        self.sentinels.lock().await.iter().flatten().cloned().collect()
+    }
+
     pub(in crate::redis) fn request_refresh(&self) {
         self.refresh_signal.notify_one();
     }
@@ -280,13 +289,13 @@ impl ServerTopology {
     }
 }
 
-async fn cluster_nodes(node: &RedisNode) -> Result<(Server, String), Error> {
+pub(super) async fn cluster_nodes(node: &RedisNode) -> Result<(Server, String), Error> {
     let text = String::from_utf8(query(node, "CLUSTER", &["NODES"]).await?.bytes()?.into());
     let text = text.map_err(|_| Error::Protocol("CLUSTER NODES is not UTF-8".into()))?;
     Ok((node.server().clone(), text))
 }
 
-async fn query(
+pub(super) async fn query(
     node: &RedisNode,
     command: &'static str,
     args: &[&str],

@@ -68,12 +68,12 @@ impl<'a> ChaosSite<'a> {
         Self::with_sale(lane, Some(redis), redis_dir, stores, Vec::new(), instances).await
     }
 
-    /// A number of instances on Redis nodes of the caller, each with a replica, and a new database
-    /// of the lane.
+    /// A number of instances on Redis nodes of the caller, and a new database of the lane. Writes
+    /// wait for all replicas.
     pub(super) async fn among(lane: &'a ChaosLane, several: RedisNodes, instances: usize) -> Self {
         let more = vec![
             ("USHER_REDIS_URL", several.url.clone()),
-            ("USHER_REDIS_WAIT_REPLICAS", "1".to_owned()),
+            ("USHER_REDIS_WAIT_REPLICAS", several.replicas.to_string()),
         ];
         let stores = TestStores::among(several, lane.mysql.lock().await.as_ref()).await;
         Self::with_sale(lane, None, PathBuf::new(), stores, more, instances).await

@@ -40,6 +40,7 @@ pub(super) enum ChaosFault {
     MysqlRowsLocked,
     MysqlTakenBack,
     PaymentsOverdue,
+    ConcertMoved,
 }
 
 /// Steps of payments, their voids and refunds, and of the writer, at which an instance may die.
@@ -122,6 +123,7 @@ impl ChaosFault {
         Self::MysqlRowsLocked,
         Self::MysqlTakenBack,
         Self::PaymentsOverdue,
+        Self::ConcertMoved,
     ];
 
     /// Whether Redis loses confirmed writes that MySQL does not have yet. A killed process may,
@@ -153,6 +155,7 @@ impl ChaosFault {
             | Self::MysqlTakenBack => {
                 self.on_mysql(site, random, pause).await;
             }
+            Self::ConcertMoved => super::moving_concert::move_around(site, random, pause * 2).await,
             _ => self.on_redis(site, random, pause).await,
         }
     }

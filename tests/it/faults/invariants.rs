@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use sqlx::Connection;
@@ -18,7 +18,9 @@ use super::workload::{
     COUPON, ConfirmedEffect, INTERVAL_MS, MAX_ACTIVE, PER_INTERVAL, QUEUE, QUOTA, ReportedEffect,
     WorkloadLog,
 };
-use crate::faults::histories::{self, RecordedCall, SharedObject};
+use crate::faults::histories::{
+    self, CallKind, CallResult, RecordedCall, SeatModel, SharedObject, WalletModel,
+};
 use crate::support::resp::RespValue;
 
 /// A history with more calls of unknown outcome has too many orders to try. It is skipped and
@@ -147,9 +149,12 @@ pub(super) async fn lost(site: &ChaosSite<'_>, facts: &[ReportedEffect]) -> Vec<
 }
 
 /// Seats that two users had at one moment: the second user's hold was confirmed before the first
-/// user's could have ended, and while it was valid by the clock of Redis.
-pub(super) fn shared_seats(log: &WorkloadLog) -> Vec<String> {
+/// user's could have ended, and while it was valid by the clock of Redis. Only holds that were
+/// requested after `since`, the last loss, if there was one.
+pub(super) fn shared_seats(log: &WorkloadLog, since: Option<Instant>) -> Vec<String> {
     let stays = log.stays.lock().unwrap();
+    let stays: Vec<_> =
+        stays.iter().filter(|stay| since.is_none_or(|since| stay.asked >= since)).collect();
     let mut wrong = Vec::new();
     for (at, one) in stays.iter().enumerate() {
         for other in &stays[..at] {
@@ -167,30 +172,101 @@ pub(super) fn shared_seats(log: &WorkloadLog) -> Vec<String> {
 }
 
 /// Histories that no order explains, and the number of histories with too many unknown outcomes.
-/// Only calls that `count`.
+/// Only calls that `count`. With `since`, the last loss, only calls that were not answered before
+/// it; the state after the loss is unknown.
 pub(super) fn histories(
     log: &WorkloadLog,
+    since: Option<Instant>,
     count: impl Fn(&RecordedCall) -> bool,
 ) -> (Vec<String>, usize) {
     let (mut wrong, mut left_out) = (Vec::new(), 0);
     for (thing, calls) in log.calls.lock().unwrap().iter() {
-        let calls: Vec<_> = calls.iter().filter(|(_, call)| count(call)).cloned().collect();
+        let calls = calls.iter().filter(|(_, call)| count(call)).cloned();
+        let calls: Vec<_> = match since {
+            Some(since) => calls.filter_map(|call| after_loss(call, since)).collect(),
+            None => calls.collect(),
+        };
         let unknown = calls.iter().filter(|(_, call)| call.end.is_none()).count();
         if unknown > MAX_UNKNOWN_CALLS || calls.len() > MAX_HISTORY_CALLS {
             left_out += 1;
             continue;
         }
-        if !sound(*thing, &calls) {
+        let is_sound = match since {
+            Some(_) => {
+                starts_after_loss(*thing, &calls).into_iter().any(|start| start.allows(&calls))
+            }
+            None => initial_state(*thing).allows(&calls),
+        };
+        if !is_sound {
             wrong.push(format!("no order of these calls makes {thing:?}: {calls:#?}"));
         }
     }
     (wrong, left_out)
 }
 
-fn sound(thing: SharedObject, calls: &[(usize, RecordedCall)]) -> bool {
+/// A call that may have had its effect after a loss. One that began before it and had no answer by
+/// then has an unknown outcome: its effect may have been lost.
+fn after_loss(
+    (caller, mut call): (usize, RecordedCall),
+    since: Instant,
+) -> Option<(usize, RecordedCall)> {
+    if call.began < since {
+        if call.end.as_ref().is_some_and(|(end, _)| *end < since) {
+            return None;
+        }
+        call.end = None;
+    }
+    Some((caller, call))
+}
+
+/// A state from which a history starts.
+enum InitialState {
+    Seat(SeatModel),
+    Wallet(WalletModel),
+}
+
+impl InitialState {
+    fn allows(self, calls: &[(usize, RecordedCall)]) -> bool {
+        match self {
+            Self::Seat(seat) => histories::check(seat, calls),
+            Self::Wallet(wallet) => histories::check(wallet, calls),
+        }
+    }
+}
+
+/// The state at the start of a round.
+fn initial_state(thing: SharedObject) -> InitialState {
     match thing {
-        SharedObject::Seat(_) => histories::check(histories::SeatModel::Free, calls),
-        SharedObject::Wallet(_) => histories::check(histories::WalletModel(0), calls),
+        SharedObject::Seat(_) => InitialState::Seat(SeatModel::Free),
+        SharedObject::Wallet(_) => InitialState::Wallet(WalletModel(0)),
+    }
+}
+
+/// The states that a loss may leave: any owner of a seat; for a wallet every balance from which one
+/// of the calls could be the first.
+fn starts_after_loss(thing: SharedObject, calls: &[(usize, RecordedCall)]) -> Vec<InitialState> {
+    match thing {
+        SharedObject::Seat(_) => {
+            // The last one stands for an owner who makes no further call.
+            let owners = calls.iter().map(|(caller, _)| *caller).chain([usize::MAX]);
+            let taken = owners.flat_map(|owner| [SeatModel::Held(owner), SeatModel::Sold(owner)]);
+            [SeatModel::Free].into_iter().chain(taken).map(InitialState::Seat).collect()
+        }
+        SharedObject::Wallet(_) => {
+            let before = |call: &RecordedCall| match (&call.op, &call.end) {
+                (CallKind::Add(amount), Some((_, CallResult::Balance(after)))) => {
+                    Some(after - amount)
+                }
+                (CallKind::Take(amount), Some((_, CallResult::Balance(after)))) => {
+                    Some(after + amount)
+                }
+                (CallKind::Read, Some((_, CallResult::Balance(after)))) => Some(*after),
+                _ => None,
+            };
+            let known = calls.iter().filter_map(|(_, call)| before(call));
+            // Refusals alone are explained by an empty wallet.
+            known.chain([0]).map(|balance| InitialState::Wallet(WalletModel(balance))).collect()
+        }
     }
 }
 
@@ -238,4 +314,25 @@ pub(super) async fn limits(site: &ChaosSite<'_>, in_order: bool) -> Vec<String> 
         wrong.push(format!("{issued} issues in Redis and {rows} in MySQL, of at most {QUOTA}"));
     }
     wrong
+}
+
+#[test]
+fn histories_are_checked_from_the_last_loss_on() {
+    let began = Instant::now();
+    let at = |ms| began + Duration::from_millis(ms);
+    let call = |caller, op, from, until, ret| {
+        let thing = SharedObject::Seat(1);
+        (caller, RecordedCall { thing, op, began: at(from), end: Some((at(until), ret)) })
+    };
+    let lost = call(1, CallKind::Hold(1), 0, 10, CallResult::Done);
+    let again = call(2, CallKind::Hold(2), 60, 70, CallResult::Done);
+    let twice = call(3, CallKind::Hold(3), 80, 90, CallResult::Done);
+    let found = |calls: Vec<(usize, RecordedCall)>, since| {
+        let log = WorkloadLog::default();
+        log.calls.lock().unwrap().insert(SharedObject::Seat(1), calls);
+        histories(&log, since, |_| true).0.len()
+    };
+    assert_eq!(found(vec![lost.clone(), again.clone()], None), 1);
+    assert_eq!(found(vec![lost.clone(), again.clone()], Some(at(50))), 0);
+    assert_eq!(found(vec![lost, again, twice], Some(at(50))), 1);
 }

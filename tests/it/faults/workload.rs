@@ -61,6 +61,8 @@ pub(super) struct SeatOccupancy {
     pub(super) reservation: String,
     pub(super) from: DateTime<Utc>,
     pub(super) until: DateTime<Utc>,
+    /// When the request was sent.
+    pub(super) asked: Instant,
     /// When the response arrived.
     pub(super) heard: Instant,
     /// When a call started that may have ended the hold early.
@@ -228,6 +230,7 @@ impl WorkloadUser<'_> {
             reservation: reported["id"].as_str()?.to_owned(),
             from: moment("created_at")?,
             until: moment("held_until")?,
+            asked: self.asked,
             heard: Instant::now(),
             left: None,
         };

@@ -17,3 +17,4 @@ mod secret_redaction;
 mod simulated_users;
 mod store_tls;
 mod top;
+mod upgrade;

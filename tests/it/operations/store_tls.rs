@@ -191,7 +191,8 @@ async fn sale_on_a_cluster_behind_tls() {
     // Only the first node is configured. The other one is discovered.
     let url = format!("rediss-cluster://127.0.0.1:{}", nodes[0].1);
     let ports = nodes.iter().map(|(redis, _)| redis.port()).collect();
-    let stores = TestStores::among(RedisNodes { url, ports, cluster: true }, None).await;
+    let stores =
+        TestStores::among(RedisNodes { url, ports, cluster: true, replicas: 1 }, None).await;
     let mut args = stores.args();
     args.stores.redis_ca_file = Some(text(&theirs.file));
     assert!(refused(&args).await.starts_with("Redis is unavailable: "));

@@ -2,6 +2,7 @@
 
 mod duration;
 mod faults;
+mod moved_concert;
 mod mysql_back;
 mod queue;
 mod reconcile;

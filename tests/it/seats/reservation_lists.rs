@@ -10,6 +10,7 @@ on_one_and_two!(
     own_reservations_are_listed_across_partitions,
     every_change_is_listed_immediately,
     own_reservations_are_paged,
+    lists_are_bounded_while_mysql_takes_no_writes,
     operator_pages_through_a_concert,
 );
 
@@ -180,4 +181,46 @@ async fn operator_pages_through_a_concert(world: TestWorld) {
         .problem(404, "not_found");
     let path = format!("/admin/concerts/{CONCERT}/reservations");
     api.keyless_admin_call(Method::GET, &path).send().await.problem(401, "unauthenticated");
+}
+
+async fn lists_are_bounded_while_mysql_takes_no_writes(world: TestWorld) {
+    world.put_show(10, 1_000).await;
+    let (api, stores) = (&world.api, &world.stores);
+    let guest = api.active_user(CONCERT).await;
+    stores.wait_until_written().await;
+    let partition = stores.partition_of(CONCERT);
+    let neighbour = std::iter::repeat_with(new_user)
+        .find(|user| stores.partition_of_user(user) == partition)
+        .unwrap();
+    // The writers skip checkpoints that are locked.
+    let mut lock = stores.mysql.begin().await.unwrap();
+    sqlx::query("SELECT n FROM outbox_checkpoints FOR UPDATE").execute(&mut *lock).await.unwrap();
+
+    let held = api.hold_seats(&guest.token, SCHEDULE, &[1]).await;
+    let path = format!("/v1/reservations/{held}");
+    api.delete(&path).token(&guest.token).send().await.expect(204);
+    // An entry of others is not decoded. The writer makes it a dead letter later.
+    let mut redis = stores.redis().await;
+    let n = redis.ask(&["INCR", &stores.key(partition, "seq")]).await.int();
+    let outbox = stores.key(partition, "outbox");
+    redis.ask(&["XADD", &outbox, &format!("{n}-0"), "v1", "not MessagePack"]).await;
+    let list = || api.get("/v1/reservations/mine").user(&guest.user).send();
+    let listed = list().await.expect(200);
+    assert_eq!(listed["items"][0]["status"], "released", "{listed}");
+
+    // Five megabytes of them.
+    for _ in 0..100 {
+        let n = redis.ask(&["INCR", &stores.key(partition, "seq")]).await.int();
+        redis.ask(&["XADD", &outbox, &format!("{n}-0"), "v1", &"x".repeat(50_000)]).await;
+    }
+    let answers = futures::future::join_all((0..20).map(|_| list())).await;
+    for answer in answers {
+        answer.problem(503, "overloaded");
+    }
+    api.get("/v1/wallet/entries").user(&neighbour).send().await.problem(503, "overloaded");
+    api.join(CONCERT, &new_user()).await.expect(201);
+
+    lock.rollback().await.unwrap();
+    stores.wait_until_written().await;
+    assert_eq!(list().await.expect(200)["items"].as_array().unwrap().len(), 1);
 }

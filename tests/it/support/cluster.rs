@@ -115,7 +115,7 @@ impl RedisCluster {
     pub(crate) fn redis_nodes(&self) -> RedisNodes {
         let hosts: Vec<_> = self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         let url = format!("redis-cluster://{}", hosts.join(","));
-        RedisNodes { url, ports: self.ports.clone(), cluster: true }
+        RedisNodes { url, ports: self.ports.clone(), cluster: true, replicas: 1 }
     }
 
     /// All nodes, as a responsive node sees them.

@@ -1,4 +1,4 @@
-//! A primary, its replica, and three Sentinels that monitor them.
+//! A primary, its replicas, and three Sentinels that monitor them.
 
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -14,7 +14,7 @@ const SERVICE: &str = "main";
 /// The servers, which stop when this is dropped.
 pub(crate) struct SentinelGroup {
     data: Vec<Mutex<Option<PrivateRedis>>>,
-    /// The ports of the two data nodes.
+    /// The ports of the data nodes.
     pub(crate) ports: Vec<u16>,
     sentinels: Vec<PrivateServer>,
     dir: TempDir,
@@ -22,13 +22,18 @@ pub(crate) struct SentinelGroup {
 }
 
 impl SentinelGroup {
-    /// Starts all servers and waits until they know each other. `min_replicas` is
-    /// `min-replicas-to-write` of both data nodes.
+    /// As [`Self::start_with`], with one replica.
     pub(crate) async fn start(min_replicas: &'static str) -> Self {
+        Self::start_with(min_replicas, 1).await
+    }
+
+    /// Starts all servers and waits until they know each other. `min_replicas` is
+    /// `min-replicas-to-write` of the data nodes.
+    pub(crate) async fn start_with(min_replicas: &'static str, replicas: usize) -> Self {
         let dir = TempDir::new("it-sentinel").unwrap();
         let mut site =
             Self { data: Vec::new(), ports: Vec::new(), sentinels: Vec::new(), dir, min_replicas };
-        for _ in 0..2 {
+        for _ in 0..=replicas {
             let mut tries = 0;
             let redis = loop {
                 let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
@@ -46,8 +51,10 @@ impl SentinelGroup {
             site.data.push(Mutex::new(Some(redis)));
         }
         let primary = site.ports[0].to_string();
-        let mut replica = RespClient::connect(site.ports[1]).await;
-        replica.ask(&["REPLICAOF", "127.0.0.1", &primary]).await;
+        for port in &site.ports[1..] {
+            let mut replica = RespClient::connect(*port).await;
+            replica.ask(&["REPLICAOF", "127.0.0.1", &primary]).await;
+        }
         for at in 0..3 {
             let place = site.dir.path().join(format!("sentinel-{at}"));
             std::fs::create_dir(&place).unwrap();
@@ -86,11 +93,16 @@ impl SentinelGroup {
         let hosts: Vec<_> =
             self.sentinels.iter().map(|it| format!("127.0.0.1:{}", it.port())).collect();
         let url = format!("redis-sentinel://{}/{SERVICE}", hosts.join(","));
-        RedisNodes { url, ports: self.ports.clone(), cluster: false }
+        RedisNodes {
+            url,
+            ports: self.ports.clone(),
+            cluster: false,
+            replicas: self.ports.len() - 1,
+        }
     }
 
-    /// Waits until all servers agree on the primary, the other one replicates it, and every
-    /// Sentinel knows both.
+    /// Waits until all servers agree on the primary, the others replicate it, and every Sentinel
+    /// knows all.
     pub(crate) async fn wait_until_healthy(&self) {
         within(ELECTION_TIMEOUT, "the Sentinels know all servers", || async {
             let primary = self.primary().await?;
@@ -104,15 +116,20 @@ impl SentinelGroup {
                 };
                 let knows = word("port")? == primary.to_string()
                     && word("flags")? == "master"
-                    && word("num-slaves")? == "1"
+                    && word("num-slaves")? == (self.ports.len() - 1).to_string()
                     && word("num-other-sentinels")? == "2";
                 if !knows {
                     return None;
                 }
             }
-            let other = self.ports.iter().find(|port| **port != primary)?;
-            let role = RespClient::connect(*other).await.ask(&["INFO", "replication"]).await.text();
-            (role.contains("role:slave") && role.contains("master_link_status:up")).then_some(())
+            for other in self.others(primary) {
+                let mut asked = RespClient::connect(other).await;
+                let role = asked.ask(&["INFO", "replication"]).await.text();
+                if !role.contains("role:slave") || !role.contains("master_link_status:up") {
+                    return None;
+                }
+            }
+            Some(())
         })
         .await;
     }
@@ -140,9 +157,14 @@ impl SentinelGroup {
         .await;
     }
 
-    /// The data node that is not on this port.
+    /// The data node that is not on this port, of two.
     pub(crate) fn other(&self, port: u16) -> u16 {
-        *self.ports.iter().find(|it| **it != port).unwrap()
+        self.others(port).next().unwrap()
+    }
+
+    /// The data nodes that are not on this port.
+    pub(crate) fn others(&self, port: u16) -> impl Iterator<Item = u16> {
+        self.ports.iter().copied().filter(move |it| *it != port)
     }
 
     fn at(&self, port: u16) -> usize {

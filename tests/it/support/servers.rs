@@ -79,6 +79,8 @@ pub(crate) struct RedisNodes {
     /// The ports of all data nodes.
     pub(crate) ports: Vec<u16>,
     pub(crate) cluster: bool,
+    /// The replicas of each primary.
+    pub(crate) replicas: usize,
 }
 
 impl TestStores {
