@@ -13,6 +13,7 @@ use tower_http::cors::CorsLayer;
 use utoipa::openapi::info::LicenseBuilder;
 use utoipa::openapi::{Components, Info, OpenApi, OpenApiBuilder, Paths};
 
+use super::definition_sync::{DefinitionLeaseLayer, DefinitionSync, spread_changes};
 use super::domain_services::DomainServices;
 use super::{admin_log, openapi};
 use crate::edge::challenge::ChallengeVerifier;
@@ -87,6 +88,7 @@ pub(super) fn request_kind(method: &Method, route: &str) -> RequestKind {
 #[expect(clippy::too_many_arguments, reason = "each argument is one part of the edge")]
 pub(super) fn public(
     services: &DomainServices,
+    definitions: Arc<DefinitionSync>,
     identities: Arc<IdentityResolver>,
     limits: Arc<RateLimits>,
     shedding: LoadShedding,
@@ -117,6 +119,7 @@ pub(super) fn public(
     let [routes, gate] = [routes, gate].map(|routes| {
         let (identities, limits) = (identities.clone(), limits.clone());
         let (shedding, challenge) = (shedding.clone(), challenge.clone());
+        let routes = routes.route_layer(DefinitionLeaseLayer(definitions.clone()));
         layers::wrap_domain_routes(routes, identities, limits, shedding, challenge)
     });
     let unlimited = web::public()
@@ -130,6 +133,7 @@ pub(super) fn public(
 /// OpenAPI document and the pages of the console.
 pub(super) fn admin(
     services: &DomainServices,
+    definitions: Arc<DefinitionSync>,
     key: &SecretString,
     readiness: Arc<ReadinessChecks>,
     metrics: PrometheusHandle,
@@ -146,7 +150,8 @@ pub(super) fn admin(
         .merge(admin_log::router().with_state(services.mysql.clone()))
         .merge(extra_routes)
         .route_layer(Extension(services.users.clone()))
-        .route_layer(compression::layer());
+        .route_layer((compression::layer(), DefinitionLeaseLayer(definitions.clone())));
+    let routes = spread_changes(routes, definitions);
     let without_key = web::admin()
         .merge(admin_key::metrics(metrics))
         .merge(openapi_routes::document(&admin_document()))

@@ -1,25 +1,21 @@
 //! The background tasks of an instance, and the order in which they end.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::definition_sync::DefinitionSync;
 use super::domain_services::DomainServices;
 use super::prune::{self, PruneSchedule};
 use crate::edge::limits::RateLimits;
 use crate::edge::listener;
 use crate::http::jwt;
-use crate::mysql::definitions;
 use crate::outbox::OutboxWriter;
 use crate::outbox::pressure::{self, PressureWatermarks};
-use crate::telemetry::{self, Metric};
+use crate::telemetry;
 use crate::{queue, recovery};
-
-/// A change of definitions reaches every instance within this time.
-const DEFINITIONS_REFRESH_INTERVAL: Duration = Duration::from_millis(250);
 
 pub(super) struct BackgroundTasks {
     tasks: TaskTracker,
@@ -29,8 +25,10 @@ pub(super) struct BackgroundTasks {
 }
 
 /// Starts all background tasks.
+#[expect(clippy::too_many_arguments, reason = "each argument belongs to one or two tasks")]
 pub(super) fn start(
     services: &DomainServices,
+    definitions: Arc<DefinitionSync>,
     writer: OutboxWriter,
     limits: Arc<RateLimits>,
     jwt: Option<Arc<jwt::JwtVerifier>>,
@@ -46,7 +44,7 @@ pub(super) fn start(
     tasks.spawn(services.wallet.clone().run_purge(stop.clone()));
     tasks.spawn(services.coupons.clone().run(stop.clone()));
     tasks.spawn(prune::run(services.clone(), prune_schedule, stop.clone()));
-    tasks.spawn(refresh_definitions(services.clone(), stop.clone()));
+    tasks.spawn(definitions.run(stop.clone()));
     tasks.spawn(recovery::run_verifier(
         services.redis.clone(),
         services.mysql.clone(),
@@ -88,31 +86,6 @@ impl BackgroundTasks {
         self.stop_writer.cancel();
         if let Err(error) = self.writer.await {
             tracing::error!(%error, "the outbox writer ended unexpectedly");
-        }
-    }
-}
-
-/// Reloads the definitions when their version changed, and updates the gauges of connections.
-async fn refresh_definitions(services: DomainServices, stop: CancellationToken) {
-    let mut loaded = None;
-    let mut ticks = tokio::time::interval(DEFINITIONS_REFRESH_INTERVAL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        Metric::MysqlPoolConnections
-            .gauge(&[("state", "open")])
-            .set(f64::from(services.mysql.size()));
-        Metric::MysqlPoolConnections
-            .gauge(&[("state", "idle")])
-            .set(services.mysql.num_idle() as f64);
-        services.redis.count_connections();
-        match definitions::version(&services.mysql).await {
-            Ok(version) if loaded == Some(version) => {}
-            // The version is read before the definitions, so they are never older than the version.
-            Ok(version) => match services.reload().await {
-                Ok(()) => loaded = Some(version),
-                Err(error) => tracing::warn!(%error, "reading the definitions failed"),
-            },
-            Err(error) => tracing::warn!(%error, "reading the version of the definitions failed"),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
+use super::definition_sync::DefinitionSync;
 use super::domain_services::DomainServices;
 use super::error::Error;
 use super::prune::PruneSchedule;
@@ -32,6 +33,7 @@ const MAX_ADMIN_CONNECTIONS: usize = 200;
 pub struct UsherApp {
     config: UsherConfig,
     services: DomainServices,
+    definitions: Arc<DefinitionSync>,
     writer: OutboxWriter,
     limits: Arc<RateLimits>,
     jwt: Option<Arc<jwt::JwtVerifier>>,
@@ -87,9 +89,11 @@ impl UsherApp {
             .transpose()?
             .map(Arc::new);
         Metric::BuildInfo.gauge(&[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
+        let definitions = Arc::new(DefinitionSync::new(services.clone()));
         let readiness = api::readiness(&services, shutdown.quiet_token().clone());
         let public = api::public(
             &services,
+            definitions.clone(),
             identities,
             limits.clone(),
             shedding,
@@ -102,6 +106,7 @@ impl UsherApp {
         );
         let admin = api::admin(
             &services,
+            definitions.clone(),
             &config.admin_key,
             readiness.clone(),
             metrics,
@@ -112,6 +117,7 @@ impl UsherApp {
         Ok(Self {
             config,
             services,
+            definitions,
             writer,
             limits,
             jwt,
@@ -142,6 +148,7 @@ impl UsherApp {
         };
         let background = background::start(
             &self.services,
+            self.definitions,
             self.writer,
             self.limits,
             self.jwt,

@@ -8,6 +8,7 @@ mod api;
 mod audit;
 mod background;
 mod dead_letters;
+mod definition_sync;
 mod demo_data;
 mod dev;
 mod domain_services;

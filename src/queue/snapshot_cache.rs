@@ -38,12 +38,14 @@ impl SnapshotCache {
         all.entry(queue.clone()).or_default().clone()
     }
 
-    /// Drops all snapshots, so that the next one has the changed settings, and what is known of
-    /// queues that do not exist any more.
+    /// Drops all snapshots, also those that are being read, so that the next one has the changed
+    /// settings, and what is known of queues that do not exist any more.
     pub(super) fn refresh_all(&self, exists: impl Fn(&QueueId) -> bool) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|queue, _| exists(queue));
         for cached in all.values() {
+            let mut clears = cached.clears.lock().unwrap_or_else(PoisonError::into_inner);
+            *clears += 1;
             cached.latest.store(None);
         }
     }
@@ -53,6 +55,8 @@ impl SnapshotCache {
 #[derive(Default)]
 pub(super) struct CachedSnapshot {
     latest: ArcSwapOption<Snapshot>,
+    /// How often the snapshot was dropped.
+    clears: Mutex<u64>,
     /// The front and the newest score of the previous snapshot, from which the next markers are
     /// computed. Held during a refresh, so that there is one at a time.
     marker_bounds: tokio::sync::Mutex<Option<(u64, u64)>>,
@@ -144,12 +148,17 @@ impl QueueService {
         if let Some(latest) = latest.as_ref().filter(|latest| is_good_enough(latest)) {
             return Ok(latest.clone());
         }
+        let clears = *cached.clears.lock().unwrap_or_else(PoisonError::into_inner);
         let markers_are_old = latest.is_none_or(|latest| latest.age() > MAX_MARKER_AGE);
         if markers_are_old {
             self.read_snapshot(id, cached, &mut marker_bounds).await?;
         }
         let snapshot = Arc::new(self.read_snapshot(id, cached, &mut marker_bounds).await?);
-        cached.latest.store(Some(snapshot.clone()));
+        let clears_now = cached.clears.lock().unwrap_or_else(PoisonError::into_inner);
+        // If the settings changed during the read, later requests read them.
+        if *clears_now == clears {
+            cached.latest.store(Some(snapshot.clone()));
+        }
         Ok(snapshot)
     }
 

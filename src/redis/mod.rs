@@ -14,6 +14,7 @@
 //! - `record_version`: which releases can read the records.
 //! - `replica_watch`: whether writes wait for every replica that may be promoted.
 //! - `outbox`, `scan`, `purge_page`: plain reads and the reply of the scripts that purge.
+//! - `instance_records`: which definitions each instance has loaded.
 
 mod address;
 mod args;
@@ -23,6 +24,7 @@ mod cluster;
 mod coalescer;
 mod error;
 mod fencing;
+mod instance_records;
 mod keys;
 mod memory;
 mod outbox;
@@ -46,6 +48,7 @@ pub use fencing::{
     FenceMarks, FenceReading, PartitionEpochs, PartitionOwner, PinnedConnection, healing_fence,
     new_epoch, recovery_fence,
 };
+pub use instance_records::VersionExchange;
 pub use keys::{KeyBuilder, KeyScope};
 pub use memory::RedisMemoryInfo;
 pub use outbox::OutboxEntry;

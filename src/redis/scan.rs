@@ -165,7 +165,7 @@ impl RedisClient {
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
-    async fn command(
+    pub(super) async fn command(
         &self,
         command: &'static str,
         partition: Partition,

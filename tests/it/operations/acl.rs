@@ -15,7 +15,7 @@ const FILE: &str = include_str!("../../../deploy/redis/users.acl");
 /// Commands of the code beside the scripts (`src/redis`), and of the driver when it connects.
 const BY_CODE: &str = "auth client|id ping quit info time wait command|info scan eval evalsha \
      script|exists script|load get set xrange xrevrange xlen xtrim \
-                       hlen hget hmget hscan zcard zcount zscan zmscore";
+                       hlen hget hgetall hmget hscan zcard zcount zscan zmscore";
 
 fn granted() -> BTreeSet<String> {
     let user = FILE.lines().find(|line| line.starts_with("user usher ")).unwrap();

@@ -144,11 +144,15 @@ impl RespClient {
         hash
     }
 
-    /// Every key with a prefix and its content, sorted. For streams only the length.
+    /// Every key with a prefix and its content, sorted. For streams only the length. Without the
+    /// records of the running instances, which are not state.
     pub(crate) async fn dump_keys(&mut self, prefix: &str) -> BTreeMap<String, String> {
         let mut all = BTreeMap::new();
         for key in self.ask(&["KEYS", &format!("{prefix}:*")]).await.list() {
             let key = key.text();
+            if key.ends_with(":instances") {
+                continue;
+            }
             let kind = self.ask(&["TYPE", &key]).await.text();
             let value = match kind.as_str() {
                 "string" => format!("{:?}", self.ask(&["GET", &key]).await),
