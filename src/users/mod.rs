@@ -29,6 +29,9 @@ use recent::{RecentUsers, RecordedText};
 /// Requests that may wait for one partition in one instance.
 const MAX_WAITING_REQUESTS: usize = 16_384;
 
+/// What every outbox entry with a recorded user contains: the kind of the event.
+const EVENT_KIND: &[u8] = b"user";
+
 /// Records and finds the strings of ids. One value per process.
 pub struct UserDirectory {
     redis: RedisClient,
@@ -109,8 +112,9 @@ impl UserDirectory {
             users.iter().map(|user| self.redis.keys().partition(user.slot())).collect();
         partitions.sort_unstable();
         partitions.dedup();
+        let (redis, mysql, writer) = (&self.redis, &self.mysql, &self.writer);
         let events =
-            pending_events::load_all(&self.redis, &self.mysql, &self.writer, &partitions).await?;
+            pending_events::load_all(redis, mysql, writer, &partitions, EVENT_KIND).await?;
         let recorded = events.into_iter().filter_map(|(_, event)| match event {
             OutboxEvent::User(recorded) => Some((recorded.user, recorded.name.to_string().into())),
             _ => None,

@@ -6,7 +6,7 @@
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
-use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
+use sqlx::{FromRow, MySqlConnection};
 use uuid::Uuid;
 
 use super::writer::{FencedWriter, RowBuffer};
@@ -122,17 +122,15 @@ async fn restore_reservations(
     writer: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<(), Error> {
-    let sql = format!(
+    let mut query = writer.slot_query(
         "SELECT r.id, r.user_id, r.queue_id, r.concert_id, r.schedule_id, CAST(r.seats AS CHAR) AS \
          seats, r.amount, r.status, r.held_until, r.created_at, \
          r.updated_at, r.score, p.id AS payment, p.cancel_key \
          FROM reservations r LEFT JOIN concerts c ON c.id = r.concert_id LEFT JOIN payments p ON \
-         p.reservation_id = r.id AND p.status IN ('confirmed', 'refunded') \
-         WHERE r.slot IN ({}) AND r.updated_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR AND \
-         c.archived_at IS NULL",
-        writer.slots()
+         p.reservation_id = r.id AND p.status IN ('confirmed', 'refunded') WHERE r.slot IN (",
+        ") AND r.updated_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR AND c.archived_at IS NULL",
     );
-    let mut rows = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch(mysql);
+    let mut rows = query.build_query_as().fetch(mysql);
     let mut head = ScriptArgs::new();
     head.text(&writer.checkpoint.to_string());
     let mut buffer = RowBuffer::new(&scripts::RECOVERY_RESTORE_RESERVATIONS, writer.scope(), head);
