@@ -4,11 +4,12 @@
 -- Gives: mode ('open' | 'paused' | 'prequeue' | 'closed'), per_interval, interval, max_active,
 --   active_ms, claim_ms, max_waiting, placement, seed, draw (the number of the newest draw, 0:
 --   none), before_opening, lottery (whether places are drawn now), newest_arrival(joined) → the
---   last score given to an arrival, or the one before the first; sliding, visit_end(began).
+--   last score given to an arrival, or the one before the first; sliding, visit_end(began),
+--   abandon_ms.
 local fields = redis.call('HMGET', settings, 'mode', 'per_interval', 'interval_ms', 'max_active',
   'active_ms', 'claim_ms',
   'max_waiting', 'opens_at', 'closes_at', 'prequeue_starts_at', 'placement', 'seed',
-  'draw', 'visit', 'visit_limit_ms')
+  'draw', 'visit', 'visit_limit_ms', 'abandon_ms')
 if not fields[1] then
   return NOT_PUBLISHED
 end
@@ -26,6 +27,8 @@ local function newest_arrival(joined)
   return (2 * draw + 1) * SCORES_PER_SEGMENT - 1 + tonumber(joined or '0')
 end
 local sliding, visit_limit_ms = fields[14] == 'sliding', tonumber(fields[15] or '')
+-- Milliseconds without a sign of life after which a waiting user loses the place, or nil.
+local abandon_ms = tonumber(fields[16] or '')
 -- When a visit that began then ends, if it is used now.
 local function visit_end(began)
   local ends = now + active_ms

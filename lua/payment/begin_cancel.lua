@@ -4,7 +4,7 @@
 -- cancelled, whatever process fails. A record that Redis has pruned is restored from what the
 -- caller read in MySQL; that may be old, so the seats must still carry the reservation's mark.
 --
--- KEYS: epoch reservations payments q:due s:seats
+-- KEYS: epoch busy reservations payments q:due s:seats
 -- ARGV: epoch, milliseconds until the cancellation is due, reservation, user, closes at,
 --   idempotency key, its fingerprint, then, when Redis has pruned the records: queue, concert,
 --   schedule, detail, amount, held_until, created_at of the reservation, payment, attempt,
@@ -83,4 +83,5 @@ p.cancel_key, p.cancel_fingerprint = ARGV[6], ARGV[7]
 save(r)
 save_payment(p)
 redis.call('ZADD', due, now + tonumber(ARGV[2]), p.id)
+redis.call('HSETNX', busy, r.queue, '')
 return answer(BEGUN, p, r)

@@ -2,7 +2,8 @@
 -- Adds users to a queue, or admits them at once while the queue is empty and slots are free. A
 -- user has one place, however often they join.
 --
--- KEYS: epoch seq outbox q:settings q:waiting q:active q:admitted q:bucket q:turnover
+-- KEYS: epoch seq outbox busy q:settings q:waiting q:active q:admitted q:bucket q:turnover
+--   q:heard
 -- ARGV: epoch, queue, then for each request: user
 -- Reply: {now, front, waiting, {word…}, {until…}}, or NOT_PUBLISHED. front: the lowest waiting
 --   score after the call, or −1. waiting: how many wait after the call. word, one for each
@@ -21,7 +22,8 @@ local dealt = newest
 local slots = redis.call('HLEN', admitted) > 0 and redis.call('HMGET', admitted, unpack(ARGV,
   3)) or {}
 local places = redis.call('ZMSCORE', waiting, unpack(ARGV, 3))
-local entries, deadlines, fields, first, last = {}, {}, {}, nil, nil
+local entries, deadlines, fields, signs, first, last = {}, {}, {}, {}, nil, nil
+redis.call('ZCARD', heard)
 
 local function place_of(user)
   -- The score of a draw depends on the user alone, so that joining again gives the same place.
@@ -33,6 +35,12 @@ local function place_of(user)
   return dealt
 end
 
+local function hear(user)
+  if abandon_ms then
+    signs[#signs + 1], signs[#signs + 2] = text(now), user
+  end
+end
+
 -- Gives state, score, and until.
 local function join(user, slot, score)
   if slot then
@@ -42,6 +50,7 @@ local function join(user, slot, score)
     end
   end
   if score then
+    hear(user)
     return WAITING, score
   end
   if mode == 'closed' then
@@ -65,6 +74,7 @@ local function join(user, slot, score)
   end
   entries[#entries + 1], entries[#entries + 2] = text(score), user
   line = line + 1
+  hear(user)
   return JOINED, score
 end
 
@@ -84,11 +94,17 @@ for i = 3, #ARGV do
   untils[#untils + 1] = until_of[nth]
 end
 
+if #entries > 0 or #fields > 0 then
+  redis.call('HSETNX', busy, ARGV[2], '')
+end
 if dealt > newest then
   redis.call('HINCRBY', bucket, 'joined', dealt - newest)
 end
 if #entries > 0 then
   redis.call('ZADD', waiting, unpack(entries))
+end
+if #signs > 0 then
+  redis.call('ZADD', heard, unpack(signs))
 end
 if #fields > 0 then
   redis.call('ZADD', active, unpack(deadlines))

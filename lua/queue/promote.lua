@@ -1,19 +1,21 @@
 #!lua
--- Ends lapsed slots and admits users from the front of the queue: at most `per_interval` in an
+-- Ends lapsed slots, takes abandoned places and admits users from the front of the queue: at most `per_interval` in an
 -- interval, never above `max_active`, in score order. Any instance may call it at any time: the
--- bucket decides. A call ends at most 500 slots and admits at most 500 users.
+-- bucket decides. A call ends at most 500 slots and admits at most 500 users. `busy` has the queues
+-- of the partition in which there is something to do, so that idle queues cost nothing.
 --
--- KEYS: epoch seq outbox q:settings q:waiting q:active q:admitted q:bucket q:used
---   q:turnover
+-- KEYS: epoch seq outbox busy q:settings q:waiting q:active q:admitted q:bucket q:used q:turnover
+--   q:owners q:holds q:due q:left q:heard
 -- ARGV: epoch, queue
 -- Reply: {now, mode, waiting, active, promoted, no_shows, lapsed, admitted, version, wait,
---   newest, from, to}, or NOT_PUBLISHED. wait: milliseconds until a further call can admit users,
+--   newest, from, to, abandoned}, or NOT_PUBLISHED. wait: milliseconds until a further call can admit users,
 --   0 for now, −1 when that cannot be foreseen. newest: the last score given to an arrival.
 --   from, to: the lowest and the highest admitted score, or −1
 --
--- uses: constants guard settings bucket turnover active_slot outbox
+-- uses: constants guard settings bucket abandoned turnover active_slot outbox
 local LIMIT = 500
 redis.call('HLEN', admitted)
+local abandoned = drop_abandoned()
 local lapsed = redis.call('ZRANGEBYSCORE', active, '-inf', text(now), 'LIMIT', 0, LIMIT)
 local inside, line = active_count(), redis.call('ZCARD', waiting)
 local allowed, wait = allowance()
@@ -68,6 +70,15 @@ if count > 0 then
 end
 publish()
 
+local has_work = line > 0 or redis.call('ZCARD', active) > 0 or redis.call('HLEN', owners) > 0
+  or redis.call('ZCARD', holds) > 0 or redis.call('ZCARD', due) > 0 or is_restoring()
+  or draw > tonumber(redis.call('HGET', bucket, 'drawn') or '0')
+if has_work then
+  redis.call('HSETNX', busy, ARGV[2], '')
+else
+  redis.call('HDEL', busy, ARGV[2])
+end
+
 if mode ~= 'open' or line == 0 or inside >= max_active then
   local next_lapse = redis.call('ZRANGE', active, 0, 0, 'WITHSCORES')[2]
   wait = next_lapse and math.max(0, tonumber(next_lapse) - now) or -1
@@ -81,4 +92,4 @@ local totals = redis.call('HMGET', bucket, 'admitted', 'joined')
 local newest = text(newest_arrival(totals[2]))
 return { text(now), mode, line, inside, count, no_shows, #lapsed, totals[1] or '0',
   redis.call('HGET', settings, 'version') or '0', wait, newest,
-  from, to }
+  from, to, abandoned }

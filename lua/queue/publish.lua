@@ -3,8 +3,8 @@
 -- (lib/turnover.lua). The caller holds the row lock of the definitions in MySQL, so the newest
 -- settings come last.
 --
--- KEYS: epoch q:settings q:turnover q:bucket
--- ARGV: epoch, version, how many scores an earlier queue of this name gave to arrivals, then field
+-- KEYS: epoch busy q:settings q:turnover q:bucket
+-- ARGV: epoch, queue, version, how many scores an earlier queue of this name gave to arrivals, then field
 --   and value in turn
 -- Reply: 1
 --
@@ -17,9 +17,10 @@ local function opening()
 end
 local was_closed, opened_at = opening()
 redis.call('HLEN', bucket)
-redis.call('HSET', settings, 'version', ARGV[2], unpack(ARGV, 4))
-if ARGV[3] ~= '0' then
-  redis.call('HSETNX', bucket, 'joined', ARGV[3])
+redis.call('HSETNX', busy, ARGV[2], '')
+redis.call('HSET', settings, 'version', ARGV[3], unpack(ARGV, 5))
+if ARGV[4] ~= '0' then
+  redis.call('HSETNX', bucket, 'joined', ARGV[4])
 end
 local is_closed, opens_at = opening()
 if was_closed and not is_closed or opens_at and opens_at ~= opened_at and opens_at > now then

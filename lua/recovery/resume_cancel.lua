@@ -2,7 +2,7 @@
 -- Resumes a cancellation that was lost after its money was refunded: payment confirmed →
 -- refunding, reservation confirmed → cancelling, due at once, so that the sweep ends it.
 --
--- KEYS: epoch reservations payments q:due
+-- KEYS: epoch busy reservations payments q:due
 -- ARGV: epoch, payment
 -- Reply: a code: NOT_CONFIRMED, it is not confirmed here
 -- Codes: 1 RESUMED 2 NOT_CONFIRMED
@@ -18,4 +18,5 @@ p.state, r.status, r.key = 'refunding', 'cancelling', p.cancel_key
 save(r)
 save_payment(p)
 redis.call('ZADD', due, now, p.id)
+redis.call('HSETNX', busy, p.queue, '')
 return RESUMED

@@ -3,7 +3,7 @@
 -- counts. Its settings are published again when a request needs them.
 --
 -- KEYS: epoch q:settings q:active q:admitted q:waiting q:bucket q:concerts q:holds q:owners
---   q:bought q:sales q:due q:left q:used q:turnover
+--   q:bought q:sales q:due q:left q:used q:turnover q:heard
 -- ARGV: epoch
 -- Reply: how many keys existed; STILL_IN_USE: a payment is in progress or a concert uses the
 --   queue, nothing was deleted
@@ -16,7 +16,7 @@ end
 -- of Redis compares places with them.
 local joined = redis.call('HGET', bucket, 'joined')
 local keys, there = { settings, active, admitted, waiting, bucket, concerts, holds, owners,
-  bought, sales, due, left, used, turnover }, 0
+  bought, sales, due, left, used, turnover, heard }, 0
 for _, key in ipairs(keys) do
   there = there + redis.call('UNLINK', key)
 end

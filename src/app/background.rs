@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::clocks;
 use super::definition_sync::DefinitionSync;
 use super::domain_services::DomainServices;
 use super::prune::{self, PruneSchedule};
@@ -39,6 +40,7 @@ pub(super) fn start(
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let stop_writer = CancellationToken::new();
     tasks.spawn(queue::run_promoter(services.queue.clone(), stop.clone()));
+    tasks.spawn(queue::run_heard_writer(services.queue.clone(), stop.clone()));
     tasks.spawn(services.seats.clone().run_sweep(stop.clone()));
     tasks.spawn(services.payments.clone().run_sweep(stop.clone()));
     tasks.spawn(services.wallet.clone().run_purge(stop.clone()));
@@ -67,6 +69,7 @@ pub(super) fn start(
     }
     tasks.spawn(telemetry::run_upkeep(telemetry::install(), stop.clone()));
     tasks.spawn(telemetry::watch_runtime(stop.clone()));
+    tasks.spawn(clocks::watch(services.redis.clone(), services.mysql.clone(), stop.clone()));
     tasks.spawn(pressure::watch(services.redis.clone(), watermarks, stop.clone()));
     tasks.spawn(writer.handle().run_durability_watcher(services.mysql.clone(), stop.clone()));
     tasks.close();

@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 use sqlx::MySqlPool;
 use tokio_util::sync::CancellationToken;
 
+use super::clocks;
 use super::error::Error;
 use crate::catalogue::CatalogueService;
 use crate::config::{self, StoreSettings};
@@ -121,15 +122,17 @@ impl DomainServices {
     }
 }
 
-/// Connects to both stores with all checks of `usher serve`, and disconnects.
+/// Connects to both stores with all checks of `usher serve`, and disconnects. Returns a sentence
+/// about their clocks.
 ///
 /// # Errors
 /// The reason why an instance can't use the stores.
-pub async fn check_stores(stores: &StoreSettings) -> Result<(), Error> {
+pub async fn check_stores(stores: &StoreSettings) -> Result<String, Error> {
     let (redis, mysql) = connect(stores).await?;
+    let difference = clocks::difference_ms(&redis, &mysql).await?;
     redis.close().await;
     mysql.close().await;
-    Ok(())
+    Ok(clocks::describe(difference))
 }
 
 /// Connects to both stores and checks that this release can read what they contain.

@@ -7,6 +7,7 @@ mod admin_log;
 mod api;
 mod audit;
 mod background;
+mod clocks;
 mod dead_letters;
 mod definition_sync;
 mod demo_data;

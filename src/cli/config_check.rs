@@ -47,8 +47,9 @@ impl SettingsCheck {
             print(&format!("warning: {warning}"))?;
         }
         if self.connect {
-            app::check_stores(&config.stores).await?;
+            let clocks = app::check_stores(&config.stores).await?;
             print("Redis and MySQL are usable")?;
+            print(&clocks)?;
         }
         print("the settings are valid")
     }

@@ -27,7 +27,7 @@ pub(super) async fn run(payments: &PaymentService, stop: CancellationToken) {
             _ = ticks.tick() => {}
         }
         let mut oldest_ms = 0;
-        for queue in payments.queue.ids() {
+        for queue in payments.queue.recently_busy() {
             match sweep(payments, &queue).await {
                 Ok(oldest) => oldest_ms = oldest.max(oldest_ms),
                 Err(redis::Error::Recovering(_)) => {}

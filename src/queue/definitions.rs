@@ -99,6 +99,7 @@ impl QueueService {
             .collect();
         let queues: Arc<HashMap<_, _>> = Arc::new(queues);
         self.snapshots.refresh_all(|queue| queues.contains_key(queue));
+        self.busy.visit_all(queues.keys());
         self.queues.store(queues);
         let mut keys = AdmissionJwtKeys::new(&sql::pass_keys(&mut connection).await?);
         // The first instance of an installation creates the key. The lock keeps a second instance

@@ -47,6 +47,8 @@ pub(super) async fn withdraw(
 
 /// `queue/delete`.
 pub(super) async fn delete(redis: &RedisClient, queue: &QueueId) -> Result<(), Error> {
+    let mut args = ScriptArgs::new();
+    args.text(queue.as_str());
     let scope = KeyScope::queue(redis.keys(), queue);
-    redis.call(&scripts::QUEUE_DELETE, scope, ScriptArgs::new()).await.map(drop)
+    redis.call(&scripts::QUEUE_DELETE, scope, args).await.map(drop)
 }

@@ -20,6 +20,8 @@ mod admin;
 mod admission_jwt;
 mod arrivals;
 mod audit;
+mod busy_queues;
+mod busy_store;
 mod definitions;
 mod deletion;
 mod deletion_store;
@@ -28,6 +30,8 @@ mod error;
 mod estimator;
 mod gate;
 mod gate_request;
+mod heard_store;
+mod heard_users;
 mod holder;
 mod languages;
 mod lookup;
@@ -59,6 +63,8 @@ use crate::mysql::definitions::DefinitionLookup;
 use crate::redis::{self, Coalescer, RedisClient, ScriptCoalescer, ScriptOperation};
 
 use admission_jwt::AdmissionJwtKeys;
+use busy_queues::BusyQueues;
+use heard_users::HeardUsers;
 use snapshot::is_drawn_score;
 use snapshot_cache::SnapshotCache;
 use store::MembershipState;
@@ -71,6 +77,7 @@ pub use error::Error;
 pub(crate) use gate::demo_cookie;
 pub use gate::router as gate_router;
 pub use gate_request::GateSettings;
+pub use heard_users::run as run_heard_writer;
 pub use holder::{BuyerToken, RequestOwner, TOKEN_HEADER, TokenHolder};
 pub use promote::run as run_promoter;
 pub use routes::{router, wrong_queue};
@@ -98,6 +105,8 @@ pub struct QueueService {
     poll: ScriptCoalescer<store::PollBatch>,
     leave: ScriptCoalescer<store::LeaveBatch>,
     snapshots: SnapshotCache,
+    busy: BusyQueues,
+    heard: HeardUsers,
     draws: Mutex<HashMap<QueueId, CachedDraws>>,
     shutdown: CancellationToken,
     pass_keys: ArcSwap<AdmissionJwtKeys>,
@@ -115,6 +124,8 @@ pub struct Ticket {
     is_unsettled: bool,
     /// How long the user has to show up once admitted.
     claim: Duration,
+    /// How long a waiting user keeps the place without polling.
+    abandon_after: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +165,8 @@ impl QueueService {
                 MAX_WAITING_REQUESTS,
             ),
             snapshots: SnapshotCache::default(),
+            heard: HeardUsers::default(),
+            busy: BusyQueues::new(&redis, MAX_WAITING_REQUESTS),
             draws: Mutex::default(),
             shutdown,
             pass_keys: ArcSwap::default(),
@@ -204,6 +217,9 @@ impl QueueService {
     async fn ticket_from(&self, claims: &Claims, snapshot: &Snapshot) -> Result<Ticket, Error> {
         let settings = self.settings(&claims.queue).ok_or(Error::NotFound)?;
         let membership = self.membership(claims, snapshot).await?;
+        if membership == MembershipState::Waiting && settings.settings.abandon_after().is_some() {
+            self.heard.record(&claims.queue, claims.user);
+        }
         Ok(build_ticket(claims.clone(), membership, snapshot, None, &settings.settings))
     }
 
@@ -328,7 +344,7 @@ impl Ticket {
             self.estimated_wait_seconds,
             self.is_unsettled,
             self.claim,
-            None,
+            self.abandon_after,
             jitter,
         );
         u64::try_from(after.as_millis()).unwrap_or(u64::MAX)
@@ -369,5 +385,6 @@ fn build_ticket(
         estimated_wait_seconds,
         is_unsettled,
         claim: Duration::from_secs(settings.claim_seconds.into()),
+        abandon_after: settings.abandon_after(),
     }
 }

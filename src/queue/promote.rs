@@ -1,6 +1,6 @@
 //! The scheduler: admits users from the front of every queue and ends lapsed active slots.
 //!
-//! There is no leader. Every instance calls `lua/queue/promote.lua` for every queue. The bucket in
+//! There is no leader. Every instance calls `lua/queue/promote.lua` for every busy queue. The bucket in
 //! Redis limits the rate, so ten schedulers admit no more users than one. The script returns when
 //! the next call can admit users, and the scheduler sleeps until then.
 
@@ -29,25 +29,45 @@ const MAX_CONCURRENT_PROMOTIONS: usize = 16;
 pub async fn run(queue: Arc<QueueService>, stop: CancellationToken) {
     let mut due: HashMap<QueueId, Instant> = HashMap::new();
     let arrivals = Mutex::new(HashMap::new());
+    let mut next_look = Instant::now();
     loop {
         let now = Instant::now();
-        let ids = queue.ids();
-        due.retain(|id, _| ids.contains(id));
-        lock(&arrivals).retain(|id, _| ids.contains(id));
-        let due_ids: Vec<QueueId> =
-            ids.into_iter().filter(|id| due.get(id).is_none_or(|at| *at <= now)).collect();
+        if next_look <= now {
+            queue.refresh_busy().await;
+            next_look = now + MAX_PROMOTE_PAUSE;
+            let busy = queue.recently_busy();
+            due.retain(|id, _| busy.binary_search(id).is_ok());
+            for id in busy {
+                due.entry(id).or_insert(now);
+            }
+            lock(&arrivals).retain(|id, _| {
+                let exists = queue.settings(id).is_some();
+                if !exists {
+                    report_users(id, 0, 0);
+                }
+                exists
+            });
+        }
+        let is_due = |(id, at): (&QueueId, &Instant)| (*at <= now).then(|| id.clone());
+        let due_ids: Vec<QueueId> = due.iter().filter_map(is_due).collect();
         let (queue, arrivals) = (&queue, &arrivals);
         let promotions = futures::stream::iter(due_ids)
             .map(async |id| (id.clone(), promote(queue, &id, arrivals).await));
         let pauses: Vec<_> = promotions.buffer_unordered(MAX_CONCURRENT_PROMOTIONS).collect().await;
         let now = Instant::now();
         due.extend(pauses.into_iter().map(|(id, pause)| (id, now + pause)));
-        let next = due.values().min().copied().unwrap_or(now + MAX_PROMOTE_PAUSE);
+        let next = due.values().min().map_or(next_look, |next| next_look.min(*next));
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep_until(next) => {}
         }
     }
+}
+
+fn report_users(id: &QueueId, waiting: u64, active: u64) {
+    let labels = [("queue", id.as_str())];
+    Metric::QueueWaiting.gauge(&labels).set(waiting as f64);
+    Metric::QueueActive.gauge(&labels).set(active as f64);
 }
 
 type ArrivalsByQueue = Mutex<HashMap<QueueId, ArrivalTimes>>;
@@ -82,10 +102,10 @@ async fn promote(queue: &QueueService, id: &QueueId, arrivals: &ArrivalsByQueue)
     match queue.promote(id).await {
         Ok(outcome) => {
             let labels = [("queue", id.as_str())];
-            Metric::QueueWaiting.gauge(&labels).set(outcome.waiting as f64);
-            Metric::QueueActive.gauge(&labels).set(outcome.active as f64);
+            report_users(id, outcome.waiting, outcome.active);
             Metric::QueuePromotedTotal.counter(&labels).increment(outcome.promoted);
             Metric::QueueNoShowsTotal.counter(&labels).increment(outcome.no_shows);
+            Metric::QueueAbandonedTotal.counter(&labels).increment(outcome.abandoned);
             Metric::QueueAdmittedTotal.counter(&labels).increment(0);
             count_admitted(arrivals, id, &outcome);
             outcome
@@ -93,6 +113,8 @@ async fn promote(queue: &QueueService, id: &QueueId, arrivals: &ArrivalsByQueue)
                 .map_or(MAX_PROMOTE_PAUSE, Duration::from_millis)
                 .clamp(MIN_PROMOTE_PAUSE, MAX_PROMOTE_PAUSE)
         }
+        // The queue was deleted.
+        Err(Error::NotFound) => MAX_PROMOTE_PAUSE,
         Err(Error::Store(StoreError::Redis(
             redis::Error::Recovering(_) | redis::Error::OutOfCapacity(_),
         ))) => MAX_PROMOTE_PAUSE,

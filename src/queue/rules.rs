@@ -25,6 +25,9 @@ pub(super) fn violations(settings: &QueueSettings) -> Vec<DefinitionViolation> {
     if let Some(limit) = settings.visit_limit_seconds {
         range("visit_limit_seconds", limit, 60, 86_400);
     }
+    if let Some(after) = settings.abandon_after_seconds {
+        range("abandon_after_seconds", after, 30, 86_400);
+    }
     if let Some(message) = &settings.message {
         violations.extend(message_violation(message));
     }

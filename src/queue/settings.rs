@@ -1,10 +1,12 @@
 //! The settings of a queue, as the API, MySQL and the scripts have them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::ids::QueueId;
 use crate::redis::ScriptArgs;
 
 /// Whether a queue accepts joins and admits users.
@@ -155,6 +157,9 @@ pub struct QueueSettings {
     pub visit: VisitKind,
     /// The maximum length of a visit in seconds, 60…86,400. Null means no limit.
     pub visit_limit_seconds: Option<u32>,
+    /// A waiting user who neither polls nor streams for this time loses the place, in seconds,
+    /// 30…86,400. Null means never.
+    pub abandon_after_seconds: Option<u32>,
 }
 
 impl QueueSettings {
@@ -165,6 +170,11 @@ impl QueueSettings {
             Some(opens_at) => now < opens_at.timestamp_millis(),
             None => self.mode == QueueMode::Prequeue,
         }
+    }
+
+    /// How long a waiting user keeps the place without polling.
+    pub(super) fn abandon_after(&self) -> Option<Duration> {
+        self.abandon_after_seconds.map(|seconds| Duration::from_secs(seconds.into()))
     }
 
     /// The settings with times in milliseconds, as MySQL stores them.
@@ -212,6 +222,7 @@ impl Default for QueueSettings {
             message: None,
             visit: VisitKind::Fixed,
             visit_limit_seconds: None,
+            abandon_after_seconds: None,
         }
     }
 }
@@ -232,12 +243,12 @@ pub struct PublishedQueue {
 }
 
 impl PublishedQueue {
-    /// The version, the arrivals and the fields that `lua/lib/settings.lua` reads.
-    pub(super) fn to_args(&self) -> ScriptArgs {
+    /// The queue, the version, the arrivals and the fields that `lua/lib/settings.lua` reads.
+    pub(super) fn to_args(&self, queue: &QueueId) -> ScriptArgs {
         let settings = &self.settings;
         let millis = |time: Option<DateTime<Utc>>| time.map(|time| time.timestamp_millis());
         let mut args = ScriptArgs::new();
-        args.text(&self.version.to_string()).text(&self.arrivals.to_string());
+        args.text(queue.as_str()).text(&self.version.to_string()).text(&self.arrivals.to_string());
         args.text("mode").text(settings.mode.as_str());
         args.text("per_interval").int(settings.promote_per_interval.into());
         args.text("interval_ms").int(settings.interval_ms.into());
@@ -254,6 +265,7 @@ impl PublishedQueue {
         args.text("visit").text(settings.visit.as_str());
         let ms = |seconds: Option<u32>| seconds.map(|seconds| i64::from(seconds) * 1_000);
         args.text("visit_limit_ms").optional_int(ms(settings.visit_limit_seconds));
+        args.text("abandon_ms").optional_int(ms(settings.abandon_after_seconds));
         args
     }
 }

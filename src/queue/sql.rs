@@ -31,11 +31,13 @@ struct Row {
     visit: String,
     visit_limit_seconds: Option<u32>,
     arrivals: u64,
+    abandon_after_seconds: Option<u32>,
 }
 
 const COLUMNS: &str = "id, version, mode, promote_per_interval, interval_ms, max_active, \
      active_seconds, claim_seconds, max_waiting, opens_at, closes_at, prequeue_starts_at, \
-     placement, seed, restore_seconds, draw, message, visit, visit_limit_seconds, arrivals";
+     placement, seed, restore_seconds, draw, message, visit, visit_limit_seconds, arrivals, \
+     abandon_after_seconds";
 
 pub(super) async fn all(
     connection: &mut MySqlConnection,
@@ -109,7 +111,7 @@ pub(super) async fn put(
     published: &PublishedQueue,
 ) -> Result<(), mysql::Error> {
     let settings = &published.settings;
-    let placeholders = ["?"; 20].join(", ");
+    let placeholders = ["?"; 21].join(", ");
     let updates = COLUMNS
         .split(", ")
         .filter(|c| *c != "id")
@@ -141,6 +143,7 @@ pub(super) async fn put(
         .bind(settings.visit.as_str())
         .bind(settings.visit_limit_seconds)
         .bind(published.arrivals)
+        .bind(settings.abandon_after_seconds)
         .execute(connection)
         .await?;
     Ok(())
@@ -163,6 +166,7 @@ fn read(row: Row) -> Option<(QueueId, PublishedQueue)> {
         message: row.message.and_then(|json| serde_json::from_str(&json).ok()),
         visit: VisitKind::from_word(&row.visit)?,
         visit_limit_seconds: row.visit_limit_seconds,
+        abandon_after_seconds: row.abandon_after_seconds,
     };
     let Row { version, seed, draw, arrivals, .. } = row;
     Some((row.id.parse().ok()?, PublishedQueue { settings, version, seed, draw, arrivals }))

@@ -53,6 +53,8 @@ pub(super) struct PromoteOutcome {
     pub(super) active: u64,
     pub(super) promoted: u64,
     pub(super) no_shows: u64,
+    /// Waiting users who lost their places because no instance heard of them.
+    pub(super) abandoned: u64,
     /// The version of the published settings.
     pub(super) version: u64,
     /// Milliseconds until another call can admit users. `None` when unknown.
@@ -338,11 +340,13 @@ pub(super) async fn promote(redis: &RedisClient, queue: &QueueId) -> Result<Prom
     let wait_ms = u64::try_from(reply.int()?).ok();
     let newest = reply.count()?;
     let scores = u64::try_from(reply.int()?).ok().zip(u64::try_from(reply.int()?).ok());
+    let abandoned = reply.count()?;
     Ok(PromoteOutcome {
         waiting,
         active,
         promoted,
         no_shows,
+        abandoned,
         version,
         wait_ms,
         now,
@@ -358,7 +362,7 @@ pub(super) async fn publish(
     queue_settings: &PublishedQueue,
 ) -> Result<(), Error> {
     let scope = KeyScope::queue(redis.keys(), queue);
-    redis.call(&scripts::QUEUE_PUBLISH, scope, queue_settings.to_args()).await.map(drop)
+    redis.call(&scripts::QUEUE_PUBLISH, scope, queue_settings.to_args(queue)).await.map(drop)
 }
 
 pub(super) fn user_id(word: ScriptReply) -> Result<UserId, Error> {

@@ -29,15 +29,17 @@ impl SeatService {
         limit: PageLimit,
         before: PageCursor,
     ) -> Result<ReservationPage, Error> {
-        let queues = self.queue.ids();
-        let calls = queues.iter().cloned().map(|queue| self.open.submit(queue, user));
+        let busy = self.queue.busy_now().await?;
+        let calls = busy.into_iter().map(|queue| self.open.submit(queue, user));
         let open: Vec<(i64, Vec<Reservation>)> = futures::stream::iter(calls)
             .buffer_unordered(MAX_CONCURRENT_QUEUES)
             .try_collect()
             .await?;
         let now = open.iter().map(|(now, _)| *now).max().unwrap_or(0);
         let open = open.into_iter().flat_map(|(_, open)| open).map(|reservation| (0, reservation));
-        let pending = self.pending(&queues, user.as_bytes(), |event| event.user == user).await?;
+        let all_queues = self.queue.ids();
+        let mentioned = user.as_bytes();
+        let pending = self.pending(&all_queues, mentioned, |event| event.user == user).await?;
         let written = sql::of_user(&self.mysql, user, before, limit.get() + 1).await?;
         let all = open.chain(pending).chain(written);
         let (items, next) = merge(all, limit, before);

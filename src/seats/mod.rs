@@ -338,7 +338,7 @@ impl SeatService {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            for queue in self.queue.ids() {
+            for queue in self.queue.recently_busy() {
                 match store::expire(&self.redis, &queue, SWEEP_PAGE_SIZE).await {
                     Err(redis::Error::Recovering(_)) => {}
                     Ok(swept) => {

@@ -99,6 +99,8 @@ metrics! {
         "Requests refused because too many were in flight.";
     ChallengesTotal "usher_challenges_total" Counter Count ["outcome"] NONE
         "Joins that required a bot challenge, by outcome.";
+    ClockDifferenceSeconds "usher_clock_difference_seconds" Gauge Seconds [] NONE
+        "How far MySQL's clock is ahead of Redis' clock. Negative if it is behind.";
     ScriptCallsTotal "usher_script_calls_total" Counter Count ["script", "outcome"] NONE
         "Calls of Lua scripts in Redis, by outcome.";
     ScriptSeconds "usher_script_seconds" Histogram Seconds ["script"] STORE_SECONDS
@@ -113,6 +115,8 @@ metrics! {
         "Requests refused because the coalescer was full.";
     QueueWaiting "usher_queue_waiting" Gauge Count ["queue"] NONE
         "Users who wait.";
+    QueueAbandonedTotal "usher_queue_abandoned_total" Counter Count ["queue"] NONE
+        "Waiting users who lost their places because they neither polled nor streamed.";
     QueueActive "usher_queue_active" Gauge Count ["queue"] NONE
         "Users who are admitted.";
     QueueAdmittedTotal "usher_queue_admitted_total" Counter Count ["queue"] NONE

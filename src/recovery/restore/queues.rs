@@ -77,7 +77,8 @@ async fn restore_queue(
     let dealt = i64::try_from(writer.restore_count.min(MAX_RESTORES) * SCORES_PER_RESTORE)
         .unwrap_or(i64::MAX);
     let mut args = ScriptArgs::new();
-    args.int(admitted)
+    args.text(queue.as_str())
+        .int(admitted)
         .int(i64::from(restore) * 1_000)
         .int(dealt)
         .int(per_interval.into())

@@ -90,6 +90,7 @@ fn queue(fixture: &BadInputFixture) -> BadInputRow {
         "claim_seconds": 60, "max_waiting": null, "opens_at": null, "closes_at": null,
         "prequeue_starts_at": null, "order": "fifo",
         "restore_seconds": 30, "message": null, "visit": "fixed", "visit_limit_seconds": null,
+        "abandon_after_seconds": null,
     });
     let mut groups = vec![
         keyless(fixture, Method::PUT, path),
@@ -149,6 +150,10 @@ fn queue(fixture: &BadInputFixture) -> BadInputRow {
     let limits = [59, 86_401, 1 << 32].map(|limit: u64| json!(limit)).to_vec();
     let limits = [limits, vec![json!(-1), json!(60.5), json!("60"), json!([]), json!(true)]];
     groups.push(field(&good, "/visit_limit_seconds", "visit_limit_seconds", limits.concat(), call));
+    let seconds = [29, 86_401, 1 << 32].map(|seconds: u64| json!(seconds)).to_vec();
+    let seconds = [seconds, vec![json!(-1), json!(30.5), json!("60"), json!([]), json!(true)]];
+    let abandon = "abandon_after_seconds";
+    groups.push(field(&good, "/abandon_after_seconds", abandon, seconds.concat(), call));
     let long = "x".repeat(501);
     let messages = vec![
         json!(5),

@@ -1,10 +1,12 @@
 //! The queue: admission, positions, draws, visits, settings that change, the event stream and the
 //! waiting page.
 
+mod abandoned;
 mod admission;
 mod estimate;
 mod event_stream;
 mod gate;
+mod idle_queues;
 mod lottery;
 pub(crate) mod model;
 mod removal;
