@@ -4,6 +4,9 @@
 //! There is no build step: the browser gets the files of the directory. The content security policy
 //! allows requests to the same listener only. The pages use the public API, without privileges.
 
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::header::{
@@ -13,13 +16,40 @@ use axum::http::header::{
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// Allows only scripts, styles, images and requests of the same origin: no inline scripts and no
-/// frames.
-const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-                              connect-src 'self'; img-src 'self'; base-uri 'none'; \
-                              form-action 'none'; frame-ancestors 'none'";
+/// What a page may load from other sites, as sources of a content security policy.
+#[derive(Debug, Default)]
+pub struct ForeignSources {
+    /// The origin of images.
+    pub images: Option<String>,
+    /// Scripts, styles, frames and requests of the challenge's widget.
+    pub widget: Option<&'static str>,
+}
+
+impl ForeignSources {
+    /// Allows only scripts, styles, images and requests of the same origin and of these sources:
+    /// nothing inline.
+    fn content_policy(&self) -> String {
+        let images = self.images.as_deref().unwrap_or_default();
+        let widget = self.widget.unwrap_or_default();
+        let mut policy = String::from("default-src 'none'");
+        for (directive, sources) in [
+            ("script-src", widget),
+            ("style-src", widget),
+            ("connect-src", widget),
+            ("img-src", images),
+        ] {
+            let separator = if sources.is_empty() { "" } else { " " };
+            let _ = write!(policy, "; {directive} 'self'{separator}{sources}");
+        }
+        if !widget.is_empty() {
+            let _ = write!(policy, "; frame-src {widget}");
+        }
+        policy + "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    }
+}
 
 macro_rules! files {
     ($($name:literal $kind:literal),* $(,)?) => {
@@ -31,8 +61,13 @@ macro_rules! files {
 const ASSETS: &[(&str, &str, &str)] = files![
     "usher.css" "text/css; charset=utf-8",
     "icon.svg" "image/svg+xml",
+    "activity.js" "text/javascript; charset=utf-8",
     "api.js" "text/javascript; charset=utf-8",
+    "attempts.js" "text/javascript; charset=utf-8",
     "booking.js" "text/javascript; charset=utf-8",
+    "bookings.js" "text/javascript; charset=utf-8",
+    "branding.js" "text/javascript; charset=utf-8",
+    "challenge.js" "text/javascript; charset=utf-8",
     "console.js" "text/javascript; charset=utf-8",
     "simulation.js" "text/javascript; charset=utf-8",
     "chart.js" "text/javascript; charset=utf-8",
@@ -42,13 +77,40 @@ const ASSETS: &[(&str, &str, &str)] = files![
     "seatmap.js" "text/javascript; charset=utf-8",
     "waiting.js" "text/javascript; charset=utf-8",
     "messages.js" "text/javascript; charset=utf-8",
+    "message_table.js" "text/javascript; charset=utf-8",
+    "not_found.js" "text/javascript; charset=utf-8",
+    "payment.js" "text/javascript; charset=utf-8",
+    "end_view.js" "text/javascript; charset=utf-8",
+    "reservation_view.js" "text/javascript; charset=utf-8",
+    "seat_selection.js" "text/javascript; charset=utf-8",
+    "storage.js" "text/javascript; charset=utf-8",
+    "ticket_view.js" "text/javascript; charset=utf-8",
+    "qr.js" "text/javascript; charset=utf-8",
+    "user.js" "text/javascript; charset=utf-8",
+    "vendor/lean-qr.js" "text/javascript; charset=utf-8",
 ];
 
-/// The booking demo at `/`, and the waiting page of each queue.
+static WAITING_PAGE: LazyLock<LocalizedPage> =
+    LazyLock::new(|| LocalizedPage::new(include_str!("../web/waiting.html")));
+static NOT_FOUND_PAGE: LazyLock<LocalizedPage> =
+    LazyLock::new(|| LocalizedPage::new(include_str!("../web/not_found.html")));
+
+/// The booking demo at `/`, and the bookings of its user at `/bookings`.
 pub fn public<S: Clone + Send + Sync + 'static>() -> Router<S> {
     assets()
         .route("/", get(page(include_str!("../web/index.html"))))
-        .route("/waiting/{queue}", get(page(include_str!("../web/waiting.html"))))
+        .route("/bookings", get(page(include_str!("../web/bookings.html"))))
+}
+
+/// The waiting page. `data` is for its script.
+pub fn waiting_page(headers: &HeaderMap, data: &Value, sources: &ForeignSources) -> Response {
+    WAITING_PAGE.respond(headers, Some(data), sources)
+}
+
+/// 404 with a page for people.
+pub fn not_found(headers: &HeaderMap) -> Response {
+    let page = NOT_FOUND_PAGE.respond(headers, None, &ForeignSources::default());
+    (StatusCode::NOT_FOUND, page).into_response()
 }
 
 /// The console at `/`. The page is public. Its calls carry the admin key that the operator enters.
@@ -59,43 +121,74 @@ pub fn admin<S: Clone + Send + Sync + 'static>() -> Router<S> {
 fn assets<S: Clone + Send + Sync + 'static>() -> Router<S> {
     ASSETS.iter().fold(Router::new(), |router, &(name, kind, text)| {
         let text = Bytes::from_static(text.as_bytes());
-        let serve =
-            move |headers: HeaderMap| std::future::ready(respond(&headers, kind, text.clone()));
+        let serve = move |headers: HeaderMap| {
+            let policy = ForeignSources::default().content_policy();
+            std::future::ready(respond(&headers, kind, text.clone(), policy))
+        };
         router.route(&format!("/assets/{name}"), get(serve))
     })
 }
 
-/// A page in the language of the visitor. Its scripts read the language from the element `html`.
 fn page<S: Clone + Send + Sync + 'static>(english: &'static str) -> MethodRouter<S> {
-    let pages = ["en", "ko"].map(|language| {
-        let text =
-            english.replacen("<html lang=\"en\">", &format!("<html lang=\"{language}\">"), 1);
-        (language, Bytes::from(text))
-    });
+    let page = LocalizedPage::new(english);
     get(move |headers: HeaderMap| {
-        let (language, text) = &pages[usize::from(prefers_korean(&headers))];
-        let head = [(CONTENT_LANGUAGE, *language), (VARY, "accept-language")];
-        std::future::ready(
-            (head, respond(&headers, "text/html; charset=utf-8", text.clone())).into_response(),
-        )
+        std::future::ready(page.respond(&headers, None, &ForeignSources::default()))
     })
 }
 
-fn respond(headers: &HeaderMap, kind: &'static str, text: Bytes) -> Response {
+/// A page in each language. Its scripts read the language from the element `html`.
+#[derive(Clone)]
+struct LocalizedPage([(&'static str, Bytes); 2]);
+
+impl LocalizedPage {
+    fn new(english: &'static str) -> Self {
+        Self(["en", "ko"].map(|language| {
+            let html = format!("<html lang=\"{language}\">");
+            (language, Bytes::from(english.replacen("<html lang=\"en\">", &html, 1)))
+        }))
+    }
+
+    /// The page in the language of the visitor. `data` is JSON for its scripts, in an attribute of
+    /// the element `body`.
+    fn respond(
+        &self,
+        headers: &HeaderMap,
+        data: Option<&Value>,
+        sources: &ForeignSources,
+    ) -> Response {
+        let (language, text) = &self.0[usize::from(prefers_korean(headers))];
+        let text = match (data, std::str::from_utf8(text)) {
+            (Some(data), Ok(html)) => {
+                let body = format!("<body data-page=\"{}\">", escape_attribute(&data.to_string()));
+                Bytes::from(html.replacen("<body>", &body, 1))
+            }
+            _ => text.clone(),
+        };
+        let head = [(CONTENT_LANGUAGE, *language), (VARY, "accept-language")];
+        let kind = "text/html; charset=utf-8";
+        (head, respond(headers, kind, text, sources.content_policy())).into_response()
+    }
+}
+
+fn escape_attribute(text: &str) -> String {
+    text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+fn respond(headers: &HeaderMap, kind: &'static str, text: Bytes, policy: String) -> Response {
     let tag = entity_tag(&text);
     let is_cached =
         headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());
     let head = [
         (CACHE_CONTROL, "no-cache"),
-        (CONTENT_SECURITY_POLICY, CONTENT_POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
         (CONTENT_TYPE, kind),
     ];
+    let own = [(ETAG, tag), (CONTENT_SECURITY_POLICY, policy)];
     if is_cached {
-        (StatusCode::NOT_MODIFIED, [(ETAG, tag)], head).into_response()
+        (StatusCode::NOT_MODIFIED, own, head).into_response()
     } else {
-        ([(ETAG, tag)], head, text).into_response()
+        (own, head, text).into_response()
     }
 }
 
@@ -153,8 +246,7 @@ mod tests {
             ("ko;q=0", "en"),
             ("ko;q=x", "en"),
         ] {
-            let (status, headers, page) =
-                get_page("/waiting/demo", ("accept-language", accept)).await;
+            let (status, headers, page) = get_page("/bookings", ("accept-language", accept)).await;
             assert_eq!(
                 (status, &headers["content-language"]),
                 (200, &language.parse().unwrap()),
@@ -177,7 +269,9 @@ mod tests {
     async fn pages_reference_only_their_own_assets() {
         let pages = [
             include_str!("../web/index.html"),
+            include_str!("../web/bookings.html"),
             include_str!("../web/waiting.html"),
+            include_str!("../web/not_found.html"),
             include_str!("../web/console.html"),
         ];
         let texts = pages.into_iter().chain(ASSETS.iter().map(|asset| asset.2));
@@ -201,6 +295,50 @@ mod tests {
             );
         }
         let (_, headers, _) = get_page("/", ("x", "y")).await;
-        assert_eq!(headers["content-security-policy"].to_str().unwrap(), CONTENT_POLICY);
+        let policy = headers["content-security-policy"].to_str().unwrap();
+        assert_eq!(
+            policy,
+            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src \
+             'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        );
+    }
+
+    #[test]
+    fn policy_allows_only_the_logo_and_the_widget() {
+        let sources = ForeignSources {
+            images: Some("https://a.example".to_owned()),
+            widget: Some("https://widget.example"),
+        };
+        assert_eq!(
+            sources.content_policy(),
+            "default-src 'none'; script-src 'self' https://widget.example; style-src 'self' \
+             https://widget.example; connect-src 'self' https://widget.example; img-src 'self' \
+             https://a.example; frame-src https://widget.example; base-uri 'none'; form-action \
+             'none'; frame-ancestors 'none'"
+        );
+    }
+
+    #[tokio::test]
+    async fn data_of_a_page_cannot_leave_its_attribute() {
+        let name = "\"><script>alert('1')</script>&amp;";
+        let data = serde_json::json!({ "event_name": name });
+        let response = waiting_page(&HeaderMap::new(), &data, &ForeignSources::default());
+        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        let page = String::from_utf8(body.to_vec()).unwrap();
+        assert!(!page.contains("<script>"), "{page}");
+        let attribute = page.split("data-page=\"").nth(1).unwrap().split('"').next().unwrap();
+        let text = attribute
+            .replace("&lt;", "<")
+            .replace("&gt;", ">")
+            .replace("&quot;", "\"")
+            .replace("&amp;", "&");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), data);
+    }
+
+    #[tokio::test]
+    async fn unknown_address_is_a_page_with_404() {
+        let response = not_found(&HeaderMap::new());
+        assert_eq!(response.status(), 404);
+        assert!(response.headers()["content-type"].to_str().unwrap().starts_with("text/html"));
     }
 }

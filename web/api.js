@@ -7,7 +7,12 @@ export class ProblemError extends Error {
     this.status = status;
     this.code = body?.code ?? "unreachable";
     this.body = body ?? {};
-    this.retryAfterMs = Number(retryAfter ?? 0) * 1000;
+    this.retryAfterMs = (Number(retryAfter) || 0) * 1000;
+  }
+
+  // Whether the request may succeed later. After any other answer it has taken no effect.
+  get isTemporary() {
+    return this.status === 0 || this.status >= 500 || [408, 425, 429].includes(this.status);
   }
 }
 
@@ -23,8 +28,10 @@ export async function call(method, path, { headers = {}, body } = {}) {
     response = await fetch(path, request);
     text = await response.text();
   } catch {
-    throw new ProblemError(0, null, 2);
+    throw new ProblemError(0, { code: navigator.onLine ? "unreachable" : "offline" }, 2);
   }
+  const date = Date.parse(response.headers.get("Date") ?? "");
+  if (date) clockOffsetMs = date - Date.now();
   let value = null;
   try {
     value = text ? JSON.parse(text) : null;
@@ -36,6 +43,10 @@ export async function call(method, path, { headers = {}, body } = {}) {
   }
   return value;
 }
+
+// The clock of a device can be wrong by minutes. Countdowns use the clock of the service.
+let clockOffsetMs = 0;
+export const serverNow = () => Date.now() + clockOffsetMs;
 
 // `crypto.randomUUID` exists only in secure contexts. This works over plain HTTP too.
 export function randomUuid() {

@@ -2,7 +2,7 @@
 
 import { call, ProblemError, sleep } from "./api.js";
 import { LineChart } from "./chart.js";
-import { $, createElement, describeProblem, setNotice, setText, showView } from "./dom.js";
+import { $, createElement, describeDetail, setNotice, setText, showView } from "./dom.js";
 import { formatNumber } from "./messages.js";
 import { sumMetric } from "./metrics.js";
 import { SimulationCard } from "./simulation.js";
@@ -51,7 +51,7 @@ async function run() {
         setText("key-note", "The admin key is not correct.");
         return showView("sign-in");
       }
-      const detail = problem instanceof ProblemError ? describeProblem(problem) : problem.message;
+      const detail = problem instanceof ProblemError ? describeDetail(problem) : problem.message;
       setNotice("dashboard-note", `No update: ${detail}`);
     }
     await sleep(REFRESH_MS);
@@ -187,7 +187,7 @@ class QueueCard {
         this.#note.textContent = "";
         this.update(queue);
       } catch (problem) {
-        this.#note.textContent = describeProblem(problem);
+        this.#note.textContent = describeDetail(problem);
       }
     });
   }
@@ -223,7 +223,7 @@ async function runAudit() {
     $("checks").tBodies[0].replaceChildren(...rows);
   } catch (problem) {
     if (!(problem instanceof ProblemError)) throw problem;
-    setNotice("dashboard-note", describeProblem(problem));
+    setNotice("dashboard-note", describeDetail(problem));
   }
   $("audit").disabled = false;
 }

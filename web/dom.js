@@ -44,7 +44,7 @@ export function showView(id) {
   }
 }
 
-const SVG_TAGS = ["svg", "g", "rect", "text", "polyline", "title"];
+const SVG_TAGS = ["svg", "g", "path", "rect", "text", "polyline", "title"];
 
 // Creates an HTML or SVG element. An attribute `on…` adds an event listener. Attributes that are
 // `false` or `null` are left out.
@@ -62,9 +62,40 @@ export function createElement(tag, attributes = {}, ...children) {
   return element;
 }
 
+// The texts for the codes of errors. A code without one has the text of its status.
+const PROBLEM_MESSAGES = {
+  offline: "error.offline",
+  unreachable: "error.network",
+  overloaded: "error.overloaded",
+  queue_full: "error.overloaded",
+  rate_limited: "error.rate_limited",
+  insufficient_balance: "booking.insufficient",
+  not_enough_seats: "booking.notenough",
+  not_payable: "error.not_payable",
+  coupon_not_applicable: "error.coupon",
+  coupon_expired: "error.coupon",
+  sold_out: "booking.coupon.gone",
+  not_started: "error.coupon_time",
+  ended: "error.coupon_time",
+  booking_not_open: "error.booking_not_open",
+  cancellation_closed: "error.cancellation_closed",
+  not_cancellable: "error.not_cancellable",
+  balance_limit_exceeded: "error.balance_limit",
+  payment_failed: "error.payment",
+  not_found: "missing.title",
+  unauthenticated: "queue.signin",
+  visit_over: "booking.visit_over.why",
+  queue_token_expired: "queue.expired.why",
+};
+
 // A sentence for an error that a page does not handle in a specific way.
 export function describeProblem(problem) {
-  if (problem.status === 0) return message("error.network");
-  if (problem.status >= 500 || !problem.message) return message("error.server");
-  return problem.message;
+  const key = PROBLEM_MESSAGES[problem.code];
+  if (key) return message(key);
+  return message(problem.isTemporary ? "error.server" : "error.request");
+}
+
+// For operators: the sentence of the service, which names fields and values.
+export function describeDetail(problem) {
+  return problem.message && problem.status < 500 ? problem.message : describeProblem(problem);
 }

@@ -1,6 +1,6 @@
 // The console's card for the simulated users of `usher dev`. It stays hidden in other deployments.
 
-import { $, createElement, describeProblem, setText } from "./dom.js";
+import { $, createElement, describeDetail, setText } from "./dom.js";
 import { formatNumber } from "./messages.js";
 
 const PATH = "/dev/crowd";
@@ -79,7 +79,7 @@ export class SimulationCard {
         this.#show(state);
         setText("simulation-note", "");
       } catch (problem) {
-        setText("simulation-note", describeProblem(problem));
+        setText("simulation-note", describeDetail(problem));
       }
     });
   }

@@ -1,86 +1,134 @@
 // The waiting page. It joins the queue, shows the position and continues to the site after
 // admission. A cookie keeps the position across reloads and closed tabs.
 
-import { call, ProblemError, sleep } from "./api.js";
-import { $, NoticeStack, setText, showView } from "./dom.js";
-import {
-  formatDateTime, formatDuration, formatNumber, formatTime, localizePage, message,
-} from "./messages.js";
-import { fetchQueueState, followTicket, leaveQueue } from "./queue.js";
+import { countDown } from "./activity.js";
+import { call, ProblemError } from "./api.js";
+import { applyBranding, branding, pageTitle } from "./branding.js";
+import { solveChallenge } from "./challenge.js";
+import { $, describeProblem, setText, showView } from "./dom.js";
+import { formatDuration, formatTime, localizePage, message } from "./messages.js";
+import { followTicket, leaveQueue } from "./queue.js";
+import { tabStorage } from "./storage.js";
+import { describePosition, showConnection, showTicket } from "./ticket_view.js";
 
 const queue = decodeURIComponent(location.pathname.split("/").pop());
-// The queue's state has facts that a ticket does not have: paused, opening time, sold out.
-const STATE_REFRESH_MS = 5000;
 // How long the visitor can read that it is their turn before the page continues.
 const REDIRECT_DELAY_MS = 1500;
 const SPOKEN_UPDATE_MS = 20000;
+// The time before an automatic retry, unless the service names a longer one.
+const RETRY_MS = 3000;
 
 let abort = new AbortController();
 let token = null;
 let startPosition = null;
-let soldOut = false;
 let lastSpoken = 0;
-const notice = new NoticeStack("notice", ["connection", "queue"]);
 
 localizePage();
+applyBranding();
 $("leave").addEventListener("click", async () => {
   abort.abort();
   await leaveQueue(queue, token).catch(() => {});
-  showEnd("queue.expired");
+  showEnd("queue.left", "queue.rejoin");
 });
-$("again").addEventListener("click", () => join());
+$("again").addEventListener("click", join);
 join();
 
 async function join() {
+  abort.abort();
   abort = new AbortController();
+  const { signal } = abort;
   startPosition = null;
-  for (;;) {
+  if (!navigator.cookieEnabled) return showEnd("queue.cookie");
+  try {
+    const ticket = await requestPlace(signal);
+    if (ticket && !signal.aborted) {
+      await followTicket(queue, ticket, { onTicket, onConnection: showConnection, signal });
+    }
+  } catch (problem) {
+    if (!(problem instanceof ProblemError)) throw problem;
+    if (!signal.aborted) showFinalProblem(problem);
+  }
+}
+
+// Retries until the service answers. Returns undefined when `signal` aborts.
+async function requestPlace(signal) {
+  let challenge = null;
+  while (!signal.aborted) {
     try {
-      const ticket = await call("POST", `/waiting/${queue}/place`);
-      token = ticket.token;
-      watchQueueState(abort.signal);
-      return await followTicket(queue, ticket, { onTicket, onConnection, signal: abort.signal });
+      const headers = challenge ? { "Usher-Challenge": challenge } : {};
+      return await call("POST", `/waiting/${queue}/place`, { headers });
     } catch (problem) {
-      if (!(problem instanceof ProblemError)) throw problem;
-      if (problem.code === "queue_closed") return showEnd("queue.closed");
-      if (problem.code === "not_found") return showEnd("queue.missing");
-      if (problem.code === "unauthenticated") return showEnd("queue.signin", "queue.signin.why");
-      showEnd(problem.code === "queue_full" ? "queue.full" : "queue.disconnected");
-      // Jitter spreads the retries of many visitors.
-      await sleep(Math.max(problem.retryAfterMs, 2000) * (1 + Math.random()));
+      if (problem.code === "forbidden" && branding.challenge) {
+        challenge = await askChallenge();
+        if (!challenge) return showEnd("queue.challenge.failed");
+      } else if (problem.isTemporary) {
+        await showRetry(problem, signal);
+      } else {
+        throw problem;
+      }
     }
   }
 }
 
+async function askChallenge() {
+  document.title = pageTitle(message("queue.challenge"));
+  showView("challenge");
+  $("challenge").focus();
+  return solveChallenge(branding.challenge, $("widget")).catch(() => null);
+}
+
+// Shows why there is no place yet, and counts down to the next try.
+async function showRetry(problem, signal) {
+  // Jitter spreads the retries of many visitors.
+  const wait = Math.max(problem.retryAfterMs, RETRY_MS) * (1 + Math.random() / 2);
+  const isFull = problem.code === "queue_full";
+  showOver(message(isFull ? "queue.full" : "error.title"), {
+    detail: describeProblem(problem),
+    action: "error.retry",
+  });
+  const onRest = (seconds) => {
+    setText("retrying", message("error.retrying", { time: formatDuration(seconds) }));
+  };
+  await countDown(wait, onRest, signal);
+}
+
+function showFinalProblem(problem) {
+  if (problem.code === "queue_closed") return showEnd("queue.closed", "error.retry");
+  if (problem.code === "not_found") return showEnd("missing", null);
+  if (problem.code === "unauthenticated") return showSignIn();
+  showOver(message("error.title"), { detail: describeProblem(problem), action: "error.retry" });
+}
+
+function showSignIn() {
+  showEnd("queue.signin", branding.login_url ? null : "error.retry");
+  $("sign-in").hidden = !branding.login_url;
+  if (branding.login_url) $("sign-in").href = branding.login_url;
+}
+
 function onTicket(ticket) {
   token = ticket.token;
-  soldOut = ticket.sold_out;
   if (ticket.status === "active") return onAdmitted(ticket);
-  if (ticket.status === "expired") return showEnd("queue.expired");
+  if (ticket.status === "expired") return showEnd("queue.expired", "queue.rejoin");
   showView("waiting");
-  setText("others", formatNumber(ticket.waiting));
-  // Before the draw of a lottery there are no positions.
+  showTicket(ticket);
+  const position = describePosition(ticket);
+  $("progress").hidden = ticket.position === null;
   if (ticket.position === null) {
-    setText("position", "–");
-    setText("wait", message("queue.estimate.unknown"));
+    document.title = pageTitle(message("queue.title"));
     return;
   }
   startPosition ??= loadStartPosition(ticket.position);
-  const position = formatNumber(ticket.position);
-  setText("position", ticket.position === 1 ? message("queue.next") : position);
-  const seconds = ticket.estimated_wait_seconds;
-  setText("wait", seconds === null ? message("queue.estimate.unknown") : formatDuration(seconds));
   $("progress").value = startPosition > 1 ? 1 - (ticket.position - 1) / startPosition : 1;
-  document.title = `(${position}) Usher`;
+  document.title = pageTitle(`(${position})`);
   announce(`${message("queue.position")}: ${position}`);
 }
 
 // Progress is relative to the first position. It survives a reload.
 function loadStartPosition(position) {
   const key = `usher-first-${queue}`;
-  const stored = Number(sessionStorage.getItem(key));
+  const stored = Number(tabStorage.getItem(key));
   const start = stored >= position ? stored : position;
-  sessionStorage.setItem(key, start);
+  tabStorage.setItem(key, start);
   return start;
 }
 
@@ -95,14 +143,14 @@ async function onAdmitted(ticket) {
   abort.abort();
   // Without the cookie the site would send the visitor back here, and each time a new slot would be
   // used.
-  if (!await isCookieKept()) return showEnd("queue.cookie", "queue.cookie.why");
+  if (!(await isCookieKept())) return showEnd("queue.cookie");
   // Only an address on this site is a valid target.
   const requested = new URLSearchParams(location.search).get("return") ?? "/";
-  const url = new URL(requested, location.origin);
-  const target = url.origin === location.origin ? url.href : "/";
+  const url = URL.canParse(requested, location.origin) && new URL(requested, location.origin);
+  const target = url && url.origin === location.origin ? url.href : "/";
   $("go").href = target;
   setText("until", message("queue.until", { time: formatTime(ticket.active_until) }));
-  document.title = message("queue.admitted");
+  document.title = pageTitle(message("queue.admitted"));
   showView("admitted");
   $("admitted").focus();
   setTimeout(() => location.replace(target), REDIRECT_DELAY_MS);
@@ -120,33 +168,21 @@ async function isCookieKept() {
   }
 }
 
-function showEnd(reason, detail) {
+// Shows the end `reason`, which has a title and an explanation. `action` names the button, or null.
+function showEnd(reason, action = "error.retry") {
+  const title = reason === "missing" ? "missing.title" : reason;
   abort.abort();
-  sessionStorage.removeItem(`usher-first-${queue}`);
-  setText("reason", message(reason));
-  setText("detail", detail ? message(detail) : "");
-  $("again").hidden = !["queue.expired", "queue.closed"].includes(reason);
-  document.title = message(reason);
+  tabStorage.removeItem(`usher-first-${queue}`);
+  showOver(message(title), { detail: message(`${reason}.why`), action });
+}
+
+function showOver(title, { detail, action }) {
+  setText("reason", title);
+  setText("detail", detail);
+  setText("retrying", "");
+  $("sign-in").hidden = true;
+  $("again").hidden = !action;
+  if (action) setText("again", message(action));
+  document.title = pageTitle(title);
   showView("over");
-}
-
-function onConnection(connected) {
-  notice.set("connection", connected ? null : message("queue.disconnected"));
-}
-
-async function watchQueueState(signal) {
-  while (!signal.aborted) {
-    const state = await fetchQueueState(queue).catch(() => null);
-    if (signal.aborted) return;
-    if (state) notice.set("queue", describeState(state));
-    await sleep(STATE_REFRESH_MS);
-  }
-}
-
-function describeState(state) {
-  if (state.mode === "paused") return message("queue.paused");
-  if (state.mode === "prequeue" && state.opens_at) {
-    return message("queue.opens", { time: formatDateTime(state.opens_at) });
-  }
-  return soldOut ? message("queue.soldout") : null;
 }

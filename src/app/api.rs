@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use axum::http::Method;
+use axum::http::{HeaderMap, Method, Uri};
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::SecretString;
@@ -24,6 +25,7 @@ use crate::edge::stream_permits::StreamPermits;
 use crate::edge::{admin_key, compression, layers};
 use crate::http::identity::IdentityResolver;
 use crate::http::page::PageLimit;
+use crate::http::problem::no_route;
 use crate::http::user_recorder::UserRecorderExtension;
 use crate::http::{openapi_routes, request_id};
 use crate::{catalogue, coupons, payment, queue, rewards, seats, wallet, web};
@@ -94,6 +96,7 @@ pub(super) fn public(
     shedding: LoadShedding,
     streams: Arc<StreamPermits>,
     gate: queue::GateSettings,
+    page: queue::WaitingPageSettings,
     challenge: Option<Arc<ChallengeVerifier>>,
     cors: Option<CorsLayer>,
     readiness: Arc<ReadinessChecks>,
@@ -123,10 +126,19 @@ pub(super) fn public(
         layers::wrap_domain_routes(routes, identities, limits, shedding, challenge)
     });
     let unlimited = web::public()
+        .merge(queue::page_router(page).with_state(services.queue.clone()))
         .merge(openapi_routes::docs(&public_document()))
         .route_layer(compression::layer())
         .merge(health::router(readiness));
-    layers::wrap_listener(routes.merge(unlimited), gate, request_limits, cors)
+    layers::wrap_listener(routes.merge(unlimited), gate, request_limits, cors, unknown_address)
+}
+
+/// The response to an unknown path: a page for browsers, a problem for programs.
+async fn unknown_address(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    if !uri.path().starts_with("/v1/") && queue::is_navigation(&method, &headers) {
+        return web::not_found(&headers);
+    }
+    no_route().await.into_response()
 }
 
 /// The router of the admin listener. All routes need the admin key, except `/metrics`, health, the
@@ -164,6 +176,7 @@ pub(super) fn admin(
         Router::new(),
         request_limits,
         None,
+        no_route,
     ))
 }
 

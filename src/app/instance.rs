@@ -21,7 +21,7 @@ use crate::http::identity::IdentityResolver;
 use crate::http::jwt;
 use crate::outbox::OutboxWriter;
 use crate::outbox::pressure::{PressureWatermarks, WatermarkPair};
-use crate::queue::{GateSettings, TokenSigner};
+use crate::queue::{GateSettings, TokenSigner, WaitingPageSettings};
 use crate::redis;
 use crate::shutdown::ShutdownSignal;
 use crate::telemetry::{self, Metric};
@@ -76,6 +76,7 @@ impl UsherApp {
         let limits = Arc::new(RateLimits::new(&config.http.limits, api::request_kind));
         let proxies = config.http.limits.trusted_proxies;
         let challenge = config.http.challenge.clone();
+        let widget = challenge.as_ref().and_then(|settings| settings.widget.clone());
         let challenge = challenge.map(|settings| ChallengeVerifier::new(settings, proxies));
         let challenge = challenge.transpose()?.map(Arc::new);
         let shedding = LoadShedding::new(config.http.shed_in_flight, api::request_kind);
@@ -99,6 +100,7 @@ impl UsherApp {
             shedding,
             streams,
             GateSettings { trusted_proxies: proxies, tls: certificates.is_some() },
+            WaitingPageSettings { widget },
             challenge,
             cors::layer(&config.http.cors),
             readiness.clone(),

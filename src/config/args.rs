@@ -242,6 +242,10 @@ pub struct HttpArgs {
     /// Accept joins while the challenge provider does not answer: true or false [default: false]
     #[arg(long, env = "USHER_CHALLENGE_FAIL_OPEN", hide_env_values = true, value_name = "BOOL")]
     pub challenge_fail_open: Option<String>,
+    /// Widget of the challenge on the built-in waiting page: `turnstile:SITE_KEY` or
+    /// `hcaptcha:SITE_KEY` [default: none]
+    #[arg(long, env = "USHER_CHALLENGE_WIDGET", hide_env_values = true, value_name = "WIDGET")]
+    pub challenge_widget: Option<String>,
     /// Concurrent connections of the public listener, 1 to 1000000; each event stream needs one.
     /// The limit of open files is raised if possible [default: 25000]
     #[arg(long, env = "USHER_MAX_CONNECTIONS", hide_env_values = true, value_name = "COUNT")]

@@ -154,9 +154,13 @@ pub(super) fn read_challenge(
     let fail_open = check.flag("USHER_CHALLENGE_FAIL_OPEN", http.challenge_fail_open.as_deref());
     // The provider chooses the secret, so its length is not checked.
     let secret = given(http.challenge_secret.as_deref());
+    let widget = given(http.challenge_widget.as_deref());
     let Some(url) = given(http.challenge_url.as_deref()) else {
         if secret.is_some() {
             check.fail("USHER_CHALLENGE_URL", "must be given with USHER_CHALLENGE_SECRET");
+        }
+        if widget.is_some() {
+            check.fail("USHER_CHALLENGE_WIDGET", "requires USHER_CHALLENGE_URL");
         }
         return None;
     };
@@ -170,5 +174,11 @@ pub(super) fn read_challenge(
     if secret.is_none() {
         check.fail("USHER_CHALLENGE_SECRET", "must be given with USHER_CHALLENGE_URL");
     }
-    Some(challenge::ChallengeSettings { url: url?, secret: secret?.into(), timeout, fail_open })
+    let widget = widget.map(str::parse::<challenge::ChallengeWidget>).transpose();
+    if widget.is_err() {
+        let must = "must be turnstile:SITE_KEY or hcaptcha:SITE_KEY";
+        check.fail("USHER_CHALLENGE_WIDGET", must);
+    }
+    let (widget, secret) = (widget.ok()?, secret?.into());
+    Some(challenge::ChallengeSettings { url: url?, secret, timeout, fail_open, widget })
 }

@@ -157,6 +157,7 @@ mod tests {
             challenge_secret: None,
             challenge_timeout_ms: text("99"),
             challenge_fail_open: text("yes"),
+            challenge_widget: text("turnstile"),
             max_connections: text("0"),
             max_connections_per_address: text("-1"),
             max_streams: text("0"),
@@ -167,7 +168,7 @@ mod tests {
             request_timeout_ms: text("99"),
             body_limit_bytes: text("1023"),
         };
-        assert_eq!(bad(&ListenArgs::default(), &http).len(), 25);
+        assert_eq!(bad(&ListenArgs::default(), &http).len(), 26);
     }
 
     #[test]
@@ -184,6 +185,31 @@ mod tests {
                 ..HttpArgs::default()
             };
             assert_eq!(bad(&ListenArgs::default(), &http), wrong, "{streams} of {connections}");
+        }
+    }
+
+    #[test]
+    fn widget_has_a_known_provider_and_a_site_key() {
+        let long = format!("turnstile:{}", "x".repeat(101));
+        for (widget, url, is_good) in [
+            ("", "https://a.example/siteverify", true),
+            ("turnstile:0x4AAA-b_1", "https://a.example/siteverify", true),
+            ("hcaptcha:10000000-ffff", "https://a.example/siteverify", true),
+            ("turnstile:0x4AAA", "", false),
+            ("turnstile", "https://a.example/siteverify", false),
+            ("turnstile:", "https://a.example/siteverify", false),
+            ("recaptcha:0x4AAA", "https://a.example/siteverify", false),
+            ("turnstile:\"><script>", "https://a.example/siteverify", false),
+            (&long, "https://a.example/siteverify", false),
+        ] {
+            let http = HttpArgs {
+                challenge_url: text(url),
+                challenge_secret: if url.is_empty() { None } else { text("0x123") },
+                challenge_widget: text(widget),
+                ..HttpArgs::default()
+            };
+            let wrong: &[&str] = if is_good { &[] } else { &["USHER_CHALLENGE_WIDGET"] };
+            assert_eq!(bad(&ListenArgs::default(), &http), wrong, "{widget}");
         }
     }
 

@@ -46,6 +46,66 @@ pub struct ChallengeSettings {
     pub timeout: Duration,
     /// Whether joins are accepted while the provider does not answer.
     pub fail_open: bool,
+    /// The widget of the built-in waiting page. `None`: other pages show it.
+    pub widget: Option<ChallengeWidget>,
+}
+
+/// The widget that the built-in waiting page shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChallengeWidget {
+    pub provider: ChallengeProvider,
+    /// Identifies the site to the provider. Public.
+    pub site_key: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChallengeProvider {
+    Turnstile,
+    HCaptcha,
+}
+
+impl ChallengeProvider {
+    /// The name in settings and in `web/challenge.js`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Turnstile => "turnstile",
+            Self::HCaptcha => "hcaptcha",
+        }
+    }
+
+    /// The script of the widget.
+    pub fn script_url(self) -> &'static str {
+        match self {
+            Self::Turnstile => {
+                "https://challenges.cloudflare.com/turnstile/v0/api.js?render=explicit"
+            }
+            Self::HCaptcha => "https://js.hcaptcha.com/1/api.js?render=explicit",
+        }
+    }
+
+    /// What the widget loads, as sources of a content security policy.
+    pub fn content_sources(self) -> &'static str {
+        match self {
+            Self::Turnstile => "https://challenges.cloudflare.com",
+            Self::HCaptcha => "https://hcaptcha.com https://*.hcaptcha.com",
+        }
+    }
+}
+
+impl std::str::FromStr for ChallengeWidget {
+    type Err = ();
+
+    /// `turnstile:SITE_KEY` or `hcaptcha:SITE_KEY`.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (provider, site_key) = text.split_once(':').ok_or(())?;
+        let provider = [ChallengeProvider::Turnstile, ChallengeProvider::HCaptcha]
+            .into_iter()
+            .find(|known| known.as_str() == provider)
+            .ok_or(())?;
+        let is_key = (1..=100).contains(&site_key.len())
+            && site_key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        is_key.then(|| Self { provider, site_key: site_key.to_owned() }).ok_or(())
+    }
 }
 
 pub struct ChallengeVerifier {

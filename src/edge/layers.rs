@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
+use axum::handler::Handler;
 use axum::middleware::from_fn_with_state;
 use axum::{Extension, Router};
 use tower_http::cors::CorsLayer;
@@ -18,7 +19,7 @@ use super::limits::{self, RateLimits};
 use super::middleware::RequestMiddleware;
 use super::shedding::LoadShedding;
 use crate::http::identity::IdentityResolver;
-use crate::http::problem::{ProblemDetails, no_method, no_route};
+use crate::http::problem::{ProblemDetails, no_method};
 use crate::http::user_limit::UserRateLimit;
 
 /// Limits of one request.
@@ -53,14 +54,16 @@ pub fn wrap_domain_routes<S: Clone + Send + Sync + 'static>(
 }
 
 /// Wraps the router of a listener: adds problems for unknown paths and methods, and the layers of
-/// every response. CORS applies to `router` and not to `without_cors`.
-pub fn wrap_listener<S: Clone + Send + Sync + 'static>(
+/// every response. `unknown_path` answers unknown paths. CORS applies to `router` and not to
+/// `without_cors`.
+pub fn wrap_listener<S: Clone + Send + Sync + 'static, T: 'static>(
     router: Router<S>,
     without_cors: Router<S>,
     settings: &RequestLimits,
     cors: Option<CorsLayer>,
+    unknown_path: impl Handler<T, S>,
 ) -> Router<S> {
-    let router = router.fallback(no_route).method_not_allowed_fallback(no_method);
+    let router = router.fallback(unknown_path).method_not_allowed_fallback(no_method);
     let router = match cors {
         Some(cors) => router.layer(cors),
         None => router,
@@ -88,6 +91,7 @@ mod tests {
     use crate::http::cache::CachedForOneSecond;
     use crate::http::identity::{self, AuthenticatedUser};
     use crate::http::peer::PeerAddress;
+    use crate::http::problem::no_route;
     use crate::http::problem::tests::read;
     use axum::body::{Body, Bytes};
     use axum::http::{HeaderMap, Request};
@@ -133,6 +137,7 @@ mod tests {
             Router::new(),
             &settings,
             None,
+            no_route,
         )
     }
 
@@ -237,7 +242,7 @@ mod tests {
             .route("/counted/{id}", get(|| async {}))
             .route("/hung/{id}", get(std::future::pending::<()>));
         let settings = RequestLimits { request_timeout: Duration::from_secs(600), body_limit: 100 };
-        let app: Router = wrap_listener(routes, Router::new(), &settings, None);
+        let app: Router = wrap_listener(routes, Router::new(), &settings, None, no_route);
         ask(&app, get_request("/counted/17")).await;
         let hung =
             tokio::time::timeout(Duration::from_millis(10), app.oneshot(get_request("/hung/17")))

@@ -36,7 +36,7 @@ pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
 
 /// Whether a browser opens a page, so that a redirect reaches the visitor. Without Fetch Metadata,
 /// which old browsers lack, `Accept` decides.
-pub(super) fn is_navigation(method: &Method, headers: &HeaderMap) -> bool {
+pub fn is_navigation(method: &Method, headers: &HeaderMap) -> bool {
     const FETCH_METADATA: [&str; 4] =
         ["sec-fetch-mode", "sec-fetch-site", "sec-fetch-dest", "sec-fetch-user"];
     if ![Method::GET, Method::HEAD].contains(method) {

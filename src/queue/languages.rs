@@ -44,14 +44,14 @@ impl PreferredLanguages {
 
 #[cfg(test)]
 mod tests {
-    use super::super::settings::QueueMessage;
+    use super::super::settings::LocalizedText;
     use super::*;
 
     #[test]
     fn message_has_the_preferred_language() {
         let texts = [("en", "soon"), ("ko", "곧"), ("pt-BR", "logo")];
         let texts = texts.map(|(tag, text)| (tag.to_owned(), text.to_owned()));
-        let message = QueueMessage::ByLanguage(texts.into_iter().collect());
+        let message = LocalizedText::ByLanguage(texts.into_iter().collect());
         for (header, text) in [
             ("", "soon"),
             ("ko-KR,ko;q=0.9,en;q=0.8", "곧"),
@@ -63,7 +63,7 @@ mod tests {
             let preferred = PreferredLanguages::parse(header);
             assert_eq!(message.text(&preferred.0), Some(text), "{header}");
         }
-        let text = QueueMessage::Text("same".into());
+        let text = LocalizedText::Text("same".into());
         assert_eq!(text.text(&PreferredLanguages::parse("ko").0), Some("same"));
     }
 }

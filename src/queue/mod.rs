@@ -35,6 +35,7 @@ mod heard_users;
 mod holder;
 mod languages;
 mod lookup;
+mod page;
 mod promote;
 mod routes;
 mod rules;
@@ -76,15 +77,18 @@ pub use error::Error;
 #[cfg(test)]
 pub(crate) use gate::demo_cookie;
 pub use gate::router as gate_router;
-pub use gate_request::GateSettings;
+pub use gate_request::{GateSettings, is_navigation};
 pub use heard_users::run as run_heard_writer;
 pub use holder::{BuyerToken, RequestOwner, TOKEN_HEADER, TokenHolder};
+pub use page::QueuePage;
 pub use promote::run as run_promoter;
 pub use routes::{router, wrong_queue};
-pub use settings::{PublishedQueue, QueueMessage, QueueMode, QueueOrder, QueueSettings, VisitKind};
+pub use settings::{
+    LocalizedText, PublishedQueue, QueueMode, QueueOrder, QueueSettings, VisitKind,
+};
 pub use snapshot::{QueueState, Snapshot};
 pub use ticket::{Claims, TokenSigner};
-pub use waiting::router as waiting_router;
+pub use waiting::{WaitingPageSettings, page_router, router as waiting_router};
 
 /// Requests of one kind that may wait for one queue in one instance. Redis needs about two
 /// microseconds for each, so the last one waits some tens of milliseconds.

@@ -1,6 +1,6 @@
 //! The rules for the settings of a queue.
 
-use super::settings::{QueueMessage, QueueMode, QueueOrder, QueueSettings};
+use super::settings::{LocalizedText, QueueMode, QueueOrder, QueueSettings};
 use crate::definition::DefinitionViolation;
 use crate::time::{MUST_BE_STORABLE, is_storable};
 
@@ -29,7 +29,10 @@ pub(super) fn violations(settings: &QueueSettings) -> Vec<DefinitionViolation> {
         range("abandon_after_seconds", after, 30, 86_400);
     }
     if let Some(message) = &settings.message {
-        violations.extend(message_violation(message));
+        violations.extend(text_violation("message", message, MAX_MESSAGE_CHARACTERS));
+    }
+    if let Some(page) = &settings.page {
+        violations.extend(page.violations());
     }
     let times = [
         ("opens_at", settings.opens_at),
@@ -67,29 +70,34 @@ pub(super) fn violations(settings: &QueueSettings) -> Vec<DefinitionViolation> {
 }
 
 const MAX_MESSAGE_CHARACTERS: usize = 500;
-const MAX_MESSAGE_LANGUAGES: usize = 50;
+const MAX_TEXT_LANGUAGES: usize = 50;
 
-fn message_violation(message: &QueueMessage) -> Option<DefinitionViolation> {
-    let is_long = |text: &String| text.chars().count() > MAX_MESSAGE_CHARACTERS;
+/// Checks the length of each text, in characters, and the language tags.
+pub(super) fn text_violation(
+    field: &str,
+    text: &LocalizedText,
+    max_characters: usize,
+) -> Option<DefinitionViolation> {
+    let is_long = |text: &String| text.chars().count() > max_characters;
     let is_tag = |tag: &String| {
         (2..=35).contains(&tag.len())
             && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
-    let problem = match message {
-        QueueMessage::Text(text) => {
-            is_long(text).then(|| format!("must have at most {MAX_MESSAGE_CHARACTERS} characters"))
+    let problem = match text {
+        LocalizedText::Text(text) => {
+            is_long(text).then(|| format!("must have at most {max_characters} characters"))
         }
-        QueueMessage::ByLanguage(texts) if !(1..=MAX_MESSAGE_LANGUAGES).contains(&texts.len()) => {
-            Some(format!("must have from 1 to {MAX_MESSAGE_LANGUAGES} languages"))
+        LocalizedText::ByLanguage(texts) if !(1..=MAX_TEXT_LANGUAGES).contains(&texts.len()) => {
+            Some(format!("must have from 1 to {MAX_TEXT_LANGUAGES} languages"))
         }
-        QueueMessage::ByLanguage(texts) if texts.values().any(is_long) => {
-            Some(format!("each text must have at most {MAX_MESSAGE_CHARACTERS} characters"))
+        LocalizedText::ByLanguage(texts) if texts.values().any(is_long) => {
+            Some(format!("each text must have at most {max_characters} characters"))
         }
-        QueueMessage::ByLanguage(texts) => {
+        LocalizedText::ByLanguage(texts) => {
             (!texts.keys().all(is_tag)).then(|| "each key must be a language tag".to_owned())
         }
     };
-    problem.map(|problem| DefinitionViolation::new("message", problem))
+    problem.map(|problem| DefinitionViolation::new(field, problem))
 }
 
 #[cfg(test)]
@@ -160,14 +168,15 @@ mod tests {
     #[test]
     fn message_is_short_and_its_keys_are_languages() {
         let with = |message| QueueSettings { message: Some(message), ..QueueSettings::default() };
-        let texts = |tag: &str, text: String| QueueMessage::ByLanguage([(tag.into(), text)].into());
+        let texts =
+            |tag: &str, text: String| LocalizedText::ByLanguage([(tag.into(), text)].into());
         let (good, long) = ("가".repeat(500), "가".repeat(501));
-        for message in [QueueMessage::Text(good.clone()), texts("ko", good)] {
+        for message in [LocalizedText::Text(good.clone()), texts("ko", good)] {
             assert_eq!(fields(&with(message)), Vec::<String>::new());
         }
-        let none = QueueMessage::ByLanguage(std::collections::BTreeMap::new());
+        let none = LocalizedText::ByLanguage(std::collections::BTreeMap::new());
         for message in
-            [QueueMessage::Text(long.clone()), texts("ko", long), texts("k o", "x".into()), none]
+            [LocalizedText::Text(long.clone()), texts("ko", long), texts("k o", "x".into()), none]
         {
             assert_eq!(fields(&with(message)), ["message"]);
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::page::{self, QueuePage};
 use crate::ids::QueueId;
 use crate::redis::ScriptArgs;
 
@@ -94,16 +95,16 @@ impl VisitKind {
     }
 }
 
-/// A message to the users of a queue: one text, or one by language (`ko`, `en`, `pt-BR`).
+/// A text for the users of a queue: one for all, or one by language (`ko`, `en`, `pt-BR`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
-#[schema(as = QueueMessage)]
-pub enum QueueMessage {
+#[schema(as = LocalizedText)]
+pub enum LocalizedText {
     Text(String),
     ByLanguage(BTreeMap<String, String>),
 }
 
-impl QueueMessage {
+impl LocalizedText {
     /// The text in the language that the client prefers: exact or by its first subtag, else
     /// English, else the first language.
     pub(super) fn text(&self, preferred: &[String]) -> Option<&str> {
@@ -152,11 +153,14 @@ pub struct QueueSettings {
     pub restore_seconds: u32,
     /// A message to all users of the queue, up to 500 characters, or one by language. Null means
     /// none.
-    pub message: Option<QueueMessage>,
+    pub message: Option<LocalizedText>,
     /// Whether a visit ends `active_seconds` after it began, or after its last use.
     pub visit: VisitKind,
     /// The maximum length of a visit in seconds, 60…86,400. Null means no limit.
     pub visit_limit_seconds: Option<u32>,
+    /// How the built-in waiting page looks. Null means the default page.
+    #[serde(deserialize_with = "page::object_or_null")]
+    pub page: Option<QueuePage>,
     /// A waiting user who neither polls nor streams for this time loses the place, in seconds,
     /// 30…86,400. Null means never.
     pub abandon_after_seconds: Option<u32>,
@@ -222,6 +226,7 @@ impl Default for QueueSettings {
             message: None,
             visit: VisitKind::Fixed,
             visit_limit_seconds: None,
+            page: None,
             abandon_after_seconds: None,
         }
     }

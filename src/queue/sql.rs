@@ -30,13 +30,14 @@ struct Row {
     message: Option<String>,
     visit: String,
     visit_limit_seconds: Option<u32>,
+    page: Option<String>,
     arrivals: u64,
     abandon_after_seconds: Option<u32>,
 }
 
 const COLUMNS: &str = "id, version, mode, promote_per_interval, interval_ms, max_active, \
      active_seconds, claim_seconds, max_waiting, opens_at, closes_at, prequeue_starts_at, \
-     placement, seed, restore_seconds, draw, message, visit, visit_limit_seconds, arrivals, \
+     placement, seed, restore_seconds, draw, message, visit, visit_limit_seconds, page, arrivals, \
      abandon_after_seconds";
 
 pub(super) async fn all(
@@ -111,7 +112,7 @@ pub(super) async fn put(
     published: &PublishedQueue,
 ) -> Result<(), mysql::Error> {
     let settings = &published.settings;
-    let placeholders = ["?"; 21].join(", ");
+    let placeholders = ["?"; 22].join(", ");
     let updates = COLUMNS
         .split(", ")
         .filter(|c| *c != "id")
@@ -142,6 +143,7 @@ pub(super) async fn put(
         .bind(settings.message.as_ref().and_then(|message| serde_json::to_string(message).ok()))
         .bind(settings.visit.as_str())
         .bind(settings.visit_limit_seconds)
+        .bind(settings.page.as_ref().and_then(|page| serde_json::to_string(page).ok()))
         .bind(published.arrivals)
         .bind(settings.abandon_after_seconds)
         .execute(connection)
@@ -166,6 +168,7 @@ fn read(row: Row) -> Option<(QueueId, PublishedQueue)> {
         message: row.message.and_then(|json| serde_json::from_str(&json).ok()),
         visit: VisitKind::from_word(&row.visit)?,
         visit_limit_seconds: row.visit_limit_seconds,
+        page: row.page.and_then(|json| serde_json::from_str(&json).ok()),
         abandon_after_seconds: row.abandon_after_seconds,
     };
     let Row { version, seed, draw, arrivals, .. } = row;

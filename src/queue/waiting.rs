@@ -1,5 +1,5 @@
-//! The API of the waiting page (`web/waiting.html`): a place for its visitor, kept in a cookie,
-//! which survives reloads and closed tabs.
+//! The waiting page (`web/waiting.html`) in the look of its queue, and its API: a place for its
+//! visitor, kept in a cookie, which survives reloads and closed tabs.
 //!
 //! Visitors of a site behind the gate may have no identity. In the identity modes `guest` and
 //! `header`, a visitor without an identity gets a random id, known only by the cookie. In other
@@ -7,23 +7,26 @@
 
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::header::SET_COOKIE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Extension, Router};
+use serde_json::json;
 
 use super::dto::ticket_dto;
 use super::gate::cookie;
 use super::languages::PreferredLanguages;
 use super::{AdmissionState, Error, QueueService, Ticket};
-use crate::edge::challenge::ChallengePassed;
+use crate::edge::challenge::{ChallengePassed, ChallengeWidget};
 use crate::http::identity::{IdentityResolver, OptionalUser, QueueVisitor};
 use crate::http::path::PathParams;
 use crate::http::user_recorder::record_user_in_background;
 use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::{QueueId, UserName};
+use crate::web::{self, ForeignSources};
 
 /// Longer than any wait.
 const COOKIE_MAX_AGE_SECONDS: u32 = 86_400;
@@ -32,6 +35,55 @@ const COOKIE_MAX_AGE_SECONDS: u32 = 86_400;
 /// `POST /v1/queues/{queue}/tokens`.
 pub fn router() -> Router<Arc<QueueService>> {
     Router::new().route("/waiting/{queue}/place", post(restore_or_join))
+}
+
+/// What the waiting pages of all queues have in common.
+#[derive(Debug, Clone)]
+pub struct WaitingPageSettings {
+    /// The widget of the bot challenge, where joins need one.
+    pub widget: Option<ChallengeWidget>,
+}
+
+/// The route of the page. It needs no store for a queue that this instance knows.
+pub fn page_router(settings: WaitingPageSettings) -> Router<Arc<QueueService>> {
+    Router::new().route("/waiting/{queue}", get(show_page)).layer(Extension(settings))
+}
+
+/// The page, with the look of its queue as JSON for its script. 404 for an unknown queue.
+async fn show_page(
+    State(queue): State<Arc<QueueService>>,
+    Extension(settings): Extension<WaitingPageSettings>,
+    name: Result<Path<String>, PathRejection>,
+    languages: PreferredLanguages,
+    headers: HeaderMap,
+) -> Response {
+    let id = name.ok().and_then(|Path(name)| name.parse::<QueueId>().ok());
+    let found = async { queue.find_settings(&id.ok_or(Error::NotFound)?).await };
+    let published = match found.await {
+        Ok(published) => Some(published),
+        Err(Error::NotFound) => return web::not_found(&headers),
+        // The page of a new queue works without its look until the stores answer again.
+        Err(_) => None,
+    };
+    let look = published.and_then(|published| published.settings.page.clone()).unwrap_or_default();
+    let widget = settings.widget.as_ref();
+    let data = json!({
+        "event_name": look.event_name.as_ref().and_then(|name| name.text(&languages.0)),
+        "logo_url": look.logo_url,
+        "accent_color": look.accent_color,
+        "header_color": look.header_color,
+        "support_url": look.support_url,
+        "challenge": widget.map(|widget| json!({
+            "provider": widget.provider.as_str(),
+            "script_url": widget.provider.script_url(),
+            "site_key": widget.site_key,
+        })),
+    });
+    let sources = ForeignSources {
+        images: look.logo_origin(),
+        widget: widget.map(|widget| widget.provider.content_sources()),
+    };
+    web::waiting_page(&headers, &data, &sources)
 }
 
 /// Returns the ticket of the cookie if its place exists, and joins the queue otherwise.

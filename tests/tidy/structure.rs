@@ -68,7 +68,8 @@ fn allowed_imports(module: &str) -> Option<Vec<&'static str>> {
         // Shares no code with the modules that it checks.
         "audit" => Some(vec!["redis", "mysql", "store_error", "telemetry", "http"]),
         "idempotency" | "users" => base_and(&[]),
-        "queue" => base_and(&["users"]),
+        // Serves the waiting page.
+        "queue" => base_and(&["users", "web"]),
         "catalogue" => base_and(&["queue"]),
         "seats" => base_and(&["catalogue", "idempotency", "queue", "users"]),
         "wallet" => base_and(&["idempotency"]),

@@ -11,7 +11,11 @@ before(async () => {
 });
 after(() => fixture.stop());
 
+await import("./messages.mjs");
 await import("./visitors.mjs");
 await import("./views.mjs");
+await import("./waiting_states.mjs");
+await import("./booking_states.mjs");
+await import("./bookings.mjs");
 await import("./console.mjs");
 await import("./examples.mjs");

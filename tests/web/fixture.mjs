@@ -66,6 +66,7 @@ class Fixture {
   async newPage(options = {}) {
     const context = await this.browser.newContext({ ...PAGE_OPTIONS, ...options });
     context.setDefaultTimeout(TIMEOUT_MS);
+    if (process.env.USHER_WEB_FILES) await serveAssetsFromDisk(context);
     const page = await context.newPage();
     page.on("pageerror", (error) => {
       throw error;
@@ -93,6 +94,19 @@ class Fixture {
     await this.callAdmin("PUT", `/queues/${queue}`, { ...settings, ...change });
   }
 
+  // Creates or replaces a queue.
+  putQueue(queue, settings = {}) {
+    return this.callAdmin("PUT", `/queues/${queue}`, settings);
+  }
+
+  // Creates or replaces a concert with a queue of the same name and one date.
+  async putConcert(concert, { seats = 2, startsAt = inDays(30), ...definition } = {}) {
+    const sections = [{ name: "Floor", from: 1, to: seats, price: 1000 }];
+    const schedules = [{ id: `${concert}-1`, starts_at: startsAt, sections }];
+    const body = { title: `Concert ${concert}`, queue_id: concert, schedules, ...definition };
+    await this.callAdmin("PUT", `/concerts/${concert}`, body);
+  }
+
   // Sets the demo queue so that every user is admitted immediately.
   async openQueue() {
     const limits = { max_active: 200, promote_per_interval: 50, interval_ms: 1_000 };
@@ -109,13 +123,60 @@ class Fixture {
     return response.status === 204 ? null : response.json();
   }
 
+  // Another user buys seats of a concert that `putConcert` created.
+  async buySeats(concert, seats) {
+    const user = crypto.randomUUID();
+    let ticket = await this.callApi("POST", `/queues/${concert}/tokens`, { user });
+    const { token } = ticket;
+    await eventually("the buyer is admitted", async () => {
+      ticket = await this.callApi("GET", `/queues/${concert}/tokens/me`, { token });
+      return ticket.status === "active";
+    });
+    const charge = { user, key: crypto.randomUUID(), body: { amount: 100_000 } };
+    await this.callApi("POST", "/wallet/charges", charge);
+    const hold = { token, body: { schedule_id: `${concert}-1`, seats } };
+    const { id } = await this.callApi("POST", "/reservations", hold);
+    const pay = { token, key: crypto.randomUUID(), body: { reservation_id: id } };
+    const payment = await this.callApi("POST", "/payments", pay);
+    assert.equal(payment.status, "confirmed", JSON.stringify(payment));
+  }
+
   // Adds another user to the demo queue and returns the ticket.
   joinAsNewUser() {
     return this.callApi("POST", "/queues/demo/tokens", { user: crypto.randomUUID() });
   }
 }
 
+// Serves the scripts and styles of `web/` instead of those in the binary, so that a change to them
+// needs no build.
+function serveAssetsFromDisk(context) {
+  const kinds = { css: "text/css", js: "text/javascript", svg: "image/svg+xml" };
+  return context.route("**/assets/**", async (route) => {
+    const { pathname } = new URL(route.request().url());
+    const body = await readFile(`../../web/${pathname.replace("/assets/", "")}`, "utf8");
+    await route.fulfill({ body, contentType: kinds[pathname.split(".").pop()] });
+  });
+}
+
 export const fixture = new Fixture();
+
+export const inDays = (days) => new Date(Date.now() + days * 86_400_000).toISOString();
+
+// Makes a page believe that its tab is hidden or shown.
+export function setHidden(page, hidden) {
+  return page.evaluate((value) => {
+    Object.defineProperty(document, "hidden", { configurable: true, value });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, hidden);
+}
+
+// Answers requests with a problem until the returned function is called.
+export async function refuse(page, url, status, code, headers = {}) {
+  const body = JSON.stringify({ code, detail: "a detail in English", status });
+  const contentType = "application/problem+json";
+  await page.route(url, (route) => route.fulfill({ status, headers, body, contentType }));
+  return () => page.unroute(url);
+}
 
 // Calls `check` until it returns a truthy value, and returns that value.
 export async function eventually(description, check) {

@@ -76,7 +76,7 @@ test("the waiting page keeps the position, shows a pause and continues by redire
     return tab;
   };
   await openTab(first);
-  await first.getByText(/queue is paused/).waitFor();
+  await first.getByText(/Entry is paused/).waitFor();
   const position = await positionText(first);
   await first.reload();
   await first.getByText("You are in the queue").waitFor();
@@ -87,7 +87,7 @@ test("the waiting page keeps the position, shows a pause and continues by redire
   await second.close();
   const third = await openTab(await context.newPage());
   assert.equal(await positionText(third), position, "after all tabs were closed");
-  await third.getByText(/queue is paused/).waitFor();
+  await third.getByText(/Entry is paused/).waitFor();
   await fixture.openQueue();
   await third.waitForURL(`${fixture.publicUrl}/docs/`);
   await context.close();
@@ -99,7 +99,7 @@ test("the booking page shows a pause and removes the notice when it ends", async
   const page = await fixture.newPage();
   await page.goto(fixture.publicUrl);
   await page.getByRole("button", { name: "Book" }).click();
-  const notice = page.locator("#notice", { hasText: /queue is paused/ });
+  const notice = page.locator("#notice", { hasText: /Entry is paused/ });
   await notice.waitFor();
   // An update of the position must not remove the notice. A user ahead leaves the queue.
   const before = await positionText(page);

@@ -80,6 +80,40 @@ pub(super) fn keyless(fixture: &BadInputFixture, method: Method, path: &str) -> 
     ]
 }
 
+/// The fields of the look of a waiting page.
+fn queue_page(good: &Value, call: impl Fn() -> ApiRequest + Copy) -> Vec<Vec<BadInputCase>> {
+    let others = [json!(5), json!(true), json!([]), json!({})];
+    let with = |bad: Vec<Value>| [bad, others.to_vec()].concat();
+    let name = with(vec![json!({"k o": "x"}), json!({"ko": 5}), json!("x".repeat(101))]);
+    let mut groups = vec![
+        field(good, "/page", "page", vec![json!(5), json!("x"), json!([]), json!(true)], call),
+        field(good, "/page/name", "page.name", vec![json!("x")], call),
+        field(good, "/page/event_name", "page.event_name", name, call),
+    ];
+    let urls = [
+        "",
+        "http://a.example/",
+        "//a.example/",
+        "javascript:alert(1)",
+        "https://",
+        "https://a.example; script-src *",
+        "https://user@a.example/",
+    ];
+    let long = format!("https://a.example/{}", "x".repeat(500));
+    let urls = with([urls.map(|url| json!(url)).to_vec(), vec![json!(long)]].concat());
+    let colors = with(["", "red", "0055aa", "rgb(0,0,0)"].map(|color| json!(color)).to_vec());
+    for (name, bad) in [
+        ("logo_url", &urls),
+        ("support_url", &urls),
+        ("accent_color", &colors),
+        ("header_color", &colors),
+    ] {
+        let (at, path) = (format!("/page/{name}"), format!("page.{name}"));
+        groups.push(field(good, &at, &path, bad.clone(), call));
+    }
+    groups
+}
+
 fn queue(fixture: &BadInputFixture) -> BadInputRow {
     let api = &fixture.api;
     let path = "/admin/queues/show";
@@ -90,6 +124,10 @@ fn queue(fixture: &BadInputFixture) -> BadInputRow {
         "claim_seconds": 60, "max_waiting": null, "opens_at": null, "closes_at": null,
         "prequeue_starts_at": null, "order": "fifo",
         "restore_seconds": 30, "message": null, "visit": "fixed", "visit_limit_seconds": null,
+        "page": {
+            "event_name": null, "logo_url": null, "accent_color": null, "header_color": null,
+            "support_url": null,
+        },
         "abandon_after_seconds": null,
     });
     let mut groups = vec![
@@ -167,6 +205,7 @@ fn queue(fixture: &BadInputFixture) -> BadInputRow {
         json!(long),
     ];
     groups.push(field(&good, "/message", "message", messages, call));
+    groups.extend(queue_page(&good, call));
     groups.push(field(&good, "/order", "order", [words, vec![json!("lottery")]].concat(), call));
     let mut against = good;
     against["opens_at"] = json!("2100-01-01T00:00:00Z");

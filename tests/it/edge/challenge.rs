@@ -115,3 +115,24 @@ async fn challenge_may_be_waived_when_its_verifier_is_down() {
         world.api.join(CONCERT, &new_user()).await.problem(403, "forbidden");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiting_page_may_load_the_widget() {
+    let verifier = verifier().await;
+    let world = world(|args| {
+        args.http.challenge_url = Some(verifier.url.clone());
+        args.http.challenge_secret = text(SECRET);
+        args.http.challenge_widget = text("turnstile:0x4AAA");
+    })
+    .await;
+    let page = world.api.get(&format!("/waiting/{CONCERT}")).send().await;
+    let policy = page.header("content-security-policy").unwrap().to_owned();
+    for directive in ["script-src 'self'", "style-src 'self'", "connect-src 'self'", "frame-src"] {
+        let allowed = format!("{directive} https://challenges.cloudflare.com;");
+        assert!(policy.contains(&allowed), "{policy}");
+    }
+    let html = page.expect_text(200);
+    assert!(html.contains("0x4AAA") && !html.contains(SECRET), "{html}");
+    let other = world.api.get("/").send().await;
+    assert!(!other.header("content-security-policy").unwrap().contains("cloudflare"));
+}

@@ -1,6 +1,6 @@
 //! The pages over HTTP, and the place that the waiting page keeps for its visitor.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{
     ApiClient, ApiResponse, CONCERT, TestInstance, TestWorld, eventually, new_user,
@@ -94,9 +94,66 @@ async fn page_joins_only_for_valid_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn page_has_the_look_of_its_queue() {
+    let world = TestWorld::start(2).await;
+    let api = &world.api;
+    let page = json!({
+        "event_name": {"en": "Rock <Night> & \"more\"", "ko": "록의 밤"},
+        "logo_url": "https://cdn.example:8443/logo.svg?v=1",
+        "accent_color": "#0055aa",
+        "header_color": "#101820",
+        "support_url": "https://help.example/",
+    });
+    world.put_queue("show", json!({ "page": page })).await;
+    let stored = api.admin_call(reqwest::Method::GET, "/admin/queues/show").send().await;
+    assert_eq!(stored.expect(200)["settings"]["page"], page, "read back from MySQL");
+    for (language, name) in [
+        ("en", "Rock &lt;Night&gt; &amp; \\&quot;more\\&quot;"),
+        ("ko", "록의 밤"),
+        ("de", "Rock &lt;Night&gt;"),
+    ] {
+        eventually("every instance knows the look", async || {
+            let page = api.get("/waiting/show").header("accept-language", language).send().await;
+            let policy = page.header("content-security-policy").unwrap().to_owned();
+            let text = page.expect_text(200);
+            assert!(!text.contains("<Night>"), "{text}");
+            let has_look = text.contains(name)
+                && text.contains("#0055aa")
+                && policy.contains("img-src 'self' https://cdn.example:8443; base-uri");
+            has_look.then_some(())
+        })
+        .await;
+    }
+    world.put_queue("show", json!({})).await;
+    eventually("the default page is back", async || {
+        let page = api.get("/waiting/show").send().await;
+        let is_default = page.header("content-security-policy")?.contains("img-src 'self';");
+        is_default.then_some(())
+    })
+    .await;
+}
+
+/// Browsers get a page, programs a problem.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unknown_address_is_a_page_for_browsers() {
+    const BROWSER: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
+    let world = TestWorld::start(1).await;
+    let api = &world.api;
+    for path in ["/nowhere", "/waiting/nowhere", "/waiting/a%20b", "/waiting/%ff", "/waiting/x/y"] {
+        let page = api.get(path).header("accept", BROWSER).send().await;
+        assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"), "{path}");
+        assert!(page.expect_text(404).contains("not_found.js"), "{path}");
+    }
+    api.get("/nowhere").send().await.problem(404, "not_found");
+    api.get("/v1/nowhere").header("accept", BROWSER).send().await.problem(404, "not_found");
+    api.post("/nowhere").header("accept", BROWSER).send().await.problem(404, "not_found");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_listener_serves_only_its_own_pages() {
     let world = TestWorld::start(1).await;
     let api = &world.api;
+    world.put_queue("show", json!({})).await;
     for path in ["/", "/waiting/show", "/assets/usher.css"] {
         let page = api.get(path).send().await;
         page.expect_text(200);

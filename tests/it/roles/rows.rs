@@ -10,8 +10,9 @@ use crate::support::world::{fast_queue_settings, schedule_definition};
 use crate::support::{CONCERT, SCHEDULE, new_key};
 
 /// Routes in no document, because they are not part of the API contract.
-pub(super) const UNDOCUMENTED: [&str; 10] = [
+pub(super) const UNDOCUMENTED: [&str; 11] = [
     "/",
+    "/bookings",
     "/waiting/{queue}",
     "/waiting/{queue}/place",
     "/docs/",
@@ -287,7 +288,7 @@ fn beside() -> Vec<RoleRow> {
         row
     };
     let mut rows: Vec<RoleRow> =
-        ["/", "/docs/", "/openapi.json", "/healthz", "/readyz", "/waiting/{queue}"]
+        ["/", "/bookings", "/docs/", "/openapi.json", "/healthz", "/readyz", "/waiting/{queue}"]
             .map(|template| outside_contract(template, false, "200"))
             .into();
     rows.push(own(M::POST, "/waiting/{queue}/place", "200"));

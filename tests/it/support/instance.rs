@@ -24,7 +24,8 @@ impl TestInstance {
     }
 
     pub(crate) async fn start_with(args: &ServeArgs) -> Self {
-        Self::start_with_pruning(args, PruneSchedule::default()).await
+        // Boxed, because every test holds this future.
+        Box::pin(Self::start_with_pruning(args, PruneSchedule::default())).await
     }
 
     /// As [`Self::start_with`], with another schedule for pruning ended records.

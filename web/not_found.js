@@ -1,0 +1,6 @@
+// The page for unknown addresses.
+
+import { localizePage, message } from "./messages.js";
+
+localizePage();
+document.title = message("missing.title");
