@@ -100,7 +100,7 @@ impl UsherApp {
             shedding,
             streams,
             GateSettings { trusted_proxies: proxies, tls: certificates.is_some() },
-            WaitingPageSettings { widget },
+            WaitingPageSettings { widget, login_url: config.http.login_url.clone() },
             challenge,
             cors::layer(&config.http.cors),
             readiness.clone(),

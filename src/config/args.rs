@@ -246,6 +246,10 @@ pub struct HttpArgs {
     /// `hcaptcha:SITE_KEY` [default: none]
     #[arg(long, env = "USHER_CHALLENGE_WIDGET", hide_env_values = true, value_name = "WIDGET")]
     pub challenge_widget: Option<String>,
+    /// Sign-in page of the site, http:// or https://; the built-in waiting page has a link to it
+    /// where users must be signed in [default: none]
+    #[arg(long, env = "USHER_LOGIN_URL", hide_env_values = true, value_name = "URL")]
+    pub login_url: Option<String>,
     /// Concurrent connections of the public listener, 1 to 1000000; each event stream needs one.
     /// The limit of open files is raised if possible [default: 25000]
     #[arg(long, env = "USHER_MAX_CONNECTIONS", hide_env_values = true, value_name = "COUNT")]

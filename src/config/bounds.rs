@@ -140,6 +140,20 @@ pub(super) fn read_origins(http: &HttpArgs, check: &mut SettingsChecker) -> Vec<
     all.into_iter().flatten().collect()
 }
 
+pub(super) fn read_login_url(http: &HttpArgs, check: &mut SettingsChecker) -> Option<String> {
+    let url = given(http.login_url.as_deref())?;
+    if absolute_url(url).is_none() {
+        check.fail("USHER_LOGIN_URL", "must be a URL with https:// or http:// and a host");
+    }
+    Some(url.to_owned())
+}
+
+fn absolute_url(text: &str) -> Option<Uri> {
+    let url: Uri = text.parse().ok()?;
+    let is_http = matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some();
+    is_http.then_some(url)
+}
+
 pub(super) fn read_challenge(
     http: &HttpArgs,
     check: &mut SettingsChecker,
@@ -164,10 +178,7 @@ pub(super) fn read_challenge(
         }
         return None;
     };
-    let url: Option<Uri> = url.parse().ok();
-    let is_http =
-        |url: &Uri| matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some();
-    let url = url.filter(is_http);
+    let url = absolute_url(url);
     if url.is_none() {
         check.fail("USHER_CHALLENGE_URL", "must be a URL with https:// or http:// and a host");
     }

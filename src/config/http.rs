@@ -7,7 +7,8 @@ use axum::http::HeaderValue;
 
 use super::args::{HttpArgs, ListenArgs};
 use super::bounds::{
-    read_challenge, read_files, read_limits, read_listener, read_origins, read_streams,
+    read_challenge, read_files, read_limits, read_listener, read_login_url, read_origins,
+    read_streams,
 };
 use super::check::SettingsChecker;
 use crate::edge::{challenge, layers, limits, listener, stream_permits};
@@ -28,6 +29,8 @@ pub struct HttpSettings {
     pub cors: Vec<HeaderValue>,
     /// `None`: joins need no challenge.
     pub challenge: Option<challenge::ChallengeSettings>,
+    /// The sign-in page of the site, an absolute URL.
+    pub login_url: Option<String>,
     /// Requests in flight at which all requests are refused; 0 disables shedding.
     pub shed_in_flight: usize,
     pub limits: limits::RateLimitSettings,
@@ -76,6 +79,7 @@ impl HttpSettings {
             streams: read_streams(http, listener.max_connections, check),
             cors: read_origins(http, check),
             challenge: read_challenge(http, check),
+            login_url: read_login_url(http, check),
             limits: read_limits(http, check),
             shed_in_flight: check.number(
                 "USHER_SHED_IN_FLIGHT",
@@ -157,6 +161,7 @@ mod tests {
             challenge_secret: None,
             challenge_timeout_ms: text("99"),
             challenge_fail_open: text("yes"),
+            login_url: text("/login"),
             challenge_widget: text("turnstile"),
             max_connections: text("0"),
             max_connections_per_address: text("-1"),
@@ -168,7 +173,7 @@ mod tests {
             request_timeout_ms: text("99"),
             body_limit_bytes: text("1023"),
         };
-        assert_eq!(bad(&ListenArgs::default(), &http).len(), 26);
+        assert_eq!(bad(&ListenArgs::default(), &http).len(), 27);
     }
 
     #[test]
@@ -210,6 +215,23 @@ mod tests {
             };
             let wrong: &[&str] = if is_good { &[] } else { &["USHER_CHALLENGE_WIDGET"] };
             assert_eq!(bad(&ListenArgs::default(), &http), wrong, "{widget}");
+        }
+    }
+
+    #[test]
+    fn login_page_is_an_absolute_url() {
+        for (url, is_good) in [
+            ("https://login.example/?next=%2F", true),
+            ("http://login.example", true),
+            ("", true),
+            ("/login", false),
+            ("login.example", false),
+            ("javascript:alert(1)", false),
+            ("https://", false),
+        ] {
+            let http = HttpArgs { login_url: text(url), ..HttpArgs::default() };
+            let wrong: &[&str] = if is_good { &[] } else { &["USHER_LOGIN_URL"] };
+            assert_eq!(bad(&ListenArgs::default(), &http), wrong, "{url}");
         }
     }
 

@@ -42,6 +42,8 @@ pub fn router() -> Router<Arc<QueueService>> {
 pub struct WaitingPageSettings {
     /// The widget of the bot challenge, where joins need one.
     pub widget: Option<ChallengeWidget>,
+    /// The sign-in page of the site.
+    pub login_url: Option<String>,
 }
 
 /// The route of the page. It needs no store for a queue that this instance knows.
@@ -73,6 +75,7 @@ async fn show_page(
         "accent_color": look.accent_color,
         "header_color": look.header_color,
         "support_url": look.support_url,
+        "login_url": settings.login_url,
         "challenge": widget.map(|widget| json!({
             "provider": widget.provider.as_str(),
             "script_url": widget.provider.script_url(),

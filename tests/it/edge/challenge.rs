@@ -117,6 +117,13 @@ async fn challenge_may_be_waived_when_its_verifier_is_down() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiting_page_has_the_login_address_of_the_site() {
+    let world = world(|args| args.http.login_url = text("https://login.example/?next=%2F")).await;
+    let html = world.api.get(&format!("/waiting/{CONCERT}")).send().await.expect_text(200);
+    assert!(html.contains("https://login.example/?next=%2F"), "{html}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn waiting_page_may_load_the_widget() {
     let verifier = verifier().await;
     let world = world(|args| {
