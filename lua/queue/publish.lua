@@ -4,8 +4,8 @@
 -- settings come last.
 --
 -- KEYS: epoch busy q:settings q:turnover q:bucket
--- ARGV: epoch, queue, version, how many scores an earlier queue of this name gave to arrivals, then field
---   and value in turn
+-- ARGV: epoch, queue, version, how many scores an earlier queue of this name gave to arrivals, then
+--   field and value in turn
 -- Reply: 1
 --
 -- uses: constants guard
@@ -16,9 +16,13 @@ local function opening()
   return closed, tonumber(fields[2] or '')
 end
 local was_closed, opened_at = opening()
-redis.call('HLEN', bucket)
 redis.call('HSETNX', busy, ARGV[2], '')
+local capacity = redis.call('HGET', settings, 'max_active')
 redis.call('HSET', settings, 'version', ARGV[3], unpack(ARGV, 5))
+if redis.call('HGET', settings, 'max_active') ~= capacity then
+  -- The audit does not count users as too many who were admitted under a higher limit.
+  redis.call('HSET', settings, 'capacity_since', text(now))
+end
 if ARGV[4] ~= '0' then
   redis.call('HSETNX', bucket, 'joined', ARGV[4])
 end

@@ -5,8 +5,8 @@
 --
 -- KEYS: epoch busy q:bucket
 -- ARGV: epoch, queue, how many were admitted, the window in milliseconds, how many arrivals to
---   assume, admissions per interval, the last score whose slot is over, the score below which places are
---   from before the loss
+--   assume, admissions per interval, the last score whose slot is over, the score below which
+--   places are from before the loss
 -- Reply: 1
 --
 -- uses: constants guard

@@ -104,7 +104,7 @@ async fn check_capacity(
         let active =
             context.redis.count_above(*partition, &format!("q:{queue}:active"), now).await?;
         let newest = newest.map(|at| at.timestamp_millis());
-        let admitted_since = newest > settings_since(context, *partition, queue).await?;
+        let admitted_since = newest > capacity_since(context, *partition, queue).await?;
         if active > u64::from(limit) && admitted_since {
             let key = (*partition, queue.clone());
             faults.push((
@@ -116,14 +116,14 @@ async fn check_capacity(
     Ok(faults)
 }
 
-/// Since when the current settings of the queue are in force, in milliseconds since 1970.
-async fn settings_since(
+/// Since when the current `max_active` is in force, in milliseconds since 1970.
+async fn capacity_since(
     context: &AuditContext<'_>,
     partition: Partition,
     queue: &QueueId,
 ) -> Result<Option<i64>, StoreError> {
-    let field = [Bytes::from_static(b"since")];
-    let found = context.redis.hash_fields(partition, &format!("q:{queue}:bucket"), &field).await?;
+    let (key, field) = (format!("q:{queue}:settings"), [Bytes::from_static(b"capacity_since")]);
+    let found = context.redis.hash_fields(partition, &key, &field).await?;
     Ok(found.into_iter().next().flatten().map(|at| number(&at)))
 }
 
@@ -137,22 +137,24 @@ struct AuditedPromotion {
     to_score: i64,
     count: u32,
     promoted_at: DateTime<Utc>,
+    limit: u32,
+    interval: u32,
 }
 
 /// Replays the promotions of one queue.
+#[derive(Default)]
 struct QueueReplay {
-    since: i64,
-    interval: i64,
-    limit: i64,
-    last: i64,
-    /// The promotions of the last interval under the current settings: time and number of users.
+    /// When the partition was restored after a loss of Redis, oldest first. A restore assigns
+    /// places anew, so users who were admitted shortly before the loss may be admitted again.
+    losses: VecDeque<i64>,
+    last: Option<i64>,
+    /// The promotions of the last interval: time and number of users.
     recent: VecDeque<(i64, i64)>,
     in_interval: i64,
 }
 
 impl QueueReplay {
-    /// Checks the next promotion. Under earlier settings only the order is checked, because their
-    /// limits are not stored.
+    /// Checks the next promotion by the rate that was in force when it was made.
     fn next(&mut self, promotion: &AuditedPromotion) -> Option<String> {
         let (from, to, count, at) = (
             promotion.from_score,
@@ -160,27 +162,24 @@ impl QueueReplay {
             i64::from(promotion.count),
             promotion.promoted_at.timestamp_millis(),
         );
-        // New settings may assign other scores (another lottery), and so does a restore of the
-        // queue.
-        let same_settings = at >= self.since;
-        if same_settings && self.recent.is_empty() {
-            self.last = -1;
+        while self.losses.front().is_some_and(|lost| *lost <= at) {
+            self.losses.pop_front();
+            self.last = None;
         }
-        let wrong = (from <= self.last || to < from)
-            .then(|| format!("{from}…{to} were admitted after {}", self.last));
-        self.last = to;
-        if !same_settings {
-            return wrong;
-        }
+        let last = self.last.replace(to);
+        let is_wrong = to < from || last.is_some_and(|last| from <= last);
+        let wrong = is_wrong
+            .then(|| format!("{from}…{to} were admitted after {}", last.unwrap_or_default()));
         self.recent.push_back((at, count));
         self.in_interval += count;
+        let (limit, interval) = (i64::from(promotion.limit), i64::from(promotion.interval));
         while let Some((_, gone)) =
-            self.recent.front().copied().filter(|(old, _)| old + self.interval <= at)
+            self.recent.front().copied().filter(|(old, _)| old + interval <= at)
         {
             self.recent.pop_front();
             self.in_interval -= gone;
         }
-        let (admitted, limit, interval) = (self.in_interval, self.limit, self.interval);
+        let admitted = self.in_interval;
         wrong.or_else(|| {
             (admitted > limit)
                 .then(|| format!("{admitted} within {interval} ms, but {limit} are allowed"))
@@ -188,34 +187,23 @@ impl QueueReplay {
     }
 }
 
-/// Every promotion follows the one before in score order, and no interval exceeds the rate of the
-/// current settings.
+/// Every promotion follows the one before in score order, and no interval exceeds the rate that was
+/// in force.
 async fn check_promotions(context: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
     let mut tally = CheckTally::new(
         "promotions",
-        "in score order, at most promote_per_interval in any interval since the settings last \
-         changed",
+        "in score order, at most promote_per_interval in any interval, by the settings of the time",
     );
+    let losses: Vec<(u16, DateTime<Utc>)> = sqlx::query_as(
+        "SELECT partition_id, began_at FROM recoveries WHERE laid_at IS NOT NULL ORDER BY began_at",
+    )
+    .fetch_all(context.mysql)
+    .await?;
     let mut replays = BTreeMap::new();
-    let settings: Vec<(String, u32, u32)> =
-        sqlx::query_as("SELECT id, interval_ms, promote_per_interval FROM queues")
-            .fetch_all(context.mysql)
-            .await?;
     for (partition, queue) in context.reinspection.queues() {
-        let Some((_, interval, limit)) = settings.iter().find(|(id, ..)| id == queue.as_str())
-        else {
-            continue;
-        };
-        let since = settings_since(context, partition, queue).await?.unwrap_or_default();
-        let (interval, limit) = (i64::from(*interval), i64::from(*limit));
-        let replay = QueueReplay {
-            since,
-            interval,
-            limit,
-            last: -1,
-            recent: VecDeque::new(),
-            in_interval: 0,
-        };
+        let own = losses.iter().filter(|(restored, _)| *restored == partition.get());
+        let losses = own.map(|(_, at)| at.timestamp_millis()).collect();
+        let replay = QueueReplay { losses, ..QueueReplay::default() };
         replays.insert(queue.as_str().to_owned(), replay);
     }
     // Outbox numbers continue when the number of partitions changes, so the promotions of a queue
@@ -271,7 +259,10 @@ impl PromotionPager {
     ) -> Result<(), StoreError> {
         let (n, idx) = self.last;
         let page: Vec<AuditedPromotion> = sqlx::query_as(
-            "SELECT n, idx, queue_id, from_score, to_score, count, promoted_at FROM promotions \
+            "SELECT n, idx, queue_id, from_score, to_score, count, promoted_at, \
+               COALESCE(rate_limit, q.promote_per_interval) AS `limit`, \
+               COALESCE(rate_interval_ms, q.interval_ms) AS `interval` \
+             FROM promotions JOIN queues q ON q.id = queue_id \
              WHERE partition_id = ? AND (n > ? OR n = ? AND idx > ?) ORDER BY n, idx LIMIT ?",
         )
         .bind(self.partition)
@@ -299,17 +290,6 @@ fn number(text: &Bytes) -> i64 {
 mod tests {
     use super::*;
 
-    fn replay() -> QueueReplay {
-        QueueReplay {
-            since: 0,
-            interval: 1_000,
-            limit: 8,
-            last: -1,
-            recent: VecDeque::new(),
-            in_interval: 0,
-        }
-    }
-
     fn admitted(from_score: i64, to_score: i64, count: u32, at: i64) -> AuditedPromotion {
         let promoted_at = DateTime::from_timestamp_millis(at).unwrap();
         AuditedPromotion {
@@ -320,12 +300,14 @@ mod tests {
             to_score,
             count,
             promoted_at,
+            limit: 8,
+            interval: 1_000,
         }
     }
 
     #[test]
     fn correct_queue_has_no_faults() {
-        let mut replay = replay();
+        let mut replay = QueueReplay::default();
         for (from, to, count, at) in [(1, 5, 5, 0), (6, 9, 3, 400), (11, 20, 5, 1_000)] {
             assert_eq!(replay.next(&admitted(from, to, count, at)), None);
         }
@@ -333,24 +315,28 @@ mod tests {
 
     #[test]
     fn wrong_order_and_rate_are_faults() {
-        let mut back = replay();
+        let mut back = QueueReplay::default();
         assert_eq!(back.next(&admitted(6, 9, 3, 0)), None);
         assert!(back.next(&admitted(1, 5, 5, 5_000)).is_some());
-        let mut fast = replay();
+        let mut fast = QueueReplay::default();
         assert_eq!(fast.next(&admitted(1, 5, 5, 0)), None);
         assert!(fast.next(&admitted(6, 9, 4, 999)).is_some());
     }
 
     #[test]
-    fn earlier_settings_are_checked_for_order_only() {
-        let mut replay = QueueReplay { since: 10_000, ..replay() };
-        assert_eq!(replay.next(&admitted(1, 100, 100, 0)), None);
-        assert!(replay.next(&admitted(50, 60, 1, 1)).is_some(), "the order is still checked");
-        assert_eq!(
-            replay.next(&admitted(5, 9, 5, 10_000)),
-            None,
-            "another lottery assigns other scores"
-        );
-        assert!(replay.next(&admitted(10, 19, 9, 10_001)).is_some());
+    fn promotions_are_judged_by_the_rate_of_their_time() {
+        let mut replay = QueueReplay::default();
+        let fast = AuditedPromotion { limit: 100, ..admitted(1, 100, 100, 0) };
+        assert_eq!(replay.next(&fast), None);
+        assert_eq!(replay.next(&admitted(101, 108, 8, 1_000)), None);
+        assert!(replay.next(&admitted(109, 117, 9, 2_000)).is_some());
+    }
+
+    #[test]
+    fn restored_places_may_be_admitted_again() {
+        let mut replay = QueueReplay { losses: [5_000].into(), ..QueueReplay::default() };
+        assert_eq!(replay.next(&admitted(6, 9, 3, 0)), None);
+        assert_eq!(replay.next(&admitted(4, 5, 2, 5_000)), None, "after the restore");
+        assert!(replay.next(&admitted(1, 3, 3, 9_000)).is_some());
     }
 }
