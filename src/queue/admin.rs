@@ -107,6 +107,7 @@ async fn put(
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct DeleteQueueQuery {
     /// Whether to delete the queue while users wait or are active. They are removed first. The default is false.
