@@ -1,7 +1,7 @@
 //! The invariants after a round, whatever faults it had: read from the stores and compared with the
 //! responses that users received.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -264,8 +264,19 @@ fn starts_after_loss(thing: SharedObject, calls: &[(usize, RecordedCall)]) -> Ve
                 _ => None,
             };
             let known = calls.iter().filter_map(|(_, call)| before(call));
-            // Refusals alone are explained by an empty wallet.
-            known.chain([0]).map(|balance| InitialState::Wallet(WalletModel(balance))).collect()
+            // Refusals alone are explained by an empty wallet. Calls of unknown outcome may have
+            // had their effect after a refusal and before the first known balance.
+            let mut starts: BTreeSet<i64> = known.chain([0]).collect();
+            for (_, call) in calls.iter().filter(|(_, call)| call.end.is_none()) {
+                let effect = match call.op {
+                    CallKind::Add(amount) => amount,
+                    CallKind::Take(amount) => -amount,
+                    _ => continue,
+                };
+                starts.extend(starts.clone().into_iter().map(|balance| balance - effect));
+            }
+            starts.retain(|balance| *balance >= 0);
+            starts.into_iter().map(|balance| InitialState::Wallet(WalletModel(balance))).collect()
         }
     }
 }

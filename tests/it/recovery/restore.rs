@@ -372,6 +372,7 @@ async fn restoring_a_serving_partition_keeps_unwritten_events() {
     wait_until_restored(&world, &had).await;
     let facts = stores.audit().await;
     assert_eq!((facts.sold.len(), facts.payments_that_are("confirmed")), (2, 2));
+    wait_until_serving(api).await;
     assert_replays(api, &first).await;
     assert_replays(api, &second).await;
     assert!(

@@ -145,12 +145,13 @@ impl RespClient {
     }
 
     /// Every key with a prefix and its content, sorted. For streams only the length. Without the
-    /// records of the running instances, which are not state.
+    /// records of the running instances, which are not state, and without the sets of busy queues,
+    /// from which instances remove queues at any time.
     pub(crate) async fn dump_keys(&mut self, prefix: &str) -> BTreeMap<String, String> {
         let mut all = BTreeMap::new();
         for key in self.ask(&["KEYS", &format!("{prefix}:*")]).await.list() {
             let key = key.text();
-            if key.ends_with(":instances") {
+            if key.ends_with(":instances") || key.ends_with(":busy") {
                 continue;
             }
             let kind = self.ask(&["TYPE", &key]).await.text();
@@ -186,15 +187,19 @@ impl RespConnection {
         for word in words {
             command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
         }
-        self.0.get_mut().write_all(command.as_bytes()).await.unwrap();
+        if self.0.get_mut().write_all(command.as_bytes()).await.is_err() {
+            return closed();
+        }
         self.read().await
     }
 
     async fn read(&mut self) -> RespValue {
         let mut line = String::new();
-        self.0.read_line(&mut line).await.unwrap();
+        let read = self.0.read_line(&mut line).await;
         let line = line.trim_end();
-        assert!(!line.is_empty(), "Redis closed the connection");
+        if read.is_err() || line.is_empty() {
+            return closed();
+        }
         let (kind, rest) = line.split_at(1);
         match kind {
             "+" => RespValue::Text(rest.into()),
@@ -218,4 +223,9 @@ impl RespConnection {
             _ => panic!("not RESP: {line}"),
         }
     }
+}
+
+/// The reply of a server that ends the connection instead of answering.
+fn closed() -> RespValue {
+    RespValue::Error("Redis closed the connection".to_owned())
 }

@@ -123,8 +123,9 @@ impl SentinelGroup {
                 }
             }
             for other in self.others(primary) {
+                // A server that becomes a replica closes its connections.
                 let mut asked = RespClient::connect(other).await;
-                let role = asked.ask(&["INFO", "replication"]).await.text();
+                let role = asked.ask_or_error(&["INFO", "replication"]).await.ok()?.text();
                 if !role.contains("role:slave") || !role.contains("master_link_status:up") {
                     return None;
                 }
