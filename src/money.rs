@@ -1,4 +1,4 @@
-//! Money: an integer in the minor unit of the currency.
+//! Money: an integer in the minor unit of the currency, and the currency.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,34 @@ impl Money {
     /// The sum; `None` above [`MAX`].
     pub fn plus(self, other: Self) -> Option<Self> {
         Self::new(self.0 + other.0)
+    }
+}
+
+/// An ISO 4217 code of three capital letters. Every amount of an installation has this currency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, utoipa::ToSchema)]
+#[schema(value_type = String, pattern = "^[A-Z]{3}$", example = "KRW")]
+pub struct CurrencyCode([u8; 3]);
+
+impl CurrencyCode {
+    pub const DEFAULT: Self = Self(*b"KRW");
+
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl std::str::FromStr for CurrencyCode {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let code: [u8; 3] = text.as_bytes().try_into().map_err(drop)?;
+        if code.iter().all(u8::is_ascii_uppercase) { Ok(Self(code)) } else { Err(()) }
+    }
+}
+
+impl Serialize for CurrencyCode {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.as_str())
     }
 }
 
@@ -60,6 +88,14 @@ mod tests {
             assert!(serde_json::from_str::<Money>(bad).is_err(), "{bad}");
         }
         assert_eq!(serde_json::from_str::<Money>("9007199254740991").unwrap().get(), MAX);
+    }
+
+    #[test]
+    fn currency_has_three_capital_letters() {
+        assert_eq!("EUR".parse::<CurrencyCode>().unwrap().as_str(), "EUR");
+        for bad in ["", "eur", "EU", "EURO", "E1R", "€"] {
+            assert!(bad.parse::<CurrencyCode>().is_err(), "{bad}");
+        }
     }
 
     #[test]

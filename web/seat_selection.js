@@ -39,6 +39,7 @@ export async function startSeatSelection(ofConcert, ticket, handlers) {
     if (signal.aborted) return;
     if (items.length === 0) return events.onEnd("booking.dates.none");
     $("schedule").replaceChildren(...items.map(dateOption));
+    if (!$("schedule").value) return events.onEnd("booking.dates.none");
   } catch (problem) {
     return endOr(problem, () => events.onProblem(problem));
   }
@@ -56,7 +57,9 @@ function dateOption({ id, starts_at: startsAt, bookable, not_bookable_reason: re
   const text = reason
     ? message("booking.date.option", { date, reason: message(`booking.reason.${reason}`) })
     : date;
-  return createElement("option", { value: id, disabled: bookable === false }, text);
+  // A sold-out date stays open: its map shows seats that are cancelled.
+  const disabled = bookable === false && reason !== "sold_out";
+  return createElement("option", { value: id, disabled }, text);
 }
 
 // Shows the end of the visit for errors that mean one, and calls `otherwise` for the rest.

@@ -1,11 +1,11 @@
 -- What every hold of seats has in common: which user may hold, and what a hold writes. Uses
--- settings, reservation, turnover, and the codes that the script declares. ARGV 2…9 are queue,
+-- settings, reservation, turnover, and the codes that the script declares. ARGV 2…11 are queue,
 -- concert, schedule, published version and seats of the concert, booking opens at, booking closes
--- at (empty: never), hold_ms, max seats per user. Another version of the concert ends the script
--- with NOT_PUBLISHED. All requests of a call are read at once and written at once: read_users()
--- reads what is known of them, place() collects what is to be written, write() writes it. What is
--- the same for all of them is computed once, because formatting numbers and packing records is
--- slow.
+-- at, hold_ms, max seats per user, title of the concert, start of the show. Another version of the
+-- concert ends the script with NOT_PUBLISHED. All requests of a call are read at once and written
+-- at once: read_users() reads what is known of them, place() collects what is to be written,
+-- write() writes it. What is the same for all of them is computed once, because formatting numbers
+-- and packing records is slow.
 -- Gives: held_until (text); read_users(users); refusal(user, score, count) → code or nil;
 --   is_repeated(id, user) → whether this hold exists;
 --   owner_of(value of a seat) → user;
@@ -20,7 +20,7 @@ end
 redis.call('ZCARD', active)
 redis.call('ZCARD', holds)
 redis.call('HLEN', reservations)
-local bookable = (not opens or now >= opens) and (not closes or now < closes)
+local bookable = (not opens or now >= opens) and now < closes
 local held_until = text(now + hold_ms)
 -- By user: the score of a running slot, whether the user has shown up, the ids of open
 -- reservations, and how many seats count towards the limit.
@@ -85,8 +85,8 @@ local function refusal(user, score, count)
   end
 end
 -- A record is one MessagePack map, joined from a part that all requests share and one per request.
--- A map of at most 15 fields is one byte, 0x80 + fields, followed by the fields. A string of at most
--- 31 bytes is one byte, 0xa0 + length, followed by the bytes. cmsgpack writes the same bytes.
+-- A map of at most 15 fields is one byte, 0x80 + fields, followed by the fields. A string of at
+-- most 31 bytes is one byte, 0xa0 + length, followed by the bytes. cmsgpack writes the same bytes.
 local function map_head(fields)
   return string.char(0x80 + fields)
 end
@@ -99,7 +99,7 @@ end
 local ID_LENGTH, OWN_FIELDS = 16, 4
 local shared_fields, shared = fields_of(cmsgpack.pack({
   queue = queue, concert = concert, schedule = schedule, status = 'held',
-  held_until = now + hold_ms, created_at = now,
+  held_until = now + hold_ms, created_at = now, title = ARGV[10], starts_at = tonumber(ARGV[11]),
 }))
 -- The id and the user are the two other fields.
 local before_id = map_head(shared_fields + OWN_FIELDS + 2) .. shared

@@ -1,9 +1,10 @@
 -- Payments of a partition, each a MessagePack map under its sixteen-byte id: {id, reservation,
 -- user, queue, state, attempt, amount, discount, reason, balance_after, created_at, at, n}, where
--- `n` is the outbox entry of its last end; {key, fingerprint} of the request that began it and
--- {cancel_key, cancel_fingerprint} of the one that cancels it, which a restore needs; and with a
--- coupon {coupon, issue, unsettled}: `unsettled` from the confirmation until the coupon is marked
--- as used. States: pending → confirmed → refunding → refunded, or pending → voiding → declined |
+-- `n` is the outbox entry of its last end; {key, fingerprint} of the request that began it, which a
+-- restore needs; `refunded`, the sum of what cancelled seats gave back; while seats are being
+-- cancelled {cancelling}: {number, seats, last, refund, total, key, fingerprint}; and with a coupon
+-- {coupon, issue, unsettled}: `unsettled` from the confirmation until the coupon is marked as used.
+-- States: pending → confirmed → refunding → confirmed | refunded, or pending → voiding → declined |
 -- voided, after which a further attempt may begin. `due` has the time by which the sweep looks at
 -- it.
 -- Gives: load_payment(id), save_payment(p) → record, payment_event(p) (before it is saved).
@@ -25,6 +26,6 @@ local function payment_event(p)
     reason = p.reason, attempt = p.attempt, balance_after = p.balance_after,
       created_at = p.created_at, at = now,
     coupon = p.coupon, issue = p.issue, key = p.key, fingerprint = p.fingerprint,
-    cancel_key = p.cancel_key, cancel_fingerprint = p.cancel_fingerprint,
+    refunded = p.refunded,
   })
 end

@@ -1,10 +1,13 @@
--- Reservations of a partition, each a MessagePack map under its sixteen-byte id: {id, user,
--- queue, concert, schedule, seats, detail, amount, status, held_until, created_at, score,
--- payment, n, at}, where `score` is that of the active slot it was made under and `payment` paid
--- for it. Statuses: held → released | expired, held → paying → held | expired | confirmed,
--- confirmed → cancelling → cancelled. `n` and `at` are the outbox entry and the time of its end;
--- they decide when the record may be pruned. `owners` has, for each user, the ids of the
--- reservations that are held or being paid, concatenated.
+-- Reservations of a partition, each a MessagePack map under its sixteen-byte id: {id, user, queue,
+-- concert, schedule, title, starts_at, seats, detail, amount, status, held_until, created_at,
+-- score, payment, paid, discount, cancellations, n, at}, where `score` is that of the active slot
+-- it was made under, `payment` pays or paid for it, `paid` is what that took, and `cancellations`
+-- is a list of {key, fingerprint, seats, refund, at}. `detail` keeps all seats that were held,
+-- `seats` has the numbers that are not cancelled. Statuses: held → released | expired, held →
+-- paying → held | expired | confirmed, confirmed → cancelling → confirmed (some seats) | cancelled
+-- (the last ones). `n` and `at` are the outbox entry and the time of its end; they decide when the
+-- record may be pruned. `owners` has, for each user, the ids of the reservations that are held or
+-- being paid, concatenated.
 -- Gives: load(id), save(r) → record, live(r) (held and not lapsed, or paying), open_of(user) →
 --   records, add_open(user, id), drop_open(user, id), end_reservation(r, status) → record.
 local function load(id)
@@ -63,7 +66,8 @@ local function reservation_event(r)
       seats = r.seats, detail = r.detail,
     amount = r.amount, status = r.status, held_until = r.held_until, created_at = r.created_at,
       at = now,
-    score = tonumber(r.score),
+    score = tonumber(r.score), title = r.title, starts_at = r.starts_at, payment = r.payment,
+      paid = r.paid, discount = r.discount, cancellations = r.cancellations,
   })
 end
 local function end_reservation(r, status)

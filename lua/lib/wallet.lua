@@ -1,7 +1,7 @@
 -- Wallets of a partition: `wallets` maps a user to the balance as decimal text; every change
 -- appends an entry to the outbox. `of` says what the entry belongs to, which a restore needs:
--- {key, fingerprint} of the request, or {payment, attempt} (attempt nil: the refund of a
--- cancellation).
+-- {key, fingerprint} of the request, {payment, attempt, reservation, cancelled_seats} (attempt nil:
+-- the refund of a cancellation), or {claim}.
 -- Gives: balance_of(user), move(user, entry, kind, amount, balance, of).
 local function balance_of(user)
   return tonumber(redis.call('HGET', wallets, user) or '0')
@@ -11,5 +11,6 @@ local function move(user, entry, kind, amount, balance, of)
   emit('entry', {
     id = entry, user = user, kind = kind, amount = amount, balance = balance, at = now,
     key = of.key, fingerprint = of.fingerprint, payment = of.payment, attempt = of.attempt,
+    reservation = of.reservation, claim = of.claim, cancelled_seats = of.cancelled_seats,
   })
 end

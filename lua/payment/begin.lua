@@ -45,7 +45,7 @@ local function begin(id, reservation, user, issue, coupon, key, fingerprint)
     issue = issue ~= '' and issue or nil, coupon = coupon ~= '' and coupon or nil, key = key,
       fingerprint = fingerprint,
   }
-  r.status = 'paying'
+  r.status, r.payment = 'paying', id
   redis.call('ZREM', holds, reservation)
   redis.call('ZADD', due, due_at, id)
   return { BEGUN, save_payment(p), save(r) }

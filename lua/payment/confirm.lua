@@ -42,7 +42,7 @@ local function sell(p, r)
   if string.match(redis.call('HGET', admitted, r.user) or '', '^%d+') == r.score then
     vacate(r.user)
   end
-  r.payment = p.id
+  r.payment, r.paid, r.discount = p.id, p.amount - p.discount, p.discount
   return save_payment(p), end_reservation(r, 'confirmed')
 end
 

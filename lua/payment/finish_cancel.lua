@@ -1,9 +1,11 @@
 #!lua flags=allow-oom
--- Ends the cancellation of a reservation once its money is refunded: its seats are free and do
--- not count any more, its payment is refunded.
+-- Ends a cancellation once its money is refunded: its seats are free and do not count any more.
+-- With the last seats the reservation is cancelled and its payment refunded; before that both stay
+-- confirmed. A late call for an earlier cancellation must not end a later one, so the call names
+-- the number of the cancellation.
 --
 -- KEYS: epoch seq outbox reservations payments q:due q:holds q:owners q:bought q:sales s:seats
--- ARGV: epoch, payment
+-- ARGV: epoch, payment, number of the cancellation, from 1
 -- Reply: {code, payment record, reservation record, now}: CANCELLED, now or before
 -- Codes: 1 CANCELLED 2 NOT_CANCELLING 3 NOT_FOUND
 --
@@ -15,27 +17,55 @@ redis.call('HLEN', bought)
 redis.call('HLEN', sales)
 redis.call('HLEN', seats)
 
-local p = load_payment(ARGV[2])
+local p, number = load_payment(ARGV[2]), tonumber(ARGV[3])
 local r = p and load(p.reservation)
 if not r then
   return { NOT_FOUND, '', '', text(now) }
 end
-if p.state == 'refunding' then
-  p.state = 'refunded'
-  payment_event(p)
-  save_payment(p)
-  redis.call('ZREM', due, p.id)
-  for i, value in ipairs(redis.call('HMGET', seats, unpack(r.seats))) do
+
+local function free(numbers)
+  local gone, left = {}, {}
+  for i, value in ipairs(redis.call('HMGET', seats, unpack(numbers))) do
+    gone[numbers[i]] = true
     if value == r.id .. 's' then
-      redis.call('HDEL', seats, r.seats[i])
+      redis.call('HDEL', seats, numbers[i])
     end
   end
-  redis.call('HINCRBY', sales, 'sold', -#r.seats)
-  if redis.call('HINCRBY', bought, r.concert .. ':' .. r.user, -#r.seats) <= 0 then
+  for _, other in ipairs(r.seats) do
+    if not gone[other] then
+      left[#left + 1] = other
+    end
+  end
+  r.seats = left
+  redis.call('HINCRBY', sales, 'sold', -#numbers)
+  if redis.call('HINCRBY', bought, r.concert .. ':' .. r.user, -#numbers) <= 0 then
     redis.call('HDEL', bought, r.concert .. ':' .. r.user)
   end
-  end_reservation(r, 'cancelled')
+end
+
+local function finish(cancellation)
+  local last = cancellation.last
+  p.state, p.refunded, p.cancelling = last and 'refunded' or 'confirmed', cancellation.total, nil
+  p.unsettled = not last and p.unsettled or nil
+  payment_event(p)
+  save_payment(p)
+  if p.unsettled then
+    redis.call('ZADD', due, now, p.id)
+  else
+    redis.call('ZREM', due, p.id)
+  end
+  free(cancellation.seats)
+  r.cancellations = r.cancellations or {}
+  r.cancellations[#r.cancellations + 1] = {
+    key = cancellation.key, fingerprint = cancellation.fingerprint, seats = cancellation.seats,
+    refund = cancellation.refund, at = now,
+  }
+  end_reservation(r, last and 'cancelled' or 'confirmed')
   publish()
 end
-return { p.state == 'refunded' and CANCELLED or NOT_CANCELLING, cmsgpack.pack(p),
+
+if p.state == 'refunding' and p.cancelling.number == number then
+  finish(p.cancelling)
+end
+return { #(r.cancellations or {}) >= number and CANCELLED or NOT_CANCELLING, cmsgpack.pack(p),
   cmsgpack.pack(r), text(now) }

@@ -15,7 +15,7 @@ redis.call('HLEN', owners)
 redis.call('ZCARD', due)
 
 local DECLINED = { insufficient_balance = true, coupon_not_applicable = true,
-  coupon_expired = true }
+  coupon_expired = true, amount_changed = true }
 
 local function end_attempt(p)
   p.state = DECLINED[p.reason] and 'declined' or 'voided'
@@ -24,6 +24,7 @@ local function end_attempt(p)
   redis.call('ZREM', due, p.id)
   local r = load(p.reservation)
   if r and r.status == 'paying' then
+    r.payment = nil
     if r.held_until > now then
       r.status = 'held'
       save(r)

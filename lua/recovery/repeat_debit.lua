@@ -5,7 +5,7 @@
 --
 -- KEYS: epoch seq outbox wallets wallet_ops wallet_ops_due tallies
 -- ARGV: epoch, user, operation (payment and attempt), amount, the balance before it (empty: not
---   known), entry of the debit, entry of the charge
+--   known), entry of the debit, entry of the charge, reservation
 -- Reply: a code: KNOWN, the debit was there
 -- Codes: 1 DEBITED 2 KNOWN
 --
@@ -22,7 +22,7 @@ if missing > 0 then
   move(user, ARGV[7], 'charge', missing, balance, {})
 end
 balance = balance - amount
-move(user, ARGV[6], 'payment', amount, balance, attempt_of(op))
+move(user, ARGV[6], 'payment', amount, balance, attempt_of(op, ARGV[8]))
 add_totals(user, amount, 1)
 note_op(op, 'd' .. text(amount) .. ':' .. text(balance))
 publish()

@@ -74,7 +74,7 @@ local function claim(user, id, entry)
   end
   redis.call('HSET', claims, user .. reward, id .. text(now))
   if points > 0 then
-    move(user, entry, 'reward', points, balance, {})
+    move(user, entry, 'reward', points, balance, { claim = id })
   end
   return { CLAIMED }
 end

@@ -8,11 +8,11 @@
 --
 -- KEYS: epoch reservations q:settings q:active q:admitted q:waiting q:concerts q:holds q:owners
 --   q:bought q:turnover s:seats
--- ARGV: epoch, queue, concert, schedule, published version and seats of the concert, booking
---   opens at, booking closes at (empty: never), hold_ms, max seats per user, how many sections,
---   for each: first number, last number, price, what follows a number in the JSON text of a seat;
---   then for each request: reservation, user, score, quantity, and the cursor: section (from 1),
---   number, the second best start of that section or 0; whether it has an
+-- ARGV: epoch, queue, concert, schedule, published version and seats of the concert, booking opens
+--   at, booking closes at, hold_ms, max seats per user, title of the concert, start of the show,
+--   how many sections, for each: first number, last number, price, what follows a number in the
+--   JSON text of a seat; then for each request: reservation, user, score, quantity, and the cursor:
+--   section (from 1), number, the second best start of that section or 0; whether it has an
 --   idempotency key (1 or 0)
 -- Reply: {now, {code, …}…}: HELD: held_until, section, first number; CONTINUE: section, number,
 --   second best; EXPIRED: the token has no active slot; or NOT_PUBLISHED, also for another
@@ -23,14 +23,15 @@
 -- uses: constants guard settings turnover reservation seat hold
 local MAX_READ_SEATS, READ_CHUNK = 2048, 256
 
-local sections, at = {}, 11
-for i = 1, tonumber(ARGV[10]) do
+local sections, at = {}, 13
+for i = 1, tonumber(ARGV[12]) do
   sections[i] = { from = tonumber(ARGV[at]), to = tonumber(ARGV[at + 1]),
     price = tonumber(ARGV[at + 2]), tail = ARGV[at + 3] }
   at = at + 4
 end
 
--- A seat is read once for each call: this call may have held it already, which is written at the end.
+-- A seat is read once for each call: this call may have held it already, which is written at the
+-- end.
 local free, read_count = {}, 0
 local function read_seats(first, last)
   local numbers = {}

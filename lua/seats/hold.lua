@@ -3,10 +3,10 @@
 --
 -- KEYS: epoch reservations q:settings q:active q:admitted q:waiting q:concerts q:holds q:owners
 --   q:bought q:turnover s:seats
--- ARGV: epoch, queue, concert, schedule, published version and seats of the concert, booking
---   opens at, booking closes at (empty: never), hold_ms, max seats per user, then for each
---   request: reservation, user, score, MessagePack map of {seats, detail, amount, score}, whether
---   it has an idempotency key (1 or 0), count, seat…
+-- ARGV: epoch, queue, concert, schedule, published version and seats of the concert, booking opens
+--   at, booking closes at, hold_ms, max seats per user, title of the concert, start of the show,
+--   then for each request: reservation, user, score, MessagePack map of {seats, detail, amount,
+--   score}, whether it has an idempotency key (1 or 0), count, seat…
 -- Reply: {now, {code, …}…}: HELD: held_until; TAKEN: {seats…}, {those that the user holds
 --   already…}; EXPIRED: the token has no active slot; or NOT_PUBLISHED, also for another version of
 --   the concert
@@ -14,7 +14,7 @@
 --   8 VISIT_OVER
 --
 -- uses: constants guard settings turnover reservation seat hold
-local starts, users, wanted, at = {}, {}, {}, 10
+local starts, users, wanted, at = {}, {}, {}, 12
 while at <= #ARGV do
   local count = tonumber(ARGV[at + 5])
   for i = at + 6, at + 5 + count do

@@ -3,13 +3,14 @@
 -- refuses a debit that arrives after its refund.
 --
 -- KEYS: epoch seq outbox wallets wallet_ops wallet_ops_due tallies
--- ARGV: epoch, then for each request: user, operation (payment and attempt), entry, amount
+-- ARGV: epoch, then for each request: user, operation (payment and attempt), entry, amount,
+--   reservation
 -- Reply: {{code, balance}…}: DEBITED, now or before, with the balance right after it
 -- Codes: 1 DEBITED 2 INSUFFICIENT 3 TOMBSTONE
 --
 -- uses: constants guard outbox wallet wallet_operations paid_totals
 redis.call('HLEN', tallies)
-local function debit(user, op, entry, amount)
+local function debit(user, op, entry, amount, reservation)
   local known, _, after = op_of(op)
   if known then
     return { known == 'd' and DEBITED or TOMBSTONE, text(after) }
@@ -20,15 +21,16 @@ local function debit(user, op, entry, amount)
   end
   balance = balance - amount
   if amount > 0 then
-    move(user, entry, 'payment', amount, balance, attempt_of(op))
+    move(user, entry, 'payment', amount, balance, attempt_of(op, reservation))
   end
   add_totals(user, amount, 1)
   note_op(op, 'd' .. text(amount) .. ':' .. text(balance))
   return { DEBITED, text(balance) }
 end
 local replies = {}
-for i = 2, #ARGV, 4 do
-  replies[#replies + 1] = debit(ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]))
+for i = 2, #ARGV, 5 do
+  replies[#replies + 1] = debit(ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]),
+    ARGV[i + 4])
 end
 publish()
 return replies

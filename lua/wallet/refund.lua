@@ -4,27 +4,28 @@
 --
 -- KEYS: epoch seq outbox wallets wallet_ops wallet_ops_due tallies
 -- ARGV: epoch, largest balance, then for each request: user, operation (payment and attempt),
---   entry
+--   entry, reservation (may be empty)
 -- Reply: {{amount refunded by this call, balance}…}; −1 when the balance would be above the
 --   largest: the refund waits
 --
 -- uses: constants guard outbox wallet wallet_operations paid_totals
 redis.call('HLEN', tallies)
 local largest = tonumber(ARGV[2])
-local function refund(user, op, entry)
+local function refund(user, op, entry, reservation)
   local known, amount = op_of(op)
   local balance = balance_of(user)
-  -- The refund of a cancellation is not repeated here.
-  if known == 't' or op_of(string.sub(op, 1, 16) .. 'c') then
+  -- What was refunded for cancelled seats is not refunded again.
+  local refunded, ended = refunded_of(string.sub(op, 1, 16) .. 'c')
+  if known == 't' or ended then
     return { '0', text(balance) }
   end
-  amount = amount or 0
+  amount = math.max(0, (amount or 0) - refunded)
   if balance + amount > largest then
     return { '-1', text(balance) }
   end
   if amount > 0 then
     balance = balance + amount
-    move(user, entry, 'refund', amount, balance, attempt_of(op))
+    move(user, entry, 'refund', amount, balance, attempt_of(op, reservation))
   end
   if known == 'd' then
     add_totals(user, -amount, -1)
@@ -33,8 +34,8 @@ local function refund(user, op, entry)
   return { text(amount), text(balance) }
 end
 local replies = {}
-for i = 3, #ARGV, 3 do
-  replies[#replies + 1] = refund(ARGV[i], ARGV[i + 1], ARGV[i + 2])
+for i = 3, #ARGV, 4 do
+  replies[#replies + 1] = refund(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
 end
 publish()
 return replies

@@ -22,6 +22,7 @@ use crate::edge::health::{self, CheckFailure, ReadinessChecks};
 use crate::edge::limits::{RateLimits, RequestKind};
 use crate::edge::shedding::LoadShedding;
 use crate::edge::stream_permits::StreamPermits;
+use crate::edge::unexpected_body::UnexpectedBodyLayer;
 use crate::edge::{admin_key, compression, layers};
 use crate::http::identity::IdentityResolver;
 use crate::http::page::PageLimit;
@@ -80,7 +81,7 @@ pub(super) fn request_kind(method: &Method, route: &str) -> RequestKind {
         | ("GET", "/v1/schedules/{schedule}/seats")
         | ("GET", "/v1/concerts/{concert}/schedules") => RequestKind::Book,
         ("POST", "/v1/payments")
-        | ("GET", "/v1/payments/{id}")
+        | ("GET", "/v1/payments" | "/v1/payments/{id}")
         | ("POST", "/v1/reservations/{id}/cancel") => RequestKind::Pay,
         _ => RequestKind::Other,
     }
@@ -114,6 +115,7 @@ pub(super) fn public(
         .merge(queue::waiting_router().with_state(services.queue.clone()));
     let recorder = UserRecorderExtension(Arc::new(services.users.clone()));
     let routes = routes.route_layer((
+        UnexpectedBodyLayer::new(&public_document()),
         Extension(services.queue.clone()),
         Extension(streams),
         Extension(recorder),
@@ -160,6 +162,7 @@ pub(super) fn admin(
         .merge(seats::admin_router().with_state(services.seats.clone()))
         .merge(crate::audit::router().with_state((services.redis.clone(), services.mysql.clone())))
         .merge(admin_log::router().with_state(services.mysql.clone()))
+        .route_layer(UnexpectedBodyLayer::new(&admin_document()))
         .merge(extra_routes)
         .route_layer(Extension(services.users.clone()))
         .route_layer((compression::layer(), DefinitionLeaseLayer(definitions.clone())));
@@ -174,7 +177,7 @@ pub(super) fn admin(
     request_id::insert_header(layers::wrap_listener(
         routes.merge(without_key),
         Router::new(),
-        request_limits,
+        &layers::RequestLimits { body_limit: request_limits.admin_body_limit, ..*request_limits },
         None,
         no_route,
     ))
@@ -263,7 +266,7 @@ mod tests {
                 of(RequestKind::Book),
                 of(RequestKind::Pay)
             ),
-            (1, 6, 4, 3),
+            (1, 6, 4, 4),
             "{counts:?}"
         );
     }

@@ -13,6 +13,7 @@ use crate::catalogue::CatalogueService;
 use crate::config::{self, StoreSettings};
 use crate::coupons::CouponService;
 use crate::idempotency::IdempotencyService;
+use crate::money::CurrencyCode;
 use crate::mysql::{self, migrate};
 use crate::outbox::{DurabilitySettings, OutboxWriter, WriterHandle};
 use crate::payment::{self, PaymentService};
@@ -58,7 +59,8 @@ impl DomainServices {
         recovery::verify(&redis, &mysql).await?.complete()?;
         Box::pin(recovery::raise_record_versions(&redis)).await?;
         let writer = OutboxWriter::new(redis.clone(), mysql.clone(), stores.ack.into());
-        let services = Self::assemble(redis, mysql, signer, drain, &writer.handle());
+        let services =
+            Self::assemble(redis, mysql, signer, drain, &writer.handle(), stores.currency);
         services.reload().await?;
         Ok((services, writer))
     }
@@ -69,6 +71,7 @@ impl DomainServices {
         signer: TokenSigner,
         drain: CancellationToken,
         writer: &WriterHandle,
+        currency: CurrencyCode,
     ) -> Self {
         let queue = Arc::new(QueueService::new(redis.clone(), mysql.clone(), signer, drain));
         let catalogue = Arc::new(CatalogueService::new(
@@ -85,9 +88,12 @@ impl DomainServices {
             catalogue.clone(),
             idempotency.clone(),
             writer.clone(),
+            currency,
         ));
-        let wallet = Arc::new(WalletService::new(redis.clone(), mysql.clone(), writer.clone()));
-        let coupons = Arc::new(CouponService::new(redis.clone(), mysql.clone(), writer.clone()));
+        let wallet =
+            Arc::new(WalletService::new(redis.clone(), mysql.clone(), writer.clone(), currency));
+        let coupons =
+            Arc::new(CouponService::new(redis.clone(), mysql.clone(), writer.clone(), currency));
         let rewards = Arc::new(RewardService::new(redis.clone(), mysql.clone(), writer.clone()));
         let users = Arc::new(UserDirectory::new(redis.clone(), mysql.clone(), writer.clone()));
         let dependencies = payment::PaymentDependencies {

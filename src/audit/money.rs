@@ -129,11 +129,11 @@ async fn inspect_ledgers(
         "SELECT user_id, CAST(SUM(change_) AS SIGNED) AS total, \
          CAST(SUM(CASE WHEN kind IN ('payment', 'refund') THEN -change_ ELSE 0 END) AS SIGNED) AS \
          spent, \
-         CAST(SUM(CASE kind WHEN 'payment' THEN 1 WHEN 'refund' THEN -1 ELSE 0 END) AS SIGNED) AS \
-         times, \
+         CAST(SUM(CASE WHEN kind = 'payment' THEN 1 WHEN kind = 'refund' AND attempt IS NOT NULL THEN \
+         -1 ELSE 0 END) AS SIGNED) AS times, \
          CAST(SUM(CASE WHEN balance - earlier <> change_ THEN 1 ELSE 0 END) AS SIGNED) AS broken, \
          CAST(SUM(CASE WHEN kind = 'reward' THEN 1 ELSE 0 END) AS SIGNED) AS rewards \
-         FROM (SELECT user_id, kind, balance, CASE WHEN kind IN ('charge', 'refund', 'reward') \
+         FROM (SELECT user_id, kind, attempt, balance, CASE WHEN kind IN ('charge', 'refund', 'reward') \
          THEN amount ELSE -amount END AS change_, \
          COALESCE(LAG(balance) OVER (PARTITION BY user_id ORDER BY position), 0) AS earlier FROM \
          wallet_entries WHERE user_id IN (",
@@ -154,7 +154,7 @@ async fn inspect_ledgers(
     let paid = values_by_user(
         context,
         &ids,
-        "SELECT r.user_id, CAST(SUM(p.amount - p.discount) AS SIGNED) FROM reservations r JOIN \
+        "SELECT r.user_id, CAST(SUM(p.amount - p.discount - p.refunded) AS SIGNED) FROM reservations r JOIN \
          payments p ON p.reservation_id = r.id \
          WHERE p.status = 'confirmed' AND r.user_id IN (",
         ") GROUP BY r.user_id",
@@ -175,6 +175,14 @@ async fn inspect_ledgers(
         &ids,
         "SELECT user_id, CAST(COUNT(*) AS SIGNED) FROM payments WHERE status = 'confirmed' AND \
          amount = discount AND user_id IN (",
+        ") GROUP BY user_id",
+    )
+    .await?;
+    let cancelled = values_by_user(
+        context,
+        &ids,
+        "SELECT user_id, CAST(COUNT(*) AS SIGNED) FROM payments WHERE status = 'refunded' AND \
+         amount > discount AND user_id IN (",
         ") GROUP BY user_id",
     )
     .await?;
@@ -205,7 +213,7 @@ async fn inspect_ledgers(
         }
         let total_in_redis =
             total_in_redis.map_or("0 0".into(), |text| String::from_utf8_lossy(&text).into_owned());
-        let expected = format!("{spent} {}", times + of(&free));
+        let expected = format!("{spent} {}", times + of(&free) - of(&cancelled));
         if total_in_redis != expected {
             wrong(format!(
                 "the paid total and count are {expected} in MySQL, {total_in_redis} in Redis"
@@ -259,7 +267,7 @@ struct WalletSums {
 /// One statement reads one snapshot of MySQL, in which every partition is at its checkpoint.
 const SUMS: &str = "SELECT \
     (SELECT CAST(COALESCE(SUM(balance), 0) AS SIGNED) FROM wallets) AS balances, \
-    (SELECT CAST(COALESCE(SUM(amount - discount), 0) AS SIGNED) FROM payments WHERE status = \
+    (SELECT CAST(COALESCE(SUM(amount - discount - refunded), 0) AS SIGNED) FROM payments WHERE status = \
     'confirmed') AS paid, \
     CAST(COALESCE(SUM(CASE WHEN kind = 'charge' THEN amount END), 0) AS SIGNED) AS charges, \
     CAST(COALESCE(SUM(CASE WHEN kind = 'use' THEN amount END), 0) AS SIGNED) AS uses, \

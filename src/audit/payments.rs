@@ -28,6 +28,8 @@ struct AuditedPayment {
     balance_after: Option<i64>,
     #[serde(default)]
     issue: Option<IssueId>,
+    #[serde(default)]
+    refunded: i64,
     at: i64,
 }
 
@@ -43,6 +45,7 @@ struct Row {
     attempt: u32,
     balance_after: Option<i64>,
     coupon_issue_id: Option<Uuid>,
+    refunded: i64,
     reservation: Option<String>,
     owner: Option<Uuid>,
     used_by: Option<Uuid>,
@@ -79,7 +82,7 @@ async fn inspect(
         context.records("payments", &ids_by_partition).await?;
     let mut query = QueryBuilder::new(
         "SELECT p.id, p.reservation_id, p.user_id, p.amount, p.discount, p.status, p.attempt, \
-         p.balance_after, p.coupon_issue_id, \
+         p.balance_after, p.coupon_issue_id, p.refunded, \
          r.status AS reservation, r.user_id AS owner, i.payment_id AS used_by FROM payments p \
          LEFT JOIN reservations r ON r.id = p.reservation_id LEFT JOIN coupon_issues i ON i.id = \
          p.coupon_issue_id WHERE p.id IN (",
@@ -138,6 +141,7 @@ fn store_difference(record: &AuditedPayment, row: Option<&Row>) -> Option<String
         && (record.amount, record.discount, record.attempt)
             == (row.amount, row.discount, row.attempt)
         && record.balance_after == row.balance_after
+        && record.refunded == row.refunded
         && record.issue.map(IssueId::uuid) == row.coupon_issue_id;
     (!same).then(|| {
         format!(

@@ -43,19 +43,19 @@ async fn inspect_reservations(
     let records: Vec<Option<Result<AuditedReservation, String>>> =
         context.records("reservations", &ids_by_partition).await?;
     let mut query = QueryBuilder::new(
-        "SELECT id, user_id, schedule_id, CAST(seats AS CHAR) AS seats, amount, status FROM \
-         reservations WHERE id IN (",
+        "SELECT id, user_id, schedule_id, CAST(seats AS CHAR) AS seats, amount, status, \
+         CAST(cancellations AS CHAR) AS cancellations FROM reservations WHERE id IN (",
     );
     push_values(query.separated(", "), &uuids);
     let rows: Vec<ReservationRow> =
         query.push(")").build_query_as().persistent(false).fetch_all(context.mysql).await?;
     let rows: BTreeMap<Uuid, ReservationRow> = rows.into_iter().map(|row| (row.id, row)).collect();
     let mut query = QueryBuilder::new(
-        "SELECT reservation_id, user_id, amount FROM payments WHERE status = 'confirmed' AND \
+        "SELECT reservation_id, user_id, amount, refunded FROM payments WHERE status = 'confirmed' AND \
          reservation_id IN (",
     );
     push_values(query.separated(", "), &uuids);
-    let paid: Vec<(Uuid, Uuid, i64)> =
+    let paid: Vec<(Uuid, Uuid, i64, i64)> =
         query.push(")").build_query_as().persistent(false).fetch_all(context.mysql).await?;
     let owned = owned_seats(context, rows.values().filter(|row| row.status == "confirmed")).await?;
 
@@ -104,7 +104,14 @@ async fn inspect_reservations(
             continue;
         }
         match payments.as_slice() {
-            [(_, user, amount)] if *user == row.user_id && *amount == row.amount => {}
+            [(_, user, amount, refunded)] if *user == row.user_id && *amount == row.amount => {
+                if *refunded != row.refunded() {
+                    wrong(format!(
+                        "its cancelled seats gave back {}, its payment {refunded}",
+                        row.refunded()
+                    ));
+                }
+            }
             [_] => wrong("its payment has another user or amount".to_owned()),
             other => wrong(format!("was paid {} times", other.len())),
         }

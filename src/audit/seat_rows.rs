@@ -1,5 +1,7 @@
 //! What the checks of reservations and of seats read from both stores.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use sqlx::QueryBuilder;
@@ -15,10 +17,17 @@ use crate::store_error::StoreError;
 pub(super) struct AuditedReservation {
     pub(super) user: UserId,
     pub(super) schedule: ScheduleId,
+    /// Those that are not cancelled.
     pub(super) seats: Vec<u32>,
     pub(super) amount: i64,
     pub(super) status: String,
     pub(super) held_until: i64,
+}
+
+#[derive(Deserialize)]
+struct AuditedCancellation {
+    seats: Vec<u32>,
+    refund: i64,
 }
 
 /// The row in MySQL.
@@ -30,25 +39,41 @@ pub(super) struct ReservationRow {
     pub(super) seats: String,
     pub(super) amount: i64,
     pub(super) status: String,
+    pub(super) cancellations: Option<String>,
 }
 
 impl ReservationRow {
-    /// The seat numbers in order.
+    /// The numbers of the seats that are not cancelled, in order.
     pub(super) fn numbers(&self) -> Vec<u32> {
         #[derive(Deserialize)]
         struct AuditedSeat {
             number: u32,
         }
         let seats: Vec<AuditedSeat> = serde_json::from_str(&self.seats).unwrap_or_default();
-        let mut numbers: Vec<_> = seats.into_iter().map(|seat| seat.number).collect();
+        let cancelled: HashSet<u32> =
+            self.cancellations().into_iter().flat_map(|cancellation| cancellation.seats).collect();
+        let mut numbers: Vec<_> = seats
+            .into_iter()
+            .map(|seat| seat.number)
+            .filter(|number| !cancelled.contains(number))
+            .collect();
         numbers.sort_unstable();
         numbers
     }
+
+    /// The sum of what cancelled seats gave back.
+    pub(super) fn refunded(&self) -> i64 {
+        self.cancellations().iter().map(|cancellation| cancellation.refund).sum()
+    }
+
+    fn cancellations(&self) -> Vec<AuditedCancellation> {
+        serde_json::from_str(self.cancellations.as_deref().unwrap_or("[]")).unwrap_or_default()
+    }
 }
 
-/// A sold seat in MySQL: schedule, number, reservation, and the status and seats of that
-/// reservation.
-pub(super) type SoldSeats = (String, u32, Uuid, Option<String>, Option<String>);
+/// A sold seat in MySQL: schedule, number, reservation, and the status, seats and cancellations of
+/// that reservation.
+pub(super) type SoldSeats = (String, u32, Uuid, Option<String>, Option<String>, Option<String>);
 
 pub(super) async fn sold_seats(
     context: &AuditContext<'_>,
@@ -58,8 +83,8 @@ pub(super) async fn sold_seats(
         return Ok(Vec::new());
     }
     let mut query = QueryBuilder::new(
-        "SELECT s.schedule_id, s.seat_number, s.reservation_id, r.status, CAST(r.seats AS CHAR) \
-         FROM reservation_seats s LEFT JOIN reservations r ON r.id = s.reservation_id WHERE \
+        "SELECT s.schedule_id, s.seat_number, s.reservation_id, r.status, CAST(r.seats AS CHAR), \
+         CAST(r.cancellations AS CHAR) FROM reservation_seats s LEFT JOIN reservations r ON r.id = s.reservation_id WHERE \
          (s.schedule_id, s.seat_number) IN (",
     );
     let mut pairs = query.separated(", ");

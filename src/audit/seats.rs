@@ -116,7 +116,7 @@ async fn inspect_seats(
         let mut wrong = |text: String| {
             faults.push((*number, format!("seat {number} of {}: {text}", schedule.id)))
         };
-        if let Some((schedule_id, _, id, status, seats)) = row {
+        if let Some((schedule_id, _, id, status, seats, cancellations)) = row {
             let owner = ReservationRow {
                 id: *id,
                 user_id: Uuid::nil(),
@@ -124,6 +124,7 @@ async fn inspect_seats(
                 seats: seats.clone().unwrap_or_default(),
                 amount: 0,
                 status: status.clone().unwrap_or_else(|| "missing".to_owned()),
+                cancellations: cancellations.clone(),
             };
             if owner.status != "confirmed" || !owner.numbers().contains(number) {
                 wrong(format!(

@@ -34,7 +34,8 @@ struct ConcertDefinition {
     max_seats_per_user: Option<u32>,
     /// Confirmed reservations can be cancelled until this time. Null means until the show starts.
     cancel_until: Option<DateTime<Utc>>,
-    /// The dates of the concert, at most 400, each with its seats.
+    /// The dates of the concert, each with its seats. At most 400 dates with at most 20,000
+    /// sections in all.
     schedules: Vec<ConcertSchedule>,
 }
 

@@ -34,7 +34,7 @@ pub struct ConcertSchedule {
     /// Seats can be held from this time on. Null means immediately.
     #[serde(default)]
     pub booking_opens_at: Option<DateTime<Utc>>,
-    /// Seats can be held until this time. Null means no limit.
+    /// Seats can be held until this time. Null means until the show starts.
     #[serde(default)]
     pub booking_closes_at: Option<DateTime<Utc>>,
     /// The sections. Together they cover the seat numbers 1…n without a gap.
@@ -80,6 +80,11 @@ impl ScheduledConcert {
 }
 
 impl ConcertSchedule {
+    /// Seats can be held until this time.
+    pub fn closes_at(&self) -> DateTime<Utc> {
+        self.booking_closes_at.unwrap_or(self.starts_at)
+    }
+
     /// The number of seats n. Their numbers are 1…n.
     pub fn seats(&self) -> u32 {
         self.sections.iter().map(|section| section.to).max().unwrap_or(0)

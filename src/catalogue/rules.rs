@@ -11,6 +11,8 @@ use crate::time::{MUST_BE_STORABLE, is_storable};
 const MAX_SEATS_PER_SCHEDULE: u32 = 100_000;
 const MAX_SCHEDULES_PER_CONCERT: usize = 400;
 const MAX_SECTIONS_PER_SCHEDULE: usize = 1_000;
+/// Keeps the largest definition below `USHER_ADMIN_BODY_LIMIT_BYTES`.
+const MAX_SECTIONS_PER_CONCERT: usize = 20_000;
 /// The highest price of one seat. A hundred seats at this price are still a valid amount.
 const MAX_PRICE: i64 = 10_000_000_000_000;
 
@@ -34,6 +36,12 @@ pub(super) fn violations(concert: &Concert) -> Vec<DefinitionViolation> {
         concert.schedules.len() <= MAX_SCHEDULES_PER_CONCERT,
         "schedules",
         "must contain at most 400 schedules",
+    );
+    let sections: usize = concert.schedules.iter().map(|schedule| schedule.sections.len()).sum();
+    check(
+        sections <= MAX_SECTIONS_PER_CONCERT,
+        "schedules",
+        "must contain at most 20000 sections in all",
     );
     let ids: HashSet<_> = concert.schedules.iter().map(|schedule| &schedule.id).collect();
     check(ids.len() == concert.schedules.len(), "schedules", "must have different ids");
@@ -167,6 +175,27 @@ mod tests {
                 "{bad:?}: {found:?}"
             );
         }
+    }
+
+    #[test]
+    fn largest_concert_fits_the_default_body_limit() {
+        let name = "\u{1f3ad}".repeat(64);
+        let price = Money::new(MAX_PRICE).unwrap();
+        let section = |number| SeatSection { name: name.clone(), from: number, to: number, price };
+        let mut largest = concert(Vec::new());
+        let date = ConcertSchedule {
+            booking_opens_at: Some(Utc::now()),
+            booking_closes_at: Some(Utc::now() + TimeDelta::days(1)),
+            sections: (1..=50).map(section).collect(),
+            ..largest.schedules[0].clone()
+        };
+        largest.schedules = (0..MAX_SCHEDULES_PER_CONCERT)
+            .map(|at| ConcertSchedule { id: format!("{at:064}").parse().unwrap(), ..date.clone() })
+            .collect();
+        assert!(violations(&largest).is_empty());
+        assert!(serde_json::to_vec(&largest.schedules).unwrap().len() < 8 << 20);
+        largest.schedules[0].sections.push(section(51));
+        assert_eq!(violations(&largest)[0].message, "must contain at most 20000 sections in all");
     }
 
     #[test]

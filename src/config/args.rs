@@ -10,6 +10,9 @@ use clap::Args;
 /// Settings of both stores.
 #[derive(Args, Clone, Default)]
 pub struct StoreArgs {
+    /// Currency of all amounts, an ISO 4217 code; the same on all instances [default: KRW]
+    #[arg(long, env = "USHER_CURRENCY", hide_env_values = true, value_name = "CODE")]
+    pub currency: Option<String>,
     /// URL of Redis: redis://, redis-sentinel:// or redis-cluster://; with TLS rediss://,
     /// rediss-sentinel:// or rediss-cluster://
     #[arg(long, env = "USHER_REDIS_URL", hide_env_values = true, value_name = "URL")]
@@ -302,6 +305,15 @@ pub struct HttpArgs {
     /// Maximum length of a request body, 1024 to 16777216 [default: 65536]
     #[arg(long, env = "USHER_BODY_LIMIT_BYTES", hide_env_values = true, value_name = "BYTES")]
     pub body_limit_bytes: Option<String>,
+    /// Maximum length of a request body on the admin listener, 1024 to 67108864. The default fits
+    /// the largest concert [default: 8388608]
+    #[arg(
+        long,
+        env = "USHER_ADMIN_BODY_LIMIT_BYTES",
+        hide_env_values = true,
+        value_name = "BYTES"
+    )]
+    pub admin_body_limit_bytes: Option<String>,
 }
 
 /// Settings of `usher serve`.

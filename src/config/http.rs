@@ -73,6 +73,12 @@ impl HttpSettings {
                 1024..=16 << 20,
                 64 << 10,
             ),
+            admin_body_limit: check.number(
+                "USHER_ADMIN_BODY_LIMIT_BYTES",
+                http.admin_body_limit_bytes.as_deref(),
+                1024..=64 << 20,
+                8 << 20,
+            ),
         };
         let listener = read_listener(http, check);
         Some(Self {
@@ -172,8 +178,9 @@ mod tests {
             drain_seconds: text("3601"),
             request_timeout_ms: text("99"),
             body_limit_bytes: text("1023"),
+            admin_body_limit_bytes: text("67108865"),
         };
-        assert_eq!(bad(&ListenArgs::default(), &http).len(), 27);
+        assert_eq!(bad(&ListenArgs::default(), &http).len(), 28);
     }
 
     #[test]
@@ -298,6 +305,7 @@ mod tests {
         assert_eq!(settings.streams, stream_permits::StreamLimits::default());
         assert!(settings.tls.is_none());
         assert_eq!(settings.requests.body_limit, 65_536);
+        assert_eq!(settings.requests.admin_body_limit, 8_388_608);
         assert_eq!(settings.requests.request_timeout, Duration::from_secs(10));
         assert_eq!(settings.shutdown.deadline, Duration::from_secs(20));
     }

@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use super::args::{MigrateArgs, StoreArgs};
 use super::check::{InvalidSettings, SettingsChecker, given};
 use super::urls::{parse_mysql_url, parse_redis_url};
+use crate::money::CurrencyCode;
 use crate::partition::PartitionCount;
 
 #[derive(Debug, Clone)]
@@ -58,6 +59,8 @@ pub struct StoreSettings {
     pub ack: AckSettings,
     pub watermarks: WatermarkSettings,
     pub kept_entries: KeptEntriesSettings,
+    /// The currency of all amounts.
+    pub currency: CurrencyCode,
 }
 
 /// Which outbox entries Redis keeps after MySQL has them.
@@ -144,6 +147,8 @@ impl StoreSettings {
         if ca_file.is_some() && redis_url.as_ref().is_some_and(|(_, encrypted)| !encrypted) {
             check.fail("USHER_REDIS_CA_FILE", "needs a USHER_REDIS_URL that begins with rediss");
         }
+        let must = "must be an ISO 4217 code, such as EUR";
+        let currency = check.parsed("USHER_CURRENCY", args.currency.as_deref(), "KRW", must);
         let partitions = parse_partitions(args.partitions.as_deref(), check);
         let ack = parse_ack(args, check);
         let watermarks = parse_watermarks(args, check);
@@ -175,6 +180,7 @@ impl StoreSettings {
             ack,
             watermarks,
             kept_entries,
+            currency: currency?,
         })
     }
 }

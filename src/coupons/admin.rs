@@ -111,7 +111,7 @@ async fn put(
     };
     coupons.put(coupon).await?;
     let (coupon, counts) = coupons.find(&id).await?;
-    Ok(JsonBody(CouponDto::new(&coupon, &counts)))
+    Ok(JsonBody(CouponDto::new(&coupon, &counts, coupons.currency)))
 }
 
 /// List the issues of a coupon

@@ -47,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http::page::{self, PageCursor, PageLimit};
 use crate::ids::{CouponId, UserId};
+use crate::money::CurrencyCode;
 use crate::mysql;
 use crate::mysql::definitions::DefinitionLookup;
 use crate::outbox::{self, WriterHandle};
@@ -94,6 +95,7 @@ pub struct CouponService {
     redis: RedisClient,
     mysql: MySqlPool,
     writer: WriterHandle,
+    currency: CurrencyCode,
     coupons: ArcSwap<CouponsById>,
     /// Serializes reloads, so that an older read can't replace a newer one.
     reloading: Mutex<()>,
@@ -111,7 +113,12 @@ pub struct CouponService {
 
 impl CouponService {
     /// Call [`CouponService::reload`] before serving.
-    pub fn new(redis: RedisClient, mysql: MySqlPool, writer: WriterHandle) -> Self {
+    pub fn new(
+        redis: RedisClient,
+        mysql: MySqlPool,
+        writer: WriterHandle,
+        currency: CurrencyCode,
+    ) -> Self {
         Self {
             coupons: ArcSwap::default(),
             reloading: Mutex::default(),
@@ -134,6 +141,7 @@ impl CouponService {
             redis,
             mysql,
             writer,
+            currency,
         }
     }
 

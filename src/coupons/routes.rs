@@ -19,7 +19,7 @@ use crate::http::path::PathParams;
 use crate::http::query::QueryParams;
 use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::{CouponId, IssueId, UserId, UserName};
-use crate::money::Money;
+use crate::money::{CurrencyCode, Money};
 use crate::time::UnixMillis;
 
 pub fn router() -> OpenApiRouter<Arc<CouponService>> {
@@ -54,6 +54,7 @@ pub(super) struct CouponDto {
     discount_limit: Option<Money>,
     /// The smallest price that the coupon can be used for.
     min_available_amount: Money,
+    currency: CurrencyCode,
     /// How long a coupon can be used after it was issued. Null means no such limit.
     valid_seconds: Option<u32>,
     /// Until when coupons can be used. Null means no such limit.
@@ -66,7 +67,7 @@ pub(super) struct CouponDto {
 }
 
 impl CouponDto {
-    pub(super) fn new(coupon: &Coupon, counts: &CouponCounts) -> Self {
+    pub(super) fn new(coupon: &Coupon, counts: &CouponCounts, currency: CurrencyCode) -> Self {
         let CouponDiscount { kind, amount, percent, limit, min_available_amount } = coupon.discount;
         Self {
             id: coupon.id.clone(),
@@ -81,6 +82,7 @@ impl CouponDto {
             min_available_amount,
             valid_seconds: coupon.valid_seconds,
             valid_until: coupon.valid_until.map(UnixMillis::from),
+            currency,
             issue_starts_at: coupon.issue_starts_at.into(),
             issue_ends_at: coupon.issue_ends_at.into(),
             status: rules::status(coupon, counts.issued, counts.now),
@@ -190,7 +192,7 @@ async fn show(
     PathParams(id): PathParams<CouponId>,
 ) -> Result<CachedForOneSecond<JsonBody<CouponDto>>, ProblemDetails> {
     let (coupon, counts) = coupons.find(&id).await?;
-    Ok(CachedForOneSecond(JsonBody(CouponDto::new(&coupon, &counts))))
+    Ok(CachedForOneSecond(JsonBody(CouponDto::new(&coupon, &counts, coupons.currency))))
 }
 
 /// Get a coupon issued

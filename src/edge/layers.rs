@@ -29,6 +29,8 @@ pub struct RequestLimits {
     pub request_timeout: Duration,
     /// The maximum length of the body, in bytes.
     pub body_limit: usize,
+    /// The same on the admin listener.
+    pub admin_body_limit: usize,
 }
 
 /// Wraps the routes of domain modules: adds what their extractors need, rate limits by address, and
@@ -99,6 +101,12 @@ mod tests {
     use serde_json::Value;
     use tower::ServiceExt;
 
+    const SMALL_BODIES: RequestLimits = RequestLimits {
+        request_timeout: Duration::from_secs(600),
+        body_limit: 100,
+        admin_body_limit: 100,
+    };
+
     fn app() -> Router {
         let identities = IdentityResolver::new(&identity::IdentitySettings {
             header: true,
@@ -130,7 +138,7 @@ mod tests {
             );
         let health = Router::new().route("/healthz", get(|| async {}));
         let settings =
-            RequestLimits { request_timeout: Duration::from_millis(300), body_limit: 100 };
+            RequestLimits { request_timeout: Duration::from_millis(300), ..SMALL_BODIES };
         wrap_listener(
             wrap_domain_routes(routes, Arc::new(identities), Arc::new(limits), shedding, None)
                 .merge(health),
@@ -241,7 +249,7 @@ mod tests {
         let routes = Router::new()
             .route("/counted/{id}", get(|| async {}))
             .route("/hung/{id}", get(std::future::pending::<()>));
-        let settings = RequestLimits { request_timeout: Duration::from_secs(600), body_limit: 100 };
+        let settings = SMALL_BODIES;
         let app: Router = wrap_listener(routes, Router::new(), &settings, None, no_route);
         ask(&app, get_request("/counted/17")).await;
         let hung =

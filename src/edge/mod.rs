@@ -23,3 +23,4 @@ mod middleware;
 mod request_metrics;
 pub mod shedding;
 pub mod stream_permits;
+pub mod unexpected_body;

@@ -2,7 +2,8 @@
 //!
 //! A body that is not JSON is 415 (content type) or 400 (syntax). A body that is too long is 413.
 //! Valid JSON with invalid content is 422, with the path of the field. Bodies must be objects,
-//! because serde would accept `[5]` for a struct with one field.
+//! because serde would accept `[5]` for a struct with one field. Two equal keys in one object are
+//! 422, because parsers disagree about which one counts.
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
@@ -14,6 +15,7 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::problem::ProblemDetails;
+use super::unique_keys::UniqueKeys;
 
 /// Most responses fit, a ticket among them, so that writing one needs a single allocation.
 const INITIAL_BUFFER_BYTES: usize = 512;
@@ -29,15 +31,25 @@ pub struct JsonBodyWithBytes<T> {
     pub bytes: Bytes,
 }
 
-/// The bytes of the body of a call that takes no body.
+/// As [`JsonBodyWithBytes`], for a body that may be omitted.
 #[derive(Debug, Clone)]
-pub struct UncheckedBody(pub Bytes);
+pub struct OptionalJsonBody<T> {
+    pub value: T,
+    pub bytes: Bytes,
+}
 
-impl<S: Send + Sync> FromRequest<S> for UncheckedBody {
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJsonBody<T> {
     type Rejection = ProblemDetails;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ProblemDetails> {
-        Bytes::from_request(request, state).await.map(Self).map_err(read_failure)
+        let content_type = check_content_type(request.headers());
+        let bytes = Bytes::from_request(request, state).await.map_err(read_failure)?;
+        if bytes.trim_ascii().is_empty() {
+            return Ok(Self { value: T::default(), bytes: Bytes::new() });
+        }
+        content_type?;
+        let value = parse(&bytes)?;
+        Ok(Self { value, bytes })
     }
 }
 
@@ -104,12 +116,36 @@ pub(super) fn read_failure(rejection: BytesRejection) -> ProblemDetails {
         BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
             ProblemDetails::body_too_large()
         }
-        _ => ProblemDetails::malformed_request("The connection ended before the end of the body."),
+        _ => incomplete_body(),
     }
 }
 
+pub(crate) fn incomplete_body() -> ProblemDetails {
+    ProblemDetails::malformed_request("The connection ended before the end of the body.")
+}
+
+pub(crate) fn unexpected_body() -> ProblemDetails {
+    ProblemDetails::invalid_field("", "must be empty or {}, because the route takes no body")
+}
+
+/// Accepts the body of a route that takes none: nothing, or `{}`.
+pub(crate) fn parse_empty(bytes: &[u8]) -> Result<(), ProblemDetails> {
+    if bytes.trim_ascii().is_empty() {
+        return Ok(());
+    }
+    let value: UniqueKeys = parse(bytes)?;
+    if value == UniqueKeys::EmptyObject { Ok(()) } else { Err(unexpected_body()) }
+}
+
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ProblemDetails> {
-    let problem = match read::<T>(bytes) {
+    let checked = read::<T>(bytes).and_then(|value| {
+        // The path of the field is expensive, and rarely needed.
+        match serde_json::from_slice::<UniqueKeys>(bytes) {
+            Ok(_) => Ok(value),
+            Err(_) => read::<UniqueKeys>(bytes).map(|_| value),
+        }
+    });
+    let problem = match checked {
         Ok(value) => return Ok(value),
         Err(problem) => problem,
     };
@@ -193,6 +229,7 @@ mod tests {
         inner: Option<TestInner>,
         #[serde(default)]
         kind: Option<TestKind>,
+        any: Option<Value>,
     }
 
     #[derive(Debug, Serialize, Deserialize)]
@@ -285,6 +322,10 @@ mod tests {
             (r#"{"schedule_id": "s", "seats": [], "inner": {"price": 1.5}}"#, "inner.price"),
             (r#"{"schedule_id": "s", "seats": [], "kind": 5}"#, "kind"),
             (r#"{"schedule_id": "s", "seats": [], "kind": "Fancy"}"#, "kind"),
+            (
+                r#"{"schedule_id": "s", "seats": [], "any": {"b": [{"c": 1, "c": 1}]}}"#,
+                "any.b[0].c",
+            ),
             ("[5]", ""),
             ("null", ""),
             ("\"text\"", ""),

@@ -24,8 +24,9 @@ pub mod rate_limit;
 pub mod request_id;
 pub mod secret;
 mod store_error;
+mod unique_keys;
 pub mod user_limit;
 pub mod user_recorder;
 
-pub use json::{JsonBody, JsonBodyWithBytes, UncheckedBody};
+pub use json::{JsonBody, JsonBodyWithBytes, OptionalJsonBody};
 pub use problem::ProblemDetails;

@@ -7,14 +7,14 @@
 //! "last" is well defined for any set of partitions. Everything is sorted by primary key:
 //! transactions that touch the same rows then lock them in the same order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
 use super::event::{
     self, CouponIssuesEvent, CouponRedemptionEvent, DrawEvent, EntryKind, EventDecodeError,
     LedgerEntryEvent, OutboxEvent, PaymentEvent, PromotionEvent, ReservationEvent,
-    ReservationEventStatus, RewardClaimEvent, UserFactsEvent, UserRecordedEvent,
+    RewardClaimEvent, UserFactsEvent, UserRecordedEvent,
 };
 use crate::coupon_terms::CouponTerms;
 use crate::ids::{CouponId, IssueId, PaymentId, ReservationId, ScheduleId, UserId};
@@ -90,6 +90,8 @@ pub(super) struct IssueState<'a> {
 #[derive(Default)]
 pub(super) struct FlushBatch {
     pub(super) reservations: BTreeMap<ReservationId, ReservationEvent>,
+    /// The reservations that were sold in this batch.
+    sales: BTreeSet<ReservationId>,
     pub(super) payments: BTreeMap<PaymentId, PaymentEvent>,
     pub(super) wallets: BTreeMap<UserId, WalletState>,
     pub(super) ledger_rows: Vec<LedgerRow>,
@@ -163,16 +165,21 @@ impl FlushBatch {
                     let new = WalletState { balance, at, paid_total: 0, paid_count: 0 };
                     let wallet = self.wallets.entry(entry.user).or_insert(new);
                     (wallet.balance, wallet.at) = (balance, at);
-                    let sign = match entry.kind {
-                        EntryKind::Payment => 1,
-                        EntryKind::Refund => -1,
-                        EntryKind::Charge | EntryKind::Use | EntryKind::Reward => 0,
+                    // A cancellation has no attempt. It refunds some seats, and the payment still
+                    // counts.
+                    let (sign, count) = match entry.kind {
+                        EntryKind::Payment => (1, 1),
+                        EntryKind::Refund => (-1, if entry.attempt.is_some() { -1 } else { 0 }),
+                        EntryKind::Charge | EntryKind::Use | EntryKind::Reward => (0, 0),
                     };
                     wallet.paid_total += sign * entry.amount.get();
-                    wallet.paid_count += sign;
+                    wallet.paid_count += count;
                     self.ledger_rows.push(LedgerRow { position, entry });
                 }
                 OutboxEvent::Reservation(reservation) => {
+                    if reservation.is_sale() {
+                        self.sales.insert(reservation.id);
+                    }
                     self.reservations.insert(reservation.id, reservation);
                 }
                 OutboxEvent::Payment(payment) => {
@@ -221,23 +228,31 @@ impl FlushBatch {
         all
     }
 
-    /// The seats of the reservations whose last state in this batch is `status`, ordered by primary
-    /// key.
-    pub(super) fn seats(&self, status: ReservationEventStatus) -> Vec<SeatRow<'_>> {
-        let matching =
-            self.reservations.values().filter(|reservation| reservation.status == status);
-        let mut seats: Vec<_> = matching
-            .flat_map(|r| {
-                r.seats.iter().map(|&number| SeatRow {
-                    schedule: &r.schedule,
-                    number,
-                    reservation: r.id,
-                })
-            })
-            .collect();
-        seats.sort_unstable();
-        seats
+    /// The seats that were sold in this batch and not cancelled in it, ordered by primary key.
+    pub(super) fn sold_seats(&self) -> Vec<SeatRow<'_>> {
+        let sold = self.sales.iter().filter_map(|id| self.reservations.get(id));
+        seat_rows(sold.flat_map(|sold| sold.seats.iter().map(move |number| (sold, *number))))
     }
+
+    /// The seats that are cancelled, ordered by primary key. An earlier batch may have freed some
+    /// of them.
+    pub(super) fn freed_seats(&self) -> Vec<SeatRow<'_>> {
+        seat_rows(self.reservations.values().flat_map(|reservation| {
+            let cancelled = reservation.cancellations.iter().flatten();
+            cancelled.flat_map(|it| &it.seats).map(move |number| (reservation, *number))
+        }))
+    }
+}
+
+fn seat_rows<'a>(seats: impl Iterator<Item = (&'a ReservationEvent, u32)>) -> Vec<SeatRow<'a>> {
+    let row = |(reservation, number): (&'a ReservationEvent, u32)| SeatRow {
+        schedule: &reservation.schedule,
+        number,
+        reservation: reservation.id,
+    };
+    let mut rows: Vec<_> = seats.map(row).collect();
+    rows.sort_unstable();
+    rows
 }
 
 /// Decodes an entry into its events with index and position. All or nothing: an entry must not be

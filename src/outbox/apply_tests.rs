@@ -3,6 +3,7 @@
 use chrono::DateTime;
 
 use super::*;
+use crate::outbox::event::{ReservationEventStatus, SeatCancellation};
 use crate::outbox::lua_packer::LuaPacker;
 use crate::partition::PartitionCount;
 
@@ -34,6 +35,9 @@ fn wallet_entry(index: u8, balance: i64) -> OutboxEvent {
         fingerprint: None,
         payment: None,
         attempt: None,
+        reservation: None,
+        claim: None,
+        cancelled_seats: None,
     })
 }
 
@@ -52,6 +56,12 @@ fn reservation(id: u8, seats: &[u32], status: ReservationEventStatus) -> OutboxE
         created_at: DateTime::UNIX_EPOCH,
         at: DateTime::UNIX_EPOCH,
         score: None,
+        title: None,
+        starts_at: None,
+        payment: None,
+        paid: None,
+        discount: None,
+        cancellations: None,
     })
 }
 
@@ -110,35 +120,75 @@ fn only_the_last_balance_and_every_ledger_entry_is_written() {
     assert_eq!(batch.newest, DateTime::from_timestamp_millis(2));
 }
 
+/// A reservation with these seats left after each of the others was cancelled.
+fn cancelled(id: u8, seats: &[u32], gone: &[u32]) -> OutboxEvent {
+    let status = if seats.is_empty() {
+        ReservationEventStatus::Cancelled
+    } else {
+        ReservationEventStatus::Confirmed
+    };
+    let cancellation = |&number: &u32| SeatCancellation {
+        key: "k".into(),
+        fingerprint: String::new(),
+        seats: vec![number],
+        refund: Money::ZERO,
+        at: 0,
+    };
+    let OutboxEvent::Reservation(mut event) = reservation(id, seats, status) else {
+        unreachable!()
+    };
+    event.cancellations = Some(gone.iter().map(cancellation).collect());
+    OutboxEvent::Reservation(event)
+}
+
 #[test]
 fn payments_add_to_the_paid_total_and_refunds_subtract() {
-    let of_kind = |index, kind, amount| {
+    let of_attempt = |index, kind, amount, attempt| {
         let OutboxEvent::Entry(entry) = wallet_entry(index, 9) else { unreachable!() };
-        OutboxEvent::Entry(LedgerEntryEvent { kind, amount: Money::new(amount).unwrap(), ..entry })
+        let amount = Money::new(amount).unwrap();
+        OutboxEvent::Entry(LedgerEntryEvent { kind, amount, attempt, ..entry })
     };
+    let of_kind = |index, kind, amount| of_attempt(index, kind, amount, None);
     let batch = folded(vec![
         of_kind(0, EntryKind::Charge, 100),
         of_kind(1, EntryKind::Payment, 30),
         of_kind(2, EntryKind::Payment, 20),
         of_kind(3, EntryKind::Use, 7),
-        of_kind(4, EntryKind::Refund, 30),
+        of_attempt(4, EntryKind::Refund, 30, Some(1)),
+        // Some seats were cancelled. The payment still counts.
+        of_kind(5, EntryKind::Refund, 5),
     ]);
     let totals = batch.wallets.values().map(|wallet| (wallet.paid_total, wallet.paid_count));
-    assert_eq!(totals.collect::<Vec<_>>(), [(20, 1)]);
+    assert_eq!(totals.collect::<Vec<_>>(), [(15, 1)]);
 }
 
 #[test]
 fn seat_that_is_freed_and_sold_again_has_one_owner() {
-    use ReservationEventStatus::{Cancelled, Confirmed, Released};
+    use ReservationEventStatus::{Confirmed, Released};
     let batch = folded(vec![
         reservation(1, &[12, 3], Confirmed),
-        reservation(1, &[12, 3], Cancelled),
+        cancelled(1, &[], &[12, 3]),
         reservation(2, &[12], Confirmed),
         reservation(3, &[9], Released),
     ]);
-    let numbers = |status| batch.seats(status).iter().map(|seat| seat.number).collect::<Vec<_>>();
-    assert_eq!((numbers(Confirmed), numbers(Cancelled)), (vec![12], vec![3, 12]));
+    let numbers = |rows: Vec<SeatRow>| rows.iter().map(|seat| seat.number).collect::<Vec<_>>();
+    assert_eq!(
+        (numbers(batch.sold_seats()), numbers(batch.freed_seats())),
+        (vec![12], vec![3, 12])
+    );
     assert_eq!(batch.reservations.len(), 3);
+}
+
+#[test]
+fn seats_are_sold_once_and_cancelled_one_by_one() {
+    use ReservationEventStatus::Confirmed;
+    let numbers = |rows: Vec<SeatRow>| rows.iter().map(|seat| seat.number).collect::<Vec<_>>();
+    // In the batch of the sale, the rest is sold.
+    let sale = folded(vec![reservation(1, &[1, 2, 3], Confirmed), cancelled(1, &[1, 3], &[2])]);
+    assert_eq!((numbers(sale.sold_seats()), numbers(sale.freed_seats())), (vec![1, 3], vec![2]));
+    // In a later batch, nothing is sold again.
+    let later = folded(vec![cancelled(1, &[3], &[2, 1])]);
+    assert_eq!((numbers(later.sold_seats()), numbers(later.freed_seats())), (vec![], vec![1, 2]));
 }
 
 #[test]

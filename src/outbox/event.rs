@@ -5,7 +5,7 @@
 //! MySQL and the trim would then destroy it. A new field therefore needs a new version.
 
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::lua;
 use crate::coupon_terms::CouponTerms;
@@ -90,6 +90,12 @@ pub struct LedgerEntryEvent {
     pub payment: Option<PaymentId>,
     /// The attempt of that payment, from 1; `None` for the refund of a cancelled payment.
     pub attempt: Option<u32>,
+    /// The reservation that the payment is for.
+    pub reservation: Option<ReservationId>,
+    /// The claim that a reward is for.
+    pub claim: Option<ClaimId>,
+    /// The seats that the refund of a cancellation is for, separated by commas.
+    pub cancelled_seats: Option<String>,
 }
 
 /// A reservation after the event.
@@ -119,6 +125,40 @@ pub struct ReservationEvent {
     pub at: DateTime<Utc>,
     /// The queue score of the admission under which the seats were held.
     pub score: Option<i64>,
+    /// The title of the concert when the seats were held.
+    pub title: Option<String>,
+    /// The start of the show when the seats were held.
+    #[serde(default, deserialize_with = "lua::optional_millis")]
+    pub starts_at: Option<DateTime<Utc>>,
+    /// The payment that paid for it.
+    pub payment: Option<PaymentId>,
+    /// The amount that the payment debited.
+    pub paid: Option<Money>,
+    pub discount: Option<Money>,
+    /// What was cancelled of it, in order. Its seats are in `detail` and not in `seats`.
+    pub cancellations: Option<Vec<SeatCancellation>>,
+}
+
+impl ReservationEvent {
+    /// Whether the event sells the seats. Later events of a confirmed reservation cancel some.
+    pub fn is_sale(&self) -> bool {
+        self.status == ReservationEventStatus::Confirmed && self.cancellations.is_none()
+    }
+}
+
+/// The cancellation of some or all seats of a reservation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeatCancellation {
+    /// The idempotency key of the request. Empty for one that was lost and resumed.
+    pub key: String,
+    /// Of the request, in hexadecimal.
+    pub fingerprint: String,
+    #[serde(deserialize_with = "lua::list")]
+    pub seats: Vec<u32>,
+    pub refund: Money,
+    /// Milliseconds since 1970.
+    pub at: i64,
 }
 
 /// A payment after the event.
@@ -146,9 +186,8 @@ pub struct PaymentEvent {
     /// The idempotency key of the payment request.
     pub key: Option<String>,
     pub fingerprint: Option<RequestFingerprint>,
-    /// The idempotency key of the cancellation request.
-    pub cancel_key: Option<String>,
-    pub cancel_fingerprint: Option<RequestFingerprint>,
+    /// The sum of what cancelled seats gave back.
+    pub refunded: Option<Money>,
     /// The start of the payment.
     #[serde(deserialize_with = "lua::millis")]
     pub created_at: DateTime<Utc>,

@@ -8,16 +8,19 @@
 use chrono::DateTime;
 use sqlx::mysql::MySql;
 use sqlx::query_builder::Separated;
+use sqlx::types::Json;
 use sqlx::{MySqlConnection, QueryBuilder};
 
 use super::apply::{FlushBatch, IssueState, LedgerRow, PromotionRow, SeatRow, WalletState};
 use super::event::DrawEvent;
 use super::event::{
-    CouponRedemptionEvent, PaymentEvent, ReservationEvent, ReservationEventStatus,
-    RewardClaimEvent, UserFactsEvent, UserRecordedEvent,
+    CouponRedemptionEvent, PaymentEvent, ReservationEvent, RewardClaimEvent, UserFactsEvent,
+    UserRecordedEvent,
 };
 use crate::coupon_terms::CouponTerms;
-use crate::ids::{CouponId, IssueId, PaymentId, RequestFingerprint, UserId};
+use crate::ids::{
+    ClaimId, CouponId, IssueId, PaymentId, RequestFingerprint, ReservationId, UserId,
+};
 use crate::money::Money;
 use crate::mysql::Error;
 use crate::mysql::checkpoint::Checkpoint;
@@ -81,8 +84,8 @@ pub(super) async fn write(
     let reservations: Vec<_> = batch.reservations.values().collect();
     let payments: Vec<_> = batch.payments.values().collect();
     let wallets: Vec<_> = batch.wallets.iter().collect();
-    let freed = batch.seats(ReservationEventStatus::Cancelled);
-    let sold = batch.seats(ReservationEventStatus::Confirmed);
+    let freed = batch.freed_seats();
+    let sold = batch.sold_seats();
     write_reservations(tx, &reservations).await?;
     // Free before sell: a seat may be freed and sold again within the batch.
     free_seats(tx, &freed).await?;
@@ -123,10 +126,13 @@ async fn write_reservations(
 ) -> Result<(), Error> {
     let head = "INSERT INTO reservations (id, user_id, queue_id, concert_id, schedule_id, seats, \
                 amount, status, held_until, \
-                created_at, updated_at, score) ";
+                created_at, updated_at, score, concert_title, starts_at, payment_id, paid, \
+                discount, cancellations) ";
     let tail = " ON DUPLICATE KEY UPDATE seats = VALUES(seats), amount = VALUES(amount), status = \
                 VALUES(status), \
-                held_until = VALUES(held_until), updated_at = VALUES(updated_at)";
+                held_until = VALUES(held_until), updated_at = VALUES(updated_at), payment_id = \
+                VALUES(payment_id), paid = VALUES(paid), discount = VALUES(discount), \
+                cancellations = VALUES(cancellations)";
     insert(tx, head, tail, rows, |row, r| {
         row.push_bind(r.id.uuid()).push_bind(r.user.uuid()).push_bind(r.queue.as_str());
         row.push_bind(r.concert.as_str())
@@ -134,6 +140,9 @@ async fn write_reservations(
             .push_bind(r.detail.as_str());
         row.push_bind(r.amount.get()).push_bind(r.status.as_str()).push_bind(r.held_until);
         row.push_bind(r.created_at).push_bind(r.at).push_bind(r.score);
+        row.push_bind(r.title.as_deref()).push_bind(r.starts_at.map(datetime));
+        row.push_bind(r.payment.map(PaymentId::uuid)).push_bind(r.paid.map(Money::get));
+        row.push_bind(r.discount.map(Money::get)).push_bind(r.cancellations.as_ref().map(Json));
     })
     .await
 }
@@ -170,8 +179,7 @@ async fn write_payments(tx: &mut MySqlConnection, rows: &[&PaymentEvent]) -> Res
     let head = "INSERT INTO payments (id, reservation_id, user_id, queue_id, amount, discount, \
                 status, reason, attempt, \
                 balance_after, coupon_id, coupon_issue_id, created_at, settled_at, user_slot, \
-                idempotency_key, fingerprint, cancel_key, \
-                cancel_fingerprint) ";
+                idempotency_key, fingerprint, refunded) ";
     let tail = " ON DUPLICATE KEY UPDATE amount = VALUES(amount), discount = VALUES(discount), \
                 status = VALUES(status), \
                 coupon_id = VALUES(coupon_id), coupon_issue_id = VALUES(coupon_issue_id), \
@@ -179,8 +187,7 @@ async fn write_payments(tx: &mut MySqlConnection, rows: &[&PaymentEvent]) -> Res
                 VALUES(balance_after), \
                 created_at = VALUES(created_at), settled_at = VALUES(settled_at), idempotency_key \
                 = VALUES(idempotency_key), \
-                fingerprint = VALUES(fingerprint), cancel_key = VALUES(cancel_key), \
-                cancel_fingerprint = VALUES(cancel_fingerprint)";
+                fingerprint = VALUES(fingerprint), refunded = VALUES(refunded)";
     insert(tx, head, tail, rows, |row, p| {
         row.push_bind(p.id.uuid()).push_bind(p.reservation.uuid()).push_bind(p.user.uuid());
         row.push_bind(p.queue.as_str()).push_bind(p.amount.get()).push_bind(p.discount.get());
@@ -190,7 +197,7 @@ async fn write_payments(tx: &mut MySqlConnection, rows: &[&PaymentEvent]) -> Res
             .push_bind(p.issue.map(IssueId::uuid));
         row.push_bind(p.created_at).push_bind(p.at).push_bind(p.user.slot().get());
         row.push_bind(p.key.as_deref()).push_bind(bytes(p.fingerprint.as_ref()));
-        row.push_bind(p.cancel_key.as_deref()).push_bind(bytes(p.cancel_fingerprint.as_ref()));
+        row.push_bind(p.refunded.unwrap_or(Money::ZERO).get());
     })
     .await
 }
@@ -215,7 +222,7 @@ async fn write_wallets(
 async fn write_lines(tx: &mut MySqlConnection, lines: &[LedgerRow]) -> Result<(), Error> {
     let head = "INSERT INTO wallet_entries (id, user_id, position, kind, amount, balance, \
                 created_at, payment_id, attempt, \
-                idempotency_key, fingerprint) ";
+                idempotency_key, fingerprint, reservation_id, claim_id, cancelled_seats) ";
     insert(tx, head, "", lines, |row, LedgerRow { position, entry }| {
         row.push_bind(entry.id.uuid()).push_bind(entry.user.uuid()).push_bind(*position);
         row.push_bind(entry.kind.as_str())
@@ -225,6 +232,9 @@ async fn write_lines(tx: &mut MySqlConnection, lines: &[LedgerRow]) -> Result<()
             .push_bind(entry.payment.map(PaymentId::uuid))
             .push_bind(entry.attempt);
         row.push_bind(entry.key.as_deref()).push_bind(bytes(entry.fingerprint.as_ref()));
+        row.push_bind(entry.reservation.map(ReservationId::uuid));
+        row.push_bind(entry.claim.map(ClaimId::uuid));
+        row.push_bind(entry.cancelled_seats.as_deref());
     })
     .await
 }

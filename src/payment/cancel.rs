@@ -1,52 +1,60 @@
-//! The steps of a cancellation: a confirmed reservation is refunded and its seats become free.
+//! The steps of a cancellation: some or all seats of a confirmed reservation are refunded and
+//! become free.
 //!
 //! ```text
 //! 1 begin_cancel ─→ 2 refund ─→ 3 finish_cancel
 //! ```
 //!
 //! `begin_cancel` is the commit point. It compares and sets the reservation `confirmed →
-//! cancelling` and the payment `confirmed → refunding`. After it, any instance can take any step,
-//! repeatedly and late: the refund has its own operation id in the wallet, so it happens once. The
-//! seats become free only after it. The sweep finishes a cancellation that is overdue
-//! ([`finish_overdue`]).
+//! cancelling` and the payment `confirmed → refunding`, and fixes the seats and their refund. After
+//! it, any instance can take any step, repeatedly and late: the wallet refunds up to the total that
+//! the cancellation names, so once. The seats become free only after it. Another cancellation of
+//! the same reservation finishes the one in progress first. The sweep finishes a cancellation that
+//! is overdue ([`finish_overdue`]).
+//!
+//! Each cancellation stays in the record of its reservation with its key, so a repeated request
+//! reads what its cancellation left, whatever was cancelled later.
 //!
 //! `tests/model` checks these steps in every order.
 
 use std::sync::Arc;
 
 use super::flow::lost_payment;
-use super::record::{Payment, PaymentState};
-use super::{Error, PaymentService, cancel_store as store, discount, sql};
+use super::record::{Payment, PaymentState, PendingCancellation};
+use super::{Error, PaymentService, cancel_store as store, discount, rules, sql};
 use crate::idempotency::{BindOutcome, KeyedRequest};
 use crate::ids::ReservationId;
+use crate::money::Money;
 use crate::redis;
 use crate::seats::{Reservation, ReservationStatus};
+use crate::wallet::CancellationRefund;
+
+/// A reservation has at most 100 seats, each of which another request may be cancelling.
+const MAX_CANCELLATIONS_IN_THE_WAY: usize = 100;
 
 /// A cancellation after its commit point.
 #[derive(Debug)]
 pub(super) struct PaymentCancellation {
     /// Redis' clock, in milliseconds since 1970.
     pub(super) now: i64,
+    /// As the cancellation leaves it, whatever is cancelled later.
     pub(super) reservation: Reservation,
     /// The payment of the reservation, if Redis has it.
     pub(super) payment: Option<Payment>,
+    /// Whether the money is refunded and the seats are free.
+    pub(super) is_done: bool,
     /// Whether this repeats the outcome of an earlier request with the same idempotency key.
     pub(super) replayed: bool,
     /// Whether the outcome is as durable as configured.
     pub(super) is_durable: bool,
 }
 
-impl PaymentCancellation {
-    /// Whether the money is refunded and the seats are free.
-    pub(super) fn is_done(&self) -> bool {
-        self.reservation.status == ReservationStatus::Cancelled
-    }
-}
-
-/// Takes all steps of a cancellation, until a store fails after the commit point.
+/// Takes all steps of a cancellation, until a store fails after the commit point. No `seats` means
+/// all that are left.
 pub(super) async fn cancel(
     service: Arc<PaymentService>,
     id: ReservationId,
+    seats: Option<Vec<u32>>,
     keyed: KeyedRequest,
 ) -> Result<PaymentCancellation, Error> {
     let replayed = match service.idempotency.bind(keyed.clone(), *id.as_bytes()).await? {
@@ -54,9 +62,15 @@ pub(super) async fn cancel(
         BindOutcome::AlreadyBound(_) => true,
         BindOutcome::OtherRequest => return Err(Error::KeyReused),
     };
-    let outcome = run_steps(&service, id, &keyed, replayed).await;
+    let outcome = run_steps(&service, id, seats.as_deref(), &keyed, replayed).await;
     // These errors are final, so the key can be used for another request.
-    if let Err(Error::NotFound | Error::NotCancellable | Error::CancellationClosed) = outcome {
+    if let Err(
+        Error::NotFound
+        | Error::NotCancellable
+        | Error::CancellationClosed
+        | Error::InvalidSeats(_),
+    ) = outcome
+    {
         service.idempotency.release(&keyed, *id.as_bytes()).await?;
     }
     outcome
@@ -65,63 +79,78 @@ pub(super) async fn cancel(
 async fn run_steps(
     service: &PaymentService,
     id: ReservationId,
+    seats: Option<&[u32]>,
     keyed: &KeyedRequest,
     replayed: bool,
 ) -> Result<PaymentCancellation, Error> {
-    let cancellation = |now, reservation, payment| PaymentCancellation {
+    let cancellation = |now, reservation: Reservation, payment| PaymentCancellation {
         now,
-        reservation,
+        is_done: reservation.is_cancelled_by(&keyed.key),
+        reservation: reservation.as_left_by(&keyed.key),
         payment,
         replayed,
         is_durable: true,
     };
-    let (now, reservation) = service.seats.find(id, keyed.user).await?;
-    match begin_cancel(service, &reservation, keyed).await? {
-        store::BeginCancelOutcome::Pending(now, payment, reservation) => {
-            let finished = finish(service, &payment, &reservation).await;
-            let (now, reservation) = finished.unwrap_or_else(|error| {
-                tracing::warn!(
-                    payment = %payment.id,
-                    %error,
-                    "a step failed, the sweep will finish the cancellation"
-                );
-                (now, reservation)
-            });
-            Ok(cancellation(now, reservation, Some(payment)))
-        }
-        // Cancelled by an earlier request with the same key.
-        store::BeginCancelOutcome::Cancelled(now, payment, reservation) => {
-            Ok(cancellation(now, reservation, payment))
-        }
-        store::BeginCancelOutcome::NotInRedis
-            if replayed && reservation.status == ReservationStatus::Cancelled =>
-        {
-            Ok(cancellation(now, reservation, None))
-        }
-        store::BeginCancelOutcome::NotConfirmed | store::BeginCancelOutcome::NotInRedis => {
-            Err(Error::NotCancellable)
-        }
-        store::BeginCancelOutcome::CancellationClosed => Err(Error::CancellationClosed),
+    for _ in 0..MAX_CANCELLATIONS_IN_THE_WAY {
+        let (now, reservation) = service.seats.find(id, keyed.user).await?;
+        let refund = match seats {
+            Some(seats) => rules::refund_of_seats(&reservation, seats)?,
+            None => Money::ZERO,
+        };
+        let request = store::CancelRequest {
+            reservation: &reservation,
+            keyed,
+            closes_at: service.seats.cancel_until(&reservation).unwrap_or(0),
+            seats: seats.unwrap_or_default(),
+            refund,
+        };
+        return match begin_cancel(service, &request).await? {
+            store::BeginCancelOutcome::Pending(now, payment, reservation) => {
+                let finished = finish(service, &payment, &reservation).await;
+                let (now, reservation) = finished.unwrap_or_else(|error| {
+                    tracing::warn!(
+                        payment = %payment.id,
+                        %error,
+                        "a step failed, the sweep will finish the cancellation"
+                    );
+                    (now, reservation)
+                });
+                Ok(cancellation(now, reservation, Some(payment)))
+            }
+            store::BeginCancelOutcome::Cancelled(now, payment, reservation) => {
+                Ok(cancellation(now, reservation, payment))
+            }
+            store::BeginCancelOutcome::InTheWay(payment, reservation) => {
+                finish(service, &payment, &reservation).await?;
+                continue;
+            }
+            store::BeginCancelOutcome::NotInRedis if reservation.is_cancelled_by(&keyed.key) => {
+                Ok(cancellation(now, reservation, None))
+            }
+            store::BeginCancelOutcome::NotConfirmed | store::BeginCancelOutcome::NotInRedis => {
+                Err(Error::NotCancellable)
+            }
+            store::BeginCancelOutcome::CancellationClosed => Err(Error::CancellationClosed),
+        };
     }
+    Err(redis::Error::Overloaded.into())
 }
 
 /// Step 1, the commit point. When the reservation was pruned from Redis, takes its payment from
 /// MySQL.
 async fn begin_cancel(
     service: &PaymentService,
-    reservation: &Reservation,
-    keyed: &KeyedRequest,
+    request: &store::CancelRequest<'_>,
 ) -> Result<store::BeginCancelOutcome, Error> {
-    let closes_at = service.seats.cancel_until(reservation).unwrap_or(0);
-    match store::begin_cancel(&service.redis, reservation, closes_at, keyed, None).await? {
+    match store::begin_cancel(&service.redis, request, None).await? {
         store::BeginCancelOutcome::NotInRedis
-            if reservation.status == ReservationStatus::Confirmed =>
+            if request.reservation.status == ReservationStatus::Confirmed =>
         {
-            let Some(payment) = sql::confirmed_of(&service.mysql, reservation.id).await? else {
+            let paid = sql::confirmed_of(&service.mysql, request.reservation.id).await?;
+            let Some(payment) = paid else {
                 return Ok(store::BeginCancelOutcome::NotInRedis);
             };
-            Ok(store::begin_cancel(&service.redis, reservation, closes_at, keyed, Some(&payment))
-                .await?)
+            Ok(store::begin_cancel(&service.redis, request, Some(&payment)).await?)
         }
         outcome => Ok(outcome),
     }
@@ -133,24 +162,36 @@ async fn finish(
     payment: &Payment,
     reservation: &Reservation,
 ) -> Result<(i64, Reservation), redis::Error> {
-    refund(service, payment).await?;
-    let (now, payment, reservation) = store::finish_cancel(&service.redis, payment, reservation)
-        .await?
-        .ok_or_else(lost_payment)?;
+    let cancellation = payment.cancelling.as_ref().ok_or_else(lost_payment)?;
+    refund(service, payment, cancellation).await?;
+    let (now, payment, reservation) =
+        store::finish_cancel(&service.redis, payment, cancellation, reservation)
+            .await?
+            .ok_or_else(lost_payment)?;
     service.writer.wake();
-    super::count_payment(&payment);
+    if payment.state == PaymentState::Refunded {
+        super::count_payment(&payment);
+    }
     Ok((now, reservation))
 }
 
-/// Step 2: returns the coupon issue and refunds the wallet, each with its own operation id.
-async fn refund(service: &PaymentService, payment: &Payment) -> Result<(), redis::Error> {
-    discount::return_issue(service, payment).await?;
-    let attempt = (payment.id, payment.attempt);
-    if service
-        .wallet
-        .refund_cancelled(payment.user, attempt, payment.created_at, payment.to_pay())
-        .await?
-    {
+/// Step 2: returns the coupon issue with the last seats, and refunds the wallet, each with its own
+/// operation id.
+async fn refund(
+    service: &PaymentService,
+    payment: &Payment,
+    cancellation: &PendingCancellation,
+) -> Result<(), redis::Error> {
+    if cancellation.last {
+        discount::return_issue(service, payment).await?;
+    }
+    let refund = CancellationRefund {
+        total: cancellation.total,
+        last: cancellation.last,
+        seats: &cancellation.seats,
+    };
+    let (operation, began) = (payment.operation(), payment.created_at);
+    if service.wallet.refund_cancelled(operation, began, &refund).await? {
         Ok(())
     } else {
         Err(redis::Error::Unavailable("the wallet can't be credited yet".into()))

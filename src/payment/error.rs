@@ -1,5 +1,6 @@
 //! The errors of payment operations.
 
+use crate::money::Money;
 use crate::store_error::{StoreError, from_store_errors};
 use crate::{queue, seats};
 
@@ -18,6 +19,9 @@ pub enum Error {
     /// The seats stay held.
     #[error("The coupon can't be used for this payment.")]
     CouponNotApplicable,
+    /// The seats stay held. With what would be paid.
+    #[error("The amount differs from the expected amount.")]
+    AmountChanged(Money),
     /// The seats stay held.
     #[error("The coupon is not valid any more.")]
     CouponExpired,
@@ -27,9 +31,12 @@ pub enum Error {
     NotPayable,
     #[error("The payment took too long and was voided. Retry the request.")]
     Voided,
-    /// The reservation was never confirmed, or is already cancelled.
-    #[error("The reservation is not confirmed.")]
+    /// The reservation was never confirmed, or it or one of the seats is already cancelled.
+    #[error("The reservation or one of the seats is not confirmed.")]
     NotCancellable,
+    /// Why the seats to cancel are invalid.
+    #[error("The seats are invalid.")]
+    InvalidSeats(String),
     #[error("The time for cancellation has passed.")]
     CancellationClosed,
     #[error("The idempotency key was used for a different request.")]

@@ -25,13 +25,14 @@ use tokio::sync::oneshot;
 
 use super::record::{Payment, PaymentState};
 use super::rules::{
-    REASON_COUPON_EXPIRED, REASON_COUPON_NOT_APPLICABLE, REASON_INSUFFICIENT_BALANCE,
-    REASON_OVERDUE,
+    self, PaymentVerdict, REASON_AMOUNT_CHANGED, REASON_COUPON_EXPIRED,
+    REASON_COUPON_NOT_APPLICABLE, REASON_INSUFFICIENT_BALANCE, REASON_OVERDUE,
 };
 use super::{Error, PaymentOrder, PaymentService, PaymentWithReservation, discount, store};
 use crate::coupons::RedemptionOutcome;
 use crate::idempotency::{BindOutcome, KeyedRequest};
 use crate::ids::PaymentId;
+use crate::money::Money;
 use crate::queue::Claims;
 use crate::redis;
 use crate::seats::{Reservation, ReservationStatus};
@@ -56,15 +57,17 @@ pub(super) async fn pay(
     };
     match begin(&service, &claims, payment, order, &keyed).await {
         Ok((payment, reservation)) => {
-            let replayed = replayed && payment.state == PaymentState::Confirmed;
+            let replayed = replayed && rules::verdict(&payment) == PaymentVerdict::Paid;
             // The receiver is gone when the request has timed out. The steps continue.
             let _ = pending_sender.send(PaymentWithReservation {
                 payment: payment.clone(),
-                reservation: reservation.clone(),
+                reservation: Some(reservation.clone()),
                 replayed,
                 is_durable: true,
             });
-            let (payment, reservation) = continue_payment(&service, payment, reservation).await;
+            let (payment, reservation) =
+                continue_payment(&service, payment, reservation, order.expected).await;
+            let reservation = Some(reservation);
             Ok(PaymentWithReservation { payment, reservation, replayed, is_durable: true })
         }
         Err(refusal) => {
@@ -83,7 +86,7 @@ async fn begin(
     service: &PaymentService,
     claims: &Claims,
     payment: PaymentId,
-    PaymentOrder { reservation, issue }: PaymentOrder,
+    PaymentOrder { reservation, issue, .. }: PaymentOrder,
     keyed: &KeyedRequest,
 ) -> Result<(Payment, Reservation), Error> {
     let partition = |slot| service.redis.keys().partition(slot);
@@ -128,9 +131,10 @@ async fn continue_payment(
     service: &PaymentService,
     payment: Payment,
     reservation: Reservation,
+    expected: Option<Money>,
 ) -> (Payment, Reservation) {
     let outcome = match payment.state {
-        PaymentState::Pending => debit_and_confirm(service, &payment, &reservation).await,
+        PaymentState::Pending => debit_and_confirm(service, &payment, &reservation, expected).await,
         PaymentState::Voiding => {
             refund_and_finish(service, &payment).await.map(|payment| (payment, reservation.clone()))
         }
@@ -157,6 +161,7 @@ async fn debit_and_confirm(
     service: &PaymentService,
     payment: &Payment,
     reservation: &Reservation,
+    expected: Option<Money>,
 ) -> Result<(Payment, Reservation), redis::Error> {
     let void_with = async |reason| {
         void(service, payment, reason).await.map(|payment| (payment, reservation.clone()))
@@ -167,13 +172,17 @@ async fn debit_and_confirm(
         RedemptionOutcome::Expired => return void_with(REASON_COUPON_EXPIRED).await,
         RedemptionOutcome::Tombstone => return void_with(REASON_OVERDUE).await,
     };
-    let to_pay = Payment { discount, ..payment.clone() }.to_pay();
-    let balance_after =
-        match service.wallet.debit(payment.user, payment.id, payment.attempt, to_pay).await? {
-            DebitOutcome::Debited(balance) => balance,
-            DebitOutcome::Insufficient => return void_with(REASON_INSUFFICIENT_BALANCE).await,
-            DebitOutcome::Tombstone => return void_with(REASON_OVERDUE).await,
-        };
+    let discounted = Payment { discount, ..payment.clone() };
+    let to_pay = discounted.to_pay();
+    if expected.is_some_and(|expected| expected != to_pay) {
+        let voided = void(service, &discounted, REASON_AMOUNT_CHANGED).await?;
+        return Ok((voided, reservation.clone()));
+    }
+    let balance_after = match service.wallet.debit(payment.operation(), to_pay).await? {
+        DebitOutcome::Debited(balance) => balance,
+        DebitOutcome::Insufficient => return void_with(REASON_INSUFFICIENT_BALANCE).await,
+        DebitOutcome::Tombstone => return void_with(REASON_OVERDUE).await,
+    };
     let scope = store::ConfirmScope {
         queue: reservation.queue.clone(),
         schedule: reservation.schedule.clone(),
@@ -205,7 +214,7 @@ async fn debit_and_confirm(
 /// Refunds an attempt whose payment was lost with its partition, or had ended without a tombstone
 /// in the wallet.
 async fn refund_lost(service: &PaymentService, payment: &Payment) -> Result<Payment, redis::Error> {
-    service.wallet.refund(payment.user, payment.id, payment.attempt).await?;
+    service.wallet.refund(payment.operation()).await?;
     discount::return_issue(service, payment).await?;
     service.writer.wake();
     Ok(Payment { state: PaymentState::Voided, ..payment.clone() })
@@ -239,7 +248,7 @@ async fn refund_and_finish(
     service: &PaymentService,
     payment: &Payment,
 ) -> Result<Payment, redis::Error> {
-    service.wallet.refund(payment.user, payment.id, payment.attempt).await?;
+    service.wallet.refund(payment.operation()).await?;
     discount::return_issue(service, payment).await?;
     let payment = store::finish_void(&service.redis, payment).await?;
     service.writer.wake();

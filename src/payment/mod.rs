@@ -14,6 +14,7 @@ mod cancel_store;
 mod discount;
 mod error;
 mod flow;
+mod lists;
 mod record;
 mod routes;
 mod rules;
@@ -32,6 +33,7 @@ use tokio_util::task::TaskTracker;
 use crate::coupons::CouponService;
 use crate::idempotency::{IdempotencyService, KeyedRequest};
 use crate::ids::{IssueId, PaymentId, ReservationId, UserId};
+use crate::money::Money;
 use crate::outbox::WriterHandle;
 use crate::partition::Partition;
 use crate::queue::{Claims, QueueService};
@@ -56,7 +58,8 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct PaymentWithReservation {
     pub payment: Payment,
-    pub reservation: Reservation,
+    /// `None` for a hold that was lost with Redis after its payment had failed.
+    pub reservation: Option<Reservation>,
     /// Whether this repeats the outcome of an earlier request with the same idempotency key.
     pub replayed: bool,
     /// Whether the outcome, if there is one, is as durable as configured.
@@ -78,6 +81,8 @@ pub struct PaymentOrder {
     pub reservation: ReservationId,
     /// The coupon issue to redeem.
     pub issue: Option<IssueId>,
+    /// What the user expects to pay.
+    pub expected: Option<Money>,
 }
 
 /// All operations on payments. One value per process, shared by all requests.
@@ -164,6 +169,9 @@ impl PaymentService {
             }
             rules::PaymentVerdict::InsufficientBalance => Err(Error::InsufficientBalance),
             rules::PaymentVerdict::CouponNotApplicable => Err(Error::CouponNotApplicable),
+            rules::PaymentVerdict::AmountChanged => {
+                Err(Error::AmountChanged(outcome.payment.to_pay()))
+            }
             rules::PaymentVerdict::CouponExpired => Err(Error::CouponExpired),
             rules::PaymentVerdict::Voided => Err(Error::Voided),
             rules::PaymentVerdict::Pending => Err(Error::OutcomePending(Box::new(outcome))),
@@ -183,15 +191,16 @@ impl PaymentService {
         slots.map(|slot| self.redis.keys().partition(slot)).collect()
     }
 
-    /// Cancels a confirmed reservation. The steps run in a separate task, so they continue when the
-    /// client closes the connection.
+    /// Cancels some or all seats of a confirmed reservation. The steps run in a separate task, so
+    /// they continue when the client closes the connection.
     async fn cancel(
         self: &Arc<Self>,
         id: ReservationId,
+        seats: Option<Vec<u32>>,
         keyed: KeyedRequest,
     ) -> Result<cancel::PaymentCancellation, Error> {
         let durability = self.writer.start_durability_wait();
-        let flow = self.flows.spawn(cancel::cancel(self.clone(), id, keyed));
+        let flow = self.flows.spawn(cancel::cancel(self.clone(), id, seats, keyed));
         let mut cancellation = match tokio::time::timeout(RESPONSE_TIMEOUT, flow).await {
             Ok(Ok(outcome)) => outcome?,
             Ok(Err(_)) | Err(_) => {
@@ -199,7 +208,7 @@ impl PaymentService {
                 return Err(redis::Error::Unavailable(message).into());
             }
         };
-        if cancellation.is_done() {
+        if cancellation.is_done {
             let issue = cancellation.payment.as_ref().and_then(|payment| payment.issue);
             let partitions = self.event_partitions(id, cancellation.reservation.user, issue);
             cancellation.is_durable = durability.wait_until_written(&partitions).await;
@@ -218,8 +227,8 @@ impl PaymentService {
             return Err(Error::NotFound);
         }
         let reservation = match reservation {
-            Some(reservation) => reservation,
-            None => self.seats.find(payment.reservation, user).await?.1,
+            Some(reservation) => Some(reservation),
+            None => self.seats.find_all(&[payment.reservation]).await?.pop(),
         };
         let is_durable = self.writer.is_written(partition, payment.n)
             || self.writer.start_durability_wait().wait_until_written(&[partition]).await;

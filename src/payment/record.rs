@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use crate::ids::{CouponId, IssueId, PaymentId, QueueId, ReservationId, UserId};
 use crate::money::Money;
+use crate::wallet::WalletOperation;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -18,10 +19,22 @@ pub enum PaymentState {
     Declined,
     /// Voided for another reason.
     Voided,
-    /// The reservation is being cancelled.
+    /// Some or all seats are being cancelled.
     Refunding,
     /// The reservation was cancelled.
     Refunded,
+}
+
+/// The cancellation of some or all seats, until its money is refunded.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct PendingCancellation {
+    /// Its number among those of the reservation, from 1.
+    pub number: u32,
+    pub seats: Vec<u32>,
+    /// Whether no seats are left after it.
+    pub last: bool,
+    /// The sum of all refunds after it.
+    pub total: Money,
 }
 
 /// The payment of one reservation.
@@ -51,6 +64,12 @@ pub struct Payment {
     /// The balance after the debit, once confirmed.
     #[serde(default)]
     pub balance_after: Option<Money>,
+    /// The sum of what cancelled seats gave back.
+    #[serde(default)]
+    pub refunded: Money,
+    /// The cancellation in progress.
+    #[serde(default)]
+    pub cancelling: Option<PendingCancellation>,
     /// The number of the outbox entry of its last outcome. 0 before that, and for a payment that
     /// was read from MySQL.
     #[serde(default)]
@@ -62,6 +81,16 @@ pub struct Payment {
 }
 
 impl Payment {
+    /// What identifies the debit of this attempt, and its refund, in the wallet.
+    pub(super) fn operation(&self) -> WalletOperation {
+        WalletOperation {
+            user: self.user,
+            payment: self.id,
+            attempt: self.attempt,
+            reservation: Some(self.reservation),
+        }
+    }
+
     /// The amount that the wallet is debited.
     pub fn to_pay(&self) -> Money {
         Money::new(self.amount.get() - self.discount.get()).unwrap_or(Money::ZERO)

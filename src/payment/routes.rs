@@ -6,25 +6,28 @@ use axum::extract::{OriginalUri, State};
 use axum::http::{Method, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::record::PaymentState;
 use super::{Error, PaymentService, PaymentWithReservation};
 use crate::http::idempotency::{IdempotencyKey, REPLAYED_HEADER, fingerprint};
+use crate::http::identity::AuthenticatedUser;
+use crate::http::page::{PageCursor, PageLimit};
 use crate::http::path::PathParams;
+use crate::http::query::QueryParams;
 use crate::http::{JsonBody, JsonBodyWithBytes, ProblemDetails};
 use crate::idempotency::KeyedRequest;
 use crate::ids::{PaymentId, ReservationId};
-use crate::money::Money;
+use crate::money::{CurrencyCode, Money};
 use crate::queue::{BuyerToken, RequestOwner, wrong_queue};
 use crate::seats::ReservedSeat;
 use crate::time::UnixMillis;
 
 pub fn router() -> OpenApiRouter<Arc<PaymentService>> {
     OpenApiRouter::new()
-        .routes(routes!(pay))
+        .routes(routes!(pay, list))
         .routes(routes!(show))
         .routes(routes!(super::cancel_routes::cancel))
 }
@@ -36,6 +39,9 @@ struct NewPayment {
     reservation_id: String,
     /// The coupon issue to redeem. A malformed id is answered with `coupon_not_applicable`.
     coupon_issue_id: Option<String>,
+    /// What the user expects to pay after the discount. When it differs, nothing is paid and the
+    /// answer is `amount_changed`.
+    expected_amount: Option<Money>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -54,8 +60,10 @@ struct PaymentDto {
     id: PaymentId,
     reservation_id: ReservationId,
     concert_title: String,
-    /// When the show starts. Null when the schedule was removed.
+    /// The start of the show when the seats were held. Null when it is not known.
     starts_at: Option<UnixMillis>,
+    /// The seats, also those that are cancelled. Empty when the hold was lost after the payment had
+    /// failed.
     seats: Vec<ReservedSeat>,
     /// The price of the seats.
     amount: Money,
@@ -63,17 +71,23 @@ struct PaymentDto {
     discount: Money,
     /// The amount debited from the wallet. 0 unless confirmed or refunded.
     paid: Money,
+    /// The sum of what cancelled seats gave back.
+    refunded: Money,
+    currency: CurrencyCode,
+    /// `refunded` once all seats are cancelled.
     status: PaymentStatus,
     /// The balance of the wallet after the debit. Null unless debited.
     balance_after: Option<Money>,
     created_at: UnixMillis,
-    /// When the payment reached its final status. Null while pending.
+    /// When the payment reached its status, or was last refunded in part. Null while pending.
     settled_at: Option<UnixMillis>,
 }
 
 fn dto(payments: &PaymentService, outcome: PaymentWithReservation) -> PaymentDto {
     let PaymentWithReservation { payment, reservation, is_durable, .. } = outcome;
-    let (concert_title, starts_at) = payments.seats.title_and_start(&reservation);
+    let (concert_title, starts_at) = reservation
+        .as_ref()
+        .map_or_else(Default::default, |reservation| payments.seats.title_and_start(reservation));
     let status = match payment.state {
         // An outcome that is not durable yet could still be lost.
         _ if !is_durable => PaymentStatus::Pending,
@@ -89,10 +103,12 @@ fn dto(payments: &PaymentService, outcome: PaymentWithReservation) -> PaymentDto
         reservation_id: payment.reservation,
         concert_title,
         starts_at,
-        seats: reservation.seats,
+        seats: reservation.map_or_else(Vec::new, |reservation| reservation.seats),
         amount: payment.amount,
         discount: payment.discount,
         paid: if was_paid { payment.to_pay() } else { Money::ZERO },
+        refunded: if was_paid { payment.refunded } else { Money::ZERO },
+        currency: payments.seats.currency(),
         status,
         balance_after: payment.balance_after,
         created_at: UnixMillis(payment.created_at),
@@ -120,7 +136,8 @@ fn dto(payments: &PaymentService, outcome: PaymentWithReservation) -> PaymentDto
         (status = 402, body = ProblemDetails, description = "`insufficient_balance`"),
         (status = 403, body = ProblemDetails),
         (status = 404, body = ProblemDetails),
-        (status = 409, body = ProblemDetails, description = "`not_payable`"),
+        (status = 409, body = ProblemDetails,
+            description = "`not_payable`; `amount_changed` with `amount`, what would be paid"),
         (status = 410, body = ProblemDetails, description = "`hold_expired`"),
         (status = 422, body = ProblemDetails,
             description = "`coupon_not_applicable`, `coupon_expired`"),
@@ -142,7 +159,8 @@ async fn pay(
         .transpose()?;
     let fingerprint = fingerprint(&Method::POST, uri.path(), &new.bytes);
     let keyed = KeyedRequest { user: claims.user, key: key.as_str().to_owned(), fingerprint };
-    match payments.pay(claims, super::PaymentOrder { reservation, issue }, keyed).await {
+    let order = super::PaymentOrder { reservation, issue, expected: new.value.expected_amount };
+    match payments.pay(claims, order, keyed).await {
         Ok(outcome) => {
             let status =
                 if outcome.is_durable { StatusCode::CREATED } else { StatusCode::ACCEPTED };
@@ -154,6 +172,55 @@ async fn pay(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct PaymentsQuery {
+    /// The maximum number of payments, 1…500. The default is 50.
+    #[serde(default)]
+    limit: PageLimit,
+    /// The `next` of the previous page.
+    #[param(value_type = Option<String>)]
+    before: Option<PageCursor>,
+}
+
+/// A page of payments, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Payments)]
+struct PaymentsDto {
+    items: Vec<PaymentDto>,
+    /// The value of `before` for the next page. Null on the last page.
+    #[schema(value_type = Option<String>)]
+    next: Option<PageCursor>,
+}
+
+/// List the user's payments, newest first
+///
+/// The list has payments in progress and payments that have ended, in any status.
+#[utoipa::path(
+    get,
+    path = "/v1/payments",
+    operation_id = "listPayments",
+    tag = "payment",
+    params(PaymentsQuery),
+    responses(
+        (status = 200, body = PaymentsDto),
+        (status = 401, body = ProblemDetails),
+        (status = 422, body = ProblemDetails),
+    ),
+    security(("user" = []))
+)]
+async fn list(
+    State(payments): State<Arc<PaymentService>>,
+    AuthenticatedUser(user): AuthenticatedUser,
+    QueryParams(page): QueryParams<PaymentsQuery>,
+) -> Result<JsonBody<PaymentsDto>, ProblemDetails> {
+    let before = page.before.unwrap_or(PageCursor::START);
+    let (items, next) = payments.list_own(user, page.limit, before).await?;
+    let items = items.into_iter().map(|payment| dto(&payments, payment)).collect();
+    Ok(JsonBody(PaymentsDto { items, next }))
 }
 
 /// Get a payment of the user
@@ -191,12 +258,16 @@ impl From<Error> for ProblemDetails {
             Error::CouponNotApplicable => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "coupon_not_applicable", detail)
             }
+            Error::AmountChanged(amount) => {
+                Self::new(StatusCode::CONFLICT, "amount_changed", detail).with("amount", amount)
+            }
             Error::CouponExpired => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "coupon_expired", detail)
             }
             Error::HoldExpired => Self::new(StatusCode::GONE, "hold_expired", detail),
             Error::NotPayable => Self::new(StatusCode::CONFLICT, "not_payable", detail),
             Error::NotCancellable => Self::new(StatusCode::CONFLICT, "not_cancellable", detail),
+            Error::InvalidSeats(message) => Self::invalid_field("seats", message),
             Error::CancellationClosed => {
                 Self::new(StatusCode::FORBIDDEN, "cancellation_closed", detail)
             }
@@ -217,6 +288,7 @@ impl From<Error> for ProblemDetails {
 #[cfg(test)]
 pub(crate) fn read_bodies(bytes: &[u8]) {
     crate::http::json::parse_as::<NewPayment>(bytes);
+    crate::http::json::parse_as::<super::cancel_routes::CancelledSeats>(bytes);
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use sqlx::{FromRow, MySqlPool};
 use uuid::Uuid;
 
 use super::record::{Payment, PaymentState};
-use crate::ids::{PaymentId, ReservationId};
+use crate::http::page::PageCursor;
+use crate::ids::{PaymentId, ReservationId, UserId};
 use crate::money::Money;
 use crate::mysql;
 
@@ -25,18 +26,45 @@ struct Row {
     balance_after: Option<i64>,
     created_at: DateTime<Utc>,
     settled_at: DateTime<Utc>,
+    refunded: i64,
 }
 
 pub(super) async fn one(pool: &MySqlPool, id: PaymentId) -> Result<Option<Payment>, mysql::Error> {
     let row: Option<Row> = sqlx::query_as(
         "SELECT id, reservation_id, user_id, queue_id, amount, discount, status, coupon_id, \
-         coupon_issue_id, reason, attempt, balance_after, created_at, settled_at \
+         coupon_issue_id, reason, attempt, balance_after, created_at, settled_at, refunded \
          FROM payments WHERE id = ?",
     )
     .bind(id.uuid())
     .fetch_optional(pool)
     .await?;
     Ok(row.and_then(read))
+}
+
+/// At most `limit` payments of a user before a cursor, newest first.
+pub(super) async fn of_user(
+    pool: &MySqlPool,
+    user: UserId,
+    before: PageCursor,
+    limit: usize,
+) -> Result<Vec<Payment>, mysql::Error> {
+    // A bound value with a time zone has the type TIMESTAMP, which ends in 2038.
+    let at = DateTime::from_timestamp_millis(before.at).unwrap_or_default().naive_utc();
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT id, reservation_id, user_id, queue_id, amount, discount, status, coupon_id, \
+         coupon_issue_id, reason, attempt, balance_after, created_at, settled_at, refunded \
+         FROM payments \
+         WHERE user_id = ? AND created_at <= ? AND (created_at < ? OR id < ?) \
+         ORDER BY created_at DESC, id DESC LIMIT ?",
+    )
+    .bind(user.uuid())
+    .bind(at)
+    .bind(at)
+    .bind(before.id)
+    .bind(u64::try_from(limit).unwrap_or(u64::MAX))
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().filter_map(read).collect())
 }
 
 /// The payment of a confirmed reservation.
@@ -46,7 +74,7 @@ pub(super) async fn confirmed_of(
 ) -> Result<Option<Payment>, mysql::Error> {
     let row: Option<Row> = sqlx::query_as(
         "SELECT id, reservation_id, user_id, queue_id, amount, discount, status, coupon_id, \
-         coupon_issue_id, reason, attempt, balance_after, created_at, settled_at \
+         coupon_issue_id, reason, attempt, balance_after, created_at, settled_at, refunded \
          FROM payments WHERE reservation_id = ? AND status = 'confirmed'",
     )
     .bind(reservation.uuid())
@@ -69,6 +97,8 @@ fn read(row: Row) -> Option<Payment> {
         issue: row.coupon_issue_id.map(Into::into),
         reason: row.reason,
         balance_after: row.balance_after.and_then(Money::new),
+        refunded: Money::new(row.refunded)?,
+        cancelling: None,
         n: 0,
         created_at: row.created_at.timestamp_millis(),
         at: row.settled_at.timestamp_millis(),

@@ -170,6 +170,7 @@ pub(super) async fn void(
 ) -> Result<Option<Payment>, Error> {
     let mut args = ScriptArgs::new();
     args.bytes(payment.id.as_bytes()).int(payment.attempt.into()).text(reason);
+    args.int(payment.discount.get());
     let scope = KeyScope::queue(redis.keys(), &payment.queue);
     let mut replies = redis.call(&scripts::PAYMENT_VOID, scope, args).await?.words()?;
     let mut words = replies.word()?.words()?;

@@ -141,7 +141,7 @@ impl StoreReconciler {
             };
             let outcome = match is_justified.await {
                 Ok(true) => continue,
-                Ok(false) => store::refund(&self.redis, user, payment, debit.attempt).await,
+                Ok(false) => store::refund(&self.redis, user, &debit).await,
                 Err(error) => Err(error),
             };
             record_outcome("debit", outcome, summary)?;
@@ -157,7 +157,8 @@ impl StoreReconciler {
         for paid in sql::payments_without_debit(&self.mysql, since).await? {
             let user = UserId::from(paid.user_id);
             let mut args = redis::ScriptArgs::new();
-            redebit_args(&mut args, (paid.id, paid.attempt), user, paid.amount, None);
+            let operation = (paid.id, paid.attempt, paid.reservation_id);
+            redebit_args(&mut args, operation, user, paid.amount, None);
             record_outcome("payment", store::repeat_debit(&self.redis, user, args).await, summary)?;
         }
         Ok(())
@@ -183,11 +184,14 @@ impl StoreReconciler {
         since: DateTime<Utc>,
         summary: &mut ReconcileSummary,
     ) -> Result<(), Error> {
-        for (payment, queue) in sql::refunds_without_cancellation(&self.mysql, since).await? {
-            let queue = queue.parse().map_err(|_| Error::InvalidRow("payments", queue))?;
+        for refund in sql::refunds_without_cancellation(&self.mysql, since).await? {
+            let queue = refund
+                .queue_id
+                .parse()
+                .map_err(|_| Error::InvalidRow("payments", refund.queue_id.clone()))?;
             record_outcome(
                 "cancelling",
-                store::resume_cancel(&self.redis, &queue, payment.into()).await,
+                store::resume_cancel(&self.redis, &queue, &refund).await,
                 summary,
             )?;
         }

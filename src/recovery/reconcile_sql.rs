@@ -49,6 +49,7 @@ pub(super) struct UnmatchedDebit {
     pub(super) payment_id: Uuid,
     pub(super) attempt: u32,
     pub(super) user_id: Uuid,
+    pub(super) reservation_id: Option<Uuid>,
     /// MySQL has another final state of that attempt. Otherwise Redis may know the payment.
     pub(super) ended_otherwise: bool,
 }
@@ -57,7 +58,7 @@ pub(super) async fn debits_without_payment(
     pool: &MySqlPool,
     since: DateTime<Utc>,
 ) -> Result<Vec<UnmatchedDebit>, Error> {
-    let list = "SELECT e.payment_id, e.attempt, e.user_id, p.id IS NOT NULL AND p.attempt >= \
+    let list = "SELECT e.payment_id, e.attempt, e.user_id, e.reservation_id, p.id IS NOT NULL AND p.attempt >= \
                 e.attempt AS ended_otherwise \
                 FROM wallet_entries e LEFT JOIN payments p ON p.id = e.payment_id \
                 WHERE e.id >= ? AND e.kind = 'payment' AND e.attempt IS NOT NULL \
@@ -74,16 +75,16 @@ pub(super) struct PaidAmounts {
     pub(super) id: Uuid,
     pub(super) attempt: u32,
     pub(super) user_id: Uuid,
+    pub(super) reservation_id: Uuid,
     pub(super) amount: i64,
-    pub(super) created_at: DateTime<Utc>,
 }
 
 pub(super) async fn payments_without_debit(
     pool: &MySqlPool,
     since: DateTime<Utc>,
 ) -> Result<Vec<PaidAmounts>, Error> {
-    let list = "SELECT p.id, p.attempt, p.user_id, CAST(p.amount - p.discount AS SIGNED) AS \
-                amount, p.created_at FROM payments p \
+    let list = "SELECT p.id, p.attempt, p.user_id, p.reservation_id, CAST(p.amount - p.discount AS SIGNED) AS \
+                amount FROM payments p \
                 WHERE p.settled_at > ? AND p.user_slot IS NOT NULL AND p.status IN ('confirmed', \
                 'refunded') AND p.amount > p.discount \
                 AND NOT EXISTS (SELECT 1 FROM wallet_entries e WHERE e.payment_id = p.id AND \
@@ -91,28 +92,56 @@ pub(super) async fn payments_without_debit(
     Ok(sqlx::query_as(list).bind(since.naive_utc()).fetch_all(pool).await?)
 }
 
+/// What cancellations should have refunded.
+#[derive(FromRow)]
+pub(super) struct MissingRefund {
+    pub(super) id: Uuid,
+    pub(super) attempt: u32,
+    pub(super) user_id: Uuid,
+    pub(super) reservation_id: Uuid,
+    /// In total.
+    pub(super) refunded: i64,
+    /// Whether all seats are cancelled.
+    pub(super) ended: bool,
+    pub(super) created_at: DateTime<Utc>,
+}
+
 pub(super) async fn cancellations_without_refund(
     pool: &MySqlPool,
     since: DateTime<Utc>,
-) -> Result<Vec<PaidAmounts>, Error> {
-    let list = "SELECT p.id, p.attempt, p.user_id, CAST(p.amount - p.discount AS SIGNED) AS \
-                amount, p.created_at FROM payments p \
-                WHERE p.settled_at > ? AND p.user_slot IS NOT NULL AND p.status = 'refunded' AND \
-                p.amount > p.discount \
-                AND NOT EXISTS (SELECT 1 FROM wallet_entries e WHERE e.payment_id = p.id AND \
-                e.attempt IS NULL)";
+) -> Result<Vec<MissingRefund>, Error> {
+    let list = "SELECT p.id, p.attempt, p.user_id, p.reservation_id, p.refunded, \
+                p.status = 'refunded' AS ended, p.created_at FROM payments p \
+                WHERE p.settled_at > ? AND p.user_slot IS NOT NULL AND p.refunded > \
+                (SELECT COALESCE(SUM(e.amount), 0) FROM wallet_entries e WHERE e.payment_id = p.id \
+                AND e.kind = 'refund' AND e.attempt IS NULL)";
     Ok(sqlx::query_as(list).bind(since.naive_utc()).fetch_all(pool).await?)
 }
 
-/// Payments with their queues.
+/// A refund of cancelled seats that the payment does not know.
+#[derive(FromRow)]
+pub(super) struct UnmatchedRefund {
+    pub(super) payment_id: Uuid,
+    pub(super) queue_id: String,
+    /// All refunds of the payment.
+    pub(super) total: i64,
+    /// The seats of the unknown ones, separated by commas.
+    pub(super) seats: String,
+}
+
 pub(super) async fn refunds_without_cancellation(
     pool: &MySqlPool,
     since: DateTime<Utc>,
-) -> Result<Vec<(Uuid, String)>, Error> {
-    let list = "SELECT p.id, p.queue_id FROM wallet_entries e JOIN payments p ON p.id = \
-                e.payment_id \
-                WHERE e.id >= ? AND e.kind = 'refund' AND e.attempt IS NULL AND p.status = \
-                'confirmed'";
+) -> Result<Vec<UnmatchedRefund>, Error> {
+    let list = "SELECT r.payment_id, r.queue_id, CAST(MAX(r.total) AS SIGNED) AS total, \
+                GROUP_CONCAT(r.cancelled_seats) AS seats FROM ( \
+                  SELECT e.payment_id, p.queue_id, p.refunded, e.cancelled_seats, SUM(e.amount) \
+                  OVER (PARTITION BY e.payment_id ORDER BY e.position) AS total \
+                  FROM wallet_entries e JOIN payments p ON p.id = e.payment_id \
+                  WHERE e.kind = 'refund' AND e.attempt IS NULL AND p.status = 'confirmed' AND \
+                  EXISTS (SELECT 1 FROM wallet_entries n WHERE n.id >= ? AND n.payment_id = p.id \
+                  AND n.kind = 'refund' AND n.attempt IS NULL) \
+                ) r WHERE r.total > r.refunded GROUP BY r.payment_id, r.queue_id";
     Ok(sqlx::query_as(list).bind(lower_id_bound(since)).fetch_all(pool).await?)
 }
 

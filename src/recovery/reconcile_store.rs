@@ -1,7 +1,7 @@
 //! The scripts of a reconciliation, one function each. They run under the partition's epoch like
 //! any other script.
 
-use super::reconcile_sql::PaidAmounts;
+use super::reconcile_sql::{MissingRefund, UnmatchedDebit, UnmatchedRefund};
 use crate::ids::{CouponId, EntryId, IssueId, PaymentId, QueueId, UserId};
 use crate::money;
 use crate::redis::codes::{
@@ -49,15 +49,16 @@ pub(super) async fn payment_state(
 pub(super) async fn refund(
     redis: &RedisClient,
     user: UserId,
-    payment: PaymentId,
-    attempt: u32,
+    debit: &UnmatchedDebit,
 ) -> Result<bool, Error> {
-    let op = [payment.as_bytes().as_slice(), attempt.to_string().as_bytes()].concat();
+    let op =
+        [debit.payment_id.as_bytes().as_slice(), debit.attempt.to_string().as_bytes()].concat();
     let mut args = ScriptArgs::new();
     args.int(money::MAX)
         .bytes(user.as_bytes())
         .bytes(&op)
-        .bytes(EntryId::new(user.slot()).as_bytes());
+        .bytes(EntryId::new(user.slot()).as_bytes())
+        .bytes(debit.reservation_id.as_ref().map_or(&[], |id| id.as_bytes()));
     let scope = KeyScope::partition(redis.keys().partition(user.slot()));
     let mut words = redis.call(&scripts::WALLET_REFUND, scope, args).await?.words()?;
     Ok(words.word()?.words()?.int()? > 0)
@@ -66,14 +67,15 @@ pub(super) async fn refund(
 /// `wallet/refund_cancelled`. Returns whether the money is refunded, now or by an earlier call.
 pub(super) async fn refund_cancelled(
     redis: &RedisClient,
-    paid: &PaidAmounts,
+    missing: &MissingRefund,
 ) -> Result<bool, Error> {
-    let user = UserId::from(paid.user_id);
-    let op = |word: &str| [paid.id.as_bytes().as_slice(), word.as_bytes()].concat();
+    let user = UserId::from(missing.user_id);
+    let op = |word: &str| [missing.id.as_bytes().as_slice(), word.as_bytes()].concat();
     let mut args = ScriptArgs::new();
     args.int(money::MAX).bytes(user.as_bytes()).bytes(&op("c"));
-    args.bytes(EntryId::new(user.slot()).as_bytes()).int(paid.amount);
-    args.bytes(&op(&paid.attempt.to_string())).int(paid.created_at.timestamp_millis());
+    args.bytes(EntryId::new(user.slot()).as_bytes()).int(missing.refunded);
+    args.bytes(&op(&missing.attempt.to_string())).int(missing.created_at.timestamp_millis());
+    args.bytes(missing.reservation_id.as_bytes()).int(missing.ended.into()).text("");
     let scope = KeyScope::partition(redis.keys().partition(user.slot()));
     Ok(redis
         .call(&scripts::WALLET_REFUND_CANCELLED, scope, args)
@@ -101,10 +103,13 @@ pub(super) async fn repeat_debit(
 pub(super) async fn resume_cancel(
     redis: &RedisClient,
     queue: &QueueId,
-    payment: PaymentId,
+    refund: &UnmatchedRefund,
 ) -> Result<bool, Error> {
     let mut args = ScriptArgs::new();
-    args.bytes(payment.as_bytes());
+    args.bytes(refund.payment_id.as_bytes()).int(refund.total);
+    for seat in refund.seats.split(',').filter_map(|seat| seat.parse().ok()) {
+        args.int(seat);
+    }
     Ok(redis
         .call(&scripts::RECOVERY_RESUME_CANCEL, KeyScope::queue(redis.keys(), queue), args)
         .await?

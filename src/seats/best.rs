@@ -37,7 +37,7 @@ impl SeatService {
         keyed: Option<KeyedRequest>,
     ) -> Result<HeldReservation, Error> {
         match self.hold_id(claims, keyed).await? {
-            HoldId::Existing(held) => Ok(held),
+            HoldId::Existing(held) => Ok(*held),
             HoldId::New { id, keyed } => {
                 let outcome =
                     self.try_hold_best(claims, schedule, (quantity, section), (id, keyed)).await;
@@ -147,5 +147,11 @@ fn reservation(
         status: ReservationStatus::Held,
         held_until,
         created_at: now,
+        title: Some(search.scheduled.concert.title.clone()),
+        starts_at: Some(search.scheduled.schedule().starts_at.timestamp_millis()),
+        payment: None,
+        paid: None,
+        discount: None,
+        cancellations: Vec::new(),
     })
 }

@@ -20,7 +20,7 @@ pub struct HeldReservation {
 /// Which reservation a hold is about.
 pub(super) enum HoldId {
     New { id: ReservationId, keyed: bool },
-    Existing(HeldReservation),
+    Existing(Box<HeldReservation>),
 }
 
 impl SeatService {
@@ -40,7 +40,8 @@ impl SeatService {
                 let id = ReservationId::from_slice(&bytes).unwrap_or(id);
                 match self.find(id, claims.user).await {
                     Ok((now, reservation)) => {
-                        Ok(HoldId::Existing(HeldReservation { reservation, now, replayed: true }))
+                        let held = HeldReservation { reservation, now, replayed: true };
+                        Ok(HoldId::Existing(Box::new(held)))
                     }
                     Err(Error::NotFound) => Ok(HoldId::New { id, keyed: true }),
                     Err(error) => Err(error),

@@ -29,14 +29,8 @@ impl SeatService {
         limit: PageLimit,
         before: PageCursor,
     ) -> Result<ReservationPage, Error> {
-        let busy = self.queue.busy_now().await?;
-        let calls = busy.into_iter().map(|queue| self.open.submit(queue, user));
-        let open: Vec<(i64, Vec<Reservation>)> = futures::stream::iter(calls)
-            .buffer_unordered(MAX_CONCURRENT_QUEUES)
-            .try_collect()
-            .await?;
-        let now = open.iter().map(|(now, _)| *now).max().unwrap_or(0);
-        let open = open.into_iter().flat_map(|(_, open)| open).map(|reservation| (0, reservation));
+        let (now, open) = self.list_open(user).await?;
+        let open = open.into_iter().map(|reservation| (0, reservation));
         let all_queues = self.queue.ids();
         let mentioned = user.as_bytes();
         let pending = self.pending(&all_queues, mentioned, |event| event.user == user).await?;
@@ -44,6 +38,18 @@ impl SeatService {
         let all = open.chain(pending).chain(written);
         let (items, next) = merge(all, limit, before);
         Ok((now, items, next))
+    }
+
+    /// Redis' clock, and the reservations of a user that are held or being paid.
+    pub async fn list_open(&self, user: UserId) -> Result<(i64, Vec<Reservation>), Error> {
+        let busy = self.queue.busy_now().await?;
+        let calls = busy.into_iter().map(|queue| self.open.submit(queue, user));
+        let open: Vec<(i64, Vec<Reservation>)> = futures::stream::iter(calls)
+            .buffer_unordered(MAX_CONCURRENT_QUEUES)
+            .try_collect()
+            .await?;
+        let now = open.iter().map(|(now, _)| *now).max().unwrap_or(0);
+        Ok((now, open.into_iter().flat_map(|(_, open)| open).collect()))
     }
 
     /// The reservations of a concert that have ended or are confirmed. The seat map shows the held
@@ -101,6 +107,12 @@ fn dated(event: event::ReservationEvent) -> Option<DatedReservation> {
         status,
         held_until: event.held_until.timestamp_millis(),
         created_at: event.created_at.timestamp_millis(),
+        title: event.title,
+        starts_at: event.starts_at.map(|time| time.timestamp_millis()),
+        payment: event.payment,
+        paid: event.paid,
+        discount: event.discount,
+        cancellations: event.cancellations.unwrap_or_default(),
     };
     Some((event.at.timestamp_millis(), reservation))
 }

@@ -28,6 +28,7 @@ mod queue_users;
 mod reservation;
 mod routes;
 mod rules;
+mod schedule_routes;
 mod seat_map_cache;
 mod sql;
 mod store;
@@ -41,11 +42,11 @@ use tokio_util::sync::CancellationToken;
 use crate::catalogue::{CatalogueService, ScheduledConcert};
 use crate::idempotency::{IdempotencyService, KeyedRequest};
 use crate::ids::{ConcertId, ReservationId, ScheduleId, UserId};
+use crate::money::CurrencyCode;
 use crate::outbox::WriterHandle;
 use crate::queue::{Claims, QueueService};
 use crate::redis::{self, Coalescer, RedisClient, ScriptCoalescer, ScriptOperation};
 use crate::telemetry::Metric;
-use crate::time::UnixMillis;
 
 pub use dto::ReservationDto;
 pub use error::Error;
@@ -73,6 +74,7 @@ pub struct SeatService {
     catalogue: Arc<CatalogueService>,
     idempotency: Arc<IdempotencyService>,
     writer: WriterHandle,
+    currency: CurrencyCode,
     holds: ScriptCoalescer<store::HoldBatch>,
     best: ScriptCoalescer<best_store::BestSearchBatch>,
     read: ScriptCoalescer<store::ReservationReadBatch>,
@@ -89,6 +91,7 @@ impl SeatService {
         catalogue: Arc<CatalogueService>,
         idempotency: Arc<IdempotencyService>,
         writer: WriterHandle,
+        currency: CurrencyCode,
     ) -> Self {
         Self {
             holds: Coalescer::new(
@@ -115,6 +118,7 @@ impl SeatService {
             catalogue,
             idempotency,
             writer,
+            currency,
         }
     }
 
@@ -128,7 +132,7 @@ impl SeatService {
         keyed: Option<KeyedRequest>,
     ) -> Result<HeldReservation, Error> {
         match self.hold_id(claims, keyed).await? {
-            HoldId::Existing(held) => Ok(held),
+            HoldId::Existing(held) => Ok(*held),
             HoldId::New { id, keyed } => {
                 let outcome = self.try_hold(claims, schedule, numbers, (id, keyed)).await;
                 count_hold(&outcome);
@@ -184,6 +188,12 @@ impl SeatService {
                         status: ReservationStatus::Held,
                         held_until,
                         created_at: now,
+                        title: Some(scheduled.concert.title.clone()),
+                        starts_at: Some(scheduled.schedule().starts_at.timestamp_millis()),
+                        payment: None,
+                        paid: None,
+                        discount: None,
+                        cancellations: Vec::new(),
                     };
                     Ok(HeldReservation { reservation, now, replayed: false })
                 }
@@ -254,18 +264,38 @@ impl SeatService {
             .ok_or(Error::NotFound)
     }
 
-    /// The schedules of a concert, for active users.
+    /// Those of the reservations that exist, from Redis or MySQL.
+    pub async fn find_all(&self, ids: &[ReservationId]) -> Result<Vec<Reservation>, Error> {
+        let reads = ids.iter().map(|id| {
+            let partition = self.redis.keys().partition(id.slot());
+            self.read.submit(partition, *id)
+        });
+        let read = futures::future::try_join_all(reads).await?;
+        let mut found: Vec<Reservation> = Vec::new();
+        let mut missing = Vec::new();
+        for (id, (_, reservation)) in ids.iter().zip(read) {
+            match reservation {
+                Some(reservation) => found.push(reservation),
+                None => missing.push(*id),
+            }
+        }
+        found.extend(sql::many(&self.mysql, &missing).await?);
+        Ok(found)
+    }
+
+    /// Redis' clock in milliseconds since 1970, and the schedules of a concert, for active users.
     async fn schedules_of(
         &self,
         claims: &Claims,
         concert: &ConcertId,
-    ) -> Result<Vec<ScheduledConcert>, Error> {
+    ) -> Result<(i64, Vec<ScheduledConcert>), Error> {
         let concert = self.catalogue.find_concert(concert).await?;
         if concert.queue != claims.queue {
             return Err(Error::WrongQueue);
         }
         self.queue.require_active(claims).await?;
-        Ok(ScheduledConcert::all(&concert))
+        let now = self.redis.clock(self.redis.keys().partition(claims.queue.slot())).await?;
+        Ok((now, ScheduledConcert::all(&concert)))
     }
 
     /// One schedule, for active users.
@@ -288,18 +318,6 @@ impl SeatService {
         }
         let until = scheduled.concert.cancel_until.unwrap_or(scheduled.schedule().starts_at);
         Some(until.timestamp_millis())
-    }
-
-    /// The title of a reservation's concert and the start of its show. Empty when they were
-    /// removed.
-    pub fn title_and_start(&self, reservation: &Reservation) -> (String, Option<UnixMillis>) {
-        let title = self
-            .catalogue
-            .concert(&reservation.concert)
-            .map(|concert| concert.title.clone())
-            .unwrap_or_default();
-        let scheduled = self.catalogue.schedule(&reservation.schedule);
-        (title, scheduled.map(|scheduled| scheduled.schedule().starts_at.into()))
     }
 
     /// The held and sold seats of a schedule. Under load, the answer may be up to 200 ms old.

@@ -1,9 +1,12 @@
 //! Reservations, as stored in Redis and MySQL.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ConcertId, QueueId, ReservationId, ScheduleId, UserId};
+use crate::ids::{ConcertId, PaymentId, QueueId, ReservationId, ScheduleId, UserId};
 use crate::money::Money;
+use crate::outbox::event::SeatCancellation;
 
 /// The status of a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -45,7 +48,8 @@ pub struct Reservation {
     pub queue: QueueId,
     pub concert: ConcertId,
     pub schedule: ScheduleId,
-    /// The scripts store the seats as one JSON string.
+    /// All seats that were held, also those that are cancelled. The scripts store them as one JSON
+    /// string.
     #[serde(rename = "detail", deserialize_with = "seats_from_text")]
     pub seats: Vec<ReservedSeat>,
     /// The total price.
@@ -56,6 +60,23 @@ pub struct Reservation {
     pub held_until: i64,
     /// In milliseconds since 1970.
     pub created_at: i64,
+    /// The title of the concert when the seats were held.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// The start of the show when the seats were held, in milliseconds since 1970.
+    #[serde(default)]
+    pub starts_at: Option<i64>,
+    /// The payment that pays or paid for it.
+    #[serde(default)]
+    pub payment: Option<PaymentId>,
+    /// The amount that the payment debited, once confirmed.
+    #[serde(default)]
+    pub paid: Option<Money>,
+    #[serde(default)]
+    pub discount: Option<Money>,
+    /// What was cancelled of it, in order.
+    #[serde(default)]
+    pub cancellations: Vec<SeatCancellation>,
 }
 
 /// A reservation with the time of its last status change in milliseconds since 1970, or 0 while it
@@ -63,6 +84,33 @@ pub struct Reservation {
 pub(super) type DatedReservation = (i64, Reservation);
 
 impl Reservation {
+    /// The numbers of the cancelled seats.
+    fn cancelled_numbers(&self) -> impl Iterator<Item = u32> {
+        self.cancellations.iter().flat_map(|cancellation| cancellation.seats.iter().copied())
+    }
+
+    /// The seats that are not cancelled, and those that are, each in the order of the hold.
+    pub fn split_seats(&self) -> (Vec<ReservedSeat>, Vec<ReservedSeat>) {
+        let cancelled: HashSet<u32> = self.cancelled_numbers().collect();
+        self.seats.iter().cloned().partition(|seat| !cancelled.contains(&seat.number))
+    }
+
+    /// Whether a cancellation under this idempotency key is done.
+    pub fn is_cancelled_by(&self, key: &str) -> bool {
+        self.cancellations.iter().any(|cancellation| cancellation.key == key)
+    }
+
+    /// The reservation as the cancellation under this key left it, whatever was cancelled later.
+    pub fn as_left_by(mut self, key: &str) -> Self {
+        if let Some(at) = self.cancellations.iter().position(|it| it.key == key) {
+            self.cancellations.truncate(at + 1);
+            let is_all = self.cancelled_numbers().count() == self.seats.len();
+            self.status =
+                if is_all { ReservationStatus::Cancelled } else { ReservationStatus::Confirmed };
+        }
+        self
+    }
+
     /// The status at a time in milliseconds since 1970. A hold expires at its deadline, also when
     /// no sweep has recorded it yet.
     pub fn status_at(&self, now: i64) -> ReservationStatus {

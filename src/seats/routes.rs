@@ -12,7 +12,6 @@ use utoipa_axum::routes;
 
 use super::dto::ReservationDto;
 use super::{Error, HeldReservation, SeatService};
-use crate::catalogue::ScheduledConcert;
 use crate::http::idempotency::{
     IdempotencyKey, OptionalIdempotencyKey, REPLAYED_HEADER, fingerprint,
 };
@@ -20,37 +19,18 @@ use crate::http::path::PathParams;
 use crate::http::query::QueryParams;
 use crate::http::{JsonBody, JsonBodyWithBytes, ProblemDetails};
 use crate::idempotency::KeyedRequest;
-use crate::ids::{ConcertId, ReservationId, ScheduleId};
+use crate::ids::{ReservationId, ScheduleId};
 use crate::money::Money;
 use crate::queue::{BuyerToken, Claims, RequestOwner, TokenHolder, wrong_queue};
-use crate::time::UnixMillis;
 
 pub fn router() -> OpenApiRouter<Arc<SeatService>> {
     OpenApiRouter::new()
-        .routes(routes!(schedules))
+        .routes(routes!(super::schedule_routes::schedules))
         .routes(routes!(seat_map))
         .routes(routes!(hold))
         .routes(routes!(hold_best))
         .routes(routes!(super::list_routes::mine))
         .routes(routes!(show, release))
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Schedule)]
-struct ScheduleDto {
-    id: ScheduleId,
-    concert_id: ConcertId,
-    starts_at: UnixMillis,
-    booking_opens_at: Option<UnixMillis>,
-    booking_closes_at: Option<UnixMillis>,
-    total_seats: u32,
-    available_seats: u32,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Schedules)]
-struct SchedulesDto {
-    items: Vec<ScheduleDto>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -102,49 +82,6 @@ struct BestReservation {
     quantity: u32,
     /// The name of the section. Null means all sections.
     section: Option<String>,
-}
-
-/// List the schedules of a concert
-#[utoipa::path(
-    get,
-    path = "/v1/concerts/{concert}/schedules",
-    operation_id = "listSchedules",
-    tag = "catalogue",
-    params(("concert" = ConcertId, Path)),
-    responses(
-        (status = 200, body = SchedulesDto),
-        (status = 401, body = ProblemDetails),
-        (status = 403, body = ProblemDetails),
-        (status = 404, body = ProblemDetails),
-        (status = 410, body = ProblemDetails),
-    ),
-    security(("queue_token" = []))
-)]
-async fn schedules(
-    State(seats): State<Arc<SeatService>>,
-    PathParams(id): PathParams<ConcertId>,
-    TokenHolder { claims, .. }: TokenHolder,
-) -> Result<JsonBody<SchedulesDto>, ProblemDetails> {
-    let schedules = seats.schedules_of(&claims, &id).await?;
-    let reads = schedules.iter().map(async |scheduled| {
-        schedule_dto(scheduled, seats.unavailable_seats(scheduled).await?.len())
-    });
-    let items = futures::future::try_join_all(reads).await?;
-    Ok(JsonBody(SchedulesDto { items }))
-}
-
-fn schedule_dto(scheduled: &ScheduledConcert, unavailable: usize) -> Result<ScheduleDto, Error> {
-    let schedule = scheduled.schedule();
-    let total_seats = schedule.seats();
-    Ok(ScheduleDto {
-        id: schedule.id.clone(),
-        concert_id: scheduled.concert.id.clone(),
-        starts_at: schedule.starts_at.into(),
-        booking_opens_at: schedule.booking_opens_at.map(UnixMillis::from),
-        booking_closes_at: schedule.booking_closes_at.map(UnixMillis::from),
-        total_seats,
-        available_seats: total_seats.saturating_sub(u32::try_from(unavailable).unwrap_or(u32::MAX)),
-    })
 }
 
 /// List the seats of a schedule

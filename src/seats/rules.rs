@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::reservation::ReservedSeat;
-use crate::catalogue::ConcertSchedule;
+use crate::catalogue::{ConcertSchedule, ScheduledConcert};
 use crate::money::Money;
 
 pub(super) const TOTAL_TOO_HIGH: &str = "costs more than the maximum amount";
@@ -14,6 +14,27 @@ pub(super) enum SeatRefusal {
     /// No numbers, a repeated or an unknown one, or too high an amount.
     Invalid(String),
     LimitExceeded,
+}
+
+/// Whether seats of a schedule can be held at a time, regardless of what is sold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SalePhase {
+    NotOpen,
+    Open,
+    /// Not any more.
+    Over,
+}
+
+/// `now` is in milliseconds since 1970. `lua/lib/hold.lua` decides the same.
+pub(super) fn sale_phase(scheduled: &ScheduledConcert, now: i64) -> SalePhase {
+    let schedule = scheduled.schedule();
+    if scheduled.concert.archived || schedule.closes_at().timestamp_millis() <= now {
+        SalePhase::Over
+    } else if schedule.booking_opens_at.is_some_and(|opens| now < opens.timestamp_millis()) {
+        SalePhase::NotOpen
+    } else {
+        SalePhase::Open
+    }
 }
 
 /// Checks a selection of seats of a schedule. Returns the seats with their prices, and the total.

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::mysql::{MySql, MySqlArguments};
 use sqlx::query::QueryAs;
 use sqlx::types::Json;
-use sqlx::{FromRow, MySqlPool};
+use sqlx::{FromRow, MySqlPool, QueryBuilder};
 use uuid::Uuid;
 
 use super::reservation::{DatedReservation, Reservation, ReservationStatus, ReservedSeat};
@@ -12,6 +12,7 @@ use crate::http::page::PageCursor;
 use crate::ids::{ConcertId, ReservationId, ScheduleId, UserId};
 use crate::money::Money;
 use crate::mysql;
+use crate::outbox::event::SeatCancellation;
 
 #[derive(FromRow)]
 struct Row {
@@ -26,6 +27,12 @@ struct Row {
     held_until: DateTime<Utc>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+    concert_title: Option<String>,
+    starts_at: Option<DateTime<Utc>>,
+    payment_id: Option<Uuid>,
+    paid: Option<i64>,
+    discount: Option<i64>,
+    cancellations: Option<Json<Vec<SeatCancellation>>>,
 }
 
 pub(super) async fn one(
@@ -34,12 +41,35 @@ pub(super) async fn one(
 ) -> Result<Option<Reservation>, mysql::Error> {
     let row: Option<Row> = sqlx::query_as(
         "SELECT id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, \
-         held_until, created_at, updated_at FROM reservations WHERE id = ?",
+         held_until, created_at, updated_at, concert_title, starts_at, payment_id, paid, discount, \
+         cancellations FROM reservations WHERE id = ?",
     )
     .bind(id.uuid())
     .fetch_optional(pool)
     .await?;
     Ok(row.and_then(read))
+}
+
+/// Those of the reservations that exist.
+pub(super) async fn many(
+    pool: &MySqlPool,
+    ids: &[ReservationId],
+) -> Result<Vec<Reservation>, mysql::Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut select = QueryBuilder::new(
+        "SELECT id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, \
+         held_until, created_at, updated_at, concert_title, starts_at, payment_id, paid, discount, \
+         cancellations FROM reservations WHERE id IN (",
+    );
+    let mut list = select.separated(", ");
+    for id in ids {
+        list.push_bind(id.uuid());
+    }
+    let rows: Vec<Row> =
+        select.push(")").build_query_as().persistent(false).fetch_all(pool).await?;
+    Ok(rows.into_iter().filter_map(read).collect())
 }
 
 /// The numbers of the sold seats of a schedule, in ascending order.
@@ -61,7 +91,8 @@ pub(super) async fn of_user(
 ) -> Result<Vec<DatedReservation>, mysql::Error> {
     let query = sqlx::query_as(
         "SELECT id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, \
-         held_until, created_at, updated_at FROM reservations \
+         held_until, created_at, updated_at, concert_title, starts_at, payment_id, paid, discount, \
+         cancellations FROM reservations \
          WHERE user_id = ? AND created_at <= ? AND (created_at < ? OR id < ?) \
          ORDER BY created_at DESC, id DESC LIMIT ?",
     );
@@ -77,7 +108,8 @@ pub(super) async fn of_concert(
 ) -> Result<Vec<DatedReservation>, mysql::Error> {
     let query = sqlx::query_as(
         "SELECT id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, \
-         held_until, created_at, updated_at FROM reservations \
+         held_until, created_at, updated_at, concert_title, starts_at, payment_id, paid, discount, \
+         cancellations FROM reservations \
          WHERE concert_id = ? AND created_at <= ? AND (created_at < ? OR id < ?) \
          ORDER BY created_at DESC, id DESC LIMIT ?",
     );
@@ -114,6 +146,12 @@ fn read(row: Row) -> Option<Reservation> {
         status: status(&row.status)?,
         held_until: row.held_until.timestamp_millis(),
         created_at: row.created_at.timestamp_millis(),
+        title: row.concert_title,
+        starts_at: row.starts_at.map(|time| time.timestamp_millis()),
+        payment: row.payment_id.map(Into::into),
+        paid: row.paid.and_then(Money::new),
+        discount: row.discount.and_then(Money::new),
+        cancellations: row.cancellations.map(|json| json.0).unwrap_or_default(),
     })
 }
 

@@ -26,9 +26,11 @@ pub(super) struct HoldTerms {
     schedule: ScheduleId,
     published_version: String,
     opens_at: Option<i64>,
-    closes_at: Option<i64>,
+    closes_at: i64,
     hold_ms: i64,
     max_seats: u32,
+    title: String,
+    starts_at: i64,
 }
 
 impl HoldTerms {
@@ -40,17 +42,20 @@ impl HoldTerms {
             schedule: schedule.id.clone(),
             published_version: concert.published_version(),
             opens_at: schedule.booking_opens_at.map(|time| time.timestamp_millis()),
-            closes_at: schedule.booking_closes_at.map(|time| time.timestamp_millis()),
+            closes_at: schedule.closes_at().timestamp_millis(),
             hold_ms: i64::from(concert.hold_seconds) * 1_000,
             max_seats: concert.max_seats_per_user,
+            title: concert.title.clone(),
+            starts_at: schedule.starts_at.timestamp_millis(),
         }
     }
 
     /// The arguments that `lua/lib/hold.lua` reads.
     pub(super) fn write_args(&self, args: &mut ScriptArgs) {
         args.text(self.queue.as_str()).text(self.concert.as_str()).text(self.schedule.as_str());
-        args.text(&self.published_version).optional_int(self.opens_at).optional_int(self.closes_at);
+        args.text(&self.published_version).optional_int(self.opens_at).int(self.closes_at);
         args.int(self.hold_ms).int(self.max_seats.into());
+        args.text(&self.title).int(self.starts_at);
     }
 
     pub(super) fn scope(&self, keys: &KeyBuilder) -> KeyScope<'_> {

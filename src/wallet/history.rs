@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Error, LedgerEntry, WalletService, sql};
-use crate::ids::UserId;
+use crate::ids::{ClaimId, PaymentId, ReservationId, UserId};
 use crate::outbox::event::{EntryKind, LedgerEntryEvent, OutboxEvent};
 use crate::outbox::pending_events;
 
@@ -15,6 +15,15 @@ pub struct PositionedLedgerEntry {
     pub position: i64,
     pub kind: EntryKind,
     pub entry: LedgerEntry,
+    pub subject: EntrySubject,
+}
+
+/// What a ledger entry belongs to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EntrySubject {
+    pub payment: Option<PaymentId>,
+    pub reservation: Option<ReservationId>,
+    pub claim: Option<ClaimId>,
 }
 
 impl WalletService {
@@ -42,11 +51,13 @@ impl WalletService {
     }
 }
 
-fn to_entry(position: i64, entry: &LedgerEntryEvent) -> PositionedLedgerEntry {
-    let LedgerEntryEvent { id, kind, amount, balance, at, .. } = entry;
+fn to_entry(position: i64, event: &LedgerEntryEvent) -> PositionedLedgerEntry {
+    let LedgerEntryEvent { id, kind, amount, balance, at, .. } = event;
     let entry =
         LedgerEntry { id: *id, amount: *amount, balance: *balance, at: at.timestamp_millis() };
-    PositionedLedgerEntry { position, kind: *kind, entry }
+    let subject =
+        EntrySubject { payment: event.payment, reservation: event.reservation, claim: event.claim };
+    PositionedLedgerEntry { position, kind: *kind, entry, subject }
 }
 
 /// The newest `limit` entries, one for each position, and whether there are more.
@@ -72,6 +83,7 @@ mod tests {
         let entry = |position| PositionedLedgerEntry {
             position,
             kind: EntryKind::Charge,
+            subject: EntrySubject::default(),
             entry: LedgerEntry {
                 id: EntryId::new(HashSlot::from_low_bits(1)),
                 amount: Money::ZERO,

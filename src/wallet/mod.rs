@@ -28,18 +28,18 @@ use sqlx::MySqlPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::idempotency::KeyedRequest;
-use crate::ids::{EntryId, PaymentId, UserId};
-use crate::money::Money;
+use crate::ids::{EntryId, UserId};
+use crate::money::{CurrencyCode, Money};
 use crate::outbox::{DurabilityWait, WriterHandle};
 use crate::partition::Partition;
 use crate::redis::{self, Coalescer, RedisClient, ScriptCoalescer, ScriptOperation};
 
 pub use error::Error;
-pub use history::PositionedLedgerEntry;
+pub use history::{EntrySubject, PositionedLedgerEntry};
 #[cfg(test)]
 pub(crate) use routes::read_bodies;
 pub use routes::router;
-pub use store::{DebitOutcome, LedgerEntry};
+pub use store::{CancellationRefund, DebitOutcome, LedgerEntry, WalletOperation};
 
 /// The most requests of one kind that wait for one partition in one instance.
 const MAX_WAITING_REQUESTS: usize = 16_384;
@@ -60,6 +60,7 @@ pub struct WalletService {
     redis: RedisClient,
     mysql: MySqlPool,
     writer: WriterHandle,
+    currency: CurrencyCode,
     charge: ScriptCoalescer<store::ChargeBatch>,
     uses: ScriptCoalescer<store::UseBatch>,
     debits: ScriptCoalescer<store::DebitBatch>,
@@ -67,7 +68,12 @@ pub struct WalletService {
 }
 
 impl WalletService {
-    pub fn new(redis: RedisClient, mysql: MySqlPool, writer: WriterHandle) -> Self {
+    pub fn new(
+        redis: RedisClient,
+        mysql: MySqlPool,
+        writer: WriterHandle,
+        currency: CurrencyCode,
+    ) -> Self {
         Self {
             charge: Coalescer::new(
                 ScriptOperation::new(&redis, store::ChargeBatch),
@@ -88,6 +94,7 @@ impl WalletService {
             redis,
             mysql,
             writer,
+            currency,
         }
     }
 
@@ -142,40 +149,32 @@ impl WalletService {
     /// Debits the amount of a payment, once for each attempt.
     pub async fn debit(
         &self,
-        user: UserId,
-        payment: PaymentId,
-        attempt: u32,
+        operation: WalletOperation,
         amount: Money,
     ) -> Result<DebitOutcome, redis::Error> {
-        let partition = self.redis.keys().partition(user.slot());
-        self.debits.submit(partition, store::DebitRequest { user, payment, attempt, amount }).await
+        let partition = self.redis.keys().partition(operation.user.slot());
+        self.debits.submit(partition, store::DebitRequest { operation, amount }).await
     }
 
     /// Refunds what an attempt has debited, if anything, and prevents the attempt from debiting
     /// later. Returns the amount that this call refunded.
-    pub async fn refund(
-        &self,
-        user: UserId,
-        payment: PaymentId,
-        attempt: u32,
-    ) -> Result<Money, redis::Error> {
-        store::refund(&self.redis, user, payment, attempt).await
+    pub async fn refund(&self, operation: WalletOperation) -> Result<Money, redis::Error> {
+        store::refund(&self.redis, operation).await
     }
 
-    /// Refunds the amount of a confirmed payment that is cancelled, once. `began` is the time of
-    /// the attempt in milliseconds since 1970.
+    /// Refunds the cancelled seats of a confirmed payment, once. `began` is the time of the attempt
+    /// in milliseconds since 1970.
     ///
     /// Returns true when the amount is refunded, by this call or an earlier one. Otherwise the
     /// caller repeats it later: either the balance would exceed its maximum, or the wallet was
     /// restored without the debit, and the debit must be restored first.
     pub async fn refund_cancelled(
         &self,
-        user: UserId,
-        payment: (PaymentId, u32),
+        operation: WalletOperation,
         began: i64,
-        amount: Money,
+        refund: &CancellationRefund<'_>,
     ) -> Result<bool, redis::Error> {
-        store::refund_cancelled(&self.redis, user, payment, began, amount).await
+        store::refund_cancelled(&self.redis, operation, began, refund).await
     }
 
     /// Deletes idempotency keys and operation records whose retention is over, until `stop`.

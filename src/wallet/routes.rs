@@ -10,15 +10,15 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Error, LedgerEntry, MovementAnswer, WalletService};
+use super::{EntrySubject, Error, LedgerEntry, MovementAnswer, WalletService};
 use crate::http::idempotency::{IdempotencyKey, REPLAYED_HEADER, fingerprint};
 use crate::http::identity::{AuthenticatedUser, CallerIdentity, IdentityResolver, NamedUser};
 use crate::http::page::PageLimit;
 use crate::http::query::QueryParams;
 use crate::http::{JsonBody, JsonBodyWithBytes, ProblemDetails};
 use crate::idempotency::KeyedRequest;
-use crate::ids::{EntryId, UserId, UserName};
-use crate::money::{self, Money};
+use crate::ids::{ClaimId, EntryId, PaymentId, ReservationId, UserId, UserName};
+use crate::money::{self, CurrencyCode, Money};
 use crate::outbox::event::EntryKind;
 use crate::time::UnixMillis;
 
@@ -35,6 +35,7 @@ pub fn router() -> OpenApiRouter<Arc<WalletService>> {
 struct WalletDto {
     user_id: UserName,
     balance: Money,
+    currency: CurrencyCode,
 }
 
 /// A positive amount.
@@ -90,16 +91,36 @@ struct LedgerEntryDto {
     /// The balance after this entry.
     balance: Money,
     created_at: UnixMillis,
+    /// The payment that moved the money. Null for other entries.
+    payment_id: Option<PaymentId>,
+    /// The reservation of that payment.
+    reservation_id: Option<ReservationId>,
+    /// The claim of a reward. Null for other entries.
+    claim_id: Option<ClaimId>,
+}
+
+impl LedgerEntryDto {
+    fn new(kind: LedgerEntryKind, entry: LedgerEntry, subject: EntrySubject) -> Self {
+        Self {
+            id: entry.id,
+            kind,
+            amount: entry.amount,
+            balance: entry.balance,
+            created_at: UnixMillis(entry.at),
+            payment_id: subject.payment,
+            reservation_id: subject.reservation,
+            claim_id: subject.claim,
+        }
+    }
 }
 
 type CreatedEntry =
     (StatusCode, AppendHeaders<Option<(HeaderName, &'static str)>>, JsonBody<LedgerEntryDto>);
 
 fn created(kind: LedgerEntryKind, answer: MovementAnswer) -> CreatedEntry {
-    let LedgerEntry { id, amount, balance, at } = answer.entry;
     let status = if answer.durable { StatusCode::CREATED } else { StatusCode::ACCEPTED };
     let replayed = answer.replayed.then_some((REPLAYED_HEADER, "true"));
-    let body = LedgerEntryDto { id, kind, amount, balance, created_at: UnixMillis(at) };
+    let body = LedgerEntryDto::new(kind, answer.entry, EntrySubject::default());
     (status, AppendHeaders(replayed), JsonBody(body))
 }
 
@@ -159,10 +180,9 @@ async fn entries(
     let (entries, more) =
         wallet.entries(user, page.before.map(|before| before.0), page.limit.get()).await?;
     let next = entries.last().filter(|_| more).map(|entry| entry.position.to_string());
-    let items = entries.into_iter().map(|listed| {
-        let LedgerEntry { id, amount, balance, at } = listed.entry;
-        LedgerEntryDto { id, kind: listed.kind.into(), amount, balance, created_at: UnixMillis(at) }
-    });
+    let items = entries
+        .into_iter()
+        .map(|listed| LedgerEntryDto::new(listed.kind.into(), listed.entry, listed.subject));
     Ok(JsonBody(LedgerEntriesDto { items: items.collect(), next }))
 }
 
@@ -182,7 +202,7 @@ async fn show(
     NamedUser(user_id): NamedUser,
 ) -> Result<JsonBody<WalletDto>, ProblemDetails> {
     let balance = wallet.balance(user_id.key()).await?;
-    Ok(JsonBody(WalletDto { user_id, balance }))
+    Ok(JsonBody(WalletDto { user_id, balance, currency: wallet.currency }))
 }
 
 /// Add money to a wallet

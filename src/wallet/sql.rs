@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, MySqlPool};
 use uuid::Uuid;
 
-use super::{LedgerEntry, PositionedLedgerEntry};
+use super::{EntrySubject, LedgerEntry, PositionedLedgerEntry};
 use crate::ids::UserId;
 use crate::money::Money;
 use crate::mysql;
@@ -18,6 +18,9 @@ struct Row {
     amount: i64,
     balance: i64,
     created_at: DateTime<Utc>,
+    payment_id: Option<Uuid>,
+    reservation_id: Option<Uuid>,
+    claim_id: Option<Uuid>,
 }
 
 /// The newest entries of a user before a position, at most `limit`.
@@ -28,7 +31,8 @@ pub(super) async fn entries_before(
     limit: usize,
 ) -> Result<Vec<PositionedLedgerEntry>, mysql::Error> {
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT id, position, kind, amount, balance, created_at FROM wallet_entries \
+        "SELECT id, position, kind, amount, balance, created_at, payment_id, reservation_id, claim_id \
+         FROM wallet_entries \
          WHERE user_id = ? AND position < ? ORDER BY position DESC LIMIT ?",
     )
     .bind(user.uuid())
@@ -46,7 +50,12 @@ fn read(row: Row) -> Option<PositionedLedgerEntry> {
         balance: Money::new(row.balance)?,
         at: row.created_at.timestamp_millis(),
     };
-    Some(PositionedLedgerEntry { position: row.position, kind: kind(&row.kind)?, entry })
+    let subject = EntrySubject {
+        payment: row.payment_id.map(Into::into),
+        reservation: row.reservation_id.map(Into::into),
+        claim: row.claim_id.map(Into::into),
+    };
+    Some(PositionedLedgerEntry { position: row.position, kind: kind(&row.kind)?, entry, subject })
 }
 
 fn kind(word: &str) -> Option<EntryKind> {

@@ -1,7 +1,7 @@
 //! Calls of the scripts in `lua/wallet/`, one function or batch for each.
 
 use crate::idempotency::KeyedRequest;
-use crate::ids::{EntryId, PaymentId, UserId};
+use crate::ids::{EntryId, PaymentId, ReservationId, UserId};
 use crate::money::{self, Money};
 use crate::partition::Partition;
 use crate::redis::codes::{MovementCode, WalletDebitCode, WalletRefundCancelledCode};
@@ -138,11 +138,26 @@ fn money(words: &mut ReplyReader) -> Result<Money, Error> {
     Money::new(minor).ok_or_else(|| Error::Protocol(format!("{minor} is not an amount")))
 }
 
+/// What a payment does to a wallet: the debit of an attempt, and its refund.
+#[derive(Debug, Clone, Copy)]
+pub struct WalletOperation {
+    pub user: UserId,
+    pub payment: PaymentId,
+    /// From 1.
+    pub attempt: u32,
+    /// For the ledger; `None` if it is not known.
+    pub reservation: Option<ReservationId>,
+}
+
+impl WalletOperation {
+    fn write_reservation(&self, args: &mut ScriptArgs) {
+        args.bytes(self.reservation.as_ref().map_or(&[], |id| id.as_bytes()));
+    }
+}
+
 /// The debit of an attempt of a payment.
 pub(super) struct DebitRequest {
-    pub(super) user: UserId,
-    pub(super) payment: PaymentId,
-    pub(super) attempt: u32,
+    pub(super) operation: WalletOperation,
     pub(super) amount: Money,
 }
 
@@ -178,9 +193,11 @@ impl BatchScript for DebitBatch {
         requests: &[DebitRequest],
         args: &mut ScriptArgs,
     ) -> Result<(), Error> {
-        for debit in requests {
-            args.bytes(debit.user.as_bytes()).bytes(&operation_id(debit.payment, debit.attempt));
-            args.bytes(EntryId::new(debit.user.slot()).as_bytes()).int(debit.amount.get());
+        for DebitRequest { operation, amount } in requests {
+            let WalletOperation { user, payment, attempt, .. } = *operation;
+            args.bytes(user.as_bytes()).bytes(&operation_id(payment, attempt));
+            args.bytes(EntryId::new(user.slot()).as_bytes()).int(amount.get());
+            operation.write_reservation(args);
         }
         Ok(())
     }
@@ -207,33 +224,53 @@ fn debit_outcome(reply: ScriptReply) -> Result<DebitOutcome, Error> {
 /// `wallet/refund`. Returns the amount that this call refunded.
 pub(super) async fn refund(
     redis: &RedisClient,
-    user: UserId,
-    payment: PaymentId,
-    attempt: u32,
+    operation: WalletOperation,
 ) -> Result<Money, Error> {
+    let WalletOperation { user, payment, attempt, .. } = operation;
     let mut args = ScriptArgs::new();
     args.int(money::MAX).bytes(user.as_bytes()).bytes(&operation_id(payment, attempt));
     args.bytes(EntryId::new(user.slot()).as_bytes());
+    operation.write_reservation(&mut args);
     let scope = KeyScope::partition(redis.keys().partition(user.slot()));
     let mut refunds = redis.call(&scripts::WALLET_REFUND, scope, args).await?.words()?;
     money(&mut refunds.word()?.words()?)
+}
+
+/// What a cancellation gives back.
+#[derive(Debug, Clone, Copy)]
+pub struct CancellationRefund<'a> {
+    /// The sum of all refunds of the payment after it.
+    pub total: Money,
+    /// Whether no seats are left after it.
+    pub last: bool,
+    pub seats: &'a [u32],
+}
+
+impl CancellationRefund<'_> {
+    /// The seats as the ledger keeps them.
+    pub fn seat_list(&self) -> String {
+        let numbers: Vec<String> = self.seats.iter().map(u32::to_string).collect();
+        numbers.join(",")
+    }
 }
 
 /// `wallet/refund_cancelled`. Returns true when the amount is refunded, by this call or an earlier
 /// one; false when the balance would exceed its maximum or the debit is unknown.
 pub(super) async fn refund_cancelled(
     redis: &RedisClient,
-    user: UserId,
-    (payment, attempt): (PaymentId, u32),
+    operation: WalletOperation,
     began: i64,
-    amount: Money,
+    refund: &CancellationRefund<'_>,
 ) -> Result<bool, Error> {
+    let WalletOperation { user, payment, attempt, .. } = operation;
     let mut args = ScriptArgs::new();
     args.int(money::MAX)
         .bytes(user.as_bytes())
         .bytes(&[payment.as_bytes().as_slice(), b"c"].concat());
-    args.bytes(EntryId::new(user.slot()).as_bytes()).int(amount.get());
+    args.bytes(EntryId::new(user.slot()).as_bytes()).int(refund.total.get());
     args.bytes(&operation_id(payment, attempt)).int(began);
+    operation.write_reservation(&mut args);
+    args.int(refund.last.into()).text(&refund.seat_list());
     let scope = KeyScope::partition(redis.keys().partition(user.slot()));
     Ok(redis
         .call(&scripts::WALLET_REFUND_CANCELLED, scope, args)

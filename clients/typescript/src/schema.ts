@@ -9,6 +9,12 @@ export interface BestReservation {
   section?: string | null;
 }
 
+/** The seats to cancel. */
+export interface CancelledSeats {
+  /** The numbers of the seats. Null or omitted means all that are left. */
+  seats?: number[] | null;
+}
+
 /** A granted claim. */
 export interface Claim {
   claimed_at: UnixMillis;
@@ -73,6 +79,7 @@ export interface Concerts {
 
 /** The public description of a coupon. */
 export interface Coupon {
+  currency: CurrencyCode;
   /** The discount on a payment. Null for the kind `percent`. */
   discount_amount?: Money | null;
   /** How the discount is computed. */
@@ -144,6 +151,9 @@ export type CouponStatus = "scheduled" | "open" | "sold_out" | "ended";
 /** How coupons are issued. */
 export type CouponType = "first_come_first_served";
 
+/** An ISO 4217 code of three capital letters. Every amount of an installation has this currency. */
+export type CurrencyCode = string;
+
 /** How the discount is computed. */
 export type DiscountKind = "amount" | "percent";
 
@@ -206,6 +216,11 @@ export interface NewLedgerEntry {
 export interface NewPayment {
   /** The coupon issue to redeem. A malformed id is answered with `coupon_not_applicable`. */
   coupon_issue_id?: string | null;
+  /**
+   * What the user expects to pay after the discount. When it differs, nothing is paid and the
+   * answer is `amount_changed`.
+   */
+  expected_amount?: Money | null;
   /** The reservation to pay for. A malformed id is answered with `not_found`. */
   reservation_id: string;
 }
@@ -216,6 +231,8 @@ export interface NewReservation {
   /** The numbers of the seats. Either all of them are held or none. */
   seats: number[];
 }
+
+export type NotBookableReason = "not_open" | "closed" | "past" | "sold_out";
 
 /** The number of items of a page, 1 to 500. */
 export type PageLimit = number;
@@ -229,18 +246,25 @@ export interface Payment {
   /** The title of the concert. */
   concert_title: string;
   created_at: UnixMillis;
+  currency: CurrencyCode;
   /** The discount of the coupon. */
   discount: Money;
   id: PaymentId;
   /** The amount debited from the wallet. 0 unless confirmed or refunded. */
   paid: Money;
+  /** The sum of what cancelled seats gave back. */
+  refunded: Money;
   reservation_id: ReservationId;
-  /** The seats, in the order of their numbers. */
+  /**
+   * The seats, also those that are cancelled. Empty when the hold was lost after the payment had
+   * failed.
+   */
   seats: ReservedSeat[];
-  /** When the payment reached its final status. Null while pending. */
+  /** When the payment reached its status, or was last refunded in part. Null while pending. */
   settled_at?: UnixMillis | null;
-  /** When the show starts. Null when the schedule was removed. */
+  /** The start of the show when the seats were held. Null when it is not known. */
   starts_at?: UnixMillis | null;
+  /** `refunded` once all seats are cancelled. */
   status: PaymentStatus;
 }
 
@@ -248,6 +272,14 @@ export interface Payment {
 export type PaymentId = string;
 
 export type PaymentStatus = "pending" | "confirmed" | "declined" | "voided" | "refunded";
+
+/** A page of payments, newest first. */
+export interface Payments {
+  /** The items of this page, in the order of the list. */
+  items: Payment[];
+  /** The value of `before` for the next page. Null on the last page. */
+  next?: string | null;
+}
 
 /** A positive amount. */
 export type PositiveAmount = number;
@@ -304,19 +336,31 @@ export type QueueMode = "open" | "paused" | "prequeue" | "closed";
 
 /** Seats of one schedule that one user holds or has bought. */
 export interface Reservation {
-  /** The total price. */
+  /** The total price, also of cancelled seats. */
   amount: Money;
+  /** The seats that were bought and then cancelled. */
+  cancelled_seats: ReservedSeat[];
   concert_id: ConcertId;
-  /** The title of the concert. */
+  /** The title of the concert when the seats were held. */
   concert_title: string;
   created_at: UnixMillis;
+  currency: CurrencyCode;
+  /** The discount of a coupon. 0 until the reservation is confirmed. */
+  discount: Money;
   /** When the hold expires. */
   held_until: UnixMillis;
   id: ReservationId;
+  /** The amount debited from the wallet. 0 until the reservation is confirmed. */
+  paid: Money;
+  /** The payment that is in progress or paid for the seats. */
+  payment_id?: PaymentId | null;
   schedule_id: ScheduleId;
-  /** The seats, in the order of their numbers. */
+  /** The seats, without those that are cancelled. */
   seats: ReservedSeat[];
-  /** When the show starts. Null when the schedule was removed. */
+  /**
+   * The start of the show when the seats were held. Null for a reservation of an older release
+   * whose schedule was removed.
+   */
   starts_at?: UnixMillis | null;
   status: ReservationStatus;
 }
@@ -382,12 +426,16 @@ export type RewardKind = { amount: Money; kind: "points"; };
 export interface Schedule {
   /** The number of seats that are neither held nor sold. */
   available_seats: number;
-  /** From this time on no seats can be held. Null means no limit. */
+  /** Whether seats can be held now. */
+  bookable: boolean;
+  /** Null means until the show starts. */
   booking_closes_at?: UnixMillis | null;
   /** Before this time no seats can be held. Null means no limit. */
   booking_opens_at?: UnixMillis | null;
   concert_id: ConcertId;
   id: ScheduleId;
+  /** Why not. Null when seats can be held. */
+  not_bookable_reason?: NotBookableReason | null;
   starts_at: UnixMillis;
   /** The number of seats. */
   total_seats: number;
@@ -472,6 +520,7 @@ export type UserId = string;
 /** The balance of a user. */
 export interface Wallet {
   balance: Money;
+  currency: CurrencyCode;
   user_id: UserId;
 }
 
@@ -489,7 +538,13 @@ export interface WalletEntry {
   amount: Money;
   /** The balance after this entry. */
   balance: Money;
+  /** The claim of a reward. Null for other entries. */
+  claim_id?: ClaimId | null;
   created_at: UnixMillis;
   id: EntryId;
   kind: LedgerEntryKind;
+  /** The payment that moved the money. Null for other entries. */
+  payment_id?: PaymentId | null;
+  /** The reservation of that payment. */
+  reservation_id?: ReservationId | null;
 }

@@ -17,6 +17,7 @@ use crate::config::{
 use crate::dev::banner::{self, DevAddresses};
 use crate::dev::simulated_users::{SimulatedUsers, SimulationSettings};
 use crate::dev::{MysqlDurability, PrivateMysql, PrivateRedis};
+use crate::money::CurrencyCode;
 use crate::partition::PartitionCount;
 use crate::shutdown::ShutdownSignal;
 
@@ -65,6 +66,7 @@ async fn serve_on(
         ack: AckSettings::default(),
         watermarks: WatermarkSettings::default(),
         kept_entries: KeptEntriesSettings::default(),
+        currency: CurrencyCode::DEFAULT,
     };
     maintenance::migrate_url(&servers.mysql_url, stores.partitions).await?;
     maintenance::seed_demo(&stores).await?;

@@ -1,7 +1,7 @@
 //! Idempotency keys of the partition's users, with their first answers.
 //!
 //! The answer of a charge or a use is its ledger entry. The key of a payment leads to the payment,
-//! and that of a cancellation to the reservation.
+//! and those of its cancellations to the reservation.
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
@@ -9,6 +9,7 @@ use sqlx::{FromRow, MySqlConnection};
 use uuid::Uuid;
 
 use super::writer::{FencedWriter, RowBuffer, optional_bytes};
+use crate::outbox::event::SeatCancellation;
 use crate::recovery::Error;
 use crate::redis::{ScriptArgs, scripts};
 
@@ -29,11 +30,10 @@ struct RestoredPayment {
     reservation_id: Uuid,
     user_id: Uuid,
     created_at: DateTime<Utc>,
-    settled_at: DateTime<Utc>,
     idempotency_key: Option<String>,
     fingerprint: Option<Vec<u8>>,
-    cancel_key: Option<String>,
-    cancel_fingerprint: Option<Vec<u8>>,
+    /// Those of its reservation, as JSON.
+    cancellations: Option<String>,
 }
 
 pub(super) async fn restore(
@@ -64,27 +64,40 @@ pub(super) async fn restore(
     drop(rows);
 
     let mut query = writer.slot_query(
-        "SELECT id, reservation_id, user_id, created_at, settled_at, idempotency_key, fingerprint, \
-         cancel_key, cancel_fingerprint FROM payments WHERE user_slot IN (",
-        ") AND settled_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR",
+        "SELECT p.id, p.reservation_id, p.user_id, p.created_at, p.idempotency_key, p.fingerprint, \
+         CAST(r.cancellations AS CHAR) AS cancellations \
+         FROM payments p LEFT JOIN reservations r ON r.payment_id = p.id AND r.id = \
+         p.reservation_id WHERE p.user_slot IN (",
+        ") AND p.settled_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR",
     );
     let mut rows = query.build_query_as().fetch(&mut *mysql);
     while let Some(paid) = rows.try_next().await? {
         let paid: RestoredPayment = paid;
-        let keys = [
-            (&paid.idempotency_key, &paid.fingerprint, paid.id, paid.created_at),
-            (&paid.cancel_key, &paid.cancel_fingerprint, paid.reservation_id, paid.settled_at),
-        ];
+        let mut keys = Vec::new();
+        if let Some(key) = &paid.idempotency_key {
+            let fingerprint = optional_bytes(paid.fingerprint.as_ref()).to_vec();
+            keys.push((key.clone(), fingerprint, paid.id, paid.created_at.timestamp_millis()));
+        }
+        let cancellations: Vec<SeatCancellation> =
+            serde_json::from_str(paid.cancellations.as_deref().unwrap_or("[]"))
+                .map_err(|error| Error::InvalidRow("reservations", error.to_string()))?;
+        for cancellation in cancellations.into_iter().filter(|it| !it.key.is_empty()) {
+            let fingerprint = from_hex(&cancellation.fingerprint)
+                .ok_or_else(|| Error::InvalidRow("reservations", cancellation.key.clone()))?;
+            keys.push((cancellation.key, fingerprint, paid.reservation_id, cancellation.at));
+        }
         for (key, fingerprint, thing, at) in keys {
-            let Some(key) = key else { continue };
             let add = |args: &mut ScriptArgs| {
-                args.bytes(paid.user_id.as_bytes())
-                    .text(key)
-                    .bytes(optional_bytes(fingerprint.as_ref()));
-                args.bytes(thing.as_bytes()).text("").text("").int(at.timestamp_millis());
+                args.bytes(paid.user_id.as_bytes()).text(&key).bytes(&fingerprint);
+                args.bytes(thing.as_bytes()).text("").text("").int(at);
             };
             buffer.add(writer, add).await?;
         }
     }
     buffer.write(writer).await
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks(2);
+    digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }

@@ -27,8 +27,7 @@ struct Row {
     settled_at: DateTime<Utc>,
     idempotency_key: Option<String>,
     fingerprint: Option<Vec<u8>>,
-    cancel_key: Option<String>,
-    cancel_fingerprint: Option<Vec<u8>>,
+    refunded: i64,
     unsettled: i64,
 }
 
@@ -68,7 +67,7 @@ async fn restore_queue(
     let list = "SELECT p.id, p.reservation_id, p.user_id, p.amount, p.discount, p.status, \
                 p.reason, p.attempt, p.balance_after, p.coupon_id, \
                 p.coupon_issue_id, p.created_at, p.settled_at, p.idempotency_key, p.fingerprint, \
-                p.cancel_key, p.cancel_fingerprint, \
+                p.refunded, \
                 CAST(p.status = 'confirmed' AND p.coupon_id IS NOT NULL AND p.coupon_issue_id IS \
                 NOT NULL AND NOT EXISTS \
                   (SELECT 1 FROM coupon_issues i WHERE i.id = p.coupon_issue_id AND i.payment_id = \
@@ -97,8 +96,7 @@ async fn restore_queue(
             args.bytes(row.coupon_issue_id.as_ref().map_or(&[], |id| id.as_bytes()));
             args.text(row.idempotency_key.as_deref().unwrap_or(""));
             args.bytes(optional_bytes(row.fingerprint.as_ref()));
-            args.text(row.cancel_key.as_deref().unwrap_or(""));
-            args.bytes(optional_bytes(row.cancel_fingerprint.as_ref())).int(row.unsettled);
+            args.int(row.refunded).int(row.unsettled);
         };
         buffer.add(writer, add).await?;
     }

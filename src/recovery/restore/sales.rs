@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::writer::{FencedWriter, RowBuffer};
 use crate::ids::{QueueId, ScheduleId};
+use crate::outbox::event::SeatCancellation;
 use crate::recovery::Error;
 use crate::redis::{KeyScope, ScriptArgs, scripts};
 
@@ -29,7 +30,11 @@ struct Row {
     updated_at: DateTime<Utc>,
     score: Option<i64>,
     payment: Option<Uuid>,
-    cancel_key: Option<String>,
+    concert_title: Option<String>,
+    starts_at: Option<DateTime<Utc>>,
+    paid: Option<i64>,
+    discount: Option<i64>,
+    cancellations: Option<String>,
 }
 
 #[derive(serde::Deserialize)]
@@ -125,7 +130,9 @@ async fn restore_reservations(
     let mut query = writer.slot_query(
         "SELECT r.id, r.user_id, r.queue_id, r.concert_id, r.schedule_id, CAST(r.seats AS CHAR) AS \
          seats, r.amount, r.status, r.held_until, r.created_at, \
-         r.updated_at, r.score, p.id AS payment, p.cancel_key \
+         r.updated_at, r.score, COALESCE(r.payment_id, p.id) AS payment, \
+         r.concert_title, r.starts_at, r.paid, r.discount, \
+         CAST(r.cancellations AS CHAR) AS cancellations \
          FROM reservations r LEFT JOIN concerts c ON c.id = r.concert_id LEFT JOIN payments p ON \
          p.reservation_id = r.id AND p.status IN ('confirmed', 'refunded') WHERE r.slot IN (",
         ") AND r.updated_at > UTC_TIMESTAMP(3) - INTERVAL 25 HOUR AND c.archived_at IS NULL",
@@ -138,6 +145,15 @@ async fn restore_reservations(
         let row: Row = row;
         let seats: Vec<RestoredSeat> = serde_json::from_str(&row.seats)
             .map_err(|error| Error::InvalidRow("reservations", error.to_string()))?;
+        let cancelled: Vec<SeatCancellation> =
+            serde_json::from_str(row.cancellations.as_deref().unwrap_or("[]"))
+                .map_err(|error| Error::InvalidRow("reservations", error.to_string()))?;
+        let is_cancelled = |number: i64| {
+            let all = cancelled.iter().flat_map(|it| &it.seats);
+            all.map(|seat| i64::from(*seat)).any(|seat| seat == number)
+        };
+        let left: Vec<i64> =
+            seats.iter().map(|seat| seat.number).filter(|number| !is_cancelled(*number)).collect();
         let add = |args: &mut ScriptArgs| {
             args.bytes(row.id.as_bytes())
                 .bytes(row.user_id.as_bytes())
@@ -147,10 +163,13 @@ async fn restore_reservations(
             args.int(row.held_until.timestamp_millis()).int(row.created_at.timestamp_millis());
             args.int(row.updated_at.timestamp_millis()).optional_int(row.score);
             args.bytes(row.payment.as_ref().map_or(&[], |id| id.as_bytes()));
-            args.text(row.cancel_key.as_deref().unwrap_or(""));
-            args.int(i64::try_from(seats.len()).unwrap_or(i64::MAX));
-            for seat in &seats {
-                args.int(seat.number);
+            args.text(row.concert_title.as_deref().unwrap_or(""));
+            args.optional_int(row.starts_at.map(|time| time.timestamp_millis()));
+            args.optional_int(row.paid).optional_int(row.discount);
+            args.text(row.cancellations.as_deref().unwrap_or("[]"));
+            args.int(i64::try_from(left.len()).unwrap_or(i64::MAX));
+            for number in &left {
+                args.int(*number);
             }
         };
         buffer.add(writer, add).await?;

@@ -16,7 +16,7 @@ use crate::redis::{ScriptArgs, scripts};
 #[derive(FromRow)]
 struct RestoredOperation {
     payment_id: Uuid,
-    attempt: Option<u32>,
+    attempt: u32,
     kind: String,
     amount: i64,
     balance: i64,
@@ -27,7 +27,7 @@ pub(super) async fn restore(
     writer: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<(), Error> {
-    let mut free = free_payments(writer, mysql).await?;
+    let mut uncounted = uncounted_payments(writer, mysql).await?;
     let mut query = writer.slot_query(
         "SELECT user_id, balance, paid_total, paid_count FROM wallets WHERE slot IN (",
         ")",
@@ -42,12 +42,12 @@ pub(super) async fn restore(
                 args.bytes(user.as_bytes()).int(balance);
             })
             .await?;
-        let count = count + free.remove(&user).unwrap_or(0);
+        let count = count + uncounted.remove(&user).unwrap_or(0);
         if count > 0 {
             add_total(&mut totals, writer, user, total, count).await?;
         }
     }
-    for (user, count) in free {
+    for (user, count) in uncounted.into_iter().filter(|(_, count)| *count > 0) {
         add_total(&mut totals, writer, user, 0, count).await?;
     }
     balances.write(writer).await?;
@@ -58,7 +58,8 @@ pub(super) async fn restore(
     let mut query = writer.slot_query(
         "SELECT payment_id, attempt, kind, amount, balance, created_at FROM wallet_entries WHERE \
          slot IN (",
-        ") AND payment_id IS NOT NULL AND created_at > UTC_TIMESTAMP(3) - INTERVAL 8 DAY",
+        ") AND payment_id IS NOT NULL AND attempt IS NOT NULL AND created_at > UTC_TIMESTAMP(3) - \
+         INTERVAL 8 DAY",
     );
     let mut rows = query.build_query_as().fetch(&mut *mysql);
     let mut buffer = RowBuffer::new(
@@ -76,21 +77,59 @@ pub(super) async fn restore(
             })
             .await?;
     }
+    drop(rows);
+
+    // What cancellations refunded, in total: the last one ended the payment.
+    let mut query = writer.slot_query(
+        "SELECT c.payment_id, CAST(c.total AS SIGNED), c.newest, \
+         CAST(COALESCE(p.status = 'refunded' AND p.refunded <= c.total, 0) AS SIGNED) FROM (\
+           SELECT e.payment_id, MAX(e.created_at) AS newest, (SELECT SUM(a.amount) FROM \
+           wallet_entries a WHERE a.payment_id = e.payment_id AND a.kind = 'refund' AND a.attempt \
+           IS NULL) AS total FROM wallet_entries e WHERE e.slot IN (",
+        ") AND e.kind = 'refund' AND e.payment_id IS NOT NULL AND e.attempt IS NULL AND \
+           e.created_at > UTC_TIMESTAMP(3) - INTERVAL 8 DAY GROUP BY e.payment_id) c \
+         LEFT JOIN payments p ON p.id = c.payment_id",
+    );
+    let mut rows = query.build_query_as().fetch(&mut *mysql);
+    while let Some((payment, total, at, ended)) = rows.try_next().await? {
+        let (payment, total, at, ended): (Uuid, i64, DateTime<Utc>, i64) =
+            (payment, total, at, ended);
+        let name = [payment.as_bytes().as_slice(), b"c"].concat();
+        let value = format!("{}{total}", if ended == 1 { "l" } else { "g" });
+        buffer
+            .add(writer, |args| {
+                args.bytes(&name).text(&value).int(at.timestamp_millis());
+            })
+            .await?;
+    }
     buffer.write(writer).await
 }
 
-/// The number of confirmed payments with a discount of 100 % by user: they have no ledger entry and
-/// count for the paid total.
-async fn free_payments(
+/// What the ledger does not count, by user: a confirmed payment with a discount of 100 % has no
+/// entry and counts once, and a payment whose last seats were cancelled counts no more.
+async fn uncounted_payments(
     writer: &FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<HashMap<Uuid, i64>, Error> {
-    let mut query = writer.slot_query(
+    let mut counts = HashMap::new();
+    let free = (
         "SELECT user_id, COUNT(*) FROM payments WHERE is_free = 1 AND user_slot IN (",
         ") GROUP BY user_id",
     );
-    let rows: Vec<(Uuid, i64)> = query.build_query_as().fetch_all(mysql).await?;
-    Ok(rows.into_iter().collect())
+    let ended = (
+        "SELECT p.user_id, -COUNT(*) FROM payments p WHERE p.user_slot IN (",
+        ") AND p.status = 'refunded' AND p.amount > p.discount AND p.amount - p.discount = \
+         (SELECT SUM(a.amount) FROM wallet_entries a WHERE a.payment_id = p.id AND a.kind = \
+         'refund' AND a.attempt IS NULL) GROUP BY p.user_id",
+    );
+    for (head, tail) in [free, ended] {
+        let mut query = writer.slot_query(head, tail);
+        let rows: Vec<(Uuid, i64)> = query.build_query_as().fetch_all(&mut *mysql).await?;
+        for (user, count) in rows {
+            *counts.entry(user).or_default() += count;
+        }
+    }
+    Ok(counts)
 }
 
 async fn add_total(
@@ -109,13 +148,13 @@ async fn add_total(
 impl RestoredOperation {
     /// Name and value as in `lua/lib/wallet_operations.lua`.
     fn record(&self) -> (Vec<u8>, String) {
-        let word = self.attempt.map_or("c".to_owned(), |attempt| attempt.to_string());
-        let value = match (self.kind.as_str(), self.attempt) {
-            ("payment", _) => format!("d{}:{}", self.amount, self.balance),
-            (_, Some(_)) => "t".to_owned(),
-            (_, None) => "g".to_owned(),
+        let value = if self.kind == "payment" {
+            format!("d{}:{}", self.amount, self.balance)
+        } else {
+            "t".to_owned()
         };
-        ([self.payment_id.as_bytes().as_slice(), word.as_bytes()].concat(), value)
+        let attempt = self.attempt.to_string();
+        ([self.payment_id.as_bytes().as_slice(), attempt.as_bytes()].concat(), value)
     }
 }
 
@@ -129,7 +168,7 @@ pub(super) async fn redebit_paid_payments(
 ) -> Result<(), Error> {
     // A debit that MySQL lacks came after the last event that it has of this partition.
     let mut query = writer.slot_query(
-        "SELECT p.id, p.attempt, p.user_id, CAST(p.amount - p.discount AS SIGNED), \
+        "SELECT p.id, p.attempt, p.user_id, p.reservation_id, CAST(p.amount - p.discount AS SIGNED), \
          CAST(COALESCE(p.balance_after, 0) AS SIGNED) FROM payments p WHERE p.user_slot IN (",
         ") AND p.settled_at > (SELECT updated_at - INTERVAL 1 DAY FROM outbox_checkpoints WHERE \
          partition_id = ",
@@ -140,11 +179,13 @@ pub(super) async fn redebit_paid_payments(
          ORDER BY p.settled_at, p.id",
     );
     let mut rows = query.build_query_as().fetch(mysql);
-    while let Some((payment, attempt, user, amount, after)) = rows.try_next().await? {
+    while let Some((payment, attempt, user, reservation, amount, after)) = rows.try_next().await? {
         let (payment, attempt, user): (Uuid, u32, Uuid) = (payment, attempt, user);
+        let reservation: Uuid = reservation;
         let (amount, after): (i64, i64) = (amount, after);
         let mut args = ScriptArgs::new();
-        redebit_args(&mut args, (payment, attempt), user.into(), amount, Some(amount + after));
+        let operation = (payment, attempt, reservation);
+        redebit_args(&mut args, operation, user.into(), amount, Some(amount + after));
         let done =
             writer.call(&scripts::RECOVERY_REPEAT_DEBIT, writer.scope(), args, Vec::new()).await?;
         if done.code::<RecoveryRepeatDebitCode>()? == RecoveryRepeatDebitCode::Debited {
@@ -158,7 +199,7 @@ pub(super) async fn redebit_paid_payments(
 /// is known.
 pub(in super::super) fn redebit_args(
     args: &mut ScriptArgs,
-    (payment, attempt): (Uuid, u32),
+    (payment, attempt, reservation): (Uuid, u32, Uuid),
     user: UserId,
     amount: i64,
     before: Option<i64>,
@@ -166,4 +207,5 @@ pub(in super::super) fn redebit_args(
     let operation = [payment.as_bytes().as_slice(), attempt.to_string().as_bytes()].concat();
     args.bytes(user.as_bytes()).bytes(&operation).int(amount).optional_int(before);
     args.bytes(EntryId::new(user.slot()).as_bytes()).bytes(EntryId::new(user.slot()).as_bytes());
+    args.bytes(reservation.as_bytes());
 }

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::cases::{
-    BadInputCase, BadInputRow, bodies, field, ids, missing, names, new_names, pages,
+    BadInputCase, BadInputRow, admin_bodies, field, ids, missing, names, new_names, pages,
 };
 use super::fixture::BadInputFixture;
 use crate::support::api::ApiRequest;
@@ -135,7 +135,7 @@ fn queue(fixture: &BadInputFixture) -> BadInputRow {
         new_names("queue", |name| {
             api.admin_call(Method::PUT, &format!("/admin/queues/{name}")).json(&good)
         }),
-        bodies(&good, call),
+        admin_bodies(&good, call),
     ];
     for (name, highest) in [
         ("promote_per_interval", 1_000_000_u64),
@@ -301,7 +301,7 @@ fn concert(fixture: &BadInputFixture) -> BadInputRow {
         new_names("concert", |name| {
             api.admin_call(Method::PUT, &format!("/admin/concerts/{name}")).json(&good)
         }),
-        bodies(&good, call),
+        admin_bodies(&good, call),
         missing(&good, "/title", "title", call),
         missing(&good, "/schedules", "schedules", call),
         at("/title", "title", text(255)),

@@ -59,8 +59,23 @@ impl BadInputCase {
     }
 }
 
+/// The default of `USHER_BODY_LIMIT_BYTES`.
+const BODY_LIMIT: usize = 64 << 10;
+/// The default of `USHER_ADMIN_BODY_LIMIT_BYTES`.
+const ADMIN_BODY_LIMIT: usize = 8 << 20;
+
+/// Invalid bodies for any admin route that reads a JSON object.
+pub(super) fn admin_bodies(good: &Value, call: impl Fn() -> ApiRequest) -> Vec<BadInputCase> {
+    bodies_up_to(ADMIN_BODY_LIMIT, good, call)
+}
+
 /// Invalid bodies for any route that reads a JSON object.
 pub(super) fn bodies(good: &Value, call: impl Fn() -> ApiRequest) -> Vec<BadInputCase> {
+    bodies_up_to(BODY_LIMIT, good, call)
+}
+
+/// As [`bodies`], for a listener with another limit.
+fn bodies_up_to(limit: usize, good: &Value, call: impl Fn() -> ApiRequest) -> Vec<BadInputCase> {
     let text = good.to_string();
     let mut unknown = good.clone();
     unknown["colour"] = json!("red");
@@ -98,7 +113,7 @@ pub(super) fn bodies(good: &Value, call: impl Fn() -> ApiRequest) -> Vec<BadInpu
         ),
         BadInputCase::new(
             "too long",
-            raw(&format!("{text}{}", " ".repeat(65_536))),
+            raw(&format!("{text}{}", " ".repeat(limit))),
             413,
             "body_too_large",
         ),
@@ -107,7 +122,39 @@ pub(super) fn bodies(good: &Value, call: impl Fn() -> ApiRequest) -> Vec<BadInpu
         let twice = format!("{{\"{name}\": {value}, {}", &text[1..]);
         cases.push(BadInputCase::invalid(format!("{name} twice"), raw(&twice), name.as_str()));
     }
+    let mut nested = Vec::new();
+    nested_objects(good, &mut String::new(), &mut nested);
+    for at in nested {
+        let mut body = good.clone();
+        let object = std::mem::replace(body.pointer_mut(&at).unwrap(), json!("the object"));
+        let (name, value) = object.as_object().unwrap().iter().next().unwrap();
+        let twice = format!("{{\"{name}\": {value}, {}", &object.to_string()[1..]);
+        let text = body.to_string().replace("\"the object\"", &twice);
+        let what = format!("{at}/{name} twice");
+        cases.push(BadInputCase::new(what, raw(&text), 422, "invalid_request"));
+    }
     cases
+}
+
+/// The pointers of all objects below the top that have a field.
+fn nested_objects(value: &Value, at: &mut String, found: &mut Vec<String>) {
+    let children: Vec<(String, &Value)> = match value {
+        Value::Object(fields) => fields.iter().map(|(name, it)| (name.clone(), it)).collect(),
+        Value::Array(items) => {
+            items.iter().enumerate().map(|(i, it)| (i.to_string(), it)).collect()
+        }
+        _ => return,
+    };
+    if value.is_object() && !at.is_empty() && !children.is_empty() {
+        found.push(at.clone());
+    }
+    for (name, child) in children {
+        let length = at.len();
+        at.push('/');
+        at.push_str(&name);
+        nested_objects(child, at, found);
+        at.truncate(length);
+    }
 }
 
 /// Sets a field of a body to invalid values. `at` is a JSON pointer, `field` the name in errors.

@@ -9,6 +9,7 @@ mod fixture;
 mod money;
 mod promotions;
 mod public;
+mod unexpected_bodies;
 
 use std::collections::BTreeSet;
 

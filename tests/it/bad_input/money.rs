@@ -38,6 +38,13 @@ fn payments(fixture: &BadInputFixture) -> Vec<BadInputRow> {
             vec![json!(5), json!(null), json!([fixture.alices]), json!({}), json!(true)],
             call,
         ),
+        field(
+            &good,
+            "/expected_amount",
+            "expected_amount",
+            vec![json!(-1), json!(1.5), json!("5"), json!(1_u64 << 53), json!([])],
+            call,
+        ),
         vec![
             not_there("an empty id", ""),
             not_there("no id", "x"),
@@ -72,6 +79,9 @@ fn payments(fixture: &BadInputFixture) -> Vec<BadInputRow> {
             ),
         ],
     ];
+    let list = |query: &str| api.get(&format!("/v1/payments{query}"));
+    let listing =
+        vec![identities(|| list("")), pages(|query| list(query).user(&fixture.alice.user))];
     let show = |id: &str| api.get(&format!("/v1/payments/{id}"));
     let reading = vec![
         strangers(fixture, &fixture.carols_payment, show),
@@ -86,6 +96,7 @@ fn payments(fixture: &BadInputFixture) -> Vec<BadInputRow> {
     ];
     vec![
         BadInputRow::new(Method::POST, "/v1/payments", paying),
+        BadInputRow::new(Method::GET, "/v1/payments", listing),
         BadInputRow::new(Method::GET, "/v1/payments/{id}", reading),
     ]
 }

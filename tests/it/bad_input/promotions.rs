@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::admin::keyless;
 use super::cases::{
-    BadInputCase, BadInputRow, bodies, field, identities, missing, names, new_names,
+    BadInputCase, BadInputRow, admin_bodies, field, identities, missing, names, new_names,
 };
 use super::fixture::BadInputFixture;
 use crate::support::api::ApiRequest;
@@ -124,7 +124,7 @@ fn coupon(fixture: &BadInputFixture) -> BadInputRow {
         new_names("coupon", |name| {
             api.admin_call(Method::PUT, &format!("/admin/coupons/{name}")).json(&good)
         }),
-        bodies(&good, call),
+        admin_bodies(&good, call),
         field(&good, "/title", "title", titles(), call),
         field(&good, "/discount_amount", "discount_amount", amounts(), call),
         field(&good, "/min_available_amount", "min_available_amount", amounts().split_off(1), call),
@@ -185,7 +185,7 @@ fn reward(fixture: &BadInputFixture) -> BadInputRow {
         new_names("code", |name| {
             api.admin_call(Method::PUT, &format!("/admin/rewards/{name}")).json(&good)
         }),
-        bodies(&good, call),
+        admin_bodies(&good, call),
         field(&good, "/title", "title", titles(), call),
         field(&good, "/starts_at", "starts_at", moments(), call),
         field(&good, "/ends_at", "ends_at", moments(), call),
@@ -268,6 +268,8 @@ fn facts(fixture: &BadInputFixture) -> BadInputRow {
     }
     let many: Value =
         (0..101).map(|n| (format!("f{n}"), json!(1))).collect::<serde_json::Map<_, _>>().into();
+    let twice = call().raw("application/json", r#"{"login_days": 7, "login_days": 8}"#);
+    groups.push(vec![BadInputCase::invalid("a fact twice", twice, "login_days")]);
     groups.push(vec![BadInputCase::invalid("101 facts", call().json(&many), "")]);
     BadInputRow::new(Method::PUT, "/admin/users/{user}/facts", groups)
 }

@@ -1,7 +1,7 @@
 //! The public listener, except for routes that move money.
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::cases::{
     BadInputCase, BadInputRow, bodies, field, identities, ids, invalid_keys, keys, missing, names,
@@ -137,6 +137,15 @@ fn catalogue(fixture: &BadInputFixture) -> Vec<BadInputRow> {
     let date_cases = vec![
         tokens(fixture, || dates("show")),
         names("nowhere", |name| dates(name).token(&fixture.alice.token)),
+        ["all=1", "all=", "all=true&all=true", "colour=red"]
+            .map(|query| {
+                let call = api
+                    .get(&format!("/v1/concerts/show/schedules?{query}"))
+                    .token(&fixture.alice.token);
+                let field = query.split('=').next().unwrap();
+                BadInputCase::invalid(format!("?{query}"), call, field)
+            })
+            .into(),
         admission(fixture, |token, name| dates(name).token(token), ["show", "other", "slow"]),
     ];
 
@@ -378,6 +387,9 @@ fn cancel(fixture: &BadInputFixture) -> BadInputRow {
     let call = |id: &str| fixture.api.post(&format!("/v1/reservations/{id}/cancel"));
     let (alice, bob) = (&fixture.alice.user, &fixture.bob.user);
     let of = |id: &str| call(id).user(alice).key(&new_key());
+    // Carol has bought seat 3.
+    let carol = || call(&fixture.carols).user(&fixture.carol.user).key(&new_key());
+    let bought = |body: Value| carol().json(&body);
     BadInputRow::new(
         Method::POST,
         "/v1/reservations/{id}/cancel",
@@ -394,12 +406,62 @@ fn cancel(fixture: &BadInputFixture) -> BadInputRow {
                     "not_cancellable",
                 ),
                 BadInputCase::new(
+                    "seats of a form",
+                    carol().raw("application/x-www-form-urlencoded", "seats=3"),
+                    415,
+                    "unsupported_media_type",
+                ),
+                BadInputCase::new(
+                    "no JSON",
+                    carol().raw("application/json", "seats=3"),
+                    400,
+                    "malformed_request",
+                ),
+                BadInputCase::invalid("an unknown field", bought(json!({"seat": 3})), "seat"),
+                BadInputCase::invalid(
+                    "seats twice",
+                    carol().raw("application/json", r#"{"seats": [3], "seats": [3]}"#),
+                    "seats",
+                ),
+                BadInputCase::new(
+                    "too long",
+                    carol().raw("application/json", " ".repeat(65_537)),
+                    413,
+                    "body_too_large",
+                ),
+                BadInputCase::new(
                     "Bob's hold, by Bob",
                     call(&fixture.bobs).user(bob).key(&new_key()),
                     409,
                     "not_cancellable",
                 ),
             ],
+            [
+                json!([]),
+                json!([4]),
+                json!([3, 3]),
+                json!([3, 4]),
+                json!([0]),
+                json!([-3]),
+                json!([3.5]),
+                json!(["3"]),
+                json!(3),
+                json!("3"),
+                json!({}),
+            ]
+            .map(|seats| {
+                let call = bought(json!({"seats": seats}));
+                let field = if seats
+                    .as_array()
+                    .is_some_and(|it| it.first().is_some_and(|it| it.as_u64().is_none()))
+                {
+                    "seats[0]"
+                } else {
+                    "seats"
+                };
+                BadInputCase::invalid(format!("the seats {seats}"), call, field)
+            })
+            .into(),
         ],
     )
 }

@@ -55,7 +55,7 @@ async fn buy(api: &ApiClient, user: &str, seat: u32) {
     }
     api.charge(user, 5_000).await;
     let wallet = api.get("/v1/wallet").user(user).send().await.expect(200);
-    assert_eq!(wallet, json!({"user_id": user, "balance": 5_000}));
+    assert_eq!(wallet, json!({"user_id": user, "balance": 5_000, "currency": "KRW"}));
     let issues = format!("/v1/coupons/{COUPON}/issues");
     let issue = api.post(&issues).user(user).send().await.expect(201);
     assert_eq!(issue["user_id"], user);
@@ -183,7 +183,7 @@ async fn uuid_is_the_same_user_in_any_letter_case() {
         .expect(200);
     api.charge(lower, 500).await;
     let wallet = api.get("/v1/wallet").user(upper).send().await.expect(200);
-    assert_eq!(wallet, json!({"user_id": upper, "balance": 500}));
+    assert_eq!(wallet, json!({"user_id": upper, "balance": 500, "currency": "KRW"}));
     // Other strings are compared as they are.
     api.charge("Ann", 1).await;
     assert_eq!(api.balance("ann").await, 0);

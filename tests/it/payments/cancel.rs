@@ -193,6 +193,8 @@ async fn sweep_finishes_an_interrupted_cancellation(world: TestWorld) {
     let id = payment["id"].as_str().unwrap();
     let script = "local id = redis.call('HKEYS', KEYS[1])[1]
         local p = cmsgpack.unpack(redis.call('HGET', KEYS[1], id)) p.state = 'refunding'
+        p.cancelling = {number = 1, seats = {1, 2}, last = true, refund = 6000, total = 6000,
+            key = 'k', fingerprint = string.rep('0', 32)}
         redis.call('HSET', KEYS[1], id, cmsgpack.pack(p))
         local r = cmsgpack.unpack(redis.call('HGET', KEYS[2], p.reservation))
         r.status = 'cancelling'

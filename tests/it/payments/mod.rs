@@ -3,4 +3,6 @@
 mod cancel;
 mod faults;
 mod kill;
+mod partial_cancel;
 mod pay;
+mod receipts;

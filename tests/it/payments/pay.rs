@@ -11,6 +11,7 @@ on_one_and_two!(
     declined_payment_can_be_retried_with_the_same_key,
     wallet_never_pays_more_than_its_balance,
     used_token_pays_for_its_other_holds,
+    replay_of_a_refunded_payment_reads_as_it_is_now,
 );
 
 async fn repeated_payment_gets_its_first_response(world: TestWorld) {
@@ -131,4 +132,28 @@ async fn used_token_pays_for_its_other_holds(world: TestWorld) {
     api.hold(&guest.token, SCHEDULE, &[3]).await.problem(410, "queue_token_expired");
     api.pay(&guest.token, &second, &new_key()).await.expect(201);
     assert_eq!(world.stores.audit().await.sold.len(), 2);
+}
+
+async fn replay_of_a_refunded_payment_reads_as_it_is_now(world: TestWorld) {
+    world.put_show(10, 3_000).await;
+    let api = &world.api;
+    let guest = api.active_user(CONCERT).await;
+    api.charge(&guest.user, 10_000).await;
+    let reservation = api.hold_seats(&guest.token, SCHEDULE, &[1, 2]).await;
+    let key = new_key();
+    let paid = api.pay(&guest.token, &reservation, &key).await.expect(201);
+    for (body, status, refunded) in
+        [(json!({"seats": [2]}), "confirmed", 3_000), (json!({}), "refunded", 6_000)]
+    {
+        let cancel = api.post(&format!("/v1/reservations/{reservation}/cancel"));
+        cancel.user(&guest.user).key(&new_key()).json(&body).send().await.expect(200);
+        let again = api.pay(&guest.token, &reservation, &key).await;
+        let read = again.expect(201);
+        assert_eq!(again.header("idempotency-replayed"), Some("true"));
+        assert_eq!(
+            (&read["id"], &read["status"], &read["refunded"]),
+            (&paid["id"], &json!(status), &json!(refunded))
+        );
+    }
+    world.stores.audit().await;
 }

@@ -17,6 +17,10 @@ with a stable `code`. The table lists the codes of each route. Every call may al
 `rate_limited` and 503 `overloaded`, `recovering` or `store_unavailable`, both with `Retry-After`,
 and 500 `internal`.
 
+A call without a body in the column *takes* accepts no body or `{}` and refuses everything else.
+Only the gate ignores bodies, because proxies forward those of the requests that it guards. Two
+equal keys in one object are 422.
+
 *User* is `Usher-User` or a JWT, depending on `USHER_AUTH`; *queue token* is the header
 `Queue-Token`; *admin* is `Authorization: Bearer` with the admin key. A field with a question mark
 may be null or omitted. Permissions: [security.md](../security.md).

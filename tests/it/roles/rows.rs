@@ -232,6 +232,7 @@ fn public() -> Vec<RoleRow> {
         payment("422 `coupon_not_applicable`")
             .json(pays_with_coupon)
             .note_is("with the user's coupon"),
+        own(M::GET, "/v1/payments", "200"),
         owner(M::GET, "/v1/payments/{id}", "200").bought(),
         owner_by_token(M::GET, "/v1/payments/{id}", "200").bought(),
         own(M::GET, "/v1/wallet", "200"),

@@ -10,6 +10,7 @@ on_one_and_two!(
     free_seat_can_be_removed,
     changed_price_applies_to_later_holds,
     settings_change_is_visible,
+    many_dates_fit_one_definition,
 );
 
 const PATH: &str = "/admin/concerts/show";
@@ -99,4 +100,18 @@ async fn settings_change_is_visible(world: TestWorld) {
     let queues =
         world.api.admin_call(reqwest::Method::GET, "/admin/queues").send().await.expect(200);
     assert_eq!(queues["items"].as_array().unwrap().len(), 1);
+}
+
+async fn many_dates_fit_one_definition(world: TestWorld) {
+    let section = |k: u32| {
+        json!({"name": format!("S{k}"), "from": k * 10 + 1, "to": k * 10 + 10,
+        "price": 1_000})
+    };
+    let date = |d: u32| {
+        json!({"id": format!("show-{d}"), "starts_at": "2100-01-01T00:00:00Z",
+        "sections": (0..10).map(section).collect::<Vec<_>>()})
+    };
+    let concert = json!({"title": "Long run", "schedules": (0..400).map(date).collect::<Vec<_>>()});
+    let answer = world.api.put(PATH, &concert).await.expect(200);
+    assert_eq!(answer["schedules"].as_array().unwrap().len(), 400);
 }

@@ -5,6 +5,7 @@ mod best_adjacent;
 mod definition_changes;
 mod hold;
 mod idempotent_holds;
+mod past_shows;
 mod races;
 mod races_with_kill;
 mod reservation_lists;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sqlx::FromRow;
 use usher::audit::{AuditReport, audit};
+use usher::outbox::event::SeatCancellation;
 use usher::partition::PartitionCount;
 use usher::payment::Payment;
 use usher::redis::{KeyBuilder, RedisClient, RedisClientSettings, ReplicationRequirement};
@@ -27,6 +28,7 @@ pub(crate) struct PaymentFact {
     pub(crate) status: String,
     pub(crate) attempt: u32,
     pub(crate) balance_after: Option<i64>,
+    pub(crate) refunded: i64,
 }
 
 /// A reservation, as both stores must have it.
@@ -40,6 +42,8 @@ pub(crate) struct ReservationFact {
     pub(crate) seats: String,
     pub(crate) amount: i64,
     pub(crate) status: String,
+    /// As JSON, `[]` if nothing was cancelled.
+    pub(crate) cancellations: String,
 }
 
 /// All durable state of one store.
@@ -191,11 +195,15 @@ impl TestStores {
             }
         }
         for reservation in facts.reservations.values().filter(|it| it.status == "confirmed") {
+            let cancellations: Vec<SeatCancellation> =
+                serde_json::from_str(&reservation.cancellations).unwrap();
+            let cancelled: Vec<u32> = cancellations.into_iter().flat_map(|it| it.seats).collect();
             let seats: Vec<u32> =
                 serde_json::from_str::<Vec<serde_json::Value>>(&reservation.seats)
                     .unwrap()
                     .iter()
                     .map(|seat| u32::try_from(seat["number"].as_u64().unwrap()).unwrap())
+                    .filter(|number| !cancelled.contains(number))
                     .collect();
             let mut owns = owned.remove(&reservation.id).unwrap_or_default();
             owns.sort_unstable();
@@ -236,7 +244,8 @@ impl TestStores {
         assert_eq!(balances, facts.wallets, "the ledger and the wallets");
         let mut paid = BTreeMap::<Uuid, i64>::new();
         for payment in facts.payments.values().filter(|payment| payment.status == "confirmed") {
-            *paid.entry(payment.user_id).or_default() += payment.amount - payment.discount;
+            *paid.entry(payment.user_id).or_default() +=
+                payment.amount - payment.discount - payment.refunded;
         }
         let nothing = |_: &Uuid, amount: &mut i64| *amount != 0;
         spent.retain(nothing);
@@ -303,14 +312,15 @@ impl TestStores {
             .unwrap();
         let payments: Vec<PaymentFact> = sqlx::query_as(
             "SELECT id, reservation_id, user_id, queue_id, amount, discount, status, attempt, \
-                 balance_after FROM payments",
+                 balance_after, refunded FROM payments",
         )
         .fetch_all(&self.mysql)
         .await
         .unwrap();
         let reservations: Vec<ReservationFact> = sqlx::query_as(
             "SELECT id, user_id, queue_id, concert_id, schedule_id, CAST(seats AS CHAR) AS seats, \
-                 amount, status FROM reservations",
+                 amount, status, COALESCE(CAST(cancellations AS CHAR), '[]') AS cancellations \
+                 FROM reservations",
         )
         .fetch_all(&self.mysql)
         .await
@@ -341,6 +351,7 @@ fn payment_fact(payment: Payment) -> PaymentFact {
         status: format!("{:?}", payment.state).to_lowercase(),
         attempt: payment.attempt,
         balance_after: payment.balance_after.map(|balance| balance.get()),
+        refunded: payment.refunded.get(),
     }
 }
 
@@ -354,12 +365,15 @@ fn reservation_fact(reservation: Reservation) -> ReservationFact {
         seats: serde_json::to_string(&reservation.seats).unwrap(),
         amount: reservation.amount.get(),
         status: format!("{:?}", reservation.status).to_lowercase(),
+        cancellations: serde_json::to_string(&reservation.cancellations).unwrap(),
     })
 }
 
-/// Normalizes the JSON of the seats: a server may add spaces.
+/// Normalizes JSON: a server may add spaces.
 fn plain(mut reservation: ReservationFact) -> ReservationFact {
-    let seats: serde_json::Value = serde_json::from_str(&reservation.seats).unwrap();
-    reservation.seats = seats.to_string();
+    for text in [&mut reservation.seats, &mut reservation.cancellations] {
+        let value: serde_json::Value = serde_json::from_str(text).unwrap();
+        *text = value.to_string();
+    }
     reservation
 }

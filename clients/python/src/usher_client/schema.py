@@ -25,6 +25,9 @@ CouponStatus: TypeAlias = Literal["scheduled", "open", "sold_out", "ended"]
 #: How coupons are issued.
 CouponType: TypeAlias = Literal["first_come_first_served"]
 
+#: An ISO 4217 code of three capital letters. Every amount of an installation has this currency.
+CurrencyCode: TypeAlias = str
+
 #: How the discount is computed.
 DiscountKind: TypeAlias = Literal["amount", "percent"]
 
@@ -41,6 +44,8 @@ LedgerEntryKind: TypeAlias = Literal["charge", "use", "payment", "refund", "rewa
 
 #: An amount or a balance, 0 to 2^53 − 1, in the minor unit of the currency.
 Money: TypeAlias = int
+
+NotBookableReason: TypeAlias = Literal["not_open", "closed", "past", "sold_out"]
 
 #: The number of items of a page, 1 to 500.
 PageLimit: TypeAlias = int
@@ -98,6 +103,13 @@ class BestReservation(TypedDict):
     schedule_id: ScheduleId
     #: The name of the section. Null means all sections.
     section: NotRequired[str | None]
+
+
+class CancelledSeats(TypedDict):
+    """The seats to cancel."""
+
+    #: The numbers of the seats. Null or omitted means all that are left.
+    seats: NotRequired[list[int] | None]
 
 
 class Claim(TypedDict):
@@ -158,6 +170,7 @@ class Concerts(TypedDict):
 class Coupon(TypedDict):
     """The public description of a coupon."""
 
+    currency: CurrencyCode
     #: The discount on a payment. Null for the kind `percent`.
     discount_amount: NotRequired[Money | None]
     #: How the discount is computed.
@@ -268,6 +281,9 @@ class NewPayment(TypedDict):
 
     #: The coupon issue to redeem. A malformed id is answered with `coupon_not_applicable`.
     coupon_issue_id: NotRequired[str | None]
+    #: What the user expects to pay after the discount. When it differs, nothing is paid and the
+    #: answer is `amount_changed`.
+    expected_amount: NotRequired[Money | None]
     #: The reservation to pay for. A malformed id is answered with `not_found`.
     reservation_id: str
 
@@ -290,19 +306,33 @@ class Payment(TypedDict):
     #: The title of the concert.
     concert_title: str
     created_at: UnixMillis
+    currency: CurrencyCode
     #: The discount of the coupon.
     discount: Money
     id: PaymentId
     #: The amount debited from the wallet. 0 unless confirmed or refunded.
     paid: Money
+    #: The sum of what cancelled seats gave back.
+    refunded: Money
     reservation_id: ReservationId
-    #: The seats, in the order of their numbers.
+    #: The seats, also those that are cancelled. Empty when the hold was lost after the payment had
+    #: failed.
     seats: list[ReservedSeat]
-    #: When the payment reached its final status. Null while pending.
+    #: When the payment reached its status, or was last refunded in part. Null while pending.
     settled_at: NotRequired[UnixMillis | None]
-    #: When the show starts. Null when the schedule was removed.
+    #: The start of the show when the seats were held. Null when it is not known.
     starts_at: NotRequired[UnixMillis | None]
+    #: `refunded` once all seats are cancelled.
     status: PaymentStatus
+
+
+class Payments(TypedDict):
+    """A page of payments, newest first."""
+
+    #: The items of this page, in the order of the list.
+    items: list[Payment]
+    #: The value of `before` for the next page. Null on the last page.
+    next: NotRequired[str | None]
 
 
 class Problem(TypedDict):
@@ -352,19 +382,29 @@ class Queue(TypedDict):
 class Reservation(TypedDict):
     """Seats of one schedule that one user holds or has bought."""
 
-    #: The total price.
+    #: The total price, also of cancelled seats.
     amount: Money
+    #: The seats that were bought and then cancelled.
+    cancelled_seats: list[ReservedSeat]
     concert_id: ConcertId
-    #: The title of the concert.
+    #: The title of the concert when the seats were held.
     concert_title: str
     created_at: UnixMillis
+    currency: CurrencyCode
+    #: The discount of a coupon. 0 until the reservation is confirmed.
+    discount: Money
     #: When the hold expires.
     held_until: UnixMillis
     id: ReservationId
+    #: The amount debited from the wallet. 0 until the reservation is confirmed.
+    paid: Money
+    #: The payment that is in progress or paid for the seats.
+    payment_id: NotRequired[PaymentId | None]
     schedule_id: ScheduleId
-    #: The seats, in the order of their numbers.
+    #: The seats, without those that are cancelled.
     seats: list[ReservedSeat]
-    #: When the show starts. Null when the schedule was removed.
+    #: The start of the show when the seats were held. Null for a reservation of an older release
+    #: whose schedule was removed.
     starts_at: NotRequired[UnixMillis | None]
     status: ReservationStatus
 
@@ -428,12 +468,16 @@ class RewardKindPoints(TypedDict):
 class Schedule(TypedDict):
     #: The number of seats that are neither held nor sold.
     available_seats: int
-    #: From this time on no seats can be held. Null means no limit.
+    #: Whether seats can be held now.
+    bookable: bool
+    #: Null means until the show starts.
     booking_closes_at: NotRequired[UnixMillis | None]
     #: Before this time no seats can be held. Null means no limit.
     booking_opens_at: NotRequired[UnixMillis | None]
     concert_id: ConcertId
     id: ScheduleId
+    #: Why not. Null when seats can be held.
+    not_bookable_reason: NotRequired[NotBookableReason | None]
     starts_at: UnixMillis
     #: The number of seats.
     total_seats: int
@@ -505,6 +549,7 @@ class Wallet(TypedDict):
     """The balance of a user."""
 
     balance: Money
+    currency: CurrencyCode
     user_id: UserId
 
 
@@ -524,9 +569,15 @@ class WalletEntry(TypedDict):
     amount: Money
     #: The balance after this entry.
     balance: Money
+    #: The claim of a reward. Null for other entries.
+    claim_id: NotRequired[ClaimId | None]
     created_at: UnixMillis
     id: EntryId
     kind: LedgerEntryKind
+    #: The payment that moved the money. Null for other entries.
+    payment_id: NotRequired[PaymentId | None]
+    #: The reservation of that payment.
+    reservation_id: NotRequired[ReservationId | None]
 
 
 #: What a claim grants.
