@@ -16,6 +16,7 @@ local function opening()
   return closed, tonumber(fields[2] or '')
 end
 local was_closed, opened_at = opening()
+redis.call('HLEN', bucket)
 redis.call('HSETNX', busy, ARGV[2], '')
 local capacity = redis.call('HGET', settings, 'max_active')
 redis.call('HSET', settings, 'version', ARGV[3], unpack(ARGV, 5))
