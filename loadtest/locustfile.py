@@ -1,169 +1,222 @@
-"""Locust: users join the queue, poll as advised, hold a seat, charge the wallet and pay.
+"""Locust: simulated users wait, book seats, request a coupon and claim a reward.
 
-Refusals that the API contract allows (a seat that is taken, a concert that is sold out) are not
-failures. The exit code shows whether the thresholds below were kept. See README.md.
+    locust -f loadtest/locustfile.py --host http://127.0.0.1:8080
 
-USHER_SHAPE    spike, ramp or soak
-USHER_USERS    users at the peak
-USHER_SECONDS  length of the run
-USHER_ADMIN    admin listener, with USHER_ADMIN_KEY: to create a queue and a concert for this run
+`--tags` selects scenarios: booking, coupon, reward, polling. Without an admin key the run uses what
+exists, by default the demo data of `usher dev`. With one it creates its own queue, concert, coupon
+and reward. Every call goes through `usher_client`, so simulated users poll and retry as it does.
+
+Refusals that the API contract allows (a seat that is taken, a coupon that is sold out) are no
+failures. At the end of a run the thresholds and the promises of the service are checked: no seat
+and no coupon twice, exactly as many coupons as there are. See README.md.
 """
 
-import json
-import os
-import random
-import time
-import urllib.request
+import logging
+import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import gevent
-from locust import FastHttpUser, LoadTestShape, events, task
+from locust import FastHttpUser, LoadTestShape, constant, events, tag, task
+from locust.runners import WorkerRunner
 
-PEAK_USERS = int(os.environ.get("USHER_USERS", "200"))
-RUN_SECONDS = int(os.environ.get("USHER_SECONDS", "30"))
-SHAPE = os.environ.get("USHER_SHAPE", "spike")
-SEATS = 20_000
-PRICE = 1_000
+# From this checkout, unless it is installed.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "clients/python/src"))
+
+import httpx
+import locust_setup  # noqa: F401 (its listener sets up a run)
+from locust_checks import DEFAULT_HOST, observations
+from locust_transport import ALLOWED_REFUSALS, LocustTransport
+from usher_client import ProblemError, UsherClient, UsherError, WaitTimeoutError
+
+# It logs every request.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
 MAX_WAIT_SECONDS = 60
-SPAWN_RATE = 100
-QUEUE = f"locust-{uuid.uuid4().hex[:12]}"
-SCHEDULE = f"{QUEUE}-1"
+# The pause after an error that the client did not overcome.
+ERROR_PAUSE_SECONDS = 1
+SHAPE_SECONDS = 60
 
-# Stages as (share of the run's length, share of the peak at the end of the stage).
+# Shapes: stages as (share of the run's length, share of the users at the end of the stage).
 SHAPES = {
     "spike": [(0.2, 0.1), (0.05, 1.0), (0.35, 1.0), (0.05, 0.1), (0.35, 0.1)],
     "ramp": [(0.25, 0.25), (0.25, 0.5), (0.25, 0.75), (0.25, 1.0)],
     "soak": [(0.05, 1.0), (0.95, 1.0)],
 }
 
-# Thresholds; times in milliseconds.
-MAX_FAILURE_RATIO = 0.001
-MAX_P95 = 1_000
-MAX_P99 = 2_000
 
-sold_seats = set()
-violations = []
+@events.init_command_line_parser.add_listener
+def add_arguments(parser):
+    parser.add_argument("--queue", default="", help="Queue that users join (default: demo)")
+    parser.add_argument("--concert", default="", help="Concert that users book (default: demo)")
+    parser.add_argument("--coupon", default="", help="Coupon (default: demo-coupon)")
+    parser.add_argument("--reward", default="", help="Reward (default: demo-reward)")
+    parser.add_argument(
+        "--admin",
+        env_var="USHER_ADMIN",
+        default="http://127.0.0.1:8081",
+        help="Address of the admin listener, for a run with an admin key",
+    )
+    parser.add_argument(
+        "--admin-key",
+        env_var="USHER_ADMIN_KEY",
+        default="",
+        is_secret=True,
+        help="With an admin key, the run creates what is not named above",
+    )
+    parser.add_argument(
+        "--shape",
+        choices=list(SHAPES),
+        include_in_web_ui=False,
+        help="Changes the number of users during the run; --users is the peak",
+    )
 
 
 class StagedShape(LoadTestShape):
-    """The shape of USHER_SHAPE, with linear changes within a stage."""
+    """The shape of `--shape`, with linear changes within a stage."""
+
+    # Locust uses every shape that it finds, unless it is abstract. `--shape` selects this one.
+    abstract = True
+    use_common_options = True
 
     def tick(self):
-        return users_at(SHAPES[SHAPE], self.get_run_time() / RUN_SECONDS)
+        options = self.runner.environment.parsed_options
+        peak, seconds = options.num_users or 1, options.run_time or SHAPE_SECONDS
+        begin, last = 0.0, 0.0
+        progress = self.get_run_time() / seconds
+        for length, share in SHAPES[options.shape]:
+            if progress < begin + length:
+                users = peak * (last + (share - last) * (progress - begin) / length)
+                return max(1, round(users)), peak
+            begin, last = begin + length, share
+        return None
 
 
-def users_at(stages, progress):
-    """Users and spawn rate at a share of the run; None at its end."""
-    begin, last = 0.0, 0.0
-    for length, share in stages:
-        if progress < begin + length:
-            users = PEAK_USERS * (last + (share - last) * (progress - begin) / length)
-            return max(1, round(users)), SPAWN_RATE
-        begin, last = begin + length, share
-    return None
+@events.init.add_listener
+def initialize(environment, runner, **_):
+    if isinstance(runner, WorkerRunner):
+        return
+    if environment.parsed_options.headless:
+        # Until the checks at the end of the run have passed.
+        environment.process_exit_code = 1
+    if environment.parsed_options.shape:
+        environment.shape_class = StagedShape()
+        environment.shape_class.runner = runner
 
 
-@events.test_start.add_listener
-def create_concert(environment, **_):
-    """Creates a queue and a concert for this run, so that no seat is sold yet."""
-    put(f"queues/{QUEUE}", {"promote_per_interval": 50, "interval_ms": 100, "max_active": 2_000})
-    section = {"name": "All", "from": 1, "to": SEATS, "price": PRICE}
-    schedule = {"id": SCHEDULE, "starts_at": "2037-01-01T00:00:00Z", "sections": [section]}
-    put(f"concerts/{QUEUE}", {"title": "Locust", "schedules": [schedule]})
+class Visitor(FastHttpUser):
+    """Plays one person after the other."""
 
+    host = DEFAULT_HOST
+    wait_time = constant(0)
 
-def put(path, body):
-    url = f"{os.environ['USHER_ADMIN']}/admin/{path}"
-    request = urllib.request.Request(url, json.dumps(body).encode(), method="PUT")
-    request.add_header("Authorization", f"Bearer {os.environ['USHER_ADMIN_KEY']}")
-    request.add_header("Content-Type", "application/json")
-    with urllib.request.urlopen(request) as response:
-        assert response.status == 200
+    def on_start(self):
+        # Proxy settings of the environment are for Locust's client, which sends the requests.
+        self.http = httpx.Client(transport=LocustTransport(self.client), trust_env=False)
 
+    @property
+    def targets(self):
+        return self.environment.parsed_options.targets
 
-class TicketBuyer(FastHttpUser):
-    """Plays one user after the other."""
+    @contextmanager
+    def person(self) -> Iterator[UsherClient]:
+        """A new user. An error ends their visit; Locust has counted the failed calls."""
+        try:
+            yield UsherClient(self.host, user=str(uuid.uuid4()), http=self.http)
+        except WaitTimeoutError:
+            pass
+        except UsherError as error:
+            if not isinstance(error, ProblemError) or error.code not in ALLOWED_REFUSALS:
+                gevent.sleep(ERROR_PAUSE_SECONDS)
 
-    @task
-    def buy_ticket(self):
-        self.user, self.token = str(uuid.uuid4()), ""
-        tokens = f"/v1/queues/{QUEUE}/tokens"
-        ticket = self.send("POST", tokens, (200, 201), name="join")
-        if ticket is None:
-            return
-        self.token = ticket["token"]
-        if not self.wait_for_admission(ticket):
-            return
-        held = self.hold()
-        if held is None:
-            self.send("DELETE", f"{tokens}/me", (204,), name="leave")
-            return
-        charge = {"amount": PRICE}
-        self.send("POST", "/v1/wallet/charges", (201,), charge, name="charge", key="charge")
-        order = {"reservation_id": held["id"]}
-        paid = self.send("POST", "/v1/payments", (201, 202), order, name="pay", key="pay")
-        if paid is not None and paid["status"] == "confirmed":
-            seat = held["seats"][0]["number"]
-            if seat in sold_seats:
-                violations.append(f"seat {seat} was sold twice")
-            sold_seats.add(seat)
+    @tag("booking")
+    @task(5)
+    def book_seat(self):
+        with self.person() as usher:
+            visit = usher.join_queue(self.targets["queue"])
+            if not wait_for_admission(visit):
+                return visit.leave()
+            held = self.hold_seat(visit)
+            if held is None:
+                return visit.leave()
+            usher.charge_wallet(held["amount"])
+            payment = visit.pay(held["id"])
+            if payment["status"] == "confirmed":
+                schedule, [seat] = held["schedule_id"], held["seats"]
+                observations.seats.append(f"{schedule} {seat['number']}")
 
-    def wait_for_admission(self, ticket):
-        deadline = time.monotonic() + MAX_WAIT_SECONDS
-        while ticket["status"] == "waiting" and not ticket["sold_out"]:
-            if time.monotonic() >= deadline:
-                return False
-            position = ticket["position"]
-            gevent.sleep(ticket["poll_after_ms"] / 1_000)
-            # 410: admitted, and the claim window has passed.
-            path = f"/v1/queues/{QUEUE}/tokens/me"
-            ticket = self.send("GET", path, (200, 410), name="poll")
-            if ticket is None or "status" not in ticket or ticket["status"] == 410:
-                return False
-            if ticket["position"] is not None and ticket["position"] > position:
-                violations.append(f"a position rose from {position} to {ticket['position']}")
-        return ticket["status"] == "active"
-
-    def hold(self):
-        """Holds a random seat, else the best one that is left."""
-        body = {"schedule_id": SCHEDULE, "seats": [random.randint(1, SEATS)]}
-        held = self.send("POST", "/v1/reservations", (201, 409), body, name="hold")
-        if held is not None and "id" not in held:
-            body = {"schedule_id": SCHEDULE, "quantity": 1}
-            held = self.send("POST", "/v1/reservations/best", (201, 409), body, name="hold best")
-        return held if held is not None and "id" in held else None
-
-    def send(self, method, path, expected, body=None, *, name, key=None):
-        """Returns the JSON of an expected response ({} without a body), else None."""
-        headers = {"Usher-User": self.user}
-        if self.token:
-            headers["Queue-Token"] = self.token
-        if key:
-            headers["Idempotency-Key"] = f"{key}-{self.user}"
-        with self.client.request(
-            method, path, name=name, json=body, headers=headers, catch_response=True
-        ) as response:
-            if response.status_code in expected:
-                response.success()
-                return json.loads(response.text) if response.text else {}
-            response.failure(f"{response.status_code}: {(response.text or '')[:200]}")
+    def hold_seat(self, visit):
+        """Holds a seat of the first date that has one: any seat, else the best one that is left."""
+        dates = visit.list_schedules(self.targets["concert"])
+        date = next((date for date in dates if date["bookable"]), None)
+        if date is None:
             return None
+        seat = 1 + uuid.uuid4().int % date["total_seats"]
+        try:
+            return visit.hold_seats(date["id"], [seat])
+        except ProblemError as error:
+            if error.code != "seat_taken":
+                raise
+        return visit.hold_best_seats(date["id"], 1)
+
+    @tag("polling")
+    @task(3)
+    def poll(self):
+        """Waits, and leaves at the turn or after a minute."""
+        with self.person() as usher:
+            queue = self.targets.get("polled_queue", self.targets["queue"])
+            visit = usher.join_queue(queue)
+            try:
+                wait_for_admission(visit)
+            finally:
+                visit.leave()
+
+    @tag("coupon")
+    @task(1)
+    def request_coupon(self):
+        """Requests a coupon twice. The second request returns the same issue."""
+        with self.person() as usher:
+            coupon = self.targets["coupon"]
+            issue = usher.issue_coupon(coupon)
+            observations.coupon_issues.append(issue["id"])
+            again = usher.issue_coupon(coupon)
+            if again["id"] != issue["id"]:
+                observations.violations.append(f"a user has two issues of the coupon {coupon}")
+
+    @tag("reward")
+    @task(1)
+    def claim_reward(self):
+        """Claims a reward twice at once. At most one claim is paid."""
+        with self.person() as usher:
+            reward = self.targets["reward"]
+            claims = [gevent.spawn(try_claim, usher, reward) for _ in range(2)]
+            gevent.joinall(claims, raise_error=True)
+            paid = sum(claim.value for claim in claims)
+            if paid > 1:
+                observations.violations.append(f"the reward {reward} was paid twice to one user")
+            usher.get_wallet()
 
 
-@events.quitting.add_listener
-def check_thresholds(environment, **_):
-    total = environment.stats.total
-    found = list(violations)
-    if total.num_requests == 0:
-        found.append("no request was sent")
-    if total.fail_ratio > MAX_FAILURE_RATIO:
-        found.append(f"{total.fail_ratio:.2%} of the requests failed")
-    for quantile, limit in ((0.95, MAX_P95), (0.99, MAX_P99)):
-        latency = total.get_response_time_percentile(quantile)
-        if latency is not None and latency > limit:
-            found.append(f"p{quantile * 100:.0f} is {latency:.0f} ms, the limit is {limit} ms")
-    for violation in found:
-        print(f"BROKEN {violation}")
-    result = "broken" if found else "kept"
-    print(f"{SHAPE}: {len(sold_seats)} seats sold, each once; thresholds {result}")
-    environment.process_exit_code = 1 if found else 0
+def wait_for_admission(visit):
+    """Polls as advised. Returns whether the user was admitted before the concert was sold out."""
+    last = None
+    for ticket in visit.tickets(timeout=MAX_WAIT_SECONDS):
+        position = ticket["position"]
+        if last is not None and position is not None and position > last:
+            observations.violations.append(f"a position rose from {last} to {position}")
+        last = position
+        if ticket["status"] == "waiting" and ticket["sold_out"]:
+            return False
+    return True
+
+
+def try_claim(usher, reward):
+    try:
+        usher.claim_reward(reward)
+    except ProblemError as error:
+        if error.code not in ALLOWED_REFUSALS:
+            raise
+        return 0
+    return 1
