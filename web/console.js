@@ -160,12 +160,12 @@ class QueueCard {
     ];
     this.#facts.replaceChildren(...facts.map(([name, value]) => factElement(name, value)));
     for (const [mode, button] of this.#modeButtons) {
-      button.setAttribute("aria-pressed", String(queue.settings.mode === mode));
+      button.setAttribute("aria-pressed", String(queue.definition.mode === mode));
     }
     for (const [name, { range, value }] of this.#sliders) {
       if (this.#moving.has(name)) continue;
-      range.value = queue.settings[name];
-      value.textContent = formatNumber(queue.settings[name]);
+      range.value = queue.definition[name];
+      value.textContent = formatNumber(queue.definition[name]);
     }
   }
 
@@ -177,12 +177,11 @@ class QueueCard {
     return previous ? ((total - previous.total) * 1000) / (at - previous.at) : 0;
   }
 
-  // A PUT replaces all settings. Changes run one at a time, each on the current settings.
+  // Changes run one at a time, so the last one wins.
   #change(change) {
     this.#pending = this.#pending.then(async () => {
       try {
-        const { settings } = await callAdmin("GET", `/queues/${this.#id}`);
-        const queue = await callAdmin("PUT", `/queues/${this.#id}`, { ...settings, ...change });
+        const queue = await callAdmin("PATCH", `/queues/${this.#id}`, change);
         for (const name of Object.keys(change)) this.#moving.delete(name);
         this.#note.textContent = "";
         this.update(queue);

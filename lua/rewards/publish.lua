@@ -3,9 +3,13 @@
 -- definitions in MySQL.
 --
 -- KEYS: epoch rewards
--- ARGV: epoch, reward, version
+-- ARGV: epoch, reward, version (0: it can no longer be claimed)
 -- Reply: 1
 --
 -- uses: constants guard
-redis.call('HSET', rewards, ARGV[2], ARGV[3])
+if ARGV[3] == '0' then
+  redis.call('HDEL', rewards, ARGV[2])
+else
+  redis.call('HSET', rewards, ARGV[2], ARGV[3])
+end
 return 1

@@ -6,13 +6,15 @@ use chrono::{TimeDelta, Utc};
 
 use super::domain_services::DomainServices;
 use super::error::Error;
-use crate::catalogue::{Concert, ConcertSchedule, SeatSection};
-use crate::coupon_terms::{CouponDiscount, DiscountKind};
-use crate::coupons::Coupon;
+use crate::catalogue::{ConcertDefinition, ConcertSchedule, SeatSection};
+use crate::coupon_terms::DiscountKind;
+use crate::coupons::CouponDefinition;
+use crate::definition::ChangePreconditions;
+use crate::http::merge_patch::DefinitionChange;
 use crate::ids::{CouponId, QueueId, RewardCode};
 use crate::money::Money;
 use crate::queue::QueueSettings;
-use crate::rewards::{ComparisonOperator, Reward, RewardCondition, RewardKind};
+use crate::rewards::{ComparisonOperator, RewardCondition, RewardDefinition, RewardKind};
 
 /// The id of both the concert and its queue.
 const CONCERT_ID: &str = "demo";
@@ -27,10 +29,11 @@ pub(super) async fn seed(services: &DomainServices) -> Result<(), Error> {
     else {
         return Ok(());
     };
+    let always = ChangePreconditions::default();
     if services.queue.settings(&queue).is_none() {
         let settings =
             QueueSettings { promote_per_interval: 50, max_active: 200, ..QueueSettings::default() };
-        services.queue.put(&queue, settings).await?;
+        services.queue.change(&queue, DefinitionChange::Replace(settings), &always).await?;
     }
     if services.catalogue.concert(&concert).is_none() {
         let section = |name: &str, from, to, price| {
@@ -45,18 +48,16 @@ pub(super) async fn seed(services: &DomainServices) -> Result<(), Error> {
             booking_closes_at: None,
             sections: sections.into_iter().flatten().collect(),
         };
-        let concert = Concert {
-            id: concert,
-            version: 0,
+        let definition = ConcertDefinition {
             title: "Usher's first night".to_owned(),
-            queue,
-            hold_seconds: 300,
-            max_seats_per_user: 4,
+            queue_id: Some(queue),
+            hold_seconds: None,
+            max_seats_per_user: None,
             cancel_until: None,
-            archived: false,
             schedules: vec![schedule],
         };
-        services.catalogue.put(concert).await?;
+        let change = DefinitionChange::Replace(definition);
+        services.catalogue.change(&concert, change, &always).await?;
     }
     seed_coupon(services).await?;
     seed_reward(services).await
@@ -69,24 +70,23 @@ async fn seed_coupon(services: &DomainServices) -> Result<(), Error> {
         return Ok(());
     };
     if services.coupons.coupon(&id).is_none() {
-        let coupon = Coupon {
-            id,
-            version: 0,
+        let definition = CouponDefinition {
+            id: None,
+            r#type: None,
             title: "2,000 off the first night".to_owned(),
             total_quantity: Some(500),
-            discount: CouponDiscount {
-                kind: DiscountKind::Amount,
-                amount: Some(amount),
-                percent: None,
-                limit: None,
-                min_available_amount,
-            },
+            discount_kind: DiscountKind::Amount,
+            discount_amount: Some(amount),
+            discount_percent: None,
+            discount_limit: None,
+            min_available_amount,
             valid_seconds: None,
             valid_until: None,
             issue_starts_at: Utc::now() - TimeDelta::days(1),
             issue_ends_at: Utc::now() + TimeDelta::days(30),
         };
-        services.coupons.put(coupon).await?;
+        let always = ChangePreconditions::default();
+        services.coupons.change(&id, DefinitionChange::Replace(definition), &always).await?;
     }
     Ok(())
 }
@@ -101,17 +101,17 @@ async fn seed_reward(services: &DomainServices) -> Result<(), Error> {
             op: ComparisonOperator::AtLeast,
             value: 1,
         };
-        let reward = Reward {
-            code,
-            version: 0,
+        let definition = RewardDefinition {
+            code: None,
             title: "A thank-you for the first booking".to_owned(),
             starts_at: Utc::now() - TimeDelta::days(1),
             ends_at: Utc::now() + TimeDelta::days(30),
             active: true,
             conditions: vec![condition],
-            gift: RewardKind::Points { amount },
+            reward: RewardKind::Points { amount },
         };
-        services.rewards.put(reward).await?;
+        let always = ChangePreconditions::default();
+        services.rewards.change(&code, DefinitionChange::Replace(definition), &always).await?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The errors of catalogue operations.
 
-use crate::definition::DefinitionViolation;
+use crate::definition::{DefinitionViolation, InUseItem, from_change_refusal};
 use crate::queue;
 use crate::store_error::{StoreError, from_store_errors};
 
@@ -10,9 +10,12 @@ pub enum Error {
     NotFound,
     #[error("the concert is invalid")]
     Invalid(Vec<DefinitionViolation>),
-    /// A seat that the change removes is held or sold, or a booking is in progress.
+    /// Seats that the change removes are held or sold, or a booking is in progress.
     #[error("seats of the concert are held or sold")]
-    InUse,
+    InUse(Vec<InUseItem>),
+    /// The stored definition is not the one that the change was made for.
+    #[error("the concert has changed")]
+    PreconditionFailed,
     /// A schedule would leave a queue of which MySQL lacks changes.
     #[error("changes of the schedule's queue are not in MySQL yet")]
     NotWritten,
@@ -25,3 +28,4 @@ pub enum Error {
 }
 
 from_store_errors!(Error);
+from_change_refusal!(Error);

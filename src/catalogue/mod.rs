@@ -15,10 +15,12 @@
 //! everything that its old partition recorded. Otherwise a sale through the new queue could reach
 //! MySQL before the cancellation that freed the seat.
 //!
-//! Start reading with [`CatalogueService::put`]; `rules.rs` has the validation.
+//! Start reading with [`CatalogueService::change`]; `rules.rs` has the validation.
 
 mod admin;
+mod changes;
 mod concert;
+mod definition;
 mod error;
 mod routes;
 mod rules;
@@ -26,19 +28,16 @@ mod sql;
 mod store;
 
 use std::collections::HashMap;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sqlx::MySqlPool;
 use tokio::sync::Mutex;
 
-use crate::definition::DefinitionViolation;
-use crate::ids::{ConcertId, QueueId, ScheduleId};
+use crate::ids::{ConcertId, ScheduleId};
 use crate::mysql::{self, definitions};
-use crate::outbox::{self, WriterHandle, dead_letters};
+use crate::outbox::WriterHandle;
 use crate::queue::QueueService;
 use crate::redis::RedisClient;
 
@@ -46,12 +45,9 @@ use crate::redis::RedisClient;
 pub(crate) use admin::read_bodies;
 pub use admin::router as admin_router;
 pub use concert::{Concert, ConcertSchedule, ScheduledConcert, SeatSection};
+pub use definition::ConcertDefinition;
 pub use error::Error;
 pub use routes::router;
-
-/// How long a change that takes a schedule out of its queue waits until MySQL has everything of the
-/// queue's partition. Other changes wait meanwhile, five seconds at most.
-const MOVE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// All operations on the catalogue. One value per process, shared by all requests.
 pub struct CatalogueService {
@@ -132,89 +128,6 @@ impl CatalogueService {
         Box::pin(self.lookup.refresh(&self.mysql, async || self.reload().await)).await
     }
 
-    /// Creates a concert or replaces it, and creates its queue if that is missing.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] with every violation, [`Error::InUse`] when a held or sold seat would be
-    /// removed, [`Error::NotWritten`] when MySQL lacks changes of a queue that a schedule would
-    /// leave, [`Error::Archived`]. Nothing has changed then.
-    pub async fn put(&self, mut concert: Concert) -> Result<(), Error> {
-        let violations = rules::violations(&concert);
-        if !violations.is_empty() {
-            return Err(Error::Invalid(violations));
-        }
-        let (mut tx, version) = definitions::begin_change(&self.mysql).await?;
-        concert.version = version;
-        for (at, schedule) in concert.schedules.iter().enumerate() {
-            if sql::concert_of_schedule(&mut tx, &schedule.id)
-                .await?
-                .is_some_and(|owner| owner != concert.id.as_str())
-            {
-                let field = format!("schedules[{at}].id");
-                let violation = DefinitionViolation::new(field, "belongs to another concert");
-                return Err(Error::Invalid(vec![violation]));
-            }
-        }
-        let before =
-            sql::load_all(&mut tx).await?.into_iter().find(|stored| stored.id == concert.id);
-        if before.as_ref().is_some_and(|before| before.archived) {
-            return Err(Error::Archived);
-        }
-        self.queue.create_if_missing(&mut tx, version, &concert.queue).await?;
-        sql::save(&mut tx, &concert).await?;
-        if let Some(before) = before {
-            self.withdraw_removed_seats(&before, &concert).await?;
-        }
-        store::publish(&self.redis, &concert).await?;
-        tx.commit().await.map_err(mysql::Error::from)?;
-        self.queue.reload().await?;
-        self.reload().await
-    }
-
-    /// Checks that the seats which the change removes may go, and leaves the concert withdrawn from
-    /// sale. Without removed seats it does nothing.
-    async fn withdraw_removed_seats(&self, before: &Concert, after: &Concert) -> Result<(), Error> {
-        let removed = rules::removed_seats(before, after);
-        if removed.is_empty() {
-            return Ok(());
-        }
-        // First stop new holds, then check: no hold can be made in between.
-        store::withdraw(&self.redis, &before.queue, &before.id).await?;
-        let checked = self.check_removable(before, after, removed).await;
-        if checked.is_err() {
-            store::publish(&self.redis, before).await?;
-        }
-        checked
-    }
-
-    async fn check_removable(
-        &self,
-        before: &Concert,
-        after: &Concert,
-        removed: Vec<(ScheduleId, RangeInclusive<u32>)>,
-    ) -> Result<(), Error> {
-        for (schedule, range) in removed {
-            if store::any_seat_in_use(&self.redis, &before.queue, &schedule, range).await? {
-                return Err(Error::InUse);
-            }
-        }
-        if rules::schedule_leaves_queue(before, after) && !self.has_written(&before.queue).await? {
-            return Err(Error::NotWritten);
-        }
-        Ok(())
-    }
-
-    /// Whether MySQL has everything that the queue's partition has recorded. Waits for it for
-    /// [`MOVE_PATIENCE`].
-    async fn has_written(&self, queue: &QueueId) -> Result<bool, Error> {
-        let partition = self.redis.keys().partition(queue.slot());
-        let (redis, mysql) = (&self.redis, &self.mysql);
-        let partitions = [partition];
-        let written =
-            outbox::wait_until_written(redis, mysql, &self.writer, &partitions, MOVE_PATIENCE);
-        Ok(written.await? && !dead_letters::has_any(mysql, partition).await?)
-    }
-
     /// Replaces the snapshot with what MySQL stores.
     pub async fn reload(&self) -> Result<(), Error> {
         let _one_at_a_time = self.reloading.lock().await;
@@ -248,7 +161,7 @@ impl CatalogueService {
         let outcome = is_settled(&concert).await;
         if !matches!(outcome, Ok(true)) {
             store::publish(&self.redis, &concert).await.map_err(Error::from)?;
-            return Err(outcome.err().unwrap_or_else(|| Error::InUse.into()));
+            return Err(outcome.err().unwrap_or_else(|| Error::InUse(Vec::new()).into()));
         }
         let commit = async {
             sql::archive(&mut tx, id, version).await?;

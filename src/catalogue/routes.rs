@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -98,21 +97,17 @@ impl From<Error> for ProblemDetails {
     fn from(error: Error) -> Self {
         match error {
             Error::NotFound => Self::not_found(),
-            Error::InUse => Self::new(
-                StatusCode::CONFLICT,
-                "in_use",
-                "Some seats that this change removes are held or sold.",
-            ),
-            Error::NotWritten => Self::new(
-                StatusCode::CONFLICT,
-                "in_use",
+            Error::InUse(items) => {
+                Self::in_use("Some seats that this change removes are held or sold.", &items)
+            }
+            Error::PreconditionFailed => Self::precondition_failed(),
+            Error::NotWritten => Self::in_use(
                 "The queue of the schedule has changes that MySQL does not have yet. Try again.",
+                &[],
             ),
-            Error::Archived => Self::new(
-                StatusCode::CONFLICT,
-                "in_use",
-                "The concert is archived and can no longer change.",
-            ),
+            Error::Archived => {
+                Self::in_use("The concert is archived and can no longer change.", &[])
+            }
             Error::Invalid(violations) => Self::invalid_definition(violations),
             Error::Queue(error) => error.into(),
             Error::Store(error) => error.into(),

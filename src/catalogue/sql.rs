@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
-use sqlx::{FromRow, MySqlConnection};
+use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder};
+use uuid::Uuid;
 
 use super::concert::{Concert, ConcertSchedule, SeatSection};
-use crate::ids::{ConcertId, ScheduleId};
+use crate::ids::{ConcertId, ReservationId, ScheduleId};
 use crate::mysql;
 use crate::time::datetime;
 
@@ -112,6 +113,66 @@ pub(super) async fn archive(
         .execute(connection)
         .await?;
     Ok(())
+}
+
+pub(super) async fn delete(
+    connection: &mut MySqlConnection,
+    concert: &ConcertId,
+) -> Result<(), mysql::Error> {
+    for statement in
+        ["DELETE FROM schedules WHERE concert_id = ?", "DELETE FROM concerts WHERE id = ?"]
+    {
+        sqlx::query(statement).bind(concert.as_str()).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// The number of sold seats of each schedule of the concerts. Schedules without one are left out.
+pub(super) async fn sold_seats(
+    pool: &MySqlPool,
+    concerts: &[&ConcertId],
+) -> Result<HashMap<ScheduleId, u32>, mysql::Error> {
+    if concerts.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut select = QueryBuilder::new(
+        "SELECT s.id, CAST(COUNT(*) AS UNSIGNED) FROM schedules s JOIN reservation_seats r \
+         ON r.schedule_id = s.id WHERE s.concert_id IN (",
+    );
+    let mut list = select.separated(", ");
+    for concert in concerts {
+        list.push_bind(concert.as_str());
+    }
+    select.push(") GROUP BY s.id");
+    let rows: Vec<(String, u64)> =
+        select.build_query_as().persistent(false).fetch_all(pool).await?;
+    let count = |(id, sold): (String, u64)| Some((id.parse().ok()?, u32::try_from(sold).ok()?));
+    Ok(rows.into_iter().filter_map(count).collect())
+}
+
+/// The first reservations of sold seats of an archived concert, with their seats.
+pub(super) async fn sold_reservations(
+    connection: &mut MySqlConnection,
+    concert: &ConcertId,
+    limit: usize,
+) -> Result<Vec<(ReservationId, Vec<u32>)>, mysql::Error> {
+    let seats: Vec<(Uuid, u32)> = sqlx::query_as(
+        "SELECT r.reservation_id, r.seat_number FROM schedules s JOIN reservation_seats r \
+         ON r.schedule_id = s.id WHERE s.concert_id = ? ORDER BY s.id, r.seat_number",
+    )
+    .bind(concert.as_str())
+    .fetch_all(connection)
+    .await?;
+    let mut found: Vec<(ReservationId, Vec<u32>)> = Vec::new();
+    for (id, number) in seats {
+        let id = ReservationId::from(id);
+        match found.iter().position(|(other, _)| *other == id) {
+            Some(at) => found[at].1.push(number),
+            None if found.len() < limit => found.push((id, vec![number])),
+            None => {}
+        }
+    }
+    Ok(found)
 }
 
 /// The concert that owns a schedule.

@@ -4,66 +4,125 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
-use chrono::{DateTime, Utc};
-use serde::Deserialize;
+use axum::http::StatusCode;
+use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::routes::{CouponDto, CouponIssuesDto, CouponIssuesQuery, CouponType};
-use super::{Coupon, CouponService};
-use crate::coupon_terms::{CouponDiscount, DiscountKind};
+use super::routes::{CouponIssuesDto, CouponIssuesQuery};
+use super::rules::{self, CouponStatus};
+use super::{Coupon, CouponCounts, CouponDefinition, CouponService, Error};
+use crate::definition::{ChangedDefinition, DefinitionEtag};
+use crate::http::definition_page::{DefinitionsQuery, NameCursor};
+use crate::http::merge_patch::{DefinitionChange, MergePatch};
 use crate::http::path::{NewPathParams, PathParams};
+use crate::http::preconditions::{DefinitionBody, Preconditions};
 use crate::http::query::QueryParams;
 use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::CouponId;
-use crate::money::Money;
 use crate::users::UserDirectory;
 
 pub fn router() -> OpenApiRouter<Arc<CouponService>> {
-    OpenApiRouter::new().routes(routes!(put)).routes(routes!(issues))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show, put, patch, delete))
+        .routes(routes!(issues))
 }
 
-/// A coupon as an operator defines it.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({
-    "title": "15 % off in spring", "total_quantity": 500,
-    "discount_kind": "percent", "discount_percent": 15, "discount_limit": 3000,
-    "min_available_amount": 5000, "valid_seconds": 604800,
-    "issue_starts_at": "2026-03-01T00:00:00Z", "issue_ends_at": "2026-06-01T00:00:00Z",
-}))]
-struct CouponDefinition {
-    /// If present, must equal the id in the path.
-    id: Option<CouponId>,
-    /// The type, of which there is only one. Can be omitted.
-    #[expect(dead_code, reason = "parsing it is the check")]
-    r#type: Option<CouponType>,
-    /// 1–255 characters.
-    title: String,
-    /// The quota, 1…1,000,000,000. Null or omitted means unlimited.
-    total_quantity: Option<u64>,
-    /// How the discount is computed. Default: `amount`.
-    #[serde(default)]
-    discount_kind: DiscountKind,
-    /// The discount on a payment, at least 1. For the kind `amount` only.
-    discount_amount: Option<Money>,
-    /// The discount in percent of the price, 1…100, rounded down. For the kind `percent` only.
-    discount_percent: Option<u32>,
-    /// The largest discount of the kind `percent`, at least 1. Null or omitted means no limit.
-    discount_limit: Option<Money>,
-    /// The smallest price that the coupon can be used for. Default: 0.
-    #[serde(default)]
-    min_available_amount: Money,
-    /// How long a coupon can be used after it was issued, 1…315,360,000 seconds. Null or omitted
-    /// means no limit.
-    valid_seconds: Option<u32>,
-    /// Until when coupons can be used, instead of `valid_seconds`. None is issued after it.
-    valid_until: Option<DateTime<Utc>>,
-    /// Coupons are issued from this time on.
-    issue_starts_at: DateTime<Utc>,
-    /// Coupons are issued until this time. A time in the past ends the coupon immediately.
-    issue_ends_at: DateTime<Utc>,
+/// The definition of a coupon and how many are issued.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AdminCoupon)]
+struct AdminCouponDto {
+    id: CouponId,
+    definition: CouponDefinition,
+    issued_quantity: u64,
+    status: CouponStatus,
+}
+
+/// A page of coupons, sorted by their id.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AdminCoupons)]
+struct AdminCouponsDto {
+    items: Vec<AdminCouponDto>,
+    #[schema(value_type = Option<String>)]
+    next: Option<NameCursor>,
+}
+
+impl AdminCouponDto {
+    fn new(coupon: &Coupon, counts: &CouponCounts) -> Self {
+        Self {
+            id: coupon.id.clone(),
+            definition: coupon.into(),
+            issued_quantity: counts.issued,
+            status: rules::status(coupon, counts.issued, counts.now),
+        }
+    }
+}
+
+async fn changed(
+    coupons: &CouponService,
+    id: &CouponId,
+    changed: ChangedDefinition<CouponDefinition>,
+) -> Result<DefinitionBody<AdminCouponDto>, ProblemDetails> {
+    let etag = DefinitionEtag::of(id.as_str(), &changed.after);
+    let (coupon, counts) = coupons.find(id).await?;
+    // A later change may have been made since.
+    let body =
+        AdminCouponDto { definition: changed.after, ..AdminCouponDto::new(&coupon, &counts) };
+    Ok(DefinitionBody { etag, body })
+}
+
+/// List all coupons with their definitions
+///
+/// They are sorted by their id.
+#[utoipa::path(
+    get,
+    path = "/admin/coupons",
+    operation_id = "listCouponDefinitions",
+    tag = "coupon",
+    params(DefinitionsQuery),
+    responses((status = 200, body = AdminCouponsDto), (status = 422, body = ProblemDetails)),
+    security(("admin" = []))
+)]
+async fn list(
+    State(coupons): State<Arc<CouponService>>,
+    QueryParams(query): QueryParams<DefinitionsQuery>,
+) -> Result<JsonBody<AdminCouponsDto>, ProblemDetails> {
+    let (page, next) = query.cut(coupons.all(), |coupon| coupon.id.as_str());
+    let mut items = Vec::new();
+    for found in futures::future::join_all(page.iter().map(|it| coupons.find(&it.id))).await {
+        match found {
+            Ok((coupon, counts)) => items.push(AdminCouponDto::new(&coupon, &counts)),
+            // It was deleted meanwhile.
+            Err(Error::NotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(JsonBody(AdminCouponsDto { items, next }))
+}
+
+/// Get the definition of a coupon and the number of issues
+#[utoipa::path(
+    get,
+    path = "/admin/coupons/{coupon}",
+    operation_id = "getCouponDefinition",
+    tag = "coupon",
+    params(("coupon" = CouponId, Path)),
+    responses(
+        (status = 200, body = AdminCouponDto,
+            headers(("ETag" = String, description = "The version of the definition."))),
+        (status = 404, body = ProblemDetails),
+    ),
+    security(("admin" = []))
+)]
+async fn show(
+    State(coupons): State<Arc<CouponService>>,
+    PathParams(id): PathParams<CouponId>,
+) -> Result<DefinitionBody<AdminCouponDto>, ProblemDetails> {
+    let (coupon, counts) = coupons.find(&id).await?;
+    let body = AdminCouponDto::new(&coupon, &counts);
+    Ok(DefinitionBody { etag: DefinitionEtag::of(id.as_str(), &body.definition), body })
 }
 
 /// Create a coupon or replace its definition
@@ -75,11 +134,17 @@ struct CouponDefinition {
     path = "/admin/coupons/{coupon}",
     operation_id = "putCoupon",
     tag = "coupon",
-    params(("coupon" = CouponId, Path)),
+    params(
+        ("coupon" = CouponId, Path),
+        ("If-Match" = Option<String>, Header),
+        ("If-None-Match" = Option<String>, Header),
+    ),
     request_body = CouponDefinition,
     responses(
-        (status = 200, body = CouponDto),
+        (status = 200, body = AdminCouponDto,
+            headers(("ETag" = String, description = "The version of the definition."))),
         (status = 409, body = ProblemDetails, description = "`in_use` with `issued_quantity`"),
+        (status = 412, body = ProblemDetails),
         (status = 422, body = ProblemDetails),
     ),
     security(("admin" = []))
@@ -87,31 +152,83 @@ struct CouponDefinition {
 async fn put(
     State(coupons): State<Arc<CouponService>>,
     NewPathParams(id): NewPathParams<CouponId>,
-    JsonBody(new): JsonBody<CouponDefinition>,
-) -> Result<JsonBody<CouponDto>, ProblemDetails> {
-    if new.id.is_some_and(|other| other != id) {
-        return Err(ProblemDetails::invalid_field("id", "must equal the id in the path"));
-    }
-    let coupon = Coupon {
-        id: id.clone(),
-        version: 0,
-        title: new.title,
-        total_quantity: new.total_quantity,
-        discount: CouponDiscount {
-            kind: new.discount_kind,
-            amount: new.discount_amount,
-            percent: new.discount_percent,
-            limit: new.discount_limit,
-            min_available_amount: new.min_available_amount,
-        },
-        valid_seconds: new.valid_seconds,
-        valid_until: new.valid_until,
-        issue_starts_at: new.issue_starts_at,
-        issue_ends_at: new.issue_ends_at,
-    };
-    coupons.put(coupon).await?;
-    let (coupon, counts) = coupons.find(&id).await?;
-    Ok(JsonBody(CouponDto::new(&coupon, &counts, coupons.currency)))
+    Preconditions(preconditions): Preconditions,
+    JsonBody(definition): JsonBody<CouponDefinition>,
+) -> Result<DefinitionBody<AdminCouponDto>, ProblemDetails> {
+    let change = DefinitionChange::Replace(definition);
+    let definition = coupons.change(&id, change, &preconditions).await?;
+    changed(&coupons, &id, definition).await
+}
+
+/// Change some fields of a coupon
+///
+/// A JSON Merge Patch (RFC 7396): an omitted field stays as it is, and `null` resets one to its
+/// default.
+#[utoipa::path(
+    patch,
+    path = "/admin/coupons/{coupon}",
+    operation_id = "patchCoupon",
+    tag = "coupon",
+    params(
+        ("coupon" = CouponId, Path),
+        ("If-Match" = Option<String>, Header),
+        ("If-None-Match" = Option<String>, Header),
+    ),
+    request_body(
+        content((Object = "application/merge-patch+json", example = json!({"total_quantity": 600})),
+            (Object = "application/json", example = json!({"total_quantity": 600}))),
+        description = "The fields of the definition that change.",
+    ),
+    responses(
+        (status = 200, body = AdminCouponDto,
+            headers(("ETag" = String, description = "The version of the definition."))),
+        (status = 404, body = ProblemDetails),
+        (status = 409, body = ProblemDetails, description = "`in_use` with `issued_quantity`"),
+        (status = 412, body = ProblemDetails),
+        (status = 415, body = ProblemDetails),
+        (status = 422, body = ProblemDetails),
+    ),
+    security(("admin" = []))
+)]
+async fn patch(
+    State(coupons): State<Arc<CouponService>>,
+    PathParams(id): PathParams<CouponId>,
+    Preconditions(preconditions): Preconditions,
+    patch: MergePatch,
+) -> Result<DefinitionBody<AdminCouponDto>, ProblemDetails> {
+    let change = DefinitionChange::Patch(patch);
+    let definition = coupons.change(&id, change, &preconditions).await?;
+    changed(&coupons, &id, definition).await
+}
+
+/// Delete a coupon of which none is issued
+#[utoipa::path(
+    delete,
+    path = "/admin/coupons/{coupon}",
+    operation_id = "deleteCoupon",
+    tag = "coupon",
+    params(
+        ("coupon" = CouponId, Path),
+        ("If-Match" = Option<String>, Header),
+        ("If-None-Match" = Option<String>, Header),
+    ),
+    responses(
+        (status = 204, description = "The coupon is deleted."),
+        (status = 404, body = ProblemDetails),
+        (status = 409, body = ProblemDetails,
+            description = "`in_use` when coupons were issued. `in_use` lists the first 20 as \
+                `{kind: \"issue\", id}`. End the window instead."),
+        (status = 412, body = ProblemDetails),
+    ),
+    security(("admin" = []))
+)]
+async fn delete(
+    State(coupons): State<Arc<CouponService>>,
+    PathParams(id): PathParams<CouponId>,
+    Preconditions(preconditions): Preconditions,
+) -> Result<StatusCode, ProblemDetails> {
+    coupons.delete(&id, &preconditions).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// List the issues of a coupon

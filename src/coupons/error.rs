@@ -1,6 +1,6 @@
 //! The errors of coupon operations.
 
-use crate::definition::DefinitionViolation;
+use crate::definition::{DefinitionViolation, InUseItem, from_change_refusal};
 use crate::store_error::{StoreError, from_store_errors};
 
 #[derive(Debug, thiserror::Error)]
@@ -17,9 +17,16 @@ pub enum Error {
     Invalid(Vec<DefinitionViolation>),
     /// The quota is below the number of issues, which is given.
     #[error("{0} coupons are already issued, more than the new quota")]
-    InUse(u64),
+    QuotaTooSmall(u64),
+    /// Coupons are issued, so the definition can't be deleted.
+    #[error("coupons are issued")]
+    InUse(Vec<InUseItem>),
+    /// The stored definition is not the one that the change was made for.
+    #[error("the coupon has changed")]
+    PreconditionFailed,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 from_store_errors!(Error);
+from_change_refusal!(Error);

@@ -24,7 +24,9 @@
 //! interface to payments.
 
 mod admin;
+mod changes;
 mod coupon;
+mod definition;
 mod error;
 mod publish;
 mod redemption;
@@ -58,6 +60,7 @@ use crate::telemetry::Metric;
 pub(crate) use admin::read_bodies;
 pub use admin::router as admin_router;
 pub use coupon::{Coupon, CouponCounts, CouponIssue, CouponRedemption, RedemptionOutcome};
+pub use definition::CouponDefinition;
 pub use error::Error;
 
 pub use routes::router;
@@ -157,6 +160,11 @@ impl CouponService {
         }
         Box::pin(self.lookup.refresh(&self.mysql, async || self.reload().await)).await?;
         self.coupon(id).ok_or(Error::NotFound)
+    }
+
+    /// All coupons, in no order.
+    fn all(&self) -> Vec<Arc<Coupon>> {
+        self.coupons.load().values().cloned().collect()
     }
 
     /// Issues a coupon to the user, or returns the issue that they have already.

@@ -1,12 +1,11 @@
 //! Publishes the settings of coupons to Redis.
 //!
-//! A change is published in two steps. Before the commit, [`CouponService::put`] publishes only its
+//! A change is published in two steps. Before the commit, [`CouponService::change`] publishes only its
 //! restrictions, so that an uncommitted change never allows an issue. After the commit, it publishes
 //! all settings. Coupons for which this may have failed are marked as unverified, and
 //! [`CouponService::verify_published`] compares them with MySQL.
 
 use std::sync::PoisonError;
-use std::time::Duration;
 
 use super::{Coupon, CouponService, Error, rules, sql, store, winners};
 use crate::ids::CouponId;
@@ -14,40 +13,10 @@ use crate::mysql::{self, definitions};
 use crate::redis;
 
 impl CouponService {
-    /// Creates a coupon or replaces it. When this returns, all instances apply the change.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] with every violation; [`Error::InUse`] when more are issued than the new
-    /// quota. Nothing has changed then.
-    pub async fn put(&self, mut coupon: Coupon) -> Result<(), Error> {
-        let violations = rules::violations(&coupon);
-        if !violations.is_empty() {
-            return Err(Error::Invalid(violations));
-        }
-        let (mut tx, version) = definitions::begin_change(&self.mysql).await?;
-        coupon.version = version;
-        let before = sql::load(&mut tx, &coupon.id).await?;
-        sql::save(&mut tx, &coupon).await?;
-        if let Err(error) = self.publish_restrictions(before.as_ref(), &coupon).await {
-            self.mark_unverified(&coupon.id);
-            return Err(error);
-        }
-        if let Err(error) = tx.commit().await {
-            // The commit may have succeeded or not. Only restrictions are published so far, so
-            // nothing wrong is issued until the settings are verified against MySQL.
-            self.mark_unverified(&coupon.id);
-            return Err(mysql::Error::from(error).into());
-        }
-        self.reload().await?;
-        let effective_in_ms = self.publish_committed(&coupon.id).await?;
-        tokio::time::sleep(Duration::from_millis(effective_in_ms)).await;
-        Ok(())
-    }
-
     /// Publishes the restrictions of a change before its commit. Issues keep the terms of before.
     /// The version 0 marks the settings as incomplete, so [`CouponService::verify_published`]
     /// replaces them.
-    async fn publish_restrictions(
+    pub(super) async fn publish_restrictions(
         &self,
         before: Option<&Coupon>,
         after: &Coupon,
@@ -65,7 +34,7 @@ impl CouponService {
         }
         match store::publish(&self.redis, &restricted, winners::QUOTA_RAISE_DELAY_MS).await? {
             store::CouponPublishOutcome::Published { .. } => Ok(()),
-            store::CouponPublishOutcome::InUse { issued } => Err(Error::InUse(issued)),
+            store::CouponPublishOutcome::InUse { issued } => Err(Error::QuotaTooSmall(issued)),
         }
     }
 
@@ -76,7 +45,7 @@ impl CouponService {
 
     /// Publishes the settings of MySQL, unless Redis has this version. Returns after how many
     /// milliseconds all instances apply them.
-    async fn publish_committed(&self, id: &CouponId) -> Result<u64, Error> {
+    pub(super) async fn publish_committed(&self, id: &CouponId) -> Result<u64, Error> {
         let _one_at_a_time = self.publishing.lock().await;
         let (mut tx, _) = definitions::lock(&self.mysql).await?;
         let coupon = sql::load(&mut tx, id).await?.ok_or(Error::NotFound)?;
@@ -94,7 +63,7 @@ impl CouponService {
         match store::publish(&self.redis, &coupon, winners::QUOTA_RAISE_DELAY_MS).await? {
             store::CouponPublishOutcome::Published { effective_in_ms } => Ok(effective_in_ms),
             store::CouponPublishOutcome::InUse { issued } => {
-                // `put` refuses such a change, so this is a defect. Stop issuing.
+                // `change` refuses such a change, so this is a defect. Stop issuing.
                 tracing::error!(
                     coupon = %coupon.id,
                     issued,

@@ -30,7 +30,7 @@ pub fn router() -> OpenApiRouter<Arc<CouponService>> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = CouponType)]
-pub(super) enum CouponType {
+pub enum CouponType {
     FirstComeFirstServed,
 }
 
@@ -269,12 +269,14 @@ impl From<Error> for ProblemDetails {
                 Self::new(StatusCode::FORBIDDEN, "ended", "This coupon is no longer issued.")
             }
             Error::Invalid(violations) => Self::invalid_definition(violations),
-            Error::InUse(issued) => Self::new(
+            Error::QuotaTooSmall(issued) => Self::new(
                 StatusCode::CONFLICT,
                 "in_use",
                 format!("{issued} coupons are already issued, more than the new quota."),
             )
             .with("issued_quantity", issued),
+            Error::InUse(items) => Self::in_use("Coupons of this definition are issued.", &items),
+            Error::PreconditionFailed => Self::precondition_failed(),
             Error::Store(error) => error.into(),
         }
     }

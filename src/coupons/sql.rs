@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::coupon::{Coupon, CouponIssue};
 use crate::coupon_terms::{CouponDiscount, CouponTerms, DiscountKind};
 use crate::http::page::{PageCursor, PageLimit};
-use crate::ids::{CouponId, UserId};
+use crate::ids::{CouponId, IssueId, UserId};
 use crate::money::Money;
 use crate::mysql;
 use crate::time::datetime;
@@ -99,6 +99,28 @@ pub(super) async fn save(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+pub(super) async fn delete(
+    connection: &mut MySqlConnection,
+    id: &CouponId,
+) -> Result<(), mysql::Error> {
+    let delete = sqlx::query("DELETE FROM coupons WHERE id = ?").bind(id.as_str());
+    delete.execute(connection).await?;
+    Ok(())
+}
+
+/// The oldest issues of a coupon, at most `limit`.
+pub(super) async fn first_issues(
+    connection: &mut MySqlConnection,
+    coupon: &CouponId,
+    limit: usize,
+) -> Result<Vec<IssueId>, mysql::Error> {
+    let select = "SELECT id FROM coupon_issues WHERE coupon_id = ? ORDER BY issued_at, id LIMIT ?";
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+    let ids: Vec<Uuid> =
+        sqlx::query_scalar(select).bind(coupon.as_str()).bind(limit).fetch_all(connection).await?;
+    Ok(ids.into_iter().map(IssueId::from).collect())
 }
 
 #[derive(FromRow)]

@@ -291,6 +291,23 @@ pub(super) async fn publish(
     })
 }
 
+/// `coupons/withdraw`. Returns at most `limit` issues that are in the way.
+pub(super) async fn withdraw(
+    redis: &RedisClient,
+    id: &CouponId,
+    limit: usize,
+) -> Result<Vec<IssueId>, Error> {
+    let mut args = ScriptArgs::new();
+    args.int(i64::try_from(limit).unwrap_or(i64::MAX));
+    let scope = KeyScope::coupon(redis.keys(), id);
+    let issues = redis.call(&scripts::COUPONS_WITHDRAW, scope, args).await?.words()?;
+    let read = |issue: ScriptReply| {
+        let id = IssueId::from_slice(&issue.bytes()?);
+        id.ok_or_else(|| Error::Protocol("not an issue".to_owned()))
+    };
+    issues.rest().map(read).collect()
+}
+
 /// `coupons/purge_expired`. Returns the number of deleted tombstones, at most
 /// [`MAX_PURGED_PER_CALL`].
 pub(super) async fn purge_expired(redis: &RedisClient, partition: Partition) -> Result<u64, Error> {

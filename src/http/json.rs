@@ -13,9 +13,11 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
 
 use super::problem::ProblemDetails;
 use super::unique_keys::UniqueKeys;
+use crate::definition::DefinitionViolation;
 
 /// Most responses fit, a ticket among them, so that writing one needs a single allocation.
 const INITIAL_BUFFER_BYTES: usize = 512;
@@ -180,7 +182,20 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ProblemDetails> {
         })
 }
 
+/// Reads a value that was parsed before.
+pub(super) fn parse_value<T: DeserializeOwned>(value: Value) -> Result<T, DefinitionViolation> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        violation_of(&path, &error.into_inner())
+    })
+}
+
 fn invalid_value(path: &str, error: &serde_json::Error) -> ProblemDetails {
+    let DefinitionViolation { field, message } = violation_of(path, error);
+    ProblemDetails::invalid_field(field, message)
+}
+
+fn violation_of(path: &str, error: &serde_json::Error) -> DefinitionViolation {
     let text = error.to_string();
     let message = match text.rfind(" at line ") {
         _ if !error.is_data() => "has the wrong type",
@@ -189,7 +204,7 @@ fn invalid_value(path: &str, error: &serde_json::Error) -> ProblemDetails {
         None => &text,
     };
     let (field, message) = field_and_message(path, message);
-    ProblemDetails::invalid_field(field, message)
+    DefinitionViolation::new(field, message)
 }
 
 /// The path of the invalid field and the message. serde reports a missing or repeated field at the
@@ -218,7 +233,7 @@ mod tests {
     use axum::http::StatusCode;
     use axum::routing::post;
     use serde::Deserialize;
-    use serde_json::{Value, json};
+    use serde_json::json;
     use tower::ServiceExt;
 
     #[derive(Debug, Serialize, Deserialize)]

@@ -8,16 +8,19 @@
 //! extensions of the request, so that extractors work with any router state.
 
 pub mod cache;
+pub mod definition_page;
 #[cfg(test)]
 pub(crate) mod future_size;
 pub mod idempotency;
 pub mod identity;
 pub mod json;
 pub mod jwt;
+pub mod merge_patch;
 pub mod openapi_routes;
 pub mod page;
 pub mod path;
 pub mod peer;
+pub mod preconditions;
 pub mod problem;
 pub mod query;
 pub mod rate_limit;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::rate_limit::RateLimitStatus;
-use crate::definition::DefinitionViolation;
+use crate::definition::{DefinitionViolation, InUseItem};
 
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
@@ -129,6 +129,21 @@ impl ProblemDetails {
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",
             "This path does not support the method.",
+        )
+    }
+
+    /// 409: something is in the way, of which `in_use` names the first items.
+    pub fn in_use(detail: &str, items: &[InUseItem]) -> Self {
+        let problem = Self::new(StatusCode::CONFLICT, "in_use", detail);
+        if items.is_empty() { problem } else { problem.with("in_use", items) }
+    }
+
+    /// 412: the definition is not the one that the caller has read.
+    pub fn precondition_failed() -> Self {
+        Self::new(
+            StatusCode::PRECONDITION_FAILED,
+            "precondition_failed",
+            "The definition has changed, or it exists already. Read it again.",
         )
     }
 

@@ -10,11 +10,14 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::deletion::InUseItem;
 use super::dto::QueueDto;
 use super::languages::PreferredLanguages;
 use super::{Error, QueueService, QueueSettings};
+use crate::definition::{ChangedDefinition, DefinitionEtag, InUseItem};
+use crate::http::definition_page::{DefinitionsQuery, NameCursor};
+use crate::http::merge_patch::{DefinitionChange, MergePatch};
 use crate::http::path::{NewPathParams, PathParams};
+use crate::http::preconditions::{DefinitionBody, Preconditions};
 use crate::http::query::QueryParams;
 use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::QueueId;
@@ -22,14 +25,15 @@ use crate::store_error::StoreError;
 use crate::users::UserDirectory;
 
 pub fn router() -> OpenApiRouter<Arc<QueueService>> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show, put, delete))
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show, put, patch, delete))
 }
 
-/// The settings and the current state of a queue.
+/// The definition and the current state of a queue.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AdminQueue)]
 struct AdminQueueDto {
-    settings: QueueSettings,
+    id: QueueId,
+    definition: QueueSettings,
     #[serde(flatten)]
     live: QueueDto,
 }
@@ -38,50 +42,80 @@ struct AdminQueueDto {
 #[schema(as = AdminQueues)]
 struct AdminQueuesDto {
     items: Vec<AdminQueueDto>,
+    #[schema(value_type = Option<String>)]
+    next: Option<NameCursor>,
 }
 
 async fn read(queue: &Arc<QueueService>, id: QueueId) -> Result<AdminQueueDto, ProblemDetails> {
     let (published, snapshot) = queue.overview(&id).await?;
     Ok(AdminQueueDto {
-        settings: published.settings.clone(),
+        id: id.clone(),
+        definition: published.settings.clone(),
         live: QueueDto::new(id, &published, &snapshot, &PreferredLanguages::default()),
     })
 }
 
-/// List all queues with their settings and state
+async fn changed(
+    queue: &Arc<QueueService>,
+    id: QueueId,
+    changed: ChangedDefinition<QueueSettings>,
+) -> Result<DefinitionBody<AdminQueueDto>, ProblemDetails> {
+    let etag = DefinitionEtag::of(id.as_str(), &changed.after);
+    // A later change may have been made since.
+    let body = AdminQueueDto { definition: changed.after, ..read(queue, id).await? };
+    Ok(DefinitionBody { etag, body })
+}
+
+/// List all queues with their definitions and state
+///
+/// They are sorted by their id.
 #[utoipa::path(
     get,
     path = "/admin/queues",
     operation_id = "listQueues",
     tag = "queue",
-    responses((status = 200, body = AdminQueuesDto)),
+    params(DefinitionsQuery),
+    responses((status = 200, body = AdminQueuesDto), (status = 422, body = ProblemDetails)),
     security(("admin" = []))
 )]
 async fn list(
     State(queue): State<Arc<QueueService>>,
+    QueryParams(query): QueryParams<DefinitionsQuery>,
 ) -> Result<JsonBody<AdminQueuesDto>, ProblemDetails> {
+    let (ids, next) = query.cut(queue.ids(), QueueId::as_str);
     let mut items = Vec::new();
-    for id in queue.ids() {
-        items.push(read(&queue, id).await?);
+    for id in ids {
+        match read(&queue, id).await {
+            Ok(item) => items.push(item),
+            // It was deleted meanwhile.
+            Err(problem) if problem.status() == StatusCode::NOT_FOUND => {}
+            Err(problem) => return Err(problem),
+        }
     }
-    Ok(JsonBody(AdminQueuesDto { items }))
+    Ok(JsonBody(AdminQueuesDto { items, next }))
 }
 
-/// Get the settings and the state of a queue
+/// Get the definition and the state of a queue
 #[utoipa::path(
     get,
     path = "/admin/queues/{queue}",
     operation_id = "getQueueStatus",
     tag = "queue",
     params(("queue" = QueueId, Path)),
-    responses((status = 200, body = AdminQueueDto), (status = 404, body = ProblemDetails)),
+    responses(
+        (status = 200, body = AdminQueueDto,
+            headers(("ETag" = String, description = "The version of the definition."))),
+        (status = 404, body = ProblemDetails),
+    ),
     security(("admin" = []))
 )]
 async fn show(
     State(queue): State<Arc<QueueService>>,
     PathParams(id): PathParams<QueueId>,
-) -> Result<JsonBody<AdminQueueDto>, ProblemDetails> {
-    read(&queue, id).await.map(JsonBody)
+) -> Result<DefinitionBody<AdminQueueDto>, ProblemDetails> {
+    let body = read(&queue, id).await?;
+    let etag = DefinitionEtag::of(body.id.as_str(), &body.definition);
+    Ok(DefinitionBody { etag, body })
 }
 
 /// Create a queue or replace its settings
@@ -92,18 +126,69 @@ async fn show(
     path = "/admin/queues/{queue}",
     operation_id = "putQueue",
     tag = "queue",
-    params(("queue" = QueueId, Path)),
+    params(
+        ("queue" = QueueId, Path),
+        ("If-Match" = Option<String>, Header),
+        ("If-None-Match" = Option<String>, Header),
+    ),
     request_body = QueueSettings,
-    responses((status = 200, body = AdminQueueDto), (status = 422, body = ProblemDetails)),
+    responses(
+        (status = 200, body = AdminQueueDto,
+            headers(("ETag" = String, description = "The version of the definition."))),
+        (status = 412, body = ProblemDetails),
+        (status = 422, body = ProblemDetails),
+    ),
     security(("admin" = []))
 )]
 async fn put(
     State(queue): State<Arc<QueueService>>,
     NewPathParams(id): NewPathParams<QueueId>,
+    Preconditions(preconditions): Preconditions,
     JsonBody(settings): JsonBody<QueueSettings>,
-) -> Result<JsonBody<AdminQueueDto>, ProblemDetails> {
-    queue.put(&id, settings).await?;
-    read(&queue, id).await.map(JsonBody)
+) -> Result<DefinitionBody<AdminQueueDto>, ProblemDetails> {
+    let change = DefinitionChange::Replace(settings);
+    let settings = queue.change(&id, change, &preconditions).await?;
+    changed(&queue, id, settings).await
+}
+
+/// Change some settings of a queue
+///
+/// A JSON Merge Patch (RFC 7396): an omitted field stays as it is, and `null` resets one to its
+/// default.
+#[utoipa::path(
+    patch,
+    path = "/admin/queues/{queue}",
+    operation_id = "patchQueue",
+    tag = "queue",
+    params(
+        ("queue" = QueueId, Path),
+        ("If-Match" = Option<String>, Header),
+        ("If-None-Match" = Option<String>, Header),
+    ),
+    request_body(
+        content((Object = "application/merge-patch+json", example = json!({"mode": "paused"})),
+            (Object = "application/json", example = json!({"mode": "paused"}))),
+        description = "The fields of the settings that change.",
+    ),
+    responses(
+        (status = 200, body = AdminQueueDto,
+            headers(("ETag" = String, description = "The version of the definition."))),
+        (status = 404, body = ProblemDetails),
+        (status = 412, body = ProblemDetails),
+        (status = 415, body = ProblemDetails),
+        (status = 422, body = ProblemDetails),
+    ),
+    security(("admin" = []))
+)]
+async fn patch(
+    State(queue): State<Arc<QueueService>>,
+    PathParams(id): PathParams<QueueId>,
+    Preconditions(preconditions): Preconditions,
+    patch: MergePatch,
+) -> Result<DefinitionBody<AdminQueueDto>, ProblemDetails> {
+    let change = DefinitionChange::Patch(patch);
+    let settings = queue.change(&id, change, &preconditions).await?;
+    changed(&queue, id, settings).await
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -125,7 +210,12 @@ struct DeleteQueueQuery {
     path = "/admin/queues/{queue}",
     tag = "queue",
     operation_id = "deleteQueue",
-    params(("queue" = QueueId, Path), DeleteQueueQuery),
+    params(
+        ("queue" = QueueId, Path),
+        ("If-Match" = Option<String>, Header),
+        ("If-None-Match" = Option<String>, Header),
+        DeleteQueueQuery,
+    ),
     responses(
         (status = 204, description = "The queue is deleted."),
         (status = 404, body = ProblemDetails, description = "`not_found`"),
@@ -133,6 +223,8 @@ struct DeleteQueueQuery {
             description = "`in_use` while a concert names the queue, seats are held or paid, or users \
                 wait or are active and `force` is false. `in_use` lists the first 20 as \
                 `{kind: \"concert\" | \"user\", id}`."),
+        (status = 412, body = ProblemDetails),
+        (status = 422, body = ProblemDetails),
     ),
     security(("admin" = []))
 )]
@@ -140,9 +232,10 @@ async fn delete(
     State(queue): State<Arc<QueueService>>,
     PathParams(id): PathParams<QueueId>,
     Extension(users): Extension<Arc<UserDirectory>>,
+    Preconditions(preconditions): Preconditions,
     QueryParams(query): QueryParams<DeleteQueueQuery>,
 ) -> Result<StatusCode, ProblemDetails> {
-    let mut deleted = queue.delete(&id, query.force).await;
+    let mut deleted = queue.delete(&id, query.force, &preconditions).await;
     if let Err(Error::InUse(items)) = &mut deleted {
         name_users(&users, items).await?;
     }
@@ -153,7 +246,7 @@ async fn delete(
 async fn name_users(users: &UserDirectory, items: &mut [InUseItem]) -> Result<(), StoreError> {
     let keys = items.iter().filter_map(|item| match item {
         InUseItem::User { id } => Some(id.key()),
-        InUseItem::Concert { .. } => None,
+        _ => None,
     });
     let names = users.names(keys).await?;
     for item in items {

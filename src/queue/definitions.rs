@@ -10,7 +10,8 @@ use super::admission_jwt::{self, AdmissionJwtKeys};
 use super::{
     Error, PublishedQueue, QueueService, QueueSettings, deletion_store, rules, sql, store,
 };
-use crate::definition::DefinitionViolation;
+use crate::definition::{ChangePreconditions, ChangedDefinition, DefinitionViolation};
+use crate::http::merge_patch::DefinitionChange;
 use crate::ids::QueueId;
 use crate::mysql::{self, definitions};
 
@@ -18,26 +19,34 @@ use crate::mysql::{self, definitions};
 const MAX_DRAWS: u32 = 500;
 
 impl QueueService {
-    /// Creates a queue or replaces its settings.
+    /// Creates a queue, or replaces or patches its settings.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with every violation. Nothing has changed then.
-    pub async fn put(&self, queue: &QueueId, settings: QueueSettings) -> Result<(), Error> {
-        let violations = rules::violations(&settings);
-        if !violations.is_empty() {
-            return Err(Error::Invalid(violations));
+    /// [`Error::Invalid`] with every violation, [`Error::PreconditionFailed`], or
+    /// [`Error::NotFound`] for a patch. Nothing has changed then.
+    pub async fn change(
+        &self,
+        queue: &QueueId,
+        change: DefinitionChange<QueueSettings>,
+        preconditions: &ChangePreconditions,
+    ) -> Result<ChangedDefinition<QueueSettings>, Error> {
+        if let DefinitionChange::Replace(settings) = &change {
+            check(settings)?;
         }
-        let settings = settings.with_stored_precision();
         let (mut tx, version) = definitions::begin_change(&self.mysql).await?;
         let now = sql::now(&mut tx).await?;
         let at = now.timestamp_millis();
         let before = sql::one(&mut tx, queue).await?;
+        let stored = before.as_ref().map(|before| &before.settings);
+        let settings = change.resolve(queue.as_str(), stored, preconditions)?;
+        check(&settings)?;
+        let settings = settings.with_stored_precision();
         let (mut draw, mut seed, arrivals) = match &before {
             Some(before) => (before.draw, before.seed.clone(), before.arrivals),
             None => self.inherited(&mut tx, queue).await?,
         };
         let is_new_draw = settings.is_lottery(at)
-            && !before.is_some_and(|it| settings.continues_draw(&it.settings, at));
+            && !before.as_ref().is_some_and(|it| settings.continues_draw(&it.settings, at));
         if is_new_draw {
             if draw >= MAX_DRAWS {
                 let message = "this queue has no more draws: create a new queue";
@@ -55,7 +64,9 @@ impl QueueService {
         sql::put(&mut tx, queue, &published).await?;
         store::publish(&self.redis, queue, &published).await?;
         tx.commit().await.map_err(mysql::Error::from)?;
-        self.reload().await
+        self.reload().await?;
+        let before = before.map(|before| before.settings);
+        Ok(ChangedDefinition { before, after: published.settings })
     }
 
     /// Creates a queue with default settings, unless it exists, in the transaction `tx` of another
@@ -129,6 +140,11 @@ impl QueueService {
         tx.commit().await.map_err(mysql::Error::from)?;
         Ok(())
     }
+}
+
+fn check(settings: &QueueSettings) -> Result<(), Error> {
+    let violations = rules::violations(settings);
+    if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
 }
 
 fn new_seed() -> String {

@@ -10,45 +10,41 @@
 //! After a failure before the commit, the next call publishes the settings again. After a crash
 //! before step 4, the keys stay until a queue of this name is created, which deletes them first.
 
-use serde::Serialize;
-
-use super::{Error, QueueService, deletion_store as store, sql};
-use crate::ids::{QueueId, UserId, UserName};
+use super::{Error, QueueService, QueueSettings, deletion_store as store, sql};
+use crate::definition::{ChangePreconditions, DefinitionEtag, InUseItem, MAX_IN_USE_ITEMS};
+use crate::ids::{QueueId, UserId};
 use crate::mysql::{self, definitions};
-
-/// How many of the things in the way a refusal names.
-const MAX_IN_USE_ITEMS: u32 = 20;
-
-/// One thing that is in the way of a deletion, in `in_use` of a 409.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum InUseItem {
-    Concert { id: String },
-    User { id: UserName },
-}
 
 impl QueueService {
     /// Deletes a queue, with `force` also while users wait or are active.
     ///
     /// # Errors
-    /// [`Error::NotFound`], or [`Error::InUse`] while a concert names the queue, seats are held or
-    /// paid, or users are in the queue and `force` is false.
-    pub(super) async fn delete(&self, queue: &QueueId, force: bool) -> Result<(), Error> {
+    /// [`Error::NotFound`], [`Error::PreconditionFailed`], or [`Error::InUse`] while a concert names
+    /// the queue, seats are held or paid, or users are in the queue and `force` is false.
+    pub(super) async fn delete(
+        &self,
+        queue: &QueueId,
+        force: bool,
+        preconditions: &ChangePreconditions,
+    ) -> Result<QueueSettings, Error> {
         let (mut tx, version) = definitions::begin_change(&self.mysql).await?;
-        if sql::one(&mut tx, queue).await?.is_none() {
-            return Err(Error::NotFound);
-        }
+        let stored = sql::one(&mut tx, queue).await?.ok_or(Error::NotFound)?;
+        preconditions.check(Some(&DefinitionEtag::of(queue.as_str(), &stored.settings)))?;
         let concerts = sql::concerts(&mut tx, queue, MAX_IN_USE_ITEMS).await?;
         if !concerts.is_empty() {
             return Err(Error::InUse(
-                concerts.into_iter().map(|id| InUseItem::Concert { id }).collect(),
+                concerts
+                    .into_iter()
+                    .filter_map(|id| Some(InUseItem::Concert { id: id.parse().ok()? }))
+                    .collect(),
             ));
         }
         let arrivals = self.withdraw(queue, force).await?;
         sql::delete(&mut tx, queue, version, arrivals).await?;
         tx.commit().await.map_err(mysql::Error::from)?;
         store::delete(&self.redis, queue).await?;
-        self.reload().await
+        self.reload().await?;
+        Ok(stored.settings)
     }
 
     async fn withdraw(&self, queue: &QueueId, force: bool) -> Result<u64, Error> {

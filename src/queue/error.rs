@@ -1,7 +1,6 @@
 //! The errors of queue operations.
 
-use super::deletion::InUseItem;
-use crate::definition::DefinitionViolation;
+use crate::definition::{DefinitionViolation, InUseItem, from_change_refusal};
 use crate::store_error::{StoreError, from_store_errors};
 
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +19,9 @@ pub enum Error {
     /// Concerts name the queue, or users are in it.
     #[error("the queue is in use")]
     InUse(Vec<InUseItem>),
+    /// The stored settings are not those that the change was made for.
+    #[error("the settings have changed")]
+    PreconditionFailed,
     #[error("the settings are invalid")]
     Invalid(Vec<DefinitionViolation>),
     #[error(transparent)]
@@ -27,3 +29,4 @@ pub enum Error {
 }
 
 from_store_errors!(Error);
+from_change_refusal!(Error);

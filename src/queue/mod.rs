@@ -72,7 +72,6 @@ use store::MembershipState;
 
 pub use admin::router as admin_router;
 pub use audit::QueueAuditReport;
-pub use deletion::InUseItem;
 pub use error::Error;
 #[cfg(test)]
 pub(crate) use gate::demo_cookie;

@@ -277,12 +277,10 @@ impl From<Error> for ProblemDetails {
                 let detail = "The user is still waiting in the queue.";
                 Self::new(StatusCode::FORBIDDEN, "not_admitted", detail).retry_after(seconds)
             }
-            Error::InUse(items) => Self::new(
-                StatusCode::CONFLICT,
-                "in_use",
-                "Concerts name this queue, or users wait, are active or pay.",
-            )
-            .with("in_use", items),
+            Error::InUse(items) => {
+                Self::in_use("Concerts name this queue, or users wait, are active or pay.", &items)
+            }
+            Error::PreconditionFailed => Self::precondition_failed(),
             Error::Invalid(violations) => Self::invalid_definition(violations),
             Error::Store(error) => error.into(),
         }

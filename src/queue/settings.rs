@@ -7,6 +7,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::page::{self, QueuePage};
+use crate::definition::AdminDefinition;
 use crate::ids::QueueId;
 use crate::redis::ScriptArgs;
 
@@ -164,6 +165,10 @@ pub struct QueueSettings {
     /// A waiting user who neither polls nor streams for this time loses the place, in seconds,
     /// 30…86,400. Null means never.
     pub abandon_after_seconds: Option<u32>,
+}
+
+impl AdminDefinition for QueueSettings {
+    const KIND: &'static str = "queues";
 }
 
 impl QueueSettings {

@@ -98,9 +98,10 @@ pub(super) async fn delete(
 pub(super) async fn concerts(
     connection: &mut MySqlConnection,
     queue: &QueueId,
-    limit: u32,
+    limit: usize,
 ) -> Result<Vec<String>, mysql::Error> {
     let list = "SELECT id FROM concerts WHERE queue_id = ? ORDER BY id LIMIT ?";
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
     let ids = sqlx::query_scalar(list).bind(queue.as_str()).bind(limit);
     Ok(ids.fetch_all(connection).await?)
 }

@@ -1,114 +1,113 @@
-//! The admin routes of rewards and user facts.
+//! The admin routes of rewards.
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::routes::{AttemptStatus, RewardDto};
-use super::{Reward, RewardClaim, RewardCondition, RewardKind, RewardService, UserFacts};
-use crate::http::page::{PageCursor, PageLimit};
+use super::{Reward, RewardDefinition, RewardService, claim_admin, sql};
+use crate::definition::{ChangedDefinition, DefinitionEtag};
+use crate::http::definition_page::{DefinitionsQuery, NameCursor};
+use crate::http::merge_patch::{DefinitionChange, MergePatch};
 use crate::http::path::{NewPathParams, PathParams};
+use crate::http::preconditions::{DefinitionBody, Preconditions};
 use crate::http::query::QueryParams;
 use crate::http::{JsonBody, ProblemDetails};
-use crate::ids::{ClaimId, RewardCode, UserId, UserName};
-use crate::time::UnixMillis;
-use crate::users::UserDirectory;
+use crate::ids::RewardCode;
 
 pub fn router() -> OpenApiRouter<Arc<RewardService>> {
-    OpenApiRouter::new().routes(routes!(put)).routes(routes!(claims)).routes(routes!(set_facts))
+    claim_admin::router().routes(routes!(list)).routes(routes!(show, put, patch, delete))
 }
 
-/// A reward as an operator defines it.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct RewardDefinition {
-    /// If present, must equal the code in the path.
-    code: Option<RewardCode>,
-    /// 1–255 characters.
-    title: String,
-    /// The reward can be claimed from this time on.
-    starts_at: DateTime<Utc>,
-    /// The reward can be claimed until this time. A time in the past ends it immediately.
-    ends_at: DateTime<Utc>,
-    /// Whether the reward can be claimed at all. Default: true.
-    #[serde(default = "default_active")]
-    active: bool,
-    /// All of them must hold, at most 20. Default: none.
-    #[serde(default)]
-    conditions: Vec<RewardCondition>,
-    /// What a claim grants.
-    reward: RewardKind,
-}
-
-fn default_active() -> bool {
-    true
-}
-
-/// An attempt to claim a reward.
+/// The definition of a reward and how often it was claimed.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = AdminClaim)]
-struct AdminClaimDto {
-    id: ClaimId,
-    code: RewardCode,
-    user_id: UserName,
-    status: AttemptStatus,
-    /// The `code` of the refusal. Null for a success.
-    reason: Option<String>,
-    claimed_at: UnixMillis,
+#[schema(as = AdminReward)]
+struct AdminRewardDto {
+    /// The code of the reward.
+    id: RewardCode,
+    definition: RewardDefinition,
+    /// The number of granted claims, as MySQL has them.
+    claimed_quantity: u64,
 }
 
-impl AdminClaimDto {
-    fn new(code: &RewardCode, claim: RewardClaim, user_id: UserName) -> Self {
-        Self {
-            id: claim.id,
-            code: code.clone(),
-            user_id,
-            status: AttemptStatus::of(&claim),
-            reason: claim.reason,
-            claimed_at: UnixMillis(claim.claimed_at),
-        }
-    }
-}
-
-/// A page of attempts, newest first.
+/// A page of rewards, sorted by their code.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = AdminClaims)]
-struct AdminClaimsDto {
-    items: Vec<AdminClaimDto>,
-    /// The value of `before` for the next page. Null on the last page.
+#[schema(as = AdminRewards)]
+struct AdminRewardsDto {
+    items: Vec<AdminRewardDto>,
     #[schema(value_type = Option<String>)]
-    next: Option<PageCursor>,
+    next: Option<NameCursor>,
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-struct AdminClaimsQuery {
-    /// Only attempts with this status.
-    status: Option<AttemptStatus>,
-    /// The number of items, 1–500. Default: 50.
-    #[serde(default)]
-    limit: PageLimit,
-    /// The `next` of the previous page.
-    #[param(value_type = Option<String>)]
-    before: Option<PageCursor>,
+async fn claimed(rewards: &RewardService, code: &RewardCode) -> Result<u64, ProblemDetails> {
+    let counts = sql::granted_counts(&rewards.mysql, &[code]).await?;
+    Ok(counts.get(code).copied().unwrap_or_default())
 }
 
-/// The facts that an operator has set for a user.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = UserFacts)]
-struct UserFactsDto {
-    user_id: UserName,
-    /// The facts by name.
-    #[schema(value_type = std::collections::HashMap<String, i64>, example = json!({"login_days": 7}))]
-    facts: UserFacts,
+async fn changed(
+    rewards: &RewardService,
+    id: RewardCode,
+    changed: ChangedDefinition<RewardDefinition>,
+) -> Result<DefinitionBody<AdminRewardDto>, ProblemDetails> {
+    let etag = DefinitionEtag::of(id.as_str(), &changed.after);
+    let claimed_quantity = claimed(rewards, &id).await?;
+    let body = AdminRewardDto { id, definition: changed.after, claimed_quantity };
+    Ok(DefinitionBody { etag, body })
+}
+
+/// List all rewards with their definitions
+///
+/// They are sorted by their code.
+#[utoipa::path(
+    get,
+    path = "/admin/rewards",
+    operation_id = "listRewardDefinitions",
+    tag = "reward",
+    params(DefinitionsQuery),
+    responses((status = 200, body = AdminRewardsDto), (status = 422, body = ProblemDetails)),
+    security(("admin" = []))
+)]
+async fn list(
+    State(rewards): State<Arc<RewardService>>,
+    QueryParams(query): QueryParams<DefinitionsQuery>,
+) -> Result<JsonBody<AdminRewardsDto>, ProblemDetails> {
+    let (page, next) = query.cut(rewards.all(), |reward| reward.code.as_str());
+    let codes: Vec<_> = page.iter().map(|reward| &reward.code).collect();
+    let counts = sql::granted_counts(&rewards.mysql, &codes).await?;
+    let item = |reward: &Arc<Reward>| AdminRewardDto {
+        id: reward.code.clone(),
+        definition: reward.as_ref().into(),
+        claimed_quantity: counts.get(&reward.code).copied().unwrap_or_default(),
+    };
+    Ok(JsonBody(AdminRewardsDto { items: page.iter().map(item).collect(), next }))
+}
+
+/// Get the definition of a reward and the number of claims
+#[utoipa::path(
+    get,
+    path = "/admin/rewards/{code}",
+    operation_id = "getRewardDefinition",
+    tag = "reward",
+    params(("code" = RewardCode, Path)),
+    responses(
+        (status = 200, body = AdminRewardDto,
+            headers(("ETag" = String, description = "The version of the definition."))),
+        (status = 404, body = ProblemDetails),
+    ),
+    security(("admin" = []))
+)]
+async fn show(
+    State(rewards): State<Arc<RewardService>>,
+    PathParams(id): PathParams<RewardCode>,
+) -> Result<DefinitionBody<AdminRewardDto>, ProblemDetails> {
+    let definition = RewardDefinition::from(rewards.find_reward(&id).await?.as_ref());
+    let etag = DefinitionEtag::of(id.as_str(), &definition);
+    let claimed_quantity = claimed(&rewards, &id).await?;
+    Ok(DefinitionBody { etag, body: AdminRewardDto { id, definition, claimed_quantity } })
 }
 
 /// Create a reward or replace its definition
@@ -119,104 +118,99 @@ struct UserFactsDto {
     path = "/admin/rewards/{code}",
     operation_id = "putReward",
     tag = "reward",
-    params(("code" = RewardCode, Path)),
+    params(
+        ("code" = RewardCode, Path),
+        ("If-Match" = Option<String>, Header),
+        ("If-None-Match" = Option<String>, Header),
+    ),
     request_body = RewardDefinition,
-    responses((status = 200, body = RewardDto), (status = 422, body = ProblemDetails)),
+    responses(
+        (status = 200, body = AdminRewardDto,
+            headers(("ETag" = String, description = "The version of the definition."))),
+        (status = 412, body = ProblemDetails),
+        (status = 422, body = ProblemDetails),
+    ),
     security(("admin" = []))
 )]
 async fn put(
     State(rewards): State<Arc<RewardService>>,
     NewPathParams(code): NewPathParams<RewardCode>,
-    JsonBody(new): JsonBody<RewardDefinition>,
-) -> Result<JsonBody<RewardDto>, ProblemDetails> {
-    if new.code.is_some_and(|other| other != code) {
-        return Err(ProblemDetails::invalid_field("code", "must equal the code in the path"));
-    }
-    let reward = Reward {
-        code: code.clone(),
-        version: 0,
-        title: new.title,
-        starts_at: new.starts_at,
-        ends_at: new.ends_at,
-        active: new.active,
-        conditions: new.conditions,
-        gift: new.reward,
-    };
-    rewards.put(reward).await?;
-    let reward = rewards.find_reward(&code).await?;
-    Ok(JsonBody(RewardDto::from(reward.as_ref())))
+    Preconditions(preconditions): Preconditions,
+    JsonBody(definition): JsonBody<RewardDefinition>,
+) -> Result<DefinitionBody<AdminRewardDto>, ProblemDetails> {
+    let change = DefinitionChange::Replace(definition);
+    let definition = rewards.change(&code, change, &preconditions).await?;
+    changed(&rewards, code, definition).await
 }
 
-/// List the attempts to claim a reward
+/// Change some fields of a reward
 ///
-/// The newest attempt comes first. Refused attempts are included.
+/// A JSON Merge Patch (RFC 7396): an omitted field stays as it is, and `null` resets one to its
+/// default.
 #[utoipa::path(
-    get,
-    path = "/admin/rewards/{code}/claims",
-    operation_id = "listClaimsOfReward",
+    patch,
+    path = "/admin/rewards/{code}",
+    operation_id = "patchReward",
     tag = "reward",
-    params(("code" = RewardCode, Path), AdminClaimsQuery),
+    params(
+        ("code" = RewardCode, Path),
+        ("If-Match" = Option<String>, Header),
+        ("If-None-Match" = Option<String>, Header),
+    ),
+    request_body(
+        content((Object = "application/merge-patch+json", example = json!({"active": false})),
+            (Object = "application/json", example = json!({"active": false}))),
+        description = "The fields of the definition that change.",
+    ),
     responses(
-        (status = 200, body = AdminClaimsDto),
+        (status = 200, body = AdminRewardDto,
+            headers(("ETag" = String, description = "The version of the definition."))),
         (status = 404, body = ProblemDetails),
+        (status = 412, body = ProblemDetails),
+        (status = 415, body = ProblemDetails),
         (status = 422, body = ProblemDetails),
     ),
     security(("admin" = []))
 )]
-async fn claims(
+async fn patch(
     State(rewards): State<Arc<RewardService>>,
     PathParams(code): PathParams<RewardCode>,
-    Extension(users): Extension<Arc<UserDirectory>>,
-    QueryParams(query): QueryParams<AdminClaimsQuery>,
-) -> Result<JsonBody<AdminClaimsDto>, ProblemDetails> {
-    let success = query.status.map(|status| status == AttemptStatus::Success);
-    let before = query.before.unwrap_or(PageCursor::START);
-    let (claims, next) = rewards.history(&code, None, success, (before, query.limit)).await?;
-    let names = users.names(claims.iter().map(|claim| claim.user)).await?;
-    let items = claims.into_iter().map(|claim| {
-        let user_id = names.of(claim.user);
-        AdminClaimDto::new(&code, claim, user_id)
-    });
-    Ok(JsonBody(AdminClaimsDto { items: items.collect(), next }))
+    Preconditions(preconditions): Preconditions,
+    patch: MergePatch,
+) -> Result<DefinitionBody<AdminRewardDto>, ProblemDetails> {
+    let change = DefinitionChange::Patch(patch);
+    let definition = rewards.change(&code, change, &preconditions).await?;
+    changed(&rewards, code, definition).await
 }
 
-/// Replace the facts of a user
+/// Delete a reward that no user has claimed
 ///
-/// The request replaces all facts that were set before. At most 100 facts can be set. The service
-/// maintains `paid_total` and `reservations_confirmed`, which can't be set.
+/// The history of refused attempts stays.
 #[utoipa::path(
-    put,
-    path = "/admin/users/{user}/facts",
-    operation_id = "putUserFacts",
+    delete,
+    path = "/admin/rewards/{code}",
+    operation_id = "deleteReward",
     tag = "reward",
-    params(("user" = UserId, Path)),
-    request_body(
-        content = std::collections::HashMap<String, i64>,
-        example = json!({"login_days": 7})
+    params(
+        ("code" = RewardCode, Path),
+        ("If-Match" = Option<String>, Header),
+        ("If-None-Match" = Option<String>, Header),
     ),
     responses(
-        (status = 200, body = UserFactsDto),
-        (status = 202, body = UserFactsDto,
-            description = "The facts are set, but not yet confirmed as durable."),
-        (status = 422, body = ProblemDetails),
+        (status = 204, description = "The reward is deleted."),
+        (status = 404, body = ProblemDetails),
+        (status = 409, body = ProblemDetails,
+            description = "`in_use` when users have claimed it. `in_use` lists the first 20 claims \
+                as `{kind: \"claim\", id}`. Also while MySQL lacks claims; repeat it then."),
+        (status = 412, body = ProblemDetails),
     ),
     security(("admin" = []))
 )]
-async fn set_facts(
+async fn delete(
     State(rewards): State<Arc<RewardService>>,
-    Extension(users): Extension<Arc<UserDirectory>>,
-    NewPathParams(user_id): NewPathParams<UserName>,
-    JsonBody(facts): JsonBody<UserFacts>,
-) -> Result<(StatusCode, JsonBody<UserFactsDto>), ProblemDetails> {
-    users.record(&user_id).await?;
-    let durable = rewards.set_facts(user_id.key(), &facts).await?;
-    let status = if durable { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((status, JsonBody(UserFactsDto { user_id, facts })))
-}
-
-/// Parses the request bodies of these routes, for `fuzz_tests`.
-#[cfg(test)]
-pub(crate) fn read_bodies(bytes: &[u8]) {
-    crate::http::json::parse_as::<RewardDefinition>(bytes);
-    crate::http::json::parse_as::<UserFacts>(bytes);
+    PathParams(code): PathParams<RewardCode>,
+    Preconditions(preconditions): Preconditions,
+) -> Result<StatusCode, ProblemDetails> {
+    rewards.delete(&code, &preconditions).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

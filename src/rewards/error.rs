@@ -1,7 +1,7 @@
 //! The errors of reward operations.
 
 use super::reward::RewardCondition;
-use crate::definition::DefinitionViolation;
+use crate::definition::{DefinitionViolation, InUseItem, from_change_refusal};
 use crate::store_error::{StoreError, from_store_errors};
 
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,15 @@ pub enum Error {
     ConditionNotMet(Vec<RewardCondition>),
     #[error("the balance would exceed the maximum of a wallet")]
     BalanceLimitExceeded,
+    /// Claims were granted, so the definition can't be deleted.
+    #[error("claims of the reward were granted")]
+    InUse(Vec<InUseItem>),
+    /// MySQL lacks attempts to claim the reward.
+    #[error("claims are not in MySQL yet")]
+    NotWritten,
+    /// The stored definition is not the one that the change was made for.
+    #[error("the reward has changed")]
+    PreconditionFailed,
     /// The definition of a reward, or the facts of a user.
     #[error("some fields are invalid")]
     Invalid(Vec<DefinitionViolation>),
@@ -30,3 +39,4 @@ pub enum Error {
 }
 
 from_store_errors!(Error);
+from_change_refusal!(Error);

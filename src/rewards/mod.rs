@@ -23,6 +23,9 @@
 //! Start reading with [`RewardService::claim`] and `lua/rewards/claim.lua`.
 
 mod admin;
+mod changes;
+mod claim_admin;
+mod definition;
 mod error;
 mod reward;
 mod routes;
@@ -47,9 +50,10 @@ use crate::partition::Partition;
 use crate::redis::{self, Coalescer, RedisClient, ScriptCoalescer, ScriptOperation};
 use crate::telemetry::Metric;
 
-#[cfg(test)]
-pub(crate) use admin::read_bodies;
 pub use admin::router as admin_router;
+#[cfg(test)]
+pub(crate) use claim_admin::read_bodies;
+pub use definition::RewardDefinition;
 pub use error::Error;
 pub use reward::{ComparisonOperator, Reward, RewardClaim, RewardCondition, RewardKind, UserFacts};
 pub use routes::router;
@@ -117,6 +121,11 @@ impl RewardService {
         }
         Box::pin(self.lookup.refresh(&self.mysql, async || self.reload().await)).await?;
         self.reward(code).ok_or(Error::NotFound)
+    }
+
+    /// All rewards, in no order.
+    fn all(&self) -> Vec<Arc<Reward>> {
+        self.rewards.load().values().cloned().collect()
     }
 
     /// Claims a reward for a user. Refused attempts are recorded in the history too.
@@ -227,26 +236,10 @@ impl RewardService {
         Ok(durability.wait_until_written(&[self.redis.keys().partition(user.slot())]).await)
     }
 
-    /// Creates a reward or replaces it. When this returns, all instances use the new definition.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] with every violation. Nothing has changed then.
-    pub async fn put(&self, mut reward: Reward) -> Result<(), Error> {
-        let violations = rules::violations(&reward);
-        if !violations.is_empty() {
-            return Err(Error::Invalid(violations));
-        }
-        let (mut tx, version) = definitions::begin_change(&self.mysql).await?;
-        reward.version = version;
-        sql::save(&mut tx, &reward).await?;
-        self.publish_to_all(&reward).await?;
-        tx.commit().await.map_err(mysql::Error::from)?;
-        self.reload().await
-    }
-
-    async fn publish_to_all(&self, reward: &Reward) -> Result<(), Error> {
+    /// Publishes this version to all partitions, 0 for none.
+    async fn publish_to_all(&self, code: &RewardCode, version: u64) -> Result<(), Error> {
         let all: Vec<_> = self.redis.keys().partitions().all().collect();
-        let outcomes = self.publish_to(all, &reward.code, reward.version).await;
+        let outcomes = self.publish_to(all, code, version).await;
         Ok(outcomes.into_iter().try_for_each(|(_, outcome)| outcome)?)
     }
 

@@ -245,6 +245,11 @@ impl From<Error> for ProblemDetails {
                 "balance_limit_exceeded",
                 "The balance would exceed the maximum of a wallet.",
             ),
+            Error::InUse(items) => Self::in_use("Users have claimed this reward.", &items),
+            Error::NotWritten => {
+                Self::in_use("MySQL does not have all claims yet. Try again.", &[])
+            }
+            Error::PreconditionFailed => Self::precondition_failed(),
             Error::Invalid(violations) => Self::invalid_definition(violations),
             Error::Store(error) => error.into(),
         }

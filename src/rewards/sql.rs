@@ -1,13 +1,15 @@
 //! Statements on `rewards`, and queries of `reward_claims`, which the outbox writer fills.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
-use sqlx::{FromRow, MySqlConnection, MySqlPool};
+use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder};
 use uuid::Uuid;
 
 use super::reward::{Reward, RewardClaim, RewardCondition, RewardKind};
 use crate::http::page::{PageCursor, PageLimit};
-use crate::ids::{RewardCode, UserId};
+use crate::ids::{ClaimId, RewardCode, UserId};
 use crate::mysql;
 use crate::time::datetime;
 
@@ -34,6 +36,61 @@ pub(super) async fn load_all(
     .fetch_all(connection)
     .await?;
     Ok(rows.into_iter().filter_map(read).collect())
+}
+
+pub(super) async fn load(
+    connection: &mut MySqlConnection,
+    code: &RewardCode,
+) -> Result<Option<Reward>, mysql::Error> {
+    let select = "SELECT code, version, title, starts_at, ends_at, active, conditions, reward \
+                  FROM rewards WHERE code = ?";
+    let row: Option<Row> =
+        sqlx::query_as(select).bind(code.as_str()).fetch_optional(connection).await?;
+    Ok(row.and_then(read))
+}
+
+pub(super) async fn delete(
+    connection: &mut MySqlConnection,
+    code: &RewardCode,
+) -> Result<(), mysql::Error> {
+    let delete = sqlx::query("DELETE FROM rewards WHERE code = ?").bind(code.as_str());
+    delete.execute(connection).await?;
+    Ok(())
+}
+
+/// The oldest granted claims of a reward, at most `limit`.
+pub(super) async fn first_granted(
+    connection: &mut MySqlConnection,
+    code: &RewardCode,
+    limit: usize,
+) -> Result<Vec<ClaimId>, mysql::Error> {
+    let select = "SELECT id FROM reward_claims WHERE code = ? AND once = 1 \
+                  ORDER BY claimed_at, id LIMIT ?";
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+    let ids: Vec<Uuid> =
+        sqlx::query_scalar(select).bind(code.as_str()).bind(limit).fetch_all(connection).await?;
+    Ok(ids.into_iter().map(ClaimId::from).collect())
+}
+
+/// The number of granted claims of each of the rewards that has any attempt.
+pub(super) async fn granted_counts(
+    pool: &MySqlPool,
+    codes: &[&RewardCode],
+) -> Result<HashMap<RewardCode, u64>, mysql::Error> {
+    if codes.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut select = QueryBuilder::new(
+        "SELECT code, CAST(COUNT(once) AS UNSIGNED) FROM reward_claims WHERE code IN (",
+    );
+    let mut list = select.separated(", ");
+    for code in codes {
+        list.push_bind(code.as_str());
+    }
+    select.push(") GROUP BY code");
+    let rows: Vec<(String, u64)> =
+        select.build_query_as().persistent(false).fetch_all(pool).await?;
+    Ok(rows.into_iter().filter_map(|(code, count)| Some((code.parse().ok()?, count))).collect())
 }
 
 pub(super) async fn version(
@@ -94,7 +151,7 @@ pub(super) async fn claims(
     filter: &ClaimFilter,
 ) -> Result<Vec<RewardClaim>, mysql::Error> {
     let at = datetime(DateTime::from_timestamp_millis(filter.before.at).unwrap_or_default());
-    let mut select = sqlx::QueryBuilder::new(
+    let mut select = QueryBuilder::new(
         "SELECT id, user_id, status, reason, claimed_at FROM reward_claims WHERE code = ",
     );
     select.push_bind(code.as_str());

@@ -141,7 +141,8 @@ fn index(word: ScriptReply) -> Result<usize, Error> {
     index.ok_or_else(|| Error::Protocol("an index below 1".into()))
 }
 
-/// `rewards/publish`: this version of the reward can be claimed in the partition from now on.
+/// `rewards/publish`: this version of the reward can be claimed in the partition from now on, none
+/// if it is 0.
 pub(super) async fn publish(
     redis: &RedisClient,
     partition: Partition,

@@ -59,7 +59,7 @@ impl SeatService {
                 match self.archive(&concert.id).await {
                     Ok(()) => archived.push(concert.id.clone()),
                     // Holds and payments end, so a later round archives it.
-                    Err(Error::Catalogue(catalogue::Error::InUse)) => {}
+                    Err(Error::Catalogue(catalogue::Error::InUse(_))) => {}
                     Err(error) => return Err(error),
                 }
             }

@@ -32,14 +32,14 @@ test("the console changes the mode, rate and limit of a queue and runs the audit
   const queue = page.getByRole("region", { name: "Queue demo" });
   await queue.getByRole("button", { name: "Pause" }).click();
   await queue.getByText("paused").waitFor();
-  const { settings } = await fixture.callAdmin("GET", "/queues/demo");
+  const { definition: settings } = await fixture.callAdmin("GET", "/queues/demo");
   assert.equal(settings.mode, "paused");
   await queue.getByRole("button", { name: "Open" }).click();
   await queue.getByText("open", { exact: true }).waitFor();
   await setSlider(queue.getByRole("slider", { name: /Admitted per interval/ }), 77);
   await setSlider(queue.getByRole("slider", { name: /Maximum active users/ }), 321);
   await eventually("both settings are stored", async () => {
-    const { settings } = await fixture.callAdmin("GET", "/queues/demo");
+    const { definition: settings } = await fixture.callAdmin("GET", "/queues/demo");
     return settings.promote_per_interval === 77 && settings.max_active === 321;
   });
   await page.getByRole("button", { name: "Run the audit" }).click();

@@ -90,8 +90,7 @@ class Fixture {
   }
 
   async changeQueue(queue, change) {
-    const { settings } = await this.callAdmin("GET", `/queues/${queue}`);
-    await this.callAdmin("PUT", `/queues/${queue}`, { ...settings, ...change });
+    await this.callAdmin("PATCH", `/queues/${queue}`, change);
   }
 
   // Creates or replaces a queue.

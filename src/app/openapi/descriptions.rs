@@ -19,7 +19,7 @@ const TAGS: [(&str, &str); 9] = [
 ];
 
 /// Parameters by name.
-const PARAMETERS: [(&str, &str); 9] = [
+const PARAMETERS: [(&str, &str); 11] = [
     ("concert", "The id of the concert."),
     ("queue", "The id of the queue."),
     ("coupon", "The id of the coupon."),
@@ -29,6 +29,12 @@ const PARAMETERS: [(&str, &str); 9] = [
     ("id", "The id of the resource, as the call that made it returned it."),
     ("path", "Any further path. It is not evaluated."),
     (
+        "If-Match",
+        "`ETag`s of the definition: another version is refused with 412. `*`: it must exist. Without \
+         it any version is changed.",
+    ),
+    ("If-None-Match", "`*`: the definition must not exist yet, else 412."),
+    (
         "Idempotency-Key",
         "A key that the client makes up for this request, 1 to 255 visible ASCII characters. A \
          repeated request with the same key has the effect of one.",
@@ -36,7 +42,7 @@ const PARAMETERS: [(&str, &str); 9] = [
 ];
 
 /// Statuses, where the operation does not describe them.
-const STATUSES: [(&str, &str); 12] = [
+const STATUSES: [(&str, &str); 13] = [
     ("200", "The request succeeded."),
     ("202", "The request is accepted, but its outcome is not durable yet."),
     ("204", "Done. The response has no body."),
@@ -46,14 +52,15 @@ const STATUSES: [(&str, &str); 12] = [
     ("404", "`not_found`: the resource does not exist, or belongs to another user."),
     ("409", "The state of the resource does not permit this; `code` names the reason."),
     ("410", "`queue_token_expired`: the place or the active time of the queue token is over."),
-    ("412", "`precondition_failed`: the definition has changed since its `ETag` was read."),
+    ("412", "`precondition_failed`: `If-Match` or `If-None-Match` does not hold."),
+    ("415", "`unsupported_media_type`: the route does not read this content type."),
     ("422", "`invalid_request`: some fields are invalid; `errors` names them."),
     ("503", "`overloaded`: a limit of the instance is reached."),
 ];
 
 /// Schemas by name.
 const SCHEMAS: [(&str, &str); 14] = [
-    ("AdminQueues", "All queues."),
+    ("AdminQueues", "A page of queues, sorted by their id."),
     ("AdminReservations", "A page of reservations, newest first."),
     ("BestReservation", "A number of adjacent seats."),
     ("Concerts", "A page of concerts."),
@@ -70,7 +77,7 @@ const SCHEMAS: [(&str, &str); 14] = [
 ];
 
 /// Properties by name, where the schema does not describe them.
-const PROPERTIES: [(&str, &str); 34] = [
+const PROPERTIES: [(&str, &str); 35] = [
     ("active", "Whether claims are possible."),
     ("active_until", "The end of the visit. Null before it starts and after it ends."),
     ("available_seats", "The number of seats that are neither held nor sold."),
@@ -81,6 +88,7 @@ const PROPERTIES: [(&str, &str); 34] = [
     ("checks", "The result of each check."),
     ("closes_at", "From this time on no user can join or is admitted. Null means never."),
     ("concert_title", "The title of the concert."),
+    ("definition", "The definition, as `PUT` takes it."),
     ("drawn_at", "The time of the draw. Null before it."),
     ("ends_at", "The first moment at which it is not possible any more. Null means no limit."),
     ("issued_quantity", "The number of issued coupons."),

@@ -12,14 +12,7 @@ use crate::support::{CONCERT, SCHEDULE};
 
 pub(super) fn rows(fixture: &BadInputFixture) -> Vec<BadInputRow> {
     let api = &fixture.api;
-    let reading =
-        names("nowhere", |name| api.admin_call(Method::GET, &format!("/admin/queues/{name}")));
     let mut rows = vec![
-        BadInputRow::new(
-            Method::GET,
-            "/admin/queues",
-            vec![keyless(fixture, Method::GET, "/admin/queues")],
-        ),
         BadInputRow::new(
             Method::POST,
             "/admin/audit",
@@ -32,11 +25,6 @@ pub(super) fn rows(fixture: &BadInputFixture) -> Vec<BadInputRow> {
                 keyless(fixture, Method::GET, "/admin/actions"),
                 pages(|query| api.admin_call(Method::GET, &format!("/admin/actions{query}"))),
             ],
-        ),
-        BadInputRow::new(
-            Method::GET,
-            "/admin/queues/{queue}",
-            vec![keyless(fixture, Method::GET, "/admin/queues/show"), reading],
         ),
     ];
     let of_concert =

@@ -3,14 +3,20 @@
 use std::collections::BTreeMap;
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use usher::queue::{Claims, TokenSigner};
 
 use super::cases::{BadInputCase, BadInputRow};
+use crate::coupons::payments::coupon;
 use crate::support::api::TestUser;
 use crate::support::world::fast_queue_settings;
 use crate::support::{ApiClient, CONCERT, SCHEDULE, TestWorld, new_key};
+
+pub(super) fn reward() -> Value {
+    json!({"title": "Gift", "starts_at": "2020-01-01T00:00:00Z",
+        "ends_at": "2100-01-01T00:00:00Z", "reward": {"kind": "points", "amount": 5}})
+}
 
 /// A concert with users in every state.
 pub(super) struct BadInputFixture {
@@ -47,6 +53,8 @@ impl BadInputFixture {
             world.put_concert(name, json!({"title": name, "schedules": [night]})).await;
         }
         let api = world.api.clone();
+        api.put("/admin/coupons/gift", &coupon(100, 100)).await.expect(200);
+        api.put("/admin/rewards/gift", &reward()).await.expect(200);
         let alice = api.active_user(CONCERT).await;
         let alices = api.hold_seats(&alice.token, SCHEDULE, &[1]).await;
         let bob = api.active_user(CONCERT).await;
@@ -136,11 +144,12 @@ impl BadInputFixture {
             .map(|part| if part.starts_with('{') { "x" } else { part })
             .collect::<Vec<_>>()
             .join("/");
+        let method = Method::from_bytes(b"PURGE").unwrap();
         let call = if path.starts_with("/admin") {
-            self.api.admin_call(Method::PATCH, &path)
+            self.api.admin_call(method, &path)
         } else {
-            self.api.call(Method::PATCH, &path)
+            self.api.call(method, &path)
         };
-        BadInputCase::new("PATCH", call, 405, "method_not_allowed").with_header("allow")
+        BadInputCase::new("PURGE", call, 405, "method_not_allowed").with_header("allow")
     }
 }

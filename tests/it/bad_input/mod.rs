@@ -5,6 +5,7 @@
 
 mod admin;
 mod cases;
+mod definitions;
 mod fixture;
 mod money;
 mod promotions;
@@ -23,6 +24,7 @@ fn rows(fixture: &BadInputFixture) -> Vec<BadInputRow> {
     rows.extend(money::rows(fixture));
     rows.extend(admin::rows(fixture));
     rows.extend(promotions::rows(fixture));
+    rows.extend(definitions::rows(fixture));
     rows
 }
 

@@ -73,7 +73,8 @@ async fn issue_keeps_its_terms(world: TestWorld) {
     let worse = json!({"discount_kind": "percent", "discount_amount": null, "discount_percent": 1,
         "discount_limit": 1, "min_available_amount": PRICE + 1,
         "valid_until": Utc::now() + TimeDelta::minutes(1)});
-    let shown = api.put(PATH, &with(&worse)).await.expect(200);
+    api.put(PATH, &with(&worse)).await.expect(200);
+    let shown = api.get("/v1/coupons/off").send().await.expect(200);
     assert_eq!(
         (&shown["discount_kind"], &shown["discount_percent"]),
         (&json!("percent"), &json!(1))

@@ -1,6 +1,7 @@
 //! What operators use: processes, metrics, dashboards, backups and commands.
 
 mod acl;
+mod admin_definitions;
 mod admin_log;
 mod audit;
 mod backup;

@@ -29,12 +29,12 @@ fn lottery(opens_in_seconds: i64, more: Value) -> Value {
 /// Changes the settings, and waits until every instance has them.
 async fn change(world: &TestWorld, settings: Value) {
     let reported =
-        world.api.put("/admin/queues/show", &settings).await.expect(200)["settings"].clone();
+        world.api.put("/admin/queues/show", &settings).await.expect(200)["definition"].clone();
     for at in 0..world.api.instances() {
         let api = world.api.for_instance(at);
         eventually("the instance has the settings", || async {
             let there = api.admin_call(reqwest::Method::GET, "/admin/queues/show").send().await;
-            (there.status == 200 && there.body["settings"] == reported).then_some(())
+            (there.status == 200 && there.body["definition"] == reported).then_some(())
         })
         .await;
     }

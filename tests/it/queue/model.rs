@@ -16,7 +16,9 @@ use futures::StreamExt;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio_util::sync::CancellationToken;
+use usher::definition::ChangePreconditions;
 use usher::http::identity::QueueVisitor;
+use usher::http::merge_patch::DefinitionChange;
 use usher::ids::{QueueId, UserId};
 use usher::outbox::{DurabilitySettings, OutboxWriter};
 use usher::partition::PartitionCount;
@@ -54,6 +56,11 @@ pub(crate) async fn connect(stores: &TestStores) -> RedisClient {
     let redis = RedisClient::connect(&settings, keys).await.unwrap();
     usher::recovery::verify(&redis, &stores.mysql).await.unwrap().complete().unwrap();
     redis
+}
+
+async fn put_settings(queue: &QueueService, id: &QueueId, settings: &QueueSettings) {
+    let change = DefinitionChange::Replace(settings.clone());
+    queue.change(id, change, &ChangePreconditions::default()).await.unwrap();
 }
 
 /// The widest limits of any settings of a run. The guarantees are checked against these.
@@ -100,7 +107,7 @@ impl RandomWalk {
             max_active: settings.max_active.into(),
         };
         let id: QueueId = format!("run-{seed}").parse().unwrap();
-        queues[0].put(&id, settings.clone()).await.unwrap();
+        put_settings(&queues[0], &id, &settings).await;
         for queue in &queues[1..] {
             queue.reload().await.unwrap();
         }
@@ -169,7 +176,7 @@ impl RandomWalk {
         self.bounds.per_interval =
             self.bounds.per_interval.max(self.settings.promote_per_interval.into());
         self.bounds.max_active = self.bounds.max_active.max(self.settings.max_active.into());
-        queue.put(&self.id, self.settings.clone()).await.unwrap();
+        put_settings(queue, &self.id, &self.settings).await;
     }
 
     /// Compares a ticket with the user's earlier ones, and the queue with its limits.

@@ -20,10 +20,14 @@ impl TestQueue {
     async fn change(&mut self, changes: Value) {
         self.settings.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         let reported =
-            self.writes.put("/admin/queues/show", &self.settings).await.expect(200)["settings"]
+            self.writes.put("/admin/queues/show", &self.settings).await.expect(200)["definition"]
                 .clone();
         let there = self.reads.admin_call(reqwest::Method::GET, "/admin/queues/show").send().await;
-        assert_eq!(there.expect(200)["settings"], reported, "the other instance has the settings");
+        assert_eq!(
+            there.expect(200)["definition"],
+            reported,
+            "the other instance has the settings"
+        );
         std::mem::swap(&mut self.writes, &mut self.reads);
     }
 

@@ -106,7 +106,7 @@ async fn page_has_the_look_of_its_queue() {
     });
     world.put_queue("show", json!({ "page": page })).await;
     let stored = api.admin_call(reqwest::Method::GET, "/admin/queues/show").send().await;
-    assert_eq!(stored.expect(200)["settings"]["page"], page, "read back from MySQL");
+    assert_eq!(stored.expect(200)["definition"]["page"], page, "read back from MySQL");
     for (language, name) in [
         ("en", "Rock &lt;Night&gt; &amp; \\&quot;more\\&quot;"),
         ("ko", "록의 밤"),

@@ -95,7 +95,7 @@ async fn settings_change_is_visible(world: TestWorld) {
         .await;
     let queue =
         world.api.admin_call(reqwest::Method::GET, "/admin/queues/show").send().await.expect(200);
-    let settings: &Value = &queue["settings"];
+    let settings: &Value = &queue["definition"];
     assert_eq!((&settings["max_active"], &settings["claim_seconds"]), (&json!(7), &json!(60)));
     let queues =
         world.api.admin_call(reqwest::Method::GET, "/admin/queues").send().await.expect(200);

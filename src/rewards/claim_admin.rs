@@ -1,0 +1,159 @@
+//! The admin routes of reward claims and user facts.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::routes::AttemptStatus;
+use super::{RewardClaim, RewardService, UserFacts};
+use crate::http::page::{PageCursor, PageLimit};
+use crate::http::path::{NewPathParams, PathParams};
+use crate::http::query::QueryParams;
+use crate::http::{JsonBody, ProblemDetails};
+use crate::ids::{ClaimId, RewardCode, UserId, UserName};
+use crate::time::UnixMillis;
+use crate::users::UserDirectory;
+
+pub(super) fn router() -> OpenApiRouter<Arc<RewardService>> {
+    OpenApiRouter::new().routes(routes!(claims)).routes(routes!(set_facts))
+}
+
+/// An attempt to claim a reward.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AdminClaim)]
+struct AdminClaimDto {
+    id: ClaimId,
+    code: RewardCode,
+    user_id: UserName,
+    status: AttemptStatus,
+    /// The `code` of the refusal. Null for a success.
+    reason: Option<String>,
+    claimed_at: UnixMillis,
+}
+
+impl AdminClaimDto {
+    fn new(code: &RewardCode, claim: RewardClaim, user_id: UserName) -> Self {
+        Self {
+            id: claim.id,
+            code: code.clone(),
+            user_id,
+            status: AttemptStatus::of(&claim),
+            reason: claim.reason,
+            claimed_at: UnixMillis(claim.claimed_at),
+        }
+    }
+}
+
+/// A page of attempts, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AdminClaims)]
+struct AdminClaimsDto {
+    items: Vec<AdminClaimDto>,
+    /// The value of `before` for the next page. Null on the last page.
+    #[schema(value_type = Option<String>)]
+    next: Option<PageCursor>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct AdminClaimsQuery {
+    /// Only attempts with this status.
+    status: Option<AttemptStatus>,
+    /// The number of items, 1–500. Default: 50.
+    #[serde(default)]
+    limit: PageLimit,
+    /// The `next` of the previous page.
+    #[param(value_type = Option<String>)]
+    before: Option<PageCursor>,
+}
+
+/// The facts that an operator has set for a user.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = UserFacts)]
+struct UserFactsDto {
+    user_id: UserName,
+    /// The facts by name.
+    #[schema(value_type = std::collections::HashMap<String, i64>, example = json!({"login_days": 7}))]
+    facts: UserFacts,
+}
+
+/// List the attempts to claim a reward
+///
+/// The newest attempt comes first. Refused attempts are included.
+#[utoipa::path(
+    get,
+    path = "/admin/rewards/{code}/claims",
+    operation_id = "listClaimsOfReward",
+    tag = "reward",
+    params(("code" = RewardCode, Path), AdminClaimsQuery),
+    responses(
+        (status = 200, body = AdminClaimsDto),
+        (status = 404, body = ProblemDetails),
+        (status = 422, body = ProblemDetails),
+    ),
+    security(("admin" = []))
+)]
+async fn claims(
+    State(rewards): State<Arc<RewardService>>,
+    PathParams(code): PathParams<RewardCode>,
+    Extension(users): Extension<Arc<UserDirectory>>,
+    QueryParams(query): QueryParams<AdminClaimsQuery>,
+) -> Result<JsonBody<AdminClaimsDto>, ProblemDetails> {
+    let success = query.status.map(|status| status == AttemptStatus::Success);
+    let before = query.before.unwrap_or(PageCursor::START);
+    let (claims, next) = rewards.history(&code, None, success, (before, query.limit)).await?;
+    let names = users.names(claims.iter().map(|claim| claim.user)).await?;
+    let items = claims.into_iter().map(|claim| {
+        let user_id = names.of(claim.user);
+        AdminClaimDto::new(&code, claim, user_id)
+    });
+    Ok(JsonBody(AdminClaimsDto { items: items.collect(), next }))
+}
+
+/// Replace the facts of a user
+///
+/// The request replaces all facts that were set before. At most 100 facts can be set. The service
+/// maintains `paid_total` and `reservations_confirmed`, which can't be set.
+#[utoipa::path(
+    put,
+    path = "/admin/users/{user}/facts",
+    operation_id = "putUserFacts",
+    tag = "reward",
+    params(("user" = UserId, Path)),
+    request_body(
+        content = std::collections::HashMap<String, i64>,
+        example = json!({"login_days": 7})
+    ),
+    responses(
+        (status = 200, body = UserFactsDto),
+        (status = 202, body = UserFactsDto,
+            description = "The facts are set, but not yet confirmed as durable."),
+        (status = 422, body = ProblemDetails),
+    ),
+    security(("admin" = []))
+)]
+async fn set_facts(
+    State(rewards): State<Arc<RewardService>>,
+    Extension(users): Extension<Arc<UserDirectory>>,
+    NewPathParams(user_id): NewPathParams<UserName>,
+    JsonBody(facts): JsonBody<UserFacts>,
+) -> Result<(StatusCode, JsonBody<UserFactsDto>), ProblemDetails> {
+    users.record(&user_id).await?;
+    let durable = rewards.set_facts(user_id.key(), &facts).await?;
+    let status = if durable { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, JsonBody(UserFactsDto { user_id, facts })))
+}
+
+/// Parses the request bodies of these routes, for `fuzz_tests`.
+#[cfg(test)]
+pub(crate) fn read_bodies(bytes: &[u8]) {
+    crate::http::json::parse_as::<super::RewardDefinition>(bytes);
+    crate::http::json::parse_as::<UserFacts>(bytes);
+}

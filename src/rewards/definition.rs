@@ -1,0 +1,73 @@
+//! The definition of a reward, as the admin API takes and returns it.
+
+use chrono::{DateTime, SubsecRound, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Reward, RewardCondition, RewardKind};
+use crate::definition::{AdminDefinition, DefinitionViolation};
+use crate::ids::RewardCode;
+
+/// A reward as an operator defines it.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RewardDefinition {
+    /// If present, must equal the code in the path.
+    #[serde(skip_serializing)]
+    pub code: Option<RewardCode>,
+    /// 1–255 characters.
+    pub title: String,
+    /// The reward can be claimed from this time on.
+    pub starts_at: DateTime<Utc>,
+    /// The reward can be claimed until this time. A time in the past ends it immediately.
+    pub ends_at: DateTime<Utc>,
+    /// Whether the reward can be claimed at all. Default: true.
+    #[serde(default = "default_active")]
+    pub active: bool,
+    /// All of them must hold, at most 20. Default: none.
+    #[serde(default)]
+    pub conditions: Vec<RewardCondition>,
+    /// What a claim grants.
+    pub reward: RewardKind,
+}
+
+fn default_active() -> bool {
+    true
+}
+
+impl AdminDefinition for RewardDefinition {
+    const KIND: &'static str = "rewards";
+}
+
+impl RewardDefinition {
+    /// The reward, with times in milliseconds as MySQL stores them.
+    pub(super) fn into_reward(self, code: &RewardCode) -> Result<Reward, DefinitionViolation> {
+        if self.code.is_some_and(|other| other != *code) {
+            return Err(DefinitionViolation::new("code", "must equal the code in the path"));
+        }
+        Ok(Reward {
+            code: code.clone(),
+            version: 0,
+            title: self.title,
+            starts_at: self.starts_at.trunc_subsecs(3),
+            ends_at: self.ends_at.trunc_subsecs(3),
+            active: self.active,
+            conditions: self.conditions,
+            gift: self.reward,
+        })
+    }
+}
+
+impl From<&Reward> for RewardDefinition {
+    fn from(reward: &Reward) -> Self {
+        Self {
+            code: None,
+            title: reward.title.clone(),
+            starts_at: reward.starts_at,
+            ends_at: reward.ends_at,
+            active: reward.active,
+            conditions: reward.conditions.clone(),
+            reward: reward.gift.clone(),
+        }
+    }
+}
