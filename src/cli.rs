@@ -142,7 +142,7 @@ mod tests {
         assert!(matches!(recover, Ok(PreparedCommand::Recover(Some(7), _))));
         assert!(matches!(
             prepare(&format!("usher repartition --partitions 16 {stores}")),
-            Ok(PreparedCommand::Repartition(stores)) if stores.partitions.count() == 16
+            Ok(PreparedCommand::Repartition(_, to)) if to.count() == 16
         ));
         assert!(matches!(prepare(&format!("usher audit {stores}")), Ok(PreparedCommand::Audit(_))));
         assert!(matches!(

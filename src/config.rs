@@ -134,7 +134,7 @@ mod tests {
     fn valid_settings_get_defaults() {
         let config = UsherConfig::new(&valid_args()).unwrap();
         assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
-        assert_eq!(config.stores.partitions.count(), 64);
+        assert_eq!(config.stores.partitions, None);
         assert_eq!(config.token_keys[0].kid, "k2");
         assert!(config.identity.header);
         assert_eq!(config.identity.service_keys.len(), 2);

@@ -57,18 +57,22 @@ impl fmt::Debug for Partition {
     }
 }
 
-/// P, the number of partitions, 1…4096. Chosen at the first migration and recorded in MySQL; 64 by
-/// default.
+/// P, the number of partitions, 1…4096. Chosen at the first migration and recorded in MySQL. The
+/// default is 8: more make smaller batches. A cluster has more than one primary to use, so its
+/// default is [`Self::CLUSTER_DEFAULT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionCount(u16);
 
 impl Default for PartitionCount {
     fn default() -> Self {
-        Self(64)
+        Self(8)
     }
 }
 
 impl PartitionCount {
+    /// The default with Redis Cluster.
+    pub const CLUSTER_DEFAULT: Self = Self(64);
+
     /// P partitions; `None` outside 1…4096.
     pub fn new(count: u16) -> Option<Self> {
         (1..=HASH_SLOTS).contains(&count).then_some(Self(count))

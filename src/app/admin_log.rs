@@ -22,7 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::Error;
-use crate::config::MigrateSettings;
+use crate::config::MysqlSettings;
 use crate::http::page::PageLimit;
 use crate::http::peer::PeerAddress;
 use crate::http::query::QueryParams;
@@ -152,8 +152,8 @@ struct RecordedAction {
 ///
 /// # Errors
 /// When MySQL is not reachable, or standard output can't be written.
-pub async fn print(settings: &MigrateSettings, newest: u32) -> Result<(), Error> {
-    let pool = mysql::connect(settings.mysql.url.expose_secret(), 1).await?;
+pub async fn print(settings: &MysqlSettings, newest: u32) -> Result<(), Error> {
+    let pool = mysql::connect(settings.url.expose_secret(), 1).await?;
     let actions = newest_before(&pool, u64::MAX, newest).await?;
     pool.close().await;
     let mut out = std::io::stdout();

@@ -5,8 +5,8 @@ use std::io::Write;
 use secrecy::ExposeSecret;
 
 use super::error::Error;
-use crate::config::MigrateSettings;
-use crate::mysql;
+use crate::config::MysqlSettings;
+use crate::mysql::{self, migrate};
 use crate::outbox::dead_letters;
 
 /// `usher dead-letters list`: prints the position, the refused events and the cause of each dead
@@ -14,8 +14,8 @@ use crate::outbox::dead_letters;
 ///
 /// # Errors
 /// When MySQL is not reachable, or standard output can't be written.
-pub async fn list(settings: &MigrateSettings) -> Result<(), Error> {
-    let pool = mysql::connect(settings.mysql.url.expose_secret(), 1).await?;
+pub async fn list(settings: &MysqlSettings) -> Result<(), Error> {
+    let pool = mysql::connect(settings.url.expose_secret(), 1).await?;
     let dead_letters = dead_letters::list(&pool).await?;
     pool.close().await;
     let mut out = std::io::stdout();
@@ -42,9 +42,10 @@ pub async fn list(settings: &MigrateSettings) -> Result<(), Error> {
 /// # Errors
 /// When MySQL is not reachable, standard output can't be written, or MySQL refuses some of them
 /// again.
-pub async fn retry(settings: &MigrateSettings, only: Option<(u16, u64)>) -> Result<(), Error> {
-    let pool = mysql::connect(settings.mysql.url.expose_secret(), 1).await?;
-    let retried = dead_letters::retry(&pool, settings.partitions, only).await?;
+pub async fn retry(settings: &MysqlSettings, only: Option<(u16, u64)>) -> Result<(), Error> {
+    let pool = mysql::connect(settings.url.expose_secret(), 1).await?;
+    let partitions = migrate::partitions(&pool).await?.ok_or(Error::NotMigrated)?;
+    let retried = dead_letters::retry(&pool, partitions, only).await?;
     pool.close().await;
     writeln!(std::io::stdout(), "{} applied, {} refused", retried.applied, retried.refused)
         .map_err(Error::Output)?;

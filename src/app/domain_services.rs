@@ -16,6 +16,7 @@ use crate::idempotency::IdempotencyService;
 use crate::money::CurrencyCode;
 use crate::mysql::{self, migrate};
 use crate::outbox::{DurabilitySettings, OutboxWriter, WriterHandle};
+use crate::partition::PartitionCount;
 use crate::payment::{self, PaymentService};
 use crate::queue::{QueueService, TokenSigner};
 use crate::recovery;
@@ -162,23 +163,23 @@ pub(super) async fn connect_to_any_records(
     };
     let url = stores.mysql.url.expose_secret();
     let mysql = mysql::connect_observed(url, MAX_MYSQL_CONNECTIONS, on_connect).await?;
-    match migrate::partitions(&mysql).await? {
-        None => return Err(Error::NotMigrated),
-        Some(recorded) if recorded != stores.partitions => {
-            return Err(Error::PartitionCountMismatch {
-                recorded: recorded.count(),
-                configured: stores.partitions.count(),
-            });
-        }
-        Some(_) => {}
+    let recorded = migrate::partitions(&mysql).await?.ok_or(Error::NotMigrated)?;
+    if let Some(configured) = stores.partitions.filter(|configured| *configured != recorded) {
+        return Err(Error::PartitionCountMismatch {
+            recorded: recorded.count(),
+            configured: configured.count(),
+        });
     }
     Box::pin(migrate::check_schema(&mysql)).await?;
-    let redis = connect_redis(stores).await?;
+    let redis = connect_redis(stores, recorded).await?;
     Ok((verified.get_or_init(|| redis).clone(), mysql))
 }
 
-pub(super) async fn connect_redis(stores: &StoreSettings) -> Result<RedisClient, Error> {
-    let keys = KeyBuilder::new(&stores.redis.key_prefix, stores.partitions);
+pub(super) async fn connect_redis(
+    stores: &StoreSettings,
+    partitions: PartitionCount,
+) -> Result<RedisClient, Error> {
+    let keys = KeyBuilder::new(&stores.redis.key_prefix, partitions);
     let settings = redis::RedisClientSettings {
         url: stores.redis.url.clone(),
         ca_file: stores.redis.ca_file.clone(),
@@ -190,7 +191,7 @@ pub(super) async fn connect_redis(stores: &StoreSettings) -> Result<RedisClient,
         },
         kept_entries: KeptEntries {
             period: stores.kept_entries.period,
-            bytes: stores.kept_entries.bytes / u64::from(stores.partitions.count()),
+            bytes: stores.kept_entries.bytes / u64::from(partitions.count()),
         },
     };
     Ok(RedisClient::connect(&settings, keys).await?)

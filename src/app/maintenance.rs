@@ -6,10 +6,9 @@ use tokio_util::sync::CancellationToken;
 use super::demo_data;
 use super::domain_services::DomainServices;
 use super::error::Error;
-use crate::config::{MigrateSettings, StoreSettings};
+use crate::config::{MigrateSettings, MysqlSettings, StoreSettings};
 use crate::ids::ConcertId;
 use crate::mysql;
-use crate::partition::PartitionCount;
 use crate::queue::{QueueService, TokenSigner};
 
 /// `usher migrate`: brings the schema up to date.
@@ -17,12 +16,8 @@ use crate::queue::{QueueService, TokenSigner};
 /// # Errors
 /// When MySQL is not reachable, or was migrated with another number of partitions.
 pub async fn migrate(settings: &MigrateSettings) -> Result<(), Error> {
-    migrate_url(settings.mysql.url.expose_secret(), settings.partitions).await
-}
-
-pub(super) async fn migrate_url(url: &str, partitions: PartitionCount) -> Result<(), Error> {
-    let pool = mysql::connect(url, 2).await?;
-    mysql::migrate::migrate(&pool, partitions).await?;
+    let pool = mysql::connect(settings.mysql.url.expose_secret(), 2).await?;
+    mysql::migrate::migrate(&pool, settings.partitions, settings.default_partitions).await?;
     pool.close().await;
     Ok(())
 }
@@ -31,8 +26,8 @@ pub(super) async fn migrate_url(url: &str, partitions: PartitionCount) -> Result
 ///
 /// # Errors
 /// When MySQL is not reachable.
-pub async fn rotate_keys(settings: &MigrateSettings) -> Result<(), Error> {
-    let pool = mysql::connect(settings.mysql.url.expose_secret(), 2).await?;
+pub async fn rotate_keys(settings: &MysqlSettings) -> Result<(), Error> {
+    let pool = mysql::connect(settings.url.expose_secret(), 2).await?;
     QueueService::rotate_pass_keys(&pool).await?;
     pool.close().await;
     Ok(())

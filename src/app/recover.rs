@@ -32,7 +32,8 @@ pub async fn recover(stores: &StoreSettings, only: Option<u16>) -> Result<(), Er
     let newer = newer_records(&redis).await?;
     let partitions = match only {
         Some(number) => {
-            let only = stores.partitions.nth(number).ok_or(Error::NoSuchPartition(number))?;
+            let only =
+                redis.keys().partitions().nth(number).ok_or(Error::NoSuchPartition(number))?;
             BTreeSet::from([only])
         }
         None => not_serving(&recovery).await?.into_iter().chain(newer.clone()).collect(),

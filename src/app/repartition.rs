@@ -30,37 +30,37 @@ const DISCONNECT_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// When another client is connected to the database, the first audit finds faults, dead letters
 /// exist, or a store fails. The installation then has the old or the new number of partitions,
 /// never a mixture.
-pub async fn repartition(stores: &StoreSettings) -> Result<bool, Error> {
+pub async fn repartition(stores: &StoreSettings, to: PartitionCount) -> Result<bool, Error> {
     let from = wait_until_alone(stores).await?;
-    let to = stores.partitions;
     if from == to {
         say(&format!(
             "there are {} partitions already; restoring those that do not serve",
             to.count()
         ))?;
     } else {
-        let old = StoreSettings { partitions: from, ..stores.clone() };
-        Box::pin(change_count(&old, to)).await?;
+        Box::pin(change_count(stores, from, to)).await?;
     }
     Box::pin(recover(stores, None)).await?;
-    delete_removed_partitions(stores).await?;
+    delete_removed_partitions(stores, to).await?;
     say(&format!("audit of {} partitions:", to.count()))?;
     Box::pin(audit(stores)).await
 }
 
 /// Deletes the keys of partitions that no longer exist from Redis.
-async fn delete_removed_partitions(stores: &StoreSettings) -> Result<(), Error> {
+async fn delete_removed_partitions(
+    stores: &StoreSettings,
+    kept: PartitionCount,
+) -> Result<(), Error> {
     let mysql = mysql::connect(stores.mysql.url.expose_secret(), 1).await?;
     let highest = PartitionRecovery::max_partition_count(&mysql).await?;
-    if let Some(highest) = highest.filter(|highest| highest.count() > stores.partitions.count()) {
-        let all = StoreSettings { partitions: highest, ..stores.clone() };
-        let redis = connect_redis(&all).await?;
+    if let Some(highest) = highest.filter(|highest| highest.count() > kept.count()) {
+        let redis = connect_redis(stores, highest).await?;
         let recovery = PartitionRecovery::new(
             redis.clone(),
             mysql.clone(),
-            writer(&all, &redis, &mysql).handle(),
+            writer(stores, &redis, &mysql).handle(),
         );
-        let dropped = recovery.drop_former(stores.partitions).await?;
+        let dropped = recovery.drop_former(kept).await?;
         redis.close().await;
         say(&format!("deleted {dropped} keys of removed partitions"))?;
     }
@@ -99,9 +99,13 @@ async fn wait_until_alone(stores: &StoreSettings) -> Result<PartitionCount, Erro
 }
 
 /// Everything from the first audit to the new number in MySQL.
-async fn change_count(old: &StoreSettings, to: PartitionCount) -> Result<(), Error> {
-    let from = old.partitions;
+async fn change_count(
+    stores: &StoreSettings,
+    from: PartitionCount,
+    to: PartitionCount,
+) -> Result<(), Error> {
     say(&format!("from {} to {} partitions", from.count(), to.count()))?;
+    let old = &StoreSettings { partitions: Some(from), ..stores.clone() };
     let (redis, mysql) = connect(old).await?;
     let recovery =
         PartitionRecovery::new(redis.clone(), mysql.clone(), writer(old, &redis, &mysql).handle());

@@ -4,9 +4,9 @@ use clap::{ArgMatches, Command, Subcommand};
 
 use super::config_check::SettingsCheck;
 use super::prepared::PreparedCommand;
-use crate::config::args::{DevArgs, MigrateArgs, ServeArgs, StoreArgs, TopArgs};
+use crate::config::args::{DevArgs, MigrateArgs, MysqlArgs, ServeArgs, StoreArgs, TopArgs};
 use crate::config::dev::DevSettings;
-use crate::config::{InvalidSettings, MigrateSettings, StoreSettings, UsherConfig};
+use crate::config::{InvalidSettings, MigrateSettings, MysqlSettings, StoreSettings, UsherConfig};
 use crate::ids::{ConcertId, QueueId};
 
 #[derive(Subcommand)]
@@ -76,7 +76,7 @@ pub(super) enum CliCommand {
         #[arg(long, value_name = "COUNT", default_value_t = 100)]
         newest: u32,
         #[command(flatten)]
-        mysql: MigrateArgs,
+        mysql: MysqlArgs,
     },
     /// Show the queues, sales and outbox writer of an instance in the terminal
     ///
@@ -120,14 +120,14 @@ pub(super) enum AuditCommand {
 #[derive(Subcommand)]
 pub(super) enum DeadLettersCommand {
     /// Print all dead letters
-    List(MigrateArgs),
+    List(MysqlArgs),
     /// Apply dead letters again, after their cause is fixed
     Retry {
         /// Retry only this dead letter, by its partition and number, such as 3:4711
         #[arg(long, value_name = "PARTITION:N", value_parser = parse_position)]
         only: Option<(u16, u64)>,
         #[command(flatten)]
-        mysql: MigrateArgs,
+        mysql: MysqlArgs,
     },
 }
 
@@ -158,7 +158,7 @@ pub(super) enum KeysCommand {
     ///
     /// It is published immediately and signs from two minutes later, when every cache of public
     /// keys has it.
-    Rotate(MigrateArgs),
+    Rotate(MysqlArgs),
 }
 
 impl CliCommand {
@@ -188,16 +188,17 @@ impl CliCommand {
                 PreparedCommand::Recover(partition, StoreSettings::new(&stores)?)
             }
             Self::Repartition(args) => {
-                PreparedCommand::Repartition(StoreSettings::with_required_partitions(&args)?)
+                let (stores, to) = StoreSettings::with_required_partitions(&args)?;
+                PreparedCommand::Repartition(stores, to)
             }
             Self::DeadLetters(DeadLettersCommand::List(args)) => {
-                PreparedCommand::ListDeadLetters(MigrateSettings::new(&args)?)
+                PreparedCommand::ListDeadLetters(MysqlSettings::new(&args)?)
             }
             Self::DeadLetters(DeadLettersCommand::Retry { only, mysql }) => {
-                PreparedCommand::RetryDeadLetters(only, MigrateSettings::new(&mysql)?)
+                PreparedCommand::RetryDeadLetters(only, MysqlSettings::new(&mysql)?)
             }
             Self::AdminLog { newest, mysql } => {
-                PreparedCommand::AdminLog(newest, MigrateSettings::new(&mysql)?)
+                PreparedCommand::AdminLog(newest, MysqlSettings::new(&mysql)?)
             }
             Self::Top(args) => PreparedCommand::Top(crate::config::top(&args)?),
             Self::Config(ConfigCommand::Check { connect, serve }) => {
@@ -213,7 +214,7 @@ impl CliCommand {
                 )))
             }
             Self::Keys(KeysCommand::Rotate(args)) => {
-                PreparedCommand::RotateKeys(MigrateSettings::new(&args)?)
+                PreparedCommand::RotateKeys(MysqlSettings::new(&args)?)
             }
             Self::Openapi { admin } => PreparedCommand::Openapi { admin },
         })

@@ -5,9 +5,10 @@ use std::io::Write;
 use super::config_check::SettingsCheck;
 use crate::app;
 use crate::config::dev::DevSettings;
-use crate::config::{MigrateSettings, StoreSettings, UsherConfig};
+use crate::config::{MigrateSettings, MysqlSettings, StoreSettings, UsherConfig};
 use crate::dev::top;
 use crate::ids::{ConcertId, QueueId};
+use crate::partition::PartitionCount;
 
 /// A command with validated settings.
 #[derive(Debug)]
@@ -29,19 +30,19 @@ pub enum PreparedCommand {
     /// `usher recover`
     Recover(Option<u16>, StoreSettings),
     /// `usher repartition`
-    Repartition(StoreSettings),
+    Repartition(StoreSettings, PartitionCount),
     /// `usher dead-letters list`
-    ListDeadLetters(MigrateSettings),
+    ListDeadLetters(MysqlSettings),
     /// `usher dead-letters retry`
-    RetryDeadLetters(Option<(u16, u64)>, MigrateSettings),
+    RetryDeadLetters(Option<(u16, u64)>, MysqlSettings),
     /// `usher admin-log`
-    AdminLog(u32, MigrateSettings),
+    AdminLog(u32, MysqlSettings),
     /// `usher top`
     Top(top::TopSettings),
     /// `usher config check`
     CheckConfig(Box<SettingsCheck>),
     /// `usher keys rotate`
-    RotateKeys(MigrateSettings),
+    RotateKeys(MysqlSettings),
     /// `usher openapi`
     Openapi { admin: bool },
 }
@@ -63,7 +64,9 @@ impl PreparedCommand {
             }
             Self::Archive(concert, stores) => Box::pin(app::archive(&stores, &concert)).await,
             Self::Recover(partition, stores) => Box::pin(app::recover(&stores, partition)).await,
-            Self::Repartition(stores) => require_passed(Box::pin(app::repartition(&stores)).await?),
+            Self::Repartition(stores, to) => {
+                require_passed(Box::pin(app::repartition(&stores, to)).await?)
+            }
             Self::ListDeadLetters(settings) => app::list_dead_letters(&settings).await,
             Self::RetryDeadLetters(only, settings) => {
                 app::retry_dead_letters(&settings, only).await

@@ -27,7 +27,7 @@ pub struct StoreArgs {
     /// [default: ssl-mode of the URL]
     #[arg(long, env = "USHER_MYSQL_CA_FILE", hide_env_values = true, value_name = "FILE")]
     pub mysql_ca_file: Option<String>,
-    /// Number of partitions, 1 to 4096; must match the database [default: 64]
+    /// Number of partitions, 1 to 4096; must match the database [default: as in the database]
     #[arg(long, env = "USHER_PARTITIONS", hide_env_values = true, value_name = "COUNT")]
     pub partitions: Option<String>,
     /// Prefix of all keys in Redis, [a-z0-9_-]{1,32} [default: usher]
@@ -93,7 +93,7 @@ pub struct StoreArgs {
 
 /// Settings of commands that use MySQL only.
 #[derive(Args, Clone, Default)]
-pub struct MigrateArgs {
+pub struct MysqlArgs {
     /// URL of MySQL or MariaDB: mysql://user:password@host/database, or mariadb://…
     #[arg(long, env = "USHER_MYSQL_URL", hide_env_values = true, value_name = "URL")]
     pub mysql_url: Option<String>,
@@ -101,7 +101,19 @@ pub struct MigrateArgs {
     /// [default: ssl-mode of the URL]
     #[arg(long, env = "USHER_MYSQL_CA_FILE", hide_env_values = true, value_name = "FILE")]
     pub mysql_ca_file: Option<String>,
-    /// Number of partitions, 1 to 4096; the first migration stores it [default: 64]
+}
+
+/// Settings of `usher migrate`.
+#[derive(Args, Clone, Default)]
+pub struct MigrateArgs {
+    #[command(flatten)]
+    pub mysql: MysqlArgs,
+    /// URL of Redis, which is not contacted: for a redis-cluster:// URL the default number of
+    /// partitions is 64
+    #[arg(long, env = "USHER_REDIS_URL", hide_env_values = true, value_name = "URL")]
+    pub redis_url: Option<String>,
+    /// Number of partitions, 1 to 4096; the first migration stores it [default: 8, or 64 with Redis
+    /// Cluster]
     #[arg(long, env = "USHER_PARTITIONS", hide_env_values = true, value_name = "COUNT")]
     pub partitions: Option<String>,
 }

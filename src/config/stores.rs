@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::args::{MigrateArgs, StoreArgs};
+use super::args::{MigrateArgs, MysqlArgs, StoreArgs};
 use super::check::{InvalidSettings, SettingsChecker, given};
 use super::urls::{parse_mysql_url, parse_redis_url};
 use crate::money::CurrencyCode;
@@ -54,8 +54,8 @@ pub struct MysqlSettings {
 pub struct StoreSettings {
     pub redis: RedisSettings,
     pub mysql: MysqlSettings,
-    /// Must be equal to the number in the database.
-    pub partitions: PartitionCount,
+    /// Must be equal to the number in the database. `None`: the number in the database.
+    pub partitions: Option<PartitionCount>,
     pub ack: AckSettings,
     pub watermarks: WatermarkSettings,
     pub kept_entries: KeptEntriesSettings,
@@ -107,12 +107,14 @@ impl Default for AckSettings {
     }
 }
 
-/// Settings of commands that use MySQL only.
+/// Settings of `usher migrate`.
 #[derive(Debug, Clone)]
 pub struct MigrateSettings {
     pub mysql: MysqlSettings,
-    /// The first migration stores it.
-    pub partitions: PartitionCount,
+    /// As [`StoreSettings::partitions`]; the first migration stores it.
+    pub partitions: Option<PartitionCount>,
+    /// What the first migration stores without it.
+    pub default_partitions: PartitionCount,
 }
 
 impl StoreSettings {
@@ -127,16 +129,20 @@ impl StoreSettings {
         settings.ok_or_else(InvalidSettings::default)
     }
 
-    /// Like [`Self::new`], but `USHER_PARTITIONS` is required.
+    /// Like [`Self::new`], but `USHER_PARTITIONS` is required. Returns it, too.
     ///
     /// # Errors
     /// All invalid settings.
-    pub fn with_required_partitions(args: &StoreArgs) -> Result<Self, InvalidSettings> {
+    pub fn with_required_partitions(
+        args: &StoreArgs,
+    ) -> Result<(Self, PartitionCount), InvalidSettings> {
         let mut check = SettingsChecker::default();
         check.required("USHER_PARTITIONS", args.partitions.as_deref());
         let settings = Self::read(args, &mut check);
         check.finish()?;
-        settings.ok_or_else(InvalidSettings::default)
+        settings
+            .and_then(|settings| settings.partitions.map(|partitions| (settings, partitions)))
+            .ok_or_else(InvalidSettings::default)
     }
 
     pub(super) fn read(args: &StoreArgs, check: &mut SettingsChecker) -> Option<Self> {
@@ -176,7 +182,7 @@ impl StoreSettings {
                 ..RedisSettings::of(redis_url?.0)
             },
             mysql: MysqlSettings { url: mysql_url? },
-            partitions: partitions?,
+            partitions,
             ack,
             watermarks,
             kept_entries,
@@ -185,25 +191,50 @@ impl StoreSettings {
     }
 }
 
-impl MigrateSettings {
+impl MysqlSettings {
     /// Validates the settings of a command that uses MySQL only.
+    ///
+    /// # Errors
+    /// All invalid settings.
+    pub fn new(args: &MysqlArgs) -> Result<Self, InvalidSettings> {
+        let mut check = SettingsChecker::default();
+        let settings = Self::read(args, &mut check);
+        check.finish()?;
+        settings.ok_or_else(InvalidSettings::default)
+    }
+
+    fn read(args: &MysqlArgs, check: &mut SettingsChecker) -> Option<Self> {
+        let ca_file = args.mysql_ca_file.as_deref();
+        parse_mysql_url(args.mysql_url.as_deref(), ca_file, check).map(|url| Self { url })
+    }
+}
+
+impl MigrateSettings {
+    /// Validates the settings of `usher migrate`.
     ///
     /// # Errors
     /// All invalid settings.
     pub fn new(args: &MigrateArgs) -> Result<Self, InvalidSettings> {
         let mut check = SettingsChecker::default();
-        let url =
-            parse_mysql_url(args.mysql_url.as_deref(), args.mysql_ca_file.as_deref(), &mut check);
+        let mysql = MysqlSettings::read(&args.mysql, &mut check);
         let partitions = parse_partitions(args.partitions.as_deref(), &mut check);
+        let is_cluster = given(args.redis_url.as_deref()).is_some_and(|url| {
+            ["redis-cluster:", "rediss-cluster:"].iter().any(|scheme| url.starts_with(scheme))
+        });
         check.finish()?;
-        url.zip(partitions)
-            .map(|(url, partitions)| Self { mysql: MysqlSettings { url }, partitions })
+        let default_partitions = match is_cluster {
+            true => PartitionCount::CLUSTER_DEFAULT,
+            false => PartitionCount::default(),
+        };
+        mysql
+            .map(|mysql| Self { mysql, partitions, default_partitions })
             .ok_or_else(InvalidSettings::default)
     }
 }
 
 fn parse_partitions(value: Option<&str>, check: &mut SettingsChecker) -> Option<PartitionCount> {
-    PartitionCount::new(check.number("USHER_PARTITIONS", value, 1..=4096, 64))
+    let count = check.number("USHER_PARTITIONS", value, 1..=4096, 0);
+    PartitionCount::new(count)
 }
 
 fn parse_watermarks(args: &StoreArgs, check: &mut SettingsChecker) -> WatermarkSettings {
@@ -346,14 +377,23 @@ mod tests {
 
     #[test]
     fn migrating_needs_mysql_only() {
-        let mut args = MigrateArgs {
-            mysql_url: Some(MYSQL.to_owned()),
-            mysql_ca_file: None,
-            partitions: Some("8".to_owned()),
+        let mysql = MysqlArgs { mysql_url: Some(MYSQL.to_owned()), mysql_ca_file: None };
+        let default_for = |redis_url: Option<&str>| {
+            let redis_url = redis_url.map(str::to_owned);
+            let args = MigrateArgs { mysql: mysql.clone(), redis_url, partitions: None };
+            let settings = MigrateSettings::new(&args).unwrap();
+            assert_eq!(settings.partitions, None);
+            settings.default_partitions.count()
         };
-        assert_eq!(MigrateSettings::new(&args).unwrap().partitions.count(), 8);
-        args =
-            MigrateArgs { mysql_url: None, mysql_ca_file: None, partitions: Some("0".to_owned()) };
+        assert_eq!(default_for(None), 8);
+        assert_eq!(default_for(Some("redis://h")), 8);
+        assert_eq!(default_for(Some("redis-sentinel://h:26379/main")), 8);
+        assert_eq!(default_for(Some("redis-cluster://h")), 64);
+        assert_eq!(default_for(Some("rediss-cluster://h")), 64);
+        let partitions = Some("16".to_owned());
+        let args = MigrateArgs { mysql: mysql.clone(), partitions, ..MigrateArgs::default() };
+        assert_eq!(MigrateSettings::new(&args).unwrap().partitions.unwrap().count(), 16);
+        let args = MigrateArgs { partitions: Some("0".to_owned()), ..MigrateArgs::default() };
         assert_eq!(MigrateSettings::new(&args).unwrap_err().settings().len(), 2);
     }
 }

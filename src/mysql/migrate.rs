@@ -34,15 +34,20 @@ const MIGRATION_LOCK_QUERY: &str =
 const CHECKPOINTS_PER_INSERT: usize = 1024;
 
 /// Brings the schema up to date. The first run also records the number of partitions, inserts one
-/// checkpoint per partition and sets the version of the definitions to 0. Later runs compare
-/// `partitions` with the recorded number. It can be repeated at any time.
+/// checkpoint per partition and sets the version of the definitions to 0: `configured`, or
+/// `default` without it. Later runs compare `configured` with the recorded number. It can be
+/// repeated at any time.
 ///
 /// # Errors
 /// [`Error::OtherPartitions`] when the recorded number differs; [`Error::NewerSchema`] when a newer
 /// release has changed the schema in a way that this one can't work with; [`Error::MigrationBusy`]
 /// when another migrator runs for more than a minute; [`Error::Migration`] and [`Error::Sql`] from
 /// the database.
-pub async fn migrate(pool: &MySqlPool, partitions: PartitionCount) -> Result<(), Error> {
+pub async fn migrate(
+    pool: &MySqlPool,
+    configured: Option<PartitionCount>,
+    default: PartitionCount,
+) -> Result<(), Error> {
     // Detached from the pool: closing the connection releases the lock, also when this future is
     // dropped.
     let mut connection = pool.acquire().await?.detach();
@@ -55,7 +60,7 @@ pub async fn migrate(pool: &MySqlPool, partitions: PartitionCount) -> Result<(),
     check_newer(&applied(&mut connection).await?, &mut connection).await?;
     // Not `run`: with a connection its future can't be spawned ("not general enough").
     MIGRATOR.run_direct(None, &mut connection, false).await?;
-    record(&mut connection, partitions).await?;
+    record(&mut connection, configured, default).await?;
     connection.close().await?;
     Ok(())
 }
@@ -147,7 +152,12 @@ async fn delete_unfinished_migrations(connection: &mut MySqlConnection) -> Resul
     }
 }
 
-async fn record(connection: &mut MySqlConnection, partitions: PartitionCount) -> Result<(), Error> {
+async fn record(
+    connection: &mut MySqlConnection,
+    configured: Option<PartitionCount>,
+    default: PartitionCount,
+) -> Result<(), Error> {
+    let partitions = configured.unwrap_or(default);
     let asked = partitions.count();
     let mut tx = connection.begin().await?;
     let recorded: Option<u16> =
@@ -155,7 +165,9 @@ async fn record(connection: &mut MySqlConnection, partitions: PartitionCount) ->
             .fetch_optional(&mut *tx)
             .await?;
     match recorded {
-        Some(recorded) if recorded == asked => return Ok(tx.rollback().await?),
+        Some(recorded) if configured.is_none() || recorded == asked => {
+            return Ok(tx.rollback().await?);
+        }
         Some(recorded) => return Err(Error::OtherPartitions { recorded, asked }),
         None => {}
     }

@@ -135,7 +135,7 @@ async fn usher_loses_nothing_and_answers_every_request() {
     let servers = TestServers::start(1).await;
     let mysql_url = servers.mysql.url();
     let pool = usher::mysql::connect(&mysql_url, 2).await.unwrap();
-    usher::mysql::migrate::migrate(&pool, PartitionCount::default()).await.unwrap();
+    usher::mysql::migrate::migrate(&pool, None, PartitionCount::default()).await.unwrap();
     let admin_key = Uuid::new_v4().simple().to_string();
     let config = UsherConfig::new(&ServeArgs {
         secrets: SecretArgs {

@@ -11,8 +11,8 @@ use super::error::Error;
 use super::{maintenance, serve};
 use crate::config::dev::{DevSecrets, DevSettings};
 use crate::config::{
-    AckSettings, KeptEntriesSettings, MysqlSettings, RedisSettings, StoreSettings, UsherConfig,
-    WatermarkSettings,
+    AckSettings, KeptEntriesSettings, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings,
+    UsherConfig, WatermarkSettings,
 };
 use crate::dev::banner::{self, DevAddresses};
 use crate::dev::simulated_users::{SimulatedUsers, SimulationSettings};
@@ -62,13 +62,18 @@ async fn serve_on(
     let stores = StoreSettings {
         redis: RedisSettings::of(servers.redis_url.clone().into()),
         mysql: MysqlSettings { url: servers.mysql_url.clone().into() },
-        partitions: PartitionCount::default(),
+        partitions: None,
         ack: AckSettings::default(),
         watermarks: WatermarkSettings::default(),
         kept_entries: KeptEntriesSettings::default(),
         currency: CurrencyCode::DEFAULT,
     };
-    maintenance::migrate_url(&servers.mysql_url, stores.partitions).await?;
+    let migrate = MigrateSettings {
+        mysql: stores.mysql.clone(),
+        partitions: None,
+        default_partitions: PartitionCount::default(),
+    };
+    maintenance::migrate(&migrate).await?;
     maintenance::seed_demo(&stores).await?;
     let config = UsherConfig::for_dev(settings, stores, secrets);
     let users = SimulatedUsers::new(SimulationSettings {

@@ -201,6 +201,27 @@ async fn missing_schema_and_other_partition_count_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_migration_records_the_partitions() {
+    let migrate = async |stores: &TestStores, more: &[&str]| {
+        let mut arguments = vec!["migrate", "--mysql-url", &stores.mysql_url];
+        arguments.extend(more);
+        let output = usher(&arguments).await;
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let single = TestStores::without_schema().await;
+    assert_eq!(migrate(&single, &[]).await.0, Some(0));
+    assert_eq!(migrate(&single, &["--partitions", "8"]).await.0, Some(0));
+    // The recorded number is kept, whatever the default would be now.
+    assert_eq!(migrate(&single, &["--redis-url", "redis-cluster://h"]).await.0, Some(0));
+    let (code, said) = migrate(&single, &["--partitions", "64"]).await;
+    assert!(code == Some(1) && said.contains("has 8 partitions"), "{said}");
+
+    let cluster = TestStores::without_schema().await;
+    assert_eq!(migrate(&cluster, &["--redis-url", "redis-cluster://h"]).await.0, Some(0));
+    assert_eq!(migrate(&cluster, &["--partitions", "64"]).await.0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn request_is_found_in_the_log_by_its_trace() {
     let stores = TestStores::new().await;
     let settings = [("USHER_LOG", "json".to_owned()), ("RUST_LOG", "usher=debug".to_owned())];

@@ -238,10 +238,8 @@ async fn change_on_one_instance_reaches_the_others() {
     world.wait_on_every_instance("/v1/coupons/off", |body| body["total_quantity"] == 77).await;
     let keys = |body: &Value| body["keys"].as_array().map_or(0, Vec::len);
     let before = keys(&first_instance.get("/.well-known/jwks.json").send().await.expect(200));
-    usher::app::rotate_keys(&usher::config::MigrateSettings {
-        mysql: usher::config::MysqlSettings { url: world.stores.mysql_url.clone().into() },
-        partitions: usher::partition::PartitionCount::new(crate::support::servers::PARTITIONS)
-            .unwrap(),
+    usher::app::rotate_keys(&usher::config::MysqlSettings {
+        url: world.stores.mysql_url.clone().into(),
     })
     .await
     .unwrap();

@@ -217,11 +217,12 @@ async fn redis_of_another_installation_is_refused() {
 async fn concurrent_migrations_run_once() {
     let stores = TestStores::without_schema().await;
     let partitions = PartitionCount::new(PARTITIONS).unwrap();
-    let outcomes = join_all((0..4).map(|_| migrate(&stores.mysql, partitions))).await;
+    let outcomes =
+        join_all((0..4).map(|_| migrate(&stores.mysql, Some(partitions), partitions))).await;
     for outcome in outcomes {
         outcome.unwrap();
     }
-    migrate(&stores.mysql, partitions).await.unwrap();
+    migrate(&stores.mysql, Some(partitions), partitions).await.unwrap();
     assert_eq!(
         stores.count("SELECT COUNT(*) FROM outbox_checkpoints").await,
         i64::from(PARTITIONS)
@@ -230,7 +231,8 @@ async fn concurrent_migrations_run_once() {
         stores.count("SELECT COUNT(*) FROM _sqlx_migrations WHERE success = FALSE").await,
         0
     );
-    let other = migrate(&stores.mysql, PartitionCount::new(PARTITIONS + 1).unwrap()).await;
+    let others = PartitionCount::new(PARTITIONS + 1).unwrap();
+    let other = migrate(&stores.mysql, Some(others), others).await;
     assert!(
         matches!(other, Err(usher::mysql::Error::OtherPartitions { recorded: PARTITIONS, .. })),
         "{other:?}"

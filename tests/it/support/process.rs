@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use usher::dev::{TempDir, free_port};
 
-use super::servers::{PARTITIONS, TOKEN_KEYS, TestStores};
+use super::servers::{TOKEN_KEYS, TestStores};
 use super::{ApiClient, eventually, signal};
 
 /// The script that supervises private servers: the process ends with its owner, even when that is
@@ -73,7 +73,6 @@ impl UsherProcess {
             .env("USHER_ADMIN_LISTEN", format!("127.0.0.1:{admin}"))
             .env("USHER_REDIS_URL", stores.redis_url())
             .env("USHER_MYSQL_URL", &stores.mysql_url)
-            .env("USHER_PARTITIONS", PARTITIONS.to_string())
             .env("USHER_KEY_PREFIX", &stores.prefix)
             .env("USHER_AUTH", "header")
             .env("USHER_ADMIN_KEY", super::servers::ADMIN_KEY)

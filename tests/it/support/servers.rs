@@ -83,20 +83,25 @@ pub(crate) struct RedisNodes {
     pub(crate) replicas: usize,
 }
 
+async fn migrate_schema(mysql: &MySqlPool) {
+    let partitions = PartitionCount::new(PARTITIONS).unwrap();
+    migrate(mysql, Some(partitions), partitions).await.unwrap();
+}
+
 impl TestStores {
     /// On Redis nodes of the caller, and on the MariaDB of the run or one of the caller.
     pub(crate) async fn among(several: RedisNodes, mysql: Option<&PrivateMysql>) -> Self {
         let port = several.ports[0];
         let mut stores = Self::of(port, mysql.unwrap_or_else(|| &servers().mysql)).await;
         stores.several = Some(several);
-        migrate(&stores.mysql, PartitionCount::new(PARTITIONS).unwrap()).await.unwrap();
+        migrate_schema(&stores.mysql).await;
         stores
     }
 
     /// A new database and a new key prefix.
     pub(crate) async fn new() -> Self {
         let stores = Self::empty(None).await;
-        migrate(&stores.mysql, PartitionCount::new(PARTITIONS).unwrap()).await.unwrap();
+        migrate_schema(&stores.mysql).await;
         stores
     }
 
@@ -105,7 +110,7 @@ impl TestStores {
         let dir = TempDir::new("it-redis").unwrap();
         let redis = PrivateRedis::start(with_users(dir.path())).await.unwrap();
         let stores = Self::empty(Some((redis, dir))).await;
-        migrate(&stores.mysql, PartitionCount::new(PARTITIONS).unwrap()).await.unwrap();
+        migrate_schema(&stores.mysql).await;
         stores
     }
 
@@ -148,7 +153,7 @@ impl TestStores {
     /// On servers of the caller, which it may kill.
     pub(crate) async fn at(redis_port: u16, mysql: &PrivateMysql) -> Self {
         let stores = Self::of(redis_port, mysql).await;
-        migrate(&stores.mysql, PartitionCount::new(PARTITIONS).unwrap()).await.unwrap();
+        migrate_schema(&stores.mysql).await;
         stores
     }
 
