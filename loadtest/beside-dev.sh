@@ -7,6 +7,7 @@ set -eu
 usher=$1
 shift
 dir=$(mktemp -d)
+: >"$dir/stdout"
 USHER_DATA_DIR="$dir/data" USHER_LISTEN=127.0.0.1:0 USHER_ADMIN_LISTEN=127.0.0.1:0 \
     "$usher" dev >"$dir/stdout" 2>"$dir/log" &
 pid=$!

@@ -1,8 +1,10 @@
 //! Serves the pages of `web/`, which are part of the binary: the waiting page and the booking demo
 //! on the public listener, and the console for operators on the admin listener.
 //!
-//! There is no build step: the browser gets the files of the directory. The content security policy
-//! allows requests to the same listener only. The pages use the public API, without privileges.
+//! The browser gets the files of the directory as they are. `web/client/` is clients/typescript,
+//! compiled by `npm run build:web` and checked in, so that a build of Usher needs no Node.js. The
+//! content security policy allows requests to the same listener only. The pages use the public API,
+//! without privileges.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -85,8 +87,14 @@ const ASSETS: &[(&str, &str, &str)] = files![
     "seat_selection.js" "text/javascript; charset=utf-8",
     "storage.js" "text/javascript; charset=utf-8",
     "ticket_view.js" "text/javascript; charset=utf-8",
+    "timer_worker.js" "text/javascript; charset=utf-8",
     "qr.js" "text/javascript; charset=utf-8",
     "user.js" "text/javascript; charset=utf-8",
+    "client/client.js" "text/javascript; charset=utf-8",
+    "client/errors.js" "text/javascript; charset=utf-8",
+    "client/sse.js" "text/javascript; charset=utf-8",
+    "client/transport.js" "text/javascript; charset=utf-8",
+    "client/visit.js" "text/javascript; charset=utf-8",
     "vendor/lean-qr.js" "text/javascript; charset=utf-8",
 ];
 
@@ -274,14 +282,16 @@ mod tests {
             include_str!("../web/not_found.html"),
             include_str!("../web/console.html"),
         ];
-        let texts = pages.into_iter().chain(ASSETS.iter().map(|asset| asset.2));
-        for text in texts {
+        let pages = pages.into_iter().map(|text| ("", text));
+        for (name, text) in pages.chain(ASSETS.iter().map(|asset| (asset.0, asset.2))) {
+            let directory = name.rfind('/').map_or("", |end| &name[..=end]);
             for quoted in text.split('"').filter(|part| part.starts_with("/assets/")) {
                 assert_eq!(get_page(quoted, ("x", "y")).await.0, 200, "{quoted}");
             }
             for module in text.split("from \"./").skip(1).filter_map(|rest| rest.split('"').next())
             {
-                assert!(ASSETS.iter().any(|asset| asset.0 == module), "{module}");
+                let path = format!("{directory}{module}");
+                assert!(ASSETS.iter().any(|asset| asset.0 == path), "{path}");
             }
             assert!(
                 !text.contains(" style=")

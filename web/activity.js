@@ -1,16 +1,40 @@
-// Waits that respect the state of the tab: hidden tabs pause, and a restored connection continues
-// at once.
+// Waits that respect the state of the tab: a restored connection and a shown tab continue at once.
+
+const timers = new Map();
+let timerWorker = null;
+let lastTimer = 0;
+
+// Calls `action` after `ms`. Returns what cancels it. Browsers let the timers of a hidden tab end
+// once a minute, which is too late for a turn in the queue. Those of a worker keep their time.
+function startTimer(ms, action) {
+  if (!document.hidden || !("Worker" in window)) {
+    const timer = setTimeout(action, ms);
+    return () => clearTimeout(timer);
+  }
+  if (!timerWorker) {
+    timerWorker = new Worker("/assets/timer_worker.js");
+    timerWorker.addEventListener("message", ({ data: id }) => {
+      const end = timers.get(id);
+      timers.delete(id);
+      end?.();
+    });
+  }
+  const id = (lastTimer += 1);
+  timers.set(id, action);
+  timerWorker.postMessage({ id, ms });
+  return () => timers.delete(id);
+}
 
 // Resolves after `ms`, or earlier when the tab is shown, the connection returns or `signal` aborts.
 export function waitOrWake(ms, signal) {
   return new Promise((resolve) => {
     const end = new AbortController();
     const finish = () => {
-      clearTimeout(timer);
+      cancelTimer();
       end.abort();
       resolve();
     };
-    const timer = setTimeout(finish, ms);
+    const cancelTimer = startTimer(ms, finish);
     const options = { signal: end.signal };
     window.addEventListener("online", finish, options);
     signal?.addEventListener("abort", finish, options);

@@ -1,61 +1,34 @@
-// HTTP calls to the service. A failed call throws a ProblemError with the `code` of the response.
+// The client of the pages: clients/typescript, compiled into client/, with the settings of a page.
 
-export class ProblemError extends Error {
-  // `status` is 0 when no response arrived.
-  constructor(status, body, retryAfter) {
-    super(body?.detail ?? "");
-    this.status = status;
-    this.code = body?.code ?? "unreachable";
-    this.body = body ?? {};
-    this.retryAfterMs = (Number(retryAfter) || 0) * 1000;
-  }
+import { waitOrWake } from "./activity.js";
 
-  // Whether the request may succeed later. After any other answer it has taken no effect.
-  get isTemporary() {
-    return this.status === 0 || this.status >= 500 || [408, 425, 429].includes(this.status);
-  }
-}
-
-export async function call(method, path, { headers = {}, body } = {}) {
-  const request = { method, headers: { ...headers }, cache: "no-store" };
-  if (body !== undefined) {
-    request.headers["Content-Type"] = "application/json";
-    request.body = JSON.stringify(body);
-  }
-  let response;
-  let text;
-  try {
-    response = await fetch(path, request);
-    text = await response.text();
-  } catch {
-    throw new ProblemError(0, { code: navigator.onLine ? "unreachable" : "offline" }, 2);
-  }
-  const date = Date.parse(response.headers.get("Date") ?? "");
-  if (date) clockOffsetMs = date - Date.now();
-  let value = null;
-  try {
-    value = text ? JSON.parse(text) : null;
-  } catch {
-    // A proxy answered with its own page. The status is enough.
-  }
-  if (!response.ok) {
-    throw new ProblemError(response.status, value, response.headers.get("Retry-After"));
-  }
-  return value;
-}
+export { UsherClient } from "./client/client.js";
+export { ProblemError, UsherError } from "./client/errors.js";
+export { newIdempotencyKey } from "./client/transport.js";
 
 // The clock of a device can be wrong by minutes. Countdowns use the clock of the service.
 let clockOffsetMs = 0;
 export const serverNow = () => Date.now() + clockOffsetMs;
 
-// `crypto.randomUUID` exists only in secure contexts. This works over plain HTTP too.
-export function randomUuid() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  bytes[6] = (bytes[6] & 0x0f) | 0x40;
-  bytes[8] = (bytes[8] & 0x3f) | 0x80;
-  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  const parts = [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20)];
-  return [...parts, hex.slice(20)].join("-");
+async function fetchFresh(url, init) {
+  const response = await fetch(url, { ...init, cache: "no-store" });
+  const date = Date.parse(response.headers.get("Date") ?? "");
+  if (date) clockOffsetMs = date - Date.now();
+  return response;
 }
 
-export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const clock = {
+  now: () => performance.now(),
+  random: () => Math.random(),
+  // Ends at once when the tab is shown or the connection returns.
+  async sleep(ms, signal) {
+    await waitOrWake(ms, signal);
+    signal?.throwIfAborted();
+  },
+};
+
+// A call has one attempt, because the pages show errors at once and retry with a countdown.
+export const clientOptions = { url: "", retry: { maxAttempts: 1 }, fetch: fetchFresh, clock };
+
+// How long the service asks to wait after an error.
+export const retryAfterMs = (problem) => (problem.retryAfter ?? 0) * 1000;

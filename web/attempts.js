@@ -4,7 +4,7 @@
 // answer is lost, a reload or another tab sends the same request again and learns its result. The
 // stored attempt ends with the first certain answer.
 
-import { ProblemError, randomUuid } from "./api.js";
+import { newIdempotencyKey, UsherError } from "./api.js";
 import { deviceStorage } from "./storage.js";
 import { callApi, readToken } from "./user.js";
 
@@ -30,7 +30,7 @@ export function storedAttempts() {
 export async function sendOnce(name, path, { body, token = readToken() } = {}) {
   const earlier = storedAttempt(name) && (await repeatAttempt(name));
   if (earlier) return earlier;
-  const attempt = { key: randomUuid(), path, body, token };
+  const attempt = { key: newIdempotencyKey(), path, body, token };
   deviceStorage.setItem(PREFIX + name, JSON.stringify(attempt));
   return send(name, attempt);
 }
@@ -42,7 +42,7 @@ export async function repeatAttempt(name) {
   try {
     return attempt && (await send(name, attempt));
   } catch (problem) {
-    if (!(problem instanceof ProblemError) || problem.isTemporary) throw problem;
+    if (!(problem instanceof UsherError) || problem.isTemporary) throw problem;
     return null;
   }
 }

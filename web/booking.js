@@ -1,23 +1,24 @@
 // The booking demo: concerts, queue, seats, payment, ticket. The browser generates its own user.
 
 import { countDown, startStep } from "./activity.js";
-import { call, ProblemError } from "./api.js";
+import { retryAfterMs, UsherError } from "./api.js";
 import { storedAttempt } from "./attempts.js";
 import { $, createElement, describeProblem, setText, showView } from "./dom.js";
 import { showEnd, showProblem } from "./end_view.js";
 import { formatDateTime, formatDuration, formatNumber, localizePage, message } from "./messages.js";
 import { startPayment } from "./payment.js";
-import { fetchQueueState, followTicket, leaveQueue } from "./queue.js";
+import { followTicket } from "./queue.js";
 import { startSeatSelection } from "./seat_selection.js";
 import { showConnection, showTicket } from "./ticket_view.js";
 import {
-  callApi, forgetToken, readConcert, readToken, storeConcert, storeToken,
+  forgetToken, readConcert, readToken, readWallet, storeConcert, storeToken, usher,
 } from "./user.js";
 
 // The time before an automatic retry, unless the service names a longer one.
 const RETRY_MS = 3000;
 
 let concert = null;
+let visit = null;
 
 localizePage();
 $("leave").addEventListener("click", leave);
@@ -28,11 +29,8 @@ start();
 // Returns to an open hold, to the position in the queue, or to the list of concerts.
 async function start() {
   try {
-    // The wallet names the currency.
     const [concerts, { items }] = await Promise.all([
-      loadConcerts(),
-      callApi("GET", "/reservations/mine", { token: null }),
-      callApi("GET", "/wallet", { token: null }),
+      loadConcerts(), usher.listReservations(), readWallet(),
     ]);
     const open = items.find(({ status }) => ["held", "paying"].includes(status));
     concert = concerts.find(({ id }) => id === (open?.concert_id ?? readConcert()));
@@ -55,7 +53,7 @@ async function showConcerts() {
 }
 
 async function loadConcerts() {
-  const { items } = await call("GET", "/v1/concerts");
+  const items = await usher.listConcerts();
   const cards = items.map(concertCard);
   if (cards.length === 0) cards.push(createElement("p", {}, message("booking.none")));
   $("concert-list").replaceChildren(...cards);
@@ -70,7 +68,7 @@ function concertCard(item) {
     joinQueue();
   };
   const button = createElement("button", { onclick }, message("booking.join"));
-  fetchQueueState(item.queue_id).then(
+  usher.getQueue(item.queue_id).then(
     (queue) => (state.textContent = describeQueue(queue)),
     (problem) => (state.textContent = describeProblem(problem)),
   );
@@ -97,10 +95,10 @@ async function joinQueue() {
   let signal = startStep();
   storeConcert(concert.id);
   try {
-    const ticket = await requestTicket();
-    if (!ticket) return;
+    visit = await requestVisit();
+    if (!visit) return;
     signal = startStep();
-    await followTicket(concert.queue_id, ticket, { onTicket, onConnection: showConnection, signal });
+    await followTicket(visit, { onTicket, onConnection: showConnection, signal });
   } catch (problem) {
     if (signal.aborted) return;
     if (problem.code === "queue_closed") return showEnd("queue.closed", { action: joinQueue });
@@ -109,12 +107,12 @@ async function joinQueue() {
 }
 
 // Retries until the service answers. Returns undefined when another step began.
-async function requestTicket() {
+async function requestVisit() {
   for (;;) {
     try {
-      return await callApi("POST", `/queues/${concert.queue_id}/tokens`, { token: null });
+      return await usher.joinQueue(concert.queue_id);
     } catch (problem) {
-      if (!(problem instanceof ProblemError) || !problem.isTemporary) throw problem;
+      if (!(problem instanceof UsherError) || !problem.isTemporary) throw problem;
       const title = message(problem.code === "queue_full" ? "queue.full" : "error.title");
       showEnd("error", { title, detail: describeProblem(problem), action: joinQueue });
       const signal = startStep();
@@ -122,7 +120,7 @@ async function requestTicket() {
         setText("retrying", message("error.retrying", { time: formatDuration(seconds) }));
       };
       // Jitter spreads the retries of many visitors.
-      const wait = Math.max(problem.retryAfterMs, RETRY_MS) * (1 + Math.random() / 2);
+      const wait = Math.max(retryAfterMs(problem), RETRY_MS) * (1 + Math.random() / 2);
       await countDown(wait, onRest, signal);
       if (signal.aborted) return;
     }
@@ -149,7 +147,7 @@ function pay(reservation) {
 
 async function leave() {
   startStep();
-  await leaveQueue(concert.queue_id, readToken()).catch(() => {});
+  await visit.leave().catch(() => {});
   endVisit("queue.left");
 }
 

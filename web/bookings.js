@@ -2,13 +2,13 @@
 // from the service, so it is right after a reload, in another tab and after a lost connection.
 
 import { waitOrWake, whenVisible } from "./activity.js";
-import { call, ProblemError } from "./api.js";
+import { retryAfterMs, UsherError } from "./api.js";
 import { repeatAttempt, sendOnce, storedAttempts } from "./attempts.js";
 import { $, createElement, describeProblem, setNotice } from "./dom.js";
 import { formatMoney, formatShortTime, formatTime, localizePage, message } from "./messages.js";
 import { qrCode } from "./qr.js";
 import { describeShow, isExpired, seatItems } from "./reservation_view.js";
-import { callApi } from "./user.js";
+import { readWallet, usher } from "./user.js";
 
 // While a hold or a payment is open its state changes soon.
 const REFRESH_OPEN_MS = 3000;
@@ -48,8 +48,8 @@ async function run() {
       setNotice("connection", null);
       if (reservations.some(({ status }) => OPEN.includes(status))) wait = REFRESH_OPEN_MS;
     } catch (problem) {
-      if (!(problem instanceof ProblemError)) throw problem;
-      wait = Math.max(problem.retryAfterMs, problem.isTemporary ? RETRY_MS : REFRESH_MS);
+      if (!(problem instanceof UsherError)) throw problem;
+      wait = Math.max(retryAfterMs(problem), problem.isTemporary ? RETRY_MS : REFRESH_MS);
       showProblem(problem);
     }
     $("retry-row").hidden = $("connection").hidden;
@@ -69,36 +69,23 @@ function showProblem(problem) {
   setNotice("connection", isStale ? message("bookings.stale", { detail }) : detail);
 }
 
-const read = (path) => callApi("GET", path, { token: null });
-
 async function load() {
   const [list, wallet, entries, issues, payments] = await Promise.all([
-    read(`/reservations/mine?limit=${pageLimit}`),
-    read("/wallet"),
-    read("/wallet/entries?limit=20"),
-    read("/coupons/issues/mine"),
-    readPayments(),
+    usher.listReservations({ limit: pageLimit }),
+    readWallet(),
+    usher.listWalletEntries({ limit: 20 }),
+    usher.listCouponIssues(),
+    usher.listPayments({ limit: 20 }),
   ]);
-  const coupons = await Promise.all(issues.items.map(readCoupon));
+  const coupons = await Promise.all(issues.items.map((issue) => usher.getCoupon(issue.coupon_id)));
   ({ items: reservations, next } = list);
   showReservations();
-  if (payments) showTable("payment-list", payments.items, paymentRow, "bookings.payments.none");
+  showTable("payment-list", payments.items, paymentRow, "bookings.payments.none");
   $("balance").textContent = formatMoney(wallet.balance);
   showTable("entry-list", entries.items, entryRow, "bookings.entries.none");
   showCoupons(issues.items, coupons);
-  $("payments").hidden = !payments;
-  for (const id of ["wallet", "coupons"]) $(id).hidden = false;
+  for (const id of ["payments", "wallet", "coupons"]) $(id).hidden = false;
 }
-
-// Services without the list of payments answer 405.
-async function readPayments() {
-  return read("/payments?limit=20").catch((problem) => {
-    if (problem.status !== 405) throw problem;
-    return null;
-  });
-}
-
-const readCoupon = ({ coupon_id: id }) => call("GET", `/v1/coupons/${encodeURIComponent(id)}`);
 
 function showReservations() {
   const cards = reservations.map(reservationCard);
@@ -199,7 +186,7 @@ async function cancel(id) {
     await sendOnce(`cancel-${id}`, `/reservations/${id}/cancel`, { token: null });
     refreshNow();
   } catch (problem) {
-    if (!(problem instanceof ProblemError)) throw problem;
+    if (!(problem instanceof UsherError)) throw problem;
     showReservations();
     setNotice("connection", describeProblem(problem));
     $("retry-row").hidden = false;

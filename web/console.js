@@ -1,6 +1,7 @@
 // The admin console: queues with charts and controls, sales, writer lag, audit.
 
-import { call, ProblemError, sleep } from "./api.js";
+import { waitOrWake } from "./activity.js";
+import { clientOptions, UsherClient, UsherError } from "./api.js";
 import { LineChart } from "./chart.js";
 import { $, createElement, describeDetail, setNotice, setText, showView } from "./dom.js";
 import { formatNumber } from "./messages.js";
@@ -20,8 +21,9 @@ let adminKey = sessionStorage.getItem("usher-admin-key");
 const queueCards = new Map();
 let shownActions = null;
 
+const admin = new UsherClient({ ...clientOptions, bearer: () => adminKey });
 const callAdmin = (method, path, body) =>
-  call(method, `/admin${path}`, { headers: { Authorization: `Bearer ${adminKey}` }, body });
+  admin.request({ method, path: `/admin${path}`, body });
 
 const simulation = new SimulationCard(callAdmin);
 
@@ -51,10 +53,10 @@ async function run() {
         setText("key-note", "The admin key is not correct.");
         return showView("sign-in");
       }
-      const detail = problem instanceof ProblemError ? describeDetail(problem) : problem.message;
+      const detail = problem instanceof UsherError ? describeDetail(problem) : problem.message;
       setNotice("dashboard-note", `No update: ${detail}`);
     }
-    await sleep(REFRESH_MS);
+    await waitOrWake(REFRESH_MS);
   }
 }
 
@@ -221,7 +223,7 @@ async function runAudit() {
     $("checks").hidden = false;
     $("checks").tBodies[0].replaceChildren(...rows);
   } catch (problem) {
-    if (!(problem instanceof ProblemError)) throw problem;
+    if (!(problem instanceof UsherError)) throw problem;
     setNotice("dashboard-note", describeDetail(problem));
   }
   $("audit").disabled = false;

@@ -1,5 +1,6 @@
 // DOM helpers shared by all pages.
 
+import { NetworkError } from "./client/errors.js";
 import { message } from "./messages.js";
 
 export const $ = (id) => document.getElementById(id);
@@ -82,20 +83,26 @@ const PROBLEM_MESSAGES = {
   not_cancellable: "error.not_cancellable",
   balance_limit_exceeded: "error.balance_limit",
   payment_failed: "error.payment",
-  not_found: "missing.title",
-  unauthenticated: "queue.signin",
+  not_found: "error.not_found",
+  unauthenticated: "error.unauthenticated",
   visit_over: "booking.visit_over.why",
   queue_token_expired: "queue.expired.why",
 };
 
+// The code of an error. Without a response it says whether the device is offline.
+export function problemCode(problem) {
+  if (problem instanceof NetworkError) return navigator.onLine ? "unreachable" : "offline";
+  return problem.code;
+}
+
 // A sentence for an error that a page does not handle in a specific way.
 export function describeProblem(problem) {
-  const key = PROBLEM_MESSAGES[problem.code];
+  const key = PROBLEM_MESSAGES[problemCode(problem)];
   if (key) return message(key);
   return message(problem.isTemporary ? "error.server" : "error.request");
 }
 
 // For operators: the sentence of the service, which names fields and values.
 export function describeDetail(problem) {
-  return problem.message && problem.status < 500 ? problem.message : describeProblem(problem);
+  return problem.detail && problem.status < 500 ? problem.detail : describeProblem(problem);
 }

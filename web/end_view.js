@@ -1,7 +1,7 @@
 // The view for the end of a journey: what happened, and the ways on.
 
 import { startStep } from "./activity.js";
-import { ProblemError } from "./api.js";
+import { UsherError } from "./api.js";
 import { $, describeProblem, setText, showView } from "./dom.js";
 import { message } from "./messages.js";
 
@@ -23,7 +23,7 @@ export function showEnd(reason, { title, detail, label = "error.retry", action }
 
 // Shows an error that ends the step. `action` tries again.
 export function showProblem(problem, action) {
-  if (!(problem instanceof ProblemError)) throw problem;
+  if (!(problem instanceof UsherError)) throw problem;
   if (problem.code === "unauthenticated") {
     return showEnd("queue.signin", { detail: message("booking.header"), action });
   }

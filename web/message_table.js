@@ -6,10 +6,11 @@ export const messageTable = {
   "queue.position": ["Your position", "나의 대기 순서"],
   "queue.waiting": ["People in the queue", "전체 대기 인원"],
   "queue.estimate": ["Estimated wait", "예상 대기 시간"],
-  "queue.estimate.unknown": ["not known yet", "확인 중"],
+  "queue.estimate.unknown": ["Not known yet", "확인 중"],
   "queue.keep": [
-    "You can close this page. Open it again on this device to keep your position.",
-    "창을 닫아도 대기 순서는 유지됩니다. 같은 기기에서 다시 접속해 주세요.",
+    "Keep this page open so that you do not miss your turn. If you closed it, open it again soon on "
+      + "this device.",
+    "창을 닫으면 입장 순서를 놓칠 수 있습니다. 창을 닫았다면 같은 기기에서 바로 다시 접속해 주세요.",
   ],
   "queue.progress": ["Progress through the queue", "대기 진행률"],
   "queue.leave": ["Leave the queue", "대기 취소"],
@@ -35,7 +36,7 @@ export const messageTable = {
     "Positions are drawn at the opening. Reloading the page changes nothing.",
     "대기 순서는 예매 시작 시각에 추첨으로 정해지며, 새로고침해도 달라지지 않습니다.",
   ],
-  "queue.draw.position": ["drawn at the opening", "추첨 예정"],
+  "queue.draw.position": ["Drawn at the opening", "추첨 예정"],
   "queue.soldout": [
     "Sold out for now. Cancelled seats go to the people in the queue.",
     "현재 매진입니다. 취소표는 대기 순서대로 예매할 수 있습니다.",
@@ -61,8 +62,8 @@ export const messageTable = {
   "queue.rejoin": ["Join the queue again", "다시 대기하기"],
   "queue.closed": ["The queue is closed", "예매가 종료되었습니다"],
   "queue.closed.why": [
-    "New visitors cannot join at the moment.",
-    "지금은 대기열에 참여할 수 없습니다.",
+    "No one can join at the moment. Check when sales are open.",
+    "지금은 예매할 수 없습니다. 예매 일정을 확인해 주세요.",
   ],
   "queue.closed.waiting": [
     "The queue is closed for now. You keep your position.",
@@ -110,7 +111,7 @@ export const messageTable = {
   "booking.queue.unknown": ["{n} waiting", "{n}명 대기 중"],
   "booking.queue.empty": ["No queue. You enter immediately.", "대기 없이 바로 입장할 수 있습니다."],
   "booking.join": ["Book", "예매하기"],
-  "booking.date": ["Date", "관람일"],
+  "booking.date": ["Date", "관람 일시"],
   "booking.dates.none": ["No dates on sale", "예매 가능한 일정이 없습니다"],
   "booking.dates.none.why": [
     "This concert has no dates that can be booked now. Look again later or choose another concert.",
@@ -245,9 +246,9 @@ export const messageTable = {
   "missing.title": ["This page does not exist", "페이지를 찾을 수 없습니다"],
   "missing.why": [
     "The address is wrong, or the event is over. Check the link that you followed.",
-    "주소가 잘못되었거나 종료된 공연입니다. 접속한 주소를 다시 확인해 주세요.",
+    "주소가 잘못되었거나 판매가 종료된 공연입니다. 주소를 다시 확인해 주세요.",
   ],
-  "missing.home": ["Go to the start page", "처음 페이지로 이동"],
+  "missing.home": ["Go to the start page", "홈으로 이동"],
   "error.title": ["That did not work", "요청을 처리하지 못했습니다"],
   "error.retry": ["Try again", "다시 시도"],
   "error.retrying": ["Trying again in {time}.", "{time} 후에 다시 시도합니다."],
@@ -274,6 +275,14 @@ export const messageTable = {
   "error.request": [
     "The service refused the request. Reload the page and try again.",
     "요청이 거절되었습니다. 페이지를 새로고침한 뒤 다시 시도해 주세요.",
+  ],
+  "error.unauthenticated": [
+    "Please sign in, then try again.",
+    "로그인 후 다시 시도해 주세요.",
+  ],
+  "error.not_found": [
+    "This is no longer available. Go back and choose again.",
+    "더 이상 제공되지 않는 정보입니다. 처음부터 다시 선택해 주세요.",
   ],
   "error.payment": [
     "The payment was not completed. You were not charged.",

@@ -40,7 +40,7 @@ export function formatMoney(value) {
 }
 
 export const formatTime = (time) =>
-  new Date(time).toLocaleTimeString(locale, { hour: "2-digit", minute: "2-digit" });
+  new Date(time).toLocaleTimeString(locale, { timeStyle: "short" });
 
 export const formatDateTime = (time) =>
   new Date(time).toLocaleString(locale, { dateStyle: "medium", timeStyle: "short" });
@@ -48,7 +48,7 @@ export const formatDateTime = (time) =>
 // For narrow columns: no year.
 export const formatShortTime = (time) =>
   new Date(time).toLocaleString(locale, {
-    month: "numeric", day: "numeric", hour: "2-digit", minute: "2-digit",
+    month: "numeric", day: "numeric", hour: "numeric", minute: "2-digit",
   });
 
 export function formatDuration(seconds) {

@@ -1,12 +1,12 @@
 // The payment of a hold, and the confirmation.
 
 import { startStep, waitOrWake } from "./activity.js";
-import { call, ProblemError, serverNow } from "./api.js";
+import { ProblemError, retryAfterMs, serverNow, UsherError } from "./api.js";
 import { repeatAttempt, sendOnce, storedAttempt } from "./attempts.js";
 import { $, describeProblem, setNotice, setText, showView } from "./dom.js";
 import { formatMoney, formatNumber, message } from "./messages.js";
 import { describeShow, isExpired, seatItems } from "./reservation_view.js";
-import { callApi, forgetToken } from "./user.js";
+import { forgetToken, readWallet, usher } from "./user.js";
 
 // The amount that one press of the charge button adds to the wallet.
 const CHARGE_AMOUNT = 50000;
@@ -56,7 +56,7 @@ async function orShow(action) {
   try {
     await action();
   } catch (problem) {
-    if (!(problem instanceof ProblemError)) throw problem;
+    if (!(problem instanceof UsherError)) throw problem;
     const note = $("done").hidden ? "pay-note" : "done-note";
     setNotice(note, describeProblem(problem));
   }
@@ -75,7 +75,7 @@ async function runCountdown(until) {
 }
 
 async function loadBalance() {
-  ({ balance } = await callApi("GET", "/wallet", { token: null }));
+  ({ balance } = await readWallet());
   showPrice();
 }
 
@@ -102,8 +102,8 @@ function discountOf(issue, price) {
 }
 
 async function loadCoupon() {
-  const coupon = await call("GET", `/v1/coupons/${DEMO_COUPON}`);
-  const { items } = await callApi("GET", "/coupons/issues/mine", { token: null });
+  const coupon = await usher.getCoupon(DEMO_COUPON);
+  const { items } = await usher.listCouponIssues();
   const issue = items.find((item) => item.coupon_id === DEMO_COUPON);
   const price = reservation.amount;
   const isUsable =
@@ -124,7 +124,7 @@ async function loadCoupon() {
 }
 
 async function requestCoupon() {
-  await callApi("POST", `/coupons/${DEMO_COUPON}/issues`, { token: null });
+  await usher.issueCoupon(DEMO_COUPON);
   await loadCoupon();
   $("coupon").checked = Boolean(couponIssue);
   showPrice();
@@ -158,12 +158,12 @@ async function pay(firstTry) {
       if (result && !until.aborted) return showConfirmation(result);
       break;
     } catch (problem) {
-      if (!(problem instanceof ProblemError) || !problem.isTemporary) {
+      if (!(problem instanceof UsherError) || !problem.isTemporary) {
         isPaying = false;
         return showRefusal(problem);
       }
       setNotice("pay-note", message("booking.checking"));
-      await waitOrWake(Math.max(problem.retryAfterMs, RETRY_MS), until);
+      await waitOrWake(Math.max(retryAfterMs(problem), RETRY_MS), until);
       send = () => repeatAttempt(attemptName());
     }
   }
@@ -180,12 +180,12 @@ async function awaitResult(payment, until) {
   while (current?.status === "pending" && !until.aborted) {
     setNotice("pay-note", message("booking.pending"));
     await waitOrWake(PENDING_POLL_MS, until);
-    current = await callApi("GET", `/payments/${current.id}`, { token: null });
+    current = await usher.getPayment(current.id);
   }
   if (current?.status === "confirmed") return current;
   if (current) throw new ProblemError(409, { code: "payment_failed" });
   while (!until.aborted) {
-    reservation = await callApi("GET", `/reservations/${reservation.id}`, { token: null });
+    reservation = await usher.getReservation(reservation.id);
     if (reservation.status === "confirmed") return reservation;
     if (reservation.status !== "paying") return null;
     setNotice("pay-note", message("booking.pending"));
@@ -195,7 +195,7 @@ async function awaitResult(payment, until) {
 }
 
 function showRefusal(problem) {
-  if (!(problem instanceof ProblemError)) throw problem;
+  if (!(problem instanceof UsherError)) throw problem;
   if (problem.code === "hold_expired") return events.onEnd("booking.lapsed");
   setNotice("pay-note", describeProblem(problem));
   orShow(loadBalance);
@@ -219,7 +219,7 @@ async function showConfirmation({ paid, balance_after: after }) {
 }
 
 async function releaseSeats() {
-  await callApi("DELETE", `/reservations/${reservation.id}`, { token: null });
+  await usher.releaseReservation(reservation.id);
   events.onReleased();
 }
 
@@ -228,6 +228,6 @@ async function cancelBooking() {
   await sendOnce(`cancel-${id}`, `/reservations/${id}/cancel`, { token: null });
   setText("done-title", message("booking.cancelled"));
   $("cancel").hidden = true;
-  const wallet = await callApi("GET", "/wallet", { token: null });
+  const wallet = await readWallet();
   setText("done-balance", formatMoney(wallet.balance));
 }

@@ -1,7 +1,7 @@
 // The choice of a date and of seats, by an active user.
 
 import { startStep, waitOrWake, whenVisible } from "./activity.js";
-import { ProblemError } from "./api.js";
+import { retryAfterMs, UsherError } from "./api.js";
 import { repeatAttempt, sendOnce, storedAttempt } from "./attempts.js";
 import { $, createElement, describeProblem, setNotice, setText, showView } from "./dom.js";
 import { formatDateTime, formatMoney, formatNumber, formatTime, message } from "./messages.js";
@@ -64,7 +64,7 @@ function dateOption({ id, starts_at: startsAt, bookable, not_bookable_reason: re
 
 // Shows the end of the visit for errors that mean one, and calls `otherwise` for the rest.
 function endOr(problem, otherwise) {
-  if (!(problem instanceof ProblemError)) throw problem;
+  if (!(problem instanceof UsherError)) throw problem;
   const end = ENDS[problem.code];
   return end ? events.onEnd(end) : otherwise();
 }
@@ -87,7 +87,7 @@ async function watchSeats() {
         return endOr(problem, () => events.onProblem(problem));
       }
       setNotice("seats-connection", describeProblem(problem));
-      wait = Math.max(problem.retryAfterMs, SEAT_REFRESH_MS);
+      wait = Math.max(retryAfterMs(problem), SEAT_REFRESH_MS);
     }
     await waitOrWake(wait, signal);
     await whenVisible(signal);

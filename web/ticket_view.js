@@ -2,7 +2,7 @@
 // the opening and the operator's message. The waiting page and the booking page share it.
 
 import { serverNow } from "./api.js";
-import { $, NoticeStack, setNotice, setText } from "./dom.js";
+import { $, NoticeStack, problemCode, setNotice, setText } from "./dom.js";
 import {
   formatCountdown, formatDateTime, formatDuration, formatNumber, message,
 } from "./messages.js";
@@ -46,7 +46,7 @@ function describeState({ mode, opens_at: opens, position, sold_out: soldOut }) {
 // `problem` is null when the connection works.
 export function showConnection(problem) {
   const key = { offline: "queue.offline", overloaded: "queue.busy", rate_limited: "queue.busy" };
-  const text = problem && message(key[problem.code] ?? "queue.disconnected");
+  const text = problem && message(key[problemCode(problem)] ?? "queue.disconnected");
   notice.set("connection", text);
 }
 

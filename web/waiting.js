@@ -2,12 +2,12 @@
 // admission. A cookie keeps the position across reloads and closed tabs.
 
 import { countDown } from "./activity.js";
-import { call, ProblemError } from "./api.js";
+import { clientOptions, retryAfterMs, UsherClient, UsherError } from "./api.js";
 import { applyBranding, branding, pageTitle } from "./branding.js";
 import { solveChallenge } from "./challenge.js";
 import { $, describeProblem, setText, showView } from "./dom.js";
 import { formatDuration, formatTime, localizePage, message } from "./messages.js";
-import { followTicket, leaveQueue } from "./queue.js";
+import { followTicket } from "./queue.js";
 import { tabStorage } from "./storage.js";
 import { describePosition, showConnection, showTicket } from "./ticket_view.js";
 
@@ -18,8 +18,9 @@ const SPOKEN_UPDATE_MS = 20000;
 // The time before an automatic retry, unless the service names a longer one.
 const RETRY_MS = 3000;
 
+const usher = new UsherClient(clientOptions);
 let abort = new AbortController();
-let token = null;
+let visit = null;
 let startPosition = null;
 let lastSpoken = 0;
 
@@ -27,7 +28,7 @@ localizePage();
 applyBranding();
 $("leave").addEventListener("click", async () => {
   abort.abort();
-  await leaveQueue(queue, token).catch(() => {});
+  await visit.leave().catch(() => {});
   showEnd("queue.left", "queue.rejoin");
 });
 $("again").addEventListener("click", join);
@@ -41,22 +42,22 @@ async function join() {
   if (!navigator.cookieEnabled) return showEnd("queue.cookie");
   try {
     const ticket = await requestPlace(signal);
-    if (ticket && !signal.aborted) {
-      await followTicket(queue, ticket, { onTicket, onConnection: showConnection, signal });
-    }
+    if (!ticket || signal.aborted) return;
+    visit = usher.resumeQueue(queue, ticket);
+    await followTicket(visit, { onTicket, onConnection: showConnection, signal });
   } catch (problem) {
-    if (!(problem instanceof ProblemError)) throw problem;
+    if (!(problem instanceof UsherError)) throw problem;
     if (!signal.aborted) showFinalProblem(problem);
   }
 }
 
 // Retries until the service answers. Returns undefined when `signal` aborts.
 async function requestPlace(signal) {
-  let challenge = null;
+  let challenge;
   while (!signal.aborted) {
     try {
-      const headers = challenge ? { "Usher-Challenge": challenge } : {};
-      return await call("POST", `/waiting/${queue}/place`, { headers });
+      const path = `/waiting/${encodeURIComponent(queue)}/place`;
+      return await usher.request({ method: "POST", path, challenge });
     } catch (problem) {
       if (problem.code === "forbidden" && branding.challenge) {
         challenge = await askChallenge();
@@ -80,7 +81,7 @@ async function askChallenge() {
 // Shows why there is no place yet, and counts down to the next try.
 async function showRetry(problem, signal) {
   // Jitter spreads the retries of many visitors.
-  const wait = Math.max(problem.retryAfterMs, RETRY_MS) * (1 + Math.random() / 2);
+  const wait = Math.max(retryAfterMs(problem), RETRY_MS) * (1 + Math.random() / 2);
   const isFull = problem.code === "queue_full";
   showOver(message(isFull ? "queue.full" : "error.title"), {
     detail: describeProblem(problem),
@@ -106,7 +107,6 @@ function showSignIn() {
 }
 
 function onTicket(ticket) {
-  token = ticket.token;
   if (ticket.status === "active") return onAdmitted(ticket);
   if (ticket.status === "expired") return showEnd("queue.expired", "queue.rejoin");
   showView("waiting");
@@ -160,10 +160,10 @@ async function onAdmitted(ticket) {
 // missing.
 async function isCookieKept() {
   try {
-    await call("GET", `/v1/queues/${queue}/check`);
+    await usher.request({ method: "GET", path: `/v1/queues/${encodeURIComponent(queue)}/check` });
     return true;
   } catch (problem) {
-    if (!(problem instanceof ProblemError)) throw problem;
+    if (!(problem instanceof UsherError)) throw problem;
     return problem.code !== "not_admitted";
   }
 }

@@ -17,5 +17,6 @@ await import("./views.mjs");
 await import("./waiting_states.mjs");
 await import("./booking_states.mjs");
 await import("./bookings.mjs");
+await import("./error_states.mjs");
 await import("./console.mjs");
 await import("./examples.mjs");

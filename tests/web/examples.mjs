@@ -1,4 +1,4 @@
-// Runs the client examples against a live service. Each example buys two seats.
+// Runs the examples against a live service.
 
 import assert from "node:assert/strict";
 import { execFile, spawnSync } from "node:child_process";
@@ -17,24 +17,14 @@ function runExample(program, args) {
   return run(program, args, { env, timeout: TIMEOUT_MS });
 }
 
-async function assertBuysTwoSeats(program, args) {
+test("the curl example buys two seats", { skip: skipWithout("curl") }, async () => {
   await fixture.openQueue();
-  const { stdout } = await runExample(program, args);
+  const { stdout } = await runExample("../../examples/buy.sh", []);
   assert.match(stdout, /^bought: \d+,\d+ for \d+\n$/);
-}
-
-test("the curl example buys two seats", { skip: skipWithout("curl") }, () =>
-  assertBuysTwoSeats("../../examples/buy.sh", []));
-
-test("the Python example buys two seats", { skip: skipWithout("python3") }, () =>
-  assertBuysTwoSeats("python3", ["../../examples/buy.py"]));
-
-test("the TypeScript example compiles in strict mode and buys two seats", async () => {
-  await run("node_modules/.bin/tsc", ["--project", "../../examples"], { timeout: TIMEOUT_MS });
-  await assertBuysTwoSeats(process.execPath, ["../../target/examples/buy.mjs"]);
 });
 
 test("a backend verifies a pass with the published keys", async () => {
+  await run("node_modules/.bin/tsc", ["--project", "../../examples"], { timeout: TIMEOUT_MS });
   await fixture.openQueue();
   const user = crypto.randomUUID();
   let ticket = await fixture.callApi("POST", "/queues/demo/tokens", { user });

@@ -75,6 +75,11 @@ export class UsherClient {
     });
   }
 
+  /** Sends a call that has no method here. Give a POST that is to run once an idempotency key. */
+  request<T>(request: ApiRequest): Promise<T> {
+    return this.#transport.send<T>(request);
+  }
+
   // Queues
 
   async getQueue(queueId: string, options: CallOptions = {}): Promise<Queue> {
@@ -91,9 +96,9 @@ export class UsherClient {
     return new QueueVisit(this.#transport, queueId, ticket);
   }
 
-  /** Resumes a visit with a stored token. The first call of the visit checks the token. */
-  resumeQueue(queueId: string, token: string): QueueVisit {
-    return new QueueVisit(this.#transport, queueId, token);
+  /** Resumes a visit with a stored token or ticket. The first call of the visit checks it. */
+  resumeQueue(queueId: string, start: string | Ticket): QueueVisit {
+    return new QueueVisit(this.#transport, queueId, start);
   }
 
   // Concerts

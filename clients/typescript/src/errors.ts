@@ -1,6 +1,11 @@
 /** The base class of all errors of this client. */
 export class UsherError extends Error {
   override name = "UsherError";
+
+  /** Whether the same call may succeed later. After any other error it has had no effect. */
+  get isTemporary(): boolean {
+    return false;
+  }
 }
 
 /** A field of the request that the service rejected. */
@@ -35,6 +40,10 @@ export class ProblemError extends UsherError {
     super(`${status} ${body.code ?? "unknown"}: ${body.detail ?? body.title ?? "no detail"}`);
   }
 
+  override get isTemporary(): boolean {
+    return this.status >= 500 || [408, 425, 429].includes(this.status);
+  }
+
   /** A stable word such as `seat_taken`, or `unknown` if the response is not from the service. */
   get code(): string {
     return this.body.code ?? "unknown";
@@ -57,5 +66,9 @@ export class NetworkError extends UsherError {
 
   constructor(cause: unknown) {
     super("The service did not respond.", { cause });
+  }
+
+  override get isTemporary(): boolean {
+    return true;
   }
 }

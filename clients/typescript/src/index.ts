@@ -6,6 +6,6 @@ export { positionFromLine } from "./line.js";
 export type { LineDocument, LineLane } from "./line.js";
 export type * from "./schema.js";
 export { newIdempotencyKey } from "./transport.js";
-export type { Clock, RetryPolicy } from "./transport.js";
+export type { ApiRequest, Clock, RetryPolicy } from "./transport.js";
 export { QueueVisit } from "./visit.js";
 export type { ChangeOptions, PaymentOptions, WaitOptions } from "./visit.js";

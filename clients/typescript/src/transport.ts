@@ -34,7 +34,7 @@ export interface TransportOptions {
 
 /** One call of the API. Every call is safe to repeat: see `idempotencyKey`. */
 export interface ApiRequest {
-  method: "GET" | "POST" | "DELETE";
+  method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
   path: string;
   query?: Record<string, string | number | undefined>;
   body?: unknown;

@@ -23,6 +23,8 @@ export interface WaitOptions {
   stream?: boolean;
   /** How long the service may be unreachable before waiting fails. Default 300,000. */
   maxOutageMs?: number;
+  /** Receives the error when the connection is lost, and null when it is back. */
+  onOutage?: (error: UsherError | null) => void;
   signal?: AbortSignal;
 }
 
@@ -37,6 +39,11 @@ const DEFAULT_MAX_OUTAGE_MS = 300_000;
 const MAX_STREAM_FAILURES = 3;
 /** The service sends a comment every 15 seconds. A longer silence is a dead connection. */
 const STREAM_IDLE_MS = 45_000;
+/**
+ * A hidden tab polls this much later. The service asks for a poll after at most half of the time in
+ * which a turn or a place is lost, so this is safe.
+ */
+const HIDDEN_POLL_FACTOR = 1.5;
 const PAYMENT_POLL_MS = 500;
 const PAYMENT_WAIT_MS = 60_000;
 
@@ -83,26 +90,33 @@ export class QueueVisit {
     return last;
   }
 
-  /** Yields tickets until the user is active. Polls no sooner than the service asks for. */
+  /**
+   * Yields tickets until the user is active. Polls no sooner than the service asks for. In a
+   * browser, a hidden tab has no stream and polls less often.
+   */
   async *tickets(options: WaitOptions = {}): AsyncGenerator<Ticket, void, undefined> {
     const { clock } = this.#transport;
-    const { signal, maxOutageMs = DEFAULT_MAX_OUTAGE_MS } = options;
+    const { signal, maxOutageMs = DEFAULT_MAX_OUTAGE_MS, onOutage } = options;
     let ticket = this.#ticket ?? (await this.refresh(signal ? { signal } : {}));
     yield ticket;
-    let streamFailures = options.stream ? 0 : MAX_STREAM_FAILURES;
+    let streamFailures = 0;
     let lastContact = clock.now();
+    let retryAfterMs = 0;
     while (ticket.status === "waiting") {
-      if (streamFailures < MAX_STREAM_FAILURES) {
+      const wasHidden = isHidden();
+      if (options.stream && !wasHidden && streamFailures < MAX_STREAM_FAILURES) {
         let hasTicket = false;
-        const stream = this.#openStream(signal);
+        const stream = this.#openStream(options);
         try {
           let step = await stream.next();
           for (; !step.done; step = await stream.next()) {
             hasTicket = true;
             ticket = step.value;
             lastContact = clock.now();
+            onOutage?.(null);
             yield ticket;
           }
+          if (isHidden()) continue;
           streamFailures = hasTicket ? 0 : streamFailures + 1;
           if (ticket.status === "waiting") await clock.sleep(step.value, signal);
         } finally {
@@ -111,16 +125,22 @@ export class QueueVisit {
         }
         continue;
       }
-      await clock.sleep(ticket.poll_after_ms * (1 + clock.random() / 10), signal);
+      const pace = ticket.poll_after_ms * (wasHidden ? HIDDEN_POLL_FACTOR : 1);
+      await clock.sleep(Math.max(pace, retryAfterMs) * (1 + clock.random() / 10), signal);
+      retryAfterMs = 0;
       try {
         ticket = await this.refresh(signal ? { signal } : {});
         lastContact = clock.now();
+        onOutage?.(null);
       } catch (error) {
         // A short outage must not end a long wait. The place is safe at the service.
         const isOver = clock.now() - lastContact > maxOutageMs;
-        if (isOver || !this.#isTemporary(error)) throw error;
+        if (isOver || !(error instanceof UsherError) || !this.#isTemporary(error)) throw error;
+        if (error instanceof ProblemError) retryAfterMs = (error.retryAfter ?? 0) * 1000;
+        onOutage?.(error);
         continue;
       }
+      if (wasHidden && !isHidden()) streamFailures = 0;
       yield ticket;
     }
   }
@@ -229,12 +249,14 @@ export class QueueVisit {
    * Yields the tickets of one connection. Returns the delay before the next connection in
    * milliseconds. Fails if the visit is over.
    */
-  async *#openStream(signal?: AbortSignal): AsyncGenerator<Ticket, number, undefined> {
+  async *#openStream(options: WaitOptions): AsyncGenerator<Ticket, number, undefined> {
+    const { signal, onOutage } = options;
     const { clock } = this.#transport;
     const parser = new EventParser();
     const path = `${this.#path()}/tokens/me/events`;
     const request: ApiRequest = { method: "GET", path, queueToken: this.#token, signal };
     const prepared = await this.#transport.prepare(request);
+    const stopListening = onceHidden(prepared.abort);
     let timer = setTimeout(prepared.abort, STREAM_IDLE_MS);
     let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
     try {
@@ -256,15 +278,31 @@ export class QueueVisit {
       }
     } catch (error) {
       signal?.throwIfAborted();
+      if (isHidden()) return 0;
       const known = error instanceof UsherError ? error : new NetworkError(error);
       const delay = this.#transport.retryDelay(known, 1);
       if (delay === null) throw error;
+      if (known instanceof NetworkError) onOutage?.(known);
       return Math.max(delay, parser.retryMs ?? 1000);
     } finally {
+      stopListening();
       clearTimeout(timer);
       await reader?.cancel().catch(() => {});
       prepared.close();
     }
     return (parser.retryMs ?? 1000) * (1 + clock.random() / 4);
   }
+}
+
+/** Whether this is a browser's tab that the user does not see. */
+function isHidden(): boolean {
+  return "document" in globalThis && document.hidden;
+}
+
+/** Calls `action` when the tab is hidden. Returns what ends the listening. */
+function onceHidden(action: () => void): () => void {
+  if (!("document" in globalThis)) return () => {};
+  const listener = () => document.hidden && action();
+  document.addEventListener("visibilitychange", listener);
+  return () => document.removeEventListener("visibilitychange", listener);
 }
