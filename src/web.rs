@@ -12,14 +12,15 @@ use std::sync::LazyLock;
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::header::{
-    ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
-    IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
+
+use crate::http::entity_tag::EntityTag;
 
 /// What a page may load from other sites, as sources of a content security policy.
 #[derive(Debug, Default)]
@@ -183,30 +184,13 @@ fn escape_attribute(text: &str) -> String {
 }
 
 fn respond(headers: &HeaderMap, kind: &'static str, text: Bytes, policy: String) -> Response {
-    let tag = entity_tag(&text);
-    let is_cached =
-        headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());
     let head = [
         (CACHE_CONTROL, "no-cache"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
         (CONTENT_TYPE, kind),
     ];
-    let own = [(ETAG, tag), (CONTENT_SECURITY_POLICY, policy)];
-    if is_cached {
-        (StatusCode::NOT_MODIFIED, own, head).into_response()
-    } else {
-        (own, head, text).into_response()
-    }
-}
-
-/// An ETag that is equal on all instances of a build (RFC 9110, 8.8.3).
-fn entity_tag(text: &[u8]) -> String {
-    let digest = Sha256::digest(text);
-    format!(
-        "\"{:016x}\"",
-        digest.iter().take(8).fold(0_u64, |all, &byte| (all << 8) | u64::from(byte))
-    )
+    EntityTag::of(&text).respond(headers, ([(CONTENT_SECURITY_POLICY, policy)], head, text))
 }
 
 /// Whether Accept-Language (RFC 9110, 12.5.4) prefers Korean to English.

@@ -1,19 +1,17 @@
 #!lua flags=no-writes
--- Returns which seats of a schedule are not available, for a range of at most 1,000 numbers.
+-- Returns the status of each seat of a schedule, for a range of at most 1,000 numbers.
 --
 -- KEYS: epoch reservations s:seats
 -- ARGV: epoch, first number, last number
--- Reply: {number, seat code, …}; seats that are left out are available
+-- Reply: one letter for each number: a (available), h (held) or s (sold)
 --
 -- uses: constants guard seat
-local numbers, reply = {}, {}
+local numbers, letters = {}, {}
 for number = tonumber(ARGV[2]), tonumber(ARGV[3]) do
   numbers[#numbers + 1] = number
 end
 for i, value in ipairs(redis.call('HMGET', seats, unpack(numbers))) do
   local state = seat_state(value)
-  if state then
-    reply[#reply + 1], reply[#reply + 2] = numbers[i], state
-  end
+  letters[i] = state == SOLD_SEAT and 's' or state == HELD_SEAT and 'h' or 'a'
 end
-return reply
+return table.concat(letters)

@@ -9,6 +9,7 @@
 
 pub mod cache;
 pub mod definition_page;
+pub mod entity_tag;
 #[cfg(test)]
 pub(crate) mod future_size;
 pub mod idempotency;

@@ -22,6 +22,7 @@ mod error;
 mod idempotent_hold;
 mod list_routes;
 mod lists;
+mod map_routes;
 mod prune;
 mod queue_routes;
 mod queue_users;
@@ -30,6 +31,7 @@ mod routes;
 mod rules;
 mod schedule_routes;
 mod seat_map_cache;
+mod seat_statuses;
 mod sql;
 mod store;
 
@@ -57,6 +59,7 @@ pub use reservation::{Reservation, ReservationStatus, ReservedSeat};
 #[cfg(test)]
 pub(crate) use routes::read_bodies;
 pub use routes::router;
+use seat_statuses::SeatStatuses;
 
 /// Requests of one kind that may wait for one schedule in one instance.
 const MAX_WAITING_REQUESTS: usize = 16_384;
@@ -320,11 +323,11 @@ impl SeatService {
         Some(until.timestamp_millis())
     }
 
-    /// The held and sold seats of a schedule. Under load, the answer may be up to 200 ms old.
-    async fn unavailable_seats(
+    /// The status of each seat of a schedule. Under load, the answer may be up to 200 ms old.
+    async fn seat_statuses(
         &self,
         scheduled: &ScheduledConcert,
-    ) -> Result<Arc<Vec<store::UnavailableSeat>>, Error> {
+    ) -> Result<Arc<SeatStatuses>, Error> {
         let schedule = scheduled.schedule();
         let scope = store::SeatMapScope {
             queue: scheduled.concert.queue.clone(),
@@ -332,20 +335,17 @@ impl SeatService {
             seats: schedule.seats(),
         };
         let now = Instant::now();
-        if let Some(unavailable) = self.seat_maps.get(&scope, now) {
-            return Ok(unavailable);
+        if let Some(statuses) = self.seat_maps.get(&scope, now) {
+            return Ok(statuses);
         }
-        let unavailable = if scheduled.concert.archived {
+        let statuses = if scheduled.concert.archived {
             let sold = sql::sold(&self.mysql, &scope.schedule).await?;
-            sold.into_iter()
-                .map(|number| store::UnavailableSeat { number, sold: true })
-                .collect::<Vec<_>>()
-                .into()
+            Arc::new(SeatStatuses::of_sold(scope.seats, &sold))
         } else {
             self.map.submit(scope.clone(), ()).await?
         };
-        self.seat_maps.insert(&scope, now, &unavailable);
-        Ok(unavailable)
+        self.seat_maps.insert(&scope, now, &statuses);
+        Ok(statuses)
     }
 
     /// Records expired holds, until `stop` is cancelled.

@@ -1,12 +1,12 @@
-//! The public routes of schedules, seats and reservations.
+//! The public routes of reservations, and the router of all public routes.
 
 use std::sync::Arc;
 
 use axum::extract::{OriginalUri, State};
 use axum::http::{Method, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse, Response};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Deserialize;
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -16,53 +16,20 @@ use crate::http::idempotency::{
     IdempotencyKey, OptionalIdempotencyKey, REPLAYED_HEADER, fingerprint,
 };
 use crate::http::path::PathParams;
-use crate::http::query::QueryParams;
 use crate::http::{JsonBody, JsonBodyWithBytes, ProblemDetails};
 use crate::idempotency::KeyedRequest;
 use crate::ids::{ReservationId, ScheduleId};
-use crate::money::Money;
-use crate::queue::{BuyerToken, Claims, RequestOwner, TokenHolder, wrong_queue};
+use crate::queue::{BuyerToken, Claims, RequestOwner, wrong_queue};
 
 pub fn router() -> OpenApiRouter<Arc<SeatService>> {
     OpenApiRouter::new()
         .routes(routes!(super::schedule_routes::schedules))
-        .routes(routes!(seat_map))
+        .routes(routes!(super::map_routes::layout))
+        .routes(routes!(super::map_routes::seat_map))
         .routes(routes!(hold))
         .routes(routes!(hold_best))
         .routes(routes!(super::list_routes::mine))
         .routes(routes!(show, release))
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum SeatStatus {
-    Available,
-    Held,
-    Sold,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Seat)]
-struct SeatDto {
-    number: u32,
-    section: String,
-    price: Money,
-    status: SeatStatus,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = SeatMap)]
-struct SeatMapDto {
-    schedule_id: ScheduleId,
-    items: Vec<SeatDto>,
-}
-
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-struct SeatFilter {
-    /// Return only seats with this status.
-    status: Option<SeatStatus>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -82,54 +49,6 @@ struct BestReservation {
     quantity: u32,
     /// The name of the section. Null means all sections.
     section: Option<String>,
-}
-
-/// List the seats of a schedule
-///
-/// The seats are sorted by number. Under load, the response may be up to 200 ms old.
-#[utoipa::path(
-    get,
-    path = "/v1/schedules/{schedule}/seats",
-    operation_id = "listSeats",
-    tag = "catalogue",
-    params(("schedule" = ScheduleId, Path), SeatFilter),
-    responses(
-        (status = 200, body = SeatMapDto),
-        (status = 401, body = ProblemDetails),
-        (status = 403, body = ProblemDetails),
-        (status = 404, body = ProblemDetails),
-        (status = 410, body = ProblemDetails),
-        (status = 422, body = ProblemDetails),
-    ),
-    security(("queue_token" = []))
-)]
-async fn seat_map(
-    State(seats): State<Arc<SeatService>>,
-    PathParams(id): PathParams<ScheduleId>,
-    TokenHolder { claims, .. }: TokenHolder,
-    QueryParams(filter): QueryParams<SeatFilter>,
-) -> Result<JsonBody<SeatMapDto>, ProblemDetails> {
-    let scheduled = seats.admitted_schedule(&claims, &id).await?;
-    let unavailable = seats.unavailable_seats(&scheduled).await?;
-    let mut unavailable = unavailable.iter().peekable();
-    let mut items = Vec::new();
-    for number in 1..=scheduled.schedule().seats() {
-        let status = match unavailable.next_if(|seat| seat.number == number) {
-            None => SeatStatus::Available,
-            Some(seat) if seat.sold => SeatStatus::Sold,
-            Some(_) => SeatStatus::Held,
-        };
-        let matches = filter.status.is_none_or(|filter| filter == status);
-        if let Some(section) = scheduled.schedule().section_of(number).filter(|_| matches) {
-            items.push(SeatDto {
-                number,
-                section: section.name.clone(),
-                price: section.price,
-                status,
-            });
-        }
-    }
-    Ok(JsonBody(SeatMapDto { schedule_id: id, items }))
 }
 
 /// Hold seats

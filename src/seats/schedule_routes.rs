@@ -92,7 +92,7 @@ pub(super) async fn schedules(
         schedules.retain(|scheduled| rules::sale_phase(scheduled, now) != SalePhase::Over);
     }
     let reads = schedules.iter().map(async |scheduled| {
-        schedule_dto(scheduled, now, seats.unavailable_seats(scheduled).await?.len())
+        schedule_dto(scheduled, now, seats.seat_statuses(scheduled).await?.available())
     });
     let items = futures::future::try_join_all(reads).await?;
     Ok(JsonBody(SchedulesDto { items }))
@@ -101,12 +101,9 @@ pub(super) async fn schedules(
 fn schedule_dto(
     scheduled: &ScheduledConcert,
     now: i64,
-    unavailable: usize,
+    available_seats: u32,
 ) -> Result<ScheduleDto, Error> {
     let schedule = scheduled.schedule();
-    let total_seats = schedule.seats();
-    let available_seats =
-        total_seats.saturating_sub(u32::try_from(unavailable).unwrap_or(u32::MAX));
     let not_bookable_reason = match rules::sale_phase(scheduled, now) {
         SalePhase::NotOpen => Some(NotBookableReason::NotOpen),
         SalePhase::Over if schedule.starts_at.timestamp_millis() <= now => {
@@ -121,7 +118,7 @@ fn schedule_dto(
         starts_at: schedule.starts_at.into(),
         booking_opens_at: schedule.booking_opens_at.map(UnixMillis::from),
         booking_closes_at: schedule.booking_closes_at.map(UnixMillis::from),
-        total_seats,
+        total_seats: schedule.seats(),
         available_seats,
         bookable: not_bookable_reason.is_none(),
         not_bookable_reason,

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::store::{SeatMapScope, UnavailableSeat};
+use super::seat_statuses::SeatStatuses;
+use super::store::SeatMapScope;
 
 /// The first request that meets an older map reads a new one. Other requests get the old one
 /// meanwhile.
@@ -20,8 +21,6 @@ const MAX_UNCACHED_REQUESTS: u32 = 8;
 /// A map that is not requested for this time is removed.
 const UNUSED_MAP_RETENTION: Duration = Duration::from_secs(5);
 
-type UnavailableSeats = Arc<Vec<UnavailableSeat>>;
-
 #[derive(Default)]
 pub(super) struct SeatMapCache(Mutex<HashMap<SeatMapScope, CachedSeatMap>>);
 
@@ -32,7 +31,7 @@ struct CachedSeatMap {
     requests: u32,
     previous_requests: u32,
     /// The map and when it was read.
-    map: Option<(Instant, UnavailableSeats)>,
+    map: Option<(Instant, Arc<SeatStatuses>)>,
     /// When a request started to read a new map.
     refresh_started: Option<Instant>,
 }
@@ -40,7 +39,7 @@ struct CachedSeatMap {
 impl SeatMapCache {
     /// The map, if this request may be answered from the cache. Otherwise the caller reads the map
     /// from Redis and calls [`insert`](Self::insert).
-    pub(super) fn get(&self, scope: &SeatMapScope, now: Instant) -> Option<UnavailableSeats> {
+    pub(super) fn get(&self, scope: &SeatMapScope, now: Instant) -> Option<Arc<SeatStatuses>> {
         let mut maps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let cached = maps.entry(scope.clone()).or_insert_with(|| CachedSeatMap::new(now));
         cached.count_request(now);
@@ -64,7 +63,7 @@ impl SeatMapCache {
         &self,
         scope: &SeatMapScope,
         requested_at: Instant,
-        map: &UnavailableSeats,
+        map: &Arc<SeatStatuses>,
     ) {
         let mut maps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cached) = maps.get_mut(scope)
@@ -123,7 +122,7 @@ mod tests {
                 match cache.get(&scope(), now) {
                     Some(map) => oldest = oldest.max(now - read_at[&Arc::as_ptr(&map)]),
                     None => {
-                        let map = UnavailableSeats::default();
+                        let map = Arc::<SeatStatuses>::default();
                         read_at.insert(Arc::as_ptr(&map), now);
                         cache.insert(&scope(), now, &map);
                         std::mem::forget(map);
@@ -171,7 +170,7 @@ mod tests {
         let other = SeatMapScope { schedule: "t".parse().unwrap(), ..scope() };
         let later = start + Duration::from_secs(10);
         cache.get(&other, later);
-        cache.insert(&other, later, &UnavailableSeats::default());
+        cache.insert(&other, later, &Arc::<SeatStatuses>::default());
         assert_eq!(cache.0.lock().unwrap().len(), 1);
     }
 }

@@ -1,15 +1,17 @@
 //! Calls of the scripts in `lua/seats/`, one function or batch for each.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::reservation::Reservation;
+use super::seat_statuses::SeatStatuses;
 use crate::catalogue::ScheduledConcert;
 use crate::ids::{ConcertId, QueueId, ReservationId, ScheduleId, UserId};
 use crate::money::Money;
 use crate::partition::Partition;
-use crate::redis::codes::{SeatCode, SeatsHoldCode, SeatsReleaseCode};
+use crate::redis::codes::{SeatsHoldCode, SeatsReleaseCode};
 use crate::redis::{
     BatchOperation, BatchScript, Error, KeyBuilder, KeyScope, LuaScript, PurgePage, RedisClient,
     ReplyReader, ScriptArgs, ScriptReply, millis, scripts,
@@ -339,13 +341,6 @@ impl BatchScript for OpenReservationsBatch {
     }
 }
 
-/// A seat that is held or sold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct UnavailableSeat {
-    pub(super) number: u32,
-    pub(super) sold: bool,
-}
-
 /// The seats 1 to `seats` of a schedule.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct SeatMapScope {
@@ -360,7 +355,7 @@ pub(super) struct SeatMapBatch(pub(super) RedisClient);
 impl BatchOperation for SeatMapBatch {
     type Entity = SeatMapScope;
     type Request = ();
-    type Answer = std::sync::Arc<Vec<UnavailableSeat>>;
+    type Answer = Arc<SeatStatuses>;
 
     fn script(&self) -> &'static LuaScript {
         &scripts::SEATS_MAP
@@ -368,21 +363,19 @@ impl BatchOperation for SeatMapBatch {
 
     async fn call(&self, map: &SeatMapScope, requests: &[()]) -> Result<Vec<Self::Answer>, Error> {
         let scope = KeyScope::schedule(self.0.keys(), &map.queue, &map.schedule);
-        let mut unavailable = Vec::new();
+        let mut letters = String::with_capacity(map.seats as usize);
         let mut first = 1;
         while first <= map.seats {
             let last = map.seats.min(first + SEATS_PER_CALL - 1);
             let mut args = ScriptArgs::new();
             args.int(first.into()).int(last.into());
-            let mut words = self.0.call(self.script(), scope, args).await?.words()?.rest();
-            while let (Some(number), Some(state)) = (words.next(), words.next()) {
-                unavailable.push(UnavailableSeat {
-                    number: seat_number(number)?,
-                    sold: state.code::<SeatCode>()? == SeatCode::SoldSeat,
-                });
-            }
+            let reply = self.0.call(self.script(), scope, args).await?.bytes()?;
+            letters.push_str(&String::from_utf8_lossy(&reply));
             first = last + 1;
         }
-        Ok(vec![unavailable.into(); requests.len()])
+        let statuses = SeatStatuses::parse(letters)
+            .filter(|statuses| statuses.len() == map.seats as usize)
+            .ok_or_else(|| Error::Protocol("the map of seats is not one letter a seat".into()))?;
+        Ok(vec![Arc::new(statuses); requests.len()])
     }
 }

@@ -26,7 +26,8 @@ fn allowed_imports(module: &str) -> Option<Vec<&'static str>> {
     let base_and = |domains: &[&'static str]| Some([&BASE_MODULES, domains].concat());
     match module {
         "lib" | "coupon_terms" | "definition" | "failpoint" | "shutdown" | "telemetry" | "ids"
-        | "money" | "partition" | "time" | "tls" | "web" => Some(vec![]),
+        | "money" | "partition" | "time" | "tls" => Some(vec![]),
+        "web" => Some(vec!["http"]),
         "main" => Some(vec!["cli"]),
         "cli" => Some(vec!["app", "config", "dev", "failpoint", "redis", "telemetry"]),
         // Knows the names of metrics, and instances only over HTTP.

@@ -459,6 +459,13 @@ export interface Seat {
   status: SeatStatus;
 }
 
+/** The sections of a schedule. */
+export interface SeatLayout {
+  schedule_id: ScheduleId;
+  /** The sections. Together they cover the seat numbers 1…n without a gap. */
+  sections: SeatSection[];
+}
+
 /** All seats of a schedule, by number. */
 export interface SeatMap {
   /** The items of this page, in the order of the list. */
@@ -466,7 +473,34 @@ export interface SeatMap {
   schedule_id: ScheduleId;
 }
 
+/** The seats of a schedule in one of the views. */
+export type SeatMapOrStatuses = SeatMap | SeatStatuses;
+
+/** Consecutive seats with one name and one price. */
+export interface SeatSection {
+  /** The number of the first seat. */
+  from: number;
+  /** The name of the section, 1–64 characters. */
+  name: string;
+  /** The price of one seat. */
+  price: Money;
+  /** The number of the last seat. */
+  to: number;
+}
+
 export type SeatStatus = "available" | "held" | "sold";
+
+/** The statuses of all seats of a schedule. */
+export interface SeatStatuses {
+  /**
+   * The `ETag` of the layout, also when `section` limits the view. Another value than before means
+   * that the layout has changed.
+   */
+  layout_etag: string;
+  schedule_id: ScheduleId;
+  /** One letter for each seat in the order of numbers: `a` available, `h` held, `s` sold. */
+  statuses: string;
+}
 
 /** The state of a user in a queue. */
 export interface Ticket {

@@ -59,7 +59,7 @@ const STATUSES: [(&str, &str); 13] = [
 ];
 
 /// Schemas by name.
-const SCHEMAS: [(&str, &str); 14] = [
+const SCHEMAS: [(&str, &str); 16] = [
     ("AdminQueues", "A page of queues, sorted by their id."),
     ("AdminReservations", "A page of reservations, newest first."),
     ("BestReservation", "A number of adjacent seats."),
@@ -70,7 +70,9 @@ const SCHEMAS: [(&str, &str); 14] = [
     ("Payment", "The payment of a reservation."),
     ("Reservations", "A page of reservations, newest first."),
     ("Schedules", "The schedules of a concert, in order."),
+    ("SeatLayout", "The sections of a schedule."),
     ("SeatMap", "All seats of a schedule, by number."),
+    ("SeatStatuses", "The statuses of all seats of a schedule."),
     ("Wallet", "The balance of a user."),
     ("WalletEntries", "A page of ledger entries, newest first."),
     ("WalletEntry", "One change of a balance."),

@@ -158,6 +158,23 @@ fn catalogue(fixture: &BadInputFixture) -> Vec<BadInputRow> {
         BadInputCase::invalid("an empty status", filtered("status="), "status"),
         BadInputCase::invalid("two statuses", filtered("status=held&status=sold"), "status"),
         BadInputCase::invalid("an unknown parameter", filtered("colour=red"), "colour"),
+        BadInputCase::invalid("an unknown view", filtered("view=tree"), "view"),
+        BadInputCase::invalid("an empty view", filtered("view="), "view"),
+        BadInputCase::invalid("a view twice", filtered("view=list&view=status"), "view"),
+        BadInputCase::invalid("statuses by status", filtered("view=status&status=held"), "status"),
+        BadInputCase::invalid("two sections", filtered("section=A&section=A"), "section"),
+    ];
+    let unknown_sections = ["B", "a", "", "A%20", "%00", "1"];
+    let layout = |name: &str| api.get(&format!("/v1/schedules/{name}/layout"));
+    let layout_cases = vec![
+        names("nowhere", layout),
+        unknown_sections
+            .map(|name| {
+                let path = format!("/v1/schedules/{SCHEDULE}/layout?section={name}");
+                let call = api.get(&path).header("if-none-match", "*");
+                BadInputCase::invalid(format!("the section {name}"), call, "section")
+            })
+            .into(),
     ];
     let map_cases = vec![
         tokens(fixture, || map(SCHEDULE)),
@@ -168,11 +185,17 @@ fn catalogue(fixture: &BadInputFixture) -> Vec<BadInputRow> {
             [SCHEDULE, "other-night", "slow-night"],
         ),
         filters,
+        ["", "view=status&"]
+            .into_iter()
+            .flat_map(|view| unknown_sections.map(|name| format!("{view}section={name}")))
+            .map(|query| BadInputCase::invalid(query.clone(), filtered(&query), "section"))
+            .collect(),
     ];
     vec![
         BadInputRow::new(Method::GET, "/v1/concerts", vec![vec![list]]),
         BadInputRow::new(Method::GET, "/v1/concerts/{concert}", vec![unknown]),
         BadInputRow::new(Method::GET, "/v1/concerts/{concert}/schedules", date_cases),
+        BadInputRow::new(Method::GET, "/v1/schedules/{schedule}/layout", layout_cases),
         BadInputRow::new(Method::GET, "/v1/schedules/{schedule}/seats", map_cases),
     ]
 }
@@ -215,6 +238,7 @@ fn reservations(fixture: &BadInputFixture) -> Vec<BadInputRow> {
     let names = ["nowhere", "show"]
         .map(|name| BadInputCase::new(name, of(token, name, json!([1])), 404, "not_found"));
     let many: Vec<u32> = (1..=300).collect();
+    let every_seat: Vec<u32> = (1..=10_000).collect();
     let hold = vec![
         tokens(fixture, || tokenless().json(&good)),
         invalid_keys(|| call().json(&good)),
@@ -251,6 +275,7 @@ fn reservations(fixture: &BadInputFixture) -> Vec<BadInputRow> {
                 json!({}),
                 json!(many),
                 json!([4_294_967_295_u32]),
+                json!(every_seat),
             ],
             call,
         ),

@@ -218,6 +218,7 @@ fn public() -> Vec<RoleRow> {
         open("/v1/concerts", "200"),
         open("/v1/concerts/{concert}", "200"),
         active(M::GET, "/v1/concerts/{concert}/schedules", "200"),
+        open("/v1/schedules/{schedule}/layout", "200"),
         active(M::GET, "/v1/schedules/{schedule}/seats", "200"),
         active(M::POST, "/v1/reservations", "201").json(seat),
         active(M::POST, "/v1/reservations/best", "201")

@@ -1,4 +1,4 @@
-//! Seats: holds, races, lists, changed definitions and archived sales.
+//! Seats: holds, maps, races, lists, changed definitions and archived sales.
 
 mod archive;
 mod best_adjacent;
@@ -9,3 +9,4 @@ mod past_shows;
 mod races;
 mod races_with_kill;
 mod reservation_lists;
+mod seat_maps;

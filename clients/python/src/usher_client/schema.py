@@ -499,12 +499,47 @@ class Seat(TypedDict):
     status: SeatStatus
 
 
+class SeatLayout(TypedDict):
+    """The sections of a schedule."""
+
+    schedule_id: ScheduleId
+    #: The sections. Together they cover the seat numbers 1…n without a gap.
+    sections: list[SeatSection]
+
+
 class SeatMap(TypedDict):
     """All seats of a schedule, by number."""
 
     #: The items of this page, in the order of the list.
     items: list[Seat]
     schedule_id: ScheduleId
+
+
+#: Consecutive seats with one name and one price.
+SeatSection = TypedDict(
+    "SeatSection",
+    {
+        #: The number of the first seat.
+        "from": "int",
+        #: The name of the section, 1–64 characters.
+        "name": "str",
+        #: The price of one seat.
+        "price": "Money",
+        #: The number of the last seat.
+        "to": "int",
+    },
+)
+
+
+class SeatStatuses(TypedDict):
+    """The statuses of all seats of a schedule."""
+
+    #: The `ETag` of the layout, also when `section` limits the view. Another value than before
+    #: means that the layout has changed.
+    layout_etag: str
+    schedule_id: ScheduleId
+    #: One letter for each seat in the order of numbers: `a` available, `h` held, `s` sold.
+    statuses: str
 
 
 #: The state of a user in a queue.
@@ -582,3 +617,6 @@ class WalletEntry(TypedDict):
 
 #: What a claim grants.
 RewardKind: TypeAlias = RewardKindPoints
+
+#: The seats of a schedule in one of the views.
+SeatMapOrStatuses: TypeAlias = SeatMap | SeatStatuses
