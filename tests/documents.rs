@@ -34,11 +34,11 @@ fn every_test_that_security_names_exists() {
 fn documents() -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found: Vec<String> =
-        ["ARCHITECTURE", "CHANGELOG", "CONTRIBUTING", "README", "SECURITY"]
+        ["ARCHITECTURE", "CHANGELOG", "CONTRIBUTING", "README", "README.ko", "SECURITY"]
             .map(|name| format!("{name}.md"))
             .into();
     found.extend(["deploy/redis", "loadtest", "lua"].map(|dir| format!("{dir}/README.md")));
-    for dir in ["docs", "docs/decisions"] {
+    for dir in ["docs", "docs/decisions", "docs/ko"] {
         let files = fs::read_dir(root.join(dir)).unwrap().map(|file| file.unwrap().file_name());
         let names = files.map(|name| name.into_string().unwrap());
         found
@@ -109,8 +109,36 @@ fn with_separators(digits: &str) -> String {
     out
 }
 
+/// The labels of the figures of README: of the table, and of each row.
+const FIGURE_LABELS: [(&str, [&str; 7]); 2] = [
+    (
+        "README.md",
+        [
+            "on two cores, load generator included",
+            "polls per second",
+            "joins per second",
+            "coupons issued per second",
+            "complete purchases per second",
+            "rows written to MySQL per second",
+            "restore of 100,000 reservations after a loss of Redis",
+        ],
+    ),
+    (
+        "README.ko.md",
+        [
+            "2코어, 부하 생성기 포함",
+            "초당 폴링",
+            "초당 대기열 진입",
+            "초당 쿠폰 발급",
+            "초당 예매 완료(대기부터 결제까지)",
+            "초당 MySQL 기록 행",
+            "Redis 유실 후 예매 100,000건 복구",
+        ],
+    ),
+];
+
 /// The six figures of README, read from `docs/benchmarks.md`.
-fn readme_figures(benchmarks: &str) -> String {
+fn readme_figures(benchmarks: &str, labels: [&str; 7]) -> String {
     let between = |before: &str, after: &str| {
         let (_, rest) = benchmarks.split_once(before).unwrap_or_else(|| panic!("no {before:?}"));
         rest.split(after).next().unwrap().split_whitespace().last().unwrap().to_owned()
@@ -124,35 +152,121 @@ fn readme_figures(benchmarks: &str) -> String {
         let row = row.unwrap_or_else(|| panic!("no row {scenario}"));
         with_separators(row.split('|').nth(2).unwrap().trim())
     };
-    format!(
-        "| on two cores, load generator included | |\n|:--|--:|\n\
-         | polls per second | {} |\n\
-         | joins per second | {} |\n\
-         | coupons issued per second | {} |\n\
-         | complete purchases per second | {} |\n\
-         | rows written to MySQL per second | {} |\n\
-         | restore of 100,000 reservations after a loss of Redis | {} s |\n",
+    let figures = [
         per_second("poll"),
         per_second("join"),
         per_second("issue"),
         per_second("purchase"),
         between("| on a backlog of ", " rows/s"),
-        between("served again after ", " s"),
-    )
+        format!("{} s", between("served again after ", " s")),
+    ];
+    let [title, rows @ ..] = labels;
+    let mut table = format!("| {title} | |\n|:--|--:|\n");
+    for (label, figure) in rows.iter().zip(figures) {
+        table.push_str(&format!("| {label} | {figure} |\n"));
+    }
+    table
 }
 
 #[test]
 fn figures_of_the_readme_are_those_of_the_benchmarks() {
     const MARKS: [&str; 2] = ["<!-- figures:begin -->\n", "<!-- figures:end -->"];
-    let (readme, figures) = (text("README.md"), readme_figures(&text("docs/benchmarks.md")));
-    let [from, to] = MARKS.map(|mark| readme.find(mark).expect("README.md has the marks"));
-    let from = from + MARKS[0].len();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        let page = format!("{}\n{figures}\n{}", &readme[..from], &readme[to..]);
-        fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"), page).unwrap();
-    } else {
-        let why = "UPDATE_DOCS=1 cargo test --test documents writes the figures of README.md";
-        assert_eq!(readme[from..to].trim(), figures.trim(), "{why}");
+    let benchmarks = text("docs/benchmarks.md");
+    for (path, labels) in FIGURE_LABELS {
+        let (readme, figures) = (text(path), readme_figures(&benchmarks, labels));
+        let [from, to] = MARKS.map(|mark| readme.find(mark).expect("the page has the marks"));
+        let from = from + MARKS[0].len();
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            let page = format!("{}\n{figures}\n{}", &readme[..from], &readme[to..]);
+            fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(path), page).unwrap();
+        } else {
+            let why = "UPDATE_DOCS=1 cargo test --test documents writes the figures of README";
+            assert_eq!(readme[from..to].trim(), figures.trim(), "{path}: {why}");
+        }
+    }
+}
+
+/// The parts of a page that have the same form in every language: for each section the level of
+/// its heading (and the heading of an alert, which is a name), the number of rows of its tables,
+/// its code blocks, and the code in its sentences. Marks between which a test writes are left out.
+fn outline(page: &str) -> Vec<(String, BTreeSet<String>)> {
+    let mut sections = Vec::new();
+    let (mut form, mut words) = (String::new(), String::new());
+    let mut in_block = false;
+    for line in page.lines() {
+        let is_fence = line.starts_with("```");
+        let heading = line.trim_start_matches('#');
+        let level = line.len() - heading.len();
+        if in_block || is_fence {
+            in_block ^= is_fence;
+            form.push_str(&format!("{line}\n"));
+        } else if level > 0 {
+            sections.push((std::mem::take(&mut form), inline_code(&std::mem::take(&mut words))));
+            let heading = heading.trim();
+            let is_name = heading.starts_with("Usher") && !heading.contains(' ');
+            let name = if is_name { heading } else { "" };
+            form.push_str(&format!("heading of level {level} {name}\n"));
+        } else if line.starts_with('|') {
+            form.push_str("row of a table\n");
+            words.push_str(line);
+        } else {
+            words.push_str(line);
+            words.push(' ');
+        }
+    }
+    sections.push((form, inline_code(&words)));
+    sections
+}
+
+/// The texts in backticks.
+fn inline_code(text: &str) -> BTreeSet<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The pages with a Korean translation, in English and in Korean.
+fn translated() -> Vec<(String, String)> {
+    let translations = documents().into_iter().filter_map(|korean| {
+        let name = korean.strip_prefix("docs/ko/")?;
+        Some((format!("docs/{name}"), korean.clone()))
+    });
+    [("README.md".to_owned(), "README.ko.md".to_owned())].into_iter().chain(translations).collect()
+}
+
+#[test]
+fn korean_pages_have_the_headings_tables_and_code_of_the_english_ones() {
+    let pages = translated();
+    assert!(pages.len() > 1, "{pages:?}");
+    for (english, korean) in pages {
+        let name = |path: &str| path.rsplit('/').next().unwrap().to_owned();
+        let (of_english, of_korean) = (text(&english), text(&korean));
+        let link = korean.strip_prefix("docs/").unwrap_or(&korean);
+        assert!(of_english.contains(&format!("[한국어]({link})")), "{english}: no link to Korean");
+        let back = format!("{}{}", if link == korean { "" } else { "../" }, name(&english));
+        assert!(of_korean.contains(&format!("[English]({back})")), "{korean}: no link to English");
+        let (expected, found) = (outline(&of_english), outline(&of_korean));
+        for (expected, found) in expected.iter().zip(&found) {
+            assert_eq!(expected, found, "change {korean} as {english} was changed");
+        }
+        assert_eq!(expected.len(), found.len(), "sections of {english} and {korean}");
+    }
+}
+
+/// The anchor of a heading, as GitHub makes it.
+fn anchor(heading: &str) -> String {
+    let kept = |it: &char| it.is_alphanumeric() || "-_ ".contains(*it);
+    heading.trim().to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")
+}
+
+#[test]
+fn every_link_within_a_page_has_its_heading() {
+    for document in documents() {
+        let page = text(&document);
+        let prose: String = page.split("\n```").step_by(2).collect();
+        let headings = prose.lines().filter_map(|line| line.strip_prefix('#'));
+        let anchors: BTreeSet<_> = headings.map(|it| anchor(it.trim_start_matches('#'))).collect();
+        for link in page.split("](#").skip(1).filter_map(|rest| rest.split(')').next()) {
+            assert!(anchors.contains(link), "{document}: #{link}");
+        }
     }
 }
 

@@ -49,7 +49,7 @@ const DOCUMENTS_WITH_FIGURES: [&str; 3] =
     ["docs/benchmarks.md", "docs/lock-strategies.md", "docs/scale.md"];
 
 /// Everything in the repository that is written by hand.
-const WRITTEN: [&str; 25] = [
+const WRITTEN: [&str; 26] = [
     ".ci",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -57,6 +57,7 @@ const WRITTEN: [&str; 25] = [
     "Cargo.toml",
     "Dockerfile",
     "Makefile",
+    "README.ko.md",
     "README.md",
     "SECURITY.md",
     "build.rs",
