@@ -51,8 +51,9 @@ SHAPES = {
 def add_arguments(parser):
     parser.add_argument("--queue", default="", help="Queue that users join (default: demo)")
     parser.add_argument("--concert", default="", help="Concert that users book (default: demo)")
-    parser.add_argument("--coupon", default="", help="Coupon (default: demo-coupon)")
-    parser.add_argument("--reward", default="", help="Reward (default: demo-reward)")
+    for kind, use in [("coupon", "request"), ("reward", "claim")]:
+        text = f"{kind.title()} that users {use} (default: demo-{kind})"
+        parser.add_argument(f"--{kind}", default="", help=text)
     parser.add_argument(
         "--admin",
         env_var="USHER_ADMIN",
@@ -64,7 +65,7 @@ def add_arguments(parser):
         env_var="USHER_ADMIN_KEY",
         default="",
         is_secret=True,
-        help="With an admin key, the run creates what is not named above",
+        help="With it, a run creates what the other fields do not name",
     )
     parser.add_argument(
         "--shape",

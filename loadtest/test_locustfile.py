@@ -1,5 +1,6 @@
 """Runs Locust and k6 against the service at USHER_URL. `make test-loadtest` starts one."""
 
+import json
 import os
 import re
 import signal
@@ -66,6 +67,15 @@ def eventually(condition):
     return result
 
 
+def define(path, definition):
+    request = urllib.request.Request(f"{ADMIN}/admin/{path}", json.dumps(definition).encode())
+    request.method = "PUT"
+    request.add_header("Authorization", f"Bearer {os.environ['USHER_ADMIN_KEY']}")
+    request.add_header("Content-Type", "application/json")
+    with urllib.request.urlopen(request, timeout=5) as response:
+        assert response.status == 200
+
+
 def fetch(url, form=None):
     body = None if form is None else urllib.parse.urlencode(form).encode()
     try:
@@ -104,10 +114,17 @@ class LocustTest(unittest.TestCase):
         code, output = run(*rush, with_admin_key=False)
         self.assertRefused(code, output, "The coupon demo-coupon is sold out;")
 
-    def test_a_short_rush_does_not_pass(self):
-        code, output = run("--tags", "coupon", "-u", "1", "-t", "3s")
+    def test_a_rush_that_leaves_coupons_does_not_pass(self):
+        define("coupons/too-many", {
+            "title": "More than a short run can issue",
+            "total_quantity": 1_000_000,
+            "discount_amount": 1,
+            "issue_starts_at": "2020-01-01T00:00:00Z",
+            "issue_ends_at": "2037-01-01T00:00:00Z",
+        })
+        code, output = run("--tags", "coupon", "--coupon", "too-many", "-u", "1", "-t", "3s")
         self.assertEqual(code, 1, output)
-        self.assertRegex(output, r"BROKEN \d+ of 500 coupons locust-\w+ are issued")
+        self.assertRegex(output, r"BROKEN \d+ of 1000000 coupons too-many are issued")
 
     def test_two_workers_share_a_rush(self):
         port = free_port()
