@@ -74,10 +74,11 @@ test-web: ## Tests the pages and the client examples in Chromium; installs Chrom
 	$(BUILD)
 	cd tests/web && npm ci --no-audit --no-fund --loglevel=error && USHER_BINARY=$(abspath $(CARGO_TARGET_DIR))/debug/usher npm test
 
-test-clients: prepare ## Tests the TypeScript and Python clients, with purchases from a private `usher dev` (a minute).
+test-clients: prepare ## Tests the TypeScript and Python clients and the example backends, beside a private `usher dev` (two minutes).
 	@command -v npm >/dev/null || scripts/prepare.sh browser
 	$(BUILD)
-	USHER_CROWD=0 loadtest/beside-dev.sh $(CARGO_TARGET_DIR)/debug/usher clients/test.sh $(CARGO_TARGET_DIR)/debug/usher $(CARGO_TARGET_DIR)/clients
+	USHER_CROWD=0 loadtest/beside-dev.sh $(CARGO_TARGET_DIR)/debug/usher sh -c \
+		'clients/test.sh $(CARGO_TARGET_DIR)/debug/usher $(CARGO_TARGET_DIR)/clients && examples/test/run.sh $(CARGO_TARGET_DIR)/backends'
 
 test-engines: prepare ## Runs tests/it on Redis 7.0 and 8.2, Valkey 9.1 and MySQL 9 in turn; downloads what is missing.
 	@scripts/engines.sh
