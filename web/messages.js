@@ -46,10 +46,10 @@ export const formatDateTime = (time) =>
   new Date(time).toLocaleString(locale, { dateStyle: "medium", timeStyle: "short" });
 
 // For narrow columns: no year.
-export const formatShortTime = (time) =>
-  new Date(time).toLocaleString(locale, {
-    month: "numeric", day: "numeric", hour: "numeric", minute: "2-digit",
-  });
+export function formatShortTime(time) {
+  const date = new Date(time).toLocaleDateString(locale, { month: "numeric", day: "numeric" });
+  return `${date} ${formatTime(time)}`;
+}
 
 export function formatDuration(seconds) {
   if (seconds < 60) return message("time.seconds", { n: Math.max(0, Math.ceil(seconds)) });

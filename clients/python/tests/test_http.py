@@ -18,7 +18,9 @@ from typing import Any
 
 from usher_client import (
     AsyncUsherClient,
+    Clock,
     NetworkError,
+    ProblemError,
     RetryPolicy,
     UsherClient,
     WaitTimeoutError,
@@ -94,6 +96,14 @@ def disconnect_in_body(request: Request) -> None:
     request.close_connection = True
 
 
+def refuse(request: Request) -> None:
+    request.send_response(503)
+    request.send_header("Retry-After", "7")
+    request.send_header("Content-Length", "2")
+    request.end_headers()
+    request.wfile.write(b"{}")
+
+
 def hang(_: Request) -> None:
     time.sleep(1)
 
@@ -134,6 +144,35 @@ class SyncHttp(unittest.TestCase):
             bodies = {request.body for request in server.requests}
             self.assertEqual((len(server.requests), len(keys)), (4, 1))
             self.assertEqual(bodies, {b'{"amount": 5}'})
+
+    def test_a_poll_waits_as_long_as_retry_after_asks(self) -> None:
+        sleeps: list[float] = []
+        handlers = answer(201, TICKET), refuse, answer(200, TICKET), answer(200, ACTIVE)
+        clock = Clock(now=lambda: 0.0, random=lambda: 0.0)
+        retry = RetryPolicy(max_attempts=1)
+        with (
+            FakeServer(*handlers) as server,
+            UsherClient(server.url, retry=retry, clock=clock, sleep=sleeps.append) as client,
+        ):
+            client.join_queue("demo").wait_until_active()
+        self.assertEqual(sleeps, [0.01, 7.0, 0.01])
+
+    def test_a_call_without_a_method_is_sent_as_it_is(self) -> None:
+        with (
+            FakeServer(answer(200, {"sections": []})) as server,
+            UsherClient(server.url, user="42") as client,
+        ):
+            path = "/v1/schedules/demo-1/layout"
+            layout = client.request("GET", path, query={"section": "A & B"})
+            self.assertEqual(layout, {"sections": []})
+            self.assertEqual(server.requests[0].path, f"{path}?section=A+%26+B")
+
+    def test_errors_say_whether_the_same_call_may_succeed_later(self) -> None:
+        self.assertTrue(NetworkError("").is_temporary)
+        for status in (408, 425, 429, 500, 502, 503):
+            self.assertTrue(ProblemError(status, {}).is_temporary, status)
+        for status in (400, 401, 403, 404, 409, 410, 422):
+            self.assertFalse(ProblemError(status, {}).is_temporary, status)
 
     def test_no_server_is_a_network_error(self) -> None:
         with UsherClient("http://127.0.0.1:1", retry=RETRY) as client:

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { test } from "node:test";
-import { newIdempotencyKey, UsherClient } from "../dist/index.js";
+import { NetworkError, newIdempotencyKey, ProblemError, UsherClient } from "../dist/index.js";
 
 const TICKET = { token: "t1", status: "waiting", position: 2, poll_after_ms: 10 };
 const ACTIVE = { ...TICKET, token: "t2", status: "active", position: null };
@@ -112,6 +112,82 @@ test("a signal stops a wait, a stream and a retry", async () => {
     await assert.rejects(client.chargeWallet(5, { signal }), /timeout/i);
     await assert.rejects(client.chargeWallet(5, { signal }), /timeout/i);
   });
+});
+
+test("a hidden tab closes its stream and polls", { timeout: 10_000 }, async () => {
+  globalThis.document = Object.assign(new EventTarget(), { hidden: false });
+  let closed;
+  const streamClosed = new Promise((resolve) => (closed = resolve));
+  const stream = (response) => {
+    response.on("close", closed);
+    response.writeHead(200, { "Content-Type": "text/event-stream" });
+    response.write(event({ ...TICKET, position: 1 }));
+  };
+  try {
+    await serve([json(201, TICKET), stream, json(200, ACTIVE)], async (client, requests) => {
+      const visit = await client.joinQueue("demo");
+      const onTicket = ({ position }) => {
+        if (position !== 1) return;
+        document.hidden = true;
+        document.dispatchEvent(new Event("visibilitychange"));
+      };
+      const outages = [];
+      const onOutage = (error) => error && outages.push(error);
+      assert.deepEqual(await visit.waitUntilActive({ stream: true, onTicket, onOutage }), ACTIVE);
+      await streamClosed;
+      assert.deepEqual(outages, []);
+      const paths = requests.map((request) => request.url.replace("/v1/queues/demo/", ""));
+      assert.deepEqual(paths, ["tokens", "tokens/me/events", "tokens/me"]);
+    });
+  } finally {
+    delete globalThis.document;
+  }
+});
+
+test("an outage is reported until it is over", async () => {
+  const handlers = [json(201, TICKET), json(503, { code: "overloaded" }), disconnect];
+  await serve([...handlers, json(200, ACTIVE)], async (client) => {
+    const visit = await client.joinQueue("demo");
+    const outages = [];
+    await visit.waitUntilActive({ onOutage: (error) => outages.push(error?.name ?? null) });
+    assert.deepEqual(outages, ["ProblemError", "NetworkError", null]);
+  }, { retry: { maxAttempts: 1 } });
+});
+
+test("a poll waits as long as Retry-After asks", async () => {
+  const sleeps = [];
+  const clock = {
+    now: () => 0, random: () => 0, sleep: async (ms) => void sleeps.push(ms),
+  };
+  const refuse = (response) => {
+    response.writeHead(503, { "Retry-After": "7" });
+    response.end("{}");
+  };
+  const handlers = [json(201, TICKET), refuse, json(200, TICKET), json(200, ACTIVE)];
+  await serve(handlers, async (client) => {
+    await (await client.joinQueue("demo")).waitUntilActive();
+    assert.deepEqual(sleeps, [10, 7000, 10]);
+  }, { retry: { maxAttempts: 1 }, clock });
+});
+
+test("a call without a method is sent as it is", async () => {
+  await serve([json(200, { sections: [] })], async (client, requests) => {
+    const path = "/v1/schedules/demo-1/layout";
+    const layout = await client.request({ method: "GET", path, query: { section: "A & B" } });
+    assert.deepEqual(layout, { sections: [] });
+    assert.equal(requests[0].url, `${path}?section=A+%26+B`);
+    assert.equal(requests[0].headers["usher-user"], "42");
+  });
+});
+
+test("errors say whether the same call may succeed later", () => {
+  assert.ok(new NetworkError(null).isTemporary);
+  for (const status of [408, 425, 429, 500, 502, 503]) {
+    assert.ok(new ProblemError(status, {}).isTemporary, String(status));
+  }
+  for (const status of [400, 401, 403, 404, 409, 410, 422]) {
+    assert.ok(!new ProblemError(status, {}).isTemporary, String(status));
+  }
 });
 
 test("keys are long and distinct", () => {

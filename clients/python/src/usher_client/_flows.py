@@ -365,6 +365,7 @@ class VisitState:
         yield Emit(ticket)
         stream_failures = 0 if stream else MAX_STREAM_FAILURES
         last_contact = clock.now()
+        retry_after = 0.0
         while ticket["status"] == "waiting":
             if stream_failures < MAX_STREAM_FAILURES:
                 has_ticket, delay = yield from self._stream(deadline)
@@ -377,8 +378,9 @@ class VisitState:
                 if ticket["status"] == "waiting":
                     yield from self._sleep(delay, deadline)
                 continue
-            delay = ticket["poll_after_ms"] / 1000 * (1 + clock.random() / 10)
+            delay = max(ticket["poll_after_ms"] / 1000, retry_after) * (1 + clock.random() / 10)
             yield from self._sleep(delay, deadline)
+            retry_after = 0.0
             try:
                 ticket = yield from self.refresh()
             except UsherError as error:
@@ -386,6 +388,8 @@ class VisitState:
                 is_over = clock.now() - last_contact > max_outage
                 if is_over or not self.retrier.is_temporary(error):
                     raise
+                if isinstance(error, ProblemError):
+                    retry_after = error.retry_after or 0.0
                 continue
             last_contact = clock.now()
             yield Emit(ticket)

@@ -371,6 +371,22 @@ class UsherClient:
         if self._owns_http:
             self._http.close()
 
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, str | int | None] | None = None,
+        body: object = None,
+        idempotency_key: str | None = None,
+    ) -> Any:
+        """Sends a call that has no method here.
+
+        Give a POST that is to run once an idempotency key.
+        """
+        call = Request(method, path, query or {}, body, idempotency_key)
+        return self._send(call)
+
     # Queues
 
     def get_queue(self, queue_id: str) -> Queue:

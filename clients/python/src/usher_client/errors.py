@@ -15,6 +15,11 @@ class FieldError(TypedDict):
 class UsherError(Exception):
     """The base class of all errors of this client."""
 
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the same call may succeed later."""
+        return False
+
 
 class ProblemError(UsherError):
     """The service refused a request (RFC 9457). Branch on `code`, which is stable."""
@@ -27,6 +32,10 @@ class ProblemError(UsherError):
         #: Seconds until a retry can succeed, from the Retry-After header.
         self.retry_after = retry_after
         super().__init__(f"{status} {self.code}: {self.detail or body.get('title', 'no detail')}")
+
+    @property
+    def is_temporary(self) -> bool:
+        return self.status >= 500 or self.status in (408, 425, 429)
 
     @property
     def code(self) -> str:
@@ -50,6 +59,10 @@ class NetworkError(UsherError):
 
     It is unknown whether the service ran the request.
     """
+
+    @property
+    def is_temporary(self) -> bool:
+        return True
 
 
 class WaitTimeoutError(UsherError):
