@@ -9,7 +9,7 @@ import time
 
 import httpx
 import jwt
-from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -64,7 +64,7 @@ class AdmissionMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
             try:
-                user = await self.check(Headers(scope=scope))
+                user = await self.check(HTTPConnection(scope))
             except AdmissionError as error:
                 if scope["type"] == "websocket":
                     return await send({"type": "websocket.close", "code": 1008})
@@ -72,7 +72,7 @@ class AdmissionMiddleware:
             scope.setdefault("state", {})["admitted_user"] = user
         await self.app(scope, receive, send)
 
-    async def check(self, headers: Headers) -> str:
+    async def check(self, request: HTTPConnection) -> str:
         raise NotImplementedError
 
 
@@ -83,8 +83,8 @@ class PassMiddleware(AdmissionMiddleware):
     fetched_at = -float("inf")
     fetching: asyncio.Task[None] | None = None
 
-    async def check(self, headers: Headers) -> str:
-        match = re.fullmatch("Bearer (.+)", headers.get("Authorization", ""), re.IGNORECASE)
+    async def check(self, request: HTTPConnection) -> str:
+        match = re.fullmatch("Bearer (.+)", request.headers.get("Authorization", ""), re.IGNORECASE)
         if not match:
             raise AdmissionError(401, "The request has no pass.")
         try:
@@ -126,10 +126,14 @@ class PassMiddleware(AdmissionMiddleware):
 
 
 class QueueTokenMiddleware(AdmissionMiddleware):
-    """Requires a queue token, and asks Usher whether its user is active now."""
+    """Requires a queue token, and asks Usher whether its user is active now.
 
-    async def check(self, headers: Headers) -> str:
-        token = headers.get("Queue-Token")
+    The token is in the header `Queue-Token` or in the cookie of the waiting page.
+    """
+
+    async def check(self, request: HTTPConnection) -> str:
+        cookie = request.cookies.get(f"usher-{self.queue}")
+        token = request.headers.get("Queue-Token", cookie)
         if not token:
             raise AdmissionError(401, "The request has no queue token.")
         address = f"{self.url}/v1/queues/{self.queue}/check"

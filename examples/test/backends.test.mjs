@@ -117,6 +117,12 @@ for (const [name, example] of Object.entries(BACKENDS)) {
       await assertProblem(await byToken(backend), 401, /no queue token/);
     });
 
+    test("takes the queue token from the cookie of the waiting page", async () => {
+      const send = (cookie) => request(backend, "/by-token/seats", { Cookie: cookie });
+      await assertAdmits(await send(`a=1; usher-${QUEUE}=${ACTIVE_TOKEN}; b=2`), USER);
+      await assertProblem(await send(`usher-other=${ACTIVE_TOKEN}`), 401, /no queue token/);
+    });
+
     for (const [kind, url] of [
       ["cannot be reached", () => "http://127.0.0.1:1"],
       ["answers with errors", () => fakeUrl("breaks")],

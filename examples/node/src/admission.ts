@@ -1,5 +1,6 @@
 // Checks that Usher has admitted the user of a request. express.ts and nestjs.ts use this class.
 
+import type { IncomingMessage } from "node:http";
 import { createRemoteJWKSet, errors, jwtVerify } from "jose";
 
 const TIMEOUT_MS = 2_000;
@@ -51,9 +52,9 @@ export class Admission {
     this.#keys = createRemoteJWKSet(keys, limits);
   }
 
-  /** Returns the user of a valid pass, given the header `Authorization`. */
-  async verifyPass(authorization: string | undefined): Promise<string> {
-    const pass = /^Bearer (.+)$/i.exec(authorization ?? "")?.[1];
+  /** Returns the user of a valid pass in the header `Authorization`. */
+  async verifyPass({ headers }: IncomingMessage): Promise<string> {
+    const pass = /^Bearer (.+)$/i.exec(headers.authorization ?? "")?.[1];
     if (!pass) throw new AdmissionError(401, "The request has no pass.");
     try {
       const { payload } = await jwtVerify(pass, this.#keys, {
@@ -73,10 +74,16 @@ export class Admission {
     }
   }
 
-  /** Asks Usher whether the user of a queue token is active now, and returns the user. */
-  async checkToken(token: string | undefined): Promise<string> {
-    if (!token) throw new AdmissionError(401, "The request has no queue token.");
+  /**
+   * Asks Usher whether the user of a queue token is active now, and returns the user. The token is
+   * in the header `Queue-Token` or in the cookie of the waiting page.
+   */
+  async checkToken({ headers }: IncomingMessage): Promise<string> {
     const { url, queue } = this.#options;
+    const cookies = headers.cookie?.split("; ") ?? [];
+    const cookie = cookies.find((text) => text.startsWith(`usher-${queue}=`));
+    const token = headers["queue-token"]?.toString() ?? cookie?.slice(`usher-${queue}=`.length);
+    if (!token) throw new AdmissionError(401, "The request has no queue token.");
     const request = {
       headers: { "Queue-Token": token },
       signal: AbortSignal.timeout(TIMEOUT_MS),

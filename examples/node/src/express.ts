@@ -14,13 +14,13 @@ declare global {
 /** Requires a pass, and verifies it without a request to Usher. */
 export function requirePass(options: AdmissionOptions): RequestHandler {
   const admission = new Admission(options);
-  return middleware((request) => admission.verifyPass(request.get("Authorization")));
+  return middleware((request) => admission.verifyPass(request));
 }
 
 /** Requires a queue token, and asks Usher about it. */
 export function requireQueueToken(options: AdmissionOptions): RequestHandler {
   const admission = new Admission(options);
-  return middleware((request) => admission.checkToken(request.get("Queue-Token")));
+  return middleware((request) => admission.checkToken(request));
 }
 
 function middleware(check: (request: Request) => Promise<string>): RequestHandler {

@@ -35,7 +35,7 @@ export class PassGuard extends AdmissionGuard {
   }
 
   protected check(request: Request): Promise<string> {
-    return this.admission.verifyPass(request.get("Authorization"));
+    return this.admission.verifyPass(request);
   }
 }
 
@@ -47,7 +47,7 @@ export class QueueTokenGuard extends AdmissionGuard {
   }
 
   protected check(request: Request): Promise<string> {
-    return this.admission.checkToken(request.get("Queue-Token"));
+    return this.admission.checkToken(request);
   }
 }
 

@@ -178,10 +178,14 @@ class PassFilter(url: String, private val queue: String) : AdmissionFilter(url) 
     private fun malformed() = AdmissionException(401, "The pass is malformed.")
 }
 
-/** Requires a queue token, and asks Usher whether its user is active now. */
+/**
+ * Requires a queue token, and asks Usher whether its user is active now. The token is in the header
+ * `Queue-Token` or in the cookie of the waiting page.
+ */
 class QueueTokenFilter(url: String, private val queue: String) : AdmissionFilter(url) {
     override fun check(request: HttpServletRequest): String {
-        val token = request.getHeader("Queue-Token")
+        val cookie = request.cookies?.find { it.name == "usher-$queue" }?.value
+        val token = request.getHeader("Queue-Token") ?: cookie
         if (token.isNullOrEmpty()) throw AdmissionException(401, "The request has no queue token.")
         val response = get("/v1/queues/$queue/check", "Queue-Token", token)
         val user = response?.headers()?.firstValue("Usher-User")?.orElse(null)
