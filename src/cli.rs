@@ -4,6 +4,7 @@
 
 mod commands;
 mod config_check;
+mod operator_commands;
 mod prepared;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};

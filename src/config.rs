@@ -5,6 +5,7 @@
 //! together, by the name of the setting. Each module gets its own settings; only `cli` and `app`
 //! see the whole [`UsherConfig`].
 
+mod admin_keys;
 pub mod args;
 mod bounds;
 mod check;
@@ -15,8 +16,6 @@ mod stores;
 mod top;
 mod urls;
 
-use secrecy::SecretString;
-
 pub use check::{InvalidSetting, InvalidSettings, flag};
 pub use http::HttpSettings;
 pub use secrets::TokenKey;
@@ -24,8 +23,9 @@ pub use stores::{
     AckSettings, KeptEntriesSettings, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings,
     WatermarkSettings,
 };
-pub use top::top;
+pub use top::{OperatorSettings, top};
 
+use crate::edge::admin_key::AdminKey;
 use crate::http::identity;
 use args::ServeArgs;
 use check::SettingsChecker;
@@ -35,7 +35,8 @@ use check::SettingsChecker;
 pub struct UsherConfig {
     pub http: HttpSettings,
     pub identity: identity::IdentitySettings,
-    pub admin_key: SecretString,
+    /// Never empty.
+    pub admin_keys: Vec<AdminKey>,
     /// The first key signs queue tokens, all of them verify. Never empty.
     pub token_keys: Vec<TokenKey>,
     pub stores: StoreSettings,
@@ -52,14 +53,14 @@ impl UsherConfig {
         let mut check = SettingsChecker::default();
         let http = HttpSettings::read(&args.listen, &args.http, &mut check);
         let identity = secrets::identity(&args.secrets, &mut check);
-        let admin_key = secrets::admin_key(&args.secrets, &mut check);
+        let admin_keys = admin_keys::admin_keys(&args.secrets, &mut check);
         let token_keys = secrets::token_keys(&args.secrets, &mut check);
-        secrets::check_all_differ(&identity, admin_key.as_ref(), &token_keys, &mut check);
+        secrets::check_all_differ(&identity, &admin_keys, &token_keys, &mut check);
         let stores = StoreSettings::read(&args.stores, &mut check);
-        match (http, admin_key, stores, check.finish()) {
-            (Some(http), Some(admin_key), Some(stores), Ok(())) => {
+        match (http, stores, check.finish()) {
+            (Some(http), Some(stores), Ok(())) => {
                 let mut config =
-                    Self { http, identity, admin_key, token_keys, stores, warnings: Vec::new() };
+                    Self { http, identity, admin_keys, token_keys, stores, warnings: Vec::new() };
                 config.warnings = config.find_warnings();
                 Ok(config)
             }
@@ -118,6 +119,7 @@ mod tests {
                     "5ervice-key-one-2c7c0a5be1d94b1f, 5ervice-key-two-8a1fd0c3b5e74d2a",
                 ),
                 admin_key: text("0ff1ce-c2b7a9d84e5f6a1b3c8d7e9f0a"),
+                admin_keys: text("ann:viewer:0bserver-b7a9d84e5f6a1b3c8d7e9f0a"),
                 token_keys: text(
                     "k2:d41d8cd98f00b204e9800998ecf8427e,k1:7215ee9c7d9dc229d2921a40e899ec5f",
                 ),
@@ -158,21 +160,27 @@ mod tests {
     #[test]
     fn debug_shows_no_secret() {
         let shown = format!("{:?}", UsherConfig::new(&valid_args()).unwrap());
-        for secret in ["hunter2", "0ff1ce", "5ervice", "d41d8c", "7215ee", "7c9e66"] {
+        for secret in ["hunter2", "0ff1ce", "5ervice", "d41d8c", "7215ee", "7c9e66", "0bserver"] {
             assert!(!shown.contains(secret), "{secret}: {shown}");
         }
     }
 
     #[test]
     fn one_secret_in_two_roles_is_refused() {
-        for (role, other) in
-            [("admin", "service"), ("admin", "token"), ("service", "token"), ("jwt", "token")]
-        {
+        for (role, other) in [
+            ("admin", "admins"),
+            ("admins", "token"),
+            ("admin", "service"),
+            ("admin", "token"),
+            ("service", "token"),
+            ("jwt", "token"),
+        ] {
             let mut args = valid_args();
             let shared = "f3a1c95be07d4286a1b0c9d8e7f60514";
             for role in [role, other] {
                 match role {
                     "admin" => args.secrets.admin_key = text(shared),
+                    "admins" => args.secrets.admin_keys = Some(format!("ann:viewer:{shared}")),
                     "service" => args.secrets.service_keys = text(shared),
                     "jwt" => args.secrets.jwt_key = text(shared),
                     _ => args.secrets.token_keys = Some(format!("k1:{shared}")),

@@ -206,6 +206,8 @@ uuids! {
     IssueId,
     /// One attempt to claim a reward. Contains the slot of its user.
     ClaimId,
+    /// Work in the background. Contains the slot of what it is about.
+    JobId,
 }
 
 /// The digest of a request with an idempotency key: method, path and body.
@@ -238,7 +240,7 @@ macro_rules! slotted {
     )*};
 }
 
-slotted!(ReservationId, PaymentId, EntryId, IssueId, ClaimId);
+slotted!(ReservationId, PaymentId, EntryId, IssueId, ClaimId, JobId);
 
 /// UUID version 8 (RFC 9562, section 5.8): 48 bits of milliseconds, so that indexes grow at their
 /// end; 12 bits of hash slot; 62 random bits. The time is only for ordering and is never read as a

@@ -204,9 +204,9 @@ async function updateActions() {
   const serialized = JSON.stringify(items);
   if (serialized === shownActions) return;
   shownActions = serialized;
-  const rows = items.map(({ at, status, method, route, object, peer }) => {
+  const rows = items.map(({ at, status, method, route, object, actor, peer }) => {
     const time = new Date(at).toLocaleTimeString();
-    return tableRow([time, status ?? "?", `${method} ${route}`, object ?? "", peer]);
+    return tableRow([time, status ?? "?", `${method} ${route}`, object ?? "", actor, peer]);
   });
   $("actions").tBodies[0].replaceChildren(...rows);
 }

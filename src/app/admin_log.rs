@@ -14,8 +14,9 @@ use axum::http::request::Parts;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sqlx::{FromRow, MySqlPool};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -23,10 +24,11 @@ use utoipa_axum::routes;
 
 use super::error::Error;
 use crate::config::MysqlSettings;
+use crate::edge::admin_key::AdminCaller;
 use crate::http::page::PageLimit;
 use crate::http::peer::PeerAddress;
 use crate::http::query::QueryParams;
-use crate::http::secret::key_id;
+use crate::http::recorded_change::RecordedChange;
 use crate::http::{JsonBody, ProblemDetails, request_id};
 use crate::mysql;
 use crate::time::UnixMillis;
@@ -37,11 +39,12 @@ const NOT_A_NAME: &str = "(not a name)";
 
 struct AdminLogState {
     mysql: MySqlPool,
-    key_id: String,
 }
 
 /// A call before it is applied.
 struct PendingAction {
+    actor: String,
+    key_id: String,
     peer: String,
     request_id: String,
     method: String,
@@ -53,9 +56,8 @@ struct PendingAction {
 pub(super) fn record_all<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
     mysql: MySqlPool,
-    key: &SecretString,
 ) -> Router<S> {
-    let log = Arc::new(AdminLogState { mysql, key_id: key_id(key) });
+    let log = Arc::new(AdminLogState { mysql });
     router.route_layer(from_fn_with_state(log, record))
 }
 
@@ -73,8 +75,9 @@ async fn record(State(log): State<Arc<AdminLogState>>, request: Request, next: N
             return ProblemDetails::from(mysql::Error::from(error)).into_response();
         }
     };
-    let response = next.run(request).await;
-    if let Err(error) = log.end(id, response.status().as_u16()).await {
+    let mut response = next.run(request).await;
+    let change = response.extensions_mut().remove::<RecordedChange>().unwrap_or_default();
+    if let Err(error) = log.end(id, response.status().as_u16(), change).await {
         let status = response.status().as_u16();
         tracing::error!(%error, id, status, "the status of an admin call can't be recorded");
     }
@@ -84,9 +87,11 @@ async fn record(State(log): State<Arc<AdminLogState>>, request: Request, next: N
 impl AdminLogState {
     async fn begin(&self, action: &PendingAction) -> Result<u64, sqlx::Error> {
         let insert = "INSERT INTO admin_actions \
-                      (at, key_id, peer, request_id, method, route, object) VALUES (UTC_TIMESTAMP(3), ?, ?, ?, ?, ?, ?)";
+                      (at, actor, key_id, peer, request_id, method, route, object) \
+                      VALUES (UTC_TIMESTAMP(3), ?, ?, ?, ?, ?, ?, ?)";
         let done = sqlx::query(insert)
-            .bind(&self.key_id)
+            .bind(&action.actor)
+            .bind(&action.key_id)
             .bind(&action.peer)
             .bind(&action.request_id)
             .bind(&action.method)
@@ -97,9 +102,13 @@ impl AdminLogState {
         Ok(done.last_insert_id())
     }
 
-    async fn end(&self, id: u64, status: u16) -> Result<(), sqlx::Error> {
-        let update = "UPDATE admin_actions SET status = ? WHERE id = ?";
-        sqlx::query(update).bind(status).bind(id).execute(&self.mysql).await.map(drop)
+    async fn end(&self, id: u64, status: u16, change: RecordedChange) -> Result<(), sqlx::Error> {
+        let update = "UPDATE admin_actions SET status = ?, state_before = ?, state_after = ? \
+                      WHERE id = ?";
+        let text = |state: Option<Value>| state.map(|state| state.to_string());
+        let update = sqlx::query(update).bind(status);
+        let update = update.bind(text(change.before)).bind(text(change.after)).bind(id);
+        update.execute(&self.mysql).await.map(drop)
     }
 }
 
@@ -108,7 +117,10 @@ impl PendingAction {
         let object = object(parts).await;
         let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
         let peer = parts.extensions.get::<PeerAddress>();
+        let caller = parts.extensions.get::<AdminCaller>();
         Self {
+            actor: caller.map(|caller| caller.name.to_string()).unwrap_or_default(),
+            key_id: caller.map(|caller| caller.key_id.to_string()).unwrap_or_default(),
             peer: peer.map_or_else(
                 || "unknown".to_owned(),
                 |PeerAddress(peer)| peer.ip().to_canonical().to_string(),
@@ -139,6 +151,7 @@ async fn object(parts: &mut Parts) -> Option<String> {
 struct RecordedAction {
     id: u64,
     at: DateTime<Utc>,
+    actor: Option<String>,
     key_id: String,
     peer: String,
     request_id: String,
@@ -146,6 +159,15 @@ struct RecordedAction {
     route: String,
     object: Option<String>,
     status: Option<u16>,
+    state_before: Option<String>,
+    state_after: Option<String>,
+}
+
+impl RecordedAction {
+    /// Older releases recorded only the key.
+    fn actor(&self) -> &str {
+        self.actor.as_deref().unwrap_or(&self.key_id)
+    }
 }
 
 /// `usher admin-log`: prints the newest actions, oldest first.
@@ -162,10 +184,11 @@ pub async fn print(settings: &MysqlSettings, newest: u32) -> Result<(), Error> {
         let status = action.status.map_or_else(|| "?".to_owned(), |status| status.to_string());
         let object = action.object.as_deref().unwrap_or("-");
         let RecordedAction { key_id, peer, request_id, method, route, .. } = action;
+        let actor = action.actor();
         writeln!(
             out,
             "{at}  {status:<3} {method} {route} {object}  \
-             from {peer}, key {key_id}, request {request_id}"
+             by {actor} from {peer}, key {key_id}, request {request_id}"
         )
         .map_err(Error::Output)?;
     }
@@ -178,8 +201,8 @@ async fn newest_before(
     before: u64,
     limit: u32,
 ) -> Result<Vec<RecordedAction>, mysql::Error> {
-    let select = "SELECT id, at, key_id, peer, request_id, method, route, object, status \
-                  FROM admin_actions WHERE id < ? ORDER BY id DESC LIMIT ?";
+    let select = "SELECT id, at, actor, key_id, peer, request_id, method, route, object, status, \
+                  state_before, state_after FROM admin_actions WHERE id < ? ORDER BY id DESC LIMIT ?";
     Ok(sqlx::query_as(select).bind(before).bind(limit).fetch_all(pool).await?)
 }
 
@@ -192,12 +215,22 @@ pub(super) fn router() -> OpenApiRouter<MySqlPool> {
 #[schema(as = AdminAction)]
 struct AdminActionDto {
     at: UnixMillis,
+    /// The name of the admin key.
+    actor: String,
     method: String,
     route: String,
     /// The names in the path, joined by a slash, if the route has any.
     object: Option<String>,
     /// Null while the call runs, and if the instance crashed during the call.
     status: Option<u16>,
+    /// The object before the call. Null if it did not exist, nothing was changed, or the call
+    /// changes no object.
+    #[schema(value_type = Option<Object>)]
+    before: Option<Value>,
+    /// The object after the call. Null if it was deleted, nothing was changed, or the call changes
+    /// no object.
+    #[schema(value_type = Option<Object>)]
+    after: Option<Value>,
     /// Identifies the admin key without revealing it.
     key_id: String,
     peer: String,
@@ -242,6 +275,9 @@ async fn list(
     let next = actions.last().filter(|_| has_more).map(|action| action.id.to_string());
     let items = actions.into_iter().map(|action| AdminActionDto {
         at: action.at.into(),
+        actor: action.actor().to_owned(),
+        before: action.state_before.and_then(|json| serde_json::from_str(&json).ok()),
+        after: action.state_after.and_then(|json| serde_json::from_str(&json).ok()),
         method: action.method,
         route: action.route,
         object: action.object,

@@ -7,7 +7,6 @@ use axum::http::{HeaderMap, Method, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
-use secrecy::SecretString;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::CorsLayer;
@@ -16,7 +15,8 @@ use utoipa::openapi::{Components, Info, OpenApi, OpenApiBuilder, Paths};
 
 use super::definition_sync::{DefinitionLeaseLayer, DefinitionSync, spread_changes};
 use super::domain_services::DomainServices;
-use super::{admin_log, openapi};
+use super::{admin_log, admin_users, csv, dead_letter_routes, jobs, openapi, stats};
+use crate::edge::admin_key::{AdminKey, AdminRole};
 use crate::edge::challenge::ChallengeVerifier;
 use crate::edge::health::{self, CheckFailure, ReadinessChecks};
 use crate::edge::limits::{RateLimits, RequestKind};
@@ -59,8 +59,16 @@ pub fn admin_document() -> Value {
         seats::admin_router().into_openapi(),
         crate::audit::router().into_openapi(),
         admin_log::router().into_openapi(),
+        admin_users::router().into_openapi(),
+        stats::router().into_openapi(),
+        jobs::router().into_openapi(),
+        dead_letter_routes::router().into_openapi(),
     ];
-    document("Usher admin", "Definitions, operations and reports for operators.", parts)
+    let about = "Definitions, operations and reports for operators. Each list is also available as \
+                 `text/csv`, as a whole.";
+    let mut document = document("Usher admin", about, parts);
+    csv::add_responses(&mut document);
+    document
 }
 
 /// The kind of a route for rate limits and load shedding.
@@ -84,6 +92,21 @@ pub(super) fn request_kind(method: &Method, route: &str) -> RequestKind {
         | ("GET", "/v1/payments" | "/v1/payments/{id}")
         | ("POST", "/v1/reservations/{id}/cancel") => RequestKind::Pay,
         _ => RequestKind::Other,
+    }
+}
+
+/// The role that a route of the admin listener needs.
+fn required_role(method: &Method, route: &str) -> AdminRole {
+    let of_queue = route.starts_with("/admin/queues/");
+    match (method.as_str(), route) {
+        ("GET" | "HEAD", _) => AdminRole::Viewer,
+        _ if of_queue => AdminRole::Operator,
+        (_, "/admin/users/{user}/facts")
+        | ("DELETE", "/admin/reservations/{id}")
+        | ("POST", "/admin/schedules/{schedule}/cancel" | "/admin/dead-letters/{id}/retry") => {
+            AdminRole::Operator
+        }
+        _ => AdminRole::Admin,
     }
 }
 
@@ -143,12 +166,12 @@ async fn unknown_address(method: Method, uri: Uri, headers: HeaderMap) -> Respon
     no_route().await.into_response()
 }
 
-/// The router of the admin listener. All routes need the admin key, except `/metrics`, health, the
+/// The router of the admin listener. All routes need an admin key, except `/metrics`, health, the
 /// OpenAPI document and the pages of the console.
 pub(super) fn admin(
     services: &DomainServices,
     definitions: Arc<DefinitionSync>,
-    key: &SecretString,
+    keys: &[AdminKey],
     readiness: Arc<ReadinessChecks>,
     metrics: PrometheusHandle,
     request_limits: &layers::RequestLimits,
@@ -162,18 +185,27 @@ pub(super) fn admin(
         .merge(seats::admin_router().with_state(services.seats.clone()))
         .merge(crate::audit::router().with_state((services.redis.clone(), services.mysql.clone())))
         .merge(admin_log::router().with_state(services.mysql.clone()))
-        .route_layer(UnexpectedBodyLayer::new(&admin_document()))
+        .merge(admin_users::router().with_state(services.clone()))
+        .merge(stats::router().with_state(services.clone()))
+        .merge(jobs::router().with_state(services.clone()))
+        .merge(dead_letter_routes::router().with_state(services.clone()));
+    let document = admin_document();
+    let routes = csv::layer_lists(routes, &document)
+        .route_layer(UnexpectedBodyLayer::new(&document))
         .merge(extra_routes)
-        .route_layer(Extension(services.users.clone()))
+        .route_layer((
+            Extension(services.users.clone()),
+            Extension(Arc::new(stats::SharedStats::default())),
+        ))
         .route_layer((compression::layer(), DefinitionLeaseLayer(definitions.clone())));
     let routes = spread_changes(routes, definitions);
     let without_key = web::admin()
         .merge(admin_key::metrics(metrics))
-        .merge(openapi_routes::document(&admin_document()))
+        .merge(openapi_routes::document(&document))
         .route_layer(compression::layer())
         .merge(health::router(readiness));
-    let routes =
-        admin_key::require_key(admin_log::record_all(routes, services.mysql.clone(), key), key);
+    let routes = admin_log::record_all(routes, services.mysql.clone());
+    let routes = admin_key::require_key(routes, keys, required_role);
     request_id::insert_header(layers::wrap_listener(
         routes.merge(without_key),
         Router::new(),

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::clocks;
 use super::definition_sync::DefinitionSync;
 use super::domain_services::DomainServices;
+use super::jobs;
 use super::prune::{self, PruneSchedule};
 use crate::edge::limits::RateLimits;
 use crate::edge::listener;
@@ -46,6 +47,7 @@ pub(super) fn start(
     tasks.spawn(services.wallet.clone().run_purge(stop.clone()));
     tasks.spawn(services.coupons.clone().run(stop.clone()));
     tasks.spawn(prune::run(services.clone(), prune_schedule, stop.clone()));
+    tasks.spawn(jobs::run(services.clone(), stop.clone()));
     tasks.spawn(definitions.run(stop.clone()));
     tasks.spawn(recovery::run_verifier(
         services.redis.clone(),

@@ -58,6 +58,8 @@ pub enum Error {
     DeadLettersRefused(u32),
     #[error(transparent)]
     Top(#[from] dev::top::Error),
+    #[error(transparent)]
+    Operator(#[from] super::operator::OperatorError),
     #[error("the audit found faults")]
     AuditFailed,
     #[error("cannot listen on {address}: {source}")]

@@ -109,7 +109,7 @@ impl UsherApp {
         let admin = api::admin(
             &services,
             definitions.clone(),
-            &config.admin_key,
+            &config.admin_keys,
             readiness.clone(),
             metrics,
             &config.http.requests,

@@ -4,10 +4,13 @@
 //! builds an [`UsherApp`]; `dev` adds to it what only `usher dev` needs.
 
 mod admin_log;
+mod admin_users;
 mod api;
 mod audit;
 mod background;
 mod clocks;
+mod csv;
+mod dead_letter_routes;
 mod dead_letters;
 mod definition_sync;
 mod demo_data;
@@ -15,12 +18,15 @@ mod dev;
 mod domain_services;
 mod error;
 mod instance;
+mod jobs;
 mod maintenance;
 mod openapi;
+mod operator;
 mod prune;
 mod recover;
 mod repartition;
 mod serve;
+mod stats;
 
 pub use admin_log::print as print_admin_log;
 pub use api::{admin_document, public_document};
@@ -31,6 +37,7 @@ pub use domain_services::check_stores;
 pub use error::Error;
 pub use instance::{UsherApp, listen};
 pub use maintenance::{archive, migrate, rotate_keys, seed_demo};
+pub use operator::{OperatorCommand, OperatorError, operate, parse_assignment};
 pub use prune::PruneSchedule;
 pub use recover::recover;
 pub use repartition::repartition;

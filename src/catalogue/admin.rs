@@ -1,6 +1,6 @@
 //! The admin routes of the catalogue.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -15,8 +15,9 @@ use crate::definition::{ChangedDefinition, DefinitionEtag};
 use crate::http::definition_page::{DefinitionsQuery, NameCursor};
 use crate::http::merge_patch::{DefinitionChange, MergePatch};
 use crate::http::path::{NewPathParams, PathParams};
-use crate::http::preconditions::{DefinitionBody, Preconditions};
+use crate::http::preconditions::{DefinitionBody, DeletedDefinition, Preconditions};
 use crate::http::query::QueryParams;
+use crate::http::recorded_change::RecordedChange;
 use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::{ConcertId, ScheduleId};
 
@@ -48,6 +49,8 @@ struct AdminScheduleDto {
     total_seats: u32,
     /// The number of sold seats, as MySQL has them.
     sold_seats: u32,
+    /// Whether the date is called off.
+    cancelled: bool,
 }
 
 /// A page of concerts, sorted by their id.
@@ -64,12 +67,14 @@ impl AdminConcertDto {
         id: ConcertId,
         definition: ConcertDefinition,
         archived: bool,
+        cancelled: &BTreeSet<ScheduleId>,
         sold: &HashMap<ScheduleId, u32>,
     ) -> Self {
         let schedule = |schedule: &ConcertSchedule| AdminScheduleDto {
             id: schedule.id.clone(),
             total_seats: schedule.seats(),
             sold_seats: sold.get(&schedule.id).copied().unwrap_or_default(),
+            cancelled: cancelled.contains(&schedule.id),
         };
         let schedules: Vec<_> = definition.schedules.iter().map(schedule).collect();
         Self {
@@ -83,7 +88,7 @@ impl AdminConcertDto {
     }
 
     fn of(concert: &Concert, sold: &HashMap<ScheduleId, u32>) -> Self {
-        Self::new(concert.id.clone(), concert.into(), concert.archived, sold)
+        Self::new(concert.id.clone(), concert.into(), concert.archived, &concert.cancelled, sold)
     }
 }
 
@@ -93,8 +98,12 @@ async fn changed(
     changed: ChangedDefinition<ConcertDefinition>,
 ) -> Result<DefinitionBody<AdminConcertDto>, ProblemDetails> {
     let etag = DefinitionEtag::of(id.as_str(), &changed.after);
+    let change = RecordedChange::new(changed.before.as_ref(), Some(&changed.after));
     let sold = sql::sold_seats(&catalogue.mysql, &[&id]).await?;
-    Ok(DefinitionBody { etag, body: AdminConcertDto::new(id, changed.after, false, &sold) })
+    let stored = catalogue.concert(&id);
+    let cancelled = stored.map(|concert| concert.cancelled.clone()).unwrap_or_default();
+    let body = AdminConcertDto::new(id, changed.after, false, &cancelled, &sold);
+    Ok(DefinitionBody { etag, body, change: Some(change) })
 }
 
 /// List all concerts with their definitions
@@ -141,7 +150,8 @@ async fn show(
     let concert = catalogue.find_concert(&id).await?;
     let sold = sql::sold_seats(&catalogue.mysql, &[&id]).await?;
     let body = AdminConcertDto::of(&concert, &sold);
-    Ok(DefinitionBody { etag: DefinitionEtag::of(id.as_str(), &body.definition), body })
+    let etag = DefinitionEtag::of(id.as_str(), &body.definition);
+    Ok(DefinitionBody { etag, body, change: None })
 }
 
 /// Create a concert or replace its definition
@@ -251,9 +261,9 @@ async fn delete(
     State(catalogue): State<Arc<CatalogueService>>,
     PathParams(id): PathParams<ConcertId>,
     Preconditions(preconditions): Preconditions,
-) -> Result<StatusCode, ProblemDetails> {
-    catalogue.delete(&id, &preconditions).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<DeletedDefinition, ProblemDetails> {
+    let deleted = catalogue.delete(&id, &preconditions).await?;
+    Ok((StatusCode::NO_CONTENT, RecordedChange::deleted(&deleted)))
 }
 
 /// Parses the request bodies of these routes, for `fuzz_tests`.

@@ -1,5 +1,6 @@
 //! Concerts, their schedules and their seats, as the API and MySQL have them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -58,6 +59,8 @@ pub struct Concert {
     pub cancel_until: Option<DateTime<Utc>>,
     /// The sale has ended, and Redis stores nothing of the concert.
     pub archived: bool,
+    /// The schedules that are called off: nothing of them can be held.
+    pub cancelled: BTreeSet<ScheduleId>,
     pub schedules: Vec<ConcertSchedule>,
 }
 
@@ -76,6 +79,11 @@ impl ScheduledConcert {
 
     pub fn schedule(&self) -> &ConcertSchedule {
         &self.concert.schedules[self.index]
+    }
+
+    /// Whether it is called off.
+    pub fn is_cancelled(&self) -> bool {
+        self.concert.cancelled.contains(&self.schedule().id)
     }
 }
 

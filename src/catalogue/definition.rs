@@ -1,5 +1,7 @@
 //! The definition of a concert, as the admin API takes and returns it.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -57,6 +59,7 @@ impl ConcertDefinition {
             max_seats_per_user: self.max_seats_per_user.unwrap_or(DEFAULT_SEATS_PER_USER),
             cancel_until: millis(self.cancel_until),
             archived: false,
+            cancelled: BTreeSet::new(),
             schedules,
         })
     }

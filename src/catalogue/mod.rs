@@ -18,6 +18,7 @@
 //! Start reading with [`CatalogueService::change`]; `rules.rs` has the validation.
 
 mod admin;
+mod cancellation;
 mod changes;
 mod concert;
 mod definition;
@@ -44,6 +45,7 @@ use crate::redis::RedisClient;
 #[cfg(test)]
 pub(crate) use admin::read_bodies;
 pub use admin::router as admin_router;
+pub use cancellation::ScheduleCancellation;
 pub use concert::{Concert, ConcertSchedule, ScheduledConcert, SeatSection};
 pub use definition::ConcertDefinition;
 pub use error::Error;

@@ -152,6 +152,7 @@ mod tests {
             max_seats_per_user: 4,
             cancel_until: None,
             archived: false,
+            cancelled: std::collections::BTreeSet::new(),
             schedules: vec![schedule],
         }
     }

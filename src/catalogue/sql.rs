@@ -1,6 +1,6 @@
 //! Statements on the tables `concerts` and `schedules`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
@@ -48,8 +48,12 @@ pub(super) async fn load_all(
         "SELECT id, concert_id, starts_at, booking_opens_at, booking_closes_at, sections \
          FROM schedules ORDER BY starts_at, id",
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
+    let cancelled: Vec<String> = sqlx::query_scalar("SELECT schedule_id FROM cancelled_schedules")
+        .fetch_all(&mut *connection)
+        .await?;
+    let cancelled: HashSet<String> = cancelled.into_iter().collect();
     let mut by_concert: HashMap<String, Vec<ConcertSchedule>> = HashMap::new();
     for row in schedules {
         let concert = row.concert_id.clone();
@@ -57,7 +61,10 @@ pub(super) async fn load_all(
             by_concert.entry(concert).or_default().push(schedule);
         }
     }
-    Ok(concerts.into_iter().filter_map(|row| read_concert(row, &mut by_concert)).collect())
+    Ok(concerts
+        .into_iter()
+        .filter_map(|row| read_concert(row, &mut by_concert, &cancelled))
+        .collect())
 }
 
 /// Inserts or updates a concert and replaces its schedules.
@@ -112,6 +119,21 @@ pub(super) async fn archive(
         .bind(concert.as_str())
         .execute(connection)
         .await?;
+    Ok(())
+}
+
+/// Records that a schedule is called off, and the new version of its concert.
+pub(super) async fn cancel_schedule(
+    connection: &mut MySqlConnection,
+    concert: &Concert,
+    schedule: &ScheduleId,
+    reason: &str,
+) -> Result<(), mysql::Error> {
+    let insert = "INSERT INTO cancelled_schedules (schedule_id, reason, cancelled_at) \
+                  VALUES (?, ?, UTC_TIMESTAMP(3))";
+    sqlx::query(insert).bind(schedule.as_str()).bind(reason).execute(&mut *connection).await?;
+    let update = sqlx::query("UPDATE concerts SET version = ? WHERE id = ?");
+    update.bind(concert.version).bind(concert.id.as_str()).execute(connection).await?;
     Ok(())
 }
 
@@ -197,8 +219,12 @@ fn read_schedule(row: ScheduleRow) -> Option<ConcertSchedule> {
 fn read_concert(
     row: ConcertRow,
     by_concert: &mut HashMap<String, Vec<ConcertSchedule>>,
+    cancelled: &HashSet<String>,
 ) -> Option<Concert> {
     let id: ConcertId = row.id.parse().ok()?;
+    let schedules = by_concert.remove(id.as_str()).unwrap_or_default();
+    let ids = schedules.iter().map(|schedule| &schedule.id);
+    let cancelled = ids.filter(|id| cancelled.contains(id.as_str())).cloned().collect();
     Some(Concert {
         version: row.version,
         title: row.title,
@@ -207,7 +233,8 @@ fn read_concert(
         max_seats_per_user: row.max_seats_per_user,
         cancel_until: row.cancel_until,
         archived: row.archived_at.is_some(),
-        schedules: by_concert.remove(id.as_str()).unwrap_or_default(),
+        cancelled,
+        schedules,
         id,
     })
 }

@@ -3,10 +3,15 @@
 use clap::{ArgMatches, Command, Subcommand};
 
 use super::config_check::SettingsCheck;
+use super::operator_commands::{
+    JobCommand, OperatorRequest, QueueCommand, ReservationCommand, ScheduleCommand, UserCommand,
+};
 use super::prepared::PreparedCommand;
 use crate::config::args::{DevArgs, MigrateArgs, MysqlArgs, ServeArgs, StoreArgs, TopArgs};
 use crate::config::dev::DevSettings;
-use crate::config::{InvalidSettings, MigrateSettings, MysqlSettings, StoreSettings, UsherConfig};
+use crate::config::{
+    InvalidSettings, MigrateSettings, MysqlSettings, OperatorSettings, StoreSettings, UsherConfig,
+};
 use crate::ids::{ConcertId, QueueId};
 
 #[derive(Subcommand)]
@@ -70,6 +75,21 @@ pub(super) enum CliCommand {
     /// List or retry events that MySQL refused
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
+    /// Pause, open, close or change a queue
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// Show a user, or remove one from a queue
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Cancel a reservation
+    #[command(subcommand)]
+    Reservation(ReservationCommand),
+    /// Call off a date
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
+    /// List the jobs in the background
+    #[command(subcommand)]
+    Job(JobCommand),
     /// Print the calls of the admin API that may have changed something
     AdminLog {
         /// Number of calls to print, newest last
@@ -161,6 +181,10 @@ pub(super) enum KeysCommand {
     Rotate(MysqlArgs),
 }
 
+fn operate((access, command): OperatorRequest) -> Result<PreparedCommand, InvalidSettings> {
+    Ok(PreparedCommand::Operate(OperatorSettings::new(&access)?, Box::new(command)))
+}
+
 impl CliCommand {
     /// Validates the settings of the command. `root` and `matches` are for `config check`.
     pub(super) fn validate(
@@ -197,6 +221,11 @@ impl CliCommand {
             Self::DeadLetters(DeadLettersCommand::Retry { only, mysql }) => {
                 PreparedCommand::RetryDeadLetters(only, MysqlSettings::new(&mysql)?)
             }
+            Self::Queue(command) => operate(command.into_request())?,
+            Self::User(command) => operate(command.into_request())?,
+            Self::Reservation(command) => operate(command.into_request())?,
+            Self::Schedule(command) => operate(command.into_request())?,
+            Self::Job(command) => operate(command.into_request())?,
             Self::AdminLog { newest, mysql } => {
                 PreparedCommand::AdminLog(newest, MysqlSettings::new(&mysql)?)
             }

@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use super::config_check::SettingsCheck;
-use crate::app;
+use crate::app::{self, OperatorCommand};
 use crate::config::dev::DevSettings;
-use crate::config::{MigrateSettings, MysqlSettings, StoreSettings, UsherConfig};
+use crate::config::{MigrateSettings, MysqlSettings, OperatorSettings, StoreSettings, UsherConfig};
 use crate::dev::top;
 use crate::ids::{ConcertId, QueueId};
 use crate::partition::PartitionCount;
@@ -35,6 +35,8 @@ pub enum PreparedCommand {
     ListDeadLetters(MysqlSettings),
     /// `usher dead-letters retry`
     RetryDeadLetters(Option<(u16, u64)>, MysqlSettings),
+    /// `usher queue`, `user`, `reservation`, `schedule` and `job`
+    Operate(OperatorSettings, Box<OperatorCommand>),
     /// `usher admin-log`
     AdminLog(u32, MysqlSettings),
     /// `usher top`
@@ -71,6 +73,7 @@ impl PreparedCommand {
             Self::RetryDeadLetters(only, settings) => {
                 app::retry_dead_letters(&settings, only).await
             }
+            Self::Operate(settings, command) => Ok(app::operate(&settings, *command).await?),
             Self::AdminLog(newest, settings) => app::print_admin_log(&settings, newest).await,
             Self::Top(settings) => Ok(top::run(&settings).await?),
             Self::CheckConfig(check) => Box::pin(check.run()).await,

@@ -132,6 +132,20 @@ pub struct TopArgs {
     pub once: bool,
 }
 
+/// Settings of the commands for incidents.
+#[derive(Args, Clone, Default)]
+pub struct OperatorArgs {
+    /// URL of the admin listener [default: http://127.0.0.1:8081]
+    #[arg(long, env = "USHER_ADMIN_URL", hide_env_values = true, value_name = "URL")]
+    pub admin_url: Option<String>,
+    /// Admin key whose role permits the command
+    #[arg(long, env = "USHER_ADMIN_KEY", hide_env_values = true, value_name = "KEY")]
+    pub admin_key: Option<String>,
+    /// Do not ask before what can't be undone
+    #[arg(long)]
+    pub yes: bool,
+}
+
 /// Settings of the listeners.
 #[derive(Args, Clone, Default)]
 pub struct ListenArgs {
@@ -173,6 +187,11 @@ pub struct SecretArgs {
     /// Key for the admin API, at least 32 characters
     #[arg(long, env = "USHER_ADMIN_KEY", hide_env_values = true, value_name = "KEY")]
     pub admin_key: Option<String>,
+    /// Further keys for the admin API: name:role:secret, comma-separated, with the role viewer
+    /// (reads), operator (queues, holds, users, facts, jobs) or admin (everything). USHER_ADMIN_KEY
+    /// is the key named admin with the role admin, and optional if this is given
+    #[arg(long, env = "USHER_ADMIN_KEYS", hide_env_values = true, value_name = "KEYS")]
+    pub admin_keys: Option<String>,
     /// Keys that sign queue tokens: kid:secret, comma-separated; the first signs, all verify
     #[arg(long, env = "USHER_TOKEN_KEYS", hide_env_values = true, value_name = "KEYS")]
     pub token_keys: Option<String>,

@@ -13,6 +13,7 @@ use super::args::DevArgs;
 use super::check::{InvalidSettings, SettingsChecker, given};
 use super::{HttpSettings, StoreSettings, TokenKey, UsherConfig};
 use crate::dev::simulated_users::MAX_PEOPLE;
+use crate::edge::admin_key::{AdminKey, AdminRole};
 use crate::http::identity;
 
 /// In the data directory.
@@ -98,7 +99,11 @@ impl UsherConfig {
                 header: true,
                 ..identity::IdentitySettings::default()
             },
-            admin_key: secrets.admin_key.clone(),
+            admin_keys: vec![AdminKey {
+                name: "admin".to_owned(),
+                role: AdminRole::Admin,
+                secret: secrets.admin_key.clone(),
+            }],
             token_keys: vec![secrets.token_key.clone()],
             stores,
             warnings: Vec::new(),

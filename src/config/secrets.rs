@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::args::SecretArgs;
 use super::check::{SettingsChecker, given};
+use crate::edge::admin_key::AdminKey;
 use crate::http::{identity, jwt};
 
 const MIN_SECRET_LENGTH: usize = 32;
@@ -64,7 +65,7 @@ pub struct TokenKey {
 }
 
 /// Validates one secret. The error does not contain any part of it.
-fn parse_secret(
+pub(super) fn parse_secret(
     setting: &'static str,
     text: &str,
     check: &mut SettingsChecker,
@@ -96,11 +97,6 @@ fn is_placeholder(text: &str) -> bool {
         || plain.contains("changeme")
         || distinct.len() < MIN_DISTINCT_CHARACTERS
         || remaining.len() < MIN_REMAINING_LENGTH
-}
-
-pub(super) fn admin_key(args: &SecretArgs, check: &mut SettingsChecker) -> Option<SecretString> {
-    let text = check.required("USHER_ADMIN_KEY", args.admin_key.as_deref())?;
-    parse_secret("USHER_ADMIN_KEY", text, check)
 }
 
 pub(super) fn token_keys(args: &SecretArgs, check: &mut SettingsChecker) -> Vec<TokenKey> {
@@ -209,11 +205,11 @@ fn parse_jwt_source(text: &str, check: &mut SettingsChecker) -> Option<jwt::JwtK
 /// A secret with two uses would give the holder of one role the other role too.
 pub(super) fn check_all_differ(
     identity: &identity::IdentitySettings,
-    admin_key: Option<&SecretString>,
+    admin_keys: &[AdminKey],
     token_keys: &[TokenKey],
     check: &mut SettingsChecker,
 ) {
-    let admin = admin_key.map(|key| ("USHER_ADMIN_KEY", key));
+    let admin = admin_keys.iter().map(|key| ("USHER_ADMIN_KEYS", &key.secret));
     let service = identity.service_keys.iter().map(|key| ("USHER_SERVICE_KEYS", key));
     let token = token_keys.iter().map(|key| ("USHER_TOKEN_KEYS", &key.secret));
     let jwt = identity.jwt.as_ref().and_then(|jwt| match &jwt.source {
@@ -235,6 +231,7 @@ pub(super) fn check_all_differ(
 
 #[cfg(test)]
 mod tests {
+    use super::super::admin_keys::admin_keys;
     use super::*;
 
     const GOOD: &str = "d41d8cd98f00b204e9800998ecf8427e";
@@ -247,7 +244,7 @@ mod tests {
 
     fn admin(text: &str) -> String {
         let args = SecretArgs { admin_key: Some(text.to_owned()), ..SecretArgs::default() };
-        errors(|args, check| drop(admin_key(args, check)), &args)
+        errors(|args, check| drop(admin_keys(args, check)), &args)
     }
 
     fn tokens(text: &str) -> String {

@@ -1,8 +1,9 @@
-//! Settings of `usher top`.
+//! Settings of the commands that call the admin listener: `usher top` and those for incidents.
 
 use axum::http::Uri;
+use secrecy::SecretString;
 
-use super::args::TopArgs;
+use super::args::{OperatorArgs, TopArgs};
 use super::check::{InvalidSettings, SettingsChecker, given};
 use crate::dev::top;
 
@@ -12,8 +13,40 @@ use crate::dev::top;
 /// All invalid settings.
 pub fn top(args: &TopArgs) -> Result<top::TopSettings, InvalidSettings> {
     let mut check = SettingsChecker::default();
-    let url =
-        given(args.admin_url.as_deref()).unwrap_or("http://127.0.0.1:8081").trim_end_matches('/');
+    let url = admin_url(args.admin_url.as_deref(), &mut check);
+    let key = given(args.admin_key.as_deref());
+    check_key(key, &mut check);
+    check.finish()?;
+    Ok(top::TopSettings { url, key: key.map(|key| key.to_owned().into()), once: args.once })
+}
+
+/// Settings of the commands for incidents.
+#[derive(Debug, Clone)]
+pub struct OperatorSettings {
+    /// The admin listener, as `http://host:port`.
+    pub url: String,
+    pub key: SecretString,
+    /// Whether the operator has confirmed what can't be undone.
+    pub is_confirmed: bool,
+}
+
+impl OperatorSettings {
+    /// Validates the settings of the commands for incidents.
+    ///
+    /// # Errors
+    /// All invalid settings.
+    pub fn new(args: &OperatorArgs) -> Result<Self, InvalidSettings> {
+        let mut check = SettingsChecker::default();
+        let url = admin_url(args.admin_url.as_deref(), &mut check);
+        let key = check.required("USHER_ADMIN_KEY", args.admin_key.as_deref()).unwrap_or_default();
+        check_key(Some(key), &mut check);
+        check.finish()?;
+        Ok(Self { url, key: key.to_owned().into(), is_confirmed: args.yes })
+    }
+}
+
+fn admin_url(text: Option<&str>, check: &mut SettingsChecker) -> String {
+    let url = given(text).unwrap_or("http://127.0.0.1:8081").trim_end_matches('/');
     let is_valid = url.parse::<Uri>().is_ok_and(|uri| {
         uri.scheme_str() == Some("http")
             && uri.host().is_some()
@@ -26,16 +59,13 @@ pub fn top(args: &TopArgs) -> Result<top::TopSettings, InvalidSettings> {
             "must be http:// with a host and a port, such as http://127.0.0.1:8081",
         );
     }
-    let key = given(args.admin_key.as_deref());
+    url.to_owned()
+}
+
+fn check_key(key: Option<&str>, check: &mut SettingsChecker) {
     if key.is_some_and(|key| !key.bytes().all(|byte| byte.is_ascii_graphic())) {
         check.fail("USHER_ADMIN_KEY", "must consist of visible ASCII characters");
     }
-    check.finish()?;
-    Ok(top::TopSettings {
-        url: url.to_owned(),
-        key: key.map(|key| key.to_owned().into()),
-        once: args.once,
-    })
 }
 
 #[cfg(test)]

@@ -10,17 +10,19 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::routes::{CouponIssuesDto, CouponIssuesQuery};
+use super::routes::{CouponIssueDto, CouponIssuesDto, CouponIssuesQuery};
 use super::rules::{self, CouponStatus};
 use super::{Coupon, CouponCounts, CouponDefinition, CouponService, Error};
 use crate::definition::{ChangedDefinition, DefinitionEtag};
 use crate::http::definition_page::{DefinitionsQuery, NameCursor};
 use crate::http::merge_patch::{DefinitionChange, MergePatch};
+use crate::http::page::{PageCursor, PageLimit};
 use crate::http::path::{NewPathParams, PathParams};
-use crate::http::preconditions::{DefinitionBody, Preconditions};
+use crate::http::preconditions::{DefinitionBody, DeletedDefinition, Preconditions};
 use crate::http::query::QueryParams;
+use crate::http::recorded_change::RecordedChange;
 use crate::http::{JsonBody, ProblemDetails};
-use crate::ids::CouponId;
+use crate::ids::{CouponId, UserName};
 use crate::users::UserDirectory;
 
 pub fn router() -> OpenApiRouter<Arc<CouponService>> {
@@ -66,11 +68,12 @@ async fn changed(
     changed: ChangedDefinition<CouponDefinition>,
 ) -> Result<DefinitionBody<AdminCouponDto>, ProblemDetails> {
     let etag = DefinitionEtag::of(id.as_str(), &changed.after);
+    let change = RecordedChange::new(changed.before.as_ref(), Some(&changed.after));
     let (coupon, counts) = coupons.find(id).await?;
     // A later change may have been made since.
     let body =
         AdminCouponDto { definition: changed.after, ..AdminCouponDto::new(&coupon, &counts) };
-    Ok(DefinitionBody { etag, body })
+    Ok(DefinitionBody { etag, body, change: Some(change) })
 }
 
 /// List all coupons with their definitions
@@ -122,7 +125,8 @@ async fn show(
 ) -> Result<DefinitionBody<AdminCouponDto>, ProblemDetails> {
     let (coupon, counts) = coupons.find(&id).await?;
     let body = AdminCouponDto::new(&coupon, &counts);
-    Ok(DefinitionBody { etag: DefinitionEtag::of(id.as_str(), &body.definition), body })
+    let etag = DefinitionEtag::of(id.as_str(), &body.definition);
+    Ok(DefinitionBody { etag, body, change: None })
 }
 
 /// Create a coupon or replace its definition
@@ -226,9 +230,36 @@ async fn delete(
     State(coupons): State<Arc<CouponService>>,
     PathParams(id): PathParams<CouponId>,
     Preconditions(preconditions): Preconditions,
-) -> Result<StatusCode, ProblemDetails> {
-    coupons.delete(&id, &preconditions).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<DeletedDefinition, ProblemDetails> {
+    let deleted = coupons.delete(&id, &preconditions).await?;
+    Ok((StatusCode::NO_CONTENT, RecordedChange::deleted(&deleted)))
+}
+
+impl CouponService {
+    /// The newest issues of a user.
+    pub async fn recent_issues(
+        &self,
+        user: &UserName,
+        limit: PageLimit,
+    ) -> Result<Vec<CouponIssueDto>, Error> {
+        let (issues, _) = self.issues_of_user(user.key(), PageCursor::START, limit).await?;
+        let dto = |issue| CouponIssueDto::new(issue, user.clone());
+        Ok(issues.into_iter().map(dto).collect())
+    }
+
+    /// The number of issues of all coupons.
+    pub async fn issued_total(&self) -> Result<u64, Error> {
+        let all = self.all();
+        let mut total = 0;
+        for found in futures::future::join_all(all.iter().map(|it| self.find(&it.id))).await {
+            match found {
+                Ok((_, counts)) => total += counts.issued,
+                Err(Error::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(total)
+    }
 }
 
 /// List the issues of a coupon

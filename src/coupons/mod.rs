@@ -63,7 +63,7 @@ pub use coupon::{Coupon, CouponCounts, CouponIssue, CouponRedemption, Redemption
 pub use definition::CouponDefinition;
 pub use error::Error;
 
-pub use routes::router;
+pub use routes::{CouponIssueDto, router};
 pub use rules::CouponStatus;
 
 /// The most requests that wait for one coupon in one instance.

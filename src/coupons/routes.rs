@@ -93,7 +93,7 @@ impl CouponDto {
 /// A coupon that was issued to a user, with the terms that the coupon had then.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = CouponIssue)]
-pub(super) struct CouponIssueDto {
+pub struct CouponIssueDto {
     id: IssueId,
     coupon_id: CouponId,
     user_id: UserName,

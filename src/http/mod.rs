@@ -25,6 +25,7 @@ pub mod preconditions;
 pub mod problem;
 pub mod query;
 pub mod rate_limit;
+pub mod recorded_change;
 pub mod request_id;
 pub mod secret;
 mod store_error;

@@ -1,15 +1,17 @@
 //! `If-Match` and `If-None-Match` (RFC 9110, section 13.1), and the response that a changed
 //! definition has.
 
+use axum::Extension;
 use axum::extract::FromRequestParts;
 use axum::http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::json::JsonBody;
 use super::problem::ProblemDetails;
+use super::recorded_change::RecordedChange;
 use crate::definition::{ChangePreconditions, DefinitionEtag, EntityTags};
 
 /// The preconditions of a request. Headers that can't be parsed are 400.
@@ -27,11 +29,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Preconditions {
     }
 }
 
+/// The response to the deletion of a definition.
+pub type DeletedDefinition = (StatusCode, Extension<RecordedChange>);
+
 /// A definition with live figures, and the `ETag` of the definition.
 #[derive(Debug, Clone)]
 pub struct DefinitionBody<T> {
     pub etag: DefinitionEtag,
     pub body: T,
+    /// What the call has changed, for the audit log.
+    pub change: Option<RecordedChange>,
 }
 
 impl<T: Serialize> IntoResponse for DefinitionBody<T> {
@@ -39,6 +46,9 @@ impl<T: Serialize> IntoResponse for DefinitionBody<T> {
         let mut response = JsonBody(self.body).into_response();
         if let Ok(etag) = HeaderValue::from_str(self.etag.as_str()) {
             response.headers_mut().insert(ETAG, etag);
+        }
+        if let Some(change) = self.change {
+            response.extensions_mut().insert(change);
         }
         response
     }

@@ -175,6 +175,47 @@ pub async fn list(pool: &MySqlPool) -> Result<Vec<DeadLetter>, Error> {
     Ok(sqlx::query_as(select).fetch_all(pool).await?)
 }
 
+/// A letter without its payload.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct DeadLetterSummary {
+    #[sqlx(rename = "partition_id")]
+    pub partition: u16,
+    pub n: u64,
+    pub events: Option<Json<Vec<u16>>>,
+    /// The length of the payload.
+    pub bytes: u64,
+    pub cause: String,
+    pub buried_at: DateTime<Utc>,
+}
+
+/// At most `limit` letters after a partition and number, in this order.
+///
+/// # Errors
+/// From the database.
+pub async fn page(
+    pool: &MySqlPool,
+    after: Option<(u16, u64)>,
+    limit: usize,
+) -> Result<Vec<DeadLetterSummary>, Error> {
+    let select = "SELECT partition_id, n, events, CAST(LENGTH(payload) AS UNSIGNED) AS bytes, \
+                  cause, buried_at FROM dead_letters \
+                  WHERE ? OR partition_id > ? OR partition_id = ? AND n > ? \
+                  ORDER BY partition_id, n LIMIT ?";
+    let (partition, n) = after.unwrap_or_default();
+    let select = sqlx::query_as(select).bind(after.is_none());
+    let select = select.bind(partition).bind(partition).bind(n);
+    Ok(select.bind(u64::try_from(limit).unwrap_or(u64::MAX)).fetch_all(pool).await?)
+}
+
+/// The cause of a letter that still exists.
+///
+/// # Errors
+/// From the database.
+pub async fn cause(pool: &MySqlPool, (partition, n): (u16, u64)) -> Result<Option<String>, Error> {
+    let select = "SELECT cause FROM dead_letters WHERE partition_id = ? AND n = ?";
+    Ok(sqlx::query_scalar(select).bind(partition).bind(n).fetch_optional(pool).await?)
+}
+
 /// Retries all letters, or only the one that is named, each in its own transaction. What is
 /// rejected again is kept with the new cause.
 ///

@@ -29,6 +29,8 @@ use crate::redis;
 use crate::seats::{Reservation, ReservationStatus};
 use crate::wallet::CancellationRefund;
 
+/// The end of the year 9999, in milliseconds since 1970.
+const NEVER_CLOSES: i64 = 253_402_300_799_999;
 /// A reservation has at most 100 seats, each of which another request may be cancelling.
 const MAX_CANCELLATIONS_IN_THE_WAY: usize = 100;
 
@@ -62,7 +64,7 @@ pub(super) async fn cancel(
         BindOutcome::AlreadyBound(_) => true,
         BindOutcome::OtherRequest => return Err(Error::KeyReused),
     };
-    let outcome = run_steps(&service, id, seats.as_deref(), &keyed, replayed).await;
+    let outcome = run_steps(&service, id, seats.as_deref(), &keyed, replayed, None).await;
     // These errors are final, so the key can be used for another request.
     if let Err(
         Error::NotFound
@@ -76,12 +78,29 @@ pub(super) async fn cancel(
     outcome
 }
 
+/// Cancels all seats that are left of a reservation on behalf of the organiser, whatever the
+/// concert's `cancel_until` says. Calls with one key have one effect. Returns whether the money is
+/// refunded and the seats are free.
+pub(super) async fn cancel_for_organiser(
+    service: &PaymentService,
+    reservation: &Reservation,
+    key: &str,
+) -> Result<bool, Error> {
+    let (user, key) = (reservation.user, key.to_owned());
+    let keyed = KeyedRequest { user, key, fingerprint: [0; 16] };
+    let outcome =
+        run_steps(service, reservation.id, None, &keyed, false, Some(NEVER_CLOSES)).await?;
+    Ok(outcome.is_done)
+}
+
+/// `closes_at` replaces the time until which the user could cancel.
 async fn run_steps(
     service: &PaymentService,
     id: ReservationId,
     seats: Option<&[u32]>,
     keyed: &KeyedRequest,
     replayed: bool,
+    closes_at: Option<i64>,
 ) -> Result<PaymentCancellation, Error> {
     let cancellation = |now, reservation: Reservation, payment| PaymentCancellation {
         now,
@@ -100,7 +119,8 @@ async fn run_steps(
         let request = store::CancelRequest {
             reservation: &reservation,
             keyed,
-            closes_at: service.seats.cancel_until(&reservation).unwrap_or(0),
+            closes_at: closes_at
+                .unwrap_or_else(|| service.seats.cancel_until(&reservation).unwrap_or(0)),
             seats: seats.unwrap_or_default(),
             refund,
         };

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use super::record::{Payment, PaymentState};
+use super::routes::{self, PaymentDto};
 use super::{Error, PaymentService, PaymentWithReservation, sql};
 use crate::http::page::{self, PageCursor, PageLimit};
 use crate::ids::{PaymentId, ReservationId, UserId};
@@ -45,6 +46,16 @@ impl PaymentService {
             is_durable: true,
         };
         Ok((items.into_iter().map(with_reservation).collect(), next))
+    }
+
+    /// The newest payments of a user.
+    pub async fn recent_payments(
+        &self,
+        user: UserId,
+        limit: PageLimit,
+    ) -> Result<Vec<PaymentDto>, Error> {
+        let (payments, _) = self.list_own(user, limit, PageCursor::START).await?;
+        Ok(payments.into_iter().map(|payment| routes::dto(self, payment)).collect())
     }
 
     /// The payments of reservations that are being paid.

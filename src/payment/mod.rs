@@ -46,7 +46,7 @@ pub use error::Error;
 pub use record::{Payment, PaymentState};
 #[cfg(test)]
 pub(crate) use routes::read_bodies;
-pub use routes::router;
+pub use routes::{PaymentDto, router};
 
 /// Requests of one kind that may wait for one queue in one instance.
 const MAX_WAITING_REQUESTS: usize = 16_384;
@@ -214,6 +214,19 @@ impl PaymentService {
             cancellation.is_durable = durability.wait_until_written(&partitions).await;
         }
         Ok(cancellation)
+    }
+
+    /// Cancels all seats that are left of a reservation on behalf of the organiser. Calls with one
+    /// key have one effect. Returns whether the money is refunded and the seats are free.
+    ///
+    /// # Errors
+    /// [`Error::NotCancellable`] for a reservation that is not confirmed.
+    pub async fn cancel_for_organiser(
+        &self,
+        reservation: &Reservation,
+        key: &str,
+    ) -> Result<bool, Error> {
+        Box::pin(cancel::cancel_for_organiser(self, reservation, key)).await
     }
 
     /// A payment of the user, from Redis or MySQL.

@@ -56,7 +56,7 @@ enum PaymentStatus {
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Payment)]
-struct PaymentDto {
+pub struct PaymentDto {
     id: PaymentId,
     reservation_id: ReservationId,
     concert_title: String,
@@ -83,7 +83,7 @@ struct PaymentDto {
     settled_at: Option<UnixMillis>,
 }
 
-fn dto(payments: &PaymentService, outcome: PaymentWithReservation) -> PaymentDto {
+pub(super) fn dto(payments: &PaymentService, outcome: PaymentWithReservation) -> PaymentDto {
     let PaymentWithReservation { payment, reservation, is_durable, .. } = outcome;
     let (concert_title, starts_at) = reservation
         .as_ref()

@@ -17,8 +17,9 @@ use crate::definition::{ChangedDefinition, DefinitionEtag, InUseItem};
 use crate::http::definition_page::{DefinitionsQuery, NameCursor};
 use crate::http::merge_patch::{DefinitionChange, MergePatch};
 use crate::http::path::{NewPathParams, PathParams};
-use crate::http::preconditions::{DefinitionBody, Preconditions};
+use crate::http::preconditions::{DefinitionBody, DeletedDefinition, Preconditions};
 use crate::http::query::QueryParams;
+use crate::http::recorded_change::RecordedChange;
 use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::QueueId;
 use crate::store_error::StoreError;
@@ -61,9 +62,10 @@ async fn changed(
     changed: ChangedDefinition<QueueSettings>,
 ) -> Result<DefinitionBody<AdminQueueDto>, ProblemDetails> {
     let etag = DefinitionEtag::of(id.as_str(), &changed.after);
+    let change = RecordedChange::new(changed.before.as_ref(), Some(&changed.after));
     // A later change may have been made since.
     let body = AdminQueueDto { definition: changed.after, ..read(queue, id).await? };
-    Ok(DefinitionBody { etag, body })
+    Ok(DefinitionBody { etag, body, change: Some(change) })
 }
 
 /// List all queues with their definitions and state
@@ -115,7 +117,7 @@ async fn show(
 ) -> Result<DefinitionBody<AdminQueueDto>, ProblemDetails> {
     let body = read(&queue, id).await?;
     let etag = DefinitionEtag::of(body.id.as_str(), &body.definition);
-    Ok(DefinitionBody { etag, body })
+    Ok(DefinitionBody { etag, body, change: None })
 }
 
 /// Create a queue or replace its settings
@@ -234,13 +236,12 @@ async fn delete(
     Extension(users): Extension<Arc<UserDirectory>>,
     Preconditions(preconditions): Preconditions,
     QueryParams(query): QueryParams<DeleteQueueQuery>,
-) -> Result<StatusCode, ProblemDetails> {
+) -> Result<DeletedDefinition, ProblemDetails> {
     let mut deleted = queue.delete(&id, query.force, &preconditions).await;
     if let Err(Error::InUse(items)) = &mut deleted {
         name_users(&users, items).await?;
     }
-    deleted?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok((StatusCode::NO_CONTENT, RecordedChange::deleted(&deleted?)))
 }
 
 async fn name_users(users: &UserDirectory, items: &mut [InUseItem]) -> Result<(), StoreError> {

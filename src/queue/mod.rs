@@ -17,6 +17,7 @@
 //! exact a position is, `promote.rs` is the scheduler, `lua/queue/` has the scripts.
 
 mod admin;
+mod admin_store;
 mod admission_jwt;
 mod arrivals;
 mod audit;
@@ -35,6 +36,7 @@ mod heard_users;
 mod holder;
 mod languages;
 mod lookup;
+mod overview;
 mod page;
 mod promote;
 mod routes;
@@ -71,6 +73,7 @@ use snapshot_cache::SnapshotCache;
 use store::MembershipState;
 
 pub use admin::router as admin_router;
+pub use admin_store::QueueTotals;
 pub use audit::QueueAuditReport;
 pub use error::Error;
 #[cfg(test)]
@@ -79,6 +82,7 @@ pub use gate::router as gate_router;
 pub use gate_request::{GateSettings, is_navigation};
 pub use heard_users::run as run_heard_writer;
 pub use holder::{BuyerToken, RequestOwner, TOKEN_HEADER, TokenHolder};
+pub use overview::UserPlaceDto;
 pub use page::QueuePage;
 pub use promote::run as run_promoter;
 pub use routes::{router, wrong_queue};

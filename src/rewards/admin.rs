@@ -14,8 +14,9 @@ use crate::definition::{ChangedDefinition, DefinitionEtag};
 use crate::http::definition_page::{DefinitionsQuery, NameCursor};
 use crate::http::merge_patch::{DefinitionChange, MergePatch};
 use crate::http::path::{NewPathParams, PathParams};
-use crate::http::preconditions::{DefinitionBody, Preconditions};
+use crate::http::preconditions::{DefinitionBody, DeletedDefinition, Preconditions};
 use crate::http::query::QueryParams;
+use crate::http::recorded_change::RecordedChange;
 use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::RewardCode;
 
@@ -54,9 +55,10 @@ async fn changed(
     changed: ChangedDefinition<RewardDefinition>,
 ) -> Result<DefinitionBody<AdminRewardDto>, ProblemDetails> {
     let etag = DefinitionEtag::of(id.as_str(), &changed.after);
+    let change = RecordedChange::new(changed.before.as_ref(), Some(&changed.after));
     let claimed_quantity = claimed(rewards, &id).await?;
     let body = AdminRewardDto { id, definition: changed.after, claimed_quantity };
-    Ok(DefinitionBody { etag, body })
+    Ok(DefinitionBody { etag, body, change: Some(change) })
 }
 
 /// List all rewards with their definitions
@@ -107,7 +109,8 @@ async fn show(
     let definition = RewardDefinition::from(rewards.find_reward(&id).await?.as_ref());
     let etag = DefinitionEtag::of(id.as_str(), &definition);
     let claimed_quantity = claimed(&rewards, &id).await?;
-    Ok(DefinitionBody { etag, body: AdminRewardDto { id, definition, claimed_quantity } })
+    let body = AdminRewardDto { id, definition, claimed_quantity };
+    Ok(DefinitionBody { etag, body, change: None })
 }
 
 /// Create a reward or replace its definition
@@ -210,7 +213,7 @@ async fn delete(
     State(rewards): State<Arc<RewardService>>,
     PathParams(code): PathParams<RewardCode>,
     Preconditions(preconditions): Preconditions,
-) -> Result<StatusCode, ProblemDetails> {
-    rewards.delete(&code, &preconditions).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<DeletedDefinition, ProblemDetails> {
+    let deleted = rewards.delete(&code, &preconditions).await?;
+    Ok((StatusCode::NO_CONTENT, RecordedChange::deleted(&deleted)))
 }

@@ -11,10 +11,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::routes::AttemptStatus;
-use super::{RewardClaim, RewardService, UserFacts};
+use super::{Error, RewardClaim, RewardService, UserFacts, sql, store};
 use crate::http::page::{PageCursor, PageLimit};
 use crate::http::path::{NewPathParams, PathParams};
 use crate::http::query::QueryParams;
+use crate::http::recorded_change::RecordedChange;
 use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::{ClaimId, RewardCode, UserId, UserName};
 use crate::time::UnixMillis;
@@ -27,7 +28,7 @@ pub(super) fn router() -> OpenApiRouter<Arc<RewardService>> {
 /// An attempt to claim a reward.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AdminClaim)]
-struct AdminClaimDto {
+pub struct AdminClaimDto {
     id: ClaimId,
     code: RewardCode,
     user_id: UserName,
@@ -117,6 +118,30 @@ async fn claims(
     Ok(JsonBody(AdminClaimsDto { items: items.collect(), next }))
 }
 
+impl RewardService {
+    /// The newest attempts of a user to claim any reward.
+    pub async fn recent_claims(
+        &self,
+        user: &UserName,
+        limit: PageLimit,
+    ) -> Result<Vec<AdminClaimDto>, Error> {
+        self.wait_until_written(user.key()).await?;
+        let claims = sql::claims_of_user(&self.mysql, user.key(), limit.get()).await?;
+        let dto = |(code, claim)| AdminClaimDto::new(&code, claim, user.clone());
+        Ok(claims.into_iter().map(dto).collect())
+    }
+
+    /// The facts that operators have set for a user.
+    pub async fn facts(&self, user: UserId) -> Result<UserFacts, Error> {
+        Ok(store::read_facts(&self.redis, user).await?)
+    }
+
+    /// The number of granted claims of all rewards, as MySQL has them.
+    pub async fn granted_total(&self) -> Result<u64, Error> {
+        Ok(sql::granted_total(&self.mysql).await?)
+    }
+}
+
 /// Replace the facts of a user
 ///
 /// The request replaces all facts that were set before. At most 100 facts can be set. The service
@@ -144,11 +169,13 @@ async fn set_facts(
     Extension(users): Extension<Arc<UserDirectory>>,
     NewPathParams(user_id): NewPathParams<UserName>,
     JsonBody(facts): JsonBody<UserFacts>,
-) -> Result<(StatusCode, JsonBody<UserFactsDto>), ProblemDetails> {
+) -> Result<(StatusCode, Extension<RecordedChange>, JsonBody<UserFactsDto>), ProblemDetails> {
     users.record(&user_id).await?;
+    let before = rewards.facts(user_id.key()).await?;
     let durable = rewards.set_facts(user_id.key(), &facts).await?;
     let status = if durable { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((status, JsonBody(UserFactsDto { user_id, facts })))
+    let change = RecordedChange::new(Some(&before), Some(&facts));
+    Ok((status, Extension(change), JsonBody(UserFactsDto { user_id, facts })))
 }
 
 /// Parses the request bodies of these routes, for `fuzz_tests`.

@@ -51,6 +51,7 @@ use crate::redis::{self, Coalescer, RedisClient, ScriptCoalescer, ScriptOperatio
 use crate::telemetry::Metric;
 
 pub use admin::router as admin_router;
+pub use claim_admin::AdminClaimDto;
 #[cfg(test)]
 pub(crate) use claim_admin::read_bodies;
 pub use definition::RewardDefinition;
@@ -198,24 +199,31 @@ impl RewardService {
         (before, limit): (PageCursor, PageLimit),
     ) -> Result<(Vec<RewardClaim>, Option<PageCursor>), Error> {
         self.find_reward(code).await?;
-        let keys = self.redis.keys();
-        let partitions: Vec<Partition> = match user {
-            Some(user) => vec![keys.partition(user.slot())],
-            None => keys.partitions().all().collect(),
-        };
-        outbox::wait_until_written(
-            &self.redis,
-            &self.mysql,
-            &self.writer,
-            &partitions,
-            MAX_WRITE_WAIT,
-        )
-        .await?;
+        match user {
+            Some(user) => self.wait_until_written(user).await?,
+            None => self.wait_until_all_written().await?,
+        }
         let claims =
             sql::claims(&self.mysql, code, &sql::ClaimFilter { user, success, before, limit })
                 .await?;
         let cursor = |claim: &RewardClaim| PageCursor { at: claim.claimed_at, id: claim.id.uuid() };
         Ok(page::cut(claims, limit, cursor))
+    }
+
+    /// Waits a moment for MySQL to have what the user's partition has recorded.
+    async fn wait_until_written(&self, user: UserId) -> Result<(), Error> {
+        self.wait_for(&[self.redis.keys().partition(user.slot())]).await
+    }
+
+    async fn wait_until_all_written(&self) -> Result<(), Error> {
+        let all: Vec<Partition> = self.redis.keys().partitions().all().collect();
+        self.wait_for(&all).await
+    }
+
+    async fn wait_for(&self, partitions: &[Partition]) -> Result<(), Error> {
+        let (redis, mysql) = (&self.redis, &self.mysql);
+        outbox::wait_until_written(redis, mysql, &self.writer, partitions, MAX_WRITE_WAIT).await?;
+        Ok(())
     }
 
     /// Replaces the facts of a user. Returns whether the change has reached the durability that the

@@ -172,6 +172,36 @@ pub(super) async fn claims(
     Ok(rows.into_iter().map(read_claim).collect())
 }
 
+#[derive(FromRow)]
+struct CodedClaimRow {
+    code: String,
+    #[sqlx(flatten)]
+    claim: RewardClaimRow,
+}
+
+/// The newest attempts of a user to claim any reward.
+pub(super) async fn claims_of_user(
+    pool: &MySqlPool,
+    user: UserId,
+    limit: usize,
+) -> Result<Vec<(RewardCode, RewardClaim)>, mysql::Error> {
+    let select = "SELECT code, id, user_id, status, reason, claimed_at FROM reward_claims \
+                  WHERE user_id = ? ORDER BY claimed_at DESC, id DESC LIMIT ?";
+    let rows: Vec<CodedClaimRow> = sqlx::query_as(select)
+        .bind(user.uuid())
+        .bind(u64::try_from(limit).unwrap_or(u64::MAX))
+        .fetch_all(pool)
+        .await?;
+    let read = |row: CodedClaimRow| Some((row.code.parse().ok()?, read_claim(row.claim)));
+    Ok(rows.into_iter().filter_map(read).collect())
+}
+
+/// The number of granted claims of all rewards.
+pub(super) async fn granted_total(pool: &MySqlPool) -> Result<u64, mysql::Error> {
+    let count = "SELECT CAST(COUNT(once) AS UNSIGNED) FROM reward_claims";
+    Ok(sqlx::query_scalar(count).fetch_one(pool).await?)
+}
+
 fn read_claim(row: RewardClaimRow) -> RewardClaim {
     RewardClaim {
         id: row.id.into(),

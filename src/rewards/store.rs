@@ -3,7 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use super::reward::Reward;
+use super::reward::{Reward, UserFacts};
 use crate::ids::{ClaimId, EntryId, RewardCode, UserId};
 use crate::money;
 use crate::partition::Partition;
@@ -152,6 +152,15 @@ pub(super) async fn publish(
     let mut args = ScriptArgs::new();
     args.text(code.as_str()).text(&version.to_string());
     redis.call(&scripts::REWARDS_PUBLISH, KeyScope::partition(partition), args).await.map(drop)
+}
+
+/// `rewards/read_facts`.
+pub(super) async fn read_facts(redis: &RedisClient, user: UserId) -> Result<UserFacts, Error> {
+    let mut args = ScriptArgs::new();
+    args.bytes(user.as_bytes());
+    let scope = KeyScope::partition(redis.keys().partition(user.slot()));
+    let text = redis.call(&scripts::REWARDS_READ_FACTS, scope, args).await?.bytes()?;
+    serde_json::from_slice(&text).map_err(|error| Error::Protocol(error.to_string()))
 }
 
 /// `rewards/set_facts`. `facts` is JSON text.

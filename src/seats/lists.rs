@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use futures::{StreamExt, TryStreamExt};
 
+use super::dto::ReservationDto;
 use super::reservation::{DatedReservation, Reservation, ReservationStatus};
 use super::{Error, SeatService, sql};
 use crate::http::page::{self, PageCursor, PageLimit};
@@ -38,6 +39,16 @@ impl SeatService {
         let all = open.chain(pending).chain(written);
         let (items, next) = merge(all, limit, before);
         Ok((now, items, next))
+    }
+
+    /// The newest reservations of a user.
+    pub async fn recent_reservations(
+        &self,
+        user: UserId,
+        limit: PageLimit,
+    ) -> Result<Vec<ReservationDto>, Error> {
+        let (now, items, _) = self.list_own(user, limit, PageCursor::START).await?;
+        Ok(items.into_iter().map(|reservation| self.dto(reservation, now)).collect())
     }
 
     /// Redis' clock, and the reservations of a user that are held or being paid.

@@ -226,14 +226,15 @@ impl SeatService {
         if scheduled.concert.queue == claims.queue { Ok(scheduled) } else { Err(Error::WrongQueue) }
     }
 
-    /// Like [`Self::schedule_of`], but refuses an archived concert.
+    /// Like [`Self::schedule_of`], but refuses an archived concert and a date that is called off.
     async fn bookable_schedule(
         &self,
         claims: &Claims,
         schedule: &ScheduleId,
     ) -> Result<ScheduledConcert, Error> {
         let scheduled = self.schedule_of(claims, schedule).await?;
-        if scheduled.concert.archived { Err(Error::BookingNotOpen) } else { Ok(scheduled) }
+        let is_over = scheduled.concert.archived || scheduled.is_cancelled();
+        if is_over { Err(Error::BookingNotOpen) } else { Ok(scheduled) }
     }
 
     /// Ends a hold, so that its seats are free. Succeeds also for a hold that has ended.

@@ -1,6 +1,6 @@
 //! Removes users from a queue, with their holds.
 
-use super::reservation::ReservationStatus;
+use super::reservation::{Reservation, ReservationStatus};
 use super::{Error, SeatService, store};
 use crate::ids::{QueueId, UserId};
 use crate::queue;
@@ -21,5 +21,15 @@ impl SeatService {
         futures::future::try_join_all(releases.collect::<Vec<_>>()).await?;
         self.writer.wake();
         if was_there || !open.is_empty() { Ok(()) } else { Err(queue::Error::NotFound.into()) }
+    }
+
+    /// Ends a hold on behalf of an operator. Returns false when it is being paid or is paid.
+    ///
+    /// # Errors
+    /// Those of Redis.
+    pub async fn release_hold(&self, held: &Reservation) -> Result<bool, Error> {
+        let outcome = store::release(&self.redis, held, held.user).await?;
+        self.writer.wake();
+        Ok(!matches!(outcome, store::ReleaseOutcome::NotReleasable))
     }
 }

@@ -23,12 +23,16 @@ pub(super) enum SalePhase {
     Open,
     /// Not any more.
     Over,
+    /// Never again, because the schedule is called off.
+    Cancelled,
 }
 
 /// `now` is in milliseconds since 1970. `lua/lib/hold.lua` decides the same.
 pub(super) fn sale_phase(scheduled: &ScheduledConcert, now: i64) -> SalePhase {
     let schedule = scheduled.schedule();
-    if scheduled.concert.archived || schedule.closes_at().timestamp_millis() <= now {
+    if scheduled.is_cancelled() {
+        SalePhase::Cancelled
+    } else if scheduled.concert.archived || schedule.closes_at().timestamp_millis() <= now {
         SalePhase::Over
     } else if schedule.booking_opens_at.is_some_and(|opens| now < opens.timestamp_millis()) {
         SalePhase::NotOpen

@@ -44,6 +44,8 @@ enum NotBookableReason {
     Past,
     /// No seat is available now.
     SoldOut,
+    /// The date is called off.
+    Cancelled,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -89,7 +91,8 @@ pub(super) async fn schedules(
 ) -> Result<JsonBody<SchedulesDto>, ProblemDetails> {
     let (now, mut schedules) = seats.schedules_of(&claims, &id).await?;
     if !filter.all {
-        schedules.retain(|scheduled| rules::sale_phase(scheduled, now) != SalePhase::Over);
+        let is_over = |phase| matches!(phase, SalePhase::Over | SalePhase::Cancelled);
+        schedules.retain(|scheduled| !is_over(rules::sale_phase(scheduled, now)));
     }
     let reads = schedules.iter().map(async |scheduled| {
         schedule_dto(scheduled, now, seats.seat_statuses(scheduled).await?.available())
@@ -105,6 +108,7 @@ fn schedule_dto(
 ) -> Result<ScheduleDto, Error> {
     let schedule = scheduled.schedule();
     let not_bookable_reason = match rules::sale_phase(scheduled, now) {
+        SalePhase::Cancelled => Some(NotBookableReason::Cancelled),
         SalePhase::NotOpen => Some(NotBookableReason::NotOpen),
         SalePhase::Over if schedule.starts_at.timestamp_millis() <= now => {
             Some(NotBookableReason::Past)

@@ -10,6 +10,7 @@
 //! [`UserDirectory::names`] gives lists the strings.
 
 mod recent;
+mod search;
 mod sql;
 mod store;
 

@@ -232,7 +232,7 @@ export interface NewReservation {
   seats: number[];
 }
 
-export type NotBookableReason = "not_open" | "closed" | "past" | "sold_out";
+export type NotBookableReason = "not_open" | "closed" | "past" | "sold_out" | "cancelled";
 
 /** The number of items of a page, 1 to 500. */
 export type PageLimit = number;

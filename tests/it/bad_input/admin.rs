@@ -221,11 +221,14 @@ fn queue_deletions(fixture: &BadInputFixture) -> [BadInputRow; 2] {
         vec![in_use],
     ];
     let path = format!("/admin/queues/show/users/{}", fixture.alice.user);
+    let mut queue_names = names("nowhere", |name| {
+        call(&format!("/admin/queues/{name}/users/{}", fixture.alice.user))
+    });
+    // Clients resolve it, and the path is that of another route.
+    queue_names.retain(|case| !case.what.contains("%2e%2e"));
     let of_user = vec![
         keyless(fixture, Method::DELETE, &path),
-        names("nowhere", |name| {
-            call(&format!("/admin/queues/{name}/users/{}", fixture.alice.user))
-        }),
+        queue_names,
         ids(|user| call(&format!("/admin/queues/show/users/{user}"))),
     ];
     [

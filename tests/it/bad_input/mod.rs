@@ -8,6 +8,7 @@ mod cases;
 mod definitions;
 mod fixture;
 mod money;
+mod operators;
 mod promotions;
 mod public;
 mod unexpected_bodies;
@@ -25,6 +26,7 @@ fn rows(fixture: &BadInputFixture) -> Vec<BadInputRow> {
     rows.extend(admin::rows(fixture));
     rows.extend(promotions::rows(fixture));
     rows.extend(definitions::rows(fixture));
+    rows.extend(operators::rows(fixture));
     rows
 }
 

@@ -106,7 +106,8 @@ async fn definition_can_be_put_back(world: TestWorld) {
     api.pay(&user.token, &held, &new_key()).await.expect(201);
     world.stores.wait_until_idle().await;
     let concert = get(api, "/admin/concerts/first").await;
-    let dates = json!([{"id": "first-night", "total_seats": 10, "sold_seats": 1}]);
+    let dates = json!([{"id": "first-night", "total_seats": 10, "sold_seats": 1,
+        "cancelled": false}]);
     assert_eq!((&concert.body["sold_seats"], &concert.body["schedules"]), (&json!(1), &dates));
     assert_eq!(etag(&concert), before);
     let before = etag(&get(api, "/admin/coupons/first").await);

@@ -94,7 +94,10 @@ async fn every_admin_change_is_logged_without_its_body() {
     let said = String::from_utf8(said.stdout).unwrap();
     assert_eq!(said.lines().count(), 4, "{said}");
     assert!(
-        said.lines().next().unwrap().contains("422 PUT /admin/queues/{queue} show  from 127.0.0.1"),
+        said.lines()
+            .next()
+            .unwrap()
+            .contains("422 PUT /admin/queues/{queue} show  by admin from 127.0.0.1"),
         "{said}"
     );
     for canary in ["canary", ADMIN_KEY, &ADMIN_KEY[..8]] {
@@ -115,4 +118,54 @@ async fn change_is_refused_when_its_log_entry_cannot_be_written() {
     sqlx::query("RENAME TABLE admin_actions_away TO admin_actions").execute(mysql).await.unwrap();
     eventually("the change is applied", async || (put().await.status == 200).then_some(())).await;
     assert_eq!(lines(&world.stores).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entry_has_actor_and_both_states() {
+    const ANN: &str = "0bserver-b7a9d84e5f6a1b3c8d7e9f0a11";
+    const BOB: &str = "0perat0r-b7a9d84e5f6a1b3c8d7e9f0a11";
+    let stores = TestStores::new().await;
+    let mut args = stores.args();
+    args.secrets.admin_keys = Some(format!("ann:viewer:{ANN},bob:operator:{BOB}"));
+    let world = TestWorld::with_args(stores, &[args]).await;
+    let api = &world.api;
+    let call = |method: Method, path: &str, key: &str| {
+        let call = api.keyless_admin_call(method, path);
+        call.header("authorization", &format!("Bearer {key}"))
+    };
+    let queue = "/admin/queues/show";
+    let made = api.put(queue, &json!({"max_active": 5})).await.expect(200)["definition"].clone();
+    let patch = json!({"max_active": 7});
+    let refused = call(Method::PATCH, queue, ANN).json(&patch).send().await;
+    let refused = refused.problem(403, "forbidden");
+    assert!(refused["detail"].as_str().unwrap().contains("operator"), "{refused}");
+    assert_eq!(refused["required_role"], "operator");
+    call(Method::GET, queue, ANN).send().await.expect(200);
+    let changed = call(Method::PATCH, queue, BOB).json(&patch).send().await.expect(200);
+    let concert = json!({"title": "x", "schedules": []});
+    let put = call(Method::PUT, "/admin/concerts/show", BOB).json(&concert);
+    assert_eq!(put.send().await.problem(403, "forbidden")["required_role"], "admin");
+    let unknown = call(Method::PATCH, queue, &BOB[1..]).json(&patch).send().await;
+    unknown.problem(401, "unauthenticated");
+    call(Method::DELETE, queue, BOB).send().await.expect_text(204);
+    let actions = call(Method::GET, "/admin/actions", ANN).send().await.expect(200);
+    let seen: Vec<_> = actions["items"].as_array().unwrap().iter().rev().collect();
+    let seen = json!(
+        seen.iter().map(|it| (&it["actor"], &it["before"], &it["after"])).collect::<Vec<_>>()
+    );
+    let after = &changed["definition"];
+    assert_eq!((&made["max_active"], &after["max_active"]), (&json!(5), &json!(7)));
+    let expected = json!([["admin", null, made], ["bob", made, after], ["bob", after, null]]);
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn two_keys_of_one_name_are_refused() {
+    let stores = TestStores::new().await;
+    let mut args = stores.args();
+    let secret = "0bserver-b7a9d84e5f6a1b3c8d7e9f0a11";
+    args.secrets.admin_keys = Some(format!("ann:viewer:{secret},ann:admin:x{secret}"));
+    let refused = usher::config::UsherConfig::new(&args).unwrap_err().to_string();
+    assert!(refused.contains("the name ann is given twice"), "{refused}");
+    assert!(!refused.contains(secret), "{refused}");
 }

@@ -3,13 +3,16 @@
 mod acl;
 mod admin_definitions;
 mod admin_log;
+mod admin_views;
 mod audit;
 mod backup;
 mod caddy;
 mod cluster;
 pub(crate) mod dashboards;
 mod definitions;
+mod jobs;
 mod nginx;
+mod operator_commands;
 mod process;
 mod prometheus;
 mod rolling_restart;

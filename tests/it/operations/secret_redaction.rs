@@ -15,6 +15,7 @@ use crate::support::{
 };
 
 const SERVICE_KEY: &str = "5ervice-canary-a9d84e5f6a1b3c8d7e9f0a";
+const VIEWER_KEY: &str = "0bserver-canary-4e5f6a1b3c8d7e9f0a";
 const JWT_KEY: &str = "7c9e6679-canary-0a5be1d94b1f0a7c9e66";
 const TOKEN_SECRET: &str = "d41d8cd98f-canary-0998ecf8427e8f0a";
 const OLD_TOKEN_SECRET: &str = "7215ee9c7d-canary-1a40e899ec5f8f0a";
@@ -30,6 +31,7 @@ fn settings(log: &str) -> Vec<(&'static str, String)> {
         ("USHER_AUTH", text("header,service-key,jwt")),
         ("USHER_SERVICE_KEYS", text(SERVICE_KEY)),
         ("USHER_JWT_KEY", text(JWT_KEY)),
+        ("USHER_ADMIN_KEYS", format!("ann:viewer:{VIEWER_KEY}")),
         ("USHER_TOKEN_KEYS", format!("k2:{TOKEN_SECRET},k1:{OLD_TOKEN_SECRET}")),
     ]
 }
@@ -40,7 +42,7 @@ fn configured(stores: &TestStores) -> Vec<String> {
         let userinfo = url.split_once("://").unwrap().1.split('@').next().unwrap();
         userinfo.split_once(':').unwrap().1.to_owned()
     };
-    let mut all = [ADMIN_KEY, SERVICE_KEY, JWT_KEY, TOKEN_SECRET, OLD_TOKEN_SECRET]
+    let mut all = [ADMIN_KEY, VIEWER_KEY, SERVICE_KEY, JWT_KEY, TOKEN_SECRET, OLD_TOKEN_SECRET]
         .map(str::to_owned)
         .to_vec();
     all.extend([password(&stores.mysql_url), REDIS_USER.split_once(':').unwrap().1.to_owned()]);

@@ -14,6 +14,8 @@ use crate::support::servers::ADMIN_KEY;
 use crate::support::{ApiClient, CONCERT, SCHEDULE, TestStores, TestWorld, new_key};
 
 const SERVICE_KEY: &str = "5ervice-c2b7a9d84e5f6a1b3c8d7e9f0a";
+const VIEWER_KEY: &str = "0bserver-b7a9d84e5f6a1b3c8d7e9f0a11";
+const OPERATOR_KEY: &str = "0perat0r-b7a9d84e5f6a1b3c8d7e9f0a11";
 const JWT_SECRET: &str = "7c9e66790d1d4b1f7c0a5be1d94b1f0a";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,20 +30,31 @@ pub(super) enum CallerRole {
     Thief,
     /// A backend with a service key, on behalf of the user.
     Service,
-    /// An operator with the admin key, on behalf of the user.
+    /// The holder of the admin key, on behalf of the user.
     Admin,
+    /// The holder of an admin key with the role `viewer`.
+    Viewer,
+    /// The holder of an admin key with the role `operator`.
+    Operator,
 }
 
-pub(super) const ROLES: [CallerRole; 6] = [
+pub(super) const ROLES: [CallerRole; 8] = [
     CallerRole::Anonymous,
     CallerRole::User,
     CallerRole::Other,
     CallerRole::Thief,
     CallerRole::Service,
     CallerRole::Admin,
+    CallerRole::Viewer,
+    CallerRole::Operator,
 ];
 
 impl CallerRole {
+    /// Whether the role has a key of the admin API.
+    pub(super) fn has_admin_key(self) -> bool {
+        matches!(self, Self::Admin | Self::Viewer | Self::Operator)
+    }
+
     /// Whether the role may change the user's state.
     pub(super) fn speaks_for_the_user(self) -> bool {
         matches!(self, Self::User | Self::Service)
@@ -57,6 +70,8 @@ impl fmt::Display for CallerRole {
             Self::Thief => "other user with the user's token",
             Self::Service => "service",
             Self::Admin => "admin",
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
         })
     }
 }
@@ -111,6 +126,8 @@ impl RoleFixture {
         strict.secrets.auth = Some("service-key,jwt".into());
         strict.secrets.service_keys = Some(SERVICE_KEY.into());
         strict.secrets.jwt_key = Some(JWT_SECRET.into());
+        strict.secrets.admin_keys =
+            Some(format!("watch:viewer:{VIEWER_KEY},shift:operator:{OPERATOR_KEY}"));
         let args = [stores.args(), strict];
         let world = TestWorld::with_args(stores, &args).await;
         world.put_show(5_000, 1_000).await;
@@ -221,6 +238,8 @@ fn identified(call: ApiRequest, case: &RoleCase, role: CallerRole) -> ApiRequest
         CallerRole::Other | CallerRole::Thief => bearer(call, &jwt(&case.other.user)),
         CallerRole::Service => bearer(call, SERVICE_KEY).user(&case.user.user),
         CallerRole::Admin => bearer(call, ADMIN_KEY).user(&case.user.user),
+        CallerRole::Viewer => bearer(call, VIEWER_KEY).user(&case.user.user),
+        CallerRole::Operator => bearer(call, OPERATOR_KEY).user(&case.user.user),
     }
 }
 

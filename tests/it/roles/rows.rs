@@ -34,7 +34,10 @@ pub(super) struct RoleRow {
     note: &'static str,
     pub(super) needs: CaseSetup,
     pub(super) call: RoleRequest,
-    pub(super) answers: [&'static str; 6],
+    /// The response for each role but the last two.
+    answers: [&'static str; 6],
+    /// Whether the role `operator` is enough.
+    operator_may: bool,
 }
 
 impl RoleRow {
@@ -50,6 +53,23 @@ impl RoleRow {
 
     fn note_is(mut self, note: &'static str) -> Self {
         self.note = note;
+        self
+    }
+
+    /// The responses for all roles. The keys of viewers and operators open only admin routes.
+    pub(super) fn all_answers(&self) -> [&'static str; 8] {
+        let [anonymous, user, other, thief, service, admin] = self.answers;
+        let (viewer, operator) = match (self.is_admins(), self.method == Method::GET) {
+            (false, _) => ("", ""),
+            (true, true) => (admin, admin),
+            (true, false) => (FORBIDDEN, if self.operator_may { admin } else { FORBIDDEN }),
+        };
+        [anonymous, user, other, thief, service, admin, viewer, operator]
+    }
+
+    /// An operator may call it, too.
+    fn by_operator(mut self) -> Self {
+        self.operator_may = true;
         self
     }
 
@@ -114,7 +134,15 @@ fn row(method: Method, template: &'static str, token: bool, answers: [&'static s
     let call: RoleRequest = Box::new(move |fixture, case, role| {
         fixture.public(case, role, token, &called, &path(template, case))
     });
-    RoleRow { method, template, note: "", needs: CaseSetup::Held, call, answers }
+    RoleRow {
+        method,
+        template,
+        note: "",
+        needs: CaseSetup::Held,
+        call,
+        answers,
+        operator_may: false,
+    }
 }
 
 /// A route without identification.
@@ -123,6 +151,7 @@ fn open(template: &'static str, status: &'static str) -> RoleRow {
 }
 
 const UNKNOWN: &str = "401 `unauthenticated`";
+const FORBIDDEN: &str = "403 `forbidden`";
 const NO_TOKEN: &str = "401 `invalid_queue_token`";
 const WRONG_USER: &str = "403 `wrong_user`";
 const NOT_FOUND: &str = "404 `not_found`";
@@ -167,7 +196,15 @@ fn admin(method: Method, template: &'static str) -> RoleRow {
         }
     };
     let answers = [UNKNOWN, UNKNOWN, UNKNOWN, "", UNKNOWN, "200"];
-    RoleRow { method, template, note: "", needs: CaseSetup::Held, call: Box::new(call), answers }
+    RoleRow {
+        method,
+        template,
+        note: "",
+        needs: CaseSetup::Held,
+        call: Box::new(call),
+        answers,
+        operator_may: false,
+    }
 }
 
 pub(super) fn rows() -> Vec<RoleRow> {
@@ -256,10 +293,12 @@ fn operators() -> Vec<RoleRow> {
     vec![
         admin(M::GET, "/admin/queues"),
         admin(M::GET, "/admin/queues/{queue}"),
-        admin(M::PUT, "/admin/queues/{queue}").json(|_, _, _| fast_queue_settings()),
-        admin(M::PATCH, "/admin/queues/{queue}").json(|_, _, _| json!({"mode": "open"})),
-        admin(M::DELETE, "/admin/queues/{queue}").answering("409 `in_use`"),
-        admin(M::DELETE, "/admin/queues/{queue}/users/{user}").answering("204"),
+        admin(M::PUT, "/admin/queues/{queue}").by_operator().json(|_, _, _| fast_queue_settings()),
+        admin(M::PATCH, "/admin/queues/{queue}")
+            .by_operator()
+            .json(|_, _, _| json!({"mode": "open"})),
+        admin(M::DELETE, "/admin/queues/{queue}").by_operator().answering("409 `in_use`"),
+        admin(M::DELETE, "/admin/queues/{queue}/users/{user}").by_operator().answering("204"),
         admin(M::GET, "/admin/concerts"),
         admin(M::GET, "/admin/concerts/{concert}"),
         admin(M::PATCH, "/admin/concerts/{concert}").json(|_, _, _| json!({"title": "Another"})),
@@ -282,7 +321,23 @@ fn operators() -> Vec<RoleRow> {
         admin(M::DELETE, "/admin/rewards/{code}").answering("409 `in_use`"),
         admin(M::PUT, "/admin/rewards/{code}").json(|_, _, _| reward()),
         admin(M::GET, "/admin/rewards/{code}/claims"),
-        admin(M::PUT, "/admin/users/{user}/facts").json(|_, _, _| json!({"login_days": 7})),
+        admin(M::PUT, "/admin/users/{user}/facts")
+            .by_operator()
+            .json(|_, _, _| json!({"login_days": 7})),
+        admin(M::GET, "/admin/users"),
+        admin(M::GET, "/admin/users/{user}"),
+        admin(M::GET, "/admin/stats"),
+        admin(M::GET, "/admin/dead-letters"),
+        admin(M::POST, "/admin/dead-letters/{id}/retry").by_operator().answering(NOT_FOUND),
+        admin(M::POST, "/admin/schedules/{schedule}/cancel")
+            .by_operator()
+            .answering(NOT_FOUND)
+            .sending(|fixture, case, role, _| {
+                fixture.admin(case, role, &M::POST, "/admin/schedules/none/cancel")
+            })
+            .json(|_, _, _| json!({"reason": "The artist is ill."})),
+        admin(M::GET, "/admin/jobs"),
+        admin(M::GET, "/admin/jobs/{id}").answering(NOT_FOUND),
         admin(M::POST, "/admin/audit"),
         admin(M::GET, "/admin/actions"),
     ]

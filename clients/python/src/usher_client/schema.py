@@ -45,7 +45,7 @@ LedgerEntryKind: TypeAlias = Literal["charge", "use", "payment", "refund", "rewa
 #: An amount or a balance, 0 to 2^53 − 1, in the minor unit of the currency.
 Money: TypeAlias = int
 
-NotBookableReason: TypeAlias = Literal["not_open", "closed", "past", "sold_out"]
+NotBookableReason: TypeAlias = Literal["not_open", "closed", "past", "sold_out", "cancelled"]
 
 #: The number of items of a page, 1 to 500.
 PageLimit: TypeAlias = int
