@@ -37,7 +37,9 @@ fn documents() -> Vec<String> {
         ["ARCHITECTURE", "CHANGELOG", "CONTRIBUTING", "README", "README.ko", "SECURITY"]
             .map(|name| format!("{name}.md"))
             .into();
-    found.extend(["deploy/redis", "loadtest", "lua"].map(|dir| format!("{dir}/README.md")));
+    found.extend(
+        ["deploy/redis", "examples", "loadtest", "lua"].map(|dir| format!("{dir}/README.md")),
+    );
     for dir in ["docs", "docs/decisions", "docs/ko"] {
         let files = fs::read_dir(root.join(dir)).unwrap().map(|file| file.unwrap().file_name());
         let names = files.map(|name| name.into_string().unwrap());

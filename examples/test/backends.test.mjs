@@ -110,6 +110,17 @@ for (const [name, example] of Object.entries(BACKENDS)) {
       });
     }
 
+    test("keeps the keys, also when many passes have unknown keys", async () => {
+      const before = usher.keyRequests;
+      for (let count = 0; count < 20; count += 1) {
+        const unknown = makePass({ key: "unpublished", header: { kid: `unknown-${count}` } });
+        await assertProblem(await byPass(backend, unknown), 401, /unknown key/);
+        await assertAdmits(await byPass(backend, makePass()), USER);
+      }
+      // On a slow machine the keys may become too old once in between.
+      assert.ok(usher.keyRequests - before <= 2, `${usher.keyRequests - before} requests`);
+    });
+
     test("asks Usher about the queue token", async () => {
       await assertAdmits(await byToken(backend, ACTIVE_TOKEN), USER);
       await assertProblem(await byToken(backend, "of-a-waiting-user"), 401, /not admitted/);

@@ -41,6 +41,7 @@ export function publicKeySigners() {
   return secrets.map((secret) => (text) => createHmac("sha256", secret).update(text).digest());
 }
 
+/** Returns a server that counts the requests for its keys in `keyRequests`. */
 export function startFakeUsher() {
   const server = createServer((request, response) => {
     const [, mode, ...path] = request.url.split("/");
@@ -49,6 +50,7 @@ export function startFakeUsher() {
     if (mode === "breaks") {
       response.writeHead(500).end("{}");
     } else if (path.join("/") === ".well-known/jwks.json") {
+      server.keyRequests += 1;
       response.end(JSON.stringify({ keys: [publicJwk("k1"), publicJwk("k2")] }));
     } else if (path.join("/") !== `v1/queues/${QUEUE}/check`) {
       response.writeHead(404).end("{}");
@@ -58,5 +60,6 @@ export function startFakeUsher() {
       response.writeHead(401, { Location: `/waiting/${QUEUE}?return=%2F` }).end("{}");
     }
   });
+  server.keyRequests = 0;
   return new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(server)));
 }
