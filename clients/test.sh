@@ -29,3 +29,6 @@ cp -R python/pyproject.toml python/README.md python/src "$copy"
 cd python
 "$venv/bin/mypy" --cache-dir "$venv/mypy"
 PYTHONDONTWRITEBYTECODE=1 "$venv/bin/python" -W error -m unittest discover -s tests
+
+# The adapters for payment providers, against fakes.
+PYTHONDONTWRITEBYTECODE=1 "$venv/bin/python" -W error -m unittest discover -s ../../examples/payments

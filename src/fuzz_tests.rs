@@ -197,7 +197,7 @@ fn bodies_are_parsed_or_refused() {
         json!({"mode": "open", "promote_per_interval": 10, "interval_ms": 1000, "max_active": 5,
             "active_seconds": 300, "claim_seconds": 60, "max_waiting": null, "opens_at": "2100-01-01T00:00:00Z",
             "closes_at": null, "prequeue_starts_at": null, "order": "lottery"}),
-        json!({"title": "x", "queue_id": "q", "hold_seconds": 300, "max_seats_per_user": 4, "cancel_until": null,
+        json!({"title": "x", "queue_id": "q", "hold_seconds": 300, "payment_seconds": 600, "max_seats_per_user": 4, "cancel_until": null,
             "schedules": [{"id": "n", "starts_at": "2100-01-01T00:00:00.000Z",
             "sections": [{"name": "A", "from": 1, "to": 50, "price": 1000}]}]}),
         json!({"title": "x", "total_quantity": 5, "discount_amount": 100, "min_available_amount": 0,
@@ -242,6 +242,7 @@ fn headers_are_parsed_or_refused() {
     };
     let identities = IdentityResolver::new(&IdentitySettings {
         header: true,
+        anyone_charges: false,
         guest: false,
         service_keys: vec![service.into()],
         jwt: Some(jwt),

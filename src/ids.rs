@@ -6,6 +6,7 @@
 //! version 8 that contain the hash slot of their entity, so an id alone leads to its partition. Ids
 //! of users are strings of another service ([`UserName`]), stored as 16 bytes ([`UserId`]).
 
+mod reference_key;
 mod user;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use uuid::Uuid;
 
 use crate::partition::HashSlot;
 
+pub use reference_key::ReferenceKey;
 pub use user::{UserId, UserName};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

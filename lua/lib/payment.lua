@@ -4,10 +4,14 @@
 -- restore needs; `refunded`, the sum of what cancelled seats gave back; while seats are being
 -- cancelled {cancelling}: {number, seats, last, refund, total, key, fingerprint}; and with a coupon
 -- {coupon, issue, unsettled}: `unsettled` from the confirmation until the coupon is marked as used.
+-- An external payment has {external}: {wallet_amount, due_amount, due_at, provider, reference,
+-- refunds, refund_due_since}, where `due_at` is set while it waits for the provider and later, and
+-- `refunds` is a list of {reference, amount, at} that the provider has paid back.
 -- States: pending → confirmed → refunding → confirmed | refunded, or pending → voiding → declined |
 -- voided, after which a further attempt may begin. `due` has the time by which the sweep looks at
 -- it.
--- Gives: load_payment(id), save_payment(p) → record, payment_event(p) (before it is saved).
+-- Gives: load_payment(id), save_payment(p) → record, payment_event(p) (before it is saved),
+--   refund_due(p) → what the provider has to pay back.
 local function load_payment(id)
   local packed = redis.call('HGET', payments, id)
   return packed and cmsgpack.unpack(packed) or nil
@@ -18,14 +22,25 @@ local function save_payment(p)
   redis.call('HSET', payments, p.id, packed)
   return packed
 end
+local function refund_due(p)
+  if not p.external then
+    return 0
+  end
+  -- The wallet part is given back first.
+  local amount = math.max(0, (p.refunded or 0) - p.external.wallet_amount)
+  for _, refund in ipairs(p.external.refunds or {}) do
+    amount = amount - refund.amount
+  end
+  return amount
+end
 local function payment_event(p)
   p.n = entry_n
   emit('payment', {
     id = p.id, reservation = p.reservation, user = p.user, queue = p.queue, amount = p.amount,
-      discount = p.discount, status = p.state,
+      discount = p.discount, status = p.state == 'refunding' and 'confirmed' or p.state,
     reason = p.reason, attempt = p.attempt, balance_after = p.balance_after,
       created_at = p.created_at, at = now,
     coupon = p.coupon, issue = p.issue, key = p.key, fingerprint = p.fingerprint,
-    refunded = p.refunded,
+    refunded = p.refunded, external = p.external,
   })
 end

@@ -11,8 +11,8 @@
 --   ones, count (0: all that are left), seat…, then, when Redis has pruned the records: queue,
 --   concert, schedule, detail, amount, held_until, created_at, title, starts_at (both may be
 --   empty), cancellations (JSON) of the reservation, payment, attempt, amount, discount, balance
---   after it, created_at, coupon and issue (both may be empty), refunded of its payment, count,
---   seat…
+--   after it, created_at, coupon and issue (both may be empty), refunded, external (JSON, may be
+--   empty) of its payment, count, seat…
 -- Reply: {code, payment record, reservation record, now}: BEGUN, now or before under this key;
 --   CANCELLED, done before under this key; IN_THE_WAY, another cancellation must be finished first;
 --   NOT_KEPT, call again with the records from MySQL
@@ -31,7 +31,7 @@ local function stored_records()
     return tonumber(ARGV[stored + i])
   end
   local numbers = {}
-  for i = stored + 21, #ARGV do
+  for i = stored + 22, #ARGV do
     numbers[#numbers + 1] = tonumber(ARGV[i])
   end
   local done = cjson.decode(ARGV[stored + 10])
@@ -46,7 +46,7 @@ local function stored_records()
     id = r.payment, reservation = id, user = user, queue = r.queue, state = 'confirmed',
     attempt = number(12), amount = number(13), discount = number(14),
     balance_after = number(15), created_at = number(16), coupon = word(17), issue = word(18),
-    refunded = number(19),
+    refunded = number(19), external = word(20) and cjson.decode(word(20)),
   }
   return r, p
 end

@@ -1,8 +1,7 @@
 #!lua flags=allow-oom
--- The commit point of a payment: pending → confirmed. The seats are sold, and the active slot
--- under which they were held is used up. An attempt that is being voided or is not the current
--- one confirms nothing. A coupon that takes nothing off was not reserved, so the payment does not
--- keep it.
+-- The commit point of a payment by wallet: pending → confirmed. The seats are sold, and the active
+-- slot under which they were held is used up. An attempt that is being voided or is not the current
+-- one confirms nothing.
 --
 -- KEYS: epoch seq outbox reservations payments q:due q:owners q:bought q:active q:admitted
 --   q:holds q:sales q:settings q:turnover s:seats
@@ -11,40 +10,8 @@
 --   this attempt, see the record
 -- Codes: 1 CONFIRMED 2 REFUSED 3 NOT_FOUND
 --
--- uses: constants guard turnover outbox reservation payment
-redis.call('ZCARD', due)
-redis.call('ZCARD', holds)
-redis.call('HLEN', owners)
-redis.call('HLEN', bought)
-redis.call('ZCARD', active)
-redis.call('HLEN', admitted)
-redis.call('HLEN', sales)
-redis.call('HLEN', seats)
-
-local function sell(p, r)
-  if p.discount == 0 then
-    p.issue, p.coupon = nil, nil
-  end
-  p.state, p.unsettled = 'confirmed', p.issue and true or nil
-  payment_event(p)
-  -- With a coupon the payment stays due until the coupon is marked as used.
-  if not p.unsettled then
-    redis.call('ZREM', due, p.id)
-  end
-  local marks = {}
-  for _, number in ipairs(r.seats) do
-    marks[#marks + 1], marks[#marks + 2] = number, r.id .. 's'
-  end
-  redis.call('HSET', seats, unpack(marks))
-  redis.call('HINCRBY', sales, 'sold', #r.seats)
-  redis.call('HINCRBY', bought, r.concert .. ':' .. r.user, #r.seats)
-  -- Only the slot under which the seats were held is used up, not a later one of the same user.
-  if string.match(redis.call('HGET', admitted, r.user) or '', '^%d+') == r.score then
-    vacate(r.user)
-  end
-  r.payment, r.paid, r.discount = p.id, p.amount - p.discount, p.discount
-  return save_payment(p), end_reservation(r, 'confirmed')
-end
+-- uses: constants guard turnover outbox reservation payment sale
+check_sale()
 
 local replies = {}
 for i = 2, #ARGV, 4 do

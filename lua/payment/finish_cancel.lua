@@ -47,6 +47,9 @@ local function finish(cancellation)
   local last = cancellation.last
   p.state, p.refunded, p.cancelling = last and 'refunded' or 'confirmed', cancellation.total, nil
   p.unsettled = not last and p.unsettled or nil
+  if refund_due(p) > 0 then
+    p.external.refund_due_since = p.external.refund_due_since or now
+  end
   payment_event(p)
   save_payment(p)
   if p.unsettled then

@@ -15,7 +15,7 @@ redis.call('HLEN', owners)
 redis.call('ZCARD', due)
 
 local DECLINED = { insufficient_balance = true, coupon_not_applicable = true,
-  coupon_expired = true, amount_changed = true }
+  coupon_expired = true, amount_changed = true, nothing_due = true, too_many_pending = true }
 
 local function end_attempt(p)
   p.state = DECLINED[p.reason] and 'declined' or 'voided'
@@ -25,6 +25,7 @@ local function end_attempt(p)
   local r = load(p.reservation)
   if r and r.status == 'paying' then
     r.payment = nil
+    end_wait(r)
     if r.held_until > now then
       r.status = 'held'
       save(r)

@@ -13,7 +13,9 @@ local FIRST = 32
 local oldest = now
 for _, id in ipairs(redis.call('ZRANGE', due, 0, FIRST - 1)) do
   local p = load_payment(id)
-  oldest = p and math.min(oldest, p.at) or oldest
+  -- Until its time is over, an external payment is not late.
+  local since = p and (p.state == 'pending' and p.external and p.external.due_at or p.at)
+  oldest = math.min(oldest, since or oldest)
 end
 local replies = { text(now - oldest) }
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', text(now), 'LIMIT', 0,

@@ -1,8 +1,8 @@
 #!lua
--- Restores which issues of a coupon are used, and by which payment.
+-- Restores which issues of a coupon are used or reserved, and by which payment.
 --
 -- KEYS: epoch c:uses
--- ARGV: epoch, then for each: issue, payment, attempt, discount, used_at
+-- ARGV: epoch, then for each: issue, payment, attempt, discount, used_at (empty: reserved)
 -- Reply: 1
 --
 -- uses: constants guard

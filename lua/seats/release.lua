@@ -31,7 +31,7 @@ local function settle_slot(user)
     -- A visit that only the hold extended ends now.
     local deadline = math.max(base, now)
     for _, r in ipairs(open_of(user)) do
-      deadline = math.max(deadline, r.held_until)
+      deadline = math.max(deadline, r.hold_ends or r.held_until)
     end
     redis.call('ZADD', active, 'XX', deadline, user)
   end

@@ -57,6 +57,7 @@ pub fn admin_document() -> Value {
         coupons::admin_router().into_openapi(),
         rewards::admin_router().into_openapi(),
         seats::admin_router().into_openapi(),
+        payment::admin_router().into_openapi(),
         crate::audit::router().into_openapi(),
         admin_log::router().into_openapi(),
         admin_users::router().into_openapi(),
@@ -90,6 +91,10 @@ pub(super) fn request_kind(method: &Method, route: &str) -> RequestKind {
         | ("GET", "/v1/concerts/{concert}/schedules") => RequestKind::Book,
         ("POST", "/v1/payments")
         | ("GET", "/v1/payments" | "/v1/payments/{id}")
+        | (
+            "POST",
+            "/v1/payments/{id}/confirm" | "/v1/payments/{id}/void" | "/v1/payments/{id}/refunded",
+        )
         | ("POST", "/v1/reservations/{id}/cancel") => RequestKind::Pay,
         _ => RequestKind::Other,
     }
@@ -183,6 +188,7 @@ pub(super) fn admin(
         .merge(coupons::admin_router().with_state(services.coupons.clone()))
         .merge(rewards::admin_router().with_state(services.rewards.clone()))
         .merge(seats::admin_router().with_state(services.seats.clone()))
+        .merge(payment::admin_router().with_state(services.payments.clone()))
         .merge(crate::audit::router().with_state((services.redis.clone(), services.mysql.clone())))
         .merge(admin_log::router().with_state(services.mysql.clone()))
         .merge(admin_users::router().with_state(services.clone()))
@@ -298,7 +304,7 @@ mod tests {
                 of(RequestKind::Book),
                 of(RequestKind::Pay)
             ),
-            (1, 6, 4, 4),
+            (1, 6, 4, 7),
             "{counts:?}"
         );
     }

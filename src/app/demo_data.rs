@@ -52,6 +52,7 @@ pub(super) async fn seed(services: &DomainServices) -> Result<(), Error> {
             title: "Usher's first night".to_owned(),
             queue_id: Some(queue),
             hold_seconds: None,
+            payment_seconds: None,
             max_seats_per_user: None,
             cancel_until: None,
             schedules: vec![schedule],

@@ -14,6 +14,7 @@
 //! - `queues`: waiting and active users, capacity, order and rate of admissions.
 //! - `reservations`: reservations and their payments.
 //! - `seats`: the owner of each seat.
+//! - `pending_payments`: external payments that wait, references, refunds that are due.
 //! - `payments`: one final state each; confirmed means debited and sold.
 //! - `money`: balances, ledgers, and the sums over everything.
 //! - `coupons_and_rewards`: coupons, rewards, and facts of users.
@@ -23,6 +24,7 @@ mod coupons_and_rewards;
 mod fences;
 mod money;
 mod payments;
+mod pending_payments;
 mod queues;
 mod reinspect;
 mod reservations;
@@ -102,6 +104,8 @@ pub async fn audit(
     checks.push(reservations::check_reservations(&context).await?);
     checks.push(seats::check_seats(&context).await?);
     checks.push(payments::check(&context).await?);
+    checks.push(pending_payments::check_waiting(&context).await?);
+    checks.push(pending_payments::check_references(&context).await?);
     checks.push(money::check_wallets(&context).await?);
     checks.push(money::check_ledgers(&context).await?);
     checks.push(money::check_sums(&context).await?);

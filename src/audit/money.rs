@@ -154,10 +154,18 @@ async fn inspect_ledgers(
     let paid = values_by_user(
         context,
         &ids,
-        "SELECT r.user_id, CAST(SUM(p.amount - p.discount - p.refunded) AS SIGNED) FROM reservations r JOIN \
+        "SELECT r.user_id, CAST(SUM(p.wallet_amount - p.wallet_refunded) AS SIGNED) FROM reservations r JOIN \
          payments p ON p.reservation_id = r.id \
          WHERE p.status = 'confirmed' AND r.user_id IN (",
         ") GROUP BY r.user_id",
+    )
+    .await?;
+    // What wallets have paid of external payments that wait.
+    let waiting = values_by_user(
+        context,
+        &ids,
+        "SELECT user_id, CAST(SUM(wallet_amount) AS SIGNED) FROM pending_payments WHERE user_id IN (",
+        ") GROUP BY user_id",
     )
     .await?;
     let claims = values_by_user(
@@ -169,12 +177,12 @@ async fn inspect_ledgers(
     )
     .await?;
     let totals = paid_totals(context, &ids).await?;
-    // A payment with a discount of 100 % has no ledger entry.
+    // A payment of which the wallet pays nothing has no ledger entry.
     let free = values_by_user(
         context,
         &ids,
         "SELECT user_id, CAST(COUNT(*) AS SIGNED) FROM payments WHERE status = 'confirmed' AND \
-         amount = discount AND user_id IN (",
+         wallet_amount = 0 AND user_id IN (",
         ") GROUP BY user_id",
     )
     .await?;
@@ -182,7 +190,7 @@ async fn inspect_ledgers(
         context,
         &ids,
         "SELECT user_id, CAST(COUNT(*) AS SIGNED) FROM payments WHERE status = 'refunded' AND \
-         amount > discount AND user_id IN (",
+         wallet_amount > 0 AND user_id IN (",
         ") GROUP BY user_id",
     )
     .await?;
@@ -201,8 +209,9 @@ async fn inspect_ledgers(
         if total != of(&balances) {
             wrong(format!("adds up to {total}, but the balance is {}", of(&balances)));
         }
-        if spent != of(&paid) {
-            wrong(format!("{spent} went to payments, but the confirmed ones cost {}", of(&paid)));
+        let paid = of(&paid) + of(&waiting);
+        if spent != paid {
+            wrong(format!("{spent} went to payments, but the confirmed ones cost {paid}"));
         }
         let in_wallet = totals.get(&user.uuid()).copied().unwrap_or_default();
         if in_wallet != (spent, times) {
@@ -267,8 +276,9 @@ struct WalletSums {
 /// One statement reads one snapshot of MySQL, in which every partition is at its checkpoint.
 const SUMS: &str = "SELECT \
     (SELECT CAST(COALESCE(SUM(balance), 0) AS SIGNED) FROM wallets) AS balances, \
-    (SELECT CAST(COALESCE(SUM(amount - discount - refunded), 0) AS SIGNED) FROM payments WHERE status = \
-    'confirmed') AS paid, \
+    (SELECT CAST(COALESCE(SUM(wallet_amount - wallet_refunded), 0) AS SIGNED) FROM payments WHERE \
+    status = 'confirmed') + (SELECT CAST(COALESCE(SUM(wallet_amount), 0) AS SIGNED) FROM \
+    pending_payments) AS paid, \
     CAST(COALESCE(SUM(CASE WHEN kind = 'charge' THEN amount END), 0) AS SIGNED) AS charges, \
     CAST(COALESCE(SUM(CASE WHEN kind = 'use' THEN amount END), 0) AS SIGNED) AS uses, \
     CAST(COALESCE(SUM(CASE WHEN kind = 'reward' THEN amount END), 0) AS SIGNED) AS rewards, \
@@ -276,8 +286,8 @@ const SUMS: &str = "SELECT \
     CAST(COALESCE(SUM(CASE WHEN kind = 'refund' THEN amount END), 0) AS SIGNED) AS refunds FROM \
     wallet_entries";
 
-/// Σ balances + Σ confirmed payments + Σ uses = Σ charges + Σ rewards. Debits of payments in
-/// progress are on neither side, so this is exact only when nothing changes.
+/// Σ balances + Σ wallet parts of confirmed and waiting payments + Σ uses = Σ charges + Σ rewards.
+/// Debits of payments in progress are on neither side, so this is exact only when nothing changes.
 pub(super) async fn check_sums(context: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
     let mut tally = CheckTally::new("money", "");
     context.record_progress(tally.name, 1);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use sqlx::QueryBuilder;
 use uuid::Uuid;
@@ -11,8 +12,8 @@ use super::{AuditContext, CheckTally, push_values};
 use crate::ids::{IssueId, PaymentId, ReservationId, UserId};
 use crate::store_error::StoreError;
 
-/// How long a payment may be without a final state. The sweep continues it after ten seconds,
-/// repeatedly.
+/// How long a payment may be without a final state, and an external one past its time. The sweep
+/// continues it after ten seconds, repeatedly.
 const MAX_UNFINISHED_MS: i64 = 60_000;
 
 /// The record in Redis.
@@ -30,7 +31,24 @@ struct AuditedPayment {
     issue: Option<IssueId>,
     #[serde(default)]
     refunded: i64,
+    #[serde(default)]
+    external: Option<AuditedExternal>,
     at: i64,
+}
+
+#[derive(Deserialize)]
+struct AuditedExternal {
+    wallet_amount: i64,
+    #[serde(default)]
+    due_amount: Option<i64>,
+    #[serde(default)]
+    due_at: Option<i64>,
+    #[serde(default)]
+    provider: Option<String>,
+    #[serde(default)]
+    reference: Option<String>,
+    #[serde(default)]
+    refund_due_since: Option<i64>,
 }
 
 /// The row in MySQL, with its reservation and coupon issue.
@@ -46,6 +64,12 @@ struct Row {
     balance_after: Option<i64>,
     coupon_issue_id: Option<Uuid>,
     refunded: i64,
+    external_amount: Option<i64>,
+    wallet_amount: i64,
+    provider: Option<String>,
+    reference: Option<String>,
+    refund_due_since: Option<DateTime<Utc>>,
+    provider_refunds: Option<String>,
     reservation: Option<String>,
     owner: Option<Uuid>,
     used_by: Option<Uuid>,
@@ -83,6 +107,8 @@ async fn inspect(
     let mut query = QueryBuilder::new(
         "SELECT p.id, p.reservation_id, p.user_id, p.amount, p.discount, p.status, p.attempt, \
          p.balance_after, p.coupon_issue_id, p.refunded, \
+         p.external_amount, p.wallet_amount, p.provider, p.reference, p.refund_due_since, \
+         CAST(p.provider_refunds AS CHAR) AS provider_refunds, \
          r.status AS reservation, r.user_id AS owner, i.payment_id AS used_by FROM payments p \
          LEFT JOIN reservations r ON r.id = p.reservation_id LEFT JOIN coupon_issues i ON i.id = \
          p.coupon_issue_id WHERE p.id IN (",
@@ -142,6 +168,7 @@ fn store_difference(record: &AuditedPayment, row: Option<&Row>) -> Option<String
             == (row.amount, row.discount, row.attempt)
         && record.balance_after == row.balance_after
         && record.refunded == row.refunded
+        && record.is_external_like(row)
         && record.issue.map(IssueId::uuid) == row.coupon_issue_id;
     (!same).then(|| {
         format!(
@@ -152,6 +179,22 @@ fn store_difference(record: &AuditedPayment, row: Option<&Row>) -> Option<String
 }
 
 impl AuditedPayment {
+    fn is_external_like(&self, row: &Row) -> bool {
+        let Some(external) = &self.external else { return row.external_amount.is_none() };
+        row.external_amount == Some(external.due_amount.unwrap_or(0))
+            && external.provider == row.provider
+            && external.reference == row.reference
+            && external.refund_due_since
+                == row.refund_due_since.map(|since| since.timestamp_millis())
+            && (external.due_amount.is_none() || external.wallet_amount == row.wallet_amount)
+    }
+
+    /// Since when it should have ended.
+    fn late_since(&self) -> i64 {
+        let due_at = self.external.as_ref().and_then(|external| external.due_at);
+        due_at.filter(|_| self.state == "pending").unwrap_or(self.at)
+    }
+
     /// How the wallet operation or the clock contradicts the state.
     fn contradiction(&self, op: Option<&[u8]>, now: i64) -> Option<String> {
         let debited = op.map(|op| op.starts_with(b"d"));
@@ -162,8 +205,11 @@ impl AuditedPayment {
             ("declined" | "voided", Some(true)) => {
                 Some(format!("is {}, but its debit was not refunded", self.state))
             }
-            ("pending" | "voiding" | "refunding", _) if now - self.at > MAX_UNFINISHED_MS => {
-                Some(format!("has been {} for {} s", self.state, (now - self.at) / 1_000))
+            ("pending" | "voiding" | "refunding", _)
+                if now - self.late_since() > MAX_UNFINISHED_MS =>
+            {
+                let seconds = (now - self.late_since()) / 1_000;
+                Some(format!("has been {} for {seconds} s too long", self.state))
             }
             _ => None,
         }
@@ -171,6 +217,28 @@ impl AuditedPayment {
 }
 
 impl Row {
+    /// How the parts of an external payment contradict each other.
+    fn external_contradiction(&self) -> Option<String> {
+        let due = self.external_amount?;
+        let was_paid = ["confirmed", "refunded"].contains(&self.status.as_str());
+        if was_paid && (due <= 0 || self.provider.is_none() || self.reference.is_none()) {
+            return Some("is confirmed without a reference of its provider".to_owned());
+        }
+        #[derive(Deserialize)]
+        struct AuditedRefund {
+            amount: i64,
+        }
+        let refunds: Vec<AuditedRefund> =
+            serde_json::from_str(self.provider_refunds.as_deref().unwrap_or("[]")).ok()?;
+        let paid_back: i64 = refunds.iter().map(|refund| refund.amount).sum();
+        let owed = (self.refunded - self.wallet_amount).max(0) - paid_back;
+        if owed < 0 {
+            return Some(format!("its provider paid back {} too much", -owed));
+        }
+        (was_paid && (owed > 0) != self.refund_due_since.is_some())
+            .then(|| format!("its provider owes {owed}, which its row does not say"))
+    }
+
     /// How other rows of MySQL contradict the status.
     fn contradiction(&self) -> Option<String> {
         let reservation = self.reservation.as_deref().unwrap_or("missing");
@@ -187,6 +255,9 @@ impl Row {
         }
         if self.owner.is_some_and(|owner| owner != self.user_id) {
             return Some("belongs to another user than its reservation".to_owned());
+        }
+        if let Some(text) = self.external_contradiction() {
+            return Some(text);
         }
         let used = self.coupon_issue_id.is_none() || self.used_by == Some(self.id);
         (self.status == "confirmed" && !used)

@@ -53,6 +53,8 @@ pub struct Concert {
     pub queue: QueueId,
     /// How long a hold lasts, in seconds, 1…86,400.
     pub hold_seconds: u32,
+    /// For how long an external payment waits for its provider, in seconds, 60…3,600.
+    pub payment_seconds: u32,
     /// How many seats a user can hold and own in total, 1…100.
     pub max_seats_per_user: u32,
     /// Confirmed reservations can be cancelled until this time. `None`: until the show starts.

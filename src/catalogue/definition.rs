@@ -11,6 +11,7 @@ use crate::definition::{AdminDefinition, DefinitionViolation};
 use crate::ids::{ConcertId, QueueId};
 
 const DEFAULT_HOLD_SECONDS: u32 = 300;
+const DEFAULT_PAYMENT_SECONDS: u32 = 600;
 const DEFAULT_SEATS_PER_USER: u32 = 4;
 
 /// The definition of a concert.
@@ -24,6 +25,9 @@ pub struct ConcertDefinition {
     pub queue_id: Option<QueueId>,
     /// How long a hold lasts, in seconds, 1…86,400. Default: 300.
     pub hold_seconds: Option<u32>,
+    /// For how long a payment by an external provider keeps its seats, in seconds, 60…3,600.
+    /// Default: 600.
+    pub payment_seconds: Option<u32>,
     /// How many seats a user can hold and own in total, 1…100. Default: 4.
     pub max_seats_per_user: Option<u32>,
     /// Confirmed reservations can be cancelled until this time. Null means until the show starts.
@@ -56,6 +60,7 @@ impl ConcertDefinition {
             title: self.title,
             queue: self.queue_id.map_or_else(own_queue, Ok)?,
             hold_seconds: self.hold_seconds.unwrap_or(DEFAULT_HOLD_SECONDS),
+            payment_seconds: self.payment_seconds.unwrap_or(DEFAULT_PAYMENT_SECONDS),
             max_seats_per_user: self.max_seats_per_user.unwrap_or(DEFAULT_SEATS_PER_USER),
             cancel_until: millis(self.cancel_until),
             archived: false,
@@ -77,6 +82,7 @@ impl From<&Concert> for ConcertDefinition {
             title: concert.title.clone(),
             queue_id: Some(concert.queue.clone()),
             hold_seconds: Some(concert.hold_seconds),
+            payment_seconds: Some(concert.payment_seconds),
             max_seats_per_user: Some(concert.max_seats_per_user),
             cancel_until: concert.cancel_until,
             schedules,

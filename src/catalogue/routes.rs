@@ -30,6 +30,8 @@ pub(super) struct ConcertDto {
     queue_id: QueueId,
     /// How long a hold lasts, in seconds.
     hold_seconds: u32,
+    /// For how long a payment by an external provider keeps its seats, in seconds.
+    payment_seconds: u32,
     /// How many seats a user can hold and own in total.
     max_seats_per_user: u32,
     /// Confirmed reservations can be cancelled until this time. Null means until the show starts.
@@ -43,6 +45,7 @@ impl From<&Concert> for ConcertDto {
             title: concert.title.clone(),
             queue_id: concert.queue.clone(),
             hold_seconds: concert.hold_seconds,
+            payment_seconds: concert.payment_seconds,
             max_seats_per_user: concert.max_seats_per_user,
             cancel_until: concert.cancel_until.map(UnixMillis::from),
         }

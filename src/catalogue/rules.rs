@@ -27,6 +27,11 @@ pub(super) fn violations(concert: &Concert) -> Vec<DefinitionViolation> {
     check(is_text(&concert.title, 255), "title", "must have 1 to 255 characters");
     check((1..=86_400).contains(&concert.hold_seconds), "hold_seconds", "must be from 1 to 86400");
     check(
+        (60..=3_600).contains(&concert.payment_seconds),
+        "payment_seconds",
+        "must be from 60 to 3600",
+    );
+    check(
         (1..=100).contains(&concert.max_seats_per_user),
         "max_seats_per_user",
         "must be from 1 to 100",
@@ -149,6 +154,7 @@ mod tests {
             title: "Demo".into(),
             queue: "demo".parse().unwrap(),
             hold_seconds: 300,
+            payment_seconds: 600,
             max_seats_per_user: 4,
             cancel_until: None,
             archived: false,
@@ -204,6 +210,7 @@ mod tests {
         let mut bad = concert(vec![section(1, 50)]);
         bad.title = String::new();
         bad.hold_seconds = 0;
+        bad.payment_seconds = 59;
         bad.max_seats_per_user = 101;
         bad.schedules.push(bad.schedules[0].clone());
         let now = Utc::now();
@@ -218,6 +225,7 @@ mod tests {
             [
                 "title",
                 "hold_seconds",
+                "payment_seconds",
                 "max_seats_per_user",
                 "schedules",
                 "schedules[0].booking_closes_at",

@@ -19,6 +19,7 @@ struct ConcertRow {
     title: String,
     queue_id: String,
     hold_seconds: u32,
+    payment_seconds: u32,
     max_seats_per_user: u32,
     cancel_until: Option<DateTime<Utc>>,
     archived_at: Option<DateTime<Utc>>,
@@ -39,8 +40,8 @@ pub(super) async fn load_all(
     connection: &mut MySqlConnection,
 ) -> Result<Vec<Concert>, mysql::Error> {
     let concerts: Vec<ConcertRow> = sqlx::query_as(
-        "SELECT id, version, title, queue_id, hold_seconds, max_seats_per_user, cancel_until, \
-         archived_at FROM concerts ORDER BY id",
+        "SELECT id, version, title, queue_id, hold_seconds, payment_seconds, max_seats_per_user, \
+         cancel_until, archived_at FROM concerts ORDER BY id",
     )
     .fetch_all(&mut *connection)
     .await?;
@@ -73,10 +74,11 @@ pub(super) async fn save(
     concert: &Concert,
 ) -> Result<(), mysql::Error> {
     sqlx::query(
-        "INSERT INTO concerts (id, version, title, queue_id, hold_seconds, max_seats_per_user, \
-         cancel_until) VALUES (?, ?, ?, ?, ?, ?, ?) \
+        "INSERT INTO concerts (id, version, title, queue_id, hold_seconds, payment_seconds, \
+         max_seats_per_user, cancel_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
          ON DUPLICATE KEY UPDATE version = VALUES(version), title = VALUES(title), \
          queue_id = VALUES(queue_id), hold_seconds = VALUES(hold_seconds), \
+         payment_seconds = VALUES(payment_seconds), \
          max_seats_per_user = VALUES(max_seats_per_user), cancel_until = VALUES(cancel_until)",
     )
     .bind(concert.id.as_str())
@@ -84,6 +86,7 @@ pub(super) async fn save(
     .bind(&concert.title)
     .bind(concert.queue.as_str())
     .bind(concert.hold_seconds)
+    .bind(concert.payment_seconds)
     .bind(concert.max_seats_per_user)
     .bind(concert.cancel_until.map(datetime))
     .execute(&mut *connection)
@@ -230,6 +233,7 @@ fn read_concert(
         title: row.title,
         queue: row.queue_id.parse().ok()?,
         hold_seconds: row.hold_seconds,
+        payment_seconds: row.payment_seconds,
         max_seats_per_user: row.max_seats_per_user,
         cancel_until: row.cancel_until,
         archived: row.archived_at.is_some(),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::args::DevArgs;
 use super::check::{InvalidSettings, SettingsChecker, given};
@@ -32,6 +33,8 @@ pub struct DevSettings {
 #[derive(Debug, Clone)]
 pub struct DevSecrets {
     pub admin_key: SecretString,
+    /// Derived from the secret of the tokens.
+    pub service_key: SecretString,
     pub token_key: TokenKey,
 }
 
@@ -78,10 +81,21 @@ impl DevSecrets {
             }
             Err(error) => return Err(with_path(&path, error)),
         };
+        let service_key = Sha256::digest(format!("service key {}", stored.token_secret));
         Ok(Self {
             admin_key: stored.admin_key.into(),
+            service_key: service_key
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
+                .into(),
             token_key: TokenKey { kid: "dev".to_owned(), secret: stored.token_secret.into() },
         })
+    }
+
+    /// The service key in plain text, for the banner of `usher dev`.
+    pub fn service_key_in_plain_text(&self) -> &str {
+        self.service_key.expose_secret()
     }
 
     /// The admin key in plain text, for the banner of `usher dev`.
@@ -91,12 +105,15 @@ impl DevSecrets {
 }
 
 impl UsherConfig {
-    /// The settings of `usher dev`. Users are identified by the header `Usher-User` alone.
+    /// The settings of `usher dev`. Users are identified by the header `Usher-User` alone. The
+    /// service key is for what only a booking backend may do.
     pub fn for_dev(dev: &DevSettings, stores: StoreSettings, secrets: &DevSecrets) -> Self {
         Self {
             http: dev.http.clone(),
             identity: identity::IdentitySettings {
                 header: true,
+                service_keys: vec![secrets.service_key.clone()],
+                anyone_charges: true,
                 ..identity::IdentitySettings::default()
             },
             admin_keys: vec![AdminKey {
@@ -158,6 +175,8 @@ mod tests {
         assert_eq!(made.admin_key_in_plain_text(), kept.admin_key_in_plain_text());
         assert_eq!(made.token_key.secret.expose_secret(), kept.token_key.secret.expose_secret());
         assert_ne!(made.admin_key_in_plain_text(), made.token_key.secret.expose_secret());
+        assert_eq!(made.service_key_in_plain_text(), kept.service_key_in_plain_text());
+        assert_eq!(made.service_key_in_plain_text().len(), 64);
         assert_eq!(made.admin_key_in_plain_text().len(), 64);
         let mode = std::fs::metadata(directory.0.join(SECRETS_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

@@ -161,7 +161,7 @@ pub(super) fn identity(
             audience: given(args.jwt_audience.as_deref()).map(str::to_owned),
             issuer: given(args.jwt_issuer.as_deref()).map(str::to_owned),
         });
-    identity::IdentitySettings { header, guest, service_keys, jwt }
+    identity::IdentitySettings { header, guest, service_keys, anyone_charges: false, jwt }
 }
 
 /// A setting that a mode of `USHER_AUTH` requires, and that is an error without it. `enabled` is

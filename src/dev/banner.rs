@@ -6,6 +6,7 @@ pub struct DevAddresses<'a> {
     pub public: SocketAddr,
     pub admin: SocketAddr,
     pub admin_key: &'a str,
+    pub service_key: &'a str,
     pub redis_port: u16,
     /// With credentials; the server listens on 127.0.0.1 only.
     pub mysql_url: &'a str,
@@ -14,8 +15,15 @@ pub struct DevAddresses<'a> {
 
 /// The text. The tour needs only curl and sed.
 pub fn text(addresses: &DevAddresses<'_>) -> String {
-    let DevAddresses { public, admin, admin_key, redis_port, mysql_url, simulated_users } =
-        addresses;
+    let DevAddresses {
+        public,
+        admin,
+        admin_key,
+        service_key,
+        redis_port,
+        mysql_url,
+        simulated_users,
+    } = addresses;
     format!(
         r#"
 Usher is serving.
@@ -26,6 +34,7 @@ Usher is serving.
   API reference    http://{public}/docs
   Admin console    http://{admin}/
   Admin key        {admin_key}
+  Service key      {service_key}
   Metrics          http://{admin}/metrics
   Redis            redis-cli -p {redis_port}
   MySQL            {mysql_url}
@@ -55,6 +64,7 @@ mod tests {
             public: "127.0.0.1:8080".parse().unwrap(),
             admin: "127.0.0.1:8081".parse().unwrap(),
             admin_key: "key",
+            service_key: "service",
             redis_port: 6390,
             mysql_url: "mysql://u:p@127.0.0.1:3390/usher",
             simulated_users: 1500,

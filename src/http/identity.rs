@@ -33,6 +33,8 @@ pub struct IdentitySettings {
     pub guest: bool,
     /// Accept `Usher-User` together with one of these keys. Empty: disabled.
     pub service_keys: Vec<SecretString>,
+    /// Let any caller charge wallets, also with service keys or JWTs. For `usher dev`.
+    pub anyone_charges: bool,
     /// Accept JWTs that these keys signed.
     pub jwt: Option<jwt::JwtSettings>,
 }
@@ -42,6 +44,7 @@ pub struct IdentitySettings {
 pub struct IdentityResolver {
     header: bool,
     guest: bool,
+    anyone_charges: bool,
     service_keys: Vec<KeyDigest>,
     jwt: Option<Arc<jwt::JwtVerifier>>,
 }
@@ -71,6 +74,11 @@ pub struct QueueVisitor {
     pub is_guest: bool,
 }
 
+/// A trusted backend, with the user that it calls for, if it names one. 401 `unauthenticated`
+/// without identity, and 403 `forbidden` for a user without a service key.
+#[derive(Debug, Clone, Copy)]
+pub struct ServiceCaller(pub Option<UserId>);
+
 /// The calling user, if the request names one. A wrong key or an invalid user id is still 401.
 #[derive(Debug, Clone)]
 pub struct OptionalUser(pub Option<UserName>);
@@ -81,12 +89,13 @@ impl IdentityResolver {
     pub fn new(settings: &IdentitySettings) -> Result<Self, jwt::InvalidJwtKeys> {
         let jwt = settings.jwt.clone().map(jwt::JwtVerifier::new).transpose()?.map(Arc::new);
         let service_keys = settings.service_keys.iter().map(KeyDigest::of).collect();
-        Ok(Self { header: settings.header, guest: settings.guest, service_keys, jwt })
+        let IdentitySettings { header, guest, anyone_charges, .. } = *settings;
+        Ok(Self { header, guest, anyone_charges, service_keys, jwt })
     }
 
     /// Whether only services may charge wallets. Without service keys and JWTs any caller may.
     pub fn only_services_charge(&self) -> bool {
-        !self.service_keys.is_empty() || self.jwt.is_some()
+        !self.anyone_charges && (!self.service_keys.is_empty() || self.jwt.is_some())
     }
 
     /// A new user for a visitor of the waiting page without identity. In mode `header`, a caller
@@ -144,6 +153,11 @@ impl IdentityResolver {
         Ok(Some(CallerIdentity::new(name, false)))
     }
 
+    /// Whether the headers have a service key.
+    fn is_service(&self, headers: &HeaderMap) -> bool {
+        matches!(bearer(headers), BearerToken::Key(key) if self.is_service_key(key))
+    }
+
     /// Compares all keys, so that the time does not reveal which key matched.
     fn is_service_key(&self, presented: &str) -> bool {
         self.service_keys.iter().fold(false, |found, key| key.matches(presented) | found)
@@ -192,6 +206,33 @@ impl<S: Send + Sync> FromRequestParts<S> for CallerIdentity {
         let caller = identify(parts)?.ok_or_else(missing_identity)?;
         record_user(parts, &caller.name).await?;
         Ok(caller)
+    }
+}
+
+impl ServiceCaller {
+    /// `None` without a service key.
+    ///
+    /// # Errors
+    /// 401 `unauthenticated` when the headers are invalid.
+    pub fn identify(parts: &mut Parts) -> Result<Option<Self>, ProblemDetails> {
+        if !resolver(parts)?.is_service(&parts.headers) {
+            return Ok(None);
+        }
+        Ok(Some(Self(identify(parts)?.map(|caller| caller.user))))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ServiceCaller {
+    type Rejection = ProblemDetails;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemDetails> {
+        if let Some(service) = Self::identify(parts)? {
+            return Ok(service);
+        }
+        Err(match identify(parts)? {
+            Some(_) => ProblemDetails::forbidden("This request requires a service key."),
+            None => ProblemDetails::unauthenticated("This request requires a service key."),
+        })
     }
 }
 

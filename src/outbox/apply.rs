@@ -13,8 +13,8 @@ use chrono::{DateTime, Utc};
 
 use super::event::{
     self, CouponIssuesEvent, CouponRedemptionEvent, DrawEvent, EntryKind, EventDecodeError,
-    LedgerEntryEvent, OutboxEvent, PaymentEvent, PromotionEvent, ReservationEvent,
-    RewardClaimEvent, UserFactsEvent, UserRecordedEvent,
+    LedgerEntryEvent, OutboxEvent, PaymentEvent, PendingPaymentEvent, PromotionEvent,
+    ReservationEvent, RewardClaimEvent, UserFactsEvent, UserRecordedEvent,
 };
 use crate::coupon_terms::CouponTerms;
 use crate::ids::{CouponId, IssueId, PaymentId, ReservationId, ScheduleId, UserId};
@@ -93,6 +93,9 @@ pub(super) struct FlushBatch {
     /// The reservations that were sold in this batch.
     sales: BTreeSet<ReservationId>,
     pub(super) payments: BTreeMap<PaymentId, PaymentEvent>,
+    /// The external payments that wait after this batch, and those that have ended in it.
+    pub(super) pending: BTreeMap<PaymentId, PendingPaymentEvent>,
+    pub(super) ended_waits: BTreeSet<PaymentId>,
     pub(super) wallets: BTreeMap<UserId, WalletState>,
     pub(super) ledger_rows: Vec<LedgerRow>,
     pub(super) promotions: Vec<PromotionRow>,
@@ -183,7 +186,14 @@ impl FlushBatch {
                     self.reservations.insert(reservation.id, reservation);
                 }
                 OutboxEvent::Payment(payment) => {
+                    if payment.external.is_some() {
+                        self.pending.remove(&payment.id);
+                        self.ended_waits.insert(payment.id);
+                    }
                     self.payments.insert(payment.id, payment);
+                }
+                OutboxEvent::Pending(pending) => {
+                    self.pending.insert(pending.id, pending);
                 }
                 OutboxEvent::Promotion(promotion) => {
                     self.promotions.push(PromotionRow { partition, n, idx, promotion })

@@ -15,6 +15,10 @@ use crate::ids::{
 };
 use crate::money::Money;
 
+pub use super::payment_event::{
+    ExternalPayment, PaymentEvent, PendingPaymentEvent, ProviderRefund,
+};
+
 /// The version that the scripts write. It is the name of the entry's only field.
 pub const VERSION: &str = "v1";
 
@@ -28,6 +32,8 @@ pub enum OutboxEvent {
     Reservation(ReservationEvent),
     /// A payment reached a final state.
     Payment(PaymentEvent),
+    /// An external payment waits for its provider.
+    Pending(PendingPaymentEvent),
     /// A range of users was admitted.
     Promotion(PromotionEvent),
     /// The places of a lottery became final.
@@ -51,6 +57,7 @@ impl OutboxEvent {
             Self::Entry(entry) => entry.at,
             Self::Reservation(reservation) => reservation.at,
             Self::Payment(payment) => payment.at,
+            Self::Pending(pending) => pending.at,
             Self::Promotion(promotion) => promotion.at,
             Self::Draw(draw) => draw.at,
             Self::Issues(issues) => issues.issued_at,
@@ -159,40 +166,6 @@ pub struct SeatCancellation {
     pub refund: Money,
     /// Milliseconds since 1970.
     pub at: i64,
-}
-
-/// A payment after the event.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PaymentEvent {
-    pub id: PaymentId,
-    pub reservation: ReservationId,
-    pub user: UserId,
-    pub queue: QueueId,
-    /// The price before the discount.
-    pub amount: Money,
-    /// The discount of a coupon.
-    pub discount: Money,
-    pub status: PaymentEventStatus,
-    /// Why it was declined or voided, as a code word.
-    pub reason: Option<String>,
-    /// The number of the attempt, from 1.
-    pub attempt: u32,
-    /// The wallet's balance after the debit; `None` when nothing was debited.
-    pub balance_after: Option<Money>,
-    pub coupon: Option<CouponId>,
-    /// The user's issue of that coupon.
-    pub issue: Option<IssueId>,
-    /// The idempotency key of the payment request.
-    pub key: Option<String>,
-    pub fingerprint: Option<RequestFingerprint>,
-    /// The sum of what cancelled seats gave back.
-    pub refunded: Option<Money>,
-    /// The start of the payment.
-    #[serde(deserialize_with = "lua::millis")]
-    pub created_at: DateTime<Utc>,
-    #[serde(deserialize_with = "lua::millis")]
-    pub at: DateTime<Utc>,
 }
 
 /// The users that one promotion admitted.

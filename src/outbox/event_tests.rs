@@ -45,7 +45,11 @@ fn reservation(lua: LuaPacker, seats: impl FnOnce(LuaPacker) -> LuaPacker) -> Lu
 }
 
 fn payment(lua: LuaPacker, optional: bool) -> LuaPacker {
-    let lua = lua.array(2).str("payment").map(if optional { 12 } else { 10 });
+    let lua = payment_fields(lua.array(2).str("payment").map(if optional { 12 } else { 10 }));
+    if optional { lua.str("reason").nil().str("balance_after").int(7) } else { lua }
+}
+
+fn payment_fields(lua: LuaPacker) -> LuaPacker {
     let lua = lua
         .str("id")
         .str(ID)
@@ -64,8 +68,22 @@ fn payment(lua: LuaPacker, optional: bool) -> LuaPacker {
         .str("declined")
         .str("attempt")
         .int(2);
-    let lua = if optional { lua.str("reason").nil().str("balance_after").int(7) } else { lua };
     lua.str("created_at").int(AT).str("at").int(AT)
+}
+
+fn external_payment(lua: LuaPacker) -> LuaPacker {
+    let lua = payment_fields(lua.array(2).str("payment").map(11)).str("external").map(6);
+    let lua = lua.str("wallet_amount").int(30).str("due_amount").int(70).str("due_at").int(AT);
+    let lua = lua.str("provider").str("toss").str("reference").str("pay_1").str("refunds").array(1);
+    lua.map(3).str("reference").str("r").str("amount").int(5).str("at").int(AT)
+}
+
+fn pending(lua: LuaPacker) -> LuaPacker {
+    let lua = lua.array(2).str("pending").map(13).str("id").str(ID).str("reservation").str(USER);
+    let lua = lua.str("user").str(USER).str("queue").str("q").str("schedule").str("s");
+    let lua = lua.str("attempt").int(1).str("discount").int(0).str("wallet_amount").int(30);
+    let lua = lua.str("created_at").int(AT).str("due_at").int(AT).str("at").int(AT);
+    lua.str("payment_record").str([0x81, 0xff]).str("reservation_record").str("text")
 }
 
 fn promotion(lua: LuaPacker, count: impl FnOnce(LuaPacker) -> LuaPacker) -> LuaPacker {
@@ -123,6 +141,7 @@ pub(crate) fn samples() -> Vec<Vec<u8>> {
         entry(LuaPacker::default().array(1)),
         reservation(LuaPacker::default().array(1), |lua| lua.array(2).int(12).int(200)),
         payment(payment(LuaPacker::default().array(2), true), false),
+        pending(external_payment(LuaPacker::default().array(2))),
         promotion(LuaPacker::default().array(1), |lua| lua.int(10)),
         issues(LuaPacker::default().array(1), [*USER, ID].concat()),
         issue_use(issue_use(LuaPacker::default().array(2), true), false),
@@ -133,6 +152,18 @@ pub(crate) fn samples() -> Vec<Vec<u8>> {
     .into_iter()
     .map(|lua| lua.0)
     .collect()
+}
+
+#[test]
+fn external_payment_decodes() {
+    let events = pending(external_payment(LuaPacker::default().array(2))).decode().unwrap();
+    let [OutboxEvent::Payment(paid), OutboxEvent::Pending(waiting)] = events.as_slice() else {
+        panic!("{events:?}")
+    };
+    let external = paid.external.as_ref().unwrap();
+    assert_eq!((external.due_amount.unwrap().get(), external.paid_back()), (70, 5));
+    assert_eq!(waiting.payment_record, [0x81, 0xff], "bytes that are no text");
+    assert_eq!(waiting.reservation_record, b"text");
 }
 
 #[test]

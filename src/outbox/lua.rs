@@ -99,6 +99,30 @@ impl<A: From<Uuid>, B: From<Uuid>> Visitor<'_> for LuaPairs<A, B> {
     }
 }
 
+/// Bytes that need not be text.
+pub(super) fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+    from.deserialize_bytes(LuaBytes)
+}
+
+struct LuaBytes;
+
+impl Visitor<'_> for LuaBytes {
+    type Value = Vec<u8>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bytes")
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+        Ok(bytes.to_vec())
+    }
+
+    /// Bytes that are valid UTF-8 arrive as text.
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<u8>, E> {
+        Ok(text.as_bytes().to_vec())
+    }
+}
+
 /// The text of a JSON object, unchanged.
 pub(super) fn json_object<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let text = String::deserialize(from)?;

@@ -35,6 +35,8 @@ mod flush;
 mod lua;
 #[cfg(test)]
 mod lua_packer;
+mod payment_event;
+mod payment_sql;
 pub mod pending_events;
 pub mod pressure;
 mod sql;

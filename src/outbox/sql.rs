@@ -14,13 +14,11 @@ use sqlx::{MySqlConnection, QueryBuilder};
 use super::apply::{FlushBatch, IssueState, LedgerRow, PromotionRow, SeatRow, WalletState};
 use super::event::DrawEvent;
 use super::event::{
-    CouponRedemptionEvent, PaymentEvent, ReservationEvent, RewardClaimEvent, UserFactsEvent,
-    UserRecordedEvent,
+    CouponRedemptionEvent, ReservationEvent, RewardClaimEvent, UserFactsEvent, UserRecordedEvent,
 };
+use super::payment_sql;
 use crate::coupon_terms::CouponTerms;
-use crate::ids::{
-    ClaimId, CouponId, IssueId, PaymentId, RequestFingerprint, ReservationId, UserId,
-};
+use crate::ids::{ClaimId, PaymentId, RequestFingerprint, ReservationId, UserId};
 use crate::money::Money;
 use crate::mysql::Error;
 use crate::mysql::checkpoint::Checkpoint;
@@ -32,7 +30,7 @@ use crate::time::datetime;
 const CHUNK_SIZES: [usize; 4] = [1024, 128, 16, 1];
 
 /// The values of one row.
-type RowValues<'a> = Separated<'a, MySql, &'static str>;
+pub(super) type RowValues<'a> = Separated<'a, MySql, &'static str>;
 
 /// Locks the checkpoints of the partitions that no other writer has locked, in the order of their
 /// ids.
@@ -90,7 +88,12 @@ pub(super) async fn write(
     // Free before sell: a seat may be freed and sold again within the batch.
     free_seats(tx, &freed).await?;
     sell_seats(tx, &sold).await?;
-    write_payments(tx, &payments).await?;
+    payment_sql::write_payments(tx, &payments).await?;
+    let ended: Vec<_> = batch.ended_waits.iter().collect();
+    payment_sql::delete_pending(tx, &ended).await?;
+    // After the deletion: a further attempt of a payment may wait.
+    let pending: Vec<_> = batch.pending.values().collect();
+    payment_sql::write_pending(tx, &pending).await?;
     write_wallets(tx, &wallets).await?;
     write_lines(tx, &batch.ledger_rows).await?;
     write_runs(tx, &batch.promotions).await?;
@@ -109,6 +112,7 @@ pub(super) async fn write(
         ("reservations", reservations.len()),
         ("reservation_seats", freed.len() + sold.len()),
         ("payments", payments.len()),
+        ("pending_payments", pending.len() + ended.len()),
         ("wallets", wallets.len()),
         ("wallet_entries", batch.ledger_rows.len()),
         ("promotions", batch.promotions.len()),
@@ -171,33 +175,6 @@ async fn sell_seats(tx: &mut MySqlConnection, seats: &[SeatRow<'_>]) -> Result<(
         row.push_bind(seat.schedule.as_str())
             .push_bind(seat.number)
             .push_bind(seat.reservation.uuid());
-    })
-    .await
-}
-
-async fn write_payments(tx: &mut MySqlConnection, rows: &[&PaymentEvent]) -> Result<(), Error> {
-    let head = "INSERT INTO payments (id, reservation_id, user_id, queue_id, amount, discount, \
-                status, reason, attempt, \
-                balance_after, coupon_id, coupon_issue_id, created_at, settled_at, user_slot, \
-                idempotency_key, fingerprint, refunded) ";
-    let tail = " ON DUPLICATE KEY UPDATE amount = VALUES(amount), discount = VALUES(discount), \
-                status = VALUES(status), \
-                coupon_id = VALUES(coupon_id), coupon_issue_id = VALUES(coupon_issue_id), \
-                reason = VALUES(reason), attempt = VALUES(attempt), balance_after = \
-                VALUES(balance_after), \
-                created_at = VALUES(created_at), settled_at = VALUES(settled_at), idempotency_key \
-                = VALUES(idempotency_key), \
-                fingerprint = VALUES(fingerprint), refunded = VALUES(refunded)";
-    insert(tx, head, tail, rows, |row, p| {
-        row.push_bind(p.id.uuid()).push_bind(p.reservation.uuid()).push_bind(p.user.uuid());
-        row.push_bind(p.queue.as_str()).push_bind(p.amount.get()).push_bind(p.discount.get());
-        row.push_bind(p.status.as_str()).push_bind(p.reason.as_deref()).push_bind(p.attempt);
-        row.push_bind(p.balance_after.map(|balance| balance.get()));
-        row.push_bind(p.coupon.as_ref().map(CouponId::as_str))
-            .push_bind(p.issue.map(IssueId::uuid));
-        row.push_bind(p.created_at).push_bind(p.at).push_bind(p.user.slot().get());
-        row.push_bind(p.key.as_deref()).push_bind(bytes(p.fingerprint.as_ref()));
-        row.push_bind(p.refunded.unwrap_or(Money::ZERO).get());
     })
     .await
 }
@@ -338,11 +315,11 @@ async fn write_users(tx: &mut MySqlConnection, rows: &[&UserRecordedEvent]) -> R
     .await
 }
 
-fn bytes(fingerprint: Option<&RequestFingerprint>) -> Option<&[u8]> {
+pub(super) fn bytes(fingerprint: Option<&RequestFingerprint>) -> Option<&[u8]> {
     fingerprint.map(|fingerprint| fingerprint.as_bytes().as_slice())
 }
 
-async fn insert<T>(
+pub(super) async fn insert<T>(
     tx: &mut MySqlConnection,
     head: &'static str,
     tail: &'static str,
@@ -358,7 +335,7 @@ async fn insert<T>(
 }
 
 /// Splits rows into chunks of [`CHUNK_SIZES`], the largest first.
-fn chunks<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+pub(super) fn chunks<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         let size = CHUNK_SIZES.into_iter().find(|size| *size <= rows.len())?;
         let (chunk, rest) = rows.split_at(size);

@@ -12,6 +12,9 @@
 //! the same reservation finishes the one in progress first. The sweep finishes a cancellation that
 //! is overdue ([`finish_overdue`]).
 //!
+//! The wallet part of an external payment is refunded first. What is left is due from the provider:
+//! `finish_cancel` records it, and [`super::external`] how the backend reports it as paid back.
+//!
 //! Each cancellation stays in the record of its reservation with its key, so a repeated request
 //! reads what its cancellation left, whatever was cancelled later.
 //!
@@ -206,7 +209,7 @@ async fn refund(
         discount::return_issue(service, payment).await?;
     }
     let refund = CancellationRefund {
-        total: cancellation.total,
+        total: payment.wallet_refund(cancellation.total),
         last: cancellation.last,
         seats: &cancellation.seats,
     };

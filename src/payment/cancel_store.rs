@@ -110,6 +110,8 @@ fn write_stored(
     args.int(payment.created_at).text(payment.coupon.as_ref().map_or("", CouponId::as_str));
     args.bytes(payment.issue.as_ref().map_or(&[], |issue| issue.as_bytes()));
     args.int(payment.refunded.get());
+    let external = payment.external.as_ref().map(serde_json::to_string).transpose();
+    args.text(external.map_err(json)?.as_deref().unwrap_or(""));
     let (left, _) = reservation.split_seats();
     write_numbers(args, left.iter().map(|seat| seat.number));
     Ok(())

@@ -25,6 +25,26 @@ pub enum Error {
     /// The seats stay held.
     #[error("The coupon is not valid any more.")]
     CouponExpired,
+    /// The seats stay held.
+    #[error("The wallet and the coupon leave nothing for the provider. Pay by wallet instead.")]
+    NothingDue,
+    /// The seats stay held.
+    #[error("Three payments of this user wait for a provider. Confirm or void one of them first.")]
+    TooManyPending,
+    /// The money at the provider must be given back.
+    #[error("The payment was voided or is past its time. Cancel it at the provider.")]
+    PaymentVoided,
+    #[error("The payment is confirmed with another reference.")]
+    AlreadyConfirmed,
+    #[error("The reference has paid, or is about to pay, another payment.")]
+    ReferenceUsed,
+    /// With the amount that is due.
+    #[error("The amount is not the amount that is due.")]
+    AmountMismatch(Money),
+    #[error("The wallet pays this payment, so no provider can confirm it.")]
+    NotExternal,
+    #[error("The payment is confirmed or paid by wallet, so it can't be voided.")]
+    NotVoidable,
     #[error("The hold has expired.")]
     HoldExpired,
     #[error("The reservation is not held, or another payment for it is in progress.")]

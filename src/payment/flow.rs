@@ -7,6 +7,8 @@
 //!             4 void ─────────────→ 5 refund ─→ (return) ─→ finish void  declined, voided
 //! ```
 //!
+//! An external payment stops after its debit and waits for its provider ([`external`]).
+//!
 //! The steps in brackets change the coupon issue ([`discount`]), if the payment has one.
 //!
 //! Each step is one idempotent script on one partition. So any instance can take any step at
@@ -26,9 +28,13 @@ use tokio::sync::oneshot;
 use super::record::{Payment, PaymentState};
 use super::rules::{
     self, PaymentVerdict, REASON_AMOUNT_CHANGED, REASON_COUPON_EXPIRED,
-    REASON_COUPON_NOT_APPLICABLE, REASON_INSUFFICIENT_BALANCE, REASON_OVERDUE,
+    REASON_COUPON_NOT_APPLICABLE, REASON_INSUFFICIENT_BALANCE, REASON_NOTHING_DUE, REASON_OVERDUE,
+    REASON_TOO_MANY_PENDING,
 };
-use super::{Error, PaymentOrder, PaymentService, PaymentWithReservation, discount, store};
+use super::{
+    Error, PaymentOrder, PaymentService, PaymentWithReservation, discount, external,
+    external_store, store,
+};
 use crate::coupons::RedemptionOutcome;
 use crate::idempotency::{BindOutcome, KeyedRequest};
 use crate::ids::PaymentId;
@@ -57,7 +63,11 @@ pub(super) async fn pay(
     };
     match begin(&service, &claims, payment, order, &keyed).await {
         Ok((payment, reservation)) => {
-            let replayed = replayed && rules::verdict(&payment) == PaymentVerdict::Paid;
+            let replayed = replayed
+                && matches!(
+                    rules::verdict(&payment),
+                    PaymentVerdict::Paid | PaymentVerdict::Awaited
+                );
             // The receiver is gone when the request has timed out. The steps continue.
             let _ = pending_sender.send(PaymentWithReservation {
                 payment: payment.clone(),
@@ -73,7 +83,10 @@ pub(super) async fn pay(
         Err(refusal) => {
             // These errors are final: the key can never lead to a payment. Release it, so that
             // it can be used for another request.
-            if matches!(refusal, Error::NotFound | Error::WrongQueue | Error::HoldExpired) {
+            if matches!(
+                refusal,
+                Error::NotFound | Error::WrongQueue | Error::HoldExpired | Error::NothingDue
+            ) {
                 service.idempotency.release(&keyed, *payment.as_bytes()).await?;
             }
             Err(refusal)
@@ -86,7 +99,7 @@ async fn begin(
     service: &PaymentService,
     claims: &Claims,
     payment: PaymentId,
-    PaymentOrder { reservation, issue, .. }: PaymentOrder,
+    PaymentOrder { reservation, issue, wallet_amount, .. }: PaymentOrder,
     keyed: &KeyedRequest,
 ) -> Result<(Payment, Reservation), Error> {
     let partition = |slot| service.redis.keys().partition(slot);
@@ -106,6 +119,7 @@ async fn begin(
         issue,
         coupon,
         keyed: keyed.clone(),
+        wallet_amount,
     };
     match service.begin.submit(claims.queue.clone(), request).await? {
         store::BeginOutcome::Pending(payment, reservation)
@@ -113,6 +127,7 @@ async fn begin(
         store::BeginOutcome::HoldExpired => Err(Error::HoldExpired),
         store::BeginOutcome::NotPayable => Err(Error::NotPayable),
         store::BeginOutcome::WrongQueue => Err(Error::WrongQueue),
+        store::BeginOutcome::NothingDue => Err(Error::NothingDue),
         // The reservation has ended and was pruned from Redis. `find` checks in MySQL whether it
         // belongs to the user.
         store::BeginOutcome::NotFound => {
@@ -134,6 +149,7 @@ async fn continue_payment(
     expected: Option<Money>,
 ) -> (Payment, Reservation) {
     let outcome = match payment.state {
+        PaymentState::Pending if payment.is_awaited() => return (payment, reservation),
         PaymentState::Pending => debit_and_confirm(service, &payment, &reservation, expected).await,
         PaymentState::Voiding => {
             refund_and_finish(service, &payment).await.map(|payment| (payment, reservation.clone()))
@@ -178,18 +194,41 @@ async fn debit_and_confirm(
         let voided = void(service, &discounted, REASON_AMOUNT_CHANGED).await?;
         return Ok((voided, reservation.clone()));
     }
-    let balance_after = match service.wallet.debit(payment.operation(), to_pay).await? {
+    if payment.external.is_some() {
+        if discounted.wallet_amount() >= to_pay {
+            return void_with(REASON_NOTHING_DUE).await;
+        }
+        if !external::count(service, payment).await? {
+            return void_with(REASON_TOO_MANY_PENDING).await;
+        }
+    }
+    let amount = discounted.wallet_amount();
+    // A debit counts as a purchase. Without a wallet part, that is left to the confirmation.
+    let debit = if payment.external.is_some() && amount == Money::ZERO {
+        DebitOutcome::Debited(Money::ZERO)
+    } else {
+        service.wallet.debit(payment.operation(), amount).await?
+    };
+    let balance_after = match debit {
         DebitOutcome::Debited(balance) => balance,
         DebitOutcome::Insufficient => return void_with(REASON_INSUFFICIENT_BALANCE).await,
         DebitOutcome::Tombstone => return void_with(REASON_OVERDUE).await,
     };
-    let scope = store::ConfirmScope {
-        queue: reservation.queue.clone(),
-        schedule: reservation.schedule.clone(),
+    let next = if payment.external.is_some() {
+        let wait_ms = service.seats.payment_ms(reservation);
+        let redis = &service.redis;
+        external_store::await_external(redis, &discounted, reservation, balance_after, wait_ms)
+            .await?
+    } else {
+        let scope = store::ConfirmScope {
+            queue: reservation.queue.clone(),
+            schedule: reservation.schedule.clone(),
+        };
+        let (id, attempt) = (payment.id, payment.attempt);
+        let request = store::ConfirmRequest { payment: id, attempt, balance_after, discount };
+        service.confirm.submit(scope, request).await?
     };
-    let (id, attempt) = (payment.id, payment.attempt);
-    let request = store::ConfirmRequest { payment: id, attempt, balance_after, discount };
-    let Some((payment, reservation)) = service.confirm.submit(scope, request).await? else {
+    let Some((payment, reservation)) = next else {
         return refund_lost(service, payment).await.map(|payment| (payment, reservation.clone()));
     };
     service.writer.wake();
@@ -213,7 +252,10 @@ async fn debit_and_confirm(
 
 /// Refunds an attempt whose payment was lost with its partition, or had ended without a tombstone
 /// in the wallet.
-async fn refund_lost(service: &PaymentService, payment: &Payment) -> Result<Payment, redis::Error> {
+pub(super) async fn refund_lost(
+    service: &PaymentService,
+    payment: &Payment,
+) -> Result<Payment, redis::Error> {
     service.wallet.refund(payment.operation()).await?;
     discount::return_issue(service, payment).await?;
     service.writer.wake();
@@ -231,7 +273,7 @@ pub(super) async fn finish_overdue(
 }
 
 /// Steps 4 and 5. A payment that was confirmed meanwhile stays confirmed.
-async fn void(
+pub(super) async fn void(
     service: &PaymentService,
     payment: &Payment,
     reason: &str,

@@ -109,6 +109,7 @@ fn of_event(event: PaymentEvent) -> Payment {
         reason: event.reason,
         balance_after: event.balance_after,
         refunded: event.refunded.unwrap_or(Money::ZERO),
+        external: event.external,
         cancelling: None,
         n: 0,
         created_at: event.created_at.timestamp_millis(),

@@ -13,6 +13,9 @@ mod cancel_routes;
 mod cancel_store;
 mod discount;
 mod error;
+mod external;
+mod external_routes;
+mod external_store;
 mod flow;
 mod lists;
 mod record;
@@ -43,10 +46,12 @@ use crate::telemetry::Metric;
 use crate::wallet::WalletService;
 
 pub use error::Error;
+pub use external_routes::admin_router;
 pub use record::{Payment, PaymentState};
 #[cfg(test)]
 pub(crate) use routes::read_bodies;
 pub use routes::{PaymentDto, router};
+pub use rules::ProviderProof;
 
 /// Requests of one kind that may wait for one queue in one instance.
 const MAX_WAITING_REQUESTS: usize = 16_384;
@@ -83,6 +88,8 @@ pub struct PaymentOrder {
     pub issue: Option<IssueId>,
     /// What the user expects to pay.
     pub expected: Option<Money>,
+    /// The part that the wallet pays, if a provider pays the rest. `None`: the wallet pays all.
+    pub wallet_amount: Option<Money>,
 }
 
 /// All operations on payments. One value per process, shared by all requests.
@@ -161,7 +168,7 @@ impl PaymentService {
             count_payment(&outcome.payment);
         }
         match rules::verdict(&outcome.payment) {
-            rules::PaymentVerdict::Paid => {
+            rules::PaymentVerdict::Paid | rules::PaymentVerdict::Awaited => {
                 let Payment { reservation, user, issue, .. } = outcome.payment;
                 let partitions = self.event_partitions(reservation, user, issue);
                 outcome.is_durable = durability.wait_until_written(&partitions).await;
@@ -173,6 +180,8 @@ impl PaymentService {
                 Err(Error::AmountChanged(outcome.payment.to_pay()))
             }
             rules::PaymentVerdict::CouponExpired => Err(Error::CouponExpired),
+            rules::PaymentVerdict::NothingDue => Err(Error::NothingDue),
+            rules::PaymentVerdict::TooManyPending => Err(Error::TooManyPending),
             rules::PaymentVerdict::Voided => Err(Error::Voided),
             rules::PaymentVerdict::Pending => Err(Error::OutcomePending(Box::new(outcome))),
         }
@@ -231,21 +240,63 @@ impl PaymentService {
 
     /// A payment of the user, from Redis or MySQL.
     pub async fn find(&self, id: PaymentId, user: UserId) -> Result<PaymentWithReservation, Error> {
+        let found = self.load(id, Some(user)).await?;
         let partition = self.redis.keys().partition(id.slot());
-        let (payment, reservation) = match self.read.submit(partition, id).await? {
-            Some((payment, reservation)) => (payment, reservation),
-            None => (sql::one(&self.mysql, id).await?.ok_or(Error::NotFound)?, None),
-        };
-        if payment.user != user {
-            return Err(Error::NotFound);
-        }
-        let reservation = match reservation {
-            Some(reservation) => Some(reservation),
-            None => self.seats.find_all(&[payment.reservation]).await?.pop(),
-        };
-        let is_durable = self.writer.is_written(partition, payment.n)
+        let is_durable = self.writer.is_written(partition, found.payment.n)
             || self.writer.start_durability_wait().wait_until_written(&[partition]).await;
-        Ok(PaymentWithReservation { payment, reservation, replayed: false, is_durable })
+        Ok(PaymentWithReservation { is_durable, ..found })
+    }
+
+    /// Runs the steps of a call for an external payment in a separate task, so they continue when
+    /// the client closes the connection.
+    async fn run_external(
+        &self,
+        steps: impl Future<Output = Result<PaymentWithReservation, Error>> + Send + 'static,
+    ) -> Result<PaymentWithReservation, Error> {
+        let durability = self.writer.start_durability_wait();
+        let mut outcome =
+            match tokio::time::timeout(RESPONSE_TIMEOUT, self.flows.spawn(steps)).await {
+                Ok(Ok(outcome)) => outcome?,
+                Ok(Err(_)) | Err(_) => {
+                    return Err(redis::Error::Unavailable("the call is in progress".into()).into());
+                }
+            };
+        let Payment { reservation, user, issue, .. } = outcome.payment;
+        let partitions = self.event_partitions(reservation, user, issue);
+        outcome.is_durable = durability.wait_until_written(&partitions).await;
+        Ok(outcome)
+    }
+
+    /// Confirms an external payment: its provider has taken the money. With `owner`, only a payment
+    /// of this user.
+    async fn confirm_external(
+        self: &Arc<Self>,
+        id: PaymentId,
+        owner: Option<UserId>,
+        proof: ProviderProof,
+    ) -> Result<PaymentWithReservation, Error> {
+        self.run_external(external::confirm(self.clone(), id, owner, proof)).await
+    }
+
+    /// Voids an external payment that waits for its provider.
+    async fn void_external(
+        self: &Arc<Self>,
+        id: PaymentId,
+        owner: Option<UserId>,
+        reason: String,
+    ) -> Result<PaymentWithReservation, Error> {
+        self.run_external(external::void(self.clone(), id, owner, reason)).await
+    }
+
+    /// Records that the provider has paid money back.
+    async fn report_refund(
+        self: &Arc<Self>,
+        id: PaymentId,
+        owner: Option<UserId>,
+        reference: String,
+        amount: Money,
+    ) -> Result<PaymentWithReservation, Error> {
+        self.run_external(external::report_refund(self.clone(), id, owner, reference, amount)).await
     }
 
     /// Removes from Redis the payments of a partition that ended at least `keep` ago and that MySQL
@@ -276,6 +327,20 @@ impl PaymentService {
         self.flows.close();
         self.flows.wait().await;
     }
+}
+
+/// Counts the outcome of a confirmation of an external payment.
+fn count_confirmation(outcome: &Result<PaymentWithReservation, Error>) {
+    let word = match outcome {
+        Ok(PaymentWithReservation { replayed: false, .. }) => "confirmed",
+        Ok(_) => "repeated",
+        Err(Error::PaymentVoided) => "payment_voided",
+        Err(Error::AlreadyConfirmed) => "already_confirmed",
+        Err(Error::ReferenceUsed) => "reference_used",
+        Err(Error::AmountMismatch(_)) => "amount_mismatch",
+        Err(_) => "other",
+    };
+    Metric::ExternalConfirmationsTotal.counter(&[("outcome", word)]).increment(1);
 }
 
 fn count_payment(payment: &Payment) {

@@ -4,12 +4,13 @@ use serde::Deserialize;
 
 use crate::ids::{CouponId, IssueId, PaymentId, QueueId, ReservationId, UserId};
 use crate::money::Money;
+use crate::outbox::event::ExternalPayment;
 use crate::wallet::WalletOperation;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PaymentState {
-    /// The wallet may have been debited.
+    /// The wallet may have been debited. An external payment may wait for its provider.
     Pending,
     /// The payment is being voided and can't be confirmed any more.
     Voiding,
@@ -67,6 +68,9 @@ pub struct Payment {
     /// The sum of what cancelled seats gave back.
     #[serde(default)]
     pub refunded: Money,
+    /// Only of an external payment.
+    #[serde(default)]
+    pub external: Option<Box<ExternalPayment>>,
     /// The cancellation in progress.
     #[serde(default)]
     pub cancelling: Option<PendingCancellation>,
@@ -91,8 +95,35 @@ impl Payment {
         }
     }
 
-    /// The amount that the wallet is debited.
+    /// What the user pays, by wallet and provider together.
     pub fn to_pay(&self) -> Money {
         Money::new(self.amount.get() - self.discount.get()).unwrap_or(Money::ZERO)
+    }
+
+    /// The part that the wallet pays.
+    pub fn wallet_amount(&self) -> Money {
+        self.external.as_ref().map_or(self.to_pay(), |external| external.wallet_amount)
+    }
+
+    /// Whether the wallet pays a part of an external payment.
+    pub(super) fn has_debit(&self) -> bool {
+        self.wallet_amount() > Money::ZERO
+    }
+
+    /// Whether the payment waits, or has waited, for its provider.
+    pub fn is_awaited(&self) -> bool {
+        self.external.as_ref().is_some_and(|external| external.due_at.is_some())
+    }
+
+    /// The part of a refund that the wallet gets: its part is given back first.
+    pub(super) fn wallet_refund(&self, refund: Money) -> Money {
+        refund.min(self.wallet_amount())
+    }
+
+    /// What the provider has to pay back.
+    pub fn refund_due(&self) -> Money {
+        let Some(external) = &self.external else { return Money::ZERO };
+        let total = self.refunded.get() - self.wallet_refund(self.refunded).get();
+        Money::new(total - external.paid_back()).unwrap_or(Money::ZERO)
     }
 }

@@ -30,6 +30,7 @@ pub fn router() -> OpenApiRouter<Arc<PaymentService>> {
         .routes(routes!(pay, list))
         .routes(routes!(show))
         .routes(routes!(super::cancel_routes::cancel))
+        .merge(super::external_routes::router())
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -37,11 +38,26 @@ pub fn router() -> OpenApiRouter<Arc<PaymentService>> {
 struct NewPayment {
     /// The reservation to pay for. A malformed id is answered with `not_found`.
     reservation_id: String,
+    /// Who takes the money: the wallet, or a provider that the booking backend calls. The default
+    /// is `wallet`.
+    #[serde(default)]
+    method: PaymentMethod,
+    /// Only with the method `external`: the part that the wallet pays. It must leave something for
+    /// the provider. The default is 0.
+    wallet_amount: Option<Money>,
     /// The coupon issue to redeem. A malformed id is answered with `coupon_not_applicable`.
     coupon_issue_id: Option<String>,
-    /// What the user expects to pay after the discount. When it differs, nothing is paid and the
+    /// What the user expects to pay after the discount, by wallet and provider together. When it differs, nothing is paid and the
     /// answer is `amount_changed`.
     expected_amount: Option<Money>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum PaymentMethod {
+    #[default]
+    Wallet,
+    External,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -51,6 +67,8 @@ enum PaymentStatus {
     Confirmed,
     Declined,
     Voided,
+    /// Some or all seats are cancelled, and the provider has to pay money back.
+    RefundDue,
     Refunded,
 }
 
@@ -59,6 +77,7 @@ enum PaymentStatus {
 pub struct PaymentDto {
     id: PaymentId,
     reservation_id: ReservationId,
+    method: PaymentMethod,
     concert_title: String,
     /// The start of the show when the seats were held. Null when it is not known.
     starts_at: Option<UnixMillis>,
@@ -69,13 +88,28 @@ pub struct PaymentDto {
     amount: Money,
     /// The discount of the coupon.
     discount: Money,
-    /// The amount debited from the wallet. 0 unless confirmed or refunded.
+    /// What wallet and provider took together. 0 unless confirmed or refunded.
     paid: Money,
+    /// The part that the wallet pays or paid.
+    wallet_amount: Money,
+    /// What is left for the provider. Null for a payment by wallet.
+    due_amount: Option<Money>,
+    /// Until when the payment waits for its provider. Null unless it does.
+    due_at: Option<UnixMillis>,
+    /// Who took `due_amount`. Null until then.
+    provider: Option<String>,
+    /// The provider's name of its payment.
+    reference: Option<String>,
     /// The sum of what cancelled seats gave back.
     refunded: Money,
+    /// What the provider has to pay back of it.
+    refund_due_amount: Money,
     currency: CurrencyCode,
-    /// `refunded` once all seats are cancelled.
+    /// `refunded` once all seats are cancelled, and `refund_due` while the provider has to pay
+    /// money back.
     status: PaymentStatus,
+    /// Why the payment was declined or voided.
+    reason: Option<String>,
     /// The balance of the wallet after the debit. Null unless debited.
     balance_after: Option<Money>,
     created_at: UnixMillis,
@@ -92,13 +126,22 @@ pub(super) fn dto(payments: &PaymentService, outcome: PaymentWithReservation) ->
         // An outcome that is not durable yet could still be lost.
         _ if !is_durable => PaymentStatus::Pending,
         PaymentState::Pending | PaymentState::Voiding => PaymentStatus::Pending,
+        _ if payment.refund_due() > Money::ZERO => PaymentStatus::RefundDue,
         PaymentState::Confirmed | PaymentState::Refunding => PaymentStatus::Confirmed,
         PaymentState::Declined => PaymentStatus::Declined,
         PaymentState::Voided => PaymentStatus::Voided,
         PaymentState::Refunded => PaymentStatus::Refunded,
     };
-    let was_paid = matches!(status, PaymentStatus::Confirmed | PaymentStatus::Refunded);
+    let was_paid = matches!(
+        status,
+        PaymentStatus::Confirmed | PaymentStatus::RefundDue | PaymentStatus::Refunded
+    );
+    let external = payment.external.as_deref().cloned();
+    let waits = |_: &i64| status == PaymentStatus::Pending;
     PaymentDto {
+        method: if external.is_some() { PaymentMethod::External } else { PaymentMethod::Wallet },
+        wallet_amount: payment.wallet_amount(),
+        refund_due_amount: if was_paid { payment.refund_due() } else { Money::ZERO },
         id: payment.id,
         reservation_id: payment.reservation,
         concert_title,
@@ -112,6 +155,11 @@ pub(super) fn dto(payments: &PaymentService, outcome: PaymentWithReservation) ->
         status,
         balance_after: payment.balance_after,
         created_at: UnixMillis(payment.created_at),
+        due_amount: external.as_ref().and_then(|external| external.due_amount),
+        due_at: external.as_ref().and_then(|it| it.due_at).filter(waits).map(UnixMillis),
+        provider: external.as_ref().and_then(|external| external.provider.clone()),
+        reference: external.and_then(|external| external.reference),
+        reason: payment.reason,
         settled_at: (status != PaymentStatus::Pending).then_some(UnixMillis(payment.at)),
     }
 }
@@ -119,7 +167,9 @@ pub(super) fn dto(payments: &PaymentService, outcome: PaymentWithReservation) ->
 /// Pay for a held reservation
 ///
 /// Debits the wallet and confirms the reservation. After 202, get the payment until its status is
-/// not `pending`.
+/// not `pending`. With the method `external` the payment stays `pending` until `due_at`: the seats
+/// stay held, and the booking backend confirms the payment when the provider has taken
+/// `due_amount`.
 #[utoipa::path(
     post,
     path = "/v1/payments",
@@ -137,7 +187,7 @@ pub(super) fn dto(payments: &PaymentService, outcome: PaymentWithReservation) ->
         (status = 403, body = ProblemDetails),
         (status = 404, body = ProblemDetails),
         (status = 409, body = ProblemDetails,
-            description = "`not_payable`; `amount_changed` with `amount`, what would be paid"),
+            description = "`not_payable`; `amount_changed` with `amount`, what would be paid; `too_many_pending`: three external payments of the user wait"),
         (status = 410, body = ProblemDetails, description = "`hold_expired`"),
         (status = 422, body = ProblemDetails,
             description = "`coupon_not_applicable`, `coupon_expired`"),
@@ -157,9 +207,18 @@ async fn pay(
         .coupon_issue_id
         .map(|id| id.parse().map_err(|_| Error::CouponNotApplicable))
         .transpose()?;
+    let wallet_amount = match (new.value.method, new.value.wallet_amount) {
+        (PaymentMethod::Wallet, None) => None,
+        (PaymentMethod::Wallet, Some(_)) => {
+            let message = "requires the method `external`";
+            return Err(ProblemDetails::invalid_field("wallet_amount", message));
+        }
+        (PaymentMethod::External, amount) => Some(amount.unwrap_or(Money::ZERO)),
+    };
     let fingerprint = fingerprint(&Method::POST, uri.path(), &new.bytes);
     let keyed = KeyedRequest { user: claims.user, key: key.as_str().to_owned(), fingerprint };
-    let order = super::PaymentOrder { reservation, issue, expected: new.value.expected_amount };
+    let expected = new.value.expected_amount;
+    let order = super::PaymentOrder { reservation, issue, expected, wallet_amount };
     match payments.pay(claims, order, keyed).await {
         Ok(outcome) => {
             let status =
@@ -177,13 +236,13 @@ async fn pay(
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-struct PaymentsQuery {
+pub(super) struct PaymentsQuery {
     /// The maximum number of payments, 1…500. The default is 50.
     #[serde(default)]
-    limit: PageLimit,
+    pub(super) limit: PageLimit,
     /// The `next` of the previous page.
     #[param(value_type = Option<String>)]
-    before: Option<PageCursor>,
+    pub(super) before: Option<PageCursor>,
 }
 
 /// A page of payments, newest first.
@@ -264,6 +323,17 @@ impl From<Error> for ProblemDetails {
             Error::CouponExpired => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "coupon_expired", detail)
             }
+            Error::NothingDue => Self::invalid_field("wallet_amount", detail),
+            Error::TooManyPending => Self::new(StatusCode::CONFLICT, "too_many_pending", detail),
+            Error::PaymentVoided => Self::new(StatusCode::CONFLICT, "payment_voided", detail),
+            Error::AlreadyConfirmed => Self::new(StatusCode::CONFLICT, "already_confirmed", detail),
+            Error::ReferenceUsed => Self::new(StatusCode::CONFLICT, "reference_used", detail),
+            Error::AmountMismatch(due) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "amount_mismatch", detail)
+                    .with("due_amount", due)
+            }
+            Error::NotExternal => Self::new(StatusCode::CONFLICT, "not_external", detail),
+            Error::NotVoidable => Self::new(StatusCode::CONFLICT, "not_voidable", detail),
             Error::HoldExpired => Self::new(StatusCode::GONE, "hold_expired", detail),
             Error::NotPayable => Self::new(StatusCode::CONFLICT, "not_payable", detail),
             Error::NotCancellable => Self::new(StatusCode::CONFLICT, "not_cancellable", detail),
@@ -289,6 +359,7 @@ impl From<Error> for ProblemDetails {
 pub(crate) fn read_bodies(bytes: &[u8]) {
     crate::http::json::parse_as::<NewPayment>(bytes);
     crate::http::json::parse_as::<super::cancel_routes::CancelledSeats>(bytes);
+    super::external_routes::read_bodies(bytes);
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ pub(super) struct BeginRequest {
     pub(super) issue: Option<IssueId>,
     pub(super) coupon: Option<CouponId>,
     pub(super) keyed: KeyedRequest,
+    /// The part that the wallet pays of an external payment.
+    pub(super) wallet_amount: Option<Money>,
 }
 
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub(super) enum BeginOutcome {
     NotPayable,
     NotFound,
     WrongQueue,
+    /// The wallet part leaves nothing for the provider.
+    NothingDue,
 }
 
 /// `payment/begin`.
@@ -69,6 +73,7 @@ impl BatchScript for BeginBatch {
             args.bytes(request.issue.as_ref().map_or(&[], |issue| issue.as_bytes()));
             args.text(request.coupon.as_ref().map_or("", CouponId::as_str));
             args.text(&request.keyed.key).bytes(&request.keyed.fingerprint);
+            args.optional_int(request.wallet_amount.map(Money::get));
         }
         Ok(())
     }
@@ -95,6 +100,7 @@ fn begin_outcome(reply: ScriptReply) -> Result<BeginOutcome, Error> {
         PaymentBeginCode::NotPayable => BeginOutcome::NotPayable,
         PaymentBeginCode::NotFound => BeginOutcome::NotFound,
         PaymentBeginCode::WrongQueue => BeginOutcome::WrongQueue,
+        PaymentBeginCode::NothingDue => BeginOutcome::NothingDue,
     })
 }
 

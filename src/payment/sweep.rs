@@ -6,7 +6,7 @@ use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::record::PaymentState;
-use super::{PaymentService, cancel, flow, store};
+use super::{PaymentService, cancel, flow, sql, store};
 use crate::ids::QueueId;
 use crate::redis;
 use crate::telemetry::Metric;
@@ -17,13 +17,20 @@ const SWEEP_PAGE_SIZE: u32 = 256;
 /// Other instances don't get a payment for this time after one has taken it.
 const LEASE_MS: i64 = 5_000;
 const MAX_CONCURRENT_PAYMENTS: usize = 16;
+/// How often the metrics of refunds that are due are updated.
+const REFUNDS_DUE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Runs until `stop` is cancelled.
 pub(super) async fn run(payments: &PaymentService, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+    let mut refund_ticks = tokio::time::interval(REFUNDS_DUE_INTERVAL);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
+            _ = refund_ticks.tick() => {
+                report_refunds_due(payments).await;
+                continue;
+            }
             _ = ticks.tick() => {}
         }
         let mut oldest_ms = 0;
@@ -36,6 +43,16 @@ pub(super) async fn run(payments: &PaymentService, stop: CancellationToken) {
         }
         let age = Duration::from_millis(oldest_ms);
         Metric::PaymentsPendingOldestSeconds.gauge(&[]).set(age.as_secs_f64());
+    }
+}
+
+async fn report_refunds_due(payments: &PaymentService) {
+    match sql::refunds_due(&payments.mysql).await {
+        Ok((count, oldest_seconds)) => {
+            Metric::RefundsDue.gauge(&[]).set(count as f64);
+            Metric::RefundsDueOldestSeconds.gauge(&[]).set(oldest_seconds as f64);
+        }
+        Err(error) => tracing::warn!(%error, "counting the refunds due failed"),
     }
 }
 

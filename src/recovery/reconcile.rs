@@ -14,6 +14,7 @@
 //! | a confirmed payment whose money was refunded by a cancellation | continue the cancellation: it refunds only after its commit point | `recovery/resume_cancel` |
 //! | a coupon issue that is redeemed or reserved by a payment that does not exist, or was declined or voided | free the issue; a late reservation finds a tombstone | `recovery/free_redemption` |
 //! | a confirmed payment whose issue is not marked as redeemed | the restore makes the payment due, and the sweep marks the issue | `coupons/redeem` |
+//! | a confirmed external payment whose reference is not claimed | claim the reference, so that it pays nothing else | `payment/claim_reference` |
 //!
 //! The same disagreements are possible without a restore. A Redis that restarted without some
 //! entries, but with all that MySQL has, continues to serve, and a flow that began before the
@@ -28,7 +29,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use sqlx::MySqlPool;
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +50,8 @@ const IN_FLIGHT_GRACE: TimeDelta = TimeDelta::seconds(16);
 const FIRST_ROUND_LOOKBACK: TimeDelta = TimeDelta::days(8);
 /// How far back the later rounds look, from the start of the recovery.
 const LATER_ROUND_LOOKBACK: TimeDelta = TimeDelta::minutes(10);
+
+const MAX_CONCURRENT_CLAIMS: usize = 32;
 
 /// The outcome of a round.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +118,7 @@ impl StoreReconciler {
         self.refunds_without_cancellation(since, &mut summary).await?;
         self.redemptions_without_payment(since, &mut summary).await?;
         self.reservations_without_payment(&mut summary).await?;
+        self.references_without_claim(since, &mut summary).await?;
         self.writer.wake();
         self.last_reconciled = Some(pending.newest);
         // A round that found nothing, late enough, ends it.
@@ -238,6 +242,21 @@ impl StoreReconciler {
                 }
                 cursor = next;
             }
+        }
+        Ok(())
+    }
+
+    async fn references_without_claim(
+        &self,
+        since: DateTime<Utc>,
+        summary: &mut ReconcileSummary,
+    ) -> Result<(), Error> {
+        let paid = sql::paid_references(&self.mysql, since).await?;
+        let claims = futures::stream::iter(paid)
+            .map(async |paid| store::claim_reference(&self.redis, &paid).await);
+        let mut outcomes = std::pin::pin!(claims.buffer_unordered(MAX_CONCURRENT_CLAIMS));
+        while let Some(outcome) = outcomes.next().await {
+            record_outcome("reference", outcome, summary)?;
         }
         Ok(())
     }

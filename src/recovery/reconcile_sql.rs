@@ -83,10 +83,10 @@ pub(super) async fn payments_without_debit(
     pool: &MySqlPool,
     since: DateTime<Utc>,
 ) -> Result<Vec<PaidAmounts>, Error> {
-    let list = "SELECT p.id, p.attempt, p.user_id, p.reservation_id, CAST(p.amount - p.discount AS SIGNED) AS \
+    let list = "SELECT p.id, p.attempt, p.user_id, p.reservation_id, CAST(p.wallet_amount AS SIGNED) AS \
                 amount FROM payments p \
                 WHERE p.settled_at > ? AND p.user_slot IS NOT NULL AND p.status IN ('confirmed', \
-                'refunded') AND p.amount > p.discount \
+                'refunded') AND p.wallet_amount > 0 \
                 AND NOT EXISTS (SELECT 1 FROM wallet_entries e WHERE e.payment_id = p.id AND \
                 e.attempt = p.attempt)";
     Ok(sqlx::query_as(list).bind(since.naive_utc()).fetch_all(pool).await?)
@@ -110,9 +110,10 @@ pub(super) async fn cancellations_without_refund(
     pool: &MySqlPool,
     since: DateTime<Utc>,
 ) -> Result<Vec<MissingRefund>, Error> {
-    let list = "SELECT p.id, p.attempt, p.user_id, p.reservation_id, p.refunded, \
+    let list = "SELECT p.id, p.attempt, p.user_id, p.reservation_id, \
+                CAST(p.wallet_refunded AS SIGNED) AS refunded, \
                 p.status = 'refunded' AS ended, p.created_at FROM payments p \
-                WHERE p.settled_at > ? AND p.user_slot IS NOT NULL AND p.refunded > \
+                WHERE p.settled_at > ? AND p.user_slot IS NOT NULL AND p.wallet_refunded > \
                 (SELECT COALESCE(SUM(e.amount), 0) FROM wallet_entries e WHERE e.payment_id = p.id \
                 AND e.kind = 'refund' AND e.attempt IS NULL)";
     Ok(sqlx::query_as(list).bind(since.naive_utc()).fetch_all(pool).await?)
@@ -135,13 +136,13 @@ pub(super) async fn refunds_without_cancellation(
 ) -> Result<Vec<UnmatchedRefund>, Error> {
     let list = "SELECT r.payment_id, r.queue_id, CAST(MAX(r.total) AS SIGNED) AS total, \
                 GROUP_CONCAT(r.cancelled_seats) AS seats FROM ( \
-                  SELECT e.payment_id, p.queue_id, p.refunded, e.cancelled_seats, SUM(e.amount) \
+                  SELECT e.payment_id, p.queue_id, p.wallet_refunded, e.cancelled_seats, SUM(e.amount) \
                   OVER (PARTITION BY e.payment_id ORDER BY e.position) AS total \
                   FROM wallet_entries e JOIN payments p ON p.id = e.payment_id \
                   WHERE e.kind = 'refund' AND e.attempt IS NULL AND p.status = 'confirmed' AND \
                   EXISTS (SELECT 1 FROM wallet_entries n WHERE n.id >= ? AND n.payment_id = p.id \
                   AND n.kind = 'refund' AND n.attempt IS NULL) \
-                ) r WHERE r.total > r.refunded GROUP BY r.payment_id, r.queue_id";
+                ) r WHERE r.total > r.wallet_refunded GROUP BY r.payment_id, r.queue_id";
     Ok(sqlx::query_as(list).bind(lower_id_bound(since)).fetch_all(pool).await?)
 }
 
@@ -163,6 +164,25 @@ pub(super) async fn redemptions_without_payment(
                 i \
                 LEFT JOIN payments p ON p.id = i.payment_id AND p.status = 'confirmed' \
                 WHERE i.used_at > ? AND i.payment_id IS NOT NULL AND p.id IS NULL";
+    Ok(sqlx::query_as(list).bind(since.naive_utc()).fetch_all(pool).await?)
+}
+
+/// A confirmed payment with the reference of its provider.
+#[derive(FromRow)]
+pub(super) struct PaidReference {
+    pub(super) id: Uuid,
+    pub(super) attempt: u32,
+    pub(super) provider: String,
+    pub(super) reference: String,
+}
+
+pub(super) async fn paid_references(
+    pool: &MySqlPool,
+    since: DateTime<Utc>,
+) -> Result<Vec<PaidReference>, Error> {
+    let list = "SELECT id, attempt, provider, reference FROM payments WHERE settled_at > ? AND \
+                provider IS NOT NULL AND reference IS NOT NULL AND status IN ('confirmed', \
+                'refunded')";
     Ok(sqlx::query_as(list).bind(since.naive_utc()).fetch_all(pool).await?)
 }
 

@@ -1,12 +1,12 @@
 //! The scripts of a reconciliation, one function each. They run under the partition's epoch like
 //! any other script.
 
-use super::reconcile_sql::{MissingRefund, UnmatchedDebit, UnmatchedRefund};
-use crate::ids::{CouponId, EntryId, IssueId, PaymentId, QueueId, UserId};
+use super::reconcile_sql::{MissingRefund, PaidReference, UnmatchedDebit, UnmatchedRefund};
+use crate::ids::{CouponId, EntryId, IssueId, PaymentId, QueueId, ReferenceKey, UserId};
 use crate::money;
 use crate::redis::codes::{
-    RecoveryFreeRedemptionCode, RecoveryRepeatDebitCode, RecoveryResumeCancelCode,
-    WalletRefundCancelledCode,
+    PaymentClaimReferenceCode, RecoveryFreeRedemptionCode, RecoveryRepeatDebitCode,
+    RecoveryResumeCancelCode, WalletRefundCancelledCode,
 };
 use crate::redis::{Error, KeyScope, RedisClient, ScriptArgs, scripts};
 
@@ -43,6 +43,36 @@ pub(super) async fn payment_state(
     let mut words = redis.call(&scripts::RECOVERY_PAYMENT_STATE, scope, args).await?.words()?;
     let attempt = u32::try_from(words.int()?).unwrap_or(0);
     Ok(RedisPaymentState { attempt, state: words.text()? })
+}
+
+/// `payment/claim_reference`. Returns whether the claim was missing. A claim that a payment which is
+/// over has left is replaced.
+pub(super) async fn claim_reference(
+    redis: &RedisClient,
+    paid: &PaidReference,
+) -> Result<bool, Error> {
+    let key = ReferenceKey::of(&paid.provider, &paid.reference);
+    let scope = KeyScope::partition(redis.keys().partition(key.slot()));
+    let mut stale = Vec::new();
+    loop {
+        let mut args = ScriptArgs::new();
+        args.bytes(key.as_bytes()).bytes(paid.id.as_bytes()).int(paid.attempt.into()).bytes(&stale);
+        let reply = redis.call(&scripts::PAYMENT_CLAIM_REFERENCE, scope, args).await?;
+        let mut words = reply.words()?;
+        match words.code()? {
+            PaymentClaimReferenceCode::Claimed => return Ok(true),
+            PaymentClaimReferenceCode::Known => return Ok(false),
+            PaymentClaimReferenceCode::Taken => {
+                let claim = words.word()?.bytes()?;
+                let holder = claim.get(..16).and_then(PaymentId::from_slice);
+                let Some(holder) = holder.filter(|_| stale.is_empty()) else { return Ok(false) };
+                if !payment_state(redis, holder).await?.is_over() {
+                    return Ok(false);
+                }
+                stale = claim.to_vec();
+            }
+        }
+    }
 }
 
 /// `wallet/refund`. Returns whether money was refunded.

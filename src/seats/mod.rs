@@ -324,6 +324,16 @@ impl SeatService {
         Some(until.timestamp_millis())
     }
 
+    /// For how long an external payment of this reservation may wait, in milliseconds. The concert
+    /// may be archived since.
+    pub fn payment_ms(&self, reservation: &Reservation) -> i64 {
+        const DEFAULT_SECONDS: u32 = 600;
+        let scheduled = self.catalogue.schedule(&reservation.schedule);
+        let seconds =
+            scheduled.map_or(DEFAULT_SECONDS, |scheduled| scheduled.concert.payment_seconds);
+        i64::from(seconds) * 1_000
+    }
+
     /// The status of each seat of a schedule. Under load, the answer may be up to 200 ms old.
     async fn seat_statuses(
         &self,

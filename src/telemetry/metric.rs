@@ -140,7 +140,13 @@ metrics! {
     PaymentsTotal "usher_payments_total" Counter Count ["status"] NONE
         "Finished payments, by status.";
     PaymentsPendingOldestSeconds "usher_payments_pending_oldest_seconds" Gauge Seconds [] NONE
-        "Age of the oldest unfinished payment.";
+        "Age of the oldest unfinished payment. An external payment is late after its time.";
+    ExternalConfirmationsTotal "usher_external_confirmations_total" Counter Count ["outcome"] NONE
+        "Confirmations of external payments, by outcome.";
+    RefundsDue "usher_refunds_due" Gauge Count [] NONE
+        "Payments whose provider has to pay money back; see `GET /admin/refunds-due`.";
+    RefundsDueOldestSeconds "usher_refunds_due_oldest_seconds" Gauge Seconds [] NONE
+        "For how long the oldest refund of a provider has been due.";
     ReservationsExpiredTotal "usher_reservations_expired_total" Counter Count [] NONE
         "Holds that expired and were swept.";
     WalletEntriesTotal "usher_wallet_entries_total" Counter Count ["kind"] NONE
@@ -300,13 +306,20 @@ impl Metric {
 const ZERO_SERIES: &[(Metric, &[&str])] = &[
     (Metric::HoldsTotal, &["held", "taken", "refused"]),
     (Metric::PaymentsTotal, &["confirmed", "declined", "voided", "refunded"]),
+    (
+        Metric::ExternalConfirmationsTotal,
+        &["confirmed", "repeated", "payment_voided", "reference_used", "amount_mismatch"],
+    ),
     (Metric::WalletEntriesTotal, &["charge", "use", "payment", "refund", "reward"]),
     (Metric::CouponIssuesTotal, &["issued", "repeated", "sold_out", "not_started", "ended"]),
     (Metric::RewardClaimsTotal, &["success", "already_claimed", "condition_not_met"]),
     (Metric::ShedRequestsTotal, &["join", "poll", "book", "pay", "other"]),
     (Metric::ChallengesTotal, &["missing", "passed", "failed", "unavailable"]),
     (Metric::ConnectionsRefusedTotal, &["address", "tls"]),
-    (Metric::OrphansSettledTotal, &["debit", "payment", "cancelled", "cancelling", "coupon"]),
+    (
+        Metric::OrphansSettledTotal,
+        &["debit", "payment", "cancelled", "cancelling", "coupon", "reference"],
+    ),
 ];
 
 #[cfg(test)]

@@ -6,8 +6,10 @@
 //! defines which step may come when. This file defines the invariants. The checker visits every
 //! reachable state, so an invariant that holds here holds for every order of steps, lost replies,
 //! repeated requests, crashes and sweeps. Each guard is also removed once, to show that the check
-//! would notice. [`partial`] does the same for the cancellation of some seats.
+//! would notice. [`partial`] does the same for the cancellation of some seats, and [`external`] for
+//! payments that wait for a provider.
 
+mod external;
 mod partial;
 mod state;
 mod steps;

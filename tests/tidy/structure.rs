@@ -76,7 +76,7 @@ fn allowed_imports(module: &str) -> Option<Vec<&'static str>> {
         "wallet" => base_and(&["idempotency"]),
         "coupons" => base_and(&["idempotency", "users"]),
         "rewards" => base_and(&["users", "wallet"]),
-        "payment" => base_and(&["queue", "seats", "wallet", "coupons", "idempotency"]),
+        "payment" => base_and(&["queue", "seats", "wallet", "coupons", "idempotency", "users"]),
         _ => None,
     }
 }

@@ -74,6 +74,16 @@ export class UsherClient {
     async getPayment(paymentId, options = {}) {
         return this.#get(`/v1/payments/${encodeURIComponent(paymentId)}`, options);
     }
+    async confirmPayment(paymentId, confirmation, options = {}) {
+        return this.#report(paymentId, "confirm", confirmation, options);
+    }
+    async voidPayment(paymentId, options = {}) {
+        const { reason, ...rest } = options;
+        return this.#report(paymentId, "void", reason === undefined ? {} : { reason }, rest);
+    }
+    async reportRefund(paymentId, refund, options = {}) {
+        return this.#report(paymentId, "refunded", refund, options);
+    }
     async getWallet(options = {}) {
         return this.#get("/v1/wallet", options);
     }
@@ -128,6 +138,10 @@ export class UsherClient {
             return { id, code, user_id, status: "success", reward, claimed_at };
         }
         return null;
+    }
+    #report(paymentId, verb, body, options) {
+        const path = `/v1/payments/${encodeURIComponent(paymentId)}/${verb}`;
+        return this.#transport.send({ method: "POST", path, body, ...options });
     }
     #get(path, options) {
         return this.#transport.send({ method: "GET", path, ...options });

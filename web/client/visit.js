@@ -120,11 +120,13 @@ export class QueueVisit {
         return this.#change("/v1/reservations/best", body, options);
     }
     async createPayment(reservationId, options = {}) {
-        const { couponIssueId, expectedAmount } = options;
+        const { couponIssueId, expectedAmount, method, walletAmount } = options;
         const body = {
             reservation_id: reservationId,
             ...(couponIssueId !== undefined && { coupon_issue_id: couponIssueId }),
             ...(expectedAmount !== undefined && { expected_amount: expectedAmount }),
+            ...(method !== undefined && { method }),
+            ...(walletAmount !== undefined && { wallet_amount: walletAmount }),
         };
         return this.#change("/v1/payments", body, options);
     }

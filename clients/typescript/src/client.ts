@@ -155,6 +155,36 @@ export class UsherClient {
     return this.#get<Payment>(`/v1/payments/${encodeURIComponent(paymentId)}`, options);
   }
 
+  /**
+   * Confirms that the provider has taken the money of an external payment. Needs a service key as
+   * `bearer`. The same call again gets the same payment.
+   */
+  async confirmPayment(
+    paymentId: string,
+    confirmation: { provider: string; reference: string; amount: number },
+    options: CallOptions = {},
+  ): Promise<Payment> {
+    return this.#report(paymentId, "confirm", confirmation, options);
+  }
+
+  /** Voids an external payment that waits for its provider. */
+  async voidPayment(
+    paymentId: string,
+    options: CallOptions & { reason?: string } = {},
+  ): Promise<Payment> {
+    const { reason, ...rest } = options;
+    return this.#report(paymentId, "void", reason === undefined ? {} : { reason }, rest);
+  }
+
+  /** Reports that the provider has paid money back. Needs a service key as `bearer`. */
+  async reportRefund(
+    paymentId: string,
+    refund: { reference: string; amount: number },
+    options: CallOptions = {},
+  ): Promise<Payment> {
+    return this.#report(paymentId, "refunded", refund, options);
+  }
+
   // Wallet
 
   async getWallet(options: CallOptions = {}): Promise<Wallet> {
@@ -228,6 +258,17 @@ export class UsherClient {
       return { id, code, user_id, status: "success", reward, claimed_at };
     }
     return null;
+  }
+
+  /** The service runs a repeated call once, so it needs no idempotency key. */
+  #report(
+    paymentId: string,
+    verb: string,
+    body: unknown,
+    options: CallOptions,
+  ): Promise<Payment> {
+    const path = `/v1/payments/${encodeURIComponent(paymentId)}/${verb}`;
+    return this.#transport.send<Payment>({ method: "POST", path, body, ...options });
   }
 
   #get<T>(path: string, options: CallOptions): Promise<T> {

@@ -8,4 +8,4 @@ export type * from "./schema.js";
 export { newIdempotencyKey } from "./transport.js";
 export type { ApiRequest, Clock, RetryPolicy } from "./transport.js";
 export { QueueVisit } from "./visit.js";
-export type { ChangeOptions, PaymentOptions, WaitOptions } from "./visit.js";
+export type { ChangeOptions, CreatePaymentOptions, PaymentOptions, WaitOptions } from "./visit.js";

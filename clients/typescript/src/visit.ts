@@ -34,6 +34,13 @@ export interface PaymentOptions extends ChangeOptions {
   expectedAmount?: number;
 }
 
+export interface CreatePaymentOptions extends PaymentOptions {
+  /** Who takes the money. `external` leaves the payment `pending` until the backend confirms it. */
+  method?: "wallet" | "external";
+  /** The part that the wallet pays of an external payment. */
+  walletAmount?: number;
+}
+
 const DEFAULT_MAX_OUTAGE_MS = 300_000;
 /** Consecutive failed streams before polling replaces streaming. */
 const MAX_STREAM_FAILURES = 3;
@@ -189,12 +196,17 @@ export class QueueVisit {
   }
 
   /** Starts the payment of a held reservation. The payment can be `pending`. */
-  async createPayment(reservationId: string, options: PaymentOptions = {}): Promise<Payment> {
-    const { couponIssueId, expectedAmount } = options;
+  async createPayment(
+    reservationId: string,
+    options: CreatePaymentOptions = {},
+  ): Promise<Payment> {
+    const { couponIssueId, expectedAmount, method, walletAmount } = options;
     const body = {
       reservation_id: reservationId,
       ...(couponIssueId !== undefined && { coupon_issue_id: couponIssueId }),
       ...(expectedAmount !== undefined && { expected_amount: expectedAmount }),
+      ...(method !== undefined && { method }),
+      ...(walletAmount !== undefined && { wallet_amount: walletAmount }),
     };
     return this.#change<Payment>("/v1/payments", body, options);
   }

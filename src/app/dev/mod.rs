@@ -86,6 +86,7 @@ async fn serve_on(
             public: addresses.public,
             admin: addresses.admin,
             admin_key: secrets.admin_key_in_plain_text(),
+            service_key: secrets.service_key_in_plain_text(),
             redis_port: servers.redis_port,
             mysql_url: &servers.mysql_url,
             simulated_users: settings.simulated_users,

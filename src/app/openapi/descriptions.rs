@@ -79,7 +79,7 @@ const SCHEMAS: [(&str, &str); 16] = [
 ];
 
 /// Properties by name, where the schema does not describe them.
-const PROPERTIES: [(&str, &str); 35] = [
+const PROPERTIES: [(&str, &str); 38] = [
     ("active", "Whether claims are possible."),
     ("active_until", "The end of the visit. Null before it starts and after it ends."),
     ("available_seats", "The number of seats that are neither held nor sold."),
@@ -97,12 +97,15 @@ const PROPERTIES: [(&str, &str); 35] = [
     ("items", "The items of this page, in the order of the list."),
     ("lottery", "The values with which users can verify the draw. Null without a lottery."),
     ("max_active", "The highest number of active users."),
-    ("method", "The HTTP method."),
+    ("method", "Who takes the money, or in the log of operators the HTTP method."),
     ("next", "The cursor of the next page. Null on the last page."),
     ("number", "The number of the seat in its schedule, from 1."),
     ("opens_at", "Before this time no user is admitted. Null means immediately."),
+    ("payment_id", "The id of the payment."),
     ("peer", "The address of the client."),
+    ("provider", "Who took the money."),
     ("quantity", "The number of seats."),
+    ("refund_due_amount", "What the provider has to pay back."),
     ("request_id", "The id of the request in the log."),
     ("route", "The path of the route, with its parameters."),
     ("seats", "The seats, in the order of their numbers."),

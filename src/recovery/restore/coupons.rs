@@ -101,5 +101,20 @@ async fn restore_coupon(
         };
         buffer.add(writer, add).await?;
     }
+    drop(rows);
+
+    // Those that external payments which wait have reserved.
+    let list = "SELECT coupon_issue_id, id, attempt, discount FROM pending_payments WHERE \
+                coupon_id = ? AND coupon_issue_id IS NOT NULL AND discount > 0";
+    let mut rows = sqlx::query_as(list).bind(coupon.as_str()).fetch(&mut *mysql);
+    while let Some((issue, payment, attempt, discount)) = rows.try_next().await? {
+        let (issue, payment, attempt, discount): (Uuid, Uuid, u32, i64) =
+            (issue, payment, attempt, discount);
+        let add = |args: &mut ScriptArgs| {
+            args.bytes(issue.as_bytes()).bytes(payment.as_bytes()).int(attempt.into());
+            args.int(discount).text("");
+        };
+        buffer.add(writer, add).await?;
+    }
     buffer.write(writer).await
 }

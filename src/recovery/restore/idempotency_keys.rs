@@ -94,6 +94,23 @@ pub(super) async fn restore(
             buffer.add(writer, add).await?;
         }
     }
+    drop(rows);
+
+    let mut query = writer.slot_query(
+        "SELECT user_id, idempotency_key, fingerprint, id, created_at FROM pending_payments WHERE \
+         user_slot IN (",
+        ") AND idempotency_key IS NOT NULL",
+    );
+    let mut rows = query.build_query_as().fetch(&mut *mysql);
+    while let Some((user, key, fingerprint, payment, at)) = rows.try_next().await? {
+        let (user, key, payment): (Uuid, String, Uuid) = (user, key, payment);
+        let (fingerprint, at): (Option<Vec<u8>>, DateTime<Utc>) = (fingerprint, at);
+        let add = |args: &mut ScriptArgs| {
+            args.bytes(user.as_bytes()).text(&key).bytes(optional_bytes(fingerprint.as_ref()));
+            args.bytes(payment.as_bytes()).text("").text("").int(at.timestamp_millis());
+        };
+        buffer.add(writer, add).await?;
+    }
     buffer.write(writer).await
 }
 

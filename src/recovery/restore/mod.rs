@@ -13,7 +13,8 @@
 //! | balances, paid totals, what payments did to them, idempotency keys with their answers ([`wallets`], [`idempotency_keys`]) | `wallets`, `wallet_entries`, `payments` | keys older than a day |
 //! | facts, reward claims ([`users`]) | `user_facts`, `reward_claims` | definitions of rewards: the next claim publishes them |
 //! | sold seats, seats per user, sales, reservations and payments of the last day ([`sales`], [`payments`]) | `reservation_seats`, `reservations`, `payments` | holds; archived concerts; definitions: the next call publishes them |
-//! | coupon issues and redemptions ([`coupons`]) | `coupon_issues` | issues that payments in progress had reserved |
+//! | external payments that wait, with their seats and coupon issues; references that have paid ([`payments`], [`coupons`]) | `pending_payments`, `payments` | claims of references that have not paid |
+//! | coupon issues and redemptions ([`coupons`]) | `coupon_issues` | issues that payments by wallet in progress had reserved |
 //! | the number of admitted users, the window for regaining positions ([`queues`]) | `promotions`, `queues` | positions: the queue tokens contain them |
 
 mod coupons;

@@ -82,7 +82,7 @@ pub(super) async fn restore(
     // What cancellations refunded, in total: the last one ended the payment.
     let mut query = writer.slot_query(
         "SELECT c.payment_id, CAST(c.total AS SIGNED), c.newest, \
-         CAST(COALESCE(p.status = 'refunded' AND p.refunded <= c.total, 0) AS SIGNED) FROM (\
+         CAST(COALESCE(p.status = 'refunded' AND p.wallet_refunded <= c.total, 0) AS SIGNED) FROM (\
            SELECT e.payment_id, MAX(e.created_at) AS newest, (SELECT SUM(a.amount) FROM \
            wallet_entries a WHERE a.payment_id = e.payment_id AND a.kind = 'refund' AND a.attempt \
            IS NULL) AS total FROM wallet_entries e WHERE e.slot IN (",
@@ -105,20 +105,20 @@ pub(super) async fn restore(
     buffer.write(writer).await
 }
 
-/// What the ledger does not count, by user: a confirmed payment with a discount of 100 % has no
-/// entry and counts once, and a payment whose last seats were cancelled counts no more.
+/// What the ledger does not count, by user: a confirmed payment of which the wallet pays nothing has
+/// no entry and counts once, and a payment whose last seats were cancelled counts no more.
 async fn uncounted_payments(
     writer: &FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<HashMap<Uuid, i64>, Error> {
     let mut counts = HashMap::new();
     let free = (
-        "SELECT user_id, COUNT(*) FROM payments WHERE is_free = 1 AND user_slot IN (",
+        "SELECT user_id, COUNT(*) FROM payments WHERE is_undebited = 1 AND user_slot IN (",
         ") GROUP BY user_id",
     );
     let ended = (
         "SELECT p.user_id, -COUNT(*) FROM payments p WHERE p.user_slot IN (",
-        ") AND p.status = 'refunded' AND p.amount > p.discount AND p.amount - p.discount = \
+        ") AND p.status = 'refunded' AND p.wallet_amount > 0 AND p.wallet_amount = \
          (SELECT SUM(a.amount) FROM wallet_entries a WHERE a.payment_id = p.id AND a.kind = \
          'refund' AND a.attempt IS NULL) GROUP BY p.user_id",
     );
@@ -168,13 +168,13 @@ pub(super) async fn redebit_paid_payments(
 ) -> Result<(), Error> {
     // A debit that MySQL lacks came after the last event that it has of this partition.
     let mut query = writer.slot_query(
-        "SELECT p.id, p.attempt, p.user_id, p.reservation_id, CAST(p.amount - p.discount AS SIGNED), \
+        "SELECT p.id, p.attempt, p.user_id, p.reservation_id, CAST(p.wallet_amount AS SIGNED), \
          CAST(COALESCE(p.balance_after, 0) AS SIGNED) FROM payments p WHERE p.user_slot IN (",
         ") AND p.settled_at > (SELECT updated_at - INTERVAL 1 DAY FROM outbox_checkpoints WHERE \
          partition_id = ",
     );
     query.push_bind(writer.partition.get()).push(
-        ") AND p.status IN ('confirmed', 'refunded') AND p.amount > p.discount AND NOT EXISTS \
+        ") AND p.status IN ('confirmed', 'refunded') AND p.wallet_amount > 0 AND NOT EXISTS \
          (SELECT 1 FROM wallet_entries e WHERE e.payment_id = p.id AND e.attempt = p.attempt) \
          ORDER BY p.settled_at, p.id",
     );

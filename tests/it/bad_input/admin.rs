@@ -258,7 +258,8 @@ fn concert(fixture: &BadInputFixture) -> BadInputRow {
     let path = "/admin/concerts/show";
     let call = || api.admin_call(Method::PUT, path);
     let good = json!({
-        "title": "The show", "queue_id": CONCERT, "hold_seconds": 300, "max_seats_per_user": 4,
+        "title": "The show", "queue_id": CONCERT, "hold_seconds": 300, "payment_seconds": 600,
+        "max_seats_per_user": 4,
         "cancel_until": null,
         "schedules": [{
             "id": SCHEDULE, "starts_at": "2100-01-01T19:00:00Z", "booking_opens_at": null,
@@ -298,6 +299,11 @@ fn concert(fixture: &BadInputFixture) -> BadInputRow {
         at("/title", "title", text(255)),
         at("/queue_id", "queue_id", name()),
         at("/hold_seconds", "hold_seconds", number(86_400)),
+        at(
+            "/payment_seconds",
+            "payment_seconds",
+            vec![json!(59), json!(3_601), json!(-1), json!(60.5), json!("600"), json!(null)],
+        ),
         at("/max_seats_per_user", "max_seats_per_user", number(100)),
         at("/cancel_until", "cancel_until", times()),
         at(

@@ -9,9 +9,11 @@ use usher::queue::{Claims, TokenSigner};
 
 use super::cases::{BadInputCase, BadInputRow};
 use crate::coupons::payments::coupon;
-use crate::support::api::TestUser;
+use crate::support::api::{ApiRequest, TestUser};
 use crate::support::world::fast_queue_settings;
-use crate::support::{ApiClient, CONCERT, SCHEDULE, TestWorld, new_key};
+use crate::support::{ApiClient, CONCERT, SCHEDULE, TestStores, TestWorld, new_key};
+
+const SERVICE_KEY: &str = "5ervice-c2b7a9d84e5f6a1b3c8d7e9f0a";
 
 pub(super) fn reward() -> Value {
     json!({"title": "Gift", "starts_at": "2020-01-01T00:00:00Z",
@@ -22,6 +24,8 @@ pub(super) fn reward() -> Value {
 pub(super) struct BadInputFixture {
     world: TestWorld,
     pub(super) api: ApiClient,
+    /// An instance with a service key.
+    pub(super) backend: ApiClient,
     /// Active, holds seat 1 (`alices`), has 5,000.
     pub(super) alice: TestUser,
     pub(super) alices: String,
@@ -32,6 +36,9 @@ pub(super) struct BadInputFixture {
     pub(super) carol: TestUser,
     pub(super) carols: String,
     pub(super) carols_payment: String,
+    /// Active, holds seat 4, which the payment `daves_payment` waits to pay at a provider.
+    pub(super) dave: TestUser,
+    pub(super) daves_payment: String,
     /// Waits in the queue `slow`.
     pub(super) wendy: TestUser,
     /// Alice's place in the queue `other`, and a hold there.
@@ -41,7 +48,12 @@ pub(super) struct BadInputFixture {
 
 impl BadInputFixture {
     pub(super) async fn set() -> Self {
-        let world = TestWorld::start(1).await;
+        let stores = TestStores::new().await;
+        let mut strict = stores.args();
+        strict.secrets.auth = Some("service-key".into());
+        strict.secrets.service_keys = Some(SERVICE_KEY.into());
+        let args = [stores.args(), strict];
+        let world = TestWorld::with_args(stores, &args).await;
         world.put_show(50, 1_000).await;
         world.put_queue("other", fast_queue_settings()).await;
         world.put_queue("slow", json!({"max_active": 1})).await;
@@ -52,7 +64,7 @@ impl BadInputFixture {
                 "sections": sections});
             world.put_concert(name, json!({"title": name, "schedules": [night]})).await;
         }
-        let api = world.api.clone();
+        let (api, backend) = (world.api.for_instance(0), world.api.for_instance(1));
         api.put("/admin/coupons/gift", &coupon(100, 100)).await.expect(200);
         api.put("/admin/rewards/gift", &reward()).await.expect(200);
         let alice = api.active_user(CONCERT).await;
@@ -65,6 +77,11 @@ impl BadInputFixture {
             api.charge(user, amount).await;
         }
         let paid = api.pay(&carol.token, &carols, &new_key()).await.expect(201);
+        let dave = api.active_user(CONCERT).await;
+        let daves = api.hold_seats(&dave.token, SCHEDULE, &[4]).await;
+        let body = json!({"reservation_id": daves, "method": "external"});
+        let call = api.post("/v1/payments").token(&dave.token).key(&new_key());
+        let waiting = call.json(&body).send().await.expect(201);
         let ticket = api.join("other", &alice.user).await.expect(201);
         let alice_elsewhere = TestUser {
             user: alice.user.clone(),
@@ -75,8 +92,11 @@ impl BadInputFixture {
         let wendy = api.join_new_user("slow").await;
         Self {
             carols_payment: paid["id"].as_str().unwrap().to_owned(),
+            daves_payment: waiting["id"].as_str().unwrap().to_owned(),
             world,
             api,
+            backend,
+            dave,
             alice,
             alices,
             bob,
@@ -130,6 +150,12 @@ impl BadInputFixture {
             is_guest: false,
             score: 1 << 40,
         })
+    }
+
+    /// A POST with the service key.
+    pub(super) fn service(&self, path: &str) -> ApiRequest {
+        let key = format!("Bearer {SERVICE_KEY}");
+        self.backend.post(path).header("authorization", &key)
     }
 
     pub(super) fn bob_mac(&self) -> &str {

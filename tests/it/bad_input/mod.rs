@@ -6,6 +6,7 @@
 mod admin;
 mod cases;
 mod definitions;
+mod external;
 mod fixture;
 mod money;
 mod operators;
@@ -23,6 +24,7 @@ use crate::support::documents::documented_routes;
 fn rows(fixture: &BadInputFixture) -> Vec<BadInputRow> {
     let mut rows = public::rows(fixture);
     rows.extend(money::rows(fixture));
+    rows.extend(external::rows(fixture));
     rows.extend(admin::rows(fixture));
     rows.extend(promotions::rows(fixture));
     rows.extend(definitions::rows(fixture));

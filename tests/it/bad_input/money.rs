@@ -20,6 +20,7 @@ fn payments(fixture: &BadInputFixture) -> Vec<BadInputRow> {
     let api = &fixture.api;
     let token = &fixture.alice.token;
     let good = json!({"reservation_id": fixture.alices});
+    let external = json!({"reservation_id": fixture.alices, "method": "external"});
     let bare = || api.post("/v1/payments");
     let call = || bare().token(token).key(&new_key());
     let of = |token: &str, id: &str| {
@@ -45,6 +46,21 @@ fn payments(fixture: &BadInputFixture) -> Vec<BadInputRow> {
             vec![json!(-1), json!(1.5), json!("5"), json!(1_u64 << 53), json!([])],
             call,
         ),
+        field(
+            &good,
+            "/method",
+            "method",
+            vec![json!("card"), json!("External"), json!(""), json!(5), json!(null)],
+            call,
+        ),
+        field(
+            &external,
+            "/wallet_amount",
+            "wallet_amount",
+            vec![json!(-1), json!(1.5), json!("5"), json!(1_u64 << 53), json!(1_000), json!([])],
+            call,
+        ),
+        field(&good, "/wallet_amount", "wallet_amount", vec![json!(0), json!(1)], call),
         vec![
             not_there("an empty id", ""),
             not_there("no id", "x"),

@@ -1,6 +1,11 @@
-//! Payments: repeats, refusals, cancellations and faults.
+//! Payments: repeats, refusals, cancellations, faults, and payments by external providers.
 
 mod cancel;
+mod external;
+mod external_kill;
+mod external_recovery;
+mod external_refunds;
+mod external_sale;
 mod faults;
 mod kill;
 mod partial_cancel;

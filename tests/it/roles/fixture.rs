@@ -83,6 +83,8 @@ pub(super) enum CaseSetup {
     Held,
     /// A bought seat. The token is used up.
     Bought,
+    /// A held seat, whose payment waits for a provider.
+    Waiting,
 }
 
 /// Two users, and the objects of the first one.
@@ -150,6 +152,11 @@ impl RoleFixture {
         let mut payment = String::new();
         if needs == CaseSetup::Bought {
             payment = id(&api.pay(&user.token, &reservation, &new_key()).await.expect(201));
+        }
+        if needs == CaseSetup::Waiting {
+            let body = json!({"reservation_id": reservation, "method": "external"});
+            let call = api.post("/v1/payments").token(&user.token).key(&new_key());
+            payment = id(&call.json(&body).send().await.expect(201));
         }
         RoleCase {
             user,

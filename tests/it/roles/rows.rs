@@ -84,6 +84,11 @@ impl RoleRow {
         self
     }
 
+    fn waiting(mut self) -> Self {
+        self.needs = CaseSetup::Waiting;
+        self
+    }
+
     /// Adds to the request, beside the credentials.
     fn sending(
         mut self,
@@ -177,6 +182,12 @@ fn owner_by_token(method: Method, template: &'static str, status: &'static str) 
         .note_is("by queue token")
 }
 
+/// A route for the booking backend, about a payment that waits.
+fn service(method: Method, template: &'static str, status: &'static str) -> RoleRow {
+    const FORBIDDEN: &str = "403 `forbidden`";
+    row(method, template, false, [UNKNOWN, FORBIDDEN, FORBIDDEN, "", status, UNKNOWN]).waiting()
+}
+
 fn admin(method: Method, template: &'static str) -> RoleRow {
     let call = {
         let method = method.clone();
@@ -228,6 +239,8 @@ fn public() -> Vec<RoleRow> {
         row(M::POST, "/v1/payments", true, [NO_TOKEN, "201", other, WRONG_USER, "201", UNKNOWN])
             .keyed()
     };
+    let confirms = |_: &RoleFixture, case: &RoleCase, _: CallerRole| json!({"provider": "toss", "reference": case.payment, "amount": 1_000});
+    let refunds = |_: &RoleFixture, _: &RoleCase, _: CallerRole| json!({"reference": "refund_1", "amount": 1_000});
     let mut check = row(
         M::GET,
         "/v1/queues/{queue}/check",
@@ -273,6 +286,10 @@ fn public() -> Vec<RoleRow> {
         own(M::GET, "/v1/payments", "200"),
         owner(M::GET, "/v1/payments/{id}", "200").bought(),
         owner_by_token(M::GET, "/v1/payments/{id}", "200").bought(),
+        service(M::POST, "/v1/payments/{id}/confirm", "200").json(confirms),
+        owner(M::POST, "/v1/payments/{id}/void", "200").waiting(),
+        owner_by_token(M::POST, "/v1/payments/{id}/void", "200").waiting(),
+        service(M::POST, "/v1/payments/{id}/refunded", "422 `amount_mismatch`").json(refunds),
         own(M::GET, "/v1/wallet", "200"),
         charge,
         own(M::POST, "/v1/wallet/uses", "201").keyed().json(amount),
@@ -309,6 +326,7 @@ fn operators() -> Vec<RoleRow> {
             json!({"title": "Another", "schedules": [night]})
         }),
         admin(M::GET, "/admin/concerts/{concert}/reservations"),
+        admin(M::GET, "/admin/refunds-due"),
         admin(M::GET, "/admin/coupons"),
         admin(M::GET, "/admin/coupons/{coupon}"),
         admin(M::PATCH, "/admin/coupons/{coupon}").json(|_, _, _| json!({"title": "Another"})),

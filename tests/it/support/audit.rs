@@ -29,6 +29,10 @@ pub(crate) struct PaymentFact {
     pub(crate) attempt: u32,
     pub(crate) balance_after: Option<i64>,
     pub(crate) refunded: i64,
+    /// What the provider took; `None` for a payment by wallet.
+    pub(crate) external_amount: Option<i64>,
+    pub(crate) reference: Option<String>,
+    pub(crate) provider_refunds: String,
 }
 
 /// A reservation, as both stores must have it.
@@ -63,6 +67,12 @@ pub(crate) struct LedgerEntryFact {
     pub(crate) kind: String,
     pub(crate) amount: i64,
     pub(crate) balance: i64,
+}
+
+impl PaymentFact {
+    fn wallet_amount(&self) -> i64 {
+        self.amount - self.discount - self.external_amount.unwrap_or(0)
+    }
 }
 
 impl StoreFacts {
@@ -106,8 +116,10 @@ impl TestStores {
     async fn idle_sequences(&self) -> Option<Vec<i64>> {
         let mut redis = self.redis().await;
         let before = self.sequences().await;
+        // An external payment that waits is due later, and no work.
+        let soon = (chrono::Utc::now().timestamp_millis() + 20_000).to_string();
         for due in redis.ask(&["KEYS", &format!("{}:*:due", self.prefix)]).await.list() {
-            if redis.ask(&["ZCARD", &due.text()]).await.int() > 0 {
+            if redis.ask(&["ZCOUNT", &due.text(), "-inf", &soon]).await.int() > 0 {
                 return None;
             }
         }
@@ -245,7 +257,15 @@ impl TestStores {
         let mut paid = BTreeMap::<Uuid, i64>::new();
         for payment in facts.payments.values().filter(|payment| payment.status == "confirmed") {
             *paid.entry(payment.user_id).or_default() +=
-                payment.amount - payment.discount - payment.refunded;
+                payment.wallet_amount() - payment.refunded.min(payment.wallet_amount());
+        }
+        let waiting: Vec<(Uuid, i64)> =
+            sqlx::query_as("SELECT user_id, wallet_amount FROM pending_payments")
+                .fetch_all(&self.mysql)
+                .await
+                .unwrap();
+        for (user, amount) in waiting {
+            *paid.entry(user).or_default() += amount;
         }
         let nothing = |_: &Uuid, amount: &mut i64| *amount != 0;
         spent.retain(nothing);
@@ -279,8 +299,11 @@ impl TestStores {
                 facts.wallets.insert(Uuid::from_slice(&user).unwrap(), balance);
             }
             for packed in redis.hash(&self.key(partition, "payments")).await.into_values() {
-                let payment = payment_fact(rmp_serde::from_slice(&packed).unwrap());
-                facts.payments.insert(payment.id, payment);
+                let payment: Payment = rmp_serde::from_slice(&packed).unwrap();
+                if payment.state != usher::payment::PaymentState::Pending {
+                    let payment = payment_fact(payment);
+                    facts.payments.insert(payment.id, payment);
+                }
             }
             for packed in redis.hash(&self.key(partition, "reservations")).await.into_values() {
                 let reservation = reservation_fact(rmp_serde::from_slice(&packed).unwrap());
@@ -312,7 +335,9 @@ impl TestStores {
             .unwrap();
         let payments: Vec<PaymentFact> = sqlx::query_as(
             "SELECT id, reservation_id, user_id, queue_id, amount, discount, status, attempt, \
-                 balance_after, refunded FROM payments",
+                 balance_after, refunded, external_amount, reference, \
+                 COALESCE(CAST(provider_refunds AS CHAR), '[]') AS provider_refunds FROM payments \
+                 WHERE id NOT IN (SELECT id FROM pending_payments)",
         )
         .fetch_all(&self.mysql)
         .await
@@ -352,6 +377,14 @@ fn payment_fact(payment: Payment) -> PaymentFact {
         attempt: payment.attempt,
         balance_after: payment.balance_after.map(|balance| balance.get()),
         refunded: payment.refunded.get(),
+        external_amount: payment
+            .external
+            .as_ref()
+            .map(|external| external.due_amount.map_or(0, |due| due.get())),
+        reference: payment.external.as_ref().and_then(|external| external.reference.clone()),
+        provider_refunds: payment
+            .external
+            .map_or("[]".to_owned(), |it| serde_json::to_string(&it.refunds).unwrap()),
     }
 }
 

@@ -25,6 +25,7 @@ from .schema import (
     Claim,
     ClaimAttempts,
     Payment,
+    PaymentMethod,
     Reservation,
     Reward,
     Ticket,
@@ -455,8 +456,17 @@ class VisitState:
 
 
 def payment_body(
-    reservation_id: str, coupon_issue_id: str | None, expected_amount: int | None
+    reservation_id: str,
+    coupon_issue_id: str | None,
+    expected_amount: int | None,
+    method: PaymentMethod | None = None,
+    wallet_amount: int | None = None,
 ) -> dict[str, object]:
-    optional = {"coupon_issue_id": coupon_issue_id, "expected_amount": expected_amount}
+    optional = {
+        "coupon_issue_id": coupon_issue_id,
+        "expected_amount": expected_amount,
+        "method": method,
+        "wallet_amount": wallet_amount,
+    }
     given = {name: value for name, value in optional.items() if value is not None}
     return {"reservation_id": reservation_id, **given}

@@ -37,6 +37,7 @@ from .schema import (
     Coupon,
     CouponIssue,
     Payment,
+    PaymentMethod,
     Queue,
     Reservation,
     Reward,
@@ -288,10 +289,18 @@ class AsyncQueueVisit:
         *,
         coupon_issue_id: str | None = None,
         expected_amount: int | None = None,
+        method: PaymentMethod | None = None,
+        wallet_amount: int | None = None,
         idempotency_key: str | None = None,
     ) -> Payment:
-        """Starts the payment of a held reservation. The payment can be `pending`."""
-        body = _flows.payment_body(reservation_id, coupon_issue_id, expected_amount)
+        """Starts the payment of a held reservation. The payment can be `pending`.
+
+        With the method `external` it stays pending until the booking backend confirms it.
+        `wallet_amount` is the part of it that the wallet pays.
+        """
+        body = _flows.payment_body(
+            reservation_id, coupon_issue_id, expected_amount, method, wallet_amount
+        )
         payment: Payment = await self._change("/v1/payments", body, idempotency_key)
         return payment
 
@@ -441,6 +450,31 @@ class AsyncUsherClient:
 
     async def get_payment(self, payment_id: str) -> Payment:
         payment: Payment = await self._get(f"/v1/payments/{segment(payment_id)}")
+        return payment
+
+    async def confirm_payment(
+        self, payment_id: str, *, provider: str, reference: str, amount: int
+    ) -> Payment:
+        """Confirms that the provider has taken the money of an external payment.
+
+        Needs a service key as `bearer`. The same call again gets the same payment.
+        """
+        body = {"provider": provider, "reference": reference, "amount": amount}
+        return await self._report(payment_id, "confirm", body)
+
+    async def void_payment(self, payment_id: str, *, reason: str | None = None) -> Payment:
+        """Voids an external payment that waits for its provider."""
+        return await self._report(payment_id, "void", {} if reason is None else {"reason": reason})
+
+    async def report_refund(self, payment_id: str, *, reference: str, amount: int) -> Payment:
+        """Reports that the provider has paid money back. Needs a service key as `bearer`."""
+        body = {"reference": reference, "amount": amount}
+        return await self._report(payment_id, "refunded", body)
+
+    async def _report(self, payment_id: str, verb: str, body: object) -> Payment:
+        # The service runs a repeated call once, so it needs no idempotency key.
+        path = f"/v1/payments/{segment(payment_id)}/{verb}"
+        payment: Payment = await self._send(Request("POST", path, body=body))
         return payment
 
     # Wallet

@@ -35,6 +35,7 @@ from .schema import (
     Coupon,
     CouponIssue,
     Payment,
+    PaymentMethod,
     Queue,
     Reservation,
     Reward,
@@ -298,10 +299,18 @@ class QueueVisit:
         *,
         coupon_issue_id: str | None = None,
         expected_amount: int | None = None,
+        method: PaymentMethod | None = None,
+        wallet_amount: int | None = None,
         idempotency_key: str | None = None,
     ) -> Payment:
-        """Starts the payment of a held reservation. The payment can be `pending`."""
-        body = _flows.payment_body(reservation_id, coupon_issue_id, expected_amount)
+        """Starts the payment of a held reservation. The payment can be `pending`.
+
+        With the method `external` it stays pending until the booking backend confirms it.
+        `wallet_amount` is the part of it that the wallet pays.
+        """
+        body = _flows.payment_body(
+            reservation_id, coupon_issue_id, expected_amount, method, wallet_amount
+        )
         payment: Payment = self._change("/v1/payments", body, idempotency_key)
         return payment
 
@@ -451,6 +460,31 @@ class UsherClient:
 
     def get_payment(self, payment_id: str) -> Payment:
         payment: Payment = self._get(f"/v1/payments/{segment(payment_id)}")
+        return payment
+
+    def confirm_payment(
+        self, payment_id: str, *, provider: str, reference: str, amount: int
+    ) -> Payment:
+        """Confirms that the provider has taken the money of an external payment.
+
+        Needs a service key as `bearer`. The same call again gets the same payment.
+        """
+        body = {"provider": provider, "reference": reference, "amount": amount}
+        return self._report(payment_id, "confirm", body)
+
+    def void_payment(self, payment_id: str, *, reason: str | None = None) -> Payment:
+        """Voids an external payment that waits for its provider."""
+        return self._report(payment_id, "void", {} if reason is None else {"reason": reason})
+
+    def report_refund(self, payment_id: str, *, reference: str, amount: int) -> Payment:
+        """Reports that the provider has paid money back. Needs a service key as `bearer`."""
+        body = {"reference": reference, "amount": amount}
+        return self._report(payment_id, "refunded", body)
+
+    def _report(self, payment_id: str, verb: str, body: object) -> Payment:
+        # The service runs a repeated call once, so it needs no idempotency key.
+        path = f"/v1/payments/{segment(payment_id)}/{verb}"
+        payment: Payment = self._send(Request("POST", path, body=body))
         return payment
 
     # Wallet
