@@ -9,7 +9,7 @@ CARGO_TARGET_DIR ?= target
 USHER_CROWD ?= 1500
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare run check test soak model chaos races fuzz test-web test-clients test-openapi test-engines test-loadtest schemathesis lint lint-deploy \
+.PHONY: help prepare run check test soak model chaos races fuzz test-web test-clients test-openapi line test-engines test-loadtest schemathesis lint lint-deploy \
 	bench strategies figures locust k6 clean-data
 
 help: ## Prints the targets.
@@ -39,7 +39,7 @@ check: prepare ## Answers within two minutes: format, clippy, unit tests, contra
 test: prepare ## Runs every test, on servers that the tests start and stop themselves. The seed is fixed.
 	@$(fixed_seed) scripts/test.sh --locked --workspace --no-fail-fast
 
-soak: model races chaos fuzz ## Runs the random tests with new seeds, for a long time: model, races, chaos, fuzz.
+soak: model races chaos fuzz line ## Runs the random tests with new seeds, for a long time: model, races, chaos, fuzz, line.
 
 # Random walks of `make model`.
 MODEL_RUNS ?= 10000
@@ -65,6 +65,12 @@ FUZZ_INPUTS ?= 10000000
 
 fuzz: ## Parses ten million damaged tokens, ids, bodies, events and headers each (FUZZ_INPUTS).
 	CARGO_PROFILE_DEV_OPT_LEVEL=2 USHER_FUZZ_INPUTS=$(FUZZ_INPUTS) cargo test --locked --lib fuzz_tests -- --nocapture
+
+# Client histories of `make line`.
+LINE_HISTORIES ?= 1000000
+
+line: prepare ## Lets a million clients compute positions from line documents of random ages (LINE_HISTORIES).
+	CARGO_PROFILE_DEV_OPT_LEVEL=2 USHER_LINE_HISTORIES=$(LINE_HISTORIES) cargo test --locked --lib queue::line_shape -- --nocapture
 
 # How `make test-web` and other tests with a binary build their binary; `:` uses the existing one.
 BUILD ?= cargo build --locked

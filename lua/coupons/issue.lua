@@ -2,14 +2,14 @@
 -- Issues a coupon to users: at most the quota, one for each user. A user who has one gets the
 -- same issue again, whatever the window and the quota are now.
 --
--- KEYS: epoch seq outbox c:settings c:issues c:uses
+-- KEYS: epoch seq outbox coupon_entries c:settings c:issues c:uses
 -- ARGV: epoch, coupon, the requests in one string: for each the sixteen bytes of the user and the
 --   sixteen bytes of the new issue
 -- Reply: {now, terms of new issues, then for each request a code, or {KNOWN, issue, issued_at,
 --   terms, used_at}; used_at is empty unless the issue is used}, or NOT_PUBLISHED
 -- Codes: 1 ISSUED 2 KNOWN 3 SOLD_OUT 4 NOT_STARTED 5 ENDED
 --
--- uses: constants guard coupon coupon_issue outbox
+-- uses: constants guard coupon coupon_issue outbox coupon_entries
 local ID, REQUEST = 16, 32
 local requests, users = ARGV[3], {}
 for at = 1, #requests, REQUEST do
@@ -45,6 +45,7 @@ if #added > 0 then
   redis.call('HSET', issues, unpack(added))
   emit('issues', { coupon = ARGV[2], issued_at = now, terms = terms,
     pairs = table.concat(fresh) })
+  note_coupon(ARGV[2])
 end
 publish()
 return replies

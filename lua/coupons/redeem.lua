@@ -2,13 +2,13 @@
 -- Marks issues as used by payments that are confirmed. An issue that was returned since, because
 -- its payment was cancelled, stays returned.
 --
--- KEYS: epoch seq outbox c:issues c:uses coupon_ops
+-- KEYS: epoch seq outbox coupon_entries c:issues c:uses coupon_ops
 -- ARGV: epoch, coupon, then for each request: user, issue, payment, attempt, discount
 -- Reply: {code…}: USED, now or before; GIVEN_BACK, before; NOT_THEIRS, the issue belongs to
 --   another user or payment
 -- Codes: 1 USED 2 GIVEN_BACK 3 NOT_THEIRS
 --
--- uses: constants guard outbox coupon_issue redemption
+-- uses: constants guard outbox coupon_entries coupon_issue redemption
 redis.call('HLEN', issues)
 redis.call('HLEN', uses)
 redis.call('HLEN', coupon_ops)
@@ -34,5 +34,6 @@ for i = 3, #ARGV, 5 do
   replies[#replies + 1] = settle(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3],
     tonumber(ARGV[i + 4]))
 end
+note_coupon(ARGV[2])
 publish()
 return replies

@@ -2,12 +2,12 @@
 -- Returns issues that attempts of payments reserved or used, once, and always leaves a tombstone,
 -- so that a late reservation cannot succeed.
 --
--- KEYS: epoch seq outbox c:issues c:uses coupon_ops coupon_ops_due
+-- KEYS: epoch seq outbox coupon_entries c:issues c:uses coupon_ops coupon_ops_due
 -- ARGV: epoch, coupon, then for each request: user, issue, payment, attempt
 -- Reply: {code…}: NOTHING when the attempt had neither reserved nor used it
 -- Codes: 1 GIVEN_BACK 2 NOTHING
 --
--- uses: constants guard outbox coupon_issue redemption
+-- uses: constants guard outbox coupon_entries coupon_issue redemption
 redis.call('HLEN', issues)
 redis.call('HLEN', uses)
 redis.call('HLEN', coupon_ops)
@@ -32,5 +32,6 @@ local replies = {}
 for i = 3, #ARGV, 4 do
   replies[#replies + 1] = give_back(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
 end
+note_coupon(ARGV[2])
 publish()
 return replies

@@ -2,13 +2,13 @@
 -- Frees an issue that was reserved or used by a payment that does not exist, once, and leaves a
 -- tombstone, so that a late reservation cannot succeed.
 --
--- KEYS: epoch seq outbox c:issues c:uses coupon_ops coupon_ops_due
+-- KEYS: epoch seq outbox coupon_entries c:issues c:uses coupon_ops coupon_ops_due
 -- ARGV: epoch, coupon, issue, payment, the user of the issue and when it was issued (both empty
 --   when MySQL does not have it as used)
 -- Reply: a code: NOT_THEIRS, the issue is not that payment's
 -- Codes: 1 FREED 2 NOT_THEIRS
 --
--- uses: constants guard outbox coupon_issue redemption
+-- uses: constants guard outbox coupon_entries coupon_issue redemption
 redis.call('HLEN', issues)
 redis.call('HLEN', coupon_ops)
 redis.call('ZCARD', coupon_ops_due)
@@ -25,5 +25,6 @@ if user ~= '' then
   emit('use', { id = issue, coupon = ARGV[2], user = user, issued_at = tonumber(ARGV[6]),
     at = now })
 end
+note_coupon(ARGV[2])
 publish()
 return FREED

@@ -170,6 +170,11 @@ impl QueueReplay {
         let is_wrong = to < from || last.is_some_and(|last| from <= last);
         let wrong = is_wrong
             .then(|| format!("{from}…{to} were admitted after {}", last.unwrap_or_default()));
+        // Redis' clock went back: the promotions before and after that have no common time.
+        if self.recent.back().is_some_and(|(before, _)| at < *before) {
+            self.recent.clear();
+            self.in_interval = 0;
+        }
         self.recent.push_back((at, count));
         self.in_interval += count;
         let (limit, interval) = (i64::from(promotion.limit), i64::from(promotion.interval));
@@ -321,6 +326,14 @@ mod tests {
         let mut fast = QueueReplay::default();
         assert_eq!(fast.next(&admitted(1, 5, 5, 0)), None);
         assert!(fast.next(&admitted(6, 9, 4, 999)).is_some());
+    }
+
+    #[test]
+    fn rate_is_checked_only_between_two_steps_of_the_clock() {
+        let mut replay = QueueReplay::default();
+        assert_eq!(replay.next(&admitted(1, 8, 8, 60_000)), None);
+        assert_eq!(replay.next(&admitted(9, 16, 8, 59_500)), None);
+        assert!(replay.next(&admitted(17, 17, 1, 59_600)).is_some());
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod routes;
 mod rules;
 mod sql;
 mod store;
+mod unwritten_store;
 
 mod winners;
 
@@ -53,8 +54,11 @@ use crate::money::CurrencyCode;
 use crate::mysql;
 use crate::mysql::definitions::DefinitionLookup;
 use crate::outbox::{self, WriterHandle};
+use crate::partition::Partition;
 use crate::redis::{self, Coalescer, RedisClient, ScriptCoalescer, ScriptOperation};
 use crate::telemetry::Metric;
+
+use unwritten_store::UnwrittenCouponsBatch;
 
 #[cfg(test)]
 pub(crate) use admin::read_bodies;
@@ -76,10 +80,9 @@ const METRICS_INTERVAL: Duration = Duration::from_secs(5);
 const MAX_COUPONS_IN_METRICS: usize = 256;
 /// How long an operator's list waits until MySQL has the issues that were already answered.
 const MAX_WRITE_WAIT: Duration = Duration::from_secs(1);
-/// When a coupon ended this long ago, MySQL has all its issues, even if the clock of this machine
-/// is hours wrong.
-const ISSUES_WRITTEN_AFTER: chrono::TimeDelta = chrono::TimeDelta::days(2);
-/// How many coupons are queried in parallel for the issues of one user.
+/// A coupon that ended this long ago has ended, even if the clock of this machine is hours wrong.
+const SURELY_ENDED_AFTER: chrono::TimeDelta = chrono::TimeDelta::days(2);
+/// How many calls are made in parallel for the issues of one user.
 const MAX_PARALLEL_CALLS: usize = 32;
 
 type CouponsById = HashMap<CouponId, Arc<Coupon>>;
@@ -111,6 +114,7 @@ pub struct CouponService {
     unverified: Lock<HashSet<CouponId>>,
     issues: ScriptCoalescer<store::IssueBatch>,
     own_issue: ScriptCoalescer<store::OwnIssueBatch>,
+    unwritten: Coalescer<UnwrittenCouponsBatch>,
     counts: ScriptCoalescer<store::CouponCountsBatch>,
 }
 
@@ -137,6 +141,7 @@ impl CouponService {
                 ScriptOperation::new(&redis, store::OwnIssueBatch),
                 MAX_WAITING_REQUESTS,
             ),
+            unwritten: Coalescer::new(UnwrittenCouponsBatch(redis.clone()), MAX_WAITING_REQUESTS),
             counts: Coalescer::new(
                 ScriptOperation::new(&redis, store::CouponCountsBatch),
                 MAX_WAITING_REQUESTS,
@@ -209,23 +214,28 @@ impl CouponService {
         Ok((coupon, counts))
     }
 
-    /// A page of the user's issues, newest first. Issues that MySQL does not have yet are read from
-    /// Redis.
-    #[expect(clippy::disallowed_methods, reason = "clocks differ by less than two days")]
+    /// A page of the user's issues, newest first. Of coupons that MySQL does not have completely
+    /// yet, the issue is read from Redis.
     pub async fn issues_of_user(
         &self,
         user: UserId,
         before: PageCursor,
         limit: PageLimit,
     ) -> Result<(Vec<CouponIssue>, Option<PageCursor>), Error> {
-        let recent = chrono::Utc::now() - ISSUES_WRITTEN_AFTER;
-        let coupons = self.coupons.load_full();
-        let queries: Vec<_> = coupons
-            .values()
-            .filter(|coupon| coupon.issue_ends_at > recent)
-            .map(|coupon| self.own_issue.submit(coupon.id.clone(), user))
-            .collect();
-        // Redis first: an issue that leaves Redis in the meantime is in MySQL by the second read.
+        let keys = self.redis.keys();
+        let partitions: HashSet<Partition> =
+            self.coupons.load().keys().map(|coupon| keys.partition(coupon.slot())).collect();
+        let mut lists = Vec::new();
+        for partition in partitions {
+            lists.push(self.unwritten.submit(partition, ()));
+        }
+        // Redis first: what is written in the meantime is in MySQL by the second read.
+        let unwritten: Vec<Arc<Vec<CouponId>>> =
+            futures::stream::iter(lists).buffer_unordered(MAX_PARALLEL_CALLS).try_collect().await?;
+        let mut queries = Vec::new();
+        for coupon in unwritten.iter().flat_map(|coupons| coupons.iter()) {
+            queries.push(self.own_issue.submit(coupon.clone(), user));
+        }
         let from_redis: Vec<Option<CouponIssue>> = futures::stream::iter(queries)
             .buffer_unordered(MAX_PARALLEL_CALLS)
             .try_collect()
@@ -313,7 +323,7 @@ impl CouponService {
     /// their values.
     #[expect(clippy::disallowed_methods, reason = "clocks differ by less than two days")]
     async fn update_metrics(&self) {
-        let recent = chrono::Utc::now() - ISSUES_WRITTEN_AFTER;
+        let recent = chrono::Utc::now() - SURELY_ENDED_AFTER;
         let coupons = self.coupons.load_full();
         for coupon in coupons
             .values()
@@ -333,7 +343,7 @@ impl CouponService {
     /// that died during a change may have left settings incomplete.
     #[expect(clippy::disallowed_methods, reason = "clocks differ by less than two days")]
     async fn purge(&self) {
-        let recent = chrono::Utc::now() - ISSUES_WRITTEN_AFTER;
+        let recent = chrono::Utc::now() - SURELY_ENDED_AFTER;
         for coupon in self.coupons.load().values().filter(|coupon| coupon.issue_ends_at > recent) {
             self.mark_unverified(&coupon.id);
         }

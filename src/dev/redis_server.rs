@@ -63,13 +63,25 @@ impl PrivateRedis {
         port: u16,
         extra_arguments: &[&str],
     ) -> Result<Self, Error> {
-        let program = redis_program()?;
+        Self::start_program(&redis_program()?, dir, port, extra_arguments).await
+    }
+
+    /// Like [`Self::start_with`], with a program of the caller, which becomes the server.
+    ///
+    /// # Errors
+    /// The errors of [`Self::start_on`].
+    pub async fn start_program(
+        program: &Path,
+        dir: &Path,
+        port: u16,
+        extra_arguments: &[&str],
+    ) -> Result<Self, Error> {
         let dir = private_dir(dir)?;
         let log = ServerLog::lock(SERVER_NAME, dir.join("redis.log")).await?;
         let mut args = arguments(&dir, port);
         args.extend(extra_arguments.iter().map(OsString::from));
         let server =
-            SupervisedServer::start(&log, &program, &args, port, |pid| is_ready(port, pid)).await?;
+            SupervisedServer::start(&log, program, &args, port, |pid| is_ready(port, pid)).await?;
         Ok(Self { server, port })
     }
 

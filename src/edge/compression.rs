@@ -3,8 +3,12 @@
 //! Short responses are not compressed: they fit into one packet anyway. Routes whose responses are
 //! always short, such as joins and polls, do not have this layer, because it costs each request.
 
-use axum::http::Response;
-use axum::http::header::CONTENT_TYPE;
+use std::convert::Infallible;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::{HeaderMap, Request, Response};
+use tower::{Layer, ServiceExt, service_fn};
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{And, Predicate, SizeAbove};
 
@@ -31,14 +35,82 @@ pub fn layer() -> CompressionLayer<And<SizeAbove, IsText>> {
     CompressionLayer::new().compress_when(SizeAbove::new(MIN_BYTES).and(IsText))
 }
 
+/// A content coding that the service can produce, by its name in HTTP.
+pub type ContentCoding = &'static str;
+
+/// In order of preference.
+const CODINGS: [ContentCoding; 2] = ["br", "gzip"];
+
+/// Compresses JSON once for many responses, in each coding. Empty for a short body.
+pub async fn encode(json: &Bytes) -> Vec<(ContentCoding, Bytes)> {
+    let mut encoded = Vec::new();
+    for coding in CODINGS {
+        let respond = service_fn(|_: Request<Body>| async {
+            let response = Response::builder().header(CONTENT_TYPE, "application/json");
+            Ok::<_, Infallible>(response.body(Body::from(json.clone())).unwrap_or_default())
+        });
+        let request = Request::builder().header(ACCEPT_ENCODING, coding).body(Body::empty());
+        let Ok(response) = layer().layer(respond).oneshot(request.unwrap_or_default()).await;
+        if response.headers().contains_key(CONTENT_ENCODING)
+            && let Ok(bytes) = to_bytes(Body::new(response.into_body()), usize::MAX).await
+        {
+            encoded.push((coding, bytes));
+        }
+    }
+    encoded
+}
+
+/// The coding that the client prefers (RFC 9110, 12.5.3). `None` for no coding.
+pub fn preferred_coding(headers: &HeaderMap) -> Option<ContentCoding> {
+    let accepted = headers.get(ACCEPT_ENCODING)?.to_str().ok()?;
+    let quality = |coding: &str| {
+        let range = accepted.split(',').find_map(|range| {
+            let (name, parameters) = range.split_once(';').unwrap_or((range, ""));
+            name.trim().eq_ignore_ascii_case(coding).then_some(parameters)
+        })?;
+        let quality = range.trim().strip_prefix("q=").map_or(Some(1.0), |text| text.parse().ok());
+        quality.filter(|quality: &f32| *quality > 0.0)
+    };
+    let mut best: Option<(ContentCoding, f32)> = None;
+    for coding in CODINGS {
+        if let Some(quality) = quality(coding)
+            && best.is_none_or(|(_, before)| quality > before)
+        {
+            best = Some((coding, quality));
+        }
+    }
+    best.map(|(coding, _)| coding)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use axum::Router;
-    use axum::body::{Body, to_bytes};
-    use axum::http::{HeaderMap, Request};
     use axum::routing::get;
-    use tower::ServiceExt;
+
+    #[tokio::test]
+    async fn body_is_compressed_once_in_each_coding() {
+        let json = Bytes::from("1234567890".repeat(500));
+        let encoded = encode(&json).await;
+        assert_eq!(encoded.iter().map(|(coding, _)| *coding).collect::<Vec<_>>(), CODINGS);
+        assert!(encoded.iter().all(|(_, bytes)| bytes.len() < 500));
+        assert!(encode(&Bytes::from("short")).await.is_empty());
+    }
+
+    #[test]
+    fn client_chooses_the_coding() {
+        for (accepted, coding) in [
+            ("gzip, deflate, br, zstd", Some("br")),
+            ("br;q=0.5, GZIP", Some("gzip")),
+            ("br;q=0, gzip;q=0.1", Some("gzip")),
+            ("identity", None),
+            ("", None),
+        ] {
+            let headers = [(ACCEPT_ENCODING, accepted.parse().unwrap())].into_iter().collect();
+            assert_eq!(preferred_coding(&headers), coding, "{accepted}");
+        }
+        assert_eq!(preferred_coding(&HeaderMap::new()), None);
+    }
 
     async fn ask(kind: &'static str, length: usize, accepted: &str) -> (HeaderMap, usize) {
         let answer = move || std::future::ready(([(CONTENT_TYPE, kind)], "x".repeat(length)));

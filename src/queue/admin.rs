@@ -222,9 +222,9 @@ struct DeleteQueueQuery {
         (status = 204, description = "The queue is deleted."),
         (status = 404, body = ProblemDetails, description = "`not_found`"),
         (status = 409, body = ProblemDetails,
-            description = "`in_use` while a concert names the queue, seats are held or paid, or users \
-                wait or are active and `force` is false. `in_use` lists the first 20 as \
-                `{kind: \"concert\" | \"user\", id}`."),
+            description = "`in_use` while a concert that is not archived names the queue, seats are \
+                held or paid, or users wait or are active and `force` is false. `in_use` lists the \
+                first 20 as `{kind: \"concert\" | \"user\", id}`."),
         (status = 412, body = ProblemDetails),
         (status = 422, body = ProblemDetails),
     ),

@@ -147,12 +147,16 @@ fn check_draws(draws: &[StoredDraw], promotions: &[StoredPromotion]) -> Vec<Stri
 /// back promotions that had left the shorter one before it.
 ///
 /// After a loss of Redis, users return with their tokens, also those who were active before. So
-/// the order is checked only between two losses.
+/// the order is checked only between two losses. Where Redis' clock went back, the promotions before
+/// and after it have no common time, so the rate is checked only between two steps.
 fn check_promotions(promotions: &[StoredPromotion], losses: &[i64]) -> QueueAuditReport {
     let mut violations = Vec::new();
     let (mut last, mut oldest, mut in_interval) = (-1, 0, 0);
     let mut losses = losses.iter().peekable();
-    for promotion in promotions {
+    for (nth, promotion) in promotions.iter().enumerate() {
+        if nth > 0 && promotion.at < promotions[nth - 1].at {
+            (oldest, in_interval) = (nth, 0);
+        }
         while losses.next_if(|lost| **lost <= promotion.at).is_some() {
             last = -1;
         }
@@ -235,6 +239,15 @@ mod tests {
         assert_eq!(violations(&longer, &[]), 0, "the promotion at 0 had left the interval");
         let longer = [with(10, 100, 0), with(10, 100, 500), with(19, 60_000, 700)];
         assert_eq!(violations(&longer, &[]), 1, "the promotion at 500 had not");
+    }
+
+    #[test]
+    fn rate_is_checked_only_between_two_steps_of_the_clock() {
+        let back = [promotion(1, 8, 8, 60_000), promotion(9, 16, 8, 59_500)];
+        assert_eq!(violations(&back, &[]), 0);
+        let too_many =
+            [promotion(1, 8, 8, 60_000), promotion(9, 16, 8, 0), promotion(17, 17, 1, 9)];
+        assert_eq!(violations(&too_many, &[]), 1);
     }
 
     #[test]

@@ -112,6 +112,7 @@ impl QueueService {
         self.snapshots.refresh_all(|queue| queues.contains_key(queue));
         self.busy.visit_all(queues.keys());
         self.queues.store(queues);
+        self.lines.clear();
         let mut keys = AdmissionJwtKeys::new(&sql::pass_keys(&mut connection).await?);
         // The first instance of an installation creates the key. The lock keeps a second instance
         // from creating another one.

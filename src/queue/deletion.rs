@@ -1,7 +1,7 @@
 //! Deletes a queue, or removes a user from one.
 //!
 //! The steps of a deletion, under the row lock of the definitions:
-//! 1. Refuse it while a concert names the queue.
+//! 1. Refuse it while a concert names the queue that is not archived.
 //! 2. Withdraw the settings from Redis. From now on no user can join, hold seats or be admitted.
 //!    A call that misses the settings waits for the lock, and then finds no queue.
 //! 3. Mark the row in MySQL as deleted, and commit.
@@ -19,8 +19,9 @@ impl QueueService {
     /// Deletes a queue, with `force` also while users wait or are active.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::PreconditionFailed`], or [`Error::InUse`] while a concert names
-    /// the queue, seats are held or paid, or users are in the queue and `force` is false.
+    /// [`Error::NotFound`], [`Error::PreconditionFailed`], or [`Error::InUse`] while a concert
+    /// that is not archived names the queue, seats are held or paid, or users are in the queue and
+    /// `force` is false.
     pub(super) async fn delete(
         &self,
         queue: &QueueId,

@@ -14,13 +14,15 @@
 //! commit. Any instance that finds them missing in Redis publishes them.
 //!
 //! Start reading with [`QueueService::join`] and [`QueueService::poll`]. [`snapshot`] explains how
-//! exact a position is, `promote.rs` is the scheduler, `lua/queue/` has the scripts.
+//! exact a position is, `promote.rs` is the scheduler, `lua/queue/` has the scripts. `line_*.rs` is
+//! the line as a document for all users.
 
 mod admin;
 mod admin_store;
 mod admission_jwt;
 mod arrivals;
 mod audit;
+mod build_ticket;
 mod busy_queues;
 mod busy_store;
 mod definitions;
@@ -35,10 +37,15 @@ mod heard_store;
 mod heard_users;
 mod holder;
 mod languages;
+mod line_cache;
+mod line_document;
+mod line_shape;
+mod line_store;
 mod lookup;
 mod overview;
 mod page;
 mod promote;
+mod rank_markers;
 mod routes;
 mod rules;
 mod settings;
@@ -49,6 +56,7 @@ mod store;
 mod stream;
 mod ticket;
 mod turnover_reading;
+mod vacated_scores;
 mod waiting;
 
 use std::collections::HashMap;
@@ -66,8 +74,10 @@ use crate::mysql::definitions::DefinitionLookup;
 use crate::redis::{self, Coalescer, RedisClient, ScriptCoalescer, ScriptOperation};
 
 use admission_jwt::AdmissionJwtKeys;
+use build_ticket::build_ticket;
 use busy_queues::BusyQueues;
 use heard_users::HeardUsers;
+use line_cache::LineCache;
 use snapshot::is_drawn_score;
 use snapshot_cache::SnapshotCache;
 use store::MembershipState;
@@ -112,6 +122,7 @@ pub struct QueueService {
     poll: ScriptCoalescer<store::PollBatch>,
     leave: ScriptCoalescer<store::LeaveBatch>,
     snapshots: SnapshotCache,
+    lines: LineCache,
     busy: BusyQueues,
     heard: HeardUsers,
     draws: Mutex<HashMap<QueueId, CachedDraws>>,
@@ -172,6 +183,7 @@ impl QueueService {
                 MAX_WAITING_REQUESTS,
             ),
             snapshots: SnapshotCache::default(),
+            lines: LineCache::default(),
             heard: HeardUsers::default(),
             busy: BusyQueues::new(&redis, MAX_WAITING_REQUESTS),
             draws: Mutex::default(),
@@ -341,57 +353,5 @@ impl QueueService {
 
     fn redis(&self) -> &RedisClient {
         &self.redis
-    }
-}
-
-impl Ticket {
-    /// When the client should poll again, in milliseconds. `jitter` is from −1 to 1.
-    pub fn poll_after_ms(&self, jitter: f64) -> u64 {
-        let after = estimator::poll_after(
-            self.estimated_wait_seconds,
-            self.is_unsettled,
-            self.claim,
-            self.abandon_after,
-            jitter,
-        );
-        u64::try_from(after.as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
-fn build_ticket(
-    claims: Claims,
-    membership: MembershipState,
-    snapshot: &Snapshot,
-    line: Option<store::LineAfterJoin>,
-    settings: &QueueSettings,
-) -> Ticket {
-    let (mut estimated_wait_seconds, mut is_unsettled) = (None, false);
-    let admission = match membership {
-        MembershipState::Waiting => {
-            let front = line.and_then(|line| line.front);
-            let position = snapshot.reported_position(claims.score, front);
-            if let Some(position) = position {
-                let forecast = snapshot.forecast();
-                estimated_wait_seconds = forecast.estimated_wait_seconds(position);
-                is_unsettled = forecast.is_unsettled();
-            }
-            AdmissionState::Waiting { position }
-        }
-        MembershipState::Active { until } => AdmissionState::Active { until },
-        MembershipState::Expired => AdmissionState::Expired,
-    };
-    let mut queue_state = snapshot.state.clone();
-    if let (AdmissionState::Waiting { .. }, Some(line)) = (admission, line) {
-        // The snapshot may be older than the join.
-        queue_state.waiting = line.waiting;
-    }
-    Ticket {
-        claims,
-        admission,
-        queue_state,
-        estimated_wait_seconds,
-        is_unsettled,
-        claim: Duration::from_secs(settings.claim_seconds.into()),
-        abandon_after: settings.abandon_after(),
     }
 }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{FromRequestParts, State};
-use axum::http::StatusCode;
-use axum::http::header::{CACHE_CONTROL, VARY};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY,
+};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -14,8 +16,10 @@ use utoipa_axum::routes;
 
 use super::dto::{DrawsDto, QueueDto, TicketDto, ticket_dto};
 use super::languages::PreferredLanguages;
+use super::line_document::LineDocument;
 use super::{AdmissionState, Claims, Error, QueueService, TOKEN_HEADER, TokenHolder};
 use crate::edge::challenge::ChallengePassed;
+use crate::edge::compression::preferred_coding;
 use crate::edge::stream_permits::StreamPermits;
 use crate::http::cache::CachedForOneSecond;
 use crate::http::identity::QueueVisitor;
@@ -28,6 +32,7 @@ pub fn router() -> OpenApiRouter<Arc<QueueService>> {
     let router = OpenApiRouter::new()
         .routes(routes!(show))
         .routes(routes!(draws))
+        .routes(routes!(line))
         .routes(routes!(join))
         .routes(routes!(poll, leave))
         .routes(routes!(events))
@@ -75,6 +80,54 @@ async fn draws(
     let draws = queue.draws(&id).await?;
     let (_, snapshot) = queue.overview(&id).await?;
     Ok(CachedForOneSecond(JsonBody(DrawsDto::new(&draws, snapshot.state.now))))
+}
+
+/// Get the line of a queue
+///
+/// One document for all users, from which a client computes its position with the `score` of its
+/// ticket. `docs/line.md` has the arithmetic. Caches may keep it for one second.
+#[utoipa::path(
+    get,
+    path = "/v1/queues/{queue}/line",
+    operation_id = "getLine",
+    tag = "queue",
+    params(("queue" = QueueId, Path)),
+    responses(
+        (status = 200, body = LineDocument),
+        (status = 304, description = "The client has this version (`If-None-Match`)."),
+        (status = 404, body = ProblemDetails,
+            description = "`not_found`: the queue does not exist or is `private`."),
+    )
+)]
+async fn line(
+    State(queue): State<Arc<QueueService>>,
+    PathParams(id): PathParams<QueueId>,
+    headers: HeaderMap,
+) -> Result<Response, ProblemDetails> {
+    let line = queue.line(&id).await?;
+    let tag = format!("\"{}\"", line.version);
+    let head =
+        [(CACHE_CONTROL, "public, max-age=1, stale-while-revalidate=5"), (VARY, "accept-encoding")];
+    let is_known = headers.get(IF_NONE_MATCH).is_some_and(|known| matches_tag(known, &tag));
+    let head = ([(ETAG, tag)], head);
+    if is_known {
+        return Ok((StatusCode::NOT_MODIFIED, head).into_response());
+    }
+    let kind = [(CONTENT_TYPE, "application/json")];
+    let preferred = preferred_coding(&headers);
+    let encoded = line.encoded.iter().find(|(coding, _)| Some(*coding) == preferred);
+    Ok(match encoded {
+        Some((coding, bytes)) => {
+            (head, kind, [(CONTENT_ENCODING, *coding)], bytes.clone()).into_response()
+        }
+        None => (head, kind, line.json.clone()).into_response(),
+    })
+}
+
+/// Whether If-None-Match has the tag (RFC 9110, 13.1.2). Caches may have made it weak.
+fn matches_tag(known: &HeaderValue, tag: &str) -> bool {
+    let known = known.to_str().unwrap_or_default();
+    known.split(',').map(str::trim).any(|it| it == "*" || it.trim_start_matches("W/") == tag)
 }
 
 /// Join a queue
@@ -295,6 +348,7 @@ mod tests {
     #[test]
     fn futures_of_frequent_handlers_are_small() {
         assert!(future_size::of(|| poll(any(), any(), any(), any())) <= MAX_BYTES);
+        assert!(future_size::of(|| line(any(), any(), any())) <= MAX_BYTES);
         assert!(future_size::of(|| join(any(), any(), any(), any(), any())) <= MAX_BYTES);
     }
 }

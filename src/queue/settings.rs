@@ -165,6 +165,8 @@ pub struct QueueSettings {
     /// A waiting user who neither polls nor streams for this time loses the place, in seconds,
     /// 30…86,400. Null means never.
     pub abandon_after_seconds: Option<u32>,
+    /// Whether the line document of the queue is hidden.
+    pub private: bool,
 }
 
 impl AdminDefinition for QueueSettings {
@@ -233,6 +235,7 @@ impl Default for QueueSettings {
             visit_limit_seconds: None,
             page: None,
             abandon_after_seconds: None,
+            private: false,
         }
     }
 }

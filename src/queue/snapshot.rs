@@ -25,7 +25,8 @@
 //! score from *a* to *s* is still waiting. Otherwise it exceeds the true position by at most the
 //! number of places between the two markers that were given up. The distance between two markers is
 //! at most *d*/16, where *d* is their distance from the front, or the minimum length of an
-//! interval.
+//! interval. Arrivals behind a draw whose entrants still wait have intervals of *d*/2, where *d* is
+//! the distance from the first arrival.
 //!
 //! # Why a position never increases
 //!
@@ -35,7 +36,7 @@
 //! waiting user. So *b(x)* never increases, for every *x* up to the newest score, and *f* never
 //! decreases. Each of the three bounds therefore never increases.
 //!
-//! *When the markers change.* [`marker_scores`] divides the scores into intervals that are aligned
+//! *When the markers change.* [`marker_scores`](super::rank_markers::marker_scores) divides the scores into intervals that are aligned
 //! and whose lengths are powers of two. Two such intervals are either nested or disjoint. The
 //! length allowed at a score shrinks as the front comes closer. So an interval *[a, e)* around *s*
 //! is only ever replaced by an interval *[a', e') ⊆ [a, e)*. Then
@@ -55,7 +56,6 @@
 //! instance is polled within 250 ms, that one may still report the user as waiting. Everything that
 //! admission permits (holds, payments, the gate) asks Redis, so it is current on every instance.
 
-use std::collections::HashSet;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -69,13 +69,6 @@ pub(super) const SNAPSHOT_REFRESH_AGE: Duration = Duration::from_millis(100);
 pub(super) const MAX_SNAPSHOT_AGE: Duration = Duration::from_millis(250);
 /// Draw *d* has the segment 2*d*, arrivals after it have the segment 2*d* + 1.
 pub(super) const SCORES_PER_SEGMENT: u64 = crate::redis::constants::SCORES_PER_SEGMENT as u64;
-/// The length of the shortest interval between markers in the lottery, whose scores are sparse:
-/// with a million users, they are a million apart on average.
-const MIN_LOTTERY_INTERVAL: u64 = 1 << 24;
-/// A million places need at most 16 markers for each of 20 doublings of the distance, and the
-/// lottery for each of another 16.
-const MAX_RANK_MARKERS: usize = 900;
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueState {
     /// Redis' clock, in milliseconds since 1970.
@@ -105,6 +98,9 @@ pub struct Snapshot {
     pub(super) newest: u64,
     /// Scores in ascending order, each with the number of users who wait below it.
     pub(super) rank_markers: Vec<(u64, u64)>,
+    /// When the bounds were read from which the markers were chosen: Redis' clock, in milliseconds
+    /// since 1970.
+    pub(super) markers_at: i64,
     /// After a loss of Redis, lower scores are from before it. Only Redis knows whether their users
     /// have returned. 0 if there was no loss.
     pub(super) restore_below: u64,
@@ -130,10 +126,13 @@ impl Snapshot {
     }
 
     /// The position to report: none before the draw and while users return after a loss of Redis,
-    /// because it could increase.
+    /// because it could increase. A snapshot from before the draw was announced has no position
+    /// either.
     pub(super) fn reported_position(&self, score: u64, front: Option<u64>) -> Option<u64> {
         let state = &self.state;
-        let is_undrawn = state.before_opening && (state.lottery || is_drawn_score(score));
+        let is_drawn = is_drawn_score(score);
+        let is_undrawn =
+            state.before_opening && (state.lottery || is_drawn) || is_drawn && score > self.newest;
         (!is_undrawn && !state.restoring).then(|| self.position(score, front))
     }
 
@@ -180,69 +179,15 @@ pub(super) fn is_drawn_score(score: u64) -> bool {
     (score / SCORES_PER_SEGMENT).is_multiple_of(2)
 }
 
-/// The scores of the markers, given the front and the last score given to an arrival. They are the
-/// bounds of aligned intervals. The length of each interval is a power of two and at most a
-/// sixteenth of its distance from the front, or from the beginning of its segment.
-pub(super) fn marker_scores(front: u64, newest: u64) -> Vec<u64> {
-    let mut at = front - front % min_interval(front);
-    let mut scores = vec![at];
-    // Arrivals are numbered across segments: no segment has more of them than the newest.
-    let last_offset = (newest + 1) % SCORES_PER_SEGMENT;
-    while scores.len() < MAX_RANK_MARKERS {
-        let base = at - at % SCORES_PER_SEGMENT;
-        let length = (at.saturating_sub(front.max(base)) / 16).max(min_interval(at));
-        let length = 1 << length.ilog2();
-        at = at - at % length + length;
-        if !is_drawn_score(at) && at % SCORES_PER_SEGMENT > last_offset.saturating_add(length) {
-            at = base + SCORES_PER_SEGMENT;
-        }
-        // The count of a marker beyond the newest score would increase when users join.
-        // Places of a draw are all assigned before the opening.
-        if at > newest + 1 {
-            break;
-        }
-        scores.push(at);
-    }
-    scores
-}
-
-fn min_interval(score: u64) -> u64 {
-    if is_drawn_score(score) { MIN_LOTTERY_INTERVAL } else { 1 }
-}
-
-/// More than this are not kept in memory. Half a million users who leave need about 8 MB.
-const MAX_VACATED_SCORES: usize = 500_000;
-
-/// Places behind the front that users have given up.
-#[derive(Debug, Default)]
-pub(super) struct VacatedScores {
-    pub(super) scores: HashSet<u64>,
-    /// Places up to this score may have been given up. Only Redis knows.
-    pub(super) forgotten_to: u64,
-    /// The stream id up to which `q:left` was read.
-    pub(super) cursor: Option<String>,
-}
-
-impl VacatedScores {
-    /// Adds scores and removes those below the front.
-    pub(super) fn add(&mut self, scores: impl IntoIterator<Item = u64>, front: Option<u64>) {
-        self.scores.extend(scores);
-        match front {
-            Some(front) => self.scores.retain(|score| *score >= front),
-            None => self.scores.clear(),
-        }
-        if self.scores.len() > MAX_VACATED_SCORES {
-            self.forgotten_to = self.scores.drain().max().unwrap_or(0).max(self.forgotten_to);
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeSet;
 
     use proptest::prelude::*;
 
+    use super::super::rank_markers::{
+        FAR_PART, MAX_RANK_MARKERS, NEAR_PART, marker_scores, min_interval,
+    };
     use super::*;
 
     const FIRST_ARRIVAL_SCORE: u64 = SCORES_PER_SEGMENT;
@@ -255,10 +200,19 @@ mod tests {
             .into_iter()
             .map(|score| (score, below(score)))
             .collect();
+        snapshot_with(waiting.first().copied(), newest, waiting.len() as u64, rank_markers)
+    }
+
+    pub(in crate::queue) fn snapshot_with(
+        front: Option<u64>,
+        newest: u64,
+        waiting: u64,
+        rank_markers: Vec<(u64, u64)>,
+    ) -> Snapshot {
         let state = QueueState {
             now: 0,
             mode: QueueMode::Open,
-            waiting: waiting.len() as u64,
+            waiting,
             active: 0,
             sold_out: false,
             before_opening: false,
@@ -269,9 +223,10 @@ mod tests {
             taken_at: Instant::now(),
             state,
             admitted_total: 0,
-            front: waiting.first().copied(),
+            front,
             newest,
             rank_markers,
+            markers_at: 0,
             restore_below: 0,
             turnover: TurnoverReading::empty(),
             forecast: OnceLock::new(),
@@ -287,9 +242,16 @@ mod tests {
             (2 * SCORES_PER_SEGMENT + 5, FIRST_AFTER_DRAW - 1),
             (2 * SCORES_PER_SEGMENT + (1 << 30), FIRST_AFTER_DRAW + 1_000_000),
             (FIRST_ARRIVAL_SCORE + 5, FIRST_AFTER_DRAW + 1_000_000),
+            // After a loss of Redis, which skips scores.
+            (FIRST_ARRIVAL_SCORE + 5, FIRST_AFTER_DRAW + (1 << 29)),
+            (FIRST_ARRIVAL_SCORE + 5, FIRST_AFTER_DRAW + 4 * SCORES_PER_SEGMENT + (1 << 29)),
         ] {
             let markers = marker_scores(front, newest);
-            assert!(markers.len() < 900, "{} markers from {front} to {newest}", markers.len());
+            assert!(
+                markers.len() < MAX_RANK_MARKERS,
+                "{} markers from {front} to {newest}",
+                markers.len()
+            );
             assert!(markers[0] <= front && *markers.last().unwrap() <= newest + 1);
             for pair in markers.windows(2) {
                 let length = pair[1] - pair[0];
@@ -299,8 +261,11 @@ mod tests {
                 }
                 let base = pair[0] - pair[0] % SCORES_PER_SEGMENT;
                 let distance = pair[0].saturating_sub(front.max(base));
+                let is_later_arrival = base > front && !is_drawn_score(base);
+                let is_coarse = base > front && newest > FIRST_AFTER_DRAW + SCORES_PER_SEGMENT;
+                let part = if is_later_arrival || is_coarse { FAR_PART } else { NEAR_PART };
                 assert!(length.is_power_of_two() && pair[0] % length == 0, "{pair:?}");
-                assert!(length <= min_interval(pair[0]).max(distance / 16), "{pair:?}");
+                assert!(length <= min_interval(pair[0]).max(distance / part), "{pair:?}");
             }
         }
     }
@@ -312,6 +277,14 @@ mod tests {
         for n in 0..5_000 {
             assert_eq!(snapshot.position(FIRST_ARRIVAL_SCORE + n, None), n + 1);
         }
+    }
+
+    #[test]
+    fn place_of_a_draw_that_the_snapshot_does_not_know_has_no_position() {
+        let snapshot =
+            snapshot(&[FIRST_ARRIVAL_SCORE].into(), FIRST_ARRIVAL_SCORE, FIRST_ARRIVAL_SCORE);
+        assert_eq!(snapshot.reported_position(FIRST_ARRIVAL_SCORE, None), Some(1));
+        assert_eq!(snapshot.reported_position(2 * SCORES_PER_SEGMENT + 7, None), None);
     }
 
     #[derive(Debug, Clone)]

@@ -11,9 +11,9 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
-use super::snapshot::{
-    MAX_SNAPSHOT_AGE, SNAPSHOT_REFRESH_AGE, Snapshot, VacatedScores, marker_scores,
-};
+use super::rank_markers::marker_scores;
+use super::snapshot::{MAX_SNAPSHOT_AGE, SNAPSHOT_REFRESH_AGE, Snapshot};
+use super::vacated_scores::VacatedScores;
 use super::{Error, QueueService, store};
 use crate::ids::QueueId;
 
@@ -57,13 +57,21 @@ pub(super) struct CachedSnapshot {
     latest: ArcSwapOption<Snapshot>,
     /// How often the snapshot was dropped.
     clears: Mutex<u64>,
-    /// The front and the newest score of the previous snapshot, from which the next markers are
-    /// computed. Held during a refresh, so that there is one at a time.
-    marker_bounds: tokio::sync::Mutex<Option<(u64, u64)>>,
+    /// From which the next markers are computed. Held during a refresh, so that there is one at a
+    /// time.
+    marker_bounds: tokio::sync::Mutex<Option<MarkerBounds>>,
     /// Whether a refresh runs in the background.
     refreshing: AtomicBool,
     vacated: Mutex<VacatedScores>,
     ticks: Mutex<Option<watch::Sender<Arc<Snapshot>>>>,
+}
+
+/// The front and the newest score of the previous snapshot, and when it was taken by Redis' clock.
+#[derive(Clone, Copy)]
+struct MarkerBounds {
+    front: u64,
+    newest: u64,
+    at: i64,
 }
 
 impl CachedSnapshot {
@@ -167,25 +175,31 @@ impl QueueService {
         &self,
         id: &QueueId,
         cached: &CachedSnapshot,
-        marker_bounds: &mut Option<(u64, u64)>,
+        marker_bounds: &mut Option<MarkerBounds>,
     ) -> Result<Snapshot, Error> {
-        let scores =
-            marker_bounds.map_or_else(Vec::new, |(front, newest)| marker_scores(front, newest));
+        let scores = marker_bounds
+            .map_or_else(Vec::new, |MarkerBounds { front, newest, .. }| {
+                marker_scores(front, newest)
+            });
+        let markers_at = marker_bounds.map_or(0, |bounds| bounds.at);
         let mut cursor =
             cached.vacated.lock().unwrap_or_else(PoisonError::into_inner).cursor.clone();
         for _ in 0..MAX_VACATED_PAGES {
             let from = cursor.as_deref().unwrap_or("0-0");
-            let reading =
+            let mut reading =
                 self.with_settings(id, || store::snapshot(self.redis(), id, from, &scores)).await?;
+            reading.snapshot.markers_at = markers_at;
             let more = reading.vacated.len() >= VACATED_PAGE_SIZE;
             let mut vacated = cached.vacated.lock().unwrap_or_else(PoisonError::into_inner);
-            vacated.add(reading.vacated, reading.snapshot.front);
+            let Snapshot { front, state, .. } = &reading.snapshot;
+            vacated.add(reading.vacated, *front, state.before_opening);
             vacated.cursor = Some(reading.cursor.clone());
             cursor = Some(reading.cursor);
             if !more {
                 // In an empty queue, the next arrival will be the front.
                 let front = reading.snapshot.front.unwrap_or(reading.snapshot.newest + 1);
-                *marker_bounds = Some((front, reading.snapshot.newest));
+                let Snapshot { newest, state, .. } = &reading.snapshot;
+                *marker_bounds = Some(MarkerBounds { front, newest: *newest, at: state.now });
                 return Ok(reading.snapshot);
             }
         }

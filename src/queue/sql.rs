@@ -33,12 +33,13 @@ struct Row {
     page: Option<String>,
     arrivals: u64,
     abandon_after_seconds: Option<u32>,
+    private: bool,
 }
 
 const COLUMNS: &str = "id, version, mode, promote_per_interval, interval_ms, max_active, \
      active_seconds, claim_seconds, max_waiting, opens_at, closes_at, prequeue_starts_at, \
      placement, seed, restore_seconds, draw, message, visit, visit_limit_seconds, page, arrivals, \
-     abandon_after_seconds";
+     abandon_after_seconds, private";
 
 pub(super) async fn all(
     connection: &mut MySqlConnection,
@@ -94,13 +95,15 @@ pub(super) async fn delete(
     Ok(())
 }
 
-/// At most `limit` concerts that name the queue, also archived ones.
+/// At most `limit` concerts that name the queue. An archived concert does not need it any more: it
+/// can't be held or cancelled, and its seats and reservations are in MySQL.
 pub(super) async fn concerts(
     connection: &mut MySqlConnection,
     queue: &QueueId,
     limit: usize,
 ) -> Result<Vec<String>, mysql::Error> {
-    let list = "SELECT id FROM concerts WHERE queue_id = ? ORDER BY id LIMIT ?";
+    let list = "SELECT id FROM concerts WHERE queue_id = ? AND archived_at IS NULL \
+                ORDER BY id LIMIT ?";
     let limit = u64::try_from(limit).unwrap_or(u64::MAX);
     let ids = sqlx::query_scalar(list).bind(queue.as_str()).bind(limit);
     Ok(ids.fetch_all(connection).await?)
@@ -113,7 +116,7 @@ pub(super) async fn put(
     published: &PublishedQueue,
 ) -> Result<(), mysql::Error> {
     let settings = &published.settings;
-    let placeholders = ["?"; 22].join(", ");
+    let placeholders = ["?"; 23].join(", ");
     let updates = COLUMNS
         .split(", ")
         .filter(|c| *c != "id")
@@ -147,6 +150,7 @@ pub(super) async fn put(
         .bind(settings.page.as_ref().and_then(|page| serde_json::to_string(page).ok()))
         .bind(published.arrivals)
         .bind(settings.abandon_after_seconds)
+        .bind(settings.private)
         .execute(connection)
         .await?;
     Ok(())
@@ -171,6 +175,7 @@ fn read(row: Row) -> Option<(QueueId, PublishedQueue)> {
         visit_limit_seconds: row.visit_limit_seconds,
         page: row.page.and_then(|json| serde_json::from_str(&json).ok()),
         abandon_after_seconds: row.abandon_after_seconds,
+        private: row.private,
     };
     let Row { version, seed, draw, arrivals, .. } = row;
     Some((row.id.parse().ok()?, PublishedQueue { settings, version, seed, draw, arrivals }))

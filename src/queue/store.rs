@@ -310,6 +310,7 @@ pub(super) async fn snapshot(
             front,
             newest,
             rank_markers,
+            markers_at: 0,
             restore_below,
             turnover,
             forecast: OnceLock::new(),

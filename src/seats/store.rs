@@ -376,6 +376,7 @@ impl BatchOperation for SeatMapBatch {
         let statuses = SeatStatuses::parse(letters)
             .filter(|statuses| statuses.len() == map.seats as usize)
             .ok_or_else(|| Error::Protocol("the map of seats is not one letter a seat".into()))?;
-        Ok(vec![Arc::new(statuses); requests.len()])
+        let statuses = Arc::new(statuses);
+        Ok(vec![statuses; requests.len()])
     }
 }

@@ -189,7 +189,50 @@ export type GrantedStatus = "success" | "pending";
 /** The issue of one coupon to one user. Contains the slot of its coupon. */
 export type IssueId = string;
 
+/** A part of the queue in which the order is exact. */
+export interface Lane {
+  /** How many users were admitted per second, measured over some seconds. */
+  admitted_per_second: number;
+  /**
+   * The lowest waiting score. Null while the lane is empty, before the draw of a lottery, and while
+   * users return after a loss of Redis.
+   */
+  front?: number | null;
+  /** Pairs of a score, in ascending order, and the number of users who wait below it. */
+  marks: number[][];
+  /** The name of the lane. */
+  name: string;
+  /** The number of waiting users. */
+  waiting: number;
+}
+
 export type LedgerEntryKind = "charge" | "use" | "payment" | "refund" | "reward";
+
+/** The line of a queue: what every waiting user needs to compute their own position. */
+export interface Line {
+  /** When the state of this version was read. */
+  at: UnixMillis;
+  /** From this time on no user can join or is admitted. Null means never. */
+  closes_at?: UnixMillis | null;
+  /** The lanes, first to last. A queue without lanes has one, `default`. */
+  lanes: Lane[];
+  /** The operator's message by language. A message without a language has the key `und`. */
+  messages: Record<string, string>;
+  /** The effective mode. */
+  mode: QueueMode;
+  /** When to read the document again, in milliseconds from now. */
+  next_ms: number;
+  /** Before this time no user is admitted. Null means immediately. */
+  opens_at?: UnixMillis | null;
+  queue_id: QueueId;
+  /**
+   * Rises over all instances, and changes only when something other than `at` changes. Ignore a
+   * document with a lower version than one already seen.
+   */
+  version: number;
+  /** The number of waiting users. */
+  waiting: number;
+}
 
 /**
  * The values with which users can verify their ticket in the newest draw. The score of a user is 2

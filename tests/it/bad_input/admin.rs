@@ -116,7 +116,7 @@ fn queue(fixture: &BadInputFixture) -> BadInputRow {
             "event_name": null, "logo_url": null, "accent_color": null, "header_color": null,
             "support_url": null,
         },
-        "abandon_after_seconds": null,
+        "abandon_after_seconds": null, "private": false,
     });
     let mut groups = vec![
         keyless(fixture, Method::PUT, path),
@@ -180,6 +180,8 @@ fn queue(fixture: &BadInputFixture) -> BadInputRow {
     let seconds = [seconds, vec![json!(-1), json!(30.5), json!("60"), json!([]), json!(true)]];
     let abandon = "abandon_after_seconds";
     groups.push(field(&good, "/abandon_after_seconds", abandon, seconds.concat(), call));
+    let flags = vec![json!(1), json!("true"), json!([]), json!(null)];
+    groups.push(field(&good, "/private", "private", flags, call));
     let long = "x".repeat(501);
     let messages = vec![
         json!(5),

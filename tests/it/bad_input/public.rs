@@ -25,6 +25,8 @@ fn queue(fixture: &BadInputFixture) -> Vec<BadInputRow> {
     rows.push(BadInputRow::new(Method::GET, "/v1/queues/{queue}", vec![unknown]));
     let unknown = names("nowhere", |name| api.get(&format!("/v1/queues/{name}/draws")));
     rows.push(BadInputRow::new(Method::GET, "/v1/queues/{queue}/draws", vec![unknown]));
+    let unknown = names("nowhere", |name| api.get(&format!("/v1/queues/{name}/line")));
+    rows.push(BadInputRow::new(Method::GET, "/v1/queues/{queue}/line", vec![unknown]));
 
     let join = |name: &str| api.post(&format!("/v1/queues/{name}/tokens"));
     let unknown = names("nowhere", |name| join(name).user(&fixture.bob.user));

@@ -226,11 +226,13 @@ async fn sweep_redeems_a_coupon_after_a_crash(world: TestWorld) {
          '%x%x', function(x) return string.char(tonumber(x, 16)) end)))";
     let mut redis = world.stores.redis().await;
     redis.try_command(&["EVAL", undo, "2", &uses, &due, &id.simple().to_string()]).await;
-    assert!(!is_used(&world.api, &guest.user).await, "the script ran");
+    assert_eq!(redis.ask(&["EXISTS", &uses]).await.int(), 0, "the script ran");
+    let redis = tokio::sync::Mutex::new(redis);
     eventually("the sweep redeems the coupon", || async {
-        is_used(&world.api, &guest.user).await.then_some(())
+        (redis.lock().await.ask(&["HLEN", &uses]).await.int() == 1).then_some(())
     })
     .await;
+    assert!(is_used(&world.api, &guest.user).await);
     assert_eq!(world.api.balance(&guest.user).await, 30_000 - PRICE + OFF);
     audit(&world.stores).await;
 }

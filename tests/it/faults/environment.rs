@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 use usher::dev::{MysqlDurability, PrivateMysql, PrivateRedis, TempDir};
 
 use crate::support::servers::RedisNodes;
+use crate::support::skew::{ClockSkew, MovableRedisClock};
 use crate::support::{StoreRelays, TestStores, UsherProcess, signal};
 
 /// A MariaDB for consecutive rounds. Every commit is on disk, so a kill loses nothing.
@@ -53,6 +54,8 @@ pub(super) struct ChaosSite<'a> {
     pub(super) stores: TestStores,
     pub(super) relays: StoreRelays,
     pub(super) seats: Vec<InstanceSlot>,
+    /// The clock of Redis, if it can be moved.
+    pub(super) clock: Option<(MovableRedisClock, ClockSkew)>,
     /// Settings that override the usual ones.
     more: Vec<(&'static str, String)>,
     /// The logs of former instances.
@@ -60,12 +63,28 @@ pub(super) struct ChaosSite<'a> {
 }
 
 impl<'a> ChaosSite<'a> {
-    /// A number of instances on an empty Redis in `redis_dir` and a new database of the lane.
-    pub(super) async fn open(lane: &'a ChaosLane, redis_dir: PathBuf, instances: usize) -> Self {
-        let redis =
+    /// A number of instances on an empty Redis in `redis_dir` and a new database of the lane. The
+    /// clock of Redis can be moved if `skew` is given.
+    pub(super) async fn open(
+        lane: &'a ChaosLane,
+        redis_dir: PathBuf,
+        instances: usize,
+        skew: Option<ClockSkew>,
+    ) -> Self {
+        let mut redis =
             PrivateRedis::start(crate::support::servers::with_users(&redis_dir)).await.unwrap();
+        let clock = skew.map(|skew| (skew.redis(), skew));
+        if let Some((clock, _)) = &clock {
+            let port = redis.port();
+            redis.stop().await.unwrap();
+            redis =
+                PrivateRedis::start_program(&clock.program, &redis_dir, port, &[]).await.unwrap();
+        }
         let stores = TestStores::at(redis.port(), lane.mysql.lock().await.as_ref().unwrap()).await;
-        Self::with_sale(lane, Some(redis), redis_dir, stores, Vec::new(), instances).await
+        let mut site =
+            Self::with_sale(lane, Some(redis), redis_dir, stores, Vec::new(), instances).await;
+        site.clock = clock;
+        site
     }
 
     /// A number of instances on Redis nodes of the caller, and a new database of the lane. Writes
@@ -95,6 +114,7 @@ impl<'a> ChaosSite<'a> {
             stores,
             relays,
             seats: Vec::new(),
+            clock: None,
             more,
             last_words: std::sync::Mutex::default(),
         };
@@ -155,8 +175,12 @@ impl<'a> ChaosSite<'a> {
 
     /// Restarts it on its port with the current content of its directory.
     pub(super) async fn start_redis(&self, redis: &mut Option<PrivateRedis>) {
-        *redis =
-            Some(PrivateRedis::start_on(&self.redis_dir, self.stores.redis_port).await.unwrap());
+        let (dir, port) = (&self.redis_dir, self.stores.redis_port);
+        let started = match &self.clock {
+            Some((clock, _)) => PrivateRedis::start_program(&clock.program, dir, port, &[]).await,
+            None => PrivateRedis::start_on(dir, port).await,
+        };
+        *redis = Some(started.unwrap());
     }
 
     /// The current append-only file of Redis.

@@ -75,7 +75,7 @@ async fn play(
         let facts = log.facts.lock().unwrap().clone();
         let lost = invariants::lost(&site, &facts).await;
         wrong.extend(lost.iter().map(|reported| format!("confirmed and lost: {reported:?}")));
-        wrong.extend(invariants::limits(&site, true).await);
+        wrong.extend(invariants::limits(&site, true, true).await);
         let report = site.stores.audit_command(Duration::from_secs(20)).await;
         let faults = report.checks.iter().filter(|found| !found.ok);
         wrong.extend(faults.map(|found| format!("{}: {}", found.name, found.detail)));

@@ -33,6 +33,7 @@ pub(super) enum ChaosFault {
     RedisRepliesSwallowed,
     RedisRepliesLost,
     RedisRequestsLost,
+    RedisClockMoved,
     MysqlKilled,
     MysqlFrozen,
     MysqlCutOff,
@@ -116,6 +117,7 @@ impl ChaosFault {
         Self::RedisRepliesSwallowed,
         Self::RedisRepliesLost,
         Self::RedisRequestsLost,
+        Self::RedisClockMoved,
         Self::MysqlKilled,
         Self::MysqlFrozen,
         Self::MysqlCutOff,
@@ -287,6 +289,14 @@ impl ChaosFault {
                 for _ in 0..5 {
                     ask(site, &["SCRIPT", "FLUSH"]).await;
                     sleep(pause / 10).await;
+                }
+            }
+            Self::RedisClockMoved => {
+                if let Some((clock, _)) = &site.clock {
+                    for _ in 0..2 {
+                        clock.set(random.random_range(-15..=15));
+                        sleep(pause).await;
+                    }
                 }
             }
             Self::NoMemory => {

@@ -15,17 +15,21 @@ use uuid::Uuid;
 
 use super::environment::ChaosSite;
 use super::workload::{
-    COUPON, ConfirmedEffect, INTERVAL_MS, MAX_ACTIVE, PER_INTERVAL, QUEUE, QUOTA, ReportedEffect,
-    WorkloadLog,
+    COUPON, ConfirmedEffect, INTERVAL_MS, MAX_ACTIVE, PER_INTERVAL, QUEUE, QUOTA, RAFFLE,
+    ReportedEffect, WorkloadLog,
 };
 use crate::faults::histories::{
     self, CallKind, CallResult, RecordedCall, SeatModel, SharedObject, WalletModel,
 };
+use crate::support::ApiClient;
 use crate::support::resp::RespValue;
+use crate::support::servers::PARTITIONS;
 
 /// A history with more calls of unknown outcome has too many orders to try. It is skipped and
 /// counted.
 const MAX_UNKNOWN_CALLS: usize = 5;
+/// Time until a new user is admitted. A clock that went back extends the slots of others.
+const LIVENESS_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest history that is tried.
 const MAX_HISTORY_CALLS: usize = 60;
 
@@ -282,7 +286,11 @@ fn starts_after_loss(thing: SharedObject, calls: &[(usize, RecordedCall)]) -> Ve
 }
 
 /// The rate of admissions, their order, and the quota of the coupon.
-pub(super) async fn limits(site: &ChaosSite<'_>, in_order: bool) -> Vec<String> {
+pub(super) async fn limits(
+    site: &ChaosSite<'_>,
+    in_order: bool,
+    clock_is_steady: bool,
+) -> Vec<String> {
     let mut wrong = Vec::new();
     let promotions: Vec<(i64, i64, u32, DateTime<Utc>)> = sqlx::query_as(
         "SELECT from_score, to_score, count, promoted_at FROM promotions WHERE queue_id = ? ORDER \
@@ -302,7 +310,7 @@ pub(super) async fn limits(site: &ChaosSite<'_>, in_order: bool) -> Vec<String> 
         let within =
             promotions[..=at].iter().rev().take_while(|it| it.3.timestamp_millis() > since);
         let many: i64 = within.map(|it| i64::from(it.2)).sum();
-        if many > PER_INTERVAL {
+        if clock_is_steady && many > PER_INTERVAL {
             wrong.push(format!(
                 "{many} users were admitted within {INTERVAL_MS} ms, of at most {PER_INTERVAL}"
             ));
@@ -346,4 +354,40 @@ fn histories_are_checked_from_the_last_loss_on() {
     assert_eq!(found(vec![lost.clone(), again.clone()], None), 1);
     assert_eq!(found(vec![lost.clone(), again.clone()], Some(at(50))), 0);
     assert_eq!(found(vec![lost, again, twice], Some(at(50))), 1);
+}
+
+/// The draws were fair and admitted users in order, judged by `usher audit queue`.
+pub(super) async fn draws(site: &ChaosSite<'_>) -> Vec<String> {
+    let [redis, mysql] = [&site.stores.redis_url(), &site.stores.mysql_url];
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_usher"))
+        .args(["audit", "queue", RAFFLE, "--redis-url", redis, "--mysql-url", mysql])
+        .args(["--partitions", &PARTITIONS.to_string(), "--key-prefix", &site.stores.prefix])
+        .output()
+        .await
+        .unwrap();
+    let fair = output.status.success();
+    if fair { Vec::new() } else { vec![format!("the draws: {output:?}")] }
+}
+
+/// A new user is admitted: no slot of a user who is gone stays taken.
+pub(super) async fn liveness(site: &ChaosSite<'_>) -> Option<String> {
+    let address = site.seats[0].address.read().unwrap().clone();
+    let api = ApiClient::new(vec![address]);
+    for queue in [QUEUE, RAFFLE] {
+        let user = api.join_new_user(queue).await;
+        let admitted = async {
+            loop {
+                let ticket = api.poll(queue, &user.token).await;
+                if ticket.status != 200 || ticket.body["status"] == "active" {
+                    return ticket;
+                }
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        match timeout(LIVENESS_TIMEOUT, admitted).await {
+            Ok(ticket) if ticket.status == 200 => {}
+            other => return Some(format!("a new user of {queue} is not admitted: {other:?}")),
+        }
+    }
+    None
 }

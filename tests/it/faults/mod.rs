@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use chrono::{TimeDelta, Utc};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -32,6 +33,7 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use crate::coupons::payments::coupon;
+use crate::support::skew::ClockSkew;
 use crate::support::{ApiClient, CONCERT, SCHEDULE, eventually, test_seed};
 use environment::{ChaosLane, ChaosSite};
 use injection::ChaosFault;
@@ -70,7 +72,9 @@ impl ChaosRound {
             lane.dir.path().join(format!("redis-{}-{}", self.seed, uuid::Uuid::new_v4().simple()));
         let small =
             self.faults.contains(&ChaosFault::DiskFull).then(|| SmallDisk::mount(&dir)).flatten();
-        let site = Box::pin(ChaosSite::open(lane, dir.clone(), 2)).await;
+        let moves_clock = self.faults.contains(&ChaosFault::RedisClockMoved);
+        let skew = moves_clock.then(ClockSkew::new).flatten();
+        let site = Box::pin(ChaosSite::open(lane, dir.clone(), 2, skew)).await;
         Box::pin(set_up_sale(&site)).await;
         let log = Arc::new(WorkloadLog::default());
         let (stop, done) = (Arc::new(AtomicBool::new(false)), AtomicBool::new(false));
@@ -165,15 +169,26 @@ impl ChaosRound {
                 wrong.push(format!("confirmed and lost: {reported:?}"));
             }
         }
+        // Slots, holds and the rate are judged by the clock of Redis.
+        let clock_is_steady = !self.faults.contains(&ChaosFault::RedisClockMoved);
+        if !clock_is_steady {
+            wrong.retain(|found| !found.contains("users were active, of at most"));
+        }
         // What happened before the last loss may be lost, and places are given again.
         let last_loss = taken_back.iter().max().copied();
-        wrong.extend(invariants::limits(site, last_loss.is_none()).await);
+        wrong.extend(invariants::limits(site, last_loss.is_none(), clock_is_steady).await);
+        wrong.extend(invariants::liveness(site).await);
+        if last_loss.is_none() && clock_is_steady {
+            wrong.extend(invariants::draws(site).await);
+        }
         let report = site.stores.audit_command(Duration::from_secs(20)).await;
         for found in report.checks.iter().filter(|found| !found.ok) {
             wrong.push(format!("{}: {}", found.name, found.detail));
         }
-        wrong.extend(invariants::shared_seats(log, last_loss));
-        wrong.extend(invariants::histories(log, last_loss, |_| true).0);
+        if clock_is_steady {
+            wrong.extend(invariants::shared_seats(log, last_loss));
+            wrong.extend(invariants::histories(log, last_loss, |_| true).0);
+        }
         if wrong.is_empty() {
             site.stores.audit().await;
         }
@@ -215,6 +230,9 @@ async fn set_up_sale(site: &ChaosSite<'_>) {
         "interval_ms": workload::INTERVAL_MS, "max_active": workload::MAX_ACTIVE,
         "active_seconds": 4, "claim_seconds": 2, "restore_seconds": 1});
     api.put(&format!("/admin/queues/{CONCERT}"), &queue).await.expect(200);
+    let soon = Utc::now() + TimeDelta::seconds(2);
+    let raffle = workload::draw_settings(soon);
+    api.put(&format!("/admin/queues/{}", workload::RAFFLE), &raffle).await.expect(200);
     let date = |id: &str| {
         json!({"id": id, "starts_at": "2100-01-01T19:00:00.000Z", "sections": [
         {"name": "A", "from": 1, "to": workload::SEATS, "price": workload::PRICE}]})
@@ -322,6 +340,7 @@ one_fault_each! {
     redis_replies_are_swallowed: RedisRepliesSwallowed,
     replies_of_redis_are_lost: RedisRepliesLost,
     requests_to_redis_are_lost: RedisRequestsLost,
+    redis_clock_is_moved: RedisClockMoved,
     mysql_is_killed: MysqlKilled,
     mysql_is_frozen: MysqlFrozen,
     mysql_is_cut_off: MysqlCutOff,

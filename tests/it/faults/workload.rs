@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use reqwest::Method;
@@ -14,10 +14,13 @@ use serde_json::{Value, json};
 
 use super::environment::{ChaosSite, is_durable};
 use crate::faults::histories::{CallKind, CallResult, RecordedCall, SharedObject};
+use crate::support::servers::ADMIN_KEY;
 use crate::support::{CONCERT, SCHEDULE, new_key};
 
 /// The queue of all bookings.
 pub(super) const QUEUE: &str = CONCERT;
+/// A queue that opens with a draw; it is used several times.
+pub(super) const RAFFLE: &str = "raffle";
 pub(super) const SEATS: u32 = 20;
 pub(super) const PRICE: i64 = 1_000;
 pub(super) const SHORT_CONCERT: &str = "brief";
@@ -29,6 +32,7 @@ pub(super) const MAX_ACTIVE: i64 = 8;
 pub(super) const PER_INTERVAL: i64 = 6;
 pub(super) const INTERVAL_MS: i64 = 200;
 const BOOKERS: usize = 14;
+const ENTRANTS: usize = 8;
 const SAVERS: usize = 3;
 const COLLECTORS: usize = 18;
 
@@ -322,10 +326,11 @@ impl WorkloadUser<'_> {
         }
     }
 
-    /// Waits in the queue until admitted, up to a limit. Returns the token.
-    async fn enter(&mut self) -> Option<String> {
+    /// Waits in a queue until admitted. Returns the token, or `None` when the place was lost or
+    /// given up.
+    async fn enter(&mut self, queue: &str) -> Option<String> {
         let user = self.user.clone();
-        let path = format!("/v1/queues/{CONCERT}/tokens");
+        let path = format!("/v1/queues/{queue}/tokens");
         let (status, ticket) =
             self.call(Method::POST, &path, &[("usher-user", &user)], None).await?;
         if ![200, 201].contains(&status) {
@@ -335,6 +340,10 @@ impl WorkloadUser<'_> {
         let mut active = ticket["status"] == "active";
         while self.going() && !active {
             self.rest(60).await;
+            if self.random.random_bool(0.02) {
+                self.leave(queue, &token).await;
+                return None;
+            }
             let (status, ticket) = self
                 .call(Method::GET, &format!("{path}/me"), &[("queue-token", &token)], None)
                 .await?;
@@ -346,11 +355,43 @@ impl WorkloadUser<'_> {
         active.then_some(token)
     }
 
+    async fn leave(&mut self, queue: &str, token: &str) {
+        let path = format!("/v1/queues/{queue}/tokens/me");
+        self.call(Method::DELETE, &path, &[("queue-token", token)], None).await;
+    }
+
+    /// Takes part in draws: joins, sometimes leaves and joins again, and leaves once admitted.
+    async fn draw(mut self) {
+        while self.going() {
+            if let Some(token) = self.enter(RAFFLE).await {
+                self.leave(RAFFLE, &token).await;
+            }
+            self.rest(100).await;
+        }
+    }
+
+    /// Plans one draw after the other.
+    async fn open_draws(mut self) {
+        while self.going() {
+            let at = self.random.random_range(0..self.site.seats.len());
+            let admin = self.site.seats[at].address.read().unwrap()[1].clone();
+            let opens_at = Utc::now() + TimeDelta::milliseconds(600);
+            let request = self
+                .http
+                .put(format!("{admin}/admin/queues/{RAFFLE}"))
+                .timeout(CALL_TIMEOUT)
+                .bearer_auth(ADMIN_KEY)
+                .json(&draw_settings(opens_at));
+            let _ = answer(request).await;
+            self.rest(2_500).await;
+        }
+    }
+
     /// Books until the end of the round.
     async fn book(mut self) {
         let mut issue = None;
         while self.going() {
-            let Some(token) = self.enter().await else {
+            let Some(token) = self.enter(QUEUE).await else {
                 self.rest(100).await;
                 continue;
             };
@@ -364,6 +405,10 @@ impl WorkloadUser<'_> {
                 issue = heard
                     .filter(|(status, _)| *status < 300)
                     .and_then(|(_, body)| Some(body["id"].as_str()?.to_owned()));
+            }
+            if self.random.random_bool(0.1) {
+                self.leave(QUEUE, &token).await;
+                continue;
             }
             self.one_booking(&token, issue.clone()).await;
             self.rest(40).await;
@@ -454,6 +499,13 @@ impl WorkloadUser<'_> {
     }
 }
 
+/// A queue that opens with a draw.
+pub(super) fn draw_settings(opens_at: DateTime<Utc>) -> Value {
+    json!({"promote_per_interval": PER_INTERVAL, "interval_ms": INTERVAL_MS, "max_active": 3,
+        "active_seconds": 2, "claim_seconds": 1, "restore_seconds": 1, "order": "lottery",
+        "opens_at": opens_at})
+}
+
 async fn answer(request: reqwest::RequestBuilder) -> ReceivedResponse {
     let answer = request.send().await.ok()?;
     Some((answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null)))
@@ -496,6 +548,10 @@ pub(super) async fn live(
     for _ in 0..BOOKERS {
         people.push(Box::pin(person(name()).book()));
     }
+    for _ in 0..ENTRANTS {
+        people.push(Box::pin(person(name()).draw()));
+    }
+    people.push(Box::pin(person(name()).open_draws()));
     for wallet in 0..SAVERS {
         let user = name();
         people.push(Box::pin(person(user.clone()).save(wallet)));

@@ -1,5 +1,6 @@
 //! The example `docs/nginx.conf`, with a real nginx in front of a stub site.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use axum::Router;
@@ -32,6 +33,12 @@ impl Drop for NginxProcess {
     }
 }
 
+/// How many requests for the line nginx has passed to Usher.
+fn passed_line_requests(dir: &Path) -> usize {
+    let log = std::fs::read_to_string(dir.join("access.log")).unwrap();
+    log.lines().filter(|line| line.contains("/line ") && !line.ends_with(" -")).count()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nginx_passes_active_users_and_redirects_the_rest() {
     let found = Command::new("nginx").arg("-v").stderr(Stdio::null()).status();
@@ -50,14 +57,16 @@ async fn nginx_passes_active_users_and_redirects_the_rest() {
         .replace("127.0.0.1:8080", &usher)
         .replace("127.0.0.1:3000", &format!("127.0.0.1:{site}"))
         .replace("127.0.0.1:8000", &format!("127.0.0.1:{port}"))
-        .replace("queues/demo", &format!("queues/{CONCERT}"));
+        .replace("queues/demo", &format!("queues/{CONCERT}"))
+        .replace("/var/cache/nginx", &dir.path().display().to_string());
     let path = dir.path().display();
     let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {path}/{kind};"))
         .join(" ");
     let whole = format!(
         "daemon off; master_process off; pid {path}/pid; error_log {path}/error.log;\n\
-         events {{}}\nhttp {{ access_log off; {temp}\n{example}\n}}\n"
+         events {{}}\nhttp {{ log_format upstream '$uri $upstream_addr'; log_subrequest on; \
+         access_log {path}/access.log upstream; {temp}\n{example}\n}}\n"
     );
     std::fs::write(dir.path().join("nginx.conf"), whole).unwrap();
     let config = dir.path().join("nginx.conf");
@@ -90,4 +99,24 @@ async fn nginx_passes_active_users_and_redirects_the_rest() {
             "{location}"
         );
     }
+
+    // Many users read the line, and few of their requests reach Usher.
+    let line = async |encoding: &str| {
+        let request = client.get(format!("http://127.0.0.1:{port}/v1/queues/{CONCERT}/line"));
+        request.header("accept-encoding", encoding).send().await.unwrap()
+    };
+    let (began, mut sent) = (std::time::Instant::now(), 0);
+    while sent < 500 {
+        let answers = (0..50).map(|_| line("gzip, deflate, br"));
+        for answer in futures::future::join_all(answers).await {
+            assert_eq!(answer.status(), 200);
+            let tag = answer.headers()["etag"].to_str().unwrap().to_owned();
+            assert_eq!(answer.headers()["content-type"], "application/json");
+            assert!(tag.trim_matches('"').parse::<u64>().is_ok(), "{tag}");
+            sent += 1;
+        }
+    }
+    let passed = passed_line_requests(dir.path());
+    let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
+    assert!((1..=seconds + 2).contains(&passed), "{passed} of {sent} requests in {seconds} s");
 }

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
+use crate::recovery::restore::{generations, wait_until_restored};
 use crate::support::resp::RespClient;
 use crate::support::{
-    ApiClient, CONCERT, EventStream, TestWorld, eventually, new_user, on_one_and_two,
+    ApiClient, CONCERT, EventStream, TestStores, TestWorld, eventually, new_user, on_one_and_two,
 };
 
 on_one_and_two!(
@@ -151,4 +152,51 @@ async fn poll_interval_is_at_most_half_of_the_time(world: TestWorld) {
     let _active = api.join_new_user(CONCERT).await;
     let ticket = api.join(CONCERT, &new_user()).await.expect(201);
     assert!(ticket["poll_after_ms"].as_u64().unwrap() <= 15_000, "{ticket}");
+}
+
+/// Users who return within the restore window keep their places for `abandon_after_seconds` from
+/// then on, although Redis lost when they were heard of. Users who do not return are gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn abandoned_places_are_taken_after_a_loss_of_redis() {
+    let world = TestWorld::on(TestStores::with_own_redis().await, 2).await;
+    let mut narrow = settings();
+    narrow["restore_seconds"] = json!(2);
+    world.put_queue(CONCERT, narrow).await;
+    let api = &world.api;
+    let mut users = Vec::new();
+    for _ in 0..5 {
+        users.push(api.join_new_user(CONCERT).await);
+    }
+    world.stores.audit().await;
+    let had = generations(&world.stores).await;
+    world.stores.redis().await.ask(&["FLUSHALL"]).await;
+    wait_until_restored(&world, &had).await;
+    // The third user does not return.
+    let returned = [&users[0], &users[1], &users[3], &users[4]];
+    for user in returned {
+        assert_eq!(api.poll(CONCERT, &user.token).await.expect(200)["status"], "waiting");
+    }
+    let heard = tokio::sync::Mutex::new(HeardTimes::of(&world).await);
+    eventually("the returned users count as heard", || async {
+        (heard.lock().await.all().await.len() >= 3).then_some(())
+    })
+    .await;
+    api.wait_until_active(CONCERT, &users[0]).await;
+    for user in &returned[1..] {
+        assert_eq!(api.poll(CONCERT, &user.token).await.expect(200)["status"], "waiting");
+    }
+    eventually("they still count as heard", || async {
+        let mut heard = heard.lock().await;
+        for user in &returned[1..] {
+            heard.time(&user.user).await?;
+        }
+        Some(())
+    })
+    .await;
+    heard.lock().await.move_back(3_600_000).await;
+    for user in &returned[1..] {
+        api.wait_until_expired(CONCERT, &user.token).await;
+    }
+    api.wait_until_expired(CONCERT, &users[2].token).await;
+    world.stores.audit().await;
 }

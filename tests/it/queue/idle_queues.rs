@@ -10,7 +10,7 @@ use crate::support::{TestStores, TestWorld, eventually, new_user};
 const QUEUES: i64 = 300;
 
 /// How many times Redis has executed a command, also in scripts.
-async fn calls(redis: &mut RespClient, command: &str) -> i64 {
+pub(crate) async fn calls(redis: &mut RespClient, command: &str) -> i64 {
     let stats = redis.ask(&["INFO", "commandstats"]).await.text();
     let line = format!("cmdstat_{command}:calls=");
     let found = stats.lines().find_map(|stat| stat.strip_prefix(&line));

@@ -3,10 +3,12 @@
 
 mod abandoned;
 mod admission;
+mod clocks;
 mod estimate;
 mod event_stream;
 mod gate;
-mod idle_queues;
+pub(crate) mod idle_queues;
+mod line;
 mod lottery;
 pub(crate) mod model;
 mod removal;

@@ -1,42 +1,37 @@
 //! The queue under random use, on four instances with four promoters, two of them an hour ahead and
-//! an hour behind: the order is kept, limits hold, no user has two places, and no position
-//! increases.
+//! an hour behind: the order is kept, limits hold, no user has two places, no position increases,
+//! draws are fair, and every waiting user is admitted.
 //!
-//! Each run is a queue with random settings and a random walk of joins, polls, leaves and changed
-//! settings over all instances. A failure prints its seed. `make model` makes ten thousand runs.
+//! Each run is a queue with random settings and a random walk of joins, polls, leaves and changes
+//! of every setting over all instances. Then all runs lose Redis, and walk on after the restore.
+//! At last each queue is opened until every user who waits was admitted, used again with a draw,
+//! and opened again. A failure prints its seed and its steps. `make model` makes ten thousand runs.
 //! The two promoters with wrong clocks are separate processes. `faults/clock_skew.rs` tests
 //! everything else on such instances. Code inside an instance cannot depend on its clock: clippy
 //! forbids reading it where decisions are made.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod random_walk;
 
-use futures::StreamExt;
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDateTime};
+use futures::{FutureExt, StreamExt};
 use tokio_util::sync::CancellationToken;
-use usher::definition::ChangePreconditions;
-use usher::http::identity::QueueVisitor;
-use usher::http::merge_patch::DefinitionChange;
-use usher::ids::{QueueId, UserId};
+use usher::ids::QueueId;
 use usher::outbox::{DurabilitySettings, OutboxWriter};
 use usher::partition::PartitionCount;
-use usher::queue::{
-    AdmissionState, Claims, Error, QueueService, QueueSettings, TokenSigner, run_promoter,
-};
+use usher::queue::{QueueService, TokenSigner, run_heard_writer, run_promoter};
+use usher::recovery::run_verifier;
 use usher::redis::{self, KeyBuilder, RedisClient};
 
+use self::random_walk::{RandomWalk, StepLog};
 use crate::support::servers::PARTITIONS;
 use crate::support::skew::ClockSkew;
 use crate::support::{TestStores, eventually, test_seed};
 
 const INSTANCES: usize = 4;
-const USERS: u128 = 24;
-const STEPS: usize = 90;
-/// Clients are never asked to poll sooner than this, so nothing is guaranteed between responses
-/// that are closer together.
-const MIN_POLL_INTERVAL: Duration = Duration::from_millis(900);
 /// Runs at the same time. They are independent queues.
 const CONCURRENT_RUNS: usize = 96;
 /// Runs on the same instances. Their queues stay behind and every instance keeps reading them, so
@@ -58,151 +53,6 @@ pub(crate) async fn connect(stores: &TestStores) -> RedisClient {
     redis
 }
 
-async fn put_settings(queue: &QueueService, id: &QueueId, settings: &QueueSettings) {
-    let change = DefinitionChange::Replace(settings.clone());
-    queue.change(id, change, &ChangePreconditions::default()).await.unwrap();
-}
-
-/// The widest limits of any settings of a run. The guarantees are checked against these.
-#[derive(Debug)]
-struct PromisedBounds {
-    per_interval: u64,
-    interval_ms: i64,
-    max_active: u64,
-}
-
-struct ReportedTicket {
-    at: Instant,
-    score: u64,
-    position: u64,
-}
-
-struct RandomWalk {
-    seed: u64,
-    id: QueueId,
-    random: StdRng,
-    queues: Vec<Arc<QueueService>>,
-    bounds: PromisedBounds,
-    settings: QueueSettings,
-    tokens: HashMap<UserId, Claims>,
-    /// Tickets that users received while waiting.
-    reported: HashMap<UserId, Vec<ReportedTicket>>,
-}
-
-impl RandomWalk {
-    async fn new(seed: u64, queues: Vec<Arc<QueueService>>) -> Self {
-        let mut random = StdRng::seed_from_u64(seed);
-        let settings = QueueSettings {
-            promote_per_interval: random.random_range(1..5),
-            interval_ms: random.random_range(100..250),
-            max_active: random.random_range(1..8),
-            active_seconds: 1,
-            claim_seconds: 1,
-            max_waiting: random.random_bool(0.2).then(|| random.random_range(1..20)),
-            ..QueueSettings::default()
-        };
-        let bounds = PromisedBounds {
-            per_interval: settings.promote_per_interval.into(),
-            interval_ms: settings.interval_ms.into(),
-            max_active: settings.max_active.into(),
-        };
-        let id: QueueId = format!("run-{seed}").parse().unwrap();
-        put_settings(&queues[0], &id, &settings).await;
-        for queue in &queues[1..] {
-            queue.reload().await.unwrap();
-        }
-        let (tokens, reported) = (HashMap::new(), HashMap::new());
-        Self { seed, id, random, queues, bounds, settings, tokens, reported }
-    }
-
-    async fn walk(mut self) -> (QueueId, u64, PromisedBounds) {
-        for _ in 0..STEPS {
-            let user: UserId = uuid::Uuid::from_u128(self.random.random_range(1..=USERS)).into();
-            let queue = self.queues[self.random.random_range(0..INSTANCES)].clone();
-            match self.random.random_range(0..100) {
-                0..45 => self.join(&queue, user).await,
-                45..80 => self.poll(&queue, user).await,
-                80..98 => self.leave(&queue, user).await,
-                _ => self.change(&queue).await,
-            }
-            // Users pause about as long as the promoters, so that promotions fall between their
-            // steps.
-            let pause = self.random.random_range(0..45);
-            tokio::time::sleep(Duration::from_millis(pause)).await;
-        }
-        (self.id, self.seed, self.bounds)
-    }
-
-    async fn join(&mut self, queue: &Arc<QueueService>, user: UserId) {
-        let visitor = QueueVisitor { name: user.into(), is_guest: false };
-        let (place, fresh) = match queue.join(&self.id, &visitor).await {
-            Ok(joined) => joined,
-            Err(Error::Full) => return,
-            Err(error) => panic!("seed {}: {error}", self.seed),
-        };
-        if !fresh {
-            let known = self.tokens.get(&user).map(|claims| claims.score);
-            assert_eq!(
-                known,
-                Some(place.claims.score),
-                "seed {}: {user} has two places",
-                self.seed
-            );
-        }
-        self.tokens.insert(user, place.claims.clone());
-        self.hear(user, &place);
-    }
-
-    async fn poll(&mut self, queue: &Arc<QueueService>, user: UserId) {
-        let Some(claims) = self.tokens.get(&user).cloned() else { return };
-        let place =
-            queue.poll(&claims).await.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
-        self.hear(user, &place);
-    }
-
-    async fn leave(&mut self, queue: &Arc<QueueService>, user: UserId) {
-        if let Some(claims) = self.tokens.get(&user) {
-            match queue.leave(claims).await {
-                Ok(()) | Err(Error::TokenExpired) => {}
-                Err(error) => panic!("seed {}: {error}", self.seed),
-            }
-            self.reported.remove(&user);
-        }
-    }
-
-    async fn change(&mut self, queue: &Arc<QueueService>) {
-        self.settings.promote_per_interval = self.random.random_range(1..5);
-        self.settings.max_active = self.random.random_range(1..8);
-        self.bounds.per_interval =
-            self.bounds.per_interval.max(self.settings.promote_per_interval.into());
-        self.bounds.max_active = self.bounds.max_active.max(self.settings.max_active.into());
-        put_settings(queue, &self.id, &self.settings).await;
-    }
-
-    /// Compares a ticket with the user's earlier ones, and the queue with its limits.
-    fn hear(&mut self, user: UserId, place: &usher::queue::Ticket) {
-        let Self { seed, bounds, .. } = self;
-        assert!(
-            place.queue_state.active <= bounds.max_active,
-            "seed {seed}: {:?} above {bounds:?}",
-            place.queue_state
-        );
-        let AdmissionState::Waiting { position: Some(position) } = place.admission else { return };
-        let score = place.claims.score;
-        let reported = self.reported.entry(user).or_default();
-        reported.retain(|reported| reported.score == score);
-        for before in reported.iter().filter(|reported| reported.at.elapsed() >= MIN_POLL_INTERVAL)
-        {
-            assert!(
-                position <= before.position,
-                "seed {seed}: {user} had position {}, then {position}",
-                before.position
-            );
-        }
-        reported.push(ReportedTicket { at: Instant::now(), score, position });
-    }
-}
-
 /// Users who wait and have an active slot, counted by Redis at one moment.
 async fn users_waiting_and_active(stores: &TestStores, queue: &QueueId) -> i64 {
     let partition = stores.partition_of(queue.as_str());
@@ -215,26 +65,34 @@ async fn users_waiting_and_active(stores: &TestStores, queue: &QueueId) -> i64 {
     stores.redis().await.ask(&["EVAL", script, "2", &waiting, &active]).await.int()
 }
 
-/// Compares all promotions, in their order, with the limits.
-async fn check_promotions(
-    stores: &TestStores,
-    (queue, seed, bounds): &(QueueId, u64, PromisedBounds),
-) -> u64 {
-    let rows: Vec<(i64, i64, u32, chrono::NaiveDateTime)> = sqlx::query_as(
+/// Compares all promotions, in their order, with the limits. After the loss of Redis at `lost_at`,
+/// users who return may have lower scores than the last one before it.
+async fn check_promotions(stores: &TestStores, walk: &RandomWalk, lost_at: NaiveDateTime) -> u64 {
+    let (seed, bounds) = (walk.seed, walk.bounds);
+    let rows: Vec<(i64, i64, u32, NaiveDateTime)> = sqlx::query_as(
         "SELECT from_score, to_score, count, promoted_at FROM promotions WHERE queue_id = ? ORDER \
-             BY n, idx",
+             BY promoted_at, n, idx",
     )
-    .bind(queue.as_str())
+    .bind(walk.id.as_str())
     .fetch_all(&stores.mysql)
     .await
     .unwrap();
-    let mut last = -1;
-    for (from, to, ..) in &rows {
-        assert!(*from > last && to >= from, "seed {seed}: {from}…{to} after {last}");
-        last = *to;
+    for half in rows.chunk_by(|one, other| (one.3 < lost_at) == (other.3 < lost_at)) {
+        let mut last = -1;
+        for (from, to, ..) in half {
+            assert!(*from > last && to >= from, "seed {seed}: {from}…{to} after {last}");
+            last = *to;
+        }
+    }
+    for score in &walk.admitted {
+        let score = i64::try_from(*score).unwrap();
+        assert!(
+            rows.iter().any(|(from, to, ..)| (*from..=*to).contains(&score)),
+            "seed {seed}: the place {score} was lost"
+        );
     }
     for (at, row) in rows.iter().enumerate() {
-        let within = |other: &&(i64, i64, u32, chrono::NaiveDateTime)| {
+        let within = |other: &&(i64, i64, u32, NaiveDateTime)| {
             (row.3 - other.3).num_milliseconds() < bounds.interval_ms
         };
         let let_in: u64 =
@@ -261,51 +119,125 @@ async fn queue_keeps_its_guarantees_under_random_use() {
     assert!(let_in > runs, "too few promotions: the runs prove nothing");
 }
 
+/// Performs a part of a run. A failure prints the seed and all steps of the run.
+async fn attempt<T>(seed: u64, steps: StepLog, part: impl Future<Output = T>) -> T {
+    match AssertUnwindSafe(part).catch_unwind().await {
+        Ok(value) => value,
+        Err(panic) => {
+            let steps = steps.lock().unwrap().join("\n");
+            eprintln!("seed {seed} failed after these steps:\n{steps}");
+            resume_unwind(panic)
+        }
+    }
+}
+
+/// Performs a part of every run, some at the same time.
+async fn attempt_all(
+    walks: Vec<(RandomWalk, StepLog)>,
+    at_once: usize,
+    part: impl AsyncFn(&mut RandomWalk),
+) -> Vec<(RandomWalk, StepLog)> {
+    let part = &part;
+    let parts = walks.into_iter().map(|(mut walk, steps)| async move {
+        attempt(walk.seed, steps.clone(), part(&mut walk)).await;
+        (walk, steps)
+    });
+    futures::stream::iter(parts).buffer_unordered(at_once).collect().await
+}
+
+/// Empties Redis once MySQL has everything, and waits until every instance serves the restored one.
+/// Returns the time of the loss, by the clock of Redis.
+async fn lose_redis(stores: &TestStores, instances: &[RedisClient]) -> NaiveDateTime {
+    stores.wait_until_idle().await;
+    let all: Vec<_> = instances[0].keys().partitions().all().collect();
+    let epochs = |redis: &RedisClient| -> Vec<Option<u64>> {
+        all.iter().map(|partition| redis.epochs().get(*partition)).collect()
+    };
+    let before = epochs(&instances[0]);
+    let mut redis = stores.redis().await;
+    let mut time = redis.ask(&["TIME"]).await.list().into_iter();
+    let seconds: i64 = time.next().unwrap().text().parse().unwrap();
+    let micros: u32 = time.next().unwrap().text().parse().unwrap();
+    redis.ask(&["FLUSHALL"]).await;
+    for instance in instances {
+        eventually("an instance serves the restored Redis", async || {
+            let now = epochs(instance);
+            let restored = |(now, before)| now > &None && now != before;
+            now.iter().zip(&before).all(restored).then_some(())
+        })
+        .await;
+    }
+    DateTime::from_timestamp(seconds, micros * 1_000).unwrap().naive_utc()
+}
+
 /// Runs the seeds from `first` on new instances. Returns the number of promotions.
 async fn walk_seeds(first: u64, runs: u64) -> u64 {
-    let stores = TestStores::new().await;
+    let stores = Arc::new(TestStores::with_own_redis().await);
     let stop = CancellationToken::new();
     let mut skewed = Vec::new();
     if let Some(skew) = ClockSkew::new() {
         skewed = vec![skew.start(&stores, 3_600).await, skew.start(&stores, -3_600).await];
     }
-    let mut queues = Vec::new();
+    let redis = connect(&stores).await;
+    let writer =
+        OutboxWriter::new(redis.clone(), stores.mysql.clone(), DurabilitySettings::default());
+    let (mut queues, mut clients) = (Vec::new(), vec![redis.clone()]);
     for nth in 0..INSTANCES {
         let key = ("k1".to_owned(), "d41d8cd98f00b204e9800998ecf8427e".to_owned().into());
         let redis = connect(&stores).await;
-        let queue =
-            QueueService::new(redis, stores.mysql.clone(), TokenSigner::new(&[key]), stop.clone());
+        let (mysql, handle) = (stores.mysql.clone(), writer.handle());
+        tokio::spawn(run_verifier(redis.clone(), mysql.clone(), handle, stop.clone()));
+        clients.push(redis.clone());
+        let queue = QueueService::new(redis, mysql, TokenSigner::new(&[key]), stop.clone());
         queues.push(Arc::new(queue));
+        tokio::spawn(run_heard_writer(queues[nth].clone(), stop.clone()));
         if nth >= skewed.len() {
             tokio::spawn(run_promoter(queues[nth].clone(), stop.clone()));
         }
     }
-    let redis = connect(&stores).await;
-    let writer =
-        OutboxWriter::new(redis.clone(), stores.mysql.clone(), DurabilitySettings::default());
+    let (mysql, handle) = (stores.mysql.clone(), writer.handle());
+    tokio::spawn(run_verifier(redis.clone(), mysql, handle, stop.clone()));
     tokio::spawn(writer.run(stop.clone()));
 
     let walks = (first..first + runs).map(|seed| {
-        let queues = queues.clone();
-        async move { RandomWalk::new(seed, queues).await.walk().await }
+        let (stores, queues, steps) = (stores.clone(), queues.clone(), StepLog::default());
+        attempt(seed, steps.clone(), async move {
+            let mut walk = RandomWalk::new(seed, stores, queues, steps.clone()).await;
+            walk.walk().await;
+            (walk, steps)
+        })
     });
-    let walked: Vec<_> =
+    let walks: Vec<_> =
         futures::stream::iter(walks).buffer_unordered(CONCURRENT_RUNS).collect().await;
+    let lost_at = lose_redis(&stores, &clients).await;
+    let walks = attempt_all(walks, usize::try_from(runs).unwrap(), RandomWalk::come_back).await;
+    let walks = attempt_all(walks, CONCURRENT_RUNS, async |walk| {
+        walk.walk().await;
+        walk.admit_everyone().await;
+        walk.use_again().await;
+        walk.admit_everyone().await;
+    })
+    .await;
+
     let all: Vec<_> = redis.keys().partitions().all().collect();
     eventually("an empty outbox", async || {
         (redis.outbox_backlogs(&all).await.unwrap().iter().sum::<u64>() == 0).then_some(())
     })
     .await;
     let mut let_in = 0;
-    for run in &walked {
-        assert_eq!(users_waiting_and_active(&stores, &run.0).await, 0, "seed {}", run.1);
-        let_in += check_promotions(&stores, run).await;
+    for (walk, steps) in &walks {
+        let checks = async {
+            assert_eq!(users_waiting_and_active(&stores, &walk.id).await, 0);
+            let report = queues[0].audit(&walk.id).await.unwrap();
+            assert_eq!(report.violations, Vec::<String>::new());
+            check_promotions(&stores, walk, lost_at).await
+        };
+        let_in += attempt(walk.seed, steps.clone(), checks).await;
     }
     stop.cancel();
     for process in skewed {
         process.kill().await;
     }
-    let seeds: HashSet<u64> = walked.iter().map(|run| run.1).collect();
-    assert_eq!(seeds.len() as u64, runs);
+    assert_eq!(walks.len() as u64, runs);
     let_in
 }

@@ -258,6 +258,7 @@ fn public() -> Vec<RoleRow> {
         open("/.well-known/jwks.json", "200"),
         open("/v1/queues/{queue}", "200"),
         open("/v1/queues/{queue}/draws", "200"),
+        open("/v1/queues/{queue}/line", "200"),
         own(M::POST, "/v1/queues/{queue}/tokens", "200"),
         active(M::GET, "/v1/queues/{queue}/tokens/me", "200"),
         active(M::DELETE, "/v1/queues/{queue}/tokens/me", "204"),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::join_all;
+use reqwest::Method;
 use serde_json::json;
 use usher::app::PruneSchedule;
 use usher::config::UsherConfig;
@@ -213,6 +214,15 @@ async fn archived_sale_leaves_only_its_sequence_in_redis() {
         )
         .await;
     again.problem(409, "in_use");
+    usher::app::archive(&config.stores, &show).await.unwrap();
+
+    // The concert does not need its queue any more.
+    let queue = format!("/admin/queues/{CONCERT}?force=true");
+    api.admin_call(Method::DELETE, &queue).send().await.expect_text(204);
+    api.get(&format!("/v1/queues/{CONCERT}")).send().await.problem(404, "not_found");
+    assert_eq!(api.get(&path).user(&buyer.user).send().await.expect(200)["status"], "confirmed");
+    let cancel = api.post(&format!("{path}/cancel")).user(&buyer.user).key(&new_key());
+    cancel.send().await.problem(403, "cancellation_closed");
     usher::app::archive(&config.stores, &show).await.unwrap();
 }
 

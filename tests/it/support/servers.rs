@@ -13,6 +13,7 @@ use usher::mysql::migrate::migrate;
 use usher::partition::PartitionCount;
 
 use super::resp::RespClient;
+use super::skew::{ClockSkew, MovableRedisClock};
 
 /// Partitions of every test's stores. Few, so that no test waits for sixty-four rows, and more than
 /// one, so that payments cross partitions.
@@ -112,6 +113,17 @@ impl TestStores {
         let stores = Self::empty(Some((redis, dir))).await;
         migrate_schema(&stores.mysql).await;
         stores
+    }
+
+    /// As [`Self::with_own_redis`], with a clock that the test can move.
+    pub(crate) async fn with_movable_clock(skew: &ClockSkew) -> (Self, MovableRedisClock) {
+        let dir = TempDir::new("it-redis").unwrap();
+        let (clock, port) = (skew.redis(), usher::dev::free_port().unwrap());
+        let redis =
+            PrivateRedis::start_program(&clock.program, with_users(dir.path()), port, &[]).await;
+        let stores = Self::empty(Some((redis.unwrap(), dir))).await;
+        migrate_schema(&stores.mysql).await;
+        (stores, clock)
     }
 
     /// A copy of the files of the test's own Redis.

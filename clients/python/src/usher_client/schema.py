@@ -257,6 +257,47 @@ class Draws(TypedDict):
     items: list[Draw]
 
 
+class Lane(TypedDict):
+    """A part of the queue in which the order is exact."""
+
+    #: How many users were admitted per second, measured over some seconds.
+    admitted_per_second: float
+    #: The lowest waiting score. Null while the lane is empty, before the draw of a lottery, and
+    #: while users return after a loss of Redis.
+    front: NotRequired[int | None]
+    #: Pairs of a score, in ascending order, and the number of users who wait below it.
+    marks: list[list[int]]
+    #: The name of the lane.
+    name: str
+    #: The number of waiting users.
+    waiting: int
+
+
+class Line(TypedDict):
+    """The line of a queue: what every waiting user needs to compute their own position."""
+
+    #: When the state of this version was read.
+    at: UnixMillis
+    #: From this time on no user can join or is admitted. Null means never.
+    closes_at: NotRequired[UnixMillis | None]
+    #: The lanes, first to last. A queue without lanes has one, `default`.
+    lanes: list[Lane]
+    #: The operator's message by language. A message without a language has the key `und`.
+    messages: dict[str, str]
+    #: The effective mode.
+    mode: QueueMode
+    #: When to read the document again, in milliseconds from now.
+    next_ms: int
+    #: Before this time no user is admitted. Null means immediately.
+    opens_at: NotRequired[UnixMillis | None]
+    queue_id: QueueId
+    #: Rises over all instances, and changes only when something other than `at` changes. Ignore a
+    #: document with a lower version than one already seen.
+    version: int
+    #: The number of waiting users.
+    waiting: int
+
+
 class Lottery(TypedDict):
     """The values with which users can verify their ticket in the newest draw. The score of a user
     is 2 × draw × 2^40 plus the first 40 bits of SHA-1 over the seed and the 16 bytes of the
