@@ -60,6 +60,8 @@ export interface Concert {
   id: ConcertId;
   /** How many seats a user can hold and own in total. */
   max_seats_per_user: number;
+  /** For how long a payment by an external provider keeps its seats, in seconds. */
+  payment_seconds: number;
   /** The queue that admits users to this concert. */
   queue_id: QueueId;
   /** The title for users. */
@@ -260,12 +262,22 @@ export interface NewPayment {
   /** The coupon issue to redeem. A malformed id is answered with `coupon_not_applicable`. */
   coupon_issue_id?: string | null;
   /**
-   * What the user expects to pay after the discount. When it differs, nothing is paid and the
-   * answer is `amount_changed`.
+   * What the user expects to pay after the discount, by wallet and provider together. When it
+   * differs, nothing is paid and the answer is `amount_changed`.
    */
   expected_amount?: Money | null;
+  /**
+   * Who takes the money: the wallet, or a provider that the booking backend calls. The default is
+   * `wallet`.
+   */
+  method?: PaymentMethod;
   /** The reservation to pay for. A malformed id is answered with `not_found`. */
   reservation_id: string;
+  /**
+   * Only with the method `external`: the part that the wallet pays. It must leave something for the
+   * provider. The default is 0.
+   */
+  wallet_amount?: Money | null;
 }
 
 /** The seats to hold. */
@@ -292,9 +304,22 @@ export interface Payment {
   currency: CurrencyCode;
   /** The discount of the coupon. */
   discount: Money;
+  /** What is left for the provider. Null for a payment by wallet. */
+  due_amount?: Money | null;
+  /** Until when the payment waits for its provider. Null unless it does. */
+  due_at?: UnixMillis | null;
   id: PaymentId;
-  /** The amount debited from the wallet. 0 unless confirmed or refunded. */
+  method: PaymentMethod;
+  /** What wallet and provider took together. 0 unless confirmed or refunded. */
   paid: Money;
+  /** Who took `due_amount`. Null until then. */
+  provider?: string | null;
+  /** Why the payment was declined or voided. */
+  reason?: string | null;
+  /** The provider's name of its payment. */
+  reference?: string | null;
+  /** What the provider has to pay back of it. */
+  refund_due_amount: Money;
   /** The sum of what cancelled seats gave back. */
   refunded: Money;
   reservation_id: ReservationId;
@@ -307,14 +332,40 @@ export interface Payment {
   settled_at?: UnixMillis | null;
   /** The start of the show when the seats were held. Null when it is not known. */
   starts_at?: UnixMillis | null;
-  /** `refunded` once all seats are cancelled. */
+  /**
+   * `refunded` once all seats are cancelled, and `refund_due` while the provider has to pay money
+   * back.
+   */
   status: PaymentStatus;
+  /** The part that the wallet pays or paid. */
+  wallet_amount: Money;
+}
+
+/** What the provider has taken. */
+export interface PaymentConfirmation {
+  /** The amount that the provider took: `due_amount`, in the smallest unit of the currency. */
+  amount: Money;
+  /** The provider, 1 to 64 visible ASCII characters without spaces. */
+  provider: string;
+  /**
+   * The provider's name of its payment, 1 to 255 visible ASCII characters without spaces. It pays
+   * once.
+   */
+  reference: string;
 }
 
 /** The payment of one reservation. Contains the slot of its queue. */
 export type PaymentId = string;
 
-export type PaymentStatus = "pending" | "confirmed" | "declined" | "voided" | "refunded";
+export type PaymentMethod = "wallet" | "external";
+
+export type PaymentStatus = "pending" | "confirmed" | "declined" | "voided" | "refund_due" | "refunded";
+
+/** Why a payment is voided. */
+export interface PaymentVoid {
+  /** The reason, 1 to 64 characters. The default is `requested`. */
+  reason?: string | null;
+}
 
 /** A page of payments, newest first. */
 export interface Payments {
@@ -376,6 +427,14 @@ export type QueueId = string;
 
 /** Whether a queue accepts joins and admits users. */
 export type QueueMode = "open" | "paused" | "prequeue" | "closed";
+
+/** What the provider has paid back. */
+export interface RefundReport {
+  /** The amount that the provider paid back, at most what is due. */
+  amount: Money;
+  /** The provider's name of its refund, 1 to 255 visible ASCII characters without spaces. */
+  reference: string;
+}
 
 /** Seats of one schedule that one user holds or has bought. */
 export interface Reservation {

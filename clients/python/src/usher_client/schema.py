@@ -53,7 +53,16 @@ PageLimit: TypeAlias = int
 #: The payment of one reservation. Contains the slot of its queue.
 PaymentId: TypeAlias = str
 
-PaymentStatus: TypeAlias = Literal["pending", "confirmed", "declined", "voided", "refunded"]
+PaymentMethod: TypeAlias = Literal["wallet", "external"]
+
+PaymentStatus: TypeAlias = Literal[
+    "pending",
+    "confirmed",
+    "declined",
+    "voided",
+    "refund_due",
+    "refunded",
+]
 
 #: A positive amount.
 PositiveAmount: TypeAlias = int
@@ -152,6 +161,8 @@ class Concert(TypedDict):
     id: ConcertId
     #: How many seats a user can hold and own in total.
     max_seats_per_user: int
+    #: For how long a payment by an external provider keeps its seats, in seconds.
+    payment_seconds: int
     #: The queue that admits users to this concert.
     queue_id: QueueId
     #: The title for users.
@@ -322,11 +333,17 @@ class NewPayment(TypedDict):
 
     #: The coupon issue to redeem. A malformed id is answered with `coupon_not_applicable`.
     coupon_issue_id: NotRequired[str | None]
-    #: What the user expects to pay after the discount. When it differs, nothing is paid and the
-    #: answer is `amount_changed`.
+    #: What the user expects to pay after the discount, by wallet and provider together. When it
+    #: differs, nothing is paid and the answer is `amount_changed`.
     expected_amount: NotRequired[Money | None]
+    #: Who takes the money: the wallet, or a provider that the booking backend calls. The default is
+    #: `wallet`.
+    method: NotRequired[PaymentMethod]
     #: The reservation to pay for. A malformed id is answered with `not_found`.
     reservation_id: str
+    #: Only with the method `external`: the part that the wallet pays. It must leave something for
+    #: the provider. The default is 0.
+    wallet_amount: NotRequired[Money | None]
 
 
 class NewReservation(TypedDict):
@@ -350,9 +367,22 @@ class Payment(TypedDict):
     currency: CurrencyCode
     #: The discount of the coupon.
     discount: Money
+    #: What is left for the provider. Null for a payment by wallet.
+    due_amount: NotRequired[Money | None]
+    #: Until when the payment waits for its provider. Null unless it does.
+    due_at: NotRequired[UnixMillis | None]
     id: PaymentId
-    #: The amount debited from the wallet. 0 unless confirmed or refunded.
+    method: PaymentMethod
+    #: What wallet and provider took together. 0 unless confirmed or refunded.
     paid: Money
+    #: Who took `due_amount`. Null until then.
+    provider: NotRequired[str | None]
+    #: Why the payment was declined or voided.
+    reason: NotRequired[str | None]
+    #: The provider's name of its payment.
+    reference: NotRequired[str | None]
+    #: What the provider has to pay back of it.
+    refund_due_amount: Money
     #: The sum of what cancelled seats gave back.
     refunded: Money
     reservation_id: ReservationId
@@ -363,8 +393,30 @@ class Payment(TypedDict):
     settled_at: NotRequired[UnixMillis | None]
     #: The start of the show when the seats were held. Null when it is not known.
     starts_at: NotRequired[UnixMillis | None]
-    #: `refunded` once all seats are cancelled.
+    #: `refunded` once all seats are cancelled, and `refund_due` while the provider has to pay money
+    #: back.
     status: PaymentStatus
+    #: The part that the wallet pays or paid.
+    wallet_amount: Money
+
+
+class PaymentConfirmation(TypedDict):
+    """What the provider has taken."""
+
+    #: The amount that the provider took: `due_amount`, in the smallest unit of the currency.
+    amount: Money
+    #: The provider, 1 to 64 visible ASCII characters without spaces.
+    provider: str
+    #: The provider's name of its payment, 1 to 255 visible ASCII characters without spaces. It pays
+    #: once.
+    reference: str
+
+
+class PaymentVoid(TypedDict):
+    """Why a payment is voided."""
+
+    #: The reason, 1 to 64 characters. The default is `requested`.
+    reason: NotRequired[str | None]
 
 
 class Payments(TypedDict):
@@ -418,6 +470,15 @@ class Queue(TypedDict):
     sold_out: bool
     #: The number of waiting users.
     waiting: int
+
+
+class RefundReport(TypedDict):
+    """What the provider has paid back."""
+
+    #: The amount that the provider paid back, at most what is due.
+    amount: Money
+    #: The provider's name of its refund, 1 to 255 visible ASCII characters without spaces.
+    reference: str
 
 
 class Reservation(TypedDict):
