@@ -42,6 +42,7 @@ struct AdminUserDto {
     reservations: Vec<ReservationDto>,
     /// The payments, also pending ones.
     payments: Vec<PaymentDto>,
+    /// The coupons that were issued to the user.
     coupon_issues: Vec<CouponIssueDto>,
     /// The attempts to claim rewards.
     claims: Vec<AdminClaimDto>,

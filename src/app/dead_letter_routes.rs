@@ -66,6 +66,7 @@ struct DeadLetterDto {
     /// The partition and the number of the outbox entry.
     #[schema(value_type = String, example = "17-4711")]
     id: DeadLetterId,
+    /// The number of the partition.
     partition: u16,
     /// The number of the outbox entry.
     entry: u64,

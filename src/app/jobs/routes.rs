@@ -62,6 +62,7 @@ struct JobDto {
     kind: JobKindDto,
     /// The schedule that is called off.
     schedule_id: String,
+    /// Why, as the operator wrote it.
     reason: String,
     status: JobStatusDto,
     /// The number of reservations that are cancelled or released.
