@@ -87,7 +87,8 @@ pub(super) async fn confirm(
     claim(&service, &found.payment, &proof).await?;
     let (redis, payment) = (&service.redis, &found.payment);
     match store::confirm_external(redis, payment, reservation, balance_after, &proof).await? {
-        store::ExternalConfirmOutcome::Confirmed(payment, reservation) => {
+        store::ExternalConfirmOutcome::Confirmed(confirmed) => {
+            let (payment, reservation) = *confirmed;
             service.writer.wake();
             if let Err(error) = discount::redeem(&service, &payment).await {
                 tracing::warn!(payment = %payment.id, %error, "the sweep will redeem the coupon");

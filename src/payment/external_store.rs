@@ -40,7 +40,7 @@ pub(super) async fn await_external(
 
 #[derive(Debug)]
 pub(super) enum ExternalConfirmOutcome {
-    Confirmed(Payment, Reservation),
+    Confirmed(Box<(Payment, Reservation)>),
     /// It is pending, but past its time.
     TooLate(Payment),
     /// The payment as it reads.
@@ -64,7 +64,7 @@ pub(super) async fn confirm_external(
     let mut words = redis.call(&scripts::PAYMENT_CONFIRM_EXTERNAL, scope, args).await?.words()?;
     Ok(match words.code()? {
         PaymentConfirmExternalCode::Confirmed => {
-            ExternalConfirmOutcome::Confirmed(words.record()?, words.record()?)
+            ExternalConfirmOutcome::Confirmed(Box::new((words.record()?, words.record()?)))
         }
         PaymentConfirmExternalCode::TooLate => ExternalConfirmOutcome::TooLate(words.record()?),
         PaymentConfirmExternalCode::Refused => ExternalConfirmOutcome::Refused(words.record()?),
