@@ -15,6 +15,7 @@ mod secrets;
 mod stores;
 mod top;
 mod urls;
+mod wallet;
 
 pub use check::{InvalidSetting, InvalidSettings, flag};
 pub use http::HttpSettings;

@@ -57,6 +57,25 @@ pub struct CouponDiscount {
     pub min_available_amount: Money,
 }
 
+impl CouponDiscount {
+    /// What it takes off a price; `None` when it can't be used for it. `lua/coupons/reserve.lua`
+    /// decides for payments, by the same rules.
+    pub fn off(&self, price: Money) -> Option<Money> {
+        if price < self.min_available_amount {
+            return None;
+        }
+        let off = match self.kind {
+            DiscountKind::Amount => self.amount.unwrap_or_default(),
+            DiscountKind::Percent => {
+                let share = i128::from(price.get()) * i128::from(self.percent.unwrap_or(0)) / 100;
+                let share = i64::try_from(share).ok().and_then(Money::new)?;
+                self.limit.map_or(share, |limit| share.min(limit))
+            }
+        };
+        Some(off.min(price))
+    }
+}
+
 /// The terms of an issue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CouponTerms {
@@ -141,6 +160,23 @@ mod tests {
             (percent.discount.limit, percent.valid_until),
             (Money::new(3_000), Some(1_767_225_600_000))
         );
+    }
+
+    #[test]
+    fn discount_of_a_price_is_exact() {
+        for (terms, price, expected) in [
+            ("amount:2000::5000:", 5_000, Some(2_000)),
+            ("amount:2000::5000:", 4_999, None),
+            ("amount:2000::0:", 1_500, Some(1_500)),
+            ("percent:15::0:", 999, Some(149)),
+            ("percent:15:100:0:", 999, Some(100)),
+            ("percent:33::0:", crate::money::MAX, Some(2_972_375_754_064_527)),
+            ("percent:100::0:", crate::money::MAX, Some(crate::money::MAX)),
+        ] {
+            let off =
+                terms.parse::<CouponTerms>().unwrap().discount.off(Money::new(price).unwrap());
+            assert_eq!(off.map(Money::get), expected, "{terms} of {price}");
+        }
     }
 
     #[test]

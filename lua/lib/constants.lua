@@ -15,6 +15,9 @@ local AGE_BINS = 250
 -- with the earliest deadlines.
 local MAX_SAMPLED_VISITS = 160
 local NEAREST_VISITS = 32
+-- The largest balance, 2^53 - 1: doubles represent it exactly. A balance and what refunds can add
+-- to it, the paid total, stay below it together.
+local MAX_BALANCE = 9007199254740991
 -- Milliseconds for which an idempotency key is kept: 24 hours.
 local IDEMPOTENCY_KEPT_MS = 86400000
 -- Milliseconds for which the record of a payment's operation on a wallet or a coupon is kept: seven

@@ -1,7 +1,7 @@
 -- Wallets of a partition: `wallets` maps a user to the balance as decimal text; every change
 -- appends an entry to the outbox. `of` says what the entry belongs to, which a restore needs:
--- {key, fingerprint} of the request, {payment, attempt, reservation, cancelled_seats} (attempt nil:
--- the refund of a cancellation), or {claim}.
+-- {key, fingerprint, reference} of the request, {payment, attempt, reservation, cancelled_seats,
+-- ends_payment} (attempt nil: the refund of a cancellation), or {claim} of a reward.
 -- Gives: balance_of(user), move(user, entry, kind, amount, balance, of).
 local function balance_of(user)
   return tonumber(redis.call('HGET', wallets, user) or '0')
@@ -12,5 +12,6 @@ local function move(user, entry, kind, amount, balance, of)
     id = entry, user = user, kind = kind, amount = amount, balance = balance, at = now,
     key = of.key, fingerprint = of.fingerprint, payment = of.payment, attempt = of.attempt,
     reservation = of.reservation, claim = of.claim, cancelled_seats = of.cancelled_seats,
+    reference = of.reference, ends_payment = of.ends_payment,
   })
 end

@@ -110,6 +110,7 @@ async fn seed_reward(services: &DomainServices) -> Result<(), Error> {
             active: true,
             conditions: vec![condition],
             reward: RewardKind::Points { amount },
+            revocable: false,
         };
         let always = ChangePreconditions::default();
         services.rewards.change(&code, DefinitionChange::Replace(definition), &always).await?;

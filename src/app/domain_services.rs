@@ -13,7 +13,7 @@ use crate::catalogue::CatalogueService;
 use crate::config::{self, StoreSettings};
 use crate::coupons::CouponService;
 use crate::idempotency::IdempotencyService;
-use crate::money::CurrencyCode;
+use crate::money::{CurrencyCode, Money};
 use crate::mysql::{self, migrate};
 use crate::outbox::{DurabilitySettings, OutboxWriter, WriterHandle};
 use crate::partition::PartitionCount;
@@ -60,8 +60,8 @@ impl DomainServices {
         recovery::verify(&redis, &mysql).await?.complete()?;
         Box::pin(recovery::raise_record_versions(&redis)).await?;
         let writer = OutboxWriter::new(redis.clone(), mysql.clone(), stores.ack.into());
-        let services =
-            Self::assemble(redis, mysql, signer, drain, &writer.handle(), stores.currency);
+        let money = (stores.currency, stores.wallet_limit);
+        let services = Self::assemble(redis, mysql, signer, drain, &writer.handle(), money);
         services.reload().await?;
         Ok((services, writer))
     }
@@ -72,7 +72,7 @@ impl DomainServices {
         signer: TokenSigner,
         drain: CancellationToken,
         writer: &WriterHandle,
-        currency: CurrencyCode,
+        (currency, wallet_limit): (CurrencyCode, Money),
     ) -> Self {
         let queue = Arc::new(QueueService::new(redis.clone(), mysql.clone(), signer, drain));
         let catalogue = Arc::new(CatalogueService::new(
@@ -91,11 +91,21 @@ impl DomainServices {
             writer.clone(),
             currency,
         ));
-        let wallet =
-            Arc::new(WalletService::new(redis.clone(), mysql.clone(), writer.clone(), currency));
+        let wallet = Arc::new(WalletService::new(
+            redis.clone(),
+            mysql.clone(),
+            writer.clone(),
+            currency,
+            wallet_limit,
+        ));
         let coupons =
             Arc::new(CouponService::new(redis.clone(), mysql.clone(), writer.clone(), currency));
-        let rewards = Arc::new(RewardService::new(redis.clone(), mysql.clone(), writer.clone()));
+        let rewards = Arc::new(RewardService::new(
+            redis.clone(),
+            mysql.clone(),
+            writer.clone(),
+            wallet_limit,
+        ));
         let users = Arc::new(UserDirectory::new(redis.clone(), mysql.clone(), writer.clone()));
         let dependencies = payment::PaymentDependencies {
             queue: queue.clone(),

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::money::{parse_user, user_fields, user_uuids};
 use super::{AuditContext, CheckTally, push_values};
-use crate::ids::{CouponId, PaymentId, UserId};
+use crate::ids::{ClaimId, CouponId, PaymentId, UserId};
 use crate::store_error::StoreError;
 
 /// The record of a redemption in Redis.
@@ -156,11 +156,18 @@ async fn inspect_issues(
     Ok(faults)
 }
 
+/// A claim in Redis that a refund can revoke.
+#[derive(Deserialize)]
+struct AuditedRevocable {
+    claim: ClaimId,
+    reward: String,
+}
+
 /// Every granted reward: once per user, the same in both stores.
 pub(super) async fn check_rewards(context: &AuditContext<'_>) -> Result<CheckTally, StoreError> {
     let mut tally = CheckTally::new(
         "rewards",
-        "one granted claim per user and reward, the same in both stores",
+        "one granted claim per user and reward, revocable or not, the same in both stores",
     );
     let inspect =
         |chunk: Vec<(UserId, String)>| async move { inspect_claims(context, &chunk).await };
@@ -174,7 +181,7 @@ pub(super) async fn check_rewards(context: &AuditContext<'_>) -> Result<CheckTal
     let mut after = Uuid::nil();
     loop {
         let page: Vec<(Uuid, Uuid, String, bool)> = sqlx::query_as(
-            "SELECT id, user_id, code, status = 'success' FROM reward_claims WHERE id > ? ORDER BY \
+            "SELECT id, user_id, code, once IS NOT NULL FROM reward_claims WHERE id > ? ORDER BY \
              id LIMIT 500",
         )
         .bind(after)
@@ -199,27 +206,36 @@ async fn inspect_claims(
     };
     let here = context.fields("claims", &claims.iter().map(field_of).collect::<Vec<_>>()).await?;
     let mut query = QueryBuilder::new(
-        "SELECT user_id, code, id FROM reward_claims WHERE status = 'success' AND (code, user_id) \
-         IN (",
+        "SELECT user_id, code, id, status = 'success' AND points IS NOT NULL FROM reward_claims \
+         WHERE once = 1 AND (code, user_id) IN (",
     );
     let mut pairs = query.separated(", ");
     for (user, code) in claims {
         pairs.push("(").push_bind_unseparated(code.clone());
         pairs.push_unseparated(", ").push_bind_unseparated(user.uuid()).push_unseparated(")");
     }
-    let rows: Vec<(Uuid, String, Uuid)> =
+    let rows: Vec<(Uuid, String, Uuid, bool)> =
         query.push(")").build_query_as().persistent(false).fetch_all(context.mysql).await?;
+    let users: Vec<UserId> = claims.iter().map(|claim| claim.0).collect();
+    let revocable = context.fields("revocable", &user_fields(context, &users)).await?;
     let mut faults = Vec::new();
-    for (claim, here) in claims.iter().zip(here) {
-        let here = here.and_then(|value| Uuid::from_slice(value.get(..16)?).ok());
-        let row =
-            rows.iter().find(|row| row.0 == claim.0.uuid() && row.1 == claim.1).map(|row| row.2);
-        if here != row {
-            let text = format!(
-                "the {} of {}: claim {here:?} in Redis, {row:?} in MySQL",
-                claim.1, claim.0
-            );
+    for ((claim, here), revocable) in claims.iter().zip(here).zip(revocable) {
+        let mut wrong = |what: &str, here: Option<Uuid>, row: Option<Uuid>| {
+            let (user, code) = claim;
+            let text = format!("the {code} of {user}: {what} {here:?} in Redis, {row:?} in MySQL");
             faults.push((claim.clone(), text));
+        };
+        let here = here.and_then(|value| Uuid::from_slice(value.get(..16)?).ok());
+        let row = rows.iter().find(|row| row.0 == claim.0.uuid() && row.1 == claim.1);
+        let (granted, in_mysql) = (row.map(|row| row.2), row.filter(|row| row.3).map(|row| row.2));
+        if here != granted {
+            wrong("claim", here, granted);
+        }
+        let of_user: Vec<AuditedRevocable> =
+            revocable.and_then(|packed| rmp_serde::from_slice(&packed).ok()).unwrap_or_default();
+        let in_redis = of_user.iter().find(|it| it.reward == claim.1).map(|it| it.claim.uuid());
+        if in_redis != in_mysql {
+            wrong("revocable claim", in_redis, in_mysql);
         }
     }
     Ok(faults)

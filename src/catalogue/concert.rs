@@ -35,7 +35,8 @@ pub struct ConcertSchedule {
     /// Seats can be held from this time on. Null means immediately.
     #[serde(default)]
     pub booking_opens_at: Option<DateTime<Utc>>,
-    /// Seats can be held until this time. Null means until the show starts.
+    /// Seats can be held until this time. Null means until the show starts. A time after the start
+    /// keeps the sale open, for example for late entry; `cancel_until` is then worth setting too.
     #[serde(default)]
     pub booking_closes_at: Option<DateTime<Utc>>,
     /// The sections. Together they cover the seat numbers 1…n without a gap.

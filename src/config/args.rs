@@ -7,6 +7,15 @@
 
 use clap::Args;
 
+/// Settings of wallets.
+#[derive(Args, Clone, Default)]
+pub struct WalletArgs {
+    /// What charges and rewards may bring a balance to, 1 to 9007199254740991; a refund may exceed
+    /// it [default: 9007199254740991]
+    #[arg(long, env = "USHER_WALLET_LIMIT", hide_env_values = true, value_name = "AMOUNT")]
+    pub wallet_limit: Option<String>,
+}
+
 /// Settings of both stores.
 #[derive(Args, Clone, Default)]
 pub struct StoreArgs {
@@ -43,8 +52,9 @@ pub struct StoreArgs {
     /// Outbox entries waiting for MySQL before a warning is logged, from 1 [default: 100000]
     #[arg(long, env = "USHER_BACKLOG_WARN", hide_env_values = true, value_name = "COUNT")]
     pub backlog_warn: Option<String>,
-    /// Outbox entries waiting for MySQL before promotions and holds are refused; joins are refused
-    /// halfway between the warning and this limit [default: 500000]
+    /// Outbox entries waiting for MySQL before everything but payments, releases, cancellations and
+    /// refunds is refused; joins are refused halfway between the warning and this limit [default:
+    /// 500000]
     #[arg(long, env = "USHER_BACKLOG_LIMIT", hide_env_values = true, value_name = "COUNT")]
     pub backlog_limit: Option<String>,
     /// How long Redis keeps outbox entries that MySQL has, so that they can be written again to a
@@ -89,6 +99,8 @@ pub struct StoreArgs {
     /// false]
     #[arg(long, env = "USHER_REDIS_MAY_FORGET", hide_env_values = true, value_name = "BOOL")]
     pub redis_may_forget: Option<String>,
+    #[command(flatten)]
+    pub wallet: WalletArgs,
 }
 
 /// Settings of commands that use MySQL only.
@@ -365,6 +377,8 @@ pub struct ServeArgs {
 pub struct DevArgs {
     #[command(flatten)]
     pub listen: ListenArgs,
+    #[command(flatten)]
+    pub wallet: WalletArgs,
     #[command(flatten)]
     pub http: HttpArgs,
     /// Directory for the data of the private servers [default: .usher]

@@ -16,6 +16,7 @@ use super::{HttpSettings, StoreSettings, TokenKey, UsherConfig};
 use crate::dev::simulated_users::MAX_PEOPLE;
 use crate::edge::admin_key::{AdminKey, AdminRole};
 use crate::http::identity;
+use crate::money::Money;
 
 /// In the data directory.
 const SECRETS_FILE: &str = "secrets.json";
@@ -27,6 +28,8 @@ pub struct DevSettings {
     pub data_dir: PathBuf,
     /// Simulated users at the start.
     pub simulated_users: u32,
+    /// What charges and rewards may bring a balance to.
+    pub wallet_limit: Money,
 }
 
 /// The generated secrets of one data directory.
@@ -53,10 +56,17 @@ impl DevSettings {
     pub fn new(args: &DevArgs) -> Result<Self, InvalidSettings> {
         let mut check = SettingsChecker::default();
         let http = HttpSettings::read(&args.listen, &args.http, &mut check);
+        let wallet_limit = args.wallet.limit(&mut check);
         let users = check.number("USHER_CROWD", args.crowd.as_deref(), 0..=MAX_PEOPLE, 0);
         check.finish()?;
         let data_dir = given(args.data_dir.as_deref()).unwrap_or(".usher").into();
-        http.map(|http| Self { http, data_dir, simulated_users: users })
+        http.zip(wallet_limit)
+            .map(|(http, wallet_limit)| Self {
+                http,
+                data_dir,
+                simulated_users: users,
+                wallet_limit,
+            })
             .ok_or_else(InvalidSettings::default)
     }
 }

@@ -8,7 +8,8 @@ use secrecy::SecretString;
 use super::args::{MigrateArgs, MysqlArgs, StoreArgs};
 use super::check::{InvalidSettings, SettingsChecker, given};
 use super::urls::{parse_mysql_url, parse_redis_url};
-use crate::money::CurrencyCode;
+use super::wallet::parse_currency;
+use crate::money::{CurrencyCode, Money};
 use crate::partition::PartitionCount;
 
 #[derive(Debug, Clone)]
@@ -59,8 +60,8 @@ pub struct StoreSettings {
     pub ack: AckSettings,
     pub watermarks: WatermarkSettings,
     pub kept_entries: KeptEntriesSettings,
-    /// The currency of all amounts.
     pub currency: CurrencyCode,
+    pub wallet_limit: Money,
 }
 
 /// Which outbox entries Redis keeps after MySQL has them.
@@ -153,8 +154,8 @@ impl StoreSettings {
         if ca_file.is_some() && redis_url.as_ref().is_some_and(|(_, encrypted)| !encrypted) {
             check.fail("USHER_REDIS_CA_FILE", "needs a USHER_REDIS_URL that begins with rediss");
         }
-        let must = "must be an ISO 4217 code, such as EUR";
-        let currency = check.parsed("USHER_CURRENCY", args.currency.as_deref(), "KRW", must);
+        let currency = parse_currency(args, check);
+        let wallet_limit = args.wallet.limit(check);
         let partitions = parse_partitions(args.partitions.as_deref(), check);
         let ack = parse_ack(args, check);
         let watermarks = parse_watermarks(args, check);
@@ -187,6 +188,7 @@ impl StoreSettings {
             watermarks,
             kept_entries,
             currency: currency?,
+            wallet_limit: wallet_limit?,
         })
     }
 }
@@ -233,8 +235,7 @@ impl MigrateSettings {
 }
 
 fn parse_partitions(value: Option<&str>, check: &mut SettingsChecker) -> Option<PartitionCount> {
-    let count = check.number("USHER_PARTITIONS", value, 1..=4096, 0);
-    PartitionCount::new(count)
+    PartitionCount::new(check.number("USHER_PARTITIONS", value, 1..=4096, 0))
 }
 
 fn parse_watermarks(args: &StoreArgs, check: &mut SettingsChecker) -> WatermarkSettings {

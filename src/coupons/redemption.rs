@@ -35,6 +35,21 @@ impl CouponService {
         Ok(None)
     }
 
+    /// What the issue takes off a price at a time in milliseconds since 1970. `None` when the user
+    /// does not have it, or it can't be used for that price.
+    pub async fn discount(
+        &self,
+        coupon: &CouponId,
+        (issue, user): (IssueId, UserId),
+        price: Money,
+        now: i64,
+    ) -> Result<Option<Money>, redis::Error> {
+        let mine = self.own_issue.submit(coupon.clone(), user).await?;
+        let mine = mine.filter(|mine| mine.id == issue);
+        let valid = mine.filter(|mine| mine.terms.valid_until.is_none_or(|until| now < until));
+        Ok(valid.and_then(|mine| mine.terms.discount.off(price)))
+    }
+
     /// Reserves the issue for an attempt that pays `amount`. An issue that takes nothing off is not
     /// reserved.
     pub async fn reserve(

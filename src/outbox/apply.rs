@@ -14,8 +14,9 @@ use chrono::{DateTime, Utc};
 use super::event::{
     self, CouponIssuesEvent, CouponRedemptionEvent, DrawEvent, EntryKind, EventDecodeError,
     LedgerEntryEvent, OutboxEvent, PaymentEvent, PendingPaymentEvent, PromotionEvent,
-    ReservationEvent, RewardClaimEvent, UserFactsEvent, UserRecordedEvent,
+    ReservationEvent, UserFactsEvent, UserRecordedEvent,
 };
+use super::reward_claims::RewardClaimChanges;
 use crate::coupon_terms::CouponTerms;
 use crate::ids::{CouponId, IssueId, PaymentId, ReservationId, ScheduleId, UserId};
 use crate::money::Money;
@@ -102,7 +103,7 @@ pub(super) struct FlushBatch {
     pub(super) draws: Vec<DrawEvent>,
     pub(super) issues: Vec<CouponIssuesEvent>,
     pub(super) redemptions: BTreeMap<IssueId, CouponRedemptionEvent>,
-    pub(super) claims: Vec<RewardClaimEvent>,
+    pub(super) claims: RewardClaimChanges,
     pub(super) facts: BTreeMap<UserId, UserFactsEvent>,
     pub(super) users: BTreeMap<UserId, UserRecordedEvent>,
     /// Outbox entries merged so far.
@@ -168,12 +169,16 @@ impl FlushBatch {
                     let new = WalletState { balance, at, paid_total: 0, paid_count: 0 };
                     let wallet = self.wallets.entry(entry.user).or_insert(new);
                     (wallet.balance, wallet.at) = (balance, at);
-                    // A cancellation has no attempt. It refunds some seats, and the payment still
-                    // counts.
+                    // A cancellation has no attempt. The payment counts until its last seats are
+                    // refunded.
+                    let ends = entry.attempt.is_some() || entry.ends_payment == Some(true);
                     let (sign, count) = match entry.kind {
                         EntryKind::Payment => (1, 1),
-                        EntryKind::Refund => (-1, if entry.attempt.is_some() { -1 } else { 0 }),
-                        EntryKind::Charge | EntryKind::Use | EntryKind::Reward => (0, 0),
+                        EntryKind::Refund => (-1, -i64::from(ends)),
+                        EntryKind::Charge
+                        | EntryKind::Use
+                        | EntryKind::Reward
+                        | EntryKind::RewardReversal => (0, 0),
                     };
                     wallet.paid_total += sign * entry.amount.get();
                     wallet.paid_count += count;
@@ -203,7 +208,7 @@ impl FlushBatch {
                 OutboxEvent::Use(issue_use) => {
                     self.redemptions.insert(issue_use.id, issue_use);
                 }
-                OutboxEvent::Claim(claim) => self.claims.push(claim),
+                OutboxEvent::Claim(claim) => self.claims.add(claim),
                 OutboxEvent::Facts(facts) => {
                     self.facts.insert(facts.user, facts);
                 }
@@ -219,7 +224,7 @@ impl FlushBatch {
         self.ledger_rows.sort_unstable_by_key(|row| row.entry.id);
         self.promotions.sort_unstable_by_key(|run| (run.partition, run.n, run.idx));
         self.draws.sort_unstable_by(|a, b| (&a.queue, a.draw).cmp(&(&b.queue, b.draw)));
-        self.claims.sort_unstable_by_key(|claim| claim.id);
+        self.claims.sort();
     }
 
     /// The coupon issues, ordered by primary key.

@@ -38,6 +38,8 @@ fn wallet_entry(index: u8, balance: i64) -> OutboxEvent {
         reservation: None,
         claim: None,
         cancelled_seats: None,
+        ends_payment: None,
+        reference: None,
     })
 }
 
@@ -158,8 +160,14 @@ fn payments_add_to_the_paid_total_and_refunds_subtract() {
         // Some seats were cancelled. The payment still counts.
         of_kind(5, EntryKind::Refund, 5),
     ]);
-    let totals = batch.wallets.values().map(|wallet| (wallet.paid_total, wallet.paid_count));
-    assert_eq!(totals.collect::<Vec<_>>(), [(15, 1)]);
+    let totals = |batch: FlushBatch| {
+        let wallets = batch.wallets.into_values();
+        wallets.map(|wallet| (wallet.paid_total, wallet.paid_count)).collect::<Vec<_>>()
+    };
+    assert_eq!(totals(batch), [(15, 1)]);
+    let OutboxEvent::Entry(last) = of_kind(6, EntryKind::Refund, 15) else { unreachable!() };
+    let last = OutboxEvent::Entry(LedgerEntryEvent { ends_payment: Some(true), ..last });
+    assert_eq!(totals(folded(vec![of_kind(2, EntryKind::Payment, 20), last])), [(5, 0)]);
 }
 
 #[test]

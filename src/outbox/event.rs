@@ -7,6 +7,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+pub use super::event_decode::{EventDecodeError, decode};
 use super::lua;
 use crate::coupon_terms::CouponTerms;
 use crate::ids::{
@@ -103,6 +104,10 @@ pub struct LedgerEntryEvent {
     pub claim: Option<ClaimId>,
     /// The seats that the refund of a cancellation is for, separated by commas.
     pub cancelled_seats: Option<String>,
+    /// Whether these were the last seats of the payment.
+    pub ends_payment: Option<bool>,
+    /// The caller's reference of a charge or a use.
+    pub reference: Option<String>,
 }
 
 /// A reservation after the event.
@@ -232,7 +237,7 @@ pub struct CouponRedemptionEvent {
     pub at: DateTime<Utc>,
 }
 
-/// An attempt to claim a reward.
+/// An attempt to claim a reward, or the revocation of a claim.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RewardClaimEvent {
@@ -242,6 +247,9 @@ pub struct RewardClaimEvent {
     pub status: ClaimStatus,
     /// Why it failed, as a code word.
     pub reason: Option<String>,
+    /// Points and conditions (JSON text) of a granted claim that a refund can revoke.
+    pub points: Option<Money>,
+    pub conditions: Option<String>,
     #[serde(deserialize_with = "lua::millis")]
     pub at: DateTime<Utc>,
 }
@@ -301,12 +309,16 @@ words! {
         /// A payment was refunded.
         Refund = "refund",
         Reward = "reward",
+        /// The points of a revoked claim.
+        RewardReversal = "reward_reversal",
     }
 
     /// The outcome of a reward claim.
     ClaimStatus {
         Success = "success",
         Failed = "failed",
+        /// Granted, then revoked by a refund.
+        Revoked = "revoked",
     }
 
     /// The final state of a hold.
@@ -331,36 +343,6 @@ words! {
         Voided = "voided",
         /// Confirmed, then cancelled and refunded.
         Refunded = "refunded",
-    }
-}
-
-/// Why an entry can't be decoded.
-#[derive(Debug, thiserror::Error)]
-pub enum EventDecodeError {
-    /// The entry was written by a newer release.
-    #[error("unknown schema version {0:?}")]
-    Version(String),
-    #[error("the payload does not match schema v1: {0}")]
-    Payload(#[from] rmp_serde::decode::Error),
-    #[error("{0} extra bytes after the payload")]
-    Trailing(usize),
-}
-
-/// Decodes the events of one outbox entry. `version` is the name of the entry's field.
-///
-/// # Errors
-/// For an unknown version, and for anything that does not match the schema exactly.
-pub fn decode(version: &str, payload: &[u8]) -> Result<Vec<OutboxEvent>, EventDecodeError> {
-    if version != VERSION {
-        return Err(EventDecodeError::Version(version.to_owned()));
-    }
-    let mut reader = rmp_serde::Deserializer::new(payload);
-    // An event nests three levels deep. The limit protects the stack from hostile nesting.
-    reader.set_max_depth(8);
-    let events = lua::list(&mut reader)?;
-    match reader.get_ref().len() {
-        0 => Ok(events),
-        more => Err(EventDecodeError::Trailing(more)),
     }
 }
 

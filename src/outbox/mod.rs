@@ -14,7 +14,7 @@
 //!
 //! - [`event`], `lua`: the events of an entry, by schema version.
 //! - `apply`: merges many entries into the rows that MySQL must change; no IO.
-//! - `sql`: the statements.
+//! - `sql`, `reward_claims`: the statements.
 //! - `flush`: one transaction over many partitions.
 //! - `store`: records in Redis what MySQL has, and trims.
 //! - [`writer`]: the loop around it: when to flush, what to repeat, which partition to stop.
@@ -31,6 +31,7 @@ mod barrier;
 pub mod dead_letters;
 mod durability;
 pub mod event;
+mod event_decode;
 mod flush;
 mod lua;
 #[cfg(test)]
@@ -39,6 +40,7 @@ mod payment_event;
 mod payment_sql;
 pub mod pending_events;
 pub mod pressure;
+mod reward_claims;
 mod sql;
 mod store;
 pub mod writer;

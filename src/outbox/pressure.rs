@@ -3,9 +3,9 @@
 //!
 //! While MySQL is unavailable the outboxes grow in Redis, which must never be too full to confirm a
 //! payment. Each instance measures both and sets the level that decides which scripts are refused
-//! (`redis/pressure.rs`): a warning at the lower mark, no joins halfway to the upper mark, no
-//! promotions and no holds at the upper mark. A level ends when the measured value falls below four
-//! fifths of its mark.
+//! (`redis/pressure.rs`): a warning at the lower mark, no joins halfway to the upper mark, and at the
+//! upper mark nothing but payments, releases, cancellations and refunds. A level ends when the
+//! measured value falls below four fifths of its mark.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const MEASURE_INTERVAL: Duration = Duration::from_millis(500);
 pub struct WatermarkPair {
     /// An alert fires from here.
     pub warn: u64,
-    /// No user is admitted and no seat is held from here.
+    /// Nothing but payments, releases, cancellations and refunds is accepted from here.
     pub limit: u64,
 }
 

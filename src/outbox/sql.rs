@@ -13,9 +13,7 @@ use sqlx::{MySqlConnection, QueryBuilder};
 
 use super::apply::{FlushBatch, IssueState, LedgerRow, PromotionRow, SeatRow, WalletState};
 use super::event::DrawEvent;
-use super::event::{
-    CouponRedemptionEvent, ReservationEvent, RewardClaimEvent, UserFactsEvent, UserRecordedEvent,
-};
+use super::event::{CouponRedemptionEvent, ReservationEvent, UserFactsEvent, UserRecordedEvent};
 use super::payment_sql;
 use crate::coupon_terms::CouponTerms;
 use crate::ids::{ClaimId, PaymentId, RequestFingerprint, ReservationId, UserId};
@@ -104,7 +102,7 @@ pub(super) async fn write(
     write_issues(tx, &issues).await?;
     // After the issues: a coupon may be issued and redeemed within the batch.
     write_uses(tx, &uses).await?;
-    write_claims(tx, &batch.claims).await?;
+    batch.claims.write(tx).await?;
     write_facts(tx, &facts).await?;
     let users: Vec<_> = batch.users.values().collect();
     write_users(tx, &users).await?;
@@ -199,7 +197,8 @@ async fn write_wallets(
 async fn write_lines(tx: &mut MySqlConnection, lines: &[LedgerRow]) -> Result<(), Error> {
     let head = "INSERT INTO wallet_entries (id, user_id, position, kind, amount, balance, \
                 created_at, payment_id, attempt, \
-                idempotency_key, fingerprint, reservation_id, claim_id, cancelled_seats) ";
+                idempotency_key, fingerprint, reservation_id, claim_id, cancelled_seats, \
+                reference, ends_payment) ";
     insert(tx, head, "", lines, |row, LedgerRow { position, entry }| {
         row.push_bind(entry.id.uuid()).push_bind(entry.user.uuid()).push_bind(*position);
         row.push_bind(entry.kind.as_str())
@@ -211,7 +210,8 @@ async fn write_lines(tx: &mut MySqlConnection, lines: &[LedgerRow]) -> Result<()
         row.push_bind(entry.key.as_deref()).push_bind(bytes(entry.fingerprint.as_ref()));
         row.push_bind(entry.reservation.map(ReservationId::uuid));
         row.push_bind(entry.claim.map(ClaimId::uuid));
-        row.push_bind(entry.cancelled_seats.as_deref());
+        row.push_bind(entry.cancelled_seats.as_deref()).push_bind(entry.reference.as_deref());
+        row.push_bind(entry.ends_payment.unwrap_or(false));
     })
     .await
 }
@@ -279,17 +279,6 @@ async fn write_uses(
     insert(tx, head, tail, rows, |row, u| {
         row.push_bind(u.id.uuid()).push_bind(u.coupon.as_str()).push_bind(u.user.uuid());
         row.push_bind(u.issued_at).push_bind(u.used_at).push_bind(u.payment.map(PaymentId::uuid));
-    })
-    .await
-}
-
-async fn write_claims(tx: &mut MySqlConnection, rows: &[RewardClaimEvent]) -> Result<(), Error> {
-    let head = "INSERT INTO reward_claims (id, code, user_id, status, reason, claimed_at) ";
-    insert(tx, head, "", rows, |row, claim| {
-        row.push_bind(claim.id.uuid())
-            .push_bind(claim.reward.as_str())
-            .push_bind(claim.user.uuid());
-        row.push_bind(claim.status.as_str()).push_bind(claim.reason.as_deref()).push_bind(claim.at);
     })
     .await
 }

@@ -37,7 +37,7 @@ use super::{
 };
 use crate::coupons::RedemptionOutcome;
 use crate::idempotency::{BindOutcome, KeyedRequest};
-use crate::ids::PaymentId;
+use crate::ids::{CouponId, IssueId, PaymentId, ReservationId, UserId};
 use crate::money::Money;
 use crate::queue::Claims;
 use crate::redis;
@@ -85,7 +85,11 @@ pub(super) async fn pay(
             // it can be used for another request.
             if matches!(
                 refusal,
-                Error::NotFound | Error::WrongQueue | Error::HoldExpired | Error::NothingDue
+                Error::NotFound
+                    | Error::WrongQueue
+                    | Error::HoldExpired
+                    | Error::NothingDue
+                    | Error::AmountChanged(_)
             ) {
                 service.idempotency.release(&keyed, *payment.as_bytes()).await?;
             }
@@ -99,7 +103,7 @@ async fn begin(
     service: &PaymentService,
     claims: &Claims,
     payment: PaymentId,
-    PaymentOrder { reservation, issue, wallet_amount, .. }: PaymentOrder,
+    PaymentOrder { reservation, issue, expected, wallet_amount, .. }: PaymentOrder,
     keyed: &KeyedRequest,
 ) -> Result<(Payment, Reservation), Error> {
     let partition = |slot| service.redis.keys().partition(slot);
@@ -112,6 +116,13 @@ async fn begin(
         Some(issue) => service.coupons.coupon_of(issue, claims.user).await?,
         None => None,
     };
+    if let Some(expected) = expected {
+        let used = coupon.as_ref().zip(issue);
+        let due = amount_due(service, reservation, claims.user, used).await?;
+        if let Some(due) = due.filter(|due| *due != expected) {
+            return Err(Error::AmountChanged(due));
+        }
+    }
     let request = store::BeginRequest {
         payment,
         reservation,
@@ -139,6 +150,27 @@ async fn begin(
             })
         }
     }
+}
+
+/// What would be paid for a reservation. `None` when it can't be paid: the next steps say why. A
+/// payment that is refused here leaves nothing.
+async fn amount_due(
+    service: &PaymentService,
+    reservation: ReservationId,
+    user: UserId,
+    coupon: Option<(&CouponId, IssueId)>,
+) -> Result<Option<Money>, redis::Error> {
+    let Ok((now, reservation)) = service.seats.find(reservation, user).await else {
+        return Ok(None);
+    };
+    let price = reservation.amount;
+    let off = match coupon {
+        Some((coupon, issue)) => {
+            service.coupons.discount(coupon, (issue, user), price, now).await?
+        }
+        None => Some(Money::ZERO),
+    };
+    Ok(off.and_then(|off| Money::new(price.get() - off.get())))
 }
 
 /// Takes the steps 2 to 5 that are left. After a failed step, the sweep finishes the payment.

@@ -3,7 +3,6 @@
 
 use super::reconcile_sql::{MissingRefund, PaidReference, UnmatchedDebit, UnmatchedRefund};
 use crate::ids::{CouponId, EntryId, IssueId, PaymentId, QueueId, ReferenceKey, UserId};
-use crate::money;
 use crate::redis::codes::{
     PaymentClaimReferenceCode, RecoveryFreeRedemptionCode, RecoveryRepeatDebitCode,
     RecoveryResumeCancelCode, WalletRefundCancelledCode,
@@ -84,14 +83,12 @@ pub(super) async fn refund(
     let op =
         [debit.payment_id.as_bytes().as_slice(), debit.attempt.to_string().as_bytes()].concat();
     let mut args = ScriptArgs::new();
-    args.int(money::MAX)
-        .bytes(user.as_bytes())
+    args.bytes(user.as_bytes())
         .bytes(&op)
         .bytes(EntryId::new(user.slot()).as_bytes())
         .bytes(debit.reservation_id.as_ref().map_or(&[], |id| id.as_bytes()));
     let scope = KeyScope::partition(redis.keys().partition(user.slot()));
-    let mut words = redis.call(&scripts::WALLET_REFUND, scope, args).await?.words()?;
-    Ok(words.word()?.words()?.int()? > 0)
+    Ok(redis.call(&scripts::WALLET_REFUND, scope, args).await?.int()? > 0)
 }
 
 /// `wallet/refund_cancelled`. Returns whether the money is refunded, now or by an earlier call.
@@ -102,7 +99,7 @@ pub(super) async fn refund_cancelled(
     let user = UserId::from(missing.user_id);
     let op = |word: &str| [missing.id.as_bytes().as_slice(), word.as_bytes()].concat();
     let mut args = ScriptArgs::new();
-    args.int(money::MAX).bytes(user.as_bytes()).bytes(&op("c"));
+    args.bytes(user.as_bytes()).bytes(&op("c"));
     args.bytes(EntryId::new(user.slot()).as_bytes()).int(missing.refunded);
     args.bytes(&op(&missing.attempt.to_string())).int(missing.created_at.timestamp_millis());
     args.bytes(missing.reservation_id.as_bytes()).int(missing.ended.into()).text("");

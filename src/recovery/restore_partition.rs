@@ -30,9 +30,11 @@
 //!
 //! **Numbers continue.** `seq` is set to the checkpoint, so the next entry follows it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::MySqlPool;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::restore::{self, FencedWriter};
@@ -104,11 +106,14 @@ pub struct PartitionRecovery {
     pub(super) redis: RedisClient,
     pub(super) mysql: MySqlPool,
     writer: WriterHandle,
+    /// When the last wait for the other partitions began. One wait serves every restore that asked
+    /// before it began: all partitions are read once, not once for each of them.
+    other_partitions: Arc<Mutex<Option<Instant>>>,
 }
 
 impl PartitionRecovery {
     pub fn new(redis: RedisClient, mysql: MySqlPool, writer: WriterHandle) -> Self {
-        Self { redis, mysql, writer }
+        Self { redis, mysql, writer, other_partitions: Arc::default() }
     }
 
     /// The fence state of every partition.
@@ -316,6 +321,12 @@ impl PartitionRecovery {
     /// Waits until MySQL has the events of all intact partitions: a payment that was confirmed
     /// there must be known here.
     async fn wait_for_other_partitions(&self) -> Result<(), Error> {
+        let asked = Instant::now();
+        let mut last_wait = self.other_partitions.lock().await;
+        if last_wait.is_some_and(|began| began >= asked) {
+            return Ok(());
+        }
+        let began = Instant::now();
         let states = self.states().await?;
         let serving: Vec<_> = states
             .into_iter()
@@ -331,6 +342,7 @@ impl PartitionRecovery {
         {
             tracing::warn!("MySQL is behind; the reconciler repairs what it does not have yet");
         }
+        *last_wait = Some(began);
         Ok(())
     }
 }

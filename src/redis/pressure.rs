@@ -1,6 +1,6 @@
 //! Load limits: which scripts are refused while MySQL is behind or Redis is nearly full. First
-//! joins, then promotions and holds. Payments of existing holds, cancellations and refunds are
-//! accepted at every level.
+//! joins, then everything that fills Redis except payments of existing holds, releases,
+//! cancellations and refunds. Those are accepted at every level.
 //!
 //! `outbox/pressure.rs` measures both and sets the level.
 
@@ -19,7 +19,8 @@ pub enum PressureLevel {
     Warning,
     /// No user can join a queue.
     RefuseJoins,
-    /// In addition, no user is admitted and no seat is held.
+    /// In addition, no user is admitted, no seat is held, no wallet is charged or used, no coupon
+    /// is issued, no reward is claimed and no fact is set.
     RefuseHolds,
 }
 
@@ -29,11 +30,17 @@ impl PressureLevel {
 }
 
 /// The scripts that are refused, and the lowest level that refuses them.
-const REFUSED_SCRIPTS: [(&str, PressureLevel); 4] = [
+const REFUSED_SCRIPTS: [(&str, PressureLevel); 10] = [
     ("queue/join", PressureLevel::RefuseJoins),
     ("queue/promote", PressureLevel::RefuseHolds),
     ("seats/hold", PressureLevel::RefuseHolds),
     ("seats/best", PressureLevel::RefuseHolds),
+    ("wallet/charge", PressureLevel::RefuseHolds),
+    ("wallet/use", PressureLevel::RefuseHolds),
+    ("coupons/issue", PressureLevel::RefuseHolds),
+    ("rewards/claim", PressureLevel::RefuseHolds),
+    ("rewards/set_facts", PressureLevel::RefuseHolds),
+    ("rewards/merge_facts", PressureLevel::RefuseHolds),
 ];
 
 /// The current level of this instance.
@@ -105,7 +112,18 @@ mod tests {
         assert_eq!(refused(PressureLevel::RefuseJoins), ["queue/join"]);
         assert_eq!(
             refused(PressureLevel::RefuseHolds),
-            ["queue/join", "queue/promote", "seats/best", "seats/hold"]
+            [
+                "coupons/issue",
+                "queue/join",
+                "queue/promote",
+                "rewards/claim",
+                "rewards/merge_facts",
+                "rewards/set_facts",
+                "seats/best",
+                "seats/hold",
+                "wallet/charge",
+                "wallet/use",
+            ]
         );
     }
 }

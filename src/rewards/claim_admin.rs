@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::routes::AttemptStatus;
-use super::{Error, RewardClaim, RewardService, UserFacts, sql, store};
+use super::{Error, RewardClaim, RewardService, UserFactChanges, UserFacts, sql, store};
 use crate::http::page::{PageCursor, PageLimit};
 use crate::http::path::{NewPathParams, PathParams};
 use crate::http::query::QueryParams;
@@ -22,7 +22,7 @@ use crate::time::UnixMillis;
 use crate::users::UserDirectory;
 
 pub(super) fn router() -> OpenApiRouter<Arc<RewardService>> {
-    OpenApiRouter::new().routes(routes!(claims)).routes(routes!(set_facts))
+    OpenApiRouter::new().routes(routes!(claims)).routes(routes!(set_facts, merge_facts))
 }
 
 /// An attempt to claim a reward.
@@ -33,8 +33,11 @@ pub struct AdminClaimDto {
     code: RewardCode,
     user_id: UserName,
     status: AttemptStatus,
-    /// The `code` of the refusal. Null for a success.
+    /// The `code` of the refusal. Null unless it failed.
     reason: Option<String>,
+    /// How often the user was refused for this reason. 1 unless it failed.
+    attempts: u32,
+    /// The time of the last attempt.
     claimed_at: UnixMillis,
 }
 
@@ -46,6 +49,7 @@ impl AdminClaimDto {
             user_id,
             status: AttemptStatus::of(&claim),
             reason: claim.reason,
+            attempts: claim.attempts,
             claimed_at: UnixMillis(claim.claimed_at),
         }
     }
@@ -87,7 +91,7 @@ struct UserFactsDto {
 
 /// List the attempts to claim a reward
 ///
-/// The newest attempt comes first. Refused attempts are included.
+/// The newest attempt comes first. Refused attempts are included, once per user and reason.
 #[utoipa::path(
     get,
     path = "/admin/rewards/{code}/claims",
@@ -107,9 +111,9 @@ async fn claims(
     Extension(users): Extension<Arc<UserDirectory>>,
     QueryParams(query): QueryParams<AdminClaimsQuery>,
 ) -> Result<JsonBody<AdminClaimsDto>, ProblemDetails> {
-    let success = query.status.map(|status| status == AttemptStatus::Success);
+    let status = query.status.map(AttemptStatus::recorded);
     let before = query.before.unwrap_or(PageCursor::START);
-    let (claims, next) = rewards.history(&code, None, success, (before, query.limit)).await?;
+    let (claims, next) = rewards.history(&code, None, status, (before, query.limit)).await?;
     let names = users.names(claims.iter().map(|claim| claim.user)).await?;
     let items = claims.into_iter().map(|claim| {
         let user_id = names.of(claim.user);
@@ -178,9 +182,52 @@ async fn set_facts(
     Ok((status, Extension(change), JsonBody(UserFactsDto { user_id, facts })))
 }
 
+/// Change some facts of a user
+///
+/// A JSON Merge Patch (RFC 7396): facts that are not named stay, and null removes a fact. The
+/// response has all facts after the change.
+#[utoipa::path(
+    patch,
+    path = "/admin/users/{user}/facts",
+    operation_id = "mergeUserFacts",
+    tag = "reward",
+    params(("user" = UserId, Path)),
+    request_body(
+        content(
+            (std::collections::HashMap<String, Option<i64>> = "application/merge-patch+json",
+                example = json!({"level": 3, "login_days": null})),
+            (std::collections::HashMap<String, Option<i64>> = "application/json",
+                example = json!({"level": 3, "login_days": null})),
+        ),
+        description = "The facts that change.",
+    ),
+    responses(
+        (status = 200, body = UserFactsDto),
+        (status = 202, body = UserFactsDto,
+            description = "The facts are changed, but not yet confirmed as durable."),
+        (status = 415, body = ProblemDetails),
+        (status = 422, body = ProblemDetails),
+    ),
+    security(("admin" = []))
+)]
+async fn merge_facts(
+    State(rewards): State<Arc<RewardService>>,
+    Extension(users): Extension<Arc<UserDirectory>>,
+    NewPathParams(user_id): NewPathParams<UserName>,
+    JsonBody(changes): JsonBody<UserFactChanges>,
+) -> Result<(StatusCode, Extension<RecordedChange>, JsonBody<UserFactsDto>), ProblemDetails> {
+    users.record(&user_id).await?;
+    let before = rewards.facts(user_id.key()).await?;
+    let (facts, durable) = rewards.merge_facts(user_id.key(), &changes).await?;
+    let status = if durable { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let change = RecordedChange::new(Some(&before), Some(&facts));
+    Ok((status, Extension(change), JsonBody(UserFactsDto { user_id, facts })))
+}
+
 /// Parses the request bodies of these routes, for `fuzz_tests`.
 #[cfg(test)]
 pub(crate) fn read_bodies(bytes: &[u8]) {
     crate::http::json::parse_as::<super::RewardDefinition>(bytes);
     crate::http::json::parse_as::<UserFacts>(bytes);
+    crate::http::json::parse_as::<UserFactChanges>(bytes);
 }

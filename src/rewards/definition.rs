@@ -29,6 +29,11 @@ pub struct RewardDefinition {
     pub conditions: Vec<RewardCondition>,
     /// What a claim grants.
     pub reward: RewardKind,
+    /// Whether a cancellation that makes the conditions false revokes a claim and takes the points
+    /// back out of the balance, at most what is there. A revoked claim can't be made again.
+    /// Default: false, the points stay.
+    #[serde(default)]
+    pub revocable: bool,
 }
 
 fn default_active() -> bool {
@@ -54,6 +59,7 @@ impl RewardDefinition {
             active: self.active,
             conditions: self.conditions,
             gift: self.reward,
+            revocable: self.revocable,
         })
     }
 }
@@ -68,6 +74,7 @@ impl From<&Reward> for RewardDefinition {
             active: reward.active,
             conditions: reward.conditions.clone(),
             reward: reward.gift.clone(),
+            revocable: reward.revocable,
         }
     }
 }

@@ -17,8 +17,13 @@
 //! once a change has been answered, no claim uses the previous definition, even if the process died
 //! in between.
 //!
-//! MySQL stores the definitions (`rewards`), every attempt with its reason (`reward_claims`) and
+//! MySQL stores the definitions (`rewards`), granted and refused claims (`reward_claims`, one row per user,
+//! reward and reason of a refusal) and
 //! the facts (`user_facts`).
+//!
+//! A claim of a revocable reward keeps its points and conditions (`revocable`). The script that
+//! refunds a payment evaluates them and takes the points back (`lua/lib/revoke.lua`), so a crash
+//! cannot separate the refund from the revocation.
 //!
 //! Start reading with [`RewardService::claim`] and `lua/rewards/claim.lua`.
 
@@ -44,7 +49,9 @@ use tokio::sync::Mutex;
 
 use crate::http::page::{self, PageCursor, PageLimit};
 use crate::ids::{RewardCode, UserId};
+use crate::money::Money;
 use crate::mysql::{self, definitions};
+use crate::outbox::event::ClaimStatus;
 use crate::outbox::{self, WriterHandle};
 use crate::partition::Partition;
 use crate::redis::{self, Coalescer, RedisClient, ScriptCoalescer, ScriptOperation};
@@ -56,7 +63,10 @@ pub use claim_admin::AdminClaimDto;
 pub(crate) use claim_admin::read_bodies;
 pub use definition::RewardDefinition;
 pub use error::Error;
-pub use reward::{ComparisonOperator, Reward, RewardClaim, RewardCondition, RewardKind, UserFacts};
+pub use reward::{
+    ComparisonOperator, Reward, RewardClaim, RewardCondition, RewardKind, UserFactChanges,
+    UserFacts,
+};
 pub use routes::router;
 
 /// The most requests that wait for one version of a reward and one partition in one instance.
@@ -93,15 +103,16 @@ pub struct GrantedClaim {
 }
 
 impl RewardService {
-    /// Call [`RewardService::reload`] before serving.
-    pub fn new(redis: RedisClient, mysql: MySqlPool, writer: WriterHandle) -> Self {
+    /// Call [`RewardService::reload`] before serving. `limit`: the largest balance that points may
+    /// lead to.
+    pub fn new(redis: RedisClient, mysql: MySqlPool, writer: WriterHandle, limit: Money) -> Self {
         Self {
             rewards: ArcSwap::default(),
             reloading: Mutex::default(),
             lookup: definitions::DefinitionLookup::default(),
             refreshing: Mutex::default(),
             claims: Coalescer::new(
-                ScriptOperation::new(&redis, store::ClaimBatch),
+                ScriptOperation::new(&redis, store::ClaimBatch { limit }),
                 MAX_WAITING_REQUESTS,
             ),
             redis,
@@ -170,8 +181,14 @@ impl RewardService {
             };
             return match outcome {
                 store::ClaimOutcome::Claimed { id, at } => {
-                    let claim =
-                        RewardClaim { id, user, success: true, reason: None, claimed_at: at };
+                    let claim = RewardClaim {
+                        id,
+                        user,
+                        status: ClaimStatus::Success,
+                        reason: None,
+                        attempts: 1,
+                        claimed_at: at,
+                    };
                     Ok((claim, reward))
                 }
                 store::ClaimOutcome::AlreadyClaimed => Err(Error::AlreadyClaimed),
@@ -190,12 +207,12 @@ impl RewardService {
         Err(redis::Error::NotPublished.into())
     }
 
-    /// A page of attempts to claim a reward, newest first. `user` and `success` filter them.
+    /// A page of attempts to claim a reward, newest first. `user` and `status` filter them.
     pub async fn history(
         &self,
         code: &RewardCode,
         user: Option<UserId>,
-        success: Option<bool>,
+        status: Option<ClaimStatus>,
         (before, limit): (PageCursor, PageLimit),
     ) -> Result<(Vec<RewardClaim>, Option<PageCursor>), Error> {
         self.find_reward(code).await?;
@@ -204,7 +221,7 @@ impl RewardService {
             None => self.wait_until_all_written().await?,
         }
         let claims =
-            sql::claims(&self.mysql, code, &sql::ClaimFilter { user, success, before, limit })
+            sql::claims(&self.mysql, code, &sql::ClaimFilter { user, status, before, limit })
                 .await?;
         let cursor = |claim: &RewardClaim| PageCursor { at: claim.claimed_at, id: claim.id.uuid() };
         Ok(page::cut(claims, limit, cursor))
@@ -242,6 +259,29 @@ impl RewardService {
         store::set_facts(&self.redis, user, &text).await?;
         self.writer.wake();
         Ok(durability.wait_until_written(&[self.redis.keys().partition(user.slot())]).await)
+    }
+
+    /// Changes some facts of a user. Returns all facts after the change, and whether it has reached
+    /// the durability that the configuration asks for.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every violation. Nothing has changed then.
+    pub async fn merge_facts(
+        &self,
+        user: UserId,
+        changes: &UserFactChanges,
+    ) -> Result<(UserFacts, bool), Error> {
+        let violations = rules::fact_change_violations(changes);
+        if !violations.is_empty() {
+            return Err(Error::Invalid(violations));
+        }
+        let durability = self.writer.start_durability_wait();
+        let facts = store::merge_facts(&self.redis, user, changes)
+            .await?
+            .ok_or_else(|| Error::Invalid(vec![rules::too_many_facts()]))?;
+        self.writer.wake();
+        let partition = self.redis.keys().partition(user.slot());
+        Ok((facts, durability.wait_until_written(&[partition]).await))
     }
 
     /// Publishes this version to all partitions, 0 for none.

@@ -8,9 +8,13 @@ use utoipa::ToSchema;
 
 use crate::ids::{ClaimId, RewardCode, UserId};
 use crate::money::Money;
+use crate::outbox::event::ClaimStatus;
 
 /// The facts of a user: an integer for each name. A fact that is not set is 0.
 pub type UserFacts = BTreeMap<String, i64>;
+
+/// A change of some facts of a user. `None` removes a fact.
+pub type UserFactChanges = BTreeMap<String, Option<i64>>;
 
 /// How a condition compares the fact with its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -88,6 +92,8 @@ pub struct Reward {
     /// All of them must hold.
     pub conditions: Vec<RewardCondition>,
     pub gift: RewardKind,
+    /// Whether a cancellation that makes the conditions false revokes a claim.
+    pub revocable: bool,
 }
 
 /// An attempt to claim a reward, as recorded in the history.
@@ -95,10 +101,11 @@ pub struct Reward {
 pub struct RewardClaim {
     pub id: ClaimId,
     pub user: UserId,
-    /// Whether the reward was granted.
-    pub success: bool,
-    /// The code of the refusal. `None` for a success.
+    pub status: ClaimStatus,
+    /// The code of the refusal. `None` unless it failed.
     pub reason: Option<String>,
-    /// Milliseconds since 1970.
+    /// How often the user was refused for that reason. 1 unless it failed.
+    pub attempts: u32,
+    /// The time of the last attempt in milliseconds since 1970.
     pub claimed_at: i64,
 }

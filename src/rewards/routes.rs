@@ -17,6 +17,7 @@ use crate::http::path::PathParams;
 use crate::http::query::QueryParams;
 use crate::http::{JsonBody, ProblemDetails};
 use crate::ids::{ClaimId, RewardCode, UserName};
+use crate::outbox::event::ClaimStatus;
 use crate::time::UnixMillis;
 
 pub fn router() -> OpenApiRouter<Arc<RewardService>> {
@@ -38,6 +39,8 @@ pub(super) struct RewardDto {
     /// All of them must hold.
     conditions: Vec<RewardCondition>,
     reward: RewardKind,
+    /// Whether a cancellation that makes the conditions false takes the points back.
+    revocable: bool,
 }
 
 impl From<&Reward> for RewardDto {
@@ -50,6 +53,7 @@ impl From<&Reward> for RewardDto {
             active: reward.active,
             conditions: reward.conditions.clone(),
             reward: reward.gift.clone(),
+            revocable: reward.revocable,
         }
     }
 }
@@ -61,11 +65,25 @@ impl From<&Reward> for RewardDto {
 pub(super) enum AttemptStatus {
     Success,
     Failed,
+    /// Granted, then revoked because a cancellation made the conditions false.
+    Revoked,
 }
 
 impl AttemptStatus {
     pub(super) fn of(claim: &RewardClaim) -> Self {
-        if claim.success { Self::Success } else { Self::Failed }
+        match claim.status {
+            ClaimStatus::Success => Self::Success,
+            ClaimStatus::Failed => Self::Failed,
+            ClaimStatus::Revoked => Self::Revoked,
+        }
+    }
+
+    pub(super) fn recorded(self) -> ClaimStatus {
+        match self {
+            Self::Success => ClaimStatus::Success,
+            Self::Failed => ClaimStatus::Failed,
+            Self::Revoked => ClaimStatus::Revoked,
+        }
     }
 }
 
@@ -96,8 +114,11 @@ struct GrantedDto {
 struct AttemptDto {
     id: ClaimId,
     status: AttemptStatus,
-    /// The `code` of the refusal. Null for a success.
+    /// The `code` of the refusal. Null unless it failed.
     reason: Option<String>,
+    /// How often the user was refused for this reason. 1 unless it failed.
+    attempts: u32,
+    /// The time of the last attempt.
     claimed_at: UnixMillis,
 }
 
@@ -188,7 +209,7 @@ async fn claim(
 
 /// List the caller's attempts to claim a reward
 ///
-/// The newest attempt comes first. Refused attempts are included.
+/// The newest attempt comes first. Refused attempts are included, once per reason.
 #[utoipa::path(
     get,
     path = "/v1/rewards/{code}/claims/mine",
@@ -217,6 +238,7 @@ async fn mine(
             id: claim.id,
             status: AttemptStatus::of(&claim),
             reason: claim.reason,
+            attempts: claim.attempts,
             claimed_at: UnixMillis(claim.claimed_at),
         })
         .collect();

@@ -1,6 +1,6 @@
 //! Pure functions of rewards: which definitions are valid, and which facts an operator can set.
 
-use super::reward::{Reward, UserFacts};
+use super::reward::{Reward, UserFactChanges, UserFacts};
 use crate::definition::DefinitionViolation;
 use crate::money::{self, Money};
 use crate::time::{MUST_BE_STORABLE, is_storable};
@@ -9,7 +9,7 @@ use crate::time::{MUST_BE_STORABLE, is_storable};
 /// their number.
 pub(super) const SERVICE_FACTS: [&str; 2] = ["paid_total", "reservations_confirmed"];
 const MAX_CONDITIONS_PER_REWARD: usize = 20;
-const MAX_FACTS_PER_USER: usize = 100;
+pub(super) const MAX_FACTS_PER_USER: usize = 100;
 
 /// Checks the fields of a reward against their ranges and against each other.
 pub(super) fn violations(reward: &Reward) -> Vec<DefinitionViolation> {
@@ -42,16 +42,32 @@ pub(super) fn violations(reward: &Reward) -> Vec<DefinitionViolation> {
 
 /// Checks the facts that an operator sets for a user.
 pub(super) fn fact_violations(facts: &UserFacts) -> Vec<DefinitionViolation> {
+    named_fact_violations(facts.iter().map(|(name, value)| (name.as_str(), *value)))
+}
+
+/// Checks a change of facts. A fact that is removed needs a name that it could have.
+pub(super) fn fact_change_violations(changes: &UserFactChanges) -> Vec<DefinitionViolation> {
+    let values = changes.iter().map(|(name, value)| (name.as_str(), value.unwrap_or(0)));
+    named_fact_violations(values)
+}
+
+pub(super) fn too_many_facts() -> DefinitionViolation {
+    DefinitionViolation::new("", "must be at most 100 facts")
+}
+
+fn named_fact_violations<'a>(
+    facts: impl ExactSizeIterator<Item = (&'a str, i64)>,
+) -> Vec<DefinitionViolation> {
     let mut violations = Vec::new();
     if facts.len() > MAX_FACTS_PER_USER {
-        violations.push(DefinitionViolation::new("", "must be at most 100 facts"));
+        violations.push(too_many_facts());
     }
-    for (name, value) in facts.iter().take(MAX_FACTS_PER_USER) {
+    for (name, value) in facts.take(MAX_FACTS_PER_USER) {
         let message = if !is_name(name) {
             NOT_A_NAME
-        } else if SERVICE_FACTS.contains(&name.as_str()) {
+        } else if SERVICE_FACTS.contains(&name) {
             "is maintained by the service"
-        } else if !is_exact(*value) {
+        } else if !is_exact(value) {
             NOT_EXACT
         } else {
             continue;
@@ -91,6 +107,7 @@ mod tests {
             active: true,
             conditions: vec![condition("login_days", 7)],
             gift: points(500),
+            revocable: false,
         }
     }
 

@@ -11,6 +11,7 @@ use super::reward::{Reward, RewardClaim, RewardCondition, RewardKind};
 use crate::http::page::{PageCursor, PageLimit};
 use crate::ids::{ClaimId, RewardCode, UserId};
 use crate::mysql;
+use crate::outbox::event::ClaimStatus;
 use crate::time::datetime;
 
 #[derive(FromRow)]
@@ -23,6 +24,7 @@ struct Row {
     active: bool,
     conditions: Json<Vec<RewardCondition>>,
     reward: Json<RewardKind>,
+    revocable: bool,
 }
 
 /// All rewards, sorted by code.
@@ -30,8 +32,8 @@ pub(super) async fn load_all(
     connection: &mut MySqlConnection,
 ) -> Result<Vec<Reward>, mysql::Error> {
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT code, version, title, starts_at, ends_at, active, conditions, reward \
-         FROM rewards ORDER BY code",
+        "SELECT code, version, title, starts_at, ends_at, active, conditions, reward, \
+         revocable FROM rewards ORDER BY code",
     )
     .fetch_all(connection)
     .await?;
@@ -42,8 +44,8 @@ pub(super) async fn load(
     connection: &mut MySqlConnection,
     code: &RewardCode,
 ) -> Result<Option<Reward>, mysql::Error> {
-    let select = "SELECT code, version, title, starts_at, ends_at, active, conditions, reward \
-                  FROM rewards WHERE code = ?";
+    let select = "SELECT code, version, title, starts_at, ends_at, active, conditions, reward, \
+                  revocable FROM rewards WHERE code = ?";
     let row: Option<Row> =
         sqlx::query_as(select).bind(code.as_str()).fetch_optional(connection).await?;
     Ok(row.and_then(read))
@@ -108,10 +110,11 @@ pub(super) async fn save(
 ) -> Result<(), mysql::Error> {
     sqlx::query(
         "INSERT INTO rewards (code, version, title, starts_at, ends_at, active, conditions, \
-         reward) VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
+         reward, revocable) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) \
          ON DUPLICATE KEY UPDATE version = VALUES(version), title = VALUES(title), \
          starts_at = VALUES(starts_at), ends_at = VALUES(ends_at), active = VALUES(active), \
-         conditions = VALUES(conditions), reward = VALUES(reward)",
+         conditions = VALUES(conditions), reward = VALUES(reward), \
+         revocable = VALUES(revocable)",
     )
     .bind(reward.code.as_str())
     .bind(reward.version)
@@ -121,6 +124,7 @@ pub(super) async fn save(
     .bind(reward.active)
     .bind(Json(&reward.conditions))
     .bind(Json(&reward.gift))
+    .bind(reward.revocable)
     .execute(connection)
     .await?;
     Ok(())
@@ -132,13 +136,14 @@ struct RewardClaimRow {
     user_id: Uuid,
     status: String,
     reason: Option<String>,
+    attempts: u32,
     claimed_at: DateTime<Utc>,
 }
 
 /// Which attempts of the history to read.
 pub(super) struct ClaimFilter {
     pub(super) user: Option<UserId>,
-    pub(super) success: Option<bool>,
+    pub(super) status: Option<ClaimStatus>,
     pub(super) before: PageCursor,
     pub(super) limit: PageLimit,
 }
@@ -152,14 +157,14 @@ pub(super) async fn claims(
 ) -> Result<Vec<RewardClaim>, mysql::Error> {
     let at = datetime(DateTime::from_timestamp_millis(filter.before.at).unwrap_or_default());
     let mut select = QueryBuilder::new(
-        "SELECT id, user_id, status, reason, claimed_at FROM reward_claims WHERE code = ",
+        "SELECT id, user_id, status, reason, attempts, claimed_at FROM reward_claims WHERE code = ",
     );
     select.push_bind(code.as_str());
     if let Some(user) = filter.user {
         select.push(" AND user_id = ").push_bind(user.uuid());
     }
-    if let Some(success) = filter.success {
-        select.push(" AND status = ").push_bind(if success { "success" } else { "failed" });
+    if let Some(status) = filter.status {
+        select.push(" AND status = ").push_bind(status.as_str());
     }
     // The index serves the first comparison. The second breaks ties within one millisecond.
     select.push(" AND claimed_at <= ").push_bind(at).push(" AND (claimed_at < ").push_bind(at);
@@ -169,7 +174,7 @@ pub(super) async fn claims(
         .push(") ORDER BY claimed_at DESC, id DESC LIMIT ");
     select.push_bind(u64::try_from(filter.limit.get() + 1).unwrap_or(u64::MAX));
     let rows: Vec<RewardClaimRow> = select.build_query_as().fetch_all(pool).await?;
-    Ok(rows.into_iter().map(read_claim).collect())
+    Ok(rows.into_iter().filter_map(read_claim).collect())
 }
 
 #[derive(FromRow)]
@@ -185,14 +190,14 @@ pub(super) async fn claims_of_user(
     user: UserId,
     limit: usize,
 ) -> Result<Vec<(RewardCode, RewardClaim)>, mysql::Error> {
-    let select = "SELECT code, id, user_id, status, reason, claimed_at FROM reward_claims \
+    let select = "SELECT code, id, user_id, status, reason, attempts, claimed_at FROM reward_claims \
                   WHERE user_id = ? ORDER BY claimed_at DESC, id DESC LIMIT ?";
     let rows: Vec<CodedClaimRow> = sqlx::query_as(select)
         .bind(user.uuid())
         .bind(u64::try_from(limit).unwrap_or(u64::MAX))
         .fetch_all(pool)
         .await?;
-    let read = |row: CodedClaimRow| Some((row.code.parse().ok()?, read_claim(row.claim)));
+    let read = |row: CodedClaimRow| Some((row.code.parse().ok()?, read_claim(row.claim)?));
     Ok(rows.into_iter().filter_map(read).collect())
 }
 
@@ -202,14 +207,15 @@ pub(super) async fn granted_total(pool: &MySqlPool) -> Result<u64, mysql::Error>
     Ok(sqlx::query_scalar(count).fetch_one(pool).await?)
 }
 
-fn read_claim(row: RewardClaimRow) -> RewardClaim {
-    RewardClaim {
+fn read_claim(row: RewardClaimRow) -> Option<RewardClaim> {
+    Some(RewardClaim {
         id: row.id.into(),
         user: row.user_id.into(),
-        success: row.status == "success",
+        status: serde_json::from_value(serde_json::Value::String(row.status)).ok()?,
         reason: row.reason,
+        attempts: row.attempts,
         claimed_at: row.claimed_at.timestamp_millis(),
-    }
+    })
 }
 
 fn read(row: Row) -> Option<Reward> {
@@ -222,5 +228,6 @@ fn read(row: Row) -> Option<Reward> {
         active: row.active,
         conditions: row.conditions.0,
         gift: row.reward.0,
+        revocable: row.revocable,
     })
 }

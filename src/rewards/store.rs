@@ -3,11 +3,12 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use super::reward::{Reward, UserFacts};
+use super::reward::{Reward, UserFactChanges, UserFacts};
+use super::rules::MAX_FACTS_PER_USER;
 use crate::ids::{ClaimId, EntryId, RewardCode, UserId};
-use crate::money;
+use crate::money::Money;
 use crate::partition::Partition;
-use crate::redis::codes::RewardsClaimCode;
+use crate::redis::codes::{RewardsClaimCode, RewardsMergeFactsCode};
 use crate::redis::{
     BatchScript, Error, KeyBuilder, KeyScope, LuaScript, RedisClient, ReplyReader, ScriptArgs,
     ScriptReply, scripts,
@@ -69,7 +70,10 @@ impl ClaimRequest {
 }
 
 /// `rewards/claim`.
-pub(super) struct ClaimBatch;
+pub(super) struct ClaimBatch {
+    /// The largest balance that a reward may lead to.
+    pub(super) limit: Money,
+}
 
 impl BatchScript for ClaimBatch {
     type Entity = ClaimTerms;
@@ -93,8 +97,13 @@ impl BatchScript for ClaimBatch {
         let reward = &entity.reward;
         args.text(reward.code.as_str()).text(&reward.version.to_string()).int(reward.active.into());
         args.int(reward.starts_at.timestamp_millis()).int(reward.ends_at.timestamp_millis());
-        args.int(reward.gift.points().get()).int(money::MAX);
-        args.text(&reward.conditions.len().to_string());
+        args.int(reward.gift.points().get()).int(self.limit.get());
+        let terms = if reward.revocable {
+            serde_json::to_string(&reward.conditions).map_err(|e| Error::Protocol(e.to_string()))?
+        } else {
+            String::new()
+        };
+        args.text(&terms).text(&reward.conditions.len().to_string());
         for condition in &reward.conditions {
             args.text(&condition.fact).text(condition.op.as_str()).int(condition.value);
         }
@@ -152,6 +161,27 @@ pub(super) async fn publish(
     let mut args = ScriptArgs::new();
     args.text(code.as_str()).text(&version.to_string());
     redis.call(&scripts::REWARDS_PUBLISH, KeyScope::partition(partition), args).await.map(drop)
+}
+
+/// `rewards/merge_facts`. Returns all facts after the change, or `None` when they would be too many.
+pub(super) async fn merge_facts(
+    redis: &RedisClient,
+    user: UserId,
+    changes: &UserFactChanges,
+) -> Result<Option<UserFacts>, Error> {
+    let mut args = ScriptArgs::new();
+    args.bytes(user.as_bytes()).text(&MAX_FACTS_PER_USER.to_string());
+    for (fact, value) in changes {
+        args.text(fact).optional_int(*value);
+    }
+    let scope = KeyScope::partition(redis.keys().partition(user.slot()));
+    let mut words = redis.call(&scripts::REWARDS_MERGE_FACTS, scope, args).await?.words()?;
+    match words.code()? {
+        RewardsMergeFactsCode::Merged => serde_json::from_str(&words.text()?)
+            .map(Some)
+            .map_err(|error| Error::Protocol(error.to_string())),
+        RewardsMergeFactsCode::TooMany => Ok(None),
+    }
 }
 
 /// `rewards/read_facts`.

@@ -30,6 +30,7 @@ mod reservation;
 mod routes;
 mod rules;
 mod schedule_routes;
+mod seat_counts;
 mod seat_map_cache;
 mod seat_statuses;
 mod sql;
@@ -83,6 +84,7 @@ pub struct SeatService {
     read: ScriptCoalescer<store::ReservationReadBatch>,
     open: ScriptCoalescer<store::OpenReservationsBatch>,
     map: Coalescer<store::SeatMapBatch>,
+    counts: ScriptCoalescer<seat_counts::SeatCountBatch>,
     seat_maps: seat_map_cache::SeatMapCache,
 }
 
@@ -111,6 +113,10 @@ impl SeatService {
             ),
             open: Coalescer::new(
                 ScriptOperation::new(&redis, store::OpenReservationsBatch),
+                MAX_WAITING_REQUESTS,
+            ),
+            counts: Coalescer::new(
+                ScriptOperation::new(&redis, seat_counts::SeatCountBatch),
                 MAX_WAITING_REQUESTS,
             ),
             map: Coalescer::new(store::SeatMapBatch(redis.clone()), MAX_WAITING_REQUESTS),
@@ -378,6 +384,7 @@ impl SeatService {
                         Metric::ReservationsExpiredTotal.counter(&[]).increment(swept.expired);
                         if swept.expired > 0 {
                             self.writer.wake();
+                            self.free_lapsed(&queue, &swept.lapsed).await;
                         }
                     }
                     Err(error) => {

@@ -95,7 +95,7 @@ pub(super) async fn schedules(
         schedules.retain(|scheduled| !is_over(rules::sale_phase(scheduled, now)));
     }
     let reads = schedules.iter().map(async |scheduled| {
-        schedule_dto(scheduled, now, seats.seat_statuses(scheduled).await?.available())
+        schedule_dto(scheduled, now, seats.available_seats(scheduled).await?)
     });
     let items = futures::future::try_join_all(reads).await?;
     Ok(JsonBody(SchedulesDto { items }))

@@ -42,11 +42,6 @@ impl SeatStatuses {
         Some(status_of(*letter))
     }
 
-    pub(super) fn available(&self) -> u32 {
-        let available = self.0.bytes().filter(|letter| *letter == b'a').count();
-        u32::try_from(available).unwrap_or(u32::MAX)
-    }
-
     /// The letters of the seats of some sections.
     pub(super) fn of_sections(&self, sections: &[&SeatSection]) -> String {
         let letters = |section: &&SeatSection| {

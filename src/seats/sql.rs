@@ -72,6 +72,14 @@ pub(super) async fn many(
     Ok(rows.into_iter().filter_map(read).collect())
 }
 
+pub(super) async fn count_sold(
+    pool: &MySqlPool,
+    schedule: &ScheduleId,
+) -> Result<u64, mysql::Error> {
+    let query = "SELECT CAST(COUNT(*) AS UNSIGNED) FROM reservation_seats WHERE schedule_id = ?";
+    Ok(sqlx::query_scalar(query).bind(schedule.as_str()).fetch_one(pool).await?)
+}
+
 /// The numbers of the sold seats of a schedule, in ascending order.
 pub(super) async fn sold(
     pool: &MySqlPool,

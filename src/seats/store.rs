@@ -1,11 +1,13 @@
 //! Calls of the scripts in `lua/seats/`, one function or batch for each.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::reservation::Reservation;
+use super::seat_counts;
 use super::seat_statuses::SeatStatuses;
 use crate::catalogue::ScheduledConcert;
 use crate::ids::{ConcertId, QueueId, ReservationId, ScheduleId, UserId};
@@ -222,7 +224,9 @@ pub(super) async fn expire(
     let expired = words.count()?;
     // The counts are updated incrementally. A fault could leave one negative: show it as 0.
     let mut seats = || words.int().map(|seats| u64::try_from(seats).unwrap_or_default());
-    Ok(SweepOutcome { expired, for_sale: seats()?, sold: seats()?, held: seats()? })
+    let (for_sale, sold, held) = (seats()?, seats()?, seats()?);
+    let lapsed = seat_counts::read_lapsed(words.word()?.words()?)?;
+    Ok(SweepOutcome { expired, for_sale, sold, held, lapsed })
 }
 
 pub(super) struct SweepOutcome {
@@ -233,6 +237,8 @@ pub(super) struct SweepOutcome {
     pub(super) sold: u64,
     /// Reservations that are held or being paid.
     pub(super) held: u64,
+    /// The seats of the recorded holds, by schedule.
+    pub(super) lapsed: BTreeMap<ScheduleId, Vec<u32>>,
 }
 
 /// `seats/prune`. One page from a cursor. The first cursor is "0".

@@ -180,7 +180,7 @@ metrics! {
     OutboxDeadLetters "usher_outbox_dead_letters" Gauge Count [] NONE
         "Current dead letters; see `usher dead-letters list`.";
     PressureLevel "usher_pressure_level" Gauge Count [] NONE
-        "What is refused: 0 nothing, 1 nothing (warning), 2 joins, 3 also promotions and holds.";
+        "What is refused: 0 nothing, 1 nothing (warning), 2 joins, 3 all but payments and refunds.";
     ShedTotal "usher_shed_total" Counter Count ["script"] NONE
         "Script calls refused because the stores can not keep up.";
     RedisMemoryUsedBytes "usher_redis_memory_used_bytes" Gauge Bytes [] NONE
@@ -310,7 +310,10 @@ const ZERO_SERIES: &[(Metric, &[&str])] = &[
         Metric::ExternalConfirmationsTotal,
         &["confirmed", "repeated", "payment_voided", "reference_used", "amount_mismatch"],
     ),
-    (Metric::WalletEntriesTotal, &["charge", "use", "payment", "refund", "reward"]),
+    (
+        Metric::WalletEntriesTotal,
+        &["charge", "use", "payment", "refund", "reward", "reward_reversal"],
+    ),
     (Metric::CouponIssuesTotal, &["issued", "repeated", "sold_out", "not_started", "ended"]),
     (Metric::RewardClaimsTotal, &["success", "already_claimed", "condition_not_met"]),
     (Metric::ShedRequestsTotal, &["join", "poll", "book", "pay", "other"]),

@@ -23,7 +23,7 @@ use crate::http::user_recorder::{UserRecorder, UserRecording};
 use crate::ids::{UserId, UserName};
 use crate::outbox::event::OutboxEvent;
 use crate::outbox::{WriterHandle, pending_events};
-use crate::redis::{self, Coalescer, RedisClient, ScriptCoalescer, ScriptOperation};
+use crate::redis::{self, Coalescer, PressureLevel, RedisClient, ScriptCoalescer, ScriptOperation};
 use crate::store_error::StoreError;
 use recent::{RecentUsers, RecordedText};
 
@@ -56,13 +56,19 @@ impl UserDirectory {
         known.is_some() && known == epoch
     }
 
-    /// Returns once the string of the user is recorded.
+    /// Returns once the string of the user is recorded. While the stores are at their limit,
+    /// nothing is recorded: users with holds are known, and new work is refused anyway.
     ///
     /// # Errors
     /// Those of Redis.
     pub async fn record(&self, name: &UserName) -> Result<(), redis::Error> {
         match name.text_to_record() {
-            Some(text) if !self.is_recorded(name.key()) => self.record_now(name.key(), text).await,
+            Some(text)
+                if !self.is_recorded(name.key())
+                    && self.redis.pressure().level() < PressureLevel::RefuseHolds =>
+            {
+                self.record_now(name.key(), text).await
+            }
             _ => Ok(()),
         }
     }

@@ -9,7 +9,7 @@ use crate::outbox::event::{EntryKind, LedgerEntryEvent, OutboxEvent};
 use crate::outbox::pending_events;
 
 /// A ledger entry with its position in the list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PositionedLedgerEntry {
     /// The position in the history of the partition. Increases with time.
     pub position: i64,
@@ -19,11 +19,13 @@ pub struct PositionedLedgerEntry {
 }
 
 /// What a ledger entry belongs to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EntrySubject {
     pub payment: Option<PaymentId>,
     pub reservation: Option<ReservationId>,
     pub claim: Option<ClaimId>,
+    /// The caller's reference of a charge or a use.
+    pub reference: Option<String>,
 }
 
 impl WalletService {
@@ -55,8 +57,12 @@ fn to_entry(position: i64, event: &LedgerEntryEvent) -> PositionedLedgerEntry {
     let LedgerEntryEvent { id, kind, amount, balance, at, .. } = event;
     let entry =
         LedgerEntry { id: *id, amount: *amount, balance: *balance, at: at.timestamp_millis() };
-    let subject =
-        EntrySubject { payment: event.payment, reservation: event.reservation, claim: event.claim };
+    let subject = EntrySubject {
+        payment: event.payment,
+        reservation: event.reservation,
+        claim: event.claim,
+        reference: event.reference.clone(),
+    };
     PositionedLedgerEntry { position, kind: *kind, entry, subject }
 }
 
@@ -93,7 +99,7 @@ mod tests {
         };
         let entries = [entry(512), entry(768), entry(256), entry(512)];
         let positions = |limit| {
-            let (merged, more) = merge(entries.into_iter(), limit);
+            let (merged, more) = merge(entries.iter().cloned(), limit);
             (merged.into_iter().map(|entry| entry.position).collect::<Vec<_>>(), more)
         };
         assert_eq!(positions(3), (vec![768, 512, 256], false));

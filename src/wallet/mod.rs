@@ -4,6 +4,9 @@
 //! operations of payments. Every change appends a ledger entry to the outbox in the same call, so
 //! the sum of the entries in MySQL (`wallet_entries`) equals the balance.
 //!
+//! `USHER_WALLET_LIMIT` bounds what charges and rewards may bring a balance to. They also leave room
+//! for the refund of all that the user has paid, so a refund never needs to wait.
+//!
 //! A debit is identified by payment and attempt. A refund returns what was debited under that
 //! identity and leaves a tombstone, so that a debit that arrives late is refused.
 //!
@@ -68,15 +71,17 @@ pub struct WalletService {
 }
 
 impl WalletService {
+    /// `limit`: the largest balance that a charge may lead to. A refund may exceed it.
     pub fn new(
         redis: RedisClient,
         mysql: MySqlPool,
         writer: WriterHandle,
         currency: CurrencyCode,
+        limit: Money,
     ) -> Self {
         Self {
             charge: Coalescer::new(
-                ScriptOperation::new(&redis, store::ChargeBatch),
+                ScriptOperation::new(&redis, store::ChargeBatch { limit }),
                 MAX_WAITING_REQUESTS,
             ),
             uses: Coalescer::new(
@@ -108,18 +113,24 @@ impl WalletService {
         &self,
         keyed: KeyedRequest,
         amount: Money,
+        reference: Option<String>,
     ) -> Result<MovementAnswer, Error> {
         let partition = self.redis.keys().partition(keyed.user.slot());
         let durability = self.writer.start_durability_wait();
-        let outcome = self.charge.submit(partition, movement(keyed, amount)).await?;
+        let outcome = self.charge.submit(partition, movement(keyed, amount, reference)).await?;
         self.finish_movement(outcome, Error::BalanceLimitExceeded, &durability, partition).await
     }
 
     /// Takes money out, once for each idempotency key.
-    pub async fn spend(&self, keyed: KeyedRequest, amount: Money) -> Result<MovementAnswer, Error> {
+    pub async fn spend(
+        &self,
+        keyed: KeyedRequest,
+        amount: Money,
+        reference: Option<String>,
+    ) -> Result<MovementAnswer, Error> {
         let partition = self.redis.keys().partition(keyed.user.slot());
         let durability = self.writer.start_durability_wait();
-        let outcome = self.uses.submit(partition, movement(keyed, amount)).await?;
+        let outcome = self.uses.submit(partition, movement(keyed, amount, reference)).await?;
         self.finish_movement(outcome, Error::InsufficientBalance, &durability, partition).await
     }
 
@@ -166,8 +177,8 @@ impl WalletService {
     /// in milliseconds since 1970.
     ///
     /// Returns true when the amount is refunded, by this call or an earlier one. Otherwise the
-    /// caller repeats it later: either the balance would exceed its maximum, or the wallet was
-    /// restored without the debit, and the debit must be restored first.
+    /// wallet was restored without the debit. The debit must be restored first, so the caller
+    /// repeats the refund later.
     pub async fn refund_cancelled(
         &self,
         operation: WalletOperation,
@@ -197,7 +208,11 @@ impl WalletService {
     }
 }
 
-fn movement(keyed: KeyedRequest, amount: Money) -> store::WalletMovement {
+fn movement(
+    keyed: KeyedRequest,
+    amount: Money,
+    reference: Option<String>,
+) -> store::WalletMovement {
     let entry = EntryId::new(keyed.user.slot());
-    store::WalletMovement { keyed, entry, amount }
+    store::WalletMovement { keyed, entry, amount, reference }
 }

@@ -57,6 +57,24 @@ impl<'de> Deserialize<'de> for PositiveAmount {
 #[serde(deny_unknown_fields)]
 struct NewLedgerEntry {
     amount: PositiveAmount,
+    /// What the entry belongs to in the caller's system, 1–64 characters.
+    reference: Option<LedgerReference>,
+}
+
+/// A reference of the caller.
+#[derive(Debug, Clone, ToSchema)]
+#[schema(value_type = String, min_length = 1, max_length = 64, example = "order-4711")]
+struct LedgerReference(String);
+
+impl<'de> Deserialize<'de> for LedgerReference {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        if (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control) {
+            Ok(Self(text))
+        } else {
+            Err(serde::de::Error::custom("must have 1 to 64 characters"))
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
@@ -67,6 +85,8 @@ enum LedgerEntryKind {
     Payment,
     Refund,
     Reward,
+    /// Points of a revoked claim.
+    RewardReversal,
 }
 
 impl From<EntryKind> for LedgerEntryKind {
@@ -77,6 +97,7 @@ impl From<EntryKind> for LedgerEntryKind {
             EntryKind::Payment => Self::Payment,
             EntryKind::Refund => Self::Refund,
             EntryKind::Reward => Self::Reward,
+            EntryKind::RewardReversal => Self::RewardReversal,
         }
     }
 }
@@ -86,7 +107,7 @@ impl From<EntryKind> for LedgerEntryKind {
 struct LedgerEntryDto {
     id: EntryId,
     kind: LedgerEntryKind,
-    /// The amount moved. Positive, whatever the direction.
+    /// The amount moved, whatever the direction. 0 only for a refund of free seats.
     amount: Money,
     /// The balance after this entry.
     balance: Money,
@@ -95,8 +116,10 @@ struct LedgerEntryDto {
     payment_id: Option<PaymentId>,
     /// The reservation of that payment.
     reservation_id: Option<ReservationId>,
-    /// The claim of a reward. Null for other entries.
+    /// The claim of a reward or its reversal. Null for other entries.
     claim_id: Option<ClaimId>,
+    /// The reference of a charge or a use. Null if none was given.
+    reference: Option<String>,
 }
 
 impl LedgerEntryDto {
@@ -110,6 +133,7 @@ impl LedgerEntryDto {
             payment_id: subject.payment,
             reservation_id: subject.reservation,
             claim_id: subject.claim,
+            reference: subject.reference,
         }
     }
 }
@@ -117,10 +141,15 @@ impl LedgerEntryDto {
 type CreatedEntry =
     (StatusCode, AppendHeaders<Option<(HeaderName, &'static str)>>, JsonBody<LedgerEntryDto>);
 
-fn created(kind: LedgerEntryKind, answer: MovementAnswer) -> CreatedEntry {
+fn created(
+    kind: LedgerEntryKind,
+    reference: Option<String>,
+    answer: MovementAnswer,
+) -> CreatedEntry {
     let status = if answer.durable { StatusCode::CREATED } else { StatusCode::ACCEPTED };
     let replayed = answer.replayed.then_some((REPLAYED_HEADER, "true"));
-    let body = LedgerEntryDto::new(kind, answer.entry, EntrySubject::default());
+    let subject = EntrySubject { reference, ..EntrySubject::default() };
+    let body = LedgerEntryDto::new(kind, answer.entry, subject);
     (status, AppendHeaders(replayed), JsonBody(body))
 }
 
@@ -208,7 +237,7 @@ async fn show(
 /// Add money to a wallet
 ///
 /// If service keys or JWTs are configured, the request needs a service key: users can't credit
-/// themselves.
+/// themselves. A balance above `USHER_WALLET_LIMIT` is refused.
 #[utoipa::path(
     post,
     path = "/v1/wallet/charges",
@@ -240,8 +269,9 @@ async fn charge(
         return Err(ProblemDetails::forbidden("A charge requires a service key."));
     }
     let keyed = keyed(caller.user, &key, uri.path(), &new.bytes);
-    let charged = wallet.charge(keyed, new.value.amount.0).await?;
-    Ok(created(LedgerEntryKind::Charge, charged))
+    let reference = new.value.reference.map(|reference| reference.0);
+    let charged = wallet.charge(keyed, new.value.amount.0, reference.clone()).await?;
+    Ok(created(LedgerEntryKind::Charge, reference, charged))
 }
 
 /// Take money out of the caller's wallet
@@ -270,8 +300,10 @@ async fn spend(
     OriginalUri(uri): OriginalUri,
     new: JsonBodyWithBytes<NewLedgerEntry>,
 ) -> Result<CreatedEntry, ProblemDetails> {
-    let used = wallet.spend(keyed(user, &key, uri.path(), &new.bytes), new.value.amount.0).await?;
-    Ok(created(LedgerEntryKind::Use, used))
+    let keyed = keyed(user, &key, uri.path(), &new.bytes);
+    let reference = new.value.reference.map(|reference| reference.0);
+    let used = wallet.spend(keyed, new.value.amount.0, reference.clone()).await?;
+    Ok(created(LedgerEntryKind::Use, reference, used))
 }
 
 fn keyed(user: UserId, key: &IdempotencyKey, path: &str, body: &[u8]) -> KeyedRequest {

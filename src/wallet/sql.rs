@@ -21,6 +21,7 @@ struct Row {
     payment_id: Option<Uuid>,
     reservation_id: Option<Uuid>,
     claim_id: Option<Uuid>,
+    reference: Option<String>,
 }
 
 /// The newest entries of a user before a position, at most `limit`.
@@ -31,8 +32,8 @@ pub(super) async fn entries_before(
     limit: usize,
 ) -> Result<Vec<PositionedLedgerEntry>, mysql::Error> {
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT id, position, kind, amount, balance, created_at, payment_id, reservation_id, claim_id \
-         FROM wallet_entries \
+        "SELECT id, position, kind, amount, balance, created_at, payment_id, reservation_id, \
+         claim_id, reference FROM wallet_entries \
          WHERE user_id = ? AND position < ? ORDER BY position DESC LIMIT ?",
     )
     .bind(user.uuid())
@@ -54,6 +55,7 @@ fn read(row: Row) -> Option<PositionedLedgerEntry> {
         payment: row.payment_id.map(Into::into),
         reservation: row.reservation_id.map(Into::into),
         claim: row.claim_id.map(Into::into),
+        reference: row.reference,
     };
     Some(PositionedLedgerEntry { position: row.position, kind: kind(&row.kind)?, entry, subject })
 }

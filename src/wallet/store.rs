@@ -5,16 +5,20 @@ use crate::ids::{EntryId, PaymentId, ReservationId, UserId};
 use crate::money::{self, Money};
 use crate::partition::Partition;
 use crate::redis::codes::{MovementCode, WalletDebitCode, WalletRefundCancelledCode};
+use crate::redis::constants;
 use crate::redis::{
     BatchScript, Error, KeyBuilder, KeyScope, LuaScript, RedisClient, ReplyReader, ScriptArgs,
     ScriptReply, scripts,
 };
+
+const _: () = assert!(constants::MAX_BALANCE == money::MAX);
 
 /// A charge or a use, with its idempotency key.
 pub(super) struct WalletMovement {
     pub(super) keyed: KeyedRequest,
     pub(super) entry: EntryId,
     pub(super) amount: Money,
+    pub(super) reference: Option<String>,
 }
 
 /// A ledger entry. A repeated request gets the entry of the first one.
@@ -38,7 +42,10 @@ pub(super) enum MovementOutcome {
 }
 
 /// `wallet/charge`.
-pub(super) struct ChargeBatch;
+pub(super) struct ChargeBatch {
+    /// The largest balance that a charge may lead to.
+    pub(super) limit: Money,
+}
 
 impl BatchScript for ChargeBatch {
     type Entity = Partition;
@@ -59,7 +66,7 @@ impl BatchScript for ChargeBatch {
         requests: &[WalletMovement],
         args: &mut ScriptArgs,
     ) -> Result<(), Error> {
-        args.int(money::MAX);
+        args.int(self.limit.get());
         write_movements(requests, args);
         Ok(())
     }
@@ -111,9 +118,10 @@ impl BatchScript for UseBatch {
 }
 
 fn write_movements(movements: &[WalletMovement], args: &mut ScriptArgs) {
-    for WalletMovement { keyed, entry, amount } in movements {
+    for WalletMovement { keyed, entry, amount, reference } in movements {
         args.bytes(keyed.user.as_bytes()).text(&keyed.key).bytes(&keyed.fingerprint);
         args.bytes(entry.as_bytes()).int(amount.get());
+        args.text(reference.as_deref().unwrap_or_default());
     }
 }
 
@@ -228,12 +236,12 @@ pub(super) async fn refund(
 ) -> Result<Money, Error> {
     let WalletOperation { user, payment, attempt, .. } = operation;
     let mut args = ScriptArgs::new();
-    args.int(money::MAX).bytes(user.as_bytes()).bytes(&operation_id(payment, attempt));
+    args.bytes(user.as_bytes()).bytes(&operation_id(payment, attempt));
     args.bytes(EntryId::new(user.slot()).as_bytes());
     operation.write_reservation(&mut args);
     let scope = KeyScope::partition(redis.keys().partition(user.slot()));
-    let mut refunds = redis.call(&scripts::WALLET_REFUND, scope, args).await?.words()?;
-    money(&mut refunds.word()?.words()?)
+    let minor = redis.call(&scripts::WALLET_REFUND, scope, args).await?.int()?;
+    Money::new(minor).ok_or_else(|| Error::Protocol(format!("{minor} is not an amount")))
 }
 
 /// What a cancellation gives back.
@@ -255,7 +263,7 @@ impl CancellationRefund<'_> {
 }
 
 /// `wallet/refund_cancelled`. Returns true when the amount is refunded, by this call or an earlier
-/// one; false when the balance would exceed its maximum or the debit is unknown.
+/// one; false when the debit is unknown.
 pub(super) async fn refund_cancelled(
     redis: &RedisClient,
     operation: WalletOperation,
@@ -264,9 +272,7 @@ pub(super) async fn refund_cancelled(
 ) -> Result<bool, Error> {
     let WalletOperation { user, payment, attempt, .. } = operation;
     let mut args = ScriptArgs::new();
-    args.int(money::MAX)
-        .bytes(user.as_bytes())
-        .bytes(&[payment.as_bytes().as_slice(), b"c"].concat());
+    args.bytes(user.as_bytes()).bytes(&[payment.as_bytes().as_slice(), b"c"].concat());
     args.bytes(EntryId::new(user.slot()).as_bytes()).int(refund.total.get());
     args.bytes(&operation_id(payment, attempt)).int(began);
     operation.write_reservation(&mut args);

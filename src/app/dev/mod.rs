@@ -67,6 +67,7 @@ async fn serve_on(
         watermarks: WatermarkSettings::default(),
         kept_entries: KeptEntriesSettings::default(),
         currency: CurrencyCode::DEFAULT,
+        wallet_limit: settings.wallet_limit,
     };
     let migrate = MigrateSettings {
         mysql: stores.mysql.clone(),

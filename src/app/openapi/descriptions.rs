@@ -84,7 +84,10 @@ const PROPERTIES: [(&str, &str); 38] = [
     ("active_until", "The end of the visit. Null before it starts and after it ends."),
     ("available_seats", "The number of seats that are neither held nor sold."),
     ("balance_after", "The balance after the payment. Null until the payment is confirmed."),
-    ("booking_closes_at", "From this time on no seats can be held. Null means no limit."),
+    (
+        "booking_closes_at",
+        "From this time on no seats can be held. Null means the start of the show.",
+    ),
     ("booking_opens_at", "Before this time no seats can be held. Null means no limit."),
     ("cancel_until", "Until this time users can cancel reservations. Null means `starts_at`."),
     ("checks", "The result of each check."),

@@ -5,8 +5,9 @@ use futures::TryStreamExt;
 use sqlx::MySqlConnection;
 use uuid::Uuid;
 
-use super::writer::FencedWriter;
+use super::writer::{FencedWriter, RowBuffer};
 use crate::recovery::Error;
+use crate::redis::{ScriptArgs, scripts};
 
 pub(super) async fn restore(
     writer: &mut FencedWriter<'_>,
@@ -45,6 +46,32 @@ pub(super) async fn restore(
                 args.bytes(&field).bytes(&value);
             })
             .await?;
+    }
+    buffer.write(writer).await?;
+    drop(rows);
+    restore_revocable(writer, mysql).await
+}
+
+/// Claims that a refund can revoke.
+async fn restore_revocable(
+    writer: &mut FencedWriter<'_>,
+    mysql: &mut MySqlConnection,
+) -> Result<(), Error> {
+    let mut query = writer.slot_query(
+        "SELECT user_id, id, code, points, conditions FROM reward_claims WHERE slot IN (",
+        ") AND once = 1 AND status = 'success' AND points IS NOT NULL AND conditions IS NOT NULL",
+    );
+    let mut rows = query.build_query_as().fetch(mysql);
+    let mut buffer =
+        RowBuffer::new(&scripts::RECOVERY_RESTORE_REVOCABLE, writer.scope(), ScriptArgs::new());
+    while let Some((user, claim, code, points, conditions)) = rows.try_next().await? {
+        let (user, claim, code): (Uuid, Uuid, String) = (user, claim, code);
+        let (points, conditions): (i64, String) = (points, conditions);
+        let add = |args: &mut ScriptArgs| {
+            args.bytes(user.as_bytes()).bytes(claim.as_bytes()).text(&code);
+            args.int(points).text(&conditions);
+        };
+        buffer.add(writer, add).await?;
     }
     buffer.write(writer).await
 }

@@ -27,7 +27,7 @@ pub(super) async fn restore(
     writer: &mut FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<(), Error> {
-    let mut uncounted = uncounted_payments(writer, mysql).await?;
+    let mut undebited = undebited_payments(writer, mysql).await?;
     let mut query = writer.slot_query(
         "SELECT user_id, balance, paid_total, paid_count FROM wallets WHERE slot IN (",
         ")",
@@ -42,12 +42,12 @@ pub(super) async fn restore(
                 args.bytes(user.as_bytes()).int(balance);
             })
             .await?;
-        let count = count + uncounted.remove(&user).unwrap_or(0);
+        let count = count + undebited.remove(&user).unwrap_or(0);
         if count > 0 {
             add_total(&mut totals, writer, user, total, count).await?;
         }
     }
-    for (user, count) in uncounted.into_iter().filter(|(_, count)| *count > 0) {
+    for (user, count) in undebited {
         add_total(&mut totals, writer, user, 0, count).await?;
     }
     balances.write(writer).await?;
@@ -81,14 +81,12 @@ pub(super) async fn restore(
 
     // What cancellations refunded, in total: the last one ended the payment.
     let mut query = writer.slot_query(
-        "SELECT c.payment_id, CAST(c.total AS SIGNED), c.newest, \
-         CAST(COALESCE(p.status = 'refunded' AND p.wallet_refunded <= c.total, 0) AS SIGNED) FROM (\
-           SELECT e.payment_id, MAX(e.created_at) AS newest, (SELECT SUM(a.amount) FROM \
-           wallet_entries a WHERE a.payment_id = e.payment_id AND a.kind = 'refund' AND a.attempt \
-           IS NULL) AS total FROM wallet_entries e WHERE e.slot IN (",
+        "SELECT e.payment_id, (SELECT CAST(SUM(a.amount) AS SIGNED) FROM wallet_entries a WHERE \
+         a.payment_id = e.payment_id AND a.kind = 'refund' AND a.attempt IS NULL), \
+         MAX(e.created_at), CAST(MAX(e.ends_payment) AS SIGNED) FROM wallet_entries e \
+         WHERE e.slot IN (",
         ") AND e.kind = 'refund' AND e.payment_id IS NOT NULL AND e.attempt IS NULL AND \
-           e.created_at > UTC_TIMESTAMP(3) - INTERVAL 8 DAY GROUP BY e.payment_id) c \
-         LEFT JOIN payments p ON p.id = c.payment_id",
+         e.created_at > UTC_TIMESTAMP(3) - INTERVAL 8 DAY GROUP BY e.payment_id",
     );
     let mut rows = query.build_query_as().fetch(&mut *mysql);
     while let Some((payment, total, at, ended)) = rows.try_next().await? {
@@ -105,31 +103,18 @@ pub(super) async fn restore(
     buffer.write(writer).await
 }
 
-/// What the ledger does not count, by user: a confirmed payment of which the wallet pays nothing has
-/// no entry and counts once, and a payment whose last seats were cancelled counts no more.
-async fn uncounted_payments(
+/// Confirmed payments of which the wallet pays nothing, by user. They have no ledger entry, so the
+/// wallets do not count them.
+async fn undebited_payments(
     writer: &FencedWriter<'_>,
     mysql: &mut MySqlConnection,
 ) -> Result<HashMap<Uuid, i64>, Error> {
-    let mut counts = HashMap::new();
-    let free = (
+    let mut query = writer.slot_query(
         "SELECT user_id, COUNT(*) FROM payments WHERE is_undebited = 1 AND user_slot IN (",
         ") GROUP BY user_id",
     );
-    let ended = (
-        "SELECT p.user_id, -COUNT(*) FROM payments p WHERE p.user_slot IN (",
-        ") AND p.status = 'refunded' AND p.wallet_amount > 0 AND p.wallet_amount = \
-         (SELECT SUM(a.amount) FROM wallet_entries a WHERE a.payment_id = p.id AND a.kind = \
-         'refund' AND a.attempt IS NULL) GROUP BY p.user_id",
-    );
-    for (head, tail) in [free, ended] {
-        let mut query = writer.slot_query(head, tail);
-        let rows: Vec<(Uuid, i64)> = query.build_query_as().fetch_all(&mut *mysql).await?;
-        for (user, count) in rows {
-            *counts.entry(user).or_default() += count;
-        }
-    }
-    Ok(counts)
+    let rows: Vec<(Uuid, i64)> = query.build_query_as().fetch_all(mysql).await?;
+    Ok(rows.into_iter().collect())
 }
 
 async fn add_total(

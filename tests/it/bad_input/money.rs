@@ -187,6 +187,13 @@ fn wallet(fixture: &BadInputFixture) -> Vec<BadInputRow> {
                 bodies(&good, call),
                 missing(&good, "/amount", "amount", call),
                 field(&good, "/amount", "amount", bad.into(), call),
+                field(
+                    &good,
+                    "/reference",
+                    "reference",
+                    vec![json!(""), json!("x".repeat(65)), json!("a\nb"), json!(5), json!([])],
+                    call,
+                ),
                 unreadable.into(),
                 vec![beyond],
             ],

@@ -12,7 +12,12 @@ use crate::support::api::ApiRequest;
 
 pub(super) fn rows(fixture: &BadInputFixture) -> Vec<BadInputRow> {
     let mut rows = public(fixture);
-    rows.extend([coupon(fixture), reward(fixture), facts(fixture)]);
+    rows.extend([
+        coupon(fixture),
+        reward(fixture),
+        facts(fixture, Method::PUT),
+        facts(fixture, Method::PATCH),
+    ]);
     rows.extend(lists(fixture));
     rows
 }
@@ -191,6 +196,7 @@ fn reward(fixture: &BadInputFixture) -> BadInputRow {
         field(&good, "/ends_at", "ends_at", moments(), call),
         field(&good, "/ends_at", "ends_at", vec![json!(STARTS)], call),
         field(&good, "/active", "active", vec![json!(1), json!("true"), json!(null)], call),
+        field(&good, "/revocable", "revocable", vec![json!(1), json!("true"), json!(null)], call),
         field(&good, "/code", "code", vec![json!("bye"), json!("a b"), json!(5)], call),
         field(
             &good,
@@ -232,12 +238,13 @@ fn reward(fixture: &BadInputFixture) -> BadInputRow {
     BadInputRow::new(Method::PUT, "/admin/rewards/{code}", groups)
 }
 
-fn facts(fixture: &BadInputFixture) -> BadInputRow {
+/// The same rules for both methods, except that a merge takes null.
+fn facts(fixture: &BadInputFixture, method: Method) -> BadInputRow {
     let api = &fixture.api;
     let path = format!("/admin/users/{}/facts", fixture.alice.user);
-    let call = || api.admin_call(Method::PUT, &path);
+    let call = || api.admin_call(method.clone(), &path);
     let good = json!({"login_days": 7});
-    let bad = vec![
+    let mut bad = vec![
         json!(1.5),
         json!("7"),
         json!(null),
@@ -248,13 +255,17 @@ fn facts(fixture: &BadInputFixture) -> BadInputRow {
         json!(-9_007_199_254_740_992_i64),
         json!("#9223372036854775808"),
     ];
+    if method == Method::PATCH {
+        bad.retain(|value| !value.is_null());
+    }
     let mut groups = vec![
-        keyless(fixture, Method::PUT, &path),
+        keyless(fixture, method.clone(), &path),
         field(&good, "/login_days", "login_days", bad, call),
         ["a%20b", "a%09b", "%00", "%C3%A4", "%7F", &"x".repeat(129)]
             .map(|user| {
-                let call =
-                    api.admin_call(Method::PUT, &format!("/admin/users/{user}/facts")).json(&good);
+                let call = api
+                    .admin_call(method.clone(), &format!("/admin/users/{user}/facts"))
+                    .json(&good);
                 BadInputCase::invalid(format!("the user {user}"), call, "user")
             })
             .into(),
@@ -271,7 +282,7 @@ fn facts(fixture: &BadInputFixture) -> BadInputRow {
     let twice = call().raw("application/json", r#"{"login_days": 7, "login_days": 8}"#);
     groups.push(vec![BadInputCase::invalid("a fact twice", twice, "login_days")]);
     groups.push(vec![BadInputCase::invalid("101 facts", call().json(&many), "")]);
-    BadInputRow::new(Method::PUT, "/admin/users/{user}/facts", groups)
+    BadInputRow::new(method, "/admin/users/{user}/facts", groups)
 }
 
 /// The operator's lists.

@@ -86,7 +86,7 @@ async fn reward_window_is_exact_to_the_millisecond() {
     let version = world.stores.redis().await.ask(&["HGET", &key("rewards"), "edge"]).await.text();
     let (starts, ends) = (STARTS.to_string(), ENDS.to_string());
     for (at, (now, expected)) in (0..).zip(EDGES) {
-        let terms = ["edge", &version, "1", &starts, &ends, "7", "9007199254740991", "0"];
+        let terms = ["edge", &version, "1", &starts, &ends, "7", "9007199254740991", "", "0"];
         let ids = [
             format!("a-user-named-{at:03}"),
             format!("a-claim-no-{at:05}"),

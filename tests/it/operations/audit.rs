@@ -130,7 +130,7 @@ fn faults(stores: &TestStores) -> Vec<PlantedFault> {
         mysql(
             "a payment without an end",
             &["UPDATE payments SET status = 'pending' WHERE status = 'refunded'"],
-            &["payments", "ledgers"],
+            &["payments"],
         ),
         mysql(
             "money minted in the ledger",

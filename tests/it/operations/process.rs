@@ -149,7 +149,8 @@ async fn printed_openapi_document_matches_the_served_one() {
 
 #[tokio::test]
 async fn invalid_settings_are_named_and_nothing_starts() {
-    let output = usher(&["serve", "--listen", "nowhere", "--admin-key", "short"]).await;
+    let invalid = ["--listen", "nowhere", "--admin-key", "short", "--wallet-limit", "0"];
+    let output = usher(&[&["serve"], invalid.as_slice()].concat()).await;
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
     for name in [
@@ -159,6 +160,7 @@ async fn invalid_settings_are_named_and_nothing_starts() {
         "USHER_TOKEN_KEYS",
         "USHER_REDIS_URL",
         "USHER_MYSQL_URL",
+        "USHER_WALLET_LIMIT",
     ] {
         assert!(said.contains(name), "{name}: {said}");
     }

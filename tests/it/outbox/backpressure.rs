@@ -1,7 +1,10 @@
 //! Backpressure: when the stores cannot keep up, new work is refused before paid work is at risk,
 //! and service resumes automatically.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use futures::future::join_all;
+use reqwest::Method;
 use serde_json::json;
 use usher::app::UsherApp;
 use usher::config::UsherConfig;
@@ -9,6 +12,7 @@ use usher::config::args::ServeArgs;
 use usher::dev::{PrivateRedis, TempDir};
 use usher::shutdown::ShutdownSignal;
 
+use crate::support::servers::PARTITIONS;
 use crate::support::{
     ApiClient, CONCERT, SCHEDULE, StoreRelays, TestInstance, TestStores, TestWorld, UsherProcess,
     eventually, new_key, new_user, signal,
@@ -44,6 +48,11 @@ async fn without_mysql_new_work_is_refused_and_holds_can_be_paid() {
     let held = api.hold_seats(&payer.token, SCHEDULE, &[1]).await;
     let bought = api.hold_seats(&canceller.token, SCHEDULE, &[2]).await;
     api.pay(&canceller.token, &bought, &new_key()).await.expect(201);
+    let coupon = crate::coupons::payments::coupon(1, 0);
+    api.put("/admin/coupons/off", &coupon).await.expect(200);
+    let reward = json!({"title": "R", "starts_at": "2020-01-01T00:00:00Z",
+        "ends_at": "2100-01-01T00:00:00Z", "reward": {"kind": "points", "amount": 1}});
+    api.put("/admin/rewards/none", &reward).await.expect(200);
     let (active, waiting) = (api.active_user("slow").await, api.join_new_user("slow").await);
     world.stores.wait_until_idle().await;
 
@@ -53,6 +62,7 @@ async fn without_mysql_new_work_is_refused_and_holds_can_be_paid() {
             api.charge(&new_user(), 10).await;
         }
     };
+    let mut released = String::new();
     // Halfway between the marks: joins are refused, and active users may hold.
     fill(70).await;
     for at in 0..2 {
@@ -63,12 +73,21 @@ async fn without_mysql_new_work_is_refused_and_holds_can_be_paid() {
             api.join(CONCERT, &holder.user).await.as_problem(503, "overloaded").ok()
         })
         .await;
-        api.hold_seats(&holder.token, SCHEDULE, &[3 + u32::try_from(at).unwrap()]).await;
+        released = api.hold_seats(&holder.token, SCHEDULE, &[3 + u32::try_from(at).unwrap()]).await;
     }
-    // At the limit: no promotions and no holds. Work in progress continues.
-    fill(40).await;
+    // At the limit everything is refused but payments, releases, cancellations and refunds.
+    let filled = AtomicI64::new(70);
     for at in 0..2 {
         let api = api.for_instance(at);
+        eventually("charges are refused", || async {
+            let charged = api.charge_with_key(&new_user(), 10, &new_key()).await;
+            if charged.status == 201 {
+                filled.fetch_add(1, Ordering::Relaxed);
+                return None;
+            }
+            Some(charged.problem(503, "overloaded"))
+        })
+        .await;
         eventually("holds are refused", || async {
             // A seat that is already taken.
             api.hold(&holder.token, SCHEDULE, &[1]).await.as_problem(503, "overloaded").ok()
@@ -77,7 +96,15 @@ async fn without_mysql_new_work_is_refused_and_holds_can_be_paid() {
         let best = json!({"schedule_id": SCHEDULE, "quantity": 1});
         let best = api.post("/v1/reservations/best").token(&holder.token).json(&best).send().await;
         best.problem(503, "overloaded");
+        let user = &holder.user;
+        let spend = api.post("/v1/wallet/uses").user(user).key(&new_key());
+        spend.json(&json!({"amount": 1})).send().await.problem(503, "overloaded");
+        for path in ["/v1/coupons/off/issues", "/v1/rewards/none/claims"] {
+            api.post(path).user(user).send().await.problem(503, "overloaded");
+        }
     }
+    let release = api.delete(&format!("/v1/reservations/{released}")).token(&holder.token);
+    release.send().await.expect(204);
     let path = format!("/v1/queues/{}/tokens/me", "slow");
     api.delete(&path).token(&active.token).send().await.expect(204);
     api.pay(&payer.token, &held, &new_key()).await.expect(201);
@@ -102,7 +129,7 @@ async fn without_mysql_new_work_is_refused_and_holds_can_be_paid() {
     assert_eq!((facts.payments_that_are("confirmed"), facts.payments_that_are("refunded")), (1, 1));
     assert_eq!(
         world.stores.count("SELECT COUNT(*) FROM wallet_entries WHERE amount = 10").await,
-        110
+        filled.load(Ordering::Relaxed)
     );
 }
 
@@ -171,15 +198,82 @@ async fn full_redis_finishes_payments_and_starts_none() {
     })
     .await;
     fill_up(&stores, false).await;
-    api.charge(&guest.user, 10).await;
+    eventually("charges are accepted again", || async {
+        (api.charge_with_key(&guest.user, 10, &new_key()).await.status == 201).then_some(())
+    })
+    .await;
     let facts = stores.audit().await;
     assert_eq!((facts.payments_that_are("confirmed"), facts.sold.len()), (1, 1));
+}
+
+/// Refused claims alone must not fill Redis so far that a held seat can't be paid.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_limit_keeps_room_for_payments() {
+    let world = TestWorld::on(TestStores::with_own_redis().await, 1).await;
+    world.put_show(9, 1_000).await;
+    let api = &world.api;
+    let reward = json!({"title": "R", "starts_at": "2020-01-01T00:00:00Z", "ends_at":
+        "2100-01-01T00:00:00Z", "conditions": [{"fact": "vip", "op": "==", "value": 1}],
+        "reward": {"kind": "points", "amount": 1}});
+    api.put("/admin/rewards/vip", &reward).await.expect(200);
+    let (payer, canceller) = (api.active_user(CONCERT).await, api.active_user(CONCERT).await);
+    for guest in [&payer, &canceller] {
+        api.charge(&guest.user, 1_000).await;
+    }
+    let held = api.hold_seats(&payer.token, SCHEDULE, &[1]).await;
+    let released = api.hold_seats(&payer.token, SCHEDULE, &[2]).await;
+    let bought = api.hold_seats(&canceller.token, SCHEDULE, &[3]).await;
+    api.pay(&canceller.token, &bought, &new_key()).await.expect(201);
+
+    let mut redis = world.stores.redis().await;
+    let info = redis.ask(&["INFO", "memory"]).await.text();
+    let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+    let limit = used.trim().parse::<u64>().unwrap() * 105 / 100;
+    redis.ask(&["CONFIG", "SET", "maxmemory", &limit.to_string()]).await;
+    let claim = || api.post("/v1/rewards/vip/claims").user(&payer.user).send();
+    eventually("claims are refused", || async { claim().await.as_problem(503, "overloaded").ok() })
+        .await;
+    api.charge_with_key(&new_user(), 10, &new_key()).await.problem(503, "overloaded");
+    let before = sequences(&world.stores).await;
+    // An id that is not a UUID would be recorded in the outbox.
+    let stranger = format!("stranger-{}", new_user());
+    api.charge_with_key(&stranger, 10, &new_key()).await.problem(503, "overloaded");
+    assert_eq!(sequences(&world.stores).await, before);
+    for method in [Method::PUT, Method::PATCH] {
+        let call = api.admin_call(method, &format!("/admin/users/{}/facts", payer.user));
+        call.json(&json!({"level": 1})).send().await.problem(503, "overloaded");
+    }
+    api.delete(&format!("/v1/reservations/{released}"))
+        .token(&payer.token)
+        .send()
+        .await
+        .expect(204);
+    api.pay(&payer.token, &held, &new_key()).await.expect(201);
+    let cancel = api.post(&format!("/v1/reservations/{bought}/cancel"));
+    cancel.user(&canceller.user).key(&new_key()).send().await.expect(200);
+    assert_eq!(api.balance(&canceller.user).await, 1_000);
+
+    fill_up(&world.stores, false).await;
+    eventually("claims are decided again", || async {
+        claim().await.as_problem(403, "condition_not_met").ok()
+    })
+    .await;
+    world.stores.audit().await;
+}
+
+async fn sequences(stores: &TestStores) -> Vec<String> {
+    let mut redis = stores.redis().await;
+    let mut all = Vec::new();
+    for partition in 0..PARTITIONS {
+        all.push(format!("{:?}", redis.ask(&["GET", &stores.key(partition, "seq")]).await));
+    }
+    all
 }
 
 async fn wait_until_outboxes_are_empty(stores: &TestStores) {
     eventually("the outboxes are empty", || async {
         let mut redis = stores.redis().await;
-        for partition in 0..crate::support::servers::PARTITIONS {
+        for partition in 0..PARTITIONS {
             if stores.backlog(&mut redis, partition).await > 0 {
                 return None;
             }

@@ -171,6 +171,8 @@ async fn payment_with_another_amount_is_refused(world: TestWorld) {
     assert_eq!(issues["items"][0]["used_at"], Value::Null);
     let held = get(api, &guest.user, &format!("/v1/reservations/{reservation}")).await;
     assert_eq!((&held["status"], &held["payment_id"]), (&json!("held"), &Value::Null));
+    let nothing = payments(api, &guest.user, "").await;
+    assert_eq!(nothing["items"], json!([]), "a refused payment leaves nothing");
     let paid = pay(2_500, Some(&issue), &new_key()).await.expect(201);
     assert_eq!((&paid["paid"], &paid["discount"]), (&json!(2_500), &json!(500)));
     world.stores.audit().await;

@@ -127,7 +127,8 @@ pub(crate) async fn durable(stores: &TestStores) -> BTreeMap<String, Vec<String>
     for key in redis.ask(&["KEYS", &format!("{}:*", stores.prefix)]).await.list() {
         let key = key.text();
         let word = key.rsplit(':').next().unwrap();
-        let packed = ["payments", "reservations", "idempotency", "uses"].contains(&word);
+        let packed =
+            ["payments", "reservations", "idempotency", "uses", "revocable"].contains(&word);
         if packed
             || [
                 "wallets",

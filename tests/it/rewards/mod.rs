@@ -1,3 +1,4 @@
 //! Rewards: claims and their conditions.
 
 mod claim;
+mod revocation;

@@ -343,6 +343,9 @@ fn operators() -> Vec<RoleRow> {
         admin(M::PUT, "/admin/users/{user}/facts")
             .by_operator()
             .json(|_, _, _| json!({"login_days": 7})),
+        admin(M::PATCH, "/admin/users/{user}/facts")
+            .by_operator()
+            .json(|_, _, _| json!({"login_days": 7})),
         admin(M::GET, "/admin/users"),
         admin(M::GET, "/admin/users/{user}"),
         admin(M::GET, "/admin/stats"),

@@ -9,4 +9,5 @@ mod past_shows;
 mod races;
 mod races_with_kill;
 mod reservation_lists;
+mod seat_counts;
 mod seat_maps;

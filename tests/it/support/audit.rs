@@ -243,7 +243,7 @@ impl TestStores {
         for entry in &entries {
             let change = match entry.kind.as_str() {
                 "charge" | "refund" | "reward" => entry.amount,
-                "use" | "payment" => -entry.amount,
+                "use" | "payment" | "reward_reversal" => -entry.amount,
                 other => panic!("an entry of the kind {other}"),
             };
             let balance = balances.entry(entry.user_id).or_default();

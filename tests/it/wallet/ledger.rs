@@ -32,7 +32,7 @@ async fn ledger_lists_all_kinds_newest_first(world: TestWorld) {
         api.post("/v1/wallet/uses").user(&guest.user).key(&new_key()).json(&json!({"amount": 500}));
     used.send().await.expect(201);
     let reservation = api.hold_seats(&guest.token, SCHEDULE, &[1]).await;
-    api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
+    let paid = api.pay(&guest.token, &reservation, &new_key()).await.expect(201);
     let path = format!("/v1/reservations/{reservation}/cancel");
     api.post(&path).user(&guest.user).key(&new_key()).send().await.expect(200);
     for _ in 0..2 {
@@ -40,6 +40,8 @@ async fn ledger_lists_all_kinds_newest_first(world: TestWorld) {
         assert_eq!(column(&all, "kind"), ["refund", "payment", "use", "charge"]);
         assert_eq!(column(&all, "amount"), [3_000, 3_000, 500, 10_000]);
         assert_eq!(column(&all, "balance"), [9_500, 6_500, 9_500, 10_000]);
+        let payments = [&paid["id"], &paid["id"], &Value::Null, &Value::Null];
+        assert_eq!(column(&all, "payment_id").iter().collect::<Vec<_>>(), payments);
         assert_eq!(all["next"], Value::Null);
         world.stores.wait_until_idle().await;
     }

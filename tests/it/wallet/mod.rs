@@ -1,3 +1,4 @@
 //! Wallets: the ledger.
 
 mod ledger;
+mod limits;

@@ -8,7 +8,7 @@ from typing import Literal, NotRequired, TypeAlias, TypedDict
 ClaimId: TypeAlias = str
 
 #: The result of an attempt.
-ClaimStatus: TypeAlias = Literal["success", "failed"]
+ClaimStatus: TypeAlias = Literal["success", "failed", "revoked"]
 
 #: How a condition compares the fact with its value.
 ComparisonOperator: TypeAlias = Literal[">=", "<=", "==", "!="]
@@ -40,7 +40,17 @@ GrantedStatus: TypeAlias = Literal["success", "pending"]
 #: The issue of one coupon to one user. Contains the slot of its coupon.
 IssueId: TypeAlias = str
 
-LedgerEntryKind: TypeAlias = Literal["charge", "use", "payment", "refund", "reward"]
+LedgerEntryKind: TypeAlias = Literal[
+    "charge",
+    "use",
+    "payment",
+    "refund",
+    "reward",
+    "reward_reversal",
+]
+
+#: A reference of the caller.
+LedgerReference: TypeAlias = str
 
 #: An amount or a balance, 0 to 2^53 − 1, in the minor unit of the currency.
 Money: TypeAlias = int
@@ -135,9 +145,12 @@ class Claim(TypedDict):
 class ClaimAttempt(TypedDict):
     """An attempt to claim a reward."""
 
+    #: How often the user was refused for this reason. 1 unless it failed.
+    attempts: int
+    #: The time of the last attempt.
     claimed_at: UnixMillis
     id: ClaimId
-    #: The `code` of the refusal. Null for a success.
+    #: The `code` of the refusal. Null unless it failed.
     reason: NotRequired[str | None]
     status: ClaimStatus
 
@@ -326,6 +339,8 @@ class NewLedgerEntry(TypedDict):
     """An amount to add or to take out."""
 
     amount: PositiveAmount
+    #: What the entry belongs to in the caller's system, 1–64 characters.
+    reference: NotRequired[LedgerReference | None]
 
 
 class NewPayment(TypedDict):
@@ -541,6 +556,8 @@ class Reward(TypedDict):
     conditions: list[RewardCondition]
     #: The reward can be claimed until this time.
     ends_at: UnixMillis
+    #: Whether a cancellation that makes the conditions false takes the points back.
+    revocable: bool
     reward: RewardKind
     #: The reward can be claimed from this time on.
     starts_at: UnixMillis
@@ -706,13 +723,15 @@ class WalletEntry(TypedDict):
     amount: Money
     #: The balance after this entry.
     balance: Money
-    #: The claim of a reward. Null for other entries.
+    #: The claim of a reward or its reversal. Null for other entries.
     claim_id: NotRequired[ClaimId | None]
     created_at: UnixMillis
     id: EntryId
     kind: LedgerEntryKind
     #: The payment that moved the money. Null for other entries.
     payment_id: NotRequired[PaymentId | None]
+    #: The reference of a charge or a use. Null if none was given.
+    reference: NotRequired[str | None]
     #: The reservation of that payment.
     reservation_id: NotRequired[ReservationId | None]
 
