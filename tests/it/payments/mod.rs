@@ -3,6 +3,7 @@
 mod cancel;
 mod external;
 mod external_kill;
+mod external_races;
 mod external_recovery;
 mod external_refunds;
 mod external_sale;
