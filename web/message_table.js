@@ -120,6 +120,13 @@ export const messageTable = {
   "booking.seats": ["Choose your seats", "좌석 선택"],
   "booking.stage": ["Stage", "무대"],
   "booking.section": ["{name}: {price}", "{name}: {price}"],
+  "booking.part.label": ["Section", "구역"],
+  "booking.part": [
+    "{name}, seats {from}–{to}: {price}, {n} available",
+    "{name} {from}~{to}번: {price}, 잔여 {n}석",
+  ],
+  "booking.chosen": ["Selected: {seats}", "선택한 좌석: {seats}"],
+  "booking.chosen.seat": ["{section} {number}", "{section} {number}번"],
   "booking.seats.help": [
     "Choose up to {n} seats. Use the arrow keys and the space bar, or tap a seat.",
     "최대 {n}석까지 선택할 수 있습니다. 화살표 키와 스페이스 바를 사용하거나 좌석을 눌러 주세요.",

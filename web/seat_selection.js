@@ -1,14 +1,15 @@
 // The choice of a date and of seats, by an active user.
 
-import { startStep, waitOrWake, whenVisible } from "./activity.js";
-import { retryAfterMs, UsherError } from "./api.js";
+import { startStep } from "./activity.js";
+import { UsherError } from "./api.js";
 import { repeatAttempt, sendOnce, storedAttempt } from "./attempts.js";
 import { $, createElement, describeProblem, setNotice, setText, showView } from "./dom.js";
 import { formatDateTime, formatMoney, formatNumber, formatTime, message } from "./messages.js";
+import { SeatHall } from "./seat_hall.js";
+import { followSeats } from "./seat_stream.js";
 import { SeatMap } from "./seatmap.js";
 import { callApi } from "./user.js";
 
-const SEAT_REFRESH_MS = 1000;
 const BEST_SEATS_QUANTITY = 2;
 // Errors after which the user must join the queue again, and the end that the page shows.
 const ENDS = {
@@ -19,12 +20,18 @@ const ENDS = {
 };
 
 let concert = null;
-let seatMap = null;
 let events = null;
+let hall = null;
+// The drawn part of the hall.
+let part = null;
+// The numbers of the selected seats.
+let selected = new Set();
+let seatMap = null;
 
 $("hold").addEventListener("click", holdSelectedSeats);
 $("best").addEventListener("click", holdBestSeats);
 $("schedule").addEventListener("change", watchSeats);
+$("part").addEventListener("change", choosePart);
 
 // `onHeld(reservation)` continues to the payment, `onEnd(reason)` shows why the visit is over.
 export async function startSeatSelection(ofConcert, ticket, handlers) {
@@ -72,47 +79,113 @@ function endOr(problem, otherwise) {
 async function watchSeats() {
   const signal = startStep();
   const schedule = $("schedule").value;
-  seatMap = new SeatMap($("map"), concert.max_seats_per_user, showSelection);
-  while (!signal.aborted) {
-    let wait = SEAT_REFRESH_MS;
-    try {
-      const { items } = await callApi("GET", `/schedules/${schedule}/seats`);
+  hall = new SeatHall();
+  selected = new Set();
+  part = null;
+  seatMap = new SeatMap($("map"), selected, toggleSeat);
+  let layoutTag = null;
+  const onStatus = async (view) => {
+    if (view.layout_etag !== layoutTag) {
+      const path = `/schedules/${schedule}/layout`;
+      const { sections } = await callApi("GET", path, { token: null });
       if (signal.aborted) return;
-      seatMap.draw(items);
-      showAvailable(items);
-      setNotice("seats-connection", null);
-    } catch (problem) {
-      if (signal.aborted) return;
-      if (ENDS[problem.code] || !problem.isTemporary) {
-        return endOr(problem, () => events.onProblem(problem));
-      }
-      setNotice("seats-connection", describeProblem(problem));
-      wait = Math.max(retryAfterMs(problem), SEAT_REFRESH_MS);
+      hall.setLayout(sections);
+      part = null;
+      layoutTag = view.layout_etag;
     }
-    await waitOrWake(wait, signal);
-    await whenVisible(signal);
+    hall.setStatuses(view.statuses);
+    showHall();
+  };
+  const onChanges = (items) => showChanges(hall.change(items));
+  const onConnection = (problem) => {
+    setNotice("seats-connection", problem && describeProblem(problem));
+  };
+  try {
+    await followSeats(schedule, { onStatus, onChanges, onConnection }, signal);
+  } catch (problem) {
+    if (!signal.aborted) endOr(problem, () => events.onProblem(problem));
   }
 }
 
-function showAvailable(items) {
-  const available = items.filter((seat) => seat.status === "available").length;
-  const counts = { n: formatNumber(available), total: formatNumber(items.length) };
+// Draws the chosen part again if it is new, else only what has changed.
+function showHall() {
+  if (part) return showChanges(hall.seatsOf(part).map(({ number }) => number));
+  part = hall.parts.find(({ available }) => available > 0) ?? hall.parts[0];
+  $("part-row").hidden = hall.parts.length <= 1;
+  $("part").replaceChildren(
+    ...hall.parts.map((_, index) => createElement("option", { value: String(index) })),
+  );
+  $("part").value = String(hall.parts.indexOf(part));
+  drawPart();
+  showChanges([]);
+}
+
+function choosePart() {
+  part = hall.parts[Number($("part").value)];
+  drawPart();
+}
+
+function drawPart() {
+  seatMap.draw(hall.seatsOf(part));
+}
+
+function showChanges(numbers) {
+  for (const number of selected) {
+    if (hall.seat(number).status !== "available") selected.delete(number);
+  }
+  for (const number of numbers) seatMap.update(hall.seat(number));
+  showAvailable();
+  showSelection();
+}
+
+function showAvailable() {
+  const { available, total } = hall;
+  const counts = { n: formatNumber(available), total: formatNumber(total) };
   setText("available", message("booking.available", counts));
   setNotice("seats-soldout", available === 0 ? message("booking.soldout") : null);
   $("best").hidden = available === 0;
+  [...$("part").options].forEach((option, index) => {
+    const text = describePart(hall.parts[index]);
+    if (option.textContent !== text) option.textContent = text;
+  });
 }
 
-function showSelection(selected) {
-  $("hold").disabled = selected.size === 0;
-  const amount = formatMoney(seatMap?.totalPrice() ?? 0);
-  const text = selected.size
-    ? message("booking.hold", { n: selected.size, amount })
+function describePart({ sections: [{ name, price, from, to }], available }) {
+  return message("booking.part", {
+    name,
+    price: formatMoney(price),
+    from: formatNumber(from),
+    to: formatNumber(to),
+    n: formatNumber(available),
+  });
+}
+
+function toggleSeat(number) {
+  const seat = hall.seat(number);
+  if (selected.has(number)) selected.delete(number);
+  else if (seat.status === "available" && selected.size < concert.max_seats_per_user) {
+    selected.add(number);
+  }
+  seatMap.update(seat);
+  showSelection();
+}
+
+function showSelection() {
+  const seats = [...selected].map((number) => hall.seat(number));
+  $("hold").disabled = seats.length === 0;
+  const amount = formatMoney(seats.reduce((sum, { price }) => sum + price, 0));
+  const text = seats.length
+    ? message("booking.hold", { n: seats.length, amount })
     : message("booking.hold.none");
   setText("hold", text);
+  // In a large hall, the selected seats may be in a part that is not drawn.
+  const list = seats.map((seat) => message("booking.chosen.seat", seat)).join(", ");
+  const isShown = hall.parts.length > 1 && seats.length > 0;
+  setNotice("seats-chosen", isShown ? message("booking.chosen", { seats: list }) : null);
 }
 
 function holdSelectedSeats() {
-  const body = { schedule_id: $("schedule").value, seats: [...seatMap.selected] };
+  const body = { schedule_id: $("schedule").value, seats: [...selected] };
   return tryHold("/reservations", body);
 }
 

@@ -1,5 +1,5 @@
-// The seats of a schedule as SVG, in rows in front of the stage. Each seat is a checkbox. The arrow
-// keys move between the seats.
+// A part of a hall as SVG, in rows in front of the stage. Each seat is a checkbox. The arrow keys
+// move between the seats.
 
 import { createElement } from "./dom.js";
 import { formatMoney, message } from "./messages.js";
@@ -12,42 +12,23 @@ const SECTION_NAME_HEIGHT = 24;
 
 export class SeatMap {
   #parent;
-  #limit;
-  #onChange;
+  #selected;
+  #onToggle;
   #groups = new Map();
-  #seats = [];
-  selected = new Set();
+  #numbers = [];
 
-  // `onChange(selected)` receives the set of selected seat numbers.
-  constructor(parent, limit, onChange) {
+  // `selected` is the set of selected seat numbers, which the map only reads. `onToggle(number)` is
+  // called when the visitor selects or deselects a seat.
+  constructor(parent, selected, onToggle) {
     this.#parent = parent;
-    this.#limit = limit;
-    this.#onChange = onChange;
+    this.#selected = selected;
+    this.#onToggle = onToggle;
   }
 
-  // Draws the seats. A later call with the same number of seats updates the existing elements and
-  // keeps the focus.
+  // Draws these seats instead of the previous ones.
   draw(seats) {
-    if (seats.length !== this.#seats.length) this.#build(seats);
-    this.#seats = seats;
-    for (const seat of seats) {
-      if (seat.status !== "available") this.selected.delete(seat.number);
-      this.#update(seat);
-    }
-    this.#onChange(this.selected);
-  }
-
-  totalPrice() {
-    const selected = this.#seats.filter((seat) => this.selected.has(seat.number));
-    return selected.reduce((sum, seat) => sum + seat.price, 0);
-  }
-
-  clearSelection() {
-    this.selected.clear();
-  }
-
-  #build(seats) {
     this.#groups.clear();
+    this.#numbers = seats.map(({ number }) => number);
     const width = SEATS_PER_ROW * (SEAT_SIZE + SEAT_GAP) + SEAT_GAP;
     const label = message("booking.seats");
     const svg = createElement("svg", { class: "seats", role: "group", "aria-label": label });
@@ -71,32 +52,17 @@ export class SeatMap {
       column += 1;
       this.#groups.set(seat.number, group);
       svg.append(group);
+      this.update(seat);
     });
     svg.setAttribute("viewBox", `0 0 ${width} ${y + SEAT_SIZE + SEAT_GAP}`);
     this.#parent.replaceChildren(svg);
   }
 
-  #seatElement(seat, index, x, y) {
-    const attributes = {
-      class: "seat",
-      role: "checkbox",
-      // One seat is in the tab order. The arrow keys reach the others.
-      tabindex: index === 0 ? "0" : "-1",
-      onclick: () => this.#toggle(seat.number),
-      onkeydown: (event) => this.#onKey(event, index),
-    };
-    const center = { x: x + SEAT_SIZE / 2, y: y + SEAT_SIZE / 2 + 5 };
-    return createElement(
-      "g",
-      attributes,
-      createElement("rect", { x, y, width: SEAT_SIZE, height: SEAT_SIZE, rx: 8 }),
-      createElement("text", { ...center, "aria-hidden": "true" }, String(seat.number)),
-    );
-  }
-
-  #update(seat) {
+  // Updates a seat if it is drawn. It keeps the focus.
+  update(seat) {
     const group = this.#groups.get(seat.number);
-    const isSelected = this.selected.has(seat.number);
+    if (!group) return;
+    const isSelected = this.#selected.has(seat.number);
     const status = isSelected ? "selected" : seat.status;
     const label = message("booking.seat", {
       n: seat.number,
@@ -111,32 +77,39 @@ export class SeatMap {
     group.setAttribute("aria-disabled", String(seat.status !== "available"));
   }
 
-  #toggle(number) {
-    const seat = this.#seats.find((item) => item.number === number);
-    if (this.selected.has(number)) this.selected.delete(number);
-    else if (seat.status === "available" && this.selected.size < this.#limit) {
-      this.selected.add(number);
-    }
-    this.#update(seat);
-    this.#onChange(this.selected);
+  #seatElement(seat, index, x, y) {
+    const attributes = {
+      class: "seat",
+      role: "checkbox",
+      // One seat is in the tab order. The arrow keys reach the others.
+      tabindex: index === 0 ? "0" : "-1",
+      onclick: () => this.#onToggle(seat.number),
+      onkeydown: (event) => this.#onKey(event, index),
+    };
+    const center = { x: x + SEAT_SIZE / 2, y: y + SEAT_SIZE / 2 + 5 };
+    return createElement(
+      "g",
+      attributes,
+      createElement("rect", { x, y, width: SEAT_SIZE, height: SEAT_SIZE, rx: 8 }),
+      createElement("text", { ...center, "aria-hidden": "true" }, String(seat.number)),
+    );
   }
 
   #onKey(event, index) {
     if (event.key === " " || event.key === "Enter") {
       event.preventDefault();
-      this.#toggle(this.#seats[index].number);
+      this.#onToggle(this.#numbers[index]);
       return;
     }
     const steps = {
       ArrowLeft: -1, ArrowRight: 1, ArrowUp: -SEATS_PER_ROW, ArrowDown: SEATS_PER_ROW,
     };
-    const target = this.#seats[index + steps[event.key]];
+    const target = this.#groups.get(this.#numbers[index + steps[event.key]]);
     if (!target) return;
     event.preventDefault();
-    this.#groups.get(this.#seats[index].number).setAttribute("tabindex", "-1");
-    const group = this.#groups.get(target.number);
-    group.setAttribute("tabindex", "0");
-    group.focus();
+    this.#groups.get(this.#numbers[index]).setAttribute("tabindex", "-1");
+    target.setAttribute("tabindex", "0");
+    target.focus();
   }
 }
 

@@ -87,7 +87,7 @@ pub(super) fn request_kind(method: &Method, route: &str) -> RequestKind {
         ("POST", "/v1/queues/{queue}/tokens" | "/waiting/{queue}/place") => RequestKind::Join,
         ("POST", "/v1/reservations")
         | ("POST", "/v1/reservations/best")
-        | ("GET", "/v1/schedules/{schedule}/seats")
+        | ("GET", "/v1/schedules/{schedule}/seats" | "/v1/schedules/{schedule}/seats/events")
         | ("GET", "/v1/concerts/{concert}/schedules") => RequestKind::Book,
         ("POST", "/v1/payments")
         | ("GET", "/v1/payments" | "/v1/payments/{id}")
@@ -304,7 +304,7 @@ mod tests {
                 of(RequestKind::Book),
                 of(RequestKind::Pay)
             ),
-            (1, 6, 4, 7),
+            (1, 6, 5, 7),
             "{counts:?}"
         );
     }

@@ -28,6 +28,7 @@ pub mod rate_limit;
 pub mod recorded_change;
 pub mod request_id;
 pub mod secret;
+pub mod shared_event;
 mod store_error;
 mod unique_keys;
 pub mod user_limit;

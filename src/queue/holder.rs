@@ -6,6 +6,9 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 
+use serde::Deserialize;
+use utoipa::IntoParams;
+
 use super::{Claims, QueueService};
 use crate::http::ProblemDetails;
 use crate::http::identity::OptionalUser;
@@ -73,6 +76,26 @@ impl<S: Send + Sync> FromRequestParts<S> for BuyerToken {
     }
 }
 
+/// The query of an event stream.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct StreamQuery {
+    /// The queue token, for clients that can't set a header.
+    token: Option<String>,
+}
+
+impl StreamQuery {
+    /// The token of the header, or else of the query.
+    pub async fn token_holder(self, parts: &mut Parts) -> Result<TokenHolder, ProblemDetails> {
+        if let Some(token) = self.token.filter(|_| !parts.headers.contains_key(TOKEN_HEADER)) {
+            let token = token.try_into().map_err(|_| invalid_queue_token())?;
+            parts.headers.insert(TOKEN_HEADER, token);
+        }
+        TokenHolder::from_request_parts(parts, &()).await
+    }
+}
+
 fn refuse_guest(claims: &Claims) -> Result<(), ProblemDetails> {
     if claims.is_guest {
         return Err(ProblemDetails::unauthenticated(
@@ -98,7 +121,7 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestOwner {
     }
 }
 
-pub(super) fn invalid_queue_token() -> ProblemDetails {
+fn invalid_queue_token() -> ProblemDetails {
     let detail = "The queue token is missing, malformed or not signed by this service.";
     ProblemDetails::new(StatusCode::UNAUTHORIZED, "invalid_queue_token", detail)
 }

@@ -91,7 +91,7 @@ pub(crate) use gate::demo_cookie;
 pub use gate::router as gate_router;
 pub use gate_request::{GateSettings, is_navigation};
 pub use heard_users::run as run_heard_writer;
-pub use holder::{BuyerToken, RequestOwner, TOKEN_HEADER, TokenHolder};
+pub use holder::{BuyerToken, RequestOwner, StreamQuery, TOKEN_HEADER, TokenHolder};
 pub use overview::UserPlaceDto;
 pub use page::QueuePage;
 pub use promote::run as run_promoter;
@@ -347,7 +347,8 @@ impl QueueService {
         }
     }
 
-    fn shutdown(&self) -> &CancellationToken {
+    /// Ends the event streams.
+    pub fn shutdown(&self) -> &CancellationToken {
         &self.shutdown
     }
 

@@ -9,15 +9,13 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::dto::{DrawsDto, QueueDto, TicketDto, ticket_dto};
 use super::languages::PreferredLanguages;
 use super::line_document::LineDocument;
-use super::{AdmissionState, Claims, Error, QueueService, TOKEN_HEADER, TokenHolder};
+use super::{AdmissionState, Claims, Error, QueueService, StreamQuery, TokenHolder};
 use crate::edge::challenge::ChallengePassed;
 use crate::edge::compression::preferred_coding;
 use crate::edge::stream_permits::StreamPermits;
@@ -197,14 +195,6 @@ async fn poll(
     Ok(JsonBody(ticket_dto(&queue, &ticket, Some(&token), &languages)))
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-struct EventsQuery {
-    /// The queue token, for clients that can't set a header.
-    token: Option<String>,
-}
-
 /// Stream the ticket as server-sent events
 ///
 /// The stream sends the ticket immediately and after each change, and a comment every 15 seconds.
@@ -215,7 +205,7 @@ struct EventsQuery {
     path = "/v1/queues/{queue}/tokens/me/events",
     operation_id = "streamTicket",
     tag = "queue",
-    params(("queue" = QueueId, Path), EventsQuery),
+    params(("queue" = QueueId, Path), StreamQuery),
     responses(
         (status = 200, body = TicketDto, content_type = "text/event-stream"),
         (status = 401, body = ProblemDetails),
@@ -231,15 +221,11 @@ async fn events(
     State(queue): State<Arc<QueueService>>,
     Extension(streams): Extension<Arc<StreamPermits>>,
     PathParams(id): PathParams<QueueId>,
-    QueryParams(query): QueryParams<EventsQuery>,
+    QueryParams(query): QueryParams<StreamQuery>,
     request: axum::extract::Request,
 ) -> Result<Response, ProblemDetails> {
     let (mut parts, _) = request.into_parts();
-    if let Some(token) = query.token.filter(|_| !parts.headers.contains_key(TOKEN_HEADER)) {
-        let token = token.try_into().map_err(|_| super::holder::invalid_queue_token())?;
-        parts.headers.insert(TOKEN_HEADER, token);
-    }
-    let TokenHolder { claims, .. } = TokenHolder::from_request_parts(&mut parts, &()).await?;
+    let TokenHolder { claims, .. } = query.token_holder(&mut parts).await?;
     require_queue(&claims, &id)?;
     match streams.acquire(claims.user) {
         Ok(permit) => {

@@ -59,6 +59,12 @@ pub(super) struct SeatStatusesDto {
     statuses: String,
 }
 
+impl SeatStatusesDto {
+    pub(super) fn new(schedule_id: ScheduleId, layout: EntityTag, statuses: String) -> Self {
+        Self { schedule_id, layout_etag: layout.to_string(), statuses }
+    }
+}
+
 /// The seats of a schedule in one of the views.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
@@ -173,11 +179,11 @@ pub(super) async fn seat_map(
             schedule_id: id,
             items: seat_items(&sections, &statuses, filter.status),
         }),
-        SeatView::Status => SeatViewDto::Status(SeatStatusesDto {
-            schedule_id: id,
-            layout_etag: layout_tag(&scheduled).to_string(),
-            statuses: statuses.of_sections(&sections),
-        }),
+        SeatView::Status => SeatViewDto::Status(SeatStatusesDto::new(
+            id,
+            layout_tag(&scheduled),
+            statuses.of_sections(&sections),
+        )),
     }))
 }
 
@@ -204,7 +210,7 @@ fn seat_items(
 }
 
 /// The tag of the whole layout.
-fn layout_tag(scheduled: &ScheduledConcert) -> EntityTag {
+pub(super) fn layout_tag(scheduled: &ScheduledConcert) -> EntityTag {
     let schedule = scheduled.schedule();
     let layout =
         SeatLayoutDto { schedule_id: &schedule.id, sections: schedule.sections.iter().collect() };

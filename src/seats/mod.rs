@@ -33,11 +33,13 @@ mod schedule_routes;
 mod seat_counts;
 mod seat_map_cache;
 mod seat_statuses;
+mod seat_stream_source;
 mod sql;
 mod store;
+mod stream_routes;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::MySqlPool;
 use tokio_util::sync::CancellationToken;
@@ -86,6 +88,7 @@ pub struct SeatService {
     map: Coalescer<store::SeatMapBatch>,
     counts: ScriptCoalescer<seat_counts::SeatCountBatch>,
     seat_maps: seat_map_cache::SeatMapCache,
+    streams: seat_stream_source::SeatStreamSources,
 }
 
 impl SeatService {
@@ -121,6 +124,7 @@ impl SeatService {
             ),
             map: Coalescer::new(store::SeatMapBatch(redis.clone()), MAX_WAITING_REQUESTS),
             seat_maps: seat_map_cache::SeatMapCache::default(),
+            streams: seat_stream_source::SeatStreamSources::default(),
             redis,
             mysql,
             queue,
@@ -338,31 +342,6 @@ impl SeatService {
         let seconds =
             scheduled.map_or(DEFAULT_SECONDS, |scheduled| scheduled.concert.payment_seconds);
         i64::from(seconds) * 1_000
-    }
-
-    /// The status of each seat of a schedule. Under load, the answer may be up to 200 ms old.
-    async fn seat_statuses(
-        &self,
-        scheduled: &ScheduledConcert,
-    ) -> Result<Arc<SeatStatuses>, Error> {
-        let schedule = scheduled.schedule();
-        let scope = store::SeatMapScope {
-            queue: scheduled.concert.queue.clone(),
-            schedule: schedule.id.clone(),
-            seats: schedule.seats(),
-        };
-        let now = Instant::now();
-        if let Some(statuses) = self.seat_maps.get(&scope, now) {
-            return Ok(statuses);
-        }
-        let statuses = if scheduled.concert.archived {
-            let sold = sql::sold(&self.mysql, &scope.schedule).await?;
-            Arc::new(SeatStatuses::of_sold(scope.seats, &sold))
-        } else {
-            self.map.submit(scope.clone(), ()).await?
-        };
-        self.seat_maps.insert(&scope, now, &statuses);
-        Ok(statuses)
     }
 
     /// Records expired holds, until `stop` is cancelled.

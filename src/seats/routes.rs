@@ -26,6 +26,7 @@ pub fn router() -> OpenApiRouter<Arc<SeatService>> {
         .routes(routes!(super::schedule_routes::schedules))
         .routes(routes!(super::map_routes::layout))
         .routes(routes!(super::map_routes::seat_map))
+        .routes(routes!(super::stream_routes::events))
         .routes(routes!(hold))
         .routes(routes!(hold_best))
         .routes(routes!(super::list_routes::mine))

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::seat_statuses::SeatStatuses;
 use super::store::SeatMapScope;
+use super::{Error, SeatService, sql};
+use crate::catalogue::ScheduledConcert;
 
 /// The first request that meets an older map reads a new one. Other requests get the old one
 /// meanwhile.
@@ -96,6 +98,33 @@ impl CachedSeatMap {
             (self.interval_start, self.requests) = (now, 0);
         }
         self.requests = self.requests.saturating_add(1);
+    }
+}
+
+impl SeatService {
+    /// The status of each seat of a schedule. Under load, the answer may be up to 200 ms old.
+    pub(super) async fn seat_statuses(
+        &self,
+        scheduled: &ScheduledConcert,
+    ) -> Result<Arc<SeatStatuses>, Error> {
+        let schedule = scheduled.schedule();
+        let scope = SeatMapScope {
+            queue: scheduled.concert.queue.clone(),
+            schedule: schedule.id.clone(),
+            seats: schedule.seats(),
+        };
+        let now = Instant::now();
+        if let Some(statuses) = self.seat_maps.get(&scope, now) {
+            return Ok(statuses);
+        }
+        let statuses = if scheduled.concert.archived {
+            let sold = sql::sold(&self.mysql, &scope.schedule).await?;
+            Arc::new(SeatStatuses::of_sold(scope.seats, &sold))
+        } else {
+            self.map.submit(scope.clone(), ()).await?
+        };
+        self.seat_maps.insert(&scope, now, &statuses);
+        Ok(statuses)
     }
 }
 

@@ -50,6 +50,20 @@ impl SeatStatuses {
         sections.iter().filter_map(letters).collect()
     }
 
+    /// The seats whose status differs from an earlier one, also those that are new.
+    pub(super) fn changes_since(&self, earlier: &Self) -> Vec<(u32, SeatStatus)> {
+        let earlier = earlier.0.bytes().map(Some).chain(std::iter::repeat(None));
+        let pairs = (1..).zip(self.0.bytes().zip(earlier));
+        pairs
+            .filter(|(_, (letter, earlier))| Some(*letter) != *earlier)
+            .map(|(number, (letter, _))| (number, status_of(letter)))
+            .collect()
+    }
+
+    pub(super) fn as_letters(&self) -> &str {
+        &self.0
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

@@ -91,6 +91,12 @@ metrics! {
         "Open event streams.";
     StreamsRefusedTotal "usher_streams_refused_total" Counter Count ["limit"] NONE
         "Event streams refused because the instance (total) or the user has its maximum.";
+    SeatStreamSources "usher_seat_stream_sources" Gauge Count [] NONE
+        "Schedules whose seats this instance reads for event streams.";
+    SeatStreamChangesTotal "usher_seat_stream_changes_total" Counter Count [] NONE
+        "Changed seats that were sent to event streams, counted once for all streams.";
+    SeatStreamResendsTotal "usher_seat_stream_resends_total" Counter Count [] NONE
+        "Whole maps that were sent again: the client was too slow, or the layout has changed.";
     RateLimitedTotal "usher_rate_limited_total" Counter Count ["by", "kind"] NONE
         "Requests refused by a rate limit: per user, per address or in total.";
     LimitedCallers "usher_limited_callers" Gauge Count ["by"] NONE

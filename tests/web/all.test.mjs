@@ -16,6 +16,7 @@ await import("./visitors.mjs");
 await import("./views.mjs");
 await import("./waiting_states.mjs");
 await import("./booking_states.mjs");
+await import("./large_halls.mjs");
 await import("./bookings.mjs");
 await import("./error_states.mjs");
 await import("./console.mjs");

@@ -199,7 +199,41 @@ fn catalogue(fixture: &BadInputFixture) -> Vec<BadInputRow> {
         BadInputRow::new(Method::GET, "/v1/concerts/{concert}/schedules", date_cases),
         BadInputRow::new(Method::GET, "/v1/schedules/{schedule}/layout", layout_cases),
         BadInputRow::new(Method::GET, "/v1/schedules/{schedule}/seats", map_cases),
+        seat_stream(fixture),
     ]
+}
+
+fn seat_stream(fixture: &BadInputFixture) -> BadInputRow {
+    let api = &fixture.api;
+    let stream = |name: &str| api.get(&format!("/v1/schedules/{name}/seats/events"));
+    let of_query = |query: &str| api.get(&format!("/v1/schedules/{SCHEDULE}/seats/events?{query}"));
+    let forged = |query: &str| {
+        BadInputCase::new(format!("?{query}"), of_query(query), 401, "invalid_queue_token")
+    };
+    let unknown = |query: &str, field: &str| {
+        let call = of_query(query).token(&fixture.alice.token);
+        BadInputCase::invalid(format!("?{query}"), call, field)
+    };
+    BadInputRow::new(
+        Method::GET,
+        "/v1/schedules/{schedule}/seats/events",
+        vec![
+            tokens(fixture, || stream(SCHEDULE)),
+            names("nowhere", |name| stream(name).token(&fixture.alice.token)),
+            admission(
+                fixture,
+                |token, name| stream(name).token(token),
+                [SCHEDULE, "other-night", "slow-night"],
+            ),
+            vec![
+                forged("token=x.y.z"),
+                forged("token="),
+                forged("token=%00"),
+                unknown("section=A", "section"),
+                unknown("token=a&token=b", "token"),
+            ],
+        ],
+    )
 }
 
 /// Token holders who are not active. `things` are the arguments of `call`: of the concert, of the

@@ -271,6 +271,7 @@ fn public() -> Vec<RoleRow> {
         active(M::GET, "/v1/concerts/{concert}/schedules", "200"),
         open("/v1/schedules/{schedule}/layout", "200"),
         active(M::GET, "/v1/schedules/{schedule}/seats", "200"),
+        active(M::GET, "/v1/schedules/{schedule}/seats/events", "200"),
         active(M::POST, "/v1/reservations", "201").json(seat),
         active(M::POST, "/v1/reservations/best", "201")
             .json(|_, _, _| json!({"schedule_id": SCHEDULE, "quantity": 1})),

@@ -1,4 +1,4 @@
-//! Seats: holds, maps, races, lists, changed definitions and archived sales.
+//! Seats: holds, maps, streams, races, lists, changed definitions and archived sales.
 
 mod archive;
 mod best_adjacent;
@@ -11,3 +11,4 @@ mod races_with_kill;
 mod reservation_lists;
 mod seat_counts;
 mod seat_maps;
+mod seat_stream;
