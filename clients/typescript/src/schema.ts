@@ -27,9 +27,12 @@ export interface Claim {
 
 /** An attempt to claim a reward. */
 export interface ClaimAttempt {
+  /** How often the user was refused for this reason. 1 unless it failed. */
+  attempts: number;
+  /** The time of the last attempt. */
   claimed_at: UnixMillis;
   id: ClaimId;
-  /** The `code` of the refusal. Null for a success. */
+  /** The `code` of the refusal. Null unless it failed. */
   reason?: string | null;
   status: ClaimStatus;
 }
@@ -46,7 +49,7 @@ export interface ClaimAttempts {
 export type ClaimId = string;
 
 /** The result of an attempt. */
-export type ClaimStatus = "success" | "failed";
+export type ClaimStatus = "success" | "failed" | "revoked";
 
 /** How a condition compares the fact with its value. */
 export type ComparisonOperator = ">=" | "<=" | "==" | "!=";
@@ -208,7 +211,10 @@ export interface Lane {
   waiting: number;
 }
 
-export type LedgerEntryKind = "charge" | "use" | "payment" | "refund" | "reward";
+export type LedgerEntryKind = "charge" | "use" | "payment" | "refund" | "reward" | "reward_reversal";
+
+/** A reference of the caller. */
+export type LedgerReference = string;
 
 /** The line of a queue: what every waiting user needs to compute their own position. */
 export interface Line {
@@ -255,6 +261,8 @@ export type Money = number;
 /** An amount to add or to take out. */
 export interface NewLedgerEntry {
   amount: PositiveAmount;
+  /** What the entry belongs to in the caller's system, 1–64 characters. */
+  reference?: LedgerReference | null;
 }
 
 /** The payment of a hold. */
@@ -500,6 +508,8 @@ export interface Reward {
   conditions: RewardCondition[];
   /** The reward can be claimed until this time. */
   ends_at: UnixMillis;
+  /** Whether a cancellation that makes the conditions false takes the points back. */
+  revocable: boolean;
   reward: RewardKind;
   /** The reward can be claimed from this time on. */
   starts_at: UnixMillis;
@@ -670,17 +680,19 @@ export interface WalletEntries {
 
 /** One change of a balance. */
 export interface WalletEntry {
-  /** The amount moved. Positive, whatever the direction. */
+  /** The amount moved, whatever the direction. 0 only for a refund of free seats. */
   amount: Money;
   /** The balance after this entry. */
   balance: Money;
-  /** The claim of a reward. Null for other entries. */
+  /** The claim of a reward or its reversal. Null for other entries. */
   claim_id?: ClaimId | null;
   created_at: UnixMillis;
   id: EntryId;
   kind: LedgerEntryKind;
   /** The payment that moved the money. Null for other entries. */
   payment_id?: PaymentId | null;
+  /** The reference of a charge or a use. Null if none was given. */
+  reference?: string | null;
   /** The reservation of that payment. */
   reservation_id?: ReservationId | null;
 }

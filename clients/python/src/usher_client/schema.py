@@ -719,7 +719,7 @@ class WalletEntries(TypedDict):
 class WalletEntry(TypedDict):
     """One change of a balance."""
 
-    #: The amount moved. Positive, whatever the direction.
+    #: The amount moved, whatever the direction. 0 only for a refund of free seats.
     amount: Money
     #: The balance after this entry.
     balance: Money
