@@ -86,9 +86,10 @@ pub(super) enum SeatView {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SeatFilter {
-    /// `list` returns each seat with its section and price, `status` one letter for each seat.
+    /// `list`, the default, returns each seat with its section and price, `status` one letter for
+    /// each seat.
     #[serde(default)]
-    #[param(inline, default = "list")]
+    #[param(inline)]
     view: SeatView,
     /// Return only the seats of this section.
     section: Option<String>,

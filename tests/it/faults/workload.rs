@@ -19,7 +19,7 @@ use crate::support::{CONCERT, SCHEDULE, new_key};
 
 /// The queue of all bookings.
 pub(super) const QUEUE: &str = CONCERT;
-/// A queue that opens with a draw; it is used several times.
+/// A queue that opens with one draw.
 pub(super) const RAFFLE: &str = "raffle";
 pub(super) const SEATS: u32 = 20;
 pub(super) const PRICE: i64 = 1_000;
@@ -370,23 +370,6 @@ impl WorkloadUser<'_> {
         }
     }
 
-    /// Plans one draw after the other.
-    async fn open_draws(mut self) {
-        while self.going() {
-            let at = self.random.random_range(0..self.site.seats.len());
-            let admin = self.site.seats[at].address.read().unwrap()[1].clone();
-            let opens_at = Utc::now() + TimeDelta::milliseconds(600);
-            let request = self
-                .http
-                .put(format!("{admin}/admin/queues/{RAFFLE}"))
-                .timeout(CALL_TIMEOUT)
-                .bearer_auth(ADMIN_KEY)
-                .json(&draw_settings(opens_at));
-            let _ = answer(request).await;
-            self.rest(2_500).await;
-        }
-    }
-
     /// Books until the end of the round.
     async fn book(mut self) {
         let mut issue = None;
@@ -499,7 +482,7 @@ impl WorkloadUser<'_> {
     }
 }
 
-/// A queue that opens with a draw.
+/// A queue that opens with one draw.
 pub(super) fn draw_settings(opens_at: DateTime<Utc>) -> Value {
     json!({"promote_per_interval": PER_INTERVAL, "interval_ms": INTERVAL_MS, "max_active": 3,
         "active_seconds": 2, "claim_seconds": 1, "restore_seconds": 1, "order": "lottery",
@@ -551,7 +534,6 @@ pub(super) async fn live(
     for _ in 0..ENTRANTS {
         people.push(Box::pin(person(name()).draw()));
     }
-    people.push(Box::pin(person(name()).open_draws()));
     for wallet in 0..SAVERS {
         let user = name();
         people.push(Box::pin(person(user.clone()).save(wallet)));
