@@ -38,7 +38,7 @@ pub(super) fn router() -> OpenApiRouter<Arc<PaymentService>> {
         .routes(routes!(report_refund))
 }
 
-pub fn admin_router() -> OpenApiRouter<Arc<PaymentService>> {
+pub(super) fn admin_router() -> OpenApiRouter<Arc<PaymentService>> {
     OpenApiRouter::new().routes(routes!(list_refunds_due))
 }
 

@@ -8,6 +8,7 @@
 //! Start reading with `flow.rs` (the steps of a payment), then `cancel.rs` (the steps of a
 //! cancellation) and `sweep.rs`, which finishes what was interrupted.
 
+mod admin_routes;
 mod cancel;
 mod cancel_routes;
 mod cancel_store;
@@ -45,8 +46,8 @@ use crate::seats::{Reservation, SeatService};
 use crate::telemetry::Metric;
 use crate::wallet::WalletService;
 
+pub use admin_routes::admin_router;
 pub use error::Error;
-pub use external_routes::admin_router;
 pub use record::{Payment, PaymentState};
 #[cfg(test)]
 pub(crate) use routes::read_bodies;
@@ -240,7 +241,16 @@ impl PaymentService {
 
     /// A payment of the user, from Redis or MySQL.
     pub async fn find(&self, id: PaymentId, user: UserId) -> Result<PaymentWithReservation, Error> {
-        let found = self.load(id, Some(user)).await?;
+        self.find_of(id, Some(user)).await
+    }
+
+    /// A payment, from Redis or MySQL. With an owner, only the owner's.
+    async fn find_of(
+        &self,
+        id: PaymentId,
+        owner: Option<UserId>,
+    ) -> Result<PaymentWithReservation, Error> {
+        let found = self.load(id, owner).await?;
         let partition = self.redis.keys().partition(id.slot());
         let is_durable = self.writer.is_written(partition, found.payment.n)
             || self.writer.start_durability_wait().wait_until_written(&[partition]).await;

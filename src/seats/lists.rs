@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::dto::ReservationDto;
 use super::reservation::{DatedReservation, Reservation, ReservationStatus};
-use super::{Error, SeatService, sql};
+use super::{Error, SeatService, open_store, sql};
 use crate::http::page::{self, PageCursor, PageLimit};
 use crate::ids::{ConcertId, QueueId, UserId};
 use crate::outbox::event::{self, OutboxEvent, ReservationEventStatus};
@@ -37,7 +37,7 @@ impl SeatService {
         let pending = self.pending(&all_queues, mentioned, |event| event.user == user).await?;
         let written = sql::of_user(&self.mysql, user, before, limit.get() + 1).await?;
         let all = open.chain(pending).chain(written);
-        let (items, next) = merge(all, limit, before);
+        let (items, next) = merge(all, |_| true, limit, before);
         Ok((now, items, next))
     }
 
@@ -63,20 +63,42 @@ impl SeatService {
         Ok((now, open.into_iter().flat_map(|(_, open)| open).collect()))
     }
 
-    /// The reservations of a concert that have ended or are confirmed. The seat map shows the held
-    /// seats.
+    /// The reservations of a concert, or those with this status.
     pub(super) async fn list_by_concert(
         &self,
         concert: &ConcertId,
+        status: Option<ReservationStatus>,
         limit: PageLimit,
         before: PageCursor,
     ) -> Result<ReservationPage, Error> {
         let queue = self.catalogue.find_concert(concert).await?.queue.clone();
+        let (now, open) = self.open_of_concert(&queue, concert).await?;
         let mentioned = concert.as_str().as_bytes();
         let pending = self.pending(&[queue], mentioned, |event| event.concert == *concert).await?;
-        let written = sql::of_concert(&self.mysql, concert, before, limit.get() + 1).await?;
-        let (items, next) = merge(pending.into_iter().chain(written), limit, before);
-        Ok((0, items, next))
+        // Each pending event may give another status to one of the rows.
+        let rows = limit.get() + 1 + pending.len();
+        let written = sql::of_concert(&self.mysql, concert, status, before, rows).await?;
+        let all = open.into_iter().map(|it| (0, it)).chain(pending).chain(written);
+        let is_wanted = |it: &Reservation| status.is_none_or(|status| it.status_at(now) == status);
+        let (items, next) = merge(all, is_wanted, limit, before);
+        Ok((now, items, next))
+    }
+
+    /// Redis' clock, and the reservations of a concert that are held or being paid.
+    async fn open_of_concert(
+        &self,
+        queue: &QueueId,
+        concert: &ConcertId,
+    ) -> Result<(i64, Vec<Reservation>), Error> {
+        let (mut cursor, mut open) = ("0".to_owned(), Vec::new());
+        loop {
+            let page = open_store::scan_open(&self.redis, queue, concert, &cursor).await?;
+            open.extend(page.reservations);
+            cursor = page.cursor;
+            if cursor == "0" {
+                return Ok((page.now, open));
+            }
+        }
     }
 
     /// The reservations whose events are still in the outbox, in entries that contain `mentioned`.
@@ -132,9 +154,10 @@ fn cursor(reservation: &Reservation) -> PageCursor {
     PageCursor { at: reservation.created_at, id: reservation.id.uuid() }
 }
 
-/// Each reservation once with its latest status, newest first.
+/// Each wanted reservation once with its latest status, newest first.
 fn merge(
     all: impl Iterator<Item = DatedReservation>,
+    is_wanted: impl Fn(&Reservation) -> bool,
     limit: PageLimit,
     before: PageCursor,
 ) -> (Vec<Reservation>, Option<PageCursor>) {
@@ -145,8 +168,8 @@ fn merge(
             *known = (at, reservation);
         }
     }
-    let mut items: Vec<Reservation> =
-        latest.into_values().map(|(_, reservation)| reservation).collect();
+    let latest = latest.into_values().map(|(_, reservation)| reservation);
+    let mut items: Vec<Reservation> = latest.filter(|it| is_wanted(it)).collect();
     items.sort_unstable_by_key(|reservation| std::cmp::Reverse(cursor(reservation)));
     page::cut(items, limit, cursor)
 }

@@ -13,6 +13,7 @@
 //!
 //! Start reading with [`SeatService::hold`] and `lua/seats/hold.lua`.
 
+mod admin_routes;
 mod archive;
 mod archive_store;
 mod best;
@@ -23,6 +24,7 @@ mod idempotent_hold;
 mod list_routes;
 mod lists;
 mod map_routes;
+mod open_store;
 mod prune;
 mod queue_routes;
 mod queue_users;
@@ -53,11 +55,11 @@ use crate::queue::{Claims, QueueService};
 use crate::redis::{self, Coalescer, RedisClient, ScriptCoalescer, ScriptOperation};
 use crate::telemetry::Metric;
 
+pub use admin_routes::admin_router;
 pub use dto::ReservationDto;
 pub use error::Error;
 pub use idempotent_hold::HeldReservation;
 use idempotent_hold::HoldId;
-pub use list_routes::admin_router;
 pub use reservation::{Reservation, ReservationStatus, ReservedSeat};
 #[cfg(test)]
 pub(crate) use routes::read_bodies;
@@ -250,7 +252,11 @@ impl SeatService {
     /// Ends a hold, so that its seats are free. Succeeds also for a hold that has ended.
     pub async fn release(&self, id: ReservationId, user: UserId) -> Result<(), Error> {
         let (_, reservation) = self.find(id, user).await?;
-        match store::release(&self.redis, &reservation, user).await? {
+        self.release_found(&reservation).await
+    }
+
+    async fn release_found(&self, reservation: &Reservation) -> Result<(), Error> {
+        match store::release(&self.redis, reservation, reservation.user).await? {
             store::ReleaseOutcome::Released => {
                 self.writer.wake();
                 Ok(())
@@ -266,16 +272,19 @@ impl SeatService {
 
     /// A reservation of the user, with Redis' clock in milliseconds since 1970.
     pub async fn find(&self, id: ReservationId, user: UserId) -> Result<(i64, Reservation), Error> {
+        let (now, reservation) = self.find_any(id).await?;
+        if reservation.user == user { Ok((now, reservation)) } else { Err(Error::NotFound) }
+    }
+
+    /// As [`Self::find`], of any user.
+    pub async fn find_any(&self, id: ReservationId) -> Result<(i64, Reservation), Error> {
         let partition = self.redis.keys().partition(id.slot());
         let (now, found) = self.read.submit(partition, id).await?;
         let reservation = match found {
             Some(reservation) => Some(reservation),
             None => sql::one(&self.mysql, id).await?,
         };
-        reservation
-            .filter(|reservation| reservation.user == user)
-            .map(|reservation| (now, reservation))
-            .ok_or(Error::NotFound)
+        reservation.map(|reservation| (now, reservation)).ok_or(Error::NotFound)
     }
 
     /// Those of the reservations that exist, from Redis or MySQL.

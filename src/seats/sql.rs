@@ -107,10 +107,11 @@ pub(super) async fn of_user(
     page(pool, query.bind(user.uuid()), before, limit).await
 }
 
-/// At limit `limit` reservations of a concert before a cursor, newest first.
+/// At limit `limit` reservations of a concert, or of those with this status, before a cursor, newest first.
 pub(super) async fn of_concert(
     pool: &MySqlPool,
     concert: &ConcertId,
+    status: Option<ReservationStatus>,
     before: PageCursor,
     limit: usize,
 ) -> Result<Vec<DatedReservation>, mysql::Error> {
@@ -118,10 +119,12 @@ pub(super) async fn of_concert(
         "SELECT id, user_id, queue_id, concert_id, schedule_id, seats, amount, status, \
          held_until, created_at, updated_at, concert_title, starts_at, payment_id, paid, discount, \
          cancellations FROM reservations \
-         WHERE concert_id = ? AND created_at <= ? AND (created_at < ? OR id < ?) \
+         WHERE concert_id = ? AND (? IS NULL OR status = ?) AND created_at <= ? AND (created_at < ? OR id < ?) \
          ORDER BY created_at DESC, id DESC LIMIT ?",
     );
-    page(pool, query.bind(concert.as_str()), before, limit).await
+    let status = status.map(ReservationStatus::as_str);
+    let query = query.bind(concert.as_str()).bind(status).bind(status);
+    page(pool, query, before, limit).await
 }
 
 async fn page<'q>(

@@ -38,11 +38,40 @@ pub(super) fn rows(fixture: &BadInputFixture) -> Vec<BadInputRow> {
             pages(|query| {
                 api.admin_call(Method::GET, &format!("/admin/concerts/show/reservations{query}"))
             }),
+            ["status=", "status=sold", "status=HELD", "status=held&status=paying"]
+                .map(|query| {
+                    let path = format!("/admin/concerts/show/reservations?{query}");
+                    let call = api.admin_call(Method::GET, &path);
+                    BadInputCase::invalid(format!("?{query}"), call, "status")
+                })
+                .into(),
         ],
     ));
+    rows.extend(single_objects(fixture));
     rows.push(queue(fixture));
     rows.extend(queue_deletions(fixture));
     rows.push(concert(fixture));
+    rows
+}
+
+/// Single reservations and payments.
+fn single_objects(fixture: &BadInputFixture) -> Vec<BadInputRow> {
+    let api = &fixture.api;
+    let mut rows = Vec::new();
+    for (method, template) in [
+        (Method::GET, "/admin/reservations/{id}"),
+        (Method::DELETE, "/admin/reservations/{id}"),
+        (Method::GET, "/admin/payments/{id}"),
+    ] {
+        let at = |id: &str| template.replace("{id}", id);
+        let call = |id: &str| api.admin_call(method.clone(), &at(id));
+        let mut cases = vec![keyless(fixture, method.clone(), &at(&fixture.bobs)), ids(call)];
+        if method == Method::DELETE {
+            let bought = call(&fixture.carols);
+            cases.push(vec![BadInputCase::new("a bought one", bought, 409, "not_releasable")]);
+        }
+        rows.push(BadInputRow::new(method.clone(), template, cases));
+    }
     rows
 }
 

@@ -328,6 +328,9 @@ fn operators() -> Vec<RoleRow> {
             json!({"title": "Another", "schedules": [night]})
         }),
         admin(M::GET, "/admin/concerts/{concert}/reservations"),
+        admin(M::GET, "/admin/reservations/{id}"),
+        admin(M::DELETE, "/admin/reservations/{id}").by_operator().answering("204"),
+        admin(M::GET, "/admin/payments/{id}").bought(),
         admin(M::GET, "/admin/refunds-due"),
         admin(M::GET, "/admin/coupons"),
         admin(M::GET, "/admin/coupons/{coupon}"),

@@ -1,5 +1,6 @@
 //! Seats: holds, maps, streams, races, lists, changed definitions and archived sales.
 
+mod admin_reservations;
 mod archive;
 mod best_adjacent;
 mod definition_changes;
