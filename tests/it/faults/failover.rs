@@ -48,7 +48,7 @@ async fn play(
     strike: impl AsyncFnOnce(&ChaosSite<'_>, &WorkloadLog, &mut SmallRng),
 ) {
     let mut random = SmallRng::seed_from_u64(seed ^ 1);
-    Box::pin(set_up_sale(&site)).await;
+    Box::pin(set_up_sale(&site, chrono::TimeDelta::seconds(2))).await;
     let log = Arc::new(WorkloadLog::default());
     let (stop, done) = (Arc::new(AtomicBool::new(false)), AtomicBool::new(false));
     let round = async {

@@ -75,7 +75,10 @@ impl ChaosRound {
         let moves_clock = self.faults.contains(&ChaosFault::RedisClockMoved);
         let skew = moves_clock.then(ClockSkew::new).flatten();
         let site = Box::pin(ChaosSite::open(lane, dir.clone(), 2, skew)).await;
-        Box::pin(set_up_sale(&site)).await;
+        // A step back across the opening would make users entrants again.
+        let steady = !self.faults.contains(&ChaosFault::RedisClockMoved);
+        let draw_in = TimeDelta::seconds(if steady { 2 } else { -3_600 });
+        Box::pin(set_up_sale(&site, draw_in)).await;
         let log = Arc::new(WorkloadLog::default());
         let (stop, done) = (Arc::new(AtomicBool::new(false)), AtomicBool::new(false));
         let began = Instant::now();
@@ -222,7 +225,7 @@ impl Drop for SmallDisk {
 }
 
 /// A concert with a narrow queue, one whose holds expire at once, a coupon and a reward.
-async fn set_up_sale(site: &ChaosSite<'_>) {
+async fn set_up_sale(site: &ChaosSite<'_>, draw_in: TimeDelta) {
     let api = ApiClient::new(
         site.seats.iter().map(|seat| seat.address.read().unwrap().clone()).collect(),
     );
@@ -230,8 +233,7 @@ async fn set_up_sale(site: &ChaosSite<'_>) {
         "interval_ms": workload::INTERVAL_MS, "max_active": workload::MAX_ACTIVE,
         "active_seconds": 4, "claim_seconds": 2, "restore_seconds": 1});
     api.put(&format!("/admin/queues/{CONCERT}"), &queue).await.expect(200);
-    let soon = Utc::now() + TimeDelta::seconds(2);
-    let raffle = workload::draw_settings(soon);
+    let raffle = workload::draw_settings(Utc::now() + draw_in);
     api.put(&format!("/admin/queues/{}", workload::RAFFLE), &raffle).await.expect(200);
     let date = |id: &str| {
         json!({"id": id, "starts_at": "2100-01-01T19:00:00.000Z", "sections": [

@@ -104,6 +104,11 @@ async fn refund_that_is_due_survives_the_loss_of_redis() {
         (answer.status == 200).then_some(())
     })
     .await;
+    let api = &sale.world.api;
+    eventually("every partition serves", async || {
+        (api.get("/readyz?strict=true").send().await.status == 200).then_some(())
+    })
+    .await;
     refunds_due(&sale, 0).await;
     assert_eq!(sale.users.balance(&guest.user).await, 10_000);
 }
