@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use reqwest::Method;
@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 
 use super::environment::{ChaosSite, is_durable};
 use crate::faults::histories::{CallKind, CallResult, RecordedCall, SharedObject};
-use crate::support::servers::ADMIN_KEY;
 use crate::support::{CONCERT, SCHEDULE, new_key};
 
 /// The queue of all bookings.

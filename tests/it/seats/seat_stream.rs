@@ -174,8 +174,7 @@ async fn metric(api: &ApiClient, start: &str) -> u64 {
     let call = api.keyless_admin_call(reqwest::Method::GET, "/metrics");
     let text = call.send().await.expect_text(200);
     let lines = text.lines().filter(|line| line.starts_with(start));
-    let values = lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap());
-    values.sum::<f64>() as u64
+    lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
