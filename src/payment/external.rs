@@ -77,6 +77,9 @@ pub(super) async fn confirm(
 ) -> Result<PaymentWithReservation, Error> {
     let found = service.load(id, owner).await?;
     let step = rules::check_confirmation(&found.payment, &proof)?;
+    if step == ConfirmationStep::NotYet {
+        return Err(redis::Error::Unavailable("the payment does not wait yet".into()).into());
+    }
     let (ConfirmationStep::Confirm, Some(reservation)) = (step, &found.reservation) else {
         return Ok(PaymentWithReservation { replayed: true, ..found });
     };
@@ -153,7 +156,7 @@ fn settled(
         ConfirmationStep::Repeated => {
             Ok(PaymentWithReservation { replayed: true, ..with_reservation(payment, reservation) })
         }
-        ConfirmationStep::Confirm => {
+        ConfirmationStep::Confirm | ConfirmationStep::NotYet => {
             Err(redis::Error::Unavailable("the payment still waits".into()).into())
         }
     }

@@ -3,7 +3,6 @@
 use super::Error;
 use super::record::{Payment, PaymentState};
 use crate::money::Money;
-use crate::redis;
 use crate::seats::Reservation;
 
 /// A payment that is voided for this reason becomes [`PaymentState::Declined`], as in
@@ -79,6 +78,8 @@ pub(super) enum ConfirmationStep {
     /// The payment was confirmed with this proof before.
     Repeated,
     Confirm,
+    /// The payment does not wait for the provider yet.
+    NotYet,
 }
 
 /// Compares a confirmation with the payment as it reads.
@@ -109,9 +110,7 @@ pub(super) fn check_confirmation(
         }
         PaymentState::Pending if external.is_none() => Err(Error::NotExternal),
         PaymentState::Pending if payment.is_awaited() => check_amount(ConfirmationStep::Confirm),
-        PaymentState::Pending => {
-            Err(redis::Error::Unavailable("the payment does not wait yet".into()).into())
-        }
+        PaymentState::Pending => Ok(ConfirmationStep::NotYet),
     }
 }
 
@@ -259,7 +258,8 @@ mod tests {
             Err(Error::AlreadyConfirmed) => "already",
             Err(Error::PaymentVoided) => "voided",
             Err(Error::NotExternal) => "wallet",
-            Err(_) => "later",
+            Ok(ConfirmationStep::NotYet) => "later",
+            Err(error) => panic!("{error}"),
         };
         let waiting = external(PaymentState::Pending, Some(1));
         assert_eq!(check(&waiting, "pay_2", 4_000), "confirm");

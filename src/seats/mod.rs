@@ -32,7 +32,7 @@ mod reservation;
 mod routes;
 mod rules;
 mod schedule_routes;
-mod seat_counts;
+mod seat_count_store;
 mod seat_map_cache;
 mod seat_statuses;
 mod seat_stream_source;
@@ -88,7 +88,7 @@ pub struct SeatService {
     read: ScriptCoalescer<store::ReservationReadBatch>,
     open: ScriptCoalescer<store::OpenReservationsBatch>,
     map: Coalescer<store::SeatMapBatch>,
-    counts: ScriptCoalescer<seat_counts::SeatCountBatch>,
+    counts: ScriptCoalescer<seat_count_store::SeatCountBatch>,
     seat_maps: seat_map_cache::SeatMapCache,
     streams: seat_stream_source::SeatStreamSources,
 }
@@ -121,7 +121,7 @@ impl SeatService {
                 MAX_WAITING_REQUESTS,
             ),
             counts: Coalescer::new(
-                ScriptOperation::new(&redis, seat_counts::SeatCountBatch),
+                ScriptOperation::new(&redis, seat_count_store::SeatCountBatch),
                 MAX_WAITING_REQUESTS,
             ),
             map: Coalescer::new(store::SeatMapBatch(redis.clone()), MAX_WAITING_REQUESTS),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::reservation::Reservation;
-use super::seat_counts;
+use super::seat_count_store;
 use super::seat_statuses::SeatStatuses;
 use crate::catalogue::ScheduledConcert;
 use crate::ids::{ConcertId, QueueId, ReservationId, ScheduleId, UserId};
@@ -225,7 +225,7 @@ pub(super) async fn expire(
     // The counts are updated incrementally. A fault could leave one negative: show it as 0.
     let mut seats = || words.int().map(|seats| u64::try_from(seats).unwrap_or_default());
     let (for_sale, sold, held) = (seats()?, seats()?, seats()?);
-    let lapsed = seat_counts::read_lapsed(words.word()?.words()?)?;
+    let lapsed = seat_count_store::read_lapsed(words.word()?.words()?)?;
     Ok(SweepOutcome { expired, for_sale, sold, held, lapsed })
 }
 

@@ -206,7 +206,7 @@ impl RandomWalk {
         self.note(format!("leave {number}"));
     }
 
-    /// A waiting user falls silent for so long that the place may be taken.
+    /// A waiting user is silent until the place may be taken.
     async fn silence(&mut self, number: u128) {
         if self.settings.abandon_after_seconds.is_none() || !self.waiting.contains_key(&number) {
             return;
