@@ -4,11 +4,11 @@
 -- it was made under, `payment` pays or paid for it, `paid` is what that took, and `cancellations`
 -- is a list of {key, fingerprint, seats, refund, at}. `detail` keeps all seats that were held,
 -- `seats` has the numbers that are not cancelled. While an external payment
--- waits, `held_until` is the end of its time, and `hold_ends` when the hold ends if it is voided. Statuses: held → released | expired, held →
--- paying → held | expired | confirmed, confirmed → cancelling → confirmed (some seats) | cancelled
--- (the last ones). `n` and `at` are the outbox entry and the time of its end; they decide when the
--- record may be pruned. `owners` has, for each user, the ids of the reservations that are held or
--- being paid, concatenated.
+-- waits, `held_until` is the end of its time, and `hold_ends` when the hold ends if it is voided.
+-- Statuses: held → released | expired, held → paying → held | expired | confirmed, confirmed →
+-- cancelling → confirmed (some seats) | cancelled (the last ones). `n` and `at` are the outbox
+-- entry and the time of its end; they decide when the record may be pruned. `owners` has, for each
+-- user, the ids of the reservations that are held or being paid, concatenated.
 -- Gives: load(id), save(r) → record, live(r) (held and not lapsed, or paying), open_of(user) →
 --   records, add_open(user, id), drop_open(user, id), end_wait(r) (no external payment waits any
 --   more), end_reservation(r, status) → record.

@@ -1,8 +1,8 @@
 //! Publishes the settings of coupons to Redis.
 //!
-//! A change is published in two steps. Before the commit, [`CouponService::change`] publishes only its
-//! restrictions, so that an uncommitted change never allows an issue. After the commit, it publishes
-//! all settings. Coupons for which this may have failed are marked as unverified, and
+//! A change is published in two steps. Before the commit, [`CouponService::change`] publishes only
+//! its restrictions, so that an uncommitted change never allows an issue. After the commit, it
+//! publishes all settings. Coupons for which this may have failed are marked as unverified, and
 //! [`CouponService::verify_published`] compares them with MySQL.
 
 use std::sync::PoisonError;

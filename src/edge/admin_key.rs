@@ -1,5 +1,5 @@
-//! The admin keys, one of which every call below `/admin` needs, and `/metrics`, which needs none: a
-//! scraper must not be able to change anything.
+//! The admin keys, one of which every call below `/admin` needs, and `/metrics`, which needs none:
+//! a scraper must not be able to change anything.
 //!
 //! Each key has a name and a role. The routes say which role they need.
 

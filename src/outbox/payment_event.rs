@@ -55,8 +55,8 @@ pub struct ExternalPayment {
     /// What is left for the provider. `None` until the discount is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_amount: Option<Money>,
-    /// Until when the payment waits, in milliseconds since 1970. MySQL does not have it of a payment
-    /// that has ended.
+    /// Until when the payment waits, in milliseconds since 1970. MySQL does not have it of a
+    /// payment that has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_at: Option<i64>,
     /// Who took the money.

@@ -3,8 +3,8 @@
 //!
 //! While MySQL is unavailable the outboxes grow in Redis, which must never be too full to confirm a
 //! payment. Each instance measures both and sets the level that decides which scripts are refused
-//! (`redis/pressure.rs`): a warning at the lower mark, no joins halfway to the upper mark, and at the
-//! upper mark nothing but payments, releases, cancellations and refunds. A level ends when the
+//! (`redis/pressure.rs`): a warning at the lower mark, no joins halfway to the upper mark, and at
+//! the upper mark nothing but payments, releases, cancellations and refunds. A level ends when the
 //! measured value falls below four fifths of its mark.
 
 use std::time::Duration;

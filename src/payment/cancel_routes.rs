@@ -47,7 +47,8 @@ pub(super) struct CancelledSeats {
         (status = 401, body = ProblemDetails),
         (status = 403, body = ProblemDetails, description = "`cancellation_closed`"),
         (status = 404, body = ProblemDetails),
-        (status = 409, body = ProblemDetails, description = "`not_cancellable`: not confirmed, or a seat is already cancelled"),
+        (status = 409, body = ProblemDetails,
+            description = "`not_cancellable`: not confirmed, or a seat is already cancelled"),
         (status = 422, body = ProblemDetails),
     ),
     security(("user" = []))

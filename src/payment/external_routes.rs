@@ -118,9 +118,9 @@ fn answer(payments: &PaymentService, outcome: PaymentWithReservation) -> Respons
 
 /// Confirm that the provider has taken the money of an external payment
 ///
-/// Only with a service key; `Usher-User` is not needed. The seats are sold. The same call again gets
-/// the same answer. In every error but 503 nothing moves. After `payment_voided` and `not_found`,
-/// cancel the payment at the provider.
+/// Only with a service key; `Usher-User` is not needed. The seats are sold. The same call again
+/// gets the same answer. In every error but 503 nothing moves. After `payment_voided` and
+/// `not_found`, cancel the payment at the provider.
 #[utoipa::path(
     post,
     path = "/v1/payments/{id}/confirm",
@@ -137,7 +137,8 @@ fn answer(payments: &PaymentService, outcome: PaymentWithReservation) -> Respons
         (status = 403, body = ProblemDetails),
         (status = 404, body = ProblemDetails),
         (status = 409, body = ProblemDetails,
-            description = "`payment_voided`: too late; `already_confirmed` with another reference; `reference_used` by another payment; `not_external`"),
+            description = "`payment_voided`: too late; `already_confirmed` with another reference; \
+                `reference_used` by another payment; `not_external`"),
         (status = 422, body = ProblemDetails,
             description = "`amount_mismatch` with `due_amount`; `invalid_request`"),
     ),
@@ -193,9 +194,9 @@ async fn void(
 
 /// Report that the provider has paid money back
 ///
-/// Only with a service key. A cancellation gives back the wallet part first, and what is left is due
-/// from the provider: the payment reads `refund_due` with `refund_due_amount` until the backend has
-/// reported all of it. The same call again gets the same answer.
+/// Only with a service key. A cancellation gives back the wallet part first, and what is left is
+/// due from the provider: the payment reads `refund_due` with `refund_due_amount` until the backend
+/// has reported all of it. The same call again gets the same answer.
 #[utoipa::path(
     post,
     path = "/v1/payments/{id}/refunded",
@@ -211,7 +212,8 @@ async fn void(
         (status = 403, body = ProblemDetails),
         (status = 404, body = ProblemDetails),
         (status = 422, body = ProblemDetails,
-            description = "`amount_mismatch` with `due_amount`: more than is due, or another amount with the same reference; `invalid_request`"),
+            description = "`amount_mismatch` with `due_amount`: more than is due, or another amount with \
+                the same reference; `invalid_request`"),
     ),
     security(("service_key" = []))
 )]

@@ -47,8 +47,8 @@ struct NewPayment {
     wallet_amount: Option<Money>,
     /// The coupon issue to redeem. A malformed id is answered with `coupon_not_applicable`.
     coupon_issue_id: Option<String>,
-    /// What the user expects to pay after the discount, by wallet and provider together. When it differs, nothing is paid and the
-    /// answer is `amount_changed`.
+    /// What the user expects to pay after the discount, by wallet and provider together. When it
+    /// differs, nothing is paid and the answer is `amount_changed`.
     expected_amount: Option<Money>,
 }
 
@@ -187,7 +187,8 @@ pub(super) fn dto(payments: &PaymentService, outcome: PaymentWithReservation) ->
         (status = 403, body = ProblemDetails),
         (status = 404, body = ProblemDetails),
         (status = 409, body = ProblemDetails,
-            description = "`not_payable`; `amount_changed` with `amount`, what would be paid; `too_many_pending`: three external payments of the user wait"),
+            description = "`not_payable`; `amount_changed` with `amount`, what would be paid; \
+                `too_many_pending`: three external payments of the user wait"),
         (status = 410, body = ProblemDetails, description = "`hold_expired`"),
         (status = 422, body = ProblemDetails,
             description = "`coupon_not_applicable`, `coupon_expired`"),

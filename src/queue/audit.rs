@@ -3,8 +3,8 @@
 //! MySQL stores every promotion: its scores, its count and its time. The audit checks that
 //! promotions follow each other in score order and that no interval admitted more users than the
 //! settings of that time allow. Places of a draw are derived from a seed. Its hash is public before
-//! the opening, the seed itself after it. For every user still in Redis, the audit derives the score
-//! again and compares it.
+//! the opening, the seed itself after it. For every user still in Redis, the audit derives the
+//! score again and compares it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -147,8 +147,8 @@ fn check_draws(draws: &[StoredDraw], promotions: &[StoredPromotion]) -> Vec<Stri
 /// back promotions that had left the shorter one before it.
 ///
 /// After a loss of Redis, users return with their tokens, also those who were active before. So
-/// the order is checked only between two losses. Where Redis' clock went back, the promotions before
-/// and after it have no common time, so the rate is checked only between two steps.
+/// the order is checked only between two losses. Where Redis' clock went back, the promotions
+/// before and after it have no common time, so the rate is checked only between two steps.
 fn check_promotions(promotions: &[StoredPromotion], losses: &[i64]) -> QueueAuditReport {
     let mut violations = Vec::new();
     let (mut last, mut oldest, mut in_interval) = (-1, 0, 0);

@@ -5,8 +5,9 @@ use super::snapshot::{SCORES_PER_SEGMENT, is_drawn_score};
 /// The length of the shortest interval between markers in the lottery, whose scores are sparse:
 /// with a million users, they are a million apart on average.
 const MIN_LOTTERY_INTERVAL: u64 = 1 << 24;
-/// The segment of the front needs at most 16 markers for each doubling of the distance: after a loss
-/// of Redis, which skips 2^29 scores, 416. A draw behind it needs 272, and the arrivals after that 58.
+/// The segment of the front needs at most 16 markers for each doubling of the distance: after a
+/// loss of Redis, which skips 2^29 scores, 416. A draw behind it needs 272, and the arrivals after
+/// that 58.
 pub(super) const MAX_RANK_MARKERS: usize = 900;
 /// The part of the distance that an interval takes in the segment of the front and in draws, …
 pub(super) const NEAR_PART: u64 = 16;
@@ -43,9 +44,9 @@ fn markers_with(front: u64, newest: u64, drawn_part: u64) -> Vec<u64> {
     scores
 }
 
-/// The length of the interval that begins at a marker: in the segment of the front at most the given
-/// part of the distance from the front, in a later segment at most the given part of the distance
-/// from the beginning of the segment. It shrinks as the front comes closer.
+/// The length of the interval that begins at a marker: in the segment of the front at most the
+/// given part of the distance from the front, in a later segment at most the given part of the
+/// distance from the beginning of the segment. It shrinks as the front comes closer.
 pub(super) fn interval_length(at: u64, front: u64, near_part: u64, far_part: u64) -> u64 {
     let base = at - at % SCORES_PER_SEGMENT;
     let length =

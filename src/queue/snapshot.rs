@@ -16,7 +16,7 @@
 //! The true position of the user is *b(s) + 1*. Scores are integers and unique after the opening,
 //! so at most *s − a* users wait from *a* up to, but not including, *s*. The user is one of the
 //! *b(e)* users below *e*. And at most *s − f* users wait from *f* up to *s*. So each of these
-//! three bounds is at min_interval the true position, and the reported position is the lowest of
+//! three bounds is at least the true position, and the reported position is the lowest of
 //! them:
 //!
 //! > *p(s) = min( b(a) + s − a + 1, b(e), s − f + 1 )*
@@ -36,10 +36,11 @@
 //! waiting user. So *b(x)* never increases, for every *x* up to the newest score, and *f* never
 //! decreases. Each of the three bounds therefore never increases.
 //!
-//! *When the markers change.* [`marker_scores`](super::rank_markers::marker_scores) divides the scores into intervals that are aligned
-//! and whose lengths are powers of two. Two such intervals are either nested or disjoint. The
-//! length allowed at a score shrinks as the front comes closer. So an interval *[a, e)* around *s*
-//! is only ever replaced by an interval *[a', e') ⊆ [a, e)*. Then
+//! *When the markers change.* [`marker_scores`](super::rank_markers::marker_scores) divides the
+//! scores into intervals that are aligned and whose lengths are powers of two. Two such intervals
+//! are either nested or disjoint. The length allowed at a score shrinks as the front comes closer.
+//! So an interval *[a, e)* around *s* is only ever replaced by an interval *[a', e') ⊆ [a, e)*.
+//! Then
 //! - *b(a') ≤ b(a) + a' − a*, so *b(a') + s − a' + 1 ≤ b(a) + s − a + 1*,
 //! - *b(e') ≤ b(e)*,
 //! - *s − f + 1* does not depend on the markers.

@@ -370,7 +370,7 @@ pub(super) fn user_id(word: ScriptReply) -> Result<UserId, Error> {
     UserId::from_slice(&word.bytes()?).ok_or_else(|| Error::Protocol("expected a user id".into()))
 }
 
-/// `queue/list_waiting`. At limit `limit` waiting users with their scores, from the 0-based rank
+/// `queue/list_waiting`. At most `limit` waiting users with their scores, from the 0-based rank
 /// `first` on.
 pub(super) async fn list_waiting(
     redis: &RedisClient,

@@ -44,8 +44,8 @@ pub(super) async fn payment_state(
     Ok(RedisPaymentState { attempt, state: words.text()? })
 }
 
-/// `payment/claim_reference`. Returns whether the claim was missing. A claim that a payment which is
-/// over has left is replaced.
+/// `payment/claim_reference`. Returns whether the claim was missing. A claim that a payment which
+/// is over has left is replaced.
 pub(super) async fn claim_reference(
     redis: &RedisClient,
     paid: &PaidReference,

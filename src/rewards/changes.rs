@@ -1,5 +1,5 @@
-//! Changes of rewards: in MySQL under the row lock of the definitions, and in every partition before
-//! the commit.
+//! Changes of rewards: in MySQL under the row lock of the definitions, and in every partition
+//! before the commit.
 
 use std::time::Duration;
 

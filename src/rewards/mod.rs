@@ -17,9 +17,8 @@
 //! once a change has been answered, no claim uses the previous definition, even if the process died
 //! in between.
 //!
-//! MySQL stores the definitions (`rewards`), granted and refused claims (`reward_claims`, one row per user,
-//! reward and reason of a refusal) and
-//! the facts (`user_facts`).
+//! MySQL stores the definitions (`rewards`), granted and refused claims (`reward_claims`, one row
+//! per user, reward and reason of a refusal) and the facts (`user_facts`).
 //!
 //! A claim of a revocable reward keeps its points and conditions (`revocable`). The script that
 //! refunds a payment evaluates them and takes the points back (`lua/lib/revoke.lua`), so a crash

@@ -163,7 +163,8 @@ pub(super) async fn publish(
     redis.call(&scripts::REWARDS_PUBLISH, KeyScope::partition(partition), args).await.map(drop)
 }
 
-/// `rewards/merge_facts`. Returns all facts after the change, or `None` when they would be too many.
+/// `rewards/merge_facts`. Returns all facts after the change, or `None` when they would be too
+/// many.
 pub(super) async fn merge_facts(
     redis: &RedisClient,
     user: UserId,

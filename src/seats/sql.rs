@@ -90,7 +90,7 @@ pub(super) async fn sold(
     Ok(sqlx::query_scalar(query).bind(schedule.as_str()).fetch_all(pool).await?)
 }
 
-/// At limit `limit` reservations of a user before a cursor, newest first.
+/// At most `limit` reservations of a user before a cursor, newest first.
 pub(super) async fn of_user(
     pool: &MySqlPool,
     user: UserId,
@@ -107,7 +107,8 @@ pub(super) async fn of_user(
     page(pool, query.bind(user.uuid()), before, limit).await
 }
 
-/// At limit `limit` reservations of a concert, or of those with this status, before a cursor, newest first.
+/// At most `limit` reservations of a concert, or of those with this status, before a cursor,
+/// newest first.
 pub(super) async fn of_concert(
     pool: &MySqlPool,
     concert: &ConcertId,

@@ -1,8 +1,8 @@
 //! Finds users by the beginning of their id.
 //!
-//! The ids that are not UUIDs are in `users`, in the order of the alphabet. UUIDs have no row there.
-//! They are found in the tables that name users, in the order of their bytes, and follow all other
-//! ids.
+//! The ids that are not UUIDs are in `users`, in the order of the alphabet. UUIDs have no row
+//! there. They are found in the tables that name users, in the order of their bytes, and follow all
+//! other ids.
 
 use uuid::Uuid;
 

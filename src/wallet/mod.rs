@@ -4,8 +4,8 @@
 //! operations of payments. Every change appends a ledger entry to the outbox in the same call, so
 //! the sum of the entries in MySQL (`wallet_entries`) equals the balance.
 //!
-//! `USHER_WALLET_LIMIT` bounds what charges and rewards may bring a balance to. They also leave room
-//! for the refund of all that the user has paid, so a refund never needs to wait.
+//! `USHER_WALLET_LIMIT` bounds what charges and rewards may bring a balance to. They also leave
+//! room for the refund of all that the user has paid, so a refund never needs to wait.
 //!
 //! A debit is identified by payment and attempt. A refund returns what was debited under that
 //! identity and leaves a tombstone, so that a debit that arrives late is refused.

@@ -1,9 +1,9 @@
 //! Model check of external payments: `lua/payment/{await_external,confirm_external,void,
-//! finish_void,claim_reference}.lua` and the wallet part, reduced to their decisions. The provider is
-//! an actor: it takes the money early, late, twice or never, under one of two references for either
-//! payment, and the backend confirms at any time, repeatedly, with the right or a wrong amount, also
-//! after a void. The first payment may have two attempts. Each step may come repeatedly and late: a
-//! message that was sent stays in the bag.
+//! finish_void,claim_reference}.lua` and the wallet part, reduced to their decisions. The provider
+//! is an actor: it takes the money early, late, twice or never, under one of two references for
+//! either payment, and the backend confirms at any time, repeatedly, with the right or a wrong
+//! amount, also after a void. The first payment may have two attempts. Each step may come
+//! repeatedly and late: a message that was sent stays in the bag.
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
 

@@ -1,5 +1,5 @@
-//! Many external payments at once, while processes are killed with -9: the provider answers at once,
-//! twice, late, with a wrong amount, with a used reference, or never.
+//! Many external payments at once, while processes are killed with -9: the provider answers at
+//! once, twice, late, with a wrong amount, with a used reference, or never.
 
 use std::time::Duration;
 
