@@ -55,10 +55,10 @@ use crate::mysql;
 use crate::mysql::definitions::DefinitionLookup;
 use crate::outbox::{self, WriterHandle};
 use crate::partition::Partition;
-use crate::redis::{self, Coalescer, RedisClient, ScriptCoalescer, ScriptOperation};
+use crate::redis::{
+    self, Coalescer, PartitionNamesBatch, RedisClient, ScriptCoalescer, ScriptOperation,
+};
 use crate::telemetry::Metric;
-
-use unwritten_store::UnwrittenCouponsBatch;
 
 #[cfg(test)]
 pub(crate) use admin::read_bodies;
@@ -114,7 +114,7 @@ pub struct CouponService {
     unverified: Lock<HashSet<CouponId>>,
     issues: ScriptCoalescer<store::IssueBatch>,
     own_issue: ScriptCoalescer<store::OwnIssueBatch>,
-    unwritten: Coalescer<UnwrittenCouponsBatch>,
+    unwritten: Coalescer<PartitionNamesBatch<CouponId>>,
     counts: ScriptCoalescer<store::CouponCountsBatch>,
 }
 
@@ -141,7 +141,10 @@ impl CouponService {
                 ScriptOperation::new(&redis, store::OwnIssueBatch),
                 MAX_WAITING_REQUESTS,
             ),
-            unwritten: Coalescer::new(UnwrittenCouponsBatch(redis.clone()), MAX_WAITING_REQUESTS),
+            unwritten: Coalescer::new(
+                unwritten_store::unwritten_coupons(&redis),
+                MAX_WAITING_REQUESTS,
+            ),
             counts: Coalescer::new(
                 ScriptOperation::new(&redis, store::CouponCountsBatch),
                 MAX_WAITING_REQUESTS,

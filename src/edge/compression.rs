@@ -12,6 +12,8 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{And, Predicate, SizeAbove};
 
+use crate::http::accept_encoding::coding_weight;
+
 /// Shorter bodies are not compressed.
 const MIN_BYTES: u16 = 1024;
 
@@ -63,14 +65,8 @@ pub async fn encode(json: &Bytes) -> Vec<(ContentCoding, Bytes)> {
 /// The coding that the client prefers (RFC 9110, 12.5.3). `None` for no coding.
 pub fn preferred_coding(headers: &HeaderMap) -> Option<ContentCoding> {
     let accepted = headers.get(ACCEPT_ENCODING)?.to_str().ok()?;
-    let quality = |coding: &str| {
-        let range = accepted.split(',').find_map(|range| {
-            let (name, parameters) = range.split_once(';').unwrap_or((range, ""));
-            name.trim().eq_ignore_ascii_case(coding).then_some(parameters)
-        })?;
-        let quality = range.trim().strip_prefix("q=").map_or(Some(1.0), |text| text.parse().ok());
-        quality.filter(|quality: &f32| *quality > 0.0)
-    };
+    let quality =
+        |coding| coding_weight(accepted.split(','), coding).filter(|weight| *weight > 0.0);
     let mut best: Option<(ContentCoding, f32)> = None;
     for coding in CODINGS {
         if let Some(quality) = quality(coding)

@@ -7,6 +7,7 @@
 //! [`user_recorder::UserRecorderExtension`]) travels in the
 //! extensions of the request, so that extractors work with any router state.
 
+pub mod accept_encoding;
 pub mod cache;
 pub mod definition_page;
 pub mod entity_tag;

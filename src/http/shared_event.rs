@@ -14,6 +14,8 @@ use flate2::write::DeflateEncoder;
 use flate2::{Compression, Crc};
 use serde::Serialize;
 
+use super::accept_encoding::coding_weight;
+
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// A final block without content.
 const LAST_BLOCK: [u8; 2] = [3, 0];
@@ -129,14 +131,7 @@ impl EventEncoder {
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     let lists = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|list| list.to_str().ok());
     let codings: Vec<&str> = lists.flat_map(|list| list.split(',')).collect();
-    let weight = |wanted: &str| {
-        codings.iter().find_map(|coding| {
-            let (name, parameters) = coding.split_once(';').unwrap_or((coding, ""));
-            let quality = parameters.trim().strip_prefix("q=");
-            let quality = quality.map_or(Some(1.0), |text| text.trim().parse::<f32>().ok());
-            name.trim().eq_ignore_ascii_case(wanted).then_some(quality.unwrap_or(0.0))
-        })
-    };
+    let weight = |wanted| coding_weight(codings.iter().copied(), wanted);
     weight("gzip").or_else(|| weight("*")).is_some_and(|quality| quality > 0.0)
 }
 

@@ -10,6 +10,7 @@
 //! a list reads only outboxes with unwritten entries, at most [`MAX_BYTES`] of them, decodes only
 //! entries that mention what the list is about, and few lists read at a time.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sqlx::MySqlPool;
@@ -51,7 +52,7 @@ pub async fn load(
     partition: Partition,
     mentioned: &[u8],
 ) -> Result<Vec<PositionedEvent>, StoreError> {
-    load_all(redis, mysql, writer, &[partition], mentioned).await
+    load_all(redis, mysql, writer, std::iter::once(partition), mentioned).await
 }
 
 async fn load_one(
@@ -73,8 +74,8 @@ async fn load_one(
     Err(redis::Error::Overloaded.into())
 }
 
-/// As [`load`], of several partitions; the oldest of each partition first. Only outboxes with
-/// unwritten entries are read.
+/// As [`load`], of several partitions, each of which is read once however often it is named; the
+/// oldest of each partition first. Only outboxes with unwritten entries are read.
 ///
 /// # Errors
 /// [`redis::Error::Overloaded`] while MySQL is too far behind.
@@ -82,15 +83,16 @@ pub async fn load_all(
     redis: &RedisClient,
     mysql: &MySqlPool,
     writer: &WriterHandle,
-    partitions: &[Partition],
+    partitions: impl Iterator<Item = Partition>,
     mentioned: &[u8],
 ) -> Result<Vec<PositionedEvent>, StoreError> {
+    let partitions: Vec<_> = partitions.collect::<BTreeSet<_>>().into_iter().collect();
     let checkpoints = checkpoint::load_all(mysql, redis.keys().partitions()).await?;
-    let marks = redis.fence_marks(partitions).await?;
+    let marks = redis.fence_marks(&partitions).await?;
     let is_pending = |(partition, marks): &(Partition, FenceMarks)| {
         !checkpoints.iter().any(|known| known.partition == *partition && known.n >= marks.seq)
     };
-    let pending: Vec<_> = partitions.iter().copied().zip(marks).filter(is_pending).collect();
+    let pending: Vec<_> = partitions.into_iter().zip(marks).filter(is_pending).collect();
     if pending.is_empty() {
         return Ok(Vec::new());
     }

@@ -14,7 +14,6 @@ use crate::ids::{PaymentId, ReservationId, UserId};
 use crate::money::Money;
 use crate::outbox::event::{OutboxEvent, PaymentEvent, PaymentEventStatus};
 use crate::outbox::pending_events;
-use crate::partition::Partition;
 
 /// The payments of a page, and the cursor of the next page.
 pub(super) type PaymentPage = (Vec<PaymentWithReservation>, Option<PageCursor>);
@@ -73,13 +72,10 @@ impl PaymentService {
     /// The payments whose events are still in the outbox.
     async fn pending(&self, user: UserId) -> Result<Vec<Payment>, Error> {
         let queues = self.queue.ids();
-        let mut partitions: Vec<Partition> =
-            queues.iter().map(|queue| self.redis.keys().partition(queue.slot())).collect();
-        partitions.sort_unstable();
-        partitions.dedup();
+        let partitions = queues.iter().map(|queue| self.redis.keys().partition(queue.slot()));
         let (redis, mysql, writer) = (&self.redis, &self.mysql, &self.writer);
         let mentioned = user.as_bytes();
-        let events = pending_events::load_all(redis, mysql, writer, &partitions, mentioned).await?;
+        let events = pending_events::load_all(redis, mysql, writer, partitions, mentioned).await?;
         let found = events.into_iter().filter_map(|(_, event)| match event {
             OutboxEvent::Payment(event) if event.user == user => Some(of_event(event)),
             _ => None,

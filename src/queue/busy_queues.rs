@@ -15,21 +15,21 @@ use futures::future::{join_all, try_join_all};
 use super::{QueueService, busy_store as store};
 use crate::ids::QueueId;
 use crate::partition::Partition;
-use crate::redis::{self, Coalescer, RedisClient};
+use crate::redis::{self, Coalescer, PartitionNamesBatch, RedisClient};
 
 /// How long a queue is visited after it was busy: at least two rounds of each sweep, so that every
 /// instance reports its last state.
 const VISITED_AFTER: Duration = Duration::from_millis(1_200);
 
 pub(super) struct BusyQueues {
-    reads: Coalescer<store::BusyQueuesBatch>,
+    reads: Coalescer<PartitionNamesBatch<QueueId>>,
     /// When each queue was last known to be busy.
     last_seen: Mutex<HashMap<QueueId, Instant>>,
 }
 
 impl BusyQueues {
     pub(super) fn new(redis: &RedisClient, max_waiting_requests: usize) -> Self {
-        let batch = store::BusyQueuesBatch(redis.clone());
+        let batch = store::busy_queues(redis);
         Self { reads: Coalescer::new(batch, max_waiting_requests), last_seen: Mutex::default() }
     }
 

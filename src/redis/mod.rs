@@ -6,7 +6,7 @@
 //! requests concern one entity. Start reading at `client.rs`.
 //!
 //! - `client`, `script`, `keys`, `args`, `reply`: one script call, from the key names to the reply.
-//! - `batch`, `coalescer`: many requests in one script call.
+//! - `batch`, `coalescer`, `partition_names`: many requests in one script call.
 //! - `cluster`: which server owns which partition; redirects.
 //! - `fencing`: epochs, verification, pinned connections.
 //! - `preflight`, `replication`, `memory`, `pressure`: what a server must provide, and when new
@@ -28,6 +28,7 @@ mod instance_records;
 mod keys;
 mod memory;
 mod outbox;
+mod partition_names;
 mod preflight;
 mod pressure;
 mod purge_page;
@@ -52,6 +53,7 @@ pub use instance_records::VersionExchange;
 pub use keys::{KeyBuilder, KeyScope};
 pub use memory::RedisMemoryInfo;
 pub use outbox::OutboxEntry;
+pub use partition_names::PartitionNamesBatch;
 pub use pressure::{MemoryPressure, PressureLevel};
 pub use purge_page::{PurgePage, millis};
 pub use record_version::{RECORD_VERSION, RecordVersion};

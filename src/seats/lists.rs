@@ -16,7 +16,6 @@ use crate::http::page::{self, PageCursor, PageLimit};
 use crate::ids::{ConcertId, QueueId, UserId};
 use crate::outbox::event::{self, OutboxEvent, ReservationEventStatus};
 use crate::outbox::pending_events;
-use crate::partition::Partition;
 
 const MAX_CONCURRENT_QUEUES: usize = 32;
 
@@ -108,12 +107,9 @@ impl SeatService {
         mentioned: &[u8],
         wanted: impl Fn(&event::ReservationEvent) -> bool,
     ) -> Result<Vec<DatedReservation>, Error> {
-        let mut partitions: Vec<Partition> =
-            queues.iter().map(|queue| self.redis.keys().partition(queue.slot())).collect();
-        partitions.sort_unstable();
-        partitions.dedup();
+        let partitions = queues.iter().map(|queue| self.redis.keys().partition(queue.slot()));
         let (redis, mysql, writer) = (&self.redis, &self.mysql, &self.writer);
-        let events = pending_events::load_all(redis, mysql, writer, &partitions, mentioned).await?;
+        let events = pending_events::load_all(redis, mysql, writer, partitions, mentioned).await?;
         let found = events.into_iter().filter_map(|(_, event)| match event {
             OutboxEvent::Reservation(event) if wanted(&event) => dated(event),
             _ => None,

@@ -115,13 +115,9 @@ impl UserDirectory {
     }
 
     async fn pending(&self, users: &[UserId]) -> Result<Vec<(UserId, Arc<str>)>, StoreError> {
-        let mut partitions: Vec<_> =
-            users.iter().map(|user| self.redis.keys().partition(user.slot())).collect();
-        partitions.sort_unstable();
-        partitions.dedup();
+        let partitions = users.iter().map(|user| self.redis.keys().partition(user.slot()));
         let (redis, mysql, writer) = (&self.redis, &self.mysql, &self.writer);
-        let events =
-            pending_events::load_all(redis, mysql, writer, &partitions, EVENT_KIND).await?;
+        let events = pending_events::load_all(redis, mysql, writer, partitions, EVENT_KIND).await?;
         let recorded = events.into_iter().filter_map(|(_, event)| match event {
             OutboxEvent::User(recorded) => Some((recorded.user, recorded.name.to_string().into())),
             _ => None,

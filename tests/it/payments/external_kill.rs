@@ -1,9 +1,10 @@
 //! kill -9 at every edge of an external payment: nothing waits past its time, and a repeated call
 //! reaches the end that the first one would have reached.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::external_sale::{ExternalSale, OFF, PRICE, SERVICE_KEY};
+use crate::support::api::TestUser;
 use crate::support::{UsherProcess, eventually, new_key};
 
 /// The process that is killed: for users and with a service key.
@@ -14,6 +15,15 @@ async fn failing(sale: &ExternalSale, point: &str) -> UsherProcess {
         ("USHER_SERVICE_KEYS", SERVICE_KEY.to_owned()),
     ];
     UsherProcess::start_with(&sale.world.stores, &settings).await
+}
+
+/// A payment with a coupon and a wallet part that waits for its provider.
+async fn waiting(sale: &ExternalSale, seat: u32) -> (TestUser, Value) {
+    let (guest, reservation) = sale.holder(5_000, &[seat]).await;
+    let issue = sale.coupon_issue(&guest).await;
+    let more = json!({"coupon_issue_id": issue, "wallet_amount": 3_000});
+    let payment = sale.begin(&guest, &reservation, more, &new_key()).await.expect(201);
+    (guest, payment)
 }
 
 const BEGIN_STEPS: [&str; 5] = [
@@ -95,10 +105,7 @@ async fn killed_confirmation_is_repeated() {
     let sale = ExternalSale::open().await;
     for (at, point) in edges(&CONFIRM_STEPS).into_iter().enumerate() {
         let seat = u32::try_from(at).unwrap() + 1;
-        let (guest, reservation) = sale.holder(5_000, &[seat]).await;
-        let issue = sale.coupon_issue(&guest).await;
-        let more = json!({"coupon_issue_id": issue, "wallet_amount": 3_000});
-        let payment = sale.begin(&guest, &reservation, more, &new_key()).await.expect(201);
+        let (_, payment) = waiting(&sale, seat).await;
         let process = failing(&sale, &point).await;
         let reference = format!("pay_{at}");
         let body = json!({"provider": "toss", "reference": reference,
@@ -121,10 +128,7 @@ async fn killed_void_is_finished() {
     let sale = ExternalSale::open().await;
     for (at, point) in edges(&VOID_STEPS).into_iter().enumerate() {
         let seat = u32::try_from(at).unwrap() + 1;
-        let (guest, reservation) = sale.holder(5_000, &[seat]).await;
-        let issue = sale.coupon_issue(&guest).await;
-        let more = json!({"coupon_issue_id": issue, "wallet_amount": 3_000});
-        let payment = sale.begin(&guest, &reservation, more, &new_key()).await.expect(201);
+        let (guest, payment) = waiting(&sale, seat).await;
         let process = failing(&sale, &point).await;
         let path = format!("/v1/payments/{}/void", payment["id"].as_str().unwrap());
         let call = process.api().post(&path).user(&guest.user);
