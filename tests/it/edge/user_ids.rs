@@ -7,6 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::api_with;
+use crate::recovery::restore::lose_redis;
 use crate::recovery::restore::open_sale;
 use crate::support::api::TestUser;
 use crate::support::{ApiClient, CONCERT, SCHEDULE, TestStores, TestWorld, eventually, new_key};
@@ -205,12 +206,9 @@ async fn strings_survive_a_loss_of_redis() {
         (world.stores.count(written).await == 1).then_some(())
     })
     .await;
-    world.stores.redis().await.ask(&["FLUSHALL"]).await;
-    eventually("the wallet is back", async || {
-        let wallet = api.get("/v1/wallet").user("auth0|1").send().await;
-        (wallet.status == 200 && wallet.body["balance"] == 4_000).then_some(())
-    })
-    .await;
+    lose_redis(&world).await;
+    let wallet = api.get("/v1/wallet").user("auth0|1").send().await.expect(200);
+    assert_eq!(wallet["balance"], 4_000);
     let path = format!("/admin/concerts/{CONCERT}/reservations");
     assert_eq!(listed(api, &path).await, ["auth0|1"]);
     // An instance does not rely on what it recorded in the Redis that is lost.

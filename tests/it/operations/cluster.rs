@@ -8,6 +8,7 @@ use usher::app::UsherApp;
 use usher::config::UsherConfig;
 use usher::shutdown::ShutdownSignal;
 
+use crate::support::servers::partition_of_user;
 use crate::support::{
     CONCERT, RedisCluster, SCHEDULE, TestStores, TestWorld, eventually, new_key, new_user,
 };
@@ -65,7 +66,7 @@ async fn journey_coupons_and_rewards_on_a_cluster() {
     // A moved slot: requests go to the old owner and follow the redirect to the new one.
     let user = new_user();
     api.charge(&user, 5).await;
-    let key = world.stores.key(world.stores.partition_of_user(&user), "wallets");
+    let key = world.stores.key(partition_of_user(&user), "wallets");
     let before = cluster.owner_of(&key).await;
     cluster.move_slot(&key, Duration::ZERO).await;
     assert_ne!(cluster.owner_of(&key).await.id, before.id);

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use usher::dev::TempDir;
 
 use crate::operations::dashboards::{expressions, panels};
+use crate::support::servers::partition_of_user;
 use crate::support::{
     CONCERT, SCHEDULE, TestStores, TestWorld, UsherProcess, eventually, new_key, new_user, skipped,
     within,
@@ -310,7 +311,7 @@ async fn lose_and_restore(world: &TestWorld) {
             .unwrap()
     };
     let before = recoveries().await;
-    world.stores.lose_partition(world.stores.partition_of_user(RATE_LIMITED_USER)).await;
+    world.stores.lose_partition(partition_of_user(RATE_LIMITED_USER)).await;
     eventually("the lost partition is restored", || async {
         // A request triggers it. Otherwise the verifier would, after a while.
         world.api.get("/v1/wallet").user(RATE_LIMITED_USER).send().await;

@@ -11,12 +11,7 @@ async fn open() -> ExternalSale {
 
 async fn lose_redis(sale: &ExternalSale) {
     sale.world.stores.wait_until_written().await;
-    sale.world.stores.redis().await.ask(&["FLUSHALL"]).await;
-    eventually("the partitions serve", async || {
-        let call = sale.world.api.admin_call(reqwest::Method::POST, "/admin/audit");
-        (call.send().await.status == 200).then_some(())
-    })
-    .await;
+    crate::recovery::restore::lose_redis(&sale.world).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -23,12 +23,10 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use usher::ids::UserId;
-use usher::partition::PartitionCount;
 use usher::redis::scripts;
 
 use crate::support::resp::RespClient;
-use crate::support::servers::PARTITIONS;
+use crate::support::servers::partition_of_user;
 use crate::support::world::{fast_queue_settings, schedule_definition};
 use crate::support::{
     CONCERT, SCHEDULE, TestStores, TestWorld, eventually, new_key, new_user, on_one_and_two,
@@ -64,12 +62,6 @@ impl CorruptedKey {
         redis.ask(&["DEL", &self.key]).await;
         redis.try_command(&["RENAME", &self.aside, &self.key]).await;
     }
-}
-
-/// The partition of a user's wallet.
-fn partition_of_user(user: &str) -> u16 {
-    let user: UserId = user.parse().unwrap();
-    PartitionCount::new(PARTITIONS).unwrap().of(user.slot()).get()
 }
 
 /// The full name of a key in the `KEYS:` line of a script.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::recovery::restore::{generations, wait_until_restored};
+use crate::recovery::restore::lose_redis;
 use crate::support::resp::RespClient;
 use crate::support::{
     ApiClient, CONCERT, EventStream, TestStores, TestWorld, eventually, new_user, on_one_and_two,
@@ -168,9 +168,7 @@ async fn abandoned_places_are_taken_after_a_loss_of_redis() {
         users.push(api.join_new_user(CONCERT).await);
     }
     world.stores.audit().await;
-    let had = generations(&world.stores).await;
-    world.stores.redis().await.ask(&["FLUSHALL"]).await;
-    wait_until_restored(&world, &had).await;
+    lose_redis(&world).await;
     // The third user does not return.
     let returned = [&users[0], &users[1], &users[3], &users[4]];
     for user in returned {

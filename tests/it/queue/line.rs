@@ -7,7 +7,7 @@ use chrono::{TimeDelta, Utc};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::recovery::restore::{generations, wait_until_restored};
+use crate::recovery::restore::lose_redis;
 use crate::support::{
     ApiClient, ApiResponse, CONCERT, TestStores, TestWorld, eventually, new_user, on_one_and_two,
 };
@@ -244,9 +244,7 @@ async fn version_rises_across_a_loss_of_redis() {
     }
     let before = line_with(api, "three users wait", |line| line["waiting"] == 3).await;
     world.stores.audit().await;
-    let had = generations(&world.stores).await;
-    world.stores.redis().await.ask(&["FLUSHALL"]).await;
-    wait_until_restored(&world, &had).await;
+    lose_redis(&world).await;
     for user in &users {
         assert_eq!(api.poll(CONCERT, &user.token).await.expect(200)["status"], "waiting");
     }

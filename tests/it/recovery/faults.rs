@@ -3,7 +3,7 @@
 use futures::future::join_all;
 
 use crate::recovery::restore::{assert_replays, buyer, generations, open_sale, wait_until_serving};
-use crate::support::servers::PARTITIONS;
+use crate::support::servers::{PARTITIONS, partition_of_user};
 use crate::support::{
     ApiClient, CONCERT, SCHEDULE, TempDir, TestInstance, TestStores, TestWorld, UsherProcess,
     eventually, new_key, new_user,
@@ -106,16 +106,10 @@ async fn other_partitions_serve_while_one_is_lost() {
     let buyers = join_all((1..=8).map(|seat| buyer(api, seat, false))).await;
     let facts = stores.audit().await;
     let lost = (stores.partition_of(CONCERT) + 1) % PARTITIONS;
-    let elsewhere = || {
-        std::iter::repeat_with(new_user)
-            .find(|user| stores.partition_of_user(user) != lost)
-            .unwrap()
-    };
-    let there = || {
-        std::iter::repeat_with(new_user)
-            .find(|user| stores.partition_of_user(user) == lost)
-            .unwrap()
-    };
+    let elsewhere =
+        || std::iter::repeat_with(new_user).find(|user| partition_of_user(user) != lost).unwrap();
+    let there =
+        || std::iter::repeat_with(new_user).find(|user| partition_of_user(user) == lost).unwrap();
 
     // While its checkpoint is locked no instance can restore it.
     let mut lock = stores.mysql.begin().await.unwrap();
@@ -209,7 +203,7 @@ async fn redis_that_loses_a_restore_is_restored_again() {
     let buyers = join_all((1..=6).map(|seat| buyer(&world.api, seat, seat % 2 == 0))).await;
     let facts = world.stores.audit().await;
     let mut stores = world.stop().await;
-    let at = stores.partition_of_user(&buyers[0].guest.user);
+    let at = partition_of_user(&buyers[0].guest.user);
     stores.lose_partition(at).await;
 
     let gate = TempDir::new("it-gate").unwrap();

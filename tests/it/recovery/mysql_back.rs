@@ -6,7 +6,7 @@ use futures::future::join_all;
 use crate::recovery::restore::{
     assert_replays, buyer, generations, open_sale, recover, wait_until_serving,
 };
-use crate::support::servers::PARTITIONS;
+use crate::support::servers::{PARTITIONS, partition_of_user};
 use crate::support::{
     ApiClient, CONCERT, SCHEDULE, TestStores, TestWorld, eventually, new_key, new_user,
 };
@@ -149,7 +149,7 @@ async fn refused_recover_puts_the_epoch_back() {
     let user = new_user();
     api.charge(&user, 1).await;
     stores.audit().await;
-    let partition = stores.partition_of_user(&user);
+    let partition = partition_of_user(&user);
     // A number without an entry: MySQL can't take what follows.
     stores.redis().await.ask(&["INCR", &stores.key(partition, "seq")]).await;
     api.charge(&user, 2).await;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::recovery::restore::{generations, wait_until_restored};
+use crate::recovery::restore::lose_redis;
 use crate::support::api::TestUser;
 use crate::support::world::concert_definition;
 use crate::support::{ApiClient, CONCERT, SCHEDULE, TestStores, TestWorld, eventually, new_key};
@@ -56,9 +56,7 @@ async fn queue_is_rebuilt_in_the_old_order() {
     .await;
     stores.audit().await;
 
-    let had = generations(stores).await;
-    stores.redis().await.ask(&["FLUSHALL"]).await;
-    wait_until_restored(&world, &had).await;
+    lose_redis(&world).await;
     // New users wait behind all former ones, in whatever order those return.
     let late = api.join_new_user(CONCERT).await;
     for at in [5, 2, 7, 0, 6, 1, 3] {
@@ -126,9 +124,7 @@ async fn token_presented_after_the_window_loses_its_place() {
     let first = api.active_user(CONCERT).await;
     let second = api.join_new_user(CONCERT).await;
     world.stores.audit().await;
-    let had = generations(&world.stores).await;
-    world.stores.redis().await.ask(&["FLUSHALL"]).await;
-    wait_until_restored(&world, &had).await;
+    lose_redis(&world).await;
     let third = api.join_new_user(CONCERT).await;
     eventually("the queue continues without them", || async {
         (status(api, &third).await == "active").then_some(())

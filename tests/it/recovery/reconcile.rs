@@ -6,8 +6,11 @@ use usher::outbox::{DurabilitySettings, OutboxWriter};
 use usher::recovery::StoreReconciler;
 
 use crate::queue::model::connect;
-use crate::recovery::restore::{generations, open_sale, wait_until_reconciled, wait_until_serving};
+use crate::recovery::restore::{
+    generations, lose_redis, open_sale, wait_until_reconciled, wait_until_serving,
+};
 use crate::support::api::TestUser;
+use crate::support::servers::partition_of_user;
 use crate::support::{
     ApiClient, CONCERT, SCHEDULE, TempDir, TestStores, TestWorld, UsherProcess, eventually,
     new_key, new_user,
@@ -17,7 +20,7 @@ const CHARGED: i64 = 5_000;
 
 /// A user with money and a held seat, whose wallet and queue are in different partitions.
 async fn payer(api: &ApiClient, stores: &TestStores, seat: u32) -> (TestUser, String) {
-    let elsewhere = |user: &String| stores.partition_of_user(user) != stores.partition_of(CONCERT);
+    let elsewhere = |user: &String| partition_of_user(user) != stores.partition_of(CONCERT);
     let user = std::iter::repeat_with(new_user).find(elsewhere).unwrap();
     let ticket = api.join(CONCERT, &user).await.expect(201);
     let guest = TestUser { token: ticket["token"].as_str().unwrap().to_owned(), user };
@@ -88,9 +91,7 @@ async fn debit_of_a_lost_payment_is_refunded_after_a_total_loss() {
         process.api().payment(&guest.token, &reservation, &new_key()).try_send().await.is_err()
     );
     rows(stores, DEBITS, 1).await;
-    let had = generations(stores).await;
-    stores.redis().await.ask(&["FLUSHALL"]).await;
-    crate::recovery::restore::wait_until_restored(&world, &had).await;
+    lose_redis(&world).await;
     eventually("the money is refunded", || async {
         (api.balance(&guest.user).await == CHARGED).then_some(())
     })
@@ -115,9 +116,9 @@ async fn debit_of_a_lost_payment_is_refunded_after_a_total_loss() {
 async fn payment_survives_and_its_debit_is_lost(money_too: bool) {
     let world = world().await;
     let (api, stores) = (&world.api, &world.stores);
-    let elsewhere = |user: &String| stores.partition_of_user(user) != stores.partition_of(CONCERT);
+    let elsewhere = |user: &String| partition_of_user(user) != stores.partition_of(CONCERT);
     let user = std::iter::repeat_with(new_user).find(elsewhere).unwrap();
-    let wallet = stores.partition_of_user(&user);
+    let wallet = partition_of_user(&user);
     if !money_too {
         api.charge(&user, CHARGED).await;
         stores.wait_until_idle().await;

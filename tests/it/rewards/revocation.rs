@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::recovery::restore::{generations, wait_until_restored};
+use crate::recovery::restore::lose_redis;
 use crate::support::{
     ApiClient, ApiResponse, CONCERT, SCHEDULE, TestStores, TestWorld, new_key, on_one_and_two,
 };
@@ -125,9 +125,7 @@ async fn loss_of_redis_keeps_revocable_claims() {
     }
     cancel(api, &other, &others).await;
     world.stores.audit().await;
-    let had = generations(&world.stores).await;
-    world.stores.redis().await.ask(&["FLUSHALL"]).await;
-    wait_until_restored(&world, &had).await;
+    lose_redis(&world).await;
     world.stores.audit().await;
     claim(api, &other, "first").await.problem(409, "already_claimed");
     cancel(api, &user, &reservation).await;

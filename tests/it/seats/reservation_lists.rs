@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::support::servers::partition_of_user;
 use crate::support::world::{fast_queue_settings, schedule_definition};
 use crate::support::{ApiClient, CONCERT, SCHEDULE, TestWorld, new_key, new_user, on_one_and_two};
 
@@ -189,9 +190,8 @@ async fn lists_are_bounded_while_mysql_takes_no_writes(world: TestWorld) {
     let guest = api.active_user(CONCERT).await;
     stores.wait_until_written().await;
     let partition = stores.partition_of(CONCERT);
-    let neighbour = std::iter::repeat_with(new_user)
-        .find(|user| stores.partition_of_user(user) == partition)
-        .unwrap();
+    let neighbour =
+        std::iter::repeat_with(new_user).find(|user| partition_of_user(user) == partition).unwrap();
     // The writers skip checkpoints that are locked.
     let mut lock = stores.mysql.begin().await.unwrap();
     sqlx::query("SELECT n FROM outbox_checkpoints FOR UPDATE").execute(&mut *lock).await.unwrap();

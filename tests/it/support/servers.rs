@@ -18,6 +18,12 @@ use super::skew::{ClockSkew, MovableRedisClock};
 /// Partitions of every test's stores. Few, so that no test waits for sixty-four rows, and more than
 /// one, so that payments cross partitions.
 pub(crate) const PARTITIONS: u16 = 4;
+
+/// The partition of a user's wallet.
+pub(crate) fn partition_of_user(user: &str) -> u16 {
+    let user: usher::ids::UserId = user.parse().unwrap();
+    PartitionCount::new(PARTITIONS).unwrap().of(user.slot()).get()
+}
 /// The admin key of every test.
 pub(crate) const ADMIN_KEY: &str = "0ff1ce-c2b7a9d84e5f6a1b3c8d7e9f0a";
 /// The keys that sign queue tokens in every test.
@@ -145,11 +151,6 @@ impl TestStores {
         copy_files(saved.path(), &dir.path().join(AOF));
         let redis = PrivateRedis::start_on(dir.path(), self.redis_port).await.unwrap();
         self.own_redis = Some((redis, dir));
-    }
-
-    pub(crate) fn partition_of_user(&self, user: &str) -> u16 {
-        let user: usher::ids::UserId = user.parse().unwrap();
-        PartitionCount::new(PARTITIONS).unwrap().of(user.slot()).get()
     }
 
     /// Deletes a partition from Redis.
