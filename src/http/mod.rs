@@ -26,6 +26,7 @@ pub mod preconditions;
 pub mod problem;
 pub mod query;
 pub mod rate_limit;
+pub mod reason;
 pub mod recorded_change;
 pub mod request_id;
 pub mod secret;

@@ -32,8 +32,8 @@ use crate::redis;
 use crate::seats::{Reservation, ReservationStatus};
 use crate::wallet::CancellationRefund;
 
-/// The end of the year 9999, in milliseconds since 1970.
-const NEVER_CLOSES: i64 = 253_402_300_799_999;
+/// The end of the year 9999, in milliseconds since 1970. An organiser may always cancel.
+pub(super) const NEVER_CLOSES: i64 = 253_402_300_799_999;
 /// A reservation has at most 100 seats, each of which another request may be cancelling.
 const MAX_CANCELLATIONS_IN_THE_WAY: usize = 100;
 
@@ -55,19 +55,20 @@ pub(super) struct PaymentCancellation {
 }
 
 /// Takes all steps of a cancellation, until a store fails after the commit point. No `seats` means
-/// all that are left.
+/// all that are left. `closes_at` replaces the time until which the user could cancel.
 pub(super) async fn cancel(
     service: Arc<PaymentService>,
     id: ReservationId,
     seats: Option<Vec<u32>>,
     keyed: KeyedRequest,
+    closes_at: Option<i64>,
 ) -> Result<PaymentCancellation, Error> {
     let replayed = match service.idempotency.bind(keyed.clone(), *id.as_bytes()).await? {
         BindOutcome::Bound => false,
         BindOutcome::AlreadyBound(_) => true,
         BindOutcome::OtherRequest => return Err(Error::KeyReused),
     };
-    let outcome = run_steps(&service, id, seats.as_deref(), &keyed, replayed, None).await;
+    let outcome = run_steps(&service, id, seats.as_deref(), &keyed, replayed, closes_at).await;
     // These errors are final, so the key can be used for another request.
     if let Err(
         Error::NotFound
@@ -96,7 +97,6 @@ pub(super) async fn cancel_for_organiser(
     Ok(outcome.is_done)
 }
 
-/// `closes_at` replaces the time until which the user could cancel.
 async fn run_steps(
     service: &PaymentService,
     id: ReservationId,

@@ -63,7 +63,7 @@ pub(super) async fn cancel(
 ) -> Result<Response, ProblemDetails> {
     let fingerprint = fingerprint(&Method::POST, uri.path(), &body.bytes);
     let keyed = KeyedRequest { user, key: key.as_str().to_owned(), fingerprint };
-    let cancellation = payments.cancel(id, body.value.seats, keyed).await?;
+    let cancellation = payments.cancel(id, body.value.seats, keyed, None).await?;
     let status = if cancellation.is_done && cancellation.is_durable {
         StatusCode::OK
     } else {

@@ -208,9 +208,10 @@ impl PaymentService {
         id: ReservationId,
         seats: Option<Vec<u32>>,
         keyed: KeyedRequest,
+        closes_at: Option<i64>,
     ) -> Result<cancel::PaymentCancellation, Error> {
         let durability = self.writer.start_durability_wait();
-        let flow = self.flows.spawn(cancel::cancel(self.clone(), id, seats, keyed));
+        let flow = self.flows.spawn(cancel::cancel(self.clone(), id, seats, keyed, closes_at));
         let mut cancellation = match tokio::time::timeout(RESPONSE_TIMEOUT, flow).await {
             Ok(Ok(outcome)) => outcome?,
             Ok(Err(_)) | Err(_) => {

@@ -360,6 +360,7 @@ impl From<Error> for ProblemDetails {
 pub(crate) fn read_bodies(bytes: &[u8]) {
     crate::http::json::parse_as::<NewPayment>(bytes);
     crate::http::json::parse_as::<super::cancel_routes::CancelledSeats>(bytes);
+    super::admin_routes::read_bodies(bytes);
     super::external_routes::read_bodies(bytes);
 }
 

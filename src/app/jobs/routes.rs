@@ -12,12 +12,9 @@ use crate::app::domain_services::DomainServices;
 use crate::http::page::{self, PageCursor, PageLimit};
 use crate::http::path::PathParams;
 use crate::http::query::QueryParams;
-use crate::http::{JsonBody, ProblemDetails};
+use crate::http::{JsonBody, ProblemDetails, reason};
 use crate::ids::{JobId, ScheduleId};
 use crate::time::UnixMillis;
-
-/// The longest reason, in characters.
-const MAX_REASON_LENGTH: usize = 500;
 
 pub(in crate::app) fn router() -> OpenApiRouter<DomainServices> {
     OpenApiRouter::new()
@@ -148,10 +145,7 @@ async fn cancel_schedule(
     JsonBody(request): JsonBody<ScheduleCancellationRequest>,
 ) -> Result<(StatusCode, JsonBody<JobDto>), ProblemDetails> {
     let reason = request.reason;
-    let length = reason.chars().count();
-    if !(1..=MAX_REASON_LENGTH).contains(&length) || reason.chars().any(char::is_control) {
-        return Err(ProblemDetails::invalid_field("reason", "must have 1 to 500 characters"));
-    }
+    reason::check(&reason)?;
     let mut cancellation = services.catalogue.begin_cancellation(&schedule).await?;
     let id = sql::start_cancellation(cancellation.connection(), &schedule, &reason).await?;
     services.catalogue.commit_cancellation(cancellation, &reason).await?;

@@ -4,7 +4,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::cases::{
-    BadInputCase, BadInputRow, admin_bodies, field, ids, missing, names, new_names, pages,
+    BadInputCase, BadInputRow, admin_bodies, field, ids, invalid_keys, missing, names, new_names,
+    pages,
 };
 use super::fixture::BadInputFixture;
 use crate::support::api::ApiRequest;
@@ -48,6 +49,7 @@ pub(super) fn rows(fixture: &BadInputFixture) -> Vec<BadInputRow> {
         ],
     ));
     rows.extend(single_objects(fixture));
+    rows.push(cancellation(fixture));
     rows.push(queue(fixture));
     rows.extend(queue_deletions(fixture));
     rows.push(concert(fixture));
@@ -73,6 +75,39 @@ fn single_objects(fixture: &BadInputFixture) -> Vec<BadInputRow> {
         rows.push(BadInputRow::new(method.clone(), template, cases));
     }
     rows
+}
+
+/// The cancellation of a reservation by an operator.
+fn cancellation(fixture: &BadInputFixture) -> BadInputRow {
+    let at = |id: &str| format!("/admin/reservations/{id}/cancel");
+    let call = |id: &str| fixture.api.admin_call(Method::POST, &at(id));
+    // Carol has bought seat 3.
+    let carols = || call(&fixture.carols);
+    let good = json!({"reason": "A broken seat.", "seats": [3]});
+    let reasons =
+        vec![json!(""), json!("x".repeat(501)), json!("a\nb"), json!(5), json!(null), json!([])];
+    let seats = vec![json!([]), json!([4]), json!([3, 3]), json!([3, 4]), json!([0]), json!(3)];
+    let elements = vec![json!([-3]), json!([3.5]), json!(["3"]), json!([4_294_967_296_u64])];
+    BadInputRow::new(
+        Method::POST,
+        "/admin/reservations/{id}/cancel",
+        vec![
+            keyless(fixture, Method::POST, &at(&fixture.carols)),
+            ids(|id| call(id).json(&good)),
+            invalid_keys(|| carols().json(&good)),
+            admin_bodies(&good, carols),
+            missing(&good, "/reason", "reason", carols),
+            field(&good, "/reason", "reason", reasons, carols),
+            field(&good, "/seats", "seats", seats, carols),
+            field(&good, "/seats", "seats[0]", elements, carols),
+            [("Alice's", &fixture.alices), ("Bob's", &fixture.bobs)]
+                .map(|(whose, id)| {
+                    let call = call(id).json(&json!({"reason": "A broken seat."}));
+                    BadInputCase::new(format!("{whose} hold"), call, 409, "not_cancellable")
+                })
+                .into(),
+        ],
+    )
 }
 
 /// Callers without the admin key. A user id and a queue token do not replace it.

@@ -48,6 +48,20 @@ async fn incidents_are_handled_from_the_command_line() {
     let shown: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert!(done && shown["balance"] == 4_000, "{said}");
 
+    let buyer = api.active_user(CONCERT).await;
+    api.charge(&buyer.user, 1_000).await;
+    let bought = api.hold_seats(&buyer.token, SCHEDULE, &[2]).await;
+    api.pay(&buyer.token, &bought, &new_key()).await.expect(201);
+    let cancel = format!("reservation cancel {bought} --reason broken");
+    let (done, said) = run(&cancel).await;
+    assert!(!done && said.contains("--yes"), "{said}");
+    assert_eq!(api.balance(&buyer.user).await, 0);
+    let (done, said) = run(&format!("{cancel} --yes")).await;
+    assert!(done && said == format!("reservation {bought}: cancelled\n"), "{said}");
+    assert_eq!(api.balance(&buyer.user).await, 1_000);
+    let (done, said) = run(&format!("{cancel} --yes")).await;
+    assert!(!done && said.contains("409 not_cancellable"), "{said}");
+
     // What can't be undone is not done without a confirmation.
     let other = api.active_user(CONCERT).await;
     let remove = format!("user remove show {}", other.user);

@@ -330,6 +330,9 @@ fn operators() -> Vec<RoleRow> {
         admin(M::GET, "/admin/concerts/{concert}/reservations"),
         admin(M::GET, "/admin/reservations/{id}"),
         admin(M::DELETE, "/admin/reservations/{id}").by_operator().answering("204"),
+        admin(M::POST, "/admin/reservations/{id}/cancel")
+            .bought()
+            .json(|_, _, _| json!({"reason": "A broken seat."})),
         admin(M::GET, "/admin/payments/{id}").bought(),
         admin(M::GET, "/admin/refunds-due"),
         admin(M::GET, "/admin/coupons"),
