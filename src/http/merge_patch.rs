@@ -44,7 +44,7 @@ impl<T: AdminDefinition> DefinitionChange<T> {
 }
 
 /// The members to change. `null` resets one to its default.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct MergePatch(Map<String, Value>);
 
 impl<S: Send + Sync> FromRequest<S> for MergePatch {

@@ -8,10 +8,11 @@ use sqlx::MySqlConnection;
 
 use super::admission_jwt::{self, AdmissionJwtKeys};
 use super::{
-    Error, PublishedQueue, QueueService, QueueSettings, deletion_store, rules, sql, store,
+    Error, PublishedQueue, QueueService, QueueSettings, deletion_store, draw_store, rules, sql,
+    store,
 };
 use crate::definition::{ChangePreconditions, ChangedDefinition, DefinitionViolation};
-use crate::http::merge_patch::DefinitionChange;
+use crate::http::merge_patch::{DefinitionChange, MergePatch};
 use crate::ids::QueueId;
 use crate::mysql::{self, definitions};
 
@@ -45,8 +46,15 @@ impl QueueService {
             Some(before) => (before.draw, before.seed.clone(), before.arrivals),
             None => self.inherited(&mut tx, queue).await?,
         };
-        let is_new_draw = settings.is_lottery(at)
-            && !before.as_ref().is_some_and(|it| settings.continues_draw(&it.settings, at));
+        let unrecorded = draw_store::published_draw(&self.redis, queue)
+            .await?
+            .filter(|published| published.draw > draw);
+        if let Some(unrecorded) = &unrecorded {
+            sql::add_draw(&mut tx, queue, unrecorded).await?;
+            (draw, seed) = (unrecorded.draw, unrecorded.seed.clone());
+        }
+        let continues = before.as_ref().is_some_and(|it| settings.continues_draw(&it.settings, at));
+        let is_new_draw = settings.is_lottery(at) && (unrecorded.is_some() || !continues);
         if is_new_draw {
             if draw >= MAX_DRAWS {
                 let message = "this queue has no more draws: create a new queue";
@@ -59,7 +67,7 @@ impl QueueService {
         sql::move_open_draws(&mut tx, queue, planned, drawn, now).await?;
         let published = PublishedQueue { settings, version, seed, draw, arrivals };
         if is_new_draw {
-            sql::add_draw(&mut tx, queue, &published).await?;
+            sql::add_draw(&mut tx, queue, &published.newest_draw()).await?;
         }
         sql::put(&mut tx, queue, &published).await?;
         store::publish(&self.redis, queue, &published).await?;
@@ -130,6 +138,9 @@ impl QueueService {
     }
 
     /// Publishes the settings of MySQL to Redis.
+    ///
+    /// Redis may have a newer draw: its change was not committed, or MySQL went back. Users have
+    /// scores of that draw, so MySQL records it, and later users get higher scores.
     pub async fn publish_settings(&self, queue: &QueueId) -> Result<(), Error> {
         let (mut tx, _) = definitions::lock(&self.mysql).await?;
         let Some(published) = sql::one(&mut tx, queue).await? else {
@@ -137,6 +148,12 @@ impl QueueService {
             self.reload().await?;
             return Err(Error::NotFound);
         };
+        let newest = draw_store::published_draw(&self.redis, queue).await?;
+        if newest.is_some_and(|newest| newest.draw > published.draw) {
+            drop(tx);
+            let same = DefinitionChange::Patch(MergePatch::default());
+            return self.change(queue, same, &ChangePreconditions::default()).await.map(drop);
+        }
         store::publish(&self.redis, queue, &published).await?;
         tx.commit().await.map_err(mysql::Error::from)?;
         Ok(())

@@ -28,6 +28,7 @@ mod busy_store;
 mod definitions;
 mod deletion;
 mod deletion_store;
+mod draw_store;
 mod dto;
 mod error;
 mod estimator;

@@ -7,6 +7,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::page::{self, QueuePage};
+use super::sql::StoredDraw;
 use crate::definition::AdminDefinition;
 use crate::ids::QueueId;
 use crate::redis::ScriptArgs;
@@ -256,6 +257,17 @@ pub struct PublishedQueue {
 }
 
 impl PublishedQueue {
+    /// The newest draw as it is recorded before it takes place.
+    pub(super) fn newest_draw(&self) -> StoredDraw {
+        StoredDraw {
+            draw: self.draw,
+            seed: self.seed.clone(),
+            opens_at: self.settings.opens_at,
+            drawn_at: None,
+            entrants: None,
+        }
+    }
+
     /// The queue, the version, the arrivals and the fields that `lua/lib/settings.lua` reads.
     pub(super) fn to_args(&self, queue: &QueueId) -> ScriptArgs {
         let settings = &self.settings;

@@ -230,13 +230,13 @@ pub(super) async fn move_open_draws(
 pub(super) async fn add_draw(
     connection: &mut MySqlConnection,
     queue: &QueueId,
-    published: &PublishedQueue,
+    draw: &StoredDraw,
 ) -> Result<(), mysql::Error> {
     sqlx::query("INSERT INTO queue_draws (queue_id, draw, seed, opens_at) VALUES (?, ?, ?, ?)")
         .bind(queue.as_str())
-        .bind(published.draw)
-        .bind(&published.seed)
-        .bind(published.settings.opens_at.map(datetime))
+        .bind(draw.draw)
+        .bind(&draw.seed)
+        .bind(draw.opens_at.map(datetime))
         .execute(connection)
         .await?;
     Ok(())

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use reqwest::Method;
@@ -14,11 +14,12 @@ use serde_json::{Value, json};
 
 use super::environment::{ChaosSite, is_durable};
 use crate::faults::histories::{CallKind, CallResult, RecordedCall, SharedObject};
+use crate::support::servers::ADMIN_KEY;
 use crate::support::{CONCERT, SCHEDULE, new_key};
 
 /// The queue of all bookings.
 pub(super) const QUEUE: &str = CONCERT;
-/// A queue that opens with one draw.
+/// A queue that opens with a draw; it is used several times.
 pub(super) const RAFFLE: &str = "raffle";
 pub(super) const SEATS: u32 = 20;
 pub(super) const PRICE: i64 = 1_000;
@@ -369,6 +370,23 @@ impl WorkloadUser<'_> {
         }
     }
 
+    /// Plans one draw after the other.
+    async fn open_draws(mut self) {
+        while self.going() {
+            let at = self.random.random_range(0..self.site.seats.len());
+            let admin = self.site.seats[at].address.read().unwrap()[1].clone();
+            let opens_at = Utc::now() + TimeDelta::milliseconds(600);
+            let request = self
+                .http
+                .put(format!("{admin}/admin/queues/{RAFFLE}"))
+                .timeout(CALL_TIMEOUT)
+                .bearer_auth(ADMIN_KEY)
+                .json(&draw_settings(opens_at));
+            let _ = answer(request).await;
+            self.rest(2_500).await;
+        }
+    }
+
     /// Books until the end of the round.
     async fn book(mut self) {
         let mut issue = None;
@@ -481,7 +499,7 @@ impl WorkloadUser<'_> {
     }
 }
 
-/// A queue that opens with one draw.
+/// A queue that opens with a draw.
 pub(super) fn draw_settings(opens_at: DateTime<Utc>) -> Value {
     json!({"promote_per_interval": PER_INTERVAL, "interval_ms": INTERVAL_MS, "max_active": 3,
         "active_seconds": 2, "claim_seconds": 1, "restore_seconds": 1, "order": "lottery",
@@ -533,6 +551,7 @@ pub(super) async fn live(
     for _ in 0..ENTRANTS {
         people.push(Box::pin(person(name()).draw()));
     }
+    people.push(Box::pin(person(name()).open_draws()));
     for wallet in 0..SAVERS {
         let user = name();
         people.push(Box::pin(person(user.clone()).save(wallet)));

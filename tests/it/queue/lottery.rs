@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use usher::config::UsherConfig;
 
+use crate::recovery::restore::wait_until_serving;
 use crate::support::api::TestUser;
-use crate::support::{ApiClient, CONCERT, TestWorld, eventually, on_one_and_two};
+use crate::support::{ApiClient, CONCERT, TestStores, TestWorld, eventually, on_one_and_two};
 
 on_one_and_two!(
     user_who_joins_a_draw_again_is_admitted,
@@ -38,6 +39,11 @@ async fn change(world: &TestWorld, settings: Value) {
         })
         .await;
     }
+}
+
+async fn assert_scores_follow_from_the_seeds(world: &TestWorld) {
+    let config = UsherConfig::new(&world.stores.args()).unwrap();
+    assert!(usher::app::audit_queue(&config.stores, &CONCERT.parse().unwrap()).await.unwrap());
 }
 
 async fn leave(api: &ApiClient, guest: &TestUser) {
@@ -119,8 +125,7 @@ async fn seed_never_changes_after_its_publication(world: TestWorld) {
         api.join_new_user(CONCERT).await;
     }
     world.stores.wait_until_idle().await;
-    let config = UsherConfig::new(&world.stores.args()).unwrap();
-    assert!(usher::app::audit_queue(&config.stores, &CONCERT.parse().unwrap()).await.unwrap());
+    assert_scores_follow_from_the_seeds(&world).await;
 }
 
 async fn waiting_users_stay_ahead_of_a_later_draw(world: TestWorld) {
@@ -175,4 +180,40 @@ async fn users_of_a_paused_prequeue_are_entrants(world: TestWorld) {
     change(&world, lottery(-1, json!({}))).await;
     let drawn = draws(api, "the draw took place", |draws| draws[0]["entrants"].is_u64()).await;
     assert_eq!((drawn.len(), &drawn[0]["entrants"]), (1, &json!(2)));
+}
+
+/// MySQL loses the change that started a further draw, in which a user has a place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn draw_that_mysql_has_lost_keeps_its_places() {
+    for opens_in_seconds in [600, -600] {
+        let world = TestWorld::on(TestStores::with_own_redis().await, 2).await;
+        let (api, stores) = (&world.api, &world.stores);
+        let settings = lottery(opens_in_seconds, json!({"mode": "paused"}));
+        change(&world, settings).await;
+        let mut guests = vec![api.join_new_user(CONCERT).await];
+        stores.wait_until_idle().await;
+        let copy = stores.copy_mysql().await;
+        change(&world, lottery(900, json!({"mode": "paused"}))).await;
+        guests.push(api.join_new_user(CONCERT).await);
+        let published = draws(api, "the further draw is listed", |draws| !draws.is_empty()).await;
+        let lost = published.last().unwrap()["seed_sha256"].clone();
+        stores.wait_until_idle().await;
+        assert!(stores.take_mysql_back(&copy).await);
+        wait_until_serving(api).await;
+        // The instances publish the old settings again, and MySQL learns of the lost draw.
+        draws(api, "the lost draw is listed", |draws| {
+            draws.iter().any(|draw| draw["seed_sha256"] == lost)
+        })
+        .await;
+        guests.push(api.join_new_user(CONCERT).await);
+        change(&world, lottery(950, json!({"mode": "paused"}))).await;
+        guests.push(api.join_new_user(CONCERT).await);
+        let mut scores = Vec::new();
+        for guest in &guests {
+            scores.push(score(api, guest).await);
+        }
+        assert!(scores.is_sorted_by(|one, next| one < next), "{scores:?}");
+        stores.wait_until_idle().await;
+        assert_scores_follow_from_the_seeds(&world).await;
+    }
 }
