@@ -17,7 +17,10 @@
 local AGAIN = { [JOINED] = WAITING, [ADMITTED] = ACTIVE }
 local line, inside = redis.call('ZCARD', waiting), active_count()
 local room = mode == 'open' and math.min(allowance(), max_active - inside) or 0
-local newest = newest_arrival(redis.call('HGET', bucket, 'joined'))
+local totals = redis.call('HMGET', bucket, 'joined', 'opened')
+local newest = newest_arrival(totals[1])
+-- An opening that has begun is not undone by a clock that goes back.
+local has_opened = tonumber(totals[2] or '0') >= draw
 local dealt = newest
 local slots = redis.call('HLEN', admitted) > 0 and redis.call('HMGET', admitted, unpack(ARGV,
   3)) or {}
@@ -27,7 +30,7 @@ redis.call('ZCARD', heard)
 
 local function place_of(user)
   -- The score of a draw depends on the user alone, so that joining again gives the same place.
-  if lottery then
+  if lottery and not has_opened then
     return 2 * draw * SCORES_PER_SEGMENT
       + tonumber(string.sub(redis.sha1hex(seed .. user), 1, 10), 16)
   end
@@ -99,6 +102,9 @@ if #entries > 0 or #fields > 0 then
 end
 if dealt > newest then
   redis.call('HINCRBY', bucket, 'joined', dealt - newest)
+  if not has_opened then
+    redis.call('HSET', bucket, 'opened', text(draw))
+  end
 end
 if #entries > 0 then
   redis.call('ZADD', waiting, unpack(entries))

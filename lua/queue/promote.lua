@@ -43,7 +43,7 @@ if not before_opening and draw > drawn and not is_restoring() then
       '(' .. text(first + SCORES_PER_SEGMENT))
     emit('draw', { queue = ARGV[2], draw = nth, entrants = entrants, at = now })
   end
-  redis.call('HSET', bucket, 'drawn', text(draw))
+  redis.call('HSET', bucket, 'drawn', text(draw), 'opened', text(draw))
 end
 
 if count > 0 then

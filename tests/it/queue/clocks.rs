@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use chrono::{TimeDelta, Utc};
 use serde_json::json;
 
 use crate::support::servers::{ADMIN_KEY, PARTITIONS, TOKEN_KEYS};
@@ -67,4 +68,33 @@ async fn users_are_admitted_after_redis_clock_went_back() {
     })
     .await;
     world.stores.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn draw_takes_place_once_although_redis_clock_goes_back() {
+    let Some(skew) = ClockSkew::new() else { return };
+    let (stores, clock) = TestStores::with_movable_clock(&skew).await;
+    let world = TestWorld::on(stores, 1).await;
+    let settings = json!({"promote_per_interval": 2, "interval_ms": 200, "max_active": 1,
+        "active_seconds": 86_400, "claim_seconds": 86_400, "order": "lottery",
+        "opens_at": Utc::now() + TimeDelta::minutes(30)});
+    world.put_queue(CONCERT, settings).await;
+    let api = &world.api;
+    let mut users = vec![api.join_new_user(CONCERT).await, api.join_new_user(CONCERT).await];
+    clock.set(3_600);
+    eventually("the draw takes place", || async {
+        let state = api.get(&format!("/v1/queues/{CONCERT}")).send().await.expect(200);
+        (state["active"] == 1).then_some(())
+    })
+    .await;
+    users.push(api.join_new_user(CONCERT).await);
+    clock.set(0);
+    users.push(api.join_new_user(CONCERT).await);
+    let mut scores = Vec::new();
+    for user in &users {
+        let ticket = api.poll(CONCERT, &user.token).await.expect(200);
+        scores.push(ticket["score"].as_u64().unwrap());
+    }
+    let entrants = scores[0].max(scores[1]);
+    assert!(entrants < scores[2] && scores[2] < scores[3], "{scores:?}");
 }
