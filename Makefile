@@ -45,13 +45,13 @@ soak: model races chaos fuzz line ## Runs the random tests with new seeds, for a
 MODEL_RUNS ?= 10000
 
 model: prepare ## Walks a queue at random on four instances, ten thousand times (MODEL_RUNS).
-	USHER_MODEL_RUNS=$(MODEL_RUNS) cargo test --locked --test it queue::model -- --nocapture
+	USHER_TEST_MODEL_RUNS=$(MODEL_RUNS) cargo test --locked --test it queue::model -- --nocapture
 
 # Runs of each race in `make races`.
 RACE_RUNS ?= 50
 
 races: prepare ## Races users for seats and coupons while processes are killed (RACE_RUNS).
-	USHER_RACE_RUNS=$(RACE_RUNS) USHER_COUPON_RUNS=$(RACE_RUNS) cargo test --locked --test it -- races_with_kill promotions_kill --nocapture
+	USHER_TEST_RACE_RUNS=$(RACE_RUNS) USHER_TEST_COUPON_RUNS=$(RACE_RUNS) cargo test --locked --test it -- races_with_kill promotions_kill --nocapture
 
 # How many rounds `make chaos` plays, and how many at once.
 CHAOS_ROUNDS ?= 500
@@ -64,13 +64,13 @@ chaos: prepare ## Plays rounds of faults on real servers and processes, ten seco
 FUZZ_INPUTS ?= 10000000
 
 fuzz: ## Parses ten million damaged tokens, ids, bodies, events and headers each (FUZZ_INPUTS).
-	CARGO_PROFILE_DEV_OPT_LEVEL=2 USHER_FUZZ_INPUTS=$(FUZZ_INPUTS) cargo test --locked --lib fuzz_tests -- --nocapture
+	CARGO_PROFILE_DEV_OPT_LEVEL=2 USHER_TEST_FUZZ_INPUTS=$(FUZZ_INPUTS) cargo test --locked --lib fuzz_tests -- --nocapture
 
 # Client histories of `make line`.
 LINE_HISTORIES ?= 1000000
 
 line: prepare ## Lets a million clients compute positions from line documents of random ages (LINE_HISTORIES).
-	CARGO_PROFILE_DEV_OPT_LEVEL=2 USHER_LINE_HISTORIES=$(LINE_HISTORIES) cargo test --locked --lib queue::line_shape -- --nocapture
+	CARGO_PROFILE_DEV_OPT_LEVEL=2 USHER_TEST_LINE_HISTORIES=$(LINE_HISTORIES) cargo test --locked --lib queue::line_shape -- --nocapture
 
 # How `make test-web` and other tests with a binary build their binary; `:` uses the existing one.
 BUILD ?= cargo build --locked

@@ -6,6 +6,7 @@ mod commands;
 mod config_check;
 mod operator_commands;
 mod prepared;
+mod unknown_variables;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 
@@ -13,6 +14,7 @@ use crate::config::InvalidSettings;
 use crate::telemetry::log;
 use commands::CliCommand;
 pub use prepared::PreparedCommand;
+use unknown_variables::UnknownVariables;
 
 /// Admission and booking for sales with far more buyers than seats
 ///
@@ -44,6 +46,8 @@ pub struct CommandLine {
 pub enum Error {
     #[error(transparent)]
     Settings(#[from] InvalidSettings),
+    #[error(transparent)]
+    UnknownVariables(#[from] UnknownVariables),
     #[error("USHER_LOG (--log): must be text or json")]
     LogFormat,
     #[error(transparent)]
@@ -66,8 +70,12 @@ impl CommandLine {
     /// Starts the log and validates the settings of the command.
     ///
     /// # Errors
-    /// All invalid settings, by name.
+    /// All invalid settings, by name, and unknown variables whose names start with `USHER_`.
     pub fn prepare(self) -> Result<PreparedCommand, Error> {
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        if let Some(unknown) = UnknownVariables::find(&Self::command(), names) {
+            return Err(unknown.into());
+        }
         let format = match self.log.trim() {
             "" | "text" => log::LogFormat::Text,
             "json" => log::LogFormat::Json,

@@ -1,6 +1,6 @@
 //! Fuzz tests: untrusted input never causes a panic, and invalid input is never accepted.
 //!
-//! Each target mutates valid samples at random and parses them. `USHER_FUZZ_INPUTS` sets the number
+//! Each target mutates valid samples at random and parses them. `USHER_TEST_FUZZ_INPUTS` sets the number
 //! of inputs (`make fuzz`: ten million), and `USHER_TEST_SEED` repeats a run. An input that causes
 //! a panic is printed.
 
@@ -108,7 +108,7 @@ fn fuzz(target: &str, samples: &[Vec<u8>], mut parse: impl FnMut(&[u8])) {
             .map(|text| text.parse().expect("a number"))
     };
     let seed = number("USHER_TEST_SEED").unwrap_or_else(rand::random);
-    let inputs = number("USHER_FUZZ_INPUTS").unwrap_or(DEFAULT_INPUTS);
+    let inputs = number("USHER_TEST_FUZZ_INPUTS").unwrap_or(DEFAULT_INPUTS);
     let mut rng = SplitMixRng(seed);
     for at in 0..inputs {
         let input = mutate(&mut rng, samples);

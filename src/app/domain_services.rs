@@ -25,6 +25,7 @@ use crate::redis::{
 };
 use crate::rewards::RewardService;
 use crate::seats::SeatService;
+use crate::store_error::StoreError;
 use crate::users::UserDirectory;
 use crate::wallet::WalletService;
 
@@ -145,7 +146,20 @@ impl DomainServices {
 /// # Errors
 /// The reason why an instance can't use the stores.
 pub async fn check_stores(stores: &StoreSettings) -> Result<String, Error> {
-    let (redis, mysql) = connect(stores).await?;
+    let (redis, mysql) = match connect(stores).await {
+        Ok(connected) => connected,
+        // Redis is connected after MySQL, so its error is still unknown.
+        Err(error @ Error::Store(StoreError::Mysql(mysql::Error::Unreachable { .. }))) => {
+            return Err(match connect_redis(stores, stores.partitions.unwrap_or_default()).await {
+                Ok(redis) => {
+                    redis.close().await;
+                    error
+                }
+                Err(second) => Error::Several(vec![error, second]),
+            });
+        }
+        Err(error) => return Err(error),
+    };
     let difference = clocks::difference_ms(&redis, &mysql).await?;
     redis.close().await;
     mysql.close().await;

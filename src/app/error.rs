@@ -10,6 +10,8 @@ pub enum Error {
     Settings(#[from] config::InvalidSettings),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nusher: "))]
+    Several(Vec<Error>),
     #[error("the MySQL database has no schema: run `usher migrate` first")]
     NotMigrated,
     #[error("USHER_PARTITIONS is {configured}, but the database was migrated with {recorded}")]

@@ -1,13 +1,23 @@
 //! The errors of MySQL, and whether a retry can help.
 
+use std::io::ErrorKind;
+
 use sqlx::migrate::MigrateError;
-use sqlx::mysql::MySqlDatabaseError;
+use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A statement failed, or the connection under it.
     #[error("MySQL: {0}")]
     Sql(#[from] sqlx::Error),
+    /// No connection could be made.
+    #[error("MySQL is unavailable: {address} {cause} (USHER_MYSQL_URL)")]
+    Unreachable {
+        /// Host and port.
+        address: String,
+        /// What the server did, such as "refused the connection".
+        cause: String,
+    },
     /// The schema could not be brought up to date.
     #[error("migration: {0}")]
     Migration(#[from] MigrateError),
@@ -65,6 +75,25 @@ const REFUSALS: &[u16] = &[
 ];
 
 impl Error {
+    /// Names the server to which no connection could be made, and why.
+    pub(super) fn unreachable(options: &MySqlConnectOptions, error: &sqlx::Error) -> Self {
+        let cause = match error {
+            sqlx::Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                "refused the connection".to_owned()
+            }
+            sqlx::Error::PoolTimedOut => "does not answer".to_owned(),
+            sqlx::Error::Database(error) if number(error.as_ref()) == Some(1045) => {
+                "refused the user name or the password".to_owned()
+            }
+            sqlx::Error::Database(error) => format!("refused the connection: {}", error.message()),
+            other => format!("can't be reached: {other}"),
+        };
+        Self::Unreachable {
+            address: format!("{}:{}", options.get_host(), options.get_port()),
+            cause,
+        }
+    }
+
     /// Whether MySQL rejected the content of a row. Other rows can still be written.
     pub fn is_row_rejection(&self) -> bool {
         match self {

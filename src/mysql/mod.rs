@@ -15,8 +15,8 @@ pub mod migrate;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::Executor;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
+use sqlx::{ConnectOptions, Executor};
 
 pub use error::Error;
 
@@ -49,7 +49,8 @@ const SET_ISOLATION_LEVEL: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ 
 /// works.
 ///
 /// # Errors
-/// [`Error::Sql`] when the URL is invalid or the server does not answer within three seconds.
+/// [`Error::Sql`] when the URL is invalid, [`Error::Unreachable`] when no connection is possible
+/// within three seconds.
 pub async fn connect(url: &str, max_connections: u32) -> Result<MySqlPool, Error> {
     connect_observed(url, max_connections, || ()).await
 }
@@ -84,5 +85,16 @@ pub async fn connect_observed(
                 Ok(())
             })
         });
-    Ok(pool.connect_with(options).await?)
+    match pool.connect_with(options.clone()).await {
+        Ok(pool) => Ok(pool),
+        // The pool tries again until its timeout and does not say why.
+        Err(sqlx::Error::PoolTimedOut) => {
+            let cause = match tokio::time::timeout(ACQUIRE_TIMEOUT, options.connect()).await {
+                Ok(Err(cause)) => cause,
+                Ok(Ok(_)) | Err(_) => sqlx::Error::PoolTimedOut,
+            };
+            Err(Error::unreachable(&options, &cause))
+        }
+        Err(cause) => Err(Error::unreachable(&options, &cause)),
+    }
 }

@@ -1,5 +1,7 @@
 //! The errors of calls to Redis.
 
+use fred::types::config::Server;
+
 use crate::partition::Partition;
 
 /// Why a call has no reply. When a batch fails, each of its requests gets a clone.
@@ -46,7 +48,23 @@ impl From<fred::error::Error> for Error {
             {
                 Self::Protocol(error.to_string())
             }
-            _ => Self::Unavailable(error.to_string()),
+            _ => Self::Unavailable(error.details().to_owned()),
         }
+    }
+}
+
+impl Error {
+    /// Names the server to which no connection could be made, and why.
+    pub(super) fn unreachable(server: &Server, error: &fred::error::Error) -> Self {
+        use fred::error::ErrorKind;
+        let cause = match error.kind() {
+            ErrorKind::IO if error.details().contains("Connection refused") => {
+                "refused the connection".to_owned()
+            }
+            ErrorKind::Timeout => "does not answer".to_owned(),
+            ErrorKind::Auth => "refused the user name or the password".to_owned(),
+            _ => format!("can't be used: {}", error.details()),
+        };
+        Self::Unavailable(format!("{server} {cause} (USHER_REDIS_URL)"))
     }
 }

@@ -5,6 +5,7 @@
 //! instance. So the request is a task local, and is formatted with the line.
 
 use std::fmt;
+use std::io::IsTerminal;
 
 use axum::http::{HeaderValue, Method, Uri};
 use serde_json::json;
@@ -76,6 +77,7 @@ pub fn init(format: LogFormat, levels: Option<&str>) -> Result<(), Error> {
     let levels = levels.filter(|levels| !levels.trim().is_empty()).unwrap_or("info");
     let lines = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::builder().parse(levels)?)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_writer(std::io::stderr);
     // An error means that a subscriber is already installed: the first one wins.
     let _first_wins = match format {

@@ -12,7 +12,7 @@ use super::super::settings::QueueSettings;
 use super::super::snapshot::tests::snapshot_with;
 use super::*;
 
-/// Client histories without `USHER_LINE_HISTORIES`. `make soak` runs a million.
+/// Client histories without `USHER_TEST_LINE_HISTORIES`. `make soak` runs a million.
 const DEFAULT_HISTORIES: u64 = 20_000;
 const INSTANCES: usize = 3;
 const STEPS: usize = 60;
@@ -187,7 +187,7 @@ fn check_clients(seed: u64) -> u64 {
 fn positions_of_random_clients_are_never_optimistic_and_never_rise() {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let first: u64 = number("USHER_TEST_SEED").unwrap_or_else(|| rand::random::<u32>().into());
-    let histories: u64 = number("USHER_LINE_HISTORIES").unwrap_or(DEFAULT_HISTORIES);
+    let histories: u64 = number("USHER_TEST_LINE_HISTORIES").unwrap_or(DEFAULT_HISTORIES);
     println!("USHER_TEST_SEED={first}");
     let (mut seed, mut checked) = (first, 0);
     while checked < histories {

@@ -98,7 +98,8 @@ impl RedisNode {
             Self { server, clients: Vec::new(), tasks: Vec::new(), turn: AtomicUsize::new(0) };
         for _ in 0..connections {
             let client = builder.build()?;
-            node.tasks.push(client.init().await?);
+            let task = client.init().await;
+            node.tasks.push(task.map_err(|error| Error::unreachable(&node.server, &error))?);
             node.clients.push(client);
         }
         Ok(node)

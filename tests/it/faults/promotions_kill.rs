@@ -20,10 +20,10 @@ fn address(process: &UsherProcess) -> [String; 2] {
 }
 
 /// 5,000 requests of 3,000 users for 500 coupons on two processes, one of which is killed. The
-/// first seed is `USHER_TEST_SEED`. `USHER_COUPON_RUNS` is the number of runs (2 if unset).
+/// first seed is `USHER_TEST_SEED`. `USHER_TEST_COUPON_RUNS` is the number of runs (2 if unset).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn quota_is_exact_although_one_process_is_killed() {
-    let seeds = std::env::var("USHER_COUPON_RUNS").map_or(2, |text| text.parse().unwrap());
+    let seeds = std::env::var("USHER_TEST_COUPON_RUNS").map_or(2, |text| text.parse().unwrap());
     let first = crate::support::test_seed();
     for seed in first..first + seeds {
         println!("seed {seed}");

@@ -206,7 +206,7 @@ async fn many_streams_cost_no_more_redis_calls_than_one() {
     api.put("/admin/queues/show", &settings).await.expect(200);
     api.join_new_user(CONCERT).await;
     let wanted =
-        std::env::var("USHER_STREAMS").ok().map_or(2_000, |streams| streams.parse().unwrap());
+        std::env::var("USHER_TEST_STREAMS").ok().map_or(2_000, |streams| streams.parse().unwrap());
     let streams = file_descriptors::raise_limit(wanted).min(wanted);
     eprintln!("{streams} streams");
     let client = reqwest::Client::builder().no_proxy().build().unwrap();

@@ -107,7 +107,8 @@ async fn check_promotions(stores: &TestStores, walk: &RandomWalk, lost_at: Naive
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queue_keeps_its_guarantees_under_random_use() {
-    let runs: u64 = std::env::var("USHER_MODEL_RUNS").ok().map_or(48, |runs| runs.parse().unwrap());
+    let runs: u64 =
+        std::env::var("USHER_TEST_MODEL_RUNS").ok().map_or(48, |runs| runs.parse().unwrap());
     let first = test_seed();
     println!("seeds {first} to {}", first + runs - 1);
     let mut let_in = 0;

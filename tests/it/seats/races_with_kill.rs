@@ -3,7 +3,7 @@
 //!
 //! The seed decides which user tries which seat, releases it or sends a request twice, and after
 //! how many responses which process is killed. The first seed is `USHER_TEST_SEED`.
-//! `USHER_RACE_RUNS` is the number of runs (10 if unset).
+//! `USHER_TEST_RACE_RUNS` is the number of runs (10 if unset).
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -246,7 +246,7 @@ async fn race(seed: u64) -> u32 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_hundred_users_race_for_a_hundred_seats_while_processes_are_killed() {
-    let runs = std::env::var("USHER_RACE_RUNS").map_or(10, |text| text.parse().unwrap());
+    let runs = std::env::var("USHER_TEST_RACE_RUNS").map_or(10, |text| text.parse().unwrap());
     let first = crate::support::test_seed();
     let mut lost = 0;
     for seed in first..first + runs {

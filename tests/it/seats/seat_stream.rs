@@ -229,11 +229,11 @@ async fn read_compressed(
 }
 
 /// The goal for a visitor in a hall of 50,000 seats: at most 2 KB a second while 100 seats a second
-/// change. `USHER_STREAM_SECONDS` measures for longer.
+/// change. `USHER_TEST_STREAM_SECONDS` measures for longer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn visitor_in_a_large_hall_needs_little_bandwidth() {
     const CHANGES_PER_ROUND: u32 = 100;
-    let rounds = std::env::var("USHER_STREAM_SECONDS").map_or(3, |text| text.parse().unwrap());
+    let rounds = std::env::var("USHER_TEST_STREAM_SECONDS").map_or(3, |text| text.parse().unwrap());
     let world = TestWorld::start(1).await;
     world.put_queue(CONCERT, fast_queue_settings()).await;
     let mut definition = concert_definition(50_000, 1_000);
