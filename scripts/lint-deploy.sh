@@ -38,7 +38,7 @@ if ! mkdir -p "$(dirname "$venv")" || ! install >"$venv.log" 2>&1; then
 else
     bin=$venv/bin
     "$bin/yamllint" --strict --config-file deploy/yamllint.yml docker-compose.yml deploy grafana/provisioning grafana/prometheus
-    "$bin/hadolint" Dockerfile
+    "$bin/hadolint" Dockerfile deploy/compose/crowd.Dockerfile
     # The tool contains the Compose specification.
     "$bin/check-jsonschema" --quiet --builtin-schema vendor.compose-spec docker-compose.yml
     "$bin/check-jsonschema" --quiet --check-metaschema deploy/helm/usher/values.schema.json
@@ -46,12 +46,12 @@ else
     "$bin/python" scripts/lint-chart.py 2>"$venv.log" || { grep -v 'found symbolic link' "$venv.log"; exit 1; }
     work=$(mktemp -d)
     # The image includes the file inside `http`.
-    echo "events {} http { include $PWD/deploy/nginx/compose.conf; }" >"$work/nginx.conf"
+    echo "events {} http { include $PWD/deploy/compose/nginx.conf; }" >"$work/nginx.conf"
     parsed=$("$bin/crossplane" parse --strict "$work/nginx.conf") || true
     rm -rf "$work"
     case $parsed in
         *'"status":"ok"'*) ;;
-        *) echo "deploy/nginx/compose.conf: $parsed" | cut -c 1-600; exit 1 ;;
+        *) echo "deploy/compose/nginx.conf: $parsed" | cut -c 1-600; exit 1 ;;
     esac
     echo "lint-deploy: docker-compose.yml, Dockerfile, nginx and Prometheus configuration are valid"
 fi
