@@ -278,7 +278,7 @@ impl<'a> HotPathBench<'a> {
         let before = ResourceUsage::read(self.stack, &mut self.redis)?;
         let address = self.stack.addresses().public;
         let outcome = closed_loop::run(scenario, address, connections, time).await?;
-        // The writer's work belongs to the scenario, so usage is read after the outbox is empty.
+        // The writer's work belongs to the scenario, so usage is read when MySQL has every event.
         let drain = self.stack.wait_until_drained(&mut self.redis).await?;
         let used = ResourceUsage::read(self.stack, &mut self.redis)?.since(&before);
         Ok(MeasuredRun { outcome, used, drain })

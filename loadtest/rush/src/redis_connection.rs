@@ -1,4 +1,4 @@
-//! A minimal blocking Redis client, for statistics and for the length of the outbox.
+//! A minimal blocking Redis client, for statistics and for how far the writer is.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -42,6 +42,18 @@ impl RedisConnection {
         match self.command(words)? {
             RedisReply::Bytes(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
             other => Err(invalid(&format!("expected a string, got {other:?}"))),
+        }
+    }
+
+    /// The number in a key; 0 without the key.
+    pub(crate) fn number(&mut self, key: &str) -> io::Result<u64> {
+        match self.command(&["GET", key])? {
+            RedisReply::Nil => Ok(0),
+            RedisReply::Bytes(bytes) => {
+                let text = String::from_utf8_lossy(&bytes);
+                text.parse().map_err(|_| invalid(&format!("{key} is {text}")))
+            }
+            other => Err(invalid(&format!("expected a number, got {other:?}"))),
         }
     }
 

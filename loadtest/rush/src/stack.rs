@@ -60,13 +60,13 @@ impl ServiceStack {
         self.mysql.url()
     }
 
-    /// Waits until every outbox is empty and returns how long that took.
+    /// Waits until MySQL has every event and returns how long that took.
     pub(crate) async fn wait_until_drained(
         &self,
         redis: &mut RedisConnection,
     ) -> Result<Duration, BoxError> {
         let started = tokio::time::Instant::now();
-        while outbox_length(redis)? > 0 {
+        while unwritten_events(redis)? > 0 {
             if started.elapsed() > DRAIN_TIMEOUT {
                 return Err("the writer did not drain the outbox in time".into());
             }
@@ -84,13 +84,14 @@ impl ServiceStack {
     }
 }
 
-/// Entries in the outboxes of all partitions.
-fn outbox_length(redis: &mut RedisConnection) -> Result<u64, BoxError> {
+/// Events of all partitions that MySQL does not have yet.
+fn unwritten_events(redis: &mut RedisConnection) -> Result<u64, BoxError> {
     let mut sum = 0;
     // Builds with other defaults have fewer.
     for partition in PartitionCount::CLUSTER_DEFAULT.all() {
-        let key = format!("usher:{{{partition}}}:outbox");
-        sum += redis.text_command(&["XLEN", &key])?.parse::<u64>()?;
+        let newest = redis.number(&format!("usher:{{{partition}}}:seq"))?;
+        let written = redis.number(&format!("usher:{{{partition}}}:written"))?;
+        sum += newest.saturating_sub(written);
     }
     Ok(sum)
 }

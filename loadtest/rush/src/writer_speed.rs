@@ -14,7 +14,7 @@ use usher::ids::CouponId;
 use usher::partition::{Partition, PartitionCount};
 use uuid::Uuid;
 
-use crate::redis_connection::{RedisConnection, RedisReply};
+use crate::redis_connection::RedisConnection;
 use crate::scenario::{FreshUsers, LoadScenario, PreparedItems};
 use crate::stack::ServiceStack;
 use crate::table::{MarkdownTable, figure};
@@ -175,19 +175,15 @@ fn sample_lag(
     for partition in partitions.iter().cycle() {
         if !finished.load(Ordering::Relaxed) {
             let now = Instant::now();
-            let key = format!("usher:{{{partition}}}:seq");
-            if let RedisReply::Bytes(number) = redis.command(&["GET", &key])? {
-                let number = String::from_utf8_lossy(&number).parse()?;
-                add_pending(pending.entry(partition.get()).or_default(), number, now);
-            }
+            let number = redis.number(&format!("usher:{{{partition}}}:seq"))?;
+            add_pending(pending.entry(partition.get()).or_default(), number, now);
         } else if pending.values().all(VecDeque::is_empty) {
             return Ok(lags);
         }
         for (number, events) in pending.iter_mut().filter(|(_, events)| !events.is_empty()) {
-            let outbox = format!("usher:{{p{number}}}:outbox");
-            let first = first_entry(&redis.command(&["XRANGE", &outbox, "-", "+", "COUNT", "1"])?);
+            let written = redis.number(&format!("usher:{{p{number}}}:written"))?;
             let now = Instant::now();
-            remove_written(events, first, |seen| {
+            remove_written(events, written, |seen| {
                 let lag = u64::try_from((now - seen).as_micros()).unwrap_or(MAX_LAG_US);
                 lags.saturating_record(lag);
             });
@@ -203,27 +199,12 @@ fn add_pending(events: &mut PendingEvents, number: u64, seen: Instant) {
     }
 }
 
-/// Removes the events before the outbox's first entry; all of them if the outbox is empty.
-fn remove_written(
-    events: &mut PendingEvents,
-    first: Option<u64>,
-    mut written: impl FnMut(Instant),
-) {
-    while let Some((number, seen)) = events.front() {
-        if first.is_some_and(|first| *number >= first) {
-            return;
-        }
+/// Removes the events up to the last one that MySQL has.
+fn remove_written(events: &mut PendingEvents, last: u64, mut written: impl FnMut(Instant)) {
+    while let Some((_, seen)) = events.front().filter(|(number, _)| *number <= last) {
         written(*seen);
         events.pop_front();
     }
-}
-
-/// The event number of the first entry in a reply of `XRANGE`.
-fn first_entry(reply: &RedisReply) -> Option<u64> {
-    let RedisReply::List(entries) = reply else { return None };
-    let Some(RedisReply::List(entry)) = entries.first() else { return None };
-    let Some(RedisReply::Bytes(id)) = entry.first() else { return None };
-    std::str::from_utf8(id).ok()?.split_once('-')?.0.parse().ok()
 }
 
 #[cfg(test)]
@@ -231,26 +212,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn event_is_pending_until_its_entry_is_trimmed() {
+    fn event_is_pending_until_mysql_has_it() {
         let (at, mut events, mut written) = (Instant::now(), VecDeque::new(), 0);
         for number in [7, 7, 9, 12] {
             add_pending(&mut events, number, at);
         }
         assert_eq!(events.len(), 3);
-        remove_written(&mut events, Some(7), |_| written += 1);
+        remove_written(&mut events, 6, |_| written += 1);
         assert_eq!((written, events.len()), (0, 3));
-        remove_written(&mut events, Some(10), |_| written += 1);
+        remove_written(&mut events, 9, |_| written += 1);
         assert_eq!((written, events.len()), (2, 1));
-        remove_written(&mut events, None, |_| written += 1);
+        remove_written(&mut events, 12, |_| written += 1);
         assert_eq!((written, events.len()), (3, 0));
-    }
-
-    #[test]
-    fn first_entry_of_the_outbox_is_found() {
-        let entry = |id: &[u8]| {
-            RedisReply::List(vec![RedisReply::Bytes(id.to_vec()), RedisReply::List(Vec::new())])
-        };
-        assert_eq!(first_entry(&RedisReply::List(vec![entry(b"42-0"), entry(b"43-0")])), Some(42));
-        assert_eq!(first_entry(&RedisReply::List(Vec::new())), None);
     }
 }
