@@ -142,19 +142,20 @@ pub(super) fn public(
         .merge(queue::router().with_state(services.queue.clone()))
         .merge(queue::waiting_router().with_state(services.queue.clone()));
     let recorder = UserRecorderExtension(Arc::new(services.users.clone()));
-    let routes = routes.route_layer((
-        UnexpectedBodyLayer::new(&public_document()),
-        Extension(services.queue.clone()),
-        Extension(streams),
-        Extension(recorder),
-    ));
-    let gate = queue::gate_router().with_state(services.queue.clone()).route_layer(Extension(gate));
-    let [routes, gate] = [routes, gate].map(|routes| {
-        let (identities, limits) = (identities.clone(), limits.clone());
-        let (shedding, challenge) = (shedding.clone(), challenge.clone());
-        let routes = routes.route_layer(DefinitionLeaseLayer(definitions.clone()));
-        layers::wrap_domain_routes(routes, identities, limits, shedding, challenge)
-    });
+    let lease = DefinitionLeaseLayer(definitions);
+    let domain = layers::DomainLayers { identities, limits, shedding, challenge };
+    let routes = domain.clone().wrap(
+        routes,
+        (
+            lease.clone(),
+            UnexpectedBodyLayer::new(&public_document()),
+            Extension(services.queue.clone()),
+            Extension(streams),
+            Extension(recorder),
+        ),
+    );
+    let gate_routes = queue::gate_router().with_state(services.queue.clone());
+    let gate = domain.wrap(gate_routes, (lease, Extension(gate)));
     let unlimited = web::public()
         .merge(queue::page_router(page).with_state(services.queue.clone()))
         .merge(openapi_routes::docs(&public_document()))

@@ -5,13 +5,17 @@
 //! address; health checks have neither, so that they work under load. Layers that are added to a
 //! router together cost one clone and one box per request; added one by one, each costs that.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::handler::Handler;
 use axum::middleware::from_fn_with_state;
+use axum::response::Response;
+use axum::routing::Route;
 use axum::{Extension, Router};
+use tower::{Layer, Service};
 use tower_http::cors::CorsLayer;
 
 use super::challenge::ChallengeVerifier;
@@ -33,25 +37,42 @@ pub struct RequestLimits {
     pub admin_body_limit: usize,
 }
 
-/// Wraps the routes of domain modules: adds what their extractors need, rate limits by address, and
-/// load shedding.
-pub fn wrap_domain_routes<S: Clone + Send + Sync + 'static>(
-    router: Router<S>,
-    identities: Arc<IdentityResolver>,
-    limits: Arc<RateLimits>,
-    shedding: LoadShedding,
-    challenge: Option<Arc<ChallengeVerifier>>,
-) -> Router<S> {
-    let router = match challenge {
-        Some(challenge) => router.route_layer(Extension(challenge)),
-        None => router,
-    };
-    let user_limit = UserRateLimit(limits.clone());
-    let shared = (Extension(identities), Extension(user_limit));
-    if limits.limits_addresses() {
-        router.route_layer((shedding, from_fn_with_state(limits, limits::limit_by_address), shared))
-    } else {
-        router.route_layer((shedding, shared))
+/// What the routes of domain modules need: identities, rate limits, load shedding, and a challenge
+/// before joins.
+#[derive(Clone)]
+pub struct DomainLayers {
+    pub identities: Arc<IdentityResolver>,
+    pub limits: Arc<RateLimits>,
+    pub shedding: LoadShedding,
+    pub challenge: Option<Arc<ChallengeVerifier>>,
+}
+
+impl DomainLayers {
+    /// Wraps routes, with `inner` closest to the handlers. Everything is one layer, because each
+    /// further call of `route_layer` boxes and clones the service of every request.
+    pub fn wrap<S, L>(self, router: Router<S>, inner: L) -> Router<S>
+    where
+        S: Clone + Send + Sync + 'static,
+        L: Layer<Route> + Clone + Send + Sync + 'static,
+        L::Service: Service<Request, Response = Response, Error = Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        <L::Service as Service<Request>>::Future: Send + 'static,
+    {
+        let Self { identities, limits, shedding, challenge } = self;
+        let router = match challenge {
+            Some(challenge) => router.route_layer(Extension(challenge)),
+            None => router,
+        };
+        let shared = (Extension(identities), Extension(UserRateLimit(limits.clone())), inner);
+        if limits.limits_addresses() {
+            let by_address = from_fn_with_state(limits, limits::limit_by_address);
+            router.route_layer((shedding, by_address, shared))
+        } else {
+            router.route_layer((shedding, shared))
+        }
     }
 }
 
@@ -140,8 +161,14 @@ mod tests {
         let settings =
             RequestLimits { request_timeout: Duration::from_millis(300), ..SMALL_BODIES };
         wrap_listener(
-            wrap_domain_routes(routes, Arc::new(identities), Arc::new(limits), shedding, None)
-                .merge(health),
+            DomainLayers {
+                identities: Arc::new(identities),
+                limits: Arc::new(limits),
+                shedding,
+                challenge: None,
+            }
+            .wrap(routes, tower::layer::util::Identity::new())
+            .merge(health),
             Router::new(),
             &settings,
             None,
