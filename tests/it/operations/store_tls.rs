@@ -101,9 +101,9 @@ async fn sale_on_stores_behind_tls() {
         };
     // MySQL with a certificate of another authority, and with a certificate for another name.
     let wrong = args(stores.redis_url(), None, bare_mysql.clone(), Some(&theirs.file));
-    assert!(refused(&wrong).await.starts_with("MySQL: "));
+    assert!(refused(&wrong).await.starts_with("MySQL is unavailable: "));
     let wrong = args(stores.redis_url(), None, by_address, Some(&ours.file));
-    assert!(refused(&wrong).await.starts_with("MySQL: "));
+    assert!(refused(&wrong).await.starts_with("MySQL is unavailable: "));
 
     if node(dir.path(), &good, &ours).await.is_none() {
         return skipped("this Redis is built without TLS, so only MySQL was tested");
