@@ -35,14 +35,14 @@ impl CatalogueService {
         preconditions: &ChangePreconditions,
     ) -> Result<ChangedDefinition<ConcertDefinition>, Error> {
         if let DefinitionChange::Replace(definition) = &change {
-            check(id, definition.clone())?;
+            definition.clone().validate(id).map_err(Error::Invalid)?;
         }
         let (mut tx, version) = definitions::begin_change(&self.mysql).await?;
         let all = sql::load_all(&mut tx).await?;
         let before = all.into_iter().find(|stored| stored.id == *id);
         let stored = before.as_ref().map(ConcertDefinition::from);
         let definition = change.resolve(id.as_str(), stored.as_ref(), preconditions)?;
-        let concert = Concert { version, ..check(id, definition)? };
+        let concert = Concert { version, ..definition.validate(id).map_err(Error::Invalid)? };
         for (at, schedule) in concert.schedules.iter().enumerate() {
             if sql::concert_of_schedule(&mut tx, &schedule.id)
                 .await?
@@ -150,12 +150,6 @@ impl CatalogueService {
             outbox::wait_until_written(redis, mysql, &self.writer, &partitions, MOVE_PATIENCE);
         Ok(written.await? && !dead_letters::has_any(mysql, partition).await?)
     }
-}
-
-fn check(id: &ConcertId, definition: ConcertDefinition) -> Result<Concert, Error> {
-    let concert = definition.into_concert(id).map_err(|found| Error::Invalid(vec![found]))?;
-    let violations = rules::violations(&concert);
-    if violations.is_empty() { Ok(concert) } else { Err(Error::Invalid(violations)) }
 }
 
 /// One item for each reservation, in the order of its first seat.

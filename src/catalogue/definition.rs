@@ -6,7 +6,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Concert, ConcertSchedule};
+use super::{Concert, ConcertSchedule, rules};
 use crate::definition::{AdminDefinition, DefinitionViolation};
 use crate::ids::{ConcertId, QueueId};
 
@@ -42,8 +42,24 @@ impl AdminDefinition for ConcertDefinition {
 }
 
 impl ConcertDefinition {
+    /// The definition with every default in its place, as the admin API returns it.
+    ///
+    /// # Errors
+    /// The rules that the definition breaks.
+    pub fn normal_form(self, id: &ConcertId) -> Result<Self, Vec<DefinitionViolation>> {
+        self.validate(id).map(|concert| Self::from(&concert))
+    }
+
+    /// # Errors
+    /// The rules that the definition breaks.
+    pub(super) fn validate(self, id: &ConcertId) -> Result<Concert, Vec<DefinitionViolation>> {
+        let concert = self.into_concert(id).map_err(|found| vec![found])?;
+        let violations = rules::violations(&concert);
+        if violations.is_empty() { Ok(concert) } else { Err(violations) }
+    }
+
     /// The concert, in the form that MySQL stores: times in milliseconds, schedules by their start.
-    pub(super) fn into_concert(self, id: &ConcertId) -> Result<Concert, DefinitionViolation> {
+    fn into_concert(self, id: &ConcertId) -> Result<Concert, DefinitionViolation> {
         let own_queue = || {
             let parsed = id.as_str().parse();
             parsed.map_err(|_| DefinitionViolation::new("queue_id", "must be given"))

@@ -4,10 +4,14 @@ use clap::{ArgMatches, Command, Subcommand};
 
 use super::config_check::SettingsCheck;
 use super::operator_commands::{
-    JobCommand, OperatorRequest, QueueCommand, ReservationCommand, ScheduleCommand, UserCommand,
+    ApplyArgs, JobCommand, OperatorRequest, QueueCommand, ReservationCommand, ScheduleCommand,
+    UserCommand,
 };
 use super::prepared::PreparedCommand;
-use crate::config::args::{DevArgs, MigrateArgs, MysqlArgs, ServeArgs, StoreArgs, TopArgs};
+use crate::app::OperatorCommand;
+use crate::config::args::{
+    DevArgs, MigrateArgs, MysqlArgs, OperatorArgs, ServeArgs, StoreArgs, TopArgs,
+};
 use crate::config::dev::DevSettings;
 use crate::config::{
     InvalidSettings, MigrateSettings, MysqlSettings, OperatorSettings, StoreSettings, UsherConfig,
@@ -90,6 +94,16 @@ pub(super) enum CliCommand {
     /// List the jobs in the background
     #[command(subcommand)]
     Job(JobCommand),
+    /// Make queues, concerts, coupons and rewards those of a file
+    ///
+    /// Prints the difference, field by field, and applies it. A field that the file omits gets its
+    /// default. Objects that the file does not name stay. A definition that another operator changes
+    /// meanwhile is not overwritten.
+    Apply(ApplyArgs),
+    /// Print all queues, concerts, coupons and rewards as a file for `usher apply`
+    ///
+    /// Archived concerts are left out.
+    Export(OperatorArgs),
     /// Print the calls of the admin API that may have changed something
     AdminLog {
         /// Number of calls to print, newest last
@@ -226,6 +240,8 @@ impl CliCommand {
             Self::Reservation(command) => operate(command.into_request())?,
             Self::Schedule(command) => operate(command.into_request())?,
             Self::Job(command) => operate(command.into_request())?,
+            Self::Apply(args) => operate(args.into_request())?,
+            Self::Export(access) => operate((access, OperatorCommand::Export))?,
             Self::AdminLog { newest, mysql } => {
                 PreparedCommand::AdminLog(newest, MysqlSettings::new(&mysql)?)
             }

@@ -89,6 +89,25 @@ pub(super) enum JobCommand {
     List(OperatorArgs),
 }
 
+#[derive(Args)]
+pub(super) struct ApplyArgs {
+    /// File in YAML or JSON; - reads standard input
+    #[arg(short, long, value_name = "FILE")]
+    file: String,
+    /// Print the difference and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    access: OperatorArgs,
+}
+
+impl ApplyArgs {
+    pub(super) fn into_request(self) -> OperatorRequest {
+        let Self { file, dry_run, access } = self;
+        (access, OperatorCommand::Apply { file, only_show: dry_run })
+    }
+}
+
 /// What to do, and on which instance.
 pub(super) type OperatorRequest = (OperatorArgs, OperatorCommand);
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Coupon, CouponDefinition, CouponService, Error, rules, sql, store};
+use super::{Coupon, CouponDefinition, CouponService, Error, sql, store};
 use crate::definition::{
     ChangePreconditions, ChangedDefinition, DefinitionEtag, InUseItem, MAX_IN_USE_ITEMS,
 };
@@ -25,13 +25,13 @@ impl CouponService {
         preconditions: &ChangePreconditions,
     ) -> Result<ChangedDefinition<CouponDefinition>, Error> {
         if let DefinitionChange::Replace(definition) = &change {
-            check(id, definition.clone())?;
+            definition.clone().validate(id).map_err(Error::Invalid)?;
         }
         let (mut tx, version) = definitions::begin_change(&self.mysql).await?;
         let before = sql::load(&mut tx, id).await?;
         let stored = before.as_ref().map(CouponDefinition::from);
         let definition = change.resolve(id.as_str(), stored.as_ref(), preconditions)?;
-        let coupon = Coupon { version, ..check(id, definition)? };
+        let coupon = Coupon { version, ..definition.validate(id).map_err(Error::Invalid)? };
         sql::save(&mut tx, &coupon).await?;
         if let Err(error) = self.publish_restrictions(before.as_ref(), &coupon).await {
             self.mark_unverified(id);
@@ -77,10 +77,4 @@ impl CouponService {
         self.reload().await?;
         Ok(stored)
     }
-}
-
-fn check(id: &CouponId, definition: CouponDefinition) -> Result<Coupon, Error> {
-    let coupon = definition.into_coupon(id).map_err(|found| Error::Invalid(vec![found]))?;
-    let violations = rules::violations(&coupon);
-    if violations.is_empty() { Ok(coupon) } else { Err(Error::Invalid(violations)) }
 }

@@ -4,8 +4,8 @@ use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Coupon;
 use super::routes::CouponType;
+use super::{Coupon, rules};
 use crate::coupon_terms::{CouponDiscount, DiscountKind};
 use crate::definition::{AdminDefinition, DefinitionViolation};
 use crate::ids::CouponId;
@@ -59,8 +59,24 @@ impl AdminDefinition for CouponDefinition {
 }
 
 impl CouponDefinition {
+    /// The definition with every default in its place, as the admin API returns it.
+    ///
+    /// # Errors
+    /// The rules that the definition breaks.
+    pub fn normal_form(self, id: &CouponId) -> Result<Self, Vec<DefinitionViolation>> {
+        self.validate(id).map(|coupon| Self::from(&coupon))
+    }
+
+    /// # Errors
+    /// The rules that the definition breaks.
+    pub(super) fn validate(self, id: &CouponId) -> Result<Coupon, Vec<DefinitionViolation>> {
+        let coupon = self.into_coupon(id).map_err(|found| vec![found])?;
+        let violations = rules::violations(&coupon);
+        if violations.is_empty() { Ok(coupon) } else { Err(violations) }
+    }
+
     /// The coupon, with times in milliseconds as MySQL stores them.
-    pub(super) fn into_coupon(self, id: &CouponId) -> Result<Coupon, DefinitionViolation> {
+    fn into_coupon(self, id: &CouponId) -> Result<Coupon, DefinitionViolation> {
         if self.id.is_some_and(|other| other != *id) {
             return Err(DefinitionViolation::new("id", "must equal the id in the path"));
         }

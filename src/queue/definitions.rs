@@ -8,8 +8,7 @@ use sqlx::MySqlConnection;
 
 use super::admission_jwt::{self, AdmissionJwtKeys};
 use super::{
-    Error, PublishedQueue, QueueService, QueueSettings, deletion_store, draw_store, rules, sql,
-    store,
+    Error, PublishedQueue, QueueService, QueueSettings, deletion_store, draw_store, sql, store,
 };
 use crate::definition::{ChangePreconditions, ChangedDefinition, DefinitionViolation};
 use crate::http::merge_patch::{DefinitionChange, MergePatch};
@@ -32,7 +31,7 @@ impl QueueService {
         preconditions: &ChangePreconditions,
     ) -> Result<ChangedDefinition<QueueSettings>, Error> {
         if let DefinitionChange::Replace(settings) = &change {
-            check(settings)?;
+            settings.clone().normal_form().map_err(Error::Invalid)?;
         }
         let (mut tx, version) = definitions::begin_change(&self.mysql).await?;
         let now = sql::now(&mut tx).await?;
@@ -40,8 +39,7 @@ impl QueueService {
         let before = sql::one(&mut tx, queue).await?;
         let stored = before.as_ref().map(|before| &before.settings);
         let settings = change.resolve(queue.as_str(), stored, preconditions)?;
-        check(&settings)?;
-        let settings = settings.with_stored_precision();
+        let settings = settings.normal_form().map_err(Error::Invalid)?;
         let (mut draw, mut seed, arrivals) = match &before {
             Some(before) => (before.draw, before.seed.clone(), before.arrivals),
             None => self.inherited(&mut tx, queue).await?,
@@ -158,11 +156,6 @@ impl QueueService {
         tx.commit().await.map_err(mysql::Error::from)?;
         Ok(())
     }
-}
-
-fn check(settings: &QueueSettings) -> Result<(), Error> {
-    let violations = rules::violations(settings);
-    if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
 }
 
 fn new_seed() -> String {

@@ -7,8 +7,9 @@ use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::page::{self, QueuePage};
+use super::rules;
 use super::sql::StoredDraw;
-use crate::definition::AdminDefinition;
+use crate::definition::{AdminDefinition, DefinitionViolation};
 use crate::ids::QueueId;
 use crate::redis::ScriptArgs;
 
@@ -189,15 +190,22 @@ impl QueueSettings {
         self.abandon_after_seconds.map(|seconds| Duration::from_secs(seconds.into()))
     }
 
-    /// The settings with times in milliseconds, as MySQL stores them.
-    pub(super) fn with_stored_precision(self) -> Self {
+    /// The settings as MySQL stores them and the admin API returns them: times in milliseconds.
+    ///
+    /// # Errors
+    /// The rules that the settings break.
+    pub fn normal_form(self) -> Result<Self, Vec<DefinitionViolation>> {
+        let violations = rules::violations(&self);
+        if !violations.is_empty() {
+            return Err(violations);
+        }
         let millis = |time: Option<DateTime<Utc>>| time.map(|time| time.trunc_subsecs(3));
-        Self {
+        Ok(Self {
             opens_at: millis(self.opens_at),
             closes_at: millis(self.closes_at),
             prequeue_starts_at: millis(self.prequeue_starts_at),
             ..self
-        }
+        })
     }
 
     /// Whether users who join at `now` take part in a draw.

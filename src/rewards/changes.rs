@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Error, Reward, RewardDefinition, RewardService, rules, sql};
+use super::{Error, Reward, RewardDefinition, RewardService, sql};
 use crate::definition::{
     ChangePreconditions, ChangedDefinition, DefinitionEtag, InUseItem, MAX_IN_USE_ITEMS,
 };
@@ -31,12 +31,12 @@ impl RewardService {
         preconditions: &ChangePreconditions,
     ) -> Result<ChangedDefinition<RewardDefinition>, Error> {
         if let DefinitionChange::Replace(definition) = &change {
-            check(code, definition.clone())?;
+            definition.clone().validate(code).map_err(Error::Invalid)?;
         }
         let (mut tx, version) = definitions::begin_change(&self.mysql).await?;
         let stored = sql::load(&mut tx, code).await?.as_ref().map(RewardDefinition::from);
         let definition = change.resolve(code.as_str(), stored.as_ref(), preconditions)?;
-        let reward = Reward { version, ..check(code, definition)? };
+        let reward = Reward { version, ..definition.validate(code).map_err(Error::Invalid)? };
         sql::save(&mut tx, &reward).await?;
         self.publish_to_all(code, version).await?;
         tx.commit().await.map_err(mysql::Error::from)?;
@@ -91,10 +91,4 @@ impl RewardService {
         }
         if is_written && !has_letters { Ok(()) } else { Err(Error::NotWritten) }
     }
-}
-
-fn check(code: &RewardCode, definition: RewardDefinition) -> Result<Reward, Error> {
-    let reward = definition.into_reward(code).map_err(|found| Error::Invalid(vec![found]))?;
-    let violations = rules::violations(&reward);
-    if violations.is_empty() { Ok(reward) } else { Err(Error::Invalid(violations)) }
 }

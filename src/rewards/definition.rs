@@ -4,7 +4,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Reward, RewardCondition, RewardKind};
+use super::{Reward, RewardCondition, RewardKind, rules};
 use crate::definition::{AdminDefinition, DefinitionViolation};
 use crate::ids::RewardCode;
 
@@ -45,8 +45,24 @@ impl AdminDefinition for RewardDefinition {
 }
 
 impl RewardDefinition {
+    /// The definition with every default in its place, as the admin API returns it.
+    ///
+    /// # Errors
+    /// The rules that the definition breaks.
+    pub fn normal_form(self, code: &RewardCode) -> Result<Self, Vec<DefinitionViolation>> {
+        self.validate(code).map(|reward| Self::from(&reward))
+    }
+
+    /// # Errors
+    /// The rules that the definition breaks.
+    pub(super) fn validate(self, code: &RewardCode) -> Result<Reward, Vec<DefinitionViolation>> {
+        let reward = self.into_reward(code).map_err(|found| vec![found])?;
+        let violations = rules::violations(&reward);
+        if violations.is_empty() { Ok(reward) } else { Err(violations) }
+    }
+
     /// The reward, with times in milliseconds as MySQL stores them.
-    pub(super) fn into_reward(self, code: &RewardCode) -> Result<Reward, DefinitionViolation> {
+    fn into_reward(self, code: &RewardCode) -> Result<Reward, DefinitionViolation> {
         if self.code.is_some_and(|other| other != *code) {
             return Err(DefinitionViolation::new("code", "must equal the code in the path"));
         }

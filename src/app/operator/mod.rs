@@ -1,9 +1,12 @@
-//! The commands for incidents: `usher queue`, `user`, `reservation`, `schedule` and `job`.
+//! The commands for incidents: `usher queue`, `user`, `reservation`, `schedule` and `job`; and
+//! `usher apply` and `export` for definitions.
 //!
 //! They call the admin API of a running instance, so the API checks, logs and spreads every change.
 //! A command that can't be undone asks first.
 
 mod client;
+mod definition_file;
+mod definitions;
 
 use std::io::{IsTerminal, Write};
 
@@ -23,6 +26,13 @@ pub enum OperatorCommand {
     CancelReservation(ReservationId, String),
     CancelSchedule(ScheduleId, String),
     ListJobs,
+    /// Prints all definitions.
+    Export,
+    /// Makes the definitions those of a file, or shows the difference only.
+    Apply {
+        file: String,
+        only_show: bool,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +45,13 @@ pub enum OperatorError {
     /// The instance refused the call.
     #[error("{status} {code}: {detail}")]
     Refused { status: u16, code: String, detail: String },
+    /// What is wrong with a file of definitions.
+    #[error("{0}")]
+    File(String),
+    #[error("{name}: {cause}")]
+    Definition { name: String, cause: Box<OperatorError> },
+    #[error("changed by another operator meanwhile: run the command again")]
+    ChangedMeanwhile,
     #[error("this can't be undone: confirm it with --yes")]
     NotConfirmed,
     #[error("cannot write to standard output: {0}")]
@@ -71,6 +88,12 @@ pub async fn operate(
             let path = format!("/admin/schedules/{id}/cancel");
             let job = client.post(&path, json!({ "reason": reason })).await?;
             format!("{id} is called off\n{}", job_line(&job))
+        }
+        OperatorCommand::Export => definitions::export(&client).await?.trim_end().to_owned(),
+        OperatorCommand::Apply { file, only_show } => {
+            let file = definitions::read(&file)?;
+            let print = |line: &str| writeln!(std::io::stdout(), "{line}");
+            return definitions::apply(&client, file, only_show, print).await;
         }
         OperatorCommand::ListJobs => {
             let jobs = client.get("/admin/jobs?limit=500").await?;

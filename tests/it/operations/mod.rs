@@ -10,6 +10,7 @@ mod caddy;
 mod cluster;
 pub(crate) mod config_check;
 mod dashboards;
+mod definition_files;
 mod definitions;
 mod jobs;
 mod nginx;

@@ -7,7 +7,7 @@ use crate::support::servers::ADMIN_KEY;
 use crate::support::{CONCERT, SCHEDULE, TestWorld, new_key};
 
 /// Runs `usher …`. Returns whether it succeeded, and what it said.
-async fn usher(admin: &str, words: &[&str]) -> (bool, String) {
+pub(crate) async fn usher(admin: &str, words: &[&str]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_usher"))
         .args(words)
         .env("USHER_ADMIN_URL", admin)
