@@ -11,6 +11,7 @@ mod bounds;
 mod check;
 pub mod dev;
 mod http;
+mod outbox;
 mod secrets;
 mod stores;
 mod top;
@@ -19,11 +20,9 @@ mod wallet;
 
 pub use check::{InvalidSetting, InvalidSettings, flag};
 pub use http::HttpSettings;
+pub use outbox::{DEFAULT_EVENT_RETENTION_HOURS, KeptEntriesSettings, WatermarkSettings};
 pub use secrets::TokenKey;
-pub use stores::{
-    AckSettings, KeptEntriesSettings, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings,
-    WatermarkSettings,
-};
+pub use stores::{AckSettings, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings};
 pub use top::{OperatorSettings, top};
 
 use crate::edge::admin_key::AdminKey;

@@ -10,6 +10,7 @@ pub mod coupons;
 pub mod definition;
 pub mod dev;
 pub mod edge;
+pub mod events;
 pub mod failpoint;
 #[cfg(test)]
 mod fuzz_tests;

@@ -29,7 +29,7 @@ use crate::http::page::PageLimit;
 use crate::http::problem::no_route;
 use crate::http::user_recorder::UserRecorderExtension;
 use crate::http::{openapi_routes, request_id};
-use crate::{catalogue, coupons, payment, queue, rewards, seats, wallet, web};
+use crate::{catalogue, coupons, events, payment, queue, rewards, seats, wallet, web};
 
 /// The OpenAPI document of the public listener.
 pub fn public_document() -> Value {
@@ -64,6 +64,7 @@ pub fn admin_document() -> Value {
         stats::router().into_openapi(),
         jobs::router().into_openapi(),
         dead_letter_routes::router().into_openapi(),
+        events::router().into_openapi(),
     ];
     let about = "Definitions, operations and reports for operators. Each list is also available as \
                  `text/csv`, as a whole.";
@@ -195,7 +196,8 @@ pub(super) fn admin(
         .merge(admin_users::router().with_state(services.clone()))
         .merge(stats::router().with_state(services.clone()))
         .merge(jobs::router().with_state(services.clone()))
-        .merge(dead_letter_routes::router().with_state(services.clone()));
+        .merge(dead_letter_routes::router().with_state(services.clone()))
+        .merge(events::router().with_state(services.events.clone()));
     let document = admin_document();
     let routes = csv::layer_lists(routes, &document)
         .route_layer(UnexpectedBodyLayer::new(&document))
@@ -216,7 +218,11 @@ pub(super) fn admin(
     request_id::insert_header(layers::wrap_listener(
         routes.merge(without_key),
         Router::new(),
-        &layers::RequestLimits { body_limit: request_limits.admin_body_limit, ..*request_limits },
+        &layers::RequestLimits {
+            body_limit: request_limits.admin_body_limit,
+            request_timeout: request_limits.request_timeout + events::MAX_WAIT,
+            ..*request_limits
+        },
         None,
         no_route,
     ))

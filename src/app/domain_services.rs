@@ -12,6 +12,7 @@ use super::error::Error;
 use crate::catalogue::CatalogueService;
 use crate::config::{self, StoreSettings};
 use crate::coupons::CouponService;
+use crate::events::EventService;
 use crate::idempotency::IdempotencyService;
 use crate::money::{CurrencyCode, Money};
 use crate::mysql::{self, migrate};
@@ -48,6 +49,7 @@ pub(crate) struct DomainServices {
     pub(crate) coupons: Arc<CouponService>,
     pub(crate) rewards: Arc<RewardService>,
     pub(crate) users: Arc<UserDirectory>,
+    pub(crate) events: Arc<EventService>,
 }
 
 impl DomainServices {
@@ -62,7 +64,8 @@ impl DomainServices {
         Box::pin(recovery::raise_record_versions(&redis)).await?;
         let writer = OutboxWriter::new(redis.clone(), mysql.clone(), stores.ack.into());
         let money = (stores.currency, stores.wallet_limit);
-        let services = Self::assemble(redis, mysql, signer, drain, &writer.handle(), money);
+        let hours = stores.event_retention_hours;
+        let services = Self::assemble(redis, mysql, signer, drain, &writer.handle(), money, hours);
         services.reload().await?;
         Ok((services, writer))
     }
@@ -74,8 +77,10 @@ impl DomainServices {
         drain: CancellationToken,
         writer: &WriterHandle,
         (currency, wallet_limit): (CurrencyCode, Money),
+        event_retention_hours: u32,
     ) -> Self {
-        let queue = Arc::new(QueueService::new(redis.clone(), mysql.clone(), signer, drain));
+        let queue =
+            Arc::new(QueueService::new(redis.clone(), mysql.clone(), signer, drain.clone()));
         let catalogue = Arc::new(CatalogueService::new(
             redis.clone(),
             mysql.clone(),
@@ -121,7 +126,25 @@ impl DomainServices {
             dependencies,
             writer.clone(),
         ));
-        Self { redis, mysql, queue, catalogue, seats, wallet, payments, coupons, rewards, users }
+        let events = Arc::new(EventService::new(
+            mysql.clone(),
+            (redis.keys().partitions(), event_retention_hours),
+            (seats.clone(), payments.clone(), users.clone()),
+            drain,
+        ));
+        Self {
+            redis,
+            mysql,
+            queue,
+            catalogue,
+            seats,
+            wallet,
+            payments,
+            coupons,
+            rewards,
+            users,
+            events,
+        }
     }
 
     /// Closes the connections to both stores.

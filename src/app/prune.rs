@@ -1,5 +1,5 @@
 //! Prunes Redis: removes ended records that MySQL has and whose replay time is over, and archives
-//! sales that are over.
+//! sales that are over. Deletes events that are older than their retention.
 
 use std::time::Duration;
 
@@ -38,6 +38,11 @@ pub(super) async fn run(
     let mut ticks = tokio::time::interval(schedule.interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        match stop.run_until_cancelled(services.events.delete_old()).await {
+            Some(Ok(0)) | None => {}
+            Some(Ok(deleted)) => tracing::info!(deleted, "deleted old events"),
+            Some(Err(error)) => tracing::warn!(%error, "could not delete old events"),
+        }
         match stop.run_until_cancelled(Box::pin(prune(&services, schedule.retention))).await {
             Some(Ok(0)) | None => {}
             Some(Ok(pruned)) => {

@@ -70,6 +70,9 @@ pub struct StoreArgs {
         value_name = "MEGABYTES"
     )]
     pub outbox_keep_megabytes: Option<String>,
+    /// How long events for other systems are kept, 1 to 8760 [default: 72]
+    #[arg(long, env = "USHER_EVENT_RETENTION_HOURS", hide_env_values = true, value_name = "HOURS")]
+    pub event_retention_hours: Option<String>,
     /// Like USHER_BACKLOG_WARN, for memory of Redis in percent of maxmemory, 1 to 100 [default: 70]
     #[arg(
         long,
@@ -337,7 +340,8 @@ pub struct HttpArgs {
     /// Time from the signal to the forced end of a shutdown, 0 to 3600 [default: 20]
     #[arg(long, env = "USHER_DRAIN_SECONDS", hide_env_values = true, value_name = "SECONDS")]
     pub drain_seconds: Option<String>,
-    /// Timeout of a request, 100 to 600000 [default: 10000]
+    /// Timeout of a request, 100 to 600000; 30 seconds more on the admin listener, where a request
+    /// may wait for events [default: 10000]
     #[arg(
         long,
         env = "USHER_REQUEST_TIMEOUT_MS",

@@ -7,6 +7,10 @@ use secrecy::SecretString;
 
 use super::args::{MigrateArgs, MysqlArgs, StoreArgs};
 use super::check::{InvalidSettings, SettingsChecker, given};
+use super::outbox::{
+    DEFAULT_EVENT_RETENTION_HOURS, KeptEntriesSettings, WatermarkSettings, parse_kept_entries,
+    parse_watermarks,
+};
 use super::urls::{parse_mysql_url, parse_redis_url};
 use super::wallet::parse_currency;
 use crate::money::{CurrencyCode, Money};
@@ -60,37 +64,10 @@ pub struct StoreSettings {
     pub ack: AckSettings,
     pub watermarks: WatermarkSettings,
     pub kept_entries: KeptEntriesSettings,
+    /// How long events are kept.
+    pub event_retention_hours: u32,
     pub currency: CurrencyCode,
     pub wallet_limit: Money,
-}
-
-/// Which outbox entries Redis keeps after MySQL has them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeptEntriesSettings {
-    pub period: Duration,
-    /// Of all partitions together.
-    pub bytes: u64,
-}
-
-impl Default for KeptEntriesSettings {
-    fn default() -> Self {
-        Self { period: Duration::from_secs(3_600), bytes: 256 << 20 }
-    }
-}
-
-/// When new work is refused. Each pair is the warning and the limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WatermarkSettings {
-    /// Outbox entries that wait for MySQL.
-    pub backlog: [u64; 2],
-    /// Percent of Redis' `maxmemory` in use.
-    pub memory_percent: [u64; 2],
-}
-
-impl Default for WatermarkSettings {
-    fn default() -> Self {
-        Self { backlog: [100_000, 500_000], memory_percent: [70, 85] }
-    }
 }
 
 /// When to respond to a change.
@@ -160,6 +137,13 @@ impl StoreSettings {
         let ack = parse_ack(args, check);
         let watermarks = parse_watermarks(args, check);
         let kept_entries = parse_kept_entries(args, check);
+        let hours = args.event_retention_hours.as_deref();
+        let event_retention_hours = check.number(
+            "USHER_EVENT_RETENTION_HOURS",
+            hours,
+            1..=8_760,
+            DEFAULT_EVENT_RETENTION_HOURS,
+        );
         let replicas = args.redis_wait_replicas.as_deref();
         let wait_replicas = check.number("USHER_REDIS_WAIT_REPLICAS", replicas, 0..=16, 0);
         let wait_aof = check.flag("USHER_REDIS_WAIT_AOF", args.redis_wait_aof.as_deref());
@@ -187,6 +171,7 @@ impl StoreSettings {
             ack,
             watermarks,
             kept_entries,
+            event_retention_hours,
             currency: currency?,
             wallet_limit: wallet_limit?,
         })
@@ -236,45 +221,6 @@ impl MigrateSettings {
 
 fn parse_partitions(value: Option<&str>, check: &mut SettingsChecker) -> Option<PartitionCount> {
     PartitionCount::new(check.number("USHER_PARTITIONS", value, 1..=4096, 0))
-}
-
-fn parse_watermarks(args: &StoreArgs, check: &mut SettingsChecker) -> WatermarkSettings {
-    let WatermarkSettings { backlog, memory_percent } = WatermarkSettings::default();
-    let mut pair = |settings: [&'static str; 2],
-                    values: [&Option<String>; 2],
-                    max: u64,
-                    defaults: [u64; 2]| {
-        let warn = check.number(settings[0], values[0].as_deref(), 1..=max, defaults[0]);
-        let limit = check.number(settings[1], values[1].as_deref(), 1..=max, defaults[1]);
-        if warn >= limit {
-            check.fail(settings[0], format!("must be below {}", settings[1]));
-        }
-        [warn, limit]
-    };
-    WatermarkSettings {
-        backlog: pair(
-            ["USHER_BACKLOG_WARN", "USHER_BACKLOG_LIMIT"],
-            [&args.backlog_warn, &args.backlog_limit],
-            1_000_000_000,
-            backlog,
-        ),
-        memory_percent: pair(
-            ["USHER_REDIS_MEMORY_WARN_PERCENT", "USHER_REDIS_MEMORY_LIMIT_PERCENT"],
-            [&args.redis_memory_warn_percent, &args.redis_memory_limit_percent],
-            100,
-            memory_percent,
-        ),
-    }
-}
-
-fn parse_kept_entries(args: &StoreArgs, check: &mut SettingsChecker) -> KeptEntriesSettings {
-    let KeptEntriesSettings { period, bytes } = KeptEntriesSettings::default();
-    let seconds = args.outbox_keep_seconds.as_deref();
-    let seconds = check.number("USHER_OUTBOX_KEEP_SECONDS", seconds, 0..=604_800, period.as_secs());
-    let megabytes = args.outbox_keep_megabytes.as_deref();
-    let megabytes =
-        check.number("USHER_OUTBOX_KEEP_MEGABYTES", megabytes, 0..=1_000_000, bytes >> 20);
-    KeptEntriesSettings { period: Duration::from_secs(seconds), bytes: megabytes << 20 }
 }
 
 fn parse_ack(args: &StoreArgs, check: &mut SettingsChecker) -> AckSettings {

@@ -116,7 +116,7 @@ pub struct CouponIssueDto {
 }
 
 impl CouponIssueDto {
-    pub(super) fn new(issue: CouponIssue, user_id: UserName) -> Self {
+    pub fn new(issue: CouponIssue, user_id: UserName) -> Self {
         let CouponTerms { discount, valid_until } = issue.terms;
         let CouponDiscount { kind, amount, percent, limit, min_available_amount } = discount;
         Self {

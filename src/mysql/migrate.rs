@@ -231,6 +231,8 @@ pub async fn replace_partitions(
 ) -> Result<(), Error> {
     sqlx::query("DELETE FROM outbox_checkpoints").execute(&mut *tx).await?;
     insert_checkpoints(tx, partitions, n).await?;
+    // A user's events would be in two partitions, so there is no order to continue.
+    sqlx::query("UPDATE event_logs SET deleted_through = position").execute(&mut *tx).await?;
     sqlx::query("UPDATE usher SET partitions = ? WHERE id = 1")
         .bind(partitions.count())
         .execute(tx)

@@ -16,6 +16,7 @@ use super::event::{
     LedgerEntryEvent, OutboxEvent, PaymentEvent, PendingPaymentEvent, PromotionEvent,
     ReservationEvent, UserFactsEvent, UserRecordedEvent,
 };
+use super::event_log::LoggedEntry;
 use super::reward_claims::RewardClaimChanges;
 use crate::coupon_terms::CouponTerms;
 use crate::ids::{CouponId, IssueId, PaymentId, ReservationId, ScheduleId, UserId};
@@ -106,6 +107,8 @@ pub(super) struct FlushBatch {
     pub(super) claims: RewardClaimChanges,
     pub(super) facts: BTreeMap<UserId, UserFactsEvent>,
     pub(super) users: BTreeMap<UserId, UserRecordedEvent>,
+    /// The entries with events that are delivered to other systems.
+    pub(super) log: Vec<LoggedEntry>,
     /// Outbox entries merged so far.
     pub(super) entries: usize,
     pub(super) events: usize,
@@ -150,7 +153,10 @@ impl FlushBatch {
                 break;
             }
             match decode_entry(through + 1, entry) {
-                Ok(events) => self.fold(from.partition, entry.n, events),
+                Ok(events) => {
+                    self.log.extend(LoggedEntry::of(from.partition, entry, &events));
+                    self.fold(from.partition, entry.n, events);
+                }
                 Err(error) => return (through, Some(error)),
             }
             through = entry.n;

@@ -15,12 +15,13 @@ use sqlx::{Connection, MySqlConnection, MySqlPool};
 
 use super::apply::{self, ApplyError, FlushBatch};
 use super::event::OutboxEvent;
+use super::event_log::{self, LoggedEntry};
 use super::flush::{FlushFailure, keep_matching_epochs};
 use super::sql;
 use super::store::{WrittenOutbox, record_written};
 use super::writer_handle::WriterHandle;
 use crate::money::Money;
-use crate::mysql::Error;
+use crate::mysql::{Error, checkpoint};
 use crate::partition::{Partition, PartitionCount};
 use crate::redis::{self, RedisClient};
 use crate::telemetry::Metric;
@@ -42,6 +43,13 @@ pub struct DeadLetter {
     pub cause: String,
     /// When it was quarantined, by MySQL's clock.
     pub buried_at: DateTime<Utc>,
+}
+
+impl DeadLetter {
+    fn entry(&self) -> redis::OutboxEntry {
+        let (version, payload) = (self.version.clone(), self.payload.clone().into());
+        redis::OutboxEntry { n: self.n, version, payload }
+    }
 }
 
 /// The outcome of a retry.
@@ -77,7 +85,15 @@ pub(super) async fn quarantine_entry(
     let Some(entry) = entries.first() else { return Ok(false) };
     match apply::decode_entry(checkpoint.n + 1, entry) {
         Ok(events) => {
+            let logged = LoggedEntry::of(partition, entry, &events);
+            let all: Vec<u16> = events.iter().map(|(index, ..)| *index).collect();
             let refused = apply_one_by_one(&mut tx, partition, entry.n, events).await?;
+            let is_applied = |index: &u16| !refused.iter().any(|(refused, _)| refused == index);
+            let applied = all.into_iter().filter(is_applied).collect();
+            let logged: Vec<_> =
+                logged.and_then(|logged| logged.only(applied)).into_iter().collect();
+            let locked = [(checkpoint, checkpoint.n < marks.written)];
+            event_log::append(&mut tx, &locked, &logged).await?;
             if let Some((_, cause)) = refused.first() {
                 let indexes = refused.iter().map(|(index, _)| *index).collect();
                 insert_letter(&mut tx, partition, entry, Some(indexes), cause).await?;
@@ -245,17 +261,23 @@ async fn retry_one(
     letter: &DeadLetter,
 ) -> Result<bool, Error> {
     let mut tx = pool.begin().await?;
+    let Some(partition) = partitions.nth(letter.partition) else { return Ok(false) };
+    // Excludes the writer: the events of the letter get positions in the partition's log.
+    let checkpoint = checkpoint::lock(&mut tx, partition).await?;
     let select = "SELECT n FROM dead_letters WHERE partition_id = ? AND n = ? FOR UPDATE";
-    let still_exists: Option<(u64,)> = sqlx::query_as(select)
-        .bind(letter.partition)
-        .bind(letter.n)
-        .fetch_optional(&mut *tx)
-        .await?;
-    let (Some(_), Some(partition)) = (still_exists, partitions.nth(letter.partition)) else {
+    let select = sqlx::query(select).bind(letter.partition).bind(letter.n);
+    if select.fetch_optional(&mut *tx).await?.is_none() {
         return Ok(false);
-    };
+    }
     let refused = match refused_events(letter) {
-        Ok(events) => reapply(&mut tx, partition, letter.n, events).await?,
+        Ok(events) => {
+            let logged = LoggedEntry::of(partition, &letter.entry(), &events);
+            let (applied, refused) = reapply(&mut tx, partition, letter.n, events).await?;
+            let logged: Vec<_> =
+                logged.and_then(|logged| logged.only(applied)).into_iter().collect();
+            event_log::append(&mut tx, &[(checkpoint, false)], &logged).await?;
+            refused
+        }
         Err(error) => {
             update_letter(&mut tx, letter, letter.events.clone(), &error.to_string()).await?;
             tx.commit().await?;
@@ -275,23 +297,22 @@ async fn retry_one(
 
 /// Decodes the rejected events of a letter.
 fn refused_events(letter: &DeadLetter) -> Result<Vec<(u16, i64, OutboxEvent)>, ApplyError> {
-    let (n, version) = (letter.n, letter.version.clone());
-    let entry = redis::OutboxEntry { n, version, payload: letter.payload.clone().into() };
-    let mut events = apply::decode_entry(n, &entry)?;
+    let mut events = apply::decode_entry(letter.n, &letter.entry())?;
     if let Some(Json(indexes)) = &letter.events {
         events.retain(|(index, ..)| indexes.contains(index));
     }
     Ok(events)
 }
 
-/// Applies events that were rejected before. A newer state of the same entity is kept.
+/// Applies events that were rejected before. A newer state of the same entity is kept. Returns the
+/// indexes of those that are applied, and of those that are rejected again with the cause.
 async fn reapply(
     tx: &mut MySqlConnection,
     partition: Partition,
     n: u64,
     events: Vec<(u16, i64, OutboxEvent)>,
-) -> Result<Vec<(u16, String)>, Error> {
-    let mut refused = Vec::new();
+) -> Result<(Vec<u16>, Vec<(u16, String)>), Error> {
+    let (mut applied, mut refused) = (Vec::new(), Vec::new());
     for (index, position, event) in events {
         let newer_exists = is_outdated(tx, position, &event).await?;
         let is_ledger_entry = matches!(event, OutboxEvent::Entry(_));
@@ -302,11 +323,12 @@ async fn reapply(
         } else if newer_exists {
             continue;
         }
-        if let Some(cause) = try_write(tx, &batch).await? {
-            refused.push((index, cause));
+        match try_write(tx, &batch).await? {
+            Some(cause) => refused.push((index, cause)),
+            None => applied.push(index),
         }
     }
-    Ok(refused)
+    Ok((applied, refused))
 }
 
 /// Replaces the balances of a batch by those that MySQL has.

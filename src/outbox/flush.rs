@@ -11,6 +11,7 @@ use sqlx::MySqlConnection;
 use sqlx::mysql::MySqlPool;
 
 use super::apply::{ApplyError, FlushBatch};
+use super::event_log;
 use super::sql;
 use super::store::{WrittenOutbox, record_written};
 use super::writer_handle::WriterHandle;
@@ -183,6 +184,11 @@ async fn apply_outboxes(
         for row in &batch.ledger_rows {
             *summary.ledger_rows.entry(row.entry.kind.as_str()).or_default() += 1;
         }
+        let locked: Vec<_> = checkpoints
+            .iter()
+            .map(|(checkpoint, marks)| (*checkpoint, checkpoint.n < marks.written))
+            .collect();
+        event_log::append(tx, &locked, &batch.log).await?;
         sql::advance(tx, &moved).await?;
     }
     (summary.entries, summary.events, summary.newest) = (batch.entries, batch.events, batch.newest);

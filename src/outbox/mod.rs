@@ -13,6 +13,7 @@
 //! Start reading at `flush`.
 //!
 //! - [`event`], `lua`: the events of an entry, by schema version.
+//! - [`event_type`], `event_log`: what is delivered to other systems.
 //! - `apply`: merges many entries into the rows that MySQL must change; no IO.
 //! - `sql`, `reward_claims`: the statements.
 //! - `flush`: one transaction over many partitions.
@@ -32,6 +33,8 @@ pub mod dead_letters;
 mod durability;
 pub mod event;
 mod event_decode;
+mod event_log;
+pub mod event_type;
 mod flush;
 mod lua;
 #[cfg(test)]

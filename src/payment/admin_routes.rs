@@ -32,10 +32,10 @@ pub fn admin_router() -> OpenApiRouter<Arc<PaymentService>> {
 /// A payment with its user.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AdminPayment)]
-struct AdminPaymentDto {
+pub struct AdminPaymentDto {
     #[serde(flatten)]
-    payment: PaymentDto,
-    user_id: UserName,
+    pub(super) payment: PaymentDto,
+    pub(super) user_id: UserName,
 }
 
 /// Get a payment of any user

@@ -6,14 +6,16 @@
 
 use std::collections::HashMap;
 
+use super::admin_routes::AdminPaymentDto;
 use super::record::{Payment, PaymentState};
 use super::routes::{self, PaymentDto};
 use super::{Error, PaymentService, PaymentWithReservation, sql};
 use crate::http::page::{self, PageCursor, PageLimit};
-use crate::ids::{PaymentId, ReservationId, UserId};
+use crate::ids::{PaymentId, ReservationId, UserId, UserName};
 use crate::money::Money;
 use crate::outbox::event::{OutboxEvent, PaymentEvent, PaymentEventStatus};
 use crate::outbox::pending_events;
+use crate::seats::Reservation;
 
 /// The payments of a page, and the cursor of the next page.
 pub(super) type PaymentPage = (Vec<PaymentWithReservation>, Option<PageCursor>);
@@ -55,6 +57,19 @@ impl PaymentService {
     ) -> Result<Vec<PaymentDto>, Error> {
         let (payments, _) = self.list_own(user, limit, PageCursor::START).await?;
         Ok(payments.into_iter().map(|payment| routes::dto(self, payment)).collect())
+    }
+
+    /// A payment as it was after an event.
+    pub fn dto_of_event(
+        &self,
+        event: PaymentEvent,
+        reservation: Option<Reservation>,
+        user_id: UserName,
+    ) -> AdminPaymentDto {
+        let payment = of_event(event);
+        let found =
+            PaymentWithReservation { payment, reservation, replayed: false, is_durable: true };
+        AdminPaymentDto { payment: routes::dto(self, found), user_id }
     }
 
     /// The payments of reservations that are being paid.

@@ -46,7 +46,7 @@ use crate::seats::{Reservation, SeatService};
 use crate::telemetry::Metric;
 use crate::wallet::WalletService;
 
-pub use admin_routes::admin_router;
+pub use admin_routes::{AdminPaymentDto, admin_router};
 pub use error::Error;
 pub use record::{Payment, PaymentState};
 #[cfg(test)]

@@ -42,7 +42,7 @@ pub struct AdminClaimDto {
 }
 
 impl AdminClaimDto {
-    fn new(code: &RewardCode, claim: RewardClaim, user_id: UserName) -> Self {
+    pub fn new(code: &RewardCode, claim: RewardClaim, user_id: UserName) -> Self {
         Self {
             id: claim.id,
             code: code.clone(),

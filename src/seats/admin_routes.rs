@@ -41,10 +41,10 @@ struct ConcertReservationsQuery {
 /// A reservation with its user.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AdminReservation)]
-struct AdminReservationDto {
+pub struct AdminReservationDto {
     #[serde(flatten)]
-    reservation: ReservationDto,
-    user_id: UserName,
+    pub(super) reservation: ReservationDto,
+    pub(super) user_id: UserName,
 }
 
 #[derive(Debug, Serialize, ToSchema)]

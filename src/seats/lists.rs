@@ -9,11 +9,12 @@ use std::collections::HashMap;
 
 use futures::{StreamExt, TryStreamExt};
 
+use super::admin_routes::AdminReservationDto;
 use super::dto::ReservationDto;
 use super::reservation::{DatedReservation, Reservation, ReservationStatus};
 use super::{Error, SeatService, open_store, sql};
 use crate::http::page::{self, PageCursor, PageLimit};
-use crate::ids::{ConcertId, QueueId, UserId};
+use crate::ids::{ConcertId, QueueId, UserId, UserName};
 use crate::outbox::event::{self, OutboxEvent, ReservationEventStatus};
 use crate::outbox::pending_events;
 
@@ -48,6 +49,16 @@ impl SeatService {
     ) -> Result<Vec<ReservationDto>, Error> {
         let (now, items, _) = self.list_own(user, limit, PageCursor::START).await?;
         Ok(items.into_iter().map(|reservation| self.dto(reservation, now)).collect())
+    }
+
+    /// A reservation as it was after an event.
+    pub fn dto_of_event(
+        &self,
+        event: event::ReservationEvent,
+        user_id: UserName,
+    ) -> Option<AdminReservationDto> {
+        let (at, reservation) = dated(event)?;
+        Some(AdminReservationDto { reservation: self.dto(reservation, at), user_id })
     }
 
     /// Redis' clock, and the reservations of a user that are held or being paid.

@@ -55,7 +55,7 @@ use crate::queue::{Claims, QueueService};
 use crate::redis::{self, Coalescer, RedisClient, ScriptCoalescer, ScriptOperation};
 use crate::telemetry::Metric;
 
-pub use admin_routes::admin_router;
+pub use admin_routes::{AdminReservationDto, admin_router};
 pub use dto::ReservationDto;
 pub use error::Error;
 pub use idempotent_hold::HeldReservation;

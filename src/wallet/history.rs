@@ -53,7 +53,7 @@ impl WalletService {
     }
 }
 
-fn to_entry(position: i64, event: &LedgerEntryEvent) -> PositionedLedgerEntry {
+pub(super) fn to_entry(position: i64, event: &LedgerEntryEvent) -> PositionedLedgerEntry {
     let LedgerEntryEvent { id, kind, amount, balance, at, .. } = event;
     let entry =
         LedgerEntry { id: *id, amount: *amount, balance: *balance, at: at.timestamp_millis() };

@@ -41,7 +41,7 @@ pub use error::Error;
 pub use history::{EntrySubject, PositionedLedgerEntry};
 #[cfg(test)]
 pub(crate) use routes::read_bodies;
-pub use routes::router;
+pub use routes::{AdminLedgerEntryDto, router};
 pub use store::{CancellationRefund, DebitOutcome, LedgerEntry, WalletOperation};
 
 /// The most requests of one kind that wait for one partition in one instance.

@@ -10,7 +10,9 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{EntrySubject, Error, LedgerEntry, MovementAnswer, WalletService};
+use super::{
+    EntrySubject, Error, LedgerEntry, MovementAnswer, PositionedLedgerEntry, WalletService, history,
+};
 use crate::http::idempotency::{IdempotencyKey, REPLAYED_HEADER, fingerprint};
 use crate::http::identity::{AuthenticatedUser, CallerIdentity, IdentityResolver, NamedUser};
 use crate::http::page::PageLimit;
@@ -19,7 +21,7 @@ use crate::http::{JsonBody, JsonBodyWithBytes, ProblemDetails};
 use crate::idempotency::KeyedRequest;
 use crate::ids::{ClaimId, EntryId, PaymentId, ReservationId, UserId, UserName};
 use crate::money::{self, CurrencyCode, Money};
-use crate::outbox::event::EntryKind;
+use crate::outbox::event::{EntryKind, LedgerEntryEvent};
 use crate::time::UnixMillis;
 
 pub fn router() -> OpenApiRouter<Arc<WalletService>> {
@@ -135,6 +137,22 @@ impl LedgerEntryDto {
             claim_id: subject.claim,
             reference: subject.reference,
         }
+    }
+}
+
+/// A ledger entry with its user.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AdminWalletEntry)]
+pub struct AdminLedgerEntryDto {
+    #[serde(flatten)]
+    entry: LedgerEntryDto,
+    user_id: UserName,
+}
+
+impl AdminLedgerEntryDto {
+    pub fn of_event(event: &LedgerEntryEvent, user_id: UserName) -> Self {
+        let PositionedLedgerEntry { kind, entry, subject, .. } = history::to_entry(0, event);
+        Self { entry: LedgerEntryDto::new(kind.into(), entry, subject), user_id }
     }
 }
 

@@ -12,6 +12,7 @@
 mod bad_input;
 mod coupons;
 mod edge;
+mod events;
 mod faults;
 mod journey;
 mod operations;

@@ -38,6 +38,7 @@ fn allowed_imports(module: &str) -> Option<Vec<&'static str>> {
             "config",
             "coupons",
             "dev",
+            "events",
             "failpoint",
             "idempotency",
             "payment",
@@ -68,6 +69,7 @@ fn allowed_imports(module: &str) -> Option<Vec<&'static str>> {
         }
         // Shares no code with the modules that it checks.
         "audit" => Some(vec!["redis", "mysql", "store_error", "telemetry", "http"]),
+        "events" => base_and(&["coupons", "payment", "rewards", "seats", "users", "wallet"]),
         "idempotency" | "users" => base_and(&[]),
         // Serves the waiting page.
         "queue" => base_and(&["users", "web"]),

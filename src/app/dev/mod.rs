@@ -11,8 +11,8 @@ use super::error::Error;
 use super::{maintenance, serve};
 use crate::config::dev::{DevSecrets, DevSettings};
 use crate::config::{
-    AckSettings, KeptEntriesSettings, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings,
-    UsherConfig, WatermarkSettings,
+    AckSettings, DEFAULT_EVENT_RETENTION_HOURS, KeptEntriesSettings, MigrateSettings,
+    MysqlSettings, RedisSettings, StoreSettings, UsherConfig, WatermarkSettings,
 };
 use crate::dev::banner::{self, DevAddresses};
 use crate::dev::simulated_users::{SimulatedUsers, SimulationSettings};
@@ -66,6 +66,7 @@ async fn serve_on(
         ack: AckSettings::default(),
         watermarks: WatermarkSettings::default(),
         kept_entries: KeptEntriesSettings::default(),
+        event_retention_hours: DEFAULT_EVENT_RETENTION_HOURS,
         currency: CurrencyCode::DEFAULT,
         wallet_limit: settings.wallet_limit,
     };

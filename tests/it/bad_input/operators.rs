@@ -25,6 +25,25 @@ pub(super) fn rows(fixture: &BadInputFixture) -> Vec<BadInputRow> {
         let call = api.admin_call(Method::POST, &format!("/admin/dead-letters/{id}/retry"));
         BadInputCase::new(format!("the id {id}"), call, 404, "not_found")
     });
+    // A valid cursor, but of an installation that was made a millisecond after 1970 began.
+    let foreign = ["after=AQEBAAA", "after=x", "after=", "after=AQ"];
+    let event_queries = [
+        ("limit=0", "limit"),
+        ("limit=501", "limit"),
+        ("before=x", "before"),
+        ("types=", "types"),
+        ("types=payment.lost", "types"),
+        ("types=payment.confirmed,", "types"),
+        ("wait_seconds=31", "wait_seconds"),
+        ("wait_seconds=-1", "wait_seconds"),
+        ("wait_seconds=1.5", "wait_seconds"),
+    ]
+    .into_iter()
+    .chain(foreign.map(|query| (query, "after")))
+    .map(|(query, field)| {
+        BadInputCase::invalid(query, get(&format!("/admin/events?{query}")), field)
+    });
+    let event_queries: Vec<_> = event_queries.collect();
     let cancel = |schedule: &str| {
         api.admin_call(Method::POST, &format!("/admin/schedules/{schedule}/cancel"))
     };
@@ -58,6 +77,11 @@ pub(super) fn rows(fixture: &BadInputFixture) -> Vec<BadInputRow> {
                 keyless(fixture, Method::GET, "/admin/dead-letters"),
                 pages(|query| get(&format!("/admin/dead-letters{query}"))),
             ],
+        ),
+        BadInputRow::new(
+            Method::GET,
+            "/admin/events",
+            vec![keyless(fixture, Method::GET, "/admin/events"), event_queries],
         ),
         BadInputRow::new(
             Method::POST,

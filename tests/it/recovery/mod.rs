@@ -3,7 +3,7 @@
 mod duration;
 mod faults;
 mod moved_concert;
-mod mysql_back;
+pub(crate) mod mysql_back;
 mod queue;
 mod reconcile;
 mod repartition;

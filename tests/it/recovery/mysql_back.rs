@@ -24,7 +24,7 @@ async fn sell_cancel_and_sell_again(api: &ApiClient, seat: u32) {
     }
 }
 
-async fn wait_until_mysql_has_everything(stores: &TestStores) {
+pub(crate) async fn wait_until_mysql_has_everything(stores: &TestStores) {
     eventually("MySQL has everything again", || async {
         let mut redis = stores.redis().await;
         for partition in 0..PARTITIONS {

@@ -356,6 +356,7 @@ fn operators() -> Vec<RoleRow> {
         admin(M::GET, "/admin/users"),
         admin(M::GET, "/admin/users/{user}"),
         admin(M::GET, "/admin/stats"),
+        admin(M::GET, "/admin/events"),
         admin(M::GET, "/admin/dead-letters"),
         admin(M::POST, "/admin/dead-letters/{id}/retry").by_operator().answering(NOT_FOUND),
         admin(M::POST, "/admin/schedules/{schedule}/cancel")
