@@ -71,6 +71,8 @@ fn script_paths(root: &Path) -> io::Result<Vec<PathBuf>> {
 struct Header {
     summary: String,
     keys: Vec<String>,
+    /// Keys of each further partition and, with the prefix `s:`, of each schedule of a call.
+    each: Vec<String>,
     codes: Vec<(i64, String)>,
     uses: Vec<String>,
 }
@@ -85,7 +87,7 @@ impl Header {
         let mut field = "summary";
         for line in comments {
             let text = line.trim();
-            let known = ["KEYS", "ARGV", "Reply", "Codes", "uses", "Gives"];
+            let known = ["KEYS", "EACH", "ARGV", "Reply", "Codes", "uses", "Gives"];
             let tagged = text.split_once(':').filter(|(tag, _)| known.contains(tag));
             let words = match tagged {
                 Some((tag, rest)) => {
@@ -110,6 +112,7 @@ impl Header {
                     header.summary.push_str(words);
                 }
                 "KEYS" => header.keys.extend(words.split_whitespace().map(str::to_owned)),
+                "EACH" => header.each.extend(words.split_whitespace().map(str::to_owned)),
                 "uses" => header.uses.extend(words.split_whitespace().map(str::to_owned)),
                 "Codes" => header.codes.extend(pairs(words)),
                 _ => {}
@@ -165,10 +168,10 @@ impl Script {
     /// What Redis gets: shebang, names of keys and codes, libraries, code.
     fn body(&self) -> io::Result<String> {
         let (shebang, code) = self.source.split_once('\n').unwrap_or((&self.source, ""));
-        let names: Vec<&str> =
-            self.header.keys.iter().map(|key| key.rsplit(':').next().unwrap_or(key)).collect();
+        let names = self.local_names(&self.header.keys);
         let places: Vec<String> = (1..=names.len()).map(|n| format!("KEYS[{n}]")).collect();
         let mut body = format!("{shebang}\nlocal {} = {}\n", names.join(", "), places.join(", "));
+        body.push_str(&self.each_names());
         body.push_str(&code_names(&self.header.codes));
         for library in &self.header.uses {
             let source = fs::read_to_string(format!("{LIBRARIES}/{library}.lua"))?;
@@ -179,6 +182,35 @@ impl Script {
         Ok(body)
     }
 
+    /// The names of keys in Lua: without the prefix.
+    fn local_names<'a>(&self, keys: &'a [String]) -> Vec<&'a str> {
+        keys.iter().map(|key| key.rsplit(':').next().unwrap_or(key)).collect()
+    }
+
+    /// What the header's `EACH:` line becomes: the numbers of keys, and the names that `KEYS:` does
+    /// not have. They begin as the keys of the first partition, which the libraries check.
+    fn each_names(&self) -> String {
+        let (keys, each) = (&self.header.keys, &self.header.each);
+        if each.is_empty() {
+            return String::new();
+        }
+        let fixed = keys.len();
+        let of_partition = each.iter().filter(|key| !key.contains(':')).count();
+        let own: Vec<_> = self.local_names(each).into_iter().enumerate().collect();
+        let own = own.into_iter().filter(|(_, name)| !keys.iter().any(|key| key == name));
+        let (places, names): (Vec<String>, Vec<&str>) = own
+            .map(|(at, name)| match at < of_partition {
+                true => (format!("KEYS[{}]", fixed + at + 1), name),
+                false => ("nil".to_owned(), name),
+            })
+            .unzip();
+        format!(
+            "local QUEUE_KEYS, WALLET_KEYS = {fixed}, {of_partition}\nlocal {} = {}\n",
+            names.join(", "),
+            places.join(", ")
+        )
+    }
+
     /// Writes the script's constant and returns its name.
     fn write_constant(&self, table: &mut String) -> io::Result<String> {
         let (module, verb) = (&self.module, &self.verb);
@@ -187,9 +219,10 @@ impl Script {
         push(
             table,
             &format!(
-                "pub static {constant}: LuaScript = LuaScript::new({:?}, &{:?}, {:?});",
+                "pub static {constant}: LuaScript = LuaScript::new({:?}, &{:?}, &{:?}, {:?});",
                 format!("{module}/{verb}"),
                 self.header.keys,
+                self.header.each,
                 self.body()?
             ),
         );

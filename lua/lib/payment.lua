@@ -10,11 +10,19 @@
 -- States: pending → confirmed → refunding → confirmed | refunded, or pending → voiding → declined |
 -- voided, after which a further attempt may begin. `due` has the time by which the sweep looks at
 -- it.
--- Gives: load_payment(id), save_payment(p) → record, payment_event(p) (before it is saved),
---   refund_due(p) → what the provider has to pay back.
+-- Gives: load_payment(id), new_attempt(id, r, p, key, fingerprint) → a pending payment of the
+--   reservation r, where p is the payment before this attempt or nil, save_payment(p) → record,
+--   payment_event(p) (before it is saved), refund_due(p) → what the provider has to pay back.
 local function load_payment(id)
   local packed = redis.call('HGET', payments, id)
   return packed and cmsgpack.unpack(packed) or nil
+end
+local function new_attempt(id, r, p, key, fingerprint)
+  return {
+    id = id, reservation = r.id, user = r.user, queue = r.queue, state = 'pending',
+    attempt = p and p.attempt + 1 or 1, amount = r.amount, discount = 0,
+    created_at = p and p.created_at or now, key = key, fingerprint = fingerprint,
+  }
 end
 local function save_payment(p)
   p.at = now

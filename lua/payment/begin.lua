@@ -42,14 +42,9 @@ local function begin(id, reservation, user, issue, coupon, key, fingerprint, wal
   if wallet_amount ~= '' and tonumber(wallet_amount) >= r.amount then
     return { NOTHING_DUE, '', '' }
   end
-  p = {
-    id = id, reservation = reservation, user = user, queue = r.queue, state = 'pending',
-      attempt = p and p.attempt + 1 or 1,
-    amount = r.amount, discount = 0, created_at = p and p.created_at or now,
-    issue = issue ~= '' and issue or nil, coupon = coupon ~= '' and coupon or nil, key = key,
-      fingerprint = fingerprint,
-    external = wallet_amount ~= '' and { wallet_amount = tonumber(wallet_amount) } or nil,
-  }
+  p = new_attempt(id, r, p, key, fingerprint)
+  p.issue, p.coupon = issue ~= '' and issue or nil, coupon ~= '' and coupon or nil
+  p.external = wallet_amount ~= '' and { wallet_amount = tonumber(wallet_amount) } or nil
   r.status, r.payment = 'paying', id
   redis.call('ZREM', holds, reservation)
   redis.call('ZADD', due, due_at, id)

@@ -8,9 +8,8 @@
 -- Reply: {{code, balance}…}: DEBITED, now or before, with the balance right after it
 -- Codes: 1 DEBITED 2 INSUFFICIENT 3 TOMBSTONE
 --
--- uses: constants guard outbox wallet wallet_operations paid_totals
-redis.call('HLEN', tallies)
-local function debit(user, op, entry, amount, reservation)
+-- uses: constants guard outbox wallet wallet_operations paid_totals debit
+local function debit_once(user, op, entry, amount, reservation)
   local known, _, after = op_of(op)
   if known then
     return { known == 'd' and DEBITED or TOMBSTONE, text(after) }
@@ -19,17 +18,11 @@ local function debit(user, op, entry, amount, reservation)
   if balance < amount then
     return { INSUFFICIENT, text(balance) }
   end
-  balance = balance - amount
-  if amount > 0 then
-    move(user, entry, 'payment', amount, balance, attempt_of(op, reservation))
-  end
-  add_totals(user, amount, 1)
-  note_op(op, 'd' .. text(amount) .. ':' .. text(balance))
-  return { DEBITED, text(balance) }
+  return { DEBITED, text(take(user, op, entry, amount, balance, reservation)) }
 end
 local replies = {}
 for i = 2, #ARGV, 5 do
-  replies[#replies + 1] = debit(ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]),
+  replies[#replies + 1] = debit_once(ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]),
     ARGV[i + 4])
 end
 publish()

@@ -36,7 +36,7 @@ use arc_swap::ArcSwap;
 use sqlx::MySqlPool;
 use tokio::sync::Mutex;
 
-use crate::ids::{ConcertId, ScheduleId};
+use crate::ids::{ConcertId, QueueId, ScheduleId};
 use crate::mysql::{self, definitions};
 use crate::outbox::WriterHandle;
 use crate::queue::QueueService;
@@ -72,6 +72,7 @@ pub struct CatalogueService {
 struct CatalogueSnapshot {
     concerts: Vec<Arc<Concert>>,
     schedules: HashMap<ScheduleId, ScheduledConcert>,
+    by_queue: HashMap<QueueId, Arc<[ScheduleId]>>,
 }
 
 impl CatalogueService {
@@ -108,6 +109,11 @@ impl CatalogueService {
         self.snapshot.load().schedules.get(id).cloned()
     }
 
+    /// The schedules of all concerts of a queue.
+    pub fn schedules_in_queue(&self, queue: &QueueId) -> Arc<[ScheduleId]> {
+        self.snapshot.load().by_queue.get(queue).cloned().unwrap_or_default()
+    }
+
     /// The concert, also when another instance has just created it.
     pub async fn find_concert(&self, id: &ConcertId) -> Result<Arc<Concert>, Error> {
         if let Some(known) = self.concert(id) {
@@ -136,12 +142,17 @@ impl CatalogueService {
         let mut connection = self.mysql.acquire().await.map_err(mysql::Error::from)?;
         let concerts: Vec<_> =
             sql::load_all(&mut connection).await?.into_iter().map(Arc::new).collect();
-        let schedules = concerts
+        let schedules: HashMap<_, _> = concerts
             .iter()
             .flat_map(ScheduledConcert::all)
             .map(|scheduled| (scheduled.schedule().id.clone(), scheduled))
             .collect();
-        self.snapshot.store(Arc::new(CatalogueSnapshot { concerts, schedules }));
+        let mut lists: HashMap<QueueId, Vec<ScheduleId>> = HashMap::new();
+        for (id, scheduled) in &schedules {
+            lists.entry(scheduled.concert.queue.clone()).or_default().push(id.clone());
+        }
+        let by_queue = lists.into_iter().map(|(queue, ids)| (queue, ids.into())).collect();
+        self.snapshot.store(Arc::new(CatalogueSnapshot { concerts, schedules, by_queue }));
         Ok(())
     }
 

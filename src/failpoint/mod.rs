@@ -17,9 +17,10 @@
 //! | `repartition.before_commit` | when all partitions are fenced |
 //! | `repartition.after_commit` | when MySQL has the new number of partitions, before any is restored |
 //! | `recovery.before_commit` | when a partition is restored and Redis has the new epoch, but MySQL does not |
+//! | `redis.many_servers` | when a script may use several partitions. With the action `return` none does, as in a cluster |
 //! | `redis.load_scripts` | when the fences of a new Redis server are read, before it has the scripts |
 //!
-//! A payment calls `payment/begin`, `coupons/reserve`, `wallet/debit`, `payment/confirm`,
+//! A payment calls `payment/pay`, or in steps `payment/begin`, `coupons/reserve`, `wallet/debit`, `payment/confirm`,
 //! `coupons/redeem`, `payment/finish_redemption`. A void calls `payment/void`, `wallet/refund`,
 //! `coupons/return_issue`, `payment/finish_void`.
 //!
@@ -38,7 +39,13 @@
 mod points;
 
 #[cfg(feature = "failpoints")]
-pub use points::{Error, configure, reach};
+pub use points::{Error, configure, is_set, reach};
+
+/// Without the feature no fail point is set.
+#[cfg(not(feature = "failpoints"))]
+pub fn is_set(_name: &str) -> bool {
+    false
+}
 
 /// Reaches the fail point whose name the format string gives. Without the feature it compiles to
 /// nothing.

@@ -5,7 +5,8 @@ use std::time::Duration;
 const FILE_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Fail points other than those of scripts.
-const NAMED_POINTS: [&str; 8] = [
+const NAMED_POINTS: [&str; 9] = [
+    "redis.many_servers",
     "writer.before_transaction",
     "writer.before_commit",
     "writer.after_commit",
@@ -42,6 +43,11 @@ pub fn configure(scripts: impl Iterator<Item = &'static str>) -> Result<(), Erro
         fail::cfg(name, action).map_err(|why| Error::InvalidAction(point.to_owned(), why))?;
     }
     Ok(())
+}
+
+/// Whether this fail point has the action `return`.
+pub fn is_set(name: &str) -> bool {
+    fail::eval(name, |_| ()).is_some()
 }
 
 /// Runs the action of this fail point, if there is one.

@@ -1,5 +1,8 @@
 //! The steps of a payment.
 //!
+//! A plain payment is made in one call ([`pay_in_one_call`]), which leaves what the steps leave. All
+//! others take the steps.
+//!
 //! ```text
 //! 1 begin ─→ (reserve) ─→ 2 debit ─→ 3 confirm ─→ (redeem)               confirmed
 //!                │            │           │ refused: it is being voided
@@ -33,7 +36,7 @@ use super::rules::{
 };
 use super::{
     Error, PaymentOrder, PaymentService, PaymentWithReservation, discount, external,
-    external_store, store,
+    external_store, pay_store, store,
 };
 use crate::coupons::RedemptionOutcome;
 use crate::idempotency::{BindOutcome, KeyedRequest};
@@ -44,6 +47,9 @@ use crate::redis;
 use crate::seats::{Reservation, ReservationStatus};
 use crate::wallet::DebitOutcome;
 
+/// The most schedules of a queue whose seats one call may name.
+const MAX_SCHEDULES_IN_CALL: usize = 32;
+
 /// Takes all steps of a payment, until a store fails. Sends the payment to `pending_sender` when it
 /// is pending.
 pub(super) async fn pay(
@@ -53,8 +59,20 @@ pub(super) async fn pay(
     keyed: KeyedRequest,
     pending_sender: oneshot::Sender<PaymentWithReservation>,
 ) -> Result<PaymentWithReservation, Error> {
-    // Bind the idempotency key to a payment id before anything happens under it.
     let new_id = PaymentId::new(order.reservation.slot());
+    if let Some((payment, reservation)) =
+        pay_in_one_call(&service, &claims, new_id, order, &keyed).await?
+    {
+        service.writer.wake();
+        let reservation = Some(reservation);
+        return Ok(PaymentWithReservation {
+            payment,
+            reservation,
+            replayed: false,
+            is_durable: true,
+        });
+    }
+    // Bind the idempotency key to a payment id before anything happens under it.
     let bound = service.idempotency.bind(keyed.clone(), *new_id.as_bytes()).await?;
     let (payment, replayed) = match bound {
         BindOutcome::Bound => (new_id, false),
@@ -96,6 +114,33 @@ pub(super) async fn pay(
             Err(refusal)
         }
     }
+}
+
+/// Binds the key, begins, debits and confirms in one call. `None` when nothing was changed and the
+/// payment must be made in steps.
+///
+/// A lost reply is an error: the payment is confirmed, or nothing has happened. The next request
+/// with the same key finds out which.
+async fn pay_in_one_call(
+    service: &PaymentService,
+    claims: &Claims,
+    payment: PaymentId,
+    PaymentOrder { reservation, issue, expected, wallet_amount }: PaymentOrder,
+    keyed: &KeyedRequest,
+) -> Result<Option<(Payment, Reservation)>, redis::Error> {
+    let partition = |slot| service.redis.keys().partition(slot);
+    let schedules = service.seats.schedules_in_queue(&claims.queue);
+    let is_plain = issue.is_none()
+        && wallet_amount.is_none()
+        && partition(reservation.slot()) == partition(claims.queue.slot())
+        && service.redis.is_one_server()
+        && (1..=MAX_SCHEDULES_IN_CALL).contains(&schedules.len());
+    if !is_plain {
+        return Ok(None);
+    }
+    let request =
+        pay_store::PayRequest { payment, reservation, keyed: keyed.clone(), expected, schedules };
+    service.pay.submit(claims.queue.clone(), request).await
 }
 
 /// Step 1. Returns a pending attempt, or a payment that has ended before.

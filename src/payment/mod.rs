@@ -1,6 +1,7 @@
 //! Payments: money of a wallet for held seats.
 //!
-//! A payment changes several partitions, so it is a sequence of idempotent steps. The payment and
+//! A payment changes several partitions, so it is a sequence of idempotent steps. Where one server
+//! has all partitions, a plain payment is one call that leaves the same. The payment and
 //! its reservation are in the partition of the queue (`payments`, `reservations`, `q:due`), the
 //! money is in the partition of the user, and a coupon is in its own partition. MySQL gets a
 //! payment when it ends.
@@ -19,6 +20,7 @@ mod external_routes;
 mod external_store;
 mod flow;
 mod lists;
+mod pay_store;
 mod record;
 mod routes;
 mod rules;
@@ -104,6 +106,7 @@ pub struct PaymentService {
     idempotency: Arc<IdempotencyService>,
     writer: WriterHandle,
     flows: TaskTracker,
+    pay: Coalescer<pay_store::PayOperation>,
     begin: ScriptCoalescer<store::BeginBatch>,
     confirm: ScriptCoalescer<store::ConfirmBatch>,
     read: ScriptCoalescer<store::PaymentReadBatch>,
@@ -118,6 +121,10 @@ impl PaymentService {
     ) -> Self {
         let due_ms = i64::try_from(PAYMENT_TIMEOUT.as_millis()).unwrap_or(i64::MAX);
         Self {
+            pay: Coalescer::new(
+                pay_store::PayOperation { redis: redis.clone() },
+                MAX_WAITING_REQUESTS,
+            ),
             begin: Coalescer::new(
                 ScriptOperation::new(&redis, store::BeginBatch { due_ms }),
                 MAX_WAITING_REQUESTS,

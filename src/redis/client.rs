@@ -20,7 +20,7 @@ use super::{
     Error, KeyBuilder, KeyScope, LuaScript, MemoryPressure, PartitionEpochs, ScriptArgs,
     ScriptReply,
 };
-use crate::failpoint::failpoint;
+use crate::failpoint::{self, failpoint};
 use crate::partition::Partition;
 use crate::telemetry::Metric;
 
@@ -230,6 +230,13 @@ impl RedisClient {
                 }
             }
         }
+    }
+
+    /// Whether one server has all partitions, so that a script can use keys of several.
+    ///
+    /// Such a script is fenced by its scope's partition. It must compare the epochs of the others.
+    pub fn is_one_server(&self) -> bool {
+        !self.topology().is_cluster() && !failpoint::is_set("redis.many_servers")
     }
 
     pub fn keys(&self) -> &KeyBuilder {

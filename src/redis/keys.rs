@@ -15,12 +15,23 @@ pub struct KeyScope<'a> {
     pub schedule: Option<&'a ScheduleId>,
     /// For keys with the prefix `c:`.
     pub coupon: Option<&'a CouponId>,
+    /// Further partitions on the same server, for keys of the header's `EACH:` line.
+    pub partitions: &'a [Partition],
+    /// Schedules of the queue, for keys of the `EACH:` line with the prefix `s:`.
+    pub schedules: &'a [ScheduleId],
 }
 
 impl<'a> KeyScope<'a> {
     /// Only keys of the partition itself.
     pub fn partition(partition: Partition) -> Self {
-        Self { partition, queue: None, schedule: None, coupon: None }
+        Self {
+            partition,
+            queue: None,
+            schedule: None,
+            coupon: None,
+            partitions: &[],
+            schedules: &[],
+        }
     }
 
     /// Keys of a queue and of its partition.
@@ -64,9 +75,21 @@ impl KeyBuilder {
         format!("{}:{{{partition}}}:{name}", self.prefix)
     }
 
-    /// The keys of a script's `KEYS:` line.
+    /// The keys of a script's `KEYS:` line, then those of its `EACH:` line for each partition and
+    /// each schedule.
     pub(super) fn build_all(&self, scope: KeyScope<'_>, script: &LuaScript) -> Vec<String> {
-        script.keys().iter().map(|word| self.build(scope, word)).collect()
+        let mut keys: Vec<String> =
+            script.keys().iter().map(|word| self.build(scope, word)).collect();
+        let (of_schedule, of_partition): (Vec<&str>, Vec<&str>) =
+            script.each().iter().partition(|word| word.contains(':'));
+        for partition in scope.partitions {
+            keys.extend(of_partition.iter().map(|word| self.of_partition(*partition, word)));
+        }
+        for schedule in scope.schedules {
+            let scope = KeyScope { schedule: Some(schedule), ..scope };
+            keys.extend(of_schedule.iter().map(|word| self.build(scope, word)));
+        }
+        keys
     }
 
     /// The key for one word of a `KEYS:` line.

@@ -7,13 +7,19 @@ use std::sync::OnceLock;
 pub struct LuaScript {
     name: &'static str,
     keys: &'static [&'static str],
+    each: &'static [&'static str],
     body: &'static str,
     sha1: OnceLock<String>,
 }
 
 impl LuaScript {
-    const fn new(name: &'static str, keys: &'static [&'static str], body: &'static str) -> Self {
-        Self { name, keys, body, sha1: OnceLock::new() }
+    const fn new(
+        name: &'static str,
+        keys: &'static [&'static str],
+        each: &'static [&'static str],
+        body: &'static str,
+    ) -> Self {
+        Self { name, keys, each, body, sha1: OnceLock::new() }
     }
 
     /// The names of all scripts.
@@ -30,6 +36,11 @@ impl LuaScript {
     /// The keys that the header names, in order.
     pub fn keys(&self) -> &'static [&'static str] {
         self.keys
+    }
+
+    /// The keys that follow for each further partition and each schedule of a call.
+    pub fn each(&self) -> &'static [&'static str] {
+        self.each
     }
 
     /// True unless the script is flagged `no-writes`.

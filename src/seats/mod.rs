@@ -48,7 +48,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::catalogue::{CatalogueService, ScheduledConcert};
 use crate::idempotency::{IdempotencyService, KeyedRequest};
-use crate::ids::{ConcertId, ReservationId, ScheduleId, UserId};
+use crate::ids::{ConcertId, QueueId, ReservationId, ScheduleId, UserId};
 use crate::money::CurrencyCode;
 use crate::outbox::WriterHandle;
 use crate::queue::{Claims, QueueService};
@@ -330,6 +330,11 @@ impl SeatService {
         let scheduled = self.schedule_of(claims, schedule).await?;
         self.queue.require_active(claims).await?;
         Ok(scheduled)
+    }
+
+    /// The schedules of all concerts of a queue.
+    pub fn schedules_in_queue(&self, queue: &QueueId) -> Arc<[ScheduleId]> {
+        self.catalogue.schedules_in_queue(queue)
     }
 
     /// Until when a confirmed reservation can be cancelled, in milliseconds since 1970. `None` when

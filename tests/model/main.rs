@@ -2,7 +2,8 @@
 //!
 //! [`state`] models `lua/payment`, `lua/wallet`, `lua/coupons/{reserve,redeem,return_issue}.lua` and
 //! the decisions of `lua/seats/hold.lua` and the cancellation scripts, step by step, with the names
-//! of `src/payment/flow.rs`, `src/payment/discount.rs` and `src/payment/cancel.rs`. [`steps`]
+//! of `src/payment/flow.rs`, `src/payment/discount.rs` and `src/payment/cancel.rs`. A payment without
+//! a coupon may be made in one call, in steps, or in both ways by two instances. [`steps`]
 //! defines which step may come when. This file defines the invariants. The checker visits every
 //! reachable state, so an invariant that holds here holds for every order of steps, lost replies,
 //! repeated requests, crashes and sweeps. Each guard is also removed once, to show that the check

@@ -97,10 +97,16 @@ pub(crate) enum ScriptGuard {
     VoidBeforeReturnIssue,
     /// `payment/confirm.lua`: with a coupon the payment stays on the sweep's list.
     UnredeemedInConfirm,
+    /// `payment/pay.lua`: the key of the payment is not known.
+    KeyInPay,
+    /// `payment/pay.lua`: the hold runs.
+    HeldInPay,
+    /// `payment/pay.lua`: the balance is sufficient.
+    BalanceInPay,
 }
 
 impl ScriptGuard {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::AttemptInConfirm,
         Self::PendingInConfirm,
         Self::TombstoneInDebit,
@@ -118,6 +124,9 @@ impl ScriptGuard {
         Self::OwnInReturnIssue,
         Self::VoidBeforeReturnIssue,
         Self::UnredeemedInConfirm,
+        Self::KeyInPay,
+        Self::HeldInPay,
+        Self::BalanceInPay,
     ];
 
     /// The scenario in which its absence shows.
@@ -365,6 +374,27 @@ impl RedisState {
             count(&mut self.ends[p][payment.last()]);
         }
         self.payments[p]
+    }
+
+    /// `payment/pay.lua`: what begin, debit and confirm do, or nothing. A key is known once its
+    /// payment has begun.
+    pub(crate) fn pay(&mut self, p: usize, removed: Option<ScriptGuard>) {
+        let (r, user, cost) = (reservation_of(p), self.scenario.user_of(p), self.scenario.cost());
+        let known = self.payments[p].attempt > 0 && removed != Some(ScriptGuard::KeyInPay);
+        let held = self.reservations[r].status == ReservationState::Held
+            && !self.reservations[r].expired
+            || removed == Some(ScriptGuard::HeldInPay);
+        let solvent = self.balances[user] >= cost || removed == Some(ScriptGuard::BalanceInPay);
+        if known || !held || !solvent {
+            return;
+        }
+        self.balances[user] -= cost;
+        self.ops[p][0] = DebitRecord::Debited;
+        count(&mut self.debits[p][0]);
+        self.payments[p] = ModelPayment { state: PaymentPhase::Confirmed, attempt: 1 };
+        self.reservations[r].status = ReservationState::Confirmed;
+        *self.seat(r) = Some(SeatOwner { reservation: r, sold: true });
+        count(&mut self.ends[p][0]);
     }
 
     /// `payment/void.lua`.

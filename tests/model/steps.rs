@@ -44,6 +44,7 @@ pub(crate) enum ModelStep {
     Hold(usize),
     Release(usize),
     Expire(usize),
+    Pay(usize),
     Begin(usize),
     Reserve(usize, usize),
     Debit(usize, usize),
@@ -77,6 +78,7 @@ impl PaymentModel {
             ModelStep::Hold(user) => redis.hold(user, self.removed),
             ModelStep::Release(user) => redis.release(user),
             ModelStep::Expire(user) => redis.expire(user),
+            ModelStep::Pay(p) => redis.pay(p, self.removed),
             ModelStep::Begin(p) => redis.begin(p),
             ModelStep::Reserve(p, attempt) => {
                 state.debit[p][attempt] |= redis.reserve(p, attempt, self.removed) && answered;
@@ -160,6 +162,10 @@ impl PaymentModel {
             }
         }
         for p in PAYMENTS {
+            // A payment with a coupon is always made in steps.
+            if !coupon {
+                steps.push(ModelStep::Pay(p));
+            }
             steps.extend([ModelStep::Begin(p), ModelStep::BeginCancel(p)]);
             let refunding =
                 matches!(state.payments[p].state, PaymentPhase::Refunding | PaymentPhase::Refunded);

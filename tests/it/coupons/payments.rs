@@ -11,7 +11,7 @@ use crate::support::{
     ApiResponse, CONCERT, SCHEDULE, TestStores, TestWorld, eventually, new_key, on_one_and_two,
 };
 
-const COUPON: &str = "off";
+pub(crate) const COUPON: &str = "off";
 const PRICE: i64 = 9_000;
 const OFF: i64 = 2_000;
 

@@ -45,7 +45,9 @@ pub(super) enum ChaosFault {
 }
 
 /// Steps of payments, their voids and refunds, and of the writer, at which an instance may die.
-const CRASH_POINTS: [&str; 22] = [
+const CRASH_POINTS: [&str; 24] = [
+    "payment/pay.before",
+    "payment/pay.after",
     "payment/begin.before",
     "payment/begin.after",
     "coupons/reserve.before",
@@ -72,7 +74,7 @@ const CRASH_POINTS: [&str; 22] = [
 
 /// Scripts whose request or reply is lost by name: a random loss among thousands would rarely be
 /// theirs.
-const LOSABLE_SCRIPTS: [&str; 14] = [
+const LOSABLE_SCRIPTS: [&str; 15] = [
     "queue/join",
     "seats/hold",
     "seats/release",
@@ -80,6 +82,7 @@ const LOSABLE_SCRIPTS: [&str; 14] = [
     "rewards/claim",
     "wallet/charge",
     "wallet/use",
+    "payment/pay",
     "payment/begin",
     "coupons/reserve",
     "wallet/debit",

@@ -25,11 +25,14 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use usher::redis::scripts;
 
+use crate::coupons::payments::{COUPON, coupon, issue};
+use crate::support::api::TestUser;
 use crate::support::resp::RespClient;
 use crate::support::servers::partition_of_user;
 use crate::support::world::{fast_queue_settings, schedule_definition};
 use crate::support::{
-    CONCERT, SCHEDULE, TestStores, TestWorld, eventually, new_key, new_user, on_one_and_two,
+    ApiClient, ApiResponse, CONCERT, SCHEDULE, TestStores, TestWorld, eventually, new_key,
+    new_user, on_one_and_two,
 };
 
 on_one_and_two!(
@@ -91,14 +94,17 @@ async fn key_of_a_wrong_type_changes_nothing(world: TestWorld) {
     for (script, partition) in [
         (&scripts::SEATS_HOLD, show),
         (&scripts::SEATS_RELEASE, show),
-        (&scripts::PAYMENT_BEGIN, show),
+        (&scripts::PAYMENT_PAY, show),
         (&scripts::WALLET_CHARGE, user),
         (&scripts::WALLET_USE, user),
     ] {
         // The fence is compared first, and missing definitions are published again. Neither is
         // tested here.
         let republished = ["epoch", "q:settings", "q:concerts"];
-        for word in script.keys().iter().filter(|word| !republished.contains(word)) {
+        let of_partition = script.keys().iter().map(|word| (word, partition));
+        let of_wallet = script.each().iter().filter(|word| !word.contains(':'));
+        let keys = of_partition.chain(of_wallet.map(|word| (word, user)));
+        for (word, partition) in keys.filter(|(word, _)| !republished.contains(word)) {
             stores.wait_until_idle().await;
             let broken = CorruptedKey::new(&mut redis, key_of(stores, partition, word)).await;
             let before = dump_keys(&mut redis, stores).await;
@@ -107,21 +113,14 @@ async fn key_of_a_wrong_type_changes_nothing(world: TestWorld) {
                 "seats/release" => {
                     api.delete(&format!("/v1/reservations/{held}")).user(&guest.user).send().await
                 }
-                "payment/begin" => api.pay(&guest.token, &held, &new_key()).await,
+                "payment/pay" => api.pay(&guest.token, &held, &new_key()).await,
                 "wallet/charge" => api.charge_with_key(&guest.user, 5, &new_key()).await,
                 _ => {
                     let call = api.post("/v1/wallet/uses").user(&guest.user).key(&new_key());
                     call.json(&json!({"amount": 5})).send().await
                 }
             };
-            let mut after = dump_keys(&mut redis, stores).await;
-            // A payment binds its idempotency key first. A bound key without a result has no
-            // effect.
-            let bound =
-                |key: &str| script.name() == "payment/begin" && key.contains(":idempotency");
-            after.retain(|key, _| !bound(key));
-            let before: BTreeMap<_, _> =
-                before.into_iter().filter(|(key, _)| !bound(key)).collect();
+            let after = dump_keys(&mut redis, stores).await;
             broken.mend(&mut redis).await;
             assert!(
                 answer.status >= 500 || waits(script.name(), word),
@@ -143,10 +142,30 @@ fn waits(script: &str, word: &str) -> bool {
     (script, word) == ("seats/hold", "q:waiting")
 }
 
+/// A payment with a coupon, which is made in steps, and its amount.
+async fn pay_in_steps(
+    api: &ApiClient,
+    guest: &TestUser,
+    held: &str,
+    issue: &str,
+    key: &str,
+) -> ApiResponse {
+    let body = json!({"reservation_id": held, "coupon_issue_id": issue});
+    api.post("/v1/payments").token(&guest.token).key(key).json(&body).send().await
+}
+
+const DISCOUNTED: i64 = 999;
+
+async fn put_coupon(world: &TestWorld) {
+    world.api.put(&format!("/admin/coupons/{COUPON}"), &coupon(1_000 - DISCOUNTED, 0)).await;
+    world.wait_on_every_instance(&format!("/v1/coupons/{COUPON}"), |_| true).await;
+}
+
 /// The debit succeeds and the seats cannot be sold: nothing of the confirmation is written, and the
 /// money is refunded.
 async fn failed_confirmation_leaves_no_debit(world: TestWorld) {
     world.put_show(20, 1_000).await;
+    put_coupon(&world).await;
     let (api, stores) = (&world.api, &world.stores);
     let mut redis = stores.redis().await;
     let show = stores.partition_of(CONCERT);
@@ -156,8 +175,9 @@ async fn failed_confirmation_leaves_no_debit(world: TestWorld) {
         scripts::PAYMENT_CONFIRM.keys().iter().filter(|word| !before_it.contains(word)).collect();
     for (seat, word) in (1..).zip(&words) {
         let guest = api.active_user(CONCERT).await;
-        api.charge(&guest.user, 1_000).await;
+        api.charge(&guest.user, DISCOUNTED).await;
         let held = api.hold_seats(&guest.token, SCHEDULE, &[seat]).await;
+        let issue = issue(api, &guest.user).await;
         stores.wait_until_idle().await;
         let broken = CorruptedKey::new(&mut redis, key_of(stores, show, word)).await;
         let sale = async |redis: &mut RespClient| {
@@ -168,7 +188,7 @@ async fn failed_confirmation_leaves_no_debit(world: TestWorld) {
         };
         let before = sale(&mut redis).await;
         let key = new_key();
-        let pending = api.pay(&guest.token, &held, &key).await;
+        let pending = pay_in_steps(api, &guest, &held, &issue, &key).await;
         assert_eq!(
             (pending.status, &pending.body["status"]),
             (202, &json!("pending")),
@@ -177,7 +197,7 @@ async fn failed_confirmation_leaves_no_debit(world: TestWorld) {
         // An outbox in the partition of the wallet stops the debit as well.
         let balance = api.balance(&guest.user).await;
         let same = partition_of_user(&guest.user) == show && ["seq", "outbox"].contains(word);
-        assert_eq!(balance, if same { 1_000 } else { 0 }, "{word}");
+        assert_eq!(balance, if same { DISCOUNTED } else { 0 }, "{word}");
         assert_eq!(sale(&mut redis).await, before, "{word}");
         if seat == 1 {
             eventually("the metric reports its age", || async {
@@ -200,8 +220,9 @@ async fn failed_confirmation_leaves_no_debit(world: TestWorld) {
         let voided =
             api.get(&format!("/v1/payments/{id}")).user(&guest.user).send().await.expect(200);
         assert_eq!(voided["status"], "voided", "{word}");
-        assert_eq!(api.balance(&guest.user).await, 1_000, "the money is refunded");
-        assert_eq!(api.pay(&guest.token, &held, &key).await.expect(201)["status"], "confirmed");
+        assert_eq!(api.balance(&guest.user).await, DISCOUNTED, "the money is refunded");
+        let paid = pay_in_steps(api, &guest, &held, &issue, &key).await.expect(201);
+        assert_eq!(paid["status"], "confirmed");
     }
     assert_eq!(stores.audit().await.payments_that_are("confirmed"), words.len());
 }
@@ -315,16 +336,18 @@ async fn hold_that_expires_during_its_payment_is_paid(world: TestWorld) {
                 1_000)]}),
         )
         .await;
+    put_coupon(&world).await;
     let (api, stores) = (&world.api, &world.stores);
     let (payer, other) = (api.active_user(CONCERT).await, api.active_user(CONCERT).await);
-    api.charge(&payer.user, 1_000).await;
     let mut redis = stores.redis().await;
     // The wallet cannot respond until the hold has expired.
     let ops = key_of(stores, partition_of_user(&payer.user), "wallet_ops");
-    let (path, key) = (|id: &str| format!("/v1/reservations/{id}"), new_key());
+    let path = |id: &str| format!("/v1/reservations/{id}");
+    api.charge(&payer.user, DISCOUNTED).await;
+    let (issue, key) = (issue(api, &payer.user).await, new_key());
     let held = api.hold_seats(&payer.token, SCHEDULE, &[1]).await;
     let broken = CorruptedKey::new(&mut redis, ops).await;
-    assert_eq!(api.pay(&payer.token, &held, &key).await.status, 202);
+    assert_eq!(pay_in_steps(api, &payer, &held, &issue, &key).await.status, 202);
     let lapses =
         api.get(&path(&held)).user(&payer.user).send().await.expect(200)["held_until"].clone();
     eventually("the hold has expired", || async {
@@ -338,6 +361,7 @@ async fn hold_that_expires_during_its_payment_is_paid(world: TestWorld) {
     let reservation = api.get(&path(&held)).user(&payer.user).send().await.expect(200);
     assert_eq!(reservation["status"], "paying");
     broken.mend(&mut redis).await;
-    assert_eq!(api.pay(&payer.token, &held, &key).await.expect(201)["status"], "confirmed");
+    let paid = pay_in_steps(api, &payer, &held, &issue, &key).await.expect(201);
+    assert_eq!(paid["status"], "confirmed");
     assert_eq!(stores.audit().await.payments_that_are("confirmed"), 1);
 }

@@ -14,6 +14,8 @@ use crate::support::{
 const GUESTS: u32 = 200;
 const CHARGED: i64 = 10_000;
 const PRICE: i64 = 4_000;
+/// Every payment takes its steps, as in a cluster.
+const IN_STEPS: &str = "redis.many_servers=return";
 
 /// A user with money and a held seat, about to pay.
 struct PayingUser {
@@ -104,8 +106,19 @@ async fn assert_nothing_was_lost(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_process_loses_no_payment() {
+    kill_three_times("").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_process_loses_no_payment_in_steps() {
+    let cut_off = kill_three_times(IN_STEPS).await;
+    assert!(cut_off > 0, "no payment was cut off between two steps");
+}
+
+/// Returns how many payments were cut off between two steps.
+async fn kill_three_times(failpoints: &str) -> i64 {
     let stores = TestStores::new().await;
-    let mut process = UsherProcess::start(&stores).await;
+    let mut process = UsherProcess::start_failing(&stores, failpoints).await;
     let payers =
         payers(&ApiClient::new(vec![[process.public.clone(), process.admin.clone()]])).await;
 
@@ -120,7 +133,7 @@ async fn killed_process_loses_no_payment() {
             answers.iter().filter(|(_, answer)| answer.is_none()).map(|(at, _)| *at).collect();
         lost_in_all += lost.len();
         cut_off += unfinished_payments(&stores).await;
-        process = UsherProcess::start(&stores).await;
+        process = UsherProcess::start_failing(&stores, failpoints).await;
         let (mut again, mut done) = (Vec::new(), Vec::new());
         for (at, payer) in rest.into_iter().enumerate() {
             let asks_again =
@@ -134,10 +147,7 @@ async fn killed_process_loses_no_payment() {
         }
         rest = again;
     }
-    assert!(
-        lost_in_all > 10 && cut_off > 0,
-        "the kills hit nothing: {lost_in_all} lost, {cut_off} cut off"
-    );
+    assert!(lost_in_all > 10, "the kills hit nothing: {lost_in_all} lost");
     let api = ApiClient::new(vec![[process.public.clone(), process.admin.clone()]]);
     for (at, answer) in pay_until(&api, &rest, 0, async || {}).await {
         let answer = answer.expect("the process is not killed any more");
@@ -150,13 +160,23 @@ async fn killed_process_loses_no_payment() {
     let (payers, answers): (Vec<_>, Vec<_>) = all.into_iter().unzip();
     let answers: Vec<_> = answers.into_iter().enumerate().collect();
     assert_nothing_was_lost(&stores, &payers, &answers).await;
+    cut_off
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killing_one_of_two_processes_loses_no_payment() {
+    for failpoints in ["", IN_STEPS] {
+        kill_one_of_two(failpoints).await;
+    }
+}
+
+/// Only the victim has the fail points, so both ways of a payment meet.
+async fn kill_one_of_two(failpoints: &str) {
     let stores = TestStores::new().await;
-    let (victim, survivor) =
-        (UsherProcess::start(&stores).await, UsherProcess::start(&stores).await);
+    let (victim, survivor) = (
+        UsherProcess::start_failing(&stores, failpoints).await,
+        UsherProcess::start(&stores).await,
+    );
     let address = |process: &UsherProcess| [process.public.clone(), process.admin.clone()];
     let api = ApiClient::new(vec![address(&victim), address(&survivor)]);
     let alone = ApiClient::new(vec![address(&survivor)]);

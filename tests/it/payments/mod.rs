@@ -9,6 +9,7 @@ mod external_refunds;
 mod external_sale;
 mod faults;
 mod kill;
+mod one_call;
 mod organiser_cancel;
 mod partial_cancel;
 mod pay;

@@ -169,6 +169,37 @@ async fn charge_lost_with_its_debit_is_restored() {
     payment_survives_and_its_debit_is_lost(true).await;
 }
 
+/// A payment in one call writes to two partitions. The queue's is lost before MySQL has its events.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn payment_lost_with_its_queue_is_refunded() {
+    let world = world().await;
+    let (api, stores) = (&world.api, &world.stores);
+    let (guest, reservation) = payer(api, stores, 1).await;
+    stores.wait_until_idle().await;
+    let queue = stores.partition_of(CONCERT);
+    let mut lock = stores.mysql.begin().await.unwrap();
+    let select = "SELECT n FROM outbox_checkpoints WHERE partition_id = ? FOR UPDATE";
+    sqlx::query(select).bind(queue).fetch_all(&mut *lock).await.unwrap();
+    let key = new_key();
+    api.pay(&guest.token, &reservation, &key).await.expect(201);
+    rows(stores, DEBITS, 1).await;
+    let had = generations(stores).await;
+    stores.lose_partition(queue).await;
+    lock.rollback().await.unwrap();
+    wait_until_restored(&world, queue, &had).await;
+    eventually("the money is refunded", || async {
+        (api.balance(&guest.user).await == CHARGED).then_some(())
+    })
+    .await;
+    wait_until_reconciled(stores).await;
+    // The key still leads to the lost payment, and to no other one.
+    let again = api.pay(&guest.token, &reservation, &key).await;
+    assert!([403, 404, 410].contains(&again.status), "{again:?}");
+    let facts = stores.audit().await;
+    assert_eq!((facts.sold.len(), facts.payments_that_are("confirmed")), (0, 0));
+    assert_eq!(api.balance(&guest.user).await, CHARGED);
+}
+
 async fn issue_of(api: &ApiClient, user: &str) -> String {
     let issue = api.post("/v1/coupons/spring/issues").user(user).send().await;
     issue.body["id"].as_str().unwrap().to_owned()

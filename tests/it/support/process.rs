@@ -32,15 +32,24 @@ pub(crate) struct UsherProcess {
     log: PathBuf,
 }
 
+/// Scripts that `payment/pay` replaces.
+const PAYMENT_STEPS: [&str; 4] =
+    ["idempotency/bind.", "payment/begin.", "wallet/debit.", "payment/confirm."];
+
 impl UsherProcess {
     /// Starts the binary on free ports and waits until it is ready.
     pub(crate) async fn start(stores: &TestStores) -> Self {
         Self::start_with(stores, &[]).await
     }
 
-    /// As [`Self::start`], with fail points (see `src/failpoint`).
+    /// As [`Self::start`], with fail points (see `src/failpoint`). With one at a step of a payment,
+    /// all payments are made in steps.
     pub(crate) async fn start_failing(stores: &TestStores, failpoints: &str) -> Self {
-        Self::start_with(stores, &[("FAILPOINTS", failpoints.to_owned())]).await
+        let mut points = failpoints.to_owned();
+        if PAYMENT_STEPS.iter().any(|step| failpoints.contains(step)) {
+            points.push_str(";redis.many_servers=return");
+        }
+        Self::start_with(stores, &[("FAILPOINTS", points)]).await
     }
 
     /// As [`Self::start`], with settings that override the usual ones.
