@@ -7,6 +7,6 @@ local function take(user, op, entry, amount, balance, reservation)
     move(user, entry, 'payment', amount, balance, attempt_of(op, reservation))
   end
   add_totals(user, amount, 1)
-  note_op(op, 'd' .. text(amount) .. ':' .. text(balance))
+  note_op(op, debit_note(amount, balance))
   return balance
 end

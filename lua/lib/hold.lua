@@ -1,5 +1,5 @@
 -- What every hold of seats has in common: which user may hold, and what a hold writes. Uses
--- settings, reservation, turnover, and the codes that the script declares. ARGV 2…11 are queue,
+-- settings, reservation, turnover, bulk, and the codes that the script declares. ARGV 2…11 are queue,
 -- concert, schedule, published version and seats of the concert, booking opens at, booking closes
 -- at, hold_ms, max seats per user, title of the concert, start of the show. Another version of the
 -- concert ends the script with NOT_PUBLISHED. All requests of a call are read at once and written
@@ -138,17 +138,12 @@ local function place(id, user, score, own, numbers)
   slots[first], slots[second] = slot_until, user
   placed, made[id] = second, user
 end
-local function write_pairs(command, key, list)
-  for at = 1, #list, 500 do
-    redis.call(command, key, unpack(list, at, math.min(at + 499, #list)))
-  end
-end
 local function write()
-  write_pairs('HSET', seats, marks)
-  write_pairs('HSET', reservations, records)
-  write_pairs('HSET', admitted, shown)
-  write_pairs('HSET', owners, opened)
-  write_pairs('ZADD', holds, lapses)
+  write_all('HSET', seats, marks)
+  write_all('HSET', reservations, records)
+  write_all('HSET', admitted, shown)
+  write_all('HSET', owners, opened)
+  write_all('ZADD', holds, lapses)
   if placed > 0 then
     redis.call('ZADD', active, 'GT', unpack(slots))
   end

@@ -11,7 +11,8 @@
 -- voided, after which a further attempt may begin. `due` has the time by which the sweep looks at
 -- it.
 -- Gives: load_payment(id), new_attempt(id, r, p, key, fingerprint) → a pending payment of the
---   reservation r, where p is the payment before this attempt or nil, save_payment(p) → record,
+--   reservation r, where p is the payment before this attempt or nil, pack_payment(p) → record,
+--   save_payment(p) → record,
 --   payment_event(p) (before it is saved), refund_due(p) → what the provider has to pay back.
 local function load_payment(id)
   local packed = redis.call('HGET', payments, id)
@@ -24,9 +25,12 @@ local function new_attempt(id, r, p, key, fingerprint)
     created_at = p and p.created_at or now, key = key, fingerprint = fingerprint,
   }
 end
-local function save_payment(p)
+local function pack_payment(p)
   p.at = now
-  local packed = cmsgpack.pack(p)
+  return cmsgpack.pack(p)
+end
+local function save_payment(p)
+  local packed = pack_payment(p)
   redis.call('HSET', payments, p.id, packed)
   return packed
 end

@@ -10,8 +10,10 @@
 -- entry and the time of its end; they decide when the record may be pruned. `owners` has, for each
 -- user, the ids of the reservations that are held or being paid, concatenated.
 -- Gives: load(id), save(r) → record, live(r) (held and not lapsed, or paying), open_of(user) →
---   records, add_open(user, id), drop_open(user, id), end_wait(r) (no external payment waits any
---   more), end_reservation(r, status) → record.
+--   records, add_open(user, id), ids_without(ids, id) →
+--   the concatenated ids without one, drop_open(user, id), end_wait(r) (no external payment waits any
+--   more), mark_ended(r, status) (in the record and as an event),
+--   end_reservation(r, status) → record.
 local function load(id)
   local packed = redis.call('HGET', reservations, id)
   return packed and cmsgpack.unpack(packed) or nil
@@ -41,26 +43,24 @@ local function open_of(user)
   end
   return records
 end
-local function set_open(user, ids)
-  if #ids > 0 then
-    redis.call('HSET', owners, user, table.concat(ids))
-  else
-    redis.call('HDEL', owners, user)
-  end
-end
 local function add_open(user, id)
-  local ids = open_ids(user)
-  ids[#ids + 1] = id
-  set_open(user, ids)
+  redis.call('HSET', owners, user, (redis.call('HGET', owners, user) or '') .. id)
+end
+local function ids_without(ids, id)
+  local left = ''
+  for at = 1, #ids, 16 do
+    local other = string.sub(ids, at, at + 15)
+    left = other == id and left or left .. other
+  end
+  return left
 end
 local function drop_open(user, id)
-  local left = {}
-  for _, other in ipairs(open_ids(user)) do
-    if other ~= id then
-      left[#left + 1] = other
-    end
+  local left = ids_without(redis.call('HGET', owners, user) or '', id)
+  if left == '' then
+    redis.call('HDEL', owners, user)
+  else
+    redis.call('HSET', owners, user, left)
   end
-  set_open(user, left)
 end
 local function reservation_event(r)
   emit('reservation', {
@@ -75,10 +75,13 @@ end
 local function end_wait(r)
   r.held_until, r.hold_ends = r.hold_ends or r.held_until, nil
 end
-local function end_reservation(r, status)
+local function mark_ended(r, status)
   r.status, r.n, r.at = status, entry_n, now
+  reservation_event(r)
+end
+local function end_reservation(r, status)
+  mark_ended(r, status)
   drop_open(r.user, r.id)
   redis.call('ZREM', holds, r.id)
-  reservation_event(r)
   return save(r)
 end

@@ -1,6 +1,7 @@
 -- Sells the seats of a paid reservation. Uses turnover, outbox, reservation and payment.
--- Gives: check_sale() fails on keys of a wrong type while nothing is written yet; sell(p, r) →
---   payment record, reservation record. Call write_turnover() and publish() after it.
+-- Gives: check_sale() fails on keys of a wrong type while nothing is written yet; mark_sold(p, r)
+--   (in the records and as events, where `p` was paid and `r` is sold); sell(p, r) → payment
+--   record, reservation record. Call write_turnover() and publish() after it.
 local function check_sale()
   redis.call('ZCARD', due)
   redis.call('ZCARD', holds)
@@ -11,13 +12,19 @@ local function check_sale()
   redis.call('HLEN', sales)
   redis.call('HLEN', seats)
 end
-local function sell(p, r)
+local function mark_sold(p, r)
   -- A coupon that takes nothing off was not reserved, so the payment does not keep it.
   if p.discount == 0 then
     p.issue, p.coupon = nil, nil
   end
   p.state, p.unsettled = 'confirmed', p.issue and true or nil
   payment_event(p)
+  r.payment, r.paid, r.discount = p.id, p.amount - p.discount, p.discount
+  end_wait(r)
+  mark_ended(r, 'confirmed')
+end
+local function sell(p, r)
+  mark_sold(p, r)
   -- With a coupon the payment stays due until the coupon is marked as used.
   if p.unsettled then
     redis.call('ZADD', due, 'LT', now + 10000, p.id)
@@ -35,7 +42,7 @@ local function sell(p, r)
   if string.match(redis.call('HGET', admitted, r.user) or '', '^%d+') == r.score then
     vacate(r.user)
   end
-  r.payment, r.paid, r.discount = p.id, p.amount - p.discount, p.discount
-  end_wait(r)
-  return save_payment(p), end_reservation(r, 'confirmed')
+  drop_open(r.user, r.id)
+  redis.call('ZREM', holds, r.id)
+  return save_payment(p), save(r)
 end

@@ -5,7 +5,8 @@
 -- more: an event adds 2^((now - t0) / half_life), so a count of now is its value divided by the
 -- weight of now. `ended` counts all visits, `filled` is the value of `ended` when the queue was
 -- full for the first time since its opening. A call writes each touched count once.
--- Gives: count_show_up(promoted); vacate(user) → whether the user never showed up;
+-- Gives: count_show_up(promoted); count_end(value in `admitted`, score in
+--   `active`) and vacate(user) → whether the user never showed up;
 --   write_turnover(); mark_filled(), after write_turnover; read_turnover() → {field, value, …}.
 local turnover_sums, ended_visits = {}, 0
 redis.call('HLEN', turnover)
@@ -26,11 +27,10 @@ end
 local function count_show_up(promoted)
   add_turnover('s' .. age_bin(now - promoted))
 end
--- The only place that frees a slot.
-local function vacate(user)
-  local value = redis.call('HGET', admitted, user) or ''
-  local base, start = string.match(value, '^%d+ (%d+) (%d+)$')
-  local deadline, no_show = tonumber(redis.call('ZSCORE', active, user) or '0'), false
+-- Counts the end of a visit, from what `admitted` and `active` have for its user.
+local function count_end(value, score)
+  local base, start = string.match(value or '', '^%d+ (%d+) (%d+)$')
+  local deadline, no_show = tonumber(score or '0'), false
   if base then
     base, start = tonumber(base), tonumber(start)
     local ended_at = math.min(now, deadline)
@@ -50,6 +50,10 @@ local function vacate(user)
       add_turnover('x' .. age_bin(ended_at - base))
     end
   end
+  return no_show
+end
+local function vacate(user)
+  local no_show = count_end(redis.call('HGET', admitted, user), redis.call('ZSCORE', active, user))
   redis.call('ZREM', active, user)
   redis.call('HDEL', admitted, user)
   return no_show

@@ -4,7 +4,8 @@
 -- They are kept for OPERATION_KEPT_MS.
 -- Gives: attempt_of(op, reservation) → {payment, attempt, reservation}, where the last is a
 --   reservation's id, or empty if it is not known; op_of(op) → "d", amount, balance after it | "t"
---   | nil; refunded_of(op) → amount, whether the last seats are cancelled; note_op(op, value).
+--   | nil; refunded_of(op) → amount, whether the last seats are cancelled; debit_note(amount,
+--   balance) → value; note_op(op, value).
 redis.call('ZCARD', wallet_ops_due)
 local function attempt_of(op, reservation)
   return { payment = string.sub(op, 1, 16), attempt = tonumber(string.sub(op, 17)),
@@ -21,6 +22,9 @@ end
 local function refunded_of(op)
   local word, amount = string.match(redis.call('HGET', wallet_ops, op) or '', '^([gl])(%d+)$')
   return tonumber(amount or '0'), word == 'l'
+end
+local function debit_note(amount, balance)
+  return 'd' .. text(amount) .. ':' .. text(balance)
 end
 local function note_op(op, value)
   redis.call('HSET', wallet_ops, op, value)

@@ -50,7 +50,7 @@ local function claim(user, id, entry)
     return { UNMET, unpack(unmet) }
   end
   local balance = balance_of(user) + points
-  if balance > largest or not leaves_room(user, balance) then
+  if balance > largest or not leaves_room(redis.call('HGET', tallies, user), balance) then
     return { ABOVE_LIMIT }
   end
   redis.call('HSET', claims, user .. reward, id .. text(now))

@@ -20,7 +20,7 @@
 -- Codes: 1 HELD 3 LIMIT_EXCEEDED 4 NOT_OPEN 5 WAITING 6 EXPIRED 7 NOT_ENOUGH 8 CONTINUE
 --   9 REPEATED 10 VISIT_OVER
 --
--- uses: constants guard settings turnover reservation seat hold
+-- uses: constants guard settings turnover reservation seat bulk hold
 local MAX_READ_SEATS, READ_CHUNK = 2048, 256
 
 local sections, at = {}, 13

@@ -13,7 +13,7 @@
 -- Codes: 1 HELD 2 TAKEN 3 LIMIT_EXCEEDED 4 NOT_OPEN 5 WAITING 6 EXPIRED 7 REPEATED
 --   8 VISIT_OVER
 --
--- uses: constants guard settings turnover reservation seat hold
+-- uses: constants guard settings turnover reservation seat bulk hold
 local starts, users, wanted, at = {}, {}, {}, 12
 while at <= #ARGV do
   local count = tonumber(ARGV[at + 5])

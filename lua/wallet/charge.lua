@@ -8,12 +8,12 @@
 -- Reply: {{movement code, entry, amount, balance, at}…}: REFUSED, the balance would be above the
 --   largest
 --
--- uses: constants guard outbox idempotency wallet paid_totals movement
-redis.call('HLEN', tallies)
-local largest = tonumber(ARGV[2])
-local replies = move_all(3, 'charge', function(user, balance, amount)
+-- uses: constants guard outbox idempotency wallet paid_totals bulk movement
+local largest, first = tonumber(ARGV[2]), 3
+local totals = redis.call('HMGET', tallies, unpack(users_from(first)))
+local replies = move_all(first, 'charge', function(balance, amount, nth)
   local after = balance + amount
-  return after <= largest and leaves_room(user, after) and after or nil
+  return after <= largest and leaves_room(totals[nth], after) and after or nil
 end)
 publish()
 return replies

@@ -6,8 +6,8 @@
 --   none)
 -- Reply: {{movement code, entry, amount, balance, at}…}: REFUSED, the balance does not suffice
 --
--- uses: constants guard outbox idempotency wallet movement
-local replies = move_all(2, 'use', function(_, balance, amount)
+-- uses: constants guard outbox idempotency wallet bulk movement
+local replies = move_all(2, 'use', function(balance, amount)
   return balance >= amount and balance - amount or nil
 end)
 publish()
