@@ -10,6 +10,7 @@ pub mod args;
 mod bounds;
 mod check;
 pub mod dev;
+pub mod events;
 mod http;
 mod outbox;
 mod secrets;
@@ -19,8 +20,9 @@ mod urls;
 mod wallet;
 
 pub use check::{InvalidSetting, InvalidSettings, flag};
+pub use events::EventSettings;
 pub use http::HttpSettings;
-pub use outbox::{DEFAULT_EVENT_RETENTION_HOURS, KeptEntriesSettings, WatermarkSettings};
+pub use outbox::{KeptEntriesSettings, WatermarkSettings};
 pub use secrets::TokenKey;
 pub use stores::{AckSettings, MigrateSettings, MysqlSettings, RedisSettings, StoreSettings};
 pub use top::{OperatorSettings, top};

@@ -98,6 +98,8 @@ names! {
     CouponId,
     /// A once-per-user reward.
     RewardCode,
+    /// An endpoint of another system.
+    WebhookId,
 }
 
 macro_rules! uuids {

@@ -35,3 +35,4 @@ pub mod tls;
 pub mod users;
 pub mod wallet;
 pub mod web;
+pub mod webhooks;

@@ -29,7 +29,8 @@ use crate::http::page::PageLimit;
 use crate::http::problem::no_route;
 use crate::http::user_recorder::UserRecorderExtension;
 use crate::http::{openapi_routes, request_id};
-use crate::{catalogue, coupons, events, payment, queue, rewards, seats, wallet, web};
+use crate::webhooks::WebhookService;
+use crate::{catalogue, coupons, events, payment, queue, rewards, seats, wallet, web, webhooks};
 
 /// The OpenAPI document of the public listener.
 pub fn public_document() -> Value {
@@ -65,6 +66,7 @@ pub fn admin_document() -> Value {
         jobs::router().into_openapi(),
         dead_letter_routes::router().into_openapi(),
         events::router().into_openapi(),
+        webhooks::router().into_openapi(),
     ];
     let about = "Definitions, operations and reports for operators. Each list is also available as \
                  `text/csv`, as a whole.";
@@ -175,6 +177,7 @@ async fn unknown_address(method: Method, uri: Uri, headers: HeaderMap) -> Respon
 
 /// The router of the admin listener. All routes need an admin key, except `/metrics`, health, the
 /// OpenAPI document and the pages of the console.
+#[expect(clippy::too_many_arguments, reason = "each argument is one part of the listener")]
 pub(super) fn admin(
     services: &DomainServices,
     definitions: Arc<DefinitionSync>,
@@ -182,6 +185,7 @@ pub(super) fn admin(
     readiness: Arc<ReadinessChecks>,
     metrics: PrometheusHandle,
     request_limits: &layers::RequestLimits,
+    webhooks: Arc<WebhookService>,
     extra_routes: Router,
 ) -> Router {
     let routes = Router::new()
@@ -197,7 +201,8 @@ pub(super) fn admin(
         .merge(stats::router().with_state(services.clone()))
         .merge(jobs::router().with_state(services.clone()))
         .merge(dead_letter_routes::router().with_state(services.clone()))
-        .merge(events::router().with_state(services.events.clone()));
+        .merge(events::router().with_state(services.events.clone()))
+        .merge(webhooks::router().with_state(webhooks));
     let document = admin_document();
     let routes = csv::layer_lists(routes, &document)
         .route_layer(UnexpectedBodyLayer::new(&document))

@@ -17,6 +17,7 @@ use crate::http::jwt;
 use crate::outbox::OutboxWriter;
 use crate::outbox::pressure::{self, PressureWatermarks};
 use crate::telemetry;
+use crate::webhooks::{RetrySchedule, WebhookService};
 use crate::{queue, recovery};
 
 pub(super) struct BackgroundTasks {
@@ -36,6 +37,7 @@ pub(super) fn start(
     jwt: Option<Arc<jwt::JwtVerifier>>,
     certificates: Option<Arc<listener::ServerCertificates>>,
     prune_schedule: PruneSchedule,
+    (webhooks, retries): (Arc<WebhookService>, RetrySchedule),
     watermarks: PressureWatermarks,
 ) -> BackgroundTasks {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -47,6 +49,7 @@ pub(super) fn start(
     tasks.spawn(services.wallet.clone().run_purge(stop.clone()));
     tasks.spawn(services.coupons.clone().run(stop.clone()));
     tasks.spawn(prune::run(services.clone(), prune_schedule, stop.clone()));
+    tasks.spawn(webhooks.run(retries, stop.clone()));
     tasks.spawn(jobs::run(services.clone(), stop.clone()));
     tasks.spawn(definitions.run(stop.clone()));
     tasks.spawn(recovery::run_verifier(

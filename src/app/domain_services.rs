@@ -64,7 +64,7 @@ impl DomainServices {
         Box::pin(recovery::raise_record_versions(&redis)).await?;
         let writer = OutboxWriter::new(redis.clone(), mysql.clone(), stores.ack.into());
         let money = (stores.currency, stores.wallet_limit);
-        let hours = stores.event_retention_hours;
+        let hours = stores.events.retention_hours;
         let services = Self::assemble(redis, mysql, signer, drain, &writer.handle(), money, hours);
         services.reload().await?;
         Ok((services, writer))

@@ -25,6 +25,7 @@ use crate::queue::{GateSettings, TokenSigner, WaitingPageSettings};
 use crate::redis;
 use crate::shutdown::ShutdownSignal;
 use crate::telemetry::{self, Metric};
+use crate::webhooks::{RetrySchedule, WebhookService};
 
 /// Concurrent connections of the admin listener: operators and scrapers of metrics.
 const MAX_ADMIN_CONNECTIONS: usize = 200;
@@ -39,6 +40,8 @@ pub struct UsherApp {
     jwt: Option<Arc<jwt::JwtVerifier>>,
     certificates: Option<Arc<listener::ServerCertificates>>,
     prune_schedule: PruneSchedule,
+    webhooks: Arc<WebhookService>,
+    retries: RetrySchedule,
     shutdown: ShutdownSignal,
     readiness: Arc<ReadinessChecks>,
     public: axum::Router,
@@ -106,6 +109,11 @@ impl UsherApp {
             readiness.clone(),
             &config.http.requests,
         );
+        let webhooks = Arc::new(WebhookService::new(
+            services.mysql.clone(),
+            services.events.clone(),
+            config.stores.events.allow_private,
+        )?);
         let admin = api::admin(
             &services,
             definitions.clone(),
@@ -113,6 +121,7 @@ impl UsherApp {
             readiness.clone(),
             metrics,
             &config.http.requests,
+            webhooks.clone(),
             extra_admin_routes,
         );
         let prune_schedule = PruneSchedule::default();
@@ -127,6 +136,8 @@ impl UsherApp {
             prune_schedule,
             shutdown,
             readiness,
+            webhooks,
+            retries: RetrySchedule::default(),
             public,
             admin,
         })
@@ -136,6 +147,13 @@ impl UsherApp {
     #[must_use]
     pub fn with_prune_schedule(mut self, schedule: PruneSchedule) -> Self {
         self.prune_schedule = schedule;
+        self
+    }
+
+    /// Sets when failed deliveries to webhooks are repeated.
+    #[must_use]
+    pub fn with_retry_schedule(mut self, retries: RetrySchedule) -> Self {
+        self.retries = retries;
         self
     }
 
@@ -156,6 +174,7 @@ impl UsherApp {
             self.jwt,
             self.certificates.clone(),
             self.prune_schedule,
+            (self.webhooks, self.retries),
             watermarks(&self.config.stores.watermarks),
         );
         let overflow = api::overflow(self.readiness, &self.config.http.requests);

@@ -7,6 +7,8 @@
 
 use clap::Args;
 
+use super::events::EventArgs;
+
 /// Settings of wallets.
 #[derive(Args, Clone, Default)]
 pub struct WalletArgs {
@@ -70,9 +72,8 @@ pub struct StoreArgs {
         value_name = "MEGABYTES"
     )]
     pub outbox_keep_megabytes: Option<String>,
-    /// How long events for other systems are kept, 1 to 8760 [default: 72]
-    #[arg(long, env = "USHER_EVENT_RETENTION_HOURS", hide_env_values = true, value_name = "HOURS")]
-    pub event_retention_hours: Option<String>,
+    #[command(flatten)]
+    pub events: EventArgs,
     /// Like USHER_BACKLOG_WARN, for memory of Redis in percent of maxmemory, 1 to 100 [default: 70]
     #[arg(
         long,

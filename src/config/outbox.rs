@@ -5,8 +5,6 @@ use std::time::Duration;
 use super::args::StoreArgs;
 use super::check::SettingsChecker;
 
-pub const DEFAULT_EVENT_RETENTION_HOURS: u32 = 72;
-
 /// Which outbox entries Redis keeps after MySQL has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeptEntriesSettings {

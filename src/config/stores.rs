@@ -7,10 +7,8 @@ use secrecy::SecretString;
 
 use super::args::{MigrateArgs, MysqlArgs, StoreArgs};
 use super::check::{InvalidSettings, SettingsChecker, given};
-use super::outbox::{
-    DEFAULT_EVENT_RETENTION_HOURS, KeptEntriesSettings, WatermarkSettings, parse_kept_entries,
-    parse_watermarks,
-};
+use super::events::EventSettings;
+use super::outbox::{KeptEntriesSettings, WatermarkSettings, parse_kept_entries, parse_watermarks};
 use super::urls::{parse_mysql_url, parse_redis_url};
 use super::wallet::parse_currency;
 use crate::money::{CurrencyCode, Money};
@@ -64,8 +62,7 @@ pub struct StoreSettings {
     pub ack: AckSettings,
     pub watermarks: WatermarkSettings,
     pub kept_entries: KeptEntriesSettings,
-    /// How long events are kept.
-    pub event_retention_hours: u32,
+    pub events: EventSettings,
     pub currency: CurrencyCode,
     pub wallet_limit: Money,
 }
@@ -137,13 +134,7 @@ impl StoreSettings {
         let ack = parse_ack(args, check);
         let watermarks = parse_watermarks(args, check);
         let kept_entries = parse_kept_entries(args, check);
-        let hours = args.event_retention_hours.as_deref();
-        let event_retention_hours = check.number(
-            "USHER_EVENT_RETENTION_HOURS",
-            hours,
-            1..=8_760,
-            DEFAULT_EVENT_RETENTION_HOURS,
-        );
+        let events = EventSettings::read(&args.events, check);
         let replicas = args.redis_wait_replicas.as_deref();
         let wait_replicas = check.number("USHER_REDIS_WAIT_REPLICAS", replicas, 0..=16, 0);
         let wait_aof = check.flag("USHER_REDIS_WAIT_AOF", args.redis_wait_aof.as_deref());
@@ -171,7 +162,7 @@ impl StoreSettings {
             ack,
             watermarks,
             kept_entries,
-            event_retention_hours,
+            events,
             currency: currency?,
             wallet_limit: wallet_limit?,
         })

@@ -39,6 +39,7 @@ use stored_event::StoredEvent;
 
 pub use render::EventDto;
 pub use routes::{MAX_WAIT, router};
+pub use stored_event::EventSubject;
 
 /// Rows that one read looks at, so that a filter for rare types does not read without end.
 const MAX_ROWS_PER_READ: usize = 4096;
@@ -91,6 +92,40 @@ impl EventService {
     /// The cursor before the oldest event.
     async fn oldest(&self) -> Result<EventCursor, Error> {
         self.cursor(|extent| extent.deleted_through).await
+    }
+
+    /// The cursor behind the newest event.
+    ///
+    /// # Errors
+    /// From MySQL.
+    pub async fn newest(&self) -> Result<EventCursor, Error> {
+        self.cursor(|extent| extent.position).await
+    }
+
+    /// Whether events can be read from a cursor.
+    ///
+    /// # Errors
+    /// [`Error::OtherInstallation`], [`Error::Expired`].
+    pub async fn check_cursor(&self, cursor: &EventCursor) -> Result<(), Error> {
+        self.check(cursor).await?;
+        let extents = sql::extents(&self.mysql, self.partitions).await?;
+        cursor.behind(&extents).map(drop)
+    }
+
+    /// At most `limit` events of some types after a cursor with what they are about, and the cursor
+    /// behind them. Waits for an event for at most `patience`.
+    ///
+    /// # Errors
+    /// [`Error::OtherInstallation`], [`Error::Expired`], and those of the stores.
+    pub async fn window(
+        &self,
+        after: &EventCursor,
+        limit: usize,
+        types: &BTreeSet<EventType>,
+        patience: Duration,
+    ) -> Result<(Vec<(EventSubject, EventDto)>, EventCursor), Error> {
+        let page = self.read(Some(after.clone()), limit, Some(types), patience).await?;
+        Ok((self.render(page.events).await?, page.next))
     }
 
     async fn cursor(&self, position: impl Fn(&LogExtent) -> u64) -> Result<EventCursor, Error> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::stored_event::{EventBody, StoredEvent};
+use super::stored_event::{EventBody, EventSubject, StoredEvent};
 use super::{Error, EventService};
 use crate::coupons::CouponIssueDto;
 use crate::ids::{QueueId, ReservationId};
@@ -80,8 +80,11 @@ impl From<PromotionEvent> for PromotionDto {
 }
 
 impl EventService {
-    /// The events as readers see them, in the same order.
-    pub(super) async fn render(&self, events: Vec<StoredEvent>) -> Result<Vec<EventDto>, Error> {
+    /// The events as readers see them, with what they are about, in the same order.
+    pub(super) async fn render(
+        &self,
+        events: Vec<StoredEvent>,
+    ) -> Result<Vec<(EventSubject, EventDto)>, Error> {
         let names = self.users.names(events.iter().filter_map(|event| event.body.user())).await?;
         let paid: Vec<ReservationId> = events
             .iter()
@@ -99,16 +102,13 @@ impl EventService {
                 EventBody::Payment(payment) => reservations.get(&payment.reservation).cloned(),
                 _ => None,
             };
+            let subject = body.subject();
             let Some(data) = self.data(body, reservation, &names) else {
                 tracing::error!(event = %id, "an event can't be shown");
                 continue;
             };
-            rendered.push(EventDto {
-                id: id.to_string(),
-                r#type: kind,
-                timestamp: at.into(),
-                data,
-            });
+            let event = EventDto { id: id.to_string(), r#type: kind, timestamp: at.into(), data };
+            rendered.push((subject, event));
         }
         Ok(rendered)
     }

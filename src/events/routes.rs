@@ -124,6 +124,7 @@ async fn list(
     let types = query.types.map(|EventTypes(types)| types);
     let patience = Duration::from_secs(query.wait_seconds.0.into());
     let page = events.read(query.after, query.limit.get(), types.as_ref(), patience).await?;
-    let items = events.render(page.events).await?;
+    let rendered = events.render(page.events).await?;
+    let items = rendered.into_iter().map(|(_, event)| event).collect();
     Ok(JsonBody(EventsDto { items, next: page.next }))
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::sql::EventRow;
 use crate::coupons::CouponIssue;
-use crate::ids::UserId;
+use crate::ids::{QueueId, ReservationId, UserId};
 use crate::outbox::event::{
     self, EventDecodeError, LedgerEntryEvent, OutboxEvent, PaymentEvent, PromotionEvent,
     ReservationEvent, RewardClaimEvent,
@@ -26,6 +26,16 @@ impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "evt-{}-{}-{}-{}", self.partition, self.epoch, self.n, self.index)
     }
+}
+
+/// What an event is about. The events of one subject are delivered in order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum EventSubject {
+    /// A reservation with its payments.
+    Reservation(ReservationId),
+    /// A user's wallet, coupons and rewards.
+    User(UserId),
+    Queue(QueueId),
 }
 
 #[derive(Debug, Clone)]
@@ -48,6 +58,17 @@ impl EventBody {
             Self::Issue(issue) => Some(issue.user),
             Self::Claim(claim) => Some(claim.user),
             Self::Promotion(_) => None,
+        }
+    }
+
+    pub(super) fn subject(&self) -> EventSubject {
+        match self {
+            Self::Reservation(reservation) => EventSubject::Reservation(reservation.id),
+            Self::Payment(payment) => EventSubject::Reservation(payment.reservation),
+            Self::Entry(entry) => EventSubject::User(entry.user),
+            Self::Issue(issue) => EventSubject::User(issue.user),
+            Self::Claim(claim) => EventSubject::User(claim.user),
+            Self::Promotion(promotion) => EventSubject::Queue(promotion.queue.clone()),
         }
     }
 }

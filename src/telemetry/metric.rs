@@ -153,6 +153,15 @@ metrics! {
         "Payments whose provider has to pay money back; see `GET /admin/refunds-due`.";
     RefundsDueOldestSeconds "usher_refunds_due_oldest_seconds" Gauge Seconds [] NONE
         "For how long the oldest refund of a provider has been due.";
+    WebhookAttemptsTotal "usher_webhook_attempts_total" Counter Count ["webhook", "outcome"] NONE
+        "Attempts to deliver an event to a webhook, by outcome.";
+    WebhookLagSeconds "usher_webhook_lag_seconds" Gauge Seconds ["webhook"] NONE
+        "Age of the oldest event that a webhook still has to get, on the instance that delivers.";
+    WebhookFailingSeconds "usher_webhook_failing_seconds" Gauge Seconds ["webhook"] NONE
+        "For how long every attempt of a webhook has failed.";
+    WebhooksDisabled "usher_webhooks_disabled" Gauge Count [] NONE
+        "Webhooks that Usher has disabled because they failed for three days, answered 410, or \
+         their cursor expired.";
     ReservationsExpiredTotal "usher_reservations_expired_total" Counter Count [] NONE
         "Holds that expired and were swept.";
     WalletEntriesTotal "usher_wallet_entries_total" Counter Count ["kind"] NONE

@@ -51,6 +51,7 @@ fn allowed_imports(module: &str) -> Option<Vec<&'static str>> {
             "users",
             "wallet",
             "web",
+            "webhooks",
         ]),
         "config" => Some(vec!["dev", "edge", "http", "redis", "shutdown"]),
         // Parses the input of every domain.
@@ -70,6 +71,7 @@ fn allowed_imports(module: &str) -> Option<Vec<&'static str>> {
         // Shares no code with the modules that it checks.
         "audit" => Some(vec!["redis", "mysql", "store_error", "telemetry", "http"]),
         "events" => base_and(&["coupons", "payment", "rewards", "seats", "users", "wallet"]),
+        "webhooks" => base_and(&["events", "tls"]),
         "idempotency" | "users" => base_and(&[]),
         // Serves the waiting page.
         "queue" => base_and(&["users", "web"]),

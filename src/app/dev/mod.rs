@@ -11,8 +11,8 @@ use super::error::Error;
 use super::{maintenance, serve};
 use crate::config::dev::{DevSecrets, DevSettings};
 use crate::config::{
-    AckSettings, DEFAULT_EVENT_RETENTION_HOURS, KeptEntriesSettings, MigrateSettings,
-    MysqlSettings, RedisSettings, StoreSettings, UsherConfig, WatermarkSettings,
+    AckSettings, EventSettings, KeptEntriesSettings, MigrateSettings, MysqlSettings, RedisSettings,
+    StoreSettings, UsherConfig, WatermarkSettings,
 };
 use crate::dev::banner::{self, DevAddresses};
 use crate::dev::simulated_users::{SimulatedUsers, SimulationSettings};
@@ -66,7 +66,8 @@ async fn serve_on(
         ack: AckSettings::default(),
         watermarks: WatermarkSettings::default(),
         kept_entries: KeptEntriesSettings::default(),
-        event_retention_hours: DEFAULT_EVENT_RETENTION_HOURS,
+        // A receiver on the same machine.
+        events: EventSettings { allow_private: true, ..EventSettings::default() },
         currency: CurrencyCode::DEFAULT,
         wallet_limit: settings.wallet_limit,
     };

@@ -44,6 +44,8 @@ pub(super) struct BadInputFixture {
     /// Alice's place in the queue `other`, and a hold there.
     pub(super) alice_elsewhere: TestUser,
     pub(super) alices_elsewhere: String,
+    /// A cursor of the events.
+    pub(super) event_cursor: String,
 }
 
 impl BadInputFixture {
@@ -67,6 +69,9 @@ impl BadInputFixture {
         let (api, backend) = (world.api.for_instance(0), world.api.for_instance(1));
         api.put("/admin/coupons/gift", &coupon(100, 100)).await.expect(200);
         api.put("/admin/rewards/gift", &reward()).await.expect(200);
+        let books = json!({"url": "https://8.8.8.8/", "types": ["wallet.used"], "active": false});
+        let books = api.put("/admin/webhooks/books", &books).await.expect(200);
+        let event_cursor = books["cursor"].as_str().unwrap().to_owned();
         let alice = api.active_user(CONCERT).await;
         let alices = api.hold_seats(&alice.token, SCHEDULE, &[1]).await;
         let bob = api.active_user(CONCERT).await;
@@ -106,6 +111,7 @@ impl BadInputFixture {
             wendy,
             alice_elsewhere,
             alices_elsewhere,
+            event_cursor,
         }
     }
 

@@ -13,6 +13,7 @@ mod operators;
 mod promotions;
 mod public;
 mod unexpected_bodies;
+mod webhooks;
 
 use std::collections::BTreeSet;
 
@@ -29,6 +30,7 @@ fn rows(fixture: &BadInputFixture) -> Vec<BadInputRow> {
     rows.extend(promotions::rows(fixture));
     rows.extend(definitions::rows(fixture));
     rows.extend(operators::rows(fixture));
+    rows.extend(webhooks::rows(fixture));
     rows
 }
 

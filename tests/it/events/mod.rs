@@ -2,3 +2,5 @@
 
 mod feed;
 pub(crate) mod reader;
+mod receiver;
+mod webhooks;

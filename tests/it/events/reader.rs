@@ -20,6 +20,11 @@ pub(crate) struct EventReader {
 }
 
 impl EventReader {
+    /// A reader that has got these events.
+    pub(crate) fn of(read: Vec<Value>) -> Self {
+        Self { cursor: None, read }
+    }
+
     /// Reads a page. Returns whether it had events.
     pub(crate) async fn read_page(&mut self, api: &ApiClient, limit: usize) -> bool {
         let after = self.cursor.as_ref().map_or_else(String::new, |it| format!("&after={it}"));
@@ -59,7 +64,7 @@ impl EventReader {
     }
 
     /// The facts of MySQL without an event.
-    async fn missing(&self, stores: &TestStores) -> Vec<String> {
+    pub(crate) async fn missing(&self, stores: &TestStores) -> Vec<String> {
         let read: HashSet<(&str, &str)> = self
             .read
             .iter()
@@ -95,7 +100,7 @@ impl EventReader {
 
     /// A reservation is confirmed before it is cancelled, and the balances of a user's wallet
     /// appear in the order of time. Of a repeated event the first delivery counts.
-    fn assert_order(&self) {
+    pub(crate) fn assert_order(&self) {
         let mut confirmed = HashSet::new();
         let mut latest: HashMap<&str, i64> = HashMap::new();
         for event in self.distinct() {

@@ -174,6 +174,7 @@ async fn start_with_sale() -> (TestWorld, UsherProcess) {
     let limits = [
         ("USHER_LIMIT_USER_PER_SECOND", "1".to_owned()),
         ("USHER_LIMIT_USER_BURST", "100".to_owned()),
+        ("USHER_WEBHOOK_ALLOW_PRIVATE", "true".to_owned()),
     ];
     let process = UsherProcess::start_with(&stores, &limits).await;
     let world = TestWorld { stores, instances: Vec::new(), api: process.api() };
@@ -184,6 +185,9 @@ async fn start_with_sale() -> (TestWorld, UsherProcess) {
     world
         .put_queue("full", json!({"promote_per_interval": 1, "max_active": 1, "max_waiting": 1}))
         .await;
+    // Nothing listens there, so every attempt fails.
+    let books = json!({"url": "http://127.0.0.1:1/", "types": ["wallet.charged"]});
+    world.api.put("/admin/webhooks/books", &books).await.expect(200);
     (world, process)
 }
 

@@ -357,6 +357,17 @@ fn operators() -> Vec<RoleRow> {
         admin(M::GET, "/admin/users/{user}"),
         admin(M::GET, "/admin/stats"),
         admin(M::GET, "/admin/events"),
+        admin(M::GET, "/admin/webhooks"),
+        admin(M::GET, "/admin/webhooks/{id}").answering(NOT_FOUND),
+        admin(M::DELETE, "/admin/webhooks/{id}").answering(NOT_FOUND),
+        admin(M::GET, "/admin/webhooks/{id}/deliveries").answering(NOT_FOUND),
+        admin(M::POST, "/admin/webhooks/{id}/rotate").answering(NOT_FOUND),
+        admin(M::POST, "/admin/webhooks/{id}/replay")
+            .answering(NOT_FOUND)
+            .json(|_, _, _| json!({"after": "AQEBAAA"})),
+        admin(M::POST, "/admin/webhooks/{id}/test").answering(NOT_FOUND),
+        admin(M::PUT, "/admin/webhooks/{id}")
+            .json(|_, _, _| json!({"url": "https://8.8.8.8/", "types": ["wallet.used"]})),
         admin(M::GET, "/admin/dead-letters"),
         admin(M::POST, "/admin/dead-letters/{id}/retry").by_operator().answering(NOT_FOUND),
         admin(M::POST, "/admin/schedules/{schedule}/cancel")

@@ -5,6 +5,7 @@ use usher::app::{PruneSchedule, UsherApp};
 use usher::config::UsherConfig;
 use usher::config::args::ServeArgs;
 use usher::shutdown::ShutdownSignal;
+use usher::webhooks::RetrySchedule;
 
 use super::servers::TestStores;
 
@@ -30,6 +31,15 @@ impl TestInstance {
 
     /// As [`Self::start_with`], with another schedule for pruning ended records.
     pub(crate) async fn start_with_pruning(args: &ServeArgs, schedule: PruneSchedule) -> Self {
+        Box::pin(Self::start_changed(args, |app| app.with_prune_schedule(schedule))).await
+    }
+
+    /// As [`Self::start_with`], with another schedule for deliveries to webhooks.
+    pub(crate) async fn start_with_retries(args: &ServeArgs, retries: RetrySchedule) -> Self {
+        Box::pin(Self::start_changed(args, |app| app.with_retry_schedule(retries))).await
+    }
+
+    async fn start_changed(args: &ServeArgs, change: impl FnOnce(UsherApp) -> UsherApp) -> Self {
         if let Ok(levels) = std::env::var("RUST_LOG") {
             // For debugging. Only the first instance of the run sets the log up.
             let _ =
@@ -39,7 +49,7 @@ impl TestInstance {
         let shutdown = ShutdownSignal::new();
         // Boxed, so that the futures of the tests stay small.
         let app = Box::pin(UsherApp::build(config, shutdown.clone())).await.unwrap();
-        let app = app.with_prune_schedule(schedule);
+        let app = change(app);
         let any = "127.0.0.1:0".parse().unwrap();
         let public = usher::app::listen(any).await.unwrap();
         let admin = usher::app::listen(any).await.unwrap();

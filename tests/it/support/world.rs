@@ -47,6 +47,11 @@ impl TestWorld {
         Self { stores, api: ApiClient::new(addresses), instances }
     }
 
+    /// The instances and the stores, for a test that changes the instances.
+    pub(crate) fn into_parts(self) -> (Vec<TestInstance>, TestStores) {
+        (self.instances, self.stores)
+    }
+
     /// Creates or changes a queue.
     pub(crate) async fn put_queue(&self, queue: &str, settings: Value) {
         self.api.put(&format!("/admin/queues/{queue}"), &settings).await.expect(200);
