@@ -110,6 +110,31 @@ mod tests {
         assert_eq!(secret.public_key(), None);
     }
 
+    /// The receivers of both clients check the same messages.
+    #[test]
+    fn signatures_are_those_of_the_vectors() {
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/vectors/webhooks.json")).unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let private = format!("whsk_{}", STANDARD.encode([3; 32]));
+        let mut checked = 0;
+        for case in vectors["cases"].as_array().unwrap() {
+            let is_public = text(&case["key"]).starts_with("whpk_");
+            let secret = if is_public { private.clone() } else { text(&case["key"]) };
+            if case["event"].is_null() {
+                continue;
+            }
+            let secret = WebhookSecret::parse(&secret).unwrap();
+            let headers = &case["headers"];
+            let timestamp = text(&headers["webhook-timestamp"]).parse().unwrap();
+            let (id, body) = (text(&headers["webhook-id"]), text(&case["body"]));
+            let signature = secret.sign(&id, timestamp, body.as_bytes());
+            assert!(text(&headers["webhook-signature"]).contains(&signature), "{case}");
+            checked += 1;
+        }
+        assert_eq!(checked, 5);
+    }
+
     #[test]
     fn ed25519_signatures_verify() {
         let seed = STANDARD.encode([7; 32]);

@@ -8,4 +8,6 @@ export type * from "./schema.js";
 export { newIdempotencyKey } from "./transport.js";
 export type { ApiRequest, Clock, RetryPolicy } from "./transport.js";
 export { QueueVisit } from "./visit.js";
+export { verifyWebhook, WebhookError } from "./webhook.js";
+export type { VerifyWebhookOptions, WebhookEvent } from "./webhook.js";
 export type { ChangeOptions, CreatePaymentOptions, PaymentOptions, WaitOptions } from "./visit.js";
