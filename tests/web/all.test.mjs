@@ -20,4 +20,5 @@ await import("./large_halls.mjs");
 await import("./bookings.mjs");
 await import("./error_states.mjs");
 await import("./console.mjs");
+await import("./console_lists.mjs");
 await import("./examples.mjs");
