@@ -1,5 +1,5 @@
-// A line chart of the last few minutes, where each series has its own scale, and the card of a queue
-// with such a chart.
+// A line chart of the last few minutes, where each series has its own scale, and the card of a
+// queue with such a chart.
 
 import { createElement, describeDetail } from "./dom.js";
 import { formatNumber } from "./messages.js";
