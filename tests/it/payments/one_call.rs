@@ -272,8 +272,8 @@ async fn wallet_in_a_fenced_partition_is_left_alone() {
     let guests = join_all((1..=20).map(|seat| holder(api, seat, PRICE))).await;
     stores.wait_until_idle().await;
     let show = stores.partition_of(CONCERT);
-    let fenced = guests.iter().map(|(guest, _)| partition_of_user(&guest.user));
-    let fenced = fenced.filter(|partition| *partition != show).next().unwrap();
+    let mut fenced = guests.iter().map(|(guest, _)| partition_of_user(&guest.user));
+    let fenced = fenced.find(|partition| *partition != show).unwrap();
     let fence = stores.key(fenced, "epoch");
     stores.redis().await.ask(&["SET", &fence, "fenced 7 0"]).await;
     let keys: Vec<String> = guests.iter().map(|_| new_key()).collect();
